@@ -1,0 +1,177 @@
+//! `#[function]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::parse::{Parse, ParseStream};
+use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, Result, ReturnType, Token, Type};
+
+use crate::doc_text;
+
+/// The arguments of the attribute.
+pub(crate) struct Attributes {
+    init: Option<syn::Path>,
+}
+
+impl Parse for Attributes {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.is_empty() {
+            return Ok(Self { init: None });
+        }
+        let name: syn::Ident = input.parse()?;
+        if name != "init" {
+            return Err(Error::new(name.span(), "the only argument is `init = path::to::function`"));
+        }
+        input.parse::<Token![=]>()?;
+        let init = Some(input.parse()?);
+        if !input.is_empty() {
+            return Err(input.error("the only argument is `init = path::to::function`"));
+        }
+        Ok(Self { init })
+    }
+}
+
+pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenStream> {
+    let signature = &function.sig;
+    if let Some(token) = &signature.asyncness {
+        return Err(Error::new_spanned(token, "a feature function is not async: it has nothing to wait for"));
+    }
+    if !signature.generics.params.is_empty() {
+        return Err(Error::new_spanned(&signature.generics, "a feature function has no type parameters"));
+    }
+    let arguments: Vec<&Type> = signature
+        .inputs
+        .iter()
+        .map(|argument| match argument {
+            FnArg::Typed(typed) => Ok(&*typed.ty),
+            FnArg::Receiver(receiver) => {
+                Err(Error::new_spanned(receiver, "a feature function is not a method"))
+            }
+        })
+        .collect::<Result<_>>()?;
+    let state = match (arguments.as_slice(), &attributes.init) {
+        ([_], None) => None,
+        ([_, Type::Reference(state)], Some(init)) => Some((&*state.elem, init)),
+        ([_], Some(init)) => {
+            return Err(Error::new_spanned(init, "with `init`, the function takes a second argument `&State`"));
+        }
+        ([_, second], None) => {
+            return Err(Error::new_spanned(
+                second,
+                "a second argument needs `#[wafer::function(init = load)]` to make it",
+            ));
+        }
+        ([_, second], Some(_)) => {
+            return Err(Error::new_spanned(second, "the second argument is a reference: `&State`"));
+        }
+        _ => {
+            return Err(Error::new_spanned(
+                &signature.inputs,
+                "a feature function takes one row (or `&Columns<Row>`), and `&State` if it has `init`",
+            ));
+        }
+    };
+    if let ReturnType::Default = signature.output {
+        return Err(Error::new_spanned(signature, "a feature function returns a row"));
+    }
+
+    let name = &signature.ident;
+    let doc = doc_text(&function.attrs);
+    let output = OutputForm::of(&signature.output);
+    let whole_columns = columns_row(arguments[0]);
+
+    let call = |state: TokenStream| match (&whole_columns, output) {
+        (Some(_), _) => quote!(|columns: &_| #name(columns #state)),
+        (None, OutputForm::Iterator) => {
+            quote!(|row| #name(row #state).collect::<::std::vec::Vec<_>>())
+        }
+        (None, OutputForm::Value) => quote!(|row| #name(row #state)),
+    };
+    let (signature_of, call_on) = match whole_columns {
+        Some(_) => (quote!(columns_signature), quote!(call_columns)),
+        None => (quote!(rows_signature), quote!(call_rows)),
+    };
+    let input = arguments[0];
+    let annotated = |closure: TokenStream| match whole_columns {
+        Some(_) => closure,
+        None => {
+            // `|row| …` alone would leave the row's type to inference.
+            let text = quote!({ let function = #closure; move |row: #input| function(row) });
+            text
+        }
+    };
+    let (statics, build, call_function, describe_function) = match state {
+        None => {
+            let function = annotated(call(quote!()));
+            (quote!(), quote!(|_| ::std::result::Result::<(), ::std::string::String>::Ok(())), function.clone(), function)
+        }
+        Some((state, init)) => (
+            quote!(static STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();),
+            quote!(|init| #init(init).map(|state| { let _ = STATE.set(state); })),
+            annotated(call(quote!(, STATE.get().expect("`init` came before `call`")))),
+            annotated(call(quote!(, STATE.get().expect("`init` came before `describe`")))),
+        ),
+    };
+
+    Ok(quote! {
+        #function
+
+        const _: () = {
+            #statics
+
+            #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "natively it is only type-checked"))]
+            struct Exported;
+
+            impl ::wafer::export::Guest for Exported {
+                fn load(asset: ::std::string::String, chunk: ::std::vec::Vec<u8>, _last: bool) {
+                    ::wafer::export::load(asset, chunk);
+                }
+
+                fn init(
+                    parameters: ::std::vec::Vec<::wafer::export::Parameter>,
+                ) -> ::std::result::Result<(), ::std::string::String> {
+                    ::wafer::export::init(parameters, #build)
+                }
+
+                fn describe() -> ::wafer::export::Signature {
+                    ::wafer::export::#signature_of(&#describe_function, #doc)
+                }
+
+                fn call(
+                    input: ::wafer::export::Batch,
+                ) -> ::std::result::Result<::wafer::export::Output, ::wafer::export::CallError> {
+                    ::wafer::export::#call_on(input, #call_function)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            ::wafer::bindings::export!(Exported with_types_in ::wafer::bindings);
+        };
+    })
+}
+
+#[derive(Clone, Copy)]
+enum OutputForm {
+    Value,
+    Iterator,
+}
+
+impl OutputForm {
+    fn of(output: &ReturnType) -> Self {
+        match output {
+            ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => Self::Iterator,
+            _ => Self::Value,
+        }
+    }
+}
+
+/// The row of an argument `&Columns<Row>`.
+fn columns_row(argument: &Type) -> Option<&Type> {
+    let Type::Reference(reference) = argument else { return None };
+    let Type::Path(path) = &*reference.elem else { return None };
+    let last = path.path.segments.last()?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match (last.ident == "Columns", arguments.args.first()?) {
+        (true, GenericArgument::Type(row)) => Some(row),
+        _ => None,
+    }
+}

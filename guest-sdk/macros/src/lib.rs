@@ -1,0 +1,53 @@
+//! `#[derive(Row)]` and `#[function]` of the SDK. Documented there.
+
+mod function;
+mod row;
+
+use proc_macro::TokenStream;
+
+/// Makes a struct with named fields a row. Doc comments of the fields become the
+/// descriptions of the columns. See the crate `wafer` for the types of a field.
+#[proc_macro_derive(Row)]
+pub fn derive_row(input: TokenStream) -> TokenStream {
+    expand(syn::parse(input).and_then(row::derive))
+}
+
+/// Makes a function the one that its crate's component runs. Its doc comment
+/// becomes the function's description. `#[wafer::function(init = load)]` names a
+/// function `fn(&wafer::Init) -> Result<State, E>` whose result is handed to
+/// every call as a second argument `&State`. See the crate `wafer` for the forms.
+#[proc_macro_attribute]
+pub fn function(attributes: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = syn::parse(attributes)
+        .and_then(|attributes| function::expand(attributes, syn::parse(item)?));
+    expand(expanded)
+}
+
+fn expand(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
+    result.unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// The text of an item's doc comments: lines of a paragraph joined by spaces,
+/// paragraphs by a line break.
+fn doc_text(attributes: &[syn::Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        syn::Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let mut text = String::new();
+    for line in lines {
+        let line = line.trim();
+        if line.is_empty() {
+            text.push('\n');
+        } else {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push(' ');
+            }
+            text.push_str(line);
+        }
+    }
+    text.trim().to_owned()
+}

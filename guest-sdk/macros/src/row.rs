@@ -1,0 +1,111 @@
+//! `#[derive(Row)]`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Data, DeriveInput, Error, Fields, Result};
+
+use crate::doc_text;
+
+pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
+    let Data::Struct(data) = &input.data else {
+        return Err(Error::new_spanned(&input.ident, "a row is a struct with named fields"));
+    };
+    let Fields::Named(named) = &data.fields else {
+        return Err(Error::new_spanned(&input.ident, "a row is a struct with named fields"));
+    };
+    if named.named.is_empty() {
+        return Err(Error::new_spanned(&input.ident, "a row has at least one field"));
+    }
+    if !input.generics.params.is_empty() {
+        return Err(Error::new_spanned(
+            &input.generics,
+            "a row has no type parameters or lifetimes: use owned types such as String",
+        ));
+    }
+
+    let row = &input.ident;
+    let visibility = &input.vis;
+    let columns = format_ident!("{row}Columns");
+    let columns_doc = format!("The columns of [`{row}`].");
+
+    let idents: Vec<_> = named.named.iter().map(|f| f.ident.clone().expect("named")).collect();
+    let names: Vec<_> = idents.iter().map(|i| i.to_string().trim_start_matches("r#").to_owned()).collect();
+    let docs: Vec<_> = named.named.iter().map(|f| doc_text(&f.attrs)).collect();
+    // The type's own span: a type that cannot be a field is underlined there.
+    let cells: Vec<_> = named
+        .named
+        .iter()
+        .map(|f| {
+            let ty = &f.ty;
+            quote_spanned!(ty.span()=> ::wafer::Column<#ty>)
+        })
+        .collect();
+    let visibilities = named.named.iter().map(|f| &f.vis);
+
+    Ok(quote! {
+        #[doc = #columns_doc]
+        #[derive(Debug, Default)]
+        #visibility struct #columns {
+            #( #[doc = #docs] #visibilities #idents: #cells, )*
+        }
+
+        const _: () = {
+            impl ::wafer::export::ColumnsOf for #columns {
+                type Row = #row;
+            }
+
+            impl ::wafer::Row for #row {
+                type Columns = #columns;
+
+                fn fields() -> ::std::vec::Vec<::wafer::bindings::types::Field> {
+                    ::std::vec![#( <#cells>::field(#names, #docs) ),*]
+                }
+
+                fn get(
+                    columns: &#columns,
+                    row: usize,
+                ) -> ::std::result::Result<Self, ::std::string::String> {
+                    ::std::result::Result::Ok(Self {
+                        #( #idents: columns.#idents.get(row).ok_or_else(|| ::wafer::export::null_message(#names))?, )*
+                    })
+                }
+
+                fn check(
+                    columns: &#columns,
+                    row: usize,
+                ) -> ::std::result::Result<(), ::std::string::String> {
+                    #( columns.#idents.check(row, #names)?; )*
+                    ::std::result::Result::Ok(())
+                }
+
+                fn push(self, columns: &mut #columns) {
+                    #( columns.#idents.push(self.#idents); )*
+                }
+
+                fn push_placeholder(columns: &mut #columns) {
+                    #( columns.#idents.push_placeholder(); )*
+                }
+
+                fn from_wire(
+                    batch: ::wafer::bindings::types::Batch,
+                ) -> ::std::result::Result<#columns, ::std::string::String> {
+                    let rows = batch.rows as usize;
+                    let mut wire = batch.columns.into_iter();
+                    ::std::result::Result::Ok(#columns {
+                        #( #idents: <#cells>::from_wire(wire.next(), rows, #names)?, )*
+                    })
+                }
+
+                fn into_wire(columns: #columns) -> ::wafer::bindings::types::Batch {
+                    let lengths = [#( columns.#idents.len() ),*];
+                    ::wafer::bindings::types::Batch {
+                        // Columns of unequal lengths are refused by the host, by name.
+                        rows: lengths[0] as u32,
+                        columns: ::std::vec![#( columns.#idents.into_wire() ),*],
+                    }
+                }
+            }
+        };
+    })
+}

@@ -1,0 +1,113 @@
+//! What a function is initialised with.
+
+use std::collections::BTreeMap;
+
+/// Assets and parameters, as the project file names them. Given to the function
+/// named in `#[wafer::function(init = …)]`, once, when the function is
+/// registered.
+#[derive(Debug, Default)]
+pub struct Init {
+    assets: BTreeMap<String, Vec<u8>>,
+    parameters: BTreeMap<String, String>,
+}
+
+impl Init {
+    /// For native tests: neither assets nor parameters.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an asset; for native tests.
+    #[must_use]
+    pub fn with_asset(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.assets.insert(name.to_owned(), bytes.into());
+        self
+    }
+
+    /// Adds a parameter; for native tests.
+    #[must_use]
+    pub fn with_parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameters.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The bytes of an asset.
+    ///
+    /// # Errors
+    /// When the project file gives the function no asset of that name; the
+    /// message says which it gives.
+    pub fn asset(&self, name: &str) -> Result<&[u8], String> {
+        self.assets.get(name).map(Vec::as_slice).ok_or_else(|| {
+            let given = names(self.assets.keys());
+            format!("asset `{name}` is not given; add it under `assets` of this function (given: {given})")
+        })
+    }
+
+    /// An asset as text.
+    ///
+    /// # Errors
+    /// As [`asset`](Self::asset), and when it is not UTF-8.
+    pub fn text_asset(&self, name: &str) -> Result<&str, String> {
+        std::str::from_utf8(self.asset(name)?)
+            .map_err(|e| format!("asset `{name}` is not UTF-8 from byte {}", e.valid_up_to()))
+    }
+
+    /// A parameter, or `None` when the project file does not set it.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is loaded in chunks"))]
+    pub(crate) fn push_chunk(&mut self, asset: String, chunk: &[u8]) {
+        self.assets.entry(asset).or_default().extend_from_slice(chunk);
+    }
+
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is snapshotted"))]
+    pub(crate) fn set_parameters(&mut self, parameters: impl Iterator<Item = (String, String)>) {
+        self.parameters = parameters.collect();
+    }
+
+    /// Overwrites the assets with zeros before they are freed: the memory is
+    /// about to be snapshotted, and zero pages cost nothing in the image.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is snapshotted"))]
+    pub(crate) fn wipe(&mut self) {
+        for bytes in self.assets.values_mut() {
+            wipe(bytes);
+        }
+    }
+}
+
+/// Fills with zeros in a way the compiler keeps although nobody reads them.
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is snapshotted"))]
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(bytes);
+}
+
+fn names<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<_> = keys.map(String::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_assets_are_named() {
+        let init = Init::new().with_asset("zones", "a,b");
+        assert_eq!(init.text_asset("zones"), Ok("a,b"));
+        let error = init.asset("zone").unwrap_err();
+        assert!(error.contains("`zone`") && error.contains("given: zones"), "{error}");
+    }
+
+    #[test]
+    fn assets_come_in_chunks_and_are_wiped() {
+        let mut init = Init::new();
+        init.push_chunk("m".into(), &[1, 2]);
+        init.push_chunk("m".into(), &[3]);
+        assert_eq!(init.asset("m"), Ok(&[1u8, 2, 3][..]));
+        init.wipe();
+        assert_eq!(init.asset("m"), Ok(&[0u8, 0, 0][..]));
+    }
+}

@@ -1,0 +1,27 @@
+//! Vocabulary and arithmetic of features.
+//!
+//! Types and signatures, entity keys, times, packed rows, and the rules that
+//! online, offline, batch and stream share. Arrow arrays in and out. There is no
+//! I/O here, no async and no WebAssembly, so nothing here can fail for a reason
+//! other than its arguments.
+
+mod coerce;
+mod column;
+mod digest;
+mod json;
+mod key;
+mod packed;
+pub mod rules;
+mod schema;
+mod time;
+mod units;
+
+pub use coerce::{CoerceError, coerce};
+pub use column::ColumnBuilder;
+pub use digest::{Digest, DigestError, Hasher};
+pub use json::cell_to_json;
+pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
+pub use packed::{PackedError, decode_row, encode_row};
+pub use schema::{DataType, Field, Mapping, ParseDataTypeError, Schema, SchemaError, Signature};
+pub use time::{Clock, ParseTimestampError, SettableClock, Timestamp};
+pub use units::{ParseUnitError, bytes_text, duration_text, parse_bytes, parse_duration};

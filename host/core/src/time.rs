@@ -1,0 +1,191 @@
+//! Points in time, and clocks that are handed in.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A point in time: microseconds since 1970-01-01T00:00:00 UTC. Never floats,
+/// never local time. Written as RFC 3339.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The earliest point in time.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The latest point in time.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// From microseconds since the epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since the epoch, rounded towards the past.
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// Later by so many microseconds; saturates.
+    #[must_use]
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// Earlier by so many microseconds; saturates.
+    #[must_use]
+    pub const fn minus_micros(self, micros: i64) -> Self {
+        Self(self.0.saturating_sub(micros))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, as few decimals as the value needs; microseconds since
+    /// the epoch when the year does not fit the format.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::<Utc>::from_timestamp_micros(self.0) {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+/// A text that is not a point in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00")]
+pub struct ParseTimestampError(String);
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    /// RFC 3339 with an offset; a date alone means its midnight UTC. Digits
+    /// beyond microseconds are cut off.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseTimestampError(text.to_owned());
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self(time.timestamp_micros()));
+        }
+        if let Ok(date) = text.parse::<chrono::NaiveDate>() {
+            return Ok(Self(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()));
+        }
+        let micros = text.strip_suffix("us").and_then(|t| t.parse().ok());
+        micros.map(Self).ok_or_else(error)
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(time: Timestamp) -> Self {
+        time.to_string()
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = ParseTimestampError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// Where the present comes from. Everything that needs the time is handed a
+/// clock, so that history can be lived through and tests can be replayed.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The present.
+    fn now(&self) -> Timestamp;
+
+    /// Sets the present, if this clock can be set.
+    fn set(&self, _now: Timestamp) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// A clock that starts at a given point and runs at a given speed against
+/// another clock; speed 0 stands still until it is set.
+#[derive(Debug)]
+pub struct SettableClock {
+    base: Arc<dyn Clock>,
+    speed: f64,
+    /// (reading of the base, time shown then)
+    anchor: Mutex<(Timestamp, Timestamp)>,
+}
+
+impl SettableClock {
+    /// Shows `start` now and runs `speed` times as fast as `base`.
+    pub fn new(base: Arc<dyn Clock>, start: Timestamp, speed: f64) -> Self {
+        let anchor = Mutex::new((base.now(), start));
+        Self { base, speed, anchor }
+    }
+}
+
+impl Clock for SettableClock {
+    fn now(&self) -> Timestamp {
+        let (base, shown) = *self.anchor.lock().unwrap_or_else(|e| e.into_inner());
+        let elapsed = self.base.now().as_micros().saturating_sub(base.as_micros());
+        // Float arithmetic only scales a difference; what is stored is integer.
+        shown.plus_micros((elapsed as f64 * self.speed) as i64)
+    }
+
+    /// Moves the clock; it never goes back: an earlier time than it shows is
+    /// answered with the time it shows.
+    fn set(&self, now: Timestamp) -> Option<Timestamp> {
+        let now = now.max(self.now());
+        *self.anchor.lock().unwrap_or_else(|e| e.into_inner()) = (self.base.now(), now);
+        Some(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn times_parse_and_print() {
+        for (text, micros, printed) in [
+            ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
+            ("2013-01-01T05:15:00-05:00", 1_357_035_300_000_000, "2013-01-01T10:15:00Z"),
+            ("2013-01-01", 1_356_998_400_000_000, "2013-01-01T00:00:00Z"),
+            ("1969-12-31T23:59:59.999999Z", -1, "1969-12-31T23:59:59.999999Z"),
+            ("2013-01-01T00:00:00.1239999Z", 1_356_998_400_123_999, "2013-01-01T00:00:00.123999Z"),
+            ("9223372036854775807us", i64::MAX, "9223372036854775807us"),
+        ] {
+            let time: Timestamp = text.parse().unwrap();
+            assert_eq!(time.as_micros(), micros, "{text}");
+            assert_eq!(time.to_string(), printed);
+            assert_eq!(printed.parse::<Timestamp>().unwrap(), time);
+        }
+        for text in ["", "now", "2013-13-01", "2013-01-01T10:15:00", "10:15", "1357035300"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Hand(AtomicI64);
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_settable_clock_scales_and_never_goes_back() {
+        let hand = Arc::new(Hand(AtomicI64::new(1_000)));
+        let clock = SettableClock::new(Arc::clone(&hand) as _, Timestamp::from_micros(50), 10.0);
+        assert_eq!(clock.now().as_micros(), 50);
+        hand.0.store(1_007, Ordering::Relaxed);
+        assert_eq!(clock.now().as_micros(), 120);
+        assert_eq!(clock.set(Timestamp::from_micros(500)).unwrap().as_micros(), 500);
+        assert_eq!(clock.set(Timestamp::from_micros(400)).unwrap().as_micros(), 500);
+        hand.0.store(1_008, Ordering::Relaxed);
+        assert_eq!(clock.now().as_micros(), 510);
+    }
+}

@@ -1,0 +1,63 @@
+//! Components, compiled code, assets: immutable bytes named by their content.
+
+use std::fmt::{Debug, Display};
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use wafer_core::Digest;
+
+use crate::{Error, Kind, Result};
+
+/// A map from names to bytes. Names are relative paths of letters, digits,
+/// `-`, `_`, `.` and `/`.
+#[async_trait]
+pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
+    /// The bytes of a name, or `None`.
+    async fn get(&self, name: &str) -> Result<Option<Bytes>>;
+
+    /// Writes a name, replacing what it had; readers see the old bytes or the
+    /// new ones, never a mixture, and after a crash too.
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
+
+    /// Whether there is such a name.
+    async fn contains(&self, name: &str) -> Result<bool>;
+
+    /// A file of this machine that holds the bytes of a name, if the store has
+    /// one, so that code can be mapped instead of read.
+    fn local_path(&self, name: &str) -> Option<PathBuf>;
+}
+
+/// Where bytes of this digest are kept.
+pub fn blob_name(digest: Digest) -> String {
+    let hex = digest.hex();
+    format!("blobs/{}/{hex}", &hex[..2])
+}
+
+/// What every artifact store can do.
+#[async_trait]
+pub trait ArtifactStoreExt: ArtifactStore {
+    /// Keeps some bytes under their digest. Keeping them twice costs a look.
+    async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
+        let digest = Digest::of(&bytes);
+        let name = blob_name(digest);
+        if !self.contains(&name).await? {
+            self.put(&name, bytes).await?;
+        }
+        Ok(digest)
+    }
+
+    /// The bytes of a digest, verified.
+    async fn get_blob(&self, digest: Digest) -> Result<Bytes> {
+        let bytes = self.get(&blob_name(digest)).await?.ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("{self} has no artifact {digest}"))
+        })?;
+        if Digest::of(&bytes) == digest {
+            Ok(bytes)
+        } else {
+            Err(Error::new(Kind::Corrupt, format!("artifact {digest} in {self} is damaged")))
+        }
+    }
+}
+
+impl<S: ArtifactStore + ?Sized> ArtifactStoreExt for S {}

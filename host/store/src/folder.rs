@@ -1,0 +1,109 @@
+//! Artifacts in a folder.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{ArtifactStore, Error, Kind, Result};
+
+/// One file for each artifact, written beside its place and renamed into it.
+#[derive(Debug)]
+pub struct ArtifactFolder {
+    root: PathBuf,
+    written: AtomicU64,
+}
+
+impl ArtifactFolder {
+    /// Opens a folder, making it if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        std::fs::create_dir_all(&root).map_err(|e| Error::io("make", &root, e))?;
+        Ok(Self { root, written: AtomicU64::new(0) })
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
+        if name.split('/').all(is_part) {
+            Ok(self.root.join(name))
+        } else {
+            Err(Error::new(Kind::Invalid, format!("`{name}` is not the name of an artifact")))
+        }
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let folder = path.parent().expect("a path below the root has a parent");
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
+        // Unique among processes and within this one.
+        let count = self.written.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_extension(format!("{}-{count}.part", std::process::id()));
+        let written = std::fs::File::create(&beside)
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&beside, path))
+            .and_then(|()| std::fs::File::open(folder)?.sync_all());
+        written.map_err(|e| {
+            // Best effort: a left-over is only garbage.
+            let _ = std::fs::remove_file(&beside);
+            Error::io("write", path, e)
+        })
+    }
+}
+
+impl fmt::Display for ArtifactFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "folder {}", self.root.display())
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for ArtifactFolder {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        let path = self.path(name)?;
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path, e)),
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.write(&self.path(name)?, &bytes)
+    }
+
+    async fn contains(&self, name: &str) -> Result<bool> {
+        Ok(self.path(name)?.is_file())
+    }
+
+    fn local_path(&self, name: &str) -> Option<PathBuf> {
+        self.path(name).ok().filter(|path| path.is_file())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    #[tokio::test]
+    async fn contract() {
+        let folder = tempfile::tempdir().unwrap();
+        contract::artifacts(&ArtifactFolder::open(folder.path()).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_or_written_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactFolder::open(folder.path().join("a")).unwrap();
+        for name in ["../b", "a/../../b", "/etc/passwd", "", "a//b", ".hidden", "a b"] {
+            let error = store.put(name, Bytes::new()).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{name}");
+        }
+    }
+}

@@ -1,0 +1,645 @@
+//! Online rows, outbox and metadata in one LMDB environment.
+//!
+//! LMDB is memory-mapped, crash-safe and shared by processes: readers never
+//! wait, writers take turns. Every write of this process goes through one
+//! thread, which gathers what is waiting into one transaction (one `fsync` for
+//! many requests).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use heed::types::Bytes as Raw;
+use heed::{Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
+use tokio::sync::oneshot;
+use wafer_core::Timestamp;
+use wafer_core::rules::{RowVersion, replaces};
+
+use crate::{
+    Error, EventCommit, EventOutcome, Expect, Kind, MetadataStore, OnlineKey, OnlineRow,
+    OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Result, Versioned,
+};
+
+/// Settings of the embedded store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LmdbConfig {
+    /// Folder of the environment; made if need be.
+    pub path: PathBuf,
+    /// Most bytes it may grow to. Address space, not disk: the file is as long
+    /// as its content. Setting `store.map_size`.
+    pub map_size: u64,
+}
+
+/// Threads of all processes that may read at once.
+const MAX_READERS: u32 = 1_024;
+/// Most jobs in one transaction, so that a stream of writes is acknowledged in turn.
+const MAX_GROUP: usize = 1_024;
+/// Expired event identities that a commit forgets at most, to keep it short.
+const MAX_FORGOTTEN: usize = 1_000;
+const MAX_OBJECT_BYTES: usize = 256 * 1_024;
+const MAX_NAME_BYTES: usize = 400;
+
+type Table = Database<'static, Raw, Raw>;
+
+/// The named databases of the environment.
+#[derive(Clone, Copy, Debug)]
+struct Tables {
+    /// group, 0, entity → event, created, fingerprint, values
+    online: Table,
+    /// due, counter → online key's length, online key, online value
+    early: Table,
+    /// source, 0, digest of the event id → until
+    seen: Table,
+    /// until, key of `seen` → nothing
+    forget: Table,
+    /// table, 0, sequence → outbox row
+    outbox: Table,
+    /// name → last number given
+    counters: Table,
+    /// name → version, value
+    metadata: Table,
+}
+
+/// The embedded online and metadata store.
+pub struct Lmdb {
+    path: PathBuf,
+    env: &'static Env<WithoutTls>,
+    tables: Tables,
+    writer: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl Lmdb {
+    /// Opens the store, making it if need be, and starts its writer thread,
+    /// which ends when the store is dropped. The environment itself stays open
+    /// until the process ends: LMDB forbids a process to open one twice, and
+    /// handles of its tables live as long as it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or is no LMDB environment, or when this
+    /// process has it open already.
+    pub fn open(config: &LmdbConfig) -> Result<Self> {
+        let path = &config.path;
+        std::fs::create_dir_all(path).map_err(|e| Error::io("make", path, e))?;
+        let map_size = usize::try_from(config.map_size).map_err(|_| {
+            Error::new(Kind::Invalid, "store.map_size does not fit this machine's addresses")
+        })?;
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_size).max_readers(MAX_READERS).max_dbs(16);
+        #[allow(unsafe_code, reason = "heed cannot know what else is done with a file it maps")]
+        // SAFETY: the files of the environment are changed by LMDB alone: the
+        // folder belongs to the store, and LMDB's lock file orders processes.
+        let env = unsafe { options.open(path) }.map_err(|e| failed("open", path, e))?;
+        env.clear_stale_readers().map_err(|e| failed("clean", path, e))?;
+        let env: &'static Env<WithoutTls> = Box::leak(Box::new(env));
+        let tables = Self::tables(env).map_err(|e| failed("open", path, e))?;
+
+        let (writer, jobs) = mpsc::channel();
+        let thread_path = path.clone();
+        thread::Builder::new()
+            .name("wafer-writer".to_owned())
+            .spawn(move || write_loop(env, &tables, &thread_path, &jobs))
+            .map_err(|e| Error::caused(Kind::Internal, "cannot start the writer thread", e))?;
+        Ok(Self { path: path.clone(), env, tables, writer })
+    }
+
+    fn tables(env: &'static Env<WithoutTls>) -> heed::Result<Tables> {
+        let mut txn = env.write_txn()?;
+        let mut table = |name| env.create_database(&mut txn, Some(name));
+        let tables = Tables {
+            online: table("online")?,
+            early: table("early")?,
+            seen: table("seen")?,
+            forget: table("forget")?,
+            outbox: table("outbox")?,
+            counters: table("counters")?,
+            metadata: table("metadata")?,
+        };
+        txn.commit()?;
+        Ok(tables)
+    }
+
+    fn read<T>(&self, action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> heed::Result<T>) -> Result<T> {
+        let txn = self.env.read_txn().map_err(|e| failed("read", &self.path, e))?;
+        action(&txn, &self.tables).map_err(|e| failed("read", &self.path, e))
+    }
+
+    /// Has the writer thread run an action in a transaction, and waits until it
+    /// is durable. The action may be run more than once.
+    async fn write<T: Send + 'static>(
+        &self,
+        action: impl FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job = Write { action, result: None, reply };
+        let gone = || Error::new(Kind::Internal, "the writer thread has ended");
+        self.writer.send(Box::new(job)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl fmt::Debug for Lmdb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lmdb").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Lmdb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LMDB {}", self.path.display())
+    }
+}
+
+/// Something to be written, and somebody who waits for it.
+trait Job: Send {
+    fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> heed::Result<()>;
+    fn answer(self: Box<Self>, failure: Option<Error>);
+}
+
+struct Write<T, F> {
+    action: F,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Job for Write<T, F>
+where
+    T: Send,
+    F: FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send,
+{
+    fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> heed::Result<()> {
+        self.result = Some((self.action)(txn, tables)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failure: Option<Error>) {
+        let result = match (failure, self.result) {
+            (Some(error), _) => Err(error),
+            (None, Some(result)) => result,
+            (None, None) => Err(Error::new(Kind::Internal, "a write was answered before it ran")),
+        };
+        // Who no longer waits does not need the answer.
+        let _ = self.reply.send(result);
+    }
+}
+
+fn write_loop(env: &Env<WithoutTls>, tables: &Tables, path: &Path, jobs: &mpsc::Receiver<Box<dyn Job>>) {
+    while let Ok(first) = jobs.recv() {
+        let mut group = vec![first];
+        group.extend(jobs.try_iter().take(MAX_GROUP - 1));
+        if run_group(env, tables, &mut group).is_ok() {
+            group.into_iter().for_each(|job| job.answer(None));
+            continue;
+        }
+        // One of them failed, and with it the transaction: each by itself, so
+        // that only those fail that have a reason to.
+        for mut job in group {
+            let failure = run_group(env, tables, std::slice::from_mut(&mut job))
+                .err()
+                .map(|e| failed("write to", path, e));
+            job.answer(failure);
+        }
+    }
+}
+
+fn run_group(env: &Env<WithoutTls>, tables: &Tables, group: &mut [Box<dyn Job>]) -> heed::Result<()> {
+    let mut txn = env.write_txn()?;
+    for job in group {
+        job.run(&mut txn, tables)?;
+    }
+    txn.commit()
+}
+
+fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
+    let (kind, advice) = match &error {
+        heed::Error::Mdb(MdbError::MapFull) => {
+            (Kind::Unavailable, ": it is full; raise the setting `store.map_size`")
+        }
+        heed::Error::Mdb(MdbError::ReadersFull) => (Kind::Unavailable, ": too many readers at once"),
+        heed::Error::Mdb(MdbError::BadValSize) => (Kind::Invalid, ": a key is too long"),
+        heed::Error::Mdb(
+            MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid | MdbError::VersionMismatch,
+        ) => (Kind::Corrupt, ": its files are damaged or of another program"),
+        heed::Error::EnvAlreadyOpened => (Kind::Conflict, ": this process has it open already"),
+        heed::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+            (Kind::Unavailable, ": the disk is full")
+        }
+        _ => (Kind::Internal, ""),
+    };
+    Error::caused(kind, format!("cannot {action} the store {}{advice}", path.display()), error)
+}
+
+// Encodings. Numbers in keys are big endian with the sign flipped, so that they
+// sort; numbers in values are little endian.
+
+fn sortable(time: Timestamp) -> [u8; 8] {
+    (time.as_micros() ^ i64::MIN).to_be_bytes()
+}
+
+fn from_sortable(bytes: &[u8]) -> Option<Timestamp> {
+    let bytes: [u8; 8] = bytes.get(..8)?.try_into().ok()?;
+    Some(Timestamp::from_micros(i64::from_be_bytes(bytes) ^ i64::MIN))
+}
+
+fn prefixed(name: &str, rest: &[u8]) -> Vec<u8> {
+    [name.as_bytes(), &[0], rest].concat()
+}
+
+fn online_key(key: &OnlineKey) -> Vec<u8> {
+    prefixed(&key.group, key.entity.as_bytes())
+}
+
+fn online_value(row: &OnlineRow) -> Vec<u8> {
+    let mut value = Vec::with_capacity(24 + row.values.len());
+    value.extend_from_slice(&row.version.event.as_micros().to_le_bytes());
+    value.extend_from_slice(&row.version.created.as_micros().to_le_bytes());
+    value.extend_from_slice(&row.fingerprint.to_le_bytes());
+    value.extend_from_slice(&row.values);
+    value
+}
+
+fn take_i64(bytes: &[u8], at: usize) -> Option<i64> {
+    Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn row_version(value: &[u8]) -> Option<RowVersion> {
+    Some(RowVersion {
+        event: Timestamp::from_micros(take_i64(value, 0)?),
+        created: Timestamp::from_micros(take_i64(value, 8)?),
+    })
+}
+
+fn online_row(value: &[u8]) -> Option<OnlineRow> {
+    Some(OnlineRow {
+        version: row_version(value)?,
+        fingerprint: take_i64(value, 16)? as u64,
+        values: Bytes::copy_from_slice(value.get(24..)?),
+    })
+}
+
+fn outbox_value(row: &OutboxRow) -> Vec<u8> {
+    let id = row.event_id.as_bytes();
+    let mut value = Vec::with_capacity(28 + id.len() + row.values.len());
+    value.extend_from_slice(&row.event.as_micros().to_le_bytes());
+    value.extend_from_slice(&row.available.as_micros().to_le_bytes());
+    value.extend_from_slice(&row.created.as_micros().to_le_bytes());
+    value.extend_from_slice(&(id.len() as u32).to_le_bytes());
+    value.extend_from_slice(id);
+    value.extend_from_slice(&row.values);
+    value
+}
+
+fn outbox_row(table: &str, value: &[u8]) -> Option<OutboxRow> {
+    let time = |at| take_i64(value, at).map(Timestamp::from_micros);
+    let length = u32::from_le_bytes(value.get(24..28)?.try_into().ok()?) as usize;
+    Some(OutboxRow {
+        table: table.to_owned(),
+        event: time(0)?,
+        available: time(8)?,
+        created: time(16)?,
+        event_id: String::from_utf8(value.get(28..28 + length)?.to_vec()).ok()?,
+        values: Bytes::copy_from_slice(value.get(28 + length..)?),
+    })
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(Kind::Corrupt, format!("a stored {what} is damaged"))
+}
+
+// Actions inside a write transaction.
+
+fn next_number(txn: &mut RwTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {
+    let last = tables.counters.get(txn, name)?.and_then(|v| v.try_into().ok()).map_or(0, u64::from_le_bytes);
+    tables.counters.put(txn, name, &(last + 1).to_le_bytes())?;
+    Ok(last + 1)
+}
+
+fn put_row(txn: &mut RwTxn<'_>, tables: &Tables, key: &[u8], value: &[u8]) -> heed::Result<bool> {
+    let stored = tables.online.get(txn, key)?.and_then(row_version);
+    let new = row_version(value).expect("the value was encoded here or checked when read");
+    let applies = replaces(new, stored);
+    if applies {
+        tables.online.put(txn, key, value)?;
+    }
+    Ok(applies)
+}
+
+fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<u64> {
+    let mut applied = 0;
+    while let Some((place, entry)) = tables.early.first(txn)? {
+        if from_sortable(place).is_some_and(|due| due > now) {
+            break;
+        }
+        let (place, entry) = (place.to_vec(), entry.to_vec());
+        // Entries are written below, in one piece with their length.
+        if let Some((length, rest)) = entry.split_first_chunk::<4>() {
+            let (key, value) = rest.split_at(u32::from_le_bytes(*length) as usize);
+            put_row(txn, tables, key, value)?;
+        }
+        tables.early.delete(txn, &place)?;
+        applied += 1;
+    }
+    Ok(applied)
+}
+
+fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
+    let expired: Vec<Vec<u8>> = tables
+        .forget
+        .iter(txn)?
+        .take(MAX_FORGOTTEN)
+        .map(|entry| entry.map(|(key, _)| key.to_vec()))
+        .take_while(|key| key.as_ref().map_or(true, |k| from_sortable(k).is_some_and(|t| t < now)))
+        .collect::<heed::Result<_>>()?;
+    for key in expired {
+        tables.seen.delete(txn, &key[8..])?;
+        tables.forget.delete(txn, &key)?;
+    }
+    Ok(())
+}
+
+fn commit_event(txn: &mut RwTxn<'_>, tables: &Tables, event: &EventCommit) -> heed::Result<EventOutcome> {
+    let digest = wafer_core::Digest::of(event.id.as_bytes());
+    let seen = prefixed(&event.source, digest.as_bytes());
+    if tables.seen.get(txn, &seen)?.is_some() {
+        return Ok(EventOutcome::Duplicate);
+    }
+    let until = sortable(event.remember_until);
+    tables.seen.put(txn, &seen, &until)?;
+    tables.forget.put(txn, &[&until[..], &seen].concat(), &[])?;
+    for write in &event.writes {
+        put_row(txn, tables, &online_key(&write.key), &online_value(&write.row))?;
+    }
+    for write in &event.early {
+        let key = online_key(&write.key);
+        let length = (key.len() as u32).to_le_bytes();
+        let number = next_number(txn, tables, b"early")?.to_be_bytes();
+        let place = [sortable(write.row.version.event), number].concat();
+        let entry = [&length[..], &key, &online_value(&write.row)].concat();
+        tables.early.put(txn, &place, &entry)?;
+    }
+    for row in &event.outbox {
+        let sequence = next_number(txn, tables, &prefixed("outbox", row.table.as_bytes()))?;
+        let place = prefixed(&row.table, &sequence.to_be_bytes());
+        tables.outbox.put_with_flags(txn, PutFlags::NO_OVERWRITE, &place, &outbox_value(row))?;
+    }
+    Ok(EventOutcome::Committed)
+}
+
+#[async_trait]
+impl OnlineStore for Lmdb {
+    async fn get_many(&self, keys: &[OnlineKey]) -> Result<Vec<Option<OnlineRow>>> {
+        let values = self.read(|txn, tables| {
+            keys.iter()
+                .map(|key| Ok(tables.online.get(txn, &online_key(key))?.map(online_row)))
+                .collect::<heed::Result<Vec<_>>>()
+        })?;
+        values
+            .into_iter()
+            .map(|value| value.map(|row| row.ok_or_else(|| damaged("row"))).transpose())
+            .collect()
+    }
+
+    async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
+        let writes: Vec<_> =
+            writes.iter().map(|w| (online_key(&w.key), online_value(&w.row))).collect();
+        self.write(move |txn, tables| {
+            let mut counts = PutCounts::default();
+            for (key, value) in &writes {
+                if put_row(txn, tables, key, value)? {
+                    counts.applied += 1;
+                } else {
+                    counts.older += 1;
+                }
+            }
+            Ok(Ok(counts))
+        })
+        .await
+    }
+
+    async fn commit_events(
+        &self,
+        events: Vec<EventCommit>,
+        now: Timestamp,
+    ) -> Result<Vec<EventOutcome>> {
+        let events = Arc::new(events);
+        self.write(move |txn, tables| {
+            apply_due(txn, tables, now)?;
+            forget_expired(txn, tables, now)?;
+            let outcomes: heed::Result<Vec<_>> =
+                events.iter().map(|event| commit_event(txn, tables, event)).collect();
+            Ok(Ok(outcomes?))
+        })
+        .await
+    }
+
+    async fn apply_due(&self, now: Timestamp) -> Result<u64> {
+        let first = self.read(|txn, tables| {
+            Ok(tables.early.first(txn)?.and_then(|(place, _)| from_sortable(place)))
+        })?;
+        match first {
+            Some(due) if due <= now => {
+                self.write(move |txn, tables| Ok(Ok(apply_due(txn, tables, now)?))).await
+            }
+            _ => Ok(0),
+        }
+    }
+
+    async fn outbox_tables(&self) -> Result<Vec<(String, u64)>> {
+        self.read(|txn, tables| {
+            let mut found: Vec<(String, u64)> = Vec::new();
+            for entry in tables.outbox.iter(txn)? {
+                let (place, _) = entry?;
+                let name = place.len().checked_sub(9).map(|end| &place[..end]);
+                let name = String::from_utf8_lossy(name.unwrap_or_default());
+                match found.last_mut() {
+                    Some((last, rows)) if *last == name => *rows += 1,
+                    _ => found.push((name.into_owned(), 1)),
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        let prefix = prefixed(table, &[]);
+        let entries = self.read(|txn, tables| {
+            tables
+                .outbox
+                .prefix_iter(txn, &prefix)?
+                .take(limit)
+                .map(|entry| {
+                    let (place, value) = entry?;
+                    let sequence = place.get(prefix.len()..).and_then(|s| s.try_into().ok());
+                    Ok(sequence.map(u64::from_be_bytes).zip(outbox_row(table, value)))
+                })
+                .collect::<heed::Result<Vec<_>>>()
+        })?;
+        entries
+            .into_iter()
+            .map(|entry| {
+                let (sequence, row) = entry.ok_or_else(|| damaged("outbox row"))?;
+                Ok(OutboxEntry { sequence, row })
+            })
+            .collect()
+    }
+
+    async fn trim_outbox(&self, table: &str, through: u64) -> Result<()> {
+        let first = prefixed(table, &0u64.to_be_bytes());
+        let last = prefixed(table, &through.to_be_bytes());
+        self.write(move |txn, tables| {
+            let range = first.as_slice()..=last.as_slice();
+            tables.outbox.delete_range(txn, &range)?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn count(&self, group: &str) -> Result<u64> {
+        let prefix = prefixed(group, &[]);
+        self.read(|txn, tables| {
+            tables.online.prefix_iter(txn, &prefix)?.try_fold(0, |count, entry| {
+                entry?;
+                Ok(count + 1)
+            })
+        })
+    }
+}
+
+fn versioned(stored: &[u8]) -> Option<Versioned> {
+    let (version, value) = stored.split_first_chunk::<8>()?;
+    Some(Versioned {
+        version: u64::from_le_bytes(*version),
+        value: Bytes::copy_from_slice(value),
+    })
+}
+
+/// The version of an object if `expect` holds; 0 when there is none.
+fn expected(
+    txn: &RwTxn<'_>,
+    tables: &Tables,
+    name: &str,
+    expect: Expect,
+) -> heed::Result<Result<u64>> {
+    let stored = tables.metadata.get(txn, name.as_bytes())?.and_then(versioned);
+    let version = stored.map_or(0, |stored| stored.version);
+    let holds = match expect {
+        Expect::Absent => version == 0,
+        Expect::Version(wanted) => version == wanted,
+        Expect::Anything => true,
+    };
+    let conflict = || Error::new(Kind::Conflict, format!("`{name}` was changed by somebody else"));
+    Ok(holds.then_some(version).ok_or_else(conflict))
+}
+
+#[async_trait]
+impl MetadataStore for Lmdb {
+    async fn get(&self, name: &str) -> Result<Option<Versioned>> {
+        let stored = self.read(|txn, tables| {
+            Ok(tables.metadata.get(txn, name.as_bytes())?.map(versioned))
+        })?;
+        stored.map(|object| object.ok_or_else(|| damaged("object"))).transpose()
+    }
+
+    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            let message = format!("a name has 1 to {MAX_NAME_BYTES} bytes, not {}", name.len());
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        if value.len() > MAX_OBJECT_BYTES {
+            let message = format!("`{name}` has {} bytes; an object has at most {MAX_OBJECT_BYTES}", value.len());
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        let name = name.to_owned();
+        self.write(move |txn, tables| {
+            let version = match expected(txn, tables, &name, expect)? {
+                Ok(version) => version + 1,
+                Err(conflict) => return Ok(Err(conflict)),
+            };
+            let stored = [&version.to_le_bytes()[..], &value].concat();
+            tables.metadata.put(txn, name.as_bytes(), &stored)?;
+            Ok(Ok(version))
+        })
+        .await
+    }
+
+    async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
+        let name = name.to_owned();
+        self.write(move |txn, tables| {
+            if let Err(conflict) = expected(txn, tables, &name, expect)? {
+                return Ok(Err(conflict));
+            }
+            tables.metadata.delete(txn, name.as_bytes())?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
+        let found = self.read(|txn, tables| {
+            tables
+                .metadata
+                .prefix_iter(txn, prefix.as_bytes())?
+                .map(|entry| {
+                    let (name, stored) = entry?;
+                    Ok((String::from_utf8_lossy(name).into_owned(), versioned(stored)))
+                })
+                .collect::<heed::Result<Vec<_>>>()
+        })?;
+        found
+            .into_iter()
+            .map(|(name, object)| Ok((name, object.ok_or_else(|| damaged("object"))?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    fn open(folder: &Path) -> Lmdb {
+        Lmdb::open(&LmdbConfig { path: folder.to_owned(), map_size: 1 << 30 }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn online_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        contract::online(&open(folder.path())).await;
+    }
+
+    #[tokio::test]
+    async fn metadata_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        contract::metadata(&open(folder.path())).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_store_names_its_setting_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = LmdbConfig { path: folder.path().to_owned(), map_size: 1 << 20 };
+        let store = Lmdb::open(&config).unwrap();
+        let value = Bytes::from(vec![7u8; 100_000]);
+        let mut kept = 0;
+        let error = loop {
+            match store.put(&format!("object/{kept:03}"), value.clone(), Expect::Absent).await {
+                Ok(_) => kept += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("store.map_size"), "{error}");
+        assert!(kept > 0);
+        assert_eq!(store.list("object/").await.unwrap().len(), kept);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_kind_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("data.mdb"), vec![9u8; 8192]).unwrap();
+        let config = LmdbConfig { path: folder.path().to_owned(), map_size: 1 << 20 };
+        assert_eq!(Lmdb::open(&config).unwrap_err().kind(), Kind::Corrupt);
+    }
+}

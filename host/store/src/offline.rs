@@ -1,0 +1,458 @@
+//! All rows of the feature groups, as Delta tables of Parquet files.
+//!
+//! A table is a folder that any reader of Delta Lake opens without Wafer. Each
+//! commit carries a [`Txn`], so that the same work committed twice is committed
+//! once; the data files of a piece of work live below a folder of its own, so
+//! that it can be replaced as a whole.
+//!
+//! Format: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef};
+use deltalake::datafile::ReadOptions;
+use deltalake::datafile::reader::ParquetTableReader;
+use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::datafile::DeltaDataReader as _;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::{Action, Add, StructType, Transaction, TryFromArrow as _};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::builder::DeltaTableBuilder;
+use deltalake::{DeltaTable, DeltaTableError};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::prefix::PrefixStore;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use url::Url;
+
+use crate::{Error, Kind, Result};
+
+/// Data files are closed when they reach this size.
+const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
+/// Rows of a Parquet row group; bounds what a writer holds in memory.
+const ROW_GROUP_ROWS: usize = 131_072;
+
+/// Identity of a piece of work: committing the same version of it again, or an
+/// older one, changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Txn {
+    /// Whose work it is.
+    pub app_id: String,
+    /// Rises with each new piece.
+    pub version: i64,
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The table has a new version with the rows.
+    Committed,
+    /// The table had this work, or later work of the same kind, already.
+    Already,
+}
+
+/// Size of a table, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Version of the table.
+    pub version: u64,
+    /// Number of live data files.
+    pub files: usize,
+    /// Bytes of the live data files.
+    pub bytes: u64,
+    /// Rows in them, as their statistics say.
+    pub rows: u64,
+}
+
+/// The Delta tables below one location.
+#[derive(Clone, Debug)]
+pub struct OfflineTables {
+    root: Url,
+}
+
+impl OfflineTables {
+    /// Tables below a location, such as `file:///data/offline/`.
+    ///
+    /// # Errors
+    /// When it is not a URL of a folder that this build can reach.
+    pub fn open(root: Url) -> Result<Self> {
+        if root.scheme() != "file" {
+            let message = format!("offline tables at `{root}`: this build reaches file:// only");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        let mut root = root;
+        if !root.path().ends_with('/') {
+            root.set_path(&format!("{}/", root.path()));
+        }
+        Ok(Self { root })
+    }
+
+    /// Where a table is.
+    pub fn location(&self, table: &str) -> Url {
+        self.root.join(table).expect("a table's name is a plain path segment")
+    }
+
+    /// Makes a table if there is none. The schema of one that exists must be the
+    /// same.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] names the first difference between the schemas.
+    pub async fn ensure(&self, table: &str, schema: &Schema) -> Result<()> {
+        let wanted = table_schema(schema);
+        match self.load(table).await {
+            Ok(existing) => same_schema(table, &existing, &wanted),
+            Err(e) if e.kind() == Kind::NotFound => match self.create(table, &wanted).await {
+                Ok(()) => Ok(()),
+                // Somebody else made it in the meantime.
+                Err(first) => match self.load(table).await {
+                    Ok(existing) => same_schema(table, &existing, &wanted),
+                    Err(_) => Err(first),
+                },
+            },
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn create(&self, table: &str, schema: &Schema) -> Result<()> {
+        let location = self.location(table);
+        if let Ok(path) = location.to_file_path() {
+            std::fs::create_dir_all(&path).map_err(|e| Error::io("make", &path, e))?;
+        }
+        let fields = StructType::try_from_arrow(schema)
+            .map_err(|e| Error::caused(Kind::Invalid, format!("table `{table}` cannot have these columns"), e))?;
+        CreateBuilder::new()
+            .with_location(location)
+            .with_table_name(table)
+            .with_save_mode(SaveMode::ErrorIfExists)
+            .with_columns(fields.fields().cloned())
+            .await
+            .map_err(|e| failed("make", table, e))?;
+        Ok(())
+    }
+
+    async fn load(&self, table: &str) -> Result<DeltaTable> {
+        let location = self.location(table);
+        if let Ok(path) = location.to_file_path()
+            && !path.is_dir()
+        {
+            return Err(Error::new(Kind::NotFound, format!("there is no table `{table}`")));
+        }
+        DeltaTableBuilder::from_url(location)
+            .map_err(|e| failed("open", table, e))?
+            .load()
+            .await
+            .map_err(|e| failed("open", table, e))
+    }
+
+    /// Starts writing the data files of a piece of work below `folder` (a
+    /// relative path). Nothing of it is visible before it is committed.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table.
+    pub async fn writer(&self, table: &str, folder: &str) -> Result<TableWriter> {
+        let delta = self.load(table).await?;
+        let schema = arrow_schema(table, &delta)?;
+        let store = PrefixStore::new(delta.log_store().object_store(None), folder);
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level of zstd"));
+        let properties = WriterProperties::builder()
+            .set_compression(zstd)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let indexed = delta
+            .snapshot()
+            .map_err(|e| failed("read", table, e))?
+            .snapshot()
+            .table_configuration()
+            .table_properties()
+            .num_indexed_cols();
+        let config = WriterConfig::new(
+            Arc::clone(&schema),
+            Vec::new(),
+            Some(properties),
+            Some(TARGET_FILE_BYTES),
+            None,
+            indexed,
+            None,
+        );
+        Ok(TableWriter {
+            table: table.to_owned(),
+            folder: folder.to_owned(),
+            schema,
+            inner: DeltaWriter::new(Arc::new(store), config),
+            delta,
+            rows: 0,
+        })
+    }
+
+    /// The last version of a piece of work that the table has, if any.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table.
+    pub async fn txn_version(&self, table: &str, app_id: &str) -> Result<Option<i64>> {
+        txn_version(table, &self.load(table).await?, app_id).await
+    }
+
+    /// Version, files, bytes and rows of a table.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table.
+    pub async fn info(&self, table: &str) -> Result<TableInfo> {
+        let delta = self.load(table).await?;
+        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+        let mut info = TableInfo { version: delta.version().unwrap_or(0), files: 0, bytes: 0, rows: 0 };
+        for file in state.log_data().iter() {
+            info.files += 1;
+            info.bytes += u64::try_from(file.size()).unwrap_or(0);
+            info.rows += file.num_records().unwrap_or(0) as u64;
+        }
+        Ok(info)
+    }
+
+    /// All rows of a table, in no particular order, with columns as the table
+    /// has them (vectors as lists).
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table.
+    pub async fn read(&self, table: &str) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let delta = self.load(table).await?;
+        let reader = ParquetTableReader::try_new(&delta).await.map_err(|e| failed("read", table, e))?;
+        let batches = reader.read(ReadOptions::default()).await.map_err(|e| failed("read", table, e))?;
+        let table = table.to_owned();
+        Ok(batches.map_err(move |e| failed("read", &table, e)).boxed())
+    }
+
+    /// The rows of the data files below a folder, with columns as they were
+    /// written.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table.
+    pub async fn read_folder(
+        &self,
+        table: &str,
+        folder: &str,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        use deltalake::datafile::DataFileReader as _;
+        use deltalake::datafile::reader::ParquetFileReader;
+
+        let delta = self.load(table).await?;
+        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+        let prefix = format!("{folder}/");
+        let paths: Vec<_> = state
+            .log_data()
+            .iter()
+            .filter(|file| file.path().starts_with(&prefix))
+            .map(|file| file.object_store_path())
+            .collect();
+        let reader = Arc::new(ParquetFileReader::new(delta.log_store().object_store(None)));
+        let table = table.to_owned();
+        let batches = futures::stream::iter(paths)
+            .then(move |path| {
+                let reader = Arc::clone(&reader);
+                async move { reader.read_file(path).await }
+            })
+            .try_flatten()
+            .map_err(move |e| failed("read", &table, e));
+        Ok(batches.boxed())
+    }
+}
+
+impl fmt::Display for OfflineTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Delta tables below {}", self.root)
+    }
+}
+
+/// Writes the data files of one piece of work, then commits them at once.
+#[must_use = "rows are visible only after `commit`"]
+pub struct TableWriter {
+    table: String,
+    folder: String,
+    schema: SchemaRef,
+    inner: DeltaWriter,
+    delta: DeltaTable,
+    rows: u64,
+}
+
+impl fmt::Debug for TableWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableWriter").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl TableWriter {
+    /// Writes some rows; their columns must be the table's, in order.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the disk is full.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let columns = batch
+            .columns()
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(column, field)| as_table_column(column, field.data_type()))
+            .collect();
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| {
+            Error::caused(Kind::Invalid, format!("rows do not fit table `{}`", self.table), e)
+        })?;
+        self.rows += batch.num_rows() as u64;
+        self.inner.write(&batch).await.map_err(|e| failed("write to", &self.table, e))
+    }
+
+    /// Rows written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Commits everything written, with its identity, in one new version of the
+    /// table. `replaces` names a folder whose files it takes the place of.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when the table changed in a way that this commit
+    /// cannot follow, such as a commit of the same identity at the same time.
+    pub async fn commit(self, txn: &Txn, replaces: Option<&str>) -> Result<Commit> {
+        let Self { table, folder, inner, delta, .. } = self;
+        let adds = inner.close().await.map_err(|e| failed("write to", &table, e))?;
+        // The work may have been committed between the start and now.
+        let mut delta = delta;
+        delta.update_state().await.map_err(|e| failed("read", &table, e))?;
+        if txn_version(&table, &delta, &txn.app_id).await?.is_some_and(|v| v >= txn.version) {
+            return Ok(Commit::Already);
+        }
+        let state = delta.snapshot().map_err(|e| failed("read", &table, e))?;
+        let mut actions: Vec<Action> = adds
+            .into_iter()
+            .map(|add| Action::Add(Add { path: format!("{folder}/{}", add.path), ..add }))
+            .collect();
+        if let Some(replaced) = replaces {
+            let prefix = format!("{replaced}/");
+            let old = state.log_data();
+            let old = old.iter().filter(|file| file.path().starts_with(&prefix));
+            actions.extend(old.map(|file| Action::Remove(file.remove_action(true))));
+        }
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: None,
+            predicate: None,
+        };
+        let identity = Transaction::new(&txn.app_id, txn.version);
+        let properties = CommitProperties::default().with_application_transaction(identity);
+        let committed = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(Some(state), delta.log_store(), operation)
+            .await;
+        match committed {
+            Ok(_) => Ok(Commit::Committed),
+            Err(e) => Err(failed("commit to", &table, e)),
+        }
+    }
+
+    /// Gives the work up; its data files are removed as far as they are open.
+    ///
+    /// # Errors
+    /// Those of the object store.
+    pub async fn abort(self) -> Result<()> {
+        self.inner.abort().await.map_err(|e| failed("clean", &self.table, e))
+    }
+}
+
+async fn txn_version(table: &str, delta: &DeltaTable, app_id: &str) -> Result<Option<i64>> {
+    let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+    let log = delta.log_store();
+    state.transaction_version(log.as_ref(), app_id).await.map_err(|e| failed("read", table, e))
+}
+
+fn arrow_schema(table: &str, delta: &DeltaTable) -> Result<SchemaRef> {
+    let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+    Ok(state.snapshot().arrow_schema())
+}
+
+/// The schema of a table that holds columns of `schema`: Delta has no lists of a
+/// fixed length.
+fn table_schema(schema: &Schema) -> Schema {
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() {
+            ArrowType::FixedSizeList(item, _) => {
+                Field::new(field.name(), ArrowType::List(Arc::clone(item)), field.is_nullable())
+            }
+            _ => field.as_ref().clone(),
+        })
+        .collect();
+    Schema::new(fields)
+}
+
+fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_array::ArrayRef {
+    use arrow_array::cast::AsArray as _;
+    match (column.data_type(), wanted) {
+        (ArrowType::FixedSizeList(_, n), ArrowType::List(item)) => {
+            let vectors = column.as_fixed_size_list();
+            let length = usize::try_from(*n).expect("a length is not negative");
+            let offsets = arrow_buffer::OffsetBuffer::from_repeated_length(length, vectors.len());
+            let values = Arc::clone(vectors.values());
+            let nulls = vectors.nulls().cloned();
+            Arc::new(arrow_array::ListArray::new(Arc::clone(item), offsets, values, nulls))
+        }
+        _ => Arc::clone(column),
+    }
+}
+
+fn same_schema(table: &str, existing: &DeltaTable, wanted: &Schema) -> Result<()> {
+    let found = arrow_schema(table, existing)?;
+    let names = |schema: &Schema| -> Vec<(String, ArrowType)> {
+        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+    };
+    let (found, wanted) = (names(&found), names(wanted));
+    if found == wanted {
+        return Ok(());
+    }
+    let text = |field: Option<&(String, ArrowType)>| {
+        field.map_or("no column".to_owned(), |(name, data_type)| format!("`{name}` {data_type}"))
+    };
+    let place = (0..).find(|i| found.get(*i) != wanted.get(*i)).expect("they differ");
+    let message = format!(
+        "table `{table}` has {} where the definition has {}; give the feature group a new version",
+        text(found.get(place)),
+        text(wanted.get(place)),
+    );
+    Err(Error::new(Kind::Invalid, message))
+}
+
+fn failed(action: &str, table: &str, error: DeltaTableError) -> Error {
+    let kind = match &error {
+        DeltaTableError::NotATable(_) => Kind::NotFound,
+        DeltaTableError::VersionAlreadyExists(_)
+        | DeltaTableError::Transaction {
+            source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_),
+        } => Kind::Conflict,
+        DeltaTableError::InvalidJsonLog { .. } | DeltaTableError::InvalidStatsJson { .. } => Kind::Corrupt,
+        _ if is_disk_full(&error) => Kind::Unavailable,
+        _ => Kind::Internal,
+    };
+    Error::caused(kind, format!("cannot {action} table `{table}`"), error)
+}
+
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::StorageFull
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;
