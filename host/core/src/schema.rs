@@ -10,9 +10,9 @@ use arrow_schema::{DataType as ArrowType, Field as ArrowField, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a field, in bytes.
-pub const MAX_NAME_BYTES: usize = 128;
+pub(crate) const MAX_NAME_BYTES: usize = 128;
 /// Most fields that a schema may have.
-pub const MAX_FIELDS: usize = 1_024;
+pub(crate) const MAX_FIELDS: usize = 1_024;
 
 /// Type of a column. Written as in the contract: `int64`, `vector(3)`,
 /// `list<utf8>`.

@@ -6,6 +6,7 @@
 //! many requests).
 
 use std::fmt;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -14,7 +15,7 @@ use std::thread;
 use async_trait::async_trait;
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
-use heed::{Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
 use tokio::sync::oneshot;
 use wafer_core::Timestamp;
 use wafer_core::rules::{RowVersion, replaces};
@@ -107,19 +108,20 @@ impl Lmdb {
     }
 
     fn tables(env: &'static Env<WithoutTls>) -> heed::Result<Tables> {
-        let mut txn = env.write_txn()?;
-        let mut table = |name| env.create_database(&mut txn, Some(name));
-        let tables = Tables {
-            online: table("online")?,
-            early: table("early")?,
-            seen: table("seen")?,
-            forget: table("forget")?,
-            outbox: table("outbox")?,
-            counters: table("counters")?,
-            metadata: table("metadata")?,
-        };
-        txn.commit()?;
-        Ok(tables)
+        let opened = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+            let mut table = |name| opener.create_database(txn, Some(name));
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit([
+                table("online")?,
+                table("early")?,
+                table("seen")?,
+                table("forget")?,
+                table("outbox")?,
+                table("counters")?,
+                table("metadata")?,
+            ]))
+        })?;
+        let [online, early, seen, forget, outbox, counters, metadata] = opened.unwrap_commit();
+        Ok(Tables { online, early, seen, forget, outbox, counters, metadata })
     }
 
     fn read<T>(&self, action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> heed::Result<T>) -> Result<T> {
@@ -490,7 +492,7 @@ impl OnlineStore for Lmdb {
         let first = prefixed(table, &0u64.to_be_bytes());
         let last = prefixed(table, &through.to_be_bytes());
         self.write(move |txn, tables| {
-            let range = first.as_slice()..=last.as_slice();
+            let range = (Bound::Included(first.as_slice()), Bound::Included(last.as_slice()));
             tables.outbox.delete_range(txn, &range)?;
             Ok(Ok(()))
         })

@@ -18,10 +18,12 @@ use deltalake::datafile::reader::ParquetTableReader;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::datafile::DeltaDataReader as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake::kernel::{Action, Add, StructType, Transaction, TryFromArrow as _};
+use deltalake::kernel::engine::arrow_conversion::TryFromArrow as _;
+use deltalake::kernel::{Action, Add, StructType, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::builder::DeltaTableBuilder;
+use deltalake::table::config::TablePropertiesExt as _;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -392,6 +394,7 @@ fn table_schema(schema: &Schema) -> Schema {
 }
 
 fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_array::ArrayRef {
+    use arrow_array::Array as _;
     use arrow_array::cast::AsArray as _;
     match (column.data_type(), wanted) {
         (ArrowType::FixedSizeList(_, n), ArrowType::List(item)) => {
