@@ -1,0 +1,335 @@
+//! Calling a function.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef};
+use wafer_core::{Mapping, Signature};
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use crate::bindings::wafer::function::types as wit;
+use crate::bindings::{Function as Instance, FunctionPre};
+use crate::engine::{STACK_BYTES, ticks};
+use crate::error::{InvokeError, LimitKind};
+use crate::lift::{self, Lifted};
+use crate::limits::Limits;
+use crate::lower::lower;
+use crate::state::State;
+use crate::{CHUNK_ROWS, Runtime};
+
+/// Bytes of input columns that a chunk aims at, for wide rows.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Which limit of time a call has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// `request_time`
+    Request,
+    /// `batch_time`
+    Batch,
+}
+
+/// A loaded function, ready to be called from many threads at once.
+#[derive(Clone)]
+pub struct Function {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    signature: Signature,
+    limits: Limits,
+    pre: FunctionPre<State>,
+    /// Ticks the engine's epoch as long as the function lives.
+    _runtime: Runtime,
+}
+
+/// What a function made of some rows.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Columns as the signature's outputs say, each with `rows` values.
+    pub columns: Vec<ArrayRef>,
+    /// Number of output rows.
+    pub rows: usize,
+    /// For each output row the input row it came from; absent when rows map one
+    /// to one.
+    pub source_rows: Option<Vec<u32>>,
+    /// Input rows that failed, ascending, with the reason. One-to-one outputs
+    /// have a row for them, whose values mean nothing.
+    pub row_errors: Vec<(u32, String)>,
+}
+
+impl Output {
+    fn empty(signature: &Signature) -> Self {
+        let fields = signature.outputs.fields().iter();
+        Self {
+            columns: fields.map(|f| arrow_array::new_empty_array(&f.data_type.to_arrow())).collect(),
+            rows: 0,
+            source_rows: (signature.mapping == Mapping::OneToMany).then(Vec::new),
+            row_errors: Vec::new(),
+        }
+    }
+
+    fn concat(parts: Vec<(usize, Lifted)>, signature: &Signature) -> Self {
+        let mut all = Self::empty(signature);
+        for (start, part) in &parts {
+            let moved = |row: u32| row + *start as u32;
+            all.rows += part.rows;
+            all.row_errors.extend(part.row_errors.iter().map(|(row, m)| (moved(*row), m.clone())));
+            if let (Some(all), Some(part)) = (&mut all.source_rows, &part.source_rows) {
+                all.extend(part.iter().map(|row| moved(*row)));
+            }
+        }
+        for (index, column) in all.columns.iter_mut().enumerate() {
+            let pieces: Vec<&dyn Array> = parts.iter().map(|(_, p)| p.columns[index].as_ref()).collect();
+            *column = arrow_select::concat::concat(&pieces).expect("the parts have the signature's types");
+        }
+        all
+    }
+
+    /// The input row of an output row.
+    pub fn source_row(&self, row: usize) -> usize {
+        self.source_rows.as_ref().map_or(row, |sources| sources[row] as usize)
+    }
+}
+
+impl Function {
+    pub(crate) fn new(
+        name: &str,
+        signature: Signature,
+        limits: Limits,
+        pre: FunctionPre<State>,
+        runtime: Runtime,
+    ) -> Self {
+        let inner = Inner { name: name.to_owned(), signature, limits, pre, _runtime: runtime };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The name it was loaded under, for messages.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.inner.signature
+    }
+
+    /// Computes some rows: the only way into the sandbox. Columns are the
+    /// signature's inputs, in order and of its types. Many rows are cut into
+    /// chunks, each of which is one call in a fresh instance, under the limits.
+    ///
+    /// Blocks; guest code runs on the calling thread.
+    ///
+    /// # Errors
+    /// [`InvokeError`] says who is to blame. Rows that fail by themselves are no
+    /// error: see [`Output::row_errors`].
+    pub fn invoke(&self, columns: &[ArrayRef], deadline: Deadline) -> Result<Output, InvokeError> {
+        let rows = self.check_input(columns)?;
+        let signature = &self.inner.signature;
+        if rows == 0 {
+            return Ok(Output::empty(signature));
+        }
+        let chunk = chunk_rows(columns, rows);
+        if rows <= chunk {
+            let Lifted { columns, rows, source_rows, row_errors } = self.call_fresh(columns, rows, deadline)?;
+            return Ok(Output { columns, rows, source_rows, row_errors });
+        }
+        let mut parts = Vec::with_capacity(rows.div_ceil(chunk));
+        for start in (0..rows).step_by(chunk) {
+            let length = chunk.min(rows - start);
+            let slices: Vec<_> = columns.iter().map(|c| c.slice(start, length)).collect();
+            parts.push((start, self.call_fresh(&slices, length, deadline)?));
+        }
+        Ok(Output::concat(parts, signature))
+    }
+
+    /// Keeps one instance for many calls. State that a call leaves behind is
+    /// seen by the next: only for measuring what a fresh instance costs.
+    ///
+    /// # Errors
+    /// [`InvokeError`]
+    pub fn warm(&self) -> Result<Warm, InvokeError> {
+        let mut store = self.store(Deadline::Batch);
+        let instance = self.instantiate(&mut store, Deadline::Batch)?;
+        Ok(Warm { function: self.clone(), store, instance })
+    }
+
+    fn check_input(&self, columns: &[ArrayRef]) -> Result<usize, InvokeError> {
+        let fields = self.inner.signature.inputs.fields();
+        let refuse = |message| Err(InvokeError::Input { function: self.inner.name.clone(), message });
+        if columns.len() != fields.len() {
+            return refuse(format!("{} columns where it takes {}", columns.len(), fields.len()));
+        }
+        let rows = columns[0].len();
+        for (column, field) in columns.iter().zip(fields) {
+            let wanted = field.data_type.to_arrow();
+            if *column.data_type() != wanted {
+                let found = column.data_type();
+                return refuse(format!("column `{}`: wanted {wanted}, found {found}", field.name));
+            }
+            if column.len() != rows {
+                return refuse(format!("column `{}`: {} rows, others {rows}", field.name, column.len()));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn store(&self, deadline: Deadline) -> Store<State> {
+        let limits = &self.inner.limits;
+        let mut store = Store::new(self.inner.pre.engine(), State::new(limits.memory));
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
+        store.set_epoch_deadline(ticks(self.time(deadline)));
+        store
+    }
+
+    fn time(&self, deadline: Deadline) -> i64 {
+        match deadline {
+            Deadline::Request => self.inner.limits.request_time,
+            Deadline::Batch => self.inner.limits.batch_time,
+        }
+    }
+
+    fn instantiate(&self, store: &mut Store<State>, deadline: Deadline) -> Result<Instance, InvokeError> {
+        self.inner.pre.instantiate(&mut *store).map_err(|e| self.failure(&e, store, deadline))
+    }
+
+    fn call_fresh(&self, columns: &[ArrayRef], rows: usize, deadline: Deadline) -> Result<Lifted, InvokeError> {
+        let mut store = self.store(deadline);
+        let instance = self.instantiate(&mut store, deadline)?;
+        self.call(&mut store, &instance, columns, rows, deadline)
+    }
+
+    fn call(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+        columns: &[ArrayRef],
+        rows: usize,
+        deadline: Deadline,
+    ) -> Result<Lifted, InvokeError> {
+        let Inner { name, signature, .. } = &*self.inner;
+        let fields = signature.inputs.fields();
+        let lowered: Vec<_> = columns.iter().zip(fields).map(|(c, f)| lower(c, &f.data_type)).collect();
+        let buffers: Vec<Vec<&[u8]>> = lowered.iter().map(|column| column.buffers()).collect();
+        let crossing: Vec<_> = lowered.iter().zip(&buffers).map(|(c, b)| c.as_wit(b)).collect();
+        let batch = wit::BatchParam { rows: rows as u32, columns: &crossing };
+        let result = instance.wafer_function_transform().call_call(&mut *store, batch);
+        let output = match result {
+            Ok(Ok(output)) => output,
+            Ok(Err(refusal)) => {
+                store.data_mut().log.emit(name);
+                return Err(self.refusal(refusal));
+            }
+            Err(error) => {
+                let failure = self.failure(&error, store, deadline);
+                store.data_mut().log.emit(name);
+                return Err(failure);
+            }
+        };
+        store.data_mut().log.emit(name);
+        lift::output(output, signature, rows)
+            .map_err(|message| InvokeError::Output { function: name.clone(), message })
+    }
+
+    fn refusal(&self, error: wit::CallError) -> InvokeError {
+        let function = self.inner.name.clone();
+        match error {
+            wit::CallError::InvalidInput(message) => InvokeError::Input { function, message },
+            wit::CallError::Failed(message) | wit::CallError::Other(message) => {
+                InvokeError::Refused { function, message }
+            }
+        }
+    }
+
+    fn failure(&self, error: &wasmtime::Error, store: &Store<State>, deadline: Deadline) -> InvokeError {
+        let time = self.time(deadline);
+        let time = match deadline {
+            Deadline::Request => LimitKind::RequestTime(time),
+            Deadline::Batch => LimitKind::BatchTime(time),
+        };
+        failure(&self.inner.name, error, store.data(), &self.inner.limits, time)
+    }
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Function").field("name", &self.inner.name).finish_non_exhaustive()
+    }
+}
+
+/// An instance that is kept between calls.
+pub struct Warm {
+    function: Function,
+    store: Store<State>,
+    instance: Instance,
+}
+
+impl Warm {
+    /// Computes one chunk of rows in the kept instance.
+    ///
+    /// # Errors
+    /// [`InvokeError`]; the instance cannot be used after a trap.
+    pub fn call(&mut self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
+        let rows = self.function.check_input(columns)?;
+        self.store.set_epoch_deadline(ticks(self.function.time(Deadline::Batch)));
+        let function = self.function.clone();
+        let Lifted { columns, rows, source_rows, row_errors } =
+            function.call(&mut self.store, &self.instance, columns, rows, Deadline::Batch)?;
+        Ok(Output { columns, rows, source_rows, row_errors })
+    }
+}
+
+impl std::fmt::Debug for Warm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Warm").field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+/// Rows in one call: [`CHUNK_ROWS`], fewer when rows are wide.
+fn chunk_rows(columns: &[ArrayRef], rows: usize) -> usize {
+    let bytes: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
+    // A slice counts the memory of the whole; that only makes chunks smaller.
+    let row_bytes = (bytes / rows).max(1);
+    (CHUNK_BYTES / row_bytes).clamp(64, CHUNK_ROWS)
+}
+
+/// What a failed call means.
+pub(crate) fn failure(
+    function: &str,
+    error: &wasmtime::Error,
+    state: &State,
+    limits: &Limits,
+    time: LimitKind,
+) -> InvokeError {
+    let function = function.to_owned();
+    let over = |limit| InvokeError::OverLimit { function: function.clone(), limit };
+    let trap = error.downcast_ref::<Trap>();
+    if state.out_of_memory {
+        return over(LimitKind::Memory(limits.memory));
+    }
+    match trap {
+        Some(Trap::Interrupt) => return over(time),
+        Some(Trap::StackOverflow) => return over(LimitKind::Stack(STACK_BYTES as u64)),
+        _ => {}
+    }
+    let root = error.root_cause().to_string();
+    // wasmtime has no type for this one.
+    if root.contains("fuel allocated for hostcalls has been exhausted") {
+        return over(LimitKind::Output(limits.output));
+    }
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+    let message = match (state.log.last_error(), trap) {
+        (Some(panic), _) => panic.to_owned(),
+        (None, Some(Trap::MemoryOutOfBounds)) => {
+            format!("{root}; if it recurses deeply or has large local arrays, build it with a larger `stack`")
+        }
+        (None, Some(_)) => root,
+        // Not a trap: values that the canonical ABI refuses, or the host's own failure.
+        (None, None) if backtrace.is_empty() => {
+            return InvokeError::Output { function, message: root };
+        }
+        (None, None) => root,
+    };
+    InvokeError::Trapped { function, message, backtrace }
+}

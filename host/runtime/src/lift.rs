@@ -1,0 +1,465 @@
+//! What a guest returned, checked before anything believes it, as Arrow columns.
+//!
+//! Numbers are taken over without a copy. Every NaN becomes one canonical NaN:
+//! which bits an operation gives a NaN depends on the machine.
+
+use std::sync::Arc;
+
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
+};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, ListArray,
+    PrimitiveArray, StringArray, make_array,
+};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_data::ArrayDataBuilder;
+use arrow_schema::ffi::{FFI_ArrowSchema, Flags};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField};
+use wafer_core::{DataType, Field, Mapping, Schema, Signature};
+
+use crate::bindings::wafer::function::types as wit;
+
+/// Rows that a function made, checked.
+#[derive(Debug)]
+pub(crate) struct Lifted {
+    pub(crate) columns: Vec<ArrayRef>,
+    pub(crate) rows: usize,
+    pub(crate) source_rows: Option<Vec<u32>>,
+    pub(crate) row_errors: Vec<(u32, String)>,
+}
+
+const MAX_ERROR_BYTES: usize = 1_024;
+
+/// Checks an output against the signature and the number of rows that went in.
+pub(crate) fn output(output: wit::Output, signature: &Signature, rows_in: usize) -> Result<Lifted, String> {
+    let rows = output.batch.rows as usize;
+    let fields = signature.outputs.fields();
+    if output.batch.columns.len() != fields.len() {
+        return Err(format!(
+            "{} columns where the signature has {}",
+            output.batch.columns.len(),
+            fields.len()
+        ));
+    }
+    let row_errors = row_errors(output.row_errors, rows_in)?;
+    let source_rows = source_rows(output.source_rows, signature.mapping, rows, rows_in, &row_errors)?;
+    let columns = output
+        .batch
+        .columns
+        .into_iter()
+        .zip(fields)
+        .map(|(column, field)| {
+            let lifted = self::column(column, &field.data_type, rows)
+                .map_err(|message| format!("column `{}`: {message}", field.name))?;
+            check_nulls(&lifted, field, signature.mapping, &row_errors)?;
+            Ok(lifted)
+        })
+        .collect::<Result<_, String>>()?;
+    Ok(Lifted { columns, rows, source_rows, row_errors })
+}
+
+fn row_errors(errors: Vec<wit::RowError>, rows_in: usize) -> Result<Vec<(u32, String)>, String> {
+    let mut last = None;
+    errors
+        .into_iter()
+        .map(|error| {
+            if error.row as usize >= rows_in {
+                return Err(format!("a row error for row {} of {rows_in}", error.row));
+            }
+            if last.is_some_and(|last| last >= error.row) {
+                return Err(format!("row errors are not in ascending order at row {}", error.row));
+            }
+            last = Some(error.row);
+            let mut message = error.message;
+            message.truncate(message.floor_char_boundary(MAX_ERROR_BYTES));
+            Ok((error.row, message))
+        })
+        .collect()
+}
+
+fn source_rows(
+    source_rows: Option<Vec<u32>>,
+    mapping: Mapping,
+    rows: usize,
+    rows_in: usize,
+    row_errors: &[(u32, String)],
+) -> Result<Option<Vec<u32>>, String> {
+    match (mapping, source_rows) {
+        (Mapping::OneToOne, None) if rows == rows_in => Ok(None),
+        (Mapping::OneToOne, None) => {
+            Err(format!("{rows} rows where {rows_in} went in, and the signature says one to one"))
+        }
+        (Mapping::OneToOne, Some(_)) => {
+            Err("source-rows, although the signature says one to one".to_owned())
+        }
+        (Mapping::OneToMany, None) => {
+            Err("no source-rows, although the signature says one to many".to_owned())
+        }
+        (Mapping::OneToMany, Some(sources)) => {
+            if sources.len() != rows {
+                return Err(format!("{} source-rows for {rows} rows", sources.len()));
+            }
+            if let Some(at) = (1..rows).find(|at| sources[at - 1] > sources[*at]) {
+                return Err(format!("source-rows decrease at row {at}"));
+            }
+            if let Some(at) = sources.iter().position(|source| *source as usize >= rows_in) {
+                return Err(format!("source-rows name row {} of {rows_in}", sources[at]));
+            }
+            let failed = row_errors.iter().find(|(row, _)| sources.binary_search(row).is_ok());
+            match failed {
+                Some((row, _)) => Err(format!("input row {row} has both an error and output rows")),
+                None => Ok(Some(sources)),
+            }
+        }
+    }
+}
+
+/// A null in a column that is not nullable, in a row that did not fail.
+fn check_nulls(column: &ArrayRef, field: &Field, mapping: Mapping, row_errors: &[(u32, String)]) -> Result<(), String> {
+    if field.nullable || column.null_count() == 0 {
+        return Ok(());
+    }
+    let failed = |row: usize| {
+        mapping == Mapping::OneToOne
+            && row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row).is_ok()
+    };
+    match (0..column.len()).find(|row| column.is_null(*row) && !failed(*row)) {
+        Some(row) => Err(format!("column `{}`: row {row} is null, and the column is not nullable", field.name)),
+        None => Ok(()),
+    }
+}
+
+fn column(column: wit::ColumnResult, data_type: &DataType, rows: usize) -> Result<ArrayRef, String> {
+    use wit::DataResult as D;
+    let nulls = match (&column.data, column.validity) {
+        (D::Arrow(_), Some(_)) => return Err("a validity bit map beside an arrow column".to_owned()),
+        (_, validity) => validity.map(|bytes| bits(bytes, rows).map(NullBuffer::new)).transpose()?,
+    };
+    Ok(match (column.data, data_type) {
+        (D::Boolean(bytes), DataType::Boolean) => Arc::new(BooleanArray::new(bits(bytes, rows)?, nulls)),
+        (D::Int64(v), DataType::Int64) => primitive::<Int64Type>(v, rows, nulls)?,
+        (D::Float64(mut v), DataType::Float64) => {
+            canonical_f64(&mut v);
+            primitive::<Float64Type>(v, rows, nulls)?
+        }
+        (D::Float32(mut v), DataType::Float32) => {
+            canonical_f32(&mut v);
+            primitive::<Float32Type>(v, rows, nulls)?
+        }
+        (D::Timestamp(v), DataType::Timestamp) => {
+            check_length(v.len(), rows)?;
+            let times = PrimitiveArray::<TimestampMicrosecondType>::new(v.into(), nulls);
+            Arc::new(times.with_data_type(data_type.to_arrow()))
+        }
+        (D::Date(v), DataType::Date) => primitive::<Date32Type>(v, rows, nulls)?,
+        (D::Utf8(v), DataType::Utf8) => Arc::new(strings(v, rows, nulls)?),
+        (D::Binary(v), DataType::Binary) => {
+            let offsets = offsets(v.offsets, rows, v.bytes.len())?;
+            Arc::new(BinaryArray::new(offsets, v.bytes.into(), nulls))
+        }
+        (D::Vector(v), DataType::Vector(n)) => vectors(v, *n, rows, nulls)?,
+        (D::ListInt64(v), DataType::ListInt64) => {
+            let offsets = offsets(v.offsets, rows, v.values.len())?;
+            let items = primitive::<Int64Type>(v.values, offsets_end(&offsets), None)?;
+            list(data_type, offsets, items, nulls)
+        }
+        (D::ListFloat64(mut v), DataType::ListFloat64) => {
+            canonical_f64(&mut v.values);
+            let offsets = offsets(v.offsets, rows, v.values.len())?;
+            let items = primitive::<Float64Type>(v.values, offsets_end(&offsets), None)?;
+            list(data_type, offsets, items, nulls)
+        }
+        (D::ListUtf8(v), DataType::ListUtf8) => {
+            let count = v.items.offsets.len().saturating_sub(1);
+            let offsets = offsets(v.offsets, rows, count)?;
+            let items = strings(v.items, count, None).map_err(|m| format!("items: {m}"))?;
+            list(data_type, offsets, Arc::new(items), nulls)
+        }
+        (D::Arrow(v), DataType::Arrow(arrow)) => arrow_column(v, arrow, rows)?,
+        (found, wanted) => return Err(format!("{} where the signature has {wanted}", case(&found))),
+    })
+}
+
+fn case(data: &wit::DataResult) -> &'static str {
+    use wit::DataResult as D;
+    match data {
+        D::Boolean(_) => "boolean",
+        D::Int64(_) => "int64",
+        D::Float64(_) => "float64",
+        D::Float32(_) => "float32",
+        D::Utf8(_) => "utf8",
+        D::Binary(_) => "binary",
+        D::Timestamp(_) => "timestamp",
+        D::Date(_) => "date",
+        D::Vector(_) => "a vector",
+        D::ListInt64(_) => "list<int64>",
+        D::ListFloat64(_) => "list<float64>",
+        D::ListUtf8(_) => "list<utf8>",
+        D::Arrow(_) => "an arrow column",
+    }
+}
+
+fn check_length(found: usize, rows: usize) -> Result<(), String> {
+    if found == rows { Ok(()) } else { Err(format!("{found} values for {rows} rows")) }
+}
+
+fn bits(bytes: Vec<u8>, rows: usize) -> Result<BooleanBuffer, String> {
+    if bytes.len() == rows.div_ceil(8) {
+        Ok(BooleanBuffer::new(Buffer::from_vec(bytes), 0, rows))
+    } else {
+        Err(format!("a bit map of {} bytes for {rows} rows", bytes.len()))
+    }
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    values: Vec<T::Native>,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, String> {
+    check_length(values.len(), rows)?;
+    Ok(Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls)))
+}
+
+fn offsets(offsets: Vec<i32>, rows: usize, end: usize) -> Result<OffsetBuffer<i32>, String> {
+    if offsets.len() != rows + 1 {
+        return Err(format!("{} offsets for {rows} rows", offsets.len()));
+    }
+    if offsets[0] != 0 {
+        return Err(format!("the first offset is {}, not 0", offsets[0]));
+    }
+    if let Some(row) = (0..rows).find(|row| offsets[*row] > offsets[row + 1]) {
+        return Err(format!("offsets decrease at row {row}"));
+    }
+    if offsets[rows] as usize != end {
+        return Err(format!("the last offset is {}, and there are {end} values", offsets[rows]));
+    }
+    Ok(OffsetBuffer::new(offsets.into()))
+}
+
+fn offsets_end(offsets: &OffsetBuffer<i32>) -> usize {
+    offsets.last().map_or(0, |end| *end as usize)
+}
+
+fn strings(v: wit::VaryingResult, rows: usize, nulls: Option<NullBuffer>) -> Result<StringArray, String> {
+    let offsets = offsets(v.offsets, rows, v.bytes.len())?;
+    let bytes = Buffer::from_vec(v.bytes);
+    StringArray::try_new(offsets.clone(), bytes.clone(), nulls).map_err(|_| {
+        let value = |row: usize| &bytes[offsets[row] as usize..offsets[row + 1] as usize];
+        let row = (0..rows).find(|row| std::str::from_utf8(value(*row)).is_err()).unwrap_or(0);
+        format!("row {row} is not valid UTF-8")
+    })
+}
+
+fn vectors(v: wit::VectorsResult, n: u32, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
+    if v.dimension != n {
+        return Err(format!("vectors of {} numbers where the signature has vector({n})", v.dimension));
+    }
+    check_length(v.values.len(), rows * n as usize)?;
+    let mut values = v.values;
+    canonical_f32(&mut values);
+    let ArrowType::FixedSizeList(item, length) = DataType::Vector(n).to_arrow() else {
+        unreachable!("a vector is a list of fixed size")
+    };
+    let items = Arc::new(Float32Array::from(values));
+    Ok(Arc::new(FixedSizeListArray::try_new(item, length, items, nulls).map_err(|e| e.to_string())?))
+}
+
+fn list(data_type: &DataType, offsets: OffsetBuffer<i32>, items: ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
+    let ArrowType::List(item) = data_type.to_arrow() else { unreachable!("a list type") };
+    Arc::new(ListArray::new(item, offsets, items, nulls))
+}
+
+fn canonical_f64(values: &mut [f64]) {
+    for value in values {
+        if value.is_nan() {
+            *value = f64::from_bits(0x7ff8_0000_0000_0000);
+        }
+    }
+}
+
+fn canonical_f32(values: &mut [f32]) {
+    for value in values {
+        if value.is_nan() {
+            *value = f32::from_bits(0x7fc0_0000);
+        }
+    }
+}
+
+/// Builds an Arrow column from its nodes, which Arrow validates in full.
+fn arrow_column(v: wit::ArrowArrayResult, data_type: &ArrowType, rows: usize) -> Result<ArrayRef, String> {
+    if v.lengths.first().map(|l| *l as usize) != Some(rows) {
+        return Err(format!("{} rows for {rows}", v.lengths.first().copied().unwrap_or(0)));
+    }
+    let mut lengths = v.lengths.into_iter();
+    let mut buffers = v.buffers.into_iter();
+    let data = arrow_node(data_type, &mut lengths, &mut buffers)?;
+    match (lengths.next(), buffers.next()) {
+        (None, None) => Ok(make_array(data)),
+        _ => Err(format!("more nodes or buffers than {data_type} has")),
+    }
+}
+
+fn arrow_node(
+    data_type: &ArrowType,
+    lengths: &mut impl Iterator<Item = u32>,
+    buffers: &mut impl Iterator<Item = Vec<u8>>,
+) -> Result<arrow_data::ArrayData, String> {
+    let missing = || format!("fewer nodes or buffers than {data_type} has");
+    let length = lengths.next().ok_or_else(missing)? as usize;
+    let validity = buffers.next().ok_or_else(missing)?;
+    let mut builder = ArrayDataBuilder::new(data_type.clone()).len(length);
+    if !validity.is_empty() {
+        builder = builder.null_bit_buffer(Some(bits(validity, length)?.into_inner()));
+    }
+    for _ in &arrow_data::layout(data_type).buffers {
+        builder = builder.add_buffer(Buffer::from_vec(buffers.next().ok_or_else(missing)?));
+    }
+    for child in children(data_type) {
+        builder = builder.add_child_data(arrow_node(child.data_type(), lengths, buffers)?);
+    }
+    builder.align_buffers(true).build().map_err(|e| e.to_string())
+}
+
+fn children(data_type: &ArrowType) -> Vec<&ArrowField> {
+    match data_type {
+        ArrowType::Struct(fields) => fields.iter().map(AsRef::as_ref).collect(),
+        ArrowType::List(item)
+        | ArrowType::LargeList(item)
+        | ArrowType::FixedSizeList(item, _)
+        | ArrowType::Map(item, _) => vec![item],
+        _ => Vec::new(),
+    }
+}
+
+/// The signature that a function described, checked.
+pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> {
+    let schema = |fields: Vec<wit::Field>, what: &str| {
+        let fields = fields.into_iter().map(field).collect::<Result<_, String>>();
+        fields
+            .and_then(|fields| Schema::new(fields).map_err(|e| e.to_string()))
+            .map_err(|message| format!("{what}: {message}"))
+    };
+    Ok(Signature {
+        inputs: schema(signature.inputs, "inputs")?,
+        outputs: schema(signature.outputs, "outputs")?,
+        mapping: match signature.mapping {
+            wit::Mapping::OneToOne => Mapping::OneToOne,
+            wit::Mapping::OneToMany => Mapping::OneToMany,
+        },
+        doc: signature.doc,
+    })
+}
+
+fn field(field: wit::Field) -> Result<Field, String> {
+    let data_type = data_type(field.data_type)
+        .map_err(|message| format!("column `{}`: {message}", field.name))?;
+    Ok(Field { name: field.name, data_type, nullable: field.nullable, doc: field.doc })
+}
+
+fn data_type(data_type: wit::DataType) -> Result<DataType, String> {
+    use wit::DataType as T;
+    Ok(match data_type {
+        T::Boolean => DataType::Boolean,
+        T::Int64 => DataType::Int64,
+        T::Float64 => DataType::Float64,
+        T::Float32 => DataType::Float32,
+        T::Utf8 => DataType::Utf8,
+        T::Binary => DataType::Binary,
+        T::Timestamp => DataType::Timestamp,
+        T::Date => DataType::Date,
+        T::Vector(n) if n > 0 && i32::try_from(n).is_ok() => DataType::Vector(n),
+        T::Vector(n) => return Err(format!("a vector cannot have {n} numbers")),
+        T::ListInt64 => DataType::ListInt64,
+        T::ListFloat64 => DataType::ListFloat64,
+        T::ListUtf8 => DataType::ListUtf8,
+        T::Arrow(nodes) => {
+            let mut nodes = nodes.into_iter();
+            let column = arrow_type(&mut nodes, 0)?;
+            if nodes.next().is_some() {
+                return Err("more nodes than the type has".to_owned());
+            }
+            DataType::Arrow(Box::new(column.data_type().clone()))
+        }
+    })
+}
+
+/// Deepest nesting of an Arrow type.
+const MAX_DEPTH: usize = 16;
+
+fn arrow_type(nodes: &mut impl Iterator<Item = wit::ArrowField>, depth: usize) -> Result<ArrowField, String> {
+    let node = nodes.next().ok_or("fewer nodes than the type has")?;
+    if depth > MAX_DEPTH {
+        return Err(format!("a type nested deeper than {MAX_DEPTH}"));
+    }
+    let children = (0..node.children)
+        .map(|_| arrow_type(nodes, depth + 1))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ffi = |e: arrow_schema::ArrowError| format!("arrow format `{}`: {e}", node.format);
+    let children = children
+        .iter()
+        .map(FFI_ArrowSchema::try_from)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ffi)?;
+    let flags = if node.nullable { Flags::NULLABLE } else { Flags::empty() };
+    let schema = FFI_ArrowSchema::try_new(&node.format, children, None)
+        .and_then(|schema| schema.with_name(&node.name))
+        .and_then(|schema| schema.with_flags(flags))
+        .map_err(ffi)?;
+    let field = ArrowField::try_from(&schema).map_err(ffi)?;
+    match field.data_type() {
+        ArrowType::Dictionary(..)
+        | ArrowType::Union(..)
+        | ArrowType::RunEndEncoded(..)
+        | ArrowType::Utf8View
+        | ArrowType::BinaryView
+        | ArrowType::ListView(_)
+        | ArrowType::LargeListView(_) => Err(format!("arrow format `{}` is not supported", node.format)),
+        _ => Ok(field),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(format: &str, name: &str, children: u32) -> wit::ArrowField {
+        wit::ArrowField { format: format.to_owned(), name: name.to_owned(), nullable: true, children }
+    }
+
+    #[test]
+    fn arrow_types_are_read_from_their_nodes() {
+        let nested = vec![node("+s", "", 2), node("d:10,2", "price", 0), node("+l", "tags", 1), node("u", "element", 0)];
+        let DataType::Arrow(parsed) = data_type(wit::DataType::Arrow(nested)).unwrap() else { panic!() };
+        let element = Arc::new(ArrowField::new("element", ArrowType::Utf8, true));
+        let wanted = ArrowType::Struct(
+            vec![
+                ArrowField::new("price", ArrowType::Decimal128(10, 2), true),
+                ArrowField::new("tags", ArrowType::List(element), true),
+            ]
+            .into(),
+        );
+        assert_eq!(*parsed, wanted);
+        for nodes in [
+            vec![],
+            vec![node("+s", "", 2), node("l", "a", 0)],
+            vec![node("l", "", 0), node("l", "", 0)],
+            vec![node("nonsense", "", 0)],
+            vec![node("vu", "", 0)],
+        ] {
+            assert!(data_type(wit::DataType::Arrow(nodes.clone())).is_err(), "{nodes:?}");
+        }
+        let deep = std::iter::repeat_n(node("+l", "x", 1), 40).collect();
+        assert!(data_type(wit::DataType::Arrow(deep)).unwrap_err().contains("nested deeper"));
+    }
+
+    #[test]
+    fn nans_are_one() {
+        let mut values = [f64::from_bits(0xfff0_0000_0000_0001), -0.0, f64::INFINITY];
+        canonical_f64(&mut values);
+        assert_eq!(values.map(f64::to_bits), [0x7ff8_0000_0000_0000, 1 << 63, 0x7ff0_0000_0000_0000]);
+        let mut values = [f32::from_bits(0xffff_ffff), 1.0];
+        canonical_f32(&mut values);
+        assert_eq!(values[0].to_bits(), 0x7fc0_0000);
+    }
+}

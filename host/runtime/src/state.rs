@@ -1,0 +1,123 @@
+//! What the host keeps beside one instance: its limits and its log.
+
+use wasmtime::ResourceLimiter;
+
+use crate::bindings::wafer::function::log::{Host, Level};
+use crate::bindings::wafer::function::types;
+
+/// Longest message of the log.
+const MESSAGE_BYTES: usize = 4 << 10;
+/// All messages of one call.
+const LOG_BYTES: usize = 64 << 10;
+
+/// The state of a store.
+pub(crate) struct State {
+    memory_limit: u64,
+    memory: u64,
+    /// The function asked for more memory than it may have.
+    pub(crate) out_of_memory: bool,
+    pub(crate) log: Log,
+}
+
+impl State {
+    pub(crate) fn new(memory_limit: u64) -> Self {
+        Self { memory_limit, memory: 0, out_of_memory: false, log: Log::default() }
+    }
+}
+
+/// What a function said in one call.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    messages: Vec<(Level, String)>,
+    bytes: usize,
+    dropped: usize,
+}
+
+impl Log {
+    /// Passes the messages on to the host's own log.
+    pub(crate) fn emit(&mut self, function: &str) {
+        for (level, message) in self.messages.drain(..) {
+            match level {
+                Level::Trace => tracing::trace!(target: "function", function, "{message}"),
+                Level::Debug => tracing::debug!(target: "function", function, "{message}"),
+                Level::Info => tracing::info!(target: "function", function, "{message}"),
+                Level::Warn => tracing::warn!(target: "function", function, "{message}"),
+                Level::Error => tracing::error!(target: "function", function, "{message}"),
+            }
+        }
+        if self.dropped > 0 {
+            tracing::warn!(target: "function", function, dropped = self.dropped, "said too much in one call");
+        }
+        *self = Self::default();
+    }
+
+    /// The last error said: for a trap, the panic's message.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        let errors = self.messages.iter().rev();
+        errors.filter(|(level, _)| *level == Level::Error).map(|(_, m)| m.as_str()).next()
+    }
+}
+
+impl Host for State {
+    fn write(&mut self, level: Level, mut message: String) {
+        if message.len() > MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+        }
+        if self.log.bytes + message.len() > LOG_BYTES {
+            self.log.dropped += 1;
+        } else {
+            self.log.bytes += message.len();
+            self.log.messages.push((level, message));
+        }
+    }
+}
+
+impl types::Host for State {}
+
+impl ResourceLimiter for State {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory + (desired - current) as u64;
+        if total > self.memory_limit {
+            self.out_of_memory = true;
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // Function tables of real components have a few hundred entries.
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+}
+
+/// Entries of a function table.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Core instances of a component: the module, and the adapters around it.
+pub(crate) const MAX_INSTANCES: usize = 10;
+/// Linear memories of a component.
+pub(crate) const MAX_MEMORIES: usize = 4;
+/// Tables of a component.
+pub(crate) const MAX_TABLES: usize = 10;
