@@ -90,7 +90,7 @@ impl<C: ColumnsOf, E: Display> IntoColumns<C::Row> for Result<C, E> {
 }
 
 /// The signature of a function from `In` to `Out`.
-pub fn signature<In: Row, Out: Row>(mapping: Mapping, doc: &str) -> Signature {
+fn signature<In: Row, Out: Row>(mapping: Mapping, doc: &str) -> Signature {
     Signature { inputs: In::fields(), outputs: Out::fields(), mapping, doc: doc.to_owned() }
 }
 

@@ -1,0 +1,196 @@
+//! What became of a flight, known when it has landed.
+
+use std::collections::HashMap;
+
+use local_time::Zone;
+use wafer::{Init, Row, Timestamp};
+
+/// A flight as the airport's records list it.
+#[derive(Row)]
+pub struct FlightRecord {
+    /// Tail number of the plane; missing for some cancelled flights.
+    tailnum: Option<String>,
+    /// Two-letter code of the airline.
+    carrier: String,
+    /// Number of the flight.
+    flight: i64,
+    /// Airport of departure.
+    origin: String,
+    /// Airport of destination.
+    dest: String,
+    /// The full hour in which it was scheduled to depart, UTC.
+    time_hour: Timestamp,
+    /// Minutes past that hour.
+    minute: i64,
+    /// Departure delay, minutes; missing for cancelled flights.
+    dep_delay: Option<i64>,
+    /// Local time of arrival as hhmm, at the destination; missing for cancelled
+    /// flights.
+    arr_time: Option<i64>,
+    /// Arrival delay, minutes; missing for cancelled and diverted flights.
+    arr_delay: Option<i64>,
+    /// Time in the air, minutes.
+    air_time: Option<i64>,
+}
+
+/// The last completed flight of a plane.
+#[derive(Row)]
+pub struct FlightOutcome {
+    /// Tail number of the plane.
+    tailnum: String,
+    /// When it arrived.
+    arrived_at: Timestamp,
+    /// When it left the gate.
+    departed_at: Timestamp,
+    /// Two-letter code of the airline.
+    carrier: String,
+    /// Number of the flight.
+    flight: i64,
+    /// Airport of departure.
+    origin: String,
+    /// Airport of destination.
+    dest: String,
+    /// Departure delay, minutes.
+    dep_delay_minutes: i64,
+    /// Arrival delay, minutes; missing for diverted flights.
+    arr_delay_minutes: Option<i64>,
+    /// Delay made up on the way, minutes; missing for diverted flights.
+    recovered_minutes: Option<i64>,
+    /// Time in the air, minutes.
+    air_time_minutes: Option<i64>,
+}
+
+/// Offsets of the airports' wall clocks, by code.
+pub type Zones = HashMap<String, Zone>;
+
+/// Reads the asset `zones`: CSV with the columns `faa`, `utc_offset_minutes` and
+/// `observes_dst`.
+pub fn load_zones(init: &Init) -> Result<Zones, String> {
+    let text = init.text_asset("zones")?;
+    let lines = text.lines().enumerate().skip(1);
+    lines
+        .map(|(index, line)| {
+            let wrong = || format!("asset `zones`, line {}: `{line}` is not faa,minutes,true|false", index + 1);
+            let [faa, offset, dst]: [&str; 3] =
+                line.split(',').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+            let zone = Zone {
+                utc_offset_minutes: offset.parse().map_err(|_| wrong())?,
+                observes_dst: dst.parse().map_err(|_| wrong())?,
+            };
+            Ok((faa.to_owned(), zone))
+        })
+        .collect()
+}
+
+/// The outcome of a flight, at its actual arrival. Cancelled flights have none.
+#[wafer::function(init = load_zones)]
+pub fn flight_outcome(flight: FlightRecord, zones: &Zones) -> Result<Option<FlightOutcome>, String> {
+    let (Some(tailnum), Some(dep_delay), Some(arr_time)) =
+        (flight.tailnum, flight.dep_delay, flight.arr_time)
+    else {
+        return Ok(None);
+    };
+    let zone = zones
+        .get(&flight.dest)
+        .ok_or_else(|| format!("destination `{}` is not in the asset `zones`", flight.dest))?;
+    let departed_at = flight.time_hour.plus_micros((flight.minute + dep_delay) * 60_000_000);
+    let arrived_at = arrival(*zone, departed_at, arr_time)?;
+    Ok(Some(FlightOutcome {
+        tailnum,
+        arrived_at,
+        departed_at,
+        carrier: flight.carrier,
+        flight: flight.flight,
+        origin: flight.origin,
+        dest: flight.dest,
+        dep_delay_minutes: dep_delay,
+        arr_delay_minutes: flight.arr_delay,
+        recovered_minutes: flight.arr_delay.map(|arr_delay| dep_delay - arr_delay),
+        air_time_minutes: flight.air_time,
+    }))
+}
+
+/// The first instant after departure at which the destination's wall clock shows
+/// `hhmm`. Flights take less than a day, so it is the one meant.
+fn arrival(zone: Zone, departed_at: Timestamp, hhmm: i64) -> Result<Timestamp, String> {
+    let (hour, minute) = (hhmm / 100, hhmm % 100);
+    if !(0..=2400).contains(&hhmm) || minute > 59 {
+        return Err(format!("arr_time {hhmm} is not a time of day as hhmm"));
+    }
+    let (day, _) = zone.wall_clock(departed_at);
+    let days = (0..=2).map(|later| wafer::Date::from_days(day.as_days() + later));
+    days.flat_map(|day| zone.instants(day, hour * 60 + minute))
+        .find(|instant| *instant > departed_at)
+        .ok_or_else(|| format!("arr_time {hhmm} does not come within a day of departure"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zones() -> Zones {
+        let csv = "faa,utc_offset_minutes,observes_dst\nIAH,-360,true\nJFK,-300,true\nSJU,-240,false\n";
+        load_zones(&Init::new().with_asset("zones", csv)).unwrap()
+    }
+
+    fn flight(time_hour: &str, minute: i64, dep_delay: i64, dest: &str, arr_time: i64) -> FlightRecord {
+        let hours: i64 = time_hour[11..13].parse().unwrap();
+        let date = |r: std::ops::Range<usize>| time_hour[r].parse::<i64>().unwrap();
+        let day = wafer::Date::from_ymd(date(0..4) as i32, date(5..7) as u32, date(8..10) as u32).unwrap();
+        FlightRecord {
+            tailnum: Some("N14228".into()),
+            carrier: "UA".into(),
+            flight: 1545,
+            origin: "EWR".into(),
+            dest: dest.into(),
+            time_hour: Timestamp::from_seconds((i64::from(day.as_days()) * 24 + hours) * 3_600),
+            minute,
+            dep_delay: Some(dep_delay),
+            arr_time: Some(arr_time),
+            arr_delay: Some(11),
+            air_time: Some(227),
+        }
+    }
+
+    fn arrived(flight: FlightRecord) -> String {
+        let outcome = flight_outcome(flight, &zones()).unwrap().unwrap();
+        outcome.arrived_at.to_string()[..16].to_owned()
+    }
+
+    #[test]
+    fn arrivals_are_instants() {
+        // UA 1545 of 1 January: off the gate 5:17 in New York, 8:30 in Houston.
+        assert_eq!(arrived(flight("2013-01-01T10", 15, 2, "IAH", 830)), "2013-01-01T14:30");
+        // Across midnight.
+        assert_eq!(arrived(flight("2013-01-02T04", 59, 3, "SJU", 442)), "2013-01-02T08:42");
+        // 2400 is midnight at the end of the day.
+        assert_eq!(arrived(flight("2013-06-01T23", 0, 0, "IAH", 2400)), "2013-06-02T05:00");
+        // Over the beginning and the end of daylight saving.
+        assert_eq!(arrived(flight("2013-03-10T04", 0, 0, "IAH", 305)), "2013-03-10T08:05");
+        assert_eq!(arrived(flight("2013-11-03T05", 40, 0, "JFK", 130)), "2013-11-03T06:30");
+    }
+
+    #[test]
+    fn cancelled_flights_have_no_outcome() {
+        let cancelled = FlightRecord { arr_time: None, ..flight("2013-01-01T10", 15, 2, "IAH", 0) };
+        assert!(flight_outcome(cancelled, &zones()).unwrap().is_none());
+        let unknown = FlightRecord { tailnum: None, ..flight("2013-01-01T10", 15, 2, "IAH", 830) };
+        assert!(flight_outcome(unknown, &zones()).unwrap().is_none());
+    }
+
+    #[test]
+    fn bad_rows_say_why() {
+        let message = |f| flight_outcome(f, &zones()).err().unwrap();
+        assert!(message(flight("2013-01-01T10", 15, 2, "XXX", 830)).contains("`XXX`"));
+        assert!(message(flight("2013-01-01T10", 15, 2, "IAH", 2561)).contains("2561"));
+        assert!(message(flight("2013-01-01T10", 15, 2, "IAH", -5)).contains("-5"));
+    }
+
+    #[test]
+    fn bad_zones_are_named_by_line() {
+        let load = |csv: &str| load_zones(&Init::new().with_asset("zones", csv)).unwrap_err();
+        assert!(load("faa,m,d\nJFK,-300,yes\n").contains("line 2: `JFK,-300,yes`"));
+        assert!(load("faa,m,d\nJFK,-300,true\nIAH\n").contains("line 3"));
+        assert!(load_zones(&Init::new()).unwrap_err().contains("`zones`"));
+    }
+}

@@ -1,0 +1,347 @@
+//! Feature vectors: what a model reads at request time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef};
+use serde::ser::{SerializeMap, SerializeStruct};
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
+use wafer_core::rules::is_expired;
+use wafer_core::{ColumnBuilder, Timestamp, cell_to_json, decode_row, entity_key};
+use wafer_runtime::{Deadline, Function};
+use wafer_store::{OnlineKey, OnlineRow};
+
+use crate::definition::{GroupDef, ViewDef, feature_name};
+use crate::error::{Error, Kind, Result};
+use crate::platform::{Platform, get};
+use crate::project::nearest;
+
+/// What is known of one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// There is a value.
+    Present,
+    /// The row is there, and its value is null.
+    Null,
+    /// The entity is not known.
+    NotFound,
+    /// The row is older than the group's `ttl`.
+    Expired,
+    /// The function could not compute it for this row.
+    Error,
+}
+
+/// One feature of all rows.
+#[derive(Clone, Debug)]
+struct Feature {
+    name: String,
+    values: ArrayRef,
+    status: Vec<Status>,
+}
+
+/// Feature vectors, in the order of the request's rows.
+#[derive(Clone, Debug)]
+pub struct Vectors {
+    rows: usize,
+    features: Vec<Feature>,
+    /// For each lookup its alias, and for each row the event time of what it found.
+    event_times: Vec<(String, Vec<Option<Timestamp>>)>,
+    /// For each function its name, and the rows that failed, with the reason.
+    errors: Vec<(String, Vec<(u32, String)>)>,
+}
+
+/// One row of [`Vectors`]; serialises as
+/// `{"features":{…},"status":{…},"event_timestamp":{…}}`, with `"errors":{…}`
+/// by function if there are any.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureRow<'a> {
+    vectors: &'a Vectors,
+    row: usize,
+}
+
+impl Vectors {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The rows, in order.
+    pub fn rows(&self) -> impl Iterator<Item = FeatureRow<'_>> {
+        (0..self.rows).map(|row| FeatureRow { vectors: self, row })
+    }
+
+    /// A feature's column, with one value for each row.
+    pub fn column(&self, name: &str) -> Option<&ArrayRef> {
+        self.features.iter().find(|f| f.name == name).map(|f| &f.values)
+    }
+
+    /// A feature's statuses, one for each row.
+    pub fn status(&self, name: &str) -> Option<&[Status]> {
+        self.features.iter().find(|f| f.name == name).map(|f| f.status.as_slice())
+    }
+}
+
+impl Serialize for FeatureRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { vectors, row } = *self;
+        let has_errors = self.errors().next().is_some();
+        let mut object = serializer.serialize_struct("row", 3 + usize::from(has_errors))?;
+        let features = || vectors.features.iter();
+        object.serialize_field("features", &Map(features().map(|f| (&*f.name, cell_to_json(&f.values, row)))))?;
+        object.serialize_field("status", &Map(features().map(|f| (&*f.name, f.status[row]))))?;
+        let times = vectors.event_times.iter().map(|(alias, times)| (&**alias, times[row]));
+        object.serialize_field("event_timestamp", &Map(times))?;
+        if has_errors {
+            object.serialize_field("errors", &Map(self.errors()))?;
+        }
+        object.end()
+    }
+}
+
+impl<'a> FeatureRow<'a> {
+    fn errors(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+        self.vectors.errors.iter().filter_map(move |(function, rows)| {
+            let found = rows.binary_search_by_key(&(self.row as u32), |(row, _)| *row).ok()?;
+            Some((function.as_str(), rows[found].1.as_str()))
+        })
+    }
+}
+
+/// Serialises names and values as a map, in their order.
+struct Map<I>(I);
+
+impl<'a, I, V> Serialize for Map<I>
+where
+    I: Iterator<Item = (&'a str, V)> + Clone,
+    V: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.0.clone() {
+            map.serialize_entry(name, &value)?;
+        }
+        map.end()
+    }
+}
+
+/// What a request needs, looked up once.
+struct Serving {
+    view: ViewDef,
+    groups: Vec<GroupDef>,
+    functions: Vec<Function>,
+}
+
+/// The request's rows as columns.
+struct Request {
+    rows: usize,
+    /// In the order of the view's inputs.
+    columns: Vec<ArrayRef>,
+}
+
+impl Platform {
+    /// Feature vectors of a view for some rows, each an object with the view's
+    /// join keys and request fields. Entities that are not known are no error:
+    /// their features have the status `not_found`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for a row that
+    /// lacks a field or has one of another type, [`Kind::Function`] when an
+    /// on-demand function fails on the whole request, [`Kind::Unavailable`] when
+    /// too many requests are waiting.
+    pub async fn features(&self, view: &str, rows: &[Json]) -> Result<Vectors> {
+        let serving = self.serving(view)?;
+        let request = decode(&serving.view, rows)?;
+        let keys = online_keys(&serving, &request);
+        let flat: Vec<OnlineKey> = keys.iter().flatten().flatten().cloned().collect();
+        let found = self.components().online.get_many(&flat).await?;
+        let now = self.now();
+        let work = move || assemble(&serving, &request, &keys, found, now);
+        self.components().guests.run(work).await?
+    }
+
+    fn serving(&self, name: &str) -> Result<Serving> {
+        let definitions = self.definitions();
+        let view = get(&definitions.views, name, "feature view")?.clone();
+        let groups = view.lookups.iter().map(|l| definitions.groups[&l.group].clone()).collect();
+        let functions = view.functions.iter().map(|f| self.function(&f.function));
+        Ok(Serving { groups, functions: functions.collect::<Result<_>>()?, view })
+    }
+}
+
+fn decode(view: &ViewDef, rows: &[Json]) -> Result<Request> {
+    let mut builders: Vec<_> =
+        view.inputs.iter().map(|f| ColumnBuilder::new(&f.data_type, rows.len())).collect();
+    for (index, row) in rows.iter().enumerate() {
+        let object = row.as_object().ok_or_else(|| Error::invalid(format!("row {index} is not a JSON object")))?;
+        for (field, builder) in view.inputs.iter().zip(&mut builders) {
+            let wrong = |message: &str| {
+                let what = &field.data_type;
+                Error::invalid(format!("row {index}: field `{}` ({what}): {message}", field.name))
+            };
+            match object.get(&field.name) {
+                None => return Err(wrong(&missing(view, object, &field.name))),
+                Some(Json::Null) if !field.nullable => {
+                    return Err(wrong("is null, and a function needs it"));
+                }
+                Some(value) => builder.append_json(value).map_err(|message| wrong(&message))?,
+            }
+        }
+    }
+    let columns = builders.iter_mut().map(ColumnBuilder::finish).collect();
+    Ok(Request { rows: rows.len(), columns })
+}
+
+fn missing(view: &ViewDef, object: &serde_json::Map<String, Json>, name: &str) -> String {
+    let unused = object.keys().filter(|key| !view.inputs.iter().any(|f| f.name == **key));
+    match nearest(name, unused.map(String::as_str)) {
+        Some(nearest) => format!("is missing; is `{nearest}` meant?"),
+        None => "is missing".to_owned(),
+    }
+}
+
+/// For each lookup and row the key to read; none where a join key is null.
+fn online_keys(serving: &Serving, request: &Request) -> Vec<Vec<Option<OnlineKey>>> {
+    let lookups = serving.view.lookups.iter().zip(&serving.groups);
+    lookups
+        .map(|(lookup, group)| {
+            let columns: Vec<ArrayRef> =
+                lookup.keys.iter().map(|key| request.column(&serving.view, key)).collect();
+            let table = group.table();
+            (0..request.rows)
+                .map(|row| {
+                    // A null key matches nothing; neither does one too long to be stored.
+                    let entity = entity_key(&columns, row).ok()?;
+                    Some(OnlineKey { group: table.clone(), entity })
+                })
+                .collect()
+        })
+        .collect()
+}
+
+impl Request {
+    fn column(&self, view: &ViewDef, name: &str) -> ArrayRef {
+        let index = view.inputs.iter().position(|f| f.name == *name);
+        Arc::clone(&self.columns[index.expect("the view was resolved with its inputs")])
+    }
+}
+
+fn assemble(
+    serving: &Serving,
+    request: &Request,
+    keys: &[Vec<Option<OnlineKey>>],
+    found: Vec<Option<OnlineRow>>,
+    now: Timestamp,
+) -> Result<Vectors> {
+    let mut vectors =
+        Vectors { rows: request.rows, features: Vec::new(), event_times: Vec::new(), errors: Vec::new() };
+    let mut found = found.into_iter();
+    for ((lookup, group), keys) in serving.view.lookups.iter().zip(&serving.groups).zip(keys) {
+        let rows: Vec<Option<OnlineRow>> = keys
+            .iter()
+            .map(|key| key.as_ref().and_then(|_| found.next().expect("one answer for each key")))
+            .collect();
+        add_lookup(&mut vectors, &lookup.alias, &lookup.features, group, &rows, now)?;
+    }
+    let mut columns: HashMap<String, ArrayRef> = HashMap::new();
+    for (field, column) in serving.view.inputs.iter().zip(&request.columns) {
+        columns.insert(field.name.clone(), Arc::clone(column));
+    }
+    for feature in &vectors.features {
+        columns.insert(feature.name.clone(), Arc::clone(&feature.values));
+    }
+    for function in &serving.functions {
+        add_function(&mut vectors, &mut columns, function)?;
+    }
+    Ok(vectors)
+}
+
+fn add_lookup(
+    vectors: &mut Vectors,
+    alias: &str,
+    taken: &[usize],
+    group: &GroupDef,
+    rows: &[Option<OnlineRow>],
+    now: Timestamp,
+) -> Result<()> {
+    let fingerprint = group.fingerprint();
+    let mut builders: Vec<_> =
+        group.features.iter().map(|f| ColumnBuilder::new(&f.data_type, rows.len())).collect();
+    let mut statuses = Vec::with_capacity(rows.len());
+    let mut times = Vec::with_capacity(rows.len());
+    for row in rows {
+        let status = match row {
+            None => Status::NotFound,
+            Some(row) if is_expired(row.version.event, group.ttl, now) => Status::Expired,
+            Some(_) => Status::Present,
+        };
+        match (row, status) {
+            (Some(row), Status::Present) => {
+                if row.fingerprint != fingerprint {
+                    let message = format!("a row of `{}` was written with other columns", group.table());
+                    return Err(Error::new(Kind::Internal, message));
+                }
+                decode_row(&row.values, &mut builders)
+                    .map_err(|e| Error::caused(Kind::Internal, format!("a row of `{}`", group.table()), e))?;
+            }
+            _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
+        }
+        statuses.push(status);
+        times.push(row.as_ref().map(|row| row.version.event));
+    }
+    let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
+    for index in taken {
+        let values = Arc::clone(&columns[*index]);
+        let status = statuses.iter().enumerate().map(|(row, status)| with_null(*status, &values, row));
+        vectors.features.push(Feature {
+            name: feature_name(alias, &group.features[*index].name),
+            status: status.collect(),
+            values,
+        });
+    }
+    vectors.event_times.push((alias.to_owned(), times));
+    Ok(())
+}
+
+fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
+    if status == Status::Present && values.is_null(row) { Status::Null } else { status }
+}
+
+fn add_function(vectors: &mut Vectors, columns: &mut HashMap<String, ArrayRef>, function: &Function) -> Result<()> {
+    let signature = function.signature();
+    let inputs: Vec<ArrayRef> =
+        signature.inputs.fields().iter().map(|f| Arc::clone(&columns[&f.name])).collect();
+    let output = function.invoke(&inputs, Deadline::Request)?;
+    let failed = |row: usize| {
+        output.row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row).is_ok()
+    };
+    for (field, values) in signature.outputs.fields().iter().zip(&output.columns) {
+        // What a failed row holds means nothing, and must not get out.
+        let values = match output.row_errors.is_empty() {
+            true => Arc::clone(values),
+            false => nulled(values, &failed),
+        };
+        let status = (0..values.len())
+            .map(|row| if failed(row) { Status::Error } else { with_null(Status::Present, &values, row) })
+            .collect();
+        columns.insert(field.name.clone(), Arc::clone(&values));
+        vectors.features.push(Feature { name: field.name.clone(), values, status });
+    }
+    if !output.row_errors.is_empty() {
+        vectors.errors.push((function.name().to_owned(), output.row_errors));
+    }
+    Ok(())
+}
+
+/// The column with nulls at some rows.
+fn nulled(column: &ArrayRef, at: &impl Fn(usize) -> bool) -> ArrayRef {
+    let rows: arrow_array::UInt32Array =
+        (0..column.len()).map(|row| (!at(row)).then_some(row as u32)).collect();
+    arrow_select::take::take(column, &rows, None).expect("the rows are the column's")
+}

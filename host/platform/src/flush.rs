@@ -1,0 +1,108 @@
+//! From the outbox to the offline tables.
+//!
+//! One process at a time, by a lease; and were there two, the tables would
+//! still take each row once: a commit carries the last sequence number of its
+//! rows, and a table never takes the same number twice.
+
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use std::sync::Arc;
+use wafer_core::{ColumnBuilder, Timestamp, decode_row};
+use wafer_store::{Kind as StoreKind, OutboxEntry, Txn};
+
+use crate::definition::GroupDef;
+use crate::error::{Error, Kind, Result};
+use crate::group_rows::timestamps;
+use crate::platform::Platform;
+
+/// Rows of one commit at most.
+const MAX_ROWS: usize = 50_000;
+const LEASE: i64 = 30_000_000;
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlushReport {
+    /// Rows appended to offline tables.
+    pub rows: u64,
+    /// Another process is at it.
+    pub busy: bool,
+}
+
+impl Platform {
+    /// Appends everything in the outbox to the offline tables.
+    ///
+    /// # Errors
+    /// Those of the stores. Rows stay in the outbox until they are committed.
+    pub async fn flush(&self) -> Result<FlushReport> {
+        let mut report = FlushReport::default();
+        let tables = self.components().online.outbox_tables().await?;
+        if tables.is_empty() {
+            return Ok(report);
+        }
+        let Ok(lease) = self.lease("flush", LEASE).await? else {
+            return Ok(FlushReport { busy: true, ..report });
+        };
+        let mut result = Ok(());
+        for (table, _) in tables {
+            result = self.flush_table(&table, &mut report).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        lease.release(self.components().metadata.as_ref()).await?;
+        result.map(|()| report)
+    }
+
+    async fn flush_table(&self, table: &str, report: &mut FlushReport) -> Result<()> {
+        let definitions = self.definitions();
+        let Some(group) = definitions.groups.values().find(|group| group.table() == table) else {
+            // Its group was replaced by a newer version or removed: rows wait.
+            tracing::warn!(table, "rows wait in the outbox for a group that is not applied");
+            return Ok(());
+        };
+        let (online, offline) = (&self.components().online, &self.components().offline);
+        let app_id = "wafer/outbox".to_owned();
+        // A flush that died after its commit left its rows here.
+        if let Some(done) = offline.txn_version(table, &app_id).await? {
+            online.trim_outbox(table, u64::try_from(done).unwrap_or(0)).await?;
+        }
+        loop {
+            let entries = online.read_outbox(table, MAX_ROWS).await?;
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+            let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
+            let batch = batch(group, &entries)?;
+            let mut writer = offline.writer(table, &folder).await?;
+            writer.write(&batch).await?;
+            let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
+            match writer.commit(&Txn { app_id: app_id.clone(), version }, None).await {
+                Ok(_) => {}
+                Err(e) if e.kind() == StoreKind::Conflict => return Ok(()),
+                Err(e) => return Err(e.into()),
+            }
+            report.rows += entries.len() as u64;
+            online.trim_outbox(table, last).await?;
+        }
+    }
+}
+
+/// Rows of the outbox as the offline table has them.
+fn batch(group: &GroupDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
+    let fields: Vec<_> = group.keys.iter().chain(&group.features).collect();
+    let mut builders: Vec<_> =
+        fields.iter().map(|f| ColumnBuilder::new(&f.data_type, entries.len())).collect();
+    for OutboxEntry { sequence, row } in entries {
+        decode_row(&row.values, &mut builders).map_err(|e| {
+            Error::caused(Kind::Internal, format!("row {sequence} of the outbox of `{}`", group.table()), e)
+        })?;
+    }
+    let mut columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
+    let features = columns.split_off(group.keys.len());
+    let times = |time: fn(&OutboxEntry) -> Timestamp| {
+        timestamps(&entries.iter().map(time).collect::<Vec<_>>())
+    };
+    columns.extend([times(|e| e.row.event), times(|e| e.row.available), times(|e| e.row.created)]);
+    let ids: StringArray = entries.iter().map(|e| Some(e.row.event_id.as_str())).collect();
+    columns.push(Arc::new(ids));
+    columns.extend(features);
+    RecordBatch::try_new(group.offline_schema().to_arrow(), columns)
+        .map_err(|e| Error::caused(Kind::Internal, "rows of the outbox", e))
+}

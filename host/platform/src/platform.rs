@@ -1,0 +1,171 @@
+//! The services' common ground: stores, sandbox, clocks, and what was applied.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use wafer_core::{Clock, Timestamp};
+use wafer_runtime::{Function, Guests, Runtime};
+use wafer_store::{ArtifactStore, Lease, MetadataStore, OfflineTables, OnlineStore};
+
+use crate::definition::Definitions;
+use crate::error::{Error, Kind, Result};
+use crate::plan;
+use crate::project::nearest;
+
+/// What a platform is made of; the composition root decides what each is.
+#[derive(Clone, Debug)]
+pub struct Components {
+    /// Latest rows and the outbox.
+    pub online: Arc<dyn OnlineStore>,
+    /// Definitions, runs, leases.
+    pub metadata: Arc<dyn MetadataStore>,
+    /// Components and compiled code.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// All rows.
+    pub offline: OfflineTables,
+    /// The sandbox.
+    pub runtime: Runtime,
+    /// Threads for guest code.
+    pub guests: Guests,
+    /// The present, which may be a past that is lived through.
+    pub clock: Arc<dyn Clock>,
+    /// The machine's time, for leases.
+    pub wall: Arc<dyn Clock>,
+    /// Names this process to others: `host/pid`.
+    pub holder: String,
+}
+
+/// Runs what was applied to a project.
+#[derive(Debug)]
+pub struct Platform {
+    project: String,
+    components: Components,
+    definitions: RwLock<Arc<Definitions>>,
+    loaded: Mutex<HashMap<String, Loaded>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    definition: crate::definition::FunctionDef,
+    function: Function,
+}
+
+impl Platform {
+    /// Reads what was applied to a project.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn open(project: &str, components: Components) -> Result<Self> {
+        let definitions = plan::read(components.metadata.as_ref(), project).await?;
+        Ok(Self {
+            project: project.to_owned(),
+            components,
+            definitions: RwLock::new(Arc::new(definitions)),
+            loaded: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Name of the project.
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// What the platform is made of.
+    pub fn components(&self) -> &Components {
+        &self.components
+    }
+
+    /// What was applied, as last read.
+    pub fn definitions(&self) -> Arc<Definitions> {
+        Arc::clone(&self.definitions.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads again what was applied, by whichever process; says whether it
+    /// differs from before.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn refresh(&self) -> Result<bool> {
+        let definitions = plan::read(self.components.metadata.as_ref(), &self.project).await?;
+        let changed = definitions != *self.definitions();
+        if changed {
+            self.replace_definitions(definitions);
+        }
+        Ok(changed)
+    }
+
+    pub(crate) fn replace_definitions(&self, definitions: Definitions) {
+        *self.definitions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(definitions);
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        self.components.clock.now()
+    }
+
+    /// A function, loaded. The first time takes as long as mapping its code.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when it was not applied.
+    pub fn function(&self, name: &str) -> Result<Function> {
+        let definitions = self.definitions();
+        let definition = get(&definitions.functions, name, "function")?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = loaded.get(name).filter(|l| l.definition == *definition) {
+            return Ok(found.function.clone());
+        }
+        let artifacts = self.components.artifacts.as_ref();
+        let function =
+            self.components.runtime.load(name, &definition.registered, &definition.limits, artifacts)?;
+        let entry = Loaded { definition: definition.clone(), function: function.clone() };
+        loaded.insert(name.to_owned(), entry);
+        Ok(function)
+    }
+
+    /// Claims a piece of work for a while. A holder on this machine that is no
+    /// longer alive does not count.
+    pub(crate) async fn lease(&self, name: &str, duration: i64) -> Result<Result<Lease, String>> {
+        let Components { metadata, wall, holder, .. } = &self.components;
+        let name = format!("{}/{name}", self.project);
+        let claimed = Lease::acquire(metadata.as_ref(), &name, holder, wall.now(), duration).await?;
+        match claimed {
+            // Claimed in its name for no time at all, it is free.
+            Err(gone) if is_gone(&gone, holder) => {
+                let _ = Lease::acquire(metadata.as_ref(), &name, &gone, wall.now(), 0).await?;
+                Ok(Lease::acquire(metadata.as_ref(), &name, holder, wall.now(), duration).await?)
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+/// Whether a holder was a process of this machine that has ended.
+fn is_gone(holder: &str, own: &str) -> bool {
+    let parts = |holder: &str| -> Option<(String, u32)> {
+        let (host, pid) = holder.rsplit_once('/')?;
+        Some((host.to_owned(), pid.parse().ok()?))
+    };
+    match (parts(holder), parts(own)) {
+        (Some((host, pid)), Some((own_host, _))) if host == own_host => {
+            std::path::Path::new("/proc/self").exists()
+                && !std::path::Path::new(&format!("/proc/{pid}")).exists()
+        }
+        _ => false,
+    }
+}
+
+/// A definition by name, or which name could be meant.
+pub(crate) fn get<'a, T>(
+    things: &'a std::collections::BTreeMap<String, T>,
+    name: &str,
+    what: &str,
+) -> Result<&'a T> {
+    things.get(name).ok_or_else(|| {
+        let hint = match nearest(name, things.keys().map(String::as_str)) {
+            Some(nearest) => format!("; did you mean `{nearest}`?"),
+            None if things.is_empty() => "; nothing was applied yet, run `wafer apply`".to_owned(),
+            None => format!("; known are {}", things.keys().cloned().collect::<Vec<_>>().join(", ")),
+        };
+        Error::new(Kind::NotFound, format!("there is no {what} `{name}`{hint}"))
+    })
+}

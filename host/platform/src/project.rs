@@ -1,0 +1,557 @@
+//! `wafer.toml`: what a project says about itself.
+//!
+//! Declarative: nothing is executed to read it. Unknown keys are errors that
+//! name the nearest known one; what is wrong is named by line and column, or by
+//! its path such as `pipelines.delays.source`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+use wafer_core::{DataType, parse_bytes, parse_duration};
+use wafer_runtime::Limits;
+
+use crate::source::Format;
+
+/// A file that is not a project.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {source}; make a project with `wafer new NAME`, or name its folder with --project")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has a key or value that it cannot have.
+    #[error("{path}:{line}:{column}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong and what could be meant.
+        message: String,
+    },
+    /// Its parts do not fit each other.
+    #[error("{path}: {key}: {message}")]
+    Rule {
+        /// The file.
+        path: PathBuf,
+        /// Path of the key.
+        key: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+/// A project, as its file says; every name in it refers to something in it.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Folder of the file; relative paths start there.
+    pub folder: PathBuf,
+    /// Name of the project, the namespace of everything in it.
+    pub name: String,
+    /// Where it keeps what it makes.
+    pub store: StoreSettings,
+    /// What features describe.
+    pub entities: BTreeMap<String, EntityConfig>,
+    /// Where raw rows come from.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Components, with their assets and limits.
+    pub functions: BTreeMap<String, FunctionConfig>,
+    /// Stored features.
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// What fills the groups.
+    pub pipelines: BTreeMap<String, PipelineConfig>,
+    /// What models read.
+    pub views: BTreeMap<String, ViewConfig>,
+}
+
+/// Where a project keeps what it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Folder of the embedded stores. Setting `store.path`, environment
+    /// `WAFER_STORE_PATH`; default `.wafer` beside the file.
+    pub path: PathBuf,
+    /// Most bytes of the online store. Setting `store.map_size`, default 64 GiB.
+    pub map_size: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectFile {
+    project: ProjectTable,
+    #[serde(default)]
+    store: StoreTable,
+    #[serde(default)]
+    entities: BTreeMap<String, EntityConfig>,
+    #[serde(default)]
+    sources: BTreeMap<String, SourceConfig>,
+    #[serde(default)]
+    functions: BTreeMap<String, FunctionConfig>,
+    #[serde(default)]
+    groups: BTreeMap<String, GroupConfig>,
+    #[serde(default)]
+    pipelines: BTreeMap<String, PipelineConfig>,
+    #[serde(default)]
+    views: BTreeMap<String, ViewConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectTable {
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreTable {
+    path: Option<PathBuf>,
+    #[serde(default, deserialize_with = "size")]
+    map_size: Option<u64>,
+}
+
+/// `[entities.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntityConfig {
+    /// Join keys and their types, in the order of the file.
+    pub keys: toml::Table,
+    /// Description.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// `[sources.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// How rows arrive.
+    #[serde(rename = "type")]
+    pub kind: SourceType,
+    /// A file, a folder, or a pattern with `*` in the file name: the rows of a
+    /// `files` source; for a `stream` what batch runs read, if anything.
+    pub path: Option<PathBuf>,
+    /// `parquet`, `csv` or `ndjson`; default by the files' extension.
+    pub format: Option<Format>,
+    /// Between a fact and its arrival, for files; default none.
+    #[serde(default, deserialize_with = "duration")]
+    pub delay: Option<i64>,
+    /// How far in the future an event time may lie; default 5 minutes.
+    #[serde(default, deserialize_with = "duration")]
+    pub skew: Option<i64>,
+    /// Field that identifies an event of a `stream`; default: the CloudEvents
+    /// id, or the hash of the event's content.
+    pub id: Option<String>,
+    /// How long the identity of an event is remembered; default 7 days.
+    #[serde(default, deserialize_with = "duration")]
+    pub remember: Option<i64>,
+    /// Description.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// `type` of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceType {
+    /// Rows in files.
+    Files,
+    /// Events, pushed in.
+    Stream,
+}
+
+/// `[functions.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionConfig {
+    /// Folder of a crate that `wafer build` compiles.
+    #[serde(rename = "crate")]
+    krate: Option<PathBuf>,
+    /// A component that was built otherwise.
+    component: Option<PathBuf>,
+    /// Files given to the function when it is registered, by name.
+    #[serde(default)]
+    pub assets: BTreeMap<String, PathBuf>,
+    /// Texts, numbers or booleans given to it, by name.
+    #[serde(default)]
+    parameters: BTreeMap<String, toml::Value>,
+    #[serde(default, deserialize_with = "size")]
+    memory: Option<u64>,
+    #[serde(default, deserialize_with = "duration")]
+    request_time: Option<i64>,
+    #[serde(default, deserialize_with = "duration")]
+    batch_time: Option<i64>,
+    #[serde(default, deserialize_with = "duration")]
+    init_time: Option<i64>,
+    #[serde(default, deserialize_with = "size")]
+    output: Option<u64>,
+    #[serde(default, deserialize_with = "size")]
+    stack: Option<u64>,
+    /// Fix the bits of NaN inside the function too; slower.
+    #[serde(default)]
+    pub strict_nan: bool,
+}
+
+/// Where a function's component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FunctionSource {
+    /// A crate, in this folder.
+    Crate(PathBuf),
+    /// A file.
+    Component(PathBuf),
+}
+
+/// Stack of a function inside its memory, unless `stack` says otherwise. Every
+/// page of it that is touched costs a fresh instance a page fault.
+const DEFAULT_STACK: u64 = 64 << 10;
+
+impl FunctionConfig {
+    /// Limits: those of the file, and defaults.
+    pub fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            memory: self.memory.unwrap_or(default.memory),
+            request_time: self.request_time.unwrap_or(default.request_time),
+            batch_time: self.batch_time.unwrap_or(default.batch_time),
+            init_time: self.init_time.unwrap_or(default.init_time),
+            output: self.output.unwrap_or(default.output),
+        }
+    }
+
+    /// Bytes of stack to build a crate with.
+    pub fn stack(&self) -> u64 {
+        self.stack.unwrap_or(DEFAULT_STACK)
+    }
+
+    /// Parameters as texts: strings as they are, others as in JSON.
+    pub fn parameters(&self) -> BTreeMap<String, String> {
+        let text = |value: &toml::Value| match value {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        self.parameters.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+}
+
+/// `[groups.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Entity that the features describe.
+    pub entity: String,
+    /// Version, from 1; a change of the columns needs a new one.
+    #[serde(default = "one")]
+    pub version: u32,
+    /// Output of the function that says when a row held.
+    pub event_time: String,
+    /// How long a row is good for; default: for ever.
+    #[serde(default, deserialize_with = "duration")]
+    pub ttl: Option<i64>,
+    /// Description.
+    #[serde(default)]
+    pub doc: String,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// `[pipelines.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// Where rows come from.
+    pub source: String,
+    /// What makes features of them.
+    pub function: String,
+    /// Where features go.
+    pub group: String,
+    /// Description.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// `[views.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewConfig {
+    /// Fields that a request brings along, and their types.
+    #[serde(default)]
+    pub request: toml::Table,
+    /// Groups that are looked up.
+    #[serde(default)]
+    pub lookups: Vec<LookupConfig>,
+    /// On-demand functions over request fields, keys and looked-up features, in
+    /// order.
+    #[serde(default)]
+    pub functions: Vec<String>,
+    /// Description.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// `[[views.NAME.lookups]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupConfig {
+    /// The group.
+    pub group: String,
+    /// Prefix of its features in the view; default: the group's name.
+    #[serde(rename = "as")]
+    pub alias: Option<String>,
+    /// For each join key of the entity the field of the view that holds it;
+    /// default: the field of the same name.
+    #[serde(default)]
+    pub keys: BTreeMap<String, String>,
+    /// Features to take; default: all.
+    pub features: Option<Vec<String>>,
+}
+
+impl Project {
+    /// Reads `wafer.toml` in a folder and checks it.
+    ///
+    /// # Errors
+    /// [`ProjectError`]
+    pub fn read(folder: &Path) -> Result<Self, ProjectError> {
+        let path = folder.join("wafer.toml");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ProjectError::Read { path: path.clone(), source })?;
+        let store_path = std::env::var_os("WAFER_STORE_PATH").map(PathBuf::from);
+        Self::parse(&path, &text, store_path)
+    }
+
+    /// Reads the text of a file at `path`. `store_path` overrides its setting.
+    ///
+    /// # Errors
+    /// [`ProjectError`]
+    pub fn parse(path: &Path, text: &str, store_path: Option<PathBuf>) -> Result<Self, ProjectError> {
+        let file: ProjectFile = toml::from_str(text).map_err(|e| parse_error(path, text, &e))?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let store = store_path.or(file.store.path).unwrap_or_else(|| ".wafer".into());
+        let project = Self {
+            name: file.project.name,
+            store: StoreSettings {
+                path: folder.join(store),
+                map_size: file.store.map_size.unwrap_or(64 << 30),
+            },
+            folder,
+            entities: file.entities,
+            sources: file.sources,
+            functions: file.functions,
+            groups: file.groups,
+            pipelines: file.pipelines,
+            views: file.views,
+        };
+        project.check().map_err(|(key, message)| ProjectError::Rule {
+            path: path.to_owned(),
+            key,
+            message,
+        })?;
+        Ok(project)
+    }
+
+    /// Where a function's component comes from, as a path.
+    pub fn function_source(&self, function: &FunctionConfig) -> FunctionSource {
+        match (&function.krate, &function.component) {
+            (Some(folder), _) => FunctionSource::Crate(self.folder.join(folder)),
+            (None, component) => FunctionSource::Component(
+                self.folder.join(component.as_ref().expect("checked when it was read")),
+            ),
+        }
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        is_name(&self.name).map_err(|m| ("project.name".to_owned(), m))?;
+        let kinds: [(&str, Vec<&String>); 6] = [
+            ("entities", self.entities.keys().collect()),
+            ("sources", self.sources.keys().collect()),
+            ("functions", self.functions.keys().collect()),
+            ("groups", self.groups.keys().collect()),
+            ("pipelines", self.pipelines.keys().collect()),
+            ("views", self.views.keys().collect()),
+        ];
+        for (kind, names) in kinds {
+            for name in names {
+                is_name(name).map_err(|m| (format!("{kind}.{name}"), m))?;
+            }
+        }
+        for (name, entity) in &self.entities {
+            let key = format!("entities.{name}.keys");
+            for (column, data_type) in typed_fields(&entity.keys, &key)? {
+                if !data_type.is_key() {
+                    let message = format!(
+                        "{data_type} cannot be a join key; use utf8, int64, boolean, date, timestamp or binary"
+                    );
+                    return Err((format!("{key}.{column}"), message));
+                }
+            }
+        }
+        for (name, source) in &self.sources {
+            check_source(source).map_err(|(part, m)| (format!("sources.{name}.{part}"), m))?;
+        }
+        for (name, function) in &self.functions {
+            self.check_function(name, function)?;
+        }
+        for (name, group) in &self.groups {
+            known(&self.entities, &group.entity, "entity", &format!("groups.{name}.entity"))?;
+            if group.version == 0 {
+                return Err((format!("groups.{name}.version"), "versions start at 1".to_owned()));
+            }
+        }
+        let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, pipeline) in &self.pipelines {
+            let key = |part: &str| format!("pipelines.{name}.{part}");
+            known(&self.sources, &pipeline.source, "source", &key("source"))?;
+            known(&self.functions, &pipeline.function, "function", &key("function"))?;
+            known(&self.groups, &pipeline.group, "group", &key("group"))?;
+            if let Some(other) = writers.insert(&pipeline.group, name) {
+                let message = format!("group `{}` is written by pipeline `{other}` already", pipeline.group);
+                return Err((key("group"), message));
+            }
+        }
+        for (name, view) in &self.views {
+            self.check_view(name, view)?;
+        }
+        Ok(())
+    }
+
+    fn check_function(&self, name: &str, function: &FunctionConfig) -> Result<(), (String, String)> {
+        let key = format!("functions.{name}");
+        match (&function.krate, &function.component) {
+            (Some(_), Some(_)) => return Err((key, "has both `crate` and `component`; keep one".to_owned())),
+            (None, None) => return Err((key, "needs `crate = \"FOLDER\"` or `component = \"FILE.wasm\"`".to_owned())),
+            _ => {}
+        }
+        const MOST: u64 = 4 << 30;
+        if function.memory.is_some_and(|bytes| bytes > MOST) {
+            return Err((format!("{key}.memory"), "a function has at most 4 GiB".to_owned()));
+        }
+        for (parameter, value) in &function.parameters {
+            if matches!(value, toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)) {
+                let message = "is a text, a number or a boolean".to_owned();
+                return Err((format!("{key}.parameters.{parameter}"), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_view(&self, name: &str, view: &ViewConfig) -> Result<(), (String, String)> {
+        let key = format!("views.{name}");
+        typed_fields(&view.request, &format!("{key}.request"))?;
+        for (index, lookup) in view.lookups.iter().enumerate() {
+            known(&self.groups, &lookup.group, "group", &format!("{key}.lookups[{index}].group"))?;
+            if let Some(alias) = &lookup.alias {
+                is_name(alias).map_err(|m| (format!("{key}.lookups[{index}].as"), m))?;
+            }
+        }
+        for function in &view.functions {
+            known(&self.functions, function, "function", &format!("{key}.functions"))?;
+        }
+        if view.lookups.is_empty() && view.functions.is_empty() {
+            return Err((key, "has neither lookups nor functions".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
+    let stream_only = |key| Err((key, "is for sources of type `stream`".to_owned()));
+    match source.kind {
+        SourceType::Files if source.path.is_none() => {
+            Err(("path", "is missing: name a file, a folder, or a pattern such as data/*.csv".to_owned()))
+        }
+        SourceType::Files if source.id.is_some() => stream_only("id"),
+        SourceType::Files if source.remember.is_some() => stream_only("remember"),
+        SourceType::Files | SourceType::Stream => Ok(()),
+    }
+}
+
+/// Reads `{ name = "type" }`.
+pub(crate) fn typed_fields(table: &toml::Table, key: &str) -> Result<Vec<(String, DataType)>, (String, String)> {
+    table
+        .iter()
+        .map(|(name, value)| {
+            let key = || format!("{key}.{name}");
+            let text = value.as_str().ok_or_else(|| (key(), "is the name of a type".to_owned()))?;
+            let data_type = text.parse().map_err(|e: wafer_core::ParseDataTypeError| (key(), e.to_string()))?;
+            Ok((name.clone(), data_type))
+        })
+        .collect()
+}
+
+fn known<T>(things: &BTreeMap<String, T>, name: &str, what: &str, key: &str) -> Result<(), (String, String)> {
+    if things.contains_key(name) {
+        return Ok(());
+    }
+    let nearest = nearest(name, things.keys().map(String::as_str));
+    let message = match nearest {
+        Some(nearest) => format!("there is no {what} `{name}`; did you mean `{nearest}`?"),
+        None => format!("there is no {what} `{name}`"),
+    };
+    Err((key.to_owned(), message))
+}
+
+fn is_name(name: &str) -> Result<(), String> {
+    let ok = name.len() <= 48
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if ok {
+        Ok(())
+    } else {
+        Err(format!(
+            "`{name}` is not a name; use lowercase letters, digits and underscores, starting with a letter, at most 48"
+        ))
+    }
+}
+
+/// The known name that an unknown one is most like, if it is like one at all.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 3)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ProjectError {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text[..start];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    let message = with_suggestion(error.message());
+    ProjectError::Parse { path: path.to_owned(), line, column, message }
+}
+
+/// Turns serde's list of all known keys into the nearest one.
+fn with_suggestion(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let is_field = message.starts_with("unknown field");
+    if !is_field && !message.starts_with("unknown variant") {
+        return message.to_owned();
+    }
+    let what = if is_field { "key" } else { "value" };
+    let unknown = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.collect();
+    match nearest(unknown, known.iter().copied()) {
+        Some(nearest) => format!("unknown {what} `{unknown}`; did you mean `{nearest}`?"),
+        None => format!("unknown {what} `{unknown}`; known are {}", known.join(", ")),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests;

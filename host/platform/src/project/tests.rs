@@ -1,0 +1,91 @@
+use super::*;
+
+const GOOD: &str = r#"
+[project]
+name = "shop"
+
+[entities.customer]
+keys = { customer_id = "int64" }
+
+[sources.orders]
+type = "files"
+path = "orders.csv"
+delay = "5m"
+
+[functions.order_features]
+crate = "order-features"
+memory = "64 MiB"
+request_time = "20ms"
+parameters = { currency = "EUR", top = 3, strict = true }
+
+[groups.last_order]
+entity = "customer"
+event_time = "ordered_at"
+ttl = "30d"
+
+[pipelines.last_order]
+source = "orders"
+function = "order_features"
+group = "last_order"
+
+[views.basket]
+request = { amount = "float64" }
+lookups = [{ group = "last_order", as = "last" }]
+"#;
+
+fn parse(text: &str) -> Result<Project, String> {
+    Project::parse(Path::new("p/wafer.toml"), text, None).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_project_is_read() {
+    let project = parse(GOOD).unwrap();
+    assert_eq!(project.store.path, Path::new("p/.wafer"));
+    let function = &project.functions["order_features"];
+    assert_eq!(function.limits().memory, 64 << 20);
+    assert_eq!(function.limits().request_time, 20_000);
+    assert_eq!(function.limits().batch_time, Limits::default().batch_time);
+    let parameters: Vec<_> = function.parameters().into_values().collect();
+    assert_eq!(parameters, ["EUR", "true", "3"]);
+    let source = project.function_source(function);
+    assert_eq!(source, FunctionSource::Crate("p/order-features".into()));
+    assert_eq!(project.groups["last_order"].ttl, Some(30 * 86_400_000_000));
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    for (from, to, wanted) in [
+        ("delay = \"5m\"", "dleay = \"5m\"", "p/wafer.toml:8:1: unknown key `dleay`; did you mean `delay`?"),
+        ("memory = ", "memroy = ", "wafer.toml:15:1: unknown key `memroy`; did you mean `memory`?"),
+        ("[views.basket]", "[viewz.basket]", "wafer.toml:29:2: unknown key `viewz`; did you mean `views`?"),
+        ("\"files\"", "\"fiels\"", "unknown value `fiels`; did you mean `files`?"),
+        ("\"5m\"", "\"5 parsecs\"", "`5 parsecs` is not a duration"),
+        ("path = \"orders.csv\"", "", "sources.orders.path: is missing"),
+        ("path = \"orders.csv\"", "path = \"o\"\nid = \"n\"", "sources.orders.id: is for sources of type `stream`"),
+        ("path = \"orders.csv\"", "path = \"o\"\nformat = \"xlsx\"", "unknown value `xlsx`"),
+        ("\"64 MiB\"", "\"64 MB\"", "wafer.toml:15:10: `64 MB` is not a size"),
+        ("\"64 MiB\"", "\"5 GiB\"", "functions.order_features.memory: a function has at most 4 GiB"),
+        ("\"int64\"", "\"int\"", "entities.customer.keys.customer_id: `int` is not a type"),
+        ("\"int64\"", "\"float64\"", "float64 cannot be a join key"),
+        ("source = \"orders\"", "source = \"order\"", "pipelines.last_order.source: there is no source `order`; did you mean `orders`?"),
+        ("function = \"order_features\"", "function = \"f\"", "there is no function `f`"),
+        ("name = \"shop\"", "name = \"My Shop\"", "project.name: `My Shop` is not a name"),
+        ("crate = \"order-features\"", "", "functions.order_features: needs `crate"),
+        ("crate = ", "component = \"x.wasm\"\ncrate = ", "has both `crate` and `component`"),
+        ("lookups = [{ group = \"last_order\", as = \"last\" }]", "", "views.basket: has neither"),
+        ("amount = \"float64\"", "amount = 1", "views.basket.request.amount: is the name of a type"),
+        ("top = 3", "top = [3]", "parameters.top: is a text, a number or a boolean"),
+        ("ttl = \"30d\"", "version = 0", "versions start at 1"),
+        ("[project]", "[project", "wafer.toml:2:"),
+    ] {
+        assert!(GOOD.contains(from), "{from}");
+        let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err();
+        assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");
+    }
+}
+
+#[test]
+fn two_pipelines_cannot_write_one_group() {
+    let two = format!("{GOOD}\n[pipelines.other]\nsource = \"orders\"\nfunction = \"order_features\"\ngroup = \"last_order\"\n");
+    assert!(parse(&two).unwrap_err().contains("written by pipeline"));
+}

@@ -1,0 +1,323 @@
+//! From what a file says to what it means: columns are found in the functions'
+//! signatures and in the sources, and everything is checked to fit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use wafer_core::{DataType, Field, Mapping, Signature};
+
+use crate::definition::{
+    Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, PipelineDef, SYSTEM_COLUMNS,
+    SourceDef, SourceKind, ViewDef, feature_name,
+};
+use crate::error::{Error, Result};
+use crate::project::{
+    GroupConfig, PipelineConfig, Project, SourceConfig, SourceType, ViewConfig, nearest,
+    typed_fields,
+};
+
+const FIVE_MINUTES: i64 = 300_000_000;
+const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
+
+/// Resolves a project's definitions, given its registered functions.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::Kind::Invalid) names the key and the column that do
+/// not fit.
+pub fn resolve(project: &Project, functions: BTreeMap<String, FunctionDef>) -> Result<Definitions> {
+    let mut definitions = Definitions { functions, ..Definitions::default() };
+    for (name, config) in &project.sources {
+        definitions.sources.insert(name.clone(), source(project, config));
+    }
+    for (name, config) in &project.pipelines {
+        let group = group(project, &definitions, name, config)?;
+        definitions.groups.insert(config.group.clone(), group);
+        let pipeline = PipelineDef {
+            source: config.source.clone(),
+            function: config.function.clone(),
+            group: config.group.clone(),
+            doc: config.doc.clone(),
+        };
+        definitions.pipelines.insert(name.clone(), pipeline);
+    }
+    for name in project.groups.keys() {
+        if !definitions.groups.contains_key(name) {
+            let message = format!("groups.{name}: no pipeline writes it; add one with group = \"{name}\"");
+            return Err(Error::invalid(message));
+        }
+    }
+    for (name, config) in &project.views {
+        let view = view(&definitions, name, config)?;
+        definitions.views.insert(name.clone(), view);
+    }
+    Ok(definitions)
+}
+
+fn source(project: &Project, config: &SourceConfig) -> SourceDef {
+    let kind = match config.kind {
+        SourceType::Files => SourceKind::Files,
+        SourceType::Stream => SourceKind::Stream {
+            id: config.id.clone(),
+            remember: config.remember.unwrap_or(SEVEN_DAYS),
+        },
+    };
+    SourceDef {
+        kind,
+        files: config.path.as_ref().map(|path| project.folder.join(path)),
+        format: config.format,
+        delay: config.delay.unwrap_or(0),
+        skew: config.skew.unwrap_or(FIVE_MINUTES),
+        doc: config.doc.clone(),
+    }
+}
+
+fn group(project: &Project, definitions: &Definitions, pipeline: &str, config: &PipelineConfig) -> Result<GroupDef> {
+    let group: &GroupConfig = &project.groups[&config.group];
+    let signature = signature(definitions, &config.function)?;
+    let place = format!("pipelines.{pipeline}: function `{}`", config.function);
+    let entity_key = format!("entities.{}.keys", group.entity);
+    let entity = typed_fields(&project.entities[&group.entity].keys, &entity_key)
+        .expect("types were checked when the file was read");
+
+    let mut keys = Vec::new();
+    for (name, data_type) in entity {
+        let field = output(signature, &name).ok_or_else(|| {
+            Error::invalid(format!(
+                "{place} has no output `{name}`, the join key of entity `{}`{}",
+                group.entity,
+                similar(signature, &name)
+            ))
+        })?;
+        if field.data_type != data_type {
+            return Err(Error::invalid(format!(
+                "{place}: output `{name}` is {}, and the join key of entity `{}` is {data_type}",
+                field.data_type, group.entity
+            )));
+        }
+        // A null key is a rejected row, whatever the function says it may return.
+        keys.push(Field { nullable: false, ..field.clone() });
+    }
+    let event_time = output(signature, &group.event_time).ok_or_else(|| {
+        Error::invalid(format!(
+            "groups.{}.event_time: {place} has no output `{}`{}",
+            config.group,
+            group.event_time,
+            similar(signature, &group.event_time)
+        ))
+    })?;
+    if event_time.data_type != DataType::Timestamp {
+        return Err(Error::invalid(format!(
+            "groups.{}.event_time: output `{}` is {}, not timestamp",
+            config.group, event_time.name, event_time.data_type
+        )));
+    }
+    let is_feature = |field: &&Field| {
+        field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
+    };
+    let features: Vec<Field> = signature.outputs.fields().iter().filter(is_feature).cloned().collect();
+    if features.is_empty() {
+        return Err(Error::invalid(format!("{place} has no outputs beside keys and event time")));
+    }
+    for field in features.iter().chain(&keys) {
+        if !field.data_type.is_storable() {
+            return Err(Error::invalid(format!(
+                "{place}: output `{}` is {}, which cannot be stored",
+                field.name, field.data_type
+            )));
+        }
+        if SYSTEM_COLUMNS.contains(&field.name.as_str()) {
+            return Err(Error::invalid(format!(
+                "{place}: output `{}` has the name of a column that every table has; rename it",
+                field.name
+            )));
+        }
+    }
+    Ok(GroupDef {
+        name: config.group.clone(),
+        version: group.version,
+        entity: group.entity.clone(),
+        keys,
+        event_time: group.event_time.clone(),
+        features,
+        ttl: group.ttl,
+        doc: group.doc.clone(),
+    })
+}
+
+fn signature<'a>(definitions: &'a Definitions, function: &str) -> Result<&'a Signature> {
+    definitions
+        .functions
+        .get(function)
+        .map(|def| &def.registered.signature)
+        .ok_or_else(|| Error::invalid(format!("function `{function}` is not registered")))
+}
+
+fn output<'a>(signature: &'a Signature, name: &str) -> Option<&'a Field> {
+    signature.outputs.field(name)
+}
+
+fn similar(signature: &Signature, name: &str) -> String {
+    let outputs = signature.outputs.fields().iter().map(|f| f.name.as_str());
+    nearest(name, outputs).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
+}
+
+/// Columns that a view has so far, and where each came from.
+#[derive(Default)]
+struct Columns {
+    types: HashMap<String, (DataType, String)>,
+}
+
+impl Columns {
+    fn add(&mut self, view: &str, name: &str, data_type: &DataType, origin: String) -> Result<()> {
+        match self.types.insert(name.to_owned(), (data_type.clone(), origin.clone())) {
+            None => Ok(()),
+            Some((_, other)) => Err(Error::invalid(format!(
+                "views.{view}: `{name}` is both {other} and {origin}; rename one, or give the lookup another `as`"
+            ))),
+        }
+    }
+}
+
+fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<ViewDef> {
+    let request_key = format!("views.{name}.request");
+    let request = typed_fields(&config.request, &request_key)
+        .expect("types were checked when the file was read");
+    let mut inputs: Vec<Field> = Vec::new();
+    let mut columns = Columns::default();
+    let mut lookups = Vec::new();
+
+    // Join keys first: a lookup's keys are inputs of the view, by type.
+    for (index, lookup) in config.lookups.iter().enumerate() {
+        let place = format!("views.{name}.lookups[{index}]");
+        let group = &definitions.groups[&lookup.group];
+        if let Some(unknown) = lookup.keys.keys().find(|key| !group.keys.iter().any(|k| k.name == **key)) {
+            let known: Vec<_> = group.keys.iter().map(|k| k.name.as_str()).collect();
+            return Err(Error::invalid(format!(
+                "{place}.keys: group `{}` has no join key `{unknown}`; it has {}",
+                lookup.group,
+                known.join(", ")
+            )));
+        }
+        let mut fields = Vec::new();
+        for key in &group.keys {
+            let field = lookup.keys.get(&key.name).unwrap_or(&key.name);
+            match inputs.iter().find(|input| input.name == *field) {
+                Some(input) if input.data_type == key.data_type => {}
+                Some(input) => {
+                    return Err(Error::invalid(format!(
+                        "{place}.keys: `{field}` is {}, and join key `{}` of group `{}` is {}",
+                        input.data_type, key.name, lookup.group, key.data_type
+                    )));
+                }
+                None => {
+                    let doc = key.doc.clone();
+                    inputs.push(Field { doc, ..Field::new(field, key.data_type.clone(), true) });
+                }
+            }
+            fields.push(field.clone());
+        }
+        lookups.push(LookupDef {
+            group: lookup.group.clone(),
+            alias: lookup.alias.clone().unwrap_or_else(|| lookup.group.clone()),
+            keys: fields,
+            features: picked(group, lookup.features.as_deref(), &place)?,
+        });
+    }
+    for (field, data_type) in request {
+        match inputs.iter().find(|input| input.name == field) {
+            None => inputs.push(Field::new(field, data_type, true)),
+            Some(input) if input.data_type == data_type => {}
+            Some(input) => {
+                return Err(Error::invalid(format!(
+                    "{request_key}.{field}: is {data_type}, and as a join key it is {}",
+                    input.data_type
+                )));
+            }
+        }
+    }
+    for input in &inputs {
+        if !input.data_type.is_storable() {
+            return Err(Error::invalid(format!("views.{name}: `{}` cannot be {}", input.name, input.data_type)));
+        }
+        columns.add(name, &input.name, &input.data_type, "a field of the request".to_owned())?;
+    }
+    for lookup in &lookups {
+        for index in &lookup.features {
+            let feature = &definitions.groups[&lookup.group].features[*index];
+            let full = feature_name(&lookup.alias, &feature.name);
+            let origin = format!("feature `{}` of `{}`", feature.name, lookup.alias);
+            columns.add(name, &full, &feature.data_type, origin)?;
+        }
+    }
+    let mut functions = Vec::new();
+    for function in &config.functions {
+        on_demand(definitions, name, function, &mut columns)?;
+        functions.push(OnDemandDef { function: function.clone() });
+    }
+    require_needed_inputs(definitions, &functions, &mut inputs);
+    Ok(ViewDef { inputs, lookups, functions, doc: config.doc.clone() })
+}
+
+/// A request field that a function cannot do without is not nullable.
+fn require_needed_inputs(definitions: &Definitions, functions: &[OnDemandDef], inputs: &mut [Field]) {
+    for function in functions {
+        let signature = &definitions.functions[&function.function].registered.signature;
+        for needed in signature.inputs.fields().iter().filter(|f| !f.nullable) {
+            if let Some(input) = inputs.iter_mut().find(|i| i.name == needed.name) {
+                input.nullable = false;
+            }
+        }
+    }
+}
+
+fn picked(group: &GroupDef, wanted: Option<&[String]>, place: &str) -> Result<Vec<usize>> {
+    let Some(wanted) = wanted else { return Ok((0..group.features.len()).collect()) };
+    wanted
+        .iter()
+        .map(|name| {
+            let found = group.features.iter().position(|f| f.name == *name);
+            found.ok_or_else(|| {
+                let known = group.features.iter().map(|f| f.name.as_str());
+                let hint = nearest(name, known).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                Error::invalid(format!("{place}.features: group `{}` has no feature `{name}`{hint}", group.name))
+            })
+        })
+        .collect()
+}
+
+fn on_demand(definitions: &Definitions, view: &str, function: &str, columns: &mut Columns) -> Result<()> {
+    let signature = signature(definitions, function)?;
+    let place = format!("views.{view}: function `{function}`");
+    if signature.mapping != Mapping::OneToOne {
+        let message = format!("{place} does not map rows one to one, as an on-demand function must");
+        return Err(Error::invalid(message));
+    }
+    for field in signature.inputs.fields() {
+        match columns.types.get(&field.name) {
+            Some((data_type, _)) if *data_type == field.data_type => {}
+            Some((data_type, origin)) => {
+                return Err(Error::invalid(format!(
+                    "{place}: input `{}` is {}, and {origin} is {data_type}",
+                    field.name, field.data_type
+                )));
+            }
+            None => {
+                let known = columns.types.keys().map(String::as_str);
+                let hint = nearest(&field.name, known).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                return Err(Error::invalid(format!(
+                    "{place}: input `{}` ({}) is neither a field of the request nor a looked-up feature{hint}",
+                    field.name, field.data_type
+                )));
+            }
+        }
+    }
+    for field in signature.outputs.fields() {
+        if !field.data_type.is_storable() {
+            return Err(Error::invalid(format!("{place}: output `{}` cannot be {}", field.name, field.data_type)));
+        }
+        columns.add(view, &field.name, &field.data_type, format!("an output of `{function}`"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
