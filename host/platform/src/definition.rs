@@ -148,6 +148,29 @@ pub struct ViewDef {
     pub doc: String,
 }
 
+impl ViewDef {
+    /// The features of the view, in the order in which they are answered.
+    ///
+    /// # Panics
+    /// When the view is not of these definitions.
+    pub fn outputs(&self, definitions: &Definitions) -> Vec<Field> {
+        let mut fields = Vec::new();
+        for lookup in &self.lookups {
+            let group = &definitions.groups[&lookup.group];
+            fields.extend(lookup.features.iter().map(|index| {
+                let feature = &group.features[*index];
+                // An entity that is not known has no value.
+                Field { name: feature_name(&lookup.alias, &feature.name), nullable: true, ..feature.clone() }
+            }));
+        }
+        for function in &self.functions {
+            let signature = &definitions.functions[&function.function].registered.signature;
+            fields.extend(signature.outputs.fields().iter().cloned());
+        }
+        fields
+    }
+}
+
 /// A group that a view looks up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupDef {

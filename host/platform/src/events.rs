@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use wafer_core::rules::available_from_event;
 use wafer_core::{ColumnBuilder, Digest, Timestamp};
@@ -35,7 +35,7 @@ impl IncomingEvent {
 }
 
 /// What became of one event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum EventResult {
     /// It is durable, and readable online.
@@ -50,7 +50,7 @@ pub enum EventResult {
 }
 
 /// What became of the events of one push, in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestReport {
     /// Events that are durable now.
     pub accepted: usize,

@@ -1,7 +1,7 @@
 //! The functions of a project: their components, assets and registration.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use wafer_core::Digest;
@@ -11,15 +11,6 @@ use crate::definition::FunctionDef;
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 use crate::project::{FunctionSource, Project};
-
-/// Where the component of a function is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ComponentFile {
-    /// Name of the function.
-    pub function: String,
-    /// The file; for a crate the place that `wafer build` writes to.
-    pub path: PathBuf,
-}
 
 /// Reads components, assets and parameters of all functions of a project.
 /// Components of crates are looked for in `built`, as `NAME.wasm`.

@@ -114,6 +114,24 @@ impl SourceReader {
         self.files.iter().map(count).sum()
     }
 
+    /// Visits every row: its columns, in the order of the inputs, and its index
+    /// in them. Blocks.
+    ///
+    /// # Errors
+    /// When a file or a row cannot be read.
+    pub fn for_each_row(&self, mut visit: impl FnMut(&[ArrayRef], usize)) -> Result<()> {
+        let mut chunks = self.chunks();
+        while let Some(chunk) = chunks.next()? {
+            if let Some(Reject { place, message }) = chunk.rejects.first() {
+                return Err(Error::invalid(format!("{place}: {message}")));
+            }
+            for row in 0..chunk.numbers.len() {
+                visit(&chunk.columns, row);
+            }
+        }
+        Ok(())
+    }
+
     /// The rows, file by file, in order.
     pub(crate) fn chunks(&self) -> Chunks {
         Chunks { reader: self.clone(), next_file: 0, current: None }

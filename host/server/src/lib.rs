@@ -1,1 +1,50 @@
-//! x
+//! The HTTP edge: translates requests, calls the platform, translates answers.
+//!
+//! | route | what it does |
+//! | --- | --- |
+//! | `POST /v1/views/{view}/features` | feature vectors |
+//! | `POST /v1/sources/{source}/events` | takes events in |
+//! | `GET /v1/views`, `GET /v1/views/{view}` | which views there are, and their fields |
+//! | `GET`, `POST /v1/clock` | the present; sets it, when the server was started with a clock |
+//! | `GET /healthz` | the process answers |
+//! | `GET /readyz` | the stores answer |
+//!
+//! Every error is `{"error": {"code": "…", "message": "…"}}` with a fitting
+//! status; see [`error`].
+
+mod clock;
+mod error;
+mod events;
+mod features;
+mod serve;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use wafer_platform::Platform;
+
+pub use serve::{ServeOptions, serve};
+
+/// Largest body of a request.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+/// Most rows of one request for features.
+pub const MAX_ROWS: usize = 10_000;
+
+/// All routes, over a platform.
+pub fn router(platform: Arc<Platform>) -> Router {
+    Router::new()
+        .route("/v1/views", get(views::list))
+        .route("/v1/views/{view}", get(views::one))
+        .route("/v1/views/{view}/features", post(features::post))
+        .route("/v1/sources/{source}/events", post(events::post))
+        .route("/v1/clock", get(clock::get).post(clock::post))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(serve::ready))
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(platform)
+}

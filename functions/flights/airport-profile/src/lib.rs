@@ -3,7 +3,7 @@
 use wafer::{Init, Row, Timestamp};
 
 /// An airport of the FAA's list.
-#[derive(Row)]
+#[derive(Debug, Row)]
 pub struct AirportRecord {
     /// Code of the airport.
     faa: String,
@@ -22,7 +22,7 @@ pub struct AirportRecord {
 }
 
 /// An airport.
-#[derive(Row)]
+#[derive(Debug, Row)]
 pub struct AirportProfile {
     /// Code of the airport.
     faa: String,

@@ -6,7 +6,7 @@ use local_time::Zone;
 use wafer::{Init, Row, Timestamp};
 
 /// A flight as the airport's records list it.
-#[derive(Row)]
+#[derive(Debug, Row)]
 pub struct FlightRecord {
     /// Tail number of the plane; missing for some cancelled flights.
     tailnum: Option<String>,
@@ -34,7 +34,7 @@ pub struct FlightRecord {
 }
 
 /// The last completed flight of a plane.
-#[derive(Row)]
+#[derive(Debug, Row)]
 pub struct FlightOutcome {
     /// Tail number of the plane.
     tailnum: String,

@@ -3,7 +3,7 @@
 use wafer::{Row, Timestamp};
 
 /// An hourly report in the units of its station.
-#[derive(Row)]
+#[derive(Debug, Row)]
 pub struct WeatherReport {
     /// Airport that reports.
     origin: String,
@@ -30,7 +30,7 @@ pub struct WeatherReport {
 }
 
 /// The weather at an airport.
-#[derive(Row)]
+#[derive(Debug, Row)]
 pub struct AirportWeather {
     /// Code of the airport.
     faa: String,

@@ -1,0 +1,100 @@
+//! The composition root: the one place that names concrete backends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use url::Url;
+use wafer_core::{Clock, SettableClock, Timestamp};
+use wafer_platform::{Components, Platform, Project};
+use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
+use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, OfflineTables};
+
+/// Requests that may wait for a sandbox before new ones are refused.
+const QUEUE: usize = 1_024;
+
+/// The machine's clock.
+#[derive(Debug)]
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+        };
+        Timestamp::from_micros(micros)
+    }
+}
+
+/// `--clock START[,SPEED]`: a present that starts somewhere else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockOption {
+    start: Timestamp,
+    speed: f64,
+}
+
+impl std::str::FromStr for ClockOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (start, speed) = text.split_once(',').unwrap_or((text, "1"));
+        let start = start.parse().map_err(|e: wafer_core::ParseTimestampError| e.to_string())?;
+        let speed: f64 = speed.trim().parse().map_err(|_| format!("`{speed}` is not a speed; write a number such as 60"))?;
+        if !speed.is_finite() || speed < 0.0 {
+            return Err(format!("speed {speed}: time does not run backwards"));
+        }
+        Ok(Self { start, speed })
+    }
+}
+
+/// Opens a project's stores and starts its sandbox.
+pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Result<Platform> {
+    let root = &project.store.path;
+    let store = LmdbConfig { path: root.join("online"), map_size: project.store.map_size };
+    let lmdb = Arc::new(Lmdb::open(&store)?);
+    let artifacts = Arc::new(ArtifactFolder::open(root.join("artifacts"))?);
+    let wall: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = match clock {
+        Some(option) => Arc::new(SettableClock::new(Arc::clone(&wall), option.start, option.speed)),
+        None => Arc::clone(&wall),
+    };
+    let components = Components {
+        online: Arc::clone(&lmdb) as _,
+        metadata: lmdb,
+        artifacts,
+        offline: OfflineTables::open(folder_url(&root.join("offline"))?)?,
+        runtime: runtime()?,
+        guests: Guests::new(cores(), QUEUE),
+        clock,
+        wall,
+        holder: format!("{}/{}", host_name(), std::process::id()),
+    };
+    Ok(Platform::open(&project.name, components).await?)
+}
+
+/// A sandbox that compiles in a child process: this program again.
+pub(crate) fn runtime() -> Result<Runtime> {
+    let program = std::env::current_exe().context("cannot find this program, to run the compiler")?;
+    let compiler = Compiler::Child { program, arguments: vec!["compile-component".to_owned()] };
+    let config = RuntimeConfig { compiler, ..RuntimeConfig::default() };
+    Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
+}
+
+/// Processors that work is spread over.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn folder_url(path: &Path) -> Result<Url> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+    Url::from_directory_path(&path)
+        .map_err(|()| anyhow::anyhow!("{} cannot be written as a URL", path.display()))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
+}

@@ -1,0 +1,64 @@
+//! `wafer build`: crates to components.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use wafer_build::{BuildOptions, Toolchain, build};
+use wafer_platform::{FunctionSource, Project};
+
+use crate::output::say;
+
+/// Where components of crates are put.
+pub(crate) fn built_folder(project: &Project) -> PathBuf {
+    project.store.path.join("build")
+}
+
+/// A component that was built.
+#[derive(serde::Serialize)]
+pub(crate) struct Built {
+    /// Name of the function.
+    pub(crate) function: String,
+    /// The component.
+    pub(crate) path: PathBuf,
+    /// Its size.
+    pub(crate) bytes: usize,
+}
+
+/// Builds the crates of a project's functions.
+pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
+    let crates: Vec<_> = project
+        .functions
+        .iter()
+        .filter_map(|(name, config)| match project.function_source(config) {
+            FunctionSource::Crate(folder) => Some((name, folder, config.stack())),
+            FunctionSource::Component(_) => None,
+        })
+        .collect();
+    if crates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let toolchain = Toolchain::find()?;
+    let out = built_folder(project);
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let target_dir = target_dir(project);
+    crates
+        .into_iter()
+        .map(|(name, folder, stack)| {
+            say(format!("building function `{name}` from {}", folder.display()));
+            let options = BuildOptions { folder, target_dir: target_dir.clone(), stack };
+            let component = build(&toolchain, &options)?;
+            let path = out.join(format!("{name}.wasm"));
+            std::fs::write(&path, &component).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(Built { function: name.clone(), path, bytes: component.len() })
+        })
+        .collect()
+}
+
+/// Where cargo compiles functions: apart from the host's own builds, which use
+/// other flags.
+fn target_dir(project: &Project) -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(shared) => Path::new(&shared).join("functions"),
+        None => project.folder.join("target").join("functions"),
+    }
+}

@@ -1,0 +1,126 @@
+//! The commands, one file for each.
+
+mod apply;
+mod check;
+mod doctor;
+mod functions;
+mod get;
+mod new;
+mod push;
+mod replay;
+mod run;
+mod runs;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use wafer_platform::Project;
+
+use crate::output::Format;
+use crate::{build, output};
+
+/// Feature functions as WebAssembly components: the same bytes as batch jobs, on
+/// events and inside requests.
+#[derive(Debug, Parser)]
+#[command(name = "wafer", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Folder of the project, with its wafer.toml
+    #[arg(long, short = 'C', global = true, default_value = ".", value_name = "FOLDER")]
+    project: PathBuf,
+
+    /// How results are printed
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
+    output: Format,
+
+    /// Log more, and what functions say
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a project with one function, ready to build
+    New(new::New),
+    /// Compile the project's functions to components
+    Build,
+    /// Check everything without writing anything: the file, the functions, how
+    /// they fit, and that their rows are independent
+    Check(check::Check),
+    /// Show what apply would change
+    Plan(apply::Plan),
+    /// Build and register functions, make tables, and make the definitions live
+    Apply(apply::Apply),
+    /// Run a pipeline over the files of its source
+    Run(run::Run),
+    /// Push events to a source
+    Push(push::Push),
+    /// Get feature vectors of a view
+    Get(get::Get),
+    /// Answer requests and take events in over HTTP
+    Serve(serve::Serve),
+    /// Live through history against a server: events and requests in the order
+    /// of their time
+    Replay(replay::Replay),
+    /// List runs, newest first
+    Runs(runs::Runs),
+    /// List functions and their signatures
+    Functions(functions::Functions),
+    /// Look whether this machine has what it takes
+    Doctor(doctor::Doctor),
+    /// Compile a component; the sandbox calls this
+    #[command(hide = true)]
+    CompileComponent {
+        /// Which engine
+        mode: String,
+    },
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    folder: PathBuf,
+    pub(crate) format: Format,
+}
+
+impl Context {
+    pub(crate) fn project(&self) -> Result<Project> {
+        Ok(Project::read(&self.folder)?)
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let context = Context { folder: arguments.project, format: arguments.output };
+    match arguments.command {
+        Command::New(command) => command.run(&context),
+        Command::Build => {
+            let built = build::build_project(&context.project()?)?;
+            context.format.print(&built, || built_text(&built));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check(command) => command.run(&context).await,
+        Command::Plan(command) => command.run(&context).await,
+        Command::Apply(command) => command.run(&context).await,
+        Command::Run(command) => command.run(&context).await,
+        Command::Push(command) => command.run(&context).await,
+        Command::Get(command) => command.run(&context).await,
+        Command::Serve(command) => command.run(&context).await,
+        Command::Replay(command) => command.run(&context),
+        Command::Runs(command) => command.run(&context).await,
+        Command::Functions(command) => command.run(&context).await,
+        Command::Doctor(command) => command.run(&context).await,
+        Command::CompileComponent { .. } => unreachable!("main runs it"),
+    }
+}
+
+fn built_text(built: &[build::Built]) -> String {
+    let rows: Vec<_> = built
+        .iter()
+        .map(|b| vec![b.function.clone(), output::thousands(b.bytes as u64), b.path.display().to_string()])
+        .collect();
+    output::table(&["function", "bytes", "component"], &rows)
+}

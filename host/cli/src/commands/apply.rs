@@ -1,0 +1,73 @@
+//! `wafer plan` and `wafer apply`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use wafer_platform::{Definitions, Platform, Project, resolve, specs};
+
+use super::Context;
+use crate::{app, build};
+
+/// Show what apply would change.
+///
+/// Functions are built and registered as far as needed to learn their columns;
+/// nothing else is written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// Take the components as they are, without building
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Make the project's definitions live.
+///
+/// Examples:
+///   wafer apply
+///   wafer apply --no-build
+#[derive(Debug, clap::Args)]
+pub(crate) struct Apply {
+    /// Take the components as they are, without building
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Builds, registers and resolves: everything short of writing definitions.
+pub(crate) async fn definitions(project: &Project, platform: &Platform, no_build: bool) -> Result<Definitions> {
+    if !no_build {
+        build::build_project(project)?;
+    }
+    let functions = platform.register(specs(project, &build::built_folder(project))?).await?;
+    Ok(resolve(project, functions)?)
+}
+
+fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
+    if plan.changes.is_empty() {
+        return none.to_owned();
+    }
+    plan.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Plan {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let wanted = definitions(&project, &platform, self.no_build).await?;
+        let plan = platform.plan(&wanted)?;
+        context.format.print(&plan, || {
+            let next = if plan.changes.is_empty() { "" } else { "\nrun `wafer apply` to make it so" };
+            plan_text(&plan, "nothing would change") + next
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Apply {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let wanted = definitions(&project, &platform, self.no_build).await?;
+        let plan = platform.apply(wanted).await?;
+        context.format.print(&plan, || plan_text(&plan, "nothing changed"));
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,100 @@
+//! `wafer check`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+use wafer_core::DataType;
+use wafer_platform::{SourceReader, check_function, resolve, specs};
+
+use super::Context;
+use crate::output::{say, table};
+use crate::{app, build};
+
+/// Check everything without writing anything.
+///
+/// Reads wafer.toml, loads the components that were built, checks that columns
+/// fit from source to view, and calls every function on rows whole, cut up and
+/// in another order: each output row may depend on its own input row only.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// Build the functions first
+    #[arg(long)]
+    build: bool,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    function: String,
+    rows: usize,
+    of: &'static str,
+    row_errors: usize,
+}
+
+impl Check {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        if self.build {
+            build::build_project(&project)?;
+        }
+        // In a store of its own, that is thrown away.
+        let scratch = Scratch::new()?;
+        let mut apart = project.clone();
+        apart.store.path = scratch.0.clone();
+        let platform = app::open(&apart, None).await?;
+        let specs = specs(&project, &build::built_folder(&project))?;
+        let functions = platform.register(specs).await?;
+        let definitions = resolve(&project, functions)?;
+        platform.apply(definitions.clone()).await?;
+
+        let mut checked = Vec::new();
+        for name in definitions.functions.keys() {
+            let function = platform.function(name)?;
+            let inputs = function.signature().inputs.clone();
+            let source = definitions.pipelines.values().find(|p| p.function == *name).and_then(|p| {
+                let source = &definitions.sources[&p.source];
+                source.files.as_ref().map(|_| SourceReader::open(source, &p.source, &inputs))
+            });
+            let source = source.transpose()?;
+            let opaque = inputs.fields().iter().any(|f| matches!(f.data_type, DataType::Arrow(_)));
+            if source.is_none() && opaque {
+                say(format!("function `{name}`: no rows to call it on, not called"));
+                continue;
+            }
+            let report =
+                tokio::task::spawn_blocking(move || check_function(&function, source.as_ref())).await??;
+            checked.push(Checked {
+                function: name.clone(),
+                rows: report.rows,
+                of: if report.real { "its source" } else { "made-up data" },
+                row_errors: report.row_errors,
+            });
+        }
+        context.format.print(&checked, || {
+            let rows: Vec<_> = checked
+                .iter()
+                .map(|c| vec![c.function.clone(), c.rows.to_string(), c.of.to_owned(), c.row_errors.to_string()])
+                .collect();
+            table(&["function", "rows", "of", "row errors"], &rows) + "\neverything fits"
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A folder that is removed in the end.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("wafer-check-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: it is below the system's folder for such things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

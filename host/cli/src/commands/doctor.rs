@@ -1,0 +1,108 @@
+//! `wafer doctor`.
+
+use std::process::{Command as Process, ExitCode};
+
+use anyhow::Result;
+use serde::Serialize;
+use wafer_build::Toolchain;
+
+use super::Context;
+use crate::app;
+use crate::output::say;
+
+/// Look whether this machine has what it takes, and say what to do if not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Install what is missing: the WebAssembly target, by rustup or by apt-get
+    #[arg(long)]
+    fix: bool,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+impl Doctor {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let mut findings = vec![cargo(), self.toolchain(), sandbox()];
+        findings.extend(project(context).await);
+        let ok = findings.iter().all(|f| f.ok);
+        context.format.print(&findings, || {
+            let lines = findings.iter().map(|f| {
+                format!("{} {:18} {}", if f.ok { "ok  " } else { "FAIL" }, f.what, f.detail)
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        });
+        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn toolchain(&self) -> Finding {
+        let found = if self.fix { Toolchain::find_or_install(&mut |step| say(step)) } else { Toolchain::find() };
+        match found {
+            Ok(toolchain) => Finding { what: "WebAssembly", ok: true, detail: toolchain.to_string() },
+            Err(error) => Finding { what: "WebAssembly", ok: false, detail: error.to_string() },
+        }
+    }
+}
+
+fn cargo() -> Finding {
+    let printed = Process::new("cargo").arg("--version").output();
+    match printed {
+        Ok(done) if done.status.success() => {
+            let detail = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+            Finding { what: "cargo", ok: true, detail }
+        }
+        _ => {
+            let detail = "not found; install Rust from https://rustup.rs to build functions".to_owned();
+            Finding { what: "cargo", ok: false, detail }
+        }
+    }
+}
+
+fn sandbox() -> Finding {
+    match app::runtime() {
+        Ok(runtime) => {
+            let allocation = if runtime.is_pooled() {
+                "instances from a pool"
+            } else {
+                "instances one by one: too little address space for a pool (ulimit -v), calls are slower"
+            };
+            Finding { what: "sandbox", ok: true, detail: allocation.to_owned() }
+        }
+        Err(error) => Finding { what: "sandbox", ok: false, detail: format!("{error:#}") },
+    }
+}
+
+/// The project of this folder, if there is one.
+async fn project(context: &Context) -> Vec<Finding> {
+    let finding = |what, result: Result<String>| match result {
+        Ok(detail) => Finding { what, ok: true, detail },
+        Err(error) => Finding { what, ok: false, detail: format!("{error:#}") },
+    };
+    let project = match context.project() {
+        Ok(project) => project,
+        Err(error) => {
+            let unread = error.downcast_ref::<wafer_platform::ProjectError>();
+            if matches!(unread, Some(wafer_platform::ProjectError::Read { .. })) {
+                let detail = "none in this folder; make one with `wafer new NAME`".to_owned();
+                return vec![Finding { what: "project", ok: true, detail }];
+            }
+            return vec![finding("project", Err(error))];
+        }
+    };
+    let stores = match app::open(&project, None).await {
+        Ok(platform) => {
+            let waiting: u64 = match platform.components().online.outbox_tables().await {
+                Ok(tables) => tables.iter().map(|(_, rows)| rows).sum(),
+                Err(_) => 0,
+            };
+            let components = platform.components();
+            Ok(format!("{}, {}; {waiting} rows in the outbox", components.online, components.offline))
+        }
+        Err(error) => Err(error),
+    };
+    vec![finding("project", Ok(format!("`{}`", project.name))), finding("stores", stores)]
+}

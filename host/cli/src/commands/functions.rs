@@ -1,0 +1,60 @@
+//! `wafer functions`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use wafer_core::{Field, Mapping};
+
+use super::Context;
+use crate::app;
+
+/// List the applied functions and their signatures.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Functions {
+    /// Only this function
+    function: Option<String>,
+}
+
+impl Functions {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let mut functions = platform.definitions().functions.clone();
+        if let Some(wanted) = &self.function {
+            functions.retain(|name, _| name == wanted);
+            anyhow::ensure!(!functions.is_empty(), "there is no function `{wanted}`; see `wafer functions`");
+        }
+        context.format.print(&functions, || {
+            if functions.is_empty() {
+                return "no functions yet; make them live with `wafer apply`".to_owned();
+            }
+            let texts = functions.iter().map(|(name, def)| {
+                let signature = &def.registered.signature;
+                let mapping = match signature.mapping {
+                    Mapping::OneToOne => "one to one",
+                    Mapping::OneToMany => "one to many",
+                };
+                let mut text = format!("{name}  {}  {mapping}\n", def.registered.digest.short());
+                if !signature.doc.is_empty() {
+                    text += &format!("  {}\n", signature.doc.replace('\n', "\n  "));
+                }
+                text += &fields("in ", signature.inputs.fields());
+                text += &fields("out", signature.outputs.fields());
+                text
+            });
+            texts.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn fields(label: &str, fields: &[Field]) -> String {
+    let width = fields.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    fields
+        .iter()
+        .map(|f| {
+            let data_type = format!("{}{}", f.data_type, if f.nullable { "?" } else { "" });
+            format!("  {label} {:width$}  {data_type:12} {}", f.name, f.doc).trim_end().to_owned() + "\n"
+        })
+        .collect()
+}

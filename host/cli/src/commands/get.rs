@@ -1,0 +1,74 @@
+//! `wafer get`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value as Json};
+use wafer_core::DataType;
+
+use super::Context;
+use crate::app::{self, ClockOption};
+use crate::output::table;
+
+/// Get a feature vector of a view.
+///
+/// Examples:
+///   wafer get arrival_delay tailnum=N14228 origin=EWR dest=IAH
+///   wafer get arrival_delay --output json tailnum=N14228 …
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// The feature view
+    view: String,
+
+    /// Join keys and request fields
+    #[arg(value_name = "FIELD=VALUE")]
+    fields: Vec<String>,
+
+    /// Ask as if it were this time
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+impl Get {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, self.clock).await?;
+        let definitions = platform.definitions();
+        let mut row = Map::new();
+        for field in &self.fields {
+            let (name, text) =
+                field.split_once('=').with_context(|| format!("`{field}` is not FIELD=VALUE"))?;
+            let is_text = definitions.views.get(&self.view).is_none_or(|view| {
+                let input = view.inputs.iter().find(|f| f.name == name);
+                input.is_none_or(|f| matches!(f.data_type, DataType::Utf8 | DataType::Binary))
+            });
+            // Other types are JSON where they can be; times and dates are texts.
+            let json = if is_text { None } else { serde_json::from_str(text).ok() };
+            row.insert(name.to_owned(), json.unwrap_or_else(|| Json::String(text.to_owned())));
+        }
+        let vectors = platform.features(&self.view, &[Json::Object(row)]).await?;
+        let answer = serde_json::to_value(vectors.rows().next().context("one row was asked for")?)?;
+        context.format.print(&answer, || text(&answer));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text(answer: &Json) -> String {
+    let empty = Map::new();
+    let features = answer["features"].as_object().unwrap_or(&empty);
+    let rows: Vec<_> = features
+        .iter()
+        .map(|(name, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let status = answer["status"][name].as_str().unwrap_or_default().to_owned();
+            vec![name.clone(), value, status]
+        })
+        .collect();
+    let mut text = table(&["feature", "value", "status"], &rows);
+    if let Some(errors) = answer["errors"].as_object() {
+        for (function, message) in errors {
+            text += &format!("\nfunction `{function}`: {}", message.as_str().unwrap_or_default());
+        }
+    }
+    text
+}

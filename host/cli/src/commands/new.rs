@@ -1,0 +1,60 @@
+//! `wafer new`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Context;
+use crate::output::line;
+use crate::sdk;
+
+/// Make a project with one function, some rows, and all it takes to serve a
+/// feature of them.
+///
+/// Example:
+///   wafer new rides && cd rides && wafer apply && wafer run last_ride
+#[derive(Debug, clap::Args)]
+pub(crate) struct New {
+    /// Folder to make; its name becomes the project's
+    folder: PathBuf,
+}
+
+const MANIFEST: &str = include_str!("../../templates/project/Cargo.toml.in");
+const PROJECT: &str = include_str!("../../templates/project/wafer.toml.in");
+const FUNCTION_MANIFEST: &str = include_str!("../../templates/project/ride-features/Cargo.toml.in");
+const FUNCTION: &str = include_str!("../../templates/project/ride-features/src/lib.rs.in");
+const ROWS: &str = include_str!("../../templates/project/data/rides.csv");
+const IGNORE: &str = "/target\n.wafer/\n";
+
+impl New {
+    pub(crate) fn run(self, _context: &Context) -> Result<ExitCode> {
+        let folder = &self.folder;
+        let name = folder.file_name().context("the folder has no name")?.to_string_lossy().replace('-', "_");
+        let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        ensure!(fits, "`{name}` cannot name a project; use lowercase letters, digits and dashes, starting with a letter");
+        ensure!(!folder.exists(), "{} is there already", folder.display());
+
+        sdk::unpack(&folder.join("sdk"))?;
+        for (path, text) in [
+            ("Cargo.toml", MANIFEST),
+            ("wafer.toml", PROJECT),
+            ("ride-features/Cargo.toml", FUNCTION_MANIFEST),
+            ("ride-features/src/lib.rs", FUNCTION),
+            ("data/rides.csv", ROWS),
+            (".gitignore", IGNORE),
+        ] {
+            sdk::write(&folder.join(path), &text.replace("{{name}}", &name))?;
+        }
+        line(format!(
+            "made project `{name}` in {folder}. Next:\n  \
+             cd {folder}\n  \
+             wafer apply                      # build the function, make everything live\n  \
+             wafer run last_ride              # data/rides.csv through the function into the stores\n  \
+             wafer get driver driver_id=7     # the feature vector of a driver",
+            folder = folder.display()
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,144 @@
+//! `wafer push`.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use wafer_platform::{EventResult, IncomingEvent, IngestReport};
+
+use super::Context;
+use crate::app::{self, ClockOption};
+use crate::http;
+use crate::output::{say, thousands};
+
+/// Push events to a source.
+///
+/// Events are JSON objects, one in each line. Without --server they are written
+/// to the project's stores directly, also while a server is running on them.
+/// Exits with 2 when events were rejected; the others are durable, and pushing
+/// the file again changes nothing.
+///
+/// Examples:
+///   wafer push weather_reports reports.ndjson
+///   wafer push weather_reports - --server http://127.0.0.1:8080
+#[derive(Debug, clap::Args)]
+pub(crate) struct Push {
+    /// The source
+    source: String,
+
+    /// File with the events; `-` for standard input
+    file: PathBuf,
+
+    /// Push to this server
+    #[arg(long, value_name = "URL", conflicts_with = "clock")]
+    server: Option<String>,
+
+    /// Push as if it were this time
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+/// Events of one batch.
+const BATCH: usize = 1_000;
+const SHOWN_REJECTS: usize = 20;
+
+#[derive(Default, Serialize)]
+struct Summary {
+    accepted: usize,
+    duplicate: usize,
+    rejected: usize,
+    rejects: Vec<String>,
+}
+
+impl Summary {
+    fn add(&mut self, report: &IngestReport, place: &str, lines: &[(u64, Vec<u8>)]) {
+        self.accepted += report.accepted;
+        self.duplicate += report.duplicate;
+        self.rejected += report.rejected;
+        for (event, (line, _)) in report.events.iter().zip(lines) {
+            if let EventResult::Rejected { error } = event
+                && self.rejects.len() < SHOWN_REJECTS
+            {
+                self.rejects.push(format!("{place}:{line}: {error}"));
+            }
+        }
+    }
+}
+
+impl Push {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let place = self.file.display().to_string();
+        let reader: Box<dyn BufRead> = if self.file.as_os_str() == "-" {
+            Box::new(BufReader::new(std::io::stdin()))
+        } else {
+            let file = std::fs::File::open(&self.file).with_context(|| format!("cannot read {place}"))?;
+            Box::new(BufReader::new(file))
+        };
+        let mut lines = Lines { reader, number: 0 };
+        let mut summary = Summary::default();
+        match &self.server {
+            Some(server) => {
+                while let Some(batch) = lines.batch(&place)? {
+                    let report = post(server, &self.source, &batch)?;
+                    summary.add(&report, &place, &batch);
+                }
+            }
+            None => {
+                let platform = app::open(&context.project()?, self.clock).await?;
+                while let Some(batch) = lines.batch(&place)? {
+                    let events = batch.iter().map(|(_, line)| IncomingEvent::from_json(line)).collect();
+                    let report = platform.ingest(&self.source, events).await?;
+                    summary.add(&report, &place, &batch);
+                }
+                platform.flush().await?;
+            }
+        }
+        for reject in &summary.rejects {
+            say(format!("rejected {reject}"));
+        }
+        context.format.print(&summary, || {
+            let count = |number: usize| thousands(number as u64);
+            format!(
+                "{}: {} accepted, {} already known, {} rejected",
+                self.source,
+                count(summary.accepted),
+                count(summary.duplicate),
+                count(summary.rejected)
+            )
+        });
+        Ok(if summary.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    }
+}
+
+/// Lines that are not blank, with their numbers.
+struct Lines {
+    reader: Box<dyn BufRead>,
+    number: u64,
+}
+
+impl Lines {
+    fn batch(&mut self, place: &str) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
+        let mut batch = Vec::new();
+        let mut line = Vec::new();
+        while batch.len() < BATCH {
+            line.clear();
+            if self.reader.read_until(b'\n', &mut line).with_context(|| format!("cannot read {place}"))? == 0 {
+                break;
+            }
+            self.number += 1;
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                batch.push((self.number, text.to_vec()));
+            }
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+}
+
+fn post(server: &str, source: &str, batch: &[(u64, Vec<u8>)]) -> Result<IngestReport> {
+    let body = batch.iter().map(|(_, line)| line.as_slice()).collect::<Vec<_>>().join(&b'\n');
+    let url = format!("{}/v1/sources/{source}/events", server.trim_end_matches('/'));
+    http::post(&url, "application/x-ndjson", &body)
+}

@@ -1,0 +1,210 @@
+//! `wafer replay`: history lived through, in the order of time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use wafer_core::rules::Interval;
+use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
+use wafer_platform::{IngestReport, SourceDef, SourceKind, SourceReader};
+
+use super::Context;
+use crate::app;
+use crate::http;
+use crate::output::{table, thousands};
+
+/// Live through history against a server that was started with --clock.
+///
+/// Events of every stream source with files are pushed when they could have been
+/// pushed; rows of --requests ask for features at the time in their column
+/// --time. The server's clock goes along. No answer may hold anything from
+/// after its request; that is checked.
+///
+/// Example:
+///   wafer serve --clock 2013-01-01T05:00:00Z,0 &
+///   wafer replay arrival_delay --requests data/departures.csv --time scheduled_departure \
+///       --from 2013-01-01T05:00:00Z --to 2013-01-03T05:00:00Z
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Replay {
+    /// The feature view that is asked for
+    view: String,
+
+    /// File with a row for each request: the view's fields
+    #[arg(long, value_name = "FILE")]
+    requests: PathBuf,
+
+    /// Column with the time of the request
+    #[arg(long, value_name = "COLUMN")]
+    time: String,
+
+    /// First moment
+    #[arg(long, value_name = "TIME")]
+    from: Timestamp,
+
+    /// First moment after it
+    #[arg(long, value_name = "TIME")]
+    to: Timestamp,
+
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+}
+
+/// What happens at one moment: events first, since a request sees what was
+/// known by its time.
+#[derive(Default)]
+struct Moment {
+    events: BTreeMap<String, Vec<Json>>,
+    requests: Vec<Json>,
+}
+
+#[derive(Default, Serialize)]
+struct Summary {
+    from: Timestamp,
+    to: Timestamp,
+    events: BTreeMap<String, IngestReport>,
+    requests: usize,
+    /// For each feature, how often each status was answered.
+    status: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Answers that held a row from after their request.
+    from_the_future: usize,
+    seconds: f64,
+}
+
+impl Replay {
+    pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
+        ensure!(self.from < self.to, "--from is not before --to");
+        let moments = self.moments(context)?;
+        let mut summary = Summary { from: self.from, to: self.to, ..Summary::default() };
+        let started = Instant::now();
+        for (time, moment) in moments {
+            self.play(time, moment, &mut summary)?;
+        }
+        summary.seconds = started.elapsed().as_secs_f64();
+        context.format.print(&summary, || text(&summary));
+        ensure!(summary.from_the_future == 0, "{} answers held rows from after their request", summary.from_the_future);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn moments(&self, context: &Context) -> Result<BTreeMap<Timestamp, Moment>> {
+        let interval = Interval { from: self.from, to: self.to };
+        let project = context.project()?;
+        let platform = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(app::open(&project, None))
+        })?;
+        let definitions = platform.definitions();
+        let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
+        for (name, pipeline) in &definitions.pipelines {
+            let source = &definitions.sources[&pipeline.source];
+            if !matches!(source.kind, SourceKind::Stream { .. }) || source.files.is_none() {
+                continue;
+            }
+            for event in platform.past_events(name, interval)? {
+                let events = &mut moments.entry(event.time).or_default().events;
+                events.entry(pipeline.source.clone()).or_default().push(event.payload);
+            }
+        }
+        let view = definitions.views.get(&self.view).with_context(|| format!("there is no feature view `{}`", self.view))?;
+        for (time, request) in self.requests(&view.inputs)? {
+            if interval.contains(time) {
+                moments.entry(time).or_default().requests.push(request);
+            }
+        }
+        Ok(moments)
+    }
+
+    /// The rows of the file of requests, with their times.
+    fn requests(&self, inputs: &[Field]) -> Result<Vec<(Timestamp, Json)>> {
+        let mut fields = inputs.to_vec();
+        match fields.iter().find(|f| f.name == self.time) {
+            Some(field) => ensure!(field.data_type == DataType::Timestamp, "--time: field `{}` of the view is {}", self.time, field.data_type),
+            None => fields.push(Field::new(&self.time, DataType::Timestamp, false)),
+        }
+        let schema = Schema::new(fields)?;
+        let file = SourceDef {
+            kind: SourceKind::Files,
+            files: Some(self.requests.clone()),
+            format: None,
+            delay: 0,
+            skew: 0,
+            doc: String::new(),
+        };
+        let mut requests = Vec::new();
+        SourceReader::open(&file, "requests", &schema)?.for_each_row(|columns, row| {
+            let cells = schema.fields().iter().zip(columns);
+            let mut object: serde_json::Map<String, Json> =
+                cells.map(|(field, column)| (field.name.clone(), cell_to_json(column, row))).collect();
+            let time = object.get(&self.time).and_then(Json::as_str).and_then(|text| text.parse().ok());
+            if !inputs.iter().any(|f| f.name == self.time) {
+                object.remove(&self.time);
+            }
+            if let Some(time) = time {
+                requests.push((time, Json::Object(object)));
+            }
+        })?;
+        Ok(requests)
+    }
+
+    fn play(&self, time: Timestamp, moment: Moment, summary: &mut Summary) -> Result<()> {
+        let server = self.server.trim_end_matches('/');
+        let _: Json = http::post(&format!("{server}/v1/clock"), "application/json", &serde_json::to_vec(&json!({ "now": time }))?)?;
+        for (source, events) in moment.events {
+            let body: Vec<u8> = events.iter().flat_map(|e| format!("{e}\n").into_bytes()).collect();
+            let report: IngestReport =
+                http::post(&format!("{server}/v1/sources/{source}/events"), "application/x-ndjson", &body)?;
+            let total = summary.events.entry(source).or_default();
+            total.accepted += report.accepted;
+            total.duplicate += report.duplicate;
+            total.rejected += report.rejected;
+        }
+        if moment.requests.is_empty() {
+            return Ok(());
+        }
+        summary.requests += moment.requests.len();
+        let body = serde_json::to_vec(&json!({ "rows": moment.requests }))?;
+        let answer: Json = http::post(&format!("{server}/v1/views/{}/features", self.view), "application/json", &body)?;
+        for row in answer["rows"].as_array().context("an answer without rows")? {
+            for (feature, status) in row["status"].as_object().into_iter().flatten() {
+                let status = status.as_str().unwrap_or_default().to_owned();
+                *summary.status.entry(feature.clone()).or_default().entry(status).or_default() += 1;
+            }
+            let times = row["event_timestamp"].as_object().into_iter().flatten();
+            let late = times.filter_map(|(_, t)| t.as_str()?.parse::<Timestamp>().ok()).any(|t| t > time);
+            summary.from_the_future += usize::from(late);
+        }
+        Ok(())
+    }
+}
+
+fn text(summary: &Summary) -> String {
+    let mut text = format!("lived through {} to {} in {:.1} s\n", summary.from, summary.to, summary.seconds);
+    for (source, report) in &summary.events {
+        text += &format!(
+            "events of `{source}`: {} accepted, {} already known, {} rejected\n",
+            thousands(report.accepted as u64),
+            thousands(report.duplicate as u64),
+            thousands(report.rejected as u64)
+        );
+    }
+    text += &format!(
+        "requests: {}, {} with anything from after their time\n",
+        thousands(summary.requests as u64),
+        summary.from_the_future
+    );
+    let statuses = ["present", "null", "not_found", "expired", "error"];
+    let rows: Vec<_> = summary
+        .status
+        .iter()
+        .map(|(feature, counts)| {
+            let count = |status: &&str| counts.get(*status).copied().unwrap_or(0).to_string();
+            std::iter::once(feature.clone()).chain(statuses.iter().map(count)).collect()
+        })
+        .collect();
+    let header: Vec<&str> = std::iter::once("feature").chain(statuses).collect();
+    text + &table(&header, &rows)
+}

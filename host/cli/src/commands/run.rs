@@ -1,0 +1,96 @@
+//! `wafer run`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
+use wafer_platform::{RunRecord, RunRequest};
+
+use super::Context;
+use crate::app::{self, ClockOption};
+use crate::output::{Bar, say, thousands};
+
+/// Run a pipeline over the files of its source.
+///
+/// Writes one commit to the group's offline table, then the newest row of each
+/// entity to the online store. The same inputs again change nothing; changed
+/// inputs replace what the interval had; a run that was killed is taken up.
+///
+/// Examples:
+///   wafer run plane_outcome
+///   wafer run plane_outcome --from 2013-01-01 --to 2013-02-01
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The pipeline
+    pipeline: String,
+
+    /// First event time to cover (RFC 3339, or a date); default: the beginning
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+
+    /// First event time after it; default: no end
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+
+    /// Chunks that are transformed at the same time; default: one for each processor
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Run as if it were this time, for what counts as the future
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+impl Run {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let interval = Interval {
+            from: self.from.unwrap_or(Timestamp::MIN),
+            to: self.to.unwrap_or(Timestamp::MAX),
+        };
+        anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
+        let project = context.project()?;
+        let platform = app::open(&project, self.clock).await?;
+        let request = RunRequest {
+            pipeline: self.pipeline,
+            interval,
+            workers: self.workers.unwrap_or_else(app::cores),
+        };
+        let bar = Arc::new(Bar::new(&request.pipeline));
+        let result = platform.run(&request, Arc::clone(&bar) as _).await;
+        bar.finish();
+        let (record, fresh) = result?;
+        for reject in &record.rejects {
+            say(format!("rejected {}: {}", reject.place, reject.message));
+        }
+        let more = record.rows_rejected.saturating_sub(record.rejects.len() as u64);
+        if more > 0 {
+            say(format!("rejected {} more rows", thousands(more)));
+        }
+        context.format.print(&record, || summary(&record, fresh));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn summary(record: &RunRecord, fresh: bool) -> String {
+    if !fresh {
+        return format!(
+            "{} over {}: nothing changed since run {}, nothing to do",
+            record.pipeline, record.interval, record.id
+        );
+    }
+    let seconds = record.finished.map_or(0.0, |end| {
+        (end.as_micros() - record.started.as_micros()) as f64 / 1e6
+    });
+    format!(
+        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} entities updated online; {seconds:.2} s",
+        record.pipeline,
+        record.interval,
+        thousands(record.rows_read),
+        thousands(record.rows_written),
+        thousands(record.rows_rejected),
+        thousands(record.rows_outside),
+        thousands(record.online_applied),
+    )
+}

@@ -1,0 +1,140 @@
+//! What the command prints: results on standard output, everything else on
+//! standard error.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+use wafer_platform::Progress;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For scripts: one JSON document.
+    Json,
+}
+
+impl Format {
+    /// Prints a result: its JSON, or the text made by `text`.
+    pub(crate) fn print<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) {
+        match self {
+            Self::Json => {
+                let json = serde_json::to_string_pretty(value).expect("results are plain data");
+                line(json);
+            }
+            Self::Text => line(text()),
+        }
+    }
+}
+
+/// A line of result. A reader that has gone away is no reason to fail.
+pub(crate) fn line(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// A line about what is going on.
+pub(crate) fn say(text: impl Display) {
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "{text}");
+}
+
+/// An error with its causes, each once.
+pub(crate) fn error(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(&format!("\n  caused by: {cause}"));
+        }
+    }
+    say(text);
+}
+
+/// The log goes to standard error; `RUST_LOG` says what of it, or `-v`.
+pub(crate) fn start_log(verbose: bool) {
+    let default = if verbose { "info,function=trace" } else { "warn,delta_kernel=error,deltalake_core=error" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// A progress bar on a terminal; elsewhere a line for each stage.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    label: String,
+    started: Mutex<Option<Instant>>,
+}
+
+impl Bar {
+    pub(crate) fn new(label: &str) -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, label: label.to_owned(), started: Mutex::new(None) }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn read(&self, rows: u64, total: Option<u64>) {
+        let mut started = self.started.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if started.is_none() {
+            *started = Some(Instant::now());
+            let template = match total {
+                Some(_) => "{msg} {bar:30} {human_pos}/{human_len} rows  {per_sec}  {eta} left",
+                None => "{msg} {spinner} {human_pos} rows  {per_sec}",
+            };
+            self.bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+            if let Some(total) = total {
+                self.bar.set_length(total);
+            }
+        }
+        self.bar.set_position(rows);
+    }
+
+    fn stage(&self, stage: &str) {
+        self.bar.set_message(format!("{}: {stage}", self.label));
+    }
+}
+
+/// Columns of text, aligned.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut header.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+/// A whole number with its thousands set apart.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

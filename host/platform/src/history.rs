@@ -1,0 +1,62 @@
+//! The past of a stream, event by event, so that it can be lived through.
+
+use serde_json::{Map, Value as Json};
+use wafer_core::rules::{Interval, available_from_file};
+use wafer_core::{Timestamp, cell_to_json};
+
+use crate::error::{Error, Result};
+use crate::group_rows::group_rows;
+use crate::platform::{Platform, get};
+use crate::source::SourceReader;
+
+/// An event of the past, as it would have been pushed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastEvent {
+    /// When it could first have been pushed: the latest event time of the rows
+    /// that it makes, plus the source's delay.
+    pub time: Timestamp,
+    /// Its fields, as far as the pipeline reads them.
+    pub payload: Json,
+}
+
+impl Platform {
+    /// The events of a pipeline's source that make rows within an interval, in
+    /// the order of their time. Blocks, and calls the pipeline's function.
+    ///
+    /// # Errors
+    /// When the source has no files, or its rows hold columns that JSON cannot.
+    pub fn past_events(&self, pipeline: &str, interval: Interval) -> Result<Vec<PastEvent>> {
+        let definitions = self.definitions();
+        let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
+        let source = &definitions.sources[&pipeline.source];
+        let group = &definitions.groups[&pipeline.group];
+        let function = self.function(&pipeline.function)?;
+        let fields = function.signature().inputs.fields();
+        if let Some(field) = fields.iter().find(|f| !f.data_type.is_storable()) {
+            let message = format!("column `{}` is {}, which an event cannot have", field.name, field.data_type);
+            return Err(Error::invalid(message));
+        }
+        let reader = SourceReader::open(source, &pipeline.source, &function.signature().inputs)?;
+        let mut chunks = reader.chunks();
+        let mut events = Vec::new();
+        while let Some(chunk) = chunks.next()? {
+            let made = group_rows(&function, group, &chunk.columns, Timestamp::MAX, 0)?;
+            // Rows of one source row are next to each other.
+            let mut latest: Vec<(usize, Timestamp)> = Vec::new();
+            for (row, source) in made.sources.iter().enumerate() {
+                match latest.last_mut() {
+                    Some((last, time)) if last == source => *time = (*time).max(made.events[row]),
+                    _ => latest.push((*source, made.events[row])),
+                }
+            }
+            for (row, time) in latest.into_iter().filter(|(_, time)| interval.contains(*time)) {
+                let cells = fields.iter().zip(&chunk.columns);
+                let payload: Map<String, Json> =
+                    cells.map(|(field, column)| (field.name.clone(), cell_to_json(column, row))).collect();
+                events.push(PastEvent { time: available_from_file(time, source.delay), payload: payload.into() });
+            }
+        }
+        events.sort_by_key(|event| event.time);
+        Ok(events)
+    }
+}

@@ -1,0 +1,99 @@
+//! A server's life: listen, keep the tables up, stop in order.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wafer_platform::{Error, Kind, Platform, Result};
+
+use crate::error::Failure;
+use crate::router;
+
+/// Settings of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeOptions {
+    /// Pause between two appends to the offline tables.
+    pub flush_every: Duration,
+    /// Pause between two looks for rows that have become due, and for newly
+    /// applied definitions.
+    pub look_every: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { flush_every: Duration::from_secs(1), look_every: Duration::from_millis(100) }
+    }
+}
+
+/// Answers requests until `stop` ends; then finishes those under way, appends
+/// what is in the outbox, and returns.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    platform: Arc<Platform>,
+    listener: TcpListener,
+    options: ServeOptions,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let (stopping, stopped) = watch::channel(false);
+    let flusher = tokio::spawn(every(options.flush_every, stopped.clone(), {
+        let platform = Arc::clone(&platform);
+        move || {
+            let platform = Arc::clone(&platform);
+            async move {
+                if let Err(error) = platform.flush().await {
+                    tracing::warn!("rows stay in the outbox for now: {}", error.chain());
+                }
+            }
+        }
+    }));
+    let watcher = tokio::spawn(every(options.look_every, stopped, {
+        let platform = Arc::clone(&platform);
+        move || look(Arc::clone(&platform))
+    }));
+    let served = axum::serve(listener, router(Arc::clone(&platform)))
+        .with_graceful_shutdown(stop)
+        .await
+        .map_err(|e| Error::caused(Kind::Internal, "the server stopped", e));
+    let _ = stopping.send(true);
+    // They end by themselves at the latest after one round.
+    let _ = tokio::join!(flusher, watcher);
+    platform.flush().await?;
+    served
+}
+
+/// Applies what is due, and takes up what was applied by another process.
+async fn look(platform: Arc<Platform>) {
+    let now = platform.now();
+    if let Err(error) = platform.components().online.apply_due(now).await {
+        tracing::warn!("rows that are due were not applied: {error}");
+    }
+    match platform.refresh().await {
+        Ok(true) => tracing::info!("definitions were applied anew"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("definitions could not be read: {}", error.chain()),
+    }
+}
+
+/// Does something again and again, with a pause between, until told to stop.
+async fn every<F, Fut>(pause: Duration, mut stopped: watch::Receiver<bool>, work: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = ()>,
+{
+    while !*stopped.borrow() {
+        work().await;
+        let _ = tokio::time::timeout(pause, stopped.changed()).await;
+    }
+}
+
+/// `GET /readyz`: whether the stores answer.
+pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
+    let metadata = &platform.components().metadata;
+    metadata.get(&format!("{}/ready", platform.project())).await.map_err(Error::from)?;
+    Ok("ready")
+}

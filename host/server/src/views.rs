@@ -1,0 +1,31 @@
+//! `GET /v1/views` and `GET /v1/views/{view}`: what a client can ask for.
+
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value as Json, json};
+use wafer_platform::Platform;
+
+use crate::error::Failure;
+
+pub(crate) async fn list(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
+    let definitions = platform.definitions();
+    let views: Vec<_> =
+        definitions.views.iter().map(|(name, view)| json!({ "name": name, "doc": view.doc })).collect();
+    JsonBody(json!({ "views": views }))
+}
+
+pub(crate) async fn one(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+) -> Result<JsonBody<Json>, Failure> {
+    let definitions = platform.definitions();
+    let view = definitions.views.get(&name).ok_or_else(|| {
+        let message = format!("there is no feature view `{name}`");
+        Failure::new(StatusCode::NOT_FOUND, "not_found", message)
+    })?;
+    let features = view.outputs(&definitions);
+    Ok(JsonBody(json!({ "name": name, "doc": view.doc, "inputs": view.inputs, "features": features })))
+}
