@@ -1,1 +1,13 @@
-//! x
+//! Behaviour seen from outside, mostly through the real binary: one file for
+//! each behaviour.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests")]
+
+mod bad_guests;
+mod bad_input;
+mod flights;
+mod harness;
+mod kill;
+mod new_project;
+mod processes;
+mod same_bytes;
+mod server;

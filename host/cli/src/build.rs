@@ -8,9 +8,9 @@ use wafer_platform::{FunctionSource, Project};
 
 use crate::output::say;
 
-/// Where components of crates are put.
+/// Where components of crates are put: with the project, wherever its stores are.
 pub(crate) fn built_folder(project: &Project) -> PathBuf {
-    project.store.path.join("build")
+    project.folder.join(".wafer").join("build")
 }
 
 /// A component that was built.

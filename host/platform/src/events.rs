@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::rules::available_from_event;
+use wafer_core::rules::{Interval, available_from_event};
 use wafer_core::{ColumnBuilder, Digest, Timestamp};
 use wafer_store::{EventCommit, EventOutcome, OutboxRow};
 
 use crate::definition::{GroupDef, SourceKind};
 use crate::error::{Error, Result};
-use crate::group_rows::{GroupRows, group_rows};
+use crate::group_rows::{Gate, GroupRows, group_rows};
 use crate::platform::{Platform, get};
 use crate::source::json_row;
 
@@ -192,7 +192,8 @@ impl Route {
             .map(|c| arrow_select::filter::filter(c, &mask).expect("as many bits as rows"))
             .collect();
         let rows: Vec<usize> = rows.into_iter().zip(good).filter_map(|(index, good)| good.then_some(index)).collect();
-        let made = group_rows(&self.function, &self.group, &columns, now, skew)?;
+        let gate = Gate { interval: Interval::ALL, now, skew };
+        let made = group_rows(&self.function, &self.group, &columns, gate)?;
         for (row, message) in &made.rejects {
             drafts[rows[*row]] = Err(message.clone());
         }

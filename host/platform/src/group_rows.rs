@@ -9,7 +9,7 @@ use arrow_array::{
     Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use bytes::Bytes;
-use wafer_core::rules::{Admission, RowVersion, admit};
+use wafer_core::rules::{Admission, Interval, RowVersion, admit};
 use wafer_core::{DataType, EntityKey, KeyError, Timestamp, encode_row, entity_key};
 use wafer_runtime::{Deadline, Function};
 use wafer_store::{OnlineKey, OnlineRow, OnlineWrite};
@@ -32,17 +32,28 @@ pub(crate) struct GroupRows {
     pub(crate) sources: Vec<usize>,
     /// Source rows that were refused, with the reason.
     pub(crate) rejects: Vec<(usize, String)>,
+    /// Rows whose event time is outside the interval.
+    pub(crate) outside: u64,
+}
+
+/// Which rows are let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate {
+    /// Event times that are covered; others are left out.
+    pub(crate) interval: Interval,
+    /// The present.
+    pub(crate) now: Timestamp,
+    /// Microseconds that an event time may lie in the future.
+    pub(crate) skew: i64,
 }
 
 /// Calls a pipeline's function on some source rows and makes rows of its group
-/// out of what it returns. `now` and `skew` (microseconds) decide what is the
-/// future.
+/// out of what it returns.
 pub(crate) fn group_rows(
     function: &Function,
     group: &GroupDef,
     inputs: &[ArrayRef],
-    now: Timestamp,
-    skew: i64,
+    gate: Gate,
 ) -> Result<GroupRows> {
     let output = function.invoke(inputs, Deadline::Batch)?;
     let outputs = &function.signature().outputs;
@@ -64,12 +75,14 @@ pub(crate) fn group_rows(
     };
     let mut kept = vec![false; output.rows];
     let mut entities = Vec::with_capacity(output.rows);
+    let mut outside = 0;
     for (row, keep) in kept.iter_mut().enumerate().filter(|(row, _)| !failed(*row)) {
-        match admitted(group, &keys, events, row, now, skew) {
-            Ok(entity) => {
+        match admitted(group, &keys, events, row, gate) {
+            Ok(Some(entity)) => {
                 *keep = true;
                 entities.push(entity);
             }
+            Ok(None) => outside += 1,
             Err(message) => rejects.push((output.source_row(row), message)),
         }
     }
@@ -90,31 +103,35 @@ pub(crate) fn group_rows(
         entities,
         sources,
         rejects,
+        outside,
     })
 }
 
-/// The entity of a row, or why the row is refused.
+/// The entity of a row, none if it is outside the interval, or why it is refused.
 fn admitted(
     group: &GroupDef,
     keys: &[ArrayRef],
     events: &TimestampMicrosecondArray,
     row: usize,
-    now: Timestamp,
-    skew: i64,
-) -> Result<EntityKey, String> {
-    let entity = entity_key(keys, row).map_err(|error| match error {
-        KeyError::Null(index) => format!("join key `{}` is null", group.keys[index].name),
-        error @ KeyError::TooLong(_) => error.to_string(),
-    })?;
+    gate: Gate,
+) -> Result<Option<EntityKey>, String> {
     if events.is_null(row) {
         return Err(format!("event time `{}` is null", group.event_time));
     }
     let event = Timestamp::from_micros(events.value(row));
-    match admit(event, now, skew) {
-        Admission::Due | Admission::Early => Ok(entity),
+    if !gate.interval.contains(event) {
+        return Ok(None);
+    }
+    let entity = entity_key(keys, row).map_err(|error| match error {
+        KeyError::Null(index) => format!("join key `{}` is null", group.keys[index].name),
+        error @ KeyError::TooLong(_) => error.to_string(),
+    })?;
+    match admit(event, gate.now, gate.skew) {
+        Admission::Due | Admission::Early => Ok(Some(entity)),
         Admission::Future => Err(format!(
-            "event time {event} is in the future: now is {now}, and the source allows {} (setting `skew`)",
-            wafer_core::duration_text(skew)
+            "event time {event} is in the future: now is {}, and the source allows {} (setting `skew`)",
+            gate.now,
+            wafer_core::duration_text(gate.skew)
         )),
     }
 }

@@ -5,7 +5,7 @@ use wafer_core::rules::{Interval, available_from_file};
 use wafer_core::{Timestamp, cell_to_json};
 
 use crate::error::{Error, Result};
-use crate::group_rows::group_rows;
+use crate::group_rows::{Gate, group_rows};
 use crate::platform::{Platform, get};
 use crate::source::SourceReader;
 
@@ -37,10 +37,11 @@ impl Platform {
             return Err(Error::invalid(message));
         }
         let reader = SourceReader::open(source, &pipeline.source, &function.signature().inputs)?;
+        let gate = Gate { interval, now: Timestamp::MAX, skew: 0 };
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
-            let made = group_rows(&function, group, &chunk.columns, Timestamp::MAX, 0)?;
+            let made = group_rows(&function, group, &chunk.columns, gate)?;
             // Rows of one source row are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();
             for (row, source) in made.sources.iter().enumerate() {
@@ -49,7 +50,7 @@ impl Platform {
                     _ => latest.push((*source, made.events[row])),
                 }
             }
-            for (row, time) in latest.into_iter().filter(|(_, time)| interval.contains(*time)) {
+            for (row, time) in latest {
                 let cells = fields.iter().zip(&chunk.columns);
                 let payload: Map<String, Json> =
                     cells.map(|(field, column)| (field.name.clone(), cell_to_json(column, row))).collect();

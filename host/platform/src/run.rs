@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use wafer_store::{
 
 use crate::definition::{GroupDef, PipelineDef, SourceDef};
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::{GroupRows, group_rows};
+use crate::group_rows::{Gate, GroupRows, group_rows};
 use crate::platform::{Platform, get};
 use crate::source::{Chunk, Chunks, SourceReader};
 
@@ -325,13 +325,13 @@ impl Platform {
         record.rejects.clear();
         let mut writer = self.components().offline.writer(&job.group.table(), folder).await?;
         let total = job.reader.total_rows();
-        let now = self.now();
-        let (group, function, skew) = (Arc::new(job.group.clone()), job.function.clone(), job.source.skew);
+        let gate = Gate { interval: request.interval, now: self.now(), skew: job.source.skew };
+        let (group, function) = (Arc::new(job.group.clone()), job.function.clone());
         let mut made = Box::pin(
             chunks(job.reader.chunks())
                 .map(|chunk| {
                     let (group, function) = (Arc::clone(&group), function.clone());
-                    async move { blocking(move || transform(chunk?, &function, &group, now, skew)).await? }
+                    async move { blocking(move || transform(chunk?, &function, &group, gate)).await? }
                 })
                 .buffered(request.workers.max(1)),
         );
@@ -365,16 +365,9 @@ impl Platform {
 
         let ids = rows.sources.iter().map(|row| format!("{}:{}", chunk.file_id, chunk.numbers[*row]));
         let available = |event| available_from_file(event, job.source.delay);
-        let batch = rows.offline_batch(&job.group, available, record.created, ids.collect());
-        let inside: Vec<bool> = rows.events.iter().map(|e| record.interval.contains(*e)).collect();
-        let outside = inside.iter().filter(|inside| !**inside).count();
-        record.rows_outside += outside as u64;
-        record.rows_written += (rows.len() - outside) as u64;
-        if outside == 0 {
-            return batch;
-        }
-        arrow_select::filter::filter_record_batch(&batch, &BooleanArray::from(inside))
-            .expect("as many bits as rows")
+        record.rows_outside += rows.outside;
+        record.rows_written += rows.len() as u64;
+        rows.offline_batch(&job.group, available, record.created, ids.collect())
     }
 
     /// Writes the run's rows to the online store, as they are in its files.
@@ -456,8 +449,8 @@ fn chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
     })
 }
 
-fn transform(chunk: Chunk, function: &Function, group: &GroupDef, now: Timestamp, skew: i64) -> Result<(Chunk, GroupRows)> {
-    let rows = group_rows(function, group, &chunk.columns, now, skew).map_err(|error| {
+fn transform(chunk: Chunk, function: &Function, group: &GroupDef, gate: Gate) -> Result<(Chunk, GroupRows)> {
+    let rows = group_rows(function, group, &chunk.columns, gate).map_err(|error| {
         let first = chunk.numbers.first().copied().unwrap_or(0);
         let last = chunk.numbers.last().copied().unwrap_or(0);
         Error::caused(error.kind(), format!("{}, rows {first} to {last}: {error}", chunk.file), error)

@@ -1,0 +1,295 @@
+//! What the tests have in common: projects in folders of their own, the binary,
+//! and servers that end with their test.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use futures::TryStreamExt as _;
+use serde_json::Value as Json;
+use url::Url;
+use wafer_core::{DataType, Digest, cell_to_json, coerce};
+use wafer_store::OfflineTables;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Folder with the components of `functions/flights`, built once.
+pub(crate) fn flights_components() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| built("functions/flights"));
+    &FOLDER
+}
+
+/// The component that misbehaves on demand, built once.
+pub(crate) fn misbehaving_component() -> PathBuf {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| built("tests/guests"));
+    FOLDER.join("misbehaving.wasm")
+}
+
+fn built(project: &str) -> PathBuf {
+    let folder = repository().join(project);
+    let status = Command::new(BINARY).arg("-C").arg(&folder).arg("build").status().unwrap();
+    assert!(status.success(), "{project} cannot be built; what does `wafer doctor` say?");
+    folder.join(".wafer/build")
+}
+
+/// A project in a folder of its own, removed in the end.
+pub(crate) struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    /// A project with this file.
+    pub(crate) fn new(wafer_toml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("wafer.toml"), wafer_toml).unwrap();
+        Self { folder }
+    }
+
+    /// The flights project, with its data and components.
+    pub(crate) fn flights() -> Self {
+        let source = repository().join("functions/flights");
+        let mut text = std::fs::read_to_string(source.join("wafer.toml")).unwrap();
+        for (name, krate) in [
+            ("flight_outcome", "flight-outcomes"),
+            ("hourly_weather", "hourly-weather"),
+            ("airport_profile", "airport-profile"),
+            ("departure_features", "departure-features"),
+        ] {
+            let component = flights_components().join(format!("{name}.wasm"));
+            let line = format!("crate = \"{krate}\"");
+            assert!(text.contains(&line));
+            text = text.replace(&line, &format!("component = \"{}\"", component.display()));
+        }
+        let project = Self::new(&text);
+        std::os::unix::fs::symlink(source.join("data"), project.path().join("data")).unwrap();
+        project
+    }
+
+    pub(crate) fn applied(self) -> Self {
+        self.ok(&["apply"]);
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn replace(&self, from: &str, to: &str) {
+        let path = self.path().join("wafer.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.arg("-C").arg(self.path()).args(arguments).env_remove("WAFER_STORE_PATH").env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Json {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--output", "json"]);
+        serde_json::from_str(&self.ok(&arguments)).unwrap()
+    }
+
+    /// Runs a command that must fail, and returns what it says.
+    pub(crate) fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?} should fail: {}", text(&output));
+        let said = text(&output);
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    /// Starts a server on a free port.
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the server ended: {said}");
+            said += &line;
+            if let Some((_, url)) = line.trim().rsplit_once(" on ") {
+                let url = url.to_owned();
+                // Keeps the pipe from filling.
+                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                return Server { child, url };
+            }
+        }
+    }
+
+    /// All rows of an offline table as JSON objects, sorted; without the columns
+    /// that say when and whence a row was written.
+    pub(crate) fn offline(&self, table: &str) -> Vec<String> {
+        let rows = self.offline_rows(table).into_iter().map(|mut row| {
+            let object = row.as_object_mut().unwrap();
+            for column in ["available_timestamp", "created_timestamp", "event_id"] {
+                assert!(object.remove(column).is_some());
+            }
+            row.to_string()
+        });
+        let mut rows: Vec<String> = rows.collect();
+        rows.sort();
+        rows
+    }
+
+    /// All rows of an offline table as JSON objects.
+    pub(crate) fn offline_rows(&self, table: &str) -> Vec<Json> {
+        let url = Url::from_directory_path(self.path().join(".wafer/offline")).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let batches: Vec<_> = runtime.block_on(async {
+            let tables = OfflineTables::open(url).unwrap();
+            tables.read(table).await.unwrap().try_collect().await.unwrap()
+        });
+        let mut rows = Vec::new();
+        for batch in batches {
+            let schema = batch.schema();
+            let columns: Vec<_> = schema
+                .fields()
+                .iter()
+                .zip(batch.columns())
+                .map(|(field, column)| {
+                    let plain = match field.data_type() {
+                        arrow_schema::DataType::Timestamp(..) => coerce(column, &DataType::Timestamp).unwrap(),
+                        _ => column.clone(),
+                    };
+                    (field.name().clone(), plain)
+                })
+                .collect();
+            for row in 0..batch.num_rows() {
+                let cells = columns.iter().map(|(name, column)| (name.clone(), cell_to_json(column, row)));
+                rows.push(Json::Object(cells.collect()));
+            }
+        }
+        rows
+    }
+
+    /// Digest of an offline table's rows, for comparing large tables.
+    pub(crate) fn offline_digest(&self, table: &str) -> (usize, Digest) {
+        let rows = self.offline(table);
+        (rows.len(), Digest::of(rows.join("\n").as_bytes()))
+    }
+}
+
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A server, killed with its test if it has not ended before.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+}
+
+/// Status and body of an answer.
+pub(crate) type Answer = (u16, Json);
+
+impl Server {
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        answer(agent().get(format!("{}{path}", self.url)).call())
+    }
+
+    pub(crate) fn post(&self, path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.post_with(path, &[("content-type", content_type)], body)
+    }
+
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+        let mut request = agent().post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(body.as_ref()))
+    }
+
+    pub(crate) fn events(&self, source: &str, lines: &str) -> Answer {
+        self.post(&format!("/v1/sources/{source}/events"), "application/x-ndjson", lines)
+    }
+
+    /// Feature vectors of a view, of a request that must succeed.
+    pub(crate) fn features(&self, view: &str, rows: &Json) -> Vec<Json> {
+        let body = serde_json::json!({ "rows": rows }).to_string();
+        let (status, answer) = self.post(&format!("/v1/views/{view}/features"), "application/json", body);
+        assert_eq!(status, 200, "{answer}");
+        answer["rows"].as_array().unwrap().clone()
+    }
+
+    pub(crate) fn set_clock(&self, now: &str) {
+        let body = serde_json::json!({ "now": now }).to_string();
+        assert_eq!(self.post("/v1/clock", "application/json", body).0, 200);
+    }
+
+    /// Ends it in order and waits.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    let mut response = result.unwrap();
+    let status = response.status().as_u16();
+    let text = response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Json::String(text)))
+}
+
+/// Numbers from a seed: a linear congruential generator (D. Knuth, MMIX).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// From the environment variable `WAFER_TEST_SEED`, so that a failure can be
+    /// replayed; else from the clock. Says which.
+    pub(crate) fn new() -> Self {
+        let seed = std::env::var("WAFER_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or_else(|| {
+            let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            u64::from(since.subsec_nanos())
+        });
+        println!("WAFER_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
