@@ -1,10 +1,11 @@
 //! What the tests have in common: projects in folders of their own, the binary,
 //! and servers that end with their test.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::thread::JoinHandle;
 
 use futures::TryStreamExt as _;
 use serde_json::Value as Json;
@@ -133,9 +134,13 @@ impl Project {
             said += &line;
             if let Some((_, url)) = line.trim().rsplit_once(" on ") {
                 let url = url.to_owned();
-                // Keeps the pipe from filling.
-                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                return Server { child, url };
+                // Keeps the pipe from filling, and what was said for a failure.
+                let said = std::thread::spawn(move || {
+                    let mut said = Vec::new();
+                    let _ = log.read_to_end(&mut said);
+                    String::from_utf8_lossy(&said).into_owned()
+                });
+                return Server { child, url, said: Some(said) };
             }
         }
     }
@@ -201,6 +206,8 @@ pub(crate) fn text(output: &Output) -> String {
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
+    /// What it says until it ends.
+    said: Option<JoinHandle<String>>,
 }
 
 /// Status and body of an answer.
@@ -244,7 +251,9 @@ impl Server {
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
+        let status = self.child.wait().unwrap();
+        let said = self.said.take().unwrap().join().unwrap();
+        assert!(status.success(), "{status}: {said}");
     }
 
     /// Ends it as a power cut would.

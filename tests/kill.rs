@@ -62,13 +62,13 @@ fn acknowledged_events_survive_a_killed_server() {
     while next < reports.len() {
         let server = project.serve(&[]);
         let url = format!("{}/v1/sources/weather_reports/events", server.url);
-        let pause = Duration::from_millis(300 + random.below(1_500));
+        let pause = Duration::from_millis(200 + random.below(600));
         let killer = std::thread::spawn(move || {
             std::thread::sleep(pause);
             server.kill();
         });
         while next < reports.len() {
-            let end = (next + 1 + random.below(30) as usize).min(reports.len());
+            let end = (next + 1 + random.below(12) as usize).min(reports.len());
             let lines: Vec<String> = reports[next..end].iter().map(Json::to_string).collect();
             let answer = crate::harness::agent()
                 .post(&url)

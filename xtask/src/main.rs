@@ -1,1 +1,115 @@
-fn main() {}
+//! `cargo xtask`: set-up, tests and checks of this repository, each one command.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask quickstart   set everything up, and run the flights project on its real data
+cargo xtask test         build everything and run all tests
+cargo xtask check        format, clippy and docs, with warnings as errors
+cargo xtask demo         live through three days of January 2013 against a server
+cargo xtask bench        all benches";
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1).unwrap_or_default();
+    let result = match task.as_str() {
+        "quickstart" => quickstart(),
+        "test" => test(),
+        "check" => check(),
+        "demo" => demo(),
+        "bench" => bench(),
+        _ => Err(HELP.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Result<T = (), E = String> = std::result::Result<T, E>;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the repository").to_owned()
+}
+
+/// The binary, built. The whole workspace is built, here and for the tests, so
+/// that its dependencies are compiled once, with one set of features.
+fn binary() -> Result<PathBuf> {
+    cargo(&["build", "--release", "--workspace"])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join("release/wafer"))
+}
+
+fn quickstart() -> Result {
+    let wafer = &binary()?;
+    run(wafer, &["doctor", "--fix"])?;
+    flights(wafer, &["apply"])?;
+    for pipeline in ["airport", "airport_weather", "plane_outcome"] {
+        flights(wafer, &["run", pipeline])?;
+    }
+    // The last flight of the year that left Newark for Houston.
+    flights(
+        wafer,
+        &[
+            "get",
+            "arrival_delay",
+            "--clock",
+            "2013-12-31T23:59:00Z,0",
+            "tailnum=N37470",
+            "origin=EWR",
+            "dest=IAH",
+            "scheduled_departure=2013-12-31T23:59:00Z",
+            "scheduled_arrival=2014-01-01T04:10:00Z",
+        ],
+    )
+}
+
+fn test() -> Result {
+    let wafer = &binary()?;
+    run(wafer, &["doctor", "--fix"])?;
+    cargo(&["test", "--release", "--workspace"])
+}
+
+fn check() -> Result {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    let mut docs = Command::new("cargo");
+    docs.args(["doc", "--release", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    spawn(&mut docs)
+}
+
+fn demo() -> Result {
+    let wafer = &binary()?;
+    run(wafer, &["doctor", "--fix"])?;
+    let script = root().join("functions/flights/demo.sh");
+    let mut demo = Command::new("sh");
+    spawn(demo.arg(script).env("WAFER", wafer))
+}
+
+fn bench() -> Result {
+    let wafer = &binary()?;
+    run(wafer, &["-C", "functions/flights", "build"])?;
+    cargo(&["bench", "--package", "wafer-benches"])
+}
+
+fn cargo(arguments: &[&str]) -> Result {
+    run(Path::new("cargo"), arguments)
+}
+
+fn flights(wafer: &Path, arguments: &[&str]) -> Result {
+    run(wafer, &[&["-C", "functions/flights"], arguments].concat())
+}
+
+fn run(program: &Path, arguments: &[&str]) -> Result {
+    spawn(Command::new(program).args(arguments))
+}
+
+fn spawn(command: &mut Command) -> Result {
+    let shown = format!("{command:?}").replace('"', "");
+    eprintln!("$ {shown}");
+    let status = command.current_dir(root()).status().map_err(|e| format!("{shown}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }
+}

@@ -254,7 +254,8 @@ fn assemble(
         columns.insert(field.name.clone(), Arc::clone(column));
     }
     for feature in &vectors.features {
-        columns.insert(feature.name.clone(), Arc::clone(&feature.values));
+        // A field of the request of the same name is what functions read.
+        columns.entry(feature.name.clone()).or_insert_with(|| Arc::clone(&feature.values));
     }
     for function in &serving.functions {
         add_function(&mut vectors, &mut columns, function)?;
@@ -330,7 +331,7 @@ fn add_function(vectors: &mut Vectors, columns: &mut HashMap<String, ArrayRef>, 
         let status = (0..values.len())
             .map(|row| if failed(row) { Status::Error } else { with_null(Status::Present, &values, row) })
             .collect();
-        columns.insert(field.name.clone(), Arc::clone(&values));
+        columns.entry(field.name.clone()).or_insert_with(|| Arc::clone(&values));
         vectors.features.push(Feature { name: field.name.clone(), values, status });
     }
     if !output.row_errors.is_empty() {

@@ -1,7 +1,7 @@
 //! From what a file says to what it means: columns are found in the functions'
 //! signatures and in the sources, and everything is checked to fit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use wafer_core::{DataType, Field, Mapping, Signature};
 
@@ -160,13 +160,21 @@ fn similar(signature: &Signature, name: &str) -> String {
     nearest(name, outputs).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
 }
 
-/// Columns that a view has so far, and where each came from.
+/// Columns that a view's functions may read, and where each came from.
 #[derive(Default)]
 struct Columns {
     types: HashMap<String, (DataType, String)>,
+    /// Names of the request's fields.
+    request: HashSet<String>,
 }
 
 impl Columns {
+    /// Adds a column that is answered. It may be named as a field of the request
+    /// is; functions then read the field.
+    fn add_feature(&mut self, view: &str, name: &str, data_type: &DataType, origin: String) -> Result<()> {
+        if self.request.remove(name) { Ok(()) } else { self.add(view, name, data_type, origin) }
+    }
+
     fn add(&mut self, view: &str, name: &str, data_type: &DataType, origin: String) -> Result<()> {
         match self.types.insert(name.to_owned(), (data_type.clone(), origin.clone())) {
             None => Ok(()),
@@ -239,13 +247,14 @@ fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<Vi
             return Err(Error::invalid(format!("views.{name}: `{}` cannot be {}", input.name, input.data_type)));
         }
         columns.add(name, &input.name, &input.data_type, "a field of the request".to_owned())?;
+        columns.request.insert(input.name.clone());
     }
     for lookup in &lookups {
         for index in &lookup.features {
             let feature = &definitions.groups[&lookup.group].features[*index];
             let full = feature_name(&lookup.alias, &feature.name);
             let origin = format!("feature `{}` of `{}`", feature.name, lookup.alias);
-            columns.add(name, &full, &feature.data_type, origin)?;
+            columns.add_feature(name, &full, &feature.data_type, origin)?;
         }
     }
     let mut functions = Vec::new();
@@ -314,7 +323,7 @@ fn on_demand(definitions: &Definitions, view: &str, function: &str, columns: &mu
         if !field.data_type.is_storable() {
             return Err(Error::invalid(format!("{place}: output `{}` cannot be {}", field.name, field.data_type)));
         }
-        columns.add(view, &field.name, &field.data_type, format!("an output of `{function}`"))?;
+        columns.add_feature(view, &field.name, &field.data_type, format!("an output of `{function}`"))?;
     }
     Ok(())
 }

@@ -170,13 +170,15 @@ impl Platform {
                 record.state = RunState::Failed;
                 record.error = Some(error.chain());
                 record.finished = Some(self.components().wall.now());
-                self.put_record(&record).await?;
+                // The error that stopped the run says more than one of its record.
+                if let Err(unsaved) = self.save(&record).await {
+                    tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
+                }
                 return Err(error);
             }
         }
         record.finished = Some(self.components().wall.now());
-        self.put_record(&record).await?;
-        self.put_claim(&record).await?;
+        self.save(&record).await?;
         Ok((record, true))
     }
 
@@ -235,7 +237,7 @@ impl Platform {
             before => self.new_record(request, inputs, before.map_or(1, |b| b.generation + 1), started),
         };
         self.insert_record(&mut record).await?;
-        self.put_claim(&record).await?;
+        self.save(&record).await?;
         Ok((record, true))
     }
 
@@ -260,10 +262,10 @@ impl Platform {
         }
     }
 
-    /// Gives a new record an id that no other has, and stores it.
+    /// Gives a new record an id that no other has, and a place under it.
     async fn insert_record(&self, record: &mut RunRecord) -> Result<()> {
         if !record.id.is_empty() {
-            return self.put_record(record).await;
+            return Ok(());
         }
         loop {
             let time = record.created.to_string().replace([':', '-'], "");
@@ -280,17 +282,15 @@ impl Platform {
         }
     }
 
-    async fn put_record(&self, record: &RunRecord) -> Result<()> {
-        let name = format!("{}/run/{}", self.project(), record.id);
-        self.components().metadata.put(&name, to_json(record), Expect::Anything).await?;
-        Ok(())
-    }
-
-    async fn put_claim(&self, record: &RunRecord) -> Result<()> {
+    /// Writes a run's record, and the claim of its interval, which is the record
+    /// of the last run over it.
+    async fn save(&self, record: &RunRecord) -> Result<()> {
         let definitions = self.definitions();
         let group = &definitions.groups[&definitions.pipelines[&record.pipeline].group];
-        let name = self.claim_name(group, record.interval);
-        self.components().metadata.put(&name, to_json(record), Expect::Anything).await?;
+        let metadata = &self.components().metadata;
+        for name in [format!("{}/run/{}", self.project(), record.id), self.claim_name(group, record.interval)] {
+            metadata.put(&name, to_json(record), Expect::Anything).await?;
+        }
         Ok(())
     }
 
@@ -304,7 +304,6 @@ impl Platform {
         if committed.is_none_or(|version| version < txn.version) {
             progress.stage("transforming");
             self.write_offline(request, job, record, (&folder, &work), &txn, &progress).await?;
-            self.put_record(record).await?;
         }
         progress.stage("updating the online store");
         let counts = self.write_online(job, record, &folder).await?;
@@ -335,19 +334,22 @@ impl Platform {
                 })
                 .buffered(request.workers.max(1)),
         );
-        let result = async {
-            while let Some((chunk, rows)) = made.try_next().await? {
-                let batch = self.keep_rows(job, record, &chunk, &rows);
-                writer.write(&batch).await?;
-                progress.read(record.rows_read, total);
-            }
-            Ok(())
-        };
-        if let Err(error) = result.await {
-            // Best effort: what stays is not part of the table.
-            let _ = writer.abort().await;
-            return Err(error);
+        loop {
+            let (chunk, rows) = match made.try_next().await {
+                Ok(Some(made)) => made,
+                Ok(None) => break,
+                Err(error) => {
+                    // Best effort: what stays is not part of the table.
+                    let _ = writer.abort().await;
+                    return Err(error);
+                }
+            };
+            let batch = self.keep_rows(job, record, &chunk, &rows);
+            writer.write(&batch).await?;
+            progress.read(record.rows_read, total);
         }
+        // Before the commit, so that a run that is taken up after it knows them.
+        self.save(record).await?;
         writer.commit(txn, Some(replaces)).await?;
         Ok(())
     }

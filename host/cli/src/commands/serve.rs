@@ -44,8 +44,10 @@ impl Serve {
         let listener = TcpListener::bind(self.listen)
             .await
             .with_context(|| format!("cannot listen on {}", self.listen))?;
+        // Before anybody is told where to find the server, and could stop it.
+        let stop = stop_signal()?;
         say(format!("serving project `{}` on http://{}", project.name, listener.local_addr()?));
-        serve(platform, listener, ServeOptions::default(), stop_signal()?).await?;
+        serve(platform, listener, ServeOptions::default(), stop).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

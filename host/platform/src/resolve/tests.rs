@@ -96,7 +96,8 @@ fn what_does_not_fit_is_named() {
         ("\"friend\" }", "\"customer\" }", ORDERS, "amount: int64 -> r: float64", "input `amount` is int64, and a field of the request is float64"),
         ("", "", ORDERS, "amont: float64 -> r: float64", "input `amont` (float64) is neither a field of the request nor a looked-up feature; did you mean `amount`?"),
         ("", "", ORDERS, "amount: float64 -> last_total: float64", "`last_total` is both feature `total` of `last` and an output of `basket`"),
-        ("amount = \"float64\"", "amount = \"float64\", last_total = \"int64\"", ORDERS, BASKET, "`last_total` is both a field of the request and feature `total`"),
+        ("amount = \"float64\"", "amount = \"float64\", last_total = \"int64\"", ORDERS, BASKET, "input `last_total` is float64, and a field of the request is int64"),
+        ("", "", ORDERS, "amount: float64 -> amount: float64, last_name: utf8", "`last_name` is both feature `name` of `last` and an output of `basket`"),
         ("amount = \"float64\"", "amount = \"float64\", customer = \"utf8\"", ORDERS, BASKET, "request.customer: is utf8, and as a join key it is int64"),
         ("functions = [\"basket\"]", "functions = [\"orders\"]", ORDERS, BASKET, "`orders` does not map rows one to one"),
     ] {

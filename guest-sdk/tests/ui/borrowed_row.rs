@@ -1,0 +1,6 @@
+#[derive(wafer::Row)]
+struct Ride<'a> {
+    name: &'a str,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[derive(wafer::Row)]
+struct Ride {
+    seats: u64,
+}
+
+fn main() {}

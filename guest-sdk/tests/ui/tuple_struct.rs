@@ -1,0 +1,4 @@
+#[derive(wafer::Row)]
+struct Ride(i64);
+
+fn main() {}
