@@ -1,1 +1,53 @@
-//! x
+//! What the benches have in common: functions, compiled and loaded.
+
+use std::path::{Path, PathBuf};
+
+use wafer_build::{BuildOptions, Toolchain, build};
+use wafer_runtime::{Function, FunctionSpec, Limits, Registered, Runtime, RuntimeConfig};
+use wafer_store::ArtifactFolder;
+
+/// A function of this folder, registered in a store of its own.
+#[derive(Debug)]
+pub struct Bench {
+    /// Where it is kept.
+    pub artifacts: ArtifactFolder,
+    /// What was registered.
+    pub registered: Registered,
+    /// It, loaded.
+    pub function: Function,
+    _folder: tempfile::TempDir,
+}
+
+/// Compiles and registers `functions/NAME`.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn bench(name: &str) -> Bench {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target_dir =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here.join("../target"), PathBuf::from);
+    let options = BuildOptions {
+        folder: here.join("functions").join(name),
+        target_dir: target_dir.join("functions"),
+        stack: 64 << 10,
+    };
+    let component = build(&Toolchain::find().expect("a compiler"), &options).expect("it compiles");
+    let folder = tempfile::tempdir().expect("a folder");
+    let artifacts = ArtifactFolder::open(folder.path()).expect("a folder");
+    let runtime = Runtime::new(RuntimeConfig::default()).expect("a sandbox");
+    let spec = FunctionSpec {
+        name: name.to_owned(),
+        component: component.into(),
+        ..FunctionSpec::default()
+    };
+    let registered = runtime.register(&spec, &artifacts).expect("it registers");
+    let function = runtime
+        .load(name, &registered, &Limits::default(), &artifacts)
+        .expect("it loads");
+    Bench {
+        artifacts,
+        registered,
+        function,
+        _folder: folder,
+    }
+}

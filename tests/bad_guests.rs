@@ -38,25 +38,56 @@ functions = ["bad"]
     ))
 }
 
-const ROWS: &str = "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n2,2013-01-01T00:00:01Z,1.5\n3,2013-01-01T00:00:02Z,2.5\n";
+const ROWS: &str =
+    "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n2,2013-01-01T00:00:01Z,1.5\n3,2013-01-01T00:00:02Z,2.5\n";
 
 fn request(server: &Server, rows: usize) -> (u16, serde_json::Value) {
-    let rows: Vec<_> = (0..rows).map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": id})).collect();
-    server.post("/v1/views/thing/features", "application/json", json!({ "rows": rows }).to_string())
+    let rows: Vec<_> = (0..rows)
+        .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": id}))
+        .collect();
+    server.post(
+        "/v1/views/thing/features",
+        "application/json",
+        json!({ "rows": rows }).to_string(),
+    )
 }
 
 #[test]
 fn registration_refuses_with_the_reason() {
     for (mode, settings, wanted) in [
-        ("refuse-init", "", "function `bad` could not be initialised: I would rather not"),
-        ("spin-in-init", "init_time = \"200ms\"", "took longer than 200ms to initialise (setting `init_time`)"),
-        ("spin-in-describe", "init_time = \"200ms\"", "took longer than 200ms to initialise (setting `init_time`)"),
+        (
+            "refuse-init",
+            "",
+            "function `bad` could not be initialised: I would rather not",
+        ),
+        (
+            "spin-in-init",
+            "init_time = \"200ms\"",
+            "took longer than 200ms to initialise (setting `init_time`)",
+        ),
+        (
+            "spin-in-describe",
+            "init_time = \"200ms\"",
+            "took longer than 200ms to initialise (setting `init_time`)",
+        ),
         ("panic-in-init", "", "function `bad` trapped"),
         ("panic-in-describe", "", "function `bad` trapped"),
-        ("grow-in-init", "memory = \"32 MiB\"", "needs more memory than 32 MiB (setting `memory`)"),
-        ("same-name-twice", "", "function `bad` describes itself wrongly: inputs: column `id` is there twice"),
+        (
+            "grow-in-init",
+            "memory = \"32 MiB\"",
+            "needs more memory than 32 MiB (setting `memory`)",
+        ),
+        (
+            "same-name-twice",
+            "",
+            "function `bad` describes itself wrongly: inputs: column `id` is there twice",
+        ),
         ("bad-name", "", "`no such-name` is not a column name"),
-        ("bad-vector", "", "column `v`: a vector cannot have 0 numbers"),
+        (
+            "bad-vector",
+            "",
+            "column `v`: a vector cannot have 0 numbers",
+        ),
     ] {
         let said = project(mode, settings).fails(&["apply"]);
         assert!(said.contains(wanted), "{mode}: {said}");
@@ -66,34 +97,80 @@ fn registration_refuses_with_the_reason() {
 #[test]
 fn runs_fail_with_the_reason_and_leave_nothing() {
     for (mode, settings, wanted) in [
-        ("spin-in-call", "batch_time = \"200ms\"", "ran longer than 200ms (setting `batch_time`)"),
+        (
+            "spin-in-call",
+            "batch_time = \"200ms\"",
+            "ran longer than 200ms (setting `batch_time`)",
+        ),
         ("panic-in-call", "", "function `bad` trapped"),
-        ("grow-in-call", "memory = \"32 MiB\"", "needs more memory than 32 MiB (setting `memory`)"),
+        (
+            "grow-in-call",
+            "memory = \"32 MiB\"",
+            "needs more memory than 32 MiB (setting `memory`)",
+        ),
         ("recurse-in-call", "", "function `bad`"),
-        ("refuse-call", "", "function `bad` refused the batch: not this batch"),
+        (
+            "refuse-call",
+            "",
+            "function `bad` refused the batch: not this batch",
+        ),
         ("bad-utf8", "", "column `text`: row 2 is not valid UTF-8"),
-        ("too-much-output", "output = \"2 MiB\"", "returned more than 2 MiB (setting `output`)"),
+        (
+            "too-much-output",
+            "output = \"2 MiB\"",
+            "returned more than 2 MiB (setting `output`)",
+        ),
         ("wrong-length", "", "column `y`: 4 values for 3 rows"),
-        ("wrong-type", "", "column `y`: int64 where the signature has float64"),
+        (
+            "wrong-type",
+            "",
+            "column `y`: int64 where the signature has float64",
+        ),
         ("wrong-columns", "", "3 columns where the signature has 4"),
         ("wrong-rows", "", "4 rows where 3 went in"),
-        ("decreasing-offsets", "", "column `text`: the first offset is 3, not 0"),
-        ("offsets-past-the-end", "", "column `text`: the last offset is 3000, and there are 3 values"),
-        ("short-bitmap", "", "column `y`: a bit map of 0 bytes for 3 rows"),
-        ("null-in-required", "", "column `y`: row 0 is null, and the column is not nullable"),
+        (
+            "decreasing-offsets",
+            "",
+            "column `text`: the first offset is 3, not 0",
+        ),
+        (
+            "offsets-past-the-end",
+            "",
+            "column `text`: the last offset is 3000, and there are 3 values",
+        ),
+        (
+            "short-bitmap",
+            "",
+            "column `y`: a bit map of 0 bytes for 3 rows",
+        ),
+        (
+            "null-in-required",
+            "",
+            "column `y`: row 0 is null, and the column is not nullable",
+        ),
         ("error-out-of-range", "", "a row error for row 3 of 3"),
-        ("errors-unsorted", "", "row errors are not in ascending order at row 0"),
+        (
+            "errors-unsorted",
+            "",
+            "row errors are not in ascending order at row 0",
+        ),
     ] {
         let project = project(mode, settings);
         project.write("things.csv", ROWS);
         project.ok(&["apply"]);
         let said = project.fails(&["run", "thing"]);
         assert!(said.contains(wanted), "{mode}: {said}");
-        assert!(said.contains("things.csv, rows 2 to 4"), "{mode} names the rows: {said}");
+        assert!(
+            said.contains("things.csv, rows 2 to 4"),
+            "{mode} names the rows: {said}"
+        );
         assert!(project.offline("thing_v1").is_empty(), "{mode}");
         let runs = project.json(&["runs"]);
         assert_eq!(runs[0]["state"], "failed", "{mode}");
-        assert!(runs[0]["error"].as_str().unwrap().contains(wanted), "{mode}");
+        assert!(
+            runs[0]["error"].as_str().unwrap().contains(wanted),
+            "{mode}"
+        );
     }
 }
 
@@ -103,7 +180,10 @@ fn wrong_source_rows_are_refused() {
     bad.replace("[views.thing]\nrequest = { id = \"int64\", at = \"timestamp\", x = \"float64\" }\nfunctions = [\"bad\"]\n", "");
     bad.write("things.csv", ROWS);
     bad.ok(&["apply"]);
-    assert!(bad.fails(&["run", "thing"]).contains("source-rows decrease at row 1"));
+    assert!(
+        bad.fails(&["run", "thing"])
+            .contains("source-rows decrease at row 1")
+    );
     // As an on-demand function it would not even be applied.
     let said = project("bad-sources", "").fails(&["apply"]);
     assert!(said.contains("does not map rows one to one"), "{said}");
@@ -117,16 +197,28 @@ fn one_bad_row_is_set_aside() {
     let output = project.command(&["run", "thing"]).output().unwrap();
     assert!(output.status.success());
     let said = text(&output);
-    assert!(said.contains("things.csv:2: this one is bad") && said.contains("2 written, 1 rejected"), "{said}");
+    assert!(
+        said.contains("things.csv:2: this one is bad") && said.contains("2 written, 1 rejected"),
+        "{said}"
+    );
     let server = project.serve(&[]);
     let (status, answer) = request(&server, 2);
     assert_eq!(status, 200);
-    assert_eq!((&answer["rows"][0]["status"]["y"], &answer["rows"][0]["features"]["y"]), (&json!("error"), &json!(null)));
+    assert_eq!(
+        (
+            &answer["rows"][0]["status"]["y"],
+            &answer["rows"][0]["features"]["y"]
+        ),
+        (&json!("error"), &json!(null))
+    );
     assert_eq!(answer["rows"][0]["errors"]["bad"], "this one is bad");
     assert_eq!(answer["rows"][1]["status"]["y"], "present");
     let (status, answer) = server.events("things", "{\"id\":1,\"at\":\"2013-01-01T00:00:00Z\",\"x\":1}\n{\"id\":2,\"at\":\"2013-01-01T00:00:00Z\",\"x\":1}");
     assert_eq!(status, 422);
-    assert_eq!(answer["events"][0], json!({"status": "rejected", "error": "this one is bad"}));
+    assert_eq!(
+        answer["events"][0],
+        json!({"status": "rejected", "error": "this one is bad"})
+    );
     assert_eq!(answer["events"][1]["status"], "accepted");
 }
 
@@ -137,17 +229,26 @@ fn requests_are_answered_with_the_limit_and_others_go_on() {
     let (status, answer) = request(&server, 1);
     assert_eq!(status, 500);
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("ran longer than 300ms (setting `request_time`)"), "{message}");
+    assert!(
+        message.contains("ran longer than 300ms (setting `request_time`)"),
+        "{message}"
+    );
 
     // While every sandbox spins, the server answers whatever needs none.
     std::thread::scope(|scope| {
-        let spinning: Vec<_> = (0..8).map(|_| scope.spawn(|| request(&server, 1))).collect();
+        let spinning: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| request(&server, 1)))
+            .collect();
         std::thread::sleep(Duration::from_millis(100));
         let started = Instant::now();
         assert_eq!(server.get("/healthz").0, 200);
         assert_eq!(server.get("/v1/clock").0, 200);
         let unfinished = spinning.iter().filter(|s| !s.is_finished()).count();
-        assert!(unfinished > 0, "answered in {:?}, while none was spinning", started.elapsed());
+        assert!(
+            unfinished > 0,
+            "answered in {:?}, while none was spinning",
+            started.elapsed()
+        );
         for spin in spinning {
             assert_eq!(spin.join().unwrap().0, 500);
         }
@@ -167,7 +268,10 @@ fn nothing_is_left_from_one_call_to_the_next() {
 fn strange_numbers_and_much_talk_do_no_harm() {
     let nan = project("nan", "").applied();
     let (status, answer) = request(&nan.serve(&[]), 2);
-    assert_eq!((status, &answer["rows"][1]["features"]["y"]), (200, &json!("NaN")));
+    assert_eq!(
+        (status, &answer["rows"][1]["features"]["y"]),
+        (200, &json!("NaN"))
+    );
     let flood = project("log-flood", "").applied();
     assert_eq!(request(&flood.serve(&[]), 1).0, 200);
 }
@@ -177,7 +281,10 @@ fn a_function_that_looks_at_its_neighbours_is_found_out() {
     let project = project("neighbours", "");
     project.write("things.csv", ROWS);
     let said = project.fails(&["check"]);
-    assert!(said.contains("gives another result for row 0 cut into other batches"), "{said}");
+    assert!(
+        said.contains("gives another result for row 0 cut into other batches"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -186,31 +293,67 @@ fn what_is_no_function_is_refused() {
         let project = project("", "");
         let path = project.write("other.wasm", wat::parse_str(wat).unwrap());
         let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
-        let line = toml.lines().find(|l| l.starts_with("component")).unwrap().to_owned();
+        let line = toml
+            .lines()
+            .find(|l| l.starts_with("component"))
+            .unwrap()
+            .to_owned();
         project.replace(&line, &format!("component = \"{}\"", path.display()));
         project.fails(&["apply"])
     };
     let empty = component("(component)");
-    assert!(empty.contains("does not export `wafer:function/transform@0.1.0`"), "{empty}");
+    assert!(
+        empty.contains("does not export `wafer:function/transform@0.1.0`"),
+        "{empty}"
+    );
     let clock = component(
         "(component (import \"wasi:clocks/monotonic-clock@0.2.0\" (instance (export \"now\" (func (result u64))))))",
     );
-    assert!(clock.contains("it imports `wasi:clocks/monotonic-clock@0.2.0`") && clock.contains("no clock"), "{clock}");
-    let other = component("(component (component $c) (instance $i (instantiate $c)) (export \"wafer:function/other@0.1.0\" (instance $i)))");
-    assert!(other.contains("it exports `wafer:function/other@0.1.0`"), "{other}");
-    let types = component("(component (component $c) (instance $i (instantiate $c)) (export \"wafer:function/transform@0.1.0\" (instance $i)))");
-    assert!(types.contains("its types differ from the contract's"), "{types}");
+    assert!(
+        clock.contains("it imports `wasi:clocks/monotonic-clock@0.2.0`")
+            && clock.contains("no clock"),
+        "{clock}"
+    );
+    let other = component(
+        "(component (component $c) (instance $i (instantiate $c)) (export \"wafer:function/other@0.1.0\" (instance $i)))",
+    );
+    assert!(
+        other.contains("it exports `wafer:function/other@0.1.0`"),
+        "{other}"
+    );
+    let types = component(
+        "(component (component $c) (instance $i (instantiate $c)) (export \"wafer:function/transform@0.1.0\" (instance $i)))",
+    );
+    assert!(
+        types.contains("its types differ from the contract's"),
+        "{types}"
+    );
     let module = component("(module)");
-    assert!(module.contains("it is a core module; make it with `wafer build`"), "{module}");
+    assert!(
+        module.contains("it is a core module; make it with `wafer build`"),
+        "{module}"
+    );
 
     let project = project("", "");
     let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
-    let line = toml.lines().find(|l| l.starts_with("component")).unwrap().to_owned();
+    let line = toml
+        .lines()
+        .find(|l| l.starts_with("component"))
+        .unwrap()
+        .to_owned();
     project.write("garbage.wasm", "this is not WebAssembly");
     project.replace(&line, "component = \"garbage.wasm\"");
-    assert!(project.fails(&["apply"]).contains("function `bad` is not a component"));
+    assert!(
+        project
+            .fails(&["apply"])
+            .contains("function `bad` is not a component")
+    );
     project.replace("garbage.wasm", "nowhere.wasm");
-    assert!(project.fails(&["apply"]).contains("functions.bad.component: cannot read"));
+    assert!(
+        project
+            .fails(&["apply"])
+            .contains("functions.bad.component: cannot read")
+    );
 }
 
 #[test]
@@ -221,12 +364,22 @@ fn damaged_code_is_compiled_again() {
     let compiled = project.path().join(".wafer/artifacts/compiled");
     let files = || -> Vec<_> {
         let engines = std::fs::read_dir(&compiled).unwrap().flatten();
-        engines.flat_map(|e| std::fs::read_dir(e.path()).unwrap().flatten().map(|f| f.path())).collect()
+        engines
+            .flat_map(|e| {
+                std::fs::read_dir(e.path())
+                    .unwrap()
+                    .flatten()
+                    .map(|f| f.path())
+            })
+            .collect()
     };
     assert_eq!(files().len(), 1);
     std::fs::write(&files()[0], b"damaged").unwrap();
     assert_eq!(request(&project.serve(&[]), 2), expected);
-    assert!(std::fs::metadata(&files()[0]).unwrap().len() > 1_000, "it was compiled again");
+    assert!(
+        std::fs::metadata(&files()[0]).unwrap().len() > 1_000,
+        "it was compiled again"
+    );
     std::fs::remove_dir_all(&compiled).unwrap();
     assert_eq!(request(&project.serve(&[]), 2), expected);
 }

@@ -9,25 +9,51 @@ fn a_project_file_s_mistakes_are_named() {
     let project = Project::flights();
     project.replace("ttl = \"30d\"", "tll = \"30d\"");
     let said = project.fails(&["apply"]);
-    assert!(said.contains("wafer.toml:") && said.contains("unknown key `tll`; did you mean `ttl`?"), "{said}");
+    assert!(
+        said.contains("wafer.toml:") && said.contains("unknown key `tll`; did you mean `ttl`?"),
+        "{said}"
+    );
     let nowhere = Project::new("");
     std::fs::remove_file(nowhere.path().join("wafer.toml")).unwrap();
     let said = nowhere.fails(&["plan"]);
-    assert!(said.contains("cannot read") && said.contains("wafer new"), "{said}");
+    assert!(
+        said.contains("cannot read") && said.contains("wafer new"),
+        "{said}"
+    );
 }
 
 #[test]
 fn unknown_names_suggest_known_ones() {
     let project = Project::flights().applied();
-    assert!(project.fails(&["run", "plane_outcom"]).contains("there is no pipeline `plane_outcom`; did you mean `plane_outcome`?"));
-    assert!(project.fails(&["get", "arrival_dela"]).contains("did you mean `arrival_delay`?"));
+    assert!(
+        project
+            .fails(&["run", "plane_outcom"])
+            .contains("there is no pipeline `plane_outcom`; did you mean `plane_outcome`?")
+    );
+    assert!(
+        project
+            .fails(&["get", "arrival_dela"])
+            .contains("did you mean `arrival_delay`?")
+    );
     project.write("e.ndjson", "{}");
     let file = project.path().join("e.ndjson");
     let file = file.to_str().unwrap();
-    assert!(project.fails(&["push", "weather_report", file]).contains("did you mean `weather_reports`?"));
-    assert!(project.fails(&["push", "airports", file]).contains("reads files and takes no events"));
+    assert!(
+        project
+            .fails(&["push", "weather_report", file])
+            .contains("did you mean `weather_reports`?")
+    );
+    assert!(
+        project
+            .fails(&["push", "airports", file])
+            .contains("reads files and takes no events")
+    );
     let fresh = Project::flights();
-    assert!(fresh.fails(&["run", "airport"]).contains("run `wafer apply`"));
+    assert!(
+        fresh
+            .fails(&["run", "airport"])
+            .contains("run `wafer apply`")
+    );
 }
 
 #[test]
@@ -42,14 +68,21 @@ fn a_source_that_does_not_fit_its_function_is_named() {
     let project = Project::flights();
     project.replace("data/weather.parquet", "data/flights.parquet");
     project.ok(&["apply"]);
-    assert!(project.fails(&["run", "airport_weather"]).contains("has no column `temp`"));
+    assert!(
+        project
+            .fails(&["run", "airport_weather"])
+            .contains("has no column `temp`")
+    );
     let airports = Project::flights();
     let path = airports.path().join("typed.parquet");
     write_parquet(&path);
     airports.replace("data/airports.parquet", "typed.parquet");
     airports.ok(&["apply"]);
     let said = airports.fails(&["run", "airport"]);
-    assert!(said.contains("typed.parquet: column `lat` is Utf8, and the function reads float64"), "{said}");
+    assert!(
+        said.contains("typed.parquet: column `lat` is Utf8, and the function reads float64"),
+        "{said}"
+    );
 }
 
 fn write_parquet(path: &std::path::Path) {
@@ -68,8 +101,11 @@ fn write_parquet(path: &std::path::Path) {
 
 #[test]
 fn bad_rows_are_set_aside_with_file_and_line() {
-    let header = "origin,time_hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib";
-    let good = |origin: &str, hour: u32| format!("{origin},2013-01-01T{hour:02}:00:00Z,39,26,59,270,10,,0,1012,10");
+    let header =
+        "origin,time_hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib";
+    let good = |origin: &str, hour: u32| {
+        format!("{origin},2013-01-01T{hour:02}:00:00Z,39,26,59,270,10,,0,1012,10")
+    };
     let rows = [
         header.to_owned(),
         good("EWR", 1),
@@ -83,7 +119,10 @@ fn bad_rows_are_set_aside_with_file_and_line() {
     project.write("w.csv", rows.join("\n"));
     project.replace("data/weather.parquet", "w.csv");
     project.ok(&["apply"]);
-    let output = project.command(&["run", "airport_weather"]).output().unwrap();
+    let output = project
+        .command(&["run", "airport_weather"])
+        .output()
+        .unwrap();
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     for wanted in [
@@ -95,7 +134,13 @@ fn bad_rows_are_set_aside_with_file_and_line() {
     ] {
         assert!(said.contains(wanted), "{wanted}\n{said}");
     }
-    assert_eq!(project.json(&["runs"])[0]["rejects"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        project.json(&["runs"])[0]["rejects"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
 }
 
 #[test]
@@ -103,7 +148,8 @@ fn a_damaged_file_fails_the_run_and_the_table_stays() {
     let project = Project::flights().applied();
     project.ok(&["run", "airport"]);
     let before = project.offline("airport_v1");
-    let mut bytes = std::fs::read(repository().join("functions/flights/data/airports.parquet")).unwrap();
+    let mut bytes =
+        std::fs::read(repository().join("functions/flights/data/airports.parquet")).unwrap();
     let middle = bytes.len() / 2;
     bytes[100..middle].fill(0xAA);
     project.write("airports.parquet", &bytes);
@@ -113,7 +159,11 @@ fn a_damaged_file_fails_the_run_and_the_table_stays() {
     assert!(said.contains("airports.parquet cannot be read"), "{said}");
     assert_eq!(project.offline("airport_v1"), before);
     project.write("airports.parquet", &bytes[..1_000]);
-    assert!(project.fails(&["run", "airport"]).contains("airports.parquet cannot be read"));
+    assert!(
+        project
+            .fails(&["run", "airport"])
+            .contains("airports.parquet cannot be read")
+    );
     assert_eq!(project.offline("airport_v1"), before);
 }
 
@@ -121,7 +171,8 @@ fn a_damaged_file_fails_the_run_and_the_table_stays() {
 fn requests_that_lack_something_are_refused_by_row_and_field() {
     let project = Project::flights().applied();
     let server = project.serve(&[]);
-    let post = |body: String| server.post("/v1/views/arrival_delay/features", "application/json", body);
+    let post =
+        |body: String| server.post("/v1/views/arrival_delay/features", "application/json", body);
     let good = json!({
         "tailnum": "N1", "origin": "JFK", "dest": "LAX",
         "scheduled_departure": "2013-07-01T13:00:00Z", "scheduled_arrival": "2013-07-01T19:00:00Z",
@@ -133,19 +184,44 @@ fn requests_that_lack_something_are_refused_by_row_and_field() {
         json!({ "rows": [good, row] }).to_string()
     };
     let mut lacking = good.clone();
-    let value = lacking.as_object_mut().unwrap().remove("scheduled_arrival").unwrap();
+    let value = lacking
+        .as_object_mut()
+        .unwrap()
+        .remove("scheduled_arrival")
+        .unwrap();
     let mut misspelt = lacking.clone();
     misspelt["scheduled_arival"] = value;
     for (body, wanted) in [
-        (json!({ "rows": [good, lacking] }).to_string(), "row 1: field `scheduled_arrival` (timestamp): is missing"),
-        (json!({ "rows": [misspelt] }).to_string(), "is `scheduled_arival` meant?"),
-        (with("scheduled_arrival", json!("soon")), "row 1: field `scheduled_arrival` (timestamp): \"soon\" is not timestamp"),
-        (with("scheduled_arrival", json!(null)), "is null, and a function needs it"),
-        (with("tailnum", json!(7)), "row 1: field `tailnum` (utf8): 7 is not utf8"),
-        (json!({ "rows": [1] }).to_string(), "row 0 is not a JSON object"),
+        (
+            json!({ "rows": [good, lacking] }).to_string(),
+            "row 1: field `scheduled_arrival` (timestamp): is missing",
+        ),
+        (
+            json!({ "rows": [misspelt] }).to_string(),
+            "is `scheduled_arival` meant?",
+        ),
+        (
+            with("scheduled_arrival", json!("soon")),
+            "row 1: field `scheduled_arrival` (timestamp): \"soon\" is not timestamp",
+        ),
+        (
+            with("scheduled_arrival", json!(null)),
+            "is null, and a function needs it",
+        ),
+        (
+            with("tailnum", json!(7)),
+            "row 1: field `tailnum` (utf8): 7 is not utf8",
+        ),
+        (
+            json!({ "rows": [1] }).to_string(),
+            "row 0 is not a JSON object",
+        ),
         (json!({ "row": [] }).to_string(), "unknown field `row`"),
         ("{".to_owned(), "the body is not {\"rows\":[…]}"),
-        (json!({ "rows": vec![1; 10_001] }).to_string(), "a request has at most 10000"),
+        (
+            json!({ "rows": vec![1; 10_001] }).to_string(),
+            "a request has at most 10000",
+        ),
     ] {
         let (status, answer) = post(body);
         let message = answer["error"]["message"].as_str().unwrap();
@@ -169,7 +245,10 @@ fn events_that_lack_something_are_rejected_one_by_one() {
         json!({"origin": "x".repeat(1_000), "time_hour": "2013-01-01T06:00:00Z"}).to_string(),
     ];
     let (status, answer) = server.events("weather_reports", &lines.join("\n"));
-    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (422, &json!(1), &json!(6)));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (422, &json!(1), &json!(6))
+    );
     for (event, wanted) in answer["events"].as_array().unwrap().iter().zip([
         "",
         "field `origin`: is missing",
@@ -184,10 +263,17 @@ fn events_that_lack_something_are_rejected_one_by_one() {
     }
     // From a file, with the line.
     let file = project.write("events.ndjson", lines.join("\n"));
-    let output = project.command(&["push", "weather_reports", file.to_str().unwrap()]).output().unwrap();
+    let output = project
+        .command(&["push", "weather_reports", file.to_str().unwrap()])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output);
-    assert!(said.contains("events.ndjson:2: field `origin`: is missing") && said.contains("1 already known, 6 rejected"), "{said}");
+    assert!(
+        said.contains("events.ndjson:2: field `origin`: is missing")
+            && said.contains("1 already known, 6 rejected"),
+        "{said}"
+    );
 }
 
 /// A disk of its own that is full soon. Needs the right to mount.
@@ -200,13 +286,17 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(folder.path())
             .output();
-        mounted.is_ok_and(|m| m.status.success()).then(|| Self(folder))
+        mounted
+            .is_ok_and(|m| m.status.success())
+            .then(|| Self(folder))
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+        let _ = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
     }
 }
 
@@ -218,13 +308,22 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
     };
     let project = Project::flights();
     let store = disk.0.path().join("store");
-    project.replace("name = \"flights\"\n", &format!("name = \"flights\"\n[store]\npath = \"{}\"\n", store.display()));
+    project.replace(
+        "name = \"flights\"\n",
+        &format!(
+            "name = \"flights\"\n[store]\npath = \"{}\"\n",
+            store.display()
+        ),
+    );
     project.ok(&["apply"]);
     project.ok(&["run", "airport"]);
     let output = project.command(&["run", "plane_outcome"]).output().unwrap();
     let said = text(&output);
     assert!(!output.status.success());
-    assert!(said.contains("No space left on device") || said.contains("disk is full"), "{said}");
+    assert!(
+        said.contains("No space left on device") || said.contains("disk is full"),
+        "{said}"
+    );
     // What was there can be read, and the run repeated once there is room.
     assert!(project.ok(&["runs"]).contains("failed"));
     let resized = std::process::Command::new("mount")
@@ -233,5 +332,8 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
         .status()
         .unwrap();
     assert!(resized.success());
-    assert_eq!(project.json(&["run", "plane_outcome"])["rows_written"], 328_063);
+    assert_eq!(
+        project.json(&["run", "plane_outcome"])["rows_written"],
+        328_063
+    );
 }

@@ -12,14 +12,24 @@ fn all_pipelines_run_on_the_real_data() {
     let record = run("plane_outcome");
     assert_eq!(record["rows_read"], 336_776);
     assert_eq!(record["rows_written"], 328_063, "every flight that arrived");
-    assert_eq!((&record["rows_rejected"], &record["state"]), (&json!(0), &json!("succeeded")));
+    assert_eq!(
+        (&record["rows_rejected"], &record["state"]),
+        (&json!(0), &json!("succeeded"))
+    );
     assert_eq!(run("airport_weather")["rows_written"], 26_115);
     assert_eq!(run("airport")["rows_written"], 1_458);
 
     let at = "2013-07-01T13:00:00Z,0";
     let vector = project.json(&[
-        "get", "arrival_delay", "--clock", at, "tailnum=N14228", "origin=JFK", "dest=LAX",
-        "scheduled_departure=2013-07-01T13:00:00Z", "scheduled_arrival=2013-07-01T19:00:00Z",
+        "get",
+        "arrival_delay",
+        "--clock",
+        at,
+        "tailnum=N14228",
+        "origin=JFK",
+        "dest=LAX",
+        "scheduled_departure=2013-07-01T13:00:00Z",
+        "scheduled_arrival=2013-07-01T19:00:00Z",
     ]);
     assert_eq!(vector["features"]["local_hour"], 9);
     assert_eq!(vector["features"]["origin_name"], "John F Kennedy Intl");
@@ -32,16 +42,32 @@ fn all_pipelines_run_on_the_real_data() {
 #[test]
 fn known_flights_come_out_right() {
     let project = Project::flights().applied();
-    project.ok(&["run", "plane_outcome", "--from", "2013-01-01", "--to", "2013-01-02"]);
+    project.ok(&[
+        "run",
+        "plane_outcome",
+        "--from",
+        "2013-01-01",
+        "--to",
+        "2013-01-02",
+    ]);
     let rows = project.offline_rows("plane_outcome_v1");
     // UA 1545 of 1 January, Newark to Houston: off the gate at 5:17 Eastern,
     // at the gate at 8:30 Central, 11 minutes late.
     let flight = rows.iter().find(|r| r["tailnum"] == "N14228").unwrap();
     assert_eq!(flight["event_timestamp"], "2013-01-01T14:30:00Z");
     assert_eq!(flight["departed_at"], "2013-01-01T10:17:00Z");
-    assert_eq!((&flight["arr_delay_minutes"], &flight["recovered_minutes"]), (&json!(11), &json!(-9)));
-    assert_eq!(flight["available_timestamp"], flight["event_timestamp"], "the source has no delay");
-    assert!(rows.iter().all(|r| r["event_timestamp"].as_str().unwrap() < "2013-01-02"));
+    assert_eq!(
+        (&flight["arr_delay_minutes"], &flight["recovered_minutes"]),
+        (&json!(11), &json!(-9))
+    );
+    assert_eq!(
+        flight["available_timestamp"], flight["event_timestamp"],
+        "the source has no delay"
+    );
+    assert!(
+        rows.iter()
+            .all(|r| r["event_timestamp"].as_str().unwrap() < "2013-01-02")
+    );
 }
 
 #[test]
@@ -55,14 +81,23 @@ fn the_same_run_again_is_no_run() {
     assert_eq!(project.json(&["runs"]).as_array().unwrap().len(), 1);
 
     // Other inputs replace what the interval had.
-    project.replace("valid_from_seconds = 1356998400", "valid_from_seconds = 1356998401");
+    project.replace(
+        "valid_from_seconds = 1356998400",
+        "valid_from_seconds = 1356998401",
+    );
     project.ok(&["apply"]);
     let second = project.json(&["run", "airport"]);
     assert_eq!(second["generation"], 2);
     let rows = project.offline_rows("airport_v1");
     assert_eq!(rows.len(), table.len());
-    assert!(rows.iter().all(|r| r["event_timestamp"] == "2013-01-01T00:00:01Z"));
-    assert_eq!(project.json(&["runs", "airport"]).as_array().unwrap().len(), 2);
+    assert!(
+        rows.iter()
+            .all(|r| r["event_timestamp"] == "2013-01-01T00:00:01Z")
+    );
+    assert_eq!(
+        project.json(&["runs", "airport"]).as_array().unwrap().len(),
+        2
+    );
 }
 
 #[test]
@@ -72,10 +107,23 @@ fn intervals_may_touch_but_not_overlap() {
     project.ok(&run("2013-01-01", "2013-01-02"));
     project.ok(&run("2013-01-02", "2013-01-03"));
     let said = project.fails(&run("2013-01-02T12:00:00Z", "2013-01-04"));
-    assert!(said.contains("overlaps") && said.contains("2013-01-02"), "{said}");
+    assert!(
+        said.contains("overlaps") && said.contains("2013-01-02"),
+        "{said}"
+    );
     let whole = Project::flights().applied();
-    whole.ok(&["run", "airport_weather", "--from", "2013-01-01", "--to", "2013-01-03"]);
-    assert_eq!(project.offline("airport_weather_v1"), whole.offline("airport_weather_v1"));
+    whole.ok(&[
+        "run",
+        "airport_weather",
+        "--from",
+        "2013-01-01",
+        "--to",
+        "2013-01-03",
+    ]);
+    assert_eq!(
+        project.offline("airport_weather_v1"),
+        whole.offline("airport_weather_v1")
+    );
 }
 
 #[test]
@@ -89,8 +137,18 @@ fn two_days_are_lived_through() {
     let server = project.serve(&["--clock", &clock]);
     let requests = project.path().join("data/departures.csv");
     let replay = [
-        "replay", "arrival_delay", "--requests", requests.to_str().unwrap(), "--time", "scheduled_departure",
-        "--from", start, "--to", "2013-01-04T05:00:00Z", "--server", &server.url,
+        "replay",
+        "arrival_delay",
+        "--requests",
+        requests.to_str().unwrap(),
+        "--time",
+        "scheduled_departure",
+        "--from",
+        start,
+        "--to",
+        "2013-01-04T05:00:00Z",
+        "--server",
+        &server.url,
     ];
     let summary = project.json(&replay);
     assert_eq!(summary["from_the_future"], 0);
@@ -98,7 +156,8 @@ fn two_days_are_lived_through() {
     assert_eq!(summary["events"]["landed_flights"]["rejected"], 0);
     let requests = summary["requests"].as_u64().unwrap();
     assert!(requests > 1_800, "{requests}");
-    let status = |feature: &str, status: &str| summary["status"][feature][status].as_u64().unwrap_or(0);
+    let status =
+        |feature: &str, status: &str| summary["status"][feature][status].as_u64().unwrap_or(0);
     assert_eq!(status("weather_temperature_c", "present"), requests);
     assert!(status("plane_dep_delay_minutes", "present") > requests / 2);
     assert_eq!(status("local_hour", "present"), requests);
@@ -106,7 +165,10 @@ fn two_days_are_lived_through() {
     // What was lived through is what a batch run makes of the same time.
     let batch = Project::flights().applied();
     batch.ok(&["run", "plane_outcome", "--to", "2013-01-04T05:00:00Z"]);
-    assert_eq!(project.offline_digest("plane_outcome_v1"), batch.offline_digest("plane_outcome_v1"));
+    assert_eq!(
+        project.offline_digest("plane_outcome_v1"),
+        batch.offline_digest("plane_outcome_v1")
+    );
 }
 
 #[test]
@@ -114,7 +176,10 @@ fn plans_say_what_would_change() {
     let project = Project::flights();
     let plan = project.json(&["plan"]);
     assert_eq!(plan["changes"].as_array().unwrap().len(), 14);
-    assert!(project.json(&["functions"]).as_object().unwrap().is_empty(), "a plan makes nothing live");
+    assert!(
+        project.json(&["functions"]).as_object().unwrap().is_empty(),
+        "a plan makes nothing live"
+    );
     project.ok(&["apply"]);
     assert!(project.ok(&["plan"]).contains("nothing would change"));
 
@@ -122,15 +187,29 @@ fn plans_say_what_would_change() {
     project.replace("[sources.airports]", "[sources.fields]");
     project.replace("source = \"airports\"", "source = \"fields\"");
     let changes = project.ok(&["plan"]);
-    for line in ["~ group airport_weather  (ttl)", "+ source fields", "- source airports", "~ pipeline airport  (source)"] {
+    for line in [
+        "~ group airport_weather  (ttl)",
+        "+ source fields",
+        "- source airports",
+        "~ pipeline airport  (source)",
+    ] {
         assert!(changes.contains(line), "{changes}");
     }
 
     // Columns of a version never change.
-    project.replace("event_time = \"arrived_at\"", "event_time = \"departed_at\"");
+    project.replace(
+        "event_time = \"arrived_at\"",
+        "event_time = \"departed_at\"",
+    );
     let said = project.fails(&["plan"]);
-    assert!(said.contains("groups.plane_outcome: its columns changed") && said.contains("version = 2"), "{said}");
-    project.replace("event_time = \"departed_at\"", "event_time = \"departed_at\"\nversion = 2");
+    assert!(
+        said.contains("groups.plane_outcome: its columns changed") && said.contains("version = 2"),
+        "{said}"
+    );
+    project.replace(
+        "event_time = \"departed_at\"",
+        "event_time = \"departed_at\"\nversion = 2",
+    );
     assert!(project.ok(&["apply"]).contains("~ group plane_outcome"));
 }
 
@@ -141,15 +220,38 @@ fn functions_are_listed_with_their_documentation() {
     assert!(functions.contains("Distance, course, local time and scheduled speed of a departure."));
     assert!(functions.contains("Great-circle distance from origin to destination, km."));
     let json = project.json(&["functions", "flight_outcome"]);
-    assert_eq!(json["flight_outcome"]["registered"]["signature"]["mapping"], "one_to_many");
-    assert!(project.fails(&["functions", "nothing"]).contains("there is no function `nothing`"));
+    assert_eq!(
+        json["flight_outcome"]["registered"]["signature"]["mapping"],
+        "one_to_many"
+    );
+    assert!(
+        project
+            .fails(&["functions", "nothing"])
+            .contains("there is no function `nothing`")
+    );
 }
 
 #[test]
 fn the_repository_s_functions_pass_their_check() {
     let project = Project::flights();
     let checked = project.json(&["check"]);
-    let names: Vec<_> = checked.as_array().unwrap().iter().map(|c| c["function"].as_str().unwrap()).collect();
-    assert_eq!(names, ["airport_profile", "departure_features", "flight_outcome", "hourly_weather"]);
-    assert!(!project.path().join(".wafer").exists(), "a check writes nothing");
+    let names: Vec<_> = checked
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["function"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "airport_profile",
+            "departure_features",
+            "flight_outcome",
+            "hourly_weather"
+        ]
+    );
+    assert!(
+        !project.path().join(".wafer").exists(),
+        "a check writes nothing"
+    );
 }

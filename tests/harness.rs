@@ -16,7 +16,10 @@ use wafer_store::OfflineTables;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
 
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// Folder with the components of `functions/flights`, built once.
@@ -33,8 +36,16 @@ pub(crate) fn misbehaving_component() -> PathBuf {
 
 fn built(project: &str) -> PathBuf {
     let folder = repository().join(project);
-    let status = Command::new(BINARY).arg("-C").arg(&folder).arg("build").status().unwrap();
-    assert!(status.success(), "{project} cannot be built; what does `wafer doctor` say?");
+    let status = Command::new(BINARY)
+        .arg("-C")
+        .arg(&folder)
+        .arg("build")
+        .status()
+        .unwrap();
+    assert!(
+        status.success(),
+        "{project} cannot be built; what does `wafer doctor` say?"
+    );
     folder.join(".wafer/build")
 }
 
@@ -95,7 +106,12 @@ impl Project {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
-        command.arg("-C").arg(self.path()).args(arguments).env_remove("WAFER_STORE_PATH").env_remove("RUST_LOG");
+        command
+            .arg("-C")
+            .arg(self.path())
+            .args(arguments)
+            .env_remove("WAFER_STORE_PATH")
+            .env_remove("RUST_LOG");
         command
     }
 
@@ -116,7 +132,11 @@ impl Project {
     /// Runs a command that must fail, and returns what it says.
     pub(crate) fn fails(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
-        assert!(!output.status.success(), "{arguments:?} should fail: {}", text(&output));
+        assert!(
+            !output.status.success(),
+            "{arguments:?} should fail: {}",
+            text(&output)
+        );
         let said = text(&output);
         assert!(!said.contains("panicked"), "{said}");
         said
@@ -125,12 +145,19 @@ impl Project {
     /// Starts a server on a free port.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
-        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         loop {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the server ended: {said}");
+            assert!(
+                log.read_line(&mut line).unwrap() > 0,
+                "the server ended: {said}"
+            );
             said += &line;
             if let Some((_, url)) = line.trim().rsplit_once(" on ") {
                 let url = url.to_owned();
@@ -140,7 +167,11 @@ impl Project {
                     let _ = log.read_to_end(&mut said);
                     String::from_utf8_lossy(&said).into_owned()
                 });
-                return Server { child, url, said: Some(said) };
+                return Server {
+                    child,
+                    url,
+                    said: Some(said),
+                };
             }
         }
     }
@@ -166,7 +197,13 @@ impl Project {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let batches: Vec<_> = runtime.block_on(async {
             let tables = OfflineTables::open(url).unwrap();
-            tables.read(table).await.unwrap().try_collect().await.unwrap()
+            tables
+                .read(table)
+                .await
+                .unwrap()
+                .try_collect()
+                .await
+                .unwrap()
         });
         let mut rows = Vec::new();
         for batch in batches {
@@ -177,14 +214,18 @@ impl Project {
                 .zip(batch.columns())
                 .map(|(field, column)| {
                     let plain = match field.data_type() {
-                        arrow_schema::DataType::Timestamp(..) => coerce(column, &DataType::Timestamp).unwrap(),
+                        arrow_schema::DataType::Timestamp(..) => {
+                            coerce(column, &DataType::Timestamp).unwrap()
+                        }
                         _ => column.clone(),
                     };
                     (field.name().clone(), plain)
                 })
                 .collect();
             for row in 0..batch.num_rows() {
-                let cells = columns.iter().map(|(name, column)| (name.clone(), cell_to_json(column, row)));
+                let cells = columns
+                    .iter()
+                    .map(|(name, column)| (name.clone(), cell_to_json(column, row)));
                 rows.push(Json::Object(cells.collect()));
             }
         }
@@ -199,7 +240,11 @@ impl Project {
 }
 
 pub(crate) fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// A server, killed with its test if it has not ended before.
@@ -222,7 +267,12 @@ impl Server {
         self.post_with(path, &[("content-type", content_type)], body)
     }
 
-    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
         let mut request = agent().post(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -231,13 +281,21 @@ impl Server {
     }
 
     pub(crate) fn events(&self, source: &str, lines: &str) -> Answer {
-        self.post(&format!("/v1/sources/{source}/events"), "application/x-ndjson", lines)
+        self.post(
+            &format!("/v1/sources/{source}/events"),
+            "application/x-ndjson",
+            lines,
+        )
     }
 
     /// Feature vectors of a view, of a request that must succeed.
     pub(crate) fn features(&self, view: &str, rows: &Json) -> Vec<Json> {
         let body = serde_json::json!({ "rows": rows }).to_string();
-        let (status, answer) = self.post(&format!("/v1/views/{view}/features"), "application/json", body);
+        let (status, answer) = self.post(
+            &format!("/v1/views/{view}/features"),
+            "application/json",
+            body,
+        );
         assert_eq!(status, 200, "{answer}");
         answer["rows"].as_array().unwrap().clone()
     }
@@ -250,7 +308,13 @@ impl Server {
     /// Ends it in order and waits.
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let status = self.child.wait().unwrap();
         let said = self.said.take().unwrap().join().unwrap();
         assert!(status.success(), "{status}: {said}");
@@ -271,14 +335,25 @@ impl Drop for Server {
 }
 
 pub(crate) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into()
 }
 
 fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let mut response = result.unwrap();
     let status = response.status().as_u16();
-    let text = response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Json::String(text)))
+    let text = response
+        .body_mut()
+        .with_config()
+        .limit(1 << 30)
+        .read_to_string()
+        .unwrap();
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Json::String(text)),
+    )
 }
 
 /// Numbers from a seed: a linear congruential generator (D. Knuth, MMIX).
@@ -288,7 +363,9 @@ impl Random {
     /// From the environment variable `WAFER_TEST_SEED`, so that a failure can be
     /// replayed; else from the clock. Says which.
     pub(crate) fn new() -> Self {
-        let seed = std::env::var("WAFER_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = std::env::var("WAFER_TEST_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or_else(|| {
             let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
             u64::from(since.subsec_nanos())
@@ -298,7 +375,10 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }

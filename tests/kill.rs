@@ -19,7 +19,12 @@ fn a_killed_run_is_taken_up_again() {
     let project = Project::flights().applied();
     let mut killed = 0;
     for _ in 0..12 {
-        let mut run = project.command(&["run", "plane_outcome"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut run = project
+            .command(&["run", "plane_outcome"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_millis(random.below(1_300)));
         killed += usize::from(run.try_wait().unwrap().is_none());
         run.kill().unwrap();
@@ -38,8 +43,15 @@ fn a_killed_run_is_taken_up_again() {
 
 fn vector_of(project: &Project) -> Json {
     project.json(&[
-        "get", "arrival_delay", "--clock", "2014-01-01T00:00:00Z,0", "tailnum=N725MQ", "origin=LGA", "dest=ORD",
-        "scheduled_departure=2014-01-01T00:00:00Z", "scheduled_arrival=2014-01-01T02:00:00Z",
+        "get",
+        "arrival_delay",
+        "--clock",
+        "2014-01-01T00:00:00Z,0",
+        "tailnum=N725MQ",
+        "origin=LGA",
+        "dest=ORD",
+        "scheduled_departure=2014-01-01T00:00:00Z",
+        "scheduled_arrival=2014-01-01T02:00:00Z",
     ])["features"]
         .clone()
 }
@@ -91,16 +103,24 @@ fn acknowledged_events_survive_a_killed_server() {
     // A server that ends in order appends what is left.
     project.serve(&[]).stop();
     let rows = project.offline_rows("airport_weather_v1");
-    let mut seen: Vec<f64> = rows.iter().map(|r| r["temperature_c"].as_f64().unwrap()).collect();
+    let mut seen: Vec<f64> = rows
+        .iter()
+        .map(|r| r["temperature_c"].as_f64().unwrap())
+        .collect();
     seen.sort_by(f64::total_cmp);
-    let mut expected: Vec<f64> = (0..900).map(|n| (f64::from(n) - 32.0) * 5.0 / 9.0).collect();
+    let mut expected: Vec<f64> = (0..900)
+        .map(|n| (f64::from(n) - 32.0) * 5.0 / 9.0)
+        .collect();
     expected.sort_by(f64::total_cmp);
     assert_eq!(seen, expected, "every event once");
     // Pushed all over again, nothing changes.
     let lines: Vec<String> = reports.iter().map(Json::to_string).collect();
     let file = project.write("again.ndjson", lines.join("\n"));
     let summary = project.json(&["push", "weather_reports", file.to_str().unwrap()]);
-    assert_eq!((&summary["accepted"], &summary["duplicate"]), (&json!(0), &json!(900)));
+    assert_eq!(
+        (&summary["accepted"], &summary["duplicate"]),
+        (&json!(0), &json!(900))
+    );
     assert_eq!(project.offline_rows("airport_weather_v1").len(), 900);
 }
 
@@ -112,18 +132,28 @@ fn one_function_through_all_edges_and_a_kill() {
     project.ok(&["run", "airport_weather", "--to", "2013-01-02"]);
     let batch_rows = project.offline("airport_weather_v1").len();
     let server = project.serve(&[]);
-    let event = json!({"origin": "EWR", "time_hour": "2013-12-30T18:00:00Z", "temp": 50.0}).to_string();
+    let event =
+        json!({"origin": "EWR", "time_hour": "2013-12-30T18:00:00Z", "temp": 50.0}).to_string();
     assert_eq!(server.events("weather_reports", &event).0, 200);
     let request = json!([{
         "tailnum": "N1", "origin": "EWR", "dest": "LAX",
         "scheduled_departure": "2013-12-30T18:30:00Z", "scheduled_arrival": "2013-12-30T23:00:00Z",
     }]);
     let weather = |rows: &[Json]| rows[0]["event_timestamp"]["weather"].clone();
-    assert_eq!(weather(&server.features("arrival_delay", &request)), "2013-12-30T18:00:00Z");
+    assert_eq!(
+        weather(&server.features("arrival_delay", &request)),
+        "2013-12-30T18:00:00Z"
+    );
     server.kill();
     let server = project.serve(&["--clock", "2013-12-30T18:30:00Z,0"]);
     let rows = server.features("arrival_delay", &request);
-    assert_eq!((&rows[0]["features"]["weather_temperature_c"], weather(&rows)), (&json!(10.0), json!("2013-12-30T18:00:00Z")));
+    assert_eq!(
+        (
+            &rows[0]["features"]["weather_temperature_c"],
+            weather(&rows)
+        ),
+        (&json!(10.0), json!("2013-12-30T18:00:00Z"))
+    );
     assert_eq!(server.events("weather_reports", &event).1["duplicate"], 1);
     server.stop();
     assert_eq!(project.offline("airport_weather_v1").len(), batch_rows + 1);

@@ -1,6 +1,11 @@
 //! Behaviour seen from outside, mostly through the real binary: one file for
 //! each behaviour.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod bad_guests;
 mod bad_input;

@@ -11,7 +11,10 @@ fn a_new_project_serves_a_feature() {
     let folder = tempfile::tempdir().unwrap();
     let wafer = |arguments: &[&str]| {
         let mut command = Command::new(BINARY);
-        command.current_dir(folder.path()).args(arguments).env_remove("WAFER_STORE_PATH");
+        command
+            .current_dir(folder.path())
+            .args(arguments)
+            .env_remove("WAFER_STORE_PATH");
         if std::env::var_os("CARGO_TARGET_DIR").is_none() {
             // Share what was compiled for the other tests.
             command.env("CARGO_TARGET_DIR", repository().join("target"));
@@ -21,16 +24,30 @@ fn a_new_project_serves_a_feature() {
     };
     let (made, said) = wafer(&["new", "my-rides"]);
     assert!(made, "{said}");
-    for line in said.lines().filter(|l| l.trim_start().starts_with("wafer ")) {
+    for line in said
+        .lines()
+        .filter(|l| l.trim_start().starts_with("wafer "))
+    {
         let command = line.split('#').next().unwrap().trim();
         let mut arguments = vec!["-C", "my-rides"];
         arguments.extend(command.split_whitespace().skip(1));
         let (done, said) = wafer(&arguments);
         assert!(done, "{command}: {said}");
     }
-    let (_, vector) = wafer(&["-C", "my-rides", "--output", "json", "get", "driver", "driver_id=7"]);
+    let (_, vector) = wafer(&[
+        "-C",
+        "my-rides",
+        "--output",
+        "json",
+        "get",
+        "driver",
+        "driver_id=7",
+    ]);
     let vector: serde_json::Value = serde_json::from_str(&vector).unwrap();
-    assert_eq!(vector["features"], json!({"last_ride_distance_km": 12.5, "last_ride_speed_kmh": 30.0}));
+    assert_eq!(
+        vector["features"],
+        json!({"last_ride_distance_km": 12.5, "last_ride_speed_kmh": 30.0})
+    );
 
     let (again, said) = wafer(&["new", "my-rides"]);
     assert!(!again && said.contains("is there already"), "{said}");
@@ -41,7 +58,11 @@ fn a_new_project_serves_a_feature() {
 #[test]
 fn doctor_says_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new(BINARY).current_dir(folder.path()).arg("doctor").output().unwrap();
+    let output = Command::new(BINARY)
+        .current_dir(folder.path())
+        .arg("doctor")
+        .output()
+        .unwrap();
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     for wanted in ["WebAssembly", "sandbox", "make one with `wafer new NAME`"] {

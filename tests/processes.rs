@@ -17,7 +17,11 @@ fn a_batch_run_and_pushes_beside_a_server() {
     let before = server.features("arrival_delay", &request);
     assert_eq!(before[0]["status"]["origin_lat"], "not_found");
 
-    let mut run = project.command(&["run", "plane_outcome"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut run = project
+        .command(&["run", "plane_outcome"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     project.ok(&["run", "airport"]);
     // What another process wrote is seen at once.
     let after = server.features("arrival_delay", &request);
@@ -26,11 +30,17 @@ fn a_batch_run_and_pushes_beside_a_server() {
         let event = json!({"origin": "EWR", "time_hour": format!("2013-01-01T{hour:02}:00:00Z"), "temp": hour});
         assert_eq!(server.events("weather_reports", &event.to_string()).0, 200);
     }
-    let file = project.write("e.ndjson", json!({"origin": "EWR", "time_hour": "2013-01-01T21:00:00Z"}).to_string());
+    let file = project.write(
+        "e.ndjson",
+        json!({"origin": "EWR", "time_hour": "2013-01-01T21:00:00Z"}).to_string(),
+    );
     project.ok(&["push", "weather_reports", file.to_str().unwrap()]);
     assert!(run.wait().unwrap().success());
     let rows = server.features("arrival_delay", &request);
-    assert_eq!(rows[0]["event_timestamp"]["weather"], "2013-01-01T21:00:00Z");
+    assert_eq!(
+        rows[0]["event_timestamp"]["weather"],
+        "2013-01-01T21:00:00Z"
+    );
     assert!(rows[0]["event_timestamp"]["plane"].is_string());
     server.stop();
     assert_eq!(project.offline("airport_weather_v1").len(), 21);
@@ -40,8 +50,17 @@ fn a_batch_run_and_pushes_beside_a_server() {
 #[test]
 fn of_two_runs_of_one_pipeline_one_waits_outside() {
     let project = Project::flights().applied();
-    let start = || project.command(&["run", "plane_outcome"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let outputs: Vec<_> = [start(), start(), start()].map(|run| run.wait_with_output().unwrap()).into();
+    let start = || {
+        project
+            .command(&["run", "plane_outcome"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let outputs: Vec<_> = [start(), start(), start()]
+        .map(|run| run.wait_with_output().unwrap())
+        .into();
     assert!(outputs.iter().any(|o| o.status.success()));
     for output in outputs.iter().filter(|o| !o.status.success()) {
         assert!(text(output).contains("is being run by"), "{}", text(output));

@@ -20,13 +20,23 @@ fn load(name: &str, assets: &[(&str, &str)], parameters: &[(&str, &str)]) -> Fun
     let data = repository().join("functions/flights/data");
     let spec = FunctionSpec {
         name: name.to_owned(),
-        component: std::fs::read(flights_components().join(format!("{name}.wasm"))).unwrap().into(),
-        assets: assets.iter().map(|(n, f)| ((*n).to_owned(), std::fs::read(data.join(f)).unwrap().into())).collect(),
-        parameters: parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+        component: std::fs::read(flights_components().join(format!("{name}.wasm")))
+            .unwrap()
+            .into(),
+        assets: assets
+            .iter()
+            .map(|(n, f)| ((*n).to_owned(), std::fs::read(data.join(f)).unwrap().into()))
+            .collect(),
+        parameters: parameters
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect(),
         ..FunctionSpec::default()
     };
     let registered = runtime.register(&spec, &artifacts).unwrap();
-    runtime.load(name, &registered, &spec.limits, &artifacts).unwrap()
+    runtime
+        .load(name, &registered, &spec.limits, &artifacts)
+        .unwrap()
 }
 
 /// The first rows of a file, as a function's inputs.
@@ -40,14 +50,20 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         doc: String::new(),
     };
     let inputs = &function.signature().inputs;
-    let mut builders: Vec<_> = inputs.fields().iter().map(|f| ColumnBuilder::new(&f.data_type, most)).collect();
+    let mut builders: Vec<_> = inputs
+        .fields()
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, most))
+        .collect();
     let mut rows = 0;
     SourceReader::open(&source, "rows", inputs)
         .unwrap()
         .for_each_row(|columns, row| {
             if rows < most {
                 for (builder, column) in builders.iter_mut().zip(columns) {
-                    builder.append_json(&wafer_core::cell_to_json(column, row)).unwrap();
+                    builder
+                        .append_json(&wafer_core::cell_to_json(column, row))
+                        .unwrap();
                 }
             }
             rows += 1;
@@ -59,7 +75,9 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
 /// The bytes of each output row with the input row it came from, and the errors.
 fn bytes(output: &Output, first: usize, all: &mut BTreeMap<usize, Vec<Vec<u8>>>) {
     for (row, message) in &output.row_errors {
-        all.entry(first + *row as usize).or_default().push(message.clone().into_bytes());
+        all.entry(first + *row as usize)
+            .or_default()
+            .push(message.clone().into_bytes());
     }
     let failed = |row: usize| output.row_errors.iter().any(|(r, _)| *r as usize == row);
     for row in 0..output.rows {
@@ -72,11 +90,19 @@ fn bytes(output: &Output, first: usize, all: &mut BTreeMap<usize, Vec<Vec<u8>>>)
     }
 }
 
-fn in_chunks(function: &Function, columns: &[ArrayRef], size: usize, deadline: Deadline) -> BTreeMap<usize, Vec<Vec<u8>>> {
+fn in_chunks(
+    function: &Function,
+    columns: &[ArrayRef],
+    size: usize,
+    deadline: Deadline,
+) -> BTreeMap<usize, Vec<Vec<u8>>> {
     let rows = columns[0].len();
     let mut all = BTreeMap::new();
     for first in (0..rows).step_by(size) {
-        let chunk: Vec<ArrayRef> = columns.iter().map(|c| c.slice(first, size.min(rows - first))).collect();
+        let chunk: Vec<ArrayRef> = columns
+            .iter()
+            .map(|c| c.slice(first, size.min(rows - first)))
+            .collect();
         bytes(&function.invoke(&chunk, deadline).unwrap(), first, &mut all);
     }
     all
@@ -87,7 +113,11 @@ fn check_chunkings(function: &Function, columns: &[ArrayRef]) {
     let whole = in_chunks(function, columns, columns[0].len(), Deadline::Batch);
     assert!(!whole.is_empty());
     for size in [1, 3, 64, 1_000] {
-        assert_eq!(in_chunks(function, columns, size, Deadline::Batch), whole, "chunks of {size}");
+        assert_eq!(
+            in_chunks(function, columns, size, Deadline::Batch),
+            whole,
+            "chunks of {size}"
+        );
     }
     assert_eq!(in_chunks(function, columns, 1, Deadline::Request), whole);
     // Other functions loaded from the same component are the same function.
@@ -109,7 +139,11 @@ fn every_function_gives_the_same_bytes_in_every_chunking() {
     check_chunkings(&outcome, &rows_of("flights.parquet", &outcome, 3_000));
     let weather = load("hourly_weather", &[], &[]);
     check_chunkings(&weather, &rows_of("weather.parquet", &weather, 3_000));
-    let airport = load("airport_profile", &[], &[("valid_from_seconds", "1356998400")]);
+    let airport = load(
+        "airport_profile",
+        &[],
+        &[("valid_from_seconds", "1356998400")],
+    );
     check_chunkings(&airport, &rows_of("airports.parquet", &airport, 3_000));
     let departure = load("departure_features", &[], &[]);
     let made = departures(&departure);
@@ -118,12 +152,21 @@ fn every_function_gives_the_same_bytes_in_every_chunking() {
 
 /// Real departures, joined with their airports as a view would.
 fn departures(function: &Function) -> Vec<ArrayRef> {
-    let airports = read_json("airports.parquet", &load("airport_profile", &[], &[("valid_from_seconds", "0")]));
-    let airports: BTreeMap<String, Json> =
-        airports.into_iter().map(|row| (row["faa"].as_str().unwrap().to_owned(), row)).collect();
-    let text = std::fs::read_to_string(repository().join("functions/flights/data/departures.csv")).unwrap();
+    let airports = read_json(
+        "airports.parquet",
+        &load("airport_profile", &[], &[("valid_from_seconds", "0")]),
+    );
+    let airports: BTreeMap<String, Json> = airports
+        .into_iter()
+        .map(|row| (row["faa"].as_str().unwrap().to_owned(), row))
+        .collect();
+    let text = std::fs::read_to_string(repository().join("functions/flights/data/departures.csv"))
+        .unwrap();
     let fields = function.signature().inputs.fields();
-    let mut builders: Vec<_> = fields.iter().map(|f| ColumnBuilder::new(&f.data_type, 0)).collect();
+    let mut builders: Vec<_> = fields
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, 0))
+        .collect();
     for line in text.lines().skip(1) {
         let [_, _, _, origin, dest, departure, arrival]: [&str; 7] =
             line.split(',').collect::<Vec<_>>().try_into().unwrap();
@@ -153,7 +196,11 @@ fn read_json(file: &str, function: &Function) -> Vec<Json> {
     (0..columns[0].len())
         .map(|row| {
             let cells = fields.iter().zip(&columns);
-            Json::Object(cells.map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row))).collect())
+            Json::Object(
+                cells
+                    .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -165,8 +212,9 @@ fn lines(file: &str, function: &Function, most: usize) -> Vec<String> {
     (0..columns[0].len())
         .map(|row| {
             let cells = fields.iter().zip(&columns);
-            let object: serde_json::Map<_, _> =
-                cells.map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row))).collect();
+            let object: serde_json::Map<_, _> = cells
+                .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
+                .collect();
             Json::Object(object).to_string()
         })
         .collect()
@@ -179,9 +227,24 @@ fn pipelines_write_the_same_as_batch_and_as_events() {
     let zones = [("zones", "airport_zones.csv")];
     let seconds = [("valid_from_seconds", "1356998400")];
     for (pipeline, source, file, function) in [
-        ("plane_outcome", "landed_flights", "flights", load("flight_outcome", &zones, &[])),
-        ("airport_weather", "weather_reports", "weather", load("hourly_weather", &[], &[])),
-        ("airport", "airports", "airports", load("airport_profile", &[], &seconds)),
+        (
+            "plane_outcome",
+            "landed_flights",
+            "flights",
+            load("flight_outcome", &zones, &[]),
+        ),
+        (
+            "airport_weather",
+            "weather_reports",
+            "weather",
+            load("hourly_weather", &[], &[]),
+        ),
+        (
+            "airport",
+            "airports",
+            "airports",
+            load("airport_profile", &[], &seconds),
+        ),
     ] {
         let table = format!("{pipeline}_v1");
         let lines = lines(&format!("{file}.parquet"), &function, 1_500);
@@ -206,7 +269,10 @@ fn pipelines_write_the_same_as_batch_and_as_events() {
         let events = Project::flights();
         let text = std::fs::read_to_string(events.path().join("wafer.toml")).unwrap();
         if text.contains(&format!("[sources.{source}]\ntype = \"files\"")) {
-            events.replace(&format!("[sources.{source}]\ntype = \"files\""), &format!("[sources.{source}]\ntype = \"stream\""));
+            events.replace(
+                &format!("[sources.{source}]\ntype = \"files\""),
+                &format!("[sources.{source}]\ntype = \"stream\""),
+            );
         }
         events.ok(&["apply"]);
         let server = events.serve(&[]);
@@ -225,20 +291,34 @@ fn pipelines_write_the_same_as_batch_and_as_events() {
 fn requests_answer_the_same_as_batch() {
     let seconds = [("valid_from_seconds", "1356998400")];
     for (name, file, function) in [
-        ("hourly_weather", "weather.parquet", load("hourly_weather", &[], &[])),
-        ("airport_profile", "airports.parquet", load("airport_profile", &[], &seconds)),
+        (
+            "hourly_weather",
+            "weather.parquet",
+            load("hourly_weather", &[], &[]),
+        ),
+        (
+            "airport_profile",
+            "airports.parquet",
+            load("airport_profile", &[], &seconds),
+        ),
     ] {
         let columns = rows_of(file, &function, 300);
         check_request(name, &function, &columns);
     }
     let departure = load("departure_features", &[], &[]);
-    let columns: Vec<ArrayRef> = departures(&departure).iter().map(|c| c.slice(0, 300)).collect();
+    let columns: Vec<ArrayRef> = departures(&departure)
+        .iter()
+        .map(|c| c.slice(0, 300))
+        .collect();
     check_request("departure_features", &departure, &columns);
 }
 
 fn check_request(name: &str, function: &Function, columns: &[ArrayRef]) {
     let fields = function.signature().inputs.fields();
-    let request: Vec<String> = fields.iter().map(|f| format!("{} = \"{}\"", f.name, f.data_type)).collect();
+    let request: Vec<String> = fields
+        .iter()
+        .map(|f| format!("{} = \"{}\"", f.name, f.data_type))
+        .collect();
     let component = flights_components().join(format!("{name}.wasm"));
     let project = Project::new(&format!(
         "[project]\nname = \"one\"\n[functions.{name}]\ncomponent = \"{}\"\nparameters = {{ valid_from_seconds = 1356998400 }}\n\
@@ -251,7 +331,11 @@ fn check_request(name: &str, function: &Function, columns: &[ArrayRef]) {
     let rows: Vec<Json> = (0..columns[0].len())
         .map(|row| {
             let cells = fields.iter().zip(columns);
-            Json::Object(cells.map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row))).collect())
+            Json::Object(
+                cells
+                    .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
+                    .collect(),
+            )
         })
         .collect();
     let output = function.invoke(columns, Deadline::Batch).unwrap();
@@ -259,13 +343,29 @@ fn check_request(name: &str, function: &Function, columns: &[ArrayRef]) {
     let expected: Vec<Json> = (0..output.rows)
         .map(|row| {
             let cells = outputs.iter().zip(&output.columns);
-            Json::Object(cells.map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row))).collect())
+            Json::Object(
+                cells
+                    .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
+                    .collect(),
+            )
         })
         .collect();
     let features = |rows: &[Json]| -> Vec<Json> {
-        server.features("one", &json!(rows)).into_iter().map(|row| row["features"].clone()).collect()
+        server
+            .features("one", &json!(rows))
+            .into_iter()
+            .map(|row| row["features"].clone())
+            .collect()
     };
     assert_eq!(features(&rows), expected, "{name}, all rows in one request");
-    let one_by_one: Vec<Json> = rows.iter().take(40).flat_map(|row| features(std::slice::from_ref(row))).collect();
-    assert_eq!(one_by_one, expected[..40], "{name}, one request for each row");
+    let one_by_one: Vec<Json> = rows
+        .iter()
+        .take(40)
+        .flat_map(|row| features(std::slice::from_ref(row)))
+        .collect();
+    assert_eq!(
+        one_by_one,
+        expected[..40],
+        "{name}, one request for each row"
+    );
 }

@@ -19,12 +19,18 @@ impl Bitmap {
     /// # Panics
     /// When there are fewer.
     pub fn new(bytes: Vec<u8>, length: usize) -> Self {
-        assert!(bytes.len() * 8 >= length, "a bit map of {length} bits needs more bytes");
+        assert!(
+            bytes.len() * 8 >= length,
+            "a bit map of {length} bits needs more bytes"
+        );
         Self { bytes, length }
     }
 
     fn ones(length: usize) -> Self {
-        Self { bytes: vec![0xff; length.div_ceil(8)], length }
+        Self {
+            bytes: vec![0xff; length.div_ceil(8)],
+            length,
+        }
     }
 
     /// Number of bits.
@@ -94,7 +100,10 @@ impl<C: Cell> Column<C> {
     /// # Panics
     /// When `row` is not below [`len`](Self::len).
     pub fn get(&self, row: usize) -> Option<C> {
-        C::from_option(self.is_present(row).then(|| C::Value::read(&self.data, row)))
+        C::from_option(
+            self.is_present(row)
+                .then(|| C::Value::read(&self.data, row)),
+        )
     }
 
     /// The stored values, those at the place of nulls included: a `Vec` of
@@ -120,13 +129,19 @@ impl<C: Cell> Column<C> {
 
     fn push_null(&mut self) {
         C::Value::push_placeholder(&mut self.data);
-        self.validity.get_or_insert_with(|| Bitmap::ones(self.length)).push(false);
+        self.validity
+            .get_or_insert_with(|| Bitmap::ones(self.length))
+            .push(false);
     }
 
     /// Refuses a null in a required column.
     #[doc(hidden)]
     pub fn check(&self, row: usize, name: &str) -> Result<(), String> {
-        if C::NULLABLE || self.is_present(row) { Ok(()) } else { Err(null_message(name)) }
+        if C::NULLABLE || self.is_present(row) {
+            Ok(())
+        } else {
+            Err(null_message(name))
+        }
     }
 
     /// Appends a row whose value nobody reads.
@@ -140,6 +155,13 @@ impl<C: Cell> Column<C> {
     }
 
     #[doc(hidden)]
+    pub fn with_capacity(rows: usize) -> Self {
+        let mut column = Self::default();
+        C::Value::reserve(&mut column.data, rows);
+        column
+    }
+
+    #[doc(hidden)]
     pub fn field(name: &str, doc: &str) -> types::Field {
         types::Field {
             name: name.to_owned(),
@@ -150,12 +172,20 @@ impl<C: Cell> Column<C> {
     }
 
     #[doc(hidden)]
-    pub fn from_wire(column: Option<types::Column>, rows: usize, name: &str) -> Result<Self, String> {
+    pub fn from_wire(
+        column: Option<types::Column>,
+        rows: usize,
+        name: &str,
+    ) -> Result<Self, String> {
         let column = column.ok_or_else(|| format!("column `{name}` is missing"))?;
         let data = C::Value::from_wire(column.data, rows)
             .ok_or_else(|| format!("column `{name}` is not {:?}", C::Value::data_type()))?;
         let validity = column.validity.map(|bytes| Bitmap::new(bytes, rows));
-        Ok(Self { data, validity, length: rows })
+        Ok(Self {
+            data,
+            validity,
+            length: rows,
+        })
     }
 
     #[doc(hidden)]
@@ -169,7 +199,11 @@ impl<C: Cell> Column<C> {
 
 impl<C: Cell> Default for Column<C> {
     fn default() -> Self {
-        Self { data: Default::default(), validity: None, length: 0 }
+        Self {
+            data: Default::default(),
+            validity: None,
+            length: 0,
+        }
     }
 }
 
@@ -211,8 +245,11 @@ mod tests {
 
     #[test]
     fn nulls_are_marked_from_the_first_one_on() {
-        let column: Column<Option<i64>> =
-            [Some(1), Some(2), None, Some(4)].into_iter().cycle().take(19).collect();
+        let column: Column<Option<i64>> = [Some(1), Some(2), None, Some(4)]
+            .into_iter()
+            .cycle()
+            .take(19)
+            .collect();
         assert_eq!(column.len(), 19);
         for row in 0..19 {
             let wanted = [Some(1), Some(2), None, Some(4)][row % 4];
@@ -254,7 +291,10 @@ mod tests {
 
     #[test]
     fn a_null_is_no_value_of_a_required_column() {
-        let wire = [Some(1i64), None].into_iter().collect::<Column<_>>().into_wire();
+        let wire = [Some(1i64), None]
+            .into_iter()
+            .collect::<Column<_>>()
+            .into_wire();
         let column = Column::<i64>::from_wire(Some(wire), 2, "n").unwrap();
         assert_eq!((column.get(0), column.get(1)), (Some(1), None));
     }

@@ -4,9 +4,7 @@ use std::cell::RefCell;
 
 pub use crate::bindings::transform::{Guest, Parameter};
 pub use crate::bindings::types::{Batch, CallError, Output, Signature};
-pub use crate::function::{
-    ColumnsOf, call_columns, call_rows, columns_signature, rows_signature,
-};
+pub use crate::function::{ColumnsOf, call_columns, call_rows, columns_signature, rows_signature};
 pub use crate::row::null_message;
 use crate::{Init, Level, init, log};
 

@@ -91,7 +91,12 @@ impl<C: ColumnsOf, E: Display> IntoColumns<C::Row> for Result<C, E> {
 
 /// The signature of a function from `In` to `Out`.
 fn signature<In: Row, Out: Row>(mapping: Mapping, doc: &str) -> Signature {
-    Signature { inputs: In::fields(), outputs: Out::fields(), mapping, doc: doc.to_owned() }
+    Signature {
+        inputs: In::fields(),
+        outputs: Out::fields(),
+        mapping,
+        doc: doc.to_owned(),
+    }
 }
 
 /// Signature of a function on rows, by its type.
@@ -114,7 +119,7 @@ pub fn call_rows<In: Row, Out: IntoRows>(
 ) -> Result<Output, CallError> {
     let rows = input.rows;
     let columns = In::from_wire(input).map_err(CallError::InvalidInput)?;
-    let mut out = <Out::Row as Row>::Columns::default();
+    let mut out = <Out::Row as Row>::with_capacity(rows as usize);
     let mut source_rows = Vec::new();
     let mut row_errors = Vec::new();
     for row in 0..rows {
@@ -145,12 +150,18 @@ pub fn call_columns<In: ColumnsOf, Out: Row, T: IntoColumns<Out>>(
 ) -> Result<Output, CallError> {
     let rows = input.rows;
     let columns = In::Row::from_wire(input).map_err(CallError::InvalidInput)?;
-    let out = function(&columns).into_columns().map_err(CallError::Failed)?;
+    let out = function(&columns)
+        .into_columns()
+        .map_err(CallError::Failed)?;
     let row_errors = (0..rows)
         .filter_map(|row| {
             let message = In::Row::check(&columns, row as usize).err()?;
             Some(RowError { row, message })
         })
         .collect();
-    Ok(Output { batch: Out::into_wire(out), source_rows: None, row_errors })
+    Ok(Output {
+        batch: Out::into_wire(out),
+        source_rows: None,
+        row_errors,
+    })
 }

@@ -57,19 +57,31 @@ impl Init {
         self.parameters.get(name).map(String::as_str)
     }
 
-    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is loaded in chunks"))]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        allow(dead_code, reason = "only a component is loaded in chunks")
+    )]
     pub(crate) fn push_chunk(&mut self, asset: String, chunk: &[u8]) {
-        self.assets.entry(asset).or_default().extend_from_slice(chunk);
+        self.assets
+            .entry(asset)
+            .or_default()
+            .extend_from_slice(chunk);
     }
 
-    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is snapshotted"))]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        allow(dead_code, reason = "only a component is snapshotted")
+    )]
     pub(crate) fn set_parameters(&mut self, parameters: impl Iterator<Item = (String, String)>) {
         self.parameters = parameters.collect();
     }
 
     /// Overwrites the assets with zeros before they are freed: the memory is
     /// about to be snapshotted, and zero pages cost nothing in the image.
-    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is snapshotted"))]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        allow(dead_code, reason = "only a component is snapshotted")
+    )]
     pub(crate) fn wipe(&mut self) {
         for bytes in self.assets.values_mut() {
             wipe(bytes);
@@ -78,7 +90,10 @@ impl Init {
 }
 
 /// Fills with zeros in a way the compiler keeps although nobody reads them.
-#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is snapshotted"))]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    allow(dead_code, reason = "only a component is snapshotted")
+)]
 pub(crate) fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     std::hint::black_box(bytes);
@@ -86,7 +101,11 @@ pub(crate) fn wipe(bytes: &mut [u8]) {
 
 fn names<'a>(keys: impl Iterator<Item = &'a String>) -> String {
     let names: Vec<_> = keys.map(String::as_str).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +117,10 @@ mod tests {
         let init = Init::new().with_asset("zones", "a,b");
         assert_eq!(init.text_asset("zones"), Ok("a,b"));
         let error = init.asset("zone").unwrap_err();
-        assert!(error.contains("`zone`") && error.contains("given: zones"), "{error}");
+        assert!(
+            error.contains("`zone`") && error.contains("given: zones"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub trait Row: Sized {
     /// One [`Column`](crate::Column) for each field.
     type Columns: Default;
 
+    /// No rows yet, with room for so many.
+    #[doc(hidden)]
+    fn with_capacity(rows: usize) -> Self::Columns;
     #[doc(hidden)]
     fn fields() -> Vec<types::Field>;
     /// The row at an index, or why there is none.

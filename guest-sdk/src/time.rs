@@ -82,7 +82,11 @@ impl Date {
         }
         let date = Self::from_ymd_unchecked(year, month, day);
         let (_, m, d) = date.ymd();
-        if m == month && d == day { Some(date) } else { None }
+        if m == month && d == day {
+            Some(date)
+        } else {
+            None
+        }
     }
 
     // Days from civil, by shifting the year to start in March so that the leap
@@ -108,7 +112,11 @@ impl Date {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u32;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
         let year = year_of_era + era * 400 + (month <= 2) as i64;
         (year as i32, month as u32, day)
     }
@@ -155,9 +163,14 @@ mod tests {
 
     #[test]
     fn impossible_dates_are_none() {
-        for (year, month, day) in
-            [(2013, 2, 29), (1900, 2, 29), (2013, 4, 31), (2013, 13, 1), (2013, 0, 1), (0, 1, 1)]
-        {
+        for (year, month, day) in [
+            (2013, 2, 29),
+            (1900, 2, 29),
+            (2013, 4, 31),
+            (2013, 13, 1),
+            (2013, 0, 1),
+            (0, 1, 1),
+        ] {
             assert_eq!(Date::from_ymd(year, month, day), None);
         }
     }
@@ -171,7 +184,13 @@ mod tests {
 
     #[test]
     fn timestamps_print_as_rfc_3339() {
-        assert_eq!(Timestamp::from_seconds(1_357_035_300).to_string(), "2013-01-01T10:15:00.000000Z");
-        assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(
+            Timestamp::from_seconds(1_357_035_300).to_string(),
+            "2013-01-01T10:15:00.000000Z"
+        );
+        assert_eq!(
+            Timestamp::from_micros(-1).to_string(),
+            "1969-12-31T23:59:59.999999Z"
+        );
     }
 }

@@ -26,6 +26,9 @@ pub trait Value: Sized {
     /// Appends any value of the right width, to stand at a null's place.
     #[doc(hidden)]
     fn push_placeholder(data: &mut Self::Data);
+    /// Makes room for so many more rows.
+    #[doc(hidden)]
+    fn reserve(_data: &mut Self::Data, _rows: usize) {}
     #[doc(hidden)]
     fn from_wire(data: Data, rows: usize) -> Option<Self::Data>;
     #[doc(hidden)]
@@ -89,6 +92,9 @@ macro_rules! flat {
             fn push_placeholder(data: &mut Self::Data) {
                 data.push(Default::default());
             }
+            fn reserve(data: &mut Self::Data, rows: usize) {
+                data.reserve_exact(rows);
+            }
             fn from_wire(data: Data, _rows: usize) -> Option<Self::Data> {
                 if let Data::$case(values) = data { Some(values) } else { None }
             }
@@ -122,7 +128,11 @@ impl Value for bool {
         data.push(false);
     }
     fn from_wire(data: Data, rows: usize) -> Option<Bitmap> {
-        if let Data::Boolean(bytes) = data { Some(Bitmap::new(bytes, rows)) } else { None }
+        if let Data::Boolean(bytes) = data {
+            Some(Bitmap::new(bytes, rows))
+        } else {
+            None
+        }
     }
     fn into_wire(data: Bitmap) -> Data {
         Data::Boolean(data.into_bytes())
@@ -138,7 +148,10 @@ pub struct Varying {
 
 impl Default for Varying {
     fn default() -> Self {
-        Self { offsets: vec![0], bytes: Vec::new() }
+        Self {
+            offsets: vec![0],
+            bytes: Vec::new(),
+        }
     }
 }
 
@@ -155,15 +168,23 @@ impl Varying {
     }
 
     fn text(&self, row: usize) -> String {
-        std::str::from_utf8(self.get(row)).expect("the host sends UTF-8").to_owned()
+        std::str::from_utf8(self.get(row))
+            .expect("the host sends UTF-8")
+            .to_owned()
     }
 
     fn from_wire(wire: types::Varying) -> Self {
-        Self { offsets: wire.offsets, bytes: wire.bytes }
+        Self {
+            offsets: wire.offsets,
+            bytes: wire.bytes,
+        }
     }
 
     fn into_wire(self) -> types::Varying {
-        types::Varying { offsets: self.offsets, bytes: self.bytes }
+        types::Varying {
+            offsets: self.offsets,
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -183,6 +204,9 @@ macro_rules! varying {
             fn push_placeholder(data: &mut Varying) {
                 data.push(&[]);
             }
+            fn reserve(data: &mut Varying, rows: usize) {
+                data.offsets.reserve_exact(rows);
+            }
             fn from_wire(data: Data, _rows: usize) -> Option<Varying> {
                 if let Data::$case(wire) = data { Some(Varying::from_wire(wire)) } else { None }
             }
@@ -201,17 +225,27 @@ varying! {
 impl<const N: usize> Value for [f32; N] {
     type Data = Vec<f32>;
     fn data_type() -> DataType {
-        const { assert!(N > 0 && N <= u32::MAX as usize, "a vector has at least one number") };
+        const {
+            assert!(
+                N > 0 && N <= u32::MAX as usize,
+                "a vector has at least one number"
+            )
+        };
         DataType::Vector(N as u32)
     }
     fn read(data: &Self::Data, row: usize) -> Self {
-        data[row * N..][..N].try_into().expect("the slice has N numbers")
+        data[row * N..][..N]
+            .try_into()
+            .expect("the slice has N numbers")
     }
     fn store(self, data: &mut Self::Data) {
         data.extend_from_slice(&self);
     }
     fn push_placeholder(data: &mut Self::Data) {
         data.extend_from_slice(&[0.0; N]);
+    }
+    fn reserve(data: &mut Self::Data, rows: usize) {
+        data.reserve_exact(rows * N);
     }
     fn from_wire(data: Data, _rows: usize) -> Option<Self::Data> {
         match data {
@@ -220,7 +254,10 @@ impl<const N: usize> Value for [f32; N] {
         }
     }
     fn into_wire(data: Self::Data) -> Data {
-        Data::Vector(types::Vectors { dimension: N as u32, values: data })
+        Data::Vector(types::Vectors {
+            dimension: N as u32,
+            values: data,
+        })
     }
 }
 
@@ -233,7 +270,10 @@ pub struct Lists<T> {
 
 impl<T> Default for Lists<T> {
     fn default() -> Self {
-        Self { offsets: vec![0], values: Vec::new() }
+        Self {
+            offsets: vec![0],
+            values: Vec::new(),
+        }
     }
 }
 
@@ -281,7 +321,10 @@ pub struct TextLists {
 
 impl Default for TextLists {
     fn default() -> Self {
-        Self { offsets: vec![0], items: Varying::default() }
+        Self {
+            offsets: vec![0],
+            items: Varying::default(),
+        }
     }
 }
 
@@ -291,7 +334,9 @@ impl Value for Vec<String> {
         DataType::ListUtf8
     }
     fn read(data: &TextLists, row: usize) -> Self {
-        span(&data.offsets, row).map(|item| data.items.text(item)).collect()
+        span(&data.offsets, row)
+            .map(|item| data.items.text(item))
+            .collect()
     }
     fn store(self, data: &mut TextLists) {
         for item in &self {
@@ -304,14 +349,18 @@ impl Value for Vec<String> {
     }
     fn from_wire(data: Data, _rows: usize) -> Option<TextLists> {
         match data {
-            Data::ListUtf8(w) => {
-                Some(TextLists { offsets: w.offsets, items: Varying::from_wire(w.items) })
-            }
+            Data::ListUtf8(w) => Some(TextLists {
+                offsets: w.offsets,
+                items: Varying::from_wire(w.items),
+            }),
             _ => None,
         }
     }
     fn into_wire(data: TextLists) -> Data {
-        Data::ListUtf8(types::Utf8Lists { offsets: data.offsets, items: data.items.into_wire() })
+        Data::ListUtf8(types::Utf8Lists {
+            offsets: data.offsets,
+            items: data.items.into_wire(),
+        })
     }
 }
 

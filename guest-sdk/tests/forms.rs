@@ -21,7 +21,10 @@ struct Out {
 }
 
 fn out(n: i64) -> Out {
-    Out { doubled: n * 2, at: Timestamp::from_seconds(n) }
+    Out {
+        doubled: n * 2,
+        at: Timestamp::from_seconds(n),
+    }
 }
 
 #[wafer::function]
@@ -34,25 +37,42 @@ fn signatures_carry_types_and_documentation() {
     let signature = rows_signature(&one_to_one, "Doubles.");
     assert_eq!(signature.mapping, Mapping::OneToOne);
     assert_eq!(signature.doc, "Doubles.");
-    let fields: Vec<_> = signature.inputs.iter().map(|f| (f.name.as_str(), f.nullable, f.doc.as_str())).collect();
-    assert_eq!(fields, [("n", false, "A number.\nAny number."), ("name", true, "")]);
+    let fields: Vec<_> = signature
+        .inputs
+        .iter()
+        .map(|f| (f.name.as_str(), f.nullable, f.doc.as_str()))
+        .collect();
+    assert_eq!(
+        fields,
+        [("n", false, "A number.\nAny number."), ("name", true, "")]
+    );
 }
 
 fn batch(numbers: &[Option<i64>]) -> Batch {
     let n: Column<Option<i64>> = numbers.iter().copied().collect();
     let name: Column<Option<String>> = numbers.iter().map(|_| None).collect();
-    Batch { rows: numbers.len() as u32, columns: vec![n.into_wire(), name.into_wire()] }
+    Batch {
+        rows: numbers.len() as u32,
+        columns: vec![n.into_wire(), name.into_wire()],
+    }
 }
 
 fn doubled(output: Output) -> (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>) {
     let rows = output.batch.rows as usize;
     let mut columns = output.batch.columns.into_iter();
     let column = Column::<i64>::from_wire(columns.next(), rows, "doubled").unwrap();
-    let errors = output.row_errors.into_iter().map(|e| (e.row, e.message)).collect();
+    let errors = output
+        .row_errors
+        .into_iter()
+        .map(|e| (e.row, e.message))
+        .collect();
     (column.data().clone(), output.source_rows, errors)
 }
 
-fn call<T: wafer::IntoRows>(function: impl Fn(In) -> T, numbers: &[Option<i64>]) -> (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>) {
+fn call<T: wafer::IntoRows>(
+    function: impl Fn(In) -> T,
+    numbers: &[Option<i64>],
+) -> (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>) {
     doubled(call_rows(batch(numbers), function).unwrap())
 }
 
@@ -66,26 +86,44 @@ fn one_row_for_each() {
 
 #[test]
 fn filters() {
-    let made = call(|row: In| (row.n > 1).then(|| out(row.n)), &[Some(1), Some(2), None, Some(3)]);
-    assert_eq!(made, (vec![4, 6], Some(vec![1, 3]), vec![(2, NULL.to_owned())]));
+    let made = call(
+        |row: In| (row.n > 1).then(|| out(row.n)),
+        &[Some(1), Some(2), None, Some(3)],
+    );
+    assert_eq!(
+        made,
+        (vec![4, 6], Some(vec![1, 3]), vec![(2, NULL.to_owned())])
+    );
 }
 
 #[test]
 fn any_number_of_rows() {
-    let made = call(|row: In| (0..row.n).map(out).collect::<Vec<_>>(), &[Some(2), Some(0), Some(1)]);
+    let made = call(
+        |row: In| (0..row.n).map(out).collect::<Vec<_>>(),
+        &[Some(2), Some(0), Some(1)],
+    );
     assert_eq!(made, (vec![0, 2, 0], Some(vec![0, 0, 2]), vec![]));
 }
 
 #[test]
 fn fallible_of_every_kind() {
-    let odd = |row: &In| if row.n % 2 == 1 { Ok(()) } else { Err(format!("{} is even", row.n)) };
+    let odd = |row: &In| {
+        if row.n % 2 == 1 {
+            Ok(())
+        } else {
+            Err(format!("{} is even", row.n))
+        }
+    };
     let numbers = [Some(1), Some(2), Some(3)];
     let error = vec![(1, "2 is even".to_owned())];
     let made = call(|row: In| odd(&row).map(|()| out(row.n)), &numbers);
     assert_eq!(made, (vec![2, 0, 6], None, error.clone()));
     let made = call(|row: In| odd(&row).map(|()| Some(out(row.n))), &numbers);
     assert_eq!(made, (vec![2, 6], Some(vec![0, 2]), error.clone()));
-    let made = call(|row: In| odd(&row).map(|()| vec![out(row.n), out(0)]), &numbers);
+    let made = call(
+        |row: In| odd(&row).map(|()| vec![out(row.n), out(0)]),
+        &numbers,
+    );
     assert_eq!(made, (vec![2, 0, 6, 0], Some(vec![0, 0, 2, 2]), error));
 }
 
@@ -99,7 +137,10 @@ fn vectorised(rows: &Columns<In>) -> Columns<Out> {
 
 #[test]
 fn whole_columns() {
-    assert_eq!(columns_signature(&vectorised, "").mapping, Mapping::OneToOne);
+    assert_eq!(
+        columns_signature(&vectorised, "").mapping,
+        Mapping::OneToOne
+    );
     let made = doubled(call_columns(batch(&[Some(1), None, Some(3)]), vectorised).unwrap());
     assert_eq!(made, (vec![2, 0, 6], None, vec![(1, NULL.to_owned())]));
     let failing = |_: &InColumns| Err::<OutColumns, _>("not today");
@@ -137,7 +178,9 @@ mod attribute {
         struct Table(i64);
         fn load(init: &Init) -> Result<Table, String> {
             let text = init.parameter("by").ok_or("parameter `by` is missing")?;
-            text.parse().map(Table).map_err(|e| format!("parameter `by`: {e}"))
+            text.parse()
+                .map(Table)
+                .map_err(|e| format!("parameter `by`: {e}"))
         }
         #[wafer::function(init = load)]
         fn with_state(row: In, table: &Table) -> Result<Option<Out>, String> {

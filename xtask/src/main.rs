@@ -32,14 +32,18 @@ fn main() -> ExitCode {
 type Result<T = (), E = String> = std::result::Result<T, E>;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask is in the repository")
+        .to_owned()
 }
 
 /// The binary, built. The whole workspace is built, here and for the tests, so
 /// that its dependencies are compiled once, with one set of features.
 fn binary() -> Result<PathBuf> {
     cargo(&["build", "--release", "--workspace"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     Ok(target.join("release/wafer"))
 }
 
@@ -75,9 +79,18 @@ fn test() -> Result {
 
 fn check() -> Result {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
     let mut docs = Command::new("cargo");
-    docs.args(["doc", "--release", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    docs.args(["doc", "--release", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     spawn(&mut docs)
 }
 
@@ -110,6 +123,13 @@ fn run(program: &Path, arguments: &[&str]) -> Result {
 fn spawn(command: &mut Command) -> Result {
     let shown = format!("{command:?}").replace('"', "");
     eprintln!("$ {shown}");
-    let status = command.current_dir(root()).status().map_err(|e| format!("{shown}: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }
+    let status = command
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("{shown}: {e}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{shown}: {status}"))
+    }
 }

@@ -19,7 +19,10 @@ impl Parse for Attributes {
         }
         let name: syn::Ident = input.parse()?;
         if name != "init" {
-            return Err(Error::new(name.span(), "the only argument is `init = path::to::function`"));
+            return Err(Error::new(
+                name.span(),
+                "the only argument is `init = path::to::function`",
+            ));
         }
         input.parse::<Token![=]>()?;
         let init = Some(input.parse()?);
@@ -33,26 +36,36 @@ impl Parse for Attributes {
 pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenStream> {
     let signature = &function.sig;
     if let Some(token) = &signature.asyncness {
-        return Err(Error::new_spanned(token, "a feature function is not async: it has nothing to wait for"));
+        return Err(Error::new_spanned(
+            token,
+            "a feature function is not async: it has nothing to wait for",
+        ));
     }
     if !signature.generics.params.is_empty() {
-        return Err(Error::new_spanned(&signature.generics, "a feature function has no type parameters"));
+        return Err(Error::new_spanned(
+            &signature.generics,
+            "a feature function has no type parameters",
+        ));
     }
     let arguments: Vec<&Type> = signature
         .inputs
         .iter()
         .map(|argument| match argument {
             FnArg::Typed(typed) => Ok(&*typed.ty),
-            FnArg::Receiver(receiver) => {
-                Err(Error::new_spanned(receiver, "a feature function is not a method"))
-            }
+            FnArg::Receiver(receiver) => Err(Error::new_spanned(
+                receiver,
+                "a feature function is not a method",
+            )),
         })
         .collect::<Result<_>>()?;
     let state = match (arguments.as_slice(), &attributes.init) {
         ([_], None) => None,
         ([_, Type::Reference(state)], Some(init)) => Some((&*state.elem, init)),
         ([_], Some(init)) => {
-            return Err(Error::new_spanned(init, "with `init`, the function takes a second argument `&State`"));
+            return Err(Error::new_spanned(
+                init,
+                "with `init`, the function takes a second argument `&State`",
+            ));
         }
         ([_, second], None) => {
             return Err(Error::new_spanned(
@@ -61,7 +74,10 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
             ));
         }
         ([_, second], Some(_)) => {
-            return Err(Error::new_spanned(second, "the second argument is a reference: `&State`"));
+            return Err(Error::new_spanned(
+                second,
+                "the second argument is a reference: `&State`",
+            ));
         }
         _ => {
             return Err(Error::new_spanned(
@@ -71,7 +87,10 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
         }
     };
     if let ReturnType::Default = signature.output {
-        return Err(Error::new_spanned(signature, "a feature function returns a row"));
+        return Err(Error::new_spanned(
+            signature,
+            "a feature function returns a row",
+        ));
     }
 
     let name = &signature.ident;
@@ -80,11 +99,13 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
     let whole_columns = columns_row(arguments[0]);
 
     let call = |state: TokenStream| match (&whole_columns, output) {
-        (Some(_), _) => quote!(|columns: &_| #name(columns #state)),
-        (None, OutputForm::Iterator) => {
-            quote!(|row| #name(row #state).collect::<::std::vec::Vec<_>>())
+        (Some(row), _) => {
+            quote!(|__columns: &<#row as ::wafer::Row>::Columns| #name(__columns #state))
         }
-        (None, OutputForm::Value) => quote!(|row| #name(row #state)),
+        (None, OutputForm::Iterator) => {
+            quote!(|__row| #name(__row #state).collect::<::std::vec::Vec<_>>())
+        }
+        (None, OutputForm::Value) => quote!(|__row| #name(__row #state)),
     };
     let (signature_of, call_on) = match whole_columns {
         Some(_) => (quote!(columns_signature), quote!(call_columns)),
@@ -94,21 +115,29 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
     let annotated = |closure: TokenStream| match whole_columns {
         Some(_) => closure,
         None => {
-            // `|row| …` alone would leave the row's type to inference.
-            let text = quote!({ let function = #closure; move |row: #input| function(row) });
-            text
+            // A closure alone would leave the row's type to inference.
+            quote!({ let __function = #closure; move |__row: #input| __function(__row) })
         }
     };
     let (statics, build, call_function, describe_function) = match state {
         None => {
             let function = annotated(call(quote!()));
-            (quote!(), quote!(|_| ::std::result::Result::<(), ::std::string::String>::Ok(())), function.clone(), function)
+            (
+                quote!(),
+                quote!(|_| ::std::result::Result::<(), ::std::string::String>::Ok(())),
+                function.clone(),
+                function,
+            )
         }
         Some((state, init)) => (
-            quote!(static STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();),
-            quote!(|init| #init(init).map(|state| { let _ = STATE.set(state); })),
-            annotated(call(quote!(, STATE.get().expect("`init` came before `call`")))),
-            annotated(call(quote!(, STATE.get().expect("`init` came before `describe`")))),
+            quote!(static __STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();),
+            quote!(|init| #init(init).map(|state| { let _ = __STATE.set(state); })),
+            annotated(call(
+                quote!(, __STATE.get().expect("`init` came before `call`")),
+            )),
+            annotated(call(
+                quote!(, __STATE.get().expect("`init` came before `describe`")),
+            )),
         ),
     };
 
@@ -118,10 +147,12 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
         const _: () = {
             #statics
 
+            // Names that no author has: theirs are seen from in here.
+            #[allow(non_camel_case_types, reason = "a name that no author has")]
             #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "natively it is only type-checked"))]
-            struct Exported;
+            struct __Exported;
 
-            impl ::wafer::export::Guest for Exported {
+            impl ::wafer::export::Guest for __Exported {
                 fn load(asset: ::std::string::String, chunk: ::std::vec::Vec<u8>, _last: bool) {
                     ::wafer::export::load(asset, chunk);
                 }
@@ -144,7 +175,7 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
             }
 
             #[cfg(target_arch = "wasm32")]
-            ::wafer::bindings::export!(Exported with_types_in ::wafer::bindings);
+            ::wafer::bindings::export!(__Exported with_types_in ::wafer::bindings);
         };
     })
 }
@@ -166,10 +197,16 @@ impl OutputForm {
 
 /// The row of an argument `&Columns<Row>`.
 fn columns_row(argument: &Type) -> Option<&Type> {
-    let Type::Reference(reference) = argument else { return None };
-    let Type::Path(path) = &*reference.elem else { return None };
+    let Type::Reference(reference) = argument else {
+        return None;
+    };
+    let Type::Path(path) = &*reference.elem else {
+        return None;
+    };
     let last = path.path.segments.last()?;
-    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
     match (last.ident == "Columns", arguments.args.first()?) {
         (true, GenericArgument::Type(row)) => Some(row),
         _ => None,

@@ -57,9 +57,14 @@ pub enum BuildError {
 /// [`BuildError`]
 pub fn build(toolchain: &Toolchain, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
     let module = compile(toolchain, options)?;
-    let bytes = std::fs::read(&module)
-        .map_err(|source| BuildError::Read { path: module.clone(), source })?;
-    to_component(&bytes).map_err(|message| BuildError::Component { path: module, message })
+    let bytes = std::fs::read(&module).map_err(|source| BuildError::Read {
+        path: module.clone(),
+        source,
+    })?;
+    to_component(&bytes).map_err(|message| BuildError::Component {
+        path: module,
+        message,
+    })
 }
 
 /// Wraps a core module that carries its world into a component; a component
@@ -73,7 +78,9 @@ pub fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
         return Ok(bytes.to_vec());
     }
     let encoder = ComponentEncoder::default().validate(true).module(bytes);
-    encoder.and_then(|mut encoder| encoder.encode()).map_err(|e| format!("{e:#}"))
+    encoder
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|e| format!("{e:#}"))
 }
 
 fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, BuildError> {
@@ -103,7 +110,11 @@ fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, Bui
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(options).join("\x1f"));
     cargo.env_remove("RUSTFLAGS");
 
-    let done = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(BuildError::Cargo)?;
+    let done = cargo
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(BuildError::Cargo)?;
     if !done.status.success() {
         return Err(BuildError::Compile(options.folder.clone()));
     }
@@ -120,12 +131,21 @@ fn rust_flags(options: &BuildOptions) -> Vec<String> {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     };
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    if let Some(cargo_home) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home.map(|h| h.join(".cargo"))) {
+    if let Some(cargo_home) = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or(home.map(|h| h.join(".cargo")))
+    {
         remap(cargo_home, "/cargo");
     }
-    let folder = options.folder.canonicalize().unwrap_or_else(|_| options.folder.clone());
+    let folder = options
+        .folder
+        .canonicalize()
+        .unwrap_or_else(|_| options.folder.clone());
     // The workspace around the crate, as far as its manifests go.
-    let root = folder.ancestors().filter(|f| f.join("Cargo.toml").exists()).last();
+    let root = folder
+        .ancestors()
+        .filter(|f| f.join("Cargo.toml").exists())
+        .last();
     remap(root.unwrap_or(&folder).to_owned(), "/project");
     flags
 }
@@ -142,8 +162,15 @@ fn module_path(messages: &str, manifest: &Path) -> Option<PathBuf> {
             path.and_then(|p| p.canonicalize().ok()).as_deref() == Some(&manifest)
         });
     let files: Vec<PathBuf> = artifacts
-        .flat_map(|artifact| artifact["filenames"].as_array().cloned().unwrap_or_default())
+        .flat_map(|artifact| {
+            artifact["filenames"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+        })
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .collect();
-    files.into_iter().find(|file| file.extension().is_some_and(|e| e == "wasm"))
+    files
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|e| e == "wasm"))
 }

@@ -54,7 +54,10 @@ impl Toolchain {
     /// [`ToolchainError`] says what was looked for and how to install it.
     pub fn find() -> Result<Self, ToolchainError> {
         let mut tried = Tried::default();
-        tried.step("the installed target", installed()).or_else(|| tried.step("Debian's rustc-web", debian())).ok_or_else(|| tried.error())
+        tried
+            .step("the installed target", installed())
+            .or_else(|| tried.step("Debian's rustc-web", debian()))
+            .ok_or_else(|| tried.error())
     }
 
     /// Finds a compiler, installing one if there is none: by rustup, then by
@@ -72,10 +75,22 @@ impl Toolchain {
         if let Some(found) = tried.step("rustup target add", added.and_then(|()| installed())) {
             return Ok(found);
         }
-        say(&format!("installing {} with apt-get", DEBIAN_PACKAGES.join(" and ")));
-        let packaged = apt_get(&["update"])
-            .and_then(|()| apt_get(&[&["install", "-y", "--no-install-recommends"][..], &DEBIAN_PACKAGES].concat()));
-        tried.step("apt-get install", packaged.and_then(|()| debian())).ok_or_else(|| tried.error())
+        say(&format!(
+            "installing {} with apt-get",
+            DEBIAN_PACKAGES.join(" and ")
+        ));
+        let packaged = apt_get(&["update"]).and_then(|()| {
+            apt_get(
+                &[
+                    &["install", "-y", "--no-install-recommends"][..],
+                    &DEBIAN_PACKAGES,
+                ]
+                .concat(),
+            )
+        });
+        tried
+            .step("apt-get install", packaged.and_then(|()| debian()))
+            .ok_or_else(|| tried.error())
     }
 
     /// Prepares a cargo command for the target. Its subcommand must be appended
@@ -98,10 +113,18 @@ impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Installed { libraries } => {
-                write!(f, "target {WASM_TARGET} of the Rust toolchain ({})", libraries.display())
+                write!(
+                    f,
+                    "target {WASM_TARGET} of the Rust toolchain ({})",
+                    libraries.display()
+                )
             }
             Self::Debian { rustc, version, .. } => {
-                write!(f, "Debian's rustc-web {version} ({}), standard library from source", rustc.display())
+                write!(
+                    f,
+                    "Debian's rustc-web {version} ({}), standard library from source",
+                    rustc.display()
+                )
             }
         }
     }
@@ -113,11 +136,15 @@ struct Tried(Vec<String>);
 
 impl Tried {
     fn step<T>(&mut self, what: &str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|why| self.0.push(format!("  {what}: {why}"))).ok()
+        result
+            .map_err(|why| self.0.push(format!("  {what}: {why}")))
+            .ok()
     }
 
     fn error(&self) -> ToolchainError {
-        ToolchainError { tried: self.0.join("\n") }
+        ToolchainError {
+            tried: self.0.join("\n"),
+        }
     }
 }
 
@@ -127,7 +154,9 @@ fn installed() -> Result<Toolchain, String> {
         output(Command::new(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
     let libraries = PathBuf::from(printed);
     let has_core = std::fs::read_dir(&libraries).is_ok_and(|entries| {
-        entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libcore-"))
+        entries
+            .flatten()
+            .any(|e| e.file_name().to_string_lossy().starts_with("libcore-"))
     });
     if has_core {
         Ok(Toolchain::Installed { libraries })
@@ -146,18 +175,32 @@ fn debian() -> Result<Toolchain, String> {
     let sources = PathBuf::from(output(Command::new(rustc).args(["--print", "sysroot"]))?)
         .join("lib/rustlib/src/rust/library/std");
     if !sources.is_dir() {
-        return Err(format!("{} is not there: the package rust-web-src is missing", sources.display()));
+        return Err(format!(
+            "{} is not there: the package rust-web-src is missing",
+            sources.display()
+        ));
     }
-    Ok(Toolchain::Debian { rustc: rustc.to_owned(), version, linker: linker()? })
+    Ok(Toolchain::Debian {
+        rustc: rustc.to_owned(),
+        version,
+        linker: linker()?,
+    })
 }
 
 /// The linker that comes with the Rust toolchain, or LLVM's.
 fn linker() -> Result<PathBuf, String> {
     let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
     let targets = std::fs::read_dir(sysroot.join("lib/rustlib")).map_err(|e| e.to_string())?;
-    let bundled = targets.flatten().map(|t| t.path().join("bin/rust-lld")).find(|p| p.is_file());
+    let bundled = targets
+        .flatten()
+        .map(|t| t.path().join("bin/rust-lld"))
+        .find(|p| p.is_file());
     bundled
-        .or_else(|| output(Command::new("which").arg("wasm-ld")).ok().map(PathBuf::from))
+        .or_else(|| {
+            output(Command::new("which").arg("wasm-ld"))
+                .ok()
+                .map(PathBuf::from)
+        })
         .ok_or_else(|| format!("neither rust-lld below {} nor wasm-ld", sysroot.display()))
 }
 
@@ -167,7 +210,9 @@ fn apt_get(arguments: &[&str]) -> Result<(), String> {
     if !is_root {
         command.arg("apt-get");
     }
-    run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    run(command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
@@ -177,11 +222,18 @@ fn run(command: &mut Command) -> Result<(), String> {
 /// What a command prints, trimmed; or why it failed.
 fn output(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let done = command.stdin(Stdio::null()).output().map_err(|e| format!("{program}: {e}"))?;
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("{program}: {e}"))?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned());
     }
     let errors = String::from_utf8_lossy(&done.stderr);
-    let last = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+    let last = errors
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("no message");
     Err(format!("{program}: {last}"))
 }

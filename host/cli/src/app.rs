@@ -40,8 +40,13 @@ impl std::str::FromStr for ClockOption {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (start, speed) = text.split_once(',').unwrap_or((text, "1"));
-        let start = start.parse().map_err(|e: wafer_core::ParseTimestampError| e.to_string())?;
-        let speed: f64 = speed.trim().parse().map_err(|_| format!("`{speed}` is not a speed; write a number such as 60"))?;
+        let start = start
+            .parse()
+            .map_err(|e: wafer_core::ParseTimestampError| e.to_string())?;
+        let speed: f64 = speed
+            .trim()
+            .parse()
+            .map_err(|_| format!("`{speed}` is not a speed; write a number such as 60"))?;
         if !speed.is_finite() || speed < 0.0 {
             return Err(format!("speed {speed}: time does not run backwards"));
         }
@@ -52,12 +57,19 @@ impl std::str::FromStr for ClockOption {
 /// Opens a project's stores and starts its sandbox.
 pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Result<Platform> {
     let root = &project.store.path;
-    let store = LmdbConfig { path: root.join("online"), map_size: project.store.map_size };
+    let store = LmdbConfig {
+        path: root.join("online"),
+        map_size: project.store.map_size,
+    };
     let lmdb = Arc::new(Lmdb::open(&store)?);
     let artifacts = Arc::new(ArtifactFolder::open(root.join("artifacts"))?);
     let wall: Arc<dyn Clock> = Arc::new(SystemClock);
     let clock: Arc<dyn Clock> = match clock {
-        Some(option) => Arc::new(SettableClock::new(Arc::clone(&wall), option.start, option.speed)),
+        Some(option) => Arc::new(SettableClock::new(
+            Arc::clone(&wall),
+            option.start,
+            option.speed,
+        )),
         None => Arc::clone(&wall),
     };
     let components = Components {
@@ -76,9 +88,16 @@ pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Resul
 
 /// A sandbox that compiles in a child process: this program again.
 pub(crate) fn runtime() -> Result<Runtime> {
-    let program = std::env::current_exe().context("cannot find this program, to run the compiler")?;
-    let compiler = Compiler::Child { program, arguments: vec!["compile-component".to_owned()] };
-    let config = RuntimeConfig { compiler, ..RuntimeConfig::default() };
+    let program =
+        std::env::current_exe().context("cannot find this program, to run the compiler")?;
+    let compiler = Compiler::Child {
+        program,
+        arguments: vec!["compile-component".to_owned()],
+    };
+    let config = RuntimeConfig {
+        compiler,
+        ..RuntimeConfig::default()
+    };
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }
 
@@ -89,7 +108,9 @@ pub(crate) fn cores() -> usize {
 
 fn folder_url(path: &Path) -> Result<Url> {
     std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-    let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))?;
     Url::from_directory_path(&path)
         .map_err(|()| anyhow::anyhow!("{} cannot be written as a URL", path.display()))
 }

@@ -44,12 +44,24 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     crates
         .into_iter()
         .map(|(name, folder, stack)| {
-            say(format!("building function `{name}` from {}", folder.display()));
-            let options = BuildOptions { folder, target_dir: target_dir.clone(), stack };
+            say(format!(
+                "building function `{name}` from {}",
+                folder.display()
+            ));
+            let options = BuildOptions {
+                folder,
+                target_dir: target_dir.clone(),
+                stack,
+            };
             let component = build(&toolchain, &options)?;
             let path = out.join(format!("{name}.wasm"));
-            std::fs::write(&path, &component).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(Built { function: name.clone(), path, bytes: component.len() })
+            std::fs::write(&path, &component)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(Built {
+                function: name.clone(),
+                path,
+                bytes: component.len(),
+            })
         })
         .collect()
 }

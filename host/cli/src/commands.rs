@@ -28,7 +28,13 @@ use crate::{build, output};
 #[command(name = "wafer", version, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Folder of the project, with its wafer.toml
-    #[arg(long, short = 'C', global = true, default_value = ".", value_name = "FOLDER")]
+    #[arg(
+        long,
+        short = 'C',
+        global = true,
+        default_value = ".",
+        value_name = "FOLDER"
+    )]
     project: PathBuf,
 
     /// How results are printed
@@ -94,7 +100,10 @@ impl Context {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let context = Context { folder: arguments.project, format: arguments.output };
+    let context = Context {
+        folder: arguments.project,
+        format: arguments.output,
+    };
     match arguments.command {
         Command::New(command) => command.run(&context),
         Command::Build => {
@@ -120,7 +129,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 fn built_text(built: &[build::Built]) -> String {
     let rows: Vec<_> = built
         .iter()
-        .map(|b| vec![b.function.clone(), output::thousands(b.bytes as u64), b.path.display().to_string()])
+        .map(|b| {
+            vec![
+                b.function.clone(),
+                output::thousands(b.bytes as u64),
+                b.path.display().to_string(),
+            ]
+        })
         .collect();
     output::table(&["function", "bytes", "component"], &rows)
 }

@@ -59,7 +59,11 @@ pub(crate) fn error(error: &anyhow::Error) {
 
 /// The log goes to standard error; `RUST_LOG` says what of it, or `-v`.
 pub(crate) fn start_log(verbose: bool) {
-    let default = if verbose { "info,function=trace" } else { "warn,delta_kernel=error,deltalake_core=error" };
+    let default = if verbose {
+        "info,function=trace"
+    } else {
+        "warn,delta_kernel=error,deltalake_core=error"
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -77,9 +81,17 @@ pub(crate) struct Bar {
 
 impl Bar {
     pub(crate) fn new(label: &str) -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         bar.enable_steady_tick(Duration::from_millis(100));
-        Self { bar, label: label.to_owned(), started: Mutex::new(None) }
+        Self {
+            bar,
+            label: label.to_owned(),
+            started: Mutex::new(None),
+        }
     }
 
     pub(crate) fn finish(&self) {
@@ -89,14 +101,18 @@ impl Bar {
 
 impl Progress for Bar {
     fn read(&self, rows: u64, total: Option<u64>) {
-        let mut started = self.started.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut started = self
+            .started
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if started.is_none() {
             *started = Some(Instant::now());
             let template = match total {
                 Some(_) => "{msg} {bar:30} {human_pos}/{human_len} rows  {per_sec}  {eta} left",
                 None => "{msg} {spinner} {human_pos} rows  {per_sec}",
             };
-            self.bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+            self.bar
+                .set_style(ProgressStyle::with_template(template).expect("a valid template"));
             if let Some(total) = total {
                 self.bar.set_length(total);
             }
@@ -118,11 +134,17 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(&mut header.iter().copied())];
-    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(&mut row.iter().map(String::as_str))),
+    );
     lines.join("\n")
 }
 

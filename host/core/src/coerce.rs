@@ -61,7 +61,10 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     if *column.data_type() == target {
         return Ok(Arc::clone(column));
     }
-    let refuse = || CoerceError::Type { wanted: wanted.clone(), found: column.data_type().clone() };
+    let refuse = || CoerceError::Type {
+        wanted: wanted.clone(),
+        found: column.data_type().clone(),
+    };
     match (column.data_type(), wanted) {
         (ArrowType::UInt64, DataType::Int64) => {
             let values = column.as_primitive::<UInt64Type>();
@@ -96,15 +99,20 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
 /// Conversions that keep every value exactly.
 fn is_widening(found: &ArrowType, wanted: &DataType) -> bool {
     use ArrowType as A;
-    let small_integer =
-        matches!(found, A::Int8 | A::Int16 | A::Int32 | A::UInt8 | A::UInt16 | A::UInt32);
+    let small_integer = matches!(
+        found,
+        A::Int8 | A::Int16 | A::Int32 | A::UInt8 | A::UInt16 | A::UInt32
+    );
     match wanted {
         DataType::Int64 => small_integer,
         DataType::Float64 => small_integer || matches!(found, A::Float16 | A::Float32),
         DataType::Float32 => matches!(found, A::Float16),
         DataType::Utf8 => matches!(found, A::LargeUtf8 | A::Utf8View),
         DataType::Binary => {
-            matches!(found, A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_))
+            matches!(
+                found,
+                A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_)
+            )
         }
         DataType::Date => matches!(found, A::Date64),
         _ => false,
@@ -112,8 +120,12 @@ fn is_widening(found: &ArrowType, wanted: &DataType) -> bool {
 }
 
 fn convert(column: &ArrayRef, target: &ArrowType) -> ArrayRef {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, target, &options).expect("the table lists only conversions that keep every value")
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(column, target, &options)
+        .expect("the table lists only conversions that keep every value")
 }
 
 fn micros(column: &ArrayRef, unit: TimeUnit, target: &ArrowType) -> ArrayRef {
@@ -146,8 +158,11 @@ fn plain_lists(column: &ArrayRef) -> Option<ListArray> {
         ArrowType::List(_) => Some(column.as_list::<i32>().clone()),
         ArrowType::LargeList(item) => {
             let large: &LargeListArray = column.as_list::<i64>();
-            let offsets: Option<Vec<i32>> =
-                large.offsets().iter().map(|o| i32::try_from(*o).ok()).collect();
+            let offsets: Option<Vec<i32>> = large
+                .offsets()
+                .iter()
+                .map(|o| i32::try_from(*o).ok())
+                .collect();
             Some(ListArray::new(
                 Arc::clone(item),
                 OffsetBuffer::new(offsets?.into()),
@@ -157,16 +172,26 @@ fn plain_lists(column: &ArrayRef) -> Option<ListArray> {
         }
         ArrowType::FixedSizeList(item, n) => {
             let fixed: &FixedSizeListArray = column.as_fixed_size_list();
-            let offsets = OffsetBuffer::from_repeated_length(usize::try_from(*n).ok()?, fixed.len());
+            let offsets =
+                OffsetBuffer::from_repeated_length(usize::try_from(*n).ok()?, fixed.len());
             let values = Arc::clone(fixed.values());
-            Some(ListArray::new(Arc::clone(item), offsets, values, fixed.nulls().cloned()))
+            Some(ListArray::new(
+                Arc::clone(item),
+                offsets,
+                values,
+                fixed.nulls().cloned(),
+            ))
         }
         _ => None,
     }
 }
 
 /// Items of all lists as the wanted type; a null among them is an error.
-fn list_items(lists: &ListArray, wanted: &DataType, refuse: impl Fn() -> CoerceError) -> Result<ArrayRef, CoerceError> {
+fn list_items(
+    lists: &ListArray,
+    wanted: &DataType,
+    refuse: impl Fn() -> CoerceError,
+) -> Result<ArrayRef, CoerceError> {
     let items = coerce(lists.values(), wanted).map_err(|_| refuse())?;
     if items.null_count() == 0 {
         return Ok(items);
@@ -174,15 +199,24 @@ fn list_items(lists: &ListArray, wanted: &DataType, refuse: impl Fn() -> CoerceE
     for row in 0..lists.len() {
         let range = lists.offsets()[row] as usize..lists.offsets()[row + 1] as usize;
         if !lists.is_null(row) && range.clone().any(|item| items.is_null(item)) {
-            return Err(CoerceError::Value { row, message: "a list holds a null".to_owned() });
+            return Err(CoerceError::Value {
+                row,
+                message: "a list holds a null".to_owned(),
+            });
         }
     }
     // Only null rows have null items: take those bits away.
     let data = items.to_data().into_builder().nulls(None).build();
-    Ok(arrow_array::make_array(data.expect("a column without its bit map stays valid")))
+    Ok(arrow_array::make_array(
+        data.expect("a column without its bit map stays valid"),
+    ))
 }
 
-fn lists(column: &ArrayRef, wanted: &DataType, refuse: impl Fn() -> CoerceError) -> Result<ArrayRef, CoerceError> {
+fn lists(
+    column: &ArrayRef,
+    wanted: &DataType,
+    refuse: impl Fn() -> CoerceError,
+) -> Result<ArrayRef, CoerceError> {
     let item = match wanted {
         DataType::ListInt64 => DataType::Int64,
         DataType::ListFloat64 => DataType::Float64,
@@ -190,11 +224,22 @@ fn lists(column: &ArrayRef, wanted: &DataType, refuse: impl Fn() -> CoerceError)
     };
     let plain = plain_lists(column).ok_or_else(&refuse)?;
     let items = list_items(&plain, &item, refuse)?;
-    let ArrowType::List(field) = wanted.to_arrow() else { unreachable!("a list type") };
-    Ok(Arc::new(ListArray::new(field, plain.offsets().clone(), items, plain.nulls().cloned())))
+    let ArrowType::List(field) = wanted.to_arrow() else {
+        unreachable!("a list type")
+    };
+    Ok(Arc::new(ListArray::new(
+        field,
+        plain.offsets().clone(),
+        items,
+        plain.nulls().cloned(),
+    )))
 }
 
-fn vectors(column: &ArrayRef, n: u32, refuse: impl Fn() -> CoerceError) -> Result<ArrayRef, CoerceError> {
+fn vectors(
+    column: &ArrayRef,
+    n: u32,
+    refuse: impl Fn() -> CoerceError,
+) -> Result<ArrayRef, CoerceError> {
     let plain = plain_lists(column).ok_or_else(&refuse)?;
     let items = list_items(&plain, &DataType::Float32, refuse)?;
     let n = n as usize;
@@ -206,7 +251,9 @@ fn vectors(column: &ArrayRef, n: u32, refuse: impl Fn() -> CoerceError) -> Resul
         if plain.is_null(row) {
             builder.append_null();
         } else if length == n {
-            let crate::column::Inner::Vector(b) = builder.inner() else { unreachable!("built above") };
+            let crate::column::Inner::Vector(b) = builder.inner() else {
+                unreachable!("built above")
+            };
             b.values().append_slice(&values.values()[start..start + n]);
             b.append(true);
         } else {

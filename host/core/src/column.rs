@@ -56,9 +56,9 @@ impl ColumnBuilder {
             DataType::Float32 => Inner::Float32(Float32Builder::with_capacity(capacity)),
             DataType::Utf8 => Inner::Utf8(StringBuilder::with_capacity(capacity, capacity * 8)),
             DataType::Binary => Inner::Binary(BinaryBuilder::with_capacity(capacity, capacity * 8)),
-            DataType::Timestamp => Inner::Timestamp(
-                PrimitiveBuilder::with_capacity(capacity).with_data_type(arrow),
-            ),
+            DataType::Timestamp => {
+                Inner::Timestamp(PrimitiveBuilder::with_capacity(capacity).with_data_type(arrow))
+            }
             DataType::Date => Inner::Date(PrimitiveBuilder::with_capacity(capacity)),
             DataType::Vector(n) => Inner::Vector(
                 FixedSizeListBuilder::with_capacity(
@@ -79,7 +79,10 @@ impl ColumnBuilder {
             }
             DataType::Arrow(arrow) => unreachable!("{arrow} is not storable"),
         };
-        Self { data_type: data_type.clone(), inner }
+        Self {
+            data_type: data_type.clone(),
+            inner,
+        }
     }
 
     pub(crate) fn inner(&mut self) -> &mut Inner {
@@ -149,15 +152,19 @@ impl ColumnBuilder {
                 b.append(true);
             }
             Inner::ListInt64(b) => {
-                b.values().append_slice(&json_items(value, json_int64).ok_or_else(wrong)?);
+                b.values()
+                    .append_slice(&json_items(value, json_int64).ok_or_else(wrong)?);
                 b.append(true);
             }
             Inner::ListFloat64(b) => {
-                b.values().append_slice(&json_items(value, json_float64).ok_or_else(wrong)?);
+                b.values()
+                    .append_slice(&json_items(value, json_float64).ok_or_else(wrong)?);
                 b.append(true);
             }
             Inner::ListUtf8(b) => {
-                for item in json_items(value, |v| v.as_str().map(str::to_owned)).ok_or_else(wrong)? {
+                for item in
+                    json_items(value, |v| v.as_str().map(str::to_owned)).ok_or_else(wrong)?
+                {
                     b.values().append_value(item);
                 }
                 b.append(true);
@@ -190,7 +197,9 @@ impl ColumnBuilder {
             Inner::Utf8(b) => b.append_value(text),
             Inner::Binary(b) => b.append_value(parse_hex(text).ok_or_else(wrong)?),
             Inner::Timestamp(b) => b.append_value(
-                text.parse::<Timestamp>().map_err(|e| e.to_string())?.as_micros(),
+                text.parse::<Timestamp>()
+                    .map_err(|e| e.to_string())?
+                    .as_micros(),
             ),
             Inner::Date(b) => b.append_value(parse_date(text).ok_or_else(wrong)?),
             Inner::Vector(_) | Inner::ListInt64(_) | Inner::ListFloat64(_) | Inner::ListUtf8(_) => {
@@ -268,7 +277,11 @@ fn json_items<T>(value: &Json, item: impl Fn(&Json) -> Option<T>) -> Option<Vec<
 
 fn parse_date(text: &str) -> Option<i32> {
     let date: chrono::NaiveDate = text.parse().ok()?;
-    i32::try_from(date.signed_duration_since(chrono::NaiveDate::default()).num_days()).ok()
+    i32::try_from(
+        date.signed_duration_since(chrono::NaiveDate::default())
+            .num_days(),
+    )
+    .ok()
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
@@ -334,7 +347,14 @@ mod tests {
         same("list<int64>", json!([1, 9_007_199_254_740_993_i64]));
         same("list<float64>", json!([]));
         same("list<utf8>", json!(["a", ""]));
-        for data_type in ["boolean", "int64", "utf8", "vector(2)", "list<utf8>", "timestamp"] {
+        for data_type in [
+            "boolean",
+            "int64",
+            "utf8",
+            "vector(2)",
+            "list<utf8>",
+            "timestamp",
+        ] {
             same(data_type, Json::Null);
         }
         check_json("int64", json!(3.0), Ok(json!(3)));
@@ -352,8 +372,16 @@ mod tests {
         check_json("utf8", json!(1), Err("1 is not utf8"));
         check_json("binary", json!("0"), Err("is not binary"));
         check_json("timestamp", json!("today"), Err("is not timestamp"));
-        check_json("vector(2)", json!([1.0]), Err("a list of 1 numbers is not vector(2)"));
-        check_json("list<int64>", json!([null]), Err("[null] is not list<int64>"));
+        check_json(
+            "vector(2)",
+            json!([1.0]),
+            Err("a list of 1 numbers is not vector(2)"),
+        );
+        check_json(
+            "list<int64>",
+            json!([null]),
+            Err("[null] is not list<int64>"),
+        );
         check_json("utf8", json!(vec![1; 100]), Err("…"));
     }
 
@@ -367,13 +395,23 @@ mod tests {
                 (got, wanted) => panic!("{data_type} from {text}: {got:?}, wanted {wanted:?}"),
             }
         };
-        check("int64", "9007199254740993", false, Ok(json!(9_007_199_254_740_993_i64)));
+        check(
+            "int64",
+            "9007199254740993",
+            false,
+            Ok(json!(9_007_199_254_740_993_i64)),
+        );
         check("int64", "", false, Ok(Json::Null));
         check("utf8", "", false, Ok(Json::Null));
         check("utf8", "", true, Ok(json!("")));
         check("float64", "1e-3", false, Ok(json!(0.001)));
         check("boolean", "TRUE", false, Ok(json!(true)));
-        check("timestamp", "2013-01-01T00:00:00Z", false, Ok(json!("2013-01-01T00:00:00Z")));
+        check(
+            "timestamp",
+            "2013-01-01T00:00:00Z",
+            false,
+            Ok(json!("2013-01-01T00:00:00Z")),
+        );
         check("date", "2013-01-01", false, Ok(json!("2013-01-01")));
         check("list<int64>", "[1, 2]", false, Ok(json!([1, 2])));
         check("int64", "x", false, Err("`x` is not int64"));

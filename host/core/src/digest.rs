@@ -20,10 +20,12 @@ impl Digest {
     /// The 64 hexadecimal digits, without the prefix.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string takes everything");
-            text
-        })
+        self.0
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                write!(text, "{byte:02x}").expect("a string takes everything");
+                text
+            })
     }
 
     /// The first 12 hexadecimal digits, for people.
@@ -135,7 +137,14 @@ mod tests {
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse::<Digest>().unwrap(), digest);
-        for wrong in ["", "sha256:", "ba78", &text[..70], &text.replace('b', "g"), "sha256:ä"] {
+        for wrong in [
+            "",
+            "sha256:",
+            "ba78",
+            &text[..70],
+            &text.replace('b', "g"),
+            "sha256:ä",
+        ] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
     }

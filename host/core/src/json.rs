@@ -40,7 +40,9 @@ pub fn cell_to_json(column: &ArrayRef, row: usize) -> Json {
 }
 
 fn items(column: &ArrayRef) -> Json {
-    (0..column.len()).map(|row| cell_to_json(column, row)).collect()
+    (0..column.len())
+        .map(|row| cell_to_json(column, row))
+        .collect()
 }
 
 fn float(value: f64) -> Json {
@@ -50,7 +52,12 @@ fn float(value: f64) -> Json {
 /// Through its own shortest text: 0.1f32 is 0.1, not 0.10000000149011612.
 fn float32(value: f32) -> Json {
     if value.is_finite() {
-        float(value.to_string().parse().expect("a float's text is a number"))
+        float(
+            value
+                .to_string()
+                .parse()
+                .expect("a float's text is a number"),
+        )
     } else {
         not_a_number(f64::from(value)).into()
     }
@@ -65,11 +72,15 @@ fn not_a_number(value: f64) -> &'static str {
 }
 
 fn date(days: i32) -> Json {
-    let date = chrono::NaiveDate::default()
-        .checked_add_signed(chrono::TimeDelta::days(i64::from(days)));
+    let date =
+        chrono::NaiveDate::default().checked_add_signed(chrono::TimeDelta::days(i64::from(days)));
     date.map_or_else(|| days.into(), |date| date.to_string().into())
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from(b"0123456789abcdef"[usize::from(d)])).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|d| char::from(b"0123456789abcdef"[usize::from(d)]))
+        .collect()
 }

@@ -51,12 +51,20 @@ pub fn entity_key(columns: &[ArrayRef], row: usize) -> Result<EntityKey, KeyErro
             ArrowType::Boolean => bytes.push(u8::from(column.as_boolean().value(row))),
             ArrowType::Int64 => ordered(column.as_primitive::<Int64Type>().value(row), &mut bytes),
             ArrowType::Timestamp(..) => {
-                ordered(column.as_primitive::<TimestampMicrosecondType>().value(row), &mut bytes);
+                ordered(
+                    column.as_primitive::<TimestampMicrosecondType>().value(row),
+                    &mut bytes,
+                );
             }
             ArrowType::Date32 => {
-                ordered(i64::from(column.as_primitive::<Date32Type>().value(row)), &mut bytes);
+                ordered(
+                    i64::from(column.as_primitive::<Date32Type>().value(row)),
+                    &mut bytes,
+                );
             }
-            ArrowType::Utf8 => terminated(column.as_string::<i32>().value(row).as_bytes(), &mut bytes),
+            ArrowType::Utf8 => {
+                terminated(column.as_string::<i32>().value(row).as_bytes(), &mut bytes)
+            }
             ArrowType::Binary => terminated(column.as_binary::<i32>().value(row), &mut bytes),
             other => unreachable!("{other} is no key type"),
         }
@@ -91,8 +99,10 @@ mod tests {
     use super::*;
 
     fn key(text: &str, number: i64) -> EntityKey {
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(StringArray::from(vec![text])), Arc::new(Int64Array::from(vec![number]))];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![text])),
+            Arc::new(Int64Array::from(vec![number])),
+        ];
         entity_key(&columns, 0).unwrap()
     }
 

@@ -48,10 +48,20 @@ fn encode_value(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
             out.extend_from_slice(&column.as_primitive::<Int64Type>().value(row).to_le_bytes());
         }
         ArrowType::Float64 => {
-            out.extend_from_slice(&column.as_primitive::<Float64Type>().value(row).to_le_bytes());
+            out.extend_from_slice(
+                &column
+                    .as_primitive::<Float64Type>()
+                    .value(row)
+                    .to_le_bytes(),
+            );
         }
         ArrowType::Float32 => {
-            out.extend_from_slice(&column.as_primitive::<Float32Type>().value(row).to_le_bytes());
+            out.extend_from_slice(
+                &column
+                    .as_primitive::<Float32Type>()
+                    .value(row)
+                    .to_le_bytes(),
+            );
         }
         ArrowType::Timestamp(..) => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
@@ -108,7 +118,11 @@ pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), Pac
             column.append_null();
         }
     }
-    if reader.position == bytes.len() { Ok(()) } else { Err(PackedError(reader.position)) }
+    if reader.position == bytes.len() {
+        Ok(())
+    } else {
+        Err(PackedError(reader.position))
+    }
 }
 
 struct Reader<'a> {
@@ -190,8 +204,18 @@ mod tests {
     use crate::{DataType, cell_to_json};
 
     const TYPES: [&str; 12] = [
-        "boolean", "int64", "float64", "float32", "utf8", "binary", "timestamp", "date",
-        "vector(2)", "list<int64>", "list<float64>", "list<utf8>",
+        "boolean",
+        "int64",
+        "float64",
+        "float32",
+        "utf8",
+        "binary",
+        "timestamp",
+        "date",
+        "vector(2)",
+        "list<int64>",
+        "list<float64>",
+        "list<utf8>",
     ];
 
     fn types() -> Vec<DataType> {
@@ -235,12 +259,20 @@ mod tests {
         let full = full_row();
         for mask in 0..1 << full.len() {
             let row: Vec<Json> = (0..full.len())
-                .map(|i| if mask >> i & 1 == 1 { full[i].clone() } else { Json::Null })
+                .map(|i| {
+                    if mask >> i & 1 == 1 {
+                        full[i].clone()
+                    } else {
+                        Json::Null
+                    }
+                })
                 .collect();
             let mut columns = builders();
             decode_row(&packed(&row), &mut columns).unwrap();
-            let back: Vec<Json> =
-                columns.iter_mut().map(|c| cell_to_json(&c.finish(), 0)).collect();
+            let back: Vec<Json> = columns
+                .iter_mut()
+                .map(|c| cell_to_json(&c.finish(), 0))
+                .collect();
             assert_eq!(back, row);
         }
     }
@@ -249,7 +281,10 @@ mod tests {
     fn every_cut_is_noticed() {
         let bytes = packed(&full_row());
         for length in 0..bytes.len() {
-            assert!(decode_row(&bytes[..length], &mut builders()).is_err(), "cut at {length}");
+            assert!(
+                decode_row(&bytes[..length], &mut builders()).is_err(),
+                "cut at {length}"
+            );
         }
         let mut longer = bytes;
         longer.push(0);

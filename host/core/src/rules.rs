@@ -71,7 +71,10 @@ pub struct Interval {
 
 impl Interval {
     /// All of time.
-    pub const ALL: Self = Self { from: Timestamp::MIN, to: Timestamp::MAX };
+    pub const ALL: Self = Self {
+        from: Timestamp::MIN,
+        to: Timestamp::MAX,
+    };
 
     /// Whether a point in time belongs to it.
     pub fn contains(self, time: Timestamp) -> bool {
@@ -121,7 +124,10 @@ mod tests {
 
     #[test]
     fn newest_event_wins_then_newest_write() {
-        let version = |event, created| RowVersion { event: at(event), created: at(created) };
+        let version = |event, created| RowVersion {
+            event: at(event),
+            created: at(created),
+        };
         for (new, stored, wanted) in [
             (version(1, 1), None, true),
             (version(2, 1), Some(version(1, 9)), true),
@@ -169,14 +175,23 @@ mod tests {
 
     #[test]
     fn intervals() {
-        let interval = |from, to| Interval { from: at(from), to: at(to) };
+        let interval = |from, to| Interval {
+            from: at(from),
+            to: at(to),
+        };
         assert!(interval(1, 3).contains(at(1)) && !interval(1, 3).contains(at(3)));
         assert!(interval(1, 3).overlaps(interval(2, 9)));
         assert!(!interval(1, 3).overlaps(interval(3, 9)));
         assert!(Interval::ALL.overlaps(interval(1, 3)));
         assert_eq!(Interval::ALL.slug(), "all");
-        let day = Interval { from: "2013-01-01".parse().unwrap(), to: "2013-01-02".parse().unwrap() };
+        let day = Interval {
+            from: "2013-01-01".parse().unwrap(),
+            to: "2013-01-02".parse().unwrap(),
+        };
         assert_eq!(day.slug(), "20130101T000000Z-20130102T000000Z");
-        assert_eq!(day.to_string(), "[2013-01-01T00:00:00Z, 2013-01-02T00:00:00Z)");
+        assert_eq!(
+            day.to_string(),
+            "[2013-01-01T00:00:00Z, 2013-01-02T00:00:00Z)"
+        );
     }
 }

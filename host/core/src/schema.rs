@@ -136,7 +136,9 @@ impl FromStr for DataType {
             "list<float64>" => Self::ListFloat64,
             "list<utf8>" => Self::ListUtf8,
             _ => {
-                let dimension = text.strip_prefix("vector(").and_then(|t| t.strip_suffix(')'));
+                let dimension = text
+                    .strip_prefix("vector(")
+                    .and_then(|t| t.strip_suffix(')'));
                 match dimension.and_then(|d| d.parse().ok()) {
                     Some(n @ 1..=0x7fff_ffff) => Self::Vector(n),
                     _ => return Err(error()),
@@ -192,7 +194,12 @@ pub struct Field {
 impl Field {
     /// A field without a description.
     pub fn new(name: impl Into<String>, data_type: DataType, nullable: bool) -> Self {
-        Self { name: name.into(), data_type, nullable, doc: String::new() }
+        Self {
+            name: name.into(),
+            data_type,
+            nullable,
+            doc: String::new(),
+        }
     }
 
     /// The Arrow field of the same name, type and nullability.
@@ -306,8 +313,18 @@ mod tests {
     #[test]
     fn types_round_trip_through_text_and_json() {
         for text in [
-            "boolean", "int64", "float64", "float32", "utf8", "binary", "timestamp", "date",
-            "vector(768)", "list<int64>", "list<float64>", "list<utf8>",
+            "boolean",
+            "int64",
+            "float64",
+            "float32",
+            "utf8",
+            "binary",
+            "timestamp",
+            "date",
+            "vector(768)",
+            "list<int64>",
+            "list<float64>",
+            "list<utf8>",
         ] {
             let parsed: DataType = text.parse().unwrap();
             assert_eq!(parsed.to_string(), text);
@@ -321,7 +338,16 @@ mod tests {
 
     #[test]
     fn other_texts_name_no_type() {
-        for text in ["", "int32", "string", "vector", "vector(0)", "vector(-1)", "vector(x)", "list<bool>"] {
+        for text in [
+            "",
+            "int32",
+            "string",
+            "vector",
+            "vector(0)",
+            "vector(-1)",
+            "vector(x)",
+            "list<bool>",
+        ] {
             let error = text.parse::<DataType>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")), "{error}");
         }
@@ -330,7 +356,12 @@ mod tests {
     #[test]
     fn schemas_refuse_bad_names() {
         let schema = |names: &[&str]| {
-            Schema::new(names.iter().map(|n| Field::new(*n, DataType::Int64, false)).collect())
+            Schema::new(
+                names
+                    .iter()
+                    .map(|n| Field::new(*n, DataType::Int64, false))
+                    .collect(),
+            )
         };
         assert!(schema(&["a", "_b", "größe", "c1"]).is_ok());
         assert_eq!(schema(&[]), Err(SchemaError::Count(0)));

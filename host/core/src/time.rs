@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00 UTC. Never floats,
 /// never local time. Written as RFC 3339.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(i64);
 
@@ -61,7 +63,9 @@ impl fmt::Display for Timestamp {
 
 /// A text that is not a point in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00")]
+#[error(
+    "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
+)]
 pub struct ParseTimestampError(String);
 
 impl FromStr for Timestamp {
@@ -75,7 +79,11 @@ impl FromStr for Timestamp {
             return Ok(Self(time.timestamp_micros()));
         }
         if let Ok(date) = text.parse::<chrono::NaiveDate>() {
-            return Ok(Self(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()));
+            return Ok(Self(
+                date.and_time(chrono::NaiveTime::MIN)
+                    .and_utc()
+                    .timestamp_micros(),
+            ));
         }
         let micros = text.strip_suffix("us").and_then(|t| t.parse().ok());
         micros.map(Self).ok_or_else(error)
@@ -121,7 +129,11 @@ impl SettableClock {
     /// Shows `start` now and runs `speed` times as fast as `base`.
     pub fn new(base: Arc<dyn Clock>, start: Timestamp, speed: f64) -> Self {
         let anchor = Mutex::new((base.now(), start));
-        Self { base, speed, anchor }
+        Self {
+            base,
+            speed,
+            anchor,
+        }
     }
 }
 
@@ -152,10 +164,22 @@ mod tests {
     fn times_parse_and_print() {
         for (text, micros, printed) in [
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
-            ("2013-01-01T05:15:00-05:00", 1_357_035_300_000_000, "2013-01-01T10:15:00Z"),
+            (
+                "2013-01-01T05:15:00-05:00",
+                1_357_035_300_000_000,
+                "2013-01-01T10:15:00Z",
+            ),
             ("2013-01-01", 1_356_998_400_000_000, "2013-01-01T00:00:00Z"),
-            ("1969-12-31T23:59:59.999999Z", -1, "1969-12-31T23:59:59.999999Z"),
-            ("2013-01-01T00:00:00.1239999Z", 1_356_998_400_123_999, "2013-01-01T00:00:00.123999Z"),
+            (
+                "1969-12-31T23:59:59.999999Z",
+                -1,
+                "1969-12-31T23:59:59.999999Z",
+            ),
+            (
+                "2013-01-01T00:00:00.1239999Z",
+                1_356_998_400_123_999,
+                "2013-01-01T00:00:00.123999Z",
+            ),
             ("9223372036854775807us", i64::MAX, "9223372036854775807us"),
         ] {
             let time: Timestamp = text.parse().unwrap();
@@ -163,7 +187,14 @@ mod tests {
             assert_eq!(time.to_string(), printed);
             assert_eq!(printed.parse::<Timestamp>().unwrap(), time);
         }
-        for text in ["", "now", "2013-13-01", "2013-01-01T10:15:00", "10:15", "1357035300"] {
+        for text in [
+            "",
+            "now",
+            "2013-13-01",
+            "2013-01-01T10:15:00",
+            "10:15",
+            "1357035300",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }
@@ -183,8 +214,14 @@ mod tests {
         assert_eq!(clock.now().as_micros(), 50);
         hand.0.store(1_007, Ordering::Relaxed);
         assert_eq!(clock.now().as_micros(), 120);
-        assert_eq!(clock.set(Timestamp::from_micros(500)).unwrap().as_micros(), 500);
-        assert_eq!(clock.set(Timestamp::from_micros(400)).unwrap().as_micros(), 500);
+        assert_eq!(
+            clock.set(Timestamp::from_micros(500)).unwrap().as_micros(),
+            500
+        );
+        assert_eq!(
+            clock.set(Timestamp::from_micros(400)).unwrap().as_micros(),
+            500
+        );
         hand.0.store(1_008, Ordering::Relaxed);
         assert_eq!(clock.now().as_micros(), 510);
     }

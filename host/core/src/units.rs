@@ -37,9 +37,15 @@ pub fn parse_duration(text: &str) -> Result<i64, ParseUnitError> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
         let (number, tail) = rest.split_at(digits);
-        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let letters = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let scale = DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?.1;
+        let scale = DURATION_UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(error)?
+            .1;
         let number: i64 = number.parse().map_err(|_| error())?;
         let part = number.checked_mul(scale).ok_or_else(error)?;
         micros = micros.checked_add(part).ok_or_else(error)?;
@@ -57,8 +63,12 @@ pub fn duration_text(micros: i64) -> String {
     format!("{}{unit}", micros / scale)
 }
 
-const BYTE_UNITS: [(&str, u64); 4] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const BYTE_UNITS: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 /// Bytes of a size such as `256 MiB`, `64KiB`, `2GiB` or `100 B`.
 ///
@@ -71,11 +81,21 @@ pub fn parse_bytes(text: &str) -> Result<u64, ParseUnitError> {
         example: "a number and a unit such as 256 MiB, 64 KiB or 2 GiB",
     };
     let trimmed = text.trim();
-    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or_else(error)?;
     let (number, unit) = trimmed.split_at(digits);
     let unit = unit.trim_start();
-    let scale = BYTE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?.1;
-    number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).ok_or_else(error)
+    let scale = BYTE_UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(error)?
+        .1;
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(scale))
+        .ok_or_else(error)
 }
 
 /// A size in the largest unit that divides it.
@@ -105,7 +125,15 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(micros), "{text}");
             assert_eq!(duration_text(micros), printed);
         }
-        for text in ["", "5", "m", "5 parsecs", "-5m", "1.5h", "9223372036854775807d"] {
+        for text in [
+            "",
+            "5",
+            "m",
+            "5 parsecs",
+            "-5m",
+            "1.5h",
+            "9223372036854775807d",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

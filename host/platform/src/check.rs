@@ -34,7 +34,10 @@ pub fn check_function(function: &Function, source: Option<&SourceReader>) -> Res
         Some(reader) => match reader.chunks().next()? {
             Some(chunk) if !chunk.numbers.is_empty() => {
                 let rows = chunk.numbers.len().min(ROWS);
-                (chunk.columns.iter().map(|c| c.slice(0, rows)).collect(), true)
+                (
+                    chunk.columns.iter().map(|c| c.slice(0, rows)).collect(),
+                    true,
+                )
             }
             _ => (made_up(&function.signature().inputs), false),
         },
@@ -49,18 +52,37 @@ pub fn check_function(function: &Function, source: Option<&SourceReader>) -> Res
             let length = size.min(limit - start);
             let piece: Vec<ArrayRef> = columns.iter().map(|c| c.slice(start, length)).collect();
             let made = by_row(&function.invoke(&piece, Deadline::Batch)?, length);
-            compare(function, &expected[start..start + length], &made, |row| start + row, "cut into other batches")?;
+            compare(
+                function,
+                &expected[start..start + length],
+                &made,
+                |row| start + row,
+                "cut into other batches",
+            )?;
         }
     }
     let order: Vec<u32> = (0..rows as u32).rev().collect();
     let turned: Vec<ArrayRef> = columns
         .iter()
-        .map(|c| arrow_select::take::take(c, &UInt32Array::from(order.clone()), None).expect("rows of the column"))
+        .map(|c| {
+            arrow_select::take::take(c, &UInt32Array::from(order.clone()), None)
+                .expect("rows of the column")
+        })
         .collect();
     let made = by_row(&function.invoke(&turned, Deadline::Batch)?, rows);
     let turned: Vec<_> = expected.iter().rev().cloned().collect();
-    compare(function, &turned, &made, |row| rows - 1 - row, "in another order")?;
-    Ok(CheckReport { rows, real, row_errors: whole.row_errors.len() })
+    compare(
+        function,
+        &turned,
+        &made,
+        |row| rows - 1 - row,
+        "in another order",
+    )?;
+    Ok(CheckReport {
+        rows,
+        real,
+        row_errors: whole.row_errors.len(),
+    })
 }
 
 /// For each input row the bytes of its output rows, or its error.
@@ -109,12 +131,16 @@ fn made_up(schema: &Schema) -> Vec<ArrayRef> {
         // A linear congruential generator: D. Knuth, MMIX.
         let mut state = place as u64 + 1;
         for row in 0..ROWS {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let random = state >> 33;
             if field.nullable && random % 5 == 0 {
                 builder.append_null();
             } else {
-                builder.append_json(&value(&field.data_type, random, row)).expect("made for the type");
+                builder
+                    .append_json(&value(&field.data_type, random, row))
+                    .expect("made for the type");
             }
         }
         builder.finish()
@@ -141,7 +167,9 @@ fn value(data_type: &DataType, random: u64, row: usize) -> Json {
         DataType::Utf8 => json!(["", "a", "JFK", "ä\u{1f6e9}", "N14228"][random as usize % 5]),
         DataType::Binary => json!(["", "00", "ff00"][random as usize % 3]),
         // 2013 to 2029
-        DataType::Timestamp => json!(1_356_998_400_000_000 + (random % 500_000_000) as i64 * 1_000_000),
+        DataType::Timestamp => {
+            json!(1_356_998_400_000_000 + (random % 500_000_000) as i64 * 1_000_000)
+        }
         DataType::Date => json!(15_706 + (random % 6_000) as i64),
         DataType::Vector(n) => (0..*n).map(|i| json!(number * f64::from(i + 1))).collect(),
         DataType::ListInt64 => (0..random % 4).map(|i| json!(i)).collect(),

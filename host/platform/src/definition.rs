@@ -99,8 +99,11 @@ impl GroupDef {
 
     /// Says by which columns rows of the online store are packed.
     pub fn fingerprint(&self) -> u64 {
-        let columns: Vec<String> =
-            self.features.iter().map(|f| format!("{} {}", f.name, f.data_type)).collect();
+        let columns: Vec<String> = self
+            .features
+            .iter()
+            .map(|f| format!("{} {}", f.name, f.data_type))
+            .collect();
         Digest::of(columns.join(",").as_bytes()).prefix()
     }
 
@@ -113,14 +116,23 @@ impl GroupDef {
             time("created_timestamp"),
             Field::new("event_id", DataType::Utf8, false),
         ];
-        let fields = self.keys.iter().cloned().chain(system).chain(self.features.iter().cloned());
+        let fields = self
+            .keys
+            .iter()
+            .cloned()
+            .chain(system)
+            .chain(self.features.iter().cloned());
         Schema::new(fields.collect()).expect("names were checked when the group was resolved")
     }
 }
 
 /// Names that the offline table has for itself.
-pub(crate) const SYSTEM_COLUMNS: [&str; 4] =
-    ["event_timestamp", "available_timestamp", "created_timestamp", "event_id"];
+pub(crate) const SYSTEM_COLUMNS: [&str; 4] = [
+    "event_timestamp",
+    "available_timestamp",
+    "created_timestamp",
+    "event_id",
+];
 
 /// Source, function and group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,11 +172,17 @@ impl ViewDef {
             fields.extend(lookup.features.iter().map(|index| {
                 let feature = &group.features[*index];
                 // An entity that is not known has no value.
-                Field { name: feature_name(&lookup.alias, &feature.name), nullable: true, ..feature.clone() }
+                Field {
+                    name: feature_name(&lookup.alias, &feature.name),
+                    nullable: true,
+                    ..feature.clone()
+                }
             }));
         }
         for function in &self.functions {
-            let signature = &definitions.functions[&function.function].registered.signature;
+            let signature = &definitions.functions[&function.function]
+                .registered
+                .signature;
             fields.extend(signature.outputs.fields().iter().cloned());
         }
         fields

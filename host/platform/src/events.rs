@@ -30,7 +30,11 @@ impl IncomingEvent {
     /// An event from the text of a JSON object.
     pub fn from_json(text: &[u8]) -> Self {
         let payload = serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}"));
-        Self { payload, id: None, content: Digest::of(text) }
+        Self {
+            payload,
+            id: None,
+            content: Digest::of(text),
+        }
     }
 }
 
@@ -85,7 +89,9 @@ impl Platform {
         let definitions = self.definitions();
         let definition = get(&definitions.sources, source, "source")?;
         let SourceKind::Stream { id, remember } = &definition.kind else {
-            let message = format!("source `{source}` reads files and takes no events; its `type` would be stream");
+            let message = format!(
+                "source `{source}` reads files and takes no events; its `type` would be stream"
+            );
             return Err(Error::invalid(message));
         };
         let routes: Vec<Route> = definitions
@@ -94,19 +100,25 @@ impl Platform {
             .filter(|pipeline| pipeline.source == source)
             .map(|pipeline| {
                 let function = self.function(&pipeline.function)?;
-                Ok(Route { function, group: definitions.groups[&pipeline.group].clone() })
+                Ok(Route {
+                    function,
+                    group: definitions.groups[&pipeline.group].clone(),
+                })
             })
             .collect::<Result<_>>()?;
         if routes.is_empty() {
-            let message = format!("no pipeline reads source `{source}`: its events would go nowhere");
+            let message =
+                format!("no pipeline reads source `{source}`: its events would go nowhere");
             return Err(Error::invalid(message));
         }
         let now = self.now();
         let (source, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
         let skew = definition.skew;
         let drafts = self.components().guests.run(move || {
-            let mut drafts: Vec<Draft> =
-                events.iter().map(|event| draft(event, &source, id.as_deref(), until)).collect();
+            let mut drafts: Vec<Draft> = events
+                .iter()
+                .map(|event| draft(event, &source, id.as_deref(), until))
+                .collect();
             for route in &routes {
                 route.apply(&events, &mut drafts, now, skew)?;
             }
@@ -117,7 +129,10 @@ impl Platform {
     }
 
     async fn commit(&self, drafts: Vec<Draft>, now: Timestamp) -> Result<IngestReport> {
-        let commits: Vec<EventCommit> = drafts.iter().filter_map(|d| d.as_ref().ok().cloned()).collect();
+        let commits: Vec<EventCommit> = drafts
+            .iter()
+            .filter_map(|d| d.as_ref().ok().cloned())
+            .collect();
         let mut outcomes = match commits.is_empty() {
             true => Vec::new(),
             false => self.components().online.commit_events(commits, now).await?,
@@ -151,7 +166,11 @@ fn draft(event: &IncomingEvent, source: &str, id_field: Option<&str>, until: Tim
         Some(field) => match payload.get(field) {
             Some(Json::String(id)) => Some(id.clone()),
             Some(Json::Number(id)) => Some(id.to_string()),
-            _ => return Err(format!("field `{field}`, its identity, is missing or neither text nor number")),
+            _ => {
+                return Err(format!(
+                    "field `{field}`, its identity, is missing or neither text nor number"
+                ));
+            }
         },
     };
     Ok(EventCommit {
@@ -166,14 +185,24 @@ fn draft(event: &IncomingEvent, source: &str, id_field: Option<&str>, until: Tim
 
 impl Route {
     /// Puts the events that are still good through the pipeline.
-    fn apply(&self, events: &[IncomingEvent], drafts: &mut [Draft], now: Timestamp, skew: i64) -> Result<()> {
+    fn apply(
+        &self,
+        events: &[IncomingEvent],
+        drafts: &mut [Draft],
+        now: Timestamp,
+        skew: i64,
+    ) -> Result<()> {
         let fields: Vec<_> = self.function.signature().inputs.fields().iter().collect();
-        let mut builders: Vec<ColumnBuilder> =
-            fields.iter().map(|f| ColumnBuilder::new(&f.data_type, events.len())).collect();
+        let mut builders: Vec<ColumnBuilder> = fields
+            .iter()
+            .map(|f| ColumnBuilder::new(&f.data_type, events.len()))
+            .collect();
         // Rows of the batch, as indices of events.
         let mut rows = Vec::with_capacity(events.len());
         for (index, event) in events.iter().enumerate() {
-            let (Ok(payload), Ok(_)) = (&event.payload, &drafts[index]) else { continue };
+            let (Ok(payload), Ok(_)) = (&event.payload, &drafts[index]) else {
+                continue;
+            };
             // A bad row stays in the batch and is left out after the call, so
             // that good ones need not be copied.
             if let Err(message) = json_row(payload, &fields, &mut builders) {
@@ -191,8 +220,16 @@ impl Route {
             .iter()
             .map(|c| arrow_select::filter::filter(c, &mask).expect("as many bits as rows"))
             .collect();
-        let rows: Vec<usize> = rows.into_iter().zip(good).filter_map(|(index, good)| good.then_some(index)).collect();
-        let gate = Gate { interval: Interval::ALL, now, skew };
+        let rows: Vec<usize> = rows
+            .into_iter()
+            .zip(good)
+            .filter_map(|(index, good)| good.then_some(index))
+            .collect();
+        let gate = Gate {
+            interval: Interval::ALL,
+            now,
+            skew,
+        };
         let made = group_rows(&self.function, &self.group, &columns, gate)?;
         for (row, message) in &made.rejects {
             drafts[rows[*row]] = Err(message.clone());
@@ -204,10 +241,16 @@ impl Route {
     fn add_writes(&self, made: &GroupRows, rows: &[usize], drafts: &mut [Draft], now: Timestamp) {
         let (table, fingerprint) = (self.group.table(), self.group.fingerprint());
         for (row, source) in made.sources.iter().enumerate() {
-            let Ok(commit) = &mut drafts[rows[*source]] else { continue };
+            let Ok(commit) = &mut drafts[rows[*source]] else {
+                continue;
+            };
             let event = made.events[row];
             let write = made.online_write(&self.group, fingerprint, row, now);
-            if event > now { commit.early.push(write) } else { commit.writes.push(write) }
+            if event > now {
+                commit.early.push(write)
+            } else {
+                commit.writes.push(write)
+            }
             commit.outbox.push(OutboxRow {
                 table: table.clone(),
                 event,

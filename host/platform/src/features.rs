@@ -79,12 +79,18 @@ impl Vectors {
 
     /// A feature's column, with one value for each row.
     pub fn column(&self, name: &str) -> Option<&ArrayRef> {
-        self.features.iter().find(|f| f.name == name).map(|f| &f.values)
+        self.features
+            .iter()
+            .find(|f| f.name == name)
+            .map(|f| &f.values)
     }
 
     /// A feature's statuses, one for each row.
     pub fn status(&self, name: &str) -> Option<&[Status]> {
-        self.features.iter().find(|f| f.name == name).map(|f| f.status.as_slice())
+        self.features
+            .iter()
+            .find(|f| f.name == name)
+            .map(|f| f.status.as_slice())
     }
 }
 
@@ -94,9 +100,18 @@ impl Serialize for FeatureRow<'_> {
         let has_errors = self.errors().next().is_some();
         let mut object = serializer.serialize_struct("row", 3 + usize::from(has_errors))?;
         let features = || vectors.features.iter();
-        object.serialize_field("features", &Map(features().map(|f| (&*f.name, cell_to_json(&f.values, row)))))?;
-        object.serialize_field("status", &Map(features().map(|f| (&*f.name, f.status[row]))))?;
-        let times = vectors.event_times.iter().map(|(alias, times)| (&**alias, times[row]));
+        object.serialize_field(
+            "features",
+            &Map(features().map(|f| (&*f.name, cell_to_json(&f.values, row)))),
+        )?;
+        object.serialize_field(
+            "status",
+            &Map(features().map(|f| (&*f.name, f.status[row]))),
+        )?;
+        let times = vectors
+            .event_times
+            .iter()
+            .map(|(alias, times)| (&**alias, times[row]));
         object.serialize_field("event_timestamp", &Map(times))?;
         if has_errors {
             object.serialize_field("errors", &Map(self.errors()))?;
@@ -107,10 +122,15 @@ impl Serialize for FeatureRow<'_> {
 
 impl<'a> FeatureRow<'a> {
     fn errors(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
-        self.vectors.errors.iter().filter_map(move |(function, rows)| {
-            let found = rows.binary_search_by_key(&(self.row as u32), |(row, _)| *row).ok()?;
-            Some((function.as_str(), rows[found].1.as_str()))
-        })
+        self.vectors
+            .errors
+            .iter()
+            .filter_map(move |(function, rows)| {
+                let found = rows
+                    .binary_search_by_key(&(self.row as u32), |(row, _)| *row)
+                    .ok()?;
+                Some((function.as_str(), rows[found].1.as_str()))
+            })
     }
 }
 
@@ -169,37 +189,60 @@ impl Platform {
     fn serving(&self, name: &str) -> Result<Serving> {
         let definitions = self.definitions();
         let view = get(&definitions.views, name, "feature view")?.clone();
-        let groups = view.lookups.iter().map(|l| definitions.groups[&l.group].clone()).collect();
+        let groups = view
+            .lookups
+            .iter()
+            .map(|l| definitions.groups[&l.group].clone())
+            .collect();
         let functions = view.functions.iter().map(|f| self.function(&f.function));
-        Ok(Serving { groups, functions: functions.collect::<Result<_>>()?, view })
+        Ok(Serving {
+            groups,
+            functions: functions.collect::<Result<_>>()?,
+            view,
+        })
     }
 }
 
 fn decode(view: &ViewDef, rows: &[Json]) -> Result<Request> {
-    let mut builders: Vec<_> =
-        view.inputs.iter().map(|f| ColumnBuilder::new(&f.data_type, rows.len())).collect();
+    let mut builders: Vec<_> = view
+        .inputs
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
+        .collect();
     for (index, row) in rows.iter().enumerate() {
-        let object = row.as_object().ok_or_else(|| Error::invalid(format!("row {index} is not a JSON object")))?;
+        let object = row
+            .as_object()
+            .ok_or_else(|| Error::invalid(format!("row {index} is not a JSON object")))?;
         for (field, builder) in view.inputs.iter().zip(&mut builders) {
             let wrong = |message: &str| {
                 let what = &field.data_type;
-                Error::invalid(format!("row {index}: field `{}` ({what}): {message}", field.name))
+                Error::invalid(format!(
+                    "row {index}: field `{}` ({what}): {message}",
+                    field.name
+                ))
             };
             match object.get(&field.name) {
                 None => return Err(wrong(&missing(view, object, &field.name))),
                 Some(Json::Null) if !field.nullable => {
                     return Err(wrong("is null, and a function needs it"));
                 }
-                Some(value) => builder.append_json(value).map_err(|message| wrong(&message))?,
+                Some(value) => builder
+                    .append_json(value)
+                    .map_err(|message| wrong(&message))?,
             }
         }
     }
     let columns = builders.iter_mut().map(ColumnBuilder::finish).collect();
-    Ok(Request { rows: rows.len(), columns })
+    Ok(Request {
+        rows: rows.len(),
+        columns,
+    })
 }
 
 fn missing(view: &ViewDef, object: &serde_json::Map<String, Json>, name: &str) -> String {
-    let unused = object.keys().filter(|key| !view.inputs.iter().any(|f| f.name == **key));
+    let unused = object
+        .keys()
+        .filter(|key| !view.inputs.iter().any(|f| f.name == **key));
     match nearest(name, unused.map(String::as_str)) {
         Some(nearest) => format!("is missing; is `{nearest}` meant?"),
         None => "is missing".to_owned(),
@@ -211,14 +254,20 @@ fn online_keys(serving: &Serving, request: &Request) -> Vec<Vec<Option<OnlineKey
     let lookups = serving.view.lookups.iter().zip(&serving.groups);
     lookups
         .map(|(lookup, group)| {
-            let columns: Vec<ArrayRef> =
-                lookup.keys.iter().map(|key| request.column(&serving.view, key)).collect();
+            let columns: Vec<ArrayRef> = lookup
+                .keys
+                .iter()
+                .map(|key| request.column(&serving.view, key))
+                .collect();
             let table = group.table();
             (0..request.rows)
                 .map(|row| {
                     // A null key matches nothing; neither does one too long to be stored.
                     let entity = entity_key(&columns, row).ok()?;
-                    Some(OnlineKey { group: table.clone(), entity })
+                    Some(OnlineKey {
+                        group: table.clone(),
+                        entity,
+                    })
                 })
                 .collect()
         })
@@ -239,15 +288,29 @@ fn assemble(
     found: Vec<Option<OnlineRow>>,
     now: Timestamp,
 ) -> Result<Vectors> {
-    let mut vectors =
-        Vectors { rows: request.rows, features: Vec::new(), event_times: Vec::new(), errors: Vec::new() };
+    let mut vectors = Vectors {
+        rows: request.rows,
+        features: Vec::new(),
+        event_times: Vec::new(),
+        errors: Vec::new(),
+    };
     let mut found = found.into_iter();
     for ((lookup, group), keys) in serving.view.lookups.iter().zip(&serving.groups).zip(keys) {
         let rows: Vec<Option<OnlineRow>> = keys
             .iter()
-            .map(|key| key.as_ref().and_then(|_| found.next().expect("one answer for each key")))
+            .map(|key| {
+                key.as_ref()
+                    .and_then(|_| found.next().expect("one answer for each key"))
+            })
             .collect();
-        add_lookup(&mut vectors, &lookup.alias, &lookup.features, group, &rows, now)?;
+        add_lookup(
+            &mut vectors,
+            &lookup.alias,
+            &lookup.features,
+            group,
+            &rows,
+            now,
+        )?;
     }
     let mut columns: HashMap<String, ArrayRef> = HashMap::new();
     for (field, column) in serving.view.inputs.iter().zip(&request.columns) {
@@ -255,7 +318,9 @@ fn assemble(
     }
     for feature in &vectors.features {
         // A field of the request of the same name is what functions read.
-        columns.entry(feature.name.clone()).or_insert_with(|| Arc::clone(&feature.values));
+        columns
+            .entry(feature.name.clone())
+            .or_insert_with(|| Arc::clone(&feature.values));
     }
     for function in &serving.functions {
         add_function(&mut vectors, &mut columns, function)?;
@@ -272,8 +337,11 @@ fn add_lookup(
     now: Timestamp,
 ) -> Result<()> {
     let fingerprint = group.fingerprint();
-    let mut builders: Vec<_> =
-        group.features.iter().map(|f| ColumnBuilder::new(&f.data_type, rows.len())).collect();
+    let mut builders: Vec<_> = group
+        .features
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
+        .collect();
     let mut statuses = Vec::with_capacity(rows.len());
     let mut times = Vec::with_capacity(rows.len());
     for row in rows {
@@ -285,11 +353,15 @@ fn add_lookup(
         match (row, status) {
             (Some(row), Status::Present) => {
                 if row.fingerprint != fingerprint {
-                    let message = format!("a row of `{}` was written with other columns", group.table());
+                    let message = format!(
+                        "a row of `{}` was written with other columns",
+                        group.table()
+                    );
                     return Err(Error::new(Kind::Internal, message));
                 }
-                decode_row(&row.values, &mut builders)
-                    .map_err(|e| Error::caused(Kind::Internal, format!("a row of `{}`", group.table()), e))?;
+                decode_row(&row.values, &mut builders).map_err(|e| {
+                    Error::caused(Kind::Internal, format!("a row of `{}`", group.table()), e)
+                })?;
             }
             _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
         }
@@ -299,7 +371,10 @@ fn add_lookup(
     let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
     for index in taken {
         let values = Arc::clone(&columns[*index]);
-        let status = statuses.iter().enumerate().map(|(row, status)| with_null(*status, &values, row));
+        let status = statuses
+            .iter()
+            .enumerate()
+            .map(|(row, status)| with_null(*status, &values, row));
         vectors.features.push(Feature {
             name: feature_name(alias, &group.features[*index].name),
             status: status.collect(),
@@ -311,16 +386,31 @@ fn add_lookup(
 }
 
 fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
-    if status == Status::Present && values.is_null(row) { Status::Null } else { status }
+    if status == Status::Present && values.is_null(row) {
+        Status::Null
+    } else {
+        status
+    }
 }
 
-fn add_function(vectors: &mut Vectors, columns: &mut HashMap<String, ArrayRef>, function: &Function) -> Result<()> {
+fn add_function(
+    vectors: &mut Vectors,
+    columns: &mut HashMap<String, ArrayRef>,
+    function: &Function,
+) -> Result<()> {
     let signature = function.signature();
-    let inputs: Vec<ArrayRef> =
-        signature.inputs.fields().iter().map(|f| Arc::clone(&columns[&f.name])).collect();
+    let inputs: Vec<ArrayRef> = signature
+        .inputs
+        .fields()
+        .iter()
+        .map(|f| Arc::clone(&columns[&f.name]))
+        .collect();
     let output = function.invoke(&inputs, Deadline::Request)?;
     let failed = |row: usize| {
-        output.row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row).is_ok()
+        output
+            .row_errors
+            .binary_search_by_key(&(row as u32), |(row, _)| *row)
+            .is_ok()
     };
     for (field, values) in signature.outputs.fields().iter().zip(&output.columns) {
         // What a failed row holds means nothing, and must not get out.
@@ -329,20 +419,35 @@ fn add_function(vectors: &mut Vectors, columns: &mut HashMap<String, ArrayRef>, 
             false => nulled(values, &failed),
         };
         let status = (0..values.len())
-            .map(|row| if failed(row) { Status::Error } else { with_null(Status::Present, &values, row) })
+            .map(|row| {
+                if failed(row) {
+                    Status::Error
+                } else {
+                    with_null(Status::Present, &values, row)
+                }
+            })
             .collect();
-        columns.entry(field.name.clone()).or_insert_with(|| Arc::clone(&values));
-        vectors.features.push(Feature { name: field.name.clone(), values, status });
+        columns
+            .entry(field.name.clone())
+            .or_insert_with(|| Arc::clone(&values));
+        vectors.features.push(Feature {
+            name: field.name.clone(),
+            values,
+            status,
+        });
     }
     if !output.row_errors.is_empty() {
-        vectors.errors.push((function.name().to_owned(), output.row_errors));
+        vectors
+            .errors
+            .push((function.name().to_owned(), output.row_errors));
     }
     Ok(())
 }
 
 /// The column with nulls at some rows.
 fn nulled(column: &ArrayRef, at: &impl Fn(usize) -> bool) -> ArrayRef {
-    let rows: arrow_array::UInt32Array =
-        (0..column.len()).map(|row| (!at(row)).then_some(row as u32)).collect();
+    let rows: arrow_array::UInt32Array = (0..column.len())
+        .map(|row| (!at(row)).then_some(row as u32))
+        .collect();
     arrow_select::take::take(column, &rows, None).expect("the rows are the column's")
 }

@@ -39,7 +39,10 @@ impl Platform {
             return Ok(report);
         }
         let Ok(lease) = self.lease("flush", LEASE).await? else {
-            return Ok(FlushReport { busy: true, ..report });
+            return Ok(FlushReport {
+                busy: true,
+                ..report
+            });
         };
         let mut result = Ok(());
         for (table, _) in tables {
@@ -54,26 +57,46 @@ impl Platform {
 
     async fn flush_table(&self, table: &str, report: &mut FlushReport) -> Result<()> {
         let definitions = self.definitions();
-        let Some(group) = definitions.groups.values().find(|group| group.table() == table) else {
+        let Some(group) = definitions
+            .groups
+            .values()
+            .find(|group| group.table() == table)
+        else {
             // Its group was replaced by a newer version or removed: rows wait.
-            tracing::warn!(table, "rows wait in the outbox for a group that is not applied");
+            tracing::warn!(
+                table,
+                "rows wait in the outbox for a group that is not applied"
+            );
             return Ok(());
         };
         let (online, offline) = (&self.components().online, &self.components().offline);
         let app_id = "wafer/outbox".to_owned();
         // A flush that died after its commit left its rows here.
         if let Some(done) = offline.txn_version(table, &app_id).await? {
-            online.trim_outbox(table, u64::try_from(done).unwrap_or(0)).await?;
+            online
+                .trim_outbox(table, u64::try_from(done).unwrap_or(0))
+                .await?;
         }
         loop {
             let entries = online.read_outbox(table, MAX_ROWS).await?;
-            let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                return Ok(());
+            };
             let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
             let batch = batch(group, &entries)?;
             let mut writer = offline.writer(table, &folder).await?;
             writer.write(&batch).await?;
             let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
-            match writer.commit(&Txn { app_id: app_id.clone(), version }, None).await {
+            match writer
+                .commit(
+                    &Txn {
+                        app_id: app_id.clone(),
+                        version,
+                    },
+                    None,
+                )
+                .await
+            {
                 Ok(_) => {}
                 Err(e) if e.kind() == StoreKind::Conflict => return Ok(()),
                 Err(e) => return Err(e.into()),
@@ -87,11 +110,17 @@ impl Platform {
 /// Rows of the outbox as the offline table has them.
 fn batch(group: &GroupDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     let fields: Vec<_> = group.keys.iter().chain(&group.features).collect();
-    let mut builders: Vec<_> =
-        fields.iter().map(|f| ColumnBuilder::new(&f.data_type, entries.len())).collect();
+    let mut builders: Vec<_> = fields
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, entries.len()))
+        .collect();
     for OutboxEntry { sequence, row } in entries {
         decode_row(&row.values, &mut builders).map_err(|e| {
-            Error::caused(Kind::Internal, format!("row {sequence} of the outbox of `{}`", group.table()), e)
+            Error::caused(
+                Kind::Internal,
+                format!("row {sequence} of the outbox of `{}`", group.table()),
+                e,
+            )
         })?;
     }
     let mut columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
@@ -99,8 +128,15 @@ fn batch(group: &GroupDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     let times = |time: fn(&OutboxEntry) -> Timestamp| {
         timestamps(&entries.iter().map(time).collect::<Vec<_>>())
     };
-    columns.extend([times(|e| e.row.event), times(|e| e.row.available), times(|e| e.row.created)]);
-    let ids: StringArray = entries.iter().map(|e| Some(e.row.event_id.as_str())).collect();
+    columns.extend([
+        times(|e| e.row.event),
+        times(|e| e.row.available),
+        times(|e| e.row.created),
+    ]);
+    let ids: StringArray = entries
+        .iter()
+        .map(|e| Some(e.row.event_id.as_str()))
+        .collect();
     columns.push(Arc::new(ids));
     columns.extend(features);
     RecordBatch::try_new(group.offline_schema().to_arrow(), columns)

@@ -25,7 +25,9 @@ pub fn specs(project: &Project, built: &Path) -> Result<Vec<FunctionSpec>> {
             let component = match project.function_source(config) {
                 FunctionSource::Crate(_) => {
                     let path = built.join(format!("{name}.wasm"));
-                    read(&path, || format!("function `{name}` is not built; run `wafer build`"))?
+                    read(&path, || {
+                        format!("function `{name}` is not built; run `wafer build`")
+                    })?
                 }
                 FunctionSource::Component(path) => read(&path, || {
                     format!("functions.{name}.component: cannot read {}", path.display())
@@ -34,7 +36,10 @@ pub fn specs(project: &Project, built: &Path) -> Result<Vec<FunctionSpec>> {
             let assets = config.assets.iter().map(|(asset, path)| {
                 let path = project.folder.join(path);
                 let bytes = read(&path, || {
-                    format!("functions.{name}.assets.{asset}: cannot read {}", path.display())
+                    format!(
+                        "functions.{name}.assets.{asset}: cannot read {}",
+                        path.display()
+                    )
                 })?;
                 Ok((asset.clone(), bytes))
             });
@@ -51,7 +56,9 @@ pub fn specs(project: &Project, built: &Path) -> Result<Vec<FunctionSpec>> {
 }
 
 fn read(path: &Path, message: impl FnOnce() -> String) -> Result<Bytes> {
-    std::fs::read(path).map(Bytes::from).map_err(|e| Error::caused(Kind::NotFound, message(), e))
+    std::fs::read(path)
+        .map(Bytes::from)
+        .map_err(|e| Error::caused(Kind::NotFound, message(), e))
 }
 
 impl Platform {
@@ -60,12 +67,18 @@ impl Platform {
     ///
     /// # Errors
     /// [`Kind::Function`] when a function refuses, traps or is no function.
-    pub async fn register(&self, specs: Vec<FunctionSpec>) -> Result<BTreeMap<String, FunctionDef>> {
+    pub async fn register(
+        &self,
+        specs: Vec<FunctionSpec>,
+    ) -> Result<BTreeMap<String, FunctionDef>> {
         let mut functions = BTreeMap::new();
         let known = self.definitions();
         for spec in specs {
             let name = spec.name.clone();
-            let stored = known.functions.get(&name).filter(|def| def.registered.digest == spec.digest());
+            let stored = known
+                .functions
+                .get(&name)
+                .filter(|def| def.registered.digest == spec.digest());
             let registered = match stored {
                 Some(def) => def.registered.clone(),
                 None => self.register_one(spec.clone()).await?,
@@ -73,7 +86,11 @@ impl Platform {
             let def = FunctionDef {
                 registered,
                 limits: spec.limits.clone(),
-                assets: spec.assets.iter().map(|(name, b)| (name.clone(), Digest::of(b))).collect(),
+                assets: spec
+                    .assets
+                    .iter()
+                    .map(|(name, b)| (name.clone(), Digest::of(b)))
+                    .collect(),
                 parameters: spec.parameters.clone(),
             };
             functions.insert(name, def);
@@ -84,7 +101,10 @@ impl Platform {
     async fn register_one(&self, spec: FunctionSpec) -> Result<wafer_runtime::Registered> {
         let runtime = self.components().runtime.clone();
         let artifacts = std::sync::Arc::clone(&self.components().artifacts);
-        let registered = tokio::task::spawn_blocking(move || runtime.register(&spec, artifacts.as_ref()));
-        Ok(registered.await.map_err(|e| Error::caused(Kind::Internal, "registration failed", e))??)
+        let registered =
+            tokio::task::spawn_blocking(move || runtime.register(&spec, artifacts.as_ref()));
+        Ok(registered
+            .await
+            .map_err(|e| Error::caused(Kind::Internal, "registration failed", e))??)
     }
 }

@@ -58,7 +58,9 @@ pub(crate) fn group_rows(
     let output = function.invoke(inputs, Deadline::Batch)?;
     let outputs = &function.signature().outputs;
     let column = |name: &str| {
-        let index = outputs.index_of(name).expect("the group was resolved against this signature");
+        let index = outputs
+            .index_of(name)
+            .expect("the group was resolved against this signature");
         Arc::clone(&output.columns[index])
     };
     let keys: Vec<ArrayRef> = group.keys.iter().map(|key| column(&key.name)).collect();
@@ -66,12 +68,18 @@ pub(crate) fn group_rows(
     let events = events.as_primitive::<TimestampMicrosecondType>();
     let features: Vec<ArrayRef> = group.features.iter().map(|f| column(&f.name)).collect();
 
-    let mut rejects: Vec<(usize, String)> =
-        output.row_errors.iter().map(|(row, message)| (*row as usize, message.clone())).collect();
+    let mut rejects: Vec<(usize, String)> = output
+        .row_errors
+        .iter()
+        .map(|(row, message)| (*row as usize, message.clone()))
+        .collect();
     let failed = |row: usize| {
         // One to one, a failed row is there and means nothing.
         output.source_rows.is_none()
-            && output.row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row).is_ok()
+            && output
+                .row_errors
+                .binary_search_by_key(&(row as u32), |(row, _)| *row)
+                .is_ok()
     };
     let mut kept = vec![false; output.rows];
     let mut entities = Vec::with_capacity(output.rows);
@@ -86,7 +94,10 @@ pub(crate) fn group_rows(
             Err(message) => rejects.push((output.source_row(row), message)),
         }
     }
-    let sources = (0..output.rows).filter(|row| kept[*row]).map(|row| output.source_row(row)).collect();
+    let sources = (0..output.rows)
+        .filter(|row| kept[*row])
+        .map(|row| output.source_row(row))
+        .collect();
     let mask = BooleanArray::from(kept);
     let filtered = |column: &ArrayRef| {
         if entities.len() == column.len() {
@@ -99,7 +110,11 @@ pub(crate) fn group_rows(
     Ok(GroupRows {
         keys: keys.iter().map(filtered).collect(),
         features: features.iter().map(filtered).collect(),
-        events: events.values().iter().map(|micros| Timestamp::from_micros(*micros)).collect(),
+        events: events
+            .values()
+            .iter()
+            .map(|micros| Timestamp::from_micros(*micros))
+            .collect(),
         entities,
         sources,
         rejects,
@@ -153,8 +168,13 @@ impl GroupRows {
         let created = vec![created; self.len()];
         let times = [&self.events, &available, &created].map(|times| timestamps(times));
         let ids: ArrayRef = Arc::new(StringArray::from(event_ids));
-        let columns =
-            self.keys.iter().cloned().chain(times).chain([ids]).chain(self.features.iter().cloned());
+        let columns = self
+            .keys
+            .iter()
+            .cloned()
+            .chain(times)
+            .chain([ids])
+            .chain(self.features.iter().cloned());
         RecordBatch::try_new(group.offline_schema().to_arrow(), columns.collect())
             .expect("the columns are the group's")
     }
@@ -175,11 +195,23 @@ impl GroupRows {
     }
 
     /// The row as the online store has it.
-    pub(crate) fn online_write(&self, group: &GroupDef, fingerprint: u64, row: usize, created: Timestamp) -> OnlineWrite {
+    pub(crate) fn online_write(
+        &self,
+        group: &GroupDef,
+        fingerprint: u64,
+        row: usize,
+        created: Timestamp,
+    ) -> OnlineWrite {
         OnlineWrite {
-            key: OnlineKey { group: group.table(), entity: self.entities[row].clone() },
+            key: OnlineKey {
+                group: group.table(),
+                entity: self.entities[row].clone(),
+            },
             row: OnlineRow {
-                version: RowVersion { event: self.events[row], created },
+                version: RowVersion {
+                    event: self.events[row],
+                    created,
+                },
                 fingerprint,
                 values: self.packed_features(row),
             },
@@ -189,6 +221,10 @@ impl GroupRows {
 
 /// A column of timestamps.
 pub(crate) fn timestamps(times: &[Timestamp]) -> ArrayRef {
-    let micros: TimestampMicrosecondArray = times.iter().map(|time| time.as_micros()).collect::<Vec<_>>().into();
+    let micros: TimestampMicrosecondArray = times
+        .iter()
+        .map(|time| time.as_micros())
+        .collect::<Vec<_>>()
+        .into();
     Arc::new(micros.with_data_type(DataType::Timestamp.to_arrow()))
 }

@@ -33,11 +33,18 @@ impl Platform {
         let function = self.function(&pipeline.function)?;
         let fields = function.signature().inputs.fields();
         if let Some(field) = fields.iter().find(|f| !f.data_type.is_storable()) {
-            let message = format!("column `{}` is {}, which an event cannot have", field.name, field.data_type);
+            let message = format!(
+                "column `{}` is {}, which an event cannot have",
+                field.name, field.data_type
+            );
             return Err(Error::invalid(message));
         }
         let reader = SourceReader::open(source, &pipeline.source, &function.signature().inputs)?;
-        let gate = Gate { interval, now: Timestamp::MAX, skew: 0 };
+        let gate = Gate {
+            interval,
+            now: Timestamp::MAX,
+            skew: 0,
+        };
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
@@ -52,9 +59,13 @@ impl Platform {
             }
             for (row, time) in latest {
                 let cells = fields.iter().zip(&chunk.columns);
-                let payload: Map<String, Json> =
-                    cells.map(|(field, column)| (field.name.clone(), cell_to_json(column, row))).collect();
-                events.push(PastEvent { time: available_from_file(time, source.delay), payload: payload.into() });
+                let payload: Map<String, Json> = cells
+                    .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
+                    .collect();
+                events.push(PastEvent {
+                    time: available_from_file(time, source.delay),
+                    payload: payload.into(),
+                });
             }
         }
         events.sort_by_key(|event| event.time);

@@ -43,7 +43,11 @@ impl fmt::Display for Change {
             ChangeKind::Remove => '-',
         };
         write!(f, "{sign} {}", self.object)?;
-        if self.detail.is_empty() { Ok(()) } else { write!(f, "  ({})", self.detail) }
+        if self.detail.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "  ({})", self.detail)
+        }
     }
 }
 
@@ -100,7 +104,8 @@ async fn read_kind<T: DeserializeOwned>(
         .into_iter()
         .map(|(name, object)| {
             let definition = serde_json::from_slice(&object.value).map_err(|e| {
-                let message = format!("stored definition `{name}` cannot be read; apply the project again");
+                let message =
+                    format!("stored definition `{name}` cannot be read; apply the project again");
                 Error::caused(Kind::Internal, message, e)
             })?;
             Ok((name[prefix.len()..].to_owned(), definition))
@@ -126,17 +131,33 @@ impl Platform {
         for ((kind, name), json) in &new {
             let object = format!("{} {name}", KINDS[*kind]);
             match old.get(&(*kind, name.clone())) {
-                None => changes.push(Change { kind: ChangeKind::Create, object, detail: detail(wanted, *kind, name) }),
+                None => changes.push(Change {
+                    kind: ChangeKind::Create,
+                    object,
+                    detail: detail(wanted, *kind, name),
+                }),
                 Some(stored) if stored != json => {
                     let detail = differences(stored, json).join(", ");
-                    changes.push(Change { kind: ChangeKind::Update, object, detail });
+                    changes.push(Change {
+                        kind: ChangeKind::Update,
+                        object,
+                        detail,
+                    });
                 }
                 Some(_) => {}
             }
         }
         for (kind, name) in old.keys().filter(|key| !new.contains_key(key)) {
-            let detail = if KINDS[*kind] == "group" { "its rows are kept".to_owned() } else { String::new() };
-            changes.push(Change { kind: ChangeKind::Remove, object: format!("{} {name}", KINDS[*kind]), detail });
+            let detail = if KINDS[*kind] == "group" {
+                "its rows are kept".to_owned()
+            } else {
+                String::new()
+            };
+            changes.push(Change {
+                kind: ChangeKind::Remove,
+                object: format!("{} {name}", KINDS[*kind]),
+                detail,
+            });
         }
         Ok(Plan { changes })
     }
@@ -150,15 +171,21 @@ impl Platform {
         let plan = self.plan(&wanted)?;
         for group in wanted.groups.values() {
             let schema = group.offline_schema().to_arrow();
-            self.components().offline.ensure(&group.table(), &schema).await?;
+            self.components()
+                .offline
+                .ensure(&group.table(), &schema)
+                .await?;
         }
         let (old, new) = (objects(&self.definitions()), objects(&wanted));
         let store = &self.components().metadata;
         let name = |kind: usize, name: &str| format!("{}/{}/{name}", self.project(), KINDS[kind]);
         for ((kind, object), json) in &new {
             if old.get(&(*kind, object.clone())) != Some(json) {
-                let bytes = Bytes::from(serde_json::to_vec(json).expect("definitions are plain data"));
-                store.put(&name(*kind, object), bytes, Expect::Anything).await?;
+                let bytes =
+                    Bytes::from(serde_json::to_vec(json).expect("definitions are plain data"));
+                store
+                    .put(&name(*kind, object), bytes, Expect::Anything)
+                    .await?;
             }
         }
         for (kind, object) in old.keys().rev().filter(|key| !new.contains_key(key)) {
@@ -173,7 +200,16 @@ impl Platform {
 fn check_version(stored: &GroupDef, wanted: &GroupDef) -> Result<()> {
     let columns = |group: &GroupDef| -> Vec<String> {
         let fields = group.keys.iter().chain(&group.features);
-        fields.map(|f| format!("{} {}{}", f.name, f.data_type, if f.nullable { "?" } else { "" })).collect()
+        fields
+            .map(|f| {
+                format!(
+                    "{} {}{}",
+                    f.name,
+                    f.data_type,
+                    if f.nullable { "?" } else { "" }
+                )
+            })
+            .collect()
     };
     if stored.version != wanted.version || columns(stored) == columns(wanted) {
         return Ok(());
@@ -181,7 +217,13 @@ fn check_version(stored: &GroupDef, wanted: &GroupDef) -> Result<()> {
     let (old, new) = (columns(stored), columns(wanted));
     let gone: Vec<_> = old.iter().filter(|c| !new.contains(c)).cloned().collect();
     let added: Vec<_> = new.iter().filter(|c| !old.contains(c)).cloned().collect();
-    let list = |columns: Vec<String>| if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") };
+    let list = |columns: Vec<String>| {
+        if columns.is_empty() {
+            "nothing".to_owned()
+        } else {
+            columns.join(", ")
+        }
+    };
     Err(Error::invalid(format!(
         "groups.{}: its columns changed (gone: {}; new: {}), and version {} is in use; set `version = {}`",
         wanted.name,
@@ -201,7 +243,10 @@ fn detail(definitions: &Definitions, kind: usize, name: &str) -> String {
         "group" => definitions.groups[name].table(),
         "pipeline" => {
             let pipeline = &definitions.pipelines[name];
-            format!("{} → {} → {}", pipeline.source, pipeline.function, pipeline.group)
+            format!(
+                "{} → {} → {}",
+                pipeline.source, pipeline.function, pipeline.group
+            )
         }
         _ => String::new(),
     }
@@ -209,7 +254,12 @@ fn detail(definitions: &Definitions, kind: usize, name: &str) -> String {
 
 /// Names of the top-level keys that differ.
 fn differences(old: &serde_json::Value, new: &serde_json::Value) -> Vec<String> {
-    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return Vec::new() };
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return Vec::new();
+    };
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+    keys.into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .cloned()
+        .collect()
 }

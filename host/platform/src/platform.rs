@@ -77,7 +77,12 @@ impl Platform {
 
     /// What was applied, as last read.
     pub fn definitions(&self) -> Arc<Definitions> {
-        Arc::clone(&self.definitions.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .definitions
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Reads again what was applied, by whichever process; says whether it
@@ -95,7 +100,10 @@ impl Platform {
     }
 
     pub(crate) fn replace_definitions(&self, definitions: Definitions) {
-        *self.definitions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(definitions);
+        *self
+            .definitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(definitions);
     }
 
     /// The present.
@@ -115,9 +123,16 @@ impl Platform {
             return Ok(found.function.clone());
         }
         let artifacts = self.components.artifacts.as_ref();
-        let function =
-            self.components.runtime.load(name, &definition.registered, &definition.limits, artifacts)?;
-        let entry = Loaded { definition: definition.clone(), function: function.clone() };
+        let function = self.components.runtime.load(
+            name,
+            &definition.registered,
+            &definition.limits,
+            artifacts,
+        )?;
+        let entry = Loaded {
+            definition: definition.clone(),
+            function: function.clone(),
+        };
         loaded.insert(name.to_owned(), entry);
         Ok(function)
     }
@@ -125,9 +140,15 @@ impl Platform {
     /// Claims a piece of work for a while. A holder on this machine that is no
     /// longer alive does not count.
     pub(crate) async fn lease(&self, name: &str, duration: i64) -> Result<Result<Lease, String>> {
-        let Components { metadata, wall, holder, .. } = &self.components;
+        let Components {
+            metadata,
+            wall,
+            holder,
+            ..
+        } = &self.components;
         let name = format!("{}/{name}", self.project);
-        let claimed = Lease::acquire(metadata.as_ref(), &name, holder, wall.now(), duration).await?;
+        let claimed =
+            Lease::acquire(metadata.as_ref(), &name, holder, wall.now(), duration).await?;
         match claimed {
             // Claimed in its name for no time at all, it is free.
             Err(gone) if is_gone(&gone, holder) => {
@@ -164,7 +185,10 @@ pub(crate) fn get<'a, T>(
         let hint = match nearest(name, things.keys().map(String::as_str)) {
             Some(nearest) => format!("; did you mean `{nearest}`?"),
             None if things.is_empty() => "; nothing was applied yet, run `wafer apply`".to_owned(),
-            None => format!("; known are {}", things.keys().cloned().collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "; known are {}",
+                things.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
         };
         Error::new(Kind::NotFound, format!("there is no {what} `{name}`{hint}"))
     })

@@ -17,7 +17,9 @@ use crate::source::Format;
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
     /// It cannot be read.
-    #[error("cannot read {path}: {source}; make a project with `wafer new NAME`, or name its folder with --project")]
+    #[error(
+        "cannot read {path}: {source}; make a project with `wafer new NAME`, or name its folder with --project"
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -234,7 +236,10 @@ impl FunctionConfig {
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        self.parameters.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+        self.parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect()
     }
 }
 
@@ -319,8 +324,10 @@ impl Project {
     /// [`ProjectError`]
     pub fn read(folder: &Path) -> Result<Self, ProjectError> {
         let path = folder.join("wafer.toml");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| ProjectError::Read { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read {
+            path: path.clone(),
+            source,
+        })?;
         let store_path = std::env::var_os("WAFER_STORE_PATH").map(PathBuf::from);
         Self::parse(&path, &text, store_path)
     }
@@ -329,10 +336,16 @@ impl Project {
     ///
     /// # Errors
     /// [`ProjectError`]
-    pub fn parse(path: &Path, text: &str, store_path: Option<PathBuf>) -> Result<Self, ProjectError> {
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        store_path: Option<PathBuf>,
+    ) -> Result<Self, ProjectError> {
         let file: ProjectFile = toml::from_str(text).map_err(|e| parse_error(path, text, &e))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let store = store_path.or(file.store.path).unwrap_or_else(|| ".wafer".into());
+        let store = store_path
+            .or(file.store.path)
+            .unwrap_or_else(|| ".wafer".into());
         let project = Self {
             name: file.project.name,
             store: StoreSettings {
@@ -347,11 +360,13 @@ impl Project {
             pipelines: file.pipelines,
             views: file.views,
         };
-        project.check().map_err(|(key, message)| ProjectError::Rule {
-            path: path.to_owned(),
-            key,
-            message,
-        })?;
+        project
+            .check()
+            .map_err(|(key, message)| ProjectError::Rule {
+                path: path.to_owned(),
+                key,
+                message,
+            })?;
         Ok(project)
     }
 
@@ -360,7 +375,8 @@ impl Project {
         match (&function.krate, &function.component) {
             (Some(folder), _) => FunctionSource::Crate(self.folder.join(folder)),
             (None, component) => FunctionSource::Component(
-                self.folder.join(component.as_ref().expect("checked when it was read")),
+                self.folder
+                    .join(component.as_ref().expect("checked when it was read")),
             ),
         }
     }
@@ -398,19 +414,35 @@ impl Project {
             self.check_function(name, function)?;
         }
         for (name, group) in &self.groups {
-            known(&self.entities, &group.entity, "entity", &format!("groups.{name}.entity"))?;
+            known(
+                &self.entities,
+                &group.entity,
+                "entity",
+                &format!("groups.{name}.entity"),
+            )?;
             if group.version == 0 {
-                return Err((format!("groups.{name}.version"), "versions start at 1".to_owned()));
+                return Err((
+                    format!("groups.{name}.version"),
+                    "versions start at 1".to_owned(),
+                ));
             }
         }
         let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, pipeline) in &self.pipelines {
             let key = |part: &str| format!("pipelines.{name}.{part}");
             known(&self.sources, &pipeline.source, "source", &key("source"))?;
-            known(&self.functions, &pipeline.function, "function", &key("function"))?;
+            known(
+                &self.functions,
+                &pipeline.function,
+                "function",
+                &key("function"),
+            )?;
             known(&self.groups, &pipeline.group, "group", &key("group"))?;
             if let Some(other) = writers.insert(&pipeline.group, name) {
-                let message = format!("group `{}` is written by pipeline `{other}` already", pipeline.group);
+                let message = format!(
+                    "group `{}` is written by pipeline `{other}` already",
+                    pipeline.group
+                );
                 return Err((key("group"), message));
             }
         }
@@ -420,19 +452,36 @@ impl Project {
         Ok(())
     }
 
-    fn check_function(&self, name: &str, function: &FunctionConfig) -> Result<(), (String, String)> {
+    fn check_function(
+        &self,
+        name: &str,
+        function: &FunctionConfig,
+    ) -> Result<(), (String, String)> {
         let key = format!("functions.{name}");
         match (&function.krate, &function.component) {
-            (Some(_), Some(_)) => return Err((key, "has both `crate` and `component`; keep one".to_owned())),
-            (None, None) => return Err((key, "needs `crate = \"FOLDER\"` or `component = \"FILE.wasm\"`".to_owned())),
+            (Some(_), Some(_)) => {
+                return Err((key, "has both `crate` and `component`; keep one".to_owned()));
+            }
+            (None, None) => {
+                return Err((
+                    key,
+                    "needs `crate = \"FOLDER\"` or `component = \"FILE.wasm\"`".to_owned(),
+                ));
+            }
             _ => {}
         }
         const MOST: u64 = 4 << 30;
         if function.memory.is_some_and(|bytes| bytes > MOST) {
-            return Err((format!("{key}.memory"), "a function has at most 4 GiB".to_owned()));
+            return Err((
+                format!("{key}.memory"),
+                "a function has at most 4 GiB".to_owned(),
+            ));
         }
         for (parameter, value) in &function.parameters {
-            if matches!(value, toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)) {
+            if matches!(
+                value,
+                toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)
+            ) {
                 let message = "is a text, a number or a boolean".to_owned();
                 return Err((format!("{key}.parameters.{parameter}"), message));
             }
@@ -444,13 +493,23 @@ impl Project {
         let key = format!("views.{name}");
         typed_fields(&view.request, &format!("{key}.request"))?;
         for (index, lookup) in view.lookups.iter().enumerate() {
-            known(&self.groups, &lookup.group, "group", &format!("{key}.lookups[{index}].group"))?;
+            known(
+                &self.groups,
+                &lookup.group,
+                "group",
+                &format!("{key}.lookups[{index}].group"),
+            )?;
             if let Some(alias) = &lookup.alias {
                 is_name(alias).map_err(|m| (format!("{key}.lookups[{index}].as"), m))?;
             }
         }
         for function in &view.functions {
-            known(&self.functions, function, "function", &format!("{key}.functions"))?;
+            known(
+                &self.functions,
+                function,
+                "function",
+                &format!("{key}.functions"),
+            )?;
         }
         if view.lookups.is_empty() && view.functions.is_empty() {
             return Err((key, "has neither lookups nor functions".to_owned()));
@@ -462,9 +521,10 @@ impl Project {
 fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
     let stream_only = |key| Err((key, "is for sources of type `stream`".to_owned()));
     match source.kind {
-        SourceType::Files if source.path.is_none() => {
-            Err(("path", "is missing: name a file, a folder, or a pattern such as data/*.csv".to_owned()))
-        }
+        SourceType::Files if source.path.is_none() => Err((
+            "path",
+            "is missing: name a file, a folder, or a pattern such as data/*.csv".to_owned(),
+        )),
         SourceType::Files if source.id.is_some() => stream_only("id"),
         SourceType::Files if source.remember.is_some() => stream_only("remember"),
         SourceType::Files | SourceType::Stream => Ok(()),
@@ -472,19 +532,31 @@ fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
 }
 
 /// Reads `{ name = "type" }`.
-pub(crate) fn typed_fields(table: &toml::Table, key: &str) -> Result<Vec<(String, DataType)>, (String, String)> {
+pub(crate) fn typed_fields(
+    table: &toml::Table,
+    key: &str,
+) -> Result<Vec<(String, DataType)>, (String, String)> {
     table
         .iter()
         .map(|(name, value)| {
             let key = || format!("{key}.{name}");
-            let text = value.as_str().ok_or_else(|| (key(), "is the name of a type".to_owned()))?;
-            let data_type = text.parse().map_err(|e: wafer_core::ParseDataTypeError| (key(), e.to_string()))?;
+            let text = value
+                .as_str()
+                .ok_or_else(|| (key(), "is the name of a type".to_owned()))?;
+            let data_type = text
+                .parse()
+                .map_err(|e: wafer_core::ParseDataTypeError| (key(), e.to_string()))?;
             Ok((name.clone(), data_type))
         })
         .collect()
 }
 
-fn known<T>(things: &BTreeMap<String, T>, name: &str, what: &str, key: &str) -> Result<(), (String, String)> {
+fn known<T>(
+    things: &BTreeMap<String, T>,
+    name: &str,
+    what: &str,
+    key: &str,
+) -> Result<(), (String, String)> {
     if things.contains_key(name) {
         return Ok(());
     }
@@ -499,7 +571,9 @@ fn known<T>(things: &BTreeMap<String, T>, name: &str, what: &str, key: &str) -> 
 fn is_name(name: &str) -> Result<(), String> {
     let ok = name.len() <= 48
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if ok {
         Ok(())
     } else {
@@ -524,7 +598,12 @@ fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ProjectError
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
     let message = with_suggestion(error.message());
-    ProjectError::Parse { path: path.to_owned(), line, column, message }
+    ProjectError::Parse {
+        path: path.to_owned(),
+        line,
+        column,
+        message,
+    }
 }
 
 /// Turns serde's list of all known keys into the nearest one.
@@ -545,12 +624,16 @@ fn with_suggestion(message: &str) -> String {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+    parse_duration(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+    parse_bytes(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

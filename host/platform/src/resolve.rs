@@ -24,9 +24,14 @@ const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
 /// [`Kind::Invalid`](crate::Kind::Invalid) names the key and the column that do
 /// not fit.
 pub fn resolve(project: &Project, functions: BTreeMap<String, FunctionDef>) -> Result<Definitions> {
-    let mut definitions = Definitions { functions, ..Definitions::default() };
+    let mut definitions = Definitions {
+        functions,
+        ..Definitions::default()
+    };
     for (name, config) in &project.sources {
-        definitions.sources.insert(name.clone(), source(project, config));
+        definitions
+            .sources
+            .insert(name.clone(), source(project, config));
     }
     for (name, config) in &project.pipelines {
         let group = group(project, &definitions, name, config)?;
@@ -41,7 +46,8 @@ pub fn resolve(project: &Project, functions: BTreeMap<String, FunctionDef>) -> R
     }
     for name in project.groups.keys() {
         if !definitions.groups.contains_key(name) {
-            let message = format!("groups.{name}: no pipeline writes it; add one with group = \"{name}\"");
+            let message =
+                format!("groups.{name}: no pipeline writes it; add one with group = \"{name}\"");
             return Err(Error::invalid(message));
         }
     }
@@ -70,7 +76,12 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     }
 }
 
-fn group(project: &Project, definitions: &Definitions, pipeline: &str, config: &PipelineConfig) -> Result<GroupDef> {
+fn group(
+    project: &Project,
+    definitions: &Definitions,
+    pipeline: &str,
+    config: &PipelineConfig,
+) -> Result<GroupDef> {
     let group: &GroupConfig = &project.groups[&config.group];
     let signature = signature(definitions, &config.function)?;
     let place = format!("pipelines.{pipeline}: function `{}`", config.function);
@@ -94,7 +105,10 @@ fn group(project: &Project, definitions: &Definitions, pipeline: &str, config: &
             )));
         }
         // A null key is a rejected row, whatever the function says it may return.
-        keys.push(Field { nullable: false, ..field.clone() });
+        keys.push(Field {
+            nullable: false,
+            ..field.clone()
+        });
     }
     let event_time = output(signature, &group.event_time).ok_or_else(|| {
         Error::invalid(format!(
@@ -113,9 +127,17 @@ fn group(project: &Project, definitions: &Definitions, pipeline: &str, config: &
     let is_feature = |field: &&Field| {
         field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
     };
-    let features: Vec<Field> = signature.outputs.fields().iter().filter(is_feature).cloned().collect();
+    let features: Vec<Field> = signature
+        .outputs
+        .fields()
+        .iter()
+        .filter(is_feature)
+        .cloned()
+        .collect();
     if features.is_empty() {
-        return Err(Error::invalid(format!("{place} has no outputs beside keys and event time")));
+        return Err(Error::invalid(format!(
+            "{place} has no outputs beside keys and event time"
+        )));
     }
     for field in features.iter().chain(&keys) {
         if !field.data_type.is_storable() {
@@ -171,12 +193,25 @@ struct Columns {
 impl Columns {
     /// Adds a column that is answered. It may be named as a field of the request
     /// is; functions then read the field.
-    fn add_feature(&mut self, view: &str, name: &str, data_type: &DataType, origin: String) -> Result<()> {
-        if self.request.remove(name) { Ok(()) } else { self.add(view, name, data_type, origin) }
+    fn add_feature(
+        &mut self,
+        view: &str,
+        name: &str,
+        data_type: &DataType,
+        origin: String,
+    ) -> Result<()> {
+        if self.request.remove(name) {
+            Ok(())
+        } else {
+            self.add(view, name, data_type, origin)
+        }
     }
 
     fn add(&mut self, view: &str, name: &str, data_type: &DataType, origin: String) -> Result<()> {
-        match self.types.insert(name.to_owned(), (data_type.clone(), origin.clone())) {
+        match self
+            .types
+            .insert(name.to_owned(), (data_type.clone(), origin.clone()))
+        {
             None => Ok(()),
             Some((_, other)) => Err(Error::invalid(format!(
                 "views.{view}: `{name}` is both {other} and {origin}; rename one, or give the lookup another `as`"
@@ -197,7 +232,11 @@ fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<Vi
     for (index, lookup) in config.lookups.iter().enumerate() {
         let place = format!("views.{name}.lookups[{index}]");
         let group = &definitions.groups[&lookup.group];
-        if let Some(unknown) = lookup.keys.keys().find(|key| !group.keys.iter().any(|k| k.name == **key)) {
+        if let Some(unknown) = lookup
+            .keys
+            .keys()
+            .find(|key| !group.keys.iter().any(|k| k.name == **key))
+        {
             let known: Vec<_> = group.keys.iter().map(|k| k.name.as_str()).collect();
             return Err(Error::invalid(format!(
                 "{place}.keys: group `{}` has no join key `{unknown}`; it has {}",
@@ -218,7 +257,10 @@ fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<Vi
                 }
                 None => {
                     let doc = key.doc.clone();
-                    inputs.push(Field { doc, ..Field::new(field, key.data_type.clone(), true) });
+                    inputs.push(Field {
+                        doc,
+                        ..Field::new(field, key.data_type.clone(), true)
+                    });
                 }
             }
             fields.push(field.clone());
@@ -244,9 +286,17 @@ fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<Vi
     }
     for input in &inputs {
         if !input.data_type.is_storable() {
-            return Err(Error::invalid(format!("views.{name}: `{}` cannot be {}", input.name, input.data_type)));
+            return Err(Error::invalid(format!(
+                "views.{name}: `{}` cannot be {}",
+                input.name, input.data_type
+            )));
         }
-        columns.add(name, &input.name, &input.data_type, "a field of the request".to_owned())?;
+        columns.add(
+            name,
+            &input.name,
+            &input.data_type,
+            "a field of the request".to_owned(),
+        )?;
         columns.request.insert(input.name.clone());
     }
     for lookup in &lookups {
@@ -260,16 +310,29 @@ fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<Vi
     let mut functions = Vec::new();
     for function in &config.functions {
         on_demand(definitions, name, function, &mut columns)?;
-        functions.push(OnDemandDef { function: function.clone() });
+        functions.push(OnDemandDef {
+            function: function.clone(),
+        });
     }
     require_needed_inputs(definitions, &functions, &mut inputs);
-    Ok(ViewDef { inputs, lookups, functions, doc: config.doc.clone() })
+    Ok(ViewDef {
+        inputs,
+        lookups,
+        functions,
+        doc: config.doc.clone(),
+    })
 }
 
 /// A request field that a function cannot do without is not nullable.
-fn require_needed_inputs(definitions: &Definitions, functions: &[OnDemandDef], inputs: &mut [Field]) {
+fn require_needed_inputs(
+    definitions: &Definitions,
+    functions: &[OnDemandDef],
+    inputs: &mut [Field],
+) {
     for function in functions {
-        let signature = &definitions.functions[&function.function].registered.signature;
+        let signature = &definitions.functions[&function.function]
+            .registered
+            .signature;
         for needed in signature.inputs.fields().iter().filter(|f| !f.nullable) {
             if let Some(input) = inputs.iter_mut().find(|i| i.name == needed.name) {
                 input.nullable = false;
@@ -279,25 +342,37 @@ fn require_needed_inputs(definitions: &Definitions, functions: &[OnDemandDef], i
 }
 
 fn picked(group: &GroupDef, wanted: Option<&[String]>, place: &str) -> Result<Vec<usize>> {
-    let Some(wanted) = wanted else { return Ok((0..group.features.len()).collect()) };
+    let Some(wanted) = wanted else {
+        return Ok((0..group.features.len()).collect());
+    };
     wanted
         .iter()
         .map(|name| {
             let found = group.features.iter().position(|f| f.name == *name);
             found.ok_or_else(|| {
                 let known = group.features.iter().map(|f| f.name.as_str());
-                let hint = nearest(name, known).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-                Error::invalid(format!("{place}.features: group `{}` has no feature `{name}`{hint}", group.name))
+                let hint = nearest(name, known)
+                    .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                Error::invalid(format!(
+                    "{place}.features: group `{}` has no feature `{name}`{hint}",
+                    group.name
+                ))
             })
         })
         .collect()
 }
 
-fn on_demand(definitions: &Definitions, view: &str, function: &str, columns: &mut Columns) -> Result<()> {
+fn on_demand(
+    definitions: &Definitions,
+    view: &str,
+    function: &str,
+    columns: &mut Columns,
+) -> Result<()> {
     let signature = signature(definitions, function)?;
     let place = format!("views.{view}: function `{function}`");
     if signature.mapping != Mapping::OneToOne {
-        let message = format!("{place} does not map rows one to one, as an on-demand function must");
+        let message =
+            format!("{place} does not map rows one to one, as an on-demand function must");
         return Err(Error::invalid(message));
     }
     for field in signature.inputs.fields() {
@@ -311,7 +386,8 @@ fn on_demand(definitions: &Definitions, view: &str, function: &str, columns: &mu
             }
             None => {
                 let known = columns.types.keys().map(String::as_str);
-                let hint = nearest(&field.name, known).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                let hint = nearest(&field.name, known)
+                    .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
                 return Err(Error::invalid(format!(
                     "{place}: input `{}` ({}) is neither a field of the request nor a looked-up feature{hint}",
                     field.name, field.data_type
@@ -321,9 +397,17 @@ fn on_demand(definitions: &Definitions, view: &str, function: &str, columns: &mu
     }
     for field in signature.outputs.fields() {
         if !field.data_type.is_storable() {
-            return Err(Error::invalid(format!("{place}: output `{}` cannot be {}", field.name, field.data_type)));
+            return Err(Error::invalid(format!(
+                "{place}: output `{}` cannot be {}",
+                field.name, field.data_type
+            )));
         }
-        columns.add_feature(view, &field.name, &field.data_type, format!("an output of `{function}`"))?;
+        columns.add_feature(
+            view,
+            &field.name,
+            &field.data_type,
+            format!("an output of `{function}`"),
+        )?;
     }
     Ok(())
 }

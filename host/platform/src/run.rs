@@ -14,7 +14,8 @@ use wafer_core::rules::{Interval, RowVersion, available_from_file};
 use wafer_core::{Digest, Hasher, Timestamp, coerce, encode_row, entity_key};
 use wafer_runtime::Function;
 use wafer_store::{
-    EventCommit, Expect, Kind as StoreKind, Lease, OnlineKey, OnlineRow, OnlineWrite, PutCounts, Txn,
+    EventCommit, Expect, Kind as StoreKind, Lease, OnlineKey, OnlineRow, OnlineWrite, PutCounts,
+    Txn,
 };
 
 use crate::definition::{GroupDef, PipelineDef, SourceDef};
@@ -132,7 +133,11 @@ impl Platform {
     /// # Errors
     /// [`Kind::Conflict`] when another process runs it, or the interval overlaps
     /// another that was run. A failed run is an error, and recorded.
-    pub async fn run(&self, request: &RunRequest, progress: Arc<dyn Progress>) -> Result<(RunRecord, bool)> {
+    pub async fn run(
+        &self,
+        request: &RunRequest,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(RunRecord, bool)> {
         progress.stage("reading the source");
         let job = self.job(request).await?;
         let lease_name = format!("run/{}", request.pipeline);
@@ -155,10 +160,21 @@ impl Platform {
         let (opened, name) = (source.clone(), pipeline.source.clone());
         let inputs = function.signature().inputs.clone();
         let reader = blocking(move || SourceReader::open(&opened, &name, &inputs)).await??;
-        Ok(Job { pipeline, source, group, function, reader })
+        Ok(Job {
+            pipeline,
+            source,
+            group,
+            function,
+            reader,
+        })
     }
 
-    async fn run_claimed(&self, request: &RunRequest, job: &Job, progress: Arc<dyn Progress>) -> Result<(RunRecord, bool)> {
+    async fn run_claimed(
+        &self,
+        request: &RunRequest,
+        job: &Job,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(RunRecord, bool)> {
         let inputs = self.inputs_digest(job, request.interval);
         let (mut record, fresh) = self.claim(request, job, inputs).await?;
         if !fresh {
@@ -185,7 +201,9 @@ impl Platform {
     /// Everything that decides what the run writes.
     fn inputs_digest(&self, job: &Job, interval: Interval) -> Digest {
         let definitions = self.definitions();
-        let function = &definitions.functions[&job.pipeline.function].registered.digest;
+        let function = &definitions.functions[&job.pipeline.function]
+            .registered
+            .digest;
         let mut hasher = Hasher::new();
         hasher
             .part(job.reader.digest().as_bytes())
@@ -197,12 +215,22 @@ impl Platform {
     }
 
     fn claim_name(&self, group: &GroupDef, interval: Interval) -> String {
-        format!("{}/claim/{}/{}", self.project(), group.table(), interval.slug())
+        format!(
+            "{}/claim/{}/{}",
+            self.project(),
+            group.table(),
+            interval.slug()
+        )
     }
 
     /// The record of this interval: the one of before if the inputs are the
     /// same, else a new generation. Says whether there is anything to do.
-    async fn claim(&self, request: &RunRequest, job: &Job, inputs: Digest) -> Result<(RunRecord, bool)> {
+    async fn claim(
+        &self,
+        request: &RunRequest,
+        job: &Job,
+        inputs: Digest,
+    ) -> Result<(RunRecord, bool)> {
         let metadata = &self.components().metadata;
         let prefix = format!("{}/claim/{}/", self.project(), job.group.table());
         let name = self.claim_name(&job.group, request.interval);
@@ -231,17 +259,30 @@ impl Platform {
         let started = self.components().wall.now();
         let mut record = match before {
             // The same work, not finished: taken up with its own times.
-            Some(before) if before.inputs == inputs => {
-                RunRecord { state: RunState::Running, started, ..before }
-            }
-            before => self.new_record(request, inputs, before.map_or(1, |b| b.generation + 1), started),
+            Some(before) if before.inputs == inputs => RunRecord {
+                state: RunState::Running,
+                started,
+                ..before
+            },
+            before => self.new_record(
+                request,
+                inputs,
+                before.map_or(1, |b| b.generation + 1),
+                started,
+            ),
         };
         self.insert_record(&mut record).await?;
         self.save(&record).await?;
         Ok((record, true))
     }
 
-    fn new_record(&self, request: &RunRequest, inputs: Digest, generation: i64, started: Timestamp) -> RunRecord {
+    fn new_record(
+        &self,
+        request: &RunRequest,
+        inputs: Digest,
+        generation: i64,
+        started: Timestamp,
+    ) -> RunRecord {
         RunRecord {
             id: String::new(),
             pipeline: request.pipeline.clone(),
@@ -271,7 +312,12 @@ impl Platform {
             let time = record.created.to_string().replace([':', '-'], "");
             record.id = format!("{time}-{}", record.pipeline);
             let name = format!("{}/run/{}", self.project(), record.id);
-            match self.components().metadata.put(&name, to_json(record), Expect::Absent).await {
+            match self
+                .components()
+                .metadata
+                .put(&name, to_json(record), Expect::Absent)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 // A clock that stands still: the next microsecond.
                 Err(e) if e.kind() == StoreKind::Conflict => {
@@ -288,22 +334,37 @@ impl Platform {
         let definitions = self.definitions();
         let group = &definitions.groups[&definitions.pipelines[&record.pipeline].group];
         let metadata = &self.components().metadata;
-        for name in [format!("{}/run/{}", self.project(), record.id), self.claim_name(group, record.interval)] {
-            metadata.put(&name, to_json(record), Expect::Anything).await?;
+        for name in [
+            format!("{}/run/{}", self.project(), record.id),
+            self.claim_name(group, record.interval),
+        ] {
+            metadata
+                .put(&name, to_json(record), Expect::Anything)
+                .await?;
         }
         Ok(())
     }
 
-    async fn execute(&self, request: &RunRequest, job: &Job, record: &mut RunRecord, progress: Arc<dyn Progress>) -> Result<()> {
+    async fn execute(
+        &self,
+        request: &RunRequest,
+        job: &Job,
+        record: &mut RunRecord,
+        progress: Arc<dyn Progress>,
+    ) -> Result<()> {
         let table = job.group.table();
         let work = format!("{}/{}", request.pipeline, record.interval.slug());
         let folder = format!("{work}/{}", record.generation);
-        let txn = Txn { app_id: format!("wafer/{work}"), version: record.generation };
+        let txn = Txn {
+            app_id: format!("wafer/{work}"),
+            version: record.generation,
+        };
         let offline = &self.components().offline;
         let committed = offline.txn_version(&table, &txn.app_id).await?;
         if committed.is_none_or(|version| version < txn.version) {
             progress.stage("transforming");
-            self.write_offline(request, job, record, (&folder, &work), &txn, &progress).await?;
+            self.write_offline(request, job, record, (&folder, &work), &txn, &progress)
+                .await?;
         }
         progress.stage("updating the online store");
         let counts = self.write_online(job, record, &folder).await?;
@@ -320,20 +381,36 @@ impl Platform {
         txn: &Txn,
         progress: &Arc<dyn Progress>,
     ) -> Result<()> {
-        (record.rows_read, record.rows_written, record.rows_outside, record.rows_rejected) = (0, 0, 0, 0);
+        (
+            record.rows_read,
+            record.rows_written,
+            record.rows_outside,
+            record.rows_rejected,
+        ) = (0, 0, 0, 0);
         record.rejects.clear();
-        let mut writer = self.components().offline.writer(&job.group.table(), folder).await?;
+        let mut writer = self
+            .components()
+            .offline
+            .writer(&job.group.table(), folder)
+            .await?;
         let total = job.reader.total_rows();
-        let gate = Gate { interval: request.interval, now: self.now(), skew: job.source.skew };
+        let gate = Gate {
+            interval: request.interval,
+            now: self.now(),
+            skew: job.source.skew,
+        };
         let (group, function) = (Arc::new(job.group.clone()), job.function.clone());
-        let mut made = Box::pin(
-            chunks(job.reader.chunks())
-                .map(|chunk| {
-                    let (group, function) = (Arc::clone(&group), function.clone());
-                    async move { blocking(move || transform(chunk?, &function, &group, gate)).await? }
-                })
-                .buffered(request.workers.max(1)),
-        );
+        let mut made =
+            Box::pin(
+                chunks(job.reader.chunks())
+                    .map(|chunk| {
+                        let (group, function) = (Arc::clone(&group), function.clone());
+                        async move {
+                            blocking(move || transform(chunk?, &function, &group, gate)).await?
+                        }
+                    })
+                    .buffered(request.workers.max(1)),
+            );
         loop {
             let (chunk, rows) = match made.try_next().await {
                 Ok(Some(made)) => made,
@@ -355,7 +432,13 @@ impl Platform {
     }
 
     /// Counts what became of a chunk and returns the rows to write.
-    fn keep_rows(&self, job: &Job, record: &mut RunRecord, chunk: &Chunk, rows: &GroupRows) -> RecordBatch {
+    fn keep_rows(
+        &self,
+        job: &Job,
+        record: &mut RunRecord,
+        chunk: &Chunk,
+        rows: &GroupRows,
+    ) -> RecordBatch {
         record.rows_read += chunk.seen;
         record.rows_rejected += (chunk.rejects.len() + rows.rejects.len()) as u64;
         let made = rows.rejects.iter().map(|(row, message)| Reject {
@@ -363,9 +446,14 @@ impl Platform {
             message: message.clone(),
         });
         let room = KEPT_REJECTS.saturating_sub(record.rejects.len());
-        record.rejects.extend(chunk.rejects.iter().cloned().chain(made).take(room));
+        record
+            .rejects
+            .extend(chunk.rejects.iter().cloned().chain(made).take(room));
 
-        let ids = rows.sources.iter().map(|row| format!("{}:{}", chunk.file_id, chunk.numbers[*row]));
+        let ids = rows
+            .sources
+            .iter()
+            .map(|row| format!("{}:{}", chunk.file_id, chunk.numbers[*row]));
         let available = |event| available_from_file(event, job.source.delay);
         record.rows_outside += rows.outside;
         record.rows_written += rows.len() as u64;
@@ -374,7 +462,11 @@ impl Platform {
 
     /// Writes the run's rows to the online store, as they are in its files.
     async fn write_online(&self, job: &Job, record: &RunRecord, folder: &str) -> Result<PutCounts> {
-        let mut batches = self.components().offline.read_folder(&job.group.table(), folder).await?;
+        let mut batches = self
+            .components()
+            .offline
+            .read_folder(&job.group.table(), folder)
+            .await?;
         let now = self.now();
         let mut counts = PutCounts::default();
         while let Some(batch) = batches.try_next().await? {
@@ -392,7 +484,10 @@ impl Platform {
                     early,
                     outbox: Vec::new(),
                 };
-                self.components().online.commit_events(vec![commit], now).await?;
+                self.components()
+                    .online
+                    .commit_events(vec![commit], now)
+                    .await?;
             }
         }
         Ok(counts)
@@ -405,7 +500,11 @@ impl Platform {
     pub async fn runs(&self) -> Result<Vec<RunRecord>> {
         let prefix = format!("{}/run/", self.project());
         let stored = self.components().metadata.list(&prefix).await?;
-        stored.iter().rev().map(|(name, object)| read_record(name, &object.value)).collect()
+        stored
+            .iter()
+            .rev()
+            .map(|(name, object)| read_record(name, &object.value))
+            .collect()
     }
 
     /// Renews a lease in the background until it is ended.
@@ -451,29 +550,61 @@ fn chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
     })
 }
 
-fn transform(chunk: Chunk, function: &Function, group: &GroupDef, gate: Gate) -> Result<(Chunk, GroupRows)> {
+fn transform(
+    chunk: Chunk,
+    function: &Function,
+    group: &GroupDef,
+    gate: Gate,
+) -> Result<(Chunk, GroupRows)> {
     let rows = group_rows(function, group, &chunk.columns, gate).map_err(|error| {
         let first = chunk.numbers.first().copied().unwrap_or(0);
         let last = chunk.numbers.last().copied().unwrap_or(0);
-        Error::caused(error.kind(), format!("{}, rows {first} to {last}: {error}", chunk.file), error)
+        Error::caused(
+            error.kind(),
+            format!("{}, rows {first} to {last}: {error}", chunk.file),
+            error,
+        )
     })?;
     // The inputs are no longer needed; what follows may wait for its turn.
-    Ok((Chunk { columns: Vec::new(), ..chunk }, rows))
+    Ok((
+        Chunk {
+            columns: Vec::new(),
+            ..chunk
+        },
+        rows,
+    ))
 }
 
 /// Rows of an offline table as the online store has them: those that are due,
 /// and those that are early.
-fn online_writes(group: &GroupDef, batch: &RecordBatch, now: Timestamp) -> Result<(Vec<OnlineWrite>, Vec<OnlineWrite>)> {
+fn online_writes(
+    group: &GroupDef,
+    batch: &RecordBatch,
+    now: Timestamp,
+) -> Result<(Vec<OnlineWrite>, Vec<OnlineWrite>)> {
     let column = |name: &str, data_type: &wafer_core::DataType| -> Result<ArrayRef> {
         let found = batch.column_by_name(name);
-        let found = found.ok_or_else(|| Error::new(Kind::Internal, format!("a data file has no column `{name}`")))?;
-        coerce(found, data_type).map_err(|e| Error::caused(Kind::Internal, format!("column `{name}` of a data file"), e))
+        let found = found.ok_or_else(|| {
+            Error::new(
+                Kind::Internal,
+                format!("a data file has no column `{name}`"),
+            )
+        })?;
+        coerce(found, data_type).map_err(|e| {
+            Error::caused(Kind::Internal, format!("column `{name}` of a data file"), e)
+        })
     };
     let of = |fields: &[wafer_core::Field]| -> Result<Vec<ArrayRef>> {
-        fields.iter().map(|field| column(&field.name, &field.data_type)).collect()
+        fields
+            .iter()
+            .map(|field| column(&field.name, &field.data_type))
+            .collect()
     };
     let time = &wafer_core::DataType::Timestamp;
-    let (events, created) = (column("event_timestamp", time)?, column("created_timestamp", time)?);
+    let (events, created) = (
+        column("event_timestamp", time)?,
+        column("created_timestamp", time)?,
+    );
     let micros = |times: &ArrayRef, row| {
         Timestamp::from_micros(times.as_primitive::<TimestampMicrosecondType>().value(row))
     };
@@ -484,8 +615,13 @@ fn online_writes(group: &GroupDef, batch: &RecordBatch, now: Timestamp) -> Resul
     for row in 0..batch.num_rows() {
         let entity = entity_key(&keys, row)
             .map_err(|e| Error::caused(Kind::Internal, "a row of a data file", e))?;
-        let version = RowVersion { event: micros(&events, row), created: micros(&created, row) };
-        let place = newest.entry((entity, version.event > now)).or_insert((version, row));
+        let version = RowVersion {
+            event: micros(&events, row),
+            created: micros(&created, row),
+        };
+        let place = newest
+            .entry((entity, version.event > now))
+            .or_insert((version, row));
         if version > place.0 {
             *place = (version, row);
         }
@@ -497,28 +633,52 @@ fn online_writes(group: &GroupDef, batch: &RecordBatch, now: Timestamp) -> Resul
         let mut values = Vec::new();
         encode_row(&features, row, &mut values);
         let write = OnlineWrite {
-            key: OnlineKey { group: table.clone(), entity },
-            row: OnlineRow { version, fingerprint, values: values.into() },
+            key: OnlineKey {
+                group: table.clone(),
+                entity,
+            },
+            row: OnlineRow {
+                version,
+                fingerprint,
+                values: values.into(),
+            },
         };
-        if is_early { early.push(write) } else { due.push(write) }
+        if is_early {
+            early.push(write)
+        } else {
+            due.push(write)
+        }
     }
     Ok((due, early))
 }
 
 fn to_json(record: &RunRecord) -> Bytes {
-    serde_json::to_vec(record).expect("a record is plain data").into()
+    serde_json::to_vec(record)
+        .expect("a record is plain data")
+        .into()
 }
 
 fn read_record(name: &str, value: &[u8]) -> Result<RunRecord> {
-    serde_json::from_slice(value)
-        .map_err(|e| Error::caused(Kind::Internal, format!("stored record `{name}` cannot be read"), e))
+    serde_json::from_slice(value).map_err(|e| {
+        Error::caused(
+            Kind::Internal,
+            format!("stored record `{name}` cannot be read"),
+            e,
+        )
+    })
 }
 
 /// Runs something that blocks on a thread for it.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => Ok(result),
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
-        Err(failure) => Err(Error::caused(Kind::Unavailable, "the process is stopping", failure)),
+        Err(failure) => Err(Error::caused(
+            Kind::Unavailable,
+            "the process is stopping",
+            failure,
+        )),
     }
 }

@@ -90,7 +90,10 @@ impl SourceReader {
                 Ok((file, format, digest))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { files, inputs: inputs.clone() })
+        Ok(Self {
+            files,
+            inputs: inputs.clone(),
+        })
     }
 
     /// Digest of all the files' content and order.
@@ -134,7 +137,11 @@ impl SourceReader {
 
     /// The rows, file by file, in order.
     pub(crate) fn chunks(&self) -> Chunks {
-        Chunks { reader: self.clone(), next_file: 0, current: None }
+        Chunks {
+            reader: self.clone(),
+            next_file: 0,
+            current: None,
+        }
     }
 }
 
@@ -160,7 +167,12 @@ impl Chunks {
                 return Ok(None);
             };
             self.next_file += 1;
-            self.current = Some(FileChunks::open(path, *format, *digest, &self.reader.inputs)?);
+            self.current = Some(FileChunks::open(
+                path,
+                *format,
+                *digest,
+                &self.reader.inputs,
+            )?);
         }
     }
 }
@@ -175,9 +187,19 @@ struct FileChunks {
 
 #[derive(Debug)]
 enum FileKind {
-    Parquet { reader: ParquetRecordBatchReader, next_row: u64 },
-    Csv { reader: Box<csv::Reader<File>>, places: Vec<usize>, columns: usize },
-    Ndjson { reader: BufReader<File>, line: u64 },
+    Parquet {
+        reader: ParquetRecordBatchReader,
+        next_row: u64,
+    },
+    Csv {
+        reader: Box<csv::Reader<File>>,
+        places: Vec<usize>,
+        columns: usize,
+    },
+    Ndjson {
+        reader: BufReader<File>,
+        line: u64,
+    },
 }
 
 impl FileChunks {
@@ -185,12 +207,21 @@ impl FileChunks {
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
         let kind = match format {
             Format::Parquet => {
-                let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))?;
-                let names: Vec<&str> = builder.schema().fields().iter().map(|f| f.name().as_str()).collect();
+                let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+                    .map_err(|e| unreadable(path, e))?;
+                let names: Vec<&str> = builder
+                    .schema()
+                    .fields()
+                    .iter()
+                    .map(|f| f.name().as_str())
+                    .collect();
                 let places = places(path, &names, inputs)?;
                 let mask = ProjectionMask::roots(builder.parquet_schema(), places);
                 let builder = builder.with_projection(mask).with_batch_size(CHUNK_ROWS);
-                FileKind::Parquet { reader: builder.build().map_err(|e| unreadable(path, e))?, next_row: 0 }
+                FileKind::Parquet {
+                    reader: builder.build().map_err(|e| unreadable(path, e))?,
+                    next_row: 0,
+                }
             }
             Format::Csv => {
                 let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
@@ -198,21 +229,39 @@ impl FileChunks {
                 let names: Vec<&str> = header.iter().collect();
                 let places = places(path, &names, inputs)?;
                 let columns = names.len();
-                FileKind::Csv { reader: Box::new(reader), places, columns }
+                FileKind::Csv {
+                    reader: Box::new(reader),
+                    places,
+                    columns,
+                }
             }
-            Format::Ndjson => FileKind::Ndjson { reader: BufReader::new(file), line: 0 },
+            Format::Ndjson => FileKind::Ndjson {
+                reader: BufReader::new(file),
+                line: 0,
+            },
         };
-        Ok(Self { path: path.to_owned(), file_id: digest.short(), inputs: inputs.clone(), kind })
+        Ok(Self {
+            path: path.to_owned(),
+            file_id: digest.short(),
+            inputs: inputs.clone(),
+            kind,
+        })
     }
 
     fn next(&mut self) -> Result<Option<Chunk>> {
         let path = &self.path;
         match &mut self.kind {
             FileKind::Parquet { reader, next_row } => {
-                let Some(batch) = reader.next() else { return Ok(None) };
+                let Some(batch) = reader.next() else {
+                    return Ok(None);
+                };
                 let first = *next_row;
                 let batch = batch.map_err(|e| {
-                    Error::caused(Kind::Invalid, format!("{} cannot be read after row {first}", path.display()), e)
+                    Error::caused(
+                        Kind::Invalid,
+                        format!("{} cannot be read after row {first}", path.display()),
+                        e,
+                    )
                 })?;
                 *next_row += batch.num_rows() as u64;
                 let columns = self
@@ -233,7 +282,11 @@ impl FileChunks {
                     seen: batch.num_rows() as u64,
                 }))
             }
-            FileKind::Csv { reader, places, columns } => {
+            FileKind::Csv {
+                reader,
+                places,
+                columns,
+            } => {
                 let mut rows = TextRows::new(&self.inputs, path);
                 let mut record = csv::StringRecord::new();
                 while rows.seen < CHUNK_ROWS as u64 {
@@ -241,7 +294,15 @@ impl FileChunks {
                         Ok(false) => break,
                         Ok(true) => {
                             let line = record.position().map_or(0, csv::Position::line);
-                            rows.push(line, |builders| csv_row(&record, places, *columns, &rows_fields(&self.inputs), builders));
+                            rows.push(line, |builders| {
+                                csv_row(
+                                    &record,
+                                    places,
+                                    *columns,
+                                    &rows_fields(&self.inputs),
+                                    builders,
+                                )
+                            });
                         }
                         Err(e) if matches!(e.kind(), csv::ErrorKind::Utf8 { .. }) => {
                             let line = e.position().map_or(0, csv::Position::line);
@@ -257,7 +318,11 @@ impl FileChunks {
                 let mut bytes = Vec::new();
                 while rows.seen < CHUNK_ROWS as u64 {
                     bytes.clear();
-                    if reader.read_until(b'\n', &mut bytes).map_err(|e| unreadable(path, e))? == 0 {
+                    if reader
+                        .read_until(b'\n', &mut bytes)
+                        .map_err(|e| unreadable(path, e))?
+                        == 0
+                    {
                         break;
                     }
                     *line += 1;
@@ -266,7 +331,8 @@ impl FileChunks {
                     }
                     let fields = rows_fields(&self.inputs);
                     rows.push(*line, |builders| {
-                        let json: Json = serde_json::from_slice(&bytes).map_err(|e| format!("is not JSON: {e}"))?;
+                        let json: Json = serde_json::from_slice(&bytes)
+                            .map_err(|e| format!("is not JSON: {e}"))?;
                         json_row(&json, &fields, builders)
                     });
                 }
@@ -292,7 +358,10 @@ struct TextRows<'a> {
 
 impl<'a> TextRows<'a> {
     fn new(inputs: &Schema, path: &'a Path) -> Self {
-        let builders = inputs.fields().iter().map(|f| ColumnBuilder::new(&f.data_type, CHUNK_ROWS));
+        let builders = inputs
+            .fields()
+            .iter()
+            .map(|f| ColumnBuilder::new(&f.data_type, CHUNK_ROWS));
         Self {
             path,
             builders: builders.collect(),
@@ -367,13 +436,24 @@ fn csv_row(
     let appended = append_all(fields, builders, |index, field, builder| {
         // Without quotes to tell by, an empty text is a null where there may be one.
         let is_text = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
-        builder.append_text(record.get(places[index]).unwrap_or_default(), is_text && !field.nullable)
+        builder.append_text(
+            record.get(places[index]).unwrap_or_default(),
+            is_text && !field.nullable,
+        )
     });
-    if has_all { appended } else { Err(format!("has {} fields, the header {columns}", record.len())) }
+    if has_all {
+        appended
+    } else {
+        Err(format!("has {} fields, the header {columns}", record.len()))
+    }
 }
 
 /// Appends a JSON object's fields to the columns they belong to.
-pub(crate) fn json_row(json: &Json, fields: &[&Field], builders: &mut [ColumnBuilder]) -> Result<(), String> {
+pub(crate) fn json_row(
+    json: &Json,
+    fields: &[&Field],
+    builders: &mut [ColumnBuilder],
+) -> Result<(), String> {
     let object = json.as_object();
     let appended = append_all(fields, builders, |_, field, builder| {
         match object.and_then(|o| o.get(&field.name)) {
@@ -386,7 +466,11 @@ pub(crate) fn json_row(json: &Json, fields: &[&Field], builders: &mut [ColumnBui
             None => Err("is missing".to_owned()),
         }
     });
-    if object.is_some() { appended } else { Err("is not a JSON object".to_owned()) }
+    if object.is_some() {
+        appended
+    } else {
+        Err("is not a JSON object".to_owned())
+    }
 }
 
 /// For each input its position among a file's columns.
@@ -395,18 +479,21 @@ fn places(path: &Path, names: &[&str], inputs: &Schema) -> Result<Vec<usize>> {
         .fields()
         .iter()
         .map(|field| {
-            names.iter().position(|name| *name == field.name).ok_or_else(|| {
-                let hint = match nearest(&field.name, names.iter().copied()) {
-                    Some(nearest) => format!("; did you mean `{nearest}`?"),
-                    None => format!("; it has {}", names.join(", ")),
-                };
-                Error::invalid(format!(
-                    "{} has no column `{}` ({}), which the function reads{hint}",
-                    path.display(),
-                    field.name,
-                    field.data_type
-                ))
-            })
+            names
+                .iter()
+                .position(|name| *name == field.name)
+                .ok_or_else(|| {
+                    let hint = match nearest(&field.name, names.iter().copied()) {
+                        Some(nearest) => format!("; did you mean `{nearest}`?"),
+                        None => format!("; it has {}", names.join(", ")),
+                    };
+                    Error::invalid(format!(
+                        "{} has no column `{}` ({}), which the function reads{hint}",
+                        path.display(),
+                        field.name,
+                        field.data_type
+                    ))
+                })
         })
         .collect()
 }
@@ -419,28 +506,46 @@ fn misfit(path: &Path, field: &Field, first_row: u64, error: &CoerceError) -> Er
             field.name
         ),
         CoerceError::Value { row, message } => {
-            format!("{}: column `{}`, row {}: {message}", path.display(), field.name, first_row + *row as u64)
+            format!(
+                "{}: column `{}`, row {}: {message}",
+                path.display(),
+                field.name,
+                first_row + *row as u64
+            )
         }
     };
     Error::invalid(message)
 }
 
 fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::caused(Kind::Invalid, format!("{} cannot be read", path.display()), cause)
+    Error::caused(
+        Kind::Invalid,
+        format!("{} cannot be read", path.display()),
+        cause,
+    )
 }
 
 /// A file, the files of a folder, or those that a pattern with `*` in the file
 /// name fits, in the order of their names.
 fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let (folder, fits): (&Path, Box<dyn Fn(&str) -> bool>) = if name.contains('*') {
-        (path.parent().unwrap_or(Path::new(".")), Box::new(move |file| fits(&name, file)))
+        (
+            path.parent().unwrap_or(Path::new(".")),
+            Box::new(move |file| fits(&name, file)),
+        )
     } else if path.is_dir() {
         (path, Box::new(|file| !file.starts_with(['.', '_'])))
     } else if path.is_file() {
         return Ok(vec![path.to_owned()]);
     } else {
-        return Err(Error::new(Kind::NotFound, format!("there is no file {}", path.display())));
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("there is no file {}", path.display()),
+        ));
     };
     let entries = std::fs::read_dir(folder).map_err(|e| unreadable(folder, e))?;
     let mut files: Vec<PathBuf> = entries
@@ -450,7 +555,10 @@ fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(Error::new(Kind::NotFound, format!("there are no files {}", path.display())));
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("there are no files {}", path.display()),
+        ));
     }
     Ok(files)
 }
@@ -460,7 +568,9 @@ fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| fits(rest, &tail[at..]))
+            (0..=tail.len())
+                .filter(|at| tail.is_char_boundary(*at))
+                .any(|at| fits(rest, &tail[at..]))
         }),
     }
 }
@@ -507,11 +617,15 @@ mod tests {
     fn read(name: &str, content: &[u8]) -> Result<(Rows, Vec<(String, String)>)> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), content).unwrap();
-        let mut chunks = SourceReader::open(&source(folder.path().join(name)), "s", &inputs())?.chunks();
+        let mut chunks =
+            SourceReader::open(&source(folder.path().join(name)), "s", &inputs())?.chunks();
         let (mut rows, mut rejects) = (Vec::new(), Vec::new());
         while let Some(chunk) = chunks.next()? {
             for (row, number) in chunk.numbers.iter().enumerate() {
-                rows.push((*number, chunk.columns.iter().map(|c| cell_to_json(c, row)).collect()));
+                rows.push((
+                    *number,
+                    chunk.columns.iter().map(|c| cell_to_json(c, row)).collect(),
+                ));
             }
             for reject in chunk.rejects {
                 let place = reject.place.rsplit('/').next().unwrap().to_owned();
@@ -523,13 +637,24 @@ mod tests {
 
     #[test]
     fn csv_rows_are_read_and_bad_ones_named() {
-        let text = b"name,id,extra\nAda,1,x\n,2,\n\"a\nb\",3,\nBob,four,\nshort,5\n\xff\xfe,6,\nEnd,7,\n";
+        let text =
+            b"name,id,extra\nAda,1,x\n,2,\n\"a\nb\",3,\nBob,four,\nshort,5\n\xff\xfe,6,\nEnd,7,\n";
         let (rows, rejects) = read("a.csv", text).unwrap();
-        let ids: Vec<_> = rows.iter().map(|(line, cells)| (*line, cells[0].clone())).collect();
-        assert_eq!(ids, [(2, 1.into()), (3, 2.into()), (4, 3.into()), (9, 7.into())]);
+        let ids: Vec<_> = rows
+            .iter()
+            .map(|(line, cells)| (*line, cells[0].clone()))
+            .collect();
+        assert_eq!(
+            ids,
+            [(2, 1.into()), (3, 2.into()), (4, 3.into()), (9, 7.into())]
+        );
         assert_eq!(rows[1].1[1], Json::Null);
         assert_eq!(rows[2].1[1], "a\nb");
-        let wanted = [("a.csv:6", "field `id`: `four` is not int64"), ("a.csv:7", "has 2 fields, the header 3"), ("a.csv:8", "is not valid UTF-8")];
+        let wanted = [
+            ("a.csv:6", "field `id`: `four` is not int64"),
+            ("a.csv:7", "has 2 fields, the header 3"),
+            ("a.csv:8", "is not valid UTF-8"),
+        ];
         assert_eq!(rejects.len(), 3);
         for ((place, message), (wanted_place, wanted)) in rejects.iter().zip(wanted) {
             assert_eq!(place, wanted_place);
@@ -541,8 +666,18 @@ mod tests {
     fn ndjson_rows_are_read_and_bad_ones_named() {
         let text = b"{\"id\":9007199254740993,\"name\":\"x\"}\n\n{\"id\":1}\n{\"id\":1.5}\n{\"name\":\"y\"}\n{\"id\":null}\n[1]\n{oops\n{\"id\":2}";
         let (rows, rejects) = read("a.ndjson", text).unwrap();
-        let ids: Vec<_> = rows.iter().map(|(line, cells)| (*line, cells[0].clone())).collect();
-        assert_eq!(ids, [(1, 9_007_199_254_740_993_i64.into()), (3, 1.into()), (9, 2.into())]);
+        let ids: Vec<_> = rows
+            .iter()
+            .map(|(line, cells)| (*line, cells[0].clone()))
+            .collect();
+        assert_eq!(
+            ids,
+            [
+                (1, 9_007_199_254_740_993_i64.into()),
+                (3, 1.into()),
+                (9, 2.into())
+            ]
+        );
         let wanted = [
             ("a.ndjson:4", "field `id`: 1.5 is not int64"),
             ("a.ndjson:5", "field `id`: is missing"),
@@ -560,11 +695,18 @@ mod tests {
     #[test]
     fn files_that_do_not_fit_are_named() {
         let message = |name, content: &[u8]| read(name, content).unwrap_err().chain();
-        assert!(message("a.csv", b"nam,id\n").contains("no column `name` (utf8), which the function reads; did you mean `nam`?"));
+        assert!(
+            message("a.csv", b"nam,id\n")
+                .contains("no column `name` (utf8), which the function reads; did you mean `nam`?")
+        );
         assert!(message("a.parquet", b"not parquet").contains("a.parquet cannot be read"));
         assert!(message("a.xlsx", b"").contains("set `format` of the source"));
-        let missing = SourceReader::open(&source("/nowhere/x.csv".into()), "s", &inputs()).unwrap_err();
-        assert_eq!((missing.kind(), missing.to_string()), (Kind::NotFound, "there is no file /nowhere/x.csv".into()));
+        let missing =
+            SourceReader::open(&source("/nowhere/x.csv".into()), "s", &inputs()).unwrap_err();
+        assert_eq!(
+            (missing.kind(), missing.to_string()),
+            (Kind::NotFound, "there is no file /nowhere/x.csv".into())
+        );
     }
 
     #[test]
@@ -574,9 +716,16 @@ mod tests {
             std::fs::write(folder.path().join(name), "id,name\n").unwrap();
         }
         let names = |path: PathBuf| -> Vec<String> {
-            find_files(&path).unwrap().iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect()
+            find_files(&path)
+                .unwrap()
+                .iter()
+                .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
+                .collect()
         };
-        assert_eq!(names(folder.path().join("*.csv")), [".hidden.csv", "a.csv", "b.csv"]);
+        assert_eq!(
+            names(folder.path().join("*.csv")),
+            [".hidden.csv", "a.csv", "b.csv"]
+        );
         assert_eq!(names(folder.path().to_owned()), ["a.csv", "b.csv", "c.txt"]);
         assert!(find_files(&folder.path().join("*.parquet")).is_err());
     }

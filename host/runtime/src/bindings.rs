@@ -1,5 +1,10 @@
 //! Host side of the contract, generated from `wit/`.
-#![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "generated code")]
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "generated code"
+)]
 #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
 #![allow(
     clippy::allow_attributes_without_reason,

@@ -51,14 +51,21 @@ pub enum CompileError {
 
 impl Compiler {
     /// Native code for a component.
-    pub(crate) fn compile(&self, engine: &Engine, strict_nan: bool, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    pub(crate) fn compile(
+        &self,
+        engine: &Engine,
+        strict_nan: bool,
+        component: &[u8],
+    ) -> Result<Vec<u8>, CompileError> {
         match self {
-            Self::InProcess => {
-                engine.precompile_component(component).map_err(|e| CompileError::Invalid(format!("{e:#}")))
-            }
+            Self::InProcess => engine
+                .precompile_component(component)
+                .map_err(|e| CompileError::Invalid(format!("{e:#}"))),
             Self::Child { program, arguments } => {
                 let mut command = Command::new(program);
-                command.args(arguments).arg(if strict_nan { "strict-nan" } else { "default" });
+                command
+                    .args(arguments)
+                    .arg(if strict_nan { "strict-nan" } else { "default" });
                 in_child(command, component)
             }
         }
@@ -115,17 +122,27 @@ const INVALID: i32 = 65;
 /// to standard output. `mode` is the argument that [`Compiler::Child`] appends.
 /// Returns the exit code.
 pub fn compile_worker(mode: &str) -> i32 {
-    let limit = rustix::process::Rlimit { current: Some(MEMORY_BYTES), maximum: Some(MEMORY_BYTES) };
+    let limit = rustix::process::Rlimit {
+        current: Some(MEMORY_BYTES),
+        maximum: Some(MEMORY_BYTES),
+    };
     let _ = rustix::process::setrlimit(rustix::process::Resource::As, limit);
     let result = (|| {
         let mut component = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut component).map_err(|e| (70, e.to_string()))?;
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut component)
+            .map_err(|e| (70, e.to_string()))?;
         let engine = engine_config(mode == "strict-nan")
             .and_then(|config| Engine::new(&config))
             .map_err(|e| (70, format!("{e:#}")))?;
-        let code =
-            engine.precompile_component(&component).map_err(|e| (INVALID, format!("{e:#}")))?;
-        std::io::stdout().lock().write_all(&code).map_err(|e| (70, e.to_string()))
+        let code = engine
+            .precompile_component(&component)
+            .map_err(|e| (INVALID, format!("{e:#}")))?;
+        std::io::stdout()
+            .lock()
+            .write_all(&code)
+            .map_err(|e| (70, e.to_string()))
     })();
     match result {
         Ok(()) => 0,

@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    Strategy,
 };
 
 use crate::Compiler;
 use crate::bindings;
-use crate::state::{
-    MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State,
-};
+use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 
 /// How often limits of time are looked at.
 const TICK: Duration = Duration::from_millis(2);
 /// The call stack of a function.
 pub(crate) const STACK_BYTES: usize = 512 << 10;
+/// Memory of an instance that stays with its slot: a chunk of a batch with its
+/// results. Only pages that were written are cleared where the kernel can tell.
+const KEEP_RESIDENT: usize = 8 << 20;
 /// Address space for one linear memory; 32-bit code cannot leave it.
 const MEMORY_BYTES: u64 = 4 << 30;
 
@@ -37,7 +39,10 @@ pub struct RuntimeConfig {
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { instances: 64, compiler: Compiler::InProcess }
+        Self {
+            instances: 64,
+            compiler: Compiler::InProcess,
+        }
     }
 }
 
@@ -74,18 +79,27 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> wasmtime::Result<Self> {
         let default = engine_set(&config, false)?;
         let stopped = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared { config, default, strict: OnceLock::new(), stopped });
+        let shared = Arc::new(Shared {
+            config,
+            default,
+            strict: OnceLock::new(),
+            stopped,
+        });
         let (watched, stopped) = (Arc::downgrade(&shared), Arc::clone(&shared.stopped));
-        thread::Builder::new().name("wafer-epoch".to_owned()).spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                thread::sleep(TICK);
-                let Some(shared) = watched.upgrade() else { break };
-                shared.default.engine.increment_epoch();
-                if let Some(strict) = shared.strict.get() {
-                    strict.engine.increment_epoch();
+        thread::Builder::new()
+            .name("wafer-epoch".to_owned())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    thread::sleep(TICK);
+                    let Some(shared) = watched.upgrade() else {
+                        break;
+                    };
+                    shared.default.engine.increment_epoch();
+                    if let Some(strict) = shared.strict.get() {
+                        strict.engine.increment_epoch();
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self { shared })
     }
 
@@ -108,7 +122,9 @@ impl Runtime {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("config", &self.shared.config).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,19 +142,31 @@ pub(crate) fn ticks(micros: i64) -> u64 {
 }
 
 fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<EngineSet> {
-    let (engine, pooled) = match Engine::new(&pooled(engine_config(strict_nan)?, config.instances)) {
+    let (engine, pooled) = match Engine::new(&pooled(engine_config(strict_nan)?, config.instances))
+    {
         Ok(engine) => (engine, true),
         Err(error) => {
-            tracing::warn!("no address space for a pool of {} instances, allocating one by one: {error:#}", config.instances);
+            tracing::warn!(
+                "no address space for a pool of {} instances, allocating one by one: {error:#}",
+                config.instances
+            );
             (Engine::new(&engine_config(strict_nan)?)?, false)
         }
     };
     let mut linker = Linker::new(&engine);
-    bindings::Function::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state: &mut State| state)?;
+    bindings::Function::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
+        &mut linker,
+        |state: &mut State| state,
+    )?;
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     let compatibility = format!("{}-{:016x}", baseline(), hasher.finish());
-    Ok(EngineSet { engine, linker, compatibility, pooled })
+    Ok(EngineSet {
+        engine,
+        linker,
+        compatibility,
+        pooled,
+    })
 }
 
 /// Everything that compiled code depends on; allocation is chosen apart.
@@ -190,13 +218,26 @@ fn has_v3() -> bool {
 }
 
 fn target(config: &mut Config) -> wasmtime::Result<()> {
-    let triple = format!("{}-unknown-{}-gnu", std::env::consts::ARCH, std::env::consts::OS);
+    let triple = format!(
+        "{}-unknown-{}-gnu",
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    );
     config.target(&triple)?;
     if cfg!(target_arch = "x86_64") && has_v3() {
         // https://gitlab.com/x86-psABIs/x86-64-ABI, micro-architecture levels
         for flag in [
-            "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt", "has_avx", "has_avx2",
-            "has_bmi1", "has_bmi2", "has_fma", "has_lzcnt",
+            "has_sse3",
+            "has_ssse3",
+            "has_sse41",
+            "has_sse42",
+            "has_popcnt",
+            "has_avx",
+            "has_avx2",
+            "has_bmi1",
+            "has_bmi2",
+            "has_fma",
+            "has_lzcnt",
         ] {
             crate::load::enable_cpu_feature(config, flag);
         }
@@ -219,7 +260,7 @@ fn pooled(mut config: Config, instances: u32) -> Config {
         .max_memory_size(MEMORY_BYTES as usize)
         .table_elements(MAX_TABLE_ELEMENTS)
         // A page that stays costs a memset, one that is given back costs a fault.
-        .linear_memory_keep_resident(256 << 10)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

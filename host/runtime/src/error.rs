@@ -34,22 +34,46 @@ impl std::fmt::Display for LimitKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Memory(bytes) => {
-                write!(f, "needs more memory than {} (setting `memory`)", bytes_text(*bytes))
+                write!(
+                    f,
+                    "needs more memory than {} (setting `memory`)",
+                    bytes_text(*bytes)
+                )
             }
             Self::RequestTime(micros) => {
-                write!(f, "ran longer than {} (setting `request_time`)", duration_text(*micros))
+                write!(
+                    f,
+                    "ran longer than {} (setting `request_time`)",
+                    duration_text(*micros)
+                )
             }
             Self::BatchTime(micros) => {
-                write!(f, "ran longer than {} (setting `batch_time`)", duration_text(*micros))
+                write!(
+                    f,
+                    "ran longer than {} (setting `batch_time`)",
+                    duration_text(*micros)
+                )
             }
             Self::InitTime(micros) => {
-                write!(f, "took longer than {} to initialise (setting `init_time`)", duration_text(*micros))
+                write!(
+                    f,
+                    "took longer than {} to initialise (setting `init_time`)",
+                    duration_text(*micros)
+                )
             }
             Self::Output(bytes) => {
-                write!(f, "returned more than {} (setting `output`)", bytes_text(*bytes))
+                write!(
+                    f,
+                    "returned more than {} (setting `output`)",
+                    bytes_text(*bytes)
+                )
             }
             Self::Stack(bytes) => {
-                write!(f, "recursed past the call stack of {} (not a setting)", bytes_text(*bytes))
+                write!(
+                    f,
+                    "recursed past the call stack of {} (not a setting)",
+                    bytes_text(*bytes)
+                )
             }
         }
     }

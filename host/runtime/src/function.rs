@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
 use wafer_core::{Mapping, Signature};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
@@ -37,6 +38,8 @@ pub struct Function {
 struct Inner {
     name: String,
     signature: Signature,
+    /// Arrow types of the inputs.
+    input_types: Vec<DataType>,
     limits: Limits,
     pre: FunctionPre<State>,
     /// Ticks the engine's epoch as long as the function lives.
@@ -62,7 +65,9 @@ impl Output {
     fn empty(signature: &Signature) -> Self {
         let fields = signature.outputs.fields().iter();
         Self {
-            columns: fields.map(|f| arrow_array::new_empty_array(&f.data_type.to_arrow())).collect(),
+            columns: fields
+                .map(|f| arrow_array::new_empty_array(&f.data_type.to_arrow()))
+                .collect(),
             rows: 0,
             source_rows: (signature.mapping == Mapping::OneToMany).then(Vec::new),
             row_errors: Vec::new(),
@@ -74,21 +79,31 @@ impl Output {
         for (start, part) in &parts {
             let moved = |row: u32| row + *start as u32;
             all.rows += part.rows;
-            all.row_errors.extend(part.row_errors.iter().map(|(row, m)| (moved(*row), m.clone())));
+            all.row_errors.extend(
+                part.row_errors
+                    .iter()
+                    .map(|(row, m)| (moved(*row), m.clone())),
+            );
             if let (Some(all), Some(part)) = (&mut all.source_rows, &part.source_rows) {
                 all.extend(part.iter().map(|row| moved(*row)));
             }
         }
         for (index, column) in all.columns.iter_mut().enumerate() {
-            let pieces: Vec<&dyn Array> = parts.iter().map(|(_, p)| p.columns[index].as_ref()).collect();
-            *column = arrow_select::concat::concat(&pieces).expect("the parts have the signature's types");
+            let pieces: Vec<&dyn Array> = parts
+                .iter()
+                .map(|(_, p)| p.columns[index].as_ref())
+                .collect();
+            *column = arrow_select::concat::concat(&pieces)
+                .expect("the parts have the signature's types");
         }
         all
     }
 
     /// The input row of an output row.
     pub fn source_row(&self, row: usize) -> usize {
-        self.source_rows.as_ref().map_or(row, |sources| sources[row] as usize)
+        self.source_rows
+            .as_ref()
+            .map_or(row, |sources| sources[row] as usize)
     }
 }
 
@@ -100,8 +115,23 @@ impl Function {
         pre: FunctionPre<State>,
         runtime: Runtime,
     ) -> Self {
-        let inner = Inner { name: name.to_owned(), signature, limits, pre, _runtime: runtime };
-        Self { inner: Arc::new(inner) }
+        let input_types = signature
+            .inputs
+            .fields()
+            .iter()
+            .map(|f| f.data_type.to_arrow())
+            .collect();
+        let inner = Inner {
+            name: name.to_owned(),
+            signature,
+            input_types,
+            limits,
+            pre,
+            _runtime: runtime,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The name it was loaded under, for messages.
@@ -131,8 +161,18 @@ impl Function {
         }
         let chunk = chunk_rows(columns, rows);
         if rows <= chunk {
-            let Lifted { columns, rows, source_rows, row_errors } = self.call_fresh(columns, rows, deadline)?;
-            return Ok(Output { columns, rows, source_rows, row_errors });
+            let Lifted {
+                columns,
+                rows,
+                source_rows,
+                row_errors,
+            } = self.call_fresh(columns, rows, deadline)?;
+            return Ok(Output {
+                columns,
+                rows,
+                source_rows,
+                row_errors,
+            });
         }
         let mut parts = Vec::with_capacity(rows.div_ceil(chunk));
         for start in (0..rows).step_by(chunk) {
@@ -151,24 +191,43 @@ impl Function {
     pub fn warm(&self) -> Result<Warm, InvokeError> {
         let mut store = self.store(Deadline::Batch);
         let instance = self.instantiate(&mut store, Deadline::Batch)?;
-        Ok(Warm { function: self.clone(), store, instance })
+        Ok(Warm {
+            function: self.clone(),
+            store,
+            instance,
+        })
     }
 
     fn check_input(&self, columns: &[ArrayRef]) -> Result<usize, InvokeError> {
         let fields = self.inner.signature.inputs.fields();
-        let refuse = |message| Err(InvokeError::Input { function: self.inner.name.clone(), message });
+        let refuse = |message| {
+            Err(InvokeError::Input {
+                function: self.inner.name.clone(),
+                message,
+            })
+        };
         if columns.len() != fields.len() {
-            return refuse(format!("{} columns where it takes {}", columns.len(), fields.len()));
+            return refuse(format!(
+                "{} columns where it takes {}",
+                columns.len(),
+                fields.len()
+            ));
         }
         let rows = columns[0].len();
-        for (column, field) in columns.iter().zip(fields) {
-            let wanted = field.data_type.to_arrow();
-            if *column.data_type() != wanted {
+        for ((column, field), wanted) in columns.iter().zip(fields).zip(&self.inner.input_types) {
+            if column.data_type() != wanted {
                 let found = column.data_type();
-                return refuse(format!("column `{}`: wanted {wanted}, found {found}", field.name));
+                return refuse(format!(
+                    "column `{}`: wanted {wanted}, found {found}",
+                    field.name
+                ));
             }
             if column.len() != rows {
-                return refuse(format!("column `{}`: {} rows, others {rows}", field.name, column.len()));
+                return refuse(format!(
+                    "column `{}`: {} rows, others {rows}",
+                    field.name,
+                    column.len()
+                ));
             }
         }
         Ok(rows)
@@ -190,11 +249,23 @@ impl Function {
         }
     }
 
-    fn instantiate(&self, store: &mut Store<State>, deadline: Deadline) -> Result<Instance, InvokeError> {
-        self.inner.pre.instantiate(&mut *store).map_err(|e| self.failure(&e, store, deadline))
+    fn instantiate(
+        &self,
+        store: &mut Store<State>,
+        deadline: Deadline,
+    ) -> Result<Instance, InvokeError> {
+        self.inner
+            .pre
+            .instantiate(&mut *store)
+            .map_err(|e| self.failure(&e, store, deadline))
     }
 
-    fn call_fresh(&self, columns: &[ArrayRef], rows: usize, deadline: Deadline) -> Result<Lifted, InvokeError> {
+    fn call_fresh(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+        deadline: Deadline,
+    ) -> Result<Lifted, InvokeError> {
         let mut store = self.store(deadline);
         let instance = self.instantiate(&mut store, deadline)?;
         self.call(&mut store, &instance, columns, rows, deadline)
@@ -208,13 +279,28 @@ impl Function {
         rows: usize,
         deadline: Deadline,
     ) -> Result<Lifted, InvokeError> {
-        let Inner { name, signature, .. } = &*self.inner;
+        let Inner {
+            name, signature, ..
+        } = &*self.inner;
         let fields = signature.inputs.fields();
-        let lowered: Vec<_> = columns.iter().zip(fields).map(|(c, f)| lower(c, &f.data_type)).collect();
+        let lowered: Vec<_> = columns
+            .iter()
+            .zip(fields)
+            .map(|(c, f)| lower(c, &f.data_type))
+            .collect();
         let buffers: Vec<Vec<&[u8]>> = lowered.iter().map(|column| column.buffers()).collect();
-        let crossing: Vec<_> = lowered.iter().zip(&buffers).map(|(c, b)| c.as_wit(b)).collect();
-        let batch = wit::BatchParam { rows: rows as u32, columns: &crossing };
-        let result = instance.wafer_function_transform().call_call(&mut *store, batch);
+        let crossing: Vec<_> = lowered
+            .iter()
+            .zip(&buffers)
+            .map(|(c, b)| c.as_wit(b))
+            .collect();
+        let batch = wit::BatchParam {
+            rows: rows as u32,
+            columns: &crossing,
+        };
+        let result = instance
+            .wafer_function_transform()
+            .call_call(&mut *store, batch);
         let output = match result {
             Ok(Ok(output)) => output,
             Ok(Err(refusal)) => {
@@ -228,8 +314,10 @@ impl Function {
             }
         };
         store.data_mut().log.emit(name);
-        lift::output(output, signature, rows)
-            .map_err(|message| InvokeError::Output { function: name.clone(), message })
+        lift::output(output, signature, rows).map_err(|message| InvokeError::Output {
+            function: name.clone(),
+            message,
+        })
     }
 
     fn refusal(&self, error: wit::CallError) -> InvokeError {
@@ -242,19 +330,32 @@ impl Function {
         }
     }
 
-    fn failure(&self, error: &wasmtime::Error, store: &Store<State>, deadline: Deadline) -> InvokeError {
+    fn failure(
+        &self,
+        error: &wasmtime::Error,
+        store: &Store<State>,
+        deadline: Deadline,
+    ) -> InvokeError {
         let time = self.time(deadline);
         let time = match deadline {
             Deadline::Request => LimitKind::RequestTime(time),
             Deadline::Batch => LimitKind::BatchTime(time),
         };
-        failure(&self.inner.name, error, store.data(), &self.inner.limits, time)
+        failure(
+            &self.inner.name,
+            error,
+            store.data(),
+            &self.inner.limits,
+            time,
+        )
     }
 }
 
 impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Function").field("name", &self.inner.name).finish_non_exhaustive()
+        f.debug_struct("Function")
+            .field("name", &self.inner.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -272,17 +373,35 @@ impl Warm {
     /// [`InvokeError`]; the instance cannot be used after a trap.
     pub fn call(&mut self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
         let rows = self.function.check_input(columns)?;
-        self.store.set_epoch_deadline(ticks(self.function.time(Deadline::Batch)));
+        self.store
+            .set_epoch_deadline(ticks(self.function.time(Deadline::Batch)));
         let function = self.function.clone();
-        let Lifted { columns, rows, source_rows, row_errors } =
-            function.call(&mut self.store, &self.instance, columns, rows, Deadline::Batch)?;
-        Ok(Output { columns, rows, source_rows, row_errors })
+        let Lifted {
+            columns,
+            rows,
+            source_rows,
+            row_errors,
+        } = function.call(
+            &mut self.store,
+            &self.instance,
+            columns,
+            rows,
+            Deadline::Batch,
+        )?;
+        Ok(Output {
+            columns,
+            rows,
+            source_rows,
+            row_errors,
+        })
     }
 }
 
 impl std::fmt::Debug for Warm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Warm").field("function", &self.function).finish_non_exhaustive()
+        f.debug_struct("Warm")
+            .field("function", &self.function)
+            .finish_non_exhaustive()
     }
 }
 
@@ -303,7 +422,10 @@ pub(crate) fn failure(
     time: LimitKind,
 ) -> InvokeError {
     let function = function.to_owned();
-    let over = |limit| InvokeError::OverLimit { function: function.clone(), limit };
+    let over = |limit| InvokeError::OverLimit {
+        function: function.clone(),
+        limit,
+    };
     let trap = error.downcast_ref::<Trap>();
     if state.out_of_memory {
         return over(LimitKind::Memory(limits.memory));
@@ -318,18 +440,30 @@ pub(crate) fn failure(
     if root.contains("fuel allocated for hostcalls has been exhausted") {
         return over(LimitKind::Output(limits.output));
     }
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+    let backtrace = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let message = match (state.log.last_error(), trap) {
         (Some(panic), _) => panic.to_owned(),
         (None, Some(Trap::MemoryOutOfBounds)) => {
-            format!("{root}; if it recurses deeply or has large local arrays, build it with a larger `stack`")
+            format!(
+                "{root}; if it recurses deeply or has large local arrays, build it with a larger `stack`"
+            )
         }
         (None, Some(_)) => root,
         // Not a trap: values that the canonical ABI refuses, or the host's own failure.
         (None, None) if backtrace.is_empty() => {
-            return InvokeError::Output { function, message: root };
+            return InvokeError::Output {
+                function,
+                message: root,
+            };
         }
         (None, None) => root,
     };
-    InvokeError::Trapped { function, message, backtrace }
+    InvokeError::Trapped {
+        function,
+        message,
+        backtrace,
+    }
 }

@@ -41,7 +41,10 @@ impl Guests {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
         let place = Waiting::enter(&self.waiting, self.queue)?;
-        let permit = Arc::clone(&self.running).acquire_owned().await.expect("it is never closed");
+        let permit = Arc::clone(&self.running)
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
         drop(place);
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -60,7 +63,11 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn enter(count: &'a AtomicUsize, most: usize) -> Result<Self, Busy> {
         let place = Self(count);
-        if count.fetch_add(1, Ordering::AcqRel) >= most { Err(Busy) } else { Ok(place) }
+        if count.fetch_add(1, Ordering::AcqRel) >= most {
+            Err(Busy)
+        } else {
+            Ok(place)
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub use error::{Blame, InvokeError, LimitKind};
 pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};
 pub use limits::Limits;
-pub use register::{FunctionSpec, Registered, RegisterError};
+pub use register::{FunctionSpec, RegisterError, Registered};
 
 /// Rows in one call of a function at most; wide rows come in smaller chunks.
 pub const CHUNK_ROWS: usize = 8_192;

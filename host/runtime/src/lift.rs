@@ -32,7 +32,11 @@ pub(crate) struct Lifted {
 const MAX_ERROR_BYTES: usize = 1_024;
 
 /// Checks an output against the signature and the number of rows that went in.
-pub(crate) fn output(output: wit::Output, signature: &Signature, rows_in: usize) -> Result<Lifted, String> {
+pub(crate) fn output(
+    output: wit::Output,
+    signature: &Signature,
+    rows_in: usize,
+) -> Result<Lifted, String> {
     let rows = output.batch.rows as usize;
     let fields = signature.outputs.fields();
     if output.batch.columns.len() != fields.len() {
@@ -43,7 +47,13 @@ pub(crate) fn output(output: wit::Output, signature: &Signature, rows_in: usize)
         ));
     }
     let row_errors = row_errors(output.row_errors, rows_in)?;
-    let source_rows = source_rows(output.source_rows, signature.mapping, rows, rows_in, &row_errors)?;
+    let source_rows = source_rows(
+        output.source_rows,
+        signature.mapping,
+        rows,
+        rows_in,
+        &row_errors,
+    )?;
     let columns = output
         .batch
         .columns
@@ -56,7 +66,12 @@ pub(crate) fn output(output: wit::Output, signature: &Signature, rows_in: usize)
             Ok(lifted)
         })
         .collect::<Result<_, String>>()?;
-    Ok(Lifted { columns, rows, source_rows, row_errors })
+    Ok(Lifted {
+        columns,
+        rows,
+        source_rows,
+        row_errors,
+    })
 }
 
 fn row_errors(errors: Vec<wit::RowError>, rows_in: usize) -> Result<Vec<(u32, String)>, String> {
@@ -68,7 +83,10 @@ fn row_errors(errors: Vec<wit::RowError>, rows_in: usize) -> Result<Vec<(u32, St
                 return Err(format!("a row error for row {} of {rows_in}", error.row));
             }
             if last.is_some_and(|last| last >= error.row) {
-                return Err(format!("row errors are not in ascending order at row {}", error.row));
+                return Err(format!(
+                    "row errors are not in ascending order at row {}",
+                    error.row
+                ));
             }
             last = Some(error.row);
             let mut message = error.message;
@@ -87,9 +105,9 @@ fn source_rows(
 ) -> Result<Option<Vec<u32>>, String> {
     match (mapping, source_rows) {
         (Mapping::OneToOne, None) if rows == rows_in => Ok(None),
-        (Mapping::OneToOne, None) => {
-            Err(format!("{rows} rows where {rows_in} went in, and the signature says one to one"))
-        }
+        (Mapping::OneToOne, None) => Err(format!(
+            "{rows} rows where {rows_in} went in, and the signature says one to one"
+        )),
         (Mapping::OneToOne, Some(_)) => {
             Err("source-rows, although the signature says one to one".to_owned())
         }
@@ -103,10 +121,15 @@ fn source_rows(
             if let Some(at) = (1..rows).find(|at| sources[at - 1] > sources[*at]) {
                 return Err(format!("source-rows decrease at row {at}"));
             }
-            if let Some(at) = sources.iter().position(|source| *source as usize >= rows_in) {
+            if let Some(at) = sources
+                .iter()
+                .position(|source| *source as usize >= rows_in)
+            {
                 return Err(format!("source-rows name row {} of {rows_in}", sources[at]));
             }
-            let failed = row_errors.iter().find(|(row, _)| sources.binary_search(row).is_ok());
+            let failed = row_errors
+                .iter()
+                .find(|(row, _)| sources.binary_search(row).is_ok());
             match failed {
                 Some((row, _)) => Err(format!("input row {row} has both an error and output rows")),
                 None => Ok(Some(sources)),
@@ -116,28 +139,48 @@ fn source_rows(
 }
 
 /// A null in a column that is not nullable, in a row that did not fail.
-fn check_nulls(column: &ArrayRef, field: &Field, mapping: Mapping, row_errors: &[(u32, String)]) -> Result<(), String> {
+fn check_nulls(
+    column: &ArrayRef,
+    field: &Field,
+    mapping: Mapping,
+    row_errors: &[(u32, String)],
+) -> Result<(), String> {
     if field.nullable || column.null_count() == 0 {
         return Ok(());
     }
     let failed = |row: usize| {
         mapping == Mapping::OneToOne
-            && row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row).is_ok()
+            && row_errors
+                .binary_search_by_key(&(row as u32), |(row, _)| *row)
+                .is_ok()
     };
     match (0..column.len()).find(|row| column.is_null(*row) && !failed(*row)) {
-        Some(row) => Err(format!("column `{}`: row {row} is null, and the column is not nullable", field.name)),
+        Some(row) => Err(format!(
+            "column `{}`: row {row} is null, and the column is not nullable",
+            field.name
+        )),
         None => Ok(()),
     }
 }
 
-fn column(column: wit::ColumnResult, data_type: &DataType, rows: usize) -> Result<ArrayRef, String> {
+fn column(
+    column: wit::ColumnResult,
+    data_type: &DataType,
+    rows: usize,
+) -> Result<ArrayRef, String> {
     use wit::DataResult as D;
     let nulls = match (&column.data, column.validity) {
-        (D::Arrow(_), Some(_)) => return Err("a validity bit map beside an arrow column".to_owned()),
-        (_, validity) => validity.map(|bytes| bits(bytes, rows).map(NullBuffer::new)).transpose()?,
+        (D::Arrow(_), Some(_)) => {
+            return Err("a validity bit map beside an arrow column".to_owned());
+        }
+        (_, validity) => validity
+            .map(|bytes| bits(bytes, rows).map(NullBuffer::new))
+            .transpose()?,
     };
     Ok(match (column.data, data_type) {
-        (D::Boolean(bytes), DataType::Boolean) => Arc::new(BooleanArray::new(bits(bytes, rows)?, nulls)),
+        (D::Boolean(bytes), DataType::Boolean) => {
+            Arc::new(BooleanArray::new(bits(bytes, rows)?, nulls))
+        }
         (D::Int64(v), DataType::Int64) => primitive::<Int64Type>(v, rows, nulls)?,
         (D::Float64(mut v), DataType::Float64) => {
             canonical_f64(&mut v);
@@ -177,7 +220,9 @@ fn column(column: wit::ColumnResult, data_type: &DataType, rows: usize) -> Resul
             list(data_type, offsets, Arc::new(items), nulls)
         }
         (D::Arrow(v), DataType::Arrow(arrow)) => arrow_column(v, arrow, rows)?,
-        (found, wanted) => return Err(format!("{} where the signature has {wanted}", case(&found))),
+        (found, wanted) => {
+            return Err(format!("{} where the signature has {wanted}", case(&found)));
+        }
     })
 }
 
@@ -201,14 +246,21 @@ fn case(data: &wit::DataResult) -> &'static str {
 }
 
 fn check_length(found: usize, rows: usize) -> Result<(), String> {
-    if found == rows { Ok(()) } else { Err(format!("{found} values for {rows} rows")) }
+    if found == rows {
+        Ok(())
+    } else {
+        Err(format!("{found} values for {rows} rows"))
+    }
 }
 
 fn bits(bytes: Vec<u8>, rows: usize) -> Result<BooleanBuffer, String> {
     if bytes.len() == rows.div_ceil(8) {
         Ok(BooleanBuffer::new(Buffer::from_vec(bytes), 0, rows))
     } else {
-        Err(format!("a bit map of {} bytes for {rows} rows", bytes.len()))
+        Err(format!(
+            "a bit map of {} bytes for {rows} rows",
+            bytes.len()
+        ))
     }
 }
 
@@ -218,7 +270,10 @@ fn primitive<T: ArrowPrimitiveType>(
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, String> {
     check_length(values.len(), rows)?;
-    Ok(Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls)))
+    Ok(Arc::new(PrimitiveArray::<T>::new(
+        ScalarBuffer::from(values),
+        nulls,
+    )))
 }
 
 fn offsets(offsets: Vec<i32>, rows: usize, end: usize) -> Result<OffsetBuffer<i32>, String> {
@@ -232,7 +287,10 @@ fn offsets(offsets: Vec<i32>, rows: usize, end: usize) -> Result<OffsetBuffer<i3
         return Err(format!("offsets decrease at row {row}"));
     }
     if offsets[rows] as usize != end {
-        return Err(format!("the last offset is {}, and there are {end} values", offsets[rows]));
+        return Err(format!(
+            "the last offset is {}, and there are {end} values",
+            offsets[rows]
+        ));
     }
     Ok(OffsetBuffer::new(offsets.into()))
 }
@@ -241,19 +299,33 @@ fn offsets_end(offsets: &OffsetBuffer<i32>) -> usize {
     offsets.last().map_or(0, |end| *end as usize)
 }
 
-fn strings(v: wit::VaryingResult, rows: usize, nulls: Option<NullBuffer>) -> Result<StringArray, String> {
+fn strings(
+    v: wit::VaryingResult,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<StringArray, String> {
     let offsets = offsets(v.offsets, rows, v.bytes.len())?;
     let bytes = Buffer::from_vec(v.bytes);
     StringArray::try_new(offsets.clone(), bytes.clone(), nulls).map_err(|_| {
         let value = |row: usize| &bytes[offsets[row] as usize..offsets[row + 1] as usize];
-        let row = (0..rows).find(|row| std::str::from_utf8(value(*row)).is_err()).unwrap_or(0);
+        let row = (0..rows)
+            .find(|row| std::str::from_utf8(value(*row)).is_err())
+            .unwrap_or(0);
         format!("row {row} is not valid UTF-8")
     })
 }
 
-fn vectors(v: wit::VectorsResult, n: u32, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
+fn vectors(
+    v: wit::VectorsResult,
+    n: u32,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, String> {
     if v.dimension != n {
-        return Err(format!("vectors of {} numbers where the signature has vector({n})", v.dimension));
+        return Err(format!(
+            "vectors of {} numbers where the signature has vector({n})",
+            v.dimension
+        ));
     }
     check_length(v.values.len(), rows * n as usize)?;
     let mut values = v.values;
@@ -262,11 +334,20 @@ fn vectors(v: wit::VectorsResult, n: u32, rows: usize, nulls: Option<NullBuffer>
         unreachable!("a vector is a list of fixed size")
     };
     let items = Arc::new(Float32Array::from(values));
-    Ok(Arc::new(FixedSizeListArray::try_new(item, length, items, nulls).map_err(|e| e.to_string())?))
+    Ok(Arc::new(
+        FixedSizeListArray::try_new(item, length, items, nulls).map_err(|e| e.to_string())?,
+    ))
 }
 
-fn list(data_type: &DataType, offsets: OffsetBuffer<i32>, items: ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
-    let ArrowType::List(item) = data_type.to_arrow() else { unreachable!("a list type") };
+fn list(
+    data_type: &DataType,
+    offsets: OffsetBuffer<i32>,
+    items: ArrayRef,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
+    let ArrowType::List(item) = data_type.to_arrow() else {
+        unreachable!("a list type")
+    };
     Arc::new(ListArray::new(item, offsets, items, nulls))
 }
 
@@ -287,9 +368,16 @@ fn canonical_f32(values: &mut [f32]) {
 }
 
 /// Builds an Arrow column from its nodes, which Arrow validates in full.
-fn arrow_column(v: wit::ArrowArrayResult, data_type: &ArrowType, rows: usize) -> Result<ArrayRef, String> {
+fn arrow_column(
+    v: wit::ArrowArrayResult,
+    data_type: &ArrowType,
+    rows: usize,
+) -> Result<ArrayRef, String> {
     if v.lengths.first().map(|l| *l as usize) != Some(rows) {
-        return Err(format!("{} rows for {rows}", v.lengths.first().copied().unwrap_or(0)));
+        return Err(format!(
+            "{} rows for {rows}",
+            v.lengths.first().copied().unwrap_or(0)
+        ));
     }
     let mut lengths = v.lengths.into_iter();
     let mut buffers = v.buffers.into_iter();
@@ -318,7 +406,10 @@ fn arrow_node(
     for child in children(data_type) {
         builder = builder.add_child_data(arrow_node(child.data_type(), lengths, buffers)?);
     }
-    builder.align_buffers(true).build().map_err(|e| e.to_string())
+    builder
+        .align_buffers(true)
+        .build()
+        .map_err(|e| e.to_string())
 }
 
 fn children(data_type: &ArrowType) -> Vec<&ArrowField> {
@@ -354,7 +445,12 @@ pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> 
 fn field(field: wit::Field) -> Result<Field, String> {
     let data_type = data_type(field.data_type)
         .map_err(|message| format!("column `{}`: {message}", field.name))?;
-    Ok(Field { name: field.name, data_type, nullable: field.nullable, doc: field.doc })
+    Ok(Field {
+        name: field.name,
+        data_type,
+        nullable: field.nullable,
+        doc: field.doc,
+    })
 }
 
 fn data_type(data_type: wit::DataType) -> Result<DataType, String> {
@@ -387,7 +483,10 @@ fn data_type(data_type: wit::DataType) -> Result<DataType, String> {
 /// Deepest nesting of an Arrow type.
 const MAX_DEPTH: usize = 16;
 
-fn arrow_type(nodes: &mut impl Iterator<Item = wit::ArrowField>, depth: usize) -> Result<ArrowField, String> {
+fn arrow_type(
+    nodes: &mut impl Iterator<Item = wit::ArrowField>,
+    depth: usize,
+) -> Result<ArrowField, String> {
     let node = nodes.next().ok_or("fewer nodes than the type has")?;
     if depth > MAX_DEPTH {
         return Err(format!("a type nested deeper than {MAX_DEPTH}"));
@@ -401,7 +500,11 @@ fn arrow_type(nodes: &mut impl Iterator<Item = wit::ArrowField>, depth: usize) -
         .map(FFI_ArrowSchema::try_from)
         .collect::<Result<Vec<_>, _>>()
         .map_err(ffi)?;
-    let flags = if node.nullable { Flags::NULLABLE } else { Flags::empty() };
+    let flags = if node.nullable {
+        Flags::NULLABLE
+    } else {
+        Flags::empty()
+    };
     let schema = FFI_ArrowSchema::try_new(&node.format, children, None)
         .and_then(|schema| schema.with_name(&node.name))
         .and_then(|schema| schema.with_flags(flags))
@@ -414,7 +517,9 @@ fn arrow_type(nodes: &mut impl Iterator<Item = wit::ArrowField>, depth: usize) -
         | ArrowType::Utf8View
         | ArrowType::BinaryView
         | ArrowType::ListView(_)
-        | ArrowType::LargeListView(_) => Err(format!("arrow format `{}` is not supported", node.format)),
+        | ArrowType::LargeListView(_) => {
+            Err(format!("arrow format `{}` is not supported", node.format))
+        }
         _ => Ok(field),
     }
 }
@@ -424,13 +529,25 @@ mod tests {
     use super::*;
 
     fn node(format: &str, name: &str, children: u32) -> wit::ArrowField {
-        wit::ArrowField { format: format.to_owned(), name: name.to_owned(), nullable: true, children }
+        wit::ArrowField {
+            format: format.to_owned(),
+            name: name.to_owned(),
+            nullable: true,
+            children,
+        }
     }
 
     #[test]
     fn arrow_types_are_read_from_their_nodes() {
-        let nested = vec![node("+s", "", 2), node("d:10,2", "price", 0), node("+l", "tags", 1), node("u", "element", 0)];
-        let DataType::Arrow(parsed) = data_type(wit::DataType::Arrow(nested)).unwrap() else { panic!() };
+        let nested = vec![
+            node("+s", "", 2),
+            node("d:10,2", "price", 0),
+            node("+l", "tags", 1),
+            node("u", "element", 0),
+        ];
+        let DataType::Arrow(parsed) = data_type(wit::DataType::Arrow(nested)).unwrap() else {
+            panic!()
+        };
         let element = Arc::new(ArrowField::new("element", ArrowType::Utf8, true));
         let wanted = ArrowType::Struct(
             vec![
@@ -447,17 +564,27 @@ mod tests {
             vec![node("nonsense", "", 0)],
             vec![node("vu", "", 0)],
         ] {
-            assert!(data_type(wit::DataType::Arrow(nodes.clone())).is_err(), "{nodes:?}");
+            assert!(
+                data_type(wit::DataType::Arrow(nodes.clone())).is_err(),
+                "{nodes:?}"
+            );
         }
         let deep = std::iter::repeat_n(node("+l", "x", 1), 40).collect();
-        assert!(data_type(wit::DataType::Arrow(deep)).unwrap_err().contains("nested deeper"));
+        assert!(
+            data_type(wit::DataType::Arrow(deep))
+                .unwrap_err()
+                .contains("nested deeper")
+        );
     }
 
     #[test]
     fn nans_are_one() {
         let mut values = [f64::from_bits(0xfff0_0000_0000_0001), -0.0, f64::INFINITY];
         canonical_f64(&mut values);
-        assert_eq!(values.map(f64::to_bits), [0x7ff8_0000_0000_0000, 1 << 63, 0x7ff0_0000_0000_0000]);
+        assert_eq!(
+            values.map(f64::to_bits),
+            [0x7ff8_0000_0000_0000, 1 << 63, 0x7ff0_0000_0000_0000]
+        );
         let mut values = [f32::from_bits(0xffff_ffff), 1.0];
         canonical_f32(&mut values);
         assert_eq!(values[0].to_bits(), 0x7fc0_0000);

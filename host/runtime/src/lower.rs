@@ -81,22 +81,37 @@ pub(crate) fn lower<'a>(column: &'a ArrayRef, data_type: &DataType) -> Lowered<'
         }
         DataType::ListUtf8 => {
             let (offsets, items) = list(column);
-            let Varying { offsets: inner, bytes } = varying(items.as_string::<i32>());
-            let items = Varying { offsets: owned(&inner), bytes: owned(&bytes) };
+            let Varying {
+                offsets: inner,
+                bytes,
+            } = varying(items.as_string::<i32>());
+            let items = Varying {
+                offsets: owned(&inner),
+                bytes: owned(&bytes),
+            };
             LoweredData::ListUtf8(offsets, items)
         }
         DataType::Arrow(_) => {
             let (lengths, buffers) = arrow(column);
-            return Lowered { data: LoweredData::Arrow(lengths, buffers), validity: None };
+            return Lowered {
+                data: LoweredData::Arrow(lengths, buffers),
+                validity: None,
+            };
         }
     };
-    Lowered { data, validity: nulls.map(|nulls| bitmap(nulls.inner())) }
+    Lowered {
+        data,
+        validity: nulls.map(|nulls| bitmap(nulls.inner())),
+    }
 }
 
 impl Lowered<'_> {
     /// The contract's column. `buffers` are the slices of `Self::buffers`.
     pub(crate) fn as_wit<'b>(&'b self, buffers: &'b [&'b [u8]]) -> wit::ColumnParam<'b> {
-        let text = |v: &'b Varying<'_>| wit::VaryingParam { offsets: &v.offsets, bytes: &v.bytes };
+        let text = |v: &'b Varying<'_>| wit::VaryingParam {
+            offsets: &v.offsets,
+            bytes: &v.bytes,
+        };
         let data = match &self.data {
             LoweredData::Boolean(bits) => wit::DataParam::Boolean(bits),
             LoweredData::Int64(v) => wit::DataParam::Int64(v),
@@ -106,9 +121,10 @@ impl Lowered<'_> {
             LoweredData::Binary(v) => wit::DataParam::Binary(text(v)),
             LoweredData::Timestamp(v) => wit::DataParam::Timestamp(v),
             LoweredData::Date(v) => wit::DataParam::Date(v),
-            LoweredData::Vector(n, v) => {
-                wit::DataParam::Vector(wit::VectorsParam { dimension: *n, values: v })
-            }
+            LoweredData::Vector(n, v) => wit::DataParam::Vector(wit::VectorsParam {
+                dimension: *n,
+                values: v,
+            }),
             LoweredData::ListInt64(offsets, values) => {
                 wit::DataParam::ListInt64(wit::Int64ListsParam { offsets, values })
             }
@@ -116,13 +132,19 @@ impl Lowered<'_> {
                 wit::DataParam::ListFloat64(wit::Float64ListsParam { offsets, values })
             }
             LoweredData::ListUtf8(offsets, items) => {
-                wit::DataParam::ListUtf8(wit::Utf8ListsParam { offsets, items: text(items) })
+                wit::DataParam::ListUtf8(wit::Utf8ListsParam {
+                    offsets,
+                    items: text(items),
+                })
             }
             LoweredData::Arrow(lengths, _) => {
                 wit::DataParam::Arrow(wit::ArrowArrayParam { lengths, buffers })
             }
         };
-        wit::ColumnParam { data, validity: self.validity.as_deref() }
+        wit::ColumnParam {
+            data,
+            validity: self.validity.as_deref(),
+        }
     }
 
     /// The buffers of an Arrow column; none for others.
@@ -139,12 +161,22 @@ fn owned<T: Clone>(values: &[T]) -> Cow<'static, [T]> {
 }
 
 fn values<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>) -> Cow<'_, [T::Native]> {
-    zeroed(column.values(), column.nulls().filter(|n| n.null_count() > 0), 1)
+    zeroed(
+        column.values(),
+        column.nulls().filter(|n| n.null_count() > 0),
+        1,
+    )
 }
 
 /// Values with zeros at the place of nulls; `width` values belong to each row.
-fn zeroed<'a, T: ArrowNativeType>(values: &'a [T], nulls: Option<&NullBuffer>, width: usize) -> Cow<'a, [T]> {
-    let Some(nulls) = nulls else { return Cow::Borrowed(values) };
+fn zeroed<'a, T: ArrowNativeType>(
+    values: &'a [T],
+    nulls: Option<&NullBuffer>,
+    width: usize,
+) -> Cow<'a, [T]> {
+    let Some(nulls) = nulls else {
+        return Cow::Borrowed(values);
+    };
     let mut values = values.to_vec();
     for (row, valid) in nulls.iter().enumerate() {
         if !valid {
@@ -171,11 +203,17 @@ where
     let (first, last) = (offsets[0], offsets[column.len()]);
     let nulls = column.nulls().filter(|n| n.null_count() > 0);
     let has_hidden = |nulls: &NullBuffer| {
-        nulls.iter().enumerate().any(|(row, valid)| !valid && offsets[row] != offsets[row + 1])
+        nulls
+            .iter()
+            .enumerate()
+            .any(|(row, valid)| !valid && offsets[row] != offsets[row + 1])
     };
     if nulls.is_some_and(has_hidden) {
         // Bytes behind a null: left out.
-        let mut packed = Varying { offsets: owned(&[0]), bytes: owned(&[]) };
+        let mut packed = Varying {
+            offsets: owned(&[0]),
+            bytes: owned(&[]),
+        };
         let (bytes, ends) = (packed.bytes.to_mut(), packed.offsets.to_mut());
         for row in 0..column.len() {
             if column.is_valid(row) {
@@ -205,24 +243,35 @@ fn list(column: &ArrayRef) -> (Cow<'static, [i32]>, ArrayRef) {
     let lists = column.as_list::<i32>();
     let offsets = lists.offsets();
     let hidden = lists.nulls().is_some_and(|nulls| {
-        nulls.iter().enumerate().any(|(row, valid)| !valid && offsets[row] != offsets[row + 1])
+        nulls
+            .iter()
+            .enumerate()
+            .any(|(row, valid)| !valid && offsets[row] != offsets[row + 1])
     });
     if hidden {
         let kept: Vec<u32> = (0..lists.len())
             .filter(|row| lists.is_valid(*row))
             .flat_map(|row| offsets[row] as u32..offsets[row + 1] as u32)
             .collect();
-        let items = arrow_select::take::take(lists.values(), &arrow_array::UInt32Array::from(kept), None)
-            .expect("the offsets of a valid list are within its items");
+        let items =
+            arrow_select::take::take(lists.values(), &arrow_array::UInt32Array::from(kept), None)
+                .expect("the offsets of a valid list are within its items");
         let mut ends = vec![0];
         for row in 0..lists.len() {
-            let length = if lists.is_valid(row) { offsets[row + 1] - offsets[row] } else { 0 };
+            let length = if lists.is_valid(row) {
+                offsets[row + 1] - offsets[row]
+            } else {
+                0
+            };
             ends.push(ends[row] + length);
         }
         return (Cow::Owned(ends), items);
     }
     let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
-    (owned(&rebased(offsets)), lists.values().slice(first, last - first))
+    (
+        owned(&rebased(offsets)),
+        lists.values().slice(first, last - first),
+    )
 }
 
 /// Lengths and buffers of an Arrow column and its children, depth first. Goes
@@ -238,8 +287,16 @@ fn arrow(column: &ArrayRef) -> (Vec<u32>, Vec<Vec<u8>>) {
 
 fn push_node(data: &ArrayData, lengths: &mut Vec<u32>, buffers: &mut Vec<Vec<u8>>) {
     lengths.push(data.len() as u32);
-    buffers.push(data.nulls().map(|nulls| bitmap(nulls.inner())).unwrap_or_default());
-    buffers.extend(data.buffers().iter().map(|buffer| buffer.as_slice().to_vec()));
+    buffers.push(
+        data.nulls()
+            .map(|nulls| bitmap(nulls.inner()))
+            .unwrap_or_default(),
+    );
+    buffers.extend(
+        data.buffers()
+            .iter()
+            .map(|buffer| buffer.as_slice().to_vec()),
+    );
     for child in data.child_data() {
         push_node(child, lengths, buffers);
     }
@@ -273,7 +330,12 @@ mod tests {
             text(&lower(&direct, &DataType::Int64))
         );
 
-        let bits: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]));
+        let bits: ArrayRef = Arc::new(BooleanArray::from(vec![
+            Some(true),
+            Some(false),
+            None,
+            Some(true),
+        ]));
         let direct: ArrayRef = Arc::new(BooleanArray::from(vec![Some(false), None, Some(true)]));
         assert_eq!(
             text(&lower(&bits.slice(1, 3), &DataType::Boolean)),

@@ -50,12 +50,20 @@ impl FunctionSpec {
     /// Limits are not part of it: they change what is allowed, not the result.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
-        hasher.part(b"wafer function 1").part(Digest::of(&self.component).as_bytes());
+        hasher
+            .part(b"wafer function 1")
+            .part(Digest::of(&self.component).as_bytes());
         for (name, bytes) in &self.assets {
-            hasher.part(b"asset").part(name.as_bytes()).part(Digest::of(bytes).as_bytes());
+            hasher
+                .part(b"asset")
+                .part(name.as_bytes())
+                .part(Digest::of(bytes).as_bytes());
         }
         for (name, value) in &self.parameters {
-            hasher.part(b"parameter").part(name.as_bytes()).part(value.as_bytes());
+            hasher
+                .part(b"parameter")
+                .part(name.as_bytes())
+                .part(value.as_bytes());
         }
         hasher.part(if self.strict_nan { b"strict" } else { b"" });
         hasher.finish()
@@ -139,12 +147,17 @@ impl Runtime {
         let registered = Registered {
             digest: spec.digest(),
             component: Digest::of(&spec.component),
-            snapshot: block_on(wafer_store::ArtifactStoreExt::put_blob(artifacts, snapshot.clone()))?,
+            snapshot: block_on(wafer_store::ArtifactStoreExt::put_blob(
+                artifacts,
+                snapshot.clone(),
+            ))?,
             signature,
             strict_nan: spec.strict_nan,
         };
         let code = self.compile(&spec.name, &snapshot, spec.strict_nan)?;
-        let name = self.code_name(&registered).map_err(|e| host(&spec.name, &e))?;
+        let name = self
+            .code_name(&registered)
+            .map_err(|e| host(&spec.name, &e))?;
         block_on(artifacts.put(&name, code.into()))?;
         Ok(registered)
     }
@@ -152,14 +165,22 @@ impl Runtime {
     /// Initialises a function and returns its signature and the component that
     /// starts from there.
     fn snapshot(&self, spec: &FunctionSpec) -> Result<(Signature, Vec<u8>), RegisterError> {
-        let refuse = |message: String| RegisterError::Component { function: spec.name.clone(), message };
+        let refuse = |message: String| RegisterError::Component {
+            function: spec.name.clone(),
+            message,
+        };
         if spec.component.get(4..8) == Some(&[1, 0, 0, 0]) {
-            return Err(refuse("it is a core module; make it with `wafer build`".to_owned()));
+            return Err(refuse(
+                "it is a core module; make it with `wafer build`".to_owned(),
+            ));
         }
         let wizer = Wizer::new();
-        let (context, instrumented) =
-            wizer.instrument_component(&spec.component).map_err(|e| refuse(format!("{e:#}")))?;
-        let set = self.engine(spec.strict_nan).map_err(|e| host(&spec.name, &e))?;
+        let (context, instrumented) = wizer
+            .instrument_component(&spec.component)
+            .map_err(|e| refuse(format!("{e:#}")))?;
+        let set = self
+            .engine(spec.strict_nan)
+            .map_err(|e| host(&spec.name, &e))?;
         let code = self.compile(&spec.name, &instrumented, spec.strict_nan)?;
         let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
         check_world(&set, &component).map_err(refuse)?;
@@ -194,24 +215,42 @@ impl Runtime {
         limits: &Limits,
         artifacts: &dyn ArtifactStore,
     ) -> Result<Function, RegisterError> {
-        let set = self.engine(registered.strict_nan).map_err(|e| host(name, &e))?;
+        let set = self
+            .engine(registered.strict_nan)
+            .map_err(|e| host(name, &e))?;
         let component = match self.load_code(&set, registered, artifacts) {
             Some(component) => component,
             None => self.recompile(name, &set, registered, artifacts)?,
         };
-        let refuse = |message: String| RegisterError::Component { function: name.to_owned(), message };
+        let refuse = |message: String| RegisterError::Component {
+            function: name.to_owned(),
+            message,
+        };
         let pre = link(&set, &component).map_err(refuse)?;
-        Ok(Function::new(name, registered.signature.clone(), limits.clone(), pre, self.clone()))
+        Ok(Function::new(
+            name,
+            registered.signature.clone(),
+            limits.clone(),
+            pre,
+            self.clone(),
+        ))
     }
 
-    fn load_code(&self, set: &EngineSet, registered: &Registered, artifacts: &dyn ArtifactStore) -> Option<Component> {
+    fn load_code(
+        &self,
+        set: &EngineSet,
+        registered: &Registered,
+        artifacts: &dyn ArtifactStore,
+    ) -> Option<Component> {
         let name = code_name(set, registered);
         let loaded = match artifacts.local_path(&name) {
             Some(path) => load::from_file(&set.engine, &path),
             None => load::from_bytes(&set.engine, &block_on(artifacts.get(&name)).ok()??),
         };
         loaded
-            .inspect_err(|e| tracing::info!("compiled code {name} cannot be used, compiling again: {e:#}"))
+            .inspect_err(|e| {
+                tracing::info!("compiled code {name} cannot be used, compiling again: {e:#}")
+            })
             .ok()
     }
 
@@ -222,22 +261,37 @@ impl Runtime {
         registered: &Registered,
         artifacts: &dyn ArtifactStore,
     ) -> Result<Component, RegisterError> {
-        let snapshot =
-            block_on(wafer_store::ArtifactStoreExt::get_blob(artifacts, registered.snapshot))?;
+        let snapshot = block_on(wafer_store::ArtifactStoreExt::get_blob(
+            artifacts,
+            registered.snapshot,
+        ))?;
         let code = self.compile(name, &snapshot, registered.strict_nan)?;
         let component = load::from_bytes(&set.engine, &code).map_err(|e| host(name, &e))?;
         block_on(artifacts.put(&code_name(set, registered), code.into()))?;
         Ok(component)
     }
 
-    fn compile(&self, name: &str, component: &[u8], strict_nan: bool) -> Result<Vec<u8>, RegisterError> {
+    fn compile(
+        &self,
+        name: &str,
+        component: &[u8],
+        strict_nan: bool,
+    ) -> Result<Vec<u8>, RegisterError> {
         let set = self.engine(strict_nan).map_err(|e| host(name, &e))?;
-        let compiled = self.shared.config.compiler.compile(&set.engine, strict_nan, component);
+        let compiled = self
+            .shared
+            .config
+            .compiler
+            .compile(&set.engine, strict_nan, component);
         compiled.map_err(|source| match source {
-            CompileError::Invalid(message) => {
-                RegisterError::Component { function: name.to_owned(), message }
-            }
-            source => RegisterError::Compile { function: name.to_owned(), source },
+            CompileError::Invalid(message) => RegisterError::Component {
+                function: name.to_owned(),
+                message,
+            },
+            source => RegisterError::Compile {
+                function: name.to_owned(),
+                source,
+            },
         })
     }
 
@@ -248,17 +302,28 @@ impl Runtime {
 
 /// Where the native code of a function is kept: by everything it depends on.
 fn code_name(set: &EngineSet, registered: &Registered) -> String {
-    format!("compiled/{}/{}.cwasm", set.compatibility, registered.digest.hex())
+    format!(
+        "compiled/{}/{}.cwasm",
+        set.compatibility,
+        registered.digest.hex()
+    )
 }
 
 fn host(function: &str, error: &wasmtime::Error) -> RegisterError {
-    InvokeError::Host { function: function.to_owned(), message: format!("{error:#}") }.into()
+    InvokeError::Host {
+        function: function.to_owned(),
+        message: format!("{error:#}"),
+    }
+    .into()
 }
 
 /// A component may import the log and nothing else, and must export `transform`.
 fn check_world(set: &EngineSet, component: &Component) -> Result<(), String> {
     let (package, version) = CONTRACT.split_once('@').expect("a contract has a version");
-    let allowed = [format!("{package}/log@{version}"), format!("{package}/types@{version}")];
+    let allowed = [
+        format!("{package}/log@{version}"),
+        format!("{package}/types@{version}"),
+    ];
     let ty = component.component_type();
     for (name, _) in ty.imports(&set.engine) {
         if !allowed.iter().any(|allowed| allowed == name) {
@@ -276,9 +341,18 @@ fn check_world(set: &EngineSet, component: &Component) -> Result<(), String> {
     match exports.iter().find(|(name, _)| *name == wanted) {
         Some((_, item)) if matches!(item.ty, ComponentItem::ComponentInstance(_)) => Ok(()),
         _ => {
-            let names: Vec<_> = exports.iter().map(|(name, _)| format!("`{name}`")).collect();
-            let found = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-            Err(format!("it does not export `{wanted}` (it exports {found})"))
+            let names: Vec<_> = exports
+                .iter()
+                .map(|(name, _)| format!("`{name}`"))
+                .collect();
+            let found = if names.is_empty() {
+                "nothing".to_owned()
+            } else {
+                names.join(", ")
+            };
+            Err(format!(
+                "it does not export `{wanted}` (it exports {found})"
+            ))
         }
     }
 }
@@ -297,9 +371,18 @@ fn initialise(
 ) -> Result<(Signature, Instance), RegisterError> {
     let time = LimitKind::InitTime(spec.limits.init_time);
     let failed = |error: wasmtime::Error, store: &Store<State>| {
-        RegisterError::Invoke(failure(&spec.name, &error, store.data(), &spec.limits, time))
+        RegisterError::Invoke(failure(
+            &spec.name,
+            &error,
+            store.data(),
+            &spec.limits,
+            time,
+        ))
     };
-    let instance = pre.instance_pre().instantiate(&mut *store).map_err(|e| failed(e, store))?;
+    let instance = pre
+        .instance_pre()
+        .instantiate(&mut *store)
+        .map_err(|e| failed(e, store))?;
     let exports = FunctionExports::new(&mut *store, &instance).map_err(|e| failed(e, store))?;
     let transform = exports.wafer_function_transform();
     for (asset, bytes) in &spec.assets {
@@ -317,11 +400,20 @@ fn initialise(
         .iter()
         .map(|(name, value)| Parameter { name, value })
         .collect();
-    let initialised = transform.call_init(&mut *store, &parameters).map_err(|e| failed(e, store))?;
-    initialised.map_err(|message| RegisterError::Init { function: spec.name.clone(), message })?;
-    let described = transform.call_describe(&mut *store).map_err(|e| failed(e, store))?;
-    let signature = lift::signature(described)
-        .map_err(|message| RegisterError::Signature { function: spec.name.clone(), message })?;
+    let initialised = transform
+        .call_init(&mut *store, &parameters)
+        .map_err(|e| failed(e, store))?;
+    initialised.map_err(|message| RegisterError::Init {
+        function: spec.name.clone(),
+        message,
+    })?;
+    let described = transform
+        .call_describe(&mut *store)
+        .map_err(|e| failed(e, store))?;
+    let signature = lift::signature(described).map_err(|message| RegisterError::Signature {
+        function: spec.name.clone(),
+        message,
+    })?;
     Ok((signature, instance))
 }
 
@@ -333,22 +425,45 @@ struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    fn call<R, T>(&mut self, instance: &str, func: &str, read: impl FnOnce(&Store<State>, R) -> T) -> T
+    fn call<R, T>(
+        &mut self,
+        instance: &str,
+        func: &str,
+        read: impl FnOnce(&Store<State>, R) -> T,
+    ) -> T
     where
         R: Lift + Send + Sync + 'static,
     {
         let missing = "the snapshotter exports what it calls";
-        let outer = self.instance.get_export_index(&mut self.store, None, instance).expect(missing);
-        let inner = self.instance.get_export_index(&mut self.store, Some(&outer), func).expect(missing);
-        let func = self.instance.get_typed_func::<(), (R,)>(&mut self.store, inner).expect(missing);
-        let (value,) = func.call(&mut self.store, ()).expect("reading memory does not trap");
+        let outer = self
+            .instance
+            .get_export_index(&mut self.store, None, instance)
+            .expect(missing);
+        let inner = self
+            .instance
+            .get_export_index(&mut self.store, Some(&outer), func)
+            .expect(missing);
+        let func = self
+            .instance
+            .get_typed_func::<(), (R,)>(&mut self.store, inner)
+            .expect(missing);
+        let (value,) = func
+            .call(&mut self.store, ())
+            .expect("reading memory does not trap");
         read(&self.store, value)
     }
 }
 
 impl ComponentInstanceState for SnapshotReader {
-    async fn call_func_ret_list_u8(&mut self, instance: &str, func: &str, contents: impl FnOnce(&[u8]) + Send) {
-        self.call(instance, func, |store, list: WasmList<u8>| contents(list.as_le_slice(store)));
+    async fn call_func_ret_list_u8(
+        &mut self,
+        instance: &str,
+        func: &str,
+        contents: impl FnOnce(&[u8]) + Send,
+    ) {
+        self.call(instance, func, |store, list: WasmList<u8>| {
+            contents(list.as_le_slice(store))
+        });
     }
 
     async fn call_func_ret_s32(&mut self, instance: &str, func: &str) -> i32 {

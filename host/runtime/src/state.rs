@@ -21,7 +21,12 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(memory_limit: u64) -> Self {
-        Self { memory_limit, memory: 0, out_of_memory: false, log: Log::default() }
+        Self {
+            memory_limit,
+            memory: 0,
+            out_of_memory: false,
+            log: Log::default(),
+        }
     }
 }
 
@@ -54,7 +59,10 @@ impl Log {
     /// The last error said: for a trap, the panic's message.
     pub(crate) fn last_error(&self) -> Option<&str> {
         let errors = self.messages.iter().rev();
-        errors.filter(|(level, _)| *level == Level::Error).map(|(_, m)| m.as_str()).next()
+        errors
+            .filter(|(level, _)| *level == Level::Error)
+            .map(|(_, m)| m.as_str())
+            .next()
     }
 }
 

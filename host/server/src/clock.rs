@@ -22,7 +22,9 @@ pub(crate) struct Now {
 }
 
 pub(crate) async fn get(State(platform): State<Arc<Platform>>) -> JsonBody<Now> {
-    JsonBody(Now { now: platform.now() })
+    JsonBody(Now {
+        now: platform.now(),
+    })
 }
 
 pub(crate) async fn post(
@@ -36,6 +38,11 @@ pub(crate) async fn post(
         Failure::new(StatusCode::CONFLICT, "conflict", message)
     })?;
     // Rows that are due by now are readable from now on.
-    platform.components().online.apply_due(now).await.map_err(Error::from)?;
+    platform
+        .components()
+        .online
+        .apply_due(now)
+        .await
+        .map_err(Error::from)?;
     Ok(JsonBody(Now { now }))
 }

@@ -17,7 +17,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -50,7 +54,11 @@ impl From<Error> for Failure {
             Kind::Internal => "the server failed; its log says why".to_owned(),
             _ => error.to_string(),
         };
-        Self { status, code, message }
+        Self {
+            status,
+            code,
+            message,
+        }
     }
 }
 
@@ -59,19 +67,34 @@ impl From<BytesRejection> for Failure {
         let status = rejection.status();
         let message = match status {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                format!("the body is larger than {}", wafer_core::bytes_text(crate::MAX_BODY_BYTES as u64))
+                format!(
+                    "the body is larger than {}",
+                    wafer_core::bytes_text(crate::MAX_BODY_BYTES as u64)
+                )
             }
             _ => rejection.body_text(),
         };
-        Self { status, code: "invalid", message }
+        Self {
+            status,
+            code: "invalid",
+            message,
+        }
     }
 }
 
 pub(crate) async fn no_route(uri: Uri) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {}", uri.path()))
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("there is no {}", uri.path()),
+    )
 }
 
 pub(crate) async fn no_method(method: Method, uri: Uri) -> Failure {
     let message = format!("{} does not take {method}", uri.path());
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
 }

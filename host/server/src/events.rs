@@ -30,13 +30,25 @@ pub(crate) async fn post(
 ) -> Result<Response, Failure> {
     let events = decode(&headers, &body?)?;
     let report = platform.ingest(&source, events).await?;
-    let status = if report.rejected == 0 { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let status = if report.rejected == 0 {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
     Ok((status, JsonBody(report)).into_response())
 }
 
 fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<IncomingEvent>, Failure> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let media = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if headers.contains_key("ce-specversion") {
         return Ok(vec![binary(headers, body)]);
     }
@@ -46,7 +58,11 @@ fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<IncomingEvent>, Failur
             Json::Array(events) => Ok(events.into_iter().map(structured).collect()),
             _ => Err(Failure::invalid("a batch of CloudEvents is a JSON array")),
         },
-        "" | "application/x-ndjson" | "application/jsonl" | "application/json" | "text/plain"
+        ""
+        | "application/x-ndjson"
+        | "application/jsonl"
+        | "application/json"
+        | "text/plain"
         | "application/x-www-form-urlencoded" => Ok(ndjson(body)),
         other => Err(Failure::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -76,38 +92,63 @@ fn ndjson(body: &[u8]) -> Vec<IncomingEvent> {
 fn structured(event: Json) -> IncomingEvent {
     let text = event.to_string();
     let attribute = |name: &str| event.get(name).and_then(Json::as_str);
-    let attributes = [attribute("specversion"), attribute("id"), attribute("source"), attribute("type")];
+    let attributes = [
+        attribute("specversion"),
+        attribute("id"),
+        attribute("source"),
+        attribute("type"),
+    ];
     let id = identity(attributes);
-    let payload = id.clone().and_then(|_| match (event.get("data"), event.get("data_base64")) {
-        (Some(data), None) => Ok(data.clone()),
-        (_, Some(_)) => Err("has binary data; send JSON".to_owned()),
-        (None, None) => Err("has no data".to_owned()),
-    });
-    IncomingEvent { payload, id: id.ok(), content: Digest::of(text.as_bytes()) }
+    let payload = id
+        .clone()
+        .and_then(|_| match (event.get("data"), event.get("data_base64")) {
+            (Some(data), None) => Ok(data.clone()),
+            (_, Some(_)) => Err("has binary data; send JSON".to_owned()),
+            (None, None) => Err("has no data".to_owned()),
+        });
+    IncomingEvent {
+        payload,
+        id: id.ok(),
+        content: Digest::of(text.as_bytes()),
+    }
 }
 
 /// A CloudEvent with its attributes in headers.
 fn binary(headers: &HeaderMap, body: &[u8]) -> IncomingEvent {
     let attribute = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let attributes =
-        [attribute("ce-specversion"), attribute("ce-id"), attribute("ce-source"), attribute("ce-type")];
+    let attributes = [
+        attribute("ce-specversion"),
+        attribute("ce-id"),
+        attribute("ce-source"),
+        attribute("ce-type"),
+    ];
     let id = identity(attributes);
     let event = IncomingEvent::from_json(body);
-    IncomingEvent { payload: id.clone().and(event.payload), id: id.ok(), content: event.content }
+    IncomingEvent {
+        payload: id.clone().and(event.payload),
+        id: id.ok(),
+        content: event.content,
+    }
 }
 
 /// An event is known by its source and its id.
 fn identity([version, id, source, kind]: [Option<&str>; 4]) -> Result<String, String> {
     let needed = |name: &str, value: Option<&str>| -> Result<String, String> {
         let value = value.filter(|value| !value.is_empty());
-        value.map(str::to_owned).ok_or_else(|| format!("CloudEvents attribute `{name}` is missing"))
+        value
+            .map(str::to_owned)
+            .ok_or_else(|| format!("CloudEvents attribute `{name}` is missing"))
     };
     match needed("specversion", version)?.as_str() {
         "1.0" => {}
         other => return Err(format!("CloudEvents version {other}; send 1.0")),
     }
     needed("type", kind)?;
-    Ok(format!("{} {}", needed("source", source)?, needed("id", id)?))
+    Ok(format!(
+        "{} {}",
+        needed("source", source)?,
+        needed("id", id)?
+    ))
 }
 
 #[cfg(test)]
@@ -117,7 +158,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
     }
 
     const STRUCTURED: &str =
@@ -125,16 +169,31 @@ mod tests {
 
     #[test]
     fn every_form_of_an_event() {
-        let plain = decode(&headers(&[("content-type", "application/x-ndjson; charset=utf-8")]), b"{\"a\":1}\n\n {\"a\":2} \r\n").unwrap();
+        let plain = decode(
+            &headers(&[("content-type", "application/x-ndjson; charset=utf-8")]),
+            b"{\"a\":1}\n\n {\"a\":2} \r\n",
+        )
+        .unwrap();
         assert_eq!(plain.len(), 2);
         assert_eq!(plain[1].payload, Ok(serde_json::json!({"a": 2})));
         assert_eq!(plain[0].id, None);
 
-        let one = decode(&headers(&[("content-type", "application/cloudevents+json")]), STRUCTURED.as_bytes()).unwrap();
-        assert_eq!((one[0].id.as_deref(), &one[0].payload), (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1}))));
+        let one = decode(
+            &headers(&[("content-type", "application/cloudevents+json")]),
+            STRUCTURED.as_bytes(),
+        )
+        .unwrap();
+        assert_eq!(
+            (one[0].id.as_deref(), &one[0].payload),
+            (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
+        );
 
         let batch = format!("[{STRUCTURED},{STRUCTURED}]");
-        let batch = decode(&headers(&[("content-type", "application/cloudevents-batch+json")]), batch.as_bytes()).unwrap();
+        let batch = decode(
+            &headers(&[("content-type", "application/cloudevents-batch+json")]),
+            batch.as_bytes(),
+        )
+        .unwrap();
         assert_eq!(batch.len(), 2);
 
         let binary = headers(&[
@@ -145,7 +204,10 @@ mod tests {
             ("ce-type", "report"),
         ]);
         let binary = decode(&binary, b"{\"a\":1}").unwrap();
-        assert_eq!((binary[0].id.as_deref(), &binary[0].payload), (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1}))));
+        assert_eq!(
+            (binary[0].id.as_deref(), &binary[0].payload),
+            (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
+        );
     }
 
     #[test]
@@ -153,11 +215,19 @@ mod tests {
         for (event, wanted) in [
             (STRUCTURED.replace("1.0", "0.3"), "CloudEvents version 0.3"),
             (STRUCTURED.replace("\"id\":\"7\",", ""), "`id` is missing"),
-            (STRUCTURED.replace("\"/ewr\"", "\"\""), "`source` is missing"),
-            (STRUCTURED.replace("\"data\":{\"a\":1}", "\"data_base64\":\"AA==\""), "binary data"),
+            (
+                STRUCTURED.replace("\"/ewr\"", "\"\""),
+                "`source` is missing",
+            ),
+            (
+                STRUCTURED.replace("\"data\":{\"a\":1}", "\"data_base64\":\"AA==\""),
+                "binary data",
+            ),
             (STRUCTURED.replace(",\"data\":{\"a\":1}", ""), "has no data"),
         ] {
-            let message = structured(serde_json::from_str(&event).unwrap()).payload.unwrap_err();
+            let message = structured(serde_json::from_str(&event).unwrap())
+                .payload
+                .unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
         let lines = ndjson(b"{\"a\":1}\n{oops\n");
@@ -167,8 +237,17 @@ mod tests {
     #[test]
     fn other_media_are_refused() {
         let failure = decode(&headers(&[("content-type", "application/xml")]), b"<a/>");
-        assert_eq!(failure.unwrap_err().into_response().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        let failure = decode(&headers(&[("content-type", "application/cloudevents+json")]), b"<a/>");
-        assert_eq!(failure.unwrap_err().into_response().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            failure.unwrap_err().into_response().status(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        );
+        let failure = decode(
+            &headers(&[("content-type", "application/cloudevents+json")]),
+            b"<a/>",
+        );
+        assert_eq!(
+            failure.unwrap_err().into_response().status(),
+            StatusCode::BAD_REQUEST
+        );
     }
 }

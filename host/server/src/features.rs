@@ -30,11 +30,17 @@ pub(crate) async fn post(
     let request: Request = serde_json::from_slice(&body?)
         .map_err(|e| Failure::invalid(format!("the body is not {{\"rows\":[…]}}: {e}")))?;
     if request.rows.len() > MAX_ROWS {
-        let message = format!("{} rows; a request has at most {MAX_ROWS}", request.rows.len());
+        let message = format!(
+            "{} rows; a request has at most {MAX_ROWS}",
+            request.rows.len()
+        );
         return Err(Failure::invalid(message));
     }
     let vectors = platform.features(&view, &request.rows).await?;
-    let body = serde_json::to_vec(&Answer { rows: Rows(&vectors) }).expect("vectors are plain data");
+    let body = serde_json::to_vec(&Answer {
+        rows: Rows(&vectors),
+    })
+    .expect("vectors are plain data");
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 

@@ -24,7 +24,10 @@ pub struct ServeOptions {
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { flush_every: Duration::from_secs(1), look_every: Duration::from_millis(100) }
+        Self {
+            flush_every: Duration::from_secs(1),
+            look_every: Duration::from_millis(100),
+        }
     }
 }
 
@@ -94,6 +97,9 @@ where
 /// `GET /readyz`: whether the stores answer.
 pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
     let metadata = &platform.components().metadata;
-    metadata.get(&format!("{}/ready", platform.project())).await.map_err(Error::from)?;
+    metadata
+        .get(&format!("{}/ready", platform.project()))
+        .await
+        .map_err(Error::from)?;
     Ok("ready")
 }

@@ -12,8 +12,11 @@ use crate::error::Failure;
 
 pub(crate) async fn list(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
     let definitions = platform.definitions();
-    let views: Vec<_> =
-        definitions.views.iter().map(|(name, view)| json!({ "name": name, "doc": view.doc })).collect();
+    let views: Vec<_> = definitions
+        .views
+        .iter()
+        .map(|(name, view)| json!({ "name": name, "doc": view.doc }))
+        .collect();
     JsonBody(json!({ "views": views }))
 }
 
@@ -27,5 +30,7 @@ pub(crate) async fn one(
         Failure::new(StatusCode::NOT_FOUND, "not_found", message)
     })?;
     let features = view.outputs(&definitions);
-    Ok(JsonBody(json!({ "name": name, "doc": view.doc, "inputs": view.inputs, "features": features })))
+    Ok(JsonBody(
+        json!({ "name": name, "doc": view.doc, "inputs": view.inputs, "features": features }),
+    ))
 }

@@ -55,7 +55,10 @@ pub trait ArtifactStoreExt: ArtifactStore {
         if Digest::of(&bytes) == digest {
             Ok(bytes)
         } else {
-            Err(Error::new(Kind::Corrupt, format!("artifact {digest} in {self} is damaged")))
+            Err(Error::new(
+                Kind::Corrupt,
+                format!("artifact {digest} in {self} is damaged"),
+            ))
         }
     }
 }

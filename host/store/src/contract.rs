@@ -12,9 +12,8 @@ use wafer_core::rules::RowVersion;
 use wafer_core::{EntityKey, Timestamp, entity_key};
 
 use crate::{
-    ArtifactStore, ArtifactStoreExt, EventCommit, EventOutcome, Expect, Kind, Lease,
-    MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow, PutCounts,
-    blob_name,
+    ArtifactStore, ArtifactStoreExt, EventCommit, EventOutcome, Expect, Kind, Lease, MetadataStore,
+    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow, PutCounts, blob_name,
 };
 
 fn at(micros: i64) -> Timestamp {
@@ -27,19 +26,28 @@ fn entity(name: &str) -> EntityKey {
 }
 
 fn key(group: &str, name: &str) -> OnlineKey {
-    OnlineKey { group: group.to_owned(), entity: entity(name) }
+    OnlineKey {
+        group: group.to_owned(),
+        entity: entity(name),
+    }
 }
 
 fn row(event: i64, created: i64, values: &str) -> OnlineRow {
     OnlineRow {
-        version: RowVersion { event: at(event), created: at(created) },
+        version: RowVersion {
+            event: at(event),
+            created: at(created),
+        },
         fingerprint: u64::MAX - 1,
         values: Bytes::copy_from_slice(values.as_bytes()),
     }
 }
 
 fn write(name: &str, event: i64, created: i64, values: &str) -> OnlineWrite {
-    OnlineWrite { key: key("g@1", name), row: row(event, created, values) }
+    OnlineWrite {
+        key: key("g@1", name),
+        row: row(event, created, values),
+    }
 }
 
 fn event(id: &str, writes: Vec<OnlineWrite>, outbox: Vec<OutboxRow>) -> EventCommit {
@@ -66,7 +74,9 @@ fn outbox(table: &str, id: &str) -> OutboxRow {
 
 async fn values_of(store: &dyn OnlineStore, name: &str) -> Option<String> {
     let rows = store.get_many(&[key("g@1", name)]).await.unwrap();
-    rows[0].as_ref().map(|row| String::from_utf8(row.values.to_vec()).unwrap())
+    rows[0]
+        .as_ref()
+        .map(|row| String::from_utf8(row.values.to_vec()).unwrap())
 }
 
 /// Promises of [`OnlineStore`].
@@ -83,13 +93,35 @@ pub async fn online(store: &dyn OnlineStore) {
 async fn rows_come_back_in_order(store: &dyn OnlineStore) {
     assert!(store.get_many(&[]).await.unwrap().is_empty());
     let writes = vec![write("b", -5, 0, "B"), write("a", 1, 1, "A")];
-    assert_eq!(store.put_many(writes).await.unwrap(), PutCounts { applied: 2, older: 0 });
-    let keys = [key("g@1", "a"), key("g@1", "none"), key("g@1", "b"), key("g@2", "a"), key("g@1", "a")];
+    assert_eq!(
+        store.put_many(writes).await.unwrap(),
+        PutCounts {
+            applied: 2,
+            older: 0
+        }
+    );
+    let keys = [
+        key("g@1", "a"),
+        key("g@1", "none"),
+        key("g@1", "b"),
+        key("g@2", "a"),
+        key("g@1", "a"),
+    ];
     let rows = store.get_many(&keys).await.unwrap();
-    let wanted = [Some(row(1, 1, "A")), None, Some(row(-5, 0, "B")), None, Some(row(1, 1, "A"))];
+    let wanted = [
+        Some(row(1, 1, "A")),
+        None,
+        Some(row(-5, 0, "B")),
+        None,
+        Some(row(1, 1, "A")),
+    ];
     assert_eq!(rows, wanted);
     assert_eq!(store.count("g@1").await.unwrap(), 2);
-    assert_eq!(store.count("g").await.unwrap(), 0, "a group is not a prefix of another");
+    assert_eq!(
+        store.count("g").await.unwrap(),
+        0,
+        "a group is not a prefix of another"
+    );
 }
 
 async fn newest_wins(store: &dyn OnlineStore) {
@@ -101,18 +133,43 @@ async fn newest_wins(store: &dyn OnlineStore) {
         (11, 1, "newer event", "newer event"),
         (-1, 999, "long ago", "newer event"),
     ] {
-        store.put_many(vec![write("n", event, created, values)]).await.unwrap();
-        assert_eq!(values_of(store, "n").await.as_deref(), Some(wanted), "after {values}");
+        store
+            .put_many(vec![write("n", event, created, values)])
+            .await
+            .unwrap();
+        assert_eq!(
+            values_of(store, "n").await.as_deref(),
+            Some(wanted),
+            "after {values}"
+        );
     }
     let both = vec![write("m", 2, 0, "two"), write("m", 1, 0, "one")];
-    assert_eq!(store.put_many(both).await.unwrap(), PutCounts { applied: 1, older: 1 });
+    assert_eq!(
+        store.put_many(both).await.unwrap(),
+        PutCounts {
+            applied: 1,
+            older: 1
+        }
+    );
     assert_eq!(values_of(store, "m").await.as_deref(), Some("two"));
 }
 
 async fn events_commit_once(store: &dyn OnlineStore) {
-    let first = event("1", vec![write("e", 1, 1, "one")], vec![outbox("once", "1")]);
-    let second = event("2", vec![write("e", 2, 2, "two")], vec![outbox("once", "2")]);
-    let repeated = event("1", vec![write("e", 9, 9, "again")], vec![outbox("once", "9")]);
+    let first = event(
+        "1",
+        vec![write("e", 1, 1, "one")],
+        vec![outbox("once", "1")],
+    );
+    let second = event(
+        "2",
+        vec![write("e", 2, 2, "two")],
+        vec![outbox("once", "2")],
+    );
+    let repeated = event(
+        "1",
+        vec![write("e", 9, 9, "again")],
+        vec![outbox("once", "9")],
+    );
     let mut elsewhere = repeated.clone();
     elsewhere.source = "other".to_owned();
     elsewhere.writes.clear();
@@ -121,7 +178,10 @@ async fn events_commit_once(store: &dyn OnlineStore) {
     use EventOutcome::{Committed, Duplicate};
     assert_eq!(outcomes, [Committed, Committed, Duplicate, Committed]);
     assert_eq!(values_of(store, "e").await.as_deref(), Some("two"));
-    assert_eq!(store.commit_events(vec![repeated], at(0)).await.unwrap(), [Duplicate]);
+    assert_eq!(
+        store.commit_events(vec![repeated], at(0)).await.unwrap(),
+        [Duplicate]
+    );
     assert_eq!(store.read_outbox("once", 10).await.unwrap().len(), 3);
 }
 
@@ -152,13 +212,25 @@ async fn the_outbox_keeps_its_order(store: &dyn OnlineStore) {
     let rows: Vec<_> = (0..5).map(|n| outbox("order", &format!("o{n}"))).collect();
     let commit = event("order", Vec::new(), rows.clone());
     store.commit_events(vec![commit], at(0)).await.unwrap();
-    assert!(store.outbox_tables().await.unwrap().contains(&("order".to_owned(), 5)));
+    assert!(
+        store
+            .outbox_tables()
+            .await
+            .unwrap()
+            .contains(&("order".to_owned(), 5))
+    );
     let first = store.read_outbox("order", 3).await.unwrap();
-    assert_eq!(first.iter().map(|e| e.row.clone()).collect::<Vec<_>>(), rows[..3]);
+    assert_eq!(
+        first.iter().map(|e| e.row.clone()).collect::<Vec<_>>(),
+        rows[..3]
+    );
     assert!(first.is_sorted_by(|a, b| a.sequence < b.sequence));
     store.trim_outbox("order", first[2].sequence).await.unwrap();
     let rest = store.read_outbox("order", 10).await.unwrap();
-    assert_eq!(rest.iter().map(|e| e.row.clone()).collect::<Vec<_>>(), rows[3..]);
+    assert_eq!(
+        rest.iter().map(|e| e.row.clone()).collect::<Vec<_>>(),
+        rows[3..]
+    );
     store.trim_outbox("order", rest[1].sequence).await.unwrap();
     assert!(store.read_outbox("order", 10).await.unwrap().is_empty());
     // Sequence numbers go on after the outbox was emptied.
@@ -172,7 +244,11 @@ async fn concurrent_writes_all_arrive(store: &dyn OnlineStore) {
     let commits = (0..200).map(|n| {
         let name = format!("c{}", n % 20);
         let id = format!("concurrent {n}");
-        let commit = event(&id, vec![write(&name, n, n, &n.to_string())], vec![outbox("many", &id)]);
+        let commit = event(
+            &id,
+            vec![write(&name, n, n, &n.to_string())],
+            vec![outbox("many", &id)],
+        );
         store.commit_events(vec![commit], at(0))
     });
     for outcome in join_all(commits).await {
@@ -195,17 +271,34 @@ pub async fn metadata(store: &dyn MetadataStore) {
 }
 
 async fn objects_are_versioned(store: &dyn MetadataStore) {
-    let put = |value: &'static str, expect| store.put("a", Bytes::from_static(value.as_bytes()), expect);
+    let put =
+        |value: &'static str, expect| store.put("a", Bytes::from_static(value.as_bytes()), expect);
     assert_eq!(store.get("a").await.unwrap(), None);
-    assert_eq!(put("x", Expect::Version(1)).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(
+        put("x", Expect::Version(1)).await.unwrap_err().kind(),
+        Kind::Conflict
+    );
     assert_eq!(put("1", Expect::Absent).await.unwrap(), 1);
-    assert_eq!(put("x", Expect::Absent).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(
+        put("x", Expect::Absent).await.unwrap_err().kind(),
+        Kind::Conflict
+    );
     assert_eq!(put("2", Expect::Version(1)).await.unwrap(), 2);
-    assert_eq!(put("x", Expect::Version(1)).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(
+        put("x", Expect::Version(1)).await.unwrap_err().kind(),
+        Kind::Conflict
+    );
     assert_eq!(put("3", Expect::Anything).await.unwrap(), 3);
     let stored = store.get("a").await.unwrap().unwrap();
     assert_eq!((stored.version, &stored.value[..]), (3, &b"3"[..]));
-    assert_eq!(store.delete("a", Expect::Version(1)).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(
+        store
+            .delete("a", Expect::Version(1))
+            .await
+            .unwrap_err()
+            .kind(),
+        Kind::Conflict
+    );
     store.delete("a", Expect::Version(3)).await.unwrap();
     store.delete("a", Expect::Anything).await.unwrap();
     assert_eq!(store.get("a").await.unwrap(), None);
@@ -215,23 +308,38 @@ async fn lists_are_sorted_and_bounded_by_their_prefix(store: &dyn MetadataStore)
     for name in ["run/b", "run/a", "runs", "run/c/d", "ru"] {
         store.put(name, Bytes::new(), Expect::Absent).await.unwrap();
     }
-    let names: Vec<_> =
-        store.list("run/").await.unwrap().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = store
+        .list("run/")
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(names, ["run/a", "run/b", "run/c/d"]);
     assert!(store.list("none").await.unwrap().is_empty());
 }
 
 async fn one_of_many_writers_wins(store: &dyn MetadataStore) {
     let writers = (0..20).map(|n| store.put("race", Bytes::from(n.to_string()), Expect::Absent));
-    let won = join_all(writers).await.into_iter().filter(Result::is_ok).count();
+    let won = join_all(writers)
+        .await
+        .into_iter()
+        .filter(Result::is_ok)
+        .count();
     assert_eq!(won, 1);
 }
 
 async fn limits_are_named(store: &dyn MetadataStore) {
-    let error = store.put(&"n".repeat(500), Bytes::new(), Expect::Anything).await.unwrap_err();
+    let error = store
+        .put(&"n".repeat(500), Bytes::new(), Expect::Anything)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     let large = Bytes::from(vec![0; 300 * 1_024]);
-    let error = store.put("large", large, Expect::Anything).await.unwrap_err();
+    let error = store
+        .put("large", large, Expect::Anything)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("`large`"), "{error}");
 }
@@ -243,11 +351,20 @@ async fn leases_change_hands(store: &dyn MetadataStore) {
     first.renew(store, at(50), 100).await.unwrap();
     assert_eq!(take("two", 149).await.unwrap().unwrap_err(), "one");
     let second = take("two", 150).await.unwrap().unwrap();
-    assert_eq!(first.renew(store, at(151), 100).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(
+        first.renew(store, at(151), 100).await.unwrap_err().kind(),
+        Kind::Conflict
+    );
     first.release(store).await.unwrap();
     assert_eq!(take("three", 152).await.unwrap().unwrap_err(), "two");
     second.release(store).await.unwrap();
-    take("three", 153).await.unwrap().unwrap().release(store).await.unwrap();
+    take("three", 153)
+        .await
+        .unwrap()
+        .unwrap()
+        .release(store)
+        .await
+        .unwrap();
 }
 
 /// Promises of [`ArtifactStore`].
@@ -255,18 +372,36 @@ pub async fn artifacts(store: &dyn ArtifactStore) {
     assert_eq!(store.get("a/b").await.unwrap(), None);
     assert!(!store.contains("a/b").await.unwrap());
     store.put("a/b", Bytes::from_static(b"one")).await.unwrap();
-    assert_eq!(store.get("a/b").await.unwrap().as_deref(), Some(&b"one"[..]));
+    assert_eq!(
+        store.get("a/b").await.unwrap().as_deref(),
+        Some(&b"one"[..])
+    );
     store.put("a/b", Bytes::from_static(b"two")).await.unwrap();
-    assert_eq!(store.get("a/b").await.unwrap().as_deref(), Some(&b"two"[..]));
+    assert_eq!(
+        store.get("a/b").await.unwrap().as_deref(),
+        Some(&b"two"[..])
+    );
     if let Some(path) = store.local_path("a/b") {
         assert_eq!(std::fs::read(path).unwrap(), b"two");
     }
 
     let digest = store.put_blob(Bytes::from_static(b"blob")).await.unwrap();
-    assert_eq!(store.put_blob(Bytes::from_static(b"blob")).await.unwrap(), digest);
+    assert_eq!(
+        store.put_blob(Bytes::from_static(b"blob")).await.unwrap(),
+        digest
+    );
     assert_eq!(&store.get_blob(digest).await.unwrap()[..], b"blob");
-    store.put(&blob_name(digest), Bytes::from_static(b"blub")).await.unwrap();
-    assert_eq!(store.get_blob(digest).await.unwrap_err().kind(), Kind::Corrupt);
+    store
+        .put(&blob_name(digest), Bytes::from_static(b"blub"))
+        .await
+        .unwrap();
+    assert_eq!(
+        store.get_blob(digest).await.unwrap_err().kind(),
+        Kind::Corrupt
+    );
     let missing = wafer_core::Digest::of(b"missing");
-    assert_eq!(store.get_blob(missing).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        store.get_blob(missing).await.unwrap_err().kind(),
+        Kind::NotFound
+    );
 }

@@ -25,16 +25,23 @@ impl ArtifactFolder {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         std::fs::create_dir_all(&root).map_err(|e| Error::io("make", &root, e))?;
-        Ok(Self { root, written: AtomicU64::new(0) })
+        Ok(Self {
+            root,
+            written: AtomicU64::new(0),
+        })
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
+        let is_part =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
         if name.split('/').all(is_part) {
             Ok(self.root.join(name))
         } else {
-            Err(Error::new(Kind::Invalid, format!("`{name}` is not the name of an artifact")))
+            Err(Error::new(
+                Kind::Invalid,
+                format!("`{name}` is not the name of an artifact"),
+            ))
         }
     }
 
@@ -101,7 +108,15 @@ mod tests {
     async fn nothing_is_read_or_written_outside() {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactFolder::open(folder.path().join("a")).unwrap();
-        for name in ["../b", "a/../../b", "/etc/passwd", "", "a//b", ".hidden", "a b"] {
+        for name in [
+            "../b",
+            "a/../../b",
+            "/etc/passwd",
+            "",
+            "a//b",
+            ".hidden",
+            "a b",
+        ] {
             let error = store.put(name, Bytes::new()).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{name}");
         }

@@ -50,8 +50,15 @@ impl Lease {
                 Expect::Version(stored.version)
             }
         };
-        match store.put(&object, claim(holder, now.plus_micros(duration)), expect).await {
-            Ok(version) => Ok(Ok(Self { name: object, holder: holder.to_owned(), version })),
+        match store
+            .put(&object, claim(holder, now.plus_micros(duration)), expect)
+            .await
+        {
+            Ok(version) => Ok(Ok(Self {
+                name: object,
+                holder: holder.to_owned(),
+                version,
+            })),
             // Somebody was faster.
             Err(e) if e.kind() == Kind::Conflict => Ok(Err("another process".to_owned())),
             Err(e) => Err(e),
@@ -69,7 +76,9 @@ impl Lease {
         duration: i64,
     ) -> Result<()> {
         let value = claim(&self.holder, now.plus_micros(duration));
-        self.version = store.put(&self.name, value, Expect::Version(self.version)).await?;
+        self.version = store
+            .put(&self.name, value, Expect::Version(self.version))
+            .await?;
         Ok(())
     }
 
@@ -78,7 +87,10 @@ impl Lease {
     /// # Errors
     /// Those of the store.
     pub async fn release(self, store: &dyn MetadataStore) -> Result<()> {
-        match store.delete(&self.name, Expect::Version(self.version)).await {
+        match store
+            .delete(&self.name, Expect::Version(self.version))
+            .await
+        {
             Err(e) if e.kind() == Kind::Conflict => Ok(()),
             other => other,
         }
@@ -86,6 +98,11 @@ impl Lease {
 }
 
 fn claim(holder: &str, expires: Timestamp) -> Bytes {
-    let claim = Claim { holder: holder.to_owned(), expires };
-    serde_json::to_vec(&claim).expect("a claim is plain data").into()
+    let claim = Claim {
+        holder: holder.to_owned(),
+        expires,
+    };
+    serde_json::to_vec(&claim)
+        .expect("a claim is plain data")
+        .into()
 }

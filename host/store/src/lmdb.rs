@@ -15,7 +15,9 @@ use std::thread;
 use async_trait::async_trait;
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
+use heed::{
+    CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls,
+};
 use tokio::sync::oneshot;
 use wafer_core::Timestamp;
 use wafer_core::rules::{RowVersion, replaces};
@@ -86,15 +88,25 @@ impl Lmdb {
         let path = &config.path;
         std::fs::create_dir_all(path).map_err(|e| Error::io("make", path, e))?;
         let map_size = usize::try_from(config.map_size).map_err(|_| {
-            Error::new(Kind::Invalid, "store.map_size does not fit this machine's addresses")
+            Error::new(
+                Kind::Invalid,
+                "store.map_size does not fit this machine's addresses",
+            )
         })?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(map_size).max_readers(MAX_READERS).max_dbs(16);
-        #[allow(unsafe_code, reason = "heed cannot know what else is done with a file it maps")]
+        options
+            .map_size(map_size)
+            .max_readers(MAX_READERS)
+            .max_dbs(16);
+        #[allow(
+            unsafe_code,
+            reason = "heed cannot know what else is done with a file it maps"
+        )]
         // SAFETY: the files of the environment are changed by LMDB alone: the
         // folder belongs to the store, and LMDB's lock file orders processes.
         let env = unsafe { options.open(path) }.map_err(|e| failed("open", path, e))?;
-        env.clear_stale_readers().map_err(|e| failed("clean", path, e))?;
+        env.clear_stale_readers()
+            .map_err(|e| failed("clean", path, e))?;
         let env: &'static Env<WithoutTls> = Box::leak(Box::new(env));
         let tables = Self::tables(env).map_err(|e| failed("open", path, e))?;
 
@@ -104,7 +116,12 @@ impl Lmdb {
             .name("wafer-writer".to_owned())
             .spawn(move || write_loop(env, &tables, &thread_path, &jobs))
             .map_err(|e| Error::caused(Kind::Internal, "cannot start the writer thread", e))?;
-        Ok(Self { path: path.clone(), env, tables, writer })
+        Ok(Self {
+            path: path.clone(),
+            env,
+            tables,
+            writer,
+        })
     }
 
     fn tables(env: &'static Env<WithoutTls>) -> heed::Result<Tables> {
@@ -121,11 +138,25 @@ impl Lmdb {
             ]))
         })?;
         let [online, early, seen, forget, outbox, counters, metadata] = opened.unwrap_commit();
-        Ok(Tables { online, early, seen, forget, outbox, counters, metadata })
+        Ok(Tables {
+            online,
+            early,
+            seen,
+            forget,
+            outbox,
+            counters,
+            metadata,
+        })
     }
 
-    fn read<T>(&self, action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> heed::Result<T>) -> Result<T> {
-        let txn = self.env.read_txn().map_err(|e| failed("read", &self.path, e))?;
+    fn read<T>(
+        &self,
+        action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> heed::Result<T>,
+    ) -> Result<T> {
+        let txn = self
+            .env
+            .read_txn()
+            .map_err(|e| failed("read", &self.path, e))?;
         action(&txn, &self.tables).map_err(|e| failed("read", &self.path, e))
     }
 
@@ -136,7 +167,11 @@ impl Lmdb {
         action: impl FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job = Write { action, result: None, reply };
+        let job = Write {
+            action,
+            result: None,
+            reply,
+        };
         let gone = || Error::new(Kind::Internal, "the writer thread has ended");
         self.writer.send(Box::new(job)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -145,7 +180,9 @@ impl Lmdb {
 
 impl fmt::Debug for Lmdb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lmdb").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Lmdb")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,14 +218,22 @@ where
         let result = match (failure, self.result) {
             (Some(error), _) => Err(error),
             (None, Some(result)) => result,
-            (None, None) => Err(Error::new(Kind::Internal, "a write was answered before it ran")),
+            (None, None) => Err(Error::new(
+                Kind::Internal,
+                "a write was answered before it ran",
+            )),
         };
         // Who no longer waits does not need the answer.
         let _ = self.reply.send(result);
     }
 }
 
-fn write_loop(env: &Env<WithoutTls>, tables: &Tables, path: &Path, jobs: &mpsc::Receiver<Box<dyn Job>>) {
+fn write_loop(
+    env: &Env<WithoutTls>,
+    tables: &Tables,
+    path: &Path,
+    jobs: &mpsc::Receiver<Box<dyn Job>>,
+) {
     while let Ok(first) = jobs.recv() {
         let mut group = vec![first];
         group.extend(jobs.try_iter().take(MAX_GROUP - 1));
@@ -207,7 +252,11 @@ fn write_loop(env: &Env<WithoutTls>, tables: &Tables, path: &Path, jobs: &mpsc::
     }
 }
 
-fn run_group(env: &Env<WithoutTls>, tables: &Tables, group: &mut [Box<dyn Job>]) -> heed::Result<()> {
+fn run_group(
+    env: &Env<WithoutTls>,
+    tables: &Tables,
+    group: &mut [Box<dyn Job>],
+) -> heed::Result<()> {
     let mut txn = env.write_txn()?;
     for job in group {
         job.run(&mut txn, tables)?;
@@ -217,21 +266,34 @@ fn run_group(env: &Env<WithoutTls>, tables: &Tables, group: &mut [Box<dyn Job>])
 
 fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
     let (kind, advice) = match &error {
-        heed::Error::Mdb(MdbError::MapFull) => {
-            (Kind::Unavailable, ": it is full; raise the setting `store.map_size`")
+        heed::Error::Mdb(MdbError::MapFull) => (
+            Kind::Unavailable,
+            ": it is full; raise the setting `store.map_size`",
+        ),
+        heed::Error::Mdb(MdbError::ReadersFull) => {
+            (Kind::Unavailable, ": too many readers at once")
         }
-        heed::Error::Mdb(MdbError::ReadersFull) => (Kind::Unavailable, ": too many readers at once"),
         heed::Error::Mdb(MdbError::BadValSize) => (Kind::Invalid, ": a key is too long"),
         heed::Error::Mdb(
-            MdbError::Corrupted | MdbError::PageNotFound | MdbError::Invalid | MdbError::VersionMismatch,
-        ) => (Kind::Corrupt, ": its files are damaged or of another program"),
+            MdbError::Corrupted
+            | MdbError::PageNotFound
+            | MdbError::Invalid
+            | MdbError::VersionMismatch,
+        ) => (
+            Kind::Corrupt,
+            ": its files are damaged or of another program",
+        ),
         heed::Error::EnvAlreadyOpened => (Kind::Conflict, ": this process has it open already"),
         heed::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => {
             (Kind::Unavailable, ": the disk is full")
         }
         _ => (Kind::Internal, ""),
     };
-    Error::caused(kind, format!("cannot {action} the store {}{advice}", path.display()), error)
+    Error::caused(
+        kind,
+        format!("cannot {action} the store {}{advice}", path.display()),
+        error,
+    )
 }
 
 // Encodings. Numbers in keys are big endian with the sign flipped, so that they
@@ -314,7 +376,11 @@ fn damaged(what: &str) -> Error {
 // Actions inside a write transaction.
 
 fn next_number(txn: &mut RwTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {
-    let last = tables.counters.get(txn, name)?.and_then(|v| v.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let last = tables
+        .counters
+        .get(txn, name)?
+        .and_then(|v| v.try_into().ok())
+        .map_or(0, u64::from_le_bytes);
     tables.counters.put(txn, name, &(last + 1).to_le_bytes())?;
     Ok(last + 1)
 }
@@ -353,7 +419,10 @@ fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed:
         .iter(txn)?
         .take(MAX_FORGOTTEN)
         .map(|entry| entry.map(|(key, _)| key.to_vec()))
-        .take_while(|key| key.as_ref().map_or(true, |k| from_sortable(k).is_some_and(|t| t < now)))
+        .take_while(|key| {
+            key.as_ref()
+                .map_or(true, |k| from_sortable(k).is_some_and(|t| t < now))
+        })
         .collect::<heed::Result<_>>()?;
     for key in expired {
         tables.seen.delete(txn, &key[8..])?;
@@ -362,7 +431,11 @@ fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed:
     Ok(())
 }
 
-fn commit_event(txn: &mut RwTxn<'_>, tables: &Tables, event: &EventCommit) -> heed::Result<EventOutcome> {
+fn commit_event(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    event: &EventCommit,
+) -> heed::Result<EventOutcome> {
     let digest = wafer_core::Digest::of(event.id.as_bytes());
     let seen = prefixed(&event.source, digest.as_bytes());
     if tables.seen.get(txn, &seen)?.is_some() {
@@ -372,7 +445,12 @@ fn commit_event(txn: &mut RwTxn<'_>, tables: &Tables, event: &EventCommit) -> he
     tables.seen.put(txn, &seen, &until)?;
     tables.forget.put(txn, &[&until[..], &seen].concat(), &[])?;
     for write in &event.writes {
-        put_row(txn, tables, &online_key(&write.key), &online_value(&write.row))?;
+        put_row(
+            txn,
+            tables,
+            &online_key(&write.key),
+            &online_value(&write.row),
+        )?;
     }
     for write in &event.early {
         let key = online_key(&write.key);
@@ -385,7 +463,9 @@ fn commit_event(txn: &mut RwTxn<'_>, tables: &Tables, event: &EventCommit) -> he
     for row in &event.outbox {
         let sequence = next_number(txn, tables, &prefixed("outbox", row.table.as_bytes()))?;
         let place = prefixed(&row.table, &sequence.to_be_bytes());
-        tables.outbox.put_with_flags(txn, PutFlags::NO_OVERWRITE, &place, &outbox_value(row))?;
+        tables
+            .outbox
+            .put_with_flags(txn, PutFlags::NO_OVERWRITE, &place, &outbox_value(row))?;
     }
     Ok(EventOutcome::Committed)
 }
@@ -400,13 +480,19 @@ impl OnlineStore for Lmdb {
         })?;
         values
             .into_iter()
-            .map(|value| value.map(|row| row.ok_or_else(|| damaged("row"))).transpose())
+            .map(|value| {
+                value
+                    .map(|row| row.ok_or_else(|| damaged("row")))
+                    .transpose()
+            })
             .collect()
     }
 
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
-        let writes: Vec<_> =
-            writes.iter().map(|w| (online_key(&w.key), online_value(&w.row))).collect();
+        let writes: Vec<_> = writes
+            .iter()
+            .map(|w| (online_key(&w.key), online_value(&w.row)))
+            .collect();
         self.write(move |txn, tables| {
             let mut counts = PutCounts::default();
             for (key, value) in &writes {
@@ -430,8 +516,10 @@ impl OnlineStore for Lmdb {
         self.write(move |txn, tables| {
             apply_due(txn, tables, now)?;
             forget_expired(txn, tables, now)?;
-            let outcomes: heed::Result<Vec<_>> =
-                events.iter().map(|event| commit_event(txn, tables, event)).collect();
+            let outcomes: heed::Result<Vec<_>> = events
+                .iter()
+                .map(|event| commit_event(txn, tables, event))
+                .collect();
             Ok(Ok(outcomes?))
         })
         .await
@@ -439,11 +527,15 @@ impl OnlineStore for Lmdb {
 
     async fn apply_due(&self, now: Timestamp) -> Result<u64> {
         let first = self.read(|txn, tables| {
-            Ok(tables.early.first(txn)?.and_then(|(place, _)| from_sortable(place)))
+            Ok(tables
+                .early
+                .first(txn)?
+                .and_then(|(place, _)| from_sortable(place)))
         })?;
         match first {
             Some(due) if due <= now => {
-                self.write(move |txn, tables| Ok(Ok(apply_due(txn, tables, now)?))).await
+                self.write(move |txn, tables| Ok(Ok(apply_due(txn, tables, now)?)))
+                    .await
             }
             _ => Ok(0),
         }
@@ -475,7 +567,9 @@ impl OnlineStore for Lmdb {
                 .map(|entry| {
                     let (place, value) = entry?;
                     let sequence = place.get(prefix.len()..).and_then(|s| s.try_into().ok());
-                    Ok(sequence.map(u64::from_be_bytes).zip(outbox_row(table, value)))
+                    Ok(sequence
+                        .map(u64::from_be_bytes)
+                        .zip(outbox_row(table, value)))
                 })
                 .collect::<heed::Result<Vec<_>>>()
         })?;
@@ -492,7 +586,10 @@ impl OnlineStore for Lmdb {
         let first = prefixed(table, &0u64.to_be_bytes());
         let last = prefixed(table, &through.to_be_bytes());
         self.write(move |txn, tables| {
-            let range = (Bound::Included(first.as_slice()), Bound::Included(last.as_slice()));
+            let range = (
+                Bound::Included(first.as_slice()),
+                Bound::Included(last.as_slice()),
+            );
             tables.outbox.delete_range(txn, &range)?;
             Ok(Ok(()))
         })
@@ -502,10 +599,13 @@ impl OnlineStore for Lmdb {
     async fn count(&self, group: &str) -> Result<u64> {
         let prefix = prefixed(group, &[]);
         self.read(|txn, tables| {
-            tables.online.prefix_iter(txn, &prefix)?.try_fold(0, |count, entry| {
-                entry?;
-                Ok(count + 1)
-            })
+            tables
+                .online
+                .prefix_iter(txn, &prefix)?
+                .try_fold(0, |count, entry| {
+                    entry?;
+                    Ok(count + 1)
+                })
         })
     }
 }
@@ -525,24 +625,33 @@ fn expected(
     name: &str,
     expect: Expect,
 ) -> heed::Result<Result<u64>> {
-    let stored = tables.metadata.get(txn, name.as_bytes())?.and_then(versioned);
+    let stored = tables
+        .metadata
+        .get(txn, name.as_bytes())?
+        .and_then(versioned);
     let version = stored.map_or(0, |stored| stored.version);
     let holds = match expect {
         Expect::Absent => version == 0,
         Expect::Version(wanted) => version == wanted,
         Expect::Anything => true,
     };
-    let conflict = || Error::new(Kind::Conflict, format!("`{name}` was changed by somebody else"));
+    let conflict = || {
+        Error::new(
+            Kind::Conflict,
+            format!("`{name}` was changed by somebody else"),
+        )
+    };
     Ok(holds.then_some(version).ok_or_else(conflict))
 }
 
 #[async_trait]
 impl MetadataStore for Lmdb {
     async fn get(&self, name: &str) -> Result<Option<Versioned>> {
-        let stored = self.read(|txn, tables| {
-            Ok(tables.metadata.get(txn, name.as_bytes())?.map(versioned))
-        })?;
-        stored.map(|object| object.ok_or_else(|| damaged("object"))).transpose()
+        let stored =
+            self.read(|txn, tables| Ok(tables.metadata.get(txn, name.as_bytes())?.map(versioned)))?;
+        stored
+            .map(|object| object.ok_or_else(|| damaged("object")))
+            .transpose()
     }
 
     async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
@@ -551,7 +660,10 @@ impl MetadataStore for Lmdb {
             return Err(Error::new(Kind::Invalid, message));
         }
         if value.len() > MAX_OBJECT_BYTES {
-            let message = format!("`{name}` has {} bytes; an object has at most {MAX_OBJECT_BYTES}", value.len());
+            let message = format!(
+                "`{name}` has {} bytes; an object has at most {MAX_OBJECT_BYTES}",
+                value.len()
+            );
             return Err(Error::new(Kind::Invalid, message));
         }
         let name = name.to_owned();
@@ -586,7 +698,10 @@ impl MetadataStore for Lmdb {
                 .prefix_iter(txn, prefix.as_bytes())?
                 .map(|entry| {
                     let (name, stored) = entry?;
-                    Ok((String::from_utf8_lossy(name).into_owned(), versioned(stored)))
+                    Ok((
+                        String::from_utf8_lossy(name).into_owned(),
+                        versioned(stored),
+                    ))
                 })
                 .collect::<heed::Result<Vec<_>>>()
         })?;
@@ -603,7 +718,11 @@ mod tests {
     use crate::contract;
 
     fn open(folder: &Path) -> Lmdb {
-        Lmdb::open(&LmdbConfig { path: folder.to_owned(), map_size: 1 << 30 }).unwrap()
+        Lmdb::open(&LmdbConfig {
+            path: folder.to_owned(),
+            map_size: 1 << 30,
+        })
+        .unwrap()
     }
 
     #[tokio::test]
@@ -621,12 +740,18 @@ mod tests {
     #[tokio::test]
     async fn a_full_store_names_its_setting_and_keeps_what_it_has() {
         let folder = tempfile::tempdir().unwrap();
-        let config = LmdbConfig { path: folder.path().to_owned(), map_size: 1 << 20 };
+        let config = LmdbConfig {
+            path: folder.path().to_owned(),
+            map_size: 1 << 20,
+        };
         let store = Lmdb::open(&config).unwrap();
         let value = Bytes::from(vec![7u8; 100_000]);
         let mut kept = 0;
         let error = loop {
-            match store.put(&format!("object/{kept:03}"), value.clone(), Expect::Absent).await {
+            match store
+                .put(&format!("object/{kept:03}"), value.clone(), Expect::Absent)
+                .await
+            {
                 Ok(_) => kept += 1,
                 Err(error) => break error,
             }
@@ -641,7 +766,10 @@ mod tests {
     async fn a_file_of_another_kind_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("data.mdb"), vec![9u8; 8192]).unwrap();
-        let config = LmdbConfig { path: folder.path().to_owned(), map_size: 1 << 20 };
+        let config = LmdbConfig {
+            path: folder.path().to_owned(),
+            map_size: 1 << 20,
+        };
         assert_eq!(Lmdb::open(&config).unwrap_err().kind(), Kind::Corrupt);
     }
 }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef};
+use deltalake::datafile::DeltaDataReader as _;
 use deltalake::datafile::ReadOptions;
 use deltalake::datafile::reader::ParquetTableReader;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
-use deltalake::datafile::DeltaDataReader as _;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow as _;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::{Action, Add, StructType, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
@@ -96,7 +96,9 @@ impl OfflineTables {
 
     /// Where a table is.
     pub fn location(&self, table: &str) -> Url {
-        self.root.join(table).expect("a table's name is a plain path segment")
+        self.root
+            .join(table)
+            .expect("a table's name is a plain path segment")
     }
 
     /// Makes a table if there is none. The schema of one that exists must be the
@@ -125,8 +127,13 @@ impl OfflineTables {
         if let Ok(path) = location.to_file_path() {
             std::fs::create_dir_all(&path).map_err(|e| Error::io("make", &path, e))?;
         }
-        let fields = StructType::try_from_arrow(schema)
-            .map_err(|e| Error::caused(Kind::Invalid, format!("table `{table}` cannot have these columns"), e))?;
+        let fields = StructType::try_from_arrow(schema).map_err(|e| {
+            Error::caused(
+                Kind::Invalid,
+                format!("table `{table}` cannot have these columns"),
+                e,
+            )
+        })?;
         CreateBuilder::new()
             .with_location(location)
             .with_table_name(table)
@@ -142,7 +149,10 @@ impl OfflineTables {
         if let Ok(path) = location.to_file_path()
             && !path.is_dir()
         {
-            return Err(Error::new(Kind::NotFound, format!("there is no table `{table}`")));
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("there is no table `{table}`"),
+            ));
         }
         DeltaTableBuilder::from_url(location)
             .map_err(|e| failed("open", table, e))?
@@ -207,7 +217,12 @@ impl OfflineTables {
     pub async fn info(&self, table: &str) -> Result<TableInfo> {
         let delta = self.load(table).await?;
         let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
-        let mut info = TableInfo { version: delta.version().unwrap_or(0), files: 0, bytes: 0, rows: 0 };
+        let mut info = TableInfo {
+            version: delta.version().unwrap_or(0),
+            files: 0,
+            bytes: 0,
+            rows: 0,
+        };
         for file in state.log_data().iter() {
             info.files += 1;
             info.bytes += u64::try_from(file.size()).unwrap_or(0);
@@ -223,8 +238,13 @@ impl OfflineTables {
     /// [`Kind::NotFound`] when there is no such table.
     pub async fn read(&self, table: &str) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let delta = self.load(table).await?;
-        let reader = ParquetTableReader::try_new(&delta).await.map_err(|e| failed("read", table, e))?;
-        let batches = reader.read(ReadOptions::default()).await.map_err(|e| failed("read", table, e))?;
+        let reader = ParquetTableReader::try_new(&delta)
+            .await
+            .map_err(|e| failed("read", table, e))?;
+        let batches = reader
+            .read(ReadOptions::default())
+            .await
+            .map_err(|e| failed("read", table, e))?;
         let table = table.to_owned();
         Ok(batches.map_err(move |e| failed("read", &table, e)).boxed())
     }
@@ -283,7 +303,9 @@ pub struct TableWriter {
 
 impl fmt::Debug for TableWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TableWriter").field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("TableWriter")
+            .field("table", &self.table)
+            .finish_non_exhaustive()
     }
 }
 
@@ -303,10 +325,17 @@ impl TableWriter {
             .map(|(column, field)| as_table_column(column, field.data_type()))
             .collect();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| {
-            Error::caused(Kind::Invalid, format!("rows do not fit table `{}`", self.table), e)
+            Error::caused(
+                Kind::Invalid,
+                format!("rows do not fit table `{}`", self.table),
+                e,
+            )
         })?;
         self.rows += batch.num_rows() as u64;
-        self.inner.write(&batch).await.map_err(|e| failed("write to", &self.table, e))
+        self.inner
+            .write(&batch)
+            .await
+            .map_err(|e| failed("write to", &self.table, e))
     }
 
     /// Rows written so far.
@@ -321,18 +350,38 @@ impl TableWriter {
     /// [`Kind::Conflict`] when the table changed in a way that this commit
     /// cannot follow, such as a commit of the same identity at the same time.
     pub async fn commit(self, txn: &Txn, replaces: Option<&str>) -> Result<Commit> {
-        let Self { table, folder, inner, delta, .. } = self;
-        let adds = inner.close().await.map_err(|e| failed("write to", &table, e))?;
+        let Self {
+            table,
+            folder,
+            inner,
+            delta,
+            ..
+        } = self;
+        let adds = inner
+            .close()
+            .await
+            .map_err(|e| failed("write to", &table, e))?;
         // The work may have been committed between the start and now.
         let mut delta = delta;
-        delta.update_state().await.map_err(|e| failed("read", &table, e))?;
-        if txn_version(&table, &delta, &txn.app_id).await?.is_some_and(|v| v >= txn.version) {
+        delta
+            .update_state()
+            .await
+            .map_err(|e| failed("read", &table, e))?;
+        if txn_version(&table, &delta, &txn.app_id)
+            .await?
+            .is_some_and(|v| v >= txn.version)
+        {
             return Ok(Commit::Already);
         }
         let state = delta.snapshot().map_err(|e| failed("read", &table, e))?;
         let mut actions: Vec<Action> = adds
             .into_iter()
-            .map(|add| Action::Add(Add { path: format!("{folder}/{}", add.path), ..add }))
+            .map(|add| {
+                Action::Add(Add {
+                    path: format!("{folder}/{}", add.path),
+                    ..add
+                })
+            })
             .collect();
         if let Some(replaced) = replaces {
             let prefix = format!("{replaced}/");
@@ -362,14 +411,20 @@ impl TableWriter {
     /// # Errors
     /// Those of the object store.
     pub async fn abort(self) -> Result<()> {
-        self.inner.abort().await.map_err(|e| failed("clean", &self.table, e))
+        self.inner
+            .abort()
+            .await
+            .map_err(|e| failed("clean", &self.table, e))
     }
 }
 
 async fn txn_version(table: &str, delta: &DeltaTable, app_id: &str) -> Result<Option<i64>> {
     let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
     let log = delta.log_store();
-    state.transaction_version(log.as_ref(), app_id).await.map_err(|e| failed("read", table, e))
+    state
+        .transaction_version(log.as_ref(), app_id)
+        .await
+        .map_err(|e| failed("read", table, e))
 }
 
 fn arrow_schema(table: &str, delta: &DeltaTable) -> Result<SchemaRef> {
@@ -384,9 +439,11 @@ fn table_schema(schema: &Schema) -> Schema {
         .fields()
         .iter()
         .map(|field| match field.data_type() {
-            ArrowType::FixedSizeList(item, _) => {
-                Field::new(field.name(), ArrowType::List(Arc::clone(item)), field.is_nullable())
-            }
+            ArrowType::FixedSizeList(item, _) => Field::new(
+                field.name(),
+                ArrowType::List(Arc::clone(item)),
+                field.is_nullable(),
+            ),
             _ => field.as_ref().clone(),
         })
         .collect();
@@ -403,7 +460,12 @@ fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_
             let offsets = arrow_buffer::OffsetBuffer::from_repeated_length(length, vectors.len());
             let values = Arc::clone(vectors.values());
             let nulls = vectors.nulls().cloned();
-            Arc::new(arrow_array::ListArray::new(Arc::clone(item), offsets, values, nulls))
+            Arc::new(arrow_array::ListArray::new(
+                Arc::clone(item),
+                offsets,
+                values,
+                nulls,
+            ))
         }
         _ => Arc::clone(column),
     }
@@ -412,16 +474,24 @@ fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_
 fn same_schema(table: &str, existing: &DeltaTable, wanted: &Schema) -> Result<()> {
     let found = arrow_schema(table, existing)?;
     let names = |schema: &Schema| -> Vec<(String, ArrowType)> {
-        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|f| (f.name().clone(), f.data_type().clone()))
+            .collect()
     };
     let (found, wanted) = (names(&found), names(wanted));
     if found == wanted {
         return Ok(());
     }
     let text = |field: Option<&(String, ArrowType)>| {
-        field.map_or("no column".to_owned(), |(name, data_type)| format!("`{name}` {data_type}"))
+        field.map_or("no column".to_owned(), |(name, data_type)| {
+            format!("`{name}` {data_type}")
+        })
     };
-    let place = (0..).find(|i| found.get(*i) != wanted.get(*i)).expect("they differ");
+    let place = (0..)
+        .find(|i| found.get(*i) != wanted.get(*i))
+        .expect("they differ");
     let message = format!(
         "table `{table}` has {} where the definition has {}; give the feature group a new version",
         text(found.get(place)),
@@ -437,7 +507,9 @@ fn failed(action: &str, table: &str, error: DeltaTableError) -> Error {
         | DeltaTableError::Transaction {
             source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_),
         } => Kind::Conflict,
-        DeltaTableError::InvalidJsonLog { .. } | DeltaTableError::InvalidStatsJson { .. } => Kind::Corrupt,
+        DeltaTableError::InvalidJsonLog { .. } | DeltaTableError::InvalidStatsJson { .. } => {
+            Kind::Corrupt
+        }
         _ if is_disk_full(&error) => Kind::Unavailable,
         _ => Kind::Internal,
     };

@@ -45,8 +45,12 @@ pub struct AirportProfile {
 /// The parameter `valid_from_seconds`: since when the list holds, seconds since
 /// 1970 UTC.
 pub fn valid_from(init: &Init) -> Result<Timestamp, String> {
-    let text = init.parameter("valid_from_seconds").ok_or("parameter `valid_from_seconds` is not given")?;
-    let seconds = text.parse().map_err(|_| format!("parameter `valid_from_seconds`: `{text}` is not a number"))?;
+    let text = init
+        .parameter("valid_from_seconds")
+        .ok_or("parameter `valid_from_seconds` is not given")?;
+    let seconds = text
+        .parse()
+        .map_err(|_| format!("parameter `valid_from_seconds`: `{text}` is not a number"))?;
     Ok(Timestamp::from_seconds(seconds))
 }
 
@@ -54,9 +58,15 @@ const M_PER_FOOT: f64 = 0.3048;
 
 /// An airport's place, altitude and clock. Places that are none are refused.
 #[wafer::function(init = valid_from)]
-pub fn airport_profile(airport: AirportRecord, valid_from: &Timestamp) -> Result<AirportProfile, String> {
+pub fn airport_profile(
+    airport: AirportRecord,
+    valid_from: &Timestamp,
+) -> Result<AirportProfile, String> {
     if !(-90.0..=90.0).contains(&airport.lat) || !(-180.0..=180.0).contains(&airport.lon) {
-        return Err(format!("{}, {} is no place on Earth", airport.lat, airport.lon));
+        return Err(format!(
+            "{}, {} is no place on Earth",
+            airport.lat, airport.lon
+        ));
     }
     Ok(AirportProfile {
         faa: airport.faa,
@@ -76,15 +86,29 @@ mod tests {
 
     fn airport(lat: f64, lon: f64) -> AirportRecord {
         let (faa, name, dst) = ("LGA".into(), "La Guardia".into(), "A".into());
-        AirportRecord { faa, name, lat, lon, alt: 22, tz: -5, dst }
+        AirportRecord {
+            faa,
+            name,
+            lat,
+            lon,
+            alt: 22,
+            tz: -5,
+            dst,
+        }
     }
 
     #[test]
     fn profiles_start_when_the_parameter_says() {
         let start = valid_from(&Init::new().with_parameter("valid_from_seconds", "86400")).unwrap();
         let profile = airport_profile(airport(40.8, -73.9), &start).unwrap();
-        assert_eq!(profile.valid_from.to_string(), "1970-01-02T00:00:00.000000Z");
-        assert_eq!((profile.utc_offset_minutes, profile.observes_dst), (-300, true));
+        assert_eq!(
+            profile.valid_from.to_string(),
+            "1970-01-02T00:00:00.000000Z"
+        );
+        assert_eq!(
+            (profile.utc_offset_minutes, profile.observes_dst),
+            (-300, true)
+        );
         assert!((profile.altitude_m - 6.7056).abs() < 1e-12);
     }
 

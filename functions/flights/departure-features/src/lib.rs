@@ -46,7 +46,8 @@ pub struct DepartureFeatures {
 /// Distance, course, local time and scheduled speed of a departure.
 #[wafer::function]
 pub fn departure_features(d: Departure) -> Result<DepartureFeatures, String> {
-    let minutes = (d.scheduled_arrival.as_micros() - d.scheduled_departure.as_micros()) as f64 / 60e6;
+    let minutes =
+        (d.scheduled_arrival.as_micros() - d.scheduled_departure.as_micros()) as f64 / 60e6;
     if minutes <= 0.0 {
         return Err(format!(
             "scheduled_arrival {} is not after scheduled_departure {}",
@@ -57,7 +58,11 @@ pub fn departure_features(d: Departure) -> Result<DepartureFeatures, String> {
     let distance_km = path.map(|(from, to)| great_circle_km(from, to));
     let zone = d.origin_utc_offset_minutes.zip(d.origin_observes_dst);
     let wall_clock = zone.map(|(utc_offset_minutes, observes_dst)| {
-        Zone { utc_offset_minutes, observes_dst }.wall_clock(d.scheduled_departure)
+        Zone {
+            utc_offset_minutes,
+            observes_dst,
+        }
+        .wall_clock(d.scheduled_departure)
     });
     Ok(DepartureFeatures {
         distance_km,
@@ -77,7 +82,10 @@ struct Place {
 }
 
 fn place(lat: Option<f64>, lon: Option<f64>) -> Option<Place> {
-    Some(Place { lat: lat?.to_radians(), lon: lon?.to_radians() })
+    Some(Place {
+        lat: lat?.to_radians(),
+        lon: lon?.to_radians(),
+    })
 }
 
 /// Mean radius of the Earth, km (IUGG).
@@ -94,8 +102,8 @@ fn great_circle_km(from: Place, to: Place) -> f64 {
 
 fn initial_course_degrees(from: Place, to: Place) -> f64 {
     let east = (to.lon - from.lon).sin() * to.lat.cos();
-    let north = from.lat.cos() * to.lat.sin()
-        - from.lat.sin() * to.lat.cos() * (to.lon - from.lon).cos();
+    let north =
+        from.lat.cos() * to.lat.sin() - from.lat.sin() * to.lat.cos() * (to.lon - from.lon).cos();
     (east.atan2(north).to_degrees() + 360.0) % 360.0
 }
 
@@ -123,23 +131,43 @@ mod tests {
         let miles = features.distance_km.unwrap() / 1.609_344;
         assert!((miles / 2_475.0 - 1.0).abs() < 0.005, "{miles}");
         assert!((features.course_degrees.unwrap() - 273.9).abs() < 0.5);
-        assert_eq!((features.local_hour, features.local_weekday), (Some(9), Some(1)));
+        assert_eq!(
+            (features.local_hour, features.local_weekday),
+            (Some(9), Some(1))
+        );
         assert_eq!(features.scheduled_minutes, 360.0);
-        assert_eq!(features.scheduled_speed_kmh, features.distance_km.map(|km| km / 6.0));
+        assert_eq!(
+            features.scheduled_speed_kmh,
+            features.distance_km.map(|km| km / 6.0)
+        );
     }
 
     #[test]
     fn unknown_airports_leave_gaps() {
-        let unknown = Departure { dest_lat: None, ..jfk_to(0.0, 0.0) };
+        let unknown = Departure {
+            dest_lat: None,
+            ..jfk_to(0.0, 0.0)
+        };
         let features = departure_features(unknown).unwrap();
-        assert_eq!((features.distance_km, features.scheduled_speed_kmh), (None, None));
+        assert_eq!(
+            (features.distance_km, features.scheduled_speed_kmh),
+            (None, None)
+        );
         assert_eq!(features.local_hour, Some(9));
     }
 
     #[test]
     fn arrivals_before_departure_are_errors() {
         let departure = jfk_to(0.0, 0.0);
-        let backwards = Departure { scheduled_arrival: departure.scheduled_departure, ..departure };
-        assert!(departure_features(backwards).err().unwrap().contains("is not after"));
+        let backwards = Departure {
+            scheduled_arrival: departure.scheduled_departure,
+            ..departure
+        };
+        assert!(
+            departure_features(backwards)
+                .err()
+                .unwrap()
+                .contains("is not after")
+        );
     }
 }

@@ -70,9 +70,17 @@ pub fn load_zones(init: &Init) -> Result<Zones, String> {
     let lines = text.lines().enumerate().skip(1);
     lines
         .map(|(index, line)| {
-            let wrong = || format!("asset `zones`, line {}: `{line}` is not faa,minutes,true|false", index + 1);
-            let [faa, offset, dst]: [&str; 3] =
-                line.split(',').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+            let wrong = || {
+                format!(
+                    "asset `zones`, line {}: `{line}` is not faa,minutes,true|false",
+                    index + 1
+                )
+            };
+            let [faa, offset, dst]: [&str; 3] = line
+                .split(',')
+                .collect::<Vec<_>>()
+                .try_into()
+                .map_err(|_| wrong())?;
             let zone = Zone {
                 utc_offset_minutes: offset.parse().map_err(|_| wrong())?,
                 observes_dst: dst.parse().map_err(|_| wrong())?,
@@ -84,7 +92,10 @@ pub fn load_zones(init: &Init) -> Result<Zones, String> {
 
 /// The outcome of a flight, at its actual arrival. Cancelled flights have none.
 #[wafer::function(init = load_zones)]
-pub fn flight_outcome(flight: FlightRecord, zones: &Zones) -> Result<Option<FlightOutcome>, String> {
+pub fn flight_outcome(
+    flight: FlightRecord,
+    zones: &Zones,
+) -> Result<Option<FlightOutcome>, String> {
     let (Some(tailnum), Some(dep_delay), Some(arr_time)) =
         (flight.tailnum, flight.dep_delay, flight.arr_time)
     else {
@@ -93,7 +104,9 @@ pub fn flight_outcome(flight: FlightRecord, zones: &Zones) -> Result<Option<Flig
     let zone = zones
         .get(&flight.dest)
         .ok_or_else(|| format!("destination `{}` is not in the asset `zones`", flight.dest))?;
-    let departed_at = flight.time_hour.plus_micros((flight.minute + dep_delay) * 60_000_000);
+    let departed_at = flight
+        .time_hour
+        .plus_micros((flight.minute + dep_delay) * 60_000_000);
     let arrived_at = arrival(*zone, departed_at, arr_time)?;
     Ok(Some(FlightOutcome {
         tailnum,
@@ -129,14 +142,22 @@ mod tests {
     use super::*;
 
     fn zones() -> Zones {
-        let csv = "faa,utc_offset_minutes,observes_dst\nIAH,-360,true\nJFK,-300,true\nSJU,-240,false\n";
+        let csv =
+            "faa,utc_offset_minutes,observes_dst\nIAH,-360,true\nJFK,-300,true\nSJU,-240,false\n";
         load_zones(&Init::new().with_asset("zones", csv)).unwrap()
     }
 
-    fn flight(time_hour: &str, minute: i64, dep_delay: i64, dest: &str, arr_time: i64) -> FlightRecord {
+    fn flight(
+        time_hour: &str,
+        minute: i64,
+        dep_delay: i64,
+        dest: &str,
+        arr_time: i64,
+    ) -> FlightRecord {
         let hours: i64 = time_hour[11..13].parse().unwrap();
         let date = |r: std::ops::Range<usize>| time_hour[r].parse::<i64>().unwrap();
-        let day = wafer::Date::from_ymd(date(0..4) as i32, date(5..7) as u32, date(8..10) as u32).unwrap();
+        let day = wafer::Date::from_ymd(date(0..4) as i32, date(5..7) as u32, date(8..10) as u32)
+            .unwrap();
         FlightRecord {
             tailnum: Some("N14228".into()),
             carrier: "UA".into(),
@@ -160,21 +181,42 @@ mod tests {
     #[test]
     fn arrivals_are_instants() {
         // UA 1545 of 1 January: off the gate 5:17 in New York, 8:30 in Houston.
-        assert_eq!(arrived(flight("2013-01-01T10", 15, 2, "IAH", 830)), "2013-01-01T14:30");
+        assert_eq!(
+            arrived(flight("2013-01-01T10", 15, 2, "IAH", 830)),
+            "2013-01-01T14:30"
+        );
         // Across midnight.
-        assert_eq!(arrived(flight("2013-01-02T04", 59, 3, "SJU", 442)), "2013-01-02T08:42");
+        assert_eq!(
+            arrived(flight("2013-01-02T04", 59, 3, "SJU", 442)),
+            "2013-01-02T08:42"
+        );
         // 2400 is midnight at the end of the day.
-        assert_eq!(arrived(flight("2013-06-01T23", 0, 0, "IAH", 2400)), "2013-06-02T05:00");
+        assert_eq!(
+            arrived(flight("2013-06-01T23", 0, 0, "IAH", 2400)),
+            "2013-06-02T05:00"
+        );
         // Over the beginning and the end of daylight saving.
-        assert_eq!(arrived(flight("2013-03-10T04", 0, 0, "IAH", 305)), "2013-03-10T08:05");
-        assert_eq!(arrived(flight("2013-11-03T05", 40, 0, "JFK", 130)), "2013-11-03T06:30");
+        assert_eq!(
+            arrived(flight("2013-03-10T04", 0, 0, "IAH", 305)),
+            "2013-03-10T08:05"
+        );
+        assert_eq!(
+            arrived(flight("2013-11-03T05", 40, 0, "JFK", 130)),
+            "2013-11-03T06:30"
+        );
     }
 
     #[test]
     fn cancelled_flights_have_no_outcome() {
-        let cancelled = FlightRecord { arr_time: None, ..flight("2013-01-01T10", 15, 2, "IAH", 0) };
+        let cancelled = FlightRecord {
+            arr_time: None,
+            ..flight("2013-01-01T10", 15, 2, "IAH", 0)
+        };
         assert!(flight_outcome(cancelled, &zones()).unwrap().is_none());
-        let unknown = FlightRecord { tailnum: None, ..flight("2013-01-01T10", 15, 2, "IAH", 830) };
+        let unknown = FlightRecord {
+            tailnum: None,
+            ..flight("2013-01-01T10", 15, 2, "IAH", 830)
+        };
         assert!(flight_outcome(unknown, &zones()).unwrap().is_none());
     }
 

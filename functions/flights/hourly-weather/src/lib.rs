@@ -66,7 +66,10 @@ const MM_PER_INCH: f64 = 25.4;
 #[wafer::function]
 pub fn hourly_weather(report: WeatherReport) -> AirportWeather {
     let celsius = |fahrenheit: f64| (fahrenheit - 32.0) * 5.0 / 9.0;
-    let spread = report.temp.zip(report.dewp).map(|(temp, dewp)| (temp - dewp) * 5.0 / 9.0);
+    let spread = report
+        .temp
+        .zip(report.dewp)
+        .map(|(temp, dewp)| (temp - dewp) * 5.0 / 9.0);
     AirportWeather {
         faa: report.origin,
         observed_at: report.time_hour,
@@ -75,7 +78,10 @@ pub fn hourly_weather(report: WeatherReport) -> AirportWeather {
         humidity_percent: report.humid,
         wind_direction_degrees: report.wind_dir,
         wind_speed_ms: report.wind_speed.map(|mph| mph * MS_PER_MPH),
-        wind_gust_ms: report.wind_gust.or(report.wind_speed).map(|mph| mph * MS_PER_MPH),
+        wind_gust_ms: report
+            .wind_gust
+            .or(report.wind_speed)
+            .map(|mph| mph * MS_PER_MPH),
         precipitation_mm: report.precip.map(|inches| inches * MM_PER_INCH),
         pressure_hpa: report.pressure,
         visibility_km: report.visib.map(|miles| miles * KM_PER_MILE),
@@ -108,6 +114,9 @@ mod tests {
         assert_eq!(weather.wind_gust_ms, Some(4.4704));
         assert_eq!(weather.precipitation_mm, Some(25.4));
         assert_eq!(weather.instrument_conditions, Some(true));
-        assert_eq!((weather.wind_direction_degrees, weather.pressure_hpa), (None, None));
+        assert_eq!(
+            (weather.wind_direction_degrees, weather.pressure_hpa),
+            (None, None)
+        );
     }
 }

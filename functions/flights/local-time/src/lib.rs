@@ -22,14 +22,19 @@ pub struct Zone {
 impl Zone {
     /// Minutes that the wall clock is ahead of UTC at an instant.
     pub fn offset_at(self, time: Timestamp) -> i64 {
-        let (year, ..) = time.plus_micros(self.utc_offset_minutes * MINUTE).date().ymd();
+        let (year, ..) = time
+            .plus_micros(self.utc_offset_minutes * MINUTE)
+            .date()
+            .ymd();
         let summer = self.observes_dst
-            && sunday(year, 3, 2).zip(sunday(year, 11, 1)).is_some_and(|(start, end)| {
-                let standard = self.utc_offset_minutes;
-                let start = instant(start, 120, standard);
-                let end = instant(end, 120, standard + 60);
-                start <= time && time < end
-            });
+            && sunday(year, 3, 2)
+                .zip(sunday(year, 11, 1))
+                .is_some_and(|(start, end)| {
+                    let standard = self.utc_offset_minutes;
+                    let start = instant(start, 120, standard);
+                    let end = instant(end, 120, standard + 60);
+                    start <= time && time < end
+                });
         self.utc_offset_minutes + if summer { 60 } else { 0 }
     }
 
@@ -37,16 +42,21 @@ impl Zone {
     /// day, in order: none in the hour that is left out in spring, two in the
     /// hour that comes twice in autumn.
     pub fn instants(self, day: Date, minutes: i64) -> impl Iterator<Item = Timestamp> {
-        [self.utc_offset_minutes + 60, self.utc_offset_minutes].into_iter().filter_map(move |offset| {
-            let candidate = instant(day, minutes, offset);
-            (self.offset_at(candidate) == offset).then_some(candidate)
-        })
+        [self.utc_offset_minutes + 60, self.utc_offset_minutes]
+            .into_iter()
+            .filter_map(move |offset| {
+                let candidate = instant(day, minutes, offset);
+                (self.offset_at(candidate) == offset).then_some(candidate)
+            })
     }
 
     /// The day and the minutes after midnight that the wall clock shows.
     pub fn wall_clock(self, time: Timestamp) -> (Date, i64) {
         let local = time.plus_micros(self.offset_at(time) * MINUTE);
-        (local.date(), local.as_micros().rem_euclid(1_440 * MINUTE) / MINUTE)
+        (
+            local.date(),
+            local.as_micros().rem_euclid(1_440 * MINUTE) / MINUTE,
+        )
     }
 }
 
@@ -66,12 +76,20 @@ fn sunday(year: i32, month: u32, nth: i32) -> Option<Date> {
 mod tests {
     use super::*;
 
-    const NEW_YORK: Zone = Zone { utc_offset_minutes: -300, observes_dst: true };
-    const PHOENIX: Zone = Zone { utc_offset_minutes: -420, observes_dst: false };
+    const NEW_YORK: Zone = Zone {
+        utc_offset_minutes: -300,
+        observes_dst: true,
+    };
+    const PHOENIX: Zone = Zone {
+        utc_offset_minutes: -420,
+        observes_dst: false,
+    };
 
     fn texts(zone: Zone, month: u32, day: u32, minutes: i64) -> Vec<String> {
         let day = Date::from_ymd(2013, month, day).unwrap();
-        zone.instants(day, minutes).map(|t| t.to_string()[..16].to_owned()).collect()
+        zone.instants(day, minutes)
+            .map(|t| t.to_string()[..16].to_owned())
+            .collect()
     }
 
     #[test]
@@ -84,12 +102,23 @@ mod tests {
             (NEW_YORK, 3, 10, 1, 59, vec!["2013-03-10T06:59"]),
             (NEW_YORK, 3, 10, 2, 30, vec![]),
             (NEW_YORK, 3, 10, 3, 0, vec!["2013-03-10T07:00"]),
-            (NEW_YORK, 11, 3, 1, 30, vec!["2013-11-03T05:30", "2013-11-03T06:30"]),
+            (
+                NEW_YORK,
+                11,
+                3,
+                1,
+                30,
+                vec!["2013-11-03T05:30", "2013-11-03T06:30"],
+            ),
             (NEW_YORK, 11, 3, 2, 0, vec!["2013-11-03T07:00"]),
             (PHOENIX, 7, 1, 5, 15, vec!["2013-07-01T12:15"]),
             (NEW_YORK, 6, 1, 24, 0, vec!["2013-06-02T04:00"]),
         ] {
-            assert_eq!(texts(zone, month, day, hour * 60 + minute), wanted, "{month}-{day} {hour}:{minute}");
+            assert_eq!(
+                texts(zone, month, day, hour * 60 + minute),
+                wanted,
+                "{month}-{day} {hour}:{minute}"
+            );
         }
     }
 

@@ -32,11 +32,17 @@ pub(crate) struct Apply {
 }
 
 /// Builds, registers and resolves: everything short of writing definitions.
-pub(crate) async fn definitions(project: &Project, platform: &Platform, no_build: bool) -> Result<Definitions> {
+pub(crate) async fn definitions(
+    project: &Project,
+    platform: &Platform,
+    no_build: bool,
+) -> Result<Definitions> {
     if !no_build {
         build::build_project(project)?;
     }
-    let functions = platform.register(specs(project, &build::built_folder(project))?).await?;
+    let functions = platform
+        .register(specs(project, &build::built_folder(project))?)
+        .await?;
     Ok(resolve(project, functions)?)
 }
 
@@ -44,7 +50,11 @@ fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
     if plan.changes.is_empty() {
         return none.to_owned();
     }
-    plan.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    plan.changes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl Plan {
@@ -54,7 +64,11 @@ impl Plan {
         let wanted = definitions(&project, &platform, self.no_build).await?;
         let plan = platform.plan(&wanted)?;
         context.format.print(&plan, || {
-            let next = if plan.changes.is_empty() { "" } else { "\nrun `wafer apply` to make it so" };
+            let next = if plan.changes.is_empty() {
+                ""
+            } else {
+                "\nrun `wafer apply` to make it so"
+            };
             plan_text(&plan, "nothing would change") + next
         });
         Ok(ExitCode::SUCCESS)
@@ -67,7 +81,9 @@ impl Apply {
         let platform = app::open(&project, None).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;
         let plan = platform.apply(wanted).await?;
-        context.format.print(&plan, || plan_text(&plan, "nothing changed"));
+        context
+            .format
+            .print(&plan, || plan_text(&plan, "nothing changed"));
         Ok(ExitCode::SUCCESS)
     }
 }

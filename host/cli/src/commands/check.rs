@@ -51,29 +51,53 @@ impl Check {
         for name in definitions.functions.keys() {
             let function = platform.function(name)?;
             let inputs = function.signature().inputs.clone();
-            let source = definitions.pipelines.values().find(|p| p.function == *name).and_then(|p| {
-                let source = &definitions.sources[&p.source];
-                source.files.as_ref().map(|_| SourceReader::open(source, &p.source, &inputs))
-            });
+            let source = definitions
+                .pipelines
+                .values()
+                .find(|p| p.function == *name)
+                .and_then(|p| {
+                    let source = &definitions.sources[&p.source];
+                    source
+                        .files
+                        .as_ref()
+                        .map(|_| SourceReader::open(source, &p.source, &inputs))
+                });
             let source = source.transpose()?;
-            let opaque = inputs.fields().iter().any(|f| matches!(f.data_type, DataType::Arrow(_)));
+            let opaque = inputs
+                .fields()
+                .iter()
+                .any(|f| matches!(f.data_type, DataType::Arrow(_)));
             if source.is_none() && opaque {
-                say(format!("function `{name}`: no rows to call it on, not called"));
+                say(format!(
+                    "function `{name}`: no rows to call it on, not called"
+                ));
                 continue;
             }
             let report =
-                tokio::task::spawn_blocking(move || check_function(&function, source.as_ref())).await??;
+                tokio::task::spawn_blocking(move || check_function(&function, source.as_ref()))
+                    .await??;
             checked.push(Checked {
                 function: name.clone(),
                 rows: report.rows,
-                of: if report.real { "its source" } else { "made-up data" },
+                of: if report.real {
+                    "its source"
+                } else {
+                    "made-up data"
+                },
                 row_errors: report.row_errors,
             });
         }
         context.format.print(&checked, || {
             let rows: Vec<_> = checked
                 .iter()
-                .map(|c| vec![c.function.clone(), c.rows.to_string(), c.of.to_owned(), c.row_errors.to_string()])
+                .map(|c| {
+                    vec![
+                        c.function.clone(),
+                        c.rows.to_string(),
+                        c.of.to_owned(),
+                        c.row_errors.to_string(),
+                    ]
+                })
                 .collect();
             table(&["function", "rows", "of", "row errors"], &rows) + "\neverything fits"
         });

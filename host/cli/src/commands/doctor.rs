@@ -32,18 +32,39 @@ impl Doctor {
         let ok = findings.iter().all(|f| f.ok);
         context.format.print(&findings, || {
             let lines = findings.iter().map(|f| {
-                format!("{} {:18} {}", if f.ok { "ok  " } else { "FAIL" }, f.what, f.detail)
+                format!(
+                    "{} {:18} {}",
+                    if f.ok { "ok  " } else { "FAIL" },
+                    f.what,
+                    f.detail
+                )
             });
             lines.collect::<Vec<_>>().join("\n")
         });
-        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     fn toolchain(&self) -> Finding {
-        let found = if self.fix { Toolchain::find_or_install(&mut |step| say(step)) } else { Toolchain::find() };
+        let found = if self.fix {
+            Toolchain::find_or_install(&mut |step| say(step))
+        } else {
+            Toolchain::find()
+        };
         match found {
-            Ok(toolchain) => Finding { what: "WebAssembly", ok: true, detail: toolchain.to_string() },
-            Err(error) => Finding { what: "WebAssembly", ok: false, detail: error.to_string() },
+            Ok(toolchain) => Finding {
+                what: "WebAssembly",
+                ok: true,
+                detail: toolchain.to_string(),
+            },
+            Err(error) => Finding {
+                what: "WebAssembly",
+                ok: false,
+                detail: error.to_string(),
+            },
         }
     }
 }
@@ -53,11 +74,20 @@ fn cargo() -> Finding {
     match printed {
         Ok(done) if done.status.success() => {
             let detail = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-            Finding { what: "cargo", ok: true, detail }
+            Finding {
+                what: "cargo",
+                ok: true,
+                detail,
+            }
         }
         _ => {
-            let detail = "not found; install Rust from https://rustup.rs to build functions".to_owned();
-            Finding { what: "cargo", ok: false, detail }
+            let detail =
+                "not found; install Rust from https://rustup.rs to build functions".to_owned();
+            Finding {
+                what: "cargo",
+                ok: false,
+                detail,
+            }
         }
     }
 }
@@ -70,17 +100,33 @@ fn sandbox() -> Finding {
             } else {
                 "instances one by one: too little address space for a pool (ulimit -v), calls are slower"
             };
-            Finding { what: "sandbox", ok: true, detail: allocation.to_owned() }
+            Finding {
+                what: "sandbox",
+                ok: true,
+                detail: allocation.to_owned(),
+            }
         }
-        Err(error) => Finding { what: "sandbox", ok: false, detail: format!("{error:#}") },
+        Err(error) => Finding {
+            what: "sandbox",
+            ok: false,
+            detail: format!("{error:#}"),
+        },
     }
 }
 
 /// The project of this folder, if there is one.
 async fn project(context: &Context) -> Vec<Finding> {
     let finding = |what, result: Result<String>| match result {
-        Ok(detail) => Finding { what, ok: true, detail },
-        Err(error) => Finding { what, ok: false, detail: format!("{error:#}") },
+        Ok(detail) => Finding {
+            what,
+            ok: true,
+            detail,
+        },
+        Err(error) => Finding {
+            what,
+            ok: false,
+            detail: format!("{error:#}"),
+        },
     };
     let project = match context.project() {
         Ok(project) => project,
@@ -88,7 +134,11 @@ async fn project(context: &Context) -> Vec<Finding> {
             let unread = error.downcast_ref::<wafer_platform::ProjectError>();
             if matches!(unread, Some(wafer_platform::ProjectError::Read { .. })) {
                 let detail = "none in this folder; make one with `wafer new NAME`".to_owned();
-                return vec![Finding { what: "project", ok: true, detail }];
+                return vec![Finding {
+                    what: "project",
+                    ok: true,
+                    detail,
+                }];
             }
             return vec![finding("project", Err(error))];
         }
@@ -100,9 +150,15 @@ async fn project(context: &Context) -> Vec<Finding> {
                 Err(_) => 0,
             };
             let components = platform.components();
-            Ok(format!("{}, {}; {waiting} rows in the outbox", components.online, components.offline))
+            Ok(format!(
+                "{}, {}; {waiting} rows in the outbox",
+                components.online, components.offline
+            ))
         }
         Err(error) => Err(error),
     };
-    vec![finding("project", Ok(format!("`{}`", project.name))), finding("stores", stores)]
+    vec![
+        finding("project", Ok(format!("`{}`", project.name))),
+        finding("stores", stores),
+    ]
 }

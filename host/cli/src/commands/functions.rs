@@ -22,7 +22,10 @@ impl Functions {
         let mut functions = platform.definitions().functions.clone();
         if let Some(wanted) = &self.function {
             functions.retain(|name, _| name == wanted);
-            anyhow::ensure!(!functions.is_empty(), "there is no function `{wanted}`; see `wafer functions`");
+            anyhow::ensure!(
+                !functions.is_empty(),
+                "there is no function `{wanted}`; see `wafer functions`"
+            );
         }
         context.format.print(&functions, || {
             if functions.is_empty() {
@@ -54,7 +57,10 @@ fn fields(label: &str, fields: &[Field]) -> String {
         .iter()
         .map(|f| {
             let data_type = format!("{}{}", f.data_type, if f.nullable { "?" } else { "" });
-            format!("  {label} {:width$}  {data_type:12} {}", f.name, f.doc).trim_end().to_owned() + "\n"
+            format!("  {label} {:width$}  {data_type:12} {}", f.name, f.doc)
+                .trim_end()
+                .to_owned()
+                + "\n"
         })
         .collect()
 }

@@ -36,15 +36,23 @@ impl Get {
         let definitions = platform.definitions();
         let mut row = Map::new();
         for field in &self.fields {
-            let (name, text) =
-                field.split_once('=').with_context(|| format!("`{field}` is not FIELD=VALUE"))?;
+            let (name, text) = field
+                .split_once('=')
+                .with_context(|| format!("`{field}` is not FIELD=VALUE"))?;
             let is_text = definitions.views.get(&self.view).is_none_or(|view| {
                 let input = view.inputs.iter().find(|f| f.name == name);
                 input.is_none_or(|f| matches!(f.data_type, DataType::Utf8 | DataType::Binary))
             });
             // Other types are JSON where they can be; times and dates are texts.
-            let json = if is_text { None } else { serde_json::from_str(text).ok() };
-            row.insert(name.to_owned(), json.unwrap_or_else(|| Json::String(text.to_owned())));
+            let json = if is_text {
+                None
+            } else {
+                serde_json::from_str(text).ok()
+            };
+            row.insert(
+                name.to_owned(),
+                json.unwrap_or_else(|| Json::String(text.to_owned())),
+            );
         }
         let vectors = platform.features(&self.view, &[Json::Object(row)]).await?;
         let answer = serde_json::to_value(vectors.rows().next().context("one row was asked for")?)?;
@@ -59,15 +67,23 @@ fn text(answer: &Json) -> String {
     let rows: Vec<_> = features
         .iter()
         .map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let status = answer["status"][name].as_str().unwrap_or_default().to_owned();
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let status = answer["status"][name]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             vec![name.clone(), value, status]
         })
         .collect();
     let mut text = table(&["feature", "value", "status"], &rows);
     if let Some(errors) = answer["errors"].as_object() {
         for (function, message) in errors {
-            text += &format!("\nfunction `{function}`: {}", message.as_str().unwrap_or_default());
+            text += &format!(
+                "\nfunction `{function}`: {}",
+                message.as_str().unwrap_or_default()
+            );
         }
     }
     text

@@ -30,10 +30,19 @@ const IGNORE: &str = "/target\n.wafer/\n";
 impl New {
     pub(crate) fn run(self, _context: &Context) -> Result<ExitCode> {
         let folder = &self.folder;
-        let name = folder.file_name().context("the folder has no name")?.to_string_lossy().replace('-', "_");
+        let name = folder
+            .file_name()
+            .context("the folder has no name")?
+            .to_string_lossy()
+            .replace('-', "_");
         let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        ensure!(fits, "`{name}` cannot name a project; use lowercase letters, digits and dashes, starting with a letter");
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        ensure!(
+            fits,
+            "`{name}` cannot name a project; use lowercase letters, digits and dashes, starting with a letter"
+        );
         ensure!(!folder.exists(), "{} is there already", folder.display());
 
         sdk::unpack(&folder.join("sdk"))?;

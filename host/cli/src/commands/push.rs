@@ -73,7 +73,8 @@ impl Push {
         let reader: Box<dyn BufRead> = if self.file.as_os_str() == "-" {
             Box::new(BufReader::new(std::io::stdin()))
         } else {
-            let file = std::fs::File::open(&self.file).with_context(|| format!("cannot read {place}"))?;
+            let file =
+                std::fs::File::open(&self.file).with_context(|| format!("cannot read {place}"))?;
             Box::new(BufReader::new(file))
         };
         let mut lines = Lines { reader, number: 0 };
@@ -88,7 +89,10 @@ impl Push {
             None => {
                 let platform = app::open(&context.project()?, self.clock).await?;
                 while let Some(batch) = lines.batch(&place)? {
-                    let events = batch.iter().map(|(_, line)| IncomingEvent::from_json(line)).collect();
+                    let events = batch
+                        .iter()
+                        .map(|(_, line)| IncomingEvent::from_json(line))
+                        .collect();
                     let report = platform.ingest(&self.source, events).await?;
                     summary.add(&report, &place, &batch);
                 }
@@ -108,7 +112,11 @@ impl Push {
                 count(summary.rejected)
             )
         });
-        Ok(if summary.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+        Ok(if summary.rejected == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        })
     }
 }
 
@@ -124,7 +132,12 @@ impl Lines {
         let mut line = Vec::new();
         while batch.len() < BATCH {
             line.clear();
-            if self.reader.read_until(b'\n', &mut line).with_context(|| format!("cannot read {place}"))? == 0 {
+            if self
+                .reader
+                .read_until(b'\n', &mut line)
+                .with_context(|| format!("cannot read {place}"))?
+                == 0
+            {
                 break;
             }
             self.number += 1;
@@ -138,7 +151,14 @@ impl Lines {
 }
 
 fn post(server: &str, source: &str, batch: &[(u64, Vec<u8>)]) -> Result<IngestReport> {
-    let body = batch.iter().map(|(_, line)| line.as_slice()).collect::<Vec<_>>().join(&b'\n');
-    let url = format!("{}/v1/sources/{source}/events", server.trim_end_matches('/'));
+    let body = batch
+        .iter()
+        .map(|(_, line)| line.as_slice())
+        .collect::<Vec<_>>()
+        .join(&b'\n');
+    let url = format!(
+        "{}/v1/sources/{source}/events",
+        server.trim_end_matches('/')
+    );
     http::post(&url, "application/x-ndjson", &body)
 }

@@ -80,19 +80,30 @@ impl Replay {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
         ensure!(self.from < self.to, "--from is not before --to");
         let moments = self.moments(context)?;
-        let mut summary = Summary { from: self.from, to: self.to, ..Summary::default() };
+        let mut summary = Summary {
+            from: self.from,
+            to: self.to,
+            ..Summary::default()
+        };
         let started = Instant::now();
         for (time, moment) in moments {
             self.play(time, moment, &mut summary)?;
         }
         summary.seconds = started.elapsed().as_secs_f64();
         context.format.print(&summary, || text(&summary));
-        ensure!(summary.from_the_future == 0, "{} answers held rows from after their request", summary.from_the_future);
+        ensure!(
+            summary.from_the_future == 0,
+            "{} answers held rows from after their request",
+            summary.from_the_future
+        );
         Ok(ExitCode::SUCCESS)
     }
 
     fn moments(&self, context: &Context) -> Result<BTreeMap<Timestamp, Moment>> {
-        let interval = Interval { from: self.from, to: self.to };
+        let interval = Interval {
+            from: self.from,
+            to: self.to,
+        };
         let project = context.project()?;
         let platform = tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(app::open(&project, None))
@@ -106,10 +117,16 @@ impl Replay {
             }
             for event in platform.past_events(name, interval)? {
                 let events = &mut moments.entry(event.time).or_default().events;
-                events.entry(pipeline.source.clone()).or_default().push(event.payload);
+                events
+                    .entry(pipeline.source.clone())
+                    .or_default()
+                    .push(event.payload);
             }
         }
-        let view = definitions.views.get(&self.view).with_context(|| format!("there is no feature view `{}`", self.view))?;
+        let view = definitions
+            .views
+            .get(&self.view)
+            .with_context(|| format!("there is no feature view `{}`", self.view))?;
         for (time, request) in self.requests(&view.inputs)? {
             if interval.contains(time) {
                 moments.entry(time).or_default().requests.push(request);
@@ -122,7 +139,12 @@ impl Replay {
     fn requests(&self, inputs: &[Field]) -> Result<Vec<(Timestamp, Json)>> {
         let mut fields = inputs.to_vec();
         match fields.iter().find(|f| f.name == self.time) {
-            Some(field) => ensure!(field.data_type == DataType::Timestamp, "--time: field `{}` of the view is {}", self.time, field.data_type),
+            Some(field) => ensure!(
+                field.data_type == DataType::Timestamp,
+                "--time: field `{}` of the view is {}",
+                self.time,
+                field.data_type
+            ),
             None => fields.push(Field::new(&self.time, DataType::Timestamp, false)),
         }
         let schema = Schema::new(fields)?;
@@ -137,9 +159,13 @@ impl Replay {
         let mut requests = Vec::new();
         SourceReader::open(&file, "requests", &schema)?.for_each_row(|columns, row| {
             let cells = schema.fields().iter().zip(columns);
-            let mut object: serde_json::Map<String, Json> =
-                cells.map(|(field, column)| (field.name.clone(), cell_to_json(column, row))).collect();
-            let time = object.get(&self.time).and_then(Json::as_str).and_then(|text| text.parse().ok());
+            let mut object: serde_json::Map<String, Json> = cells
+                .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
+                .collect();
+            let time = object
+                .get(&self.time)
+                .and_then(Json::as_str)
+                .and_then(|text| text.parse().ok());
             if !inputs.iter().any(|f| f.name == self.time) {
                 object.remove(&self.time);
             }
@@ -152,11 +178,21 @@ impl Replay {
 
     fn play(&self, time: Timestamp, moment: Moment, summary: &mut Summary) -> Result<()> {
         let server = self.server.trim_end_matches('/');
-        let _: Json = http::post(&format!("{server}/v1/clock"), "application/json", &serde_json::to_vec(&json!({ "now": time }))?)?;
+        let _: Json = http::post(
+            &format!("{server}/v1/clock"),
+            "application/json",
+            &serde_json::to_vec(&json!({ "now": time }))?,
+        )?;
         for (source, events) in moment.events {
-            let body: Vec<u8> = events.iter().flat_map(|e| format!("{e}\n").into_bytes()).collect();
-            let report: IngestReport =
-                http::post(&format!("{server}/v1/sources/{source}/events"), "application/x-ndjson", &body)?;
+            let body: Vec<u8> = events
+                .iter()
+                .flat_map(|e| format!("{e}\n").into_bytes())
+                .collect();
+            let report: IngestReport = http::post(
+                &format!("{server}/v1/sources/{source}/events"),
+                "application/x-ndjson",
+                &body,
+            )?;
             let total = summary.events.entry(source).or_default();
             total.accepted += report.accepted;
             total.duplicate += report.duplicate;
@@ -167,14 +203,28 @@ impl Replay {
         }
         summary.requests += moment.requests.len();
         let body = serde_json::to_vec(&json!({ "rows": moment.requests }))?;
-        let answer: Json = http::post(&format!("{server}/v1/views/{}/features", self.view), "application/json", &body)?;
-        for row in answer["rows"].as_array().context("an answer without rows")? {
+        let answer: Json = http::post(
+            &format!("{server}/v1/views/{}/features", self.view),
+            "application/json",
+            &body,
+        )?;
+        for row in answer["rows"]
+            .as_array()
+            .context("an answer without rows")?
+        {
             for (feature, status) in row["status"].as_object().into_iter().flatten() {
                 let status = status.as_str().unwrap_or_default().to_owned();
-                *summary.status.entry(feature.clone()).or_default().entry(status).or_default() += 1;
+                *summary
+                    .status
+                    .entry(feature.clone())
+                    .or_default()
+                    .entry(status)
+                    .or_default() += 1;
             }
             let times = row["event_timestamp"].as_object().into_iter().flatten();
-            let late = times.filter_map(|(_, t)| t.as_str()?.parse::<Timestamp>().ok()).any(|t| t > time);
+            let late = times
+                .filter_map(|(_, t)| t.as_str()?.parse::<Timestamp>().ok())
+                .any(|t| t > time);
             summary.from_the_future += usize::from(late);
         }
         Ok(())
@@ -182,7 +232,10 @@ impl Replay {
 }
 
 fn text(summary: &Summary) -> String {
-    let mut text = format!("lived through {} to {} in {:.1} s\n", summary.from, summary.to, summary.seconds);
+    let mut text = format!(
+        "lived through {} to {} in {:.1} s\n",
+        summary.from, summary.to, summary.seconds
+    );
     for (source, report) in &summary.events {
         text += &format!(
             "events of `{source}`: {} accepted, {} already known, {} rejected\n",
@@ -202,7 +255,9 @@ fn text(summary: &Summary) -> String {
         .iter()
         .map(|(feature, counts)| {
             let count = |status: &&str| counts.get(*status).copied().unwrap_or(0).to_string();
-            std::iter::once(feature.clone()).chain(statuses.iter().map(count)).collect()
+            std::iter::once(feature.clone())
+                .chain(statuses.iter().map(count))
+                .collect()
         })
         .collect();
     let header: Vec<&str> = std::iter::once("feature").chain(statuses).collect();

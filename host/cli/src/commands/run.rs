@@ -64,7 +64,9 @@ impl Run {
         for reject in &record.rejects {
             say(format!("rejected {}: {}", reject.place, reject.message));
         }
-        let more = record.rows_rejected.saturating_sub(record.rejects.len() as u64);
+        let more = record
+            .rows_rejected
+            .saturating_sub(record.rejects.len() as u64);
         if more > 0 {
             say(format!("rejected {} more rows", thousands(more)));
         }

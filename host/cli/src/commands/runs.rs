@@ -24,8 +24,13 @@ impl Runs {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let wanted = |name: &str| self.pipeline.as_deref().is_none_or(|p| p == name);
-        let runs: Vec<_> =
-            platform.runs().await?.into_iter().filter(|r| wanted(&r.pipeline)).take(self.limit).collect();
+        let runs: Vec<_> = platform
+            .runs()
+            .await?
+            .into_iter()
+            .filter(|r| wanted(&r.pipeline))
+            .take(self.limit)
+            .collect();
         context.format.print(&runs, || {
             if runs.is_empty() {
                 return "no runs yet; start one with `wafer run PIPELINE`".to_owned();
@@ -33,7 +38,9 @@ impl Runs {
             let rows: Vec<_> = runs
                 .iter()
                 .map(|run| {
-                    let seconds = run.finished.map(|end| (end.as_micros() - run.started.as_micros()) as f64 / 1e6);
+                    let seconds = run
+                        .finished
+                        .map(|end| (end.as_micros() - run.started.as_micros()) as f64 / 1e6);
                     vec![
                         run.id.clone(),
                         run.interval.to_string(),
@@ -47,7 +54,17 @@ impl Runs {
                     ]
                 })
                 .collect();
-            let header = ["run", "interval", "generation", "state", "read", "written", "rejected", "seconds", "error"];
+            let header = [
+                "run",
+                "interval",
+                "generation",
+                "state",
+                "read",
+                "written",
+                "rejected",
+                "seconds",
+                "error",
+            ];
             table(&header, &rows)
         });
         Ok(ExitCode::SUCCESS)

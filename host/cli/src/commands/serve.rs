@@ -46,7 +46,11 @@ impl Serve {
             .with_context(|| format!("cannot listen on {}", self.listen))?;
         // Before anybody is told where to find the server, and could stop it.
         let stop = stop_signal()?;
-        say(format!("serving project `{}` on http://{}", project.name, listener.local_addr()?));
+        say(format!(
+            "serving project `{}` on http://{}",
+            project.name,
+            listener.local_addr()?
+        ));
         serve(platform, listener, ServeOptions::default(), stop).await?;
         Ok(ExitCode::SUCCESS)
     }

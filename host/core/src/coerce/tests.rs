@@ -16,7 +16,9 @@ fn check(column: impl Array + 'static, wanted: &str, expected: Result<Json, &str
     match (coerce(&column, &wanted), expected) {
         (Ok(read), Ok(expected)) => {
             assert_eq!(*read.data_type(), wanted.to_arrow());
-            let cells: Json = (0..read.len()).map(|row| cell_to_json(&read, row)).collect();
+            let cells: Json = (0..read.len())
+                .map(|row| cell_to_json(&read, row))
+                .collect();
             assert_eq!(cells, expected);
         }
         (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
@@ -26,34 +28,87 @@ fn check(column: impl Array + 'static, wanted: &str, expected: Result<Json, &str
 
 #[test]
 fn numbers_widen_and_never_narrow() {
-    check(Int8Array::from(vec![Some(-1), None]), "int64", Ok(json!([-1, null])));
+    check(
+        Int8Array::from(vec![Some(-1), None]),
+        "int64",
+        Ok(json!([-1, null])),
+    );
     check(Int32Array::from(vec![7]), "float64", Ok(json!([7.0])));
     check(UInt64Array::from(vec![7]), "int64", Ok(json!([7])));
-    check(UInt64Array::from(vec![1, u64::MAX]), "int64", Err("row 1: 18446744073709551615 does not fit int64"));
+    check(
+        UInt64Array::from(vec![1, u64::MAX]),
+        "int64",
+        Err("row 1: 18446744073709551615 does not fit int64"),
+    );
     check(Float32Array::from(vec![0.5]), "float64", Ok(json!([0.5])));
-    check(Int64Array::from(vec![1]), "float64", Err("wanted float64, found Int64"));
-    check(Int64Array::from(vec![1]), "utf8", Err("wanted utf8, found Int64"));
-    check(StringArray::from(vec!["1"]), "int64", Err("wanted int64, found Utf8"));
-    check(BooleanArray::from(vec![true]), "int64", Err("wanted int64, found Boolean"));
+    check(
+        Int64Array::from(vec![1]),
+        "float64",
+        Err("wanted float64, found Int64"),
+    );
+    check(
+        Int64Array::from(vec![1]),
+        "utf8",
+        Err("wanted utf8, found Int64"),
+    );
+    check(
+        StringArray::from(vec!["1"]),
+        "int64",
+        Err("wanted int64, found Utf8"),
+    );
+    check(
+        BooleanArray::from(vec![true]),
+        "int64",
+        Err("wanted int64, found Boolean"),
+    );
 }
 
 #[test]
 fn texts_of_every_kind() {
-    check(LargeStringArray::from(vec![Some("a"), None]), "utf8", Ok(json!(["a", null])));
+    check(
+        LargeStringArray::from(vec![Some("a"), None]),
+        "utf8",
+        Ok(json!(["a", null])),
+    );
     check(StringViewArray::from(vec!["a"]), "utf8", Ok(json!(["a"])));
-    let dictionary: DictionaryArray<Int32Type> = vec![Some("b"), None, Some("b")].into_iter().collect();
+    let dictionary: DictionaryArray<Int32Type> =
+        vec![Some("b"), None, Some("b")].into_iter().collect();
     check(dictionary, "utf8", Ok(json!(["b", null, "b"])));
 }
 
 #[test]
 fn times_of_every_unit_and_zone() {
     let one = json!(["1970-01-01T00:00:01Z"]);
-    check(TimestampSecondArray::from(vec![1]), "timestamp", Ok(one.clone()));
-    check(TimestampMillisecondArray::from(vec![1_000]).with_timezone("+05:00"), "timestamp", Ok(one.clone()));
-    check(TimestampMicrosecondArray::from(vec![1_000_000]).with_timezone("America/New_York"), "timestamp", Ok(one));
-    check(TimestampNanosecondArray::from(vec![-1]), "timestamp", Ok(json!(["1969-12-31T23:59:59.999999Z"])));
-    check(Date64Array::from(vec![86_400_000]), "date", Ok(json!(["1970-01-02"])));
-    check(Int64Array::from(vec![1]), "timestamp", Err("wanted timestamp, found Int64"));
+    check(
+        TimestampSecondArray::from(vec![1]),
+        "timestamp",
+        Ok(one.clone()),
+    );
+    check(
+        TimestampMillisecondArray::from(vec![1_000]).with_timezone("+05:00"),
+        "timestamp",
+        Ok(one.clone()),
+    );
+    check(
+        TimestampMicrosecondArray::from(vec![1_000_000]).with_timezone("America/New_York"),
+        "timestamp",
+        Ok(one),
+    );
+    check(
+        TimestampNanosecondArray::from(vec![-1]),
+        "timestamp",
+        Ok(json!(["1969-12-31T23:59:59.999999Z"])),
+    );
+    check(
+        Date64Array::from(vec![86_400_000]),
+        "date",
+        Ok(json!(["1970-01-02"])),
+    );
+    check(
+        Int64Array::from(vec![1]),
+        "timestamp",
+        Err("wanted timestamp, found Int64"),
+    );
 }
 
 #[test]
@@ -69,18 +124,33 @@ fn lists_and_vectors() {
         2,
     );
     check(fixed.clone(), "vector(2)", Ok(json!([[1.0, 2.0], null])));
-    check(fixed.clone(), "list<float64>", Ok(json!([[1.0, 2.0], null])));
-    check(fixed, "vector(3)", Err("row 0: a list of 2 numbers is not vector(3)"));
+    check(
+        fixed.clone(),
+        "list<float64>",
+        Ok(json!([[1.0, 2.0], null])),
+    );
+    check(
+        fixed,
+        "vector(3)",
+        Err("row 0: a list of 2 numbers is not vector(3)"),
+    );
 
     let mut nulls = ListBuilder::new(arrow_array::builder::StringBuilder::new());
     nulls.append_value([Some("a")]);
     nulls.append_value([Some("b"), None]);
-    check(nulls.finish(), "list<utf8>", Err("row 1: a list holds a null"));
+    check(
+        nulls.finish(),
+        "list<utf8>",
+        Err("row 1: a list holds a null"),
+    );
 }
 
 #[test]
 fn slices_keep_their_place() {
     let dictionary: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3, 4]).slice(1, 2));
     let read = coerce(&dictionary, &DataType::Int64).unwrap();
-    assert_eq!((cell_to_json(&read, 0), cell_to_json(&read, 1)), (json!(2), json!(3)));
+    assert_eq!(
+        (cell_to_json(&read, 0), cell_to_json(&read, 1)),
+        (json!(2), json!(3))
+    );
 }

@@ -55,26 +55,98 @@ fn a_project_is_read() {
 #[test]
 fn mistakes_are_named_with_their_place() {
     for (from, to, wanted) in [
-        ("delay = \"5m\"", "dleay = \"5m\"", "p/wafer.toml:8:1: unknown key `dleay`; did you mean `delay`?"),
-        ("memory = ", "memroy = ", "wafer.toml:15:1: unknown key `memroy`; did you mean `memory`?"),
-        ("[views.basket]", "[viewz.basket]", "wafer.toml:29:2: unknown key `viewz`; did you mean `views`?"),
-        ("\"files\"", "\"fiels\"", "unknown value `fiels`; did you mean `files`?"),
+        (
+            "delay = \"5m\"",
+            "dleay = \"5m\"",
+            "p/wafer.toml:8:1: unknown key `dleay`; did you mean `delay`?",
+        ),
+        (
+            "memory = ",
+            "memroy = ",
+            "wafer.toml:15:1: unknown key `memroy`; did you mean `memory`?",
+        ),
+        (
+            "[views.basket]",
+            "[viewz.basket]",
+            "wafer.toml:29:2: unknown key `viewz`; did you mean `views`?",
+        ),
+        (
+            "\"files\"",
+            "\"fiels\"",
+            "unknown value `fiels`; did you mean `files`?",
+        ),
         ("\"5m\"", "\"5 parsecs\"", "`5 parsecs` is not a duration"),
-        ("path = \"orders.csv\"", "", "sources.orders.path: is missing"),
-        ("path = \"orders.csv\"", "path = \"o\"\nid = \"n\"", "sources.orders.id: is for sources of type `stream`"),
-        ("path = \"orders.csv\"", "path = \"o\"\nformat = \"xlsx\"", "unknown value `xlsx`"),
-        ("\"64 MiB\"", "\"64 MB\"", "wafer.toml:15:10: `64 MB` is not a size"),
-        ("\"64 MiB\"", "\"5 GiB\"", "functions.order_features.memory: a function has at most 4 GiB"),
-        ("\"int64\"", "\"int\"", "entities.customer.keys.customer_id: `int` is not a type"),
+        (
+            "path = \"orders.csv\"",
+            "",
+            "sources.orders.path: is missing",
+        ),
+        (
+            "path = \"orders.csv\"",
+            "path = \"o\"\nid = \"n\"",
+            "sources.orders.id: is for sources of type `stream`",
+        ),
+        (
+            "path = \"orders.csv\"",
+            "path = \"o\"\nformat = \"xlsx\"",
+            "unknown value `xlsx`",
+        ),
+        (
+            "\"64 MiB\"",
+            "\"64 MB\"",
+            "wafer.toml:15:10: `64 MB` is not a size",
+        ),
+        (
+            "\"64 MiB\"",
+            "\"5 GiB\"",
+            "functions.order_features.memory: a function has at most 4 GiB",
+        ),
+        (
+            "\"int64\"",
+            "\"int\"",
+            "entities.customer.keys.customer_id: `int` is not a type",
+        ),
         ("\"int64\"", "\"float64\"", "float64 cannot be a join key"),
-        ("source = \"orders\"", "source = \"order\"", "pipelines.last_order.source: there is no source `order`; did you mean `orders`?"),
-        ("function = \"order_features\"", "function = \"f\"", "there is no function `f`"),
-        ("name = \"shop\"", "name = \"My Shop\"", "project.name: `My Shop` is not a name"),
-        ("crate = \"order-features\"", "", "functions.order_features: needs `crate"),
-        ("crate = ", "component = \"x.wasm\"\ncrate = ", "has both `crate` and `component`"),
-        ("lookups = [{ group = \"last_order\", as = \"last\" }]", "", "views.basket: has neither"),
-        ("amount = \"float64\"", "amount = 1", "views.basket.request.amount: is the name of a type"),
-        ("top = 3", "top = [3]", "parameters.top: is a text, a number or a boolean"),
+        (
+            "source = \"orders\"",
+            "source = \"order\"",
+            "pipelines.last_order.source: there is no source `order`; did you mean `orders`?",
+        ),
+        (
+            "function = \"order_features\"",
+            "function = \"f\"",
+            "there is no function `f`",
+        ),
+        (
+            "name = \"shop\"",
+            "name = \"My Shop\"",
+            "project.name: `My Shop` is not a name",
+        ),
+        (
+            "crate = \"order-features\"",
+            "",
+            "functions.order_features: needs `crate",
+        ),
+        (
+            "crate = ",
+            "component = \"x.wasm\"\ncrate = ",
+            "has both `crate` and `component`",
+        ),
+        (
+            "lookups = [{ group = \"last_order\", as = \"last\" }]",
+            "",
+            "views.basket: has neither",
+        ),
+        (
+            "amount = \"float64\"",
+            "amount = 1",
+            "views.basket.request.amount: is the name of a type",
+        ),
+        (
+            "top = 3",
+            "top = [3]",
+            "parameters.top: is a text, a number or a boolean",
+        ),
         ("ttl = \"30d\"", "version = 0", "versions start at 1"),
         ("[project]", "[project", "wafer.toml:2:"),
     ] {
@@ -86,6 +158,8 @@ fn mistakes_are_named_with_their_place() {
 
 #[test]
 fn two_pipelines_cannot_write_one_group() {
-    let two = format!("{GOOD}\n[pipelines.other]\nsource = \"orders\"\nfunction = \"order_features\"\ngroup = \"last_order\"\n");
+    let two = format!(
+        "{GOOD}\n[pipelines.other]\nsource = \"orders\"\nfunction = \"order_features\"\ngroup = \"last_order\"\n"
+    );
     assert!(parse(&two).unwrap_err().contains("written by pipeline"));
 }

@@ -33,17 +33,31 @@ fn schema(text: &str) -> Schema {
     let field = |text: &str| {
         let (name, data_type) = text.split_once(':').unwrap();
         let nullable = data_type.ends_with('?');
-        Field::new(name.trim(), data_type.trim().trim_end_matches('?').parse().unwrap(), nullable)
+        Field::new(
+            name.trim(),
+            data_type.trim().trim_end_matches('?').parse().unwrap(),
+            nullable,
+        )
     };
     Schema::new(text.split(',').map(field).collect()).unwrap()
 }
 
 fn function(inputs: &str, outputs: &str, mapping: Mapping) -> FunctionDef {
     let digest = Digest::of(inputs.as_bytes());
-    let signature =
-        Signature { inputs: schema(inputs), outputs: schema(outputs), mapping, doc: String::new() };
+    let signature = Signature {
+        inputs: schema(inputs),
+        outputs: schema(outputs),
+        mapping,
+        doc: String::new(),
+    };
     FunctionDef {
-        registered: Registered { digest, component: digest, snapshot: digest, signature, strict_nan: false },
+        registered: Registered {
+            digest,
+            component: digest,
+            snapshot: digest,
+            signature,
+            strict_nan: false,
+        },
         limits: Limits::default(),
         assets: BTreeMap::new(),
         parameters: BTreeMap::new(),
@@ -54,8 +68,14 @@ fn resolved(text: &str, orders: &str, basket: &str) -> Result<Definitions, Strin
     let project = Project::parse(Path::new("wafer.toml"), text, None).unwrap();
     let (inputs, outputs) = basket.split_once("->").unwrap();
     let functions = BTreeMap::from([
-        ("orders".to_owned(), function("id: int64", orders, Mapping::OneToMany)),
-        ("basket".to_owned(), function(inputs, outputs, Mapping::OneToOne)),
+        (
+            "orders".to_owned(),
+            function("id: int64", orders, Mapping::OneToMany),
+        ),
+        (
+            "basket".to_owned(),
+            function(inputs, outputs, Mapping::OneToOne),
+        ),
     ]);
     resolve(&project, functions).map_err(|e| e.to_string())
 }
@@ -76,8 +96,15 @@ fn a_project_is_resolved() {
     assert_eq!(columns[4..], ["event_id", "total", "name"]);
 
     let view = &definitions.views["basket"];
-    let inputs: Vec<_> = view.inputs.iter().map(|f| (f.name.as_str(), f.nullable)).collect();
-    assert_eq!(inputs, [("customer", true), ("friend", true), ("amount", false)]);
+    let inputs: Vec<_> = view
+        .inputs
+        .iter()
+        .map(|f| (f.name.as_str(), f.nullable))
+        .collect();
+    assert_eq!(
+        inputs,
+        [("customer", true), ("friend", true), ("amount", false)]
+    );
     assert_eq!(view.lookups[0].features, [0, 1]);
     assert_eq!(view.lookups[1].features, [0]);
 }
@@ -85,21 +112,111 @@ fn a_project_is_resolved() {
 #[test]
 fn what_does_not_fit_is_named() {
     for (from, to, orders, basket, wanted) in [
-        ("", "", "it: int64, at: timestamp, total: float64", BASKET, "no output `id`, the join key of entity `customer`; did you mean `it`?"),
-        ("", "", "id: utf8, at: timestamp, total: float64", BASKET, "output `id` is utf8, and the join key of entity `customer` is int64"),
-        ("", "", "id: int64, ad: timestamp, total: float64", BASKET, "no output `at`; did you mean `ad`?"),
-        ("", "", "id: int64, at: int64, total: float64", BASKET, "output `at` is int64, not timestamp"),
-        ("", "", "id: int64, at: timestamp", BASKET, "no outputs beside keys and event time"),
-        ("", "", "id: int64, at: timestamp, event_id: utf8", BASKET, "`event_id` has the name of a column"),
-        ("\"total\"", "\"totel\"", ORDERS, BASKET, "lookups[1].features: group `orders` has no feature `totel`; did you mean `total`?"),
-        ("{ id = \"friend\" }", "{ no = \"friend\" }", ORDERS, BASKET, "lookups[1].keys: group `orders` has no join key `no`; it has id"),
-        ("\"friend\" }", "\"customer\" }", ORDERS, "amount: int64 -> r: float64", "input `amount` is int64, and a field of the request is float64"),
-        ("", "", ORDERS, "amont: float64 -> r: float64", "input `amont` (float64) is neither a field of the request nor a looked-up feature; did you mean `amount`?"),
-        ("", "", ORDERS, "amount: float64 -> last_total: float64", "`last_total` is both feature `total` of `last` and an output of `basket`"),
-        ("amount = \"float64\"", "amount = \"float64\", last_total = \"int64\"", ORDERS, BASKET, "input `last_total` is float64, and a field of the request is int64"),
-        ("", "", ORDERS, "amount: float64 -> amount: float64, last_name: utf8", "`last_name` is both feature `name` of `last` and an output of `basket`"),
-        ("amount = \"float64\"", "amount = \"float64\", customer = \"utf8\"", ORDERS, BASKET, "request.customer: is utf8, and as a join key it is int64"),
-        ("functions = [\"basket\"]", "functions = [\"orders\"]", ORDERS, BASKET, "`orders` does not map rows one to one"),
+        (
+            "",
+            "",
+            "it: int64, at: timestamp, total: float64",
+            BASKET,
+            "no output `id`, the join key of entity `customer`; did you mean `it`?",
+        ),
+        (
+            "",
+            "",
+            "id: utf8, at: timestamp, total: float64",
+            BASKET,
+            "output `id` is utf8, and the join key of entity `customer` is int64",
+        ),
+        (
+            "",
+            "",
+            "id: int64, ad: timestamp, total: float64",
+            BASKET,
+            "no output `at`; did you mean `ad`?",
+        ),
+        (
+            "",
+            "",
+            "id: int64, at: int64, total: float64",
+            BASKET,
+            "output `at` is int64, not timestamp",
+        ),
+        (
+            "",
+            "",
+            "id: int64, at: timestamp",
+            BASKET,
+            "no outputs beside keys and event time",
+        ),
+        (
+            "",
+            "",
+            "id: int64, at: timestamp, event_id: utf8",
+            BASKET,
+            "`event_id` has the name of a column",
+        ),
+        (
+            "\"total\"",
+            "\"totel\"",
+            ORDERS,
+            BASKET,
+            "lookups[1].features: group `orders` has no feature `totel`; did you mean `total`?",
+        ),
+        (
+            "{ id = \"friend\" }",
+            "{ no = \"friend\" }",
+            ORDERS,
+            BASKET,
+            "lookups[1].keys: group `orders` has no join key `no`; it has id",
+        ),
+        (
+            "\"friend\" }",
+            "\"customer\" }",
+            ORDERS,
+            "amount: int64 -> r: float64",
+            "input `amount` is int64, and a field of the request is float64",
+        ),
+        (
+            "",
+            "",
+            ORDERS,
+            "amont: float64 -> r: float64",
+            "input `amont` (float64) is neither a field of the request nor a looked-up feature; did you mean `amount`?",
+        ),
+        (
+            "",
+            "",
+            ORDERS,
+            "amount: float64 -> last_total: float64",
+            "`last_total` is both feature `total` of `last` and an output of `basket`",
+        ),
+        (
+            "amount = \"float64\"",
+            "amount = \"float64\", last_total = \"int64\"",
+            ORDERS,
+            BASKET,
+            "input `last_total` is float64, and a field of the request is int64",
+        ),
+        (
+            "",
+            "",
+            ORDERS,
+            "amount: float64 -> amount: float64, last_name: utf8",
+            "`last_name` is both feature `name` of `last` and an output of `basket`",
+        ),
+        (
+            "amount = \"float64\"",
+            "amount = \"float64\", customer = \"utf8\"",
+            ORDERS,
+            BASKET,
+            "request.customer: is utf8, and as a join key it is int64",
+        ),
+        (
+            "functions = [\"basket\"]",
+            "functions = [\"orders\"]",
+            ORDERS,
+            BASKET,
+            "`orders` does not map rows one to one",
+        ),
     ] {
         assert!(PROJECT.contains(from), "{from}");
         let error = resolved(&PROJECT.replacen(from, to, 1), orders, basket).unwrap_err();

@@ -16,21 +16,35 @@ fn schema() -> SchemaRef {
 }
 
 fn rows(numbers: &[i64]) -> RecordBatch {
-    let texts: StringArray = numbers.iter().map(|n| (n % 2 == 0).then(|| n.to_string())).collect();
-    let vectors = numbers.iter().map(|n| Some(vec![Some(*n as f32), Some(0.5)]));
+    let texts: StringArray = numbers
+        .iter()
+        .map(|n| (n % 2 == 0).then(|| n.to_string()))
+        .collect();
+    let vectors = numbers
+        .iter()
+        .map(|n| Some(vec![Some(*n as f32), Some(0.5)]));
     let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(vectors, 2);
     let (_, length, values, nulls) = vectors.into_parts();
-    let ArrowType::FixedSizeList(item, _) = schema().field(2).data_type().clone() else { unreachable!() };
+    let ArrowType::FixedSizeList(item, _) = schema().field(2).data_type().clone() else {
+        unreachable!()
+    };
     let vectors = FixedSizeListArray::new(item, length, values, nulls);
     RecordBatch::try_new(
         schema(),
-        vec![Arc::new(Int64Array::from(numbers.to_vec())), Arc::new(texts), Arc::new(vectors)],
+        vec![
+            Arc::new(Int64Array::from(numbers.to_vec())),
+            Arc::new(texts),
+            Arc::new(vectors),
+        ],
     )
     .unwrap()
 }
 
 fn txn(app_id: &str, version: i64) -> Txn {
-    Txn { app_id: app_id.to_owned(), version }
+    Txn {
+        app_id: app_id.to_owned(),
+        version,
+    }
 }
 
 async fn tables(folder: &std::path::Path) -> OfflineTables {
@@ -40,7 +54,13 @@ async fn tables(folder: &std::path::Path) -> OfflineTables {
 }
 
 async fn numbers(tables: &OfflineTables) -> Vec<i64> {
-    let batches: Vec<_> = tables.read("t@1").await.unwrap().try_collect().await.unwrap();
+    let batches: Vec<_> = tables
+        .read("t@1")
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
     let mut numbers: Vec<i64> = batches
         .iter()
         .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec())
@@ -49,7 +69,13 @@ async fn numbers(tables: &OfflineTables) -> Vec<i64> {
     numbers
 }
 
-async fn commit(tables: &OfflineTables, folder: &str, n: &[i64], txn: &Txn, replaces: Option<&str>) -> Commit {
+async fn commit(
+    tables: &OfflineTables,
+    folder: &str,
+    n: &[i64],
+    txn: &Txn,
+    replaces: Option<&str>,
+) -> Commit {
     let mut writer = tables.writer("t@1", folder).await.unwrap();
     writer.write(&rows(n)).await.unwrap();
     writer.commit(txn, replaces).await.unwrap()
@@ -59,9 +85,18 @@ async fn commit(tables: &OfflineTables, folder: &str, n: &[i64], txn: &Txn, repl
 async fn the_same_work_is_committed_once() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
-    assert_eq!(commit(&tables, "a", &[1, 2], &txn("a", 1), None).await, Commit::Committed);
-    assert_eq!(commit(&tables, "a", &[1, 2], &txn("a", 1), None).await, Commit::Already);
-    assert_eq!(commit(&tables, "b", &[3], &txn("b", 1), None).await, Commit::Committed);
+    assert_eq!(
+        commit(&tables, "a", &[1, 2], &txn("a", 1), None).await,
+        Commit::Committed
+    );
+    assert_eq!(
+        commit(&tables, "a", &[1, 2], &txn("a", 1), None).await,
+        Commit::Already
+    );
+    assert_eq!(
+        commit(&tables, "b", &[3], &txn("b", 1), None).await,
+        Commit::Committed
+    );
     assert_eq!(numbers(&tables).await, [1, 2, 3]);
     assert_eq!(tables.txn_version("t@1", "a").await.unwrap(), Some(1));
     assert_eq!(tables.txn_version("t@1", "none").await.unwrap(), None);
@@ -78,10 +113,21 @@ async fn work_is_replaced_as_a_whole() {
     commit(&tables, "jan/2", &[10, 20, 30], &txn("jan", 2), Some("jan")).await;
     assert_eq!(numbers(&tables).await, [3, 10, 20, 30]);
     // An older generation that comes late changes nothing.
-    assert_eq!(commit(&tables, "jan/1", &[1], &txn("jan", 1), Some("jan")).await, Commit::Already);
-    let of_january: Vec<_> =
-        tables.read_folder("t@1", "jan/2").await.unwrap().try_collect().await.unwrap();
-    assert_eq!(of_january.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
+    assert_eq!(
+        commit(&tables, "jan/1", &[1], &txn("jan", 1), Some("jan")).await,
+        Commit::Already
+    );
+    let of_january: Vec<_> = tables
+        .read_folder("t@1", "jan/2")
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(
+        of_january.iter().map(RecordBatch::num_rows).sum::<usize>(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -101,7 +147,16 @@ async fn writers_at_the_same_time_all_commit() {
     let tables = tables(folder.path()).await;
     let commits = (0..8).map(|n| {
         let tables = tables.clone();
-        async move { commit(&tables, &format!("w{n}"), &[n], &txn(&format!("w{n}"), 1), None).await }
+        async move {
+            commit(
+                &tables,
+                &format!("w{n}"),
+                &[n],
+                &txn(&format!("w{n}"), 1),
+                None,
+            )
+            .await
+        }
     });
     for outcome in futures::future::join_all(commits).await {
         assert_eq!(outcome, Commit::Committed);
@@ -122,7 +177,10 @@ async fn the_same_work_at_the_same_time_is_committed_once() {
     let identity = txn("race", 1);
     let outcomes =
         futures::future::join_all(writers.into_iter().map(|w| w.commit(&identity, None))).await;
-    let won = outcomes.iter().filter(|o| matches!(o, Ok(Commit::Committed))).count();
+    let won = outcomes
+        .iter()
+        .filter(|o| matches!(o, Ok(Commit::Committed)))
+        .count();
     let lost = outcomes.iter().filter(|o| match o {
         Ok(commit) => *commit == Commit::Already,
         Err(e) => e.kind() == Kind::Conflict,
@@ -140,9 +198,18 @@ async fn another_schema_is_refused_by_name() {
         CoreField::new("n", DataType::Int64, false),
         CoreField::new("text", DataType::Float64, true),
     ]);
-    let error = tables.ensure("t@1", &other.unwrap().to_arrow()).await.unwrap_err();
+    let error = tables
+        .ensure("t@1", &other.unwrap().to_arrow())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     let text = error.to_string();
-    assert!(text.contains("`text` Utf8") && text.contains("`text` Float64"), "{text}");
-    assert_eq!(tables.info("none").await.unwrap_err().kind(), Kind::NotFound);
+    assert!(
+        text.contains("`text` Utf8") && text.contains("`text` Float64"),
+        "{text}"
+    );
+    assert_eq!(
+        tables.info("none").await.unwrap_err().kind(),
+        Kind::NotFound
+    );
 }

@@ -31,11 +31,20 @@ fn spin() {
 }
 
 fn recurse(depth: u64) -> u64 {
-    if black_box(depth) == u64::MAX { 0 } else { recurse(depth + 1) + black_box(1) }
+    if black_box(depth) == u64::MAX {
+        0
+    } else {
+        recurse(depth + 1) + black_box(1)
+    }
 }
 
 fn field(name: &str, data_type: DataType) -> Field {
-    Field { name: name.to_owned(), data_type, nullable: false, doc: String::new() }
+    Field {
+        name: name.to_owned(),
+        data_type,
+        nullable: false,
+        doc: String::new(),
+    }
 }
 
 impl Guest for Misbehaving {
@@ -46,7 +55,10 @@ impl Guest for Misbehaving {
     }
 
     fn init(parameters: Vec<Parameter>) -> Result<(), String> {
-        let given = parameters.into_iter().find(|p| p.name == "mode").map(|p| p.value);
+        let given = parameters
+            .into_iter()
+            .find(|p| p.name == "mode")
+            .map(|p| p.value);
         MODE.set(given.unwrap_or_default().leak());
         match mode() {
             "refuse-init" => Err("I would rather not".to_owned()),
@@ -91,15 +103,24 @@ impl Guest for Misbehaving {
                 field("text", DataType::Utf8),
                 field("y", DataType::Float64),
             ],
-            mapping: if mode() == "bad-sources" { Mapping::OneToMany } else { Mapping::OneToOne },
+            mapping: if mode() == "bad-sources" {
+                Mapping::OneToMany
+            } else {
+                Mapping::OneToOne
+            },
             doc: "Misbehaves.".to_owned(),
         }
     }
 
     fn call(input: Batch) -> Result<Output, CallError> {
         let rows = input.rows as usize;
-        let [id, at, x]: [Column; 3] = input.columns.try_into().map_err(|_| CallError::InvalidInput("columns".into()))?;
-        let Data::Float64(x) = x.data else { return Err(CallError::InvalidInput("x".into())) };
+        let [id, at, x]: [Column; 3] = input
+            .columns
+            .try_into()
+            .map_err(|_| CallError::InvalidInput("columns".into()))?;
+        let Data::Float64(x) = x.data else {
+            return Err(CallError::InvalidInput("x".into()));
+        };
         let mut y = x.clone();
         let mut texts: Vec<Vec<u8>> = vec![b"ok".to_vec(); rows];
         CALLS.set(CALLS.get() + 1);
@@ -132,8 +153,16 @@ impl Guest for Misbehaving {
             bytes.extend_from_slice(text);
             offsets.push(bytes.len() as i32);
         }
-        let plain = |data| Column { data, validity: None };
-        let mut columns = vec![id, at, plain(Data::Utf8(Varying { offsets, bytes })), plain(Data::Float64(y))];
+        let plain = |data| Column {
+            data,
+            validity: None,
+        };
+        let mut columns = vec![
+            id,
+            at,
+            plain(Data::Utf8(Varying { offsets, bytes })),
+            plain(Data::Float64(y)),
+        ];
         let mut output_rows = input.rows;
         let mut source_rows = None;
         let mut row_errors = Vec::new();
@@ -144,23 +173,47 @@ impl Guest for Misbehaving {
             "wrong-rows" => output_rows += 1,
             "decreasing-offsets" => {
                 let offsets = (0..=rows as i32).rev().collect();
-                columns[2] = plain(Data::Utf8(Varying { offsets, bytes: vec![b'x'; rows] }));
+                columns[2] = plain(Data::Utf8(Varying {
+                    offsets,
+                    bytes: vec![b'x'; rows],
+                }));
             }
             "offsets-past-the-end" => {
                 let offsets = (0..=rows as i32).map(|o| o * 1_000).collect();
-                columns[2] = plain(Data::Utf8(Varying { offsets, bytes: vec![b'x'; rows] }));
+                columns[2] = plain(Data::Utf8(Varying {
+                    offsets,
+                    bytes: vec![b'x'; rows],
+                }));
             }
             "short-bitmap" => columns[3].validity = Some(Vec::new()),
             "null-in-required" => columns[3].validity = Some(vec![0; rows.div_ceil(8)]),
             "bad-sources" => source_rows = Some((0..input.rows).rev().collect()),
-            "error-out-of-range" => row_errors.push(RowError { row: input.rows, message: "gone".to_owned() }),
+            "error-out-of-range" => row_errors.push(RowError {
+                row: input.rows,
+                message: "gone".to_owned(),
+            }),
             "errors-unsorted" => {
-                row_errors = [1, 0].map(|row| RowError { row, message: "bad".to_owned() }).to_vec();
+                row_errors = [1, 0]
+                    .map(|row| RowError {
+                        row,
+                        message: "bad".to_owned(),
+                    })
+                    .to_vec();
             }
-            "one-bad-row" => row_errors.push(RowError { row: 0, message: "this one is bad".to_owned() }),
+            "one-bad-row" => row_errors.push(RowError {
+                row: 0,
+                message: "this one is bad".to_owned(),
+            }),
             _ => {}
         }
-        Ok(Output { batch: Batch { rows: output_rows, columns }, source_rows, row_errors })
+        Ok(Output {
+            batch: Batch {
+                rows: output_rows,
+                columns,
+            },
+            source_rows,
+            row_errors,
+        })
     }
 }
 
