@@ -143,6 +143,10 @@ impl Project {
     }
 
     /// Starts a server on a free port.
+    #[allow(
+        clippy::zombie_processes,
+        reason = "a server that does not start fails its test"
+    )]
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
         let mut child = command
@@ -217,7 +221,7 @@ impl Project {
                         arrow_schema::DataType::Timestamp(..) => {
                             coerce(column, &DataType::Timestamp).unwrap()
                         }
-                        _ => column.clone(),
+                        _ => std::sync::Arc::clone(column),
                     };
                     (field.name().clone(), plain)
                 })

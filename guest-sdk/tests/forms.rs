@@ -57,7 +57,10 @@ fn batch(numbers: &[Option<i64>]) -> Batch {
     }
 }
 
-fn doubled(output: Output) -> (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>) {
+/// Values, source rows and errors of an output.
+type Made = (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>);
+
+fn doubled(output: Output) -> Made {
     let rows = output.batch.rows as usize;
     let mut columns = output.batch.columns.into_iter();
     let column = Column::<i64>::from_wire(columns.next(), rows, "doubled").unwrap();
@@ -69,10 +72,7 @@ fn doubled(output: Output) -> (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>) {
     (column.data().clone(), output.source_rows, errors)
 }
 
-fn call<T: wafer::IntoRows>(
-    function: impl Fn(In) -> T,
-    numbers: &[Option<i64>],
-) -> (Vec<i64>, Option<Vec<u32>>, Vec<(u32, String)>) {
+fn call<T: wafer::IntoRows>(function: impl Fn(In) -> T, numbers: &[Option<i64>]) -> Made {
     doubled(call_rows(batch(numbers), function).unwrap())
 }
 

@@ -102,7 +102,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, ParseUnitError> {
 pub fn bytes_text(bytes: u64) -> String {
     let (unit, scale) = BYTE_UNITS
         .into_iter()
-        .find(|(_, scale)| bytes != 0 && bytes % scale == 0)
+        .find(|(_, scale)| bytes != 0 && bytes.is_multiple_of(*scale))
         .unwrap_or(("B", 1));
     format!("{} {unit}", bytes / scale)
 }

@@ -135,7 +135,7 @@ fn made_up(schema: &Schema) -> Vec<ArrayRef> {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let random = state >> 33;
-            if field.nullable && random % 5 == 0 {
+            if field.nullable && random.is_multiple_of(5) {
                 builder.append_null();
             } else {
                 builder
@@ -152,7 +152,7 @@ fn value(data_type: &DataType, random: u64, row: usize) -> Json {
     let number = random as f64 / f64::from(1u32 << 31);
     let scale = [1.0, 90.0, -90.0, 1e6, 1e-6][row % 5];
     match data_type {
-        DataType::Boolean => json!(random % 2 == 0),
+        DataType::Boolean => json!(random.is_multiple_of(2)),
         DataType::Int64 => match row % 50 {
             0 => json!(i64::MAX),
             1 => json!(i64::MIN),

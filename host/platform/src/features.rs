@@ -151,11 +151,24 @@ where
     }
 }
 
-/// What a request needs, looked up once.
-struct Serving {
+/// What requests for a view need, worked out once.
+#[derive(Debug)]
+pub(crate) struct Serving {
     view: ViewDef,
-    groups: Vec<GroupDef>,
+    lookups: Vec<Lookup>,
     functions: Vec<Function>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    alias: String,
+    group: GroupDef,
+    table: String,
+    fingerprint: u64,
+    /// Positions of the join keys among the view's inputs.
+    keys: Vec<usize>,
+    /// Positions of the taken features in the group, and their names in the view.
+    features: Vec<(usize, String)>,
 }
 
 /// The request's rows as columns.
@@ -186,19 +199,35 @@ impl Platform {
         self.components().guests.run(work).await?
     }
 
-    fn serving(&self, name: &str) -> Result<Serving> {
-        let definitions = self.definitions();
-        let view = get(&definitions.views, name, "feature view")?.clone();
-        let groups = view
-            .lookups
-            .iter()
-            .map(|l| definitions.groups[&l.group].clone())
-            .collect();
-        let functions = view.functions.iter().map(|f| self.function(&f.function));
-        Ok(Serving {
-            groups,
-            functions: functions.collect::<Result<_>>()?,
-            view,
+    fn serving(&self, name: &str) -> Result<Arc<Serving>> {
+        self.cached_serving(name, |definitions| {
+            let view = get(&definitions.views, name, "feature view")?.clone();
+            let lookups = view.lookups.iter().map(|lookup| {
+                let group = definitions.groups[&lookup.group].clone();
+                let place = |key: &String| view.inputs.iter().position(|f| f.name == *key);
+                let place = |key| place(key).expect("the view was resolved with its keys");
+                let feature = |index: &usize| {
+                    (
+                        *index,
+                        feature_name(&lookup.alias, &group.features[*index].name),
+                    )
+                };
+                Lookup {
+                    alias: lookup.alias.clone(),
+                    table: group.table(),
+                    fingerprint: group.fingerprint(),
+                    keys: lookup.keys.iter().map(place).collect(),
+                    features: lookup.features.iter().map(feature).collect(),
+                    group,
+                }
+            });
+            let lookups = lookups.collect();
+            let functions = view.functions.iter().map(|f| self.function(&f.function));
+            Ok(Serving {
+                functions: functions.collect::<Result<_>>()?,
+                lookups,
+                view,
+            })
         })
     }
 }
@@ -251,34 +280,23 @@ fn missing(view: &ViewDef, object: &serde_json::Map<String, Json>, name: &str) -
 
 /// For each lookup and row the key to read; none where a join key is null.
 fn online_keys(serving: &Serving, request: &Request) -> Vec<Vec<Option<OnlineKey>>> {
-    let lookups = serving.view.lookups.iter().zip(&serving.groups);
-    lookups
-        .map(|(lookup, group)| {
-            let columns: Vec<ArrayRef> = lookup
-                .keys
-                .iter()
-                .map(|key| request.column(&serving.view, key))
-                .collect();
-            let table = group.table();
-            (0..request.rows)
-                .map(|row| {
-                    // A null key matches nothing; neither does one too long to be stored.
-                    let entity = entity_key(&columns, row).ok()?;
-                    Some(OnlineKey {
-                        group: table.clone(),
-                        entity,
-                    })
-                })
-                .collect()
-        })
-        .collect()
-}
-
-impl Request {
-    fn column(&self, view: &ViewDef, name: &str) -> ArrayRef {
-        let index = view.inputs.iter().position(|f| f.name == *name);
-        Arc::clone(&self.columns[index.expect("the view was resolved with its inputs")])
-    }
+    let of_lookup = |lookup: &Lookup| {
+        let columns: Vec<ArrayRef> = lookup
+            .keys
+            .iter()
+            .map(|key| Arc::clone(&request.columns[*key]))
+            .collect();
+        let of_row = |row| {
+            // A null key matches nothing; neither does one too long to be stored.
+            let entity = entity_key(&columns, row).ok()?;
+            Some(OnlineKey {
+                group: lookup.table.clone(),
+                entity,
+            })
+        };
+        (0..request.rows).map(of_row).collect()
+    };
+    serving.lookups.iter().map(of_lookup).collect()
 }
 
 fn assemble(
@@ -295,7 +313,7 @@ fn assemble(
         errors: Vec::new(),
     };
     let mut found = found.into_iter();
-    for ((lookup, group), keys) in serving.view.lookups.iter().zip(&serving.groups).zip(keys) {
+    for (lookup, keys) in serving.lookups.iter().zip(keys) {
         let rows: Vec<Option<OnlineRow>> = keys
             .iter()
             .map(|key| {
@@ -303,14 +321,10 @@ fn assemble(
                     .and_then(|_| found.next().expect("one answer for each key"))
             })
             .collect();
-        add_lookup(
-            &mut vectors,
-            &lookup.alias,
-            &lookup.features,
-            group,
-            &rows,
-            now,
-        )?;
+        add_lookup(&mut vectors, lookup, &rows, now)?;
+    }
+    if serving.functions.is_empty() {
+        return Ok(vectors);
     }
     let mut columns: HashMap<String, ArrayRef> = HashMap::new();
     for (field, column) in serving.view.inputs.iter().zip(&request.columns) {
@@ -330,13 +344,11 @@ fn assemble(
 
 fn add_lookup(
     vectors: &mut Vectors,
-    alias: &str,
-    taken: &[usize],
-    group: &GroupDef,
+    lookup: &Lookup,
     rows: &[Option<OnlineRow>],
     now: Timestamp,
 ) -> Result<()> {
-    let fingerprint = group.fingerprint();
+    let group = &lookup.group;
     let mut builders: Vec<_> = group
         .features
         .iter()
@@ -352,7 +364,7 @@ fn add_lookup(
         };
         match (row, status) {
             (Some(row), Status::Present) => {
-                if row.fingerprint != fingerprint {
+                if row.fingerprint != lookup.fingerprint {
                     let message = format!(
                         "a row of `{}` was written with other columns",
                         group.table()
@@ -369,19 +381,19 @@ fn add_lookup(
         times.push(row.as_ref().map(|row| row.version.event));
     }
     let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
-    for index in taken {
+    for (index, name) in &lookup.features {
         let values = Arc::clone(&columns[*index]);
         let status = statuses
             .iter()
             .enumerate()
             .map(|(row, status)| with_null(*status, &values, row));
         vectors.features.push(Feature {
-            name: feature_name(alias, &group.features[*index].name),
+            name: name.clone(),
             status: status.collect(),
             values,
         });
     }
-    vectors.event_times.push((alias.to_owned(), times));
+    vectors.event_times.push((lookup.alias.clone(), times));
     Ok(())
 }
 

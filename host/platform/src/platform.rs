@@ -9,6 +9,7 @@ use wafer_store::{ArtifactStore, Lease, MetadataStore, OfflineTables, OnlineStor
 
 use crate::definition::Definitions;
 use crate::error::{Error, Kind, Result};
+use crate::features::Serving;
 use crate::plan;
 use crate::project::nearest;
 
@@ -42,6 +43,8 @@ pub struct Platform {
     components: Components,
     definitions: RwLock<Arc<Definitions>>,
     loaded: Mutex<HashMap<String, Loaded>>,
+    /// For each view what its requests need, of the present definitions.
+    serving: RwLock<HashMap<String, Arc<Serving>>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl Platform {
             components,
             definitions: RwLock::new(Arc::new(definitions)),
             loaded: Mutex::new(HashMap::new()),
+            serving: RwLock::new(HashMap::new()),
         })
     }
 
@@ -100,10 +104,43 @@ impl Platform {
     }
 
     pub(crate) fn replace_definitions(&self, definitions: Definitions) {
-        *self
+        // Both under one lock: nothing of the old definitions is served after.
+        let mut present = self
             .definitions
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(definitions);
+            .unwrap_or_else(PoisonError::into_inner);
+        self.serving
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        *present = Arc::new(definitions);
+    }
+
+    /// What requests for a view need: made once for the present definitions.
+    pub(crate) fn cached_serving(
+        &self,
+        view: &str,
+        make: impl FnOnce(&Definitions) -> Result<Serving>,
+    ) -> Result<Arc<Serving>> {
+        if let Some(found) = self
+            .serving
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(view)
+        {
+            return Ok(Arc::clone(found));
+        }
+        let definitions = self.definitions();
+        let made = Arc::new(make(&definitions)?);
+        let present = self
+            .definitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&definitions, &present) {
+            let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+            serving.insert(view.to_owned(), Arc::clone(&made));
+        }
+        Ok(made)
     }
 
     /// The present.

@@ -525,6 +525,9 @@ fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'static
     )
 }
 
+/// Whether a file is one of a source's, by its name.
+type Fits = Box<dyn Fn(&str) -> bool>;
+
 /// A file, the files of a folder, or those that a pattern with `*` in the file
 /// name fits, in the order of their names.
 fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
@@ -532,7 +535,7 @@ fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let (folder, fits): (&Path, Box<dyn Fn(&str) -> bool>) = if name.contains('*') {
+    let (folder, fits): (&Path, Fits) = if name.contains('*') {
         (
             path.parent().unwrap_or(Path::new(".")),
             Box::new(move |file| fits(&name, file)),

@@ -37,7 +37,7 @@ use crate::{Error, Kind, Result};
 /// Data files are closed when they reach this size.
 const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
 /// Rows of a Parquet row group; bounds what a writer holds in memory.
-const ROW_GROUP_ROWS: usize = 131_072;
+const ROW_GROUP_ROWS: usize = 65_536;
 
 /// Identity of a piece of work: committing the same version of it again, or an
 /// older one, changes nothing.

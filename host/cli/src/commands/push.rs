@@ -53,7 +53,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, report: &IngestReport, place: &str, lines: &[(u64, Vec<u8>)]) {
+    fn add(&mut self, report: &IngestReport, place: &str, lines: &[Line]) {
         self.accepted += report.accepted;
         self.duplicate += report.duplicate;
         self.rejected += report.rejected;
@@ -120,14 +120,17 @@ impl Push {
     }
 }
 
-/// Lines that are not blank, with their numbers.
+/// Number of a line, and its text.
+type Line = (u64, Vec<u8>);
+
+/// Lines that are not blank.
 struct Lines {
     reader: Box<dyn BufRead>,
     number: u64,
 }
 
 impl Lines {
-    fn batch(&mut self, place: &str) -> Result<Option<Vec<(u64, Vec<u8>)>>> {
+    fn batch(&mut self, place: &str) -> Result<Option<Vec<Line>>> {
         let mut batch = Vec::new();
         let mut line = Vec::new();
         while batch.len() < BATCH {
@@ -150,7 +153,7 @@ impl Lines {
     }
 }
 
-fn post(server: &str, source: &str, batch: &[(u64, Vec<u8>)]) -> Result<IngestReport> {
+fn post(server: &str, source: &str, batch: &[Line]) -> Result<IngestReport> {
     let body = batch
         .iter()
         .map(|(_, line)| line.as_slice())
