@@ -1,4 +1,5 @@
 //! `cargo xtask`: set-up, tests and checks of this repository, each one command.
+#![allow(clippy::print_stderr, reason = "it says what it runs")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -123,6 +124,14 @@ fn run(program: &Path, arguments: &[&str]) -> Result {
 fn spawn(command: &mut Command) -> Result {
     let shown = format!("{command:?}").replace('"', "");
     eprintln!("$ {shown}");
+    // What cargo tells this program of itself would make some dependencies'
+    // build scripts run again, depending on who called cargo.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     let status = command
         .current_dir(root())
         .status()
