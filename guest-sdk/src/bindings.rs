@@ -1,5 +1,6 @@
 //! Bindings generated from `wit/`; everything else in the SDK wraps them.
 #![allow(
+    rustdoc::bare_urls,
     missing_docs,
     missing_debug_implementations,
     unreachable_pub,

@@ -12,7 +12,7 @@
 //! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp; a time zone is an instant's display and changes nothing, a timestamp without one is taken as UTC, nanoseconds are cut towards the past |
 //! | date64 | date |
 //! | list, large_list or fixed_size_list of float16, float32 | vector(n), when every list has n items |
-//! | list, large_list or fixed_size_list of what converts to the item | list<int64>, list<float64>, list<utf8> |
+//! | list, large_list or fixed_size_list of what converts to the item | `list<int64>`, `list<float64>`, `list<utf8>` |
 //!
 //! Anything else is an error; in particular nothing turns text into numbers, or
 //! int64 into float64, which would lose digits beyond 2^53.

@@ -218,7 +218,7 @@ pub struct Schema {
 /// Why a list of fields is not a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// Neither none nor more than [`MAX_FIELDS`].
+    /// Neither none nor more than 1,024.
     #[error("{0} fields; a schema has 1 to {MAX_FIELDS}")]
     Count(usize),
     /// A name that is no identifier.

@@ -306,7 +306,7 @@ impl FileChunks {
                         }
                         Err(e) if matches!(e.kind(), csv::ErrorKind::Utf8 { .. }) => {
                             let line = e.position().map_or(0, csv::Position::line);
-                            rows.push(line, |_| Err("is not valid UTF-8".to_owned()));
+                            rows.reject(line, "is not valid UTF-8".to_owned());
                         }
                         Err(e) => return Err(unreadable(path, e)),
                     }
@@ -330,11 +330,12 @@ impl FileChunks {
                         continue;
                     }
                     let fields = rows_fields(&self.inputs);
-                    rows.push(*line, |builders| {
-                        let json: Json = serde_json::from_slice(&bytes)
-                            .map_err(|e| format!("is not JSON: {e}"))?;
-                        json_row(&json, &fields, builders)
-                    });
+                    match serde_json::from_slice::<Json>(&bytes) {
+                        Ok(json) => {
+                            rows.push(*line, |builders| json_row(&json, &fields, builders));
+                        }
+                        Err(e) => rows.reject(*line, format!("is not JSON: {e}")),
+                    }
                 }
                 Ok(rows.finish(&self.file_id))
             }
@@ -372,6 +373,8 @@ impl<'a> TextRows<'a> {
         }
     }
 
+    /// Adds a row, which must append one value to every column, also when it is
+    /// found to be bad.
     fn push(&mut self, line: u64, row: impl FnOnce(&mut [ColumnBuilder]) -> Result<(), String>) {
         self.seen += 1;
         let result = row(&mut self.builders);
@@ -383,6 +386,14 @@ impl<'a> TextRows<'a> {
                 self.rejects.push(Reject { place, message });
             }
         }
+    }
+
+    /// Sets a row aside that cannot even be taken apart.
+    fn reject(&mut self, line: u64, message: String) {
+        self.push(line, |builders| {
+            builders.iter_mut().for_each(ColumnBuilder::append_null);
+            Err(message)
+        });
     }
 
     fn finish(mut self, file_id: &str) -> Option<Chunk> {

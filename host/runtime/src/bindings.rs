@@ -1,5 +1,6 @@
 //! Host side of the contract, generated from `wit/`.
 #![allow(
+    rustdoc::bare_urls,
     missing_docs,
     missing_debug_implementations,
     unreachable_pub,

@@ -5,7 +5,7 @@
 //! the answer says which and why, and the others are durable. Pushing the same
 //! events again is safe.
 //!
-//! Format: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
+//! Format: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
 use std::sync::Arc;
 

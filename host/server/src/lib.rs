@@ -10,7 +10,7 @@
 //! | `GET /readyz` | the stores answer |
 //!
 //! Every error is `{"error": {"code": "…", "message": "…"}}` with a fitting
-//! status; see [`error`].
+//! status; the kinds are those of [`wafer_platform::Kind`].
 
 mod clock;
 mod error;

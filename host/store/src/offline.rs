@@ -5,7 +5,7 @@
 //! once; the data files of a piece of work live below a folder of its own, so
 //! that it can be replaced as a whole.
 //!
-//! Format: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+//! Format: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>
 
 use std::fmt;
 use std::num::NonZeroU64;

@@ -22,7 +22,7 @@ use crate::output::{say, thousands};
 ///
 /// Examples:
 ///   wafer push weather_reports reports.ndjson
-///   wafer push weather_reports - --server http://127.0.0.1:8080
+///   wafer push weather_reports - --server <http://127.0.0.1:8080>
 #[derive(Debug, clap::Args)]
 pub(crate) struct Push {
     /// The source

@@ -58,7 +58,7 @@ fn mistakes_are_named_with_their_place() {
         (
             "delay = \"5m\"",
             "dleay = \"5m\"",
-            "p/wafer.toml:8:1: unknown key `dleay`; did you mean `delay`?",
+            "p/wafer.toml:11:1: unknown key `dleay`; did you mean `delay`?",
         ),
         (
             "memory = ",
