@@ -383,3 +383,19 @@ fn damaged_code_is_compiled_again() {
     std::fs::remove_dir_all(&compiled).unwrap();
     assert_eq!(request(&project.serve(&[]), 2), expected);
 }
+
+#[test]
+fn an_event_that_traps_the_function_fails_alone() {
+    let project = project("panic-on-seven", "").applied();
+    let server = project.serve(&[]);
+    let lines: Vec<String> = (0..20)
+        .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 1}).to_string())
+        .collect();
+    let (status, answer) = server.events("things", &lines.join("\n"));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (422, &json!(19), &json!(1))
+    );
+    let error = answer["events"][7]["error"].as_str().unwrap();
+    assert!(error.contains("function `bad` trapped"), "{error}");
+}

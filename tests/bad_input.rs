@@ -243,11 +243,12 @@ fn events_that_lack_something_are_rejected_one_by_one() {
         "not json".to_owned(),
         json!({"origin": "EWR", "time_hour": "2999-01-01T07:00:00Z"}).to_string(),
         json!({"origin": "x".repeat(1_000), "time_hour": "2013-01-01T06:00:00Z"}).to_string(),
+        json!({"origin": "EWR", "time_hour": i64::MIN}).to_string(),
     ];
     let (status, answer) = server.events("weather_reports", &lines.join("\n"));
     assert_eq!(
         (status, &answer["accepted"], &answer["rejected"]),
-        (422, &json!(1), &json!(6))
+        (422, &json!(1), &json!(7))
     );
     for (event, wanted) in answer["events"].as_array().unwrap().iter().zip([
         "",
@@ -257,6 +258,7 @@ fn events_that_lack_something_are_rejected_one_by_one() {
         "is not JSON",
         "is in the future",
         "entity key of 1002 bytes; at most 440 fit",
+        "field `time_hour`: -9223372036854775808 is not timestamp",
     ]) {
         let error = event["error"].as_str().unwrap_or_default();
         assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");
@@ -271,7 +273,7 @@ fn events_that_lack_something_are_rejected_one_by_one() {
     let said = text(&output);
     assert!(
         said.contains("events.ndjson:2: field `origin`: is missing")
-            && said.contains("1 already known, 6 rejected"),
+            && said.contains("1 already known, 7 rejected"),
         "{said}"
     );
 }
@@ -332,6 +334,34 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
         .status()
         .unwrap();
     assert!(resized.success());
+    assert_eq!(
+        project.json(&["run", "plane_outcome"])["rows_written"],
+        328_063
+    );
+}
+
+/// The same without the right to mount: files that may not grow beyond 2 MiB.
+#[test]
+fn files_that_cannot_grow_fail_the_run_and_it_can_be_repeated() {
+    let project = Project::flights().applied();
+    project.ok(&["run", "airport"]);
+    let run = format!(
+        "trap '' XFSZ; ulimit -f 2048; exec {} -C {} run plane_outcome",
+        crate::harness::BINARY,
+        project.path().display()
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &run])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(
+        text(&output).contains("File too large"),
+        "{}",
+        text(&output)
+    );
+    assert!(project.offline("plane_outcome_v1").is_empty());
+    assert_eq!(project.offline("airport_v1").len(), 1_458);
     assert_eq!(
         project.json(&["run", "plane_outcome"])["rows_written"],
         328_063

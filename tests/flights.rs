@@ -255,3 +255,33 @@ fn the_repository_s_functions_pass_their_check() {
         "a check writes nothing"
     );
 }
+
+/// What a failed run left of an earlier one is not forgotten: another interval
+/// over the same rows would double them.
+#[test]
+fn a_failed_repetition_still_guards_its_interval() {
+    let project = Project::flights();
+    let good = "faa,name,lat,lon,alt,tz,dst\nJFK,Kennedy,40.6,-73.8,13,-5,A\n";
+    project.write("airports.csv", good);
+    project.replace("data/airports.parquet", "airports.csv");
+    project.ok(&["apply"]);
+    project.ok(&["run", "airport"]);
+    project.write("airports.csv", "faa\nJFK\n");
+    project.fails(&["run", "airport"]);
+    project.write("airports.csv", good.replace("Kennedy", "John F. Kennedy"));
+    let said = project.fails(&[
+        "run",
+        "airport",
+        "--from",
+        "2013-01-01",
+        "--to",
+        "2013-02-01",
+    ]);
+    assert!(said.contains("overlaps"), "{said}");
+    let record = project.json(&["run", "airport"]);
+    assert_eq!(
+        (&record["generation"], &record["error"]),
+        (&json!(3), &json!(null))
+    );
+    assert_eq!(project.offline("airport_v1").len(), 1);
+}

@@ -79,6 +79,7 @@ pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Resul
         offline: OfflineTables::open(folder_url(&root.join("offline"))?)?,
         runtime: runtime()?,
         guests: Guests::new(cores(), QUEUE),
+        event_guests: Guests::new(cores().div_ceil(2), QUEUE),
         clock,
         wall,
         holder: format!("{}/{}", host_name(), std::process::id()),
@@ -94,9 +95,11 @@ pub(crate) fn runtime() -> Result<Runtime> {
         program,
         arguments: vec!["compile-component".to_owned()],
     };
+    // Room for a batch run's workers beside requests and events.
+    let instances = u32::try_from(cores() * 4).unwrap_or(u32::MAX).max(64);
     let config = RuntimeConfig {
+        instances,
         compiler,
-        ..RuntimeConfig::default()
     };
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }

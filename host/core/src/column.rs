@@ -12,7 +12,7 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
 use serde_json::Value as Json;
 
-use crate::{DataType, Timestamp};
+use crate::{DataType, ParseTimestampError, Timestamp};
 
 /// Builds one column of a storable type.
 #[derive(Debug)]
@@ -196,11 +196,15 @@ impl ColumnBuilder {
             Inner::Float32(b) => b.append_value(text.parse().map_err(|_| wrong())?),
             Inner::Utf8(b) => b.append_value(text),
             Inner::Binary(b) => b.append_value(parse_hex(text).ok_or_else(wrong)?),
-            Inner::Timestamp(b) => b.append_value(
-                text.parse::<Timestamp>()
-                    .map_err(|e| e.to_string())?
-                    .as_micros(),
-            ),
+            Inner::Timestamp(b) => {
+                let time: Timestamp = text
+                    .parse()
+                    .map_err(|e: ParseTimestampError| e.to_string())?;
+                if !time.is_storable() {
+                    return Err(wrong());
+                }
+                b.append_value(time.as_micros());
+            }
             Inner::Date(b) => b.append_value(parse_date(text).ok_or_else(wrong)?),
             Inner::Vector(_) | Inner::ListInt64(_) | Inner::ListFloat64(_) | Inner::ListUtf8(_) => {
                 let json: Json = serde_json::from_str(text).map_err(|_| wrong())?;
@@ -258,10 +262,11 @@ fn json_float64(value: &Json) -> Option<f64> {
 }
 
 fn json_timestamp(value: &Json) -> Option<i64> {
-    match value {
-        Json::String(text) => text.parse::<Timestamp>().ok().map(Timestamp::as_micros),
-        other => other.as_i64(),
-    }
+    let time = match value {
+        Json::String(text) => text.parse().ok()?,
+        other => Timestamp::from_micros(other.as_i64()?),
+    };
+    time.is_storable().then_some(time.as_micros())
 }
 
 fn json_date(value: &Json) -> Option<i32> {
@@ -269,6 +274,12 @@ fn json_date(value: &Json) -> Option<i32> {
         Json::String(text) => parse_date(text),
         other => other.as_i64().and_then(|days| i32::try_from(days).ok()),
     }
+    .filter(|days| is_storable_date(*days))
+}
+
+/// Whether a day lies in the years 1 to 9999, as times must.
+pub fn is_storable_date(days: i32) -> bool {
+    (-719_162..=2_932_896).contains(&days)
 }
 
 fn json_items<T>(value: &Json, item: impl Fn(&Json) -> Option<T>) -> Option<Vec<T>> {
@@ -277,11 +288,12 @@ fn json_items<T>(value: &Json, item: impl Fn(&Json) -> Option<T>) -> Option<Vec<
 
 fn parse_date(text: &str) -> Option<i32> {
     let date: chrono::NaiveDate = text.parse().ok()?;
-    i32::try_from(
+    let days = i32::try_from(
         date.signed_duration_since(chrono::NaiveDate::default())
             .num_days(),
     )
-    .ok()
+    .ok()?;
+    is_storable_date(days).then_some(days)
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
@@ -372,6 +384,8 @@ mod tests {
         check_json("utf8", json!(1), Err("1 is not utf8"));
         check_json("binary", json!("0"), Err("is not binary"));
         check_json("timestamp", json!("today"), Err("is not timestamp"));
+        check_json("timestamp", json!(i64::MAX), Err("is not timestamp"));
+        check_json("date", json!(i32::MAX), Err("is not date"));
         check_json(
             "vector(2)",
             json!([1.0]),

@@ -17,7 +17,7 @@ mod time;
 mod units;
 
 pub use coerce::{CoerceError, coerce};
-pub use column::ColumnBuilder;
+pub use column::{ColumnBuilder, is_storable_date};
 pub use digest::{Digest, DigestError, Hasher};
 pub use json::cell_to_json;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};

@@ -22,6 +22,12 @@ impl Timestamp {
     /// The latest point in time.
     pub const MAX: Self = Self(i64::MAX);
 
+    /// Whether it lies in the years 1 to 9999, as every stored time must: readers
+    /// of tables and texts know no others.
+    pub const fn is_storable(self) -> bool {
+        -62_135_596_800_000_000 <= self.0 && self.0 <= 253_402_300_799_999_999
+    }
+
     /// From microseconds since the epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -74,7 +80,7 @@ impl FromStr for Timestamp {
     /// RFC 3339 with an offset; a date alone means its midnight UTC. Digits
     /// beyond microseconds are cut off.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseTimestampError(text.to_owned());
+        let error = || ParseTimestampError(text.chars().take(60).collect());
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
             return Ok(Self(time.timestamp_micros()));
         }
@@ -204,6 +210,22 @@ mod tests {
     impl Clock for Hand {
         fn now(&self) -> Timestamp {
             Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn stored_times_have_years_of_four_digits() {
+        for (text, wanted) in [
+            ("0001-01-01T00:00:00Z", true),
+            ("9999-12-31T23:59:59.999999Z", true),
+            ("253402300800000000us", false),
+            ("-62135596800000001us", false),
+        ] {
+            assert_eq!(
+                text.parse::<Timestamp>().unwrap().is_storable(),
+                wanted,
+                "{text}"
+            );
         }
     }
 

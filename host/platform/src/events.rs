@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::ArrayRef;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use wafer_core::rules::{Interval, available_from_event};
 use wafer_core::{ColumnBuilder, Digest, Timestamp};
+use wafer_runtime::InvokeError;
 use wafer_store::{EventCommit, EventOutcome, OutboxRow};
 
 use crate::definition::{GroupDef, SourceKind};
@@ -114,7 +116,7 @@ impl Platform {
         let now = self.now();
         let (source, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
         let skew = definition.skew;
-        let drafts = self.components().guests.run(move || {
+        let drafts = self.components().event_guests.run(move || {
             let mut drafts: Vec<Draft> = events
                 .iter()
                 .map(|event| draft(event, &source, id.as_deref(), until))
@@ -230,11 +232,42 @@ impl Route {
             now,
             skew,
         };
-        let made = group_rows(&self.function, &self.group, &columns, gate)?;
+        self.apply_rows(&columns, &rows, drafts, gate)
+    }
+
+    /// Puts rows through the function; `rows` are the events they belong to. A row
+    /// that traps the function fails alone: it is found by halving.
+    fn apply_rows(
+        &self,
+        columns: &[ArrayRef],
+        rows: &[usize],
+        drafts: &mut [Draft],
+        gate: Gate,
+    ) -> Result<()> {
+        let made = match group_rows(&self.function, &self.group, columns, gate) {
+            Ok(made) => made,
+            Err(error) if is_of_a_row(&error) && rows.len() == 1 => {
+                drafts[rows[0]] = Err(error.to_string());
+                return Ok(());
+            }
+            Err(error) if is_of_a_row(&error) => {
+                let half = rows.len() / 2;
+                let part = |from, length| -> Vec<ArrayRef> {
+                    columns
+                        .iter()
+                        .map(|column| column.slice(from, length))
+                        .collect()
+                };
+                self.apply_rows(&part(0, half), &rows[..half], drafts, gate)?;
+                let rest = rows.len() - half;
+                return self.apply_rows(&part(half, rest), &rows[half..], drafts, gate);
+            }
+            Err(error) => return Err(error),
+        };
         for (row, message) in &made.rejects {
             drafts[rows[*row]] = Err(message.clone());
         }
-        self.add_writes(&made, &rows, drafts, now);
+        self.add_writes(&made, rows, drafts, gate.now);
         Ok(())
     }
 
@@ -261,6 +294,16 @@ impl Route {
             });
         }
     }
+}
+
+/// Whether a single row may be what a function failed on: it trapped or broke the
+/// contract. One that refuses, or runs out of time or memory, would do so again.
+fn is_of_a_row(error: &Error) -> bool {
+    let invoke = std::error::Error::source(error).and_then(|e| e.downcast_ref::<InvokeError>());
+    matches!(
+        invoke,
+        Some(InvokeError::Trapped { .. } | InvokeError::Output { .. })
+    )
 }
 
 /// Groups of a source's events by what became of them, for people.

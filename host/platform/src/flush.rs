@@ -2,17 +2,17 @@
 //!
 //! One process at a time, by a lease; and were there two, the tables would
 //! still take each row once: a commit carries the last sequence number of its
-//! rows, and a table never takes the same number twice.
+//! rows, and a table takes it only if it has exactly what came before.
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use std::sync::Arc;
 use wafer_core::{ColumnBuilder, Timestamp, decode_row};
-use wafer_store::{Kind as StoreKind, OutboxEntry, Txn};
+use wafer_store::{Follows, Kind as StoreKind, Lease, OutboxEntry, Txn};
 
 use crate::definition::GroupDef;
 use crate::error::{Error, Kind, Result};
 use crate::group_rows::timestamps;
-use crate::platform::Platform;
+use crate::platform::{Components, Platform};
 
 /// Rows of one commit at most.
 const MAX_ROWS: usize = 50_000;
@@ -44,66 +44,100 @@ impl Platform {
                 ..report
             });
         };
-        let mut result = Ok(());
+        let mut lease = lease;
+        let mut failure = None;
         for (table, _) in tables {
-            result = self.flush_table(&table, &mut report).await;
-            if result.is_err() {
-                break;
+            // One table's trouble does not keep the others waiting.
+            if let Err(error) = self.flush_table(&table, &mut lease, &mut report).await {
+                failure.get_or_insert(error);
             }
         }
         lease.release(self.components().metadata.as_ref()).await?;
-        result.map(|()| report)
+        failure.map_or(Ok(report), Err)
     }
 
-    async fn flush_table(&self, table: &str, report: &mut FlushReport) -> Result<()> {
-        let definitions = self.definitions();
-        let Some(group) = definitions
-            .groups
-            .values()
-            .find(|group| group.table() == table)
-        else {
-            // Its group was replaced by a newer version or removed: rows wait.
-            tracing::warn!(
-                table,
-                "rows wait in the outbox for a group that is not applied"
-            );
-            return Ok(());
-        };
-        let (online, offline) = (&self.components().online, &self.components().offline);
-        let app_id = "wafer/outbox".to_owned();
+    async fn flush_table(
+        &self,
+        table: &str,
+        lease: &mut Lease,
+        report: &mut FlushReport,
+    ) -> Result<()> {
+        let group = self.table_definition(table).await?;
+        let Components {
+            online,
+            offline,
+            metadata,
+            wall,
+            ..
+        } = self.components();
+        // Sequence numbers are those of this online store: another one, as after
+        // a loss, starts over, and must not be taken for this.
+        let app_id = format!("wafer/outbox/{}", self.store_id());
         // A flush that died after its commit left its rows here.
-        if let Some(done) = offline.txn_version(table, &app_id).await? {
+        let mut done = offline.txn_version(table, &app_id).await?;
+        if let Some(done) = done {
             online
                 .trim_outbox(table, u64::try_from(done).unwrap_or(0))
                 .await?;
         }
         loop {
+            lease.renew(metadata.as_ref(), wall.now(), LEASE).await?;
             let entries = online.read_outbox(table, MAX_ROWS).await?;
             let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
                 return Ok(());
             };
             let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
-            let batch = batch(group, &entries)?;
+            let batch = batch(&group, &entries)?;
             let mut writer = offline.writer(table, &folder).await?;
             writer.write(&batch).await?;
             let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
-            match writer
-                .commit(
-                    &Txn {
-                        app_id: app_id.clone(),
-                        version,
-                    },
-                    None,
-                )
-                .await
-            {
+            let txn = Txn {
+                app_id: app_id.clone(),
+                version,
+                follows: Follows::Exactly(done),
+            };
+            match writer.commit(&txn, None).await {
                 Ok(_) => {}
+                // Another process was faster; it goes on from there.
                 Err(e) if e.kind() == StoreKind::Conflict => return Ok(()),
                 Err(e) => return Err(e.into()),
             }
+            done = Some(version);
             report.rows += entries.len() as u64;
             online.trim_outbox(table, last).await?;
         }
+    }
+
+    /// The group version that a table holds, applied now or once.
+    async fn table_definition(&self, table: &str) -> Result<GroupDef> {
+        let definitions = self.definitions();
+        if let Some(group) = definitions
+            .groups
+            .values()
+            .find(|group| group.table() == table)
+        {
+            return Ok(group.clone());
+        }
+        let name = format!("{}/table/{table}", self.project());
+        let missing = || {
+            Error::new(
+                Kind::Internal,
+                format!("rows wait for table `{table}`, which was never applied"),
+            )
+        };
+        let stored = self
+            .components()
+            .metadata
+            .get(&name)
+            .await?
+            .ok_or_else(missing)?;
+        serde_json::from_slice(&stored.value).map_err(|e| {
+            Error::caused(
+                Kind::Internal,
+                format!("stored definition `{name}` cannot be read"),
+                e,
+            )
+        })
     }
 }
 

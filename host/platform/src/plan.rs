@@ -178,6 +178,13 @@ impl Platform {
         }
         let (old, new) = (objects(&self.definitions()), objects(&wanted));
         let store = &self.components().metadata;
+        // Kept for ever: rows may still be on their way to a table when its group
+        // gets another version.
+        for group in wanted.groups.values() {
+            let json = serde_json::to_vec(group).expect("definitions are plain data");
+            let name = format!("{}/table/{}", self.project(), group.table());
+            store.put(&name, json.into(), Expect::Anything).await?;
+        }
         let name = |kind: usize, name: &str| format!("{}/{}/{name}", self.project(), KINDS[kind]);
         for ((kind, object), json) in &new {
             if old.get(&(*kind, object.clone())) != Some(json) {

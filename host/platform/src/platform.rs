@@ -1,13 +1,15 @@
 //! The services' common ground: stores, sandbox, clocks, and what was applied.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use wafer_core::{Clock, Timestamp};
+use wafer_core::{Clock, Digest, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
-use wafer_store::{ArtifactStore, Lease, MetadataStore, OfflineTables, OnlineStore};
+use wafer_store::{
+    ArtifactStore, Expect, Kind as StoreKind, Lease, MetadataStore, OfflineTables, OnlineStore,
+};
 
-use crate::definition::Definitions;
+use crate::definition::{Definitions, FunctionDef};
 use crate::error::{Error, Kind, Result};
 use crate::features::Serving;
 use crate::plan;
@@ -26,8 +28,10 @@ pub struct Components {
     pub offline: OfflineTables,
     /// The sandbox.
     pub runtime: Runtime,
-    /// Threads for guest code.
+    /// Threads for guest code inside requests.
     pub guests: Guests,
+    /// Threads for guest code on events, which may take longer.
+    pub event_guests: Guests,
     /// The present, which may be a past that is lived through.
     pub clock: Arc<dyn Clock>,
     /// The machine's time, for leases.
@@ -40,16 +44,18 @@ pub struct Components {
 #[derive(Debug)]
 pub struct Platform {
     project: String,
+    /// Names the online store, for those who count its rows.
+    store_id: String,
     components: Components,
     definitions: RwLock<Arc<Definitions>>,
-    loaded: Mutex<HashMap<String, Loaded>>,
+    loaded: RwLock<HashMap<String, Loaded>>,
     /// For each view what its requests need, of the present definitions.
     serving: RwLock<HashMap<String, Arc<Serving>>>,
 }
 
 #[derive(Debug)]
 struct Loaded {
-    definition: crate::definition::FunctionDef,
+    definition: FunctionDef,
     function: Function,
 }
 
@@ -62,9 +68,10 @@ impl Platform {
         let definitions = plan::read(components.metadata.as_ref(), project).await?;
         Ok(Self {
             project: project.to_owned(),
+            store_id: store_id(project, &components).await?,
             components,
             definitions: RwLock::new(Arc::new(definitions)),
-            loaded: Mutex::new(HashMap::new()),
+            loaded: RwLock::new(HashMap::new()),
             serving: RwLock::new(HashMap::new()),
         })
     }
@@ -72,6 +79,10 @@ impl Platform {
     /// Name of the project.
     pub fn project(&self) -> &str {
         &self.project
+    }
+
+    pub(crate) fn store_id(&self) -> &str {
+        &self.store_id
     }
 
     /// What the platform is made of.
@@ -155,21 +166,26 @@ impl Platform {
     pub fn function(&self, name: &str) -> Result<Function> {
         let definitions = self.definitions();
         let definition = get(&definitions.functions, name, "function")?;
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = loaded.get(name).filter(|l| l.definition == *definition) {
             return Ok(found.function.clone());
         }
-        let artifacts = self.components.artifacts.as_ref();
-        let function = self.components.runtime.load(
-            name,
-            &definition.registered,
-            &definition.limits,
-            artifacts,
-        )?;
+        drop(loaded);
+        // It may have to be compiled: others go on meanwhile.
+        let function = tokio::task::block_in_place(|| {
+            let artifacts = self.components.artifacts.as_ref();
+            let FunctionDef {
+                registered, limits, ..
+            } = definition;
+            self.components
+                .runtime
+                .load(name, registered, limits, artifacts)
+        })?;
         let entry = Loaded {
             definition: definition.clone(),
             function: function.clone(),
         };
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         loaded.insert(name.to_owned(), entry);
         Ok(function)
     }
@@ -195,6 +211,33 @@ impl Platform {
             other => Ok(other),
         }
     }
+}
+
+/// The id of the online store, given to it by the first who opens it.
+async fn store_id(project: &str, components: &Components) -> Result<String> {
+    let Components {
+        metadata,
+        wall,
+        holder,
+        ..
+    } = components;
+    let name = format!("{project}/store_id");
+    if metadata.get(&name).await?.is_none() {
+        let id = Digest::of(format!("{holder} {}", wall.now()).as_bytes()).short();
+        match metadata.put(&name, id.into(), Expect::Absent).await {
+            // Somebody else opened it at the same time.
+            Err(e) if e.kind() == StoreKind::Conflict => {}
+            other => drop(other?),
+        }
+    }
+    let stored = metadata.get(&name).await?;
+    let id = stored.and_then(|stored| String::from_utf8(stored.value.to_vec()).ok());
+    id.ok_or_else(|| {
+        Error::new(
+            Kind::Internal,
+            format!("stored object `{name}` cannot be read"),
+        )
+    })
 }
 
 /// Whether a holder was a process of this machine that has ended.

@@ -14,8 +14,8 @@ use wafer_core::rules::{Interval, RowVersion, available_from_file};
 use wafer_core::{Digest, Hasher, Timestamp, coerce, encode_row, entity_key};
 use wafer_runtime::Function;
 use wafer_store::{
-    EventCommit, Expect, Kind as StoreKind, Lease, OnlineKey, OnlineRow, OnlineWrite, PutCounts,
-    Txn,
+    EventCommit, Expect, Follows, Kind as StoreKind, Lease, OnlineKey, OnlineRow, OnlineWrite,
+    PutCounts, Txn,
 };
 
 use crate::definition::{GroupDef, PipelineDef, SourceDef};
@@ -62,6 +62,14 @@ pub struct Reject {
     pub message: String,
 }
 
+impl Reject {
+    /// With as much of the message as a record has room for.
+    pub(crate) fn new(place: String, mut message: String) -> Self {
+        message.truncate(message.floor_char_boundary(500));
+        Self { place, message }
+    }
+}
+
 /// One execution of a pipeline over an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -94,7 +102,7 @@ pub struct RunRecord {
     pub rows_rejected: u64,
     /// The first of them.
     pub rejects: Vec<Reject>,
-    /// Entities whose online row changed.
+    /// Rows that were written online.
     pub online_applied: u64,
     /// Why it failed.
     pub error: Option<String>,
@@ -239,7 +247,9 @@ impl Platform {
             let claim: RunRecord = read_record(&other, &stored.value)?;
             if other == name {
                 before = Some(claim);
-            } else if claim.interval.overlaps(request.interval) && claim.state != RunState::Failed {
+            } else if claim.interval.overlaps(request.interval)
+                && self.has_rows(job, &claim).await?
+            {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!(
@@ -262,6 +272,8 @@ impl Platform {
             Some(before) if before.inputs == inputs => RunRecord {
                 state: RunState::Running,
                 started,
+                finished: None,
+                error: None,
                 ..before
             },
             before => self.new_record(
@@ -274,6 +286,22 @@ impl Platform {
         self.insert_record(&mut record).await?;
         self.save(&record).await?;
         Ok((record, true))
+    }
+
+    /// Whether the offline table has rows of a run's interval, or may have soon.
+    async fn has_rows(&self, job: &Job, claim: &RunRecord) -> Result<bool> {
+        if claim.state != RunState::Failed {
+            return Ok(true);
+        }
+        // It failed; an earlier generation, or what came before the failure, may
+        // still be there.
+        let app_id = app_id(&work_folder(claim.interval));
+        let version = self
+            .components()
+            .offline
+            .txn_version(&job.group.table(), &app_id)
+            .await?;
+        Ok(version.is_some())
     }
 
     fn new_record(
@@ -353,11 +381,12 @@ impl Platform {
         progress: Arc<dyn Progress>,
     ) -> Result<()> {
         let table = job.group.table();
-        let work = format!("{}/{}", request.pipeline, record.interval.slug());
+        let work = work_folder(record.interval);
         let folder = format!("{work}/{}", record.generation);
         let txn = Txn {
-            app_id: format!("wafer/{work}"),
+            app_id: app_id(&work),
             version: record.generation,
+            follows: Follows::Anything,
         };
         let offline = &self.components().offline;
         let committed = offline.txn_version(&table, &txn.app_id).await?;
@@ -441,9 +470,11 @@ impl Platform {
     ) -> RecordBatch {
         record.rows_read += chunk.seen;
         record.rows_rejected += (chunk.rejects.len() + rows.rejects.len()) as u64;
-        let made = rows.rejects.iter().map(|(row, message)| Reject {
-            place: format!("{}:{}", chunk.file, chunk.numbers[*row]),
-            message: message.clone(),
+        let made = rows.rejects.iter().map(|(row, message)| {
+            Reject::new(
+                format!("{}:{}", chunk.file, chunk.numbers[*row]),
+                message.clone(),
+            )
         });
         let room = KEPT_REJECTS.saturating_sub(record.rejects.len());
         record
@@ -469,7 +500,9 @@ impl Platform {
             .await?;
         let now = self.now();
         let mut counts = PutCounts::default();
+        let mut number = 0;
         while let Some(batch) = batches.try_next().await? {
+            number += 1;
             let group = job.group.clone();
             let (due, early) = blocking(move || online_writes(&group, &batch, now)).await??;
             let put = self.components().online.put_many(due).await?;
@@ -478,7 +511,7 @@ impl Platform {
             if !early.is_empty() {
                 let commit = EventCommit {
                     source: format!("run/{}", record.pipeline),
-                    id: format!("{}/{}", record.id, early.len()),
+                    id: format!("{}/{number}", record.id),
                     remember_until: now.plus_micros(job.source.skew),
                     writes: Vec::new(),
                     early,
@@ -540,6 +573,16 @@ impl Kept {
             tracing::warn!("the lease of a run was not released: {error}");
         }
     }
+}
+
+/// Where the data files of an interval are, whichever pipeline writes the group.
+fn work_folder(interval: Interval) -> String {
+    format!("runs/{}", interval.slug())
+}
+
+/// Identity of the work on an interval.
+fn app_id(work: &str) -> String {
+    format!("wafer/{work}")
 }
 
 /// The chunks of a source, read on a thread that may block.

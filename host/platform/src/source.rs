@@ -383,7 +383,7 @@ impl<'a> TextRows<'a> {
             Ok(()) => self.numbers.push(line),
             Err(message) => {
                 let place = format!("{}:{line}", self.path.display());
-                self.rejects.push(Reject { place, message });
+                self.rejects.push(Reject::new(place, message));
             }
         }
     }

@@ -254,10 +254,17 @@ impl Function {
         store: &mut Store<State>,
         deadline: Deadline,
     ) -> Result<Instance, InvokeError> {
-        self.inner
-            .pre
-            .instantiate(&mut *store)
-            .map_err(|e| self.failure(&e, store, deadline))
+        self.inner.pre.instantiate(&mut *store).map_err(|error| {
+            if error.is::<Trap>() || store.data().out_of_memory {
+                return self.failure(&error, store, deadline);
+            }
+            // No place for an instance: not the function's fault.
+            let function = self.inner.name.clone();
+            InvokeError::Host {
+                function,
+                message: format!("{error:#}"),
+            }
+        })
     }
 
     fn call_fresh(

@@ -16,7 +16,7 @@ use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer
 use arrow_data::ArrayDataBuilder;
 use arrow_schema::ffi::{FFI_ArrowSchema, Flags};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField};
-use wafer_core::{DataType, Field, Mapping, Schema, Signature};
+use wafer_core::{DataType, Field, Mapping, Schema, Signature, Timestamp, is_storable_date};
 
 use crate::bindings::wafer::function::types as wit;
 
@@ -192,10 +192,15 @@ fn column(
         }
         (D::Timestamp(v), DataType::Timestamp) => {
             check_length(v.len(), rows)?;
+            let wrong = |micros: &i64| !Timestamp::from_micros(*micros).is_storable();
+            check_years(&v, nulls.as_ref(), wrong)?;
             let times = PrimitiveArray::<TimestampMicrosecondType>::new(v.into(), nulls);
             Arc::new(times.with_data_type(data_type.to_arrow()))
         }
-        (D::Date(v), DataType::Date) => primitive::<Date32Type>(v, rows, nulls)?,
+        (D::Date(v), DataType::Date) => {
+            check_years(&v, nulls.as_ref(), |days| !is_storable_date(*days))?;
+            primitive::<Date32Type>(v, rows, nulls)?
+        }
         (D::Utf8(v), DataType::Utf8) => Arc::new(strings(v, rows, nulls)?),
         (D::Binary(v), DataType::Binary) => {
             let offsets = offsets(v.offsets, rows, v.bytes.len())?;
@@ -250,6 +255,20 @@ fn check_length(found: usize, rows: usize) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{found} values for {rows} rows"))
+    }
+}
+
+/// Times and dates that tables and texts cannot hold.
+fn check_years<T>(
+    values: &[T],
+    nulls: Option<&NullBuffer>,
+    wrong: impl Fn(&T) -> bool,
+) -> Result<(), String> {
+    let is_present =
+        |row: usize| nulls.is_none_or(|nulls| row < nulls.len() && nulls.is_valid(row));
+    match (0..values.len()).find(|row| wrong(&values[*row]) && is_present(*row)) {
+        Some(row) => Err(format!("row {row} is outside the years 1 to 9999")),
+        None => Ok(()),
     }
 }
 

@@ -48,8 +48,14 @@ pub async fn serve(
         move || {
             let platform = Arc::clone(&platform);
             async move {
-                if let Err(error) = platform.flush().await {
-                    tracing::warn!("rows stay in the outbox for now: {}", error.chain());
+                // A task of its own: whatever happens to it, the next one is tried.
+                let flush = tokio::spawn(async move { platform.flush().await });
+                match flush.await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!("rows stay in the outbox for now: {}", error.chain());
+                    }
+                    Err(failure) => tracing::error!("appending to the tables failed: {failure}"),
                 }
             }
         }

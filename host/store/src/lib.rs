@@ -28,7 +28,7 @@ pub use folder::ArtifactFolder;
 pub use lease::Lease;
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use metadata::{Expect, MetadataStore, Versioned};
-pub use offline::{Commit, OfflineTables, TableInfo, TableWriter, Txn};
+pub use offline::{Commit, Follows, OfflineTables, TableInfo, TableWriter, Txn};
 pub use online::{
     EventCommit, EventOutcome, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry,
     OutboxRow, PutCounts,

@@ -7,8 +7,10 @@
 //!
 //! Format: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -47,6 +49,19 @@ pub struct Txn {
     pub app_id: String,
     /// Rises with each new piece.
     pub version: i64,
+    /// What the table must have of this work before.
+    pub follows: Follows,
+}
+
+/// What must be true of the work that a table has, for more of it to be
+/// committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// Any earlier version, or none.
+    Anything,
+    /// Exactly this version, or none at all: for work that was made from what
+    /// came after it.
+    Exactly(Option<i64>),
 }
 
 /// What became of a commit.
@@ -367,12 +382,19 @@ impl TableWriter {
             .update_state()
             .await
             .map_err(|e| failed("read", &table, e))?;
-        if txn_version(&table, &delta, &txn.app_id)
-            .await?
-            .is_some_and(|v| v >= txn.version)
-        {
+        let last = txn_version(&table, &delta, &txn.app_id).await?;
+        if last.is_some_and(|v| v >= txn.version) {
             return Ok(Commit::Already);
         }
+        if let Follows::Exactly(expected) = txn.follows
+            && last != expected
+        {
+            let message = format!("work on table `{table}` was overtaken by another process");
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        let root = delta.table_url().to_file_path().ok();
+        let files = adds.iter().map(|add| format!("{folder}/{}", add.path));
+        sync(root.as_deref(), files)?;
         let state = delta.snapshot().map_err(|e| failed("read", &table, e))?;
         let mut actions: Vec<Action> = adds
             .into_iter()
@@ -401,7 +423,13 @@ impl TableWriter {
             .build(Some(state), delta.log_store(), operation)
             .await;
         match committed {
-            Ok(_) => Ok(Commit::Committed),
+            Ok(done) => {
+                sync(
+                    root.as_deref(),
+                    [format!("_delta_log/{:020}.json", done.version())],
+                )?;
+                Ok(Commit::Committed)
+            }
             Err(e) => Err(failed("commit to", &table, e)),
         }
     }
@@ -514,6 +542,27 @@ fn failed(action: &str, table: &str, error: DeltaTableError) -> Error {
         _ => Kind::Internal,
     };
     Error::caused(kind, format!("cannot {action} table `{table}`"), error)
+}
+
+/// Makes files below a folder of this machine survive a power cut: who commits
+/// may forget its own copy of the rows. Other stores do so by themselves.
+fn sync(root: Option<&Path>, files: impl IntoIterator<Item = String>) -> Result<()> {
+    let Some(root) = root else { return Ok(()) };
+    let mut folders = BTreeSet::from([root.to_owned()]);
+    let sync = |path: &Path| {
+        let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(|e| Error::io("make durable", path, e))
+    };
+    for file in files {
+        let path = root.join(file);
+        sync(&path)?;
+        let above = path
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| folder.starts_with(root));
+        folders.extend(above.map(Path::to_owned));
+    }
+    folders.iter().try_for_each(|folder| sync(folder))
 }
 
 fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {

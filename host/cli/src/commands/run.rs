@@ -34,7 +34,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
 
-    /// Chunks that are transformed at the same time; default: one for each processor
+    /// Chunks that are transformed at the same time, at most two for each
+    /// processor; default: one
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
@@ -55,7 +56,10 @@ impl Run {
         let request = RunRequest {
             pipeline: self.pipeline,
             interval,
-            workers: self.workers.unwrap_or_else(app::cores),
+            workers: self
+                .workers
+                .unwrap_or_else(app::cores)
+                .clamp(1, 2 * app::cores()),
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
         let result = platform.run(&request, Arc::clone(&bar) as _).await;
@@ -86,7 +90,7 @@ fn summary(record: &RunRecord, fresh: bool) -> String {
         (end.as_micros() - record.started.as_micros()) as f64 / 1e6
     });
     format!(
-        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} entities updated online; {seconds:.2} s",
+        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} written online; {seconds:.2} s",
         record.pipeline,
         record.interval,
         thousands(record.rows_read),

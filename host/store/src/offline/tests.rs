@@ -44,6 +44,7 @@ fn txn(app_id: &str, version: i64) -> Txn {
     Txn {
         app_id: app_id.to_owned(),
         version,
+        follows: Follows::Anything,
     }
 }
 
@@ -102,6 +103,35 @@ async fn the_same_work_is_committed_once() {
     assert_eq!(tables.txn_version("t@1", "none").await.unwrap(), None);
     let info = tables.info("t@1").await.unwrap();
     assert_eq!((info.version, info.files, info.rows), (2, 2, 3));
+}
+
+#[tokio::test]
+async fn work_that_was_overtaken_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = tables(folder.path()).await;
+    let after = |version, follows| Txn {
+        follows,
+        ..txn("o", version)
+    };
+    let first = after(50, Follows::Exactly(None));
+    assert_eq!(
+        commit(&tables, "a", &[1], &first, None).await,
+        Commit::Committed
+    );
+    // Made from everything since the beginning, by somebody who was slower.
+    let mut slow = tables.writer("t@1", "b").await.unwrap();
+    slow.write(&rows(&[1, 2])).await.unwrap();
+    let error = slow
+        .commit(&after(80, Follows::Exactly(None)), None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    let next = after(80, Follows::Exactly(Some(50)));
+    assert_eq!(
+        commit(&tables, "c", &[2], &next, None).await,
+        Commit::Committed
+    );
+    assert_eq!(numbers(&tables).await, [1, 2]);
 }
 
 #[tokio::test]

@@ -127,6 +127,12 @@ impl Guest for Misbehaving {
         match mode() {
             "spin-in-call" => spin(),
             "panic-in-call" => panic!("cannot go on with {} rows", rows),
+            "panic-on-seven" => {
+                let Data::Int64(ids) = &id.data else {
+                    unreachable!()
+                };
+                assert!(!ids.contains(&7), "seven is too much");
+            }
             "grow-in-call" => {
                 let mut hoard = Vec::new();
                 loop {
