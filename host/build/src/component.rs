@@ -51,7 +51,7 @@ pub enum BuildError {
 
 /// Compiles the library of a crate and wraps it into a component. What the
 /// compiler says goes to standard error. The bytes depend on sources and
-/// compiler alone: paths of this machine are left out of them.
+/// compiler alone: paths of cargo's home are left out of them.
 ///
 /// # Errors
 /// [`BuildError`]
@@ -137,16 +137,8 @@ fn rust_flags(options: &BuildOptions) -> Vec<String> {
     {
         remap(cargo_home, "/cargo");
     }
-    let folder = options
-        .folder
-        .canonicalize()
-        .unwrap_or_else(|_| options.folder.clone());
-    // The workspace around the crate, as far as its manifests go.
-    let root = folder
-        .ancestors()
-        .filter(|f| f.join("Cargo.toml").exists())
-        .last();
-    remap(root.unwrap_or(&folder).to_owned(), "/project");
+    // Paths inside the workspace are relative already. To name its folder here
+    // would compile every dependency anew for each project.
     flags
 }
 

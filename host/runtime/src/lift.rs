@@ -608,4 +608,53 @@ mod tests {
         canonical_f32(&mut values);
         assert_eq!(values[0].to_bits(), 0x7fc0_0000);
     }
+
+    #[test]
+    fn arrow_columns_cross_and_come_back() {
+        use arrow_array::builder::{ListBuilder, StringBuilder};
+        use arrow_array::{Decimal128Array, StructArray};
+
+        let mut tags = ListBuilder::new(StringBuilder::new());
+        for row in 0..9 {
+            match row % 3 {
+                0 => tags.append_null(),
+                1 => tags.append_value([Some("a"), None]),
+                _ => tags.append_value([Some("bc")]),
+            }
+        }
+        let prices: Decimal128Array = (0..9).map(|n| (n % 4 != 0).then_some(n * 100)).collect();
+        let flags: BooleanArray = (0..9).map(|n| (n != 5).then_some(n % 2 == 0)).collect();
+        let columns: [(&str, ArrayRef); 3] = [
+            (
+                "price",
+                Arc::new(prices.with_precision_and_scale(10, 2).unwrap()),
+            ),
+            ("flag", Arc::new(flags)),
+            ("tags", Arc::new(tags.finish())),
+        ];
+        let fields: Vec<_> = columns
+            .iter()
+            .map(|(name, column)| ArrowField::new(*name, column.data_type().clone(), true))
+            .collect();
+        let nulls = NullBuffer::from((0..9).map(|n| n != 7).collect::<Vec<_>>());
+        let arrays = columns.into_iter().map(|(_, column)| column).collect();
+        let whole: ArrayRef = Arc::new(StructArray::new(fields.into(), arrays, Some(nulls)));
+        for column in [whole.slice(0, 9), whole.slice(2, 6)] {
+            let data_type = column.data_type().clone();
+            let lowered =
+                crate::lower::lower(&column, &DataType::Arrow(Box::new(data_type.clone())));
+            let buffers = lowered.buffers();
+            let wit::DataParam::Arrow(sent) = lowered.as_wit(&buffers).data else {
+                panic!()
+            };
+            let received = wit::ArrowArrayResult {
+                lengths: sent.lengths.to_vec(),
+                buffers: sent.buffers.iter().map(|b| b.to_vec()).collect(),
+            };
+            assert_eq!(
+                &arrow_column(received, &data_type, column.len()).unwrap(),
+                &column
+            );
+        }
+    }
 }
