@@ -106,7 +106,15 @@ fn demo() -> Result {
 fn bench() -> Result {
     let wafer = &binary()?;
     run(wafer, &["-C", "functions/flights", "build"])?;
-    cargo(&["bench", "--package", "wafer-benches"])
+    // The whole workspace, as for the tests: the same features, no second build.
+    cargo(&[
+        "bench",
+        "--workspace",
+        "--bench",
+        "invoke",
+        "--bench",
+        "cold_start",
+    ])
 }
 
 fn cargo(arguments: &[&str]) -> Result {
