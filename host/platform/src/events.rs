@@ -1,8 +1,6 @@
 //! Events: rows that are pushed in, and readable online as soon as the push is
 //! answered.
 
-use std::collections::BTreeMap;
-
 use arrow_array::ArrayRef;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -304,18 +302,4 @@ fn is_of_a_row(error: &Error) -> bool {
         invoke,
         Some(InvokeError::Trapped { .. } | InvokeError::Output { .. })
     )
-}
-
-/// Groups of a source's events by what became of them, for people.
-impl IngestReport {
-    /// The reasons of rejection, each with the number of events it hit.
-    pub fn reasons(&self) -> BTreeMap<&str, usize> {
-        let mut reasons = BTreeMap::new();
-        for event in &self.events {
-            if let EventResult::Rejected { error } = event {
-                *reasons.entry(error.as_str()).or_default() += 1;
-            }
-        }
-        reasons
-    }
 }

@@ -213,7 +213,6 @@ impl OfflineTables {
             schema,
             inner: DeltaWriter::new(Arc::new(store), config),
             delta,
-            rows: 0,
         })
     }
 
@@ -313,7 +312,6 @@ pub struct TableWriter {
     schema: SchemaRef,
     inner: DeltaWriter,
     delta: DeltaTable,
-    rows: u64,
 }
 
 impl fmt::Debug for TableWriter {
@@ -346,16 +344,10 @@ impl TableWriter {
                 e,
             )
         })?;
-        self.rows += batch.num_rows() as u64;
         self.inner
             .write(&batch)
             .await
             .map_err(|e| failed("write to", &self.table, e))
-    }
-
-    /// Rows written so far.
-    pub fn rows(&self) -> u64 {
-        self.rows
     }
 
     /// Commits everything written, with its identity, in one new version of the
