@@ -11,7 +11,7 @@ use futures::TryStreamExt as _;
 use serde_json::Value as Json;
 use url::Url;
 use wafer_core::{DataType, Digest, cell_to_json, coerce};
-use wafer_store::OfflineTables;
+use wafer_store::{AsOf, OfflineTables};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
 
@@ -30,8 +30,13 @@ pub(crate) fn flights_components() -> &'static Path {
 
 /// The component that misbehaves on demand, built once.
 pub(crate) fn misbehaving_component() -> PathBuf {
+    guest("misbehaving")
+}
+
+/// A component of `tests/guests`, built once.
+pub(crate) fn guest(name: &str) -> PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| built("tests/guests"));
-    FOLDER.join("misbehaving.wasm")
+    FOLDER.join(format!("{name}.wasm"))
 }
 
 fn built(project: &str) -> PathBuf {
@@ -68,6 +73,7 @@ impl Project {
         let mut text = std::fs::read_to_string(source.join("wafer.toml")).unwrap();
         for (name, krate) in [
             ("flight_outcome", "flight-outcomes"),
+            ("scheduled_flight", "scheduled-flights"),
             ("hourly_weather", "hourly-weather"),
             ("airport_profile", "airport-profile"),
             ("departure_features", "departure-features"),
@@ -201,10 +207,9 @@ impl Project {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let batches: Vec<_> = runtime.block_on(async {
             let tables = OfflineTables::open(url).unwrap();
-            tables
-                .read(table)
-                .await
-                .unwrap()
+            let snapshot = tables.snapshot(table, AsOf::Latest).await.unwrap();
+            snapshot
+                .rows()
                 .try_collect()
                 .await
                 .unwrap()

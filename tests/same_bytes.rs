@@ -46,6 +46,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         files: Some(repository().join("functions/flights/data").join(file)),
         format: None,
         delay: 0,
+        lateness: None,
         skew: 0,
         doc: String::new(),
     };

@@ -122,3 +122,19 @@ fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
+
+/// A run hands large buffers from thread to thread. glibc keeps a pool of freed
+/// memory for each thread, so that a longer run would hold ever more of it; two
+/// pools for all threads keep it nearly flat.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "a setting of the C library")]
+pub(crate) fn share_memory_pools() {
+    // SAFETY: `mallopt` may be called at any time; it changes how later pools are
+    // made, and no memory that is in use.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn share_memory_pools() {}

@@ -1,6 +1,7 @@
 //! The commands, one file for each.
 
 mod apply;
+mod backfill;
 mod check;
 mod doctor;
 mod functions;
@@ -10,7 +11,10 @@ mod push;
 mod replay;
 mod run;
 mod runs;
+mod schedules;
 mod serve;
+mod training_set;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +68,12 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     /// Run a pipeline over the files of its source
     Run(run::Run),
+    /// Fill a pipeline's group with history, interval by interval
+    Backfill(backfill::Backfill),
+    /// Join labels with a view's features as they were known at each label's time
+    TrainingSet(training_set::MakeTrainingSet),
+    /// List training sets, or delete one
+    TrainingSets(training_set::TrainingSets),
     /// Push events to a source
     Push(push::Push),
     /// Get feature vectors of a view
@@ -75,6 +85,20 @@ pub(crate) enum Command {
     Replay(replay::Replay),
     /// List runs, newest first
     Runs(runs::Runs),
+    /// List schedules, pause and resume them
+    Schedules(schedules::Schedules),
+    /// List the offline tables: versions, files, rows, sizes
+    Tables(upkeep::Tables),
+    /// Write the rows of an offline table to one file
+    Export(upkeep::Export),
+    /// Merge small files of the offline tables, and remove old ones
+    Compact(upkeep::Compact),
+    /// Take events that came too late in after all
+    Heal(upkeep::Heal),
+    /// Delete everything that is stored of an entity
+    Delete(upkeep::Delete),
+    /// Make what a group has online anew from its offline table
+    Materialize(upkeep::Materialize),
     /// List functions and their signatures
     Functions(functions::Functions),
     /// Look whether this machine has what it takes
@@ -115,6 +139,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Plan(command) => command.run(&context).await,
         Command::Apply(command) => command.run(&context).await,
         Command::Run(command) => command.run(&context).await,
+        Command::Backfill(command) => command.run(&context).await,
+        Command::TrainingSet(command) => command.run(&context).await,
+        Command::TrainingSets(command) => command.run(&context).await,
+        Command::Schedules(command) => command.run(&context).await,
+        Command::Tables(command) => command.run(&context).await,
+        Command::Export(command) => command.run(&context).await,
+        Command::Compact(command) => command.run(&context).await,
+        Command::Heal(command) => command.run(&context).await,
+        Command::Delete(command) => command.run(&context).await,
+        Command::Materialize(command) => command.run(&context).await,
         Command::Push(command) => command.run(&context).await,
         Command::Get(command) => command.run(&context).await,
         Command::Serve(command) => command.run(&context).await,

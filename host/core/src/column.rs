@@ -12,6 +12,7 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
 use serde_json::Value as Json;
 
+use crate::aggregate::{Answer, Cell, CellRef};
 use crate::{DataType, ParseTimestampError, Timestamp};
 
 /// Builds one column of a storable type.
@@ -214,6 +215,52 @@ impl ColumnBuilder {
         Ok(())
     }
 
+    /// Appends what an aggregate answers.
+    ///
+    /// # Panics
+    /// When it is not of the column's type; the type is
+    /// [that of the function](crate::aggregate::Function::output).
+    pub fn append_answer(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Null => self.append_null(),
+            Answer::One(cell) => self.append_cell(cell.as_ref()),
+            Answer::Many(cells) => self.append_cells(cells),
+        }
+    }
+
+    fn append_cell(&mut self, cell: CellRef<'_>) {
+        match (&mut self.inner, cell) {
+            (Inner::Boolean(b), CellRef::Int(value)) => b.append_value(value != 0),
+            (Inner::Int64(b), CellRef::Int(value)) => b.append_value(value),
+            (Inner::Timestamp(b), CellRef::Int(value)) => b.append_value(value),
+            (Inner::Date(b), CellRef::Int(value)) => b.append_value(value as i32),
+            (Inner::Float64(b), CellRef::Float(value)) => b.append_value(value),
+            (Inner::Float32(b), CellRef::Float(value)) => b.append_value(value as f32),
+            (Inner::Utf8(b), CellRef::Bytes(value)) => b.append_value(text(value)),
+            (Inner::Binary(b), CellRef::Bytes(value)) => b.append_value(value),
+            (_, cell) => unreachable!("{cell:?} is not {}", self.data_type),
+        }
+    }
+
+    fn append_cells(&mut self, cells: &[Cell]) {
+        for cell in cells {
+            match (&mut self.inner, cell.as_ref()) {
+                (Inner::ListInt64(b), CellRef::Int(value)) => b.values().append_value(value),
+                (Inner::ListFloat64(b), CellRef::Float(value)) => b.values().append_value(value),
+                (Inner::ListUtf8(b), CellRef::Bytes(value)) => {
+                    b.values().append_value(text(value));
+                }
+                (_, cell) => unreachable!("{cell:?} is no item of {}", self.data_type),
+            }
+        }
+        match &mut self.inner {
+            Inner::ListInt64(b) => b.append(true),
+            Inner::ListFloat64(b) => b.append(true),
+            Inner::ListUtf8(b) => b.append(true),
+            _ => unreachable!("{} is no list", self.data_type),
+        }
+    }
+
     /// The column, leaving the builder empty.
     pub fn finish(&mut self) -> ArrayRef {
         match &mut self.inner {
@@ -242,6 +289,11 @@ impl ColumnBuilder {
         debug_assert_eq!(column.len(), rows);
         column
     }
+}
+
+/// A text that was one when it was taken from its column.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 fn json_int64(value: &Json) -> Option<i64> {

@@ -43,36 +43,46 @@ pub enum KeyError {
 /// When a column's type is [no key](crate::DataType::is_key), or `row` is out of range.
 pub fn entity_key(columns: &[ArrayRef], row: usize) -> Result<EntityKey, KeyError> {
     let mut bytes = Vec::with_capacity(32);
+    encode_key(columns, row, &mut bytes)?;
+    Ok(EntityKey(bytes.into()))
+}
+
+/// Appends the key of a row; see [`entity_key`].
+pub(crate) fn encode_key(
+    columns: &[ArrayRef],
+    row: usize,
+    bytes: &mut Vec<u8>,
+) -> Result<(), KeyError> {
     for (index, column) in columns.iter().enumerate() {
         if column.is_null(row) {
             return Err(KeyError::Null(index));
         }
         match column.data_type() {
             ArrowType::Boolean => bytes.push(u8::from(column.as_boolean().value(row))),
-            ArrowType::Int64 => ordered(column.as_primitive::<Int64Type>().value(row), &mut bytes),
+            ArrowType::Int64 => ordered(column.as_primitive::<Int64Type>().value(row), bytes),
             ArrowType::Timestamp(..) => {
                 ordered(
                     column.as_primitive::<TimestampMicrosecondType>().value(row),
-                    &mut bytes,
+                    bytes,
                 );
             }
             ArrowType::Date32 => {
                 ordered(
                     i64::from(column.as_primitive::<Date32Type>().value(row)),
-                    &mut bytes,
+                    bytes,
                 );
             }
             ArrowType::Utf8 => {
-                terminated(column.as_string::<i32>().value(row).as_bytes(), &mut bytes)
+                terminated(column.as_string::<i32>().value(row).as_bytes(), bytes)
             }
-            ArrowType::Binary => terminated(column.as_binary::<i32>().value(row), &mut bytes),
+            ArrowType::Binary => terminated(column.as_binary::<i32>().value(row), bytes),
             other => unreachable!("{other} is no key type"),
         }
     }
     if bytes.len() > MAX_KEY_BYTES {
         return Err(KeyError::TooLong(bytes.len()));
     }
-    Ok(EntityKey(bytes.into()))
+    Ok(())
 }
 
 fn ordered(value: i64, bytes: &mut Vec<u8>) {

@@ -5,23 +5,32 @@
 //! I/O here, no async and no WebAssembly, so nothing here can fail for a reason
 //! other than its arguments.
 
+pub mod aggregate;
+mod bytes;
 mod coerce;
 mod column;
 mod digest;
+mod exact;
+pub mod expect;
+pub mod join;
 mod json;
 mod key;
+mod keys;
 mod packed;
 pub mod rules;
 mod schema;
 mod time;
 mod units;
+pub mod window;
 
+pub use bytes::DamagedError;
 pub use coerce::{CoerceError, coerce};
 pub use column::{ColumnBuilder, is_storable_date};
 pub use digest::{Digest, DigestError, Hasher};
 pub use json::cell_to_json;
+pub use keys::EntityIndex;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
-pub use packed::{PackedError, decode_row, encode_row};
+pub use packed::{decode_row, encode_row, packed_columns};
 pub use schema::{DataType, Field, Mapping, ParseDataTypeError, Schema, SchemaError, Signature};
 pub use time::{Clock, ParseTimestampError, SettableClock, Timestamp};
 pub use units::{ParseUnitError, bytes_text, duration_text, parse_bytes, parse_duration};

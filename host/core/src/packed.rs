@@ -1,12 +1,13 @@
 //! Rows packed into bytes, as the online store and the outbox hold them.
 //!
-//! Format, version 1: one byte 1; a bit map of `ceil(columns / 8)` bytes, least
+//! Format, version 1: one byte 1; the number of columns, 2 bytes; a bit map of `ceil(columns / 8)` bytes, least
 //! significant bit first, 1 = present; then for each present value in column
 //! order: boolean 1 byte; int64, float64 and timestamp 8 bytes; float32 and date
 //! 4 bytes; utf8 and binary a length of 4 bytes and the bytes; vector its
 //! numbers, 4 bytes each; lists a count of 4 bytes and the items, each as above.
 //! All little endian. The columns are not described: who reads must know the
-//! schema, which stores check by its fingerprint.
+//! schema, which stores check by its fingerprint. Columns that were added to the
+//! end of the schema since are null.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -16,14 +17,10 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
 
 use crate::ColumnBuilder;
+use crate::bytes::{DamagedError, Reader};
 use crate::column::Inner;
 
 const VERSION: u8 = 1;
-
-/// Packed bytes that do not fit their schema: they were damaged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("packed row is damaged at byte {0}")]
-pub struct PackedError(usize);
 
 /// Packs one row of some columns, appending to `out`.
 ///
@@ -31,6 +28,8 @@ pub struct PackedError(usize);
 /// When a column's type is not storable, or `row` is out of range.
 pub fn encode_row(columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
     out.push(VERSION);
+    // A schema has at most 1,024 fields.
+    out.extend_from_slice(&(columns.len() as u16).to_le_bytes());
     let bits = out.len();
     out.resize(bits + columns.len().div_ceil(8), 0);
     for (index, column) in columns.iter().enumerate() {
@@ -100,87 +99,89 @@ fn encode_length(length: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&(length as u32).to_le_bytes());
 }
 
-/// Unpacks one row, appending one value to each column.
+/// Number of columns that a row was packed with.
 ///
 /// # Errors
-/// [`PackedError`] when the bytes do not fit the columns; some columns may have
-/// one value more than others then, and must be thrown away.
-pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), PackedError> {
-    let mut reader = Reader { bytes, position: 0 };
-    if reader.array::<1>()? != [VERSION] {
-        return Err(PackedError(0));
+/// [`DamagedError`]
+pub fn packed_columns(bytes: &[u8]) -> Result<usize, DamagedError> {
+    header(&mut Reader::new(bytes))
+}
+
+fn header(reader: &mut Reader<'_>) -> Result<usize, DamagedError> {
+    if reader.byte()? != VERSION {
+        return Err(DamagedError(0));
     }
-    let bits = reader.take(columns.len().div_ceil(8))?;
+    Ok(u16::from_le_bytes(reader.array()?).into())
+}
+
+/// Unpacks one row, appending one value to each column, nulls to those at the end
+/// that the row was packed without.
+///
+/// # Errors
+/// [`DamagedError`] when the bytes do not fit the columns; some columns may have
+/// one value more than others then, and must be thrown away.
+pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DamagedError> {
+    let mut reader = RowReader(Reader::new(bytes));
+    let count = header(&mut reader.0)?;
+    if count > columns.len() {
+        return Err(DamagedError(1));
+    }
+    let bits = reader.0.take(count.div_ceil(8))?;
     for (index, column) in columns.iter_mut().enumerate() {
-        if bits[index / 8] >> (index % 8) & 1 == 1 {
+        if index < count && bits[index / 8] >> (index % 8) & 1 == 1 {
             reader.value(column.inner())?;
         } else {
             column.append_null();
         }
     }
-    if reader.position == bytes.len() {
+    if reader.0.rest() == 0 {
         Ok(())
     } else {
-        Err(PackedError(reader.position))
+        Err(reader.0.damaged())
     }
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
+struct RowReader<'a>(Reader<'a>);
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], PackedError> {
-        let error = PackedError(self.position);
-        let rest = &self.bytes[self.position..];
-        let taken = rest.get(..length).ok_or(error)?;
-        self.position += length;
-        Ok(taken)
+impl<'a> RowReader<'a> {
+    fn length(&mut self) -> Result<usize, DamagedError> {
+        Ok(u32::from_le_bytes(self.0.array()?) as usize)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], PackedError> {
-        Ok(self.take(N)?.try_into().expect("N bytes were taken"))
-    }
-
-    fn length(&mut self) -> Result<usize, PackedError> {
-        Ok(u32::from_le_bytes(self.array()?) as usize)
-    }
-
-    fn text(&mut self) -> Result<&'a str, PackedError> {
+    fn text(&mut self) -> Result<&'a str, DamagedError> {
         let length = self.length()?;
-        let error = PackedError(self.position);
-        std::str::from_utf8(self.take(length)?).map_err(|_| error)
+        let error = self.0.damaged();
+        std::str::from_utf8(self.0.take(length)?).map_err(|_| error)
     }
 
-    fn value(&mut self, column: &mut Inner) -> Result<(), PackedError> {
+    fn value(&mut self, column: &mut Inner) -> Result<(), DamagedError> {
         match column {
-            Inner::Boolean(b) => b.append_value(self.array::<1>()? == [1]),
-            Inner::Int64(b) => b.append_value(i64::from_le_bytes(self.array()?)),
-            Inner::Float64(b) => b.append_value(f64::from_le_bytes(self.array()?)),
-            Inner::Float32(b) => b.append_value(f32::from_le_bytes(self.array()?)),
+            Inner::Boolean(b) => b.append_value(self.0.array::<1>()? == [1]),
+            Inner::Int64(b) => b.append_value(i64::from_le_bytes(self.0.array()?)),
+            Inner::Float64(b) => b.append_value(f64::from_le_bytes(self.0.array()?)),
+            Inner::Float32(b) => b.append_value(f32::from_le_bytes(self.0.array()?)),
             Inner::Utf8(b) => b.append_value(self.text()?),
             Inner::Binary(b) => {
                 let length = self.length()?;
-                b.append_value(self.take(length)?);
+                b.append_value(self.0.take(length)?);
             }
-            Inner::Timestamp(b) => b.append_value(i64::from_le_bytes(self.array()?)),
-            Inner::Date(b) => b.append_value(i32::from_le_bytes(self.array()?)),
+            Inner::Timestamp(b) => b.append_value(i64::from_le_bytes(self.0.array()?)),
+            Inner::Date(b) => b.append_value(i32::from_le_bytes(self.0.array()?)),
             Inner::Vector(b) => {
                 for _ in 0..b.value_length() {
-                    b.values().append_value(f32::from_le_bytes(self.array()?));
+                    b.values().append_value(f32::from_le_bytes(self.0.array()?));
                 }
                 b.append(true);
             }
             Inner::ListInt64(b) => {
                 for _ in 0..self.length()? {
-                    b.values().append_value(i64::from_le_bytes(self.array()?));
+                    b.values().append_value(i64::from_le_bytes(self.0.array()?));
                 }
                 b.append(true);
             }
             Inner::ListFloat64(b) => {
                 for _ in 0..self.length()? {
-                    b.values().append_value(f64::from_le_bytes(self.array()?));
+                    b.values().append_value(f64::from_le_bytes(self.0.array()?));
                 }
                 b.append(true);
             }

@@ -5,14 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// What orders two rows of one entity: the event time, and between rows of the
-/// same event time the time they were created (claimed for writing).
+/// What orders two rows of one entity: the event time, between rows of the same
+/// event time the time they were created (claimed for writing), and between those
+/// the identity of their event, so that no two orders of arrival differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowVersion {
     /// When the fact held.
     pub event: Timestamp,
     /// When its writing was claimed.
     pub created: Timestamp,
+    /// [`identity`] of its event.
+    pub id: u64,
+}
+
+/// The identity of an event as a number: XXH64 of its text.
+pub fn identity(event_id: &str) -> u64 {
+    twox_hash::XxHash64::oneshot(0, event_id.as_bytes())
 }
 
 /// The online write rule: a row replaces the stored one only if it is newer.
@@ -49,9 +57,33 @@ pub fn admit(event: Timestamp, now: Timestamp, skew: i64) -> Admission {
     }
 }
 
+/// Whether an event comes in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lateness {
+    /// It counts.
+    InTime,
+    /// It is older than allowed, and waits to be healed.
+    TooLate,
+}
+
+/// Judges an event that comes in at `now` by its age. `allowed` in microseconds,
+/// that age included; absent: no event is too late.
+pub fn judge_lateness(event: Timestamp, now: Timestamp, allowed: Option<i64>) -> Lateness {
+    match allowed {
+        Some(allowed) if event < now.minus_micros(allowed) => Lateness::TooLate,
+        _ => Lateness::InTime,
+    }
+}
+
 /// When a request could first have seen an event that came in at `ingested`.
 pub fn available_from_event(event: Timestamp, ingested: Timestamp) -> Timestamp {
     event.max(ingested)
+}
+
+/// When a request could first have seen a row that a scheduled run makes: the
+/// run starts `delay` microseconds after the end of its interval.
+pub fn available_from_schedule(interval: Interval, delay: i64) -> Timestamp {
+    interval.to.plus_micros(delay)
 }
 
 /// When a request could first have seen a row of an unscheduled file, whose
@@ -123,17 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn newest_event_wins_then_newest_write() {
-        let version = |event, created| RowVersion {
+    fn newest_event_wins_then_newest_write_then_identity() {
+        let version = |event, created, id| RowVersion {
             event: at(event),
             created: at(created),
+            id,
         };
         for (new, stored, wanted) in [
-            (version(1, 1), None, true),
-            (version(2, 1), Some(version(1, 9)), true),
-            (version(1, 9), Some(version(2, 1)), false),
-            (version(1, 2), Some(version(1, 1)), true),
-            (version(1, 1), Some(version(1, 1)), false),
+            (version(1, 1, 1), None, true),
+            (version(2, 1, 1), Some(version(1, 9, 9)), true),
+            (version(1, 9, 9), Some(version(2, 1, 1)), false),
+            (version(1, 2, 1), Some(version(1, 1, 9)), true),
+            (version(1, 1, 2), Some(version(1, 1, 1)), true),
+            (version(1, 1, 1), Some(version(1, 1, 1)), false),
         ] {
             assert_eq!(replaces(new, stored), wanted, "{new:?} over {stored:?}");
         }
@@ -167,10 +201,24 @@ mod tests {
     }
 
     #[test]
+    fn events_are_too_late_beyond_what_is_allowed() {
+        for (event, allowed, wanted) in [
+            (90, Some(10), Lateness::InTime),
+            (89, Some(10), Lateness::TooLate),
+            (i64::MIN, None, Lateness::InTime),
+            (200, Some(0), Lateness::InTime),
+        ] {
+            assert_eq!(judge_lateness(at(event), at(100), allowed), wanted);
+        }
+    }
+
+    #[test]
     fn availability() {
         assert_eq!(available_from_event(at(5), at(7)), at(7));
         assert_eq!(available_from_event(at(7), at(5)), at(7));
         assert_eq!(available_from_file(at(5), 3), at(8));
+        let hour = Interval { from: at(0), to: at(60) };
+        assert_eq!(available_from_schedule(hour, 5), at(65));
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use wafer_core::aggregate::{Aggregate, Layout};
+use wafer_core::expect::Expectation;
 use wafer_core::{DataType, Digest, Field, Schema};
 use wafer_runtime::{Limits, Registered};
 
 use crate::source::Format;
 
 /// Everything that a project defines.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Definitions {
     /// Sources by name.
     pub sources: BTreeMap<String, SourceDef>,
@@ -26,7 +28,7 @@ pub struct Definitions {
 }
 
 /// Where raw rows come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceDef {
     /// Files, or a stream of events.
     pub kind: SourceKind,
@@ -36,6 +38,9 @@ pub struct SourceDef {
     pub format: Option<Format>,
     /// Microseconds between a fact and its arrival, for files.
     pub delay: i64,
+    /// Microseconds that an event may be old when it comes in.
+    #[serde(default)]
+    pub lateness: Option<i64>,
     /// Microseconds that an event time may lie in the future.
     pub skew: i64,
     /// Description.
@@ -43,22 +48,29 @@ pub struct SourceDef {
 }
 
 /// How rows of a source arrive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// In files only.
     Files,
+    /// As rows of another group.
+    Table {
+        /// The group.
+        group: String,
+    },
     /// As events, pushed in.
     Stream {
         /// Field that identifies an event.
         id: Option<String>,
         /// Microseconds that an event's identity is remembered.
         remember: i64,
+        /// Whether raw events are kept.
+        archive: bool,
     },
 }
 
 /// A function that was registered, with its limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionDef {
     /// Identity, signature and snapshot.
     pub registered: Registered,
@@ -71,7 +83,7 @@ pub struct FunctionDef {
 }
 
 /// A version of a stored, typed table of features.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupDef {
     /// Name of the group.
     pub name: String,
@@ -83,8 +95,15 @@ pub struct GroupDef {
     pub keys: Vec<Field>,
     /// Output of the function that is the event time.
     pub event_time: String,
-    /// Features, in the order of the function's outputs.
-    pub features: Vec<Field>,
+    /// What is stored of each row, in the order of the function's outputs.
+    pub columns: Vec<Field>,
+    /// Features over windows of rows; none: the columns of the newest row are the
+    /// features.
+    #[serde(default)]
+    pub aggregates: Vec<AggregateDef>,
+    /// What rows must be like.
+    #[serde(default)]
+    pub expectations: Vec<Expectation>,
     /// Microseconds that a row is good for.
     pub ttl: Option<i64>,
     /// Description.
@@ -99,35 +118,138 @@ impl GroupDef {
 
     /// Says by which columns rows of the online store are packed.
     pub fn fingerprint(&self) -> u64 {
-        let columns: Vec<String> = self
-            .features
-            .iter()
-            .map(|f| format!("{} {}", f.name, f.data_type))
-            .collect();
-        Digest::of(columns.join(",").as_bytes()).prefix()
+        fingerprint(&self.columns)
     }
 
-    /// Columns of the offline table: keys, times, identity, features.
-    pub fn offline_schema(&self) -> Schema {
+    /// What a view can take: the columns, or the aggregates over them.
+    pub fn features(&self) -> Vec<Field> {
+        if self.aggregates.is_empty() {
+            return self.columns.clone();
+        }
+        self.aggregates.iter().map(|a| a.field.clone()).collect()
+    }
+
+    /// The aggregates, without their names.
+    pub(crate) fn aggregate_list(&self) -> Vec<Aggregate> {
+        self.aggregates.iter().map(|a| a.aggregate.clone()).collect()
+    }
+
+    /// Types of the columns.
+    pub(crate) fn column_types(&self) -> Vec<DataType> {
+        self.columns.iter().map(|c| c.data_type.clone()).collect()
+    }
+
+    /// How its events are summed up online, if they are.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        let aggregates = self.aggregate_list();
+        (!aggregates.is_empty()).then(|| Layout::new(&aggregates, &self.column_types()))
+    }
+
+    /// The table of its rows.
+    pub fn rows_table(&self) -> TableDef {
+        TableDef {
+            name: self.table(),
+            keys: self.keys.clone(),
+            columns: self.columns.clone(),
+        }
+    }
+
+    /// The table of rows that came too late, to be healed.
+    pub fn late_table(&self) -> TableDef {
+        TableDef {
+            name: format!("{}_late", self.table()),
+            ..self.rows_table()
+        }
+    }
+
+    /// The table of rows that were set aside.
+    pub fn quarantine_table(&self) -> TableDef {
+        let field = |name, doc: &str, nullable| Field {
+            doc: doc.to_owned(),
+            ..Field::new(name, DataType::Utf8, nullable)
+        };
+        TableDef {
+            name: format!("{}_quarantine", self.table()),
+            keys: Vec::new(),
+            columns: vec![
+                field("reason", "Why the row was set aside.", false),
+                field("place", "Where it came from: a file and its row, or a source.", false),
+                field("row", "What was read, as JSON.", true),
+            ],
+        }
+    }
+}
+
+/// Says by which columns a row is packed.
+pub(crate) fn fingerprint(columns: &[Field]) -> u64 {
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|f| format!("{} {}", f.name, f.data_type))
+        .collect();
+    Digest::of(columns.join(",").as_bytes()).prefix()
+}
+
+/// A feature over a window of rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AggregateDef {
+    /// Name and type of the feature.
+    pub field: Field,
+    /// What it is.
+    pub aggregate: Aggregate,
+}
+
+/// A table of the offline store. All have the columns of [`SYSTEM_COLUMNS`]
+/// between their keys and their other columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableDef {
+    /// Its name.
+    pub name: String,
+    /// Columns that name the entity.
+    pub keys: Vec<Field>,
+    /// All others.
+    pub columns: Vec<Field>,
+}
+
+impl TableDef {
+    /// Its columns: keys, times, identity, others.
+    pub fn schema(&self) -> Schema {
         let time = |name| Field::new(name, DataType::Timestamp, false);
+        let [event, available, created, id] = SYSTEM_COLUMNS;
         let system = [
-            time("event_timestamp"),
-            time("available_timestamp"),
-            time("created_timestamp"),
-            Field::new("event_id", DataType::Utf8, false),
+            time(event),
+            time(available),
+            time(created),
+            Field::new(id, DataType::Utf8, false),
         ];
         let fields = self
             .keys
             .iter()
             .cloned()
             .chain(system)
-            .chain(self.features.iter().cloned());
+            .chain(self.columns.iter().cloned());
         Schema::new(fields.collect()).expect("names were checked when the group was resolved")
+    }
+
+    /// The raw events of a stream: what came in, when, and which tables it was
+    /// written to. Their event time is when they came in.
+    pub fn archive(source: &str) -> Self {
+        let field = |name, doc: &str| Field {
+            doc: doc.to_owned(),
+            ..Field::new(name, DataType::Utf8, false)
+        };
+        Self {
+            name: format!("{source}_events"),
+            keys: Vec::new(),
+            columns: vec![
+                field("payload", "The event as it came in, JSON."),
+                field("tables", "Tables that it was written to, separated by commas."),
+            ],
+        }
     }
 }
 
-/// Names that the offline table has for itself.
-pub(crate) const SYSTEM_COLUMNS: [&str; 4] = [
+/// Columns that every offline table has for itself.
+pub const SYSTEM_COLUMNS: [&str; 4] = [
     "event_timestamp",
     "available_timestamp",
     "created_timestamp",
@@ -135,7 +257,7 @@ pub(crate) const SYSTEM_COLUMNS: [&str; 4] = [
 ];
 
 /// Source, function and group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipelineDef {
     /// Where rows come from.
     pub source: String,
@@ -143,12 +265,47 @@ pub struct PipelineDef {
     pub function: String,
     /// Where features go.
     pub group: String,
+    /// When it runs by itself.
+    #[serde(default)]
+    pub schedule: Option<ScheduleDef>,
     /// Description.
     pub doc: String,
 }
 
-/// What a model reads.
+/// When a pipeline runs by itself, and what happens when it cannot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleDef {
+    /// When, as five fields of cron: each time ends one data interval and begins
+    /// the next.
+    pub cron: String,
+    /// Whose clock, by its IANA name.
+    pub timezone: String,
+    /// Microseconds after the end of an interval until it is run.
+    pub delay: i64,
+    /// Intervals that are made up for after a pause; older ones are left out.
+    pub catch_up: u32,
+    /// What happens when an interval is due while another is still run.
+    pub overlap: Overlap,
+    /// How often a failed run is repeated.
+    pub retries: u32,
+    /// Microseconds until the first repetition; doubled for each further one.
+    pub backoff: i64,
+    /// Microseconds that a run may take.
+    pub time_limit: Option<i64>,
+}
+
+/// What happens when an interval is due while another is still run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It is run afterwards.
+    Wait,
+    /// It is left out.
+    Skip,
+}
+
+/// What a model reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewDef {
     /// Fields that a request row has: join keys, then request fields.
     pub inputs: Vec<Field>,
@@ -168,9 +325,9 @@ impl ViewDef {
     pub fn outputs(&self, definitions: &Definitions) -> Vec<Field> {
         let mut fields = Vec::new();
         for lookup in &self.lookups {
-            let group = &definitions.groups[&lookup.group];
+            let features = definitions.groups[&lookup.group].features();
             fields.extend(lookup.features.iter().map(|index| {
-                let feature = &group.features[*index];
+                let feature = &features[*index];
                 // An entity that is not known has no value.
                 Field {
                     name: feature_name(&lookup.alias, &feature.name),
@@ -190,7 +347,7 @@ impl ViewDef {
 }
 
 /// A group that a view looks up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LookupDef {
     /// The group.
     pub group: String,
@@ -203,7 +360,7 @@ pub struct LookupDef {
 }
 
 /// A function that a view calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnDemandDef {
     /// The function. Its inputs are inputs of the view, looked-up features or
     /// outputs of earlier functions, by name.

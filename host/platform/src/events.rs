@@ -1,17 +1,22 @@
 //! Events: rows that are pushed in, and readable online as soon as the push is
 //! answered.
 
-use arrow_array::ArrayRef;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, StringArray};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::rules::{Interval, available_from_event};
-use wafer_core::{ColumnBuilder, Digest, Timestamp};
-use wafer_runtime::InvokeError;
-use wafer_store::{EventCommit, EventOutcome, OutboxRow};
+use wafer_core::rules::{
+    Interval, Lateness, available_from_event, available_from_file, judge_lateness,
+};
+use wafer_core::{ColumnBuilder, Digest, Timestamp, encode_row};
+use wafer_runtime::{Deadline, InvokeError};
+use wafer_store::{EarlyWrite, EventCommit, EventOutcome, OutboxRow};
 
-use crate::definition::{GroupDef, SourceKind};
+use crate::definition::{SourceDef, SourceKind, TableDef};
 use crate::error::{Error, Result};
-use crate::group_rows::{Gate, GroupRows, group_rows};
+use crate::group_rows::{Gate, GroupRows, Refused, Target};
 use crate::platform::{Platform, get};
 use crate::source::json_row;
 
@@ -38,15 +43,27 @@ impl IncomingEvent {
     }
 }
 
+/// How events that come in are dated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// They come in now.
+    Now,
+    /// They are history: each came in when it happened, plus the source's delay.
+    Backfill,
+}
+
 /// What became of one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum EventResult {
     /// It is durable, and readable online.
     Accepted,
+    /// It is durable, and older than the source's `lateness` allows: it waits in
+    /// the late table until it is healed.
+    TooLate,
     /// It had been accepted before; nothing was changed.
     Duplicate,
-    /// It was refused, and left nothing behind.
+    /// It was refused, and left nothing behind but a row in the quarantine table.
     Rejected {
         /// Why.
         error: String,
@@ -62,18 +79,73 @@ pub struct IngestReport {
     pub duplicate: usize,
     /// Events that were refused.
     pub rejected: usize,
+    /// Of the accepted ones, those that an event with a later time came before.
+    pub late: usize,
+    /// Of the accepted ones, those that wait in a late table.
+    pub too_late: usize,
+    /// Of the accepted ones, those that changed nothing online, as what was stored
+    /// is newer.
+    pub older: usize,
+    /// Of the accepted ones, those that are applied online once they are due.
+    pub early: usize,
     /// Each of them.
     pub events: Vec<EventResult>,
 }
 
-/// A pipeline that a source's events go through.
-struct Route {
-    function: wafer_runtime::Function,
-    group: GroupDef,
+impl IngestReport {
+    /// Adds another report's numbers, and its events after these.
+    pub fn extend(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.duplicate += other.duplicate;
+        self.rejected += other.rejected;
+        self.late += other.late;
+        self.too_late += other.too_late;
+        self.older += other.older;
+        self.early += other.early;
+        self.events.extend(other.events);
+    }
 }
 
-/// An event on its way: what it writes, or why it is refused.
-type Draft = Result<EventCommit, String>;
+/// A function that a source's events go through, and the groups that it fills.
+struct Route {
+    function: wafer_runtime::Function,
+    /// Digest of the function.
+    code: Digest,
+    targets: Vec<Target>,
+}
+
+/// An event on its way.
+struct Draft {
+    /// What it writes; why it is refused.
+    commit: Result<EventCommit, String>,
+    /// Event time of its latest row.
+    latest: Option<Timestamp>,
+    late: bool,
+    too_late: bool,
+    /// Rows of quarantine tables, if it is refused.
+    quarantine: Vec<OutboxRow>,
+    /// What it is known by.
+    id: String,
+}
+
+/// What decides about the events of one push.
+#[derive(Clone, Copy)]
+struct Terms {
+    now: Timestamp,
+    arrival: Arrival,
+    skew: i64,
+    delay: i64,
+    lateness: Option<i64>,
+}
+
+impl Terms {
+    fn available(self, event: Timestamp) -> Timestamp {
+        match self.arrival {
+            Arrival::Now => available_from_event(event, self.now),
+            Arrival::Backfill => available_from_file(event, self.delay),
+        }
+    }
+}
 
 impl Platform {
     /// Takes in events of a stream source: each goes through every pipeline of
@@ -85,54 +157,106 @@ impl Platform {
     /// [`Kind::Invalid`](crate::Kind::Invalid) for one that takes no events,
     /// [`Kind::Function`](crate::Kind::Function) when a function fails on the
     /// whole batch. Nothing was accepted then.
-    pub async fn ingest(&self, source: &str, events: Vec<IncomingEvent>) -> Result<IngestReport> {
+    pub async fn ingest(
+        &self,
+        source: &str,
+        events: Vec<IncomingEvent>,
+        arrival: Arrival,
+    ) -> Result<IngestReport> {
         let definitions = self.definitions();
         let definition = get(&definitions.sources, source, "source")?;
-        let SourceKind::Stream { id, remember } = &definition.kind else {
+        let SourceKind::Stream { id, remember, .. } = &definition.kind else {
             let message = format!(
                 "source `{source}` reads files and takes no events; its `type` would be stream"
             );
             return Err(Error::invalid(message));
         };
-        let routes: Vec<Route> = definitions
-            .pipelines
-            .values()
-            .filter(|pipeline| pipeline.source == source)
-            .map(|pipeline| {
-                let function = self.function(&pipeline.function)?;
-                Ok(Route {
-                    function,
-                    group: definitions.groups[&pipeline.group].clone(),
-                })
-            })
-            .collect::<Result<_>>()?;
+        let routes = self.routes(source)?;
         if routes.is_empty() {
             let message =
                 format!("no pipeline reads source `{source}`: its events would go nowhere");
             return Err(Error::invalid(message));
         }
         let now = self.now();
-        let (source, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
-        let skew = definition.skew;
+        let terms = Terms {
+            now,
+            arrival,
+            skew: definition.skew,
+            delay: definition.delay,
+            lateness: (arrival == Arrival::Now).then_some(definition.lateness).flatten(),
+        };
+        let watermark = self.watermark(source);
+        let archive = archived(source, definition, &routes);
+        let (name, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
         let drafts = self.components().event_guests.run(move || {
             let mut drafts: Vec<Draft> = events
                 .iter()
-                .map(|event| draft(event, &source, id.as_deref(), until))
+                .map(|event| Draft::new(event, &name, id.as_deref(), until))
                 .collect();
             for route in &routes {
-                route.apply(&events, &mut drafts, now, skew)?;
+                route.apply(&events, &mut drafts, terms)?;
             }
-            Ok::<_, Error>(drafts)
+            let mut watermark = watermark;
+            for (draft, event) in drafts.iter_mut().zip(&events) {
+                draft.archive(event, archive.as_ref(), now);
+                watermark = draft.mark(watermark);
+            }
+            Ok::<_, Error>((drafts, watermark))
         });
-        let drafts = drafts.await??;
-        self.commit(drafts, now).await
+        let (drafts, watermark) = drafts.await??;
+        self.raise_watermark(source, watermark);
+        self.commit(source, drafts, now, until).await
     }
 
-    async fn commit(&self, drafts: Vec<Draft>, now: Timestamp) -> Result<IngestReport> {
-        let commits: Vec<EventCommit> = drafts
-            .iter()
-            .filter_map(|d| d.as_ref().ok().cloned())
-            .collect();
+    /// The pipelines that a source's events go through, staged ones included.
+    fn routes(&self, source: &str) -> Result<Vec<Route>> {
+        let mut routes: Vec<Route> = Vec::new();
+        for definitions in self.writing_definitions() {
+            let pipelines = definitions.pipelines.values();
+            for pipeline in pipelines.filter(|pipeline| pipeline.source == source) {
+                let group = &definitions.groups[&pipeline.group];
+                let mut targets = routes.iter().flat_map(|route| &route.targets);
+                if targets.any(|target| target.table.name == group.table()) {
+                    continue;
+                }
+                let target = Target::new(group.clone());
+                let code = definitions.functions[&pipeline.function].registered.digest;
+                match routes.iter_mut().find(|route| route.code == code) {
+                    Some(route) => route.targets.push(target),
+                    None => routes.push(Route {
+                        function: self.function_of(&definitions, &pipeline.function)?,
+                        code,
+                        targets: vec![target],
+                    }),
+                }
+            }
+        }
+        Ok(routes)
+    }
+
+    async fn commit(
+        &self,
+        source: &str,
+        drafts: Vec<Draft>,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<IngestReport> {
+        let mut commits: Vec<EventCommit> = Vec::new();
+        for draft in &drafts {
+            match &draft.commit {
+                Ok(commit) => commits.push(commit.clone()),
+                // Refused again and again, it is set aside once.
+                Err(_) if !draft.quarantine.is_empty() => commits.push(EventCommit {
+                    source: format!("quarantine/{source}"),
+                    id: draft.id.clone(),
+                    remember_until: until,
+                    writes: Vec::new(),
+                    early: Vec::new(),
+                    outbox: draft.quarantine.clone(),
+                }),
+                Err(_) => {}
+            }
+        }
         let mut outcomes = match commits.is_empty() {
             true => Vec::new(),
             false => self.components().online.commit_events(commits, now).await?,
@@ -140,26 +264,148 @@ impl Platform {
         .into_iter();
         let mut report = IngestReport::default();
         for draft in drafts {
-            let result = match draft {
-                Err(error) => EventResult::Rejected { error },
-                Ok(_) => match outcomes.next().expect("one outcome for each event") {
-                    EventOutcome::Committed => EventResult::Accepted,
-                    EventOutcome::Duplicate => EventResult::Duplicate,
+            let result = match draft.commit {
+                Err(error) => {
+                    if !draft.quarantine.is_empty() {
+                        let _ = outcomes.next();
+                    }
+                    EventResult::Rejected { error }
+                }
+                Ok(commit) => match outcomes.next().expect("one outcome for each event") {
+                    EventOutcome::Committed { older } => {
+                        report.accepted += 1;
+                        report.older += usize::from(older > 0);
+                        report.early += usize::from(!commit.early.is_empty());
+                        report.late += usize::from(draft.late);
+                        report.too_late += usize::from(draft.too_late);
+                        if draft.too_late {
+                            EventResult::TooLate
+                        } else {
+                            EventResult::Accepted
+                        }
+                    }
+                    EventOutcome::Duplicate => {
+                        report.duplicate += 1;
+                        EventResult::Duplicate
+                    }
                 },
             };
-            match result {
-                EventResult::Accepted => report.accepted += 1,
-                EventResult::Duplicate => report.duplicate += 1,
-                EventResult::Rejected { .. } => report.rejected += 1,
-            }
+            report.rejected += usize::from(matches!(result, EventResult::Rejected { .. }));
             report.events.push(result);
         }
+        self.counters().add(source, &report);
         Ok(report)
     }
 }
 
-/// An event with its identity and no writes yet.
-fn draft(event: &IncomingEvent, source: &str, id_field: Option<&str>, until: Timestamp) -> Draft {
+/// Where a source's raw events are kept, and which tables they are written to.
+fn archived(source: &str, definition: &SourceDef, routes: &[Route]) -> Option<(String, String)> {
+    let SourceKind::Stream { archive: true, .. } = definition.kind else {
+        return None;
+    };
+    let targets = routes.iter().flat_map(|route| &route.targets);
+    let tables: Vec<&str> = targets.map(|target| target.table.name.as_str()).collect();
+    Some((TableDef::archive(source).name, tables.join(",")))
+}
+
+/// Texts, packed as a row of a table without keys.
+fn packed_texts(texts: &[Option<&str>]) -> Bytes {
+    let columns: Vec<ArrayRef> = texts
+        .iter()
+        .map(|text| Arc::new(StringArray::from(vec![*text])) as ArrayRef)
+        .collect();
+    let mut bytes = Vec::new();
+    encode_row(&columns, 0, &mut bytes);
+    bytes.into()
+}
+
+impl Draft {
+    /// An event with its identity and no writes yet.
+    fn new(
+        event: &IncomingEvent,
+        source: &str,
+        id_field: Option<&str>,
+        until: Timestamp,
+    ) -> Self {
+        let id = event_id(event, id_field);
+        let commit = id.clone().map(|id| EventCommit {
+            source: source.to_owned(),
+            id,
+            remember_until: until,
+            writes: Vec::new(),
+            early: Vec::new(),
+            outbox: Vec::new(),
+        });
+        Self {
+            commit,
+            latest: None,
+            late: false,
+            too_late: false,
+            quarantine: Vec::new(),
+            id: id.unwrap_or_else(|_| content_id(event)),
+        }
+    }
+
+    /// Refuses the event; what of it can be read is set aside.
+    fn refuse(&mut self, reason: String, target: &Target, event: &IncomingEvent, now: Timestamp) {
+        if self.commit.is_err() {
+            return;
+        }
+        if let Ok(payload) = &event.payload {
+            let row = payload.to_string();
+            let source = self.commit.as_ref().map_or("", |commit| &commit.source);
+            let values = [Some(reason.as_str()), Some(source), Some(row.as_str())];
+            self.quarantine.push(OutboxRow {
+                table: target.group.quarantine_table().name,
+                event: now,
+                available: now,
+                created: now,
+                event_id: self.id.clone(),
+                values: packed_texts(&values),
+            });
+        }
+        self.commit = Err(reason);
+    }
+
+    /// Keeps the raw event.
+    fn archive(
+        &mut self,
+        event: &IncomingEvent,
+        archive: Option<&(String, String)>,
+        now: Timestamp,
+    ) {
+        let (Ok(commit), Ok(payload), Some((table, tables))) =
+            (&mut self.commit, &event.payload, archive)
+        else {
+            return;
+        };
+        let payload = payload.to_string();
+        commit.outbox.push(OutboxRow {
+            table: table.clone(),
+            event: now,
+            available: now,
+            created: now,
+            event_id: commit.id.clone(),
+            values: packed_texts(&[Some(&payload), Some(tables)]),
+        });
+    }
+
+    /// Compares the event with the latest time that was seen before it, and
+    /// returns the latest seen with it.
+    fn mark(&mut self, watermark: Timestamp) -> Timestamp {
+        let Some(latest) = self.latest else {
+            return watermark;
+        };
+        self.late = latest < watermark;
+        watermark.max(latest)
+    }
+}
+
+fn content_id(event: &IncomingEvent) -> String {
+    event.content.hex()[..32].to_owned()
+}
+
+fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<String, String> {
     let payload = event.payload.as_ref().map_err(Clone::clone)?;
     let id = match id_field {
         None => event.id.clone(),
@@ -173,25 +419,12 @@ fn draft(event: &IncomingEvent, source: &str, id_field: Option<&str>, until: Tim
             }
         },
     };
-    Ok(EventCommit {
-        source: source.to_owned(),
-        id: id.unwrap_or_else(|| event.content.hex()[..32].to_owned()),
-        remember_until: until,
-        writes: Vec::new(),
-        early: Vec::new(),
-        outbox: Vec::new(),
-    })
+    Ok(id.unwrap_or_else(|| content_id(event)))
 }
 
 impl Route {
     /// Puts the events that are still good through the pipeline.
-    fn apply(
-        &self,
-        events: &[IncomingEvent],
-        drafts: &mut [Draft],
-        now: Timestamp,
-        skew: i64,
-    ) -> Result<()> {
+    fn apply(&self, events: &[IncomingEvent], drafts: &mut [Draft], terms: Terms) -> Result<()> {
         let fields: Vec<_> = self.function.signature().inputs.fields().iter().collect();
         let mut builders: Vec<ColumnBuilder> = fields
             .iter()
@@ -200,20 +433,20 @@ impl Route {
         // Rows of the batch, as indices of events.
         let mut rows = Vec::with_capacity(events.len());
         for (index, event) in events.iter().enumerate() {
-            let (Ok(payload), Ok(_)) = (&event.payload, &drafts[index]) else {
+            let (Ok(payload), Ok(_)) = (&event.payload, &drafts[index].commit) else {
                 continue;
             };
             // A bad row stays in the batch and is left out after the call, so
             // that good ones need not be copied.
             if let Err(message) = json_row(payload, &fields, &mut builders) {
-                drafts[index] = Err(message);
+                drafts[index].refuse(message, &self.targets[0], event, terms.now);
             }
             rows.push(index);
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let good: Vec<bool> = rows.iter().map(|index| drafts[*index].is_ok()).collect();
+        let good: Vec<bool> = rows.iter().map(|index| drafts[*index].commit.is_ok()).collect();
         let columns: Vec<_> = builders.iter_mut().map(ColumnBuilder::finish).collect();
         let mask = arrow_array::BooleanArray::from(good.clone());
         let columns: Vec<_> = columns
@@ -225,12 +458,7 @@ impl Route {
             .zip(good)
             .filter_map(|(index, good)| good.then_some(index))
             .collect();
-        let gate = Gate {
-            interval: Interval::ALL,
-            now,
-            skew,
-        };
-        self.apply_rows(&columns, &rows, drafts, gate)
+        self.apply_rows(&columns, &rows, events, drafts, terms)
     }
 
     /// Puts rows through the function; `rows` are the events they belong to. A row
@@ -239,13 +467,21 @@ impl Route {
         &self,
         columns: &[ArrayRef],
         rows: &[usize],
+        events: &[IncomingEvent],
         drafts: &mut [Draft],
-        gate: Gate,
+        terms: Terms,
     ) -> Result<()> {
-        let made = match group_rows(&self.function, &self.group, columns, gate) {
-            Ok(made) => made,
+        let gate = Gate {
+            interval: Interval::ALL,
+            now: terms.now,
+            skew: terms.skew,
+        };
+        let output = match self.function.invoke(columns, Deadline::Batch) {
+            Ok(output) => output,
             Err(error) if is_of_a_row(&error) && rows.len() == 1 => {
-                drafts[rows[0]] = Err(error.to_string());
+                let index = rows[0];
+                let reason = Error::from(error).to_string();
+                drafts[index].refuse(reason, &self.targets[0], &events[index], terms.now);
                 return Ok(());
             }
             Err(error) if is_of_a_row(&error) => {
@@ -256,50 +492,69 @@ impl Route {
                         .map(|column| column.slice(from, length))
                         .collect()
                 };
-                self.apply_rows(&part(0, half), &rows[..half], drafts, gate)?;
                 let rest = rows.len() - half;
-                return self.apply_rows(&part(half, rest), &rows[half..], drafts, gate);
+                self.apply_rows(&part(0, half), &rows[..half], events, drafts, terms)?;
+                return self.apply_rows(&part(half, rest), &rows[half..], events, drafts, terms);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
-        for (row, message) in &made.rejects {
-            drafts[rows[*row]] = Err(message.clone());
+        for target in &self.targets {
+            let made = target.rows_of(&self.function, &output, gate);
+            for Refused { row, reason, .. } in &made.rejects {
+                let index = rows[*row];
+                drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
+            }
+            add_writes(target, &made, rows, drafts, terms);
         }
-        self.add_writes(&made, rows, drafts, gate.now);
         Ok(())
     }
+}
 
-    fn add_writes(&self, made: &GroupRows, rows: &[usize], drafts: &mut [Draft], now: Timestamp) {
-        let (table, fingerprint) = (self.group.table(), self.group.fingerprint());
-        for (row, source) in made.sources.iter().enumerate() {
-            let Ok(commit) = &mut drafts[rows[*source]] else {
-                continue;
-            };
-            let event = made.events[row];
-            let write = made.online_write(&self.group, fingerprint, row, now);
-            if event > now {
-                commit.early.push(write)
+/// Adds what rows of a group write to the events that they belong to.
+fn add_writes(
+    target: &Target,
+    made: &GroupRows,
+    rows: &[usize],
+    drafts: &mut [Draft],
+    terms: Terms,
+) {
+    let (now, columns) = (terms.now, made.prepared());
+    for (row, source) in made.sources.iter().enumerate() {
+        let draft = &mut drafts[rows[*source]];
+        let Ok(commit) = &mut draft.commit else {
+            continue;
+        };
+        let (event, available) = (made.events[row], terms.available(made.events[row]));
+        draft.latest = draft.latest.max(Some(event));
+        let mut outbox = OutboxRow {
+            table: target.table.name.clone(),
+            event,
+            available,
+            created: now,
+            event_id: commit.id.clone(),
+            values: made.packed_row(row),
+        };
+        if judge_lateness(event, now, terms.lateness) == Lateness::TooLate {
+            outbox.table = target.group.late_table().name;
+            draft.too_late = true;
+        } else {
+            let write = made.online_write(target, &columns, row, now, &commit.id);
+            let due = event.max(available);
+            if due > now {
+                commit.early.push(EarlyWrite { due, write });
             } else {
-                commit.writes.push(write)
+                commit.writes.push(write);
             }
-            commit.outbox.push(OutboxRow {
-                table: table.clone(),
-                event,
-                available: available_from_event(event, now),
-                created: now,
-                event_id: commit.id.clone(),
-                values: made.packed_row(row),
-            });
         }
+        commit.outbox.push(outbox);
     }
 }
 
 /// Whether a single row may be what a function failed on: it trapped or broke the
 /// contract. One that refuses, or runs out of time or memory, would do so again.
-fn is_of_a_row(error: &Error) -> bool {
-    let invoke = std::error::Error::source(error).and_then(|e| e.downcast_ref::<InvokeError>());
+fn is_of_a_row(error: &InvokeError) -> bool {
     matches!(
-        invoke,
-        Some(InvokeError::Trapped { .. } | InvokeError::Output { .. })
+        error,
+        InvokeError::Trapped { .. } | InvokeError::Output { .. }
     )
 }

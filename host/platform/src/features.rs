@@ -7,12 +7,15 @@ use arrow_array::{Array, ArrayRef};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
+use wafer_core::aggregate::{self, Layout};
 use wafer_core::rules::is_expired;
-use wafer_core::{ColumnBuilder, Timestamp, cell_to_json, decode_row, entity_key};
+use wafer_core::{
+    ColumnBuilder, DamagedError, Timestamp, cell_to_json, decode_row, entity_key, packed_columns,
+};
 use wafer_runtime::{Deadline, Function};
 use wafer_store::{OnlineKey, OnlineRow};
 
-use crate::definition::{GroupDef, ViewDef, feature_name};
+use crate::definition::{GroupDef, ViewDef, feature_name, fingerprint};
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Platform, get};
 use crate::project::nearest;
@@ -164,11 +167,22 @@ struct Lookup {
     alias: String,
     group: GroupDef,
     table: String,
-    fingerprint: u64,
+    /// How rows are stored.
+    stored: Stored,
     /// Positions of the join keys among the view's inputs.
     keys: Vec<usize>,
     /// Positions of the taken features in the group, and their names in the view.
     features: Vec<(usize, String)>,
+}
+
+/// How the online store has a group.
+#[derive(Debug)]
+enum Stored {
+    /// The newest row; for each number of columns that it may have the fingerprint
+    /// of its schema.
+    Row(Vec<u64>),
+    /// A summary of its events.
+    Item(Layout),
 }
 
 /// The request's rows as columns.
@@ -206,16 +220,19 @@ impl Platform {
                 let group = definitions.groups[&lookup.group].clone();
                 let place = |key: &String| view.inputs.iter().position(|f| f.name == *key);
                 let place = |key| place(key).expect("the view was resolved with its keys");
+                let all = group.features();
                 let feature = |index: &usize| {
-                    (
-                        *index,
-                        feature_name(&lookup.alias, &group.features[*index].name),
-                    )
+                    (*index, feature_name(&lookup.alias, &all[*index].name))
+                };
+                let prefix = |length| fingerprint(&group.columns[..length]);
+                let stored = match group.layout() {
+                    Some(layout) => Stored::Item(layout),
+                    None => Stored::Row((0..=group.columns.len()).map(prefix).collect()),
                 };
                 Lookup {
                     alias: lookup.alias.clone(),
                     table: group.table(),
-                    fingerprint: group.fingerprint(),
+                    stored,
                     keys: lookup.keys.iter().map(place).collect(),
                     features: lookup.features.iter().map(feature).collect(),
                     group,
@@ -342,6 +359,32 @@ fn assemble(
     Ok(vectors)
 }
 
+impl Lookup {
+    /// Appends the features that a stored row holds.
+    fn decode(&self, row: &OnlineRow, now: Timestamp, builders: &mut [ColumnBuilder]) -> Result<()> {
+        let damaged = |e: DamagedError| {
+            Error::caused(Kind::Internal, format!("a row of `{}`", self.table), e)
+        };
+        match &self.stored {
+            Stored::Row(fingerprints) => {
+                let count = packed_columns(&row.values).map_err(damaged)?;
+                if fingerprints.get(count) != Some(&row.fingerprint) {
+                    let message = format!("a row of `{}` was written with other columns", self.table);
+                    return Err(Error::new(Kind::Internal, message));
+                }
+                decode_row(&row.values, builders).map_err(damaged)
+            }
+            Stored::Item(layout) => {
+                let answers = aggregate::read(layout, &row.values, now).map_err(damaged)?;
+                for (answer, builder) in answers.iter().zip(builders) {
+                    builder.append_answer(answer);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 fn add_lookup(
     vectors: &mut Vectors,
     lookup: &Lookup,
@@ -350,7 +393,7 @@ fn add_lookup(
 ) -> Result<()> {
     let group = &lookup.group;
     let mut builders: Vec<_> = group
-        .features
+        .features()
         .iter()
         .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
         .collect();
@@ -363,18 +406,7 @@ fn add_lookup(
             Some(_) => Status::Present,
         };
         match (row, status) {
-            (Some(row), Status::Present) => {
-                if row.fingerprint != lookup.fingerprint {
-                    let message = format!(
-                        "a row of `{}` was written with other columns",
-                        group.table()
-                    );
-                    return Err(Error::new(Kind::Internal, message));
-                }
-                decode_row(&row.values, &mut builders).map_err(|e| {
-                    Error::caused(Kind::Internal, format!("a row of `{}`", group.table()), e)
-                })?;
-            }
+            (Some(row), Status::Present) => lookup.decode(row, now, &mut builders)?,
             _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
         }
         statuses.push(status);
@@ -457,7 +489,7 @@ fn add_function(
 }
 
 /// The column with nulls at some rows.
-fn nulled(column: &ArrayRef, at: &impl Fn(usize) -> bool) -> ArrayRef {
+pub(crate) fn nulled(column: &ArrayRef, at: &impl Fn(usize) -> bool) -> ArrayRef {
     let rows: arrow_array::UInt32Array = (0..column.len())
         .map(|row| (!at(row)).then_some(row as u32))
         .collect();

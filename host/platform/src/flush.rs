@@ -6,10 +6,11 @@
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use std::sync::Arc;
+use std::time::Duration;
 use wafer_core::{ColumnBuilder, Timestamp, decode_row};
 use wafer_store::{Follows, Kind as StoreKind, Lease, OutboxEntry, Txn};
 
-use crate::definition::GroupDef;
+use crate::definition::TableDef;
 use crate::error::{Error, Kind, Result};
 use crate::group_rows::timestamps;
 use crate::platform::{Components, Platform};
@@ -62,7 +63,7 @@ impl Platform {
         lease: &mut Lease,
         report: &mut FlushReport,
     ) -> Result<()> {
-        let group = self.table_definition(table).await?;
+        let definition = self.table_definition(table).await?;
         let Components {
             online,
             offline,
@@ -70,11 +71,12 @@ impl Platform {
             wall,
             ..
         } = self.components();
-        // Sequence numbers are those of this online store: another one, as after
-        // a loss, starts over, and must not be taken for this.
-        let app_id = format!("wafer/outbox/{}", self.store_id());
+        let app_id = self.outbox_app_id();
         // A flush that died after its commit left its rows here.
-        let mut done = offline.txn_version(table, &app_id).await?;
+        let mut done = match offline.txn_version(table, &app_id).await {
+            Err(e) if e.kind() == StoreKind::NotFound => None,
+            other => other?,
+        };
         if let Some(done) = done {
             online
                 .trim_outbox(table, u64::try_from(done).unwrap_or(0))
@@ -87,8 +89,15 @@ impl Platform {
                 return Ok(());
             };
             let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
-            let batch = batch(&group, &entries)?;
-            let mut writer = offline.writer(table, &folder).await?;
+            let batch = batch(&definition, &entries)?;
+            let mut writer = match offline.writer(table, &folder).await {
+                // Tables for what is rare are made when they are needed.
+                Err(e) if e.kind() == StoreKind::NotFound => {
+                    offline.ensure(table, &definition.schema().to_arrow()).await?;
+                    offline.writer(table, &folder).await?
+                }
+                other => other?,
+            };
             writer.write(&batch).await?;
             let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
             let txn = Txn {
@@ -108,29 +117,34 @@ impl Platform {
         }
     }
 
-    /// The group version that a table holds, applied now or once.
-    async fn table_definition(&self, table: &str) -> Result<GroupDef> {
-        let definitions = self.definitions();
-        if let Some(group) = definitions
-            .groups
-            .values()
-            .find(|group| group.table() == table)
-        {
-            return Ok(group.clone());
+    /// Identity of the outbox' work. Sequence numbers are those of this online
+    /// store: another one, as after a loss, starts over, and must not be taken for
+    /// this.
+    pub(crate) fn outbox_app_id(&self) -> String {
+        format!("wafer/outbox/{}", self.store_id())
+    }
+
+    /// Claims the outbox, waiting for who has it.
+    pub(crate) async fn outbox_lease(&self) -> Result<Lease> {
+        for _ in 0..600 {
+            if let Ok(lease) = self.lease("flush", LEASE).await? {
+                return Ok(lease);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        let message = "another process has been appending to the offline tables for a minute";
+        Err(Error::new(Kind::Conflict, message))
+    }
+
+    /// What a table holds, of a group or source that is applied now or was once.
+    pub(crate) async fn table_definition(&self, table: &str) -> Result<TableDef> {
         let name = format!("{}/table/{table}", self.project());
         let missing = || {
-            Error::new(
-                Kind::Internal,
-                format!("rows wait for table `{table}`, which was never applied"),
-            )
+            let message = format!("there is no definition of table `{table}`: it was never applied");
+            Error::new(Kind::NotFound, message)
         };
-        let stored = self
-            .components()
-            .metadata
-            .get(&name)
-            .await?
-            .ok_or_else(missing)?;
+        let stored = self.components().metadata.get(&name).await?;
+        let stored = stored.ok_or_else(missing)?;
         serde_json::from_slice(&stored.value).map_err(|e| {
             Error::caused(
                 Kind::Internal,
@@ -142,8 +156,8 @@ impl Platform {
 }
 
 /// Rows of the outbox as the offline table has them.
-fn batch(group: &GroupDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
-    let fields: Vec<_> = group.keys.iter().chain(&group.features).collect();
+fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
+    let fields: Vec<_> = table.keys.iter().chain(&table.columns).collect();
     let mut builders: Vec<_> = fields
         .iter()
         .map(|f| ColumnBuilder::new(&f.data_type, entries.len()))
@@ -152,13 +166,13 @@ fn batch(group: &GroupDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
         decode_row(&row.values, &mut builders).map_err(|e| {
             Error::caused(
                 Kind::Internal,
-                format!("row {sequence} of the outbox of `{}`", group.table()),
+                format!("row {sequence} of the outbox of `{}`", table.name),
                 e,
             )
         })?;
     }
     let mut columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
-    let features = columns.split_off(group.keys.len());
+    let features = columns.split_off(table.keys.len());
     let times = |time: fn(&OutboxEntry) -> Timestamp| {
         timestamps(&entries.iter().map(time).collect::<Vec<_>>())
     };
@@ -173,6 +187,6 @@ fn batch(group: &GroupDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
         .collect();
     columns.push(Arc::new(ids));
     columns.extend(features);
-    RecordBatch::try_new(group.offline_schema().to_arrow(), columns)
+    RecordBatch::try_new(table.schema().to_arrow(), columns)
         .map_err(|e| Error::caused(Kind::Internal, "rows of the outbox", e))
 }

@@ -5,7 +5,7 @@ use wafer_core::rules::{Interval, available_from_file};
 use wafer_core::{Timestamp, cell_to_json};
 
 use crate::error::{Error, Result};
-use crate::group_rows::{Gate, group_rows};
+use crate::group_rows::{Gate, Target};
 use crate::platform::{Platform, get};
 use crate::source::SourceReader;
 
@@ -45,10 +45,11 @@ impl Platform {
             now: Timestamp::MAX,
             skew: 0,
         };
+        let target = Target::new(group.clone());
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
-            let made = group_rows(&function, group, &chunk.columns, gate)?;
+            let made = target.rows(&function, &chunk.columns, gate)?;
             // Rows of one source row are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();
             for (row, source) in made.sources.iter().enumerate() {

@@ -7,6 +7,7 @@
 //! in [`Platform::ingest`]; it differs in where rows come from and how they are
 //! committed.
 
+mod backfill;
 mod check;
 mod definition;
 mod error;
@@ -16,27 +17,43 @@ mod flush;
 mod functions;
 mod group_rows;
 mod history;
+mod input;
+mod materialize;
+mod metrics;
 mod plan;
 mod platform;
 mod project;
+mod record;
 mod resolve;
 mod run;
+mod schedule;
 mod source;
+mod training;
+mod upkeep;
 
+pub use backfill::{BackfillReport, BackfillRequest};
 pub use check::{CheckReport, check_function};
 pub use definition::{
-    Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, PipelineDef, SourceDef, SourceKind,
-    ViewDef,
+    AggregateDef, Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, Overlap, PipelineDef,
+    SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, TableDef, ViewDef,
 };
 pub use error::{Error, Kind, Result};
-pub use events::{EventResult, IncomingEvent, IngestReport};
+pub use events::{Arrival, EventResult, IncomingEvent, IngestReport};
 pub use features::{FeatureRow, Status, Vectors};
 pub use flush::FlushReport;
 pub use functions::specs;
 pub use history::PastEvent;
+pub use materialize::Materialized;
+pub use metrics::Counters;
 pub use plan::{Change, ChangeKind, Plan};
 pub use platform::{Components, Platform};
 pub use project::{FunctionSource, Project, ProjectError, StoreSettings};
 pub use resolve::resolve;
-pub use run::{Progress, Reject, RunRecord, RunRequest, RunState};
+pub use record::{Reject, RunRecord, RunState};
+pub use run::{Progress, RunRequest};
+pub use schedule::{ScheduleState, ScheduleStatus, Ticks};
+pub use training::{
+    ColumnStatistics, LabelFormat, Split, SplitBy, TrainingSet, TrainingSetRequest,
+};
+pub use upkeep::{CompactReport, Deletion, HealReport, TableStatus};
 pub use source::{Format, SourceReader};

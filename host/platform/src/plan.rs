@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wafer_store::{Expect, MetadataStore};
+use serde::{Deserialize, Serialize};
+use wafer_store::{Expect, Kind as StoreKind, MetadataStore};
 
-use crate::definition::{Definitions, FunctionDef, GroupDef};
+use crate::definition::{Definitions, FunctionDef, GroupDef, SourceKind, TableDef};
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 
@@ -56,6 +57,8 @@ impl fmt::Display for Change {
 pub struct Plan {
     /// The differences; none when everything is applied.
     pub changes: Vec<Change>,
+    /// Tables of new group versions that are to be filled before all of it is live.
+    pub staged: Vec<String>,
 }
 
 /// Kinds of definitions, as their objects are named.
@@ -82,23 +85,99 @@ fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), serde_json::V
     all
 }
 
+/// What was applied to a project.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Applied {
+    /// What is served.
+    pub(crate) live: Arc<Definitions>,
+    /// What will be, once its new group versions are filled.
+    pub(crate) staged: Option<Arc<Definitions>>,
+    pointer: Pointer,
+    /// Version of the pointer's object.
+    version: u64,
+}
+
+/// Which generations of definitions count: one small object that is written at
+/// once, so that nobody reads half of two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Pointer {
+    live: u64,
+    staged: Option<u64>,
+}
+
+fn pointer_name(project: &str) -> String {
+    format!("{project}/applied")
+}
+
+async fn read_pointer(store: &dyn MetadataStore, project: &str) -> Result<(Pointer, u64)> {
+    let name = pointer_name(project);
+    let Some(stored) = store.get(&name).await? else {
+        return Ok((Pointer::default(), 0));
+    };
+    let pointer = serde_json::from_slice(&stored.value).map_err(|e| {
+        let message = format!("stored object `{name}` cannot be read; apply the project again");
+        Error::caused(Kind::Internal, message, e)
+    })?;
+    Ok((pointer, stored.version))
+}
+
+/// Whether these definitions are still what was applied.
+pub(crate) async fn is_current(
+    store: &dyn MetadataStore,
+    project: &str,
+    applied: &Applied,
+) -> Result<bool> {
+    let stored = store.get(&pointer_name(project)).await?;
+    Ok(stored.map_or(0, |stored| stored.version) == applied.version)
+}
+
 /// Reads what was applied to a project.
-pub(crate) async fn read(store: &dyn MetadataStore, project: &str) -> Result<Definitions> {
+pub(crate) async fn read(store: &dyn MetadataStore, project: &str) -> Result<Applied> {
+    loop {
+        let (pointer, version) = read_pointer(store, project).await?;
+        let live = read_generation(store, project, pointer.live).await?;
+        let staged = match pointer.staged {
+            None => None,
+            Some(staged) => Some(Arc::new(read_generation(store, project, staged).await?)),
+        };
+        let applied = Applied {
+            live: Arc::new(live),
+            staged,
+            pointer,
+            version,
+        };
+        // Old generations are removed; one that was read while it was, counts not.
+        if is_current(store, project, &applied).await? {
+            return Ok(applied);
+        }
+    }
+}
+
+fn generation_prefix(project: &str, generation: u64) -> String {
+    format!("{project}/definitions/{generation:08}/")
+}
+
+async fn read_generation(
+    store: &dyn MetadataStore,
+    project: &str,
+    generation: u64,
+) -> Result<Definitions> {
+    let prefix = generation_prefix(project, generation);
     Ok(Definitions {
-        sources: read_kind(store, project, "source").await?,
-        functions: read_kind(store, project, "function").await?,
-        groups: read_kind(store, project, "group").await?,
-        pipelines: read_kind(store, project, "pipeline").await?,
-        views: read_kind(store, project, "view").await?,
+        sources: read_kind(store, &prefix, "source").await?,
+        functions: read_kind(store, &prefix, "function").await?,
+        groups: read_kind(store, &prefix, "group").await?,
+        pipelines: read_kind(store, &prefix, "pipeline").await?,
+        views: read_kind(store, &prefix, "view").await?,
     })
 }
 
 async fn read_kind<T: DeserializeOwned>(
     store: &dyn MetadataStore,
-    project: &str,
+    generation: &str,
     kind: &str,
 ) -> Result<BTreeMap<String, T>> {
-    let prefix = format!("{project}/{kind}/");
+    let prefix = format!("{generation}{kind}/");
     let stored = store.list(&prefix).await?;
     stored
         .into_iter()
@@ -159,54 +238,184 @@ impl Platform {
                 detail,
             });
         }
-        Ok(Plan { changes })
+        Ok(Plan {
+            changes,
+            staged: Vec::new(),
+        })
     }
 
-    /// Applies definitions: makes the tables of new groups, then writes each
-    /// object by itself, groups before what refers to them.
+    /// Applies definitions: makes the tables of new groups, writes the definitions
+    /// as a new generation, and makes that live at once. A group that has another
+    /// version with rows is live as it is until the new version is filled: then the
+    /// whole generation is staged, unless `at_once`.
     ///
     /// # Errors
-    /// As [`plan`](Self::plan), and those of the stores.
-    pub async fn apply(&self, wanted: Definitions) -> Result<Plan> {
-        let plan = self.plan(&wanted)?;
-        for group in wanted.groups.values() {
-            let schema = group.offline_schema().to_arrow();
-            self.components()
-                .offline
-                .ensure(&group.table(), &schema)
-                .await?;
-        }
-        let (old, new) = (objects(&self.definitions()), objects(&wanted));
-        let store = &self.components().metadata;
-        // Kept for ever: rows may still be on their way to a table when its group
-        // gets another version.
-        for group in wanted.groups.values() {
-            let json = serde_json::to_vec(group).expect("definitions are plain data");
-            let name = format!("{}/table/{}", self.project(), group.table());
+    /// As [`plan`](Self::plan), those of the stores, and [`Kind::Conflict`] when
+    /// somebody else applies at the same time.
+    pub async fn apply(&self, wanted: Definitions, at_once: bool) -> Result<Plan> {
+        let mut plan = self.plan(&wanted)?;
+        for (table, ensure) in tables(&wanted) {
+            if ensure {
+                let schema = table.schema().to_arrow();
+                self.components().offline.ensure(&table.name, &schema).await?;
+            }
+            // Kept for ever: rows may still be on their way to a table when its group
+            // gets another version.
+            let json = serde_json::to_vec(&table).expect("definitions are plain data");
+            let name = format!("{}/table/{}", self.project(), table.name);
+            let store = &self.components().metadata;
             store.put(&name, json.into(), Expect::Anything).await?;
         }
-        let name = |kind: usize, name: &str| format!("{}/{}/{name}", self.project(), KINDS[kind]);
-        for ((kind, object), json) in &new {
-            if old.get(&(*kind, object.clone())) != Some(json) {
-                let bytes =
-                    Bytes::from(serde_json::to_vec(json).expect("definitions are plain data"));
-                store
-                    .put(&name(*kind, object), bytes, Expect::Anything)
-                    .await?;
+        let to_fill = if at_once {
+            Vec::new()
+        } else {
+            self.to_fill(&wanted).await?
+        };
+        let applied = self.applied();
+        let is_same = *applied.live == wanted && applied.pointer.live > 0;
+        if is_same && applied.staged.is_none() {
+            return Ok(plan);
+        }
+        if !to_fill.is_empty() && applied.staged.as_deref() == Some(&wanted) {
+            plan.staged = to_fill;
+            return Ok(plan);
+        }
+        let generation = applied.pointer.live.max(applied.pointer.staged.unwrap_or(0)) + 1;
+        self.write_generation(generation, &wanted).await?;
+        let pointer = if to_fill.is_empty() {
+            Pointer {
+                live: generation,
+                staged: None,
+            }
+        } else {
+            Pointer {
+                live: applied.pointer.live,
+                staged: Some(generation),
+            }
+        };
+        self.point(pointer, applied.version).await?;
+        plan.staged = to_fill;
+        Ok(plan)
+    }
+
+    /// Tables of new group versions that would take the place of versions with
+    /// rows, and are not filled yet.
+    async fn to_fill(&self, wanted: &Definitions) -> Result<Vec<String>> {
+        let live = self.definitions();
+        let mut tables = Vec::new();
+        for (name, group) in &wanted.groups {
+            let Some(stored) = live.groups.get(name) else {
+                continue;
+            };
+            if stored.version != group.version
+                && self.components().offline.info(&stored.table()).await?.rows > 0
+                && !self.is_filled(&group.table()).await?
+            {
+                tables.push(group.table());
             }
         }
-        for (kind, object) in old.keys().rev().filter(|key| !new.contains_key(key)) {
-            store.delete(&name(*kind, object), Expect::Anything).await?;
+        Ok(tables)
+    }
+
+    async fn is_filled(&self, table: &str) -> Result<bool> {
+        let name = format!("{}/filled/{table}", self.project());
+        Ok(self.components().metadata.get(&name).await?.is_some())
+    }
+
+    /// Notes that a staged group version is filled; makes the staged definitions
+    /// live when all are. Says whether they are live now.
+    pub(crate) async fn filled(&self, table: &str) -> Result<bool> {
+        let name = format!("{}/filled/{table}", self.project());
+        let store = &self.components().metadata;
+        store.put(&name, Bytes::from_static(b"{}"), Expect::Anything).await?;
+        self.refresh().await?;
+        let applied = self.applied();
+        let (Some(staged), Some(generation)) = (&applied.staged, applied.pointer.staged) else {
+            return Ok(false);
+        };
+        if !self.to_fill(staged).await?.is_empty() {
+            return Ok(false);
         }
-        self.replace_definitions(wanted);
-        Ok(plan)
+        let pointer = Pointer {
+            live: generation,
+            staged: None,
+        };
+        self.point(pointer, applied.version).await?;
+        Ok(true)
+    }
+
+    async fn write_generation(&self, generation: u64, definitions: &Definitions) -> Result<()> {
+        let store = &self.components().metadata;
+        let prefix = generation_prefix(self.project(), generation);
+        // Of an apply that died halfway.
+        for (name, _) in store.list(&prefix).await? {
+            store.delete(&name, Expect::Anything).await?;
+        }
+        for ((kind, object), json) in &objects(definitions) {
+            let bytes = Bytes::from(serde_json::to_vec(json).expect("definitions are plain data"));
+            let name = format!("{prefix}{}/{object}", KINDS[*kind]);
+            store.put(&name, bytes, Expect::Anything).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes generations count, and removes those that no longer do.
+    async fn point(&self, pointer: Pointer, version: u64) -> Result<()> {
+        let store = &self.components().metadata;
+        let json = serde_json::to_vec(&pointer).expect("numbers are plain data");
+        let expect = match version {
+            0 => Expect::Absent,
+            version => Expect::Version(version),
+        };
+        let put = store.put(&pointer_name(self.project()), json.into(), expect).await;
+        put.map_err(|e| match e.kind() {
+            StoreKind::Conflict => {
+                let message = "the project was applied by somebody else meanwhile; run it again";
+                Error::caused(Kind::Conflict, message, e)
+            }
+            _ => e.into(),
+        })?;
+        let prefix = format!("{}/definitions/", self.project());
+        let kept = |name: &str| {
+            let generations = [Some(pointer.live), pointer.staged];
+            generations
+                .into_iter()
+                .flatten()
+                .any(|g| name.starts_with(&generation_prefix(self.project(), g)))
+        };
+        for (name, _) in store.list(&prefix).await? {
+            if !kept(&name) {
+                store.delete(&name, Expect::Anything).await?;
+            }
+        }
+        self.replace_applied(read(store.as_ref(), self.project()).await?);
+        Ok(())
     }
 }
 
-/// Columns of a version never change.
+/// Tables that definitions write to, and whether they are made in advance.
+fn tables(definitions: &Definitions) -> Vec<(TableDef, bool)> {
+    let groups = definitions.groups.values();
+    let mut tables: Vec<_> = groups
+        .flat_map(|group| {
+            [
+                (group.rows_table(), true),
+                (group.late_table(), false),
+                (group.quarantine_table(), false),
+            ]
+        })
+        .collect();
+    tables.extend(definitions.sources.iter().filter_map(|(name, source)| {
+        let archived = matches!(source.kind, SourceKind::Stream { archive: true, .. });
+        archived.then(|| (TableDef::archive(name), false))
+    }));
+    tables
+}
+
+/// Columns of a version never change, except that nullable ones may be added.
 fn check_version(stored: &GroupDef, wanted: &GroupDef) -> Result<()> {
     let columns = |group: &GroupDef| -> Vec<String> {
-        let fields = group.keys.iter().chain(&group.features);
+        let fields = group.keys.iter().chain(&group.columns);
         fields
             .map(|f| {
                 format!(
@@ -218,7 +427,21 @@ fn check_version(stored: &GroupDef, wanted: &GroupDef) -> Result<()> {
             })
             .collect()
     };
-    if stored.version != wanted.version || columns(stored) == columns(wanted) {
+    if stored.version != wanted.version {
+        return Ok(());
+    }
+    if stored.aggregates != wanted.aggregates {
+        return Err(Error::invalid(format!(
+            "groups.{}: its aggregates changed, and version {} is in use; set `version = {}`",
+            wanted.name,
+            wanted.version,
+            wanted.version + 1
+        )));
+    }
+    let kept = stored.keys.len() + stored.columns.len();
+    let is_extended = columns(wanted).starts_with(&columns(stored));
+    let mut added = wanted.keys.iter().chain(&wanted.columns).skip(kept);
+    if is_extended && added.all(|field| field.nullable) {
         return Ok(());
     }
     let (old, new) = (columns(stored), columns(wanted));

@@ -1,7 +1,7 @@
 //! The services' common ground: stores, sandbox, clocks, and what was applied.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use wafer_core::{Clock, Digest, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
@@ -12,7 +12,8 @@ use wafer_store::{
 use crate::definition::{Definitions, FunctionDef};
 use crate::error::{Error, Kind, Result};
 use crate::features::Serving;
-use crate::plan;
+use crate::metrics::Counters;
+use crate::plan::{self, Applied};
 use crate::project::nearest;
 
 /// What a platform is made of; the composition root decides what each is.
@@ -47,8 +48,11 @@ pub struct Platform {
     /// Names the online store, for those who count its rows.
     store_id: String,
     components: Components,
-    definitions: RwLock<Arc<Definitions>>,
-    loaded: RwLock<HashMap<String, Loaded>>,
+    definitions: RwLock<Arc<Applied>>,
+    /// For each source the latest event time that came in.
+    watermarks: Mutex<HashMap<String, Timestamp>>,
+    counters: Counters,
+    loaded: RwLock<HashMap<(String, Digest), Loaded>>,
     /// For each view what its requests need, of the present definitions.
     serving: RwLock<HashMap<String, Arc<Serving>>>,
 }
@@ -65,12 +69,14 @@ impl Platform {
     /// # Errors
     /// Those of the metadata store.
     pub async fn open(project: &str, components: Components) -> Result<Self> {
-        let definitions = plan::read(components.metadata.as_ref(), project).await?;
+        let applied = plan::read(components.metadata.as_ref(), project).await?;
         Ok(Self {
             project: project.to_owned(),
             store_id: store_id(project, &components).await?,
             components,
-            definitions: RwLock::new(Arc::new(definitions)),
+            definitions: RwLock::new(Arc::new(applied)),
+            watermarks: Mutex::new(HashMap::new()),
+            counters: Counters::default(),
             loaded: RwLock::new(HashMap::new()),
             serving: RwLock::new(HashMap::new()),
         })
@@ -90,8 +96,8 @@ impl Platform {
         &self.components
     }
 
-    /// What was applied, as last read.
-    pub fn definitions(&self) -> Arc<Definitions> {
+    /// What is live and what is staged, as last read.
+    pub(crate) fn applied(&self) -> Arc<Applied> {
         Arc::clone(
             &self
                 .definitions
@@ -100,21 +106,39 @@ impl Platform {
         )
     }
 
+    /// What was applied and is live, as last read.
+    pub fn definitions(&self) -> Arc<Definitions> {
+        Arc::clone(&self.applied().live)
+    }
+
+    /// What was applied and waits until its new group versions are filled.
+    pub fn staged(&self) -> Option<Arc<Definitions>> {
+        self.applied().staged.clone()
+    }
+
+    /// Definitions whose pipelines events go through: the live ones, then staged
+    /// ones.
+    pub(crate) fn writing_definitions(&self) -> Vec<Arc<Definitions>> {
+        let applied = self.applied();
+        let staged = applied.staged.iter().cloned();
+        [Arc::clone(&applied.live)].into_iter().chain(staged).collect()
+    }
+
     /// Reads again what was applied, by whichever process; says whether it
     /// differs from before.
     ///
     /// # Errors
     /// Those of the metadata store.
     pub async fn refresh(&self) -> Result<bool> {
-        let definitions = plan::read(self.components.metadata.as_ref(), &self.project).await?;
-        let changed = definitions != *self.definitions();
-        if changed {
-            self.replace_definitions(definitions);
+        let metadata = self.components.metadata.as_ref();
+        if plan::is_current(metadata, &self.project, &self.applied()).await? {
+            return Ok(false);
         }
-        Ok(changed)
+        self.replace_applied(plan::read(metadata, &self.project).await?);
+        Ok(true)
     }
 
-    pub(crate) fn replace_definitions(&self, definitions: Definitions) {
+    pub(crate) fn replace_applied(&self, applied: Applied) {
         // Both under one lock: nothing of the old definitions is served after.
         let mut present = self
             .definitions
@@ -124,7 +148,24 @@ impl Platform {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        *present = Arc::new(definitions);
+        *present = Arc::new(applied);
+    }
+
+    /// Numbers about what this process did, for `/metrics`.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The latest event time of a source that came in at this process.
+    pub(crate) fn watermark(&self, source: &str) -> Timestamp {
+        let watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+        watermarks.get(source).copied().unwrap_or(Timestamp::MIN)
+    }
+
+    pub(crate) fn raise_watermark(&self, source: &str, time: Timestamp) {
+        let mut watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = watermarks.entry(source.to_owned()).or_insert(time);
+        *stored = time.max(*stored);
     }
 
     /// What requests for a view need: made once for the present definitions.
@@ -141,13 +182,13 @@ impl Platform {
         {
             return Ok(Arc::clone(found));
         }
-        let definitions = self.definitions();
-        let made = Arc::new(make(&definitions)?);
+        let applied = self.applied();
+        let made = Arc::new(make(&applied.live)?);
         let present = self
             .definitions
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&definitions, &present) {
+        if Arc::ptr_eq(&applied, &present) {
             let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
             serving.insert(view.to_owned(), Arc::clone(&made));
         }
@@ -164,10 +205,20 @@ impl Platform {
     /// # Errors
     /// [`Kind::NotFound`] when it was not applied.
     pub fn function(&self, name: &str) -> Result<Function> {
-        let definitions = self.definitions();
-        let definition = get(&definitions.functions, name, "function")?;
+        self.function_of(&self.definitions(), name)
+    }
+
+    /// A function of some definitions, loaded.
+    pub(crate) fn function_of(&self, definitions: &Definitions, name: &str) -> Result<Function> {
+        self.load_function(name, get(&definitions.functions, name, "function")?)
+    }
+
+    pub(crate) fn load_function(&self, name: &str, definition: &FunctionDef) -> Result<Function> {
+        // Of one name there may be a live one, a staged one and those of old
+        // training sets.
+        let key = (name.to_owned(), definition.registered.digest);
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = loaded.get(name).filter(|l| l.definition == *definition) {
+        if let Some(found) = loaded.get(&key).filter(|l| l.definition == *definition) {
             return Ok(found.function.clone());
         }
         drop(loaded);
@@ -186,7 +237,7 @@ impl Platform {
             function: function.clone(),
         };
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        loaded.insert(name.to_owned(), entry);
+        loaded.insert(key, entry);
         Ok(function)
     }
 

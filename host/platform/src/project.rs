@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
+use wafer_core::expect::{Bound, Policy, Rule};
 use wafer_core::{DataType, parse_bytes, parse_duration};
 use wafer_runtime::Limits;
 
+use crate::definition::Overlap;
 use crate::source::Format;
 
 /// A file that is not a project.
@@ -135,6 +137,8 @@ pub struct SourceConfig {
     /// How rows arrive.
     #[serde(rename = "type")]
     pub kind: SourceType,
+    /// Group whose rows are read, of a source of type `table`.
+    pub group: Option<String>,
     /// A file, a folder, or a pattern with `*` in the file name: the rows of a
     /// `files` source; for a `stream` what batch runs read, if anything.
     pub path: Option<PathBuf>,
@@ -143,12 +147,19 @@ pub struct SourceConfig {
     /// Between a fact and its arrival, for files; default none.
     #[serde(default, deserialize_with = "duration")]
     pub delay: Option<i64>,
+    /// How old an event may be when it comes in: older ones wait in the group's late
+    /// table until they are healed; default: none is too old.
+    #[serde(default, deserialize_with = "duration")]
+    pub lateness: Option<i64>,
     /// How far in the future an event time may lie; default 5 minutes.
     #[serde(default, deserialize_with = "duration")]
     pub skew: Option<i64>,
     /// Field that identifies an event of a `stream`; default: the CloudEvents
     /// id, or the hash of the event's content.
     pub id: Option<String>,
+    /// Whether the raw events of a `stream` are kept, for functions of later
+    /// versions; default yes.
+    pub archive: Option<bool>,
     /// How long the identity of an event is remembered; default 7 days.
     #[serde(default, deserialize_with = "duration")]
     pub remember: Option<i64>,
@@ -165,6 +176,8 @@ pub enum SourceType {
     Files,
     /// Events, pushed in.
     Stream,
+    /// Rows of another group.
+    Table,
 }
 
 /// `[functions.NAME]`
@@ -254,6 +267,15 @@ pub struct GroupConfig {
     pub version: u32,
     /// Output of the function that says when a row held.
     pub event_time: String,
+    /// Outputs of the function to store; default: all, or those that aggregates
+    /// read.
+    pub columns: Option<Vec<String>>,
+    /// Features over windows of time, in the place of the columns themselves.
+    #[serde(default)]
+    pub aggregates: Vec<AggregateConfig>,
+    /// What rows must be like.
+    #[serde(default)]
+    pub expectations: Vec<ExpectationConfig>,
     /// How long a row is good for; default: for ever.
     #[serde(default, deserialize_with = "duration")]
     pub ttl: Option<i64>,
@@ -266,6 +288,88 @@ fn one() -> u32 {
     1
 }
 
+/// `[[groups.NAME.aggregates]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateConfig {
+    /// What is computed, such as `mean`; several are written as a list.
+    #[serde(rename = "function", deserialize_with = "one_or_more")]
+    pub functions: Vec<String>,
+    /// Over which column; `count` needs none.
+    pub column: Option<String>,
+    /// Over how much time: durations, or `lifetime`.
+    pub windows: Vec<String>,
+    /// Length of a list.
+    pub k: Option<u32>,
+    /// Which quantile, from 0 to 1.
+    pub quantile: Option<f64>,
+    /// Whether the windows' tails are exact too.
+    #[serde(default)]
+    pub exact: bool,
+    /// Start of the features' names; default: column and function.
+    pub name: Option<String>,
+}
+
+/// `[[groups.NAME.expectations]]`: one rule, and what happens otherwise.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectationConfig {
+    /// The column.
+    pub column: String,
+    /// Least value.
+    pub min: Option<Bound>,
+    /// Greatest value.
+    pub max: Option<Bound>,
+    /// Allowed values.
+    pub values: Option<Vec<String>>,
+    /// A regular expression that texts match as a whole.
+    pub regex: Option<String>,
+    /// No nulls.
+    #[serde(default)]
+    pub not_null: bool,
+    /// Greatest fraction of nulls in a run.
+    pub null_fraction: Option<f64>,
+    /// No value twice in a run.
+    #[serde(default)]
+    pub unique: bool,
+    /// What happens otherwise; default: the row is rejected.
+    #[serde(default = "reject")]
+    pub policy: Policy,
+}
+
+fn reject() -> Policy {
+    Policy::Reject
+}
+
+impl ExpectationConfig {
+    /// Its one rule.
+    ///
+    /// # Errors
+    /// When it has none, or several.
+    pub(crate) fn rule(&self) -> Result<Rule, String> {
+        let range = (self.min.is_some() || self.max.is_some()).then_some(Rule::Range {
+            min: self.min,
+            max: self.max,
+        });
+        let rules = [
+            range,
+            self.values.clone().map(Rule::Values),
+            self.regex.clone().map(Rule::Regex),
+            self.not_null.then_some(Rule::NotNull),
+            self.null_fraction.map(Rule::NullFraction),
+            self.unique.then_some(Rule::Unique),
+        ];
+        let mut rules = rules.into_iter().flatten();
+        match (rules.next(), rules.next()) {
+            (Some(rule), None) => Ok(rule),
+            _ => Err(
+                "has one rule: `min` and `max`, `values`, `regex`, `not_null`, `null_fraction` or `unique`"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 /// `[pipelines.NAME]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,9 +380,37 @@ pub struct PipelineConfig {
     pub function: String,
     /// Where features go.
     pub group: String,
+    /// When it runs by itself; default: by hand, or on events.
+    pub schedule: Option<ScheduleConfig>,
     /// Description.
     #[serde(default)]
     pub doc: String,
+}
+
+/// `schedule` of a pipeline.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Five fields of cron, such as `0 * * * *`; each time ends a data interval.
+    pub cron: String,
+    /// IANA name of the time zone of `cron`; default UTC.
+    pub timezone: Option<String>,
+    /// From the end of an interval to its run; also how long the run may take for
+    /// its rows to count as on time. Default none.
+    #[serde(default, deserialize_with = "duration")]
+    pub delay: Option<i64>,
+    /// Most intervals that are made up for after a pause; default 10.
+    pub catch_up: Option<u32>,
+    /// `wait` (the default) or `skip`.
+    pub overlap: Option<Overlap>,
+    /// How often a failed run is repeated; default 3.
+    pub retries: Option<u32>,
+    /// Until the first repetition, doubled for each further one; default 10s.
+    #[serde(default, deserialize_with = "duration")]
+    pub backoff: Option<i64>,
+    /// How long a run may take; default: as long as it takes.
+    #[serde(default, deserialize_with = "duration")]
+    pub time_limit: Option<i64>,
 }
 
 /// `[views.NAME]`
@@ -409,6 +541,9 @@ impl Project {
         }
         for (name, source) in &self.sources {
             check_source(source).map_err(|(part, m)| (format!("sources.{name}.{part}"), m))?;
+            if let Some(group) = &source.group {
+                known(&self.groups, group, "group", &format!("sources.{name}.group"))?;
+            }
         }
         for (name, function) in &self.functions {
             self.check_function(name, function)?;
@@ -521,13 +656,25 @@ impl Project {
 fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
     let stream_only = |key| Err((key, "is for sources of type `stream`".to_owned()));
     match source.kind {
+        SourceType::Table if source.group.is_none() => {
+            Err(("group", "is missing: name the group whose rows are read".to_owned()))
+        }
+        SourceType::Table if source.path.is_some() => {
+            Err(("path", "is for sources of type `files` or `stream`".to_owned()))
+        }
+        SourceType::Files | SourceType::Stream if source.group.is_some() => {
+            Err(("group", "is for sources of type `table`".to_owned()))
+        }
         SourceType::Files if source.path.is_none() => Err((
             "path",
             "is missing: name a file, a folder, or a pattern such as data/*.csv".to_owned(),
         )),
-        SourceType::Files if source.id.is_some() => stream_only("id"),
-        SourceType::Files if source.remember.is_some() => stream_only("remember"),
-        SourceType::Files | SourceType::Stream => Ok(()),
+        SourceType::Stream => Ok(()),
+        _ if source.id.is_some() => stream_only("id"),
+        _ if source.remember.is_some() => stream_only("remember"),
+        _ if source.archive.is_some() => stream_only("archive"),
+        _ if source.lateness.is_some() => stream_only("lateness"),
+        _ => Ok(()),
     }
 }
 
@@ -620,6 +767,19 @@ fn with_suggestion(message: &str) -> String {
         Some(nearest) => format!("unknown {what} `{unknown}`; did you mean `{nearest}`?"),
         None => format!("unknown {what} `{unknown}`; known are {}", known.join(", ")),
     }
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(text) => vec![text],
+        OneOrMore::More(texts) => texts,
+    })
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {

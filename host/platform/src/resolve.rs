@@ -3,27 +3,36 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use wafer_core::{DataType, Field, Mapping, Signature};
+use wafer_core::aggregate::{Aggregate, Function};
+use wafer_core::expect::{Expectation, Policy, Rule};
+use wafer_core::window::Window;
+use wafer_core::{DataType, Field, Mapping, Schema, Signature};
 
 use crate::definition::{
-    Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, PipelineDef, SYSTEM_COLUMNS,
-    SourceDef, SourceKind, ViewDef, feature_name,
+    AggregateDef, Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, Overlap, PipelineDef,
+    SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, ViewDef, feature_name,
 };
 use crate::error::{Error, Result};
+use crate::schedule::Ticks;
 use crate::project::{
-    GroupConfig, PipelineConfig, Project, SourceConfig, SourceType, ViewConfig, nearest,
+    ExpectationConfig, GroupConfig, PipelineConfig, Project, SourceConfig, SourceType, ViewConfig, nearest,
     typed_fields,
 };
 
 const FIVE_MINUTES: i64 = 300_000_000;
 const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
 
-/// Resolves a project's definitions, given its registered functions.
+/// Resolves a project's definitions, given its registered functions. Columns of a
+/// group version that is in use keep their order; new ones come after them.
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::Kind::Invalid) names the key and the column that do
 /// not fit.
-pub fn resolve(project: &Project, functions: BTreeMap<String, FunctionDef>) -> Result<Definitions> {
+pub fn resolve(
+    project: &Project,
+    functions: BTreeMap<String, FunctionDef>,
+    applied: &Definitions,
+) -> Result<Definitions> {
     let mut definitions = Definitions {
         functions,
         ..Definitions::default()
@@ -34,12 +43,13 @@ pub fn resolve(project: &Project, functions: BTreeMap<String, FunctionDef>) -> R
             .insert(name.clone(), source(project, config));
     }
     for (name, config) in &project.pipelines {
-        let group = group(project, &definitions, name, config)?;
+        let group = group(project, &definitions, name, config, applied)?;
         definitions.groups.insert(config.group.clone(), group);
         let pipeline = PipelineDef {
             source: config.source.clone(),
             function: config.function.clone(),
             group: config.group.clone(),
+            schedule: schedule(name, config)?,
             doc: config.doc.clone(),
         };
         definitions.pipelines.insert(name.clone(), pipeline);
@@ -58,12 +68,35 @@ pub fn resolve(project: &Project, functions: BTreeMap<String, FunctionDef>) -> R
     Ok(definitions)
 }
 
+fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> {
+    let Some(config) = &config.schedule else {
+        return Ok(None);
+    };
+    let schedule = ScheduleDef {
+        cron: config.cron.clone(),
+        timezone: config.timezone.clone().unwrap_or_else(|| "UTC".to_owned()),
+        delay: config.delay.unwrap_or(0),
+        catch_up: config.catch_up.unwrap_or(10).max(1),
+        overlap: config.overlap.unwrap_or(Overlap::Wait),
+        retries: config.retries.unwrap_or(3),
+        backoff: config.backoff.unwrap_or(10_000_000),
+        time_limit: config.time_limit,
+    };
+    Ticks::new(&schedule)
+        .map_err(|message| Error::invalid(format!("pipelines.{name}.schedule.{message}")))?;
+    Ok(Some(schedule))
+}
+
 fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     let kind = match config.kind {
         SourceType::Files => SourceKind::Files,
+        SourceType::Table => SourceKind::Table {
+            group: config.group.clone().expect("checked when the file was read"),
+        },
         SourceType::Stream => SourceKind::Stream {
             id: config.id.clone(),
             remember: config.remember.unwrap_or(SEVEN_DAYS),
+            archive: config.archive.unwrap_or(true),
         },
     };
     SourceDef {
@@ -71,6 +104,7 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
         files: config.path.as_ref().map(|path| project.folder.join(path)),
         format: config.format,
         delay: config.delay.unwrap_or(0),
+        lateness: config.lateness,
         skew: config.skew.unwrap_or(FIVE_MINUTES),
         doc: config.doc.clone(),
     }
@@ -81,6 +115,7 @@ fn group(
     definitions: &Definitions,
     pipeline: &str,
     config: &PipelineConfig,
+    applied: &Definitions,
 ) -> Result<GroupDef> {
     let group: &GroupConfig = &project.groups[&config.group];
     let signature = signature(definitions, &config.function)?;
@@ -127,19 +162,21 @@ fn group(
     let is_feature = |field: &&Field| {
         field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
     };
-    let features: Vec<Field> = signature
+    let outputs: Vec<Field> = signature
         .outputs
         .fields()
         .iter()
         .filter(is_feature)
         .cloned()
         .collect();
-    if features.is_empty() {
-        return Err(Error::invalid(format!(
-            "{place} has no outputs beside keys and event time"
-        )));
+    let mut columns = stored_columns(&config.group, group, &outputs, &place)?;
+    if let Some(used) = applied.groups.get(&config.group)
+        && used.version == group.version
+    {
+        let place = |field: &Field| used.columns.iter().position(|c| c.name == field.name);
+        columns.sort_by_key(|field| place(field).unwrap_or(usize::MAX));
     }
-    for field in features.iter().chain(&keys) {
+    for field in columns.iter().chain(&keys) {
         if !field.data_type.is_storable() {
             return Err(Error::invalid(format!(
                 "{place}: output `{}` is {}, which cannot be stored",
@@ -159,10 +196,147 @@ fn group(
         entity: group.entity.clone(),
         keys,
         event_time: group.event_time.clone(),
-        features,
+        aggregates: aggregates(&config.group, group, &columns)?,
+        expectations: expectations(&config.group, group, &columns)?,
+        columns,
         ttl: group.ttl,
         doc: group.doc.clone(),
     })
+}
+
+/// The outputs that a group stores.
+fn stored_columns(
+    name: &str,
+    group: &GroupConfig,
+    outputs: &[Field],
+    place: &str,
+) -> Result<Vec<Field>> {
+    let read: Vec<&String> = group.aggregates.iter().filter_map(|a| a.column.as_ref()).collect();
+    let wanted: Vec<&String> = match &group.columns {
+        Some(columns) => columns.iter().collect(),
+        None if group.aggregates.is_empty() => outputs.iter().map(|f| &f.name).collect(),
+        None => {
+            let expected = group.expectations.iter().map(|e| &e.column);
+            read.iter().copied().chain(expected).collect()
+        }
+    };
+    for column in wanted.iter().chain(&read) {
+        if !outputs.iter().any(|field| field.name == **column) {
+            let known = outputs.iter().map(|f| f.name.as_str());
+            let hint = nearest(column, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            let message = format!("groups.{name}: {place} has no output `{column}`{hint}");
+            return Err(Error::invalid(message));
+        }
+    }
+    let stored = |field: &&Field| wanted.iter().chain(&read).any(|column| **column == field.name);
+    let columns: Vec<Field> = outputs.iter().filter(stored).cloned().collect();
+    if columns.is_empty() && group.aggregates.is_empty() {
+        let message = format!("{place} has no outputs beside keys and event time");
+        return Err(Error::invalid(message));
+    }
+    Ok(columns)
+}
+
+fn aggregates(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<AggregateDef>> {
+    let mut all: Vec<AggregateDef> = Vec::new();
+    for (index, config) in group.aggregates.iter().enumerate() {
+        let key = format!("groups.{name}.aggregates[{index}]");
+        let wrong = |part: &str, message: String| Error::invalid(format!("{key}{part}: {message}"));
+        let column = config.column.as_ref().map(|column| {
+            let place = columns.iter().position(|field| field.name == *column);
+            place.expect("what aggregates read is stored")
+        });
+        if config.windows.is_empty() {
+            return Err(wrong(".windows", "is empty; write such as [\"1d\", \"7d\"]".to_owned()));
+        }
+        for function in &config.functions {
+            let function = Function::parse(function, config.k, config.quantile)
+                .map_err(|e| wrong("", e.to_string()))?;
+            let input = column.map(|column| &columns[column].data_type);
+            let output = function.output(input).map_err(|e| {
+                let of = config.column.as_ref().map_or_else(String::new, |c| format!("column `{c}`: "));
+                wrong("", format!("{of}{e}"))
+            })?;
+            for text in &config.windows {
+                let window = Window::parse(text, config.exact)
+                    .map_err(|e| wrong(".windows", e.to_string()))?;
+                let start = match (&config.name, &config.column) {
+                    (Some(name), _) => name.clone(),
+                    (None, Some(column)) => format!("{column}_{}", function_label(function)),
+                    (None, None) => function_label(function),
+                };
+                let field = Field {
+                    doc: aggregate_doc(function, config.column.as_deref(), window),
+                    ..Field::new(format!("{start}_{text}"), output.clone(), true)
+                };
+                if all.iter().any(|other| other.field.name == field.name) {
+                    let message = format!("`{}` is there twice; give one a `name`", field.name);
+                    return Err(wrong("", message));
+                }
+                let aggregate = Aggregate {
+                    function,
+                    column,
+                    window,
+                };
+                all.push(AggregateDef { field, aggregate });
+            }
+        }
+    }
+    let fields = all.iter().map(|a| a.field.clone()).collect::<Vec<_>>();
+    if !fields.is_empty() {
+        Schema::new(fields).map_err(|e| Error::invalid(format!("groups.{name}.aggregates: {e}")))?;
+    }
+    Ok(all)
+}
+
+/// A function in the name of a feature: `mean`, `last_5`, `p99`.
+fn function_label(function: Function) -> String {
+    match function {
+        Function::FirstK(k) => format!("first_{k}"),
+        Function::LastK(k) => format!("last_{k}"),
+        Function::TopK(k) => format!("top_{k}"),
+        Function::ApproxQuantile(millionths) => {
+            let percent = f64::from(millionths) / 10_000.0;
+            format!("p{percent}").replace('.', "_")
+        }
+        other => other.name().to_owned(),
+    }
+}
+
+fn aggregate_doc(function: Function, column: Option<&str>, window: Window) -> String {
+    let of = column.map_or_else(|| "events".to_owned(), |column| format!("`{column}`"));
+    let label = function_label(function);
+    match window.width {
+        None => format!("{label} of {of} up to now."),
+        Some(_) => format!("{label} of {of} over the last {window}."),
+    }
+}
+
+fn expectations(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<Expectation>> {
+    let one = |(index, config): (usize, &ExpectationConfig)| {
+        let key = format!("groups.{name}.expectations[{index}]");
+        let wrong = |message: String| Error::invalid(format!("{key}: {message}"));
+        let field = columns.iter().find(|field| field.name == config.column);
+        let field = field.ok_or_else(|| {
+            let known = columns.iter().map(|f| f.name.as_str());
+            let hint = nearest(&config.column, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            wrong(format!("the group stores no column `{}`{hint}", config.column))
+        })?;
+        let rule = config.rule().map_err(wrong)?;
+        rule.check(&field.data_type).map_err(wrong)?;
+        if config.policy == Policy::Reject && matches!(rule, Rule::NullFraction(_)) {
+            let message = "a fraction is of all rows, none can be rejected; use policy = \"warn\" or \"fail\"";
+            return Err(wrong(message.to_owned()));
+        }
+        Ok(Expectation {
+            column: config.column.clone(),
+            rule,
+            policy: config.policy,
+        })
+    };
+    group.expectations.iter().enumerate().map(one).collect()
 }
 
 fn signature<'a>(definitions: &'a Definitions, function: &str) -> Result<&'a Signature> {
@@ -301,7 +475,7 @@ fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<Vi
     }
     for lookup in &lookups {
         for index in &lookup.features {
-            let feature = &definitions.groups[&lookup.group].features[*index];
+            let feature = &definitions.groups[&lookup.group].features()[*index];
             let full = feature_name(&lookup.alias, &feature.name);
             let origin = format!("feature `{}` of `{}`", feature.name, lookup.alias);
             columns.add_feature(name, &full, &feature.data_type, origin)?;
@@ -343,14 +517,15 @@ fn require_needed_inputs(
 
 fn picked(group: &GroupDef, wanted: Option<&[String]>, place: &str) -> Result<Vec<usize>> {
     let Some(wanted) = wanted else {
-        return Ok((0..group.features.len()).collect());
+        return Ok((0..group.features().len()).collect());
     };
+    let features = group.features();
     wanted
         .iter()
         .map(|name| {
-            let found = group.features.iter().position(|f| f.name == *name);
+            let found = features.iter().position(|f| f.name == *name);
             found.ok_or_else(|| {
-                let known = group.features.iter().map(|f| f.name.as_str());
+                let known = features.iter().map(|f| f.name.as_str());
                 let hint = nearest(name, known)
                     .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
                 Error::invalid(format!(

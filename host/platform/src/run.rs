@@ -1,34 +1,36 @@
-//! Batch runs: a source's rows over an interval, through the function, into the
-//! group's offline table by one commit, then into the online store.
+//! Batch runs: a source's rows over intervals, through the function, into the
+//! group's offline table by one commit for each interval, then into the online
+//! store.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, RecordBatch};
-use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde::{Deserialize, Serialize};
-use wafer_core::rules::{Interval, RowVersion, available_from_file};
-use wafer_core::{Digest, Hasher, Timestamp, coerce, encode_row, entity_key};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::{Map, Value as Json};
+use wafer_core::expect::Policy;
+use wafer_core::rules::{Interval, available_from_file, available_from_schedule};
+use wafer_core::{Digest, Hasher, Timestamp, cell_to_json};
 use wafer_runtime::Function;
 use wafer_store::{
-    EventCommit, Expect, Follows, Kind as StoreKind, Lease, OnlineKey, OnlineRow, OnlineWrite,
-    PutCounts, Txn,
+    AsOf, EventCommit, EventOutcome, Follows, Kind as StoreKind, Lease, TableWriter, Txn,
 };
 
-use crate::definition::{GroupDef, PipelineDef, SourceDef};
+use crate::definition::{Definitions, PipelineDef, SourceDef, TableDef};
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::{Gate, GroupRows, group_rows};
-use crate::platform::{Platform, get};
-use crate::source::{Chunk, Chunks, SourceReader};
+use crate::group_rows::{Gate, Gathered, GroupRows, RunCheck, StoredRows, Target, timestamps};
+use crate::input::Input;
+use crate::platform::{Components, Platform, get};
+use crate::record::{Reject, RunRecord, RunState};
+use crate::source::Chunk;
 
 /// How long a run's lease lasts without being renewed.
 const LEASE: i64 = 15_000_000;
 const RENEWAL: Duration = Duration::from_secs(5);
 /// Rejected rows that a run's record keeps as examples.
 const KEPT_REJECTS: usize = 20;
+/// How long the online store remembers which chunks of a run it has.
+const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,73 +41,9 @@ pub struct RunRequest {
     pub interval: Interval,
     /// Chunks that are transformed at the same time.
     pub workers: usize,
-}
-
-/// Where a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// It was started; if its process is gone, it can be repeated.
-    Running,
-    /// Everything is written.
-    Succeeded,
-    /// It stopped at an error; nothing of it is in the offline table.
-    Failed,
-}
-
-/// A row that was set aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reject {
-    /// File and line or row.
-    pub place: String,
-    /// Why.
-    pub message: String,
-}
-
-impl Reject {
-    /// With as much of the message as a record has room for.
-    pub(crate) fn new(place: String, mut message: String) -> Self {
-        message.truncate(message.floor_char_boundary(500));
-        Self { place, message }
-    }
-}
-
-/// One execution of a pipeline over an interval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunRecord {
-    /// Sorts by the time of the claim.
-    pub id: String,
-    /// The pipeline.
-    pub pipeline: String,
-    /// Event times it covers.
-    pub interval: Interval,
-    /// Rises each time the interval is run with other inputs.
-    pub generation: i64,
-    /// Digest of files, function and settings.
-    pub inputs: Digest,
-    /// Where it is.
-    pub state: RunState,
-    /// When it was claimed: `created_timestamp` of its rows, by the platform's
-    /// clock. Kept when the run is repeated.
-    pub created: Timestamp,
-    /// When it was last started, machine time.
-    pub started: Timestamp,
-    /// When it ended, machine time.
-    pub finished: Option<Timestamp>,
-    /// Source rows read.
-    pub rows_read: u64,
-    /// Rows written to the offline table.
-    pub rows_written: u64,
-    /// Rows made whose event time is outside the interval.
-    pub rows_outside: u64,
-    /// Rows set aside.
-    pub rows_rejected: u64,
-    /// The first of them.
-    pub rejects: Vec<Reject>,
-    /// Rows that were written online.
-    pub online_applied: u64,
-    /// Why it failed.
-    pub error: Option<String>,
+    /// Whether to read the raw events that its source keeps as well, as far as they
+    /// were not written to the group when they came in.
+    pub archive: bool,
 }
 
 /// Told how a run comes along.
@@ -122,13 +60,46 @@ impl Progress for () {
     fn stage(&self, _stage: &str) {}
 }
 
-/// Everything that a run needs, looked up.
-struct Job {
-    pipeline: PipelineDef,
+/// When runs write to the online store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Online {
+    /// Right after the offline table.
+    Each,
+    /// Not at all: the caller does, for all runs at once.
+    Later,
+}
+
+/// Everything that runs of a pipeline need, looked up.
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) pipeline: PipelineDef,
     source: SourceDef,
-    group: GroupDef,
+    pub(crate) target: Arc<Target>,
     function: Function,
-    reader: SourceReader,
+    /// Digest of the function.
+    code: Digest,
+    input: Input,
+    /// Digest of everything but the interval that decides what is written.
+    inputs: Digest,
+    workers: usize,
+    online: Online,
+}
+
+/// An interval on its way.
+struct Work<'a> {
+    record: RunRecord,
+    writer: Option<TableWriter>,
+    checks: Vec<RunCheck<'a>>,
+    /// Rows that were set aside.
+    quarantine: Vec<Quarantined>,
+}
+
+/// A row for the quarantine table.
+struct Quarantined {
+    reason: String,
+    place: String,
+    row: Option<String>,
+    event_id: String,
 }
 
 impl Platform {
@@ -147,115 +118,153 @@ impl Platform {
         progress: Arc<dyn Progress>,
     ) -> Result<(RunRecord, bool)> {
         progress.stage("reading the source");
-        let job = self.job(request).await?;
-        let lease_name = format!("run/{}", request.pipeline);
-        let lease = self.lease(&lease_name, LEASE).await?.map_err(|holder| {
-            let message = format!("pipeline `{}` is being run by {holder}", request.pipeline);
-            Error::new(Kind::Conflict, message)
-        })?;
-        let renewal = self.keep(lease);
-        let result = self.run_claimed(request, &job, progress).await;
-        renewal.end(self).await;
-        result
+        let definitions = self.definitions();
+        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
+        let Interval { from, to } = request.interval;
+        if pipeline.schedule.is_some() && (from == Timestamp::MIN || to == Timestamp::MAX) {
+            let message = format!(
+                "pipeline `{}` has a schedule: its rows are visible from the end of their interval on. \
+                 Give both --from and --to, or fill its intervals with `wafer backfill`",
+                request.pipeline
+            );
+            return Err(Error::invalid(message));
+        }
+        let job = self.job(&definitions, request, Online::Each).await?;
+        let lease = self.run_lease(&request.pipeline).await?;
+        let result = self.run_pass(&job, &[request.interval], &progress).await;
+        lease.end(self).await;
+        let mut done = result?;
+        Ok(done.pop().expect("one interval was asked for"))
     }
 
-    async fn job(&self, request: &RunRequest) -> Result<Job> {
-        let definitions = self.definitions();
+    /// Claims a pipeline for runs.
+    pub(crate) async fn run_lease(&self, pipeline: &str) -> Result<Kept> {
+        let lease = self.lease(&format!("run/{pipeline}"), LEASE).await?;
+        let lease = lease.map_err(|holder| {
+            let message = format!("pipeline `{pipeline}` is being run by {holder}");
+            Error::new(Kind::Conflict, message)
+        })?;
+        Ok(self.keep(lease))
+    }
+
+    /// Looks up what runs of a pipeline need, in some definitions.
+    pub(crate) async fn job(
+        &self,
+        definitions: &Arc<Definitions>,
+        request: &RunRequest,
+        online: Online,
+    ) -> Result<Job> {
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
         let source = definitions.sources[&pipeline.source].clone();
         let group = definitions.groups[&pipeline.group].clone();
-        let function = self.function(&pipeline.function)?;
-        let (opened, name) = (source.clone(), pipeline.source.clone());
-        let inputs = function.signature().inputs.clone();
-        let reader = blocking(move || SourceReader::open(&opened, &name, &inputs)).await??;
+        let function = self.function_of(definitions, &pipeline.function)?;
+        let input = self
+            .input(definitions, &pipeline, &function, request.archive)
+            .await?;
+        let code = definitions.functions[&pipeline.function].registered.digest;
+        let mut hasher = Hasher::new();
+        let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
+        let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
+        hasher
+            .part(input.digest().as_bytes())
+            .part(code.as_bytes())
+            .part(group.table().as_bytes())
+            .part(source.delay.to_le_bytes().as_slice())
+            .part(&expectations)
+            .part(&schedule);
         Ok(Job {
+            name: request.pipeline.clone(),
             pipeline,
             source,
-            group,
+            target: Arc::new(Target::new(group)),
             function,
-            reader,
+            code,
+            input,
+            inputs: hasher.finish(),
+            workers: request.workers.max(1),
+            online,
         })
     }
 
-    async fn run_claimed(
+    /// Runs a pipeline over some intervals, one after the other, in one pass over its
+    /// source. For each the record, and whether anything was done.
+    ///
+    /// # Errors
+    /// The first failure; intervals before it are done.
+    pub(crate) async fn run_pass(
         &self,
-        request: &RunRequest,
         job: &Job,
-        progress: Arc<dyn Progress>,
-    ) -> Result<(RunRecord, bool)> {
-        let inputs = self.inputs_digest(job, request.interval);
-        let (mut record, fresh) = self.claim(request, job, inputs).await?;
-        if !fresh {
-            return Ok((record, false));
+        intervals: &[Interval],
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Vec<(RunRecord, bool)>> {
+        let mut claims = self.claims(&job.target.table.name).await?;
+        let mut records = Vec::new();
+        for interval in intervals {
+            let (record, fresh) = self.claim(job, *interval, &claims).await?;
+            claims.retain(|claim| claim.interval != *interval);
+            claims.push(record.clone());
+            records.push((record, fresh));
         }
-        match self.execute(request, job, &mut record, progress).await {
-            Ok(()) => record.state = RunState::Succeeded,
-            Err(error) => {
-                record.state = RunState::Failed;
-                record.error = Some(error.chain());
+        let fresh = records.iter().filter(|(_, fresh)| *fresh);
+        let mut works: Vec<Work<'_>> = fresh.map(|(record, _)| Work::new(record, job)).collect();
+        let result = self.execute(job, &mut works, progress).await;
+        let failed = result.as_ref().err().map(Error::chain);
+        for work in works {
+            let mut record = work.record;
+            if record.state == RunState::Running {
                 record.finished = Some(self.components().wall.now());
-                // The error that stopped the run says more than one of its record.
-                if let Err(unsaved) = self.save(&record).await {
-                    tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
+                match &failed {
+                    None => record.state = RunState::Succeeded,
+                    Some(error) => {
+                        record.state = RunState::Failed;
+                        record.error = Some(error.clone());
+                    }
                 }
-                return Err(error);
+                record.overran = record.state == RunState::Succeeded && self.overran(job, &record);
+                match self.save(&record).await {
+                    // The error that stopped the run says more than one of its record.
+                    Err(unsaved) if failed.is_some() => {
+                        tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
+                    }
+                    other => other?,
+                }
             }
+            let place = records.iter_mut().find(|(r, _)| r.interval == record.interval);
+            place.expect("it was claimed").0 = record;
         }
-        record.finished = Some(self.components().wall.now());
-        self.save(&record).await?;
-        Ok((record, true))
+        result.map(|()| records)
     }
 
-    /// Everything that decides what the run writes.
-    fn inputs_digest(&self, job: &Job, interval: Interval) -> Digest {
-        let definitions = self.definitions();
-        let function = &definitions.functions[&job.pipeline.function]
-            .registered
-            .digest;
-        let mut hasher = Hasher::new();
-        hasher
-            .part(job.reader.digest().as_bytes())
-            .part(function.as_bytes())
-            .part(job.group.table().as_bytes())
-            .part(job.source.delay.to_le_bytes().as_slice())
-            .part(interval.slug().as_bytes());
-        hasher.finish()
+    /// Whether a scheduled run ended later than its rows say they were visible.
+    fn overran(&self, job: &Job, record: &RunRecord) -> bool {
+        job.pipeline.schedule.as_ref().is_some_and(|schedule| {
+            let visible = available_from_schedule(record.interval, schedule.delay);
+            // A run that was started late, as a backfill is, did not overrun.
+            record.created <= visible && self.now() > visible
+        })
     }
 
-    fn claim_name(&self, group: &GroupDef, interval: Interval) -> String {
-        format!(
-            "{}/claim/{}/{}",
-            self.project(),
-            group.table(),
-            interval.slug()
-        )
-    }
-
-    /// The record of this interval: the one of before if the inputs are the
-    /// same, else a new generation. Says whether there is anything to do.
+    /// The record of an interval: the one of before if the inputs are the same,
+    /// else a new generation. Says whether there is anything to do.
     async fn claim(
         &self,
-        request: &RunRequest,
         job: &Job,
-        inputs: Digest,
+        interval: Interval,
+        claims: &[RunRecord],
     ) -> Result<(RunRecord, bool)> {
-        let metadata = &self.components().metadata;
-        let prefix = format!("{}/claim/{}/", self.project(), job.group.table());
-        let name = self.claim_name(&job.group, request.interval);
+        let table = &job.target.table.name;
+        let inputs = job.inputs_over(interval);
         let mut before: Option<RunRecord> = None;
-        for (other, stored) in metadata.list(&prefix).await? {
-            let claim: RunRecord = read_record(&other, &stored.value)?;
-            if other == name {
-                before = Some(claim);
-            } else if claim.interval.overlaps(request.interval)
-                && self.has_rows(job, &claim).await?
-            {
+        for claim in claims {
+            if claim.interval == interval {
+                before = Some(claim.clone());
+            } else if claim.interval.overlaps(interval) && self.has_rows(table, claim).await? {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!(
-                        "pipeline `{}` was run over {}, which overlaps {}: rows would be there twice. \
+                        "pipeline `{}` was run over {}, which overlaps {interval}: rows would be there twice. \
                          Run that interval again to replace it, or choose another",
-                        request.pipeline, claim.interval, request.interval
+                        job.name, claim.interval
                     ),
                 ));
             }
@@ -269,279 +278,412 @@ impl Platform {
         let started = self.components().wall.now();
         let mut record = match before {
             // The same work, not finished: taken up with its own times.
-            Some(before) if before.inputs == inputs => RunRecord {
+            Some(before) if before.inputs == inputs => before.restart(started),
+            before => RunRecord {
+                id: String::new(),
+                pipeline: job.name.clone(),
+                table: table.clone(),
+                interval,
+                generation: before.map_or(1, |b| b.generation + 1),
+                inputs,
                 state: RunState::Running,
+                created: self.now(),
                 started,
                 finished: None,
+                attempts: 1,
+                rows_read: 0,
+                rows_written: 0,
+                rows_outside: 0,
+                rows_rejected: 0,
+                rows_warned: 0,
+                rejects: Vec::new(),
+                warnings: Vec::new(),
+                online_applied: 0,
+                online_older: 0,
+                overran: false,
                 error: None,
-                ..before
             },
-            before => self.new_record(
-                request,
-                inputs,
-                before.map_or(1, |b| b.generation + 1),
-                started,
-            ),
         };
         self.insert_record(&mut record).await?;
         self.save(&record).await?;
         Ok((record, true))
     }
 
+    /// Whether runs over all of some intervals would change nothing.
+    pub(crate) async fn is_done(&self, job: &Job, intervals: &[Interval]) -> Result<bool> {
+        for interval in intervals {
+            let claim = self.claimed(&job.target.table.name, *interval).await?;
+            let done = claim.is_some_and(|claim| {
+                claim.state == RunState::Succeeded && claim.inputs == job.inputs_over(*interval)
+            });
+            if !done {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether the offline table has rows of a run's interval, or may have soon.
-    async fn has_rows(&self, job: &Job, claim: &RunRecord) -> Result<bool> {
+    async fn has_rows(&self, table: &str, claim: &RunRecord) -> Result<bool> {
         if claim.state != RunState::Failed {
             return Ok(true);
         }
         // It failed; an earlier generation, or what came before the failure, may
         // still be there.
-        let app_id = app_id(&work_folder(claim.interval));
-        let version = self
-            .components()
-            .offline
-            .txn_version(&job.group.table(), &app_id)
-            .await?;
-        Ok(version.is_some())
-    }
-
-    fn new_record(
-        &self,
-        request: &RunRequest,
-        inputs: Digest,
-        generation: i64,
-        started: Timestamp,
-    ) -> RunRecord {
-        RunRecord {
-            id: String::new(),
-            pipeline: request.pipeline.clone(),
-            interval: request.interval,
-            generation,
-            inputs,
-            state: RunState::Running,
-            created: self.now(),
-            started,
-            finished: None,
-            rows_read: 0,
-            rows_written: 0,
-            rows_outside: 0,
-            rows_rejected: 0,
-            rejects: Vec::new(),
-            online_applied: 0,
-            error: None,
-        }
-    }
-
-    /// Gives a new record an id that no other has, and a place under it.
-    async fn insert_record(&self, record: &mut RunRecord) -> Result<()> {
-        if !record.id.is_empty() {
-            return Ok(());
-        }
-        loop {
-            let time = record.created.to_string().replace([':', '-'], "");
-            record.id = format!("{time}-{}", record.pipeline);
-            let name = format!("{}/run/{}", self.project(), record.id);
-            match self
-                .components()
-                .metadata
-                .put(&name, to_json(record), Expect::Absent)
-                .await
-            {
-                Ok(_) => return Ok(()),
-                // A clock that stands still: the next microsecond.
-                Err(e) if e.kind() == StoreKind::Conflict => {
-                    record.created = record.created.plus_micros(1);
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-
-    /// Writes a run's record, and the claim of its interval, which is the record
-    /// of the last run over it.
-    async fn save(&self, record: &RunRecord) -> Result<()> {
-        let definitions = self.definitions();
-        let group = &definitions.groups[&definitions.pipelines[&record.pipeline].group];
-        let metadata = &self.components().metadata;
-        for name in [
-            format!("{}/run/{}", self.project(), record.id),
-            self.claim_name(group, record.interval),
-        ] {
-            metadata
-                .put(&name, to_json(record), Expect::Anything)
-                .await?;
-        }
-        Ok(())
+        let offline = &self.components().offline;
+        Ok(offline.txn_version(table, &claim.app_id()).await?.is_some())
     }
 
     async fn execute(
         &self,
-        request: &RunRequest,
         job: &Job,
-        record: &mut RunRecord,
-        progress: Arc<dyn Progress>,
+        works: &mut [Work<'_>],
+        progress: &Arc<dyn Progress>,
     ) -> Result<()> {
-        let table = job.group.table();
-        let work = work_folder(record.interval);
-        let folder = format!("{work}/{}", record.generation);
-        let txn = Txn {
-            app_id: app_id(&work),
-            version: record.generation,
-            follows: Follows::Anything,
-        };
         let offline = &self.components().offline;
-        let committed = offline.txn_version(&table, &txn.app_id).await?;
-        if committed.is_none_or(|version| version < txn.version) {
-            progress.stage("transforming");
-            self.write_offline(request, job, record, (&folder, &work), &txn, &progress)
-                .await?;
+        let mut to_write = Vec::new();
+        // By index: files that are being written cannot be shared between threads.
+        for index in 0..works.len() {
+            let record = &works[index].record;
+            let committed = offline.txn_version(&record.table, &record.app_id()).await?;
+            if committed.is_none_or(|version| version < record.generation) {
+                to_write.push(index);
+            }
         }
-        progress.stage("updating the online store");
-        let counts = self.write_online(job, record, &folder).await?;
-        record.online_applied = counts.applied;
+        if !to_write.is_empty() {
+            progress.stage("transforming");
+            let result = self.write_offline(job, works, &to_write, progress).await;
+            for work in works.iter_mut() {
+                if let Some(writer) = work.writer.take() {
+                    // Best effort: what stays is not part of the table.
+                    let _ = writer.abort().await;
+                }
+            }
+            result?;
+        }
+        if job.online == Online::Each {
+            progress.stage("updating the online store");
+            self.write_online(job, works).await?;
+        }
         Ok(())
     }
 
     async fn write_offline(
         &self,
-        request: &RunRequest,
         job: &Job,
-        record: &mut RunRecord,
-        (folder, replaces): (&str, &str),
-        txn: &Txn,
+        works: &mut [Work<'_>],
+        to_write: &[usize],
         progress: &Arc<dyn Progress>,
     ) -> Result<()> {
-        (
-            record.rows_read,
-            record.rows_written,
-            record.rows_outside,
-            record.rows_rejected,
-        ) = (0, 0, 0, 0);
-        record.rejects.clear();
-        let mut writer = self
-            .components()
-            .offline
-            .writer(&job.group.table(), folder)
-            .await?;
-        let total = job.reader.total_rows();
+        for index in to_write {
+            works[*index].record.clear_counts();
+        }
+        let intervals: Vec<Interval> = works.iter().map(|work| work.record.interval).collect();
         let gate = Gate {
-            interval: request.interval,
+            interval: hull(&intervals),
             now: self.now(),
             skew: job.source.skew,
         };
-        let (group, function) = (Arc::new(job.group.clone()), job.function.clone());
-        let mut made =
-            Box::pin(
-                chunks(job.reader.chunks())
-                    .map(|chunk| {
-                        let (group, function) = (Arc::clone(&group), function.clone());
-                        async move {
-                            blocking(move || transform(chunk?, &function, &group, gate)).await?
-                        }
-                    })
-                    .buffered(request.workers.max(1)),
-            );
-        loop {
-            let (chunk, rows) = match made.try_next().await {
-                Ok(Some(made)) => made,
-                Ok(None) => break,
-                Err(error) => {
-                    // Best effort: what stays is not part of the table.
-                    let _ = writer.abort().await;
-                    return Err(error);
-                }
-            };
-            let batch = self.keep_rows(job, record, &chunk, &rows);
-            writer.write(&batch).await?;
-            progress.read(record.rows_read, total);
+        let total = job.input.total_rows();
+        let (target, function) = (Arc::clone(&job.target), job.function.clone());
+        let mut made = Box::pin(
+            job.input
+                .chunks()
+                .map(|chunk| {
+                    let (target, function) = (Arc::clone(&target), function.clone());
+                    async move { blocking(move || transform(chunk?, &function, &target, gate)).await? }
+                })
+                .buffered(job.workers),
+        );
+        let mut read = 0;
+        let mut unplaced = Vec::new();
+        while let Some(made) = made.try_next().await? {
+            read += made.chunk.seen;
+            self.keep_rows(job, works, to_write, made, &mut unplaced).await?;
+            progress.read(read, total);
         }
-        // Before the commit, so that a run that is taken up after it knows them.
-        self.save(record).await?;
-        writer.commit(txn, Some(replaces)).await?;
+        self.commit_unplaced(job, unplaced).await?;
+        for index in to_write {
+            let work = &mut works[*index];
+            work.record.rows_read = read;
+            self.commit_work(job, work).await?;
+        }
         Ok(())
     }
 
-    /// Counts what became of a chunk and returns the rows to write.
-    fn keep_rows(
+    /// Shares the rows of a chunk out to the intervals that they belong to.
+    async fn keep_rows(
         &self,
         job: &Job,
-        record: &mut RunRecord,
-        chunk: &Chunk,
-        rows: &GroupRows,
-    ) -> RecordBatch {
-        record.rows_read += chunk.seen;
-        record.rows_rejected += (chunk.rejects.len() + rows.rejects.len()) as u64;
-        let made = rows.rejects.iter().map(|(row, message)| {
-            Reject::new(
-                format!("{}:{}", chunk.file, chunk.numbers[*row]),
-                message.clone(),
-            )
-        });
-        let room = KEPT_REJECTS.saturating_sub(record.rejects.len());
-        record
-            .rejects
-            .extend(chunk.rejects.iter().cloned().chain(made).take(room));
-
-        let ids = rows
-            .sources
-            .iter()
-            .map(|row| format!("{}:{}", chunk.file_id, chunk.numbers[*row]));
-        let available = |event| available_from_file(event, job.source.delay);
-        record.rows_outside += rows.outside;
-        record.rows_written += rows.len() as u64;
-        rows.offline_batch(&job.group, available, record.created, ids.collect())
+        works: &mut [Work<'_>],
+        to_write: &[usize],
+        made: Made,
+        unplaced: &mut Vec<(String, Quarantined)>,
+    ) -> Result<()> {
+        let Made {
+            chunk,
+            rows,
+            rejects,
+        } = made;
+        let first = to_write[0];
+        for reject in &chunk.rejects {
+            works[first].record.rejected(reject.clone());
+            let event_id = format!("{}:{}", chunk.file_id, reject.place);
+            let quarantined = Quarantined {
+                reason: reject.message.clone(),
+                place: reject.place.clone(),
+                row: None,
+                event_id,
+            };
+            unplaced.push((chunk.file_id.clone(), quarantined));
+        }
+        for (refused, row) in rows.rejects.iter().zip(rejects) {
+            let place = chunk.place(refused.row);
+            if refused.fails {
+                let message = format!("{place}: {}: an expectation with policy fail", refused.reason);
+                return Err(Error::invalid(message));
+            }
+            let quarantined = Quarantined {
+                reason: refused.reason.clone(),
+                place: place.clone(),
+                row: Some(row),
+                event_id: chunk.event_id(refused.row),
+            };
+            let reject = Reject::new(place, refused.reason.clone());
+            let owner = refused.event.and_then(|event| {
+                let owns = |index: &&usize| works[**index].record.interval.contains(event);
+                to_write.iter().find(owns)
+            });
+            match owner {
+                Some(index) => {
+                    works[*index].record.rejected(reject);
+                    works[*index].quarantine.push(quarantined);
+                }
+                None => {
+                    works[first].record.rejected(reject);
+                    unplaced.push((chunk.file_id.clone(), quarantined));
+                }
+            }
+        }
+        let made = rows.len() as u64 + rows.outside;
+        works[first].record.rows_warned += rows.warnings;
+        for index in to_write {
+            let work = &mut works[*index];
+            let interval = work.record.interval;
+            let own: Vec<usize> = (0..rows.len())
+                .filter(|row| interval.contains(rows.events[*row]))
+                .collect();
+            work.record.rows_outside += made - own.len() as u64;
+            if own.is_empty() {
+                continue;
+            }
+            let own = if own.len() == rows.len() {
+                None
+            } else {
+                Some(rows.part(&own))
+            };
+            self.write_rows(job, work, &chunk, own.as_ref().unwrap_or(&rows)).await?;
+        }
+        Ok(())
     }
 
-    /// Writes the run's rows to the online store, as they are in its files.
-    async fn write_online(&self, job: &Job, record: &RunRecord, folder: &str) -> Result<PutCounts> {
-        let mut batches = self
-            .components()
-            .offline
-            .read_folder(&job.group.table(), folder)
+    /// Writes rows of an interval to its files, but for those that repeat a value
+    /// that is to be unique.
+    async fn write_rows(
+        &self,
+        job: &Job,
+        work: &mut Work<'_>,
+        chunk: &Chunk,
+        rows: &GroupRows,
+    ) -> Result<()> {
+        let mut kept = None;
+        let mut checks = std::mem::take(&mut work.checks);
+        for check in &mut checks {
+            let rows = kept.as_ref().unwrap_or(rows);
+            let repeated = check.add(&job.target, rows);
+            if repeated.is_empty() {
+                continue;
+            }
+            let reason = format!("`{}` has a value that was there before", check.column());
+            match check.policy() {
+                Policy::Fail => {
+                    let place = chunk.place(rows.sources[repeated[0]]);
+                    return Err(Error::invalid(format!("{place}: {reason}")));
+                }
+                Policy::Warn => work.record.rows_warned += repeated.len() as u64,
+                Policy::Reject => {
+                    for row in &repeated {
+                        let place = chunk.place(rows.sources[*row]);
+                        work.record.rejected(Reject::new(place.clone(), reason.clone()));
+                        work.quarantine.push(Quarantined {
+                            reason: reason.clone(),
+                            place,
+                            row: None,
+                            event_id: chunk.event_id(rows.sources[*row]),
+                        });
+                    }
+                    let rest: Vec<usize> = (0..rows.len())
+                        .filter(|row| repeated.binary_search(row).is_err())
+                        .collect();
+                    kept = Some(rows.part(&rest));
+                }
+            }
+        }
+        work.checks = checks;
+        let rows = kept.as_ref().unwrap_or(rows);
+        let record = &mut work.record;
+        record.rows_written += rows.len() as u64;
+        let sources = rows.sources.iter();
+        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
+        let available = rows.events.iter().zip(sources).map(|(event, source)| {
+            let seen = chunk.known.as_ref().map(|known| known.available[*source]);
+            job.available(record.interval, *event, seen)
+        });
+        let available = available.collect();
+        let batch = rows.offline_batch(&job.target, available, record.created, ids);
+        let writer = match &mut work.writer {
+            Some(writer) => writer,
+            none => none.insert(self.components().offline.writer(&record.table, &record.folder()).await?),
+        };
+        writer.write(&batch).await?;
+        Ok(())
+    }
+
+    /// Makes what was written for an interval part of the table.
+    async fn commit_work(&self, job: &Job, work: &mut Work<'_>) -> Result<()> {
+        for (policy, reason) in work.checks.iter().filter_map(RunCheck::broken) {
+            if policy == Policy::Fail {
+                return Err(Error::invalid(format!("{}: {reason}", work.record.interval)));
+            }
+            work.record.warnings.push(reason);
+        }
+        let record = &work.record;
+        let txn = Txn {
+            app_id: record.app_id(),
+            version: record.generation,
+            follows: Follows::Anything,
+        };
+        let quarantine = std::mem::take(&mut work.quarantine);
+        self.quarantine(job, quarantine, &record.folder(), &txn, Some(&record.work_folder()), record.created)
             .await?;
+        // Before the commit, so that a run that is taken up after it knows them.
+        self.save(record).await?;
+        let writer = match work.writer.take() {
+            Some(writer) => writer,
+            // Nothing to write: what the interval had is removed all the same.
+            None => self.components().offline.writer(&record.table, &record.folder()).await?,
+        };
+        writer.commit(&txn, Some(&record.work_folder())).await?;
+        Ok(())
+    }
+
+    /// Sets rows aside that belong to no interval: a file's are the same whichever
+    /// interval is run, and are kept once.
+    async fn commit_unplaced(&self, job: &Job, unplaced: Vec<(String, Quarantined)>) -> Result<()> {
+        let mut by_file: std::collections::BTreeMap<String, Vec<Quarantined>> = Default::default();
+        for (file, row) in unplaced {
+            by_file.entry(file).or_default().push(row);
+        }
+        let function = job.code.short();
+        for (file, rows) in by_file {
+            let folder = format!("rejects/{file}-{function}");
+            let txn = Txn {
+                app_id: format!("wafer/{folder}"),
+                version: 1,
+                follows: Follows::Anything,
+            };
+            self.quarantine(job, rows, &folder, &txn, None, self.now()).await?;
+        }
+        Ok(())
+    }
+
+    async fn quarantine(
+        &self,
+        job: &Job,
+        rows: Vec<Quarantined>,
+        folder: &str,
+        txn: &Txn,
+        replaces: Option<&str>,
+        created: Timestamp,
+    ) -> Result<()> {
+        let table = job.target.group.quarantine_table();
+        let offline = &self.components().offline;
+        let there = match offline.txn_version(&table.name, &txn.app_id).await {
+            Ok(version) => version.is_some(),
+            Err(e) if e.kind() == StoreKind::NotFound => false,
+            Err(e) => return Err(e.into()),
+        };
+        if rows.is_empty() && !(there && replaces.is_some()) {
+            return Ok(());
+        }
+        offline.ensure(&table.name, &table.schema().to_arrow()).await?;
+        let mut writer = offline.writer(&table.name, folder).await?;
+        writer.write(&quarantine_batch(&table, &rows, created)).await?;
+        writer.commit(txn, replaces).await?;
+        Ok(())
+    }
+
+    /// Writes the rows of runs to the online store, as they are in their files. An
+    /// interval that had other rows before takes them back: the group is made anew
+    /// from the offline table.
+    async fn write_online(&self, job: &Job, works: &mut [Work<'_>]) -> Result<()> {
+        if works.iter().any(|work| work.record.generation > 1) {
+            let counts = self.materialize(&job.target).await?;
+            for work in works {
+                work.record.online_applied = counts.entities;
+            }
+            return Ok(());
+        }
+        for work in works {
+            self.add_online(job, &mut work.record).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_online(&self, job: &Job, record: &mut RunRecord) -> Result<()> {
+        let Components {
+            online, offline, ..
+        } = self.components();
+        let snapshot = offline.snapshot(&record.table, AsOf::Latest).await?;
+        let mut files = snapshot.files_below(&record.folder());
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
         let now = self.now();
-        let mut counts = PutCounts::default();
+        (record.online_applied, record.online_older) = (0, 0);
         let mut number = 0;
         while let Some(batch) = batches.try_next().await? {
             number += 1;
-            let group = job.group.clone();
-            let (due, early) = blocking(move || online_writes(&group, &batch, now)).await??;
-            let put = self.components().online.put_many(due).await?;
-            counts.applied += put.applied;
-            counts.older += put.older;
-            if !early.is_empty() {
-                let commit = EventCommit {
-                    source: format!("run/{}", record.pipeline),
-                    id: format!("{}/{number}", record.id),
-                    remember_until: now.plus_micros(job.source.skew),
-                    writes: Vec::new(),
-                    early,
-                    outbox: Vec::new(),
-                };
-                self.components()
-                    .online
-                    .commit_events(vec![commit], now)
-                    .await?;
+            let target = Arc::clone(&job.target);
+            let (writes, early) = blocking(move || {
+                let mut gathered = Gathered::new(&target, now);
+                gathered.add(&StoredRows::new(&target.table, &batch)?)?;
+                Ok::<_, Error>(gathered.finish())
+            })
+            .await??;
+            let count = writes.len() as u64;
+            // By its name the store knows a chunk that it has, and adds it once.
+            let commit = EventCommit {
+                source: format!("run/{}", record.pipeline),
+                id: format!("{}/{}/{number}", record.id, record.generation),
+                remember_until: now.plus_micros(REMEMBER_CHUNKS),
+                writes,
+                early,
+                outbox: Vec::new(),
+            };
+            let outcomes = online.commit_events(vec![commit], now).await?;
+            match outcomes[..] {
+                [EventOutcome::Committed { older }] => {
+                    record.online_applied += count - u64::from(older);
+                    record.online_older += u64::from(older);
+                }
+                _ => record.online_applied += count,
             }
         }
-        Ok(counts)
-    }
-
-    /// Records of runs, newest first.
-    ///
-    /// # Errors
-    /// Those of the metadata store.
-    pub async fn runs(&self) -> Result<Vec<RunRecord>> {
-        let prefix = format!("{}/run/", self.project());
-        let stored = self.components().metadata.list(&prefix).await?;
-        stored
-            .iter()
-            .rev()
-            .map(|(name, object)| read_record(name, &object.value))
-            .collect()
+        Ok(())
     }
 
     /// Renews a lease in the background until it is ended.
-    fn keep(&self, lease: Lease) -> Kept {
+    pub(crate) fn keep(&self, lease: Lease) -> Kept {
         let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
         let metadata = Arc::clone(&self.components().metadata);
         let wall = Arc::clone(&self.components().wall);
@@ -558,14 +700,53 @@ impl Platform {
     }
 }
 
+impl Job {
+    /// Digest of everything that decides what a run over an interval writes.
+    fn inputs_over(&self, interval: Interval) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.part(self.inputs.as_bytes()).part(interval.slug().as_bytes());
+        hasher.finish()
+    }
+
+    /// When a request could first have seen a row: after a scheduled run, or as
+    /// its source says; not before the rows that it was made from.
+    fn available(&self, interval: Interval, event: Timestamp, seen: Option<Timestamp>) -> Timestamp {
+        let available = match &self.pipeline.schedule {
+            Some(schedule) => available_from_schedule(interval, schedule.delay),
+            None => available_from_file(event, self.source.delay),
+        };
+        seen.map_or(available, |seen| seen.max(available))
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(record: &RunRecord, job: &'a Job) -> Self {
+        Self {
+            record: record.clone(),
+            writer: None,
+            checks: job.target.run_checks(),
+            quarantine: Vec::new(),
+        }
+    }
+}
+
+impl RunRecord {
+    fn rejected(&mut self, reject: Reject) {
+        self.rows_rejected += 1;
+        if self.rejects.len() < KEPT_REJECTS {
+            self.rejects.push(reject);
+        }
+    }
+}
+
 /// A lease that is being renewed.
-struct Kept {
+pub(crate) struct Kept {
     stop: tokio::sync::oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Lease>,
 }
 
 impl Kept {
-    async fn end(self, platform: &Platform) {
+    pub(crate) async fn end(self, platform: &Platform) {
         let _ = self.stop.send(());
         if let Ok(lease) = self.task.await
             && let Err(error) = lease.release(platform.components().metadata.as_ref()).await
@@ -575,31 +756,26 @@ impl Kept {
     }
 }
 
-/// Where the data files of an interval are, whichever pipeline writes the group.
-fn work_folder(interval: Interval) -> String {
-    format!("runs/{}", interval.slug())
+/// The span from the first of some intervals to the last.
+fn hull(intervals: &[Interval]) -> Interval {
+    let from = intervals.iter().map(|i| i.from).min();
+    let to = intervals.iter().map(|i| i.to).max();
+    Interval {
+        from: from.unwrap_or(Timestamp::MIN),
+        to: to.unwrap_or(Timestamp::MAX),
+    }
 }
 
-/// Identity of the work on an interval.
-fn app_id(work: &str) -> String {
-    format!("wafer/{work}")
-}
-
-/// The chunks of a source, read on a thread that may block.
-fn chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
-    stream::try_unfold(chunks, |mut chunks| async move {
-        let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
-        Ok(chunk?.map(|chunk| (chunk, chunks)))
-    })
-}
-
-fn transform(
+/// What was made of a chunk.
+struct Made {
     chunk: Chunk,
-    function: &Function,
-    group: &GroupDef,
-    gate: Gate,
-) -> Result<(Chunk, GroupRows)> {
-    let rows = group_rows(function, group, &chunk.columns, gate).map_err(|error| {
+    rows: GroupRows,
+    /// Refused source rows as JSON, in the order of the refusals.
+    rejects: Vec<String>,
+}
+
+fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> Result<Made> {
+    let rows = target.rows(function, &chunk.columns, gate).map_err(|error| {
         let first = chunk.numbers.first().copied().unwrap_or(0);
         let last = chunk.numbers.last().copied().unwrap_or(0);
         Error::caused(
@@ -608,107 +784,42 @@ fn transform(
             error,
         )
     })?;
+    let fields = function.signature().inputs.fields();
+    let row = |row: usize| -> String {
+        let cells = fields.iter().zip(&chunk.columns);
+        let cells: Map<String, Json> = cells
+            .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
+            .collect();
+        Json::Object(cells).to_string()
+    };
+    let rejects = rows.rejects.iter().map(|refused| row(refused.row)).collect();
     // The inputs are no longer needed; what follows may wait for its turn.
-    Ok((
-        Chunk {
-            columns: Vec::new(),
-            ..chunk
-        },
+    let chunk = Chunk {
+        columns: Vec::new(),
+        ..chunk
+    };
+    Ok(Made {
+        chunk,
         rows,
-    ))
-}
-
-/// Rows of an offline table as the online store has them: those that are due,
-/// and those that are early.
-fn online_writes(
-    group: &GroupDef,
-    batch: &RecordBatch,
-    now: Timestamp,
-) -> Result<(Vec<OnlineWrite>, Vec<OnlineWrite>)> {
-    let column = |name: &str, data_type: &wafer_core::DataType| -> Result<ArrayRef> {
-        let found = batch.column_by_name(name);
-        let found = found.ok_or_else(|| {
-            Error::new(
-                Kind::Internal,
-                format!("a data file has no column `{name}`"),
-            )
-        })?;
-        coerce(found, data_type).map_err(|e| {
-            Error::caused(Kind::Internal, format!("column `{name}` of a data file"), e)
-        })
-    };
-    let of = |fields: &[wafer_core::Field]| -> Result<Vec<ArrayRef>> {
-        fields
-            .iter()
-            .map(|field| column(&field.name, &field.data_type))
-            .collect()
-    };
-    let time = &wafer_core::DataType::Timestamp;
-    let (events, created) = (
-        column("event_timestamp", time)?,
-        column("created_timestamp", time)?,
-    );
-    let micros = |times: &ArrayRef, row| {
-        Timestamp::from_micros(times.as_primitive::<TimestampMicrosecondType>().value(row))
-    };
-    let (keys, features) = (of(&group.keys)?, of(&group.features)?);
-    let (table, fingerprint) = (group.table(), group.fingerprint());
-    // Of the rows of an entity only the newest can stay.
-    let mut newest = std::collections::HashMap::new();
-    for row in 0..batch.num_rows() {
-        let entity = entity_key(&keys, row)
-            .map_err(|e| Error::caused(Kind::Internal, "a row of a data file", e))?;
-        let version = RowVersion {
-            event: micros(&events, row),
-            created: micros(&created, row),
-        };
-        let place = newest
-            .entry((entity, version.event > now))
-            .or_insert((version, row));
-        if version > place.0 {
-            *place = (version, row);
-        }
-    }
-    let mut rows: Vec<_> = newest.into_iter().collect();
-    rows.sort_unstable_by_key(|(_, (_, row))| *row);
-    let (mut due, mut early) = (Vec::new(), Vec::new());
-    for ((entity, is_early), (version, row)) in rows {
-        let mut values = Vec::new();
-        encode_row(&features, row, &mut values);
-        let write = OnlineWrite {
-            key: OnlineKey {
-                group: table.clone(),
-                entity,
-            },
-            row: OnlineRow {
-                version,
-                fingerprint,
-                values: values.into(),
-            },
-        };
-        if is_early {
-            early.push(write)
-        } else {
-            due.push(write)
-        }
-    }
-    Ok((due, early))
-}
-
-fn to_json(record: &RunRecord) -> Bytes {
-    serde_json::to_vec(record)
-        .expect("a record is plain data")
-        .into()
-}
-
-fn read_record(name: &str, value: &[u8]) -> Result<RunRecord> {
-    serde_json::from_slice(value).map_err(|e| {
-        Error::caused(
-            Kind::Internal,
-            format!("stored record `{name}` cannot be read"),
-            e,
-        )
+        rejects,
     })
+}
+
+fn quarantine_batch(table: &TableDef, rows: &[Quarantined], created: Timestamp) -> RecordBatch {
+    let texts = |value: fn(&Quarantined) -> Option<&str>| -> ArrayRef {
+        Arc::new(rows.iter().map(value).collect::<StringArray>())
+    };
+    let times = || timestamps(&vec![created; rows.len()]);
+    let columns = vec![
+        times(),
+        times(),
+        times(),
+        texts(|row| Some(&row.event_id)),
+        texts(|row| Some(&row.reason)),
+        texts(|row| Some(&row.place)),
+        texts(|row| row.row.as_deref()),
+    ];
+    RecordBatch::try_new(table.schema().to_arrow(), columns).expect("the columns are the table's")
 }
 
 /// Runs something that blocks on a thread for it.

@@ -12,13 +12,15 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::{CoerceError, ColumnBuilder, DataType, Digest, Field, Hasher, Schema, coerce};
+use wafer_core::{
+    CoerceError, ColumnBuilder, DataType, Digest, Field, Hasher, Schema, Timestamp, coerce,
+};
 use wafer_runtime::CHUNK_ROWS;
 
 use crate::definition::SourceDef;
 use crate::error::{Error, Kind, Result};
 use crate::project::nearest;
-use crate::run::Reject;
+use crate::record::Reject;
 
 /// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +60,35 @@ pub(crate) struct Chunk {
     pub(crate) file: String,
     /// For each row its number in the file: from 0 in Parquet, the line in texts.
     pub(crate) numbers: Vec<u64>,
+    /// Rows that have an identity of their own and were visible from some time on:
+    /// those of other tables.
+    pub(crate) known: Option<Known>,
     /// Rows that could not be read.
     pub(crate) rejects: Vec<Reject>,
     /// Rows looked at, readable or not.
     pub(crate) seen: u64,
+}
+
+/// What is known of rows that were stored before.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) ids: Vec<String>,
+    pub(crate) available: Vec<Timestamp>,
+}
+
+impl Chunk {
+    /// Identity of a row.
+    pub(crate) fn event_id(&self, row: usize) -> String {
+        match &self.known {
+            Some(known) => known.ids[row].clone(),
+            None => format!("{}:{}", self.file_id, self.numbers[row]),
+        }
+    }
+
+    /// Where a row is, for people.
+    pub(crate) fn place(&self, row: usize) -> String {
+        format!("{}:{}", self.file, self.numbers[row])
+    }
 }
 
 /// The files of a source, with the digest of their content.
@@ -278,6 +305,7 @@ impl FileChunks {
                     file_id: self.file_id.clone(),
                     file: path.display().to_string(),
                     numbers: (first..*next_row).collect(),
+                    known: None,
                     rejects: Vec::new(),
                     seen: batch.num_rows() as u64,
                 }))
@@ -409,6 +437,7 @@ impl<'a> TextRows<'a> {
             file_id: file_id.to_owned(),
             file: self.path.display().to_string(),
             numbers: self.numbers,
+            known: None,
             rejects: self.rejects,
             seen: self.seen,
         })
@@ -589,7 +618,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn digest_file(path: &Path) -> Result<Digest> {
+pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
     let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1 << 20];
@@ -613,6 +642,7 @@ mod tests {
             files: Some(path),
             format: None,
             delay: 0,
+            lateness: None,
             skew: 0,
             doc: String::new(),
         }

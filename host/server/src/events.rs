@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use wafer_core::Digest;
-use wafer_platform::{IncomingEvent, Platform};
+use wafer_platform::{Arrival, IncomingEvent, Platform};
 
 use crate::error::Failure;
 
@@ -29,7 +29,7 @@ pub(crate) async fn post(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
     let events = decode(&headers, &body?)?;
-    let report = platform.ingest(&source, events).await?;
+    let report = platform.ingest(&source, events, Arrival::Now).await?;
     let status = if report.rejected == 0 {
         StatusCode::OK
     } else {

@@ -6,6 +6,7 @@
 //! | `POST /v1/sources/{source}/events` | takes events in |
 //! | `GET /v1/views`, `GET /v1/views/{view}` | which views there are, and their fields |
 //! | `GET`, `POST /v1/clock` | the present; sets it, when the server was started with a clock |
+//! | `GET /metrics` | numbers in Prometheus' text format |
 //! | `GET /healthz` | the process answers |
 //! | `GET /readyz` | the stores answer |
 //!
@@ -22,7 +23,9 @@ mod views;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use wafer_platform::Platform;
 
@@ -41,10 +44,16 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .route("/v1/views/{view}/features", post(features::post))
         .route("/v1/sources/{source}/events", post(events::post))
         .route("/v1/clock", get(clock::get).post(clock::post))
+        .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(serve::ready))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(platform)
+}
+
+async fn metrics(State(platform): State<Arc<Platform>>) -> impl IntoResponse {
+    let text = platform.counters().prometheus();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -1,7 +1,8 @@
 //! A server's life: listen, keep the tables up, stop in order.
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -20,6 +21,8 @@ pub struct ServeOptions {
     /// Pause between two looks for rows that have become due, and for newly
     /// applied definitions.
     pub look_every: Duration,
+    /// Pause between two looks for intervals that are due.
+    pub schedule_every: Duration,
 }
 
 impl Default for ServeOptions {
@@ -27,6 +30,7 @@ impl Default for ServeOptions {
         Self {
             flush_every: Duration::from_secs(1),
             look_every: Duration::from_millis(100),
+            schedule_every: Duration::from_millis(500),
         }
     }
 }
@@ -60,6 +64,11 @@ pub async fn serve(
             }
         }
     }));
+    let scheduler = tokio::spawn(every(options.schedule_every, stopped.clone(), {
+        let platform = Arc::clone(&platform);
+        let running = Arc::new(Mutex::new(HashSet::new()));
+        move || start_due(Arc::clone(&platform), Arc::clone(&running))
+    }));
     let watcher = tokio::spawn(every(options.look_every, stopped, {
         let platform = Arc::clone(&platform);
         move || look(Arc::clone(&platform))
@@ -70,7 +79,7 @@ pub async fn serve(
         .map_err(|e| Error::caused(Kind::Internal, "the server stopped", e));
     let _ = stopping.send(true);
     // They end by themselves at the latest after one round.
-    let _ = tokio::join!(flusher, watcher);
+    let _ = tokio::join!(flusher, watcher, scheduler);
     platform.flush().await?;
     served
 }
@@ -85,6 +94,33 @@ async fn look(platform: Arc<Platform>) {
         Ok(true) => tracing::info!("definitions were applied anew"),
         Ok(false) => {}
         Err(error) => tracing::warn!("definitions could not be read: {}", error.chain()),
+    }
+}
+
+/// Starts the runs that are due, one for each pipeline at a time. A run that is
+/// under way when the server stops is taken up by the next one.
+async fn start_due(platform: Arc<Platform>, running: Arc<Mutex<HashSet<String>>>) {
+    for pipeline in platform.scheduled() {
+        let mut started = running.lock().unwrap_or_else(PoisonError::into_inner);
+        if !started.insert(pipeline.clone()) {
+            continue;
+        }
+        drop(started);
+        let (platform, running) = (Arc::clone(&platform), Arc::clone(&running));
+        tokio::spawn(async move {
+            let (name, own) = (pipeline.clone(), Arc::clone(&platform));
+            // A task of its own: whatever happens to it, the schedule goes on.
+            let run = tokio::spawn(async move { own.run_due(&name).await });
+            match run.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!("pipeline `{pipeline}` was not run: {}", error.chain());
+                }
+                Err(failure) => tracing::error!("running `{pipeline}` failed: {failure}"),
+            }
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.remove(&pipeline);
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Components, compiled code, assets: immutable bytes named by their content.
 
 use std::fmt::{Debug, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,15 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     /// Writes a name, replacing what it had; readers see the old bytes or the
     /// new ones, never a mixture, and after a crash too.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
+
+    /// Writes a name with the content of a file, unless there is such a name.
+    async fn put_file(&self, name: &str, path: &Path) -> Result<()> {
+        if self.contains(name).await? {
+            return Ok(());
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        self.put(name, bytes.into()).await
+    }
 
     /// Whether there is such a name.
     async fn contains(&self, name: &str) -> Result<bool>;

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use futures::future::join_all;
+use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Function, Item, Layout};
 use wafer_core::rules::RowVersion;
+use wafer_core::window::Window;
 use wafer_core::{EntityKey, Timestamp, entity_key};
 
 use crate::{
-    ArtifactStore, ArtifactStoreExt, EventCommit, EventOutcome, Expect, Kind, Lease, MetadataStore,
-    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow, PutCounts, blob_name,
+    ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
+    Kind, Lease, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow, PutCounts, blob_name,
 };
 
 fn at(micros: i64) -> Timestamp {
@@ -37,6 +39,7 @@ fn row(event: i64, created: i64, values: &str) -> OnlineRow {
         version: RowVersion {
             event: at(event),
             created: at(created),
+            id: 0,
         },
         fingerprint: u64::MAX - 1,
         values: Bytes::copy_from_slice(values.as_bytes()),
@@ -72,6 +75,13 @@ fn outbox(table: &str, id: &str) -> OutboxRow {
     }
 }
 
+fn waiting(due: i64, write: OnlineWrite) -> EarlyWrite {
+    EarlyWrite {
+        due: at(due),
+        write,
+    }
+}
+
 async fn values_of(store: &dyn OnlineStore, name: &str) -> Option<String> {
     let rows = store.get_many(&[key("g@1", name)]).await.unwrap();
     rows[0]
@@ -88,6 +98,127 @@ pub async fn online(store: &dyn OnlineStore) {
     identities_are_forgotten_in_time(store).await;
     the_outbox_keeps_its_order(store).await;
     concurrent_writes_all_arrive(store).await;
+    summaries_are_added_up(store).await;
+    content_is_replaced_at_once(store).await;
+    deleted_entities_stay_deleted(store).await;
+}
+
+/// An entity's summary of events at some times: their number.
+fn summary(name: &str, times: &[i64]) -> OnlineWrite {
+    let layout = layout();
+    let mut item = Item::new(&layout);
+    for time in times {
+        item.add(&layout, at(*time), *time as u64, |_| None);
+    }
+    OnlineWrite {
+        key: key("sums", name),
+        row: OnlineRow {
+            version: RowVersion {
+                event: item.newest(),
+                created: at(0),
+                id: 0,
+            },
+            fingerprint: 1,
+            values: item.encode(&layout).into(),
+        },
+    }
+}
+
+fn layout() -> Layout {
+    let count = Aggregate {
+        function: Function::Count,
+        column: None,
+        window: Window::LIFETIME,
+    };
+    Layout::new(&[count], &[])
+}
+
+async fn counted(store: &dyn OnlineStore, name: &str) -> Option<Answer> {
+    let rows = store.get_many(&[key("sums", name)]).await.unwrap();
+    let row = rows[0].as_ref()?;
+    let mut answers = aggregate::read(&layout(), &row.values, at(1_000)).unwrap();
+    answers.pop()
+}
+
+fn number(value: i64) -> Option<Answer> {
+    Some(Answer::One(Cell::Int(value)))
+}
+
+async fn summaries_are_added_up(store: &dyn OnlineStore) {
+    let commit = |id: &'static str, writes| store.commit_events(vec![event(id, writes, vec![])], at(0));
+    let done = EventOutcome::Committed { older: 0 };
+    assert_eq!(commit("sum1", vec![summary("a", &[5, 9])]).await.unwrap(), [done]);
+    // Older events count as well, once.
+    assert_eq!(commit("sum2", vec![summary("a", &[2])]).await.unwrap(), [done]);
+    let again = commit("sum2", vec![summary("a", &[2])]).await.unwrap();
+    assert_eq!(again, [EventOutcome::Duplicate]);
+    assert_eq!(counted(store, "a").await, number(3));
+    assert_eq!(counted(store, "b").await, None);
+}
+
+/// An event of the outbox of the group `sums`, for entity `a`, at its event time.
+fn from_outbox(row: &OutboxRow) -> crate::Result<EarlyWrite> {
+    Ok(EarlyWrite {
+        due: row.event,
+        write: summary("a", &[row.event.as_micros()]),
+    })
+}
+
+async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
+    let outbox = |event: i64| OutboxRow {
+        event: at(event),
+        ..outbox("sums", "o")
+    };
+    let mut committed = event("sum3", vec![summary("b", &[1])], vec![outbox(3), outbox(4)]);
+    committed.early = vec![waiting(500, summary("a", &[500]))];
+    committed.outbox.push(outbox(600));
+    store.commit_events(vec![committed], at(0)).await.unwrap();
+    let content = GroupContent {
+        rows: vec![summary("a", &[1]), summary("c", &[7])],
+        early: vec![waiting(550, summary("c", &[550]))],
+        // The first of the three is in `rows`.
+        outbox_after: 1,
+        from_outbox: Arc::new(from_outbox),
+        now: at(10),
+    };
+    store.replace_group("sums", content.clone()).await.unwrap();
+    assert_eq!(counted(store, "a").await, number(2));
+    assert_eq!(counted(store, "b").await, None, "it is not in the new content");
+    assert_eq!(counted(store, "c").await, number(1));
+    // Early rows of before are forgotten; those of the content and of the outbox wait.
+    store.apply_due(at(560)).await.unwrap();
+    assert_eq!(counted(store, "a").await, number(2));
+    assert_eq!(counted(store, "c").await, number(2));
+    store.apply_due(at(600)).await.unwrap();
+    assert_eq!(counted(store, "a").await, number(3));
+    // Another group's rows are its own.
+    assert_eq!(store.count("g@1").await.unwrap() > 0, true);
+    store.trim_outbox("sums", u64::MAX).await.unwrap();
+}
+
+async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
+    store.put_many(vec![write("gone", 10, 1, "x")]).await.unwrap();
+    let mut early = event("gone", Vec::new(), Vec::new());
+    early.early = vec![waiting(700, write("gone", 700, 1, "early"))];
+    store.commit_events(vec![early], at(600)).await.unwrap();
+    store.delete(vec![key("g@1", "gone")], at(650)).await.unwrap();
+    assert_eq!(values_of(store, "gone").await, None);
+    store.apply_due(at(700)).await.unwrap();
+    store.put_many(vec![write("gone", 650, 1, "late")]).await.unwrap();
+    assert_eq!(values_of(store, "gone").await, None);
+    let content = GroupContent {
+        rows: vec![summary("a", &[1])],
+        early: Vec::new(),
+        outbox_after: u64::MAX,
+        from_outbox: Arc::new(from_outbox),
+        now: at(700),
+    };
+    store.delete(vec![key("sums", "a")], at(650)).await.unwrap();
+    store.replace_group("sums", content).await.unwrap();
+    assert_eq!(counted(store, "a").await, None, "nothing brings it back");
+    // New facts do.
+    store.put_many(vec![write("gone", 651, 1, "new")]).await.unwrap();
+    assert_eq!(values_of(store, "gone").await.as_deref(), Some("new"));
 }
 
 async fn rows_come_back_in_order(store: &dyn OnlineStore) {
@@ -176,7 +307,8 @@ async fn events_commit_once(store: &dyn OnlineStore) {
     let batch = vec![first.clone(), second, repeated.clone(), elsewhere];
     let outcomes = store.commit_events(batch, at(0)).await.unwrap();
     use EventOutcome::{Committed, Duplicate};
-    assert_eq!(outcomes, [Committed, Committed, Duplicate, Committed]);
+    let done = |older| Committed { older };
+    assert_eq!(outcomes, [done(0), done(0), Duplicate, done(0)]);
     assert_eq!(values_of(store, "e").await.as_deref(), Some("two"));
     assert_eq!(
         store.commit_events(vec![repeated], at(0)).await.unwrap(),
@@ -187,7 +319,10 @@ async fn events_commit_once(store: &dyn OnlineStore) {
 
 async fn early_rows_wait(store: &dyn OnlineStore) {
     let mut early = event("early", Vec::new(), Vec::new());
-    early.early = vec![write("f", 100, 1, "future"), write("f", 50, 1, "soon")];
+    early.early = vec![
+        waiting(100, write("f", 100, 1, "future")),
+        waiting(50, write("f", 50, 1, "soon")),
+    ];
     store.commit_events(vec![early], at(10)).await.unwrap();
     assert_eq!(values_of(store, "f").await, None);
     assert_eq!(store.apply_due(at(49)).await.unwrap(), 0);
@@ -203,9 +338,9 @@ async fn early_rows_wait(store: &dyn OnlineStore) {
 async fn identities_are_forgotten_in_time(store: &dyn OnlineStore) {
     let brief = event("brief", Vec::new(), Vec::new());
     let commit = |now| store.commit_events(vec![brief.clone()], at(now));
-    assert_eq!(commit(900).await.unwrap(), [EventOutcome::Committed]);
+    assert_eq!(commit(900).await.unwrap(), [EventOutcome::Committed { older: 0 }]);
     assert_eq!(commit(1_000).await.unwrap(), [EventOutcome::Duplicate]);
-    assert_eq!(commit(1_001).await.unwrap(), [EventOutcome::Committed]);
+    assert_eq!(commit(1_001).await.unwrap(), [EventOutcome::Committed { older: 0 }]);
 }
 
 async fn the_outbox_keeps_its_order(store: &dyn OnlineStore) {
@@ -252,7 +387,7 @@ async fn concurrent_writes_all_arrive(store: &dyn OnlineStore) {
         store.commit_events(vec![commit], at(0))
     });
     for outcome in join_all(commits).await {
-        assert_eq!(outcome.unwrap(), [EventOutcome::Committed]);
+        assert_eq!(outcome.unwrap(), [EventOutcome::Committed { older: 0 }]);
     }
     for n in 0..20 {
         let newest = (180 + n).to_string();

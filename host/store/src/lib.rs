@@ -28,8 +28,11 @@ pub use folder::ArtifactFolder;
 pub use lease::Lease;
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use metadata::{Expect, MetadataStore, Versioned};
-pub use offline::{Commit, Follows, OfflineTables, TableInfo, TableWriter, Txn};
+pub use offline::{
+    AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, TableInfo, TableSnapshot,
+    TableWriter, Txn,
+};
 pub use online::{
-    EventCommit, EventOutcome, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry,
-    OutboxRow, PutCounts,
+    EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
+    OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, combine,
 };

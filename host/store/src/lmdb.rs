@@ -20,11 +20,13 @@ use heed::{
 };
 use tokio::sync::oneshot;
 use wafer_core::Timestamp;
-use wafer_core::rules::{RowVersion, replaces};
+use wafer_core::rules::RowVersion;
 
+use crate::online::combine;
 use crate::{
-    Error, EventCommit, EventOutcome, Expect, Kind, MetadataStore, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Result, Versioned,
+    EarlyWrite, Error, EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore,
+    OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Result,
+    Versioned,
 };
 
 /// Settings of the embedded store.
@@ -51,7 +53,7 @@ type Table = Database<'static, Raw, Raw>;
 /// The named databases of the environment.
 #[derive(Clone, Copy, Debug)]
 struct Tables {
-    /// group, 0, entity → event, created, fingerprint, values
+    /// group, 0, entity → event, created, identity, fingerprint, values
     online: Table,
     /// due, counter → online key's length, online key, online value
     early: Table,
@@ -265,6 +267,16 @@ fn run_group(
 }
 
 fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
+    if let heed::Error::Encoding(own) = error {
+        return match own.downcast::<Error>() {
+            Ok(own) => *own,
+            Err(other) => Error::caused(
+                Kind::Internal,
+                format!("cannot {action} the store {}", path.display()),
+                heed::Error::Encoding(other),
+            ),
+        };
+    }
     let (kind, advice) = match &error {
         heed::Error::Mdb(MdbError::MapFull) => (
             Kind::Unavailable,
@@ -317,9 +329,10 @@ fn online_key(key: &OnlineKey) -> Vec<u8> {
 }
 
 fn online_value(row: &OnlineRow) -> Vec<u8> {
-    let mut value = Vec::with_capacity(24 + row.values.len());
+    let mut value = Vec::with_capacity(32 + row.values.len());
     value.extend_from_slice(&row.version.event.as_micros().to_le_bytes());
     value.extend_from_slice(&row.version.created.as_micros().to_le_bytes());
+    value.extend_from_slice(&row.version.id.to_le_bytes());
     value.extend_from_slice(&row.fingerprint.to_le_bytes());
     value.extend_from_slice(&row.values);
     value
@@ -333,14 +346,15 @@ fn row_version(value: &[u8]) -> Option<RowVersion> {
     Some(RowVersion {
         event: Timestamp::from_micros(take_i64(value, 0)?),
         created: Timestamp::from_micros(take_i64(value, 8)?),
+        id: take_i64(value, 16)? as u64,
     })
 }
 
 fn online_row(value: &[u8]) -> Option<OnlineRow> {
     Some(OnlineRow {
         version: row_version(value)?,
-        fingerprint: take_i64(value, 16)? as u64,
-        values: Bytes::copy_from_slice(value.get(24..)?),
+        fingerprint: take_i64(value, 24)? as u64,
+        values: Bytes::copy_from_slice(value.get(32..)?),
     })
 }
 
@@ -385,14 +399,115 @@ fn next_number(txn: &mut RwTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Resul
     Ok(last + 1)
 }
 
-fn put_row(txn: &mut RwTxn<'_>, tables: &Tables, key: &[u8], value: &[u8]) -> heed::Result<bool> {
-    let stored = tables.online.get(txn, key)?.and_then(row_version);
-    let new = row_version(value).expect("the value was encoded here or checked when read");
-    let applies = replaces(new, stored);
-    if applies {
+/// Applies a write; says whether it changed anything. Inside of heed's errors, so
+/// that a damaged row stops the transaction.
+fn put_row(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    key: &[u8],
+    row: &OnlineRow,
+) -> heed::Result<bool> {
+    let stored = match tables.online.get(txn, key)? {
+        None => None,
+        Some(value) => Some(online_row(value).ok_or_else(|| refused(damaged("row")))?),
+    };
+    let combined = combine(stored.as_ref(), row).map_err(refused)?;
+    if let Some(row) = &combined {
+        tables.online.put(txn, key, &online_value(row))?;
+    }
+    Ok(combined.is_some())
+}
+
+/// An error of this crate on its way through a transaction.
+fn refused(error: Error) -> heed::Error {
+    heed::Error::Encoding(Box::new(error))
+}
+
+fn put_early(txn: &mut RwTxn<'_>, tables: &Tables, early: &EarlyWrite) -> heed::Result<()> {
+    let key = online_key(&early.write.key);
+    let length = (key.len() as u32).to_le_bytes();
+    let number = next_number(txn, tables, b"early")?.to_be_bytes();
+    let place = [sortable(early.due), number].concat();
+    let entry = [&length[..], &key, &online_value(&early.write.row)].concat();
+    tables.early.put(txn, &place, &entry)
+}
+
+/// Key and value of an early entry.
+fn early_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = entry.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// Forgets early rows whose key fits.
+fn forget_early(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    fits: impl Fn(&[u8]) -> bool,
+) -> heed::Result<()> {
+    let mut places = Vec::new();
+    for entry in tables.early.iter(txn)? {
+        let (place, entry) = entry?;
+        if early_entry(entry).is_some_and(|(key, _)| fits(key)) {
+            places.push(place.to_vec());
+        }
+    }
+    for place in places {
+        tables.early.delete(txn, &place)?;
+    }
+    Ok(())
+}
+
+fn replace_group(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    group: &str,
+    content: &GroupContent,
+) -> heed::Result<()> {
+    let prefix = prefixed(group, &[]);
+    let mut tombstones = Vec::new();
+    let mut end = prefix.clone();
+    for entry in tables.online.prefix_iter(txn, &prefix)? {
+        let (key, value) = entry?;
+        end = key.to_vec();
+        if online_row(value).is_some_and(|row| row.is_tombstone()) {
+            tombstones.push((key.to_vec(), value.to_vec()));
+        }
+    }
+    let range = (
+        Bound::Included(prefix.as_slice()),
+        Bound::Included(end.as_slice()),
+    );
+    tables.online.delete_range(txn, &range)?;
+    forget_early(txn, tables, |key| key.starts_with(&prefix))?;
+    for (key, value) in &tombstones {
         tables.online.put(txn, key, value)?;
     }
-    Ok(applies)
+    for write in &content.rows {
+        put_row(txn, tables, &online_key(&write.key), &write.row)?;
+    }
+    for early in &content.early {
+        put_early(txn, tables, early)?;
+    }
+    let first = prefixed(group, &(content.outbox_after.saturating_add(1)).to_be_bytes());
+    let last = prefixed(group, &u64::MAX.to_be_bytes());
+    let mut waiting = Vec::new();
+    let range = (
+        Bound::Included(first.as_slice()),
+        Bound::Included(last.as_slice()),
+    );
+    for entry in tables.outbox.range(txn, &range)? {
+        let (_, value) = entry?;
+        let row = outbox_row(group, value).ok_or_else(|| refused(damaged("outbox row")))?;
+        waiting.push((content.from_outbox)(&row).map_err(refused)?);
+    }
+    for early in &waiting {
+        if early.due <= content.now {
+            put_row(txn, tables, &online_key(&early.write.key), &early.write.row)?;
+        } else {
+            put_early(txn, tables, early)?;
+        }
+    }
+    Ok(())
 }
 
 fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<u64> {
@@ -402,11 +517,10 @@ fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Resu
             break;
         }
         let (place, entry) = (place.to_vec(), entry.to_vec());
-        // Entries are written below, in one piece with their length.
-        if let Some((length, rest)) = entry.split_first_chunk::<4>() {
-            let (key, value) = rest.split_at(u32::from_le_bytes(*length) as usize);
-            put_row(txn, tables, key, value)?;
-        }
+        let (key, value) =
+            early_entry(&entry).ok_or_else(|| refused(damaged("row that is not due")))?;
+        let row = online_row(value).ok_or_else(|| refused(damaged("row that is not due")))?;
+        put_row(txn, tables, key, &row)?;
         tables.early.delete(txn, &place)?;
         applied += 1;
     }
@@ -444,21 +558,13 @@ fn commit_event(
     let until = sortable(event.remember_until);
     tables.seen.put(txn, &seen, &until)?;
     tables.forget.put(txn, &[&until[..], &seen].concat(), &[])?;
+    let mut older = 0;
     for write in &event.writes {
-        put_row(
-            txn,
-            tables,
-            &online_key(&write.key),
-            &online_value(&write.row),
-        )?;
+        let applied = put_row(txn, tables, &online_key(&write.key), &write.row)?;
+        older += u32::from(!applied);
     }
-    for write in &event.early {
-        let key = online_key(&write.key);
-        let length = (key.len() as u32).to_le_bytes();
-        let number = next_number(txn, tables, b"early")?.to_be_bytes();
-        let place = [sortable(write.row.version.event), number].concat();
-        let entry = [&length[..], &key, &online_value(&write.row)].concat();
-        tables.early.put(txn, &place, &entry)?;
+    for early in &event.early {
+        put_early(txn, tables, early)?;
     }
     for row in &event.outbox {
         let sequence = next_number(txn, tables, &prefixed("outbox", row.table.as_bytes()))?;
@@ -467,7 +573,7 @@ fn commit_event(
             .outbox
             .put_with_flags(txn, PutFlags::NO_OVERWRITE, &place, &outbox_value(row))?;
     }
-    Ok(EventOutcome::Committed)
+    Ok(EventOutcome::Committed { older })
 }
 
 #[async_trait]
@@ -481,22 +587,17 @@ impl OnlineStore for Lmdb {
         values
             .into_iter()
             .map(|value| {
-                value
-                    .map(|row| row.ok_or_else(|| damaged("row")))
-                    .transpose()
+                let row = value.map(|row| row.ok_or_else(|| damaged("row")));
+                Ok(row.transpose()?.filter(|row| !row.is_tombstone()))
             })
             .collect()
     }
 
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
-        let writes: Vec<_> = writes
-            .iter()
-            .map(|w| (online_key(&w.key), online_value(&w.row)))
-            .collect();
         self.write(move |txn, tables| {
             let mut counts = PutCounts::default();
-            for (key, value) in &writes {
-                if put_row(txn, tables, key, value)? {
+            for OnlineWrite { key, row } in &writes {
+                if put_row(txn, tables, &online_key(key), row)? {
                     counts.applied += 1;
                 } else {
                     counts.older += 1;
@@ -591,6 +692,25 @@ impl OnlineStore for Lmdb {
                 Bound::Included(last.as_slice()),
             );
             tables.outbox.delete_range(txn, &range)?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
+        let group = group.to_owned();
+        self.write(move |txn, tables| Ok(Ok(replace_group(txn, tables, &group, &content)?)))
+            .await
+    }
+
+    async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {
+        let keys: Vec<_> = keys.iter().map(online_key).collect();
+        let tombstone = online_value(&OnlineRow::tombstone(deleted));
+        self.write(move |txn, tables| {
+            forget_early(txn, tables, |key| keys.iter().any(|k| k == key))?;
+            for key in &keys {
+                tables.online.put(txn, key, &tombstone)?;
+            }
             Ok(Ok(()))
         })
         .await

@@ -15,9 +15,6 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef};
-use deltalake::datafile::DeltaDataReader as _;
-use deltalake::datafile::ReadOptions;
-use deltalake::datafile::reader::ParquetTableReader;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
@@ -27,14 +24,18 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::builder::DeltaTableBuilder;
 use deltalake::table::config::TablePropertiesExt as _;
 use deltalake::{DeltaTable, DeltaTableError};
-use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::prefix::PrefixStore;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use url::Url;
 
 use crate::{Error, Kind, Result};
+
+mod maintain;
+mod snapshot;
+
+pub use maintain::{Change, Compaction};
+pub use snapshot::{AsOf, DataFile, TableSnapshot};
 
 /// Data files are closed when they reach this size.
 const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
@@ -117,14 +118,14 @@ impl OfflineTables {
     }
 
     /// Makes a table if there is none. The schema of one that exists must be the
-    /// same.
+    /// same, except that nullable columns may be added at its end.
     ///
     /// # Errors
     /// [`Kind::Invalid`] names the first difference between the schemas.
     pub async fn ensure(&self, table: &str, schema: &Schema) -> Result<()> {
         let wanted = table_schema(schema);
         match self.load(table).await {
-            Ok(existing) => same_schema(table, &existing, &wanted),
+            Ok(existing) => self.extend(table, existing, &wanted).await,
             Err(e) if e.kind() == Kind::NotFound => match self.create(table, &wanted).await {
                 Ok(()) => Ok(()),
                 // Somebody else made it in the meantime.
@@ -159,6 +160,31 @@ impl OfflineTables {
         Ok(())
     }
 
+    /// Adds the columns that a table lacks.
+    async fn extend(&self, table: &str, existing: DeltaTable, wanted: &Schema) -> Result<()> {
+        let present = arrow_schema(table, &existing)?.fields().len();
+        let added: Vec<_> = wanted.fields().iter().skip(present).cloned().collect();
+        if added.is_empty() || added.iter().any(|field| !field.is_nullable()) {
+            return same_schema(table, &existing, wanted);
+        }
+        let kept: Vec<_> = wanted.fields().iter().take(present).cloned().collect();
+        same_schema(table, &existing, &Schema::new(kept))?;
+        let fields = StructType::try_from_arrow(&Schema::new(added)).map_err(|e| {
+            Error::caused(
+                Kind::Invalid,
+                format!("table `{table}` cannot have these columns"),
+                e,
+            )
+        })?;
+        let fields: Vec<_> = fields.fields().cloned().collect();
+        existing
+            .add_columns()
+            .with_fields(fields)
+            .await
+            .map_err(|e| failed("extend", table, e))?;
+        Ok(())
+    }
+
     async fn load(&self, table: &str) -> Result<DeltaTable> {
         let location = self.location(table);
         if let Ok(path) = location.to_file_path()
@@ -182,7 +208,10 @@ impl OfflineTables {
     /// # Errors
     /// [`Kind::NotFound`] when there is no such table.
     pub async fn writer(&self, table: &str, folder: &str) -> Result<TableWriter> {
-        let delta = self.load(table).await?;
+        Self::writer_of(table, self.load(table).await?, folder)
+    }
+
+    fn writer_of(table: &str, delta: DeltaTable, folder: &str) -> Result<TableWriter> {
         let schema = arrow_schema(table, &delta)?;
         let store = PrefixStore::new(delta.log_store().object_store(None), folder);
         let zstd = Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level of zstd"));
@@ -243,58 +272,6 @@ impl OfflineTables {
             info.rows += file.num_records().unwrap_or(0) as u64;
         }
         Ok(info)
-    }
-
-    /// All rows of a table, in no particular order, with columns as the table
-    /// has them (vectors as lists).
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is no such table.
-    pub async fn read(&self, table: &str) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let delta = self.load(table).await?;
-        let reader = ParquetTableReader::try_new(&delta)
-            .await
-            .map_err(|e| failed("read", table, e))?;
-        let batches = reader
-            .read(ReadOptions::default())
-            .await
-            .map_err(|e| failed("read", table, e))?;
-        let table = table.to_owned();
-        Ok(batches.map_err(move |e| failed("read", &table, e)).boxed())
-    }
-
-    /// The rows of the data files below a folder, with columns as they were
-    /// written.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is no such table.
-    pub async fn read_folder(
-        &self,
-        table: &str,
-        folder: &str,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        use deltalake::datafile::DataFileReader as _;
-        use deltalake::datafile::reader::ParquetFileReader;
-
-        let delta = self.load(table).await?;
-        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
-        let prefix = format!("{folder}/");
-        let paths: Vec<_> = state
-            .log_data()
-            .iter()
-            .filter(|file| file.path().starts_with(&prefix))
-            .map(|file| file.object_store_path())
-            .collect();
-        let reader = Arc::new(ParquetFileReader::new(delta.log_store().object_store(None)));
-        let table = table.to_owned();
-        let batches = futures::stream::iter(paths)
-            .then(move |path| {
-                let reader = Arc::clone(&reader);
-                async move { reader.read_file(path).await }
-            })
-            .try_flatten()
-            .map_err(move |e| failed("read", &table, e));
-        Ok(batches.boxed())
     }
 }
 
@@ -384,19 +361,8 @@ impl TableWriter {
             let message = format!("work on table `{table}` was overtaken by another process");
             return Err(Error::new(Kind::Conflict, message));
         }
-        let root = delta.table_url().to_file_path().ok();
-        let files = adds.iter().map(|add| format!("{folder}/{}", add.path));
-        sync(root.as_deref(), files)?;
         let state = delta.snapshot().map_err(|e| failed("read", &table, e))?;
-        let mut actions: Vec<Action> = adds
-            .into_iter()
-            .map(|add| {
-                Action::Add(Add {
-                    path: format!("{folder}/{}", add.path),
-                    ..add
-                })
-            })
-            .collect();
+        let mut actions = added(&folder, adds);
         if let Some(replaced) = replaces {
             let prefix = format!("{replaced}/");
             let old = state.log_data();
@@ -408,22 +374,8 @@ impl TableWriter {
             partition_by: None,
             predicate: None,
         };
-        let identity = Transaction::new(&txn.app_id, txn.version);
-        let properties = CommitProperties::default().with_application_transaction(identity);
-        let committed = CommitBuilder::from(properties)
-            .with_actions(actions)
-            .build(Some(state), delta.log_store(), operation)
-            .await;
-        match committed {
-            Ok(done) => {
-                sync(
-                    root.as_deref(),
-                    [format!("_delta_log/{:020}.json", done.version())],
-                )?;
-                Ok(Commit::Committed)
-            }
-            Err(e) => Err(failed("commit to", &table, e)),
-        }
+        commit_actions(&table, &delta, actions, Some(txn), operation).await?;
+        Ok(Commit::Committed)
     }
 
     /// Gives the work up; its data files are removed as far as they are open.
@@ -436,6 +388,50 @@ impl TableWriter {
             .await
             .map_err(|e| failed("clean", &self.table, e))
     }
+}
+
+/// Files that were written below a folder, as actions of the table.
+fn added(folder: &str, adds: Vec<Add>) -> Vec<Action> {
+    let add = |add: Add| {
+        Action::Add(Add {
+            path: format!("{folder}/{}", add.path),
+            ..add
+        })
+    };
+    adds.into_iter().map(add).collect()
+}
+
+/// Makes a new version of a table: files first, so that they are there when the
+/// log names them. Old log entries are kept, so that every version can be read as
+/// long as its files are there.
+async fn commit_actions(
+    table: &str,
+    delta: &DeltaTable,
+    actions: Vec<Action>,
+    txn: Option<&Txn>,
+    operation: DeltaOperation,
+) -> Result<u64> {
+    let root = delta.table_url().to_file_path().ok();
+    let files = actions.iter().filter_map(|action| match action {
+        Action::Add(add) => Some(add.path.clone()),
+        _ => None,
+    });
+    sync(root.as_deref(), files)?;
+    let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+    let identity = txn.map(|txn| Transaction::new(&txn.app_id, txn.version));
+    let properties = CommitProperties::default()
+        .with_application_transactions(identity.into_iter().collect())
+        .with_cleanup_expired_logs(Some(false));
+    let done = CommitBuilder::from(properties)
+        .with_actions(actions)
+        .build(Some(state), delta.log_store(), operation)
+        .await
+        .map_err(|e| failed("commit to", table, e))?;
+    sync(
+        root.as_deref(),
+        [format!("_delta_log/{:020}.json", done.version())],
+    )?;
+    Ok(done.version())
 }
 
 async fn txn_version(table: &str, delta: &DeltaTable, app_id: &str) -> Result<Option<i64>> {

@@ -1,41 +1,126 @@
 //! The latest row of each entity, and the outbox.
 
 use std::fmt::{Debug, Display};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use wafer_core::rules::RowVersion;
+use wafer_core::aggregate::{is_item, merge_items};
+use wafer_core::rules::{RowVersion, replaces};
 use wafer_core::{EntityKey, Timestamp};
 
-use crate::Result;
+use crate::{Error, Kind, Result};
 
 /// Names one row: the version of a feature group, and an entity of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OnlineKey {
-    /// Such as `plane_outcome@1`; at most 64 bytes, without a zero byte.
+    /// Such as `plane_outcome_v1`; at most 64 bytes, without a zero byte.
     pub group: String,
     /// The entity's encoded join keys.
     pub entity: EntityKey,
 }
 
-/// The stored row of an entity.
+/// What is stored of an entity: its newest row, or a summary of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnlineRow {
-    /// Its event time and when it was created; the newer row wins.
+    /// Its event time, when it was created, and its event's identity.
     pub version: RowVersion,
     /// Says by which schema `values` was packed; the store only keeps it.
     pub fingerprint: u64,
-    /// The packed features.
+    /// The packed features, an [item](wafer_core::aggregate::Item), or nothing:
+    /// the entity was deleted.
     pub values: Bytes,
 }
 
-/// A row to be written.
+impl OnlineRow {
+    /// Says that an entity was deleted: facts up to this time are not stored again.
+    pub fn tombstone(deleted: Timestamp) -> Self {
+        Self {
+            version: RowVersion {
+                event: deleted,
+                created: deleted,
+                id: u64::MAX,
+            },
+            fingerprint: 0,
+            values: Bytes::new(),
+        }
+    }
+
+    /// Whether it says that its entity was deleted.
+    pub fn is_tombstone(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+/// The online write rule, which every backend applies: of rows the newer one
+/// stays; events are added to an entity's summary; nothing of before its deletion
+/// comes back. `None`: what is stored stays as it is.
+///
+/// # Errors
+/// [`Kind::Corrupt`](crate::Kind::Corrupt) when what is stored cannot be read.
+pub fn combine(stored: Option<&OnlineRow>, new: &OnlineRow) -> Result<Option<OnlineRow>> {
+    match stored {
+        Some(stored) if is_item(&new.values) && is_item(&stored.values) => {
+            let values = merge_items(&stored.values, &new.values).map_err(|e| {
+                Error::caused(Kind::Corrupt, "a stored summary of events is damaged", e)
+            })?;
+            Ok(Some(OnlineRow {
+                version: stored.version.max(new.version),
+                fingerprint: new.fingerprint,
+                values: values.into(),
+            }))
+        }
+        stored => {
+            let applies = replaces(new.version, stored.map(|stored| stored.version));
+            Ok(applies.then(|| new.clone()))
+        }
+    }
+}
+
+/// A row to be written, or events to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnlineWrite {
     /// Whose row it is.
     pub key: OnlineKey,
     /// The row.
     pub row: OnlineRow,
+}
+
+/// A write whose time is still to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlyWrite {
+    /// When it is to be applied.
+    pub due: Timestamp,
+    /// What is written then.
+    pub write: OnlineWrite,
+}
+
+/// Turns a row of the outbox into what it writes online, and when.
+pub type FromOutbox = Arc<dyn Fn(&OutboxRow) -> Result<EarlyWrite> + Send + Sync>;
+
+/// What a group holds online, to be put in the place of what it held.
+#[derive(Clone)]
+pub struct GroupContent {
+    /// What is due.
+    pub rows: Vec<OnlineWrite>,
+    /// What is not due yet.
+    pub early: Vec<EarlyWrite>,
+    /// Rows of the group's outbox after this number are not in it yet, and are
+    /// added.
+    pub outbox_after: u64,
+    /// How.
+    pub from_outbox: FromOutbox,
+    /// The present: what of the outbox is due.
+    pub now: Timestamp,
+}
+
+impl Debug for GroupContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupContent")
+            .field("rows", &self.rows.len())
+            .field("early", &self.early.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What became of some writes.
@@ -83,10 +168,10 @@ pub struct EventCommit {
     pub id: String,
     /// Until when the identity is remembered, to recognise a repetition.
     pub remember_until: Timestamp,
-    /// Rows that are due: applied by the newest-wins rule.
+    /// What is due: applied by [`combine`].
     pub writes: Vec<OnlineWrite>,
-    /// Rows whose event time is still to come: applied once it has.
-    pub early: Vec<OnlineWrite>,
+    /// What is still to come: applied once it is due.
+    pub early: Vec<EarlyWrite>,
     /// Rows for the offline tables.
     pub outbox: Vec<OutboxRow>,
 }
@@ -94,8 +179,12 @@ pub struct EventCommit {
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventOutcome {
-    /// It is stored, durably.
-    Committed,
+    /// It is stored, durably; so many of its writes were older than what was
+    /// stored, and changed nothing online.
+    Committed {
+        /// Of its `writes`.
+        older: u32,
+    },
     /// An event of this identity is stored already; nothing was changed.
     Duplicate,
 }
@@ -111,8 +200,9 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     /// none. Sees every write that returned before the call.
     async fn get_many(&self, keys: &[OnlineKey]) -> Result<Vec<Option<OnlineRow>>>;
 
-    /// Writes rows by the newest-wins rule. Each row by itself is atomic; on an
-    /// error some of them may have been written, and repeating is safe.
+    /// Writes rows by [`combine`]. Each by itself is atomic; on an error some of
+    /// them may have been written. Repeating is safe for rows; summaries of events
+    /// would be added twice, and go through [`commit_events`](Self::commit_events).
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts>;
 
     /// Commits events, each atomically and in order; the outcomes are in order
@@ -135,6 +225,13 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     /// Forgets the rows of a table's outbox up to a sequence number, included.
     async fn trim_outbox(&self, table: &str, through: u64) -> Result<()>;
 
-    /// Number of entities that a group version has a row for.
+    /// Puts content in the place of all that a group version has, early rows
+    /// included, at once: readers see either. Tombstones stay.
+    async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()>;
+
+    /// Writes tombstones and forgets early rows of their entities.
+    async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()>;
+
+    /// Number of entities that a group version has a row for, tombstones included.
     async fn count(&self, group: &str) -> Result<u64>;
 }

@@ -63,31 +63,9 @@ pub struct FlightOutcome {
 /// Offsets of the airports' wall clocks, by code.
 pub type Zones = HashMap<String, Zone>;
 
-/// Reads the asset `zones`: CSV with the columns `faa`, `utc_offset_minutes` and
-/// `observes_dst`.
+/// Reads the asset `zones`.
 pub fn load_zones(init: &Init) -> Result<Zones, String> {
-    let text = init.text_asset("zones")?;
-    let lines = text.lines().enumerate().skip(1);
-    lines
-        .map(|(index, line)| {
-            let wrong = || {
-                format!(
-                    "asset `zones`, line {}: `{line}` is not faa,minutes,true|false",
-                    index + 1
-                )
-            };
-            let [faa, offset, dst]: [&str; 3] = line
-                .split(',')
-                .collect::<Vec<_>>()
-                .try_into()
-                .map_err(|_| wrong())?;
-            let zone = Zone {
-                utc_offset_minutes: offset.parse().map_err(|_| wrong())?,
-                observes_dst: dst.parse().map_err(|_| wrong())?,
-            };
-            Ok((faa.to_owned(), zone))
-        })
-        .collect()
+    local_time::read_zones(init.text_asset("zones")?)
 }
 
 /// The outcome of a flight, at its actual arrival. Cancelled flights have none.
@@ -107,7 +85,9 @@ pub fn flight_outcome(
     let departed_at = flight
         .time_hour
         .plus_micros((flight.minute + dep_delay) * 60_000_000);
-    let arrived_at = arrival(*zone, departed_at, arr_time)?;
+    let arrived_at = zone
+        .first_after(departed_at, arr_time)
+        .map_err(|message| format!("arr_time {message}"))?;
     Ok(Some(FlightOutcome {
         tailnum,
         arrived_at,
@@ -121,20 +101,6 @@ pub fn flight_outcome(
         recovered_minutes: flight.arr_delay.map(|arr_delay| dep_delay - arr_delay),
         air_time_minutes: flight.air_time,
     }))
-}
-
-/// The first instant after departure at which the destination's wall clock shows
-/// `hhmm`. Flights take less than a day, so it is the one meant.
-fn arrival(zone: Zone, departed_at: Timestamp, hhmm: i64) -> Result<Timestamp, String> {
-    let (hour, minute) = (hhmm / 100, hhmm % 100);
-    if !(0..=2400).contains(&hhmm) || minute > 59 {
-        return Err(format!("arr_time {hhmm} is not a time of day as hhmm"));
-    }
-    let (day, _) = zone.wall_clock(departed_at);
-    let days = (0..=2).map(|later| wafer::Date::from_days(day.as_days() + later));
-    days.flat_map(|day| zone.instants(day, hour * 60 + minute))
-        .find(|instant| *instant > departed_at)
-        .ok_or_else(|| format!("arr_time {hhmm} does not come within a day of departure"))
 }
 
 #[cfg(test)]

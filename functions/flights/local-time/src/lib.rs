@@ -6,6 +6,8 @@
 //! 2:00 on the second Sunday of March to 2:00 on the first Sunday of November
 //! (Energy Policy Act of 2005, section 110).
 
+use std::collections::HashMap;
+
 use wafer::{Date, Timestamp};
 
 const MINUTE: i64 = 60_000_000;
@@ -50,6 +52,23 @@ impl Zone {
             })
     }
 
+    /// The first instant after another at which the wall clock shows `hhmm`. Flights
+    /// take less than a day, so it is the one meant.
+    ///
+    /// # Errors
+    /// When `hhmm` is no time of day, or does not come within a day.
+    pub fn first_after(self, time: Timestamp, hhmm: i64) -> Result<Timestamp, String> {
+        let (hour, minute) = (hhmm / 100, hhmm % 100);
+        if !(0..=2400).contains(&hhmm) || minute > 59 {
+            return Err(format!("{hhmm} is not a time of day as hhmm"));
+        }
+        let (day, _) = self.wall_clock(time);
+        let days = (0..=2).map(|later| Date::from_days(day.as_days() + later));
+        days.flat_map(|day| self.instants(day, hour * 60 + minute))
+            .find(|instant| *instant > time)
+            .ok_or_else(|| format!("{hhmm} does not come within a day of departure"))
+    }
+
     /// The day and the minutes after midnight that the wall clock shows.
     pub fn wall_clock(self, time: Timestamp) -> (Date, i64) {
         let local = time.plus_micros(self.offset_at(time) * MINUTE);
@@ -58,6 +77,35 @@ impl Zone {
             local.as_micros().rem_euclid(1_440 * MINUTE) / MINUTE,
         )
     }
+}
+
+/// Zones of airports, by code: CSV with the columns `faa`, `utc_offset_minutes` and
+/// `observes_dst`.
+///
+/// # Errors
+/// Names the line that is wrong.
+pub fn read_zones(text: &str) -> Result<HashMap<String, Zone>, String> {
+    let lines = text.lines().enumerate().skip(1);
+    lines
+        .map(|(index, line)| {
+            let wrong = || {
+                format!(
+                    "asset `zones`, line {}: `{line}` is not faa,minutes,true|false",
+                    index + 1
+                )
+            };
+            let [faa, offset, dst]: [&str; 3] = line
+                .split(',')
+                .collect::<Vec<_>>()
+                .try_into()
+                .map_err(|_| wrong())?;
+            let zone = Zone {
+                utc_offset_minutes: offset.parse().map_err(|_| wrong())?,
+                observes_dst: dst.parse().map_err(|_| wrong())?,
+            };
+            Ok((faa.to_owned(), zone))
+        })
+        .collect()
 }
 
 /// The instant that is so many minutes after midnight, at an offset from UTC.

@@ -21,6 +21,10 @@ pub(crate) struct Plan {
 
 /// Make the project's definitions live.
 ///
+/// A new version of a group whose old version has rows is filled first, by
+/// `wafer backfill`: until then the old definitions stay live, and events are
+/// written to both versions.
+///
 /// Examples:
 ///   wafer apply
 ///   wafer apply --no-build
@@ -29,6 +33,10 @@ pub(crate) struct Apply {
     /// Take the components as they are, without building
     #[arg(long)]
     no_build: bool,
+
+    /// Make new versions of groups live although they are empty yet
+    #[arg(long)]
+    now: bool,
 }
 
 /// Builds, registers and resolves: everything short of writing definitions.
@@ -43,7 +51,7 @@ pub(crate) async fn definitions(
     let functions = platform
         .register(specs(project, &build::built_folder(project))?)
         .await?;
-    Ok(resolve(project, functions)?)
+    Ok(resolve(project, functions, &platform.definitions())?)
 }
 
 fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
@@ -80,10 +88,18 @@ impl Apply {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;
-        let plan = platform.apply(wanted).await?;
-        context
-            .format
-            .print(&plan, || plan_text(&plan, "nothing changed"));
+        let plan = platform.apply(wanted, self.now).await?;
+        context.format.print(&plan, || {
+            let mut text = plan_text(&plan, "nothing changed");
+            if !plan.staged.is_empty() {
+                text += &format!(
+                    "\nnone of it is live before these new versions are filled: {}\n\
+                     fill each with `wafer backfill PIPELINE --from … --to …`, or apply with --now",
+                    plan.staged.join(", ")
+                );
+            }
+            text
+        });
         Ok(ExitCode::SUCCESS)
     }
 }

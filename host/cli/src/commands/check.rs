@@ -44,8 +44,8 @@ impl Check {
         let platform = app::open(&apart, None).await?;
         let specs = specs(&project, &build::built_folder(&project))?;
         let functions = platform.register(specs).await?;
-        let definitions = resolve(&project, functions)?;
-        platform.apply(definitions.clone()).await?;
+        let definitions = resolve(&project, functions, &platform.definitions())?;
+        platform.apply(definitions.clone(), true).await?;
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use wafer_platform::{EventResult, IncomingEvent, IngestReport};
+use wafer_platform::{Arrival, EventResult, IncomingEvent, IngestReport};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -35,6 +35,11 @@ pub(crate) struct Push {
     #[arg(long, value_name = "URL", conflicts_with = "clock")]
     server: Option<String>,
 
+    /// The events are history: each was visible when it happened, plus the source's
+    /// `delay`
+    #[arg(long, conflicts_with = "server")]
+    backfill: bool,
+
     /// Push as if it were this time
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
@@ -49,6 +54,10 @@ struct Summary {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
+    late: usize,
+    too_late: usize,
+    older: usize,
+    early: usize,
     rejects: Vec<String>,
 }
 
@@ -57,6 +66,10 @@ impl Summary {
         self.accepted += report.accepted;
         self.duplicate += report.duplicate;
         self.rejected += report.rejected;
+        self.late += report.late;
+        self.too_late += report.too_late;
+        self.older += report.older;
+        self.early += report.early;
         for (event, (line, _)) in report.events.iter().zip(lines) {
             if let EventResult::Rejected { error } = event
                 && self.rejects.len() < SHOWN_REJECTS
@@ -87,13 +100,18 @@ impl Push {
                 }
             }
             None => {
+                let arrival = if self.backfill {
+                    Arrival::Backfill
+                } else {
+                    Arrival::Now
+                };
                 let platform = app::open(&context.project()?, self.clock).await?;
                 while let Some(batch) = lines.batch(&place)? {
                     let events = batch
                         .iter()
                         .map(|(_, line)| IncomingEvent::from_json(line))
                         .collect();
-                    let report = platform.ingest(&self.source, events).await?;
+                    let report = platform.ingest(&self.source, events, arrival).await?;
                     summary.add(&report, &place, &batch);
                 }
                 platform.flush().await?;
@@ -104,13 +122,24 @@ impl Push {
         }
         context.format.print(&summary, || {
             let count = |number: usize| thousands(number as u64);
-            format!(
+            let mut text = format!(
                 "{}: {} accepted, {} already known, {} rejected",
                 self.source,
                 count(summary.accepted),
                 count(summary.duplicate),
                 count(summary.rejected)
-            )
+            );
+            for (what, number) in [
+                ("late", summary.late),
+                ("too late, to be healed", summary.too_late),
+                ("older than what was stored", summary.older),
+                ("not due yet", summary.early),
+            ] {
+                if number > 0 {
+                    text += &format!("; {} {what}", count(number));
+                }
+            }
+            text
         });
         Ok(if summary.rejected == 0 {
             ExitCode::SUCCESS

@@ -1,6 +1,6 @@
 //! `wafer replay`: history lived through, in the order of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -110,9 +110,14 @@ impl Replay {
         })?;
         let definitions = platform.definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
+        // Pipelines that share a function read the same events.
+        let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];
             if !matches!(source.kind, SourceKind::Stream { .. }) || source.files.is_none() {
+                continue;
+            }
+            if !played.insert((&pipeline.source, &pipeline.function)) {
                 continue;
             }
             for event in platform.past_events(name, interval)? {
@@ -153,6 +158,7 @@ impl Replay {
             files: Some(self.requests.clone()),
             format: None,
             delay: 0,
+            lateness: None,
             skew: 0,
             doc: String::new(),
         };
@@ -194,9 +200,7 @@ impl Replay {
                 &body,
             )?;
             let total = summary.events.entry(source).or_default();
-            total.accepted += report.accepted;
-            total.duplicate += report.duplicate;
-            total.rejected += report.rejected;
+            total.extend(report);
         }
         if moment.requests.is_empty() {
             return Ok(());

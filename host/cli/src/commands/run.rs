@@ -34,6 +34,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
 
+    /// Read the raw events that the source keeps as well, as far as they were not
+    /// written to the group when they came in
+    #[arg(long)]
+    archive: bool,
+
     /// Chunks that are transformed at the same time, at most two for each
     /// processor; default: one
     #[arg(long, value_name = "N")]
@@ -51,12 +56,13 @@ impl Run {
             to: self.to.unwrap_or(Timestamp::MAX),
         };
         anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
-        share_memory_pools();
+        app::share_memory_pools();
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
         let request = RunRequest {
             pipeline: self.pipeline,
             interval,
+            archive: self.archive,
             workers: self
                 .workers
                 .unwrap_or_else(app::cores)
@@ -90,7 +96,7 @@ fn summary(record: &RunRecord, fresh: bool) -> String {
     let seconds = record.finished.map_or(0.0, |end| {
         (end.as_micros() - record.started.as_micros()) as f64 / 1e6
     });
-    format!(
+    let mut text = format!(
         "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} written online; {seconds:.2} s",
         record.pipeline,
         record.interval,
@@ -99,21 +105,12 @@ fn summary(record: &RunRecord, fresh: bool) -> String {
         thousands(record.rows_rejected),
         thousands(record.rows_outside),
         thousands(record.online_applied),
-    )
-}
-
-/// A run hands large buffers from thread to thread. glibc keeps a pool of freed
-/// memory for each thread, so that a longer run would hold ever more of it; two
-/// pools for all threads keep it nearly flat.
-#[cfg(target_env = "gnu")]
-#[allow(unsafe_code, reason = "a setting of the C library")]
-fn share_memory_pools() {
-    // SAFETY: `mallopt` may be called at any time; it changes how later pools are
-    // made, and no memory that is in use.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
+    );
+    if record.rows_warned > 0 {
+        text += &format!("\n{} rows break an expectation that only warns", thousands(record.rows_warned));
     }
+    for warning in &record.warnings {
+        text += &format!("\nwarning: {warning}");
+    }
+    text
 }
-
-#[cfg(not(target_env = "gnu"))]
-fn share_memory_pools() {}

@@ -77,7 +77,7 @@ fn resolved(text: &str, orders: &str, basket: &str) -> Result<Definitions, Strin
             function(inputs, outputs, Mapping::OneToOne),
         ),
     ]);
-    resolve(&project, functions).map_err(|e| e.to_string())
+    resolve(&project, functions, &Definitions::default()).map_err(|e| e.to_string())
 }
 
 const ORDERS: &str = "id: int64, at: timestamp, total: float64?, name: utf8";
@@ -88,9 +88,9 @@ fn a_project_is_resolved() {
     let definitions = resolved(PROJECT, ORDERS, BASKET).unwrap();
     let group = &definitions.groups["orders"];
     assert_eq!(group.table(), "orders_v1");
-    let features: Vec<_> = group.features.iter().map(|f| f.name.as_str()).collect();
+    let features: Vec<_> = group.columns.iter().map(|f| f.name.as_str()).collect();
     assert_eq!(features, ["total", "name"]);
-    let schema = group.offline_schema();
+    let schema = group.rows_table().schema();
     let columns: Vec<_> = schema.fields().iter().map(|f| f.name.as_str()).collect();
     assert_eq!(columns[..2], ["id", "event_timestamp"]);
     assert_eq!(columns[4..], ["event_id", "total", "name"]);

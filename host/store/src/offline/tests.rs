@@ -3,6 +3,9 @@ use arrow_array::types::{Float32Type, Int64Type};
 use arrow_array::{FixedSizeListArray, Int64Array, RecordBatch, StringArray};
 use wafer_core::{DataType, Field as CoreField, Schema as CoreSchema};
 
+use futures::TryStreamExt as _;
+use wafer_core::rules::Interval;
+
 use super::*;
 
 fn schema() -> SchemaRef {
@@ -56,9 +59,10 @@ async fn tables(folder: &std::path::Path) -> OfflineTables {
 
 async fn numbers(tables: &OfflineTables) -> Vec<i64> {
     let batches: Vec<_> = tables
-        .read("t@1")
+        .snapshot("t@1", AsOf::Latest)
         .await
         .unwrap()
+        .rows()
         .try_collect()
         .await
         .unwrap();
@@ -147,10 +151,10 @@ async fn work_is_replaced_as_a_whole() {
         commit(&tables, "jan/1", &[1], &txn("jan", 1), Some("jan")).await,
         Commit::Already
     );
-    let of_january: Vec<_> = tables
-        .read_folder("t@1", "jan/2")
-        .await
-        .unwrap()
+    let snapshot = tables.snapshot("t@1", AsOf::Latest).await.unwrap();
+    let files = snapshot.files_below("jan/2");
+    let of_january: Vec<RecordBatch> = snapshot
+        .read_all(files, snapshot.columns(), Interval::ALL)
         .try_collect()
         .await
         .unwrap();

@@ -1,0 +1,94 @@
+//! `wafer backfill`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use wafer_core::{Timestamp, parse_duration};
+use wafer_platform::BackfillRequest;
+
+use super::Context;
+use crate::app::{self, ClockOption};
+use crate::output::{Bar, thousands};
+
+/// Fill a pipeline's group with history, interval by interval.
+///
+/// Intervals whose inputs did not change stay as they are, changed ones are
+/// replaced; it can be stopped and repeated at any time. A new version of a group
+/// that `wafer apply` put aside is filled beside the live one, and becomes live at
+/// once when it is complete. Rows become visible when a scheduled run would have
+/// made them so.
+///
+/// Examples:
+///   wafer backfill plane_outcome --from 2013-01-01 --to 2014-01-01
+///   wafer backfill airport_weather --from 2013-01-01 --to 2013-02-01 --interval 1h
+#[derive(Debug, clap::Args)]
+pub(crate) struct Backfill {
+    /// The pipeline
+    pipeline: String,
+
+    /// First event time to cover (RFC 3339, or a date)
+    #[arg(long, value_name = "TIME")]
+    from: Timestamp,
+
+    /// First event time after it
+    #[arg(long, value_name = "TIME")]
+    to: Timestamp,
+
+    /// Length of an interval; default: the schedule's intervals, or 1d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    interval: Option<i64>,
+
+    /// Chunks that are transformed at the same time, at most two for each
+    /// processor; default: one
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Fill as if it were this time, for what counts as the future
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    parse_duration(text).map_err(|e| e.to_string())
+}
+
+impl Backfill {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        app::share_memory_pools();
+        let project = context.project()?;
+        let platform = app::open(&project, self.clock).await?;
+        let request = BackfillRequest {
+            pipeline: self.pipeline,
+            from: self.from,
+            to: self.to,
+            interval: self.interval,
+            workers: self
+                .workers
+                .unwrap_or_else(app::cores)
+                .clamp(1, 2 * app::cores()),
+        };
+        let bar = Arc::new(Bar::new(&request.pipeline));
+        let result = platform.backfill(&request, Arc::clone(&bar) as _).await;
+        bar.finish();
+        let report = result?;
+        context.format.print(&report, || {
+            let mut text = format!(
+                "{}: {} intervals, {} written, {} rows, {} rejected",
+                report.table,
+                thousands(report.intervals as u64),
+                thousands(report.written as u64),
+                thousands(report.rows_written),
+                thousands(report.rows_rejected)
+            );
+            if let Some(entities) = report.entities {
+                text += &format!("; {} entities online", thousands(entities));
+            }
+            if report.became_live {
+                text += "; the new version is live";
+            }
+            text
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,70 @@
+//! `wafer schedules`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use wafer_platform::ScheduleStatus;
+
+use super::Context;
+use crate::app;
+use crate::output::{table, thousands};
+
+/// List the schedules of pipelines, or pause and resume one. `wafer serve` runs
+/// them.
+///
+/// Examples:
+///   wafer schedules
+///   wafer schedules --pause airport_weather
+///   wafer schedules --resume airport_weather
+#[derive(Debug, clap::Args)]
+pub(crate) struct Schedules {
+    /// Run nothing of this pipeline until it is resumed
+    #[arg(long, value_name = "PIPELINE", conflicts_with = "resume")]
+    pause: Option<String>,
+
+    /// Go on with this pipeline: what was missed is made up for, as far as its
+    /// `catch_up` goes
+    #[arg(long, value_name = "PIPELINE")]
+    resume: Option<String>,
+}
+
+impl Schedules {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let platform = app::open(&context.project()?, None).await?;
+        if let Some(pipeline) = &self.pause {
+            platform.pause_schedule(pipeline, true).await?;
+        }
+        if let Some(pipeline) = &self.resume {
+            platform.pause_schedule(pipeline, false).await?;
+        }
+        let schedules = platform.schedules().await?;
+        context.format.print(&schedules, || text(&schedules));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text(schedules: &[ScheduleStatus]) -> String {
+    if schedules.is_empty() {
+        return "no pipeline has a `schedule`".to_owned();
+    }
+    let rows: Vec<_> = schedules
+        .iter()
+        .map(|status| {
+            let next = match (status.state.paused, status.next) {
+                (true, _) => "paused".to_owned(),
+                (false, next) => next.map_or_else(String::new, |next| next.to_string()),
+            };
+            vec![
+                status.pipeline.clone(),
+                status.schedule.cron.clone(),
+                status.schedule.timezone.clone(),
+                status.state.done.to_string(),
+                next,
+                thousands(status.state.skipped),
+                thousands(status.state.failed),
+            ]
+        })
+        .collect();
+    let header = ["pipeline", "cron", "timezone", "done up to", "next run", "skipped", "failed"];
+    table(&header, &rows)
+}

@@ -1,0 +1,189 @@
+//! `wafer training-set` and `wafer training-sets`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use wafer_core::{Timestamp, parse_bytes};
+use wafer_platform::{Progress, Split, SplitBy, TrainingSet, TrainingSetRequest};
+
+use super::Context;
+use crate::app;
+use crate::output::{Bar, say, table, thousands};
+
+/// Join labels with a view's features as they were known at each label's time.
+///
+/// As many rows as labels, in their order: all their columns, then the view's
+/// features. Files are Parquet, CSV or Arrow, by their extension. What it was made
+/// of is recorded, so that it can be made again, byte by byte.
+///
+/// Examples:
+///   wafer training-set arrival_delay --labels flights.parquet --out training.parquet
+///   wafer training-set arrival_delay --labels flights.csv --time scheduled_departure --out t.csv
+///   wafer training-set arrival_delay --labels l.parquet --out t.parquet --split train=0.8,test=0.2 --split-by time
+///   wafer training-set --recreate 3f9a8c41d2e0 --out again.parquet
+#[derive(Debug, clap::Args)]
+pub(crate) struct MakeTrainingSet {
+    /// The view
+    #[arg(required_unless_present = "recreate")]
+    view: Option<String>,
+
+    /// File with the labels: the view's join keys and request fields, a time, and
+    /// whatever else
+    #[arg(long, value_name = "FILE", required_unless_present = "recreate")]
+    labels: Option<PathBuf>,
+
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+
+    /// Column of the labels that holds their time
+    #[arg(long, default_value = "event_timestamp", value_name = "COLUMN")]
+    time: String,
+
+    /// Take what the tables had at this time, by the machine's clock
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<Timestamp>,
+
+    /// Memory that the join may use; what does not fit goes to temporary files
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
+    memory: u64,
+
+    /// Share the rows out to parts, named in a column `split`
+    #[arg(long, value_name = "NAME=FRACTION,…")]
+    split: Option<String>,
+
+    /// By what: `row`, `time`, or a column whose values stay together
+    #[arg(long, default_value = "row", value_name = "WHAT", requires = "split")]
+    split_by: String,
+
+    /// Decides what is random in a split
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "split")]
+    seed: u64,
+
+    /// Make a recorded training set again, the same bytes
+    #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "as_of", "split"])]
+    recreate: Option<String>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).map_err(|e| e.to_string())
+}
+
+impl MakeTrainingSet {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        app::share_memory_pools();
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
+        let progress = Arc::clone(&bar) as Arc<dyn Progress>;
+        let result = match &self.recreate {
+            Some(id) => {
+                platform
+                    .recreate_training_set(id, &self.out, self.memory, &progress)
+                    .await
+            }
+            None => platform.training_set(&self.request()?, &progress).await,
+        };
+        bar.finish();
+        let set = result?;
+        for error in &set.errors {
+            say(format!("{}: {}", error.place, error.message));
+        }
+        context.format.print(&set, || summary(&set, &self.out));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn request(&self) -> Result<TrainingSetRequest> {
+        let by = match self.split_by.as_str() {
+            "row" => SplitBy::Row,
+            "time" => SplitBy::Time,
+            column => SplitBy::Column(column.to_owned()),
+        };
+        let split = self.split.as_deref();
+        let split = split.map(|text| Split::parse(text, by, self.seed));
+        Ok(TrainingSetRequest {
+            view: self.view.clone().expect("clap requires it"),
+            labels: self.labels.clone().expect("clap requires it"),
+            time: self.time.clone(),
+            out: self.out.clone(),
+            as_of: self.as_of,
+            memory: self.memory,
+            split: split.transpose().map_err(anyhow::Error::msg)?,
+        })
+    }
+}
+
+fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
+    let mut text = format!(
+        "{}: {} rows, {} columns; recorded as {}",
+        out.display(),
+        thousands(set.rows),
+        set.columns.len(),
+        set.id
+    );
+    if set.function_errors > 0 {
+        text += &format!(
+            "; functions failed on {} rows, whose features are null",
+            thousands(set.function_errors)
+        );
+    }
+    let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.4}"));
+    let rows: Vec<_> = set
+        .columns
+        .iter()
+        .map(|column| {
+            vec![
+                column.name.clone(),
+                column.data_type.clone(),
+                thousands(column.nulls),
+                number(column.min),
+                number(column.mean),
+                number(column.max),
+                number(column.stddev),
+            ]
+        })
+        .collect();
+    let header = ["column", "type", "nulls", "min", "mean", "max", "stddev"];
+    format!("{text}\n\n{}", table(&header, &rows))
+}
+
+/// List training sets, newest first, or delete one: then the versions of tables that
+/// it was made of may be removed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainingSets {
+    /// Delete this one
+    #[arg(long, value_name = "ID")]
+    delete: Option<String>,
+}
+
+impl TrainingSets {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        if let Some(id) = &self.delete {
+            platform.delete_training_set(id).await?;
+        }
+        let sets = platform.training_sets().await?;
+        context.format.print(&sets, || {
+            if sets.is_empty() {
+                return "no training sets; make one with `wafer training-set`".to_owned();
+            }
+            let rows: Vec<_> = sets
+                .iter()
+                .map(|set| {
+                    vec![
+                        set.id.clone(),
+                        set.created.to_string(),
+                        set.view.clone(),
+                        thousands(set.rows),
+                        set.labels_name.clone(),
+                    ]
+                })
+                .collect();
+            table(&["id", "created", "view", "rows", "labels"], &rows)
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,242 @@
+//! `wafer tables`, `wafer export`, `wafer compact`, `wafer heal`, `wafer delete`, `wafer materialize`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value as Json;
+use wafer_core::{Timestamp, bytes_text, parse_duration};
+
+use super::Context;
+use crate::app::{self, ClockOption};
+use crate::output::{table, thousands};
+
+/// List the offline tables: versions, files, rows, sizes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tables {}
+
+impl Tables {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let platform = app::open(&context.project()?, None).await?;
+        let tables = platform.tables().await?;
+        context.format.print(&tables, || {
+            if tables.is_empty() {
+                return "no tables yet; make them with `wafer apply`".to_owned();
+            }
+            let rows: Vec<_> = tables
+                .iter()
+                .map(|table| {
+                    vec![
+                        table.table.clone(),
+                        table.version.to_string(),
+                        thousands(table.files as u64),
+                        bytes_text(table.bytes),
+                        thousands(table.rows),
+                        table.entities.map_or_else(String::new, thousands),
+                        table.pinned.len().to_string(),
+                    ]
+                })
+                .collect();
+            let header = ["table", "version", "files", "size", "rows", "online", "pinned"];
+            self::table(&header, &rows)
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Write the rows of an offline table to one file.
+///
+/// Parquet, CSV or Arrow, by the file's extension. The tables themselves are Delta
+/// tables of Parquet, which other tools read without this.
+///
+/// Examples:
+///   wafer export scheduled_flight_v1 --out labels.parquet
+///   wafer export airport_weather_v1 --out weather.csv --columns faa,event_timestamp,temperature_c
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// The table
+    table: String,
+
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+
+    /// Columns to take; default: all
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+
+    /// Take what the table had at this time, by the machine's clock
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<Timestamp>,
+}
+
+impl Export {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        app::share_memory_pools();
+        let platform = app::open(&context.project()?, None).await?;
+        let rows = platform
+            .export(&self.table, &self.out, self.columns, self.as_of)
+            .await?;
+        let answer = serde_json::json!({"table": self.table, "rows": rows});
+        context.format.print(&answer, || {
+            format!("{}: {} rows", self.out.display(), thousands(rows))
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Merge small files, sorted by key and time, and remove old ones.
+///
+/// Files that only versions older than the horizon need are removed, unless a
+/// training set was made of them. Safe beside servers and runs.
+///
+/// Examples:
+///   wafer compact
+///   wafer compact airport_weather_v1 --horizon 30d
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compact {
+    /// The table; default: all
+    table: Option<String>,
+
+    /// How far back versions stay readable
+    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = duration)]
+    horizon: i64,
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    parse_duration(text).map_err(|e| e.to_string())
+}
+
+impl Compact {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        app::share_memory_pools();
+        let platform = app::open(&context.project()?, None).await?;
+        let reports = platform.compact(self.table.as_deref(), self.horizon).await?;
+        context.format.print(&reports, || {
+            let rows: Vec<_> = reports
+                .iter()
+                .map(|report| {
+                    vec![
+                        report.table.clone(),
+                        thousands(report.merged as u64),
+                        thousands(report.written as u64),
+                        thousands(report.removed as u64),
+                    ]
+                })
+                .collect();
+            table(&["table", "merged", "into", "removed"], &rows)
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Take the events of a group that came too late in after all.
+///
+/// They count from now on: online at once, and in training sets for labels from
+/// now on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Heal {
+    /// The group
+    group: String,
+
+    /// Heal as if it were this time
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+impl Heal {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let platform = app::open(&context.project()?, self.clock).await?;
+        let report = platform.heal(&self.group).await?;
+        context.format.print(&report, || {
+            format!("{}: {} late rows healed", self.group, thousands(report.healed))
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Delete everything that is stored of an entity, and record that.
+///
+/// Examples:
+///   wafer delete plane tailnum=N725MQ
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// The kind of entity
+    entity: String,
+
+    /// Its join keys
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    keys: Vec<String>,
+
+    /// Delete as if it were this time
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+impl Delete {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let platform = app::open(&context.project()?, self.clock).await?;
+        let definitions = platform.definitions();
+        let group = definitions.groups.values().find(|g| g.entity == self.entity);
+        let mut keys = BTreeMap::new();
+        for pair in &self.keys {
+            let (name, text) = pair
+                .split_once('=')
+                .with_context(|| format!("`{pair}` is not KEY=VALUE"))?;
+            // Texts are texts, everything else is as in JSON.
+            let is_text = group
+                .and_then(|group| group.keys.iter().find(|key| key.name == name))
+                .is_none_or(|key| {
+                    !matches!(
+                        key.data_type,
+                        wafer_core::DataType::Int64 | wafer_core::DataType::Boolean
+                    )
+                });
+            let value = if is_text {
+                Json::String(text.to_owned())
+            } else {
+                serde_json::from_str(text).with_context(|| format!("`{text}` is no value"))?
+            };
+            keys.insert(name.to_owned(), value);
+        }
+        let deletion = platform.delete_entity(&self.entity, &keys).await?;
+        context.format.print(&deletion, || {
+            let rows: Vec<_> = deletion
+                .rows
+                .iter()
+                .map(|(table, rows)| vec![table.clone(), thousands(*rows)])
+                .collect();
+            table(&["table", "rows deleted"], &rows)
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Make what a group has in the online store anew from its offline table.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Materialize {
+    /// The group
+    group: String,
+
+    /// As if it were this time
+    #[arg(long, value_name = "START[,SPEED]")]
+    clock: Option<ClockOption>,
+}
+
+impl Materialize {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        app::share_memory_pools();
+        let platform = app::open(&context.project()?, self.clock).await?;
+        let made = platform.materialize_group(&self.group).await?;
+        context.format.print(&made, || {
+            format!(
+                "{}: {} entities from {} rows",
+                self.group,
+                thousands(made.entities),
+                thousands(made.rows)
+            )
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,233 @@
+//! Single values of columns.
+
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{
+    Date32Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
+};
+use arrow_array::{Array, ArrayRef, BinaryArray, StringArray};
+use arrow_buffer::{NullBuffer, ScalarBuffer};
+use arrow_schema::DataType as ArrowType;
+
+use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+
+/// A value: an integer (also a boolean, a time, a date), a float, or bytes (also
+/// a text). Ordered by value, NaN last.
+#[derive(Clone, Debug)]
+pub enum Cell {
+    /// int64, boolean, timestamp, date
+    Int(i64),
+    /// float64, float32
+    Float(f64),
+    /// utf8, binary
+    Bytes(Box<[u8]>),
+}
+
+/// A value that is borrowed.
+#[derive(Clone, Copy, Debug)]
+pub enum CellRef<'a> {
+    /// int64, boolean, timestamp, date
+    Int(i64),
+    /// float64, float32
+    Float(f64),
+    /// utf8, binary
+    Bytes(&'a [u8]),
+}
+
+/// What an aggregate answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing to say.
+    Null,
+    /// A value.
+    One(Cell),
+    /// A list of values.
+    Many(Vec<Cell>),
+}
+
+impl Cell {
+    /// The same value, borrowed.
+    pub fn as_ref(&self) -> CellRef<'_> {
+        match self {
+            Self::Int(value) => CellRef::Int(*value),
+            Self::Float(value) => CellRef::Float(*value),
+            Self::Bytes(bytes) => CellRef::Bytes(bytes),
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Option<Self>, DamagedError> {
+        Ok(Some(match reader.byte()? {
+            0 => return Ok(None),
+            1 => Self::Int(reader.signed()?),
+            2 => Self::Float(f64::from_le_bytes(reader.array()?)),
+            3 => {
+                let length = reader.length()?;
+                Self::Bytes(reader.take(length)?.into())
+            }
+            _ => return Err(reader.damaged()),
+        }))
+    }
+}
+
+impl CellRef<'_> {
+    /// The same value, owned.
+    pub fn to_owned(self) -> Cell {
+        match self {
+            Self::Int(value) => Cell::Int(value),
+            Self::Float(value) => Cell::Float(value),
+            Self::Bytes(bytes) => Cell::Bytes(bytes.into()),
+        }
+    }
+
+    pub(super) fn hash64(self) -> u64 {
+        use twox_hash::XxHash64;
+        match self {
+            Self::Int(value) => XxHash64::oneshot(1, &value.to_le_bytes()),
+            Self::Float(value) => XxHash64::oneshot(2, &value.to_bits().to_le_bytes()),
+            Self::Bytes(bytes) => XxHash64::oneshot(3, bytes),
+        }
+    }
+
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Int(value) => {
+                out.push(1);
+                put_signed(out, value);
+            }
+            Self::Float(value) => {
+                out.push(2);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            Self::Bytes(bytes) => {
+                out.push(3);
+                put_varint(out, bytes.len() as u64);
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+}
+
+impl Ord for CellRef<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a.cmp(b),
+            (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
+            (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
+            // Of one column all values are of one kind.
+            (Self::Int(_), _) | (Self::Float(_), Self::Bytes(_)) => Ordering::Less,
+            _ => Ordering::Greater,
+        }
+    }
+}
+
+impl PartialOrd for CellRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for CellRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for CellRef<'_> {}
+
+impl Ord for Cell {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_ref().cmp(&other.as_ref())
+    }
+}
+
+impl PartialOrd for Cell {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Cell {}
+
+impl Hash for Cell {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash64().hash(state);
+    }
+}
+
+/// A column's values, ready to be taken one by one.
+#[derive(Clone, Debug)]
+pub struct Cells {
+    values: Values,
+    nulls: Option<NullBuffer>,
+}
+
+#[derive(Clone, Debug)]
+enum Values {
+    Int(ScalarBuffer<i64>),
+    Float(ScalarBuffer<f64>),
+    Utf8(StringArray),
+    Binary(BinaryArray),
+}
+
+impl Cells {
+    /// The values of a column; none of a type that is neither number, time, text
+    /// nor bytes. NaN of every kind is one NaN.
+    pub fn new(column: &ArrayRef) -> Option<Self> {
+        let float = |value: f64| if value.is_nan() { f64::NAN } else { value };
+        let values = match column.data_type() {
+            ArrowType::Int64 => {
+                Values::Int(column.as_primitive::<Int64Type>().values().clone())
+            }
+            ArrowType::Timestamp(..) => Values::Int(
+                column
+                    .as_primitive::<TimestampMicrosecondType>()
+                    .values()
+                    .clone(),
+            ),
+            ArrowType::Date32 => {
+                let days = column.as_primitive::<Date32Type>().values();
+                Values::Int(days.iter().map(|day| i64::from(*day)).collect())
+            }
+            ArrowType::Boolean => {
+                let bits = column.as_boolean().values();
+                Values::Int(bits.iter().map(i64::from).collect())
+            }
+            ArrowType::Float64 => {
+                let values = column.as_primitive::<Float64Type>().values();
+                Values::Float(values.iter().map(|value| float(*value)).collect())
+            }
+            ArrowType::Float32 => {
+                let values = column.as_primitive::<Float32Type>().values();
+                Values::Float(values.iter().map(|value| float((*value).into())).collect())
+            }
+            ArrowType::Utf8 => Values::Utf8(column.as_string::<i32>().clone()),
+            ArrowType::Binary => Values::Binary(column.as_binary::<i32>().clone()),
+            _ => return None,
+        };
+        Some(Self {
+            values,
+            nulls: column.nulls().cloned(),
+        })
+    }
+
+    /// The value in a row; none if it is null.
+    pub fn get(&self, row: usize) -> Option<CellRef<'_>> {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            return None;
+        }
+        Some(match &self.values {
+            Values::Int(values) => CellRef::Int(values[row]),
+            Values::Float(values) => CellRef::Float(values[row]),
+            Values::Utf8(values) => CellRef::Bytes(values.value(row).as_bytes()),
+            Values::Binary(values) => CellRef::Bytes(values.value(row)),
+        })
+    }
+}

@@ -1,0 +1,574 @@
+//! An entity's events, summed up in tiles, as the online store holds them.
+//!
+//! Format: one byte 2; the newest event time, 8 bytes little endian; the number
+//! of series, and for each: its hop in microseconds (0: every event by itself, 1:
+//! everything in one tile), its retention in microseconds plus one (0: for ever),
+//! the number of states and the kind of each; the number of entries, and for each
+//! its place (the tile's end over the hop, or the event time), its length, and
+//! its states, or the event's identity and values. Numbers are LEB128. The series
+//! describe themselves, so that items are merged without knowing the group.
+//!
+//! What is older than every window at the newest event is left out; so an item
+//! is a function of the set of events, whatever their order.
+
+use std::collections::BTreeMap;
+
+use super::cell::{Answer, Cell, CellRef};
+use super::state::{Kind, State};
+use super::{Aggregate, Function};
+use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+use crate::window::{Window, tile_end};
+use crate::{DataType, Timestamp};
+
+const FORMAT: u8 = 2;
+
+/// How the events of a series are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Span {
+    Exact,
+    Lifetime,
+    Tiles(i64),
+}
+
+/// A state and the column that it sums up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Accumulator {
+    kind: Kind,
+    column: Option<usize>,
+}
+
+/// Tiles of one size, or single events, that several windows share.
+#[derive(Clone, Debug)]
+struct Series {
+    span: Span,
+    /// Widest window; absent: for ever.
+    retention: Option<i64>,
+    /// Of tiles their states.
+    accumulators: Vec<Accumulator>,
+    /// Of single events their values.
+    columns: Vec<usize>,
+}
+
+/// Where an aggregate is answered from.
+#[derive(Clone, Debug)]
+struct Placed {
+    series: usize,
+    /// Of tiles the state.
+    slot: usize,
+    aggregate: Aggregate,
+    /// Whether the answer is an integer that a float could not hold.
+    int_sum: bool,
+}
+
+/// What the items of a group are made of.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    series: Vec<Series>,
+    placed: Vec<Placed>,
+}
+
+impl Layout {
+    /// The layout for some aggregates over columns of some types.
+    pub fn new(aggregates: &[Aggregate], columns: &[DataType]) -> Self {
+        let mut series: Vec<Series> = Vec::new();
+        let mut placed = Vec::new();
+        for aggregate in aggregates {
+            let Window { width, hop } = aggregate.window;
+            let span = match (width, hop) {
+                (None, _) => Span::Lifetime,
+                (_, None) => Span::Exact,
+                (_, Some(hop)) => Span::Tiles(hop),
+            };
+            let found = series.iter().position(|s| s.span == span);
+            let index = found.unwrap_or_else(|| {
+                series.push(Series {
+                    span,
+                    retention: width,
+                    accumulators: Vec::new(),
+                    columns: Vec::new(),
+                });
+                series.len() - 1
+            });
+            let Series {
+                retention,
+                accumulators,
+                columns: kept,
+                ..
+            } = &mut series[index];
+            *retention = (*retention).max(width);
+            let column = aggregate.column;
+            if span == Span::Exact {
+                kept.extend(column.filter(|column| !kept.contains(column)));
+            }
+            let accumulator = Accumulator {
+                kind: aggregate.function.kind(),
+                column,
+            };
+            let slot = accumulators.iter().position(|a| *a == accumulator);
+            let slot = slot.unwrap_or_else(|| {
+                accumulators.push(accumulator);
+                accumulators.len() - 1
+            });
+            placed.push(Placed {
+                series: index,
+                slot,
+                int_sum: is_int_sum(aggregate, columns),
+                aggregate: aggregate.clone(),
+            });
+        }
+        Self { series, placed }
+    }
+}
+
+/// Whether an aggregate is a sum of integers.
+pub(super) fn is_int_sum(aggregate: &Aggregate, columns: &[DataType]) -> bool {
+    aggregate.function == Function::Sum
+        && aggregate.column.map(|column| &columns[column]) == Some(&DataType::Int64)
+}
+
+/// What a state answers to an aggregate.
+pub(super) fn answer(state: &State, function: Function, int_sum: bool) -> Answer {
+    if int_sum {
+        state.int_sum()
+    } else {
+        state.answer(function)
+    }
+}
+
+impl Series {
+    fn encode_header(&self, out: &mut Vec<u8>) {
+        let hop = match self.span {
+            Span::Exact => 0,
+            Span::Lifetime => 1,
+            Span::Tiles(hop) => hop as u64,
+        };
+        put_varint(out, hop);
+        put_varint(out, self.retention.map_or(0, |width| width as u64 + 1));
+        if self.span == Span::Exact {
+            put_varint(out, 0);
+        } else {
+            put_varint(out, self.accumulators.len() as u64);
+            self.accumulators.iter().for_each(|a| a.kind.encode(out));
+        }
+    }
+
+    /// Where an event belongs.
+    fn place(&self, event: i64) -> i64 {
+        match self.span {
+            Span::Exact => event,
+            Span::Lifetime => 0,
+            Span::Tiles(hop) => tile_end(Timestamp::from_micros(event), hop).as_micros() / hop,
+        }
+    }
+}
+
+/// What a series' header says.
+struct Header {
+    span: Span,
+    retention: Option<i64>,
+    kinds: Vec<Kind>,
+}
+
+impl Header {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
+        let number = |reader: &mut Reader<'_>| {
+            i64::try_from(reader.varint()?).map_err(|_| reader.damaged())
+        };
+        let span = match number(reader)? {
+            0 => Span::Exact,
+            1 => Span::Lifetime,
+            hop => Span::Tiles(hop),
+        };
+        let retention = match number(reader)? {
+            0 => None,
+            more => Some(more - 1),
+        };
+        let kinds = (0..reader.length()?)
+            .map(|_| Kind::decode(reader))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            span,
+            retention,
+            kinds,
+        })
+    }
+
+    /// The last place that no window at `newest` or later covers.
+    fn horizon(span: Span, retention: Option<i64>, newest: i64) -> i64 {
+        let hop = match span {
+            Span::Tiles(hop) => Some(hop),
+            Span::Exact | Span::Lifetime => None,
+        };
+        let window = Window {
+            width: retention,
+            hop,
+        };
+        let start = window.start(Timestamp::from_micros(newest)).as_micros();
+        match span {
+            Span::Lifetime => i64::MIN,
+            Span::Exact => start,
+            Span::Tiles(hop) => start.div_euclid(hop),
+        }
+    }
+}
+
+/// An entity's events, being added.
+#[derive(Clone, Debug)]
+pub struct Item {
+    newest: i64,
+    series: Vec<Entries>,
+}
+
+#[derive(Clone, Debug)]
+enum Entries {
+    /// Event time, then identity and values.
+    Exact(Vec<(i64, Vec<u8>)>),
+    Tiles(BTreeMap<i64, Vec<State>>),
+}
+
+impl Item {
+    /// No events yet.
+    pub fn new(layout: &Layout) -> Self {
+        let entries = |series: &Series| match series.span {
+            Span::Exact => Entries::Exact(Vec::new()),
+            Span::Lifetime | Span::Tiles(_) => Entries::Tiles(BTreeMap::new()),
+        };
+        Self {
+            newest: i64::MIN,
+            series: layout.series.iter().map(entries).collect(),
+        }
+    }
+
+    /// Adds an event: its time, its identity, and its value in each column.
+    pub fn add<'a>(
+        &mut self,
+        layout: &Layout,
+        event: Timestamp,
+        id: u64,
+        value: impl Fn(usize) -> Option<CellRef<'a>>,
+    ) {
+        let event = event.as_micros();
+        self.newest = self.newest.max(event);
+        for (series, entries) in layout.series.iter().zip(&mut self.series) {
+            match entries {
+                Entries::Exact(events) => {
+                    let mut bytes = id.to_le_bytes().to_vec();
+                    for column in &series.columns {
+                        match value(*column) {
+                            None => bytes.push(0),
+                            Some(cell) => cell.encode(&mut bytes),
+                        }
+                    }
+                    events.push((event, bytes));
+                }
+                Entries::Tiles(tiles) => {
+                    let fresh = || {
+                        let states = series.accumulators.iter();
+                        states.map(|a| State::new(a.kind)).collect()
+                    };
+                    let tile = tiles.entry(series.place(event)).or_insert_with(fresh);
+                    for (state, accumulator) in tile.iter_mut().zip(&series.accumulators) {
+                        let cell = match accumulator.column {
+                            None => Some(CellRef::Int(0)),
+                            Some(column) => value(column),
+                        };
+                        cell.into_iter().for_each(|cell| state.add(event, id, cell));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time of the newest event.
+    pub fn newest(&self) -> Timestamp {
+        Timestamp::from_micros(self.newest)
+    }
+
+    /// The item as it is stored.
+    pub fn encode(&mut self, layout: &Layout) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        out.extend_from_slice(&self.newest.to_le_bytes());
+        put_varint(&mut out, layout.series.len() as u64);
+        for (series, entries) in layout.series.iter().zip(&mut self.series) {
+            series.encode_header(&mut out);
+            let horizon = Header::horizon(series.span, series.retention, self.newest);
+            match entries {
+                Entries::Exact(events) => {
+                    events.sort_unstable();
+                    let kept = &events[events.partition_point(|(event, _)| *event <= horizon)..];
+                    put_varint(&mut out, kept.len() as u64);
+                    for (event, bytes) in kept {
+                        put_entry(&mut out, *event, bytes);
+                    }
+                }
+                Entries::Tiles(tiles) => {
+                    let kept = || {
+                        let above = match series.span {
+                            Span::Lifetime => std::ops::Bound::Unbounded,
+                            Span::Exact | Span::Tiles(_) => std::ops::Bound::Excluded(horizon),
+                        };
+                        tiles.range((above, std::ops::Bound::Unbounded))
+                    };
+                    put_varint(&mut out, kept().count() as u64);
+                    let mut bytes = Vec::new();
+                    for (place, states) in kept() {
+                        bytes.clear();
+                        states.iter().for_each(|state| state.encode(&mut bytes));
+                        put_entry(&mut out, *place, &bytes);
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+fn put_entry(out: &mut Vec<u8>, place: i64, bytes: &[u8]) {
+    put_signed(out, place);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Whether stored values are an item, and not a packed row.
+pub fn is_item(values: &[u8]) -> bool {
+    values.first() == Some(&FORMAT)
+}
+
+/// Time of the newest event of a stored item.
+///
+/// # Errors
+/// [`DamagedError`]
+pub fn newest_event(item: &[u8]) -> Result<Timestamp, DamagedError> {
+    let mut reader = Reader::new(item);
+    if reader.byte()? != FORMAT {
+        return Err(DamagedError(0));
+    }
+    Ok(Timestamp::from_micros(i64::from_le_bytes(reader.array()?)))
+}
+
+/// A place and the bytes there.
+type Entry<'a> = (i64, &'a [u8]);
+
+/// An entry after the other.
+struct EntryReader<'a, 'b> {
+    reader: &'b mut Reader<'a>,
+    left: usize,
+}
+
+impl<'a, 'b> EntryReader<'a, 'b> {
+    fn new(reader: &'b mut Reader<'a>) -> Result<Self, DamagedError> {
+        let left = reader.length()?;
+        Ok(Self { reader, left })
+    }
+
+    fn next(&mut self) -> Result<Option<Entry<'a>>, DamagedError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let place = self.reader.signed()?;
+        let length = self.reader.length()?;
+        Ok(Some((place, self.reader.take(length)?)))
+    }
+}
+
+/// The item of the events of two items of one group, each in one of them.
+///
+/// # Errors
+/// [`DamagedError`] when one is no item, or they are of different groups.
+pub fn merge_items(left: &[u8], right: &[u8]) -> Result<Vec<u8>, DamagedError> {
+    let (mut a, mut b) = (Reader::new(left), Reader::new(right));
+    if a.byte()? != FORMAT || b.byte()? != FORMAT {
+        return Err(DamagedError(0));
+    }
+    let newest = i64::from_le_bytes(a.array()?).max(i64::from_le_bytes(b.array()?));
+    let mut out = Vec::with_capacity(left.len() + 64);
+    out.push(FORMAT);
+    out.extend_from_slice(&newest.to_le_bytes());
+    let count = a.varint()?;
+    if b.varint()? != count {
+        return Err(b.damaged());
+    }
+    put_varint(&mut out, count);
+    let mut merged = Vec::with_capacity(left.len());
+    for _ in 0..count {
+        let start = left.len() - a.rest();
+        let header = Header::decode(&mut a)?;
+        let end = left.len() - a.rest();
+        let bytes = &left[start..end];
+        if b.take(bytes.len())? != bytes {
+            return Err(b.damaged());
+        }
+        out.extend_from_slice(bytes);
+        merged.clear();
+        let entries = merge_series(&header, newest, &mut a, &mut b, &mut merged)?;
+        put_varint(&mut out, entries);
+        out.extend_from_slice(&merged);
+    }
+    Ok(out)
+}
+
+/// Merges the entries of a series in order; most are only in one item, and are
+/// copied as they are. Returns how many there are.
+fn merge_series(
+    header: &Header,
+    newest: i64,
+    left: &mut Reader<'_>,
+    right: &mut Reader<'_>,
+    out: &mut Vec<u8>,
+) -> Result<u64, DamagedError> {
+    let horizon = Header::horizon(header.span, header.retention, newest);
+    let is_kept = |place: i64| place > horizon || header.span == Span::Lifetime;
+    let (mut lefts, mut rights) = (EntryReader::new(left)?, EntryReader::new(right)?);
+    let (mut a, mut b) = (lefts.next()?, rights.next()?);
+    let mut count = 0;
+    let mut both = Vec::new();
+    loop {
+        let is_tile = header.span != Span::Exact;
+        let (place, bytes) = match (a, b) {
+            (None, None) => return Ok(count),
+            (Some(x), Some(y)) if is_tile && x.0 == y.0 => {
+                both.clear();
+                merge_tiles(&header.kinds, x.1, y.1, &mut both)?;
+                (a, b) = (lefts.next()?, rights.next()?);
+                (x.0, both.as_slice())
+            }
+            (Some(x), y) if y.is_none_or(|y| x <= y) => {
+                a = lefts.next()?;
+                x
+            }
+            (_, Some(y)) => {
+                b = rights.next()?;
+                y
+            }
+            (Some(_), None) => unreachable!("it is less than nothing"),
+        };
+        if is_kept(place) {
+            put_entry(out, place, bytes);
+            count += 1;
+        }
+    }
+}
+
+fn merge_tiles(
+    kinds: &[Kind],
+    left: &[u8],
+    right: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DamagedError> {
+    let (mut a, mut b) = (Reader::new(left), Reader::new(right));
+    for kind in kinds {
+        let mut state = State::decode(*kind, &mut a)?;
+        state.merge(State::decode(*kind, &mut b)?);
+        state.encode(out);
+    }
+    Ok(())
+}
+
+/// What the aggregates of a group answer at `now`, from an entity's stored item.
+///
+/// # Errors
+/// [`DamagedError`] when it is no item of this layout.
+pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>, DamagedError> {
+    let mut reader = Reader::new(item);
+    if reader.byte()? != FORMAT {
+        return Err(DamagedError(0));
+    }
+    let _newest: [u8; 8] = reader.array()?;
+    if reader.varint()? != layout.series.len() as u64 {
+        return Err(reader.damaged());
+    }
+    let mut answers = vec![Answer::Null; layout.placed.len()];
+    for (index, series) in layout.series.iter().enumerate() {
+        let header = Header::decode(&mut reader)?;
+        if header.span != series.span || header.retention != series.retention {
+            return Err(reader.damaged());
+        }
+        let mut entries = Vec::new();
+        let mut stored = EntryReader::new(&mut reader)?;
+        while let Some(entry) = stored.next()? {
+            entries.push(entry);
+        }
+        let mut placed: Vec<(usize, &Placed)> = layout
+            .placed
+            .iter()
+            .enumerate()
+            .filter(|(_, placed)| placed.series == index)
+            .collect();
+        placed.sort_by_key(|(_, placed)| placed.aggregate.window.width);
+        if series.span == Span::Exact {
+            read_events(series, &entries, &placed, now, &mut answers)?;
+        } else {
+            read_tiles(series, &entries, &placed, now, &mut answers)?;
+        }
+    }
+    Ok(answers)
+}
+
+/// Windows from the narrowest to the widest, over tiles from the newest to the
+/// oldest: each tile is merged once.
+fn read_tiles(
+    series: &Series,
+    entries: &[Entry<'_>],
+    placed: &[(usize, &Placed)],
+    now: Timestamp,
+    answers: &mut [Answer],
+) -> Result<(), DamagedError> {
+    let fresh = series.accumulators.iter().map(|a| State::new(a.kind));
+    let mut states: Vec<State> = fresh.collect();
+    let mut next = entries.len();
+    for (index, placed) in placed {
+        let window = placed.aggregate.window;
+        let start = match series.span {
+            Span::Tiles(hop) => window.start(now).as_micros().div_euclid(hop),
+            Span::Exact | Span::Lifetime => i64::MIN,
+        };
+        while next > 0 && entries[next - 1].0 > start {
+            next -= 1;
+            let mut reader = Reader::new(entries[next].1);
+            for (state, accumulator) in states.iter_mut().zip(&series.accumulators) {
+                state.merge(State::decode(accumulator.kind, &mut reader)?);
+            }
+        }
+        let state = &states[placed.slot];
+        answers[*index] = answer(state, placed.aggregate.function, placed.int_sum);
+    }
+    Ok(())
+}
+
+fn read_events(
+    series: &Series,
+    entries: &[Entry<'_>],
+    placed: &[(usize, &Placed)],
+    now: Timestamp,
+    answers: &mut [Answer],
+) -> Result<(), DamagedError> {
+    type Event = (i64, u64, Vec<Option<Cell>>);
+    let event = |(event, bytes): &Entry<'_>| -> Result<Event, DamagedError> {
+        let mut reader = Reader::new(bytes);
+        let id = u64::from_le_bytes(reader.array()?);
+        let cells = series.columns.iter().map(|_| Cell::decode(&mut reader));
+        Ok((*event, id, cells.collect::<Result<_, _>>()?))
+    };
+    let events: Vec<Event> = entries.iter().map(event).collect::<Result<_, _>>()?;
+    for (index, placed) in placed {
+        let Aggregate {
+            function,
+            column,
+            window,
+        } = placed.aggregate;
+        let start = window.start(now).as_micros();
+        let slot = column.and_then(|column| series.columns.iter().position(|c| *c == column));
+        let mut state = State::new(function.kind());
+        let covered = events.partition_point(|(event, ..)| *event <= start);
+        for (event, id, cells) in &events[covered..] {
+            let cell = match slot {
+                None => Some(CellRef::Int(0)),
+                Some(slot) => cells[slot].as_ref().map(Cell::as_ref),
+            };
+            cell.into_iter().for_each(|cell| state.add(*event, *id, cell));
+        }
+        answers[*index] = answer(&state, function, placed.int_sum);
+    }
+    Ok(())
+}

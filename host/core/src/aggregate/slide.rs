@@ -1,0 +1,275 @@
+//! Aggregates as of many points in time, in one pass over an entity's events.
+
+use std::collections::VecDeque;
+
+use super::Aggregate;
+use super::cell::{Answer, CellRef, Cells};
+use super::item::{answer, is_int_sum};
+use super::sketch::SlidingHll;
+use super::state::{Kind, State};
+use crate::rules::is_expired;
+use crate::window::Window;
+use crate::{DataType, Timestamp};
+
+/// An entity's events, in the order of (event time, identity).
+#[derive(Clone, Copy, Debug)]
+pub struct EntityEvents<'a> {
+    /// Event times, microseconds.
+    pub events: &'a [i64],
+    /// Identities, as 64-bit hashes.
+    pub ids: &'a [u64],
+    /// When each counts: the later of its event and available time.
+    pub active: &'a [i64],
+    /// Row of each in the columns.
+    pub rows: &'a [u32],
+    /// The columns that aggregates read.
+    pub columns: &'a [Cells],
+}
+
+impl EntityEvents<'_> {
+    fn cell(&self, column: Option<usize>, index: usize) -> Option<CellRef<'_>> {
+        match column {
+            None => Some(CellRef::Int(0)),
+            Some(column) => self.columns[column].get(self.rows[index] as usize),
+        }
+    }
+}
+
+/// What a window needs to keep of a column while it slides.
+enum Sliding {
+    /// States from which values can be taken back.
+    State(State),
+    Hll(SlidingHll),
+    /// Candidates for the greatest (or least) value: each is beaten by none that
+    /// is later, so that their values fall (or rise).
+    Extreme(Kind, VecDeque<usize>),
+    /// Nothing: the ends of the window are looked at.
+    Ends(Kind),
+}
+
+struct Slot {
+    kind: Kind,
+    column: Option<usize>,
+    sliding: Sliding,
+}
+
+/// Aggregates over one window.
+struct Sliders {
+    window: Window,
+    /// First event that is not before the window.
+    low: usize,
+    slots: Vec<Slot>,
+    /// Position of the aggregate, its slot, and whether it is a sum of integers.
+    answers: Vec<(usize, usize, bool)>,
+}
+
+impl Sliders {
+    fn group(aggregates: &[Aggregate], types: &[DataType]) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for (index, aggregate) in aggregates.iter().enumerate() {
+            let found = groups.iter().position(|g| g.window == aggregate.window);
+            let group = found.unwrap_or_else(|| {
+                groups.push(Self {
+                    window: aggregate.window,
+                    low: 0,
+                    slots: Vec::new(),
+                    answers: Vec::new(),
+                });
+                groups.len() - 1
+            });
+            let group = &mut groups[group];
+            let (kind, column) = (aggregate.function.kind(), aggregate.column);
+            let slot = group
+                .slots
+                .iter()
+                .position(|s| s.kind == kind && s.column == column);
+            let slot = slot.unwrap_or_else(|| {
+                let sliding = match kind {
+                    Kind::Min | Kind::Max => Sliding::Extreme(kind, VecDeque::new()),
+                    Kind::First(_) | Kind::Last(_) => Sliding::Ends(kind),
+                    Kind::Hll => Sliding::Hll(SlidingHll::default()),
+                    _ => Sliding::State(State::new(kind)),
+                };
+                group.slots.push(Slot {
+                    kind,
+                    column,
+                    sliding,
+                });
+                group.slots.len() - 1
+            });
+            group
+                .answers
+                .push((index, slot, is_int_sum(aggregate, types)));
+        }
+        groups
+    }
+}
+
+impl Slot {
+    fn enter(&mut self, events: &EntityEvents<'_>, index: usize) {
+        let Some(cell) = events.cell(self.column, index) else {
+            return;
+        };
+        match &mut self.sliding {
+            Sliding::State(state) => state.add(events.events[index], events.ids[index], cell),
+            Sliding::Hll(sketch) => sketch.add(cell.hash64()),
+            Sliding::Extreme(kind, candidates) => {
+                let beats = |a: CellRef<'_>, b: CellRef<'_>| match kind {
+                    Kind::Min => a <= b,
+                    _ => a >= b,
+                };
+                let value = |index: usize| events.cell(self.column, index).expect("not null");
+                let mut place = candidates.partition_point(|other| *other < index);
+                if candidates.get(place).is_some_and(|later| beats(value(*later), cell)) {
+                    return;
+                }
+                while place > 0 && beats(cell, value(candidates[place - 1])) {
+                    place -= 1;
+                    candidates.remove(place);
+                }
+                candidates.insert(place, index);
+            }
+            Sliding::Ends(_) => {}
+        }
+    }
+
+    fn leave(&mut self, events: &EntityEvents<'_>, index: usize) {
+        let Some(cell) = events.cell(self.column, index) else {
+            return;
+        };
+        match &mut self.sliding {
+            Sliding::State(state) => state.remove(cell),
+            Sliding::Hll(sketch) => sketch.remove(cell.hash64()),
+            Sliding::Extreme(_, candidates) => {
+                if candidates.front() == Some(&index) {
+                    candidates.pop_front();
+                }
+            }
+            Sliding::Ends(_) => {}
+        }
+    }
+
+    /// The slot's answer at `time`, from events `low..high` that are active.
+    fn answer(
+        &self,
+        aggregate: &Aggregate,
+        int_sum: bool,
+        events: &EntityEvents<'_>,
+        (low, high): (usize, usize),
+        time: i64,
+    ) -> Answer {
+        let function = aggregate.function;
+        match &self.sliding {
+            Sliding::State(state) => answer(state, function, int_sum),
+            Sliding::Hll(sketch) => Answer::One(super::Cell::Int(sketch.estimate() as i64)),
+            Sliding::Extreme(_, candidates) => match candidates.front() {
+                None => Answer::Null,
+                Some(index) => {
+                    let cell = events.cell(self.column, *index).expect("not null");
+                    Answer::One(cell.to_owned())
+                }
+            },
+            Sliding::Ends(kind) => {
+                let mut state = State::new(*kind);
+                match kind {
+                    Kind::First(k) => self.collect(&mut state, *k, events, low..high, time),
+                    Kind::Last(k) => {
+                        self.collect(&mut state, *k, events, (low..high).rev(), time);
+                    }
+                    _ => unreachable!("only lists are at the ends"),
+                }
+                answer(&state, function, false)
+            }
+        }
+    }
+
+    /// Adds the first `k` events that are active, and those that tie with the last.
+    fn collect(
+        &self,
+        state: &mut State,
+        k: u32,
+        events: &EntityEvents<'_>,
+        order: impl Iterator<Item = usize>,
+        time: i64,
+    ) {
+        let mut taken = 0;
+        let mut last = None;
+        for index in order {
+            let place = (events.events[index], events.ids[index]);
+            if taken >= k && last != Some(place) {
+                return;
+            }
+            if events.active[index] > time {
+                continue;
+            }
+            if let Some(cell) = events.cell(self.column, index) {
+                state.add(place.0, place.1, cell);
+                taken += 1;
+                last = Some(place);
+            }
+        }
+    }
+}
+
+/// Answers aggregates over an entity's events as of each of some times, which
+/// rise. `emit` is given the position of the time, that of the aggregate, and the
+/// answer; before the entity's first event, and when its last one is older than
+/// `ttl`, every answer is null.
+pub fn slide(
+    aggregates: &[Aggregate],
+    types: &[DataType],
+    events: &EntityEvents<'_>,
+    times: &[i64],
+    ttl: Option<i64>,
+    mut emit: impl FnMut(usize, usize, Answer),
+) {
+    let mut groups = Sliders::group(aggregates, types);
+    let length = events.events.len();
+    // Events in the order in which they begin to count: mostly that of time.
+    let mut order: Vec<usize> = Vec::new();
+    if !events.active.is_sorted() {
+        order = (0..length).collect();
+        order.sort_by_key(|index| events.active[*index]);
+    }
+    let at = |place: usize| order.get(place).copied().unwrap_or(place);
+    let (mut active, mut high) = (0, 0);
+    let mut newest = i64::MIN;
+    let mut before = i64::MIN;
+    for (position, time) in times.iter().copied().enumerate() {
+        let now = Timestamp::from_micros(time);
+        let first = active;
+        while active < length && events.active[at(active)] <= time {
+            newest = newest.max(events.events[at(active)]);
+            active += 1;
+        }
+        while high < length && events.events[high] <= time {
+            high += 1;
+        }
+        let expired = is_expired(Timestamp::from_micros(newest), ttl, now);
+        for group in &mut groups {
+            let start = group.window.start(now).as_micros();
+            let lifetime = group.window.width.is_none();
+            while !lifetime && group.low < length && events.events[group.low] <= start {
+                // What counted at the time before had entered then.
+                if events.active[group.low] <= before && position > 0 {
+                    let low = group.low;
+                    group.slots.iter_mut().for_each(|s| s.leave(events, low));
+                }
+                group.low += 1;
+            }
+            for index in (first..active).map(at).filter(|index| *index >= group.low) {
+                group.slots.iter_mut().for_each(|s| s.enter(events, index));
+            }
+            for (index, slot, int_sum) in &group.answers {
+                let answer = if active == 0 || expired {
+                    Answer::Null
+                } else {
+                    let range = (group.low.min(high), high);
+                    group.slots[*slot].answer(&aggregates[*index], *int_sum, events, range, time)
+                };
+                emit(position, *index, answer);
+            }
+        }
+        before = time;
+    }
+}

@@ -1,0 +1,381 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Timestamp;
+use crate::exact::ExactSum;
+use crate::rules::is_expired;
+
+const MINUTE: i64 = 60_000_000;
+const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
+
+/// An event with an integer, a float and a text, each of which may be missing.
+#[derive(Clone, Debug)]
+struct Event {
+    event: i64,
+    available: i64,
+    id: u64,
+    int: Option<i64>,
+    float: Option<f64>,
+    text: Option<&'static str>,
+}
+
+impl Event {
+    fn active(&self) -> i64 {
+        self.event.max(self.available)
+    }
+
+    fn cell(&self, column: Option<usize>) -> Option<Cell> {
+        match column {
+            None => Some(Cell::Int(0)),
+            Some(0) => self.int.map(Cell::Int),
+            Some(1) => self.float.map(Cell::Float),
+            _ => self.text.map(|text| Cell::Bytes(text.as_bytes().into())),
+        }
+    }
+}
+
+/// Every function over every column that it takes, over windows of every kind.
+fn aggregates() -> Vec<Aggregate> {
+    let functions = [
+        Function::Count,
+        Function::Sum,
+        Function::Mean,
+        Function::Min,
+        Function::Max,
+        Function::First,
+        Function::Last,
+        Function::Stddev,
+        Function::Variance,
+        Function::FirstK(3),
+        Function::LastK(2),
+        Function::CountDistinct,
+        Function::ApproxCountDistinct,
+        Function::ApproxQuantile(500_000),
+        Function::TopK(2),
+    ];
+    let windows = [
+        Window::parse("20m", false),
+        Window::parse("2h", false),
+        Window::parse("3h", false),
+        Window::parse("3h", true),
+        Window::parse("13h", false),
+        Window::parse("12d", false),
+        Window::parse("lifetime", false),
+    ];
+    let mut all = Vec::new();
+    for window in windows.map(Result::unwrap) {
+        for function in functions {
+            for column in [None, Some(0), Some(1), Some(2)] {
+                let input = column.map(|column: usize| &TYPES[column]);
+                if function.output(input).is_ok() {
+                    all.push(Aggregate {
+                        function,
+                        column,
+                        window,
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The definition, word for word: look at every event.
+fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -> Answer {
+    let now = Timestamp::from_micros(time);
+    let visible: Vec<&Event> = events.iter().filter(|e| e.active() <= time).collect();
+    let Some(newest) = visible.iter().map(|e| e.event).max() else {
+        return Answer::Null;
+    };
+    if is_expired(Timestamp::from_micros(newest), ttl, now) {
+        return Answer::Null;
+    }
+    let start = aggregate.window.start(now).as_micros();
+    let lifetime = aggregate.window.width.is_none();
+    let mut values: Vec<(i64, u64, Cell)> = visible
+        .iter()
+        .filter(|e| lifetime || e.event > start)
+        .filter_map(|e| Some((e.event, e.id, e.cell(aggregate.column)?)))
+        .collect();
+    values.sort();
+    let cells = || values.iter().map(|(.., cell)| cell.clone());
+    let number = |cell: Cell| match cell {
+        Cell::Int(value) => value as f64,
+        Cell::Float(value) => value,
+        Cell::Bytes(_) => unreachable!(),
+    };
+    let exact = || {
+        let mut sum = ExactSum::default();
+        for cell in cells() {
+            match cell {
+                Cell::Int(value) => sum.add_int(value),
+                other => sum.add(number(other)),
+            }
+        }
+        sum
+    };
+    let one = |cell: Option<Cell>| cell.map_or(Answer::Null, Answer::One);
+    let float = |value| Answer::One(Cell::Float(value));
+    let count = values.len();
+    match aggregate.function {
+        Function::Count => Answer::One(Cell::Int(count as i64)),
+        Function::Sum if count == 0 => Answer::Null,
+        Function::Sum if aggregate.column == Some(0) => {
+            let sum: i128 = cells()
+                .map(|cell| match cell {
+                    Cell::Int(value) => i128::from(value),
+                    _ => unreachable!(),
+                })
+                .sum();
+            one(i64::try_from(sum).ok().map(Cell::Int))
+        }
+        Function::Sum => float(exact().to_f64()),
+        Function::Mean if count == 0 => Answer::Null,
+        Function::Mean => float(exact().to_f64() / count as f64),
+        Function::Min => one(cells().min()),
+        Function::Max => one(cells().max()),
+        Function::First => one(cells().next()),
+        Function::Last => one(cells().next_back()),
+        Function::Stddev | Function::Variance if count < 2 => Answer::Null,
+        Function::Stddev | Function::Variance => {
+            let mut squares = ExactSum::default();
+            for cell in cells() {
+                match cell {
+                    Cell::Int(value) => squares.add_int_square(value),
+                    other => squares.add_square(number(other)),
+                }
+            }
+            let n = count as f64;
+            let variance = exact().deviations(&squares, count as u64) / (n * (n - 1.0));
+            float(if aggregate.function == Function::Stddev {
+                variance.sqrt()
+            } else {
+                variance
+            })
+        }
+        Function::FirstK(k) => Answer::Many(cells().take(k as usize).collect()),
+        Function::LastK(k) => Answer::Many(cells().rev().take(k as usize).collect()),
+        Function::CountDistinct => {
+            Answer::One(Cell::Int(cells().collect::<BTreeSet<_>>().len() as i64))
+        }
+        Function::TopK(k) => {
+            let mut counts: BTreeMap<Cell, i64> = BTreeMap::new();
+            cells().for_each(|cell| *counts.entry(cell).or_default() += 1);
+            let mut counts: Vec<_> = counts.into_iter().collect();
+            counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+            Answer::Many(counts.into_iter().take(k as usize).map(|(c, _)| c).collect())
+        }
+        // Of few values the sketches are as good as exact.
+        Function::ApproxCountDistinct => {
+            let mut sketch = sketch::Hll::default();
+            cells().for_each(|cell| sketch.add(cell.as_ref().hash64()));
+            Answer::One(Cell::Int(sketch.estimate() as i64))
+        }
+        Function::ApproxQuantile(millionths) => {
+            let mut sketch = sketch::Quantiles::default();
+            cells().for_each(|cell| sketch.add(number(cell)));
+            sketch
+                .quantile(f64::from(millionths) / 1e6)
+                .map_or(Answer::Null, float)
+        }
+    }
+}
+
+/// What the online store would answer at each time: events are added when they
+/// become active, in the given order among those of one time.
+fn online(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>> {
+    let aggregates = aggregates();
+    let layout = Layout::new(&aggregates, &TYPES);
+    let mut order: Vec<&Event> = events.iter().collect();
+    order.sort_by_key(|event| event.active());
+    let mut stored: Option<Vec<u8>> = None;
+    let mut next = 0;
+    let mut answers = Vec::new();
+    for time in times {
+        while next < order.len() && order[next].active() <= *time {
+            let contribution = single(&layout, order[next]);
+            stored = Some(match stored {
+                None => contribution,
+                Some(stored) => merge_items(&stored, &contribution).unwrap(),
+            });
+            next += 1;
+        }
+        let now = Timestamp::from_micros(*time);
+        let answer = match &stored {
+            Some(item) if !is_expired(newest_event(item).unwrap(), ttl, now) => {
+                read(&layout, item, now).unwrap()
+            }
+            _ => vec![Answer::Null; aggregates.len()],
+        };
+        answers.push(answer);
+    }
+    answers
+}
+
+fn single(layout: &Layout, event: &Event) -> Vec<u8> {
+    whole(layout, std::slice::from_ref(event))
+}
+
+/// The item of some events at once, as it is made after a backfill.
+fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
+    let mut item = Item::new(layout);
+    for event in events {
+        let cells: Vec<Option<Cell>> = (0..3).map(|column| event.cell(Some(column))).collect();
+        item.add(layout, Timestamp::from_micros(event.event), event.id, |column| {
+            cells[column].as_ref().map(Cell::as_ref)
+        });
+    }
+    item.encode(layout)
+}
+
+fn offline(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>> {
+    let aggregates = aggregates();
+    let mut sorted: Vec<(usize, &Event)> = events.iter().enumerate().collect();
+    sorted.sort_by_key(|(_, e)| (e.event, e.id));
+    let columns: [ArrayRef; 3] = [
+        Arc::new(events.iter().map(|e| e.int).collect::<Int64Array>()),
+        Arc::new(events.iter().map(|e| e.float).collect::<Float64Array>()),
+        Arc::new(events.iter().map(|e| e.text).collect::<StringArray>()),
+    ];
+    let columns: Vec<Cells> = columns.iter().map(|c| Cells::new(c).unwrap()).collect();
+    let of = |value: fn(&Event) -> i64| sorted.iter().map(|(_, e)| value(e)).collect::<Vec<_>>();
+    let entity = EntityEvents {
+        events: &of(|e| e.event),
+        ids: &sorted.iter().map(|(_, e)| e.id).collect::<Vec<_>>(),
+        active: &of(Event::active),
+        rows: &sorted.iter().map(|(row, _)| *row as u32).collect::<Vec<_>>(),
+        columns: &columns,
+    };
+    let mut answers = vec![vec![Answer::Null; aggregates.len()]; times.len()];
+    slide(&aggregates, &TYPES, &entity, times, ttl, |time, index, answer| {
+        answers[time][index] = answer;
+    });
+    answers
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    // Few distinct times and identities, so that they tie; times on the edges of
+    // hops and just beside them.
+    let time = (0i64..400, -1i64..=1).prop_map(|(five, beside)| five * 5 * MINUTE + beside);
+    let late = prop_oneof![3 => Just(0), 1 => (0i64..40).prop_map(|n| n * 10 * MINUTE)];
+    let int = prop_oneof![Just(None), (-3i64..3).prop_map(Some), Just(Some((1 << 53) + 1)), Just(Some(i64::MAX))];
+    let float = prop_oneof![
+        Just(None),
+        (-3i32..3).prop_map(|n| Some(f64::from(n) * 0.1)),
+        Just(Some(1e300)),
+        Just(Some(-1e-300)),
+        Just(Some(f64::NAN)),
+        Just(Some(f64::INFINITY)),
+    ];
+    let text = prop_oneof![Just(None), Just(Some("a")), Just(Some("b")), Just(Some(""))];
+    (time, late, 0u64..4, int, float, text).prop_map(|(event, late, id, int, float, text)| Event {
+        event,
+        available: event + late,
+        id,
+        int,
+        float,
+        text,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Online at q, offline at q, and the definition at q, for every function and
+    /// window: equal, bit for bit.
+    #[test]
+    fn online_offline_and_the_definition_agree(
+        events in prop::collection::vec(event(), 0..40),
+        queries in prop::collection::vec((0i64..5_000, -1i64..=1), 1..12),
+        ttl in prop_oneof![Just(None), (1i64..100).prop_map(|n| Some(n * 10 * MINUTE))],
+    ) {
+        let mut times: Vec<i64> = queries.iter().map(|(n, beside)| n * 5 * MINUTE + beside).collect();
+        times.sort_unstable();
+        let aggregates = aggregates();
+        let (online, offline) = (online(&events, &times, ttl), offline(&events, &times, ttl));
+        for (position, time) in times.iter().enumerate() {
+            for (index, aggregate) in aggregates.iter().enumerate() {
+                let wanted = naive(aggregate, &events, *time, ttl);
+                prop_assert_eq!(&offline[position][index], &wanted, "offline {:?} at {}", aggregate, time);
+                prop_assert_eq!(&online[position][index], &wanted, "online {:?} at {}", aggregate, time);
+            }
+        }
+    }
+
+    /// An item is a function of the set of events: built at once, or merged in any
+    /// order and grouping, it has the same bytes.
+    #[test]
+    fn items_do_not_depend_on_order(events in prop::collection::vec(event(), 1..30), seed: u64) {
+        let layout = Layout::new(&aggregates(), &TYPES);
+        let mut order: Vec<usize> = (0..events.len()).collect();
+        order.sort_by_key(|n| (*n as u64 + 1).wrapping_mul(seed | 1).rotate_left(17));
+        let merged = order
+            .chunks(3)
+            .map(|part| whole(&layout, &part.iter().map(|n| events[*n].clone()).collect::<Vec<_>>()))
+            .reduce(|a, b| merge_items(&a, &b).unwrap())
+            .unwrap();
+        prop_assert_eq!(whole(&layout, &events), merged);
+    }
+
+    #[test]
+    fn damaged_items_are_errors(events in prop::collection::vec(event(), 1..6), cut in 0usize..2_000, flip in 0usize..2_000) {
+        let layout = Layout::new(&aggregates(), &TYPES);
+        let item = whole(&layout, &events);
+        let now = Timestamp::from_micros(i64::MAX / 2);
+        if cut < item.len() {
+            prop_assert!(read(&layout, &item[..cut], now).is_err());
+            prop_assert!(merge_items(&item[..cut], &item).is_err());
+        }
+        let mut damaged = item.clone();
+        let flip = flip % item.len();
+        damaged[flip] ^= 0x40;
+        // Whatever they say, they do not panic.
+        let _ = read(&layout, &damaged, now);
+        let _ = merge_items(&damaged, &item);
+    }
+}
+
+#[test]
+fn functions_have_types_and_parameters() {
+    let parse = |name, k, quantile| Function::parse(name, k, quantile).map_err(|e| e.to_string());
+    assert_eq!(parse("last_k", Some(5), None), Ok(Function::LastK(5)));
+    assert_eq!(parse("approx_quantile", None, Some(0.99)), Ok(Function::ApproxQuantile(990_000)));
+    for (name, k, quantile, wanted) in [
+        ("avg", None, None, "`avg` is not an aggregate function; use one of count, sum, mean"),
+        ("last_k", None, None, "last_k needs `k`"),
+        ("top_k", Some(0), None, "top_k needs `k`, from 1 to 1000"),
+        ("sum", Some(3), None, "sum has no `k`"),
+        ("sum", None, Some(0.5), "sum has no `quantile`"),
+        ("approx_quantile", None, Some(1.5), "needs `quantile`, from 0 to 1"),
+    ] {
+        let message = parse(name, k, quantile).unwrap_err();
+        assert!(message.contains(wanted), "{message}");
+    }
+    for name in NAMES {
+        let k = name.ends_with("_k").then_some(3);
+        let quantile = (name == "approx_quantile").then_some(0.5);
+        assert_eq!(parse(name, k, quantile).unwrap().name(), name);
+    }
+    for (function, input, wanted) in [
+        (Function::Count, None, Ok(DataType::Int64)),
+        (Function::Sum, Some(DataType::Int64), Ok(DataType::Int64)),
+        (Function::Sum, Some(DataType::Float32), Ok(DataType::Float64)),
+        (Function::Max, Some(DataType::Date), Ok(DataType::Date)),
+        (Function::TopK(1), Some(DataType::Utf8), Ok(DataType::ListUtf8)),
+        (Function::Sum, None, Err("sum needs a `column`")),
+        (Function::Mean, Some(DataType::Utf8), Err("mean is not defined for utf8; it takes int64")),
+        (Function::Max, Some(DataType::Utf8), Err("max is not defined for utf8")),
+        (Function::LastK(1), Some(DataType::Boolean), Err("last_k is not defined for boolean")),
+        (Function::First, Some(DataType::ListInt64), Err("not lists or vectors")),
+    ] {
+        match (function.output(input.as_ref()), wanted) {
+            (Ok(found), Ok(wanted)) => assert_eq!(found, wanted),
+            (Err(error), Err(wanted)) => assert!(error.to_string().contains(wanted), "{error}"),
+            (found, wanted) => panic!("{function:?}: {found:?}, wanted {wanted:?}"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading and writing the small binary formats of the online store.
+
+/// Bytes that do not fit their format: they were damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("damaged at byte {0}")]
+pub struct DamagedError(pub(crate) usize);
+
+/// Appends an unsigned number, seven bits a byte, lowest first (LEB128).
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a signed number so that small ones of either sign are short.
+pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, (value << 1 ^ value >> 63) as u64);
+}
+
+/// Reads a piece after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    pub(crate) fn damaged(&self) -> DamagedError {
+        DamagedError(self.position)
+    }
+
+    /// Bytes not yet read.
+    pub(crate) fn rest(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DamagedError> {
+        let taken = self.bytes[self.position..].get(..length);
+        let taken = taken.ok_or_else(|| self.damaged())?;
+        self.position += length;
+        Ok(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DamagedError> {
+        Ok(self.take(N)?.try_into().expect("N bytes were taken"))
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, DamagedError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, DamagedError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.damaged())
+    }
+
+    pub(crate) fn signed(&mut self) -> Result<i64, DamagedError> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// A number of things that take at least one byte each.
+    pub(crate) fn length(&mut self) -> Result<usize, DamagedError> {
+        let length = self.varint()?;
+        if length > self.rest() as u64 {
+            return Err(self.damaged());
+        }
+        Ok(length as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip() {
+        for value in [0, 1, 127, 128, 300, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            assert_eq!(Reader::new(&bytes).varint(), Ok(value));
+            assert!(Reader::new(&bytes[..bytes.len() - 1]).varint().is_err());
+        }
+        for value in [0, 1, -1, 64, -65, i64::MIN, i64::MAX] {
+            let mut bytes = Vec::new();
+            put_signed(&mut bytes, value);
+            assert_eq!(Reader::new(&bytes).signed(), Ok(value));
+        }
+        assert!(Reader::new(&[0xff; 11]).varint().is_err());
+        assert!(Reader::new(&[5, 1, 2]).length().is_err());
+    }
+}

@@ -1,0 +1,563 @@
+//! Exact sums: floats and integers are added without rounding, so that the sum
+//! does not depend on their order, and is rounded once when it is read.
+//!
+//! A sum is a fixed-point number of some 4,400 bits, of which only the part that
+//! is in use is kept: digits of 32 bits in 64-bit integers, so that carries need
+//! to be settled only after 2^30 additions. The range takes squares of every
+//! float. After R. Neal, "Fast exact summation using small and large
+//! superaccumulators" (2015), <https://arxiv.org/abs/1505.05571>.
+
+use crate::bytes::{DamagedError, Reader, put_varint};
+
+/// Exponent of the lowest bit: below the square of the least float, 2^-2148.
+const LOWEST: i32 = -2_176;
+/// Additions after which carries are settled.
+const MAX_PENDING: u32 = 1 << 30;
+
+/// A sum of floats, integers and their squares, not rounded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExactSum {
+    /// Place of the first digit, in units of 32 bits above [`LOWEST`].
+    low: u16,
+    digits: Vec<i64>,
+    /// Additions since carries were settled.
+    pending: u32,
+    special: Special,
+}
+
+/// How many values of each kind were added that are no numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Special {
+    nan: u64,
+    positive: u64,
+    negative: u64,
+}
+
+/// What a sum's digits say, in the one form that equal sums share.
+struct Canonical {
+    negative: bool,
+    low: u16,
+    /// Digits of the magnitude, lowest first, without zeros at either end.
+    digits: Vec<u32>,
+}
+
+impl ExactSum {
+    /// Adds a number.
+    pub(crate) fn add(&mut self, value: f64) {
+        self.update(value, false);
+    }
+
+    /// Takes back a number that was added.
+    pub(crate) fn remove(&mut self, value: f64) {
+        self.update(value, true);
+    }
+
+    /// Adds an integer.
+    pub(crate) fn add_int(&mut self, value: i64) {
+        self.scaled(value < 0, value.unsigned_abs().into(), 0);
+    }
+
+    /// Takes back an integer.
+    pub(crate) fn remove_int(&mut self, value: i64) {
+        self.scaled(value >= 0, value.unsigned_abs().into(), 0);
+    }
+
+    /// Adds the square of a number.
+    pub(crate) fn add_square(&mut self, value: f64) {
+        self.update_square(value, false);
+    }
+
+    /// Takes back the square of a number.
+    pub(crate) fn remove_square(&mut self, value: f64) {
+        self.update_square(value, true);
+    }
+
+    /// Adds the square of an integer.
+    pub(crate) fn add_int_square(&mut self, value: i64) {
+        let magnitude = u128::from(value.unsigned_abs());
+        self.scaled(false, magnitude * magnitude, 0);
+    }
+
+    /// Takes back the square of an integer.
+    pub(crate) fn remove_int_square(&mut self, value: i64) {
+        let magnitude = u128::from(value.unsigned_abs());
+        self.scaled(true, magnitude * magnitude, 0);
+    }
+
+    /// Adds another sum.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.special.nan += other.special.nan;
+        self.special.positive += other.special.positive;
+        self.special.negative += other.special.negative;
+        if other.digits.is_empty() {
+            return;
+        }
+        self.cover(other.low, other.digits.len());
+        let start = usize::from(other.low - self.low);
+        for (digit, more) in self.digits[start..].iter_mut().zip(&other.digits) {
+            *digit += more;
+        }
+        self.count(other.pending + 1);
+    }
+
+    fn update(&mut self, value: f64, remove: bool) {
+        match parts(value) {
+            Some((negative, mantissa, exponent)) => {
+                self.scaled(negative != remove, mantissa.into(), exponent);
+            }
+            None => self.special(value, remove),
+        }
+    }
+
+    fn update_square(&mut self, value: f64, remove: bool) {
+        match parts(value) {
+            Some((_, mantissa, exponent)) => {
+                let square = u128::from(mantissa) * u128::from(mantissa);
+                self.scaled(remove, square, 2 * exponent);
+            }
+            None => self.special(value.abs(), remove),
+        }
+    }
+
+    fn special(&mut self, value: f64, remove: bool) {
+        let count = if value.is_nan() {
+            &mut self.special.nan
+        } else if value > 0.0 {
+            &mut self.special.positive
+        } else {
+            &mut self.special.negative
+        };
+        *count = if remove {
+            count.saturating_sub(1)
+        } else {
+            *count + 1
+        };
+    }
+
+    /// Adds `magnitude * 2^exponent`, negative or not. At most 127 bits.
+    fn scaled(&mut self, negative: bool, magnitude: u128, exponent: i32) {
+        if magnitude == 0 {
+            return;
+        }
+        let bit = (exponent - LOWEST) as u32;
+        let (place, shift) = ((bit / 32) as u16, bit % 32);
+        let bits = 128 - magnitude.leading_zeros() + shift;
+        self.cover(place, bits.div_ceil(32) as usize);
+        let start = usize::from(place - self.low);
+        let sign = if negative { -1 } else { 1 };
+        // The first digit has the bits that fit above the shift.
+        self.digits[start] += sign * i64::from((magnitude as u32) << shift);
+        let mut rest = magnitude >> (32 - shift);
+        let mut next = start + 1;
+        while rest != 0 {
+            self.digits[next] += sign * i64::from(rest as u32);
+            rest >>= 32;
+            next += 1;
+        }
+        self.count(1);
+    }
+
+    /// Makes room for digits.
+    fn cover(&mut self, place: u16, length: usize) {
+        if self.digits.is_empty() {
+            self.low = place;
+            self.digits.resize(length, 0);
+            return;
+        }
+        if place < self.low {
+            let more = usize::from(self.low - place);
+            self.digits.splice(0..0, std::iter::repeat_n(0, more));
+            self.low = place;
+        }
+        let end = usize::from(place - self.low) + length;
+        if end > self.digits.len() {
+            self.digits.resize(end, 0);
+        }
+    }
+
+    fn count(&mut self, additions: u32) {
+        self.pending = self.pending.saturating_add(additions);
+        if self.pending >= MAX_PENDING {
+            let Canonical {
+                negative,
+                low,
+                digits,
+            } = self.canonical();
+            let sign = if negative { -1 } else { 1 };
+            self.low = low;
+            self.digits = digits.into_iter().map(|d| sign * i64::from(d)).collect();
+            self.pending = 1;
+        }
+    }
+
+    fn canonical(&self) -> Canonical {
+        let mut digits = Vec::with_capacity(self.digits.len() + 2);
+        let mut carry = 0i64;
+        for digit in &self.digits {
+            let value = digit + carry;
+            digits.push(value as u32);
+            carry = value >> 32;
+        }
+        while carry != 0 && carry != -1 {
+            digits.push(carry as u32);
+            carry >>= 32;
+        }
+        let negative = carry == -1;
+        if negative {
+            negate(&mut digits);
+        }
+        while digits.last() == Some(&0) {
+            digits.pop();
+        }
+        let zeros = digits.iter().take_while(|d| **d == 0).count();
+        digits.drain(..zeros);
+        let low = if digits.is_empty() {
+            0
+        } else {
+            self.low + zeros as u16
+        };
+        Canonical {
+            negative,
+            low,
+            digits,
+        }
+    }
+
+    /// The sum, rounded to the nearest float, ties to even. NaN when NaN or
+    /// infinities of both signs were added.
+    pub(crate) fn to_f64(&self) -> f64 {
+        let Special {
+            nan,
+            positive,
+            negative,
+        } = self.special;
+        if nan > 0 || (positive > 0 && negative > 0) {
+            return f64::NAN;
+        }
+        if positive > 0 {
+            return f64::INFINITY;
+        }
+        if negative > 0 {
+            return f64::NEG_INFINITY;
+        }
+        self.small().unwrap_or_else(|| self.canonical().to_f64())
+    }
+
+    /// The sum of few digits in the middle of the range, by the processor's own
+    /// rounding: an integer of 128 bits times a power of two.
+    fn small(&self) -> Option<f64> {
+        let length = self.digits.len();
+        if length > 3 || self.pending >= 1 << 29 || !(40..90).contains(&self.low) {
+            return self.digits.is_empty().then_some(0.0);
+        }
+        let mut value = 0i128;
+        for (index, digit) in self.digits.iter().enumerate() {
+            value += i128::from(*digit) << (32 * index);
+        }
+        let exponent = 32 * i32::from(self.low) + LOWEST;
+        let scale = f64::from_bits(((exponent + 1_023) as u64) << 52);
+        Some(value as f64 * scale)
+    }
+
+    /// The sum, when it is an integer of 64 bits.
+    pub(crate) fn to_i64(&self) -> Option<i64> {
+        let Canonical {
+            negative,
+            low,
+            digits,
+        } = self.canonical();
+        if digits.is_empty() {
+            return Some(0);
+        }
+        let unit = (-LOWEST / 32) as u16;
+        let above = low.checked_sub(unit)?;
+        if usize::from(above) + digits.len() > 2 {
+            return None;
+        }
+        let mut magnitude = 0i128;
+        for (index, digit) in digits.iter().enumerate() {
+            magnitude |= i128::from(*digit) << (32 * (index + usize::from(above)));
+        }
+        i64::try_from(if negative { -magnitude } else { magnitude }).ok()
+    }
+
+    /// `count * squares - self^2`, rounded once: the sum of squared deviations of
+    /// `count` numbers times their count, from their sum and the sum of their
+    /// squares. Never negative.
+    pub(crate) fn deviations(&self, squares: &Self, count: u64) -> f64 {
+        if self.special != Special::default() || squares.special != Special::default() {
+            return f64::NAN;
+        }
+        let (sum, squares) = (self.canonical(), squares.canonical());
+        let mut total = Self::default();
+        let exponent = |place: u16, index: usize| 32 * (i32::from(place) + index as i32) + LOWEST;
+        for (index, digit) in squares.digits.iter().enumerate() {
+            let product = u128::from(*digit) * u128::from(count);
+            total.scaled(squares.negative, product, exponent(squares.low, index));
+        }
+        for (i, left) in sum.digits.iter().enumerate() {
+            for (j, right) in sum.digits.iter().enumerate() {
+                let product = u128::from(*left) * u128::from(*right);
+                let place = exponent(sum.low, i) + exponent(sum.low, j);
+                total.scaled(true, product, place);
+            }
+        }
+        total.to_f64().max(0.0)
+    }
+
+    /// Appends the sum: place and number of digits, sign, the digits; counts of
+    /// what is no number, if any. Equal sums give equal bytes.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let Canonical {
+            negative,
+            low,
+            digits,
+        } = self.canonical();
+        let special = self.special != Special::default();
+        out.push(u8::from(negative) | u8::from(special) << 1);
+        out.push(digits.len() as u8);
+        if !digits.is_empty() {
+            out.push(low as u8);
+        }
+        for digit in digits {
+            out.extend_from_slice(&digit.to_le_bytes());
+        }
+        if special {
+            for count in [
+                self.special.nan,
+                self.special.positive,
+                self.special.negative,
+            ] {
+                put_varint(out, count);
+            }
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
+        let [flags, length] = reader.array()?;
+        let low = if length == 0 { 0 } else { reader.byte()? };
+        if usize::from(low) + usize::from(length) > 160 {
+            return Err(reader.damaged());
+        }
+        let sign = if flags & 1 == 1 { -1 } else { 1 };
+        let digits = (0..length)
+            .map(|_| Ok(sign * i64::from(u32::from_le_bytes(reader.array()?))))
+            .collect::<Result<_, _>>()?;
+        let special = if flags & 2 == 0 {
+            Special::default()
+        } else {
+            Special {
+                nan: reader.varint()?,
+                positive: reader.varint()?,
+                negative: reader.varint()?,
+            }
+        };
+        Ok(Self {
+            low: low.into(),
+            digits,
+            pending: 1,
+            special,
+        })
+    }
+}
+
+/// Sign, mantissa and exponent of a finite number.
+fn parts(value: f64) -> Option<(bool, u64, i32)> {
+    let bits = value.to_bits();
+    let exponent = (bits >> 52 & 0x7ff) as i32;
+    let fraction = bits & ((1 << 52) - 1);
+    match exponent {
+        0x7ff => None,
+        0 => Some((value.is_sign_negative(), fraction, -1_074)),
+        _ => Some((
+            value.is_sign_negative(),
+            fraction | 1 << 52,
+            exponent - 1_075,
+        )),
+    }
+}
+
+/// The negative of a number in two's complement.
+fn negate(digits: &mut [u32]) {
+    let mut carry = true;
+    for digit in digits {
+        (*digit, carry) = (!*digit).overflowing_add(carry.into());
+    }
+}
+
+impl Canonical {
+    fn to_f64(&self) -> f64 {
+        let Some(top) = self.digits.last() else {
+            return 0.0;
+        };
+        // Bits are counted from the lowest of the first digit.
+        let first = 32 * i32::from(self.low) + LOWEST;
+        let length = 32 * self.digits.len() as i32 - top.leading_zeros() as i32;
+        let highest = first + length - 1;
+        let lowest = (highest - 52).max(-1_074);
+        let from = lowest - first;
+        let mut mantissa = 0u64;
+        for bit in (from.max(0)..length).rev() {
+            mantissa = mantissa << 1 | u64::from(self.bit(bit));
+        }
+        if from < 0 {
+            mantissa <<= -from;
+        }
+        let half = from > 0 && self.bit(from - 1);
+        let more = || (0..from - 1).any(|bit| self.bit(bit));
+        if half && (mantissa & 1 == 1 || more()) {
+            mantissa += 1;
+        }
+        // A mantissa that was rounded up to the next power of two carries over.
+        let bits = (((lowest + 1_074) as u64) << 52) + mantissa;
+        let magnitude = f64::from_bits(bits.min(f64::INFINITY.to_bits()));
+        if self.negative { -magnitude } else { magnitude }
+    }
+
+    fn bit(&self, bit: i32) -> bool {
+        let digit = self.digits.get(bit as usize / 32).copied();
+        digit.unwrap_or(0) >> (bit % 32) & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sum(values: &[f64]) -> ExactSum {
+        let mut sum = ExactSum::default();
+        values.iter().for_each(|value| sum.add(*value));
+        sum
+    }
+
+    fn bytes(sum: &ExactSum) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        sum.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn sums_are_rounded_once() {
+        let tiny = f64::from_bits(1);
+        for (values, wanted) in [
+            (vec![], 0.0),
+            (vec![0.1; 10], 1.0),
+            (vec![1e308, 1e308, -1e308], 1e308),
+            (vec![1e308, 1e308], f64::INFINITY),
+            (vec![-1e308, -1e308], f64::NEG_INFINITY),
+            (vec![1e16, 1.0, -1e16], 1.0),
+            (vec![1.0, 1e-30, -1.0], 1e-30),
+            (vec![tiny, tiny], f64::from_bits(2)),
+            (vec![f64::MIN_POSITIVE, -tiny], f64::from_bits((1 << 52) - 1)),
+            // Exactly between two floats: to the even one; a little more: up.
+            (vec![9_007_199_254_740_992.0, 1.0], 9_007_199_254_740_992.0),
+            (vec![9_007_199_254_740_992.0, 1.0, 1e-300], 9_007_199_254_740_994.0),
+            (vec![f64::INFINITY, 1.0], f64::INFINITY),
+            (vec![f64::NEG_INFINITY], f64::NEG_INFINITY),
+        ] {
+            assert_eq!(sum(&values).to_f64().to_bits(), wanted.to_bits(), "{values:?}");
+        }
+        assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).to_f64().is_nan());
+        assert!(sum(&[f64::NAN, 1.0]).to_f64().is_nan());
+    }
+
+    #[test]
+    fn integers_stay_exact() {
+        let mut sum = ExactSum::default();
+        sum.add_int(9_007_199_254_740_993);
+        assert_eq!(sum.to_i64(), Some(9_007_199_254_740_993));
+        sum.add_int(i64::MAX);
+        assert_eq!(sum.to_i64(), None);
+        sum.remove_int(9_007_199_254_740_993);
+        assert_eq!(sum.to_i64(), Some(i64::MAX));
+        sum.add_int(i64::MIN);
+        sum.add_int(i64::MIN);
+        assert_eq!(sum.to_i64(), None);
+        sum.add_int(1);
+        sum.remove_int(i64::MIN);
+        assert_eq!(sum.to_i64(), Some(0));
+        sum.add(0.5);
+        assert_eq!(sum.to_i64(), None);
+    }
+
+    #[test]
+    fn deviations_do_not_cancel() {
+        let deviations = |values: &[f64]| {
+            let mut squares = ExactSum::default();
+            values.iter().for_each(|v| squares.add_square(*v));
+            sum(values).deviations(&squares, values.len() as u64)
+        };
+        assert_eq!(deviations(&[1e9, 1e9 + 1.0, 1e9 + 2.0]), 6.0);
+        assert_eq!(deviations(&[0.1; 7]), 0.0);
+        assert_eq!(deviations(&[1e200, -1e200]), f64::INFINITY);
+        assert_eq!(deviations(&[1e-170, -1e-170]), 0.0);
+        assert!(deviations(&[f64::INFINITY, 1.0]).is_nan());
+        let mut squares = ExactSum::default();
+        let mut ints = ExactSum::default();
+        for value in [i64::MIN, i64::MAX] {
+            ints.add_int(value);
+            squares.add_int_square(value);
+        }
+        // (2^64 - 1)^2, rounded.
+        assert_eq!(ints.deviations(&squares, 2), 3.402_823_669_209_384_5e38);
+    }
+
+    #[test]
+    fn carries_are_settled_in_time() {
+        let mut sum = sum(&[-1.5, 0.25]);
+        sum.pending = MAX_PENDING - 1;
+        sum.add(1.0);
+        assert_eq!((sum.pending, sum.to_f64()), (1, -0.25));
+    }
+
+    /// Any finite float, also tiny and huge ones.
+    fn float() -> impl Strategy<Value = f64> {
+        any::<u64>().prop_map(|bits| {
+            let value = f64::from_bits(bits);
+            if value.is_finite() { value } else { 1.0 }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_grouping_do_not_matter(values in prop::collection::vec(float(), 0..20), cut in 0usize..20) {
+            let forward = sum(&values);
+            let mut backward = values.clone();
+            backward.reverse();
+            prop_assert_eq!(bytes(&forward), bytes(&sum(&backward)));
+            let cut = cut.min(values.len());
+            let mut merged = sum(&values[cut..]);
+            merged.merge(&sum(&values[..cut]));
+            prop_assert_eq!(bytes(&forward), bytes(&merged));
+            let encoded = bytes(&forward);
+            let mut reader = Reader::new(&encoded);
+            let decoded = ExactSum::decode(&mut reader).unwrap();
+            prop_assert_eq!(bytes(&decoded), encoded);
+            prop_assert_eq!(decoded.to_f64().to_bits(), forward.to_f64().to_bits());
+        }
+
+        #[test]
+        fn what_was_added_can_be_taken_back(values in prop::collection::vec(float(), 1..20), more in prop::collection::vec(float(), 0..20)) {
+            let mut both = sum(&values);
+            more.iter().for_each(|v| { both.add(*v); both.add_square(*v) });
+            more.iter().for_each(|v| { both.remove(*v); both.remove_square(*v) });
+            prop_assert_eq!(bytes(&both), bytes(&sum(&values)));
+        }
+
+        #[test]
+        fn two_numbers_add_up_as_the_processor_does(a in float(), b in float()) {
+            prop_assert_eq!(sum(&[a, b]).to_f64().to_bits(), (a + b + 0.0).to_bits());
+        }
+
+        #[test]
+        fn integers_add_up_as_128_bits_do(values in prop::collection::vec(any::<i64>(), 0..50)) {
+            let mut sum = ExactSum::default();
+            values.iter().for_each(|v| sum.add_int(*v));
+            let wanted: i128 = values.iter().map(|v| i128::from(*v)).sum();
+            prop_assert_eq!(sum.to_i64(), i64::try_from(wanted).ok());
+            prop_assert_eq!(sum.to_f64(), wanted as f64);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The point-in-time join: for each label the newest row of its entity that was
+//! known at the label's time.
+
+use crate::Timestamp;
+use crate::rules::{RowVersion, is_expired};
+
+/// No entity: the key is null, or nobody asked for it. No row: nothing matched.
+pub const NONE: u32 = u32::MAX;
+
+/// Rows of each entity next to each other: a counting sort, which keeps the order
+/// within an entity. Rows of [`NONE`] are left out.
+#[derive(Clone, Debug)]
+pub struct ByEntity {
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl ByEntity {
+    /// Sorts rows by their entity, which is below `count`.
+    pub fn new(entities: &[u32], count: usize) -> Self {
+        let mut starts = vec![0u32; count + 1];
+        for entity in entities.iter().filter(|entity| **entity != NONE) {
+            starts[*entity as usize + 1] += 1;
+        }
+        for entity in 0..count {
+            starts[entity + 1] += starts[entity];
+        }
+        let mut next = starts.clone();
+        let mut rows = vec![0; starts[count] as usize];
+        for (row, entity) in entities.iter().enumerate().filter(|(_, e)| **e != NONE) {
+            let place = &mut next[*entity as usize];
+            rows[*place as usize] = row as u32;
+            *place += 1;
+        }
+        Self { starts, rows }
+    }
+
+    /// Number of entities.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there are no entities.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Rows of an entity.
+    pub fn rows(&self, entity: usize) -> &[u32] {
+        &self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize]
+    }
+
+    /// The rows of an entity, to be put in another order.
+    pub fn rows_mut(&mut self, entity: usize) -> &mut [u32] {
+        &mut self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize]
+    }
+
+    /// Sorts the rows of every entity by a key, unless they are in order already,
+    /// as rows that were written in the order of time are.
+    pub fn sort_by_key<K: Ord>(&mut self, key: impl Fn(u32) -> K) {
+        for entity in 0..self.len() {
+            let rows = self.rows_mut(entity);
+            if !rows.is_sorted_by_key(|row| key(*row)) {
+                rows.sort_by_key(|row| key(*row));
+            }
+        }
+    }
+}
+
+/// Labels by their entity and time, and for each the newest row seen so far that
+/// begins to count between the label before it and itself.
+///
+/// Rows may come in any order and are not kept: a row is put down at the first
+/// label at or after the time from which it counts; in the end, the newest row at a
+/// label or any earlier one of its entity is the label's. So memory depends on the
+/// number of labels alone, however many rows there are, and however many of one
+/// entity.
+#[derive(Clone, Debug)]
+pub struct AsOfJoin {
+    labels: ByEntity,
+    /// Times of the labels, in the order of `labels`.
+    times: Vec<i64>,
+    /// What was put down at each label.
+    found: Vec<Found>,
+    /// Where the last row of each entity was put down: rows mostly come in the
+    /// order of time.
+    hints: Vec<u32>,
+    /// Whether two rows differed in nothing that was given of them.
+    ties: bool,
+}
+
+/// A row and what orders it.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    version: RowVersion,
+    row: u64,
+}
+
+/// No row.
+const NOTHING: Found = Found {
+    version: RowVersion {
+        event: Timestamp::MIN,
+        created: Timestamp::MIN,
+        id: 0,
+    },
+    row: u64::MAX,
+};
+
+impl AsOfJoin {
+    /// Labels by the number of their entity, below `count`, and their time.
+    pub fn new(entities: &[u32], times: &[i64], count: usize) -> Self {
+        let mut labels = ByEntity::new(entities, count);
+        labels.sort_by_key(|label| times[label as usize]);
+        Self {
+            times: labels.rows.iter().map(|label| times[*label as usize]).collect(),
+            found: vec![NOTHING; labels.rows.len()],
+            hints: labels.starts[..count].to_vec(),
+            labels,
+            ties: false,
+        }
+    }
+
+    /// Takes a row: its entity, from when it counts (the later of its event and
+    /// available time), what orders it, and its number.
+    #[inline]
+    pub fn add(&mut self, entity: u32, active: i64, version: RowVersion, row: u64) {
+        let start = self.labels.starts[entity as usize];
+        let end = self.labels.starts[entity as usize + 1];
+        let place = self.place(start, end, self.hints[entity as usize], active);
+        self.hints[entity as usize] = place;
+        if place == end {
+            return;
+        }
+        let found = &mut self.found[place as usize];
+        if found.row == u64::MAX || version > found.version {
+            *found = Found { version, row };
+        } else if version == found.version {
+            self.ties = true;
+        }
+    }
+
+    /// The first of the labels `start..end` that is not before a time, looked for
+    /// around a hint in steps that double.
+    #[inline]
+    fn place(&self, start: u32, end: u32, hint: u32, time: i64) -> u32 {
+        let before = |place: u32| self.times[place as usize] < time;
+        let (mut low, mut high) = (start, end);
+        let mut step = 1;
+        if hint < end && before(hint) {
+            low = hint + 1;
+            while low + step < end && before(low + step) {
+                low += step + 1;
+                step *= 2;
+            }
+            high = end.min(low + step);
+        } else if hint > start {
+            high = hint;
+            while high >= start + step && !before(high - step) {
+                high -= step;
+                step *= 2;
+            }
+            low = start.max(high.saturating_sub(step));
+        }
+        let places = &self.times[low as usize..high as usize];
+        low + places.partition_point(|other| *other < time) as u32
+    }
+
+    /// Takes over what another join of the same labels found in other rows.
+    pub fn merge(&mut self, other: &Self) {
+        self.ties |= other.ties;
+        for (found, more) in self.found.iter_mut().zip(&other.found) {
+            if more.row == u64::MAX {
+                continue;
+            }
+            if found.row == u64::MAX || more.version > found.version {
+                *found = *more;
+            } else if more.version == found.version {
+                self.ties = true;
+            }
+        }
+    }
+
+    /// For each label, by its number, the row with the greatest version among those
+    /// that count at its time; none where there is none, or where that row is older
+    /// than `ttl`. And whether some rows could not be told apart by what was given of
+    /// them, so that more must be.
+    pub fn finish(self, labels: usize, ttl: Option<i64>) -> (Vec<Option<u64>>, bool) {
+        let Self {
+            labels: by_entity,
+            times,
+            found,
+            mut ties,
+            ..
+        } = self;
+        let mut rows = vec![None; labels];
+        for entity in 0..by_entity.len() {
+            let (start, end) = (by_entity.starts[entity], by_entity.starts[entity + 1]);
+            let mut best = NOTHING;
+            for place in start as usize..end as usize {
+                let candidate = found[place];
+                if candidate.row != u64::MAX {
+                    if best.row == u64::MAX || candidate.version > best.version {
+                        best = candidate;
+                    } else if candidate.version == best.version {
+                        ties = true;
+                    }
+                }
+                let now = Timestamp::from_micros(times[place]);
+                // If the newest row has expired, so have all others.
+                if best.row != u64::MAX && !is_expired(best.version.event, ttl, now) {
+                    rows[by_entity.rows[place] as usize] = Some(best.row);
+                }
+            }
+        }
+        (rows, ties)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    struct Row {
+        entity: u32,
+        event: i64,
+        available: i64,
+        created: i64,
+        id: u64,
+    }
+
+    /// Joins with the rows shared out to two joins, as workers do.
+    fn join(rows: &[Row], labels: &[(u32, i64)], ttl: Option<i64>) -> Vec<Option<u64>> {
+        let (entities, times): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
+        let mut joins = [AsOfJoin::new(&entities, &times, 4), AsOfJoin::new(&entities, &times, 4)];
+        for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.entity != NONE) {
+            let version = RowVersion {
+                event: Timestamp::from_micros(row.event),
+                created: Timestamp::from_micros(row.created),
+                id: row.id,
+            };
+            let active = row.event.max(row.available);
+            joins[number % 2].add(row.entity, active, version, number as u64);
+        }
+        let [mut left, right] = joins;
+        left.merge(&right);
+        let (found, ties) = left.finish(labels.len(), ttl);
+        assert!(!ties, "identities differ");
+        found
+    }
+
+    fn naive(rows: &[Row], (entity, time): (u32, i64), ttl: Option<i64>) -> Option<u64> {
+        let known = rows.iter().enumerate().filter(|(_, row)| {
+            row.entity == entity
+                && entity != NONE
+                && row.event <= time
+                && row.available <= time
+                && ttl.is_none_or(|ttl| time - ttl <= row.event)
+        });
+        known
+            .max_by_key(|(_, row)| (row.event, row.created, row.id))
+            .map(|(index, _)| index as u64)
+    }
+
+    #[test]
+    fn each_rule_by_itself() {
+        let row = |event, available, created, id| Row {
+            entity: 0,
+            event,
+            available,
+            created,
+            id,
+        };
+        let one = |rows: &[Row], time, ttl| join(rows, &[(0, time)], ttl)[0];
+        let rows = [row(10, 10, 50, 1), row(20, 25, 50, 2), row(30, 20, 50, 3)];
+        for (time, wanted) in [(9, None), (10, Some(0)), (24, Some(0)), (25, Some(1)), (29, Some(1)), (30, Some(2))] {
+            assert_eq!(one(&rows, time, None), wanted, "at {time}");
+        }
+        // Visible late, and older than what is known: it changes nothing.
+        assert_eq!(one(&[row(10, 10, 0, 0), row(5, 20, 9, 0)], 30, None), Some(0));
+        // Of one event time the row written last, then the greater identity.
+        assert_eq!(one(&[row(10, 10, 2, 0), row(10, 10, 1, 9)], 10, None), Some(0));
+        assert_eq!(one(&[row(10, 10, 1, 0), row(10, 10, 1, 9)], 10, None), Some(1));
+        // The time to live includes its last instant.
+        assert_eq!(one(&[row(10, 10, 0, 0)], 15, Some(5)), Some(0));
+        assert_eq!(one(&[row(10, 10, 0, 0)], 16, Some(5)), None);
+        // Duplicates are kept, in their order; nobody's key matches nothing.
+        let labels = [(0, 10), (NONE, 10), (0, 10), (1, 10)];
+        assert_eq!(join(&rows, &labels, None), [Some(0), None, Some(0), None]);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_told_apart_are_noticed() {
+        let version = NOTHING.version;
+        let mut join = AsOfJoin::new(&[0, 0], &[10, 20], 1);
+        join.add(0, 5, version, 0);
+        join.add(0, 15, version, 1);
+        assert!(join.finish(2, None).1);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_its_definition_says(
+            rows in prop::collection::vec((0u32..5, 0i64..30, 0i64..10, 0i64..3), 0..60),
+            labels in prop::collection::vec((0u32..5, 0i64..50), 0..40),
+            ttl in prop::option::of(0i64..20),
+        ) {
+            let entity = |n| if n == 4 { NONE } else { n };
+            // Identities differ, so that there is one newest row.
+            let rows: Vec<Row> = rows
+                .into_iter()
+                .enumerate()
+                .map(|(id, (n, event, late, created))| Row { entity: entity(n), event, available: event + late, created, id: id as u64 })
+                .collect();
+            let labels: Vec<(u32, i64)> = labels.into_iter().map(|(n, time)| (entity(n), time)).collect();
+            let found = join(&rows, &labels, ttl);
+            for (label, found) in labels.iter().zip(found) {
+                prop_assert_eq!(found, naive(&rows, *label, ttl), "{:?}", label);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Windows of time that aggregates cover, and the tiles that windows share.
+//!
+//! A window of width W at time q covers events with `floor_hop(q - W) < event <= q`:
+//! its head is exact, its tail is aligned to a hop. A tile covers `(end - hop, end]`,
+//! so that an event belongs to the tile that ends at `ceil_hop(event)`, and a
+//! window is made of whole tiles. Hops start at the epoch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, duration_text, parse_duration};
+
+const MINUTE: i64 = 60_000_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// How far back an aggregate looks, and how exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Window {
+    /// Microseconds that it is wide; absent: everything up to now.
+    pub width: Option<i64>,
+    /// Microseconds that its tail is aligned to; absent: its tail is exact.
+    pub hop: Option<i64>,
+}
+
+/// Why a text is not a window.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// Neither a duration nor `lifetime`.
+    #[error("`{0}` is not a window; write a duration such as 30m, 24h or 7d, or lifetime")]
+    Text(String),
+    /// Its tail cannot be aligned.
+    #[error(
+        "a window of {width} is not a multiple of its hop of {hop}; use {below} or {above}, or set `exact = true`"
+    )]
+    Hop {
+        /// How wide it is.
+        width: String,
+        /// What it would be aligned to.
+        hop: String,
+        /// The next narrower one that is aligned.
+        below: String,
+        /// The next wider one.
+        above: String,
+    },
+}
+
+impl Window {
+    /// Everything up to now.
+    pub const LIFETIME: Self = Self {
+        width: None,
+        hop: None,
+    };
+
+    /// A window from its text: a duration, or `lifetime`. Its tail is exact when
+    /// asked for and when it is shorter than an hour; else it is aligned to 5
+    /// minutes, from 12 hours on to the hour, from 12 days on to the day (UTC).
+    ///
+    /// # Errors
+    /// [`WindowError`]
+    pub fn parse(text: &str, exact: bool) -> Result<Self, WindowError> {
+        if text == "lifetime" {
+            return Ok(Self::LIFETIME);
+        }
+        let width = parse_duration(text)
+            .ok()
+            .filter(|width| *width > 0)
+            .ok_or_else(|| WindowError::Text(text.to_owned()))?;
+        let hop = match width {
+            _ if exact => None,
+            w if w >= 12 * DAY => Some(DAY),
+            w if w >= 12 * HOUR => Some(HOUR),
+            w if w >= HOUR => Some(5 * MINUTE),
+            _ => None,
+        };
+        if let Some(hop) = hop
+            && width % hop != 0
+        {
+            let below = width - width % hop;
+            return Err(WindowError::Hop {
+                width: text.to_owned(),
+                hop: duration_text(hop),
+                below: duration_text(below),
+                above: duration_text(below + hop),
+            });
+        }
+        Ok(Self {
+            width: Some(width),
+            hop,
+        })
+    }
+
+    /// The last time before the window at `now`: what it covers is later.
+    pub fn start(self, now: Timestamp) -> Timestamp {
+        let Some(width) = self.width else {
+            return Timestamp::MIN;
+        };
+        let start = now.minus_micros(width);
+        match self.hop {
+            None => start,
+            Some(hop) => Timestamp::from_micros(
+                (start.as_micros().div_euclid(hop))
+                    .checked_mul(hop)
+                    .unwrap_or(i64::MIN),
+            ),
+        }
+    }
+}
+
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.width {
+            None => f.write_str("lifetime"),
+            Some(width) => f.write_str(&duration_text(width)),
+        }
+    }
+}
+
+/// The end of the tile that an event belongs to: the first multiple of `hop` that
+/// is not before it.
+pub fn tile_end(event: Timestamp, hop: i64) -> Timestamp {
+    let micros = event.as_micros();
+    Timestamp::from_micros(micros.saturating_add((-micros).rem_euclid(hop)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn hops_follow_from_widths() {
+        for (text, exact, hop) in [
+            ("30d", false, Some(DAY)),
+            ("12d", false, Some(DAY)),
+            ("7d", false, Some(HOUR)),
+            ("12h", false, Some(HOUR)),
+            ("1h", false, Some(5 * MINUTE)),
+            ("59m", false, None),
+            ("7d", true, None),
+            ("90s", false, None),
+        ] {
+            let window = Window::parse(text, exact).unwrap();
+            assert_eq!(window.hop, hop, "{text}");
+            assert_eq!(window.to_string().parse::<String>().unwrap(), text);
+        }
+        assert_eq!(Window::parse("lifetime", false), Ok(Window::LIFETIME));
+    }
+
+    #[test]
+    fn other_texts_are_no_windows() {
+        let message = |text, exact| Window::parse(text, exact).unwrap_err().to_string();
+        assert_eq!(
+            message("36h30m", false),
+            "a window of 36h30m is not a multiple of its hop of 1h; use 36h or 37h, or set `exact = true`"
+        );
+        assert!(message("12d1h", false).contains("use 12d or 13d"));
+        assert!(message("61m", false).contains("use 1h or 65m"));
+        assert!(Window::parse("36h30m", true).is_ok());
+        for text in ["", "0s", "week", "7"] {
+            assert!(message(text, false).contains("is not a window"), "{text}");
+        }
+    }
+
+    #[test]
+    fn tails_are_aligned_and_heads_exact() {
+        let day = Window::parse("1d", false).unwrap();
+        for (now, start) in [
+            ("2013-01-02T10:00:00Z", "2013-01-01T10:00:00Z"),
+            ("2013-01-02T10:59:59.999999Z", "2013-01-01T10:00:00Z"),
+            ("2013-01-02T11:00:00Z", "2013-01-01T11:00:00Z"),
+            ("1970-01-01T00:30:00Z", "1969-12-31T00:00:00Z"),
+        ] {
+            assert_eq!(day.start(at(now)), at(start), "{now}");
+        }
+        let exact = Window::parse("1d", true).unwrap();
+        assert_eq!(exact.start(at("2013-01-02T10:59:59Z")), at("2013-01-01T10:59:59Z"));
+        assert_eq!(Window::LIFETIME.start(at("2013-01-02")), Timestamp::MIN);
+        assert_eq!(day.start(Timestamp::MIN), Timestamp::MIN);
+    }
+
+    #[test]
+    fn tiles_have_their_end_and_not_their_start() {
+        for (event, end) in [
+            ("2013-01-01T10:00:00Z", "2013-01-01T10:00:00Z"),
+            ("2013-01-01T10:00:00.000001Z", "2013-01-01T11:00:00Z"),
+            ("2013-01-01T11:00:00Z", "2013-01-01T11:00:00Z"),
+            ("1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(tile_end(at(event), HOUR), at(end), "{event}");
+        }
+    }
+}

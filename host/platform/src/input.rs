@@ -1,0 +1,286 @@
+//! What a pipeline reads in batch runs: files, raw events that were kept, or
+//! another group's table.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray as _;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use wafer_core::rules::Interval;
+use wafer_core::{ColumnBuilder, Digest, Field, Hasher, Schema, Timestamp};
+use wafer_runtime::Function;
+use wafer_store::{AsOf, DataFile, Kind as StoreKind, TableSnapshot};
+
+use crate::definition::{Definitions, PipelineDef, SourceKind, TableDef};
+use crate::error::{Error, Result};
+use crate::group_rows::{StoredRows, stored_column};
+use crate::platform::Platform;
+use crate::record::Reject;
+use crate::run::blocking;
+use crate::source::{Chunk, Chunks, Known, SourceReader, json_row};
+
+/// Everything that a run reads, one part after the other.
+pub(crate) struct Input {
+    parts: Vec<Part>,
+}
+
+enum Part {
+    Files(SourceReader),
+    /// Raw events of a stream that were not written to a table when they came in.
+    Archive {
+        snapshot: TableSnapshot,
+        table: String,
+        inputs: Schema,
+    },
+    /// Rows of a group.
+    Table {
+        snapshot: TableSnapshot,
+        definition: TableDef,
+        inputs: Schema,
+    },
+}
+
+impl Platform {
+    /// What a pipeline reads.
+    pub(crate) async fn input(
+        &self,
+        definitions: &Arc<Definitions>,
+        pipeline: &PipelineDef,
+        function: &Function,
+        archive: bool,
+    ) -> Result<Input> {
+        let source = definitions.sources[&pipeline.source].clone();
+        let inputs = function.signature().inputs.clone();
+        let offline = &self.components().offline;
+        let mut parts = Vec::new();
+        if let SourceKind::Table { group } = &source.kind {
+            // What came in a moment ago counts as well.
+            self.flush().await?;
+            let definition = definitions.groups[group].rows_table();
+            let snapshot = offline.snapshot(&definition.name, AsOf::Latest).await?;
+            parts.push(Part::Table {
+                snapshot,
+                definition,
+                inputs,
+            });
+            return Ok(Input { parts });
+        }
+        if source.files.is_some() || !archive {
+            let (name, inputs) = (pipeline.source.clone(), inputs.clone());
+            let reader = blocking(move || SourceReader::open(&source, &name, &inputs)).await??;
+            parts.push(Part::Files(reader));
+        }
+        if archive {
+            self.flush().await?;
+            let table = TableDef::archive(&pipeline.source).name;
+            match offline.snapshot(&table, AsOf::Latest).await {
+                Ok(snapshot) => parts.push(Part::Archive {
+                    snapshot,
+                    table: definitions.groups[&pipeline.group].table(),
+                    inputs,
+                }),
+                Err(e) if e.kind() == StoreKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Input { parts })
+    }
+}
+
+impl Input {
+    /// Says what there is to read: other content has another digest.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        for part in &self.parts {
+            match part {
+                Part::Files(reader) => {
+                    hasher.part(reader.digest().as_bytes());
+                }
+                Part::Archive { snapshot, .. } | Part::Table { snapshot, .. } => {
+                    let mut paths: Vec<&str> =
+                        snapshot.files().iter().map(|f| f.path.as_str()).collect();
+                    paths.sort_unstable();
+                    hasher.part(paths.join("\n").as_bytes());
+                }
+            }
+        }
+        hasher.finish()
+    }
+
+    /// Number of rows, when it is known.
+    pub(crate) fn total_rows(&self) -> Option<u64> {
+        let rows = |part: &Part| match part {
+            Part::Files(reader) => reader.total_rows(),
+            Part::Archive { snapshot, .. } | Part::Table { snapshot, .. } => {
+                snapshot.files().iter().map(|file| file.rows).sum()
+            }
+        };
+        self.parts.iter().map(rows).sum()
+    }
+
+    /// The rows, in order.
+    pub(crate) fn chunks(&self) -> BoxStream<'static, Result<Chunk>> {
+        let parts: Vec<_> = self.parts.iter().map(Part::chunks).collect();
+        stream::iter(parts).flatten().boxed()
+    }
+}
+
+impl Part {
+    fn chunks(&self) -> BoxStream<'static, Result<Chunk>> {
+        match self {
+            Self::Files(reader) => file_chunks(reader.chunks()).boxed(),
+            Self::Archive {
+                snapshot,
+                table,
+                inputs,
+            } => {
+                let (table, inputs) = (table.clone(), inputs.clone());
+                stored(snapshot, move |batch, file, first| {
+                    archived_chunk(&batch, &file, first, &table, &inputs)
+                })
+            }
+            Self::Table {
+                snapshot,
+                definition,
+                inputs,
+            } => {
+                let (definition, inputs) = (definition.clone(), inputs.clone());
+                stored(snapshot, move |batch, file, first| {
+                    table_chunk(&batch, &file, first, &definition, &inputs)
+                })
+            }
+        }
+    }
+}
+
+/// The chunks of a source, read on a thread that may block.
+fn file_chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
+    stream::try_unfold(chunks, |mut chunks| async move {
+        let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
+        Ok(chunk?.map(|chunk| (chunk, chunks)))
+    })
+}
+
+/// Chunks of a stored table; each batch is given with its file and the number of
+/// its first row.
+fn stored(
+    snapshot: &TableSnapshot,
+    chunk: impl Fn(RecordBatch, String, u64) -> Result<Chunk> + Clone + Send + 'static,
+) -> BoxStream<'static, Result<Chunk>> {
+    let mut files = snapshot.files().to_vec();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let snapshot = snapshot.clone();
+    stream::iter(files)
+        .then(move |file: DataFile| {
+            let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
+            async move {
+                let batches = snapshot.read(&file, &snapshot.columns(), Interval::ALL).await?;
+                let mut next = 0;
+                let chunks = batches.map_err(Error::from).map(move |batch| {
+                    let batch = batch?;
+                    let first = next;
+                    next += batch.num_rows() as u64;
+                    chunk(batch, file.path.clone(), first)
+                });
+                Ok::<_, Error>(chunks)
+            }
+        })
+        .try_flatten()
+        .boxed()
+}
+
+/// Raw events that came in before their pipeline wrote to a table.
+fn archived_chunk(
+    batch: &RecordBatch,
+    file: &str,
+    first: u64,
+    table: &str,
+    inputs: &Schema,
+) -> Result<Chunk> {
+    let definition = TableDef::archive("");
+    let rows = StoredRows::new(&definition, batch)?;
+    let (payloads, tables) = (rows.columns[0].as_string::<i32>(), rows.columns[1].as_string::<i32>());
+    let fields: Vec<&Field> = inputs.fields().iter().collect();
+    let mut chunk = Chunk {
+        columns: Vec::new(),
+        file_id: Digest::of(file.as_bytes()).short(),
+        file: file.to_owned(),
+        numbers: Vec::new(),
+        known: None,
+        rejects: Vec::new(),
+        seen: rows.len() as u64,
+    };
+    let mut known = Known {
+        ids: Vec::new(),
+        available: Vec::new(),
+    };
+    let mut builders: Vec<ColumnBuilder> = fields
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
+        .collect();
+    let mut good = Vec::new();
+    for row in 0..rows.len() {
+        let written = tables.value(row).split(',').any(|name| name == table);
+        let number = first + row as u64;
+        let read = match (written, serde_json::from_str(payloads.value(row))) {
+            (true, _) => continue,
+            (false, Ok(payload)) => json_row(&payload, &fields, &mut builders),
+            (false, Err(e)) => {
+                builders.iter_mut().for_each(ColumnBuilder::append_null);
+                Err(format!("is not JSON: {e}"))
+            }
+        };
+        good.push(read.is_ok());
+        match read {
+            Ok(()) => {
+                chunk.numbers.push(number);
+                known.ids.push(rows.ids.value(row).to_owned());
+                // Its event time is when it came in.
+                known.available.push(rows.version(row).event);
+            }
+            Err(message) => {
+                chunk.rejects.push(Reject::new(format!("{file}:{number}"), message));
+            }
+        }
+    }
+    let mask = arrow_array::BooleanArray::from(good);
+    chunk.columns = builders
+        .iter_mut()
+        .map(|b| arrow_select::filter::filter(&b.finish(), &mask).expect("as many bits as rows"))
+        .collect();
+    chunk.known = Some(known);
+    Ok(chunk)
+}
+
+/// Rows of another group; a function reads keys, columns and the times by name.
+fn table_chunk(
+    batch: &RecordBatch,
+    file: &str,
+    first: u64,
+    definition: &TableDef,
+    inputs: &Schema,
+) -> Result<Chunk> {
+    let rows = StoredRows::new(definition, batch)?;
+    let columns = inputs.fields().iter();
+    let known = Known {
+        ids: rows.ids.iter().flatten().map(str::to_owned).collect(),
+        available: rows
+            .available
+            .values()
+            .iter()
+            .map(|micros| Timestamp::from_micros(*micros))
+            .collect(),
+    };
+    Ok(Chunk {
+        columns: columns
+            .map(|field| stored_column(definition, batch, field))
+            .collect::<Result<_>>()?,
+        file_id: Digest::of(file.as_bytes()).short(),
+        file: file.to_owned(),
+        numbers: (first..first + rows.len() as u64).collect(),
+        known: Some(known),
+        rejects: Vec::new(),
+        seen: rows.len() as u64,
+    })
+}

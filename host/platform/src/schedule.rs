@@ -1,0 +1,451 @@
+//! Schedules: which intervals are due, and running them, whichever host comes first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use serde::{Deserialize, Serialize};
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
+use wafer_store::{Expect, Kind as StoreKind};
+
+use crate::definition::{Overlap, PipelineDef, ScheduleDef};
+use crate::error::{Error, Kind, Result};
+use crate::platform::{Platform, get};
+use crate::record::{RunRecord, RunState};
+use crate::run::{Online, RunRequest};
+
+/// Points in time at which a schedule's intervals end.
+#[derive(Clone, Debug)]
+pub struct Ticks {
+    cron: Cron,
+    zone: Tz,
+}
+
+impl Ticks {
+    /// The points in time of a schedule.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what is wrong with it.
+    pub fn new(schedule: &ScheduleDef) -> Result<Self, String> {
+        let parser = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build();
+        let cron = parser.parse(&schedule.cron).map_err(|e| {
+            format!(
+                "cron: `{}` is not a cron expression: {e}; write minute, hour, day, month and \
+                 weekday such as `0 * * * *`",
+                schedule.cron
+            )
+        })?;
+        let zone: Tz = schedule.timezone.parse().map_err(|_| {
+            format!(
+                "timezone: `{}` is not a time zone; write its IANA name such as America/New_York",
+                schedule.timezone
+            )
+        })?;
+        Ok(Self { cron, zone })
+    }
+
+    fn local(&self, time: Timestamp) -> Option<DateTime<Tz>> {
+        let utc = DateTime::<Utc>::from_timestamp_micros(time.as_micros())?;
+        Some(utc.with_timezone(&self.zone))
+    }
+
+    /// The first one after a time.
+    pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
+        let next = self.cron.find_next_occurrence(&self.local(time)?, false).ok()?;
+        Some(Timestamp::from_micros(next.timestamp_micros()))
+    }
+
+    /// The last one before a time.
+    pub fn before(&self, time: Timestamp) -> Option<Timestamp> {
+        let last = self.cron.find_previous_occurrence(&self.local(time)?, false).ok()?;
+        Some(Timestamp::from_micros(last.timestamp_micros()))
+    }
+
+    /// The intervals between two points in time, both included.
+    pub fn intervals(&self, from: Timestamp, to: Timestamp) -> Vec<Interval> {
+        let mut intervals = Vec::new();
+        let first = self.after(from.minus_micros(1));
+        let mut start = first.filter(|first| *first < to);
+        while let Some(from) = start {
+            start = self.after(from).filter(|end| *end <= to);
+            intervals.extend(start.map(|to| Interval { from, to }));
+        }
+        intervals
+    }
+}
+
+/// How a pipeline's schedule stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleState {
+    /// Intervals up to here are done, or were left out.
+    pub done: Timestamp,
+    /// Whether it waits to be resumed.
+    pub paused: bool,
+    /// Intervals that were left out: too many after a pause, or by overlap.
+    pub skipped: u64,
+    /// Intervals that were given up after all retries.
+    pub failed: u64,
+}
+
+/// A schedule and how it stands, for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScheduleStatus {
+    /// The pipeline.
+    pub pipeline: String,
+    /// When it runs.
+    pub schedule: ScheduleDef,
+    /// How it stands.
+    pub state: ScheduleState,
+    /// When its next interval is due.
+    pub next: Option<Timestamp>,
+}
+
+/// What a look at a schedule says.
+enum Due {
+    /// Run this interval.
+    Now(Interval),
+    /// Nothing to do yet.
+    Later,
+}
+
+impl Platform {
+    /// Names of the pipelines that run by themselves.
+    pub fn scheduled(&self) -> Vec<String> {
+        let definitions = self.definitions();
+        let pipelines = definitions.pipelines.iter();
+        pipelines
+            .filter(|(_, pipeline)| pipeline.schedule.is_some())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Runs the next interval of a pipeline that is due, if there is one and no
+    /// other host is at it. A failed run is recorded, and repeated later.
+    ///
+    /// # Errors
+    /// Those of the stores; not those of the run, which are in its record.
+    pub async fn run_due(&self, pipeline: &str) -> Result<Option<RunRecord>> {
+        let definitions = self.definitions();
+        let definition = get(&definitions.pipelines, pipeline, "pipeline")?.clone();
+        let Some(schedule) = &definition.schedule else {
+            return Ok(None);
+        };
+        let ticks = Ticks::new(schedule).map_err(Error::invalid)?;
+        if let Due::Later = self.due(pipeline, &definition, schedule, &ticks).await? {
+            return Ok(None);
+        }
+        let lease = match self.run_lease(pipeline).await {
+            Err(e) if e.kind() == Kind::Conflict => return Ok(None),
+            other => other?,
+        };
+        // Looked at again: another host may have run it before the lease was ours.
+        let due = self.due(pipeline, &definition, schedule, &ticks).await;
+        let result = match due {
+            Ok(Due::Now(interval)) => {
+                let run = self.run_interval(pipeline, schedule, interval).await;
+                self.after_run(pipeline, schedule, &ticks, interval).await.and(run)
+            }
+            Ok(Due::Later) => Ok(None),
+            Err(e) => Err(e),
+        };
+        lease.end(self).await;
+        result
+    }
+
+    async fn run_interval(
+        &self,
+        pipeline: &str,
+        schedule: &ScheduleDef,
+        interval: Interval,
+    ) -> Result<Option<RunRecord>> {
+        let request = RunRequest {
+            pipeline: pipeline.to_owned(),
+            interval,
+            workers: 1,
+            archive: false,
+        };
+        let definitions = self.definitions();
+        let run = async {
+            let job = self.job(&definitions, &request, Online::Each).await?;
+            self.run_pass(&job, &[interval], &(Arc::new(()) as _)).await
+        };
+        let outcome = match schedule.time_limit {
+            None => run.await,
+            Some(limit) => {
+                let limit = Duration::from_micros(u64::try_from(limit).unwrap_or(0));
+                tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
+                    let text = wafer_core::duration_text(schedule.time_limit.unwrap_or(0));
+                    let message = format!("it took longer than its `time_limit` of {text}");
+                    Err(Error::new(Kind::Unavailable, message))
+                })
+            }
+        };
+        let error = match outcome {
+            Ok(mut done) => return Ok(done.pop().map(|(record, _)| record)),
+            Err(error) => error,
+        };
+        tracing::warn!("scheduled run of `{pipeline}` over {interval} failed: {}", error.chain());
+        let table = definitions.groups[&definitions.pipelines[pipeline].group].table();
+        let Some(mut record) = self.claimed(&table, interval).await? else {
+            // It failed before it was claimed, as when its source is missing.
+            return Err(error);
+        };
+        if record.state == RunState::Running {
+            record.state = RunState::Failed;
+            record.error = Some(error.chain());
+            record.finished = Some(self.components().wall.now());
+            self.save(&record).await?;
+        }
+        Ok(Some(record))
+    }
+
+    /// What is due of a schedule; moves on over what is done.
+    async fn due(
+        &self,
+        pipeline: &str,
+        definition: &PipelineDef,
+        schedule: &ScheduleDef,
+        ticks: &Ticks,
+    ) -> Result<Due> {
+        let now = self.now();
+        let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
+        let before = state.clone();
+        if state.paused {
+            return Ok(Due::Later);
+        }
+        let visible = now.minus_micros(schedule.delay);
+        let mut ends = Vec::new();
+        let mut end = ticks.after(state.done);
+        while let Some(time) = end.filter(|time| *time <= visible) {
+            ends.push(time);
+            end = ticks.after(time);
+        }
+        let most = schedule.catch_up as usize;
+        if ends.len() > most {
+            let left_out = ends.len() - most;
+            state.skipped += left_out as u64;
+            state.done = ends[left_out - 1];
+            ends.drain(..left_out);
+        }
+        let table = self.definitions().groups[&definition.group].table();
+        let mut due = Due::Later;
+        for end in ends {
+            let interval = Interval {
+                from: ticks.before(end).unwrap_or(end),
+                to: end,
+            };
+            match self.claimed(&table, interval).await? {
+                Some(record) if record.state == RunState::Succeeded => state.done = end,
+                Some(record) if record.state == RunState::Failed => {
+                    if record.attempts > schedule.retries {
+                        state.failed += 1;
+                        state.done = end;
+                        continue;
+                    }
+                    if self.may_retry(&record, schedule) {
+                        due = Due::Now(interval);
+                    }
+                    break;
+                }
+                _ => {
+                    due = Due::Now(interval);
+                    break;
+                }
+            }
+        }
+        if state != before {
+            self.put_schedule_state(pipeline, &state, version).await?;
+        }
+        Ok(due)
+    }
+
+    /// Whether a failed run has waited long enough, by the machine's clock.
+    fn may_retry(&self, record: &RunRecord, schedule: &ScheduleDef) -> bool {
+        let doubled = 1i64 << record.attempts.saturating_sub(1).min(20);
+        let wait = schedule.backoff.saturating_mul(doubled);
+        let failed = record.finished.unwrap_or(record.started);
+        failed.plus_micros(wait) <= self.components().wall.now()
+    }
+
+    /// With `overlap = "skip"`, leaves out what became due during a run.
+    async fn after_run(
+        &self,
+        pipeline: &str,
+        schedule: &ScheduleDef,
+        ticks: &Ticks,
+        interval: Interval,
+    ) -> Result<()> {
+        if schedule.overlap == Overlap::Wait {
+            return Ok(());
+        }
+        let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
+        let visible = self.now().minus_micros(schedule.delay);
+        let before = state.clone();
+        let mut end = ticks.after(interval.to);
+        while let Some(time) = end.filter(|time| *time <= visible) {
+            if time > state.done {
+                state.done = time;
+                state.skipped += 1;
+            }
+            end = ticks.after(time);
+        }
+        if state != before {
+            self.put_schedule_state(pipeline, &state, version).await?;
+        }
+        Ok(())
+    }
+
+    fn schedule_name(&self, pipeline: &str) -> String {
+        format!("{}/schedule/{pipeline}", self.project())
+    }
+
+    /// How a schedule stands; one that was never looked at begins now.
+    async fn schedule_state(
+        &self,
+        pipeline: &str,
+        ticks: &Ticks,
+    ) -> Result<(ScheduleState, Expect)> {
+        let name = self.schedule_name(pipeline);
+        let Some(stored) = self.components().metadata.get(&name).await? else {
+            let now = self.now();
+            let state = ScheduleState {
+                done: ticks.before(now.plus_micros(1)).unwrap_or(now),
+                paused: false,
+                skipped: 0,
+                failed: 0,
+            };
+            self.put_schedule_state(pipeline, &state, Expect::Absent).await?;
+            return Ok((state, Expect::Version(1)));
+        };
+        let state = serde_json::from_slice(&stored.value).map_err(|e| {
+            let message = format!("stored object `{name}` cannot be read");
+            Error::caused(Kind::Internal, message, e)
+        })?;
+        Ok((state, Expect::Version(stored.version)))
+    }
+
+    /// Writes how a schedule stands, unless somebody else did meanwhile: then that
+    /// counts, and the next look goes on from there.
+    async fn put_schedule_state(
+        &self,
+        pipeline: &str,
+        state: &ScheduleState,
+        expect: Expect,
+    ) -> Result<()> {
+        let json = serde_json::to_vec(state).expect("numbers are plain data");
+        let name = self.schedule_name(pipeline);
+        match self.components().metadata.put(&name, Bytes::from(json), expect).await {
+            Err(e) if e.kind() == StoreKind::Conflict => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Pauses or resumes a schedule.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown pipeline, [`Kind::Invalid`] for one
+    /// without a schedule.
+    pub async fn pause_schedule(&self, pipeline: &str, paused: bool) -> Result<ScheduleStatus> {
+        let (schedule, ticks) = self.ticks(pipeline)?;
+        loop {
+            let (mut state, version) = self.schedule_state(pipeline, &ticks).await?;
+            if state.paused == paused {
+                return Ok(status(pipeline, schedule, state, &ticks));
+            }
+            state.paused = paused;
+            self.put_schedule_state(pipeline, &state, version).await?;
+        }
+    }
+
+    fn ticks(&self, pipeline: &str) -> Result<(ScheduleDef, Ticks)> {
+        let definitions = self.definitions();
+        let definition = get(&definitions.pipelines, pipeline, "pipeline")?;
+        let schedule = definition.schedule.clone().ok_or_else(|| {
+            Error::invalid(format!("pipeline `{pipeline}` has no `schedule`"))
+        })?;
+        let ticks = Ticks::new(&schedule).map_err(Error::invalid)?;
+        Ok((schedule, ticks))
+    }
+
+    /// All schedules and how they stand.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleStatus>> {
+        let mut all = Vec::new();
+        for pipeline in self.scheduled() {
+            let (schedule, ticks) = self.ticks(&pipeline)?;
+            let (state, _) = self.schedule_state(&pipeline, &ticks).await?;
+            all.push(status(&pipeline, schedule, state, &ticks));
+        }
+        Ok(all)
+    }
+}
+
+fn status(
+    pipeline: &str,
+    schedule: ScheduleDef,
+    state: ScheduleState,
+    ticks: &Ticks,
+) -> ScheduleStatus {
+    let next = ticks.after(state.done).filter(|_| !state.paused);
+    ScheduleStatus {
+        pipeline: pipeline.to_owned(),
+        next: next.map(|end| end.plus_micros(schedule.delay)),
+        schedule,
+        state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(cron: &str, timezone: &str) -> Result<Ticks, String> {
+        Ticks::new(&ScheduleDef {
+            cron: cron.to_owned(),
+            timezone: timezone.to_owned(),
+            delay: 0,
+            catch_up: 1,
+            overlap: Overlap::Wait,
+            retries: 0,
+            backoff: 0,
+            time_limit: None,
+        })
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn intervals_follow_the_clock_of_their_zone() {
+        // New York went to daylight saving time on 2013-03-10: a day of 23 hours.
+        let ticks = ticks("0 0 * * *", "America/New_York").unwrap();
+        let found = ticks.intervals(at("2013-03-09T05:00:00Z"), at("2013-03-12T04:00:00Z"));
+        let ends: Vec<String> = found.iter().map(|i| i.to.to_string()).collect();
+        assert_eq!(
+            ends,
+            ["2013-03-10T05:00:00Z", "2013-03-11T04:00:00Z", "2013-03-12T04:00:00Z"]
+        );
+        assert!(found.windows(2).all(|pair| pair[0].to == pair[1].from));
+        assert_eq!(ticks.before(at("2013-03-11T04:00:00Z")), Some(at("2013-03-10T05:00:00Z")));
+        assert!(ticks.intervals(at("2013-03-09"), at("2013-03-09T06:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn wrong_schedules_are_named() {
+        let message = |cron, zone| ticks(cron, zone).unwrap_err();
+        assert!(message("every day", "UTC").starts_with("cron: `every day` is not a cron"));
+        assert!(message("0 * * * * *", "UTC").starts_with("cron: "));
+        assert!(message("0 * * * *", "New York").starts_with("timezone: `New York` is not"));
+    }
+}

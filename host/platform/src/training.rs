@@ -1,0 +1,586 @@
+//! Training sets: labels joined with the features of a view as they were known at
+//! each label's time, by the rules and components that serve them.
+
+mod labels;
+mod lookup;
+mod output;
+mod spool;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use wafer_core::rules::Interval;
+use wafer_core::{DataType, Digest, Field, Hasher, Timestamp};
+use wafer_runtime::{Deadline, Function};
+use wafer_store::{AsOf, Expect, TableSnapshot, blob_name};
+
+use crate::definition::{Definitions, FunctionDef, GroupDef, ViewDef, feature_name};
+use crate::error::{Error, Kind, Result};
+use crate::group_rows::stored_column;
+use crate::platform::{Platform, get};
+use crate::record::Reject;
+use crate::run::{Progress, blocking};
+use crate::source::digest_file;
+
+use labels::LabelFile;
+pub use labels::LabelFormat;
+use lookup::{Joined, LookupJoin};
+use output::{Output, Splitter};
+pub use output::{ColumnStatistics, Split, SplitBy};
+
+/// Rows that a function failed on, that a record keeps as examples.
+const KEPT_ERRORS: usize = 20;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct TrainingSetRequest {
+    /// Name of the view.
+    pub view: String,
+    /// File with the labels: the view's join keys and request fields, a time, and
+    /// whatever else.
+    pub labels: PathBuf,
+    /// Column of the labels that holds their time.
+    pub time: String,
+    /// Where the training set goes; its format is told by its extension.
+    pub out: PathBuf,
+    /// Take what the offline tables had at this time, by the machine's clock.
+    pub as_of: Option<Timestamp>,
+    /// Bytes of memory that the join may use.
+    pub memory: u64,
+    /// Parts that rows are shared out to.
+    pub split: Option<Split>,
+}
+
+/// Everything that a training set was made of, so that it can be made again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSet {
+    /// Its name: a digest of all below but `created` and what came out.
+    pub id: String,
+    /// When it was made, machine time.
+    pub created: Timestamp,
+    /// The view's name.
+    pub view: String,
+    /// Digest of the labels' file, which is kept among the artifacts.
+    pub labels: Digest,
+    /// Its format.
+    pub labels_format: LabelFormat,
+    /// Name that the file had.
+    pub labels_name: String,
+    /// Column of the labels' time.
+    pub time: String,
+    /// The time that the tables' versions were asked for.
+    pub as_of: Option<Timestamp>,
+    /// Versions of the offline tables that were read; they are kept until the
+    /// training set is deleted.
+    pub versions: BTreeMap<String, u64>,
+    /// Digests of the functions.
+    pub functions: BTreeMap<String, Digest>,
+    /// Parts that rows were shared out to.
+    pub split: Option<Split>,
+    /// Format of the result.
+    pub format: LabelFormat,
+    /// Digest of the result.
+    pub digest: Digest,
+    /// Rows of labels, and of the result.
+    pub rows: u64,
+    /// What is in the columns.
+    pub columns: Vec<ColumnStatistics>,
+    /// Rows that a function failed on: its features are null there.
+    pub function_errors: u64,
+    /// The first of them.
+    pub errors: Vec<Reject>,
+}
+
+/// The definitions that a training set was made with; an object of its own, as it
+/// can be long.
+#[derive(Serialize, Deserialize)]
+struct Recipe {
+    view: ViewDef,
+    groups: BTreeMap<String, GroupDef>,
+    functions: BTreeMap<String, FunctionDef>,
+}
+
+/// A training set, ready to be made.
+struct Plan {
+    recipe: Recipe,
+    view: String,
+    labels: LabelFile,
+    split: Option<Split>,
+    snapshots: BTreeMap<String, TableSnapshot>,
+    memory: u64,
+}
+
+/// What came out.
+struct Made {
+    rows: u64,
+    columns: Vec<ColumnStatistics>,
+    function_errors: u64,
+    errors: Vec<Reject>,
+}
+
+impl Platform {
+    /// Makes a training set, and records what it was made of.
+    ///
+    /// For each label: of each group the row, or the events, that were visible at
+    /// the label's time; then the view's functions. As many rows as labels, in
+    /// their order.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for labels that do
+    /// not fit it.
+    pub async fn training_set(
+        &self,
+        request: &TrainingSetRequest,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<TrainingSet> {
+        progress.stage("looking at the labels");
+        let format = LabelFormat::of(&request.out)?;
+        let definitions = self.definitions();
+        let recipe = Recipe::new(&definitions, &request.view)?;
+        let labels = {
+            let (path, time, view) = (request.labels.clone(), request.time.clone(), recipe.view.clone());
+            blocking(move || LabelFile::open(&path, None, &time, &view)).await??
+        };
+        let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
+        if request.as_of.is_none() {
+            // What came in a moment ago counts as well.
+            self.flush().await?;
+        }
+        let mut snapshots = BTreeMap::new();
+        for group in recipe.groups.values() {
+            let table = group.table();
+            let snapshot = self.components().offline.snapshot(&table, as_of).await?;
+            snapshots.insert(table, snapshot);
+        }
+        let digest = {
+            let path = request.labels.clone();
+            blocking(move || digest_file(&path)).await??
+        };
+        let artifacts = &self.components().artifacts;
+        artifacts.put_file(&blob_name(digest), &request.labels).await?;
+        let functions = recipe.functions.iter();
+        let mut set = TrainingSet {
+            id: String::new(),
+            created: self.components().wall.now(),
+            view: request.view.clone(),
+            labels: digest,
+            labels_format: labels.format(),
+            labels_name: request.labels.display().to_string(),
+            time: request.time.clone(),
+            as_of: request.as_of,
+            versions: snapshots.iter().map(|(t, s)| (t.clone(), s.version())).collect(),
+            functions: functions.map(|(n, f)| (n.clone(), f.registered.digest)).collect(),
+            split: request.split.clone(),
+            format,
+            digest,
+            rows: 0,
+            columns: Vec::new(),
+            function_errors: 0,
+            errors: Vec::new(),
+        };
+        set.id = set.identity(&recipe);
+        // Before the tables are read, so that their files are kept from now on.
+        self.put_recipe(&set.id, &recipe).await?;
+        self.put_set(&set).await?;
+        let plan = Plan {
+            recipe,
+            view: request.view.clone(),
+            labels,
+            split: request.split.clone(),
+            snapshots,
+            memory: request.memory,
+        };
+        match self.make(plan, &request.out, progress).await {
+            Ok(made) => {
+                set.rows = made.rows;
+                set.columns = made.columns;
+                set.function_errors = made.function_errors;
+                set.errors = made.errors;
+                let out = request.out.clone();
+                set.digest = blocking(move || digest_file(&out)).await??;
+                self.put_set(&set).await?;
+                Ok(set)
+            }
+            Err(error) => {
+                self.forget(&set.id).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a training set again, the same bytes, whatever was written since.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown one, [`Kind::Internal`] when something
+    /// that it was made of is gone, or other bytes come out.
+    pub async fn recreate_training_set(
+        &self,
+        id: &str,
+        out: &Path,
+        memory: u64,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<TrainingSet> {
+        progress.stage("looking at the labels");
+        let set = self.training_set_record(id).await?;
+        if LabelFormat::of(out)? != set.format {
+            let message = format!("training set `{id}` was written as {:?}; name a file like that", set.format);
+            return Err(Error::invalid(message));
+        }
+        let recipe = self.recipe(id).await?;
+        let artifacts = &self.components().artifacts;
+        let path = artifacts.local_path(&blob_name(set.labels)).ok_or_else(|| {
+            Error::new(Kind::Internal, format!("the labels of training set `{id}` are gone"))
+        })?;
+        let labels = {
+            let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
+            blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??
+        };
+        let mut snapshots = BTreeMap::new();
+        for (table, version) in &set.versions {
+            let as_of = AsOf::Version(*version);
+            let snapshot = self.components().offline.snapshot(table, as_of).await?;
+            snapshots.insert(table.clone(), snapshot);
+        }
+        let plan = Plan {
+            recipe,
+            view: set.view.clone(),
+            labels,
+            split: set.split.clone(),
+            snapshots,
+            memory,
+        };
+        self.make(plan, out, progress).await?;
+        let path = out.to_owned();
+        let digest = blocking(move || digest_file(&path)).await??;
+        if digest != set.digest {
+            let message = format!(
+                "training set `{id}` came out as {digest}, and was {} when it was made: another \
+                 version of wafer, or another machine, made it",
+                set.digest
+            );
+            return Err(Error::new(Kind::Internal, message));
+        }
+        Ok(set)
+    }
+
+    /// Writes the rows of a table to one file: Parquet, CSV or Arrow, by its
+    /// extension. Says how many.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown table, [`Kind::Invalid`] for a column that
+    /// it has not.
+    pub async fn export(
+        &self,
+        table: &str,
+        out: &Path,
+        columns: Option<Vec<String>>,
+        as_of: Option<Timestamp>,
+    ) -> Result<u64> {
+        LabelFormat::of(out)?;
+        let definition = self.table_definition(table).await?;
+        let as_of = as_of.map_or(AsOf::Latest, AsOf::Time);
+        let snapshot = self.components().offline.snapshot(table, as_of).await?;
+        let schema = definition.schema();
+        let columns = columns.unwrap_or_else(|| {
+            schema.fields().iter().map(|field| field.name.clone()).collect()
+        });
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|name| {
+                schema.field(name).cloned().ok_or_else(|| {
+                    let known = schema.fields().iter().map(|f| f.name.as_str());
+                    let hint = crate::project::nearest(name, known)
+                        .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                    Error::invalid(format!("table `{table}` has no column `{name}`{hint}"))
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut files = snapshot.files().to_vec();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut batches = snapshot.read_all(files, columns, Interval::ALL);
+        let arrow: Vec<ArrowField> = fields.iter().map(Field::to_arrow).collect();
+        let arrow = Arc::new(ArrowSchema::new(arrow));
+        let mut output = Output::create(out, &arrow)?;
+        let mut rows = 0;
+        while let Some(batch) = batches.try_next().await? {
+            let columns = fields.iter();
+            let columns = columns.map(|field| stored_column(&definition, &batch, field));
+            let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?);
+            let batch = batch.map_err(|e| Error::caused(Kind::Internal, "rows to export", e))?;
+            rows += batch.num_rows() as u64;
+            output.write(&batch)?;
+        }
+        output.close()?;
+        Ok(rows)
+    }
+
+    /// Training sets that were made and not deleted, newest first.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn training_sets(&self) -> Result<Vec<TrainingSet>> {
+        let prefix = format!("{}/training_set/", self.project());
+        let stored = self.components().metadata.list(&prefix).await?;
+        let mut sets: Vec<TrainingSet> = stored
+            .iter()
+            .map(|(name, object)| read(name, &object.value))
+            .collect::<Result<_>>()?;
+        sets.sort_by_key(|set| std::cmp::Reverse(set.created));
+        Ok(sets)
+    }
+
+    /// Forgets a training set: the versions of tables that it was made of may be
+    /// removed from now on. The file that was written stays.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown one.
+    pub async fn delete_training_set(&self, id: &str) -> Result<()> {
+        self.training_set_record(id).await?;
+        self.forget(id).await
+    }
+
+    async fn forget(&self, id: &str) -> Result<()> {
+        let metadata = &self.components().metadata;
+        for kind in ["training_set", "recipe"] {
+            let name = format!("{}/{kind}/{id}", self.project());
+            metadata.delete(&name, Expect::Anything).await?;
+        }
+        Ok(())
+    }
+
+    async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
+        let name = format!("{}/training_set/{id}", self.project());
+        let stored = self.components().metadata.get(&name).await?;
+        let missing = || Error::new(Kind::NotFound, format!("there is no training set `{id}`"));
+        read(&name, &stored.ok_or_else(missing)?.value)
+    }
+
+    async fn recipe(&self, id: &str) -> Result<Recipe> {
+        let name = format!("{}/recipe/{id}", self.project());
+        let stored = self.components().metadata.get(&name).await?;
+        let missing = || Error::new(Kind::Internal, format!("object `{name}` is missing"));
+        read(&name, &stored.ok_or_else(missing)?.value)
+    }
+
+    async fn put_recipe(&self, id: &str, recipe: &Recipe) -> Result<()> {
+        let name = format!("{}/recipe/{id}", self.project());
+        let json = serde_json::to_vec(recipe).expect("definitions are plain data");
+        let metadata = &self.components().metadata;
+        metadata.put(&name, Bytes::from(json), Expect::Anything).await?;
+        Ok(())
+    }
+
+    async fn put_set(&self, set: &TrainingSet) -> Result<()> {
+        let name = format!("{}/training_set/{}", self.project(), set.id);
+        let json = serde_json::to_vec(set).expect("a record is plain data");
+        let metadata = &self.components().metadata;
+        metadata.put(&name, Bytes::from(json), Expect::Anything).await?;
+        Ok(())
+    }
+
+    async fn make(&self, plan: Plan, out: &Path, progress: &Arc<dyn Progress>) -> Result<Made> {
+        let functions: Vec<Function> = plan
+            .recipe
+            .view
+            .functions
+            .iter()
+            .map(|f| self.load_function(&f.function, &plan.recipe.functions[&f.function]))
+            .collect::<Result<_>>()?;
+        let plan = Arc::new(plan);
+        let mut joined = Vec::new();
+        for (index, lookup) in plan.recipe.view.lookups.iter().enumerate() {
+            progress.stage(&format!("joining `{}`", lookup.alias));
+            let join = LookupJoin {
+                labels: plan.labels.clone(),
+                keys: lookup.keys.clone(),
+                group: plan.recipe.groups[&lookup.group].clone(),
+                features: lookup.features.clone(),
+                snapshot: plan.snapshots[&plan.recipe.groups[&lookup.group].table()].clone(),
+                memory: plan.memory,
+                workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            };
+            let made = join.run().await.map_err(|e| {
+                Error::caused(e.kind(), format!("views.{}.lookups[{index}]: {e}", plan.view), e)
+            })?;
+            joined.push(made);
+        }
+        progress.stage("writing");
+        let (out, progress) = (out.to_owned(), Arc::clone(progress));
+        blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(name: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|e| {
+        let message = format!("stored object `{name}` cannot be read");
+        Error::caused(Kind::Internal, message, e)
+    })
+}
+
+impl Recipe {
+    fn new(definitions: &Definitions, view: &str) -> Result<Self> {
+        let view = get(&definitions.views, view, "feature view")?.clone();
+        let groups = view.lookups.iter().map(|lookup| {
+            let group = definitions.groups[&lookup.group].clone();
+            (lookup.group.clone(), group)
+        });
+        let functions = view.functions.iter().map(|f| {
+            let function = definitions.functions[&f.function].clone();
+            (f.function.clone(), function)
+        });
+        Ok(Self {
+            groups: groups.collect(),
+            functions: functions.collect(),
+            view,
+        })
+    }
+}
+
+impl TrainingSet {
+    fn identity(&self, recipe: &Recipe) -> String {
+        let mut hasher = Hasher::new();
+        let versions = serde_json::to_vec(&self.versions).expect("plain data");
+        let split = serde_json::to_vec(&self.split).expect("plain data");
+        let recipe = serde_json::to_vec(recipe).expect("plain data");
+        hasher
+            .part(self.labels.as_bytes())
+            .part(self.time.as_bytes())
+            .part(&versions)
+            .part(&split)
+            .part(&recipe)
+            .part(format!("{:?} {:?}", self.labels_format, self.format).as_bytes());
+        hasher.finish().short()
+    }
+}
+
+/// Puts labels and features together, calls the functions, and writes.
+fn write(
+    plan: &Plan,
+    functions: &[Function],
+    joined: Vec<Joined>,
+    out: &Path,
+    progress: &Arc<dyn Progress>,
+) -> Result<Made> {
+    let mut joined: Vec<_> = joined.into_iter().map(Joined::read).collect::<Result<_>>()?;
+    let schema = schema(plan, functions)?;
+    let mut splitter = match &plan.split {
+        None => None,
+        Some(split) => Some(Splitter::new(split, &plan.labels)?),
+    };
+    let mut output = Output::create(out, &schema)?;
+    let mut made = Made {
+        rows: 0,
+        columns: Vec::new(),
+        function_errors: 0,
+        errors: Vec::new(),
+    };
+    for batch in plan.labels.batches()? {
+        let batch = batch?;
+        let rows = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+        let inputs = plan.labels.inputs(&batch, made.rows)?;
+        // What functions read, by name: a field of the labels before a feature.
+        let mut known: BTreeMap<&str, ArrayRef> = BTreeMap::new();
+        for (field, column) in plan.recipe.view.inputs.iter().zip(inputs) {
+            known.insert(&field.name, column);
+        }
+        let mut features = Vec::new();
+        for (lookup, joined) in plan.recipe.view.lookups.iter().zip(&mut joined) {
+            let group = &plan.recipe.groups[&lookup.group];
+            let fields = group.features();
+            for (feature, column) in lookup.features.iter().zip(joined.take(rows)?) {
+                features.push((feature_name(&lookup.alias, &fields[*feature].name), column));
+            }
+        }
+        for (name, column) in &features {
+            known.entry(name).or_insert_with(|| Arc::clone(column));
+        }
+        columns.extend(features.iter().map(|(_, column)| Arc::clone(column)));
+        for function in functions {
+            let signature = function.signature();
+            let inputs: Vec<ArrayRef> = signature
+                .inputs
+                .fields()
+                .iter()
+                .map(|field| Arc::clone(&known[field.name.as_str()]))
+                .collect();
+            let answer = function.invoke(&inputs, Deadline::Batch)?;
+            for (row, message) in &answer.row_errors {
+                made.failed(function.name(), made.rows + u64::from(*row), message);
+            }
+            let failed = |row: usize| {
+                let found = answer.row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row);
+                found.is_ok()
+            };
+            for (field, column) in signature.outputs.fields().iter().zip(&answer.columns) {
+                let column = match answer.row_errors.is_empty() {
+                    true => Arc::clone(column),
+                    false => crate::features::nulled(column, &failed),
+                };
+                columns.push(Arc::clone(&column));
+                known.entry(&field.name).or_insert(column);
+            }
+        }
+        if let Some(splitter) = &mut splitter {
+            columns.push(splitter.column(&batch, made.rows)?);
+        }
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| {
+            Error::caused(Kind::Internal, "columns of the training set", e)
+        })?;
+        output.write(&batch)?;
+        made.rows += rows as u64;
+        progress.read(made.rows, plan.labels.total_rows());
+    }
+    made.columns = output.close()?;
+    Ok(made)
+}
+
+impl Made {
+    fn failed(&mut self, function: &str, row: u64, message: &str) {
+        self.function_errors += 1;
+        if self.errors.len() < KEPT_ERRORS {
+            let place = format!("label {row}, function `{function}`");
+            self.errors.push(Reject::new(place, message.to_owned()));
+        }
+    }
+}
+
+/// Columns of the labels, then features in the view's order, then the part.
+fn schema(plan: &Plan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
+    let mut fields: Vec<ArrowField> = plan.labels.fields();
+    let mut add = |field: ArrowField| {
+        if fields.iter().any(|other| other.name() == field.name()) {
+            let message = format!(
+                "the labels have a column `{0}`, and so has view `{1}`: rename the labels'",
+                field.name(),
+                plan.view
+            );
+            return Err(Error::invalid(message));
+        }
+        fields.push(field);
+        Ok(())
+    };
+    for lookup in &plan.recipe.view.lookups {
+        let all = plan.recipe.groups[&lookup.group].features();
+        for feature in &lookup.features {
+            let feature = &all[*feature];
+            let name = feature_name(&lookup.alias, &feature.name);
+            add(ArrowField::new(name, feature.data_type.to_arrow(), true))?;
+        }
+    }
+    for function in functions {
+        for field in function.signature().outputs.fields() {
+            add(ArrowField::new(&field.name, field.data_type.to_arrow(), true))?;
+        }
+    }
+    if plan.split.is_some() {
+        add(ArrowField::new("split", DataType::Utf8.to_arrow(), false))?;
+    }
+    Ok(Arc::new(ArrowSchema::new(fields)))
+}

@@ -1,0 +1,826 @@
+//! One lookup of a view, for all labels: the newest row of each, or aggregates over
+//! its events, as of the label's time.
+//!
+//! Memory is bounded by the number of labels, not by that of feature rows: rows
+//! stream past the labels ([`AsOfJoin`]), and only those that were found are read
+//! with all their features. Labels that are too many for the memory go through in
+//! bands; events of windows, which must be sorted, in parts of the entities. What
+//! comes out waits in a [`Spool`], past its room in a temporary file.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use futures::TryStreamExt as _;
+use wafer_core::aggregate::{Aggregate, Answer, Cells, EntityEvents, slide};
+use wafer_core::join::{AsOfJoin, ByEntity, NONE};
+use wafer_core::rules::{Interval, RowVersion, identity};
+use wafer_core::{ColumnBuilder, DataType, EntityIndex, Field, Timestamp};
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::{DataFile, TableSnapshot};
+
+use super::labels::LabelFile;
+use super::spool::Spool;
+use crate::definition::{GroupDef, TableDef};
+use crate::error::{Error, Result};
+use crate::group_rows::stored_column;
+use crate::run::blocking;
+
+/// Bytes that a label takes in each worker's join, and besides.
+const LABEL_BYTES: u64 = 40;
+/// Bytes that an event takes while windows slide over it, but for its columns.
+const EVENT_BYTES: u64 = 40;
+/// Entities that a worker takes at a time.
+const ENTITIES: usize = 256;
+
+/// What to join.
+pub(super) struct LookupJoin {
+    pub(super) labels: LabelFile,
+    /// Inputs of the view that hold the group's join keys.
+    pub(super) keys: Vec<String>,
+    pub(super) group: GroupDef,
+    /// Positions of the wanted features.
+    pub(super) features: Vec<usize>,
+    pub(super) snapshot: TableSnapshot,
+    pub(super) memory: u64,
+    pub(super) workers: usize,
+}
+
+/// Features for all labels, in their order.
+pub(super) struct Joined {
+    spool: Spool,
+    schema: SchemaRef,
+}
+
+/// Reads joined features again.
+pub(super) struct JoinedReader {
+    batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
+    schema: SchemaRef,
+    /// What was read and not yet taken.
+    rest: RecordBatch,
+}
+
+/// Labels from some row on.
+struct Band {
+    entities: Vec<u32>,
+    times: Vec<i64>,
+    index: EntityIndex,
+}
+
+/// Batches, and for each label the batch and row that it found.
+struct Found {
+    /// Types of the features.
+    types: Vec<DataType>,
+    batches: Vec<RecordBatch>,
+    places: Vec<Option<(u32, u32)>>,
+}
+
+impl LookupJoin {
+    pub(super) async fn run(self) -> Result<Joined> {
+        let fields = self.fields();
+        let arrow = fields.iter().map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
+        let schema = Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>()));
+        let mut spool = Spool::new(usize::try_from(self.memory / 8).unwrap_or(usize::MAX));
+        let join = Arc::new(self);
+        let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
+        let each = LABEL_BYTES * (join.workers as u64 + 1) + 2 * width;
+        let rows = usize::try_from(join.memory / 2 / each).unwrap_or(usize::MAX);
+        let rows = rows.max(CHUNK_ROWS);
+        let mut start = 0;
+        loop {
+            let band = {
+                let join = Arc::clone(&join);
+                blocking(move || join.band(start, rows)).await??
+            };
+            let count = band.times.len();
+            if count > 0 {
+                let found = if join.group.aggregates.is_empty() {
+                    join.newest(band).await?
+                } else {
+                    join.windows(band).await?
+                };
+                let schema = Arc::clone(&schema);
+                spool = blocking(move || found.emit(&schema, spool)).await??;
+            }
+            start += count as u64;
+            if count < rows {
+                return Ok(Joined { spool, schema });
+            }
+        }
+    }
+
+    /// The wanted features.
+    fn fields(&self) -> Vec<Field> {
+        let all = self.group.features();
+        self.features.iter().map(|index| all[*index].clone()).collect()
+    }
+
+    fn types(&self) -> Vec<DataType> {
+        self.fields().into_iter().map(|field| field.data_type).collect()
+    }
+
+    /// Entities and times of the labels from `start` on, at most `rows` of them.
+    fn band(&self, start: u64, rows: usize) -> Result<Band> {
+        let mut band = Band {
+            entities: Vec::new(),
+            times: Vec::new(),
+            index: EntityIndex::default(),
+        };
+        let columns = self.labels.with_time(&self.keys);
+        let mut first = 0;
+        for batch in self.labels.projected(Some(&columns))? {
+            let mut batch = batch?;
+            let number = first;
+            first += batch.num_rows() as u64;
+            if first <= start {
+                continue;
+            }
+            let skipped = usize::try_from(start.saturating_sub(number)).expect("rows of a batch");
+            let room = rows - band.times.len();
+            let length = (batch.num_rows() - skipped).min(room);
+            batch = batch.slice(skipped, length);
+            let (keys, times) =
+                self.labels.keys_and_times(&batch, &self.keys, number + skipped as u64)?;
+            band.index.number(&keys, times.len(), &mut band.entities);
+            band.times.extend(times);
+            if band.times.len() == rows {
+                break;
+            }
+        }
+        Ok(band)
+    }
+
+    /// Columns of the table that say whose and when a row is.
+    fn narrow(&self) -> Vec<String> {
+        let keys = self.group.keys.iter().map(|key| key.name.clone());
+        let times = ["event_timestamp", "available_timestamp"].map(str::to_owned);
+        keys.chain(times).collect()
+    }
+
+    /// Has every file read by one of the workers, by tasks that may use the
+    /// processor as they like.
+    async fn each_file<T, F, Fut>(self: &Arc<Self>, work: F) -> Result<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Fn(Arc<Self>, Vec<usize>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<T>>,
+    {
+        let workers = self.workers.min(self.snapshot.files().len()).max(1);
+        let tasks = (0..workers).map(|worker| {
+            let (join, work) = (Arc::clone(self), work.clone());
+            let files = (worker..self.snapshot.files().len()).step_by(workers).collect();
+            let runtime = tokio::runtime::Handle::current();
+            blocking(move || runtime.block_on(work(join, files)))
+        });
+        let done = futures::future::join_all(tasks).await;
+        done.into_iter().map(|task| task?).collect()
+    }
+
+    async fn newest(self: &Arc<Self>, band: Band) -> Result<Found> {
+        let band = Arc::new(band);
+        let interval = self.covered(&band);
+        let (mut rows, ties) = self.winners(&band, interval, false).await?;
+        if ties {
+            // Some rows have one event time: what else orders them must be read.
+            (rows, _) = self.winners(&band, interval, true).await?;
+        }
+        self.fetch(rows, interval).await
+    }
+
+    /// Event times that a label of the band can have anything to do with.
+    fn covered(&self, band: &Band) -> Interval {
+        let first = band.times.iter().min().copied().unwrap_or(0);
+        let last = band.times.iter().max().copied().unwrap_or(0);
+        let from = match self.group.ttl {
+            Some(ttl) if self.group.aggregates.is_empty() => {
+                Timestamp::from_micros(first).minus_micros(ttl)
+            }
+            // What an entity had long ago says that it is known.
+            _ => Timestamp::MIN,
+        };
+        Interval {
+            from,
+            to: Timestamp::from_micros(last).plus_micros(1),
+        }
+    }
+
+    /// For each label the number of its row: file and place in it.
+    async fn winners(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+        interval: Interval,
+        in_full: bool,
+    ) -> Result<(Vec<Option<u64>>, bool)> {
+        let band = Arc::clone(band);
+        let labels = band.times.len();
+        let ttl = self.group.ttl;
+        let joins = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
+            let band = Arc::clone(&band);
+            async move {
+                let mut as_of = AsOfJoin::new(&band.entities, &band.times, band.index.len());
+                for file in files {
+                    join.add_file(file, &band.index, interval, in_full, &mut as_of).await?;
+                }
+                Ok(as_of)
+            }
+        });
+        let mut joins = joins.await?.into_iter();
+        let mut first = joins.next().expect("there is at least one worker");
+        blocking(move || {
+            joins.for_each(|other| first.merge(&other));
+            first.finish(labels, ttl)
+        })
+        .await
+    }
+
+    async fn add_file(
+        &self,
+        file: usize,
+        index: &EntityIndex,
+        interval: Interval,
+        in_full: bool,
+        as_of: &mut AsOfJoin,
+    ) -> Result<()> {
+        let data = &self.snapshot.files()[file];
+        if !data.overlaps(interval) {
+            return Ok(());
+        }
+        let mut columns = self.narrow();
+        if in_full {
+            columns.extend(["created_timestamp", "event_id"].map(str::to_owned));
+        }
+        let mut batches = self.snapshot.read(data, &columns, interval).await?;
+        let mut number = first_number(file);
+        let mut entities = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            let rows = Narrow::new(&self.group, &batch)?;
+            entities.clear();
+            index.find(&rows.keys, batch.num_rows(), &mut entities);
+            let (created, ids) = if in_full {
+                (Some(rows.time(&batch, "created_timestamp")?), Some(rows.ids(&batch)?))
+            } else {
+                (None, None)
+            };
+            for (row, entity) in entities.iter().enumerate() {
+                if *entity == NONE {
+                    continue;
+                }
+                let version = RowVersion {
+                    event: Timestamp::from_micros(rows.events[row]),
+                    created: Timestamp::from_micros(created.as_ref().map_or(0, |c| c[row])),
+                    id: ids.as_ref().map_or(0, |ids| identity(ids.as_string::<i32>().value(row))),
+                };
+                as_of.add(*entity, rows.active(row), version, number + row as u64);
+            }
+            number += batch.num_rows() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads the features of the rows that were found.
+    async fn fetch(self: &Arc<Self>, rows: Vec<Option<u64>>, interval: Interval) -> Result<Found> {
+        let mut wanted: Vec<(u64, u32)> = rows
+            .iter()
+            .enumerate()
+            .filter_map(|(label, row)| Some(((*row)?, label as u32)))
+            .collect();
+        wanted.sort_unstable();
+        let mut numbers: Vec<u64> = wanted.iter().map(|(number, _)| *number).collect();
+        numbers.dedup();
+        let numbers = Arc::new(numbers);
+        let shared = Arc::clone(&numbers);
+        let parts = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
+            let numbers = Arc::clone(&shared);
+            async move {
+                let mut parts = Vec::new();
+                for file in files {
+                    parts.push((file, join.fetch_file(file, &numbers, interval).await?));
+                }
+                Ok(parts)
+            }
+        });
+        let mut parts: Vec<(usize, Vec<RecordBatch>)> = parts.await?.into_iter().flatten().collect();
+        parts.sort_by_key(|(file, _)| *file);
+        // In the order of the numbers, as they are.
+        let batches: Vec<RecordBatch> = parts.into_iter().flat_map(|(_, batches)| batches).collect();
+        let mut places = vec![None; rows.len()];
+        let mut place = (0u32, 0u32);
+        let mut before = None;
+        for (number, label) in wanted {
+            if before.is_some_and(|before| before != number) {
+                place.1 += 1;
+            }
+            while place.1 as usize >= batches[place.0 as usize].num_rows() {
+                place = (place.0 + 1, 0);
+            }
+            before = Some(number);
+            places[label as usize] = Some(place);
+        }
+        Ok(Found {
+            types: self.types(),
+            batches,
+            places,
+        })
+    }
+
+    async fn fetch_file(
+        &self,
+        file: usize,
+        numbers: &[u64],
+        interval: Interval,
+    ) -> Result<Vec<RecordBatch>> {
+        let first = first_number(file);
+        let start = numbers.partition_point(|number| *number < first);
+        let end = numbers.partition_point(|number| *number < first_number(file + 1));
+        let mut wanted = &numbers[start..end];
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns: Vec<String> = self.fields().into_iter().map(|field| field.name).collect();
+        let data = &self.snapshot.files()[file];
+        let mut batches = self.snapshot.read(data, &columns, interval).await?;
+        let mut number = first;
+        let mut taken = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            let end = number + batch.num_rows() as u64;
+            let own = wanted.partition_point(|wanted| *wanted < end);
+            if own > 0 {
+                let rows: UInt32Array = wanted[..own]
+                    .iter()
+                    .map(|wanted| u32::try_from(wanted - number).ok())
+                    .collect();
+                let rows = arrow_select::take::take_record_batch(&batch, &rows);
+                taken.push(rows.map_err(|e| Error::caused(crate::Kind::Internal, "rows found", e))?);
+            }
+            wanted = &wanted[own..];
+            if wanted.is_empty() {
+                break;
+            }
+            number = end;
+        }
+        Ok(taken)
+    }
+
+    async fn windows(self: &Arc<Self>, band: Band) -> Result<Found> {
+        let wanted: Vec<Aggregate> = self
+            .features
+            .iter()
+            .map(|feature| self.group.aggregates[*feature].aggregate.clone())
+            .collect();
+        let read: Vec<usize> = {
+            let mut read: Vec<usize> = wanted.iter().filter_map(|a| a.column).collect();
+            read.sort_unstable();
+            read.dedup();
+            read
+        };
+        // Aggregates over the columns that are read.
+        let aggregates: Vec<Aggregate> = wanted
+            .into_iter()
+            .map(|aggregate| Aggregate {
+                column: aggregate.column.map(|column| {
+                    let place = read.iter().position(|read| *read == column);
+                    place.expect("it was put there")
+                }),
+                ..aggregate
+            })
+            .collect();
+        let columns: Vec<Field> = read.iter().map(|column| self.group.columns[*column].clone()).collect();
+        let width: u64 = columns.iter().map(|column| width(&column.data_type)).sum();
+        let rows: u64 = self.snapshot.files().iter().filter_map(|file| file.rows).sum();
+        let parts = (rows * (EVENT_BYTES + 2 * width)).div_ceil((self.memory / 3).max(1)).max(1);
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+        let interval = self.covered(&band);
+        let band = Arc::new(band);
+        let mut found = Found {
+            types: self.types(),
+            batches: Vec::new(),
+            places: vec![None; band.times.len()],
+        };
+        let plan = Arc::new(WindowPlan {
+            aggregates,
+            columns,
+            fields: self.fields(),
+            ttl: self.group.ttl,
+            workers: self.workers,
+        });
+        for part in 0..parts {
+            let events = self.events(&band, &plan, interval, (part, parts)).await?;
+            let (plan, band) = (Arc::clone(&plan), Arc::clone(&band));
+            found = blocking(move || plan.slide_all(&events, &band, (part, parts), found)).await?;
+        }
+        Ok(found)
+    }
+
+    /// The events of a part of the entities.
+    async fn events(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+        plan: &Arc<WindowPlan>,
+        interval: Interval,
+        (part, parts): (u32, u32),
+    ) -> Result<Events> {
+        let (band, plan) = (Arc::clone(band), Arc::clone(plan));
+        let shared = Arc::clone(&plan);
+        let pieces = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
+            let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
+            async move {
+                let mut events = Events::default();
+                for file in files {
+                    let data = &join.snapshot.files()[file];
+                    if data.overlaps(interval) {
+                        let own = |entity: u32| entity % parts == part;
+                        join.add_events(data, &band.index, &plan, interval, own, &mut events).await?;
+                    }
+                }
+                Ok(events)
+            }
+        });
+        let pieces = pieces.await?;
+        blocking(move || Events::joined(pieces, &plan)).await
+    }
+
+    async fn add_events(
+        &self,
+        file: &DataFile,
+        index: &EntityIndex,
+        plan: &WindowPlan,
+        interval: Interval,
+        own: impl Fn(u32) -> bool,
+        events: &mut Events,
+    ) -> Result<()> {
+        let mut columns = self.narrow();
+        if plan.needs_ids() {
+            columns.push("event_id".to_owned());
+        }
+        columns.extend(plan.columns.iter().map(|column| column.name.clone()));
+        let table = self.group.rows_table();
+        let mut batches = self.snapshot.read(file, &columns, interval).await?;
+        let mut entities = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            let rows = Narrow::new(&self.group, &batch)?;
+            entities.clear();
+            index.find(&rows.keys, batch.num_rows(), &mut entities);
+            let ids = if plan.needs_ids() {
+                Some(rows.ids(&batch)?)
+            } else {
+                None
+            };
+            let keep: Vec<bool> = entities.iter().map(|e| *e != NONE && own(*e)).collect();
+            for row in (0..batch.num_rows()).filter(|row| keep[*row]) {
+                events.entities.push(entities[row]);
+                events.events.push(rows.events[row]);
+                events.active.push(rows.active(row));
+                let id = |ids: &ArrayRef| identity(ids.as_string::<i32>().value(row));
+                events.ids.push(ids.as_ref().map_or(0, id));
+            }
+            let mask = BooleanArray::from(keep);
+            let kept = plan.columns.iter().map(|field| {
+                let column = stored_column(&table, &batch, field)?;
+                Ok(arrow_select::filter::filter(&column, &mask).expect("as many bits as rows"))
+            });
+            events.columns.push(kept.collect::<Result<_>>()?);
+        }
+        Ok(())
+    }
+}
+
+/// Number of the first row of a file.
+fn first_number(file: usize) -> u64 {
+    (file as u64) << 40
+}
+
+/// Bytes that a value takes, about.
+fn width(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::Boolean => 1,
+        DataType::Date | DataType::Float32 => 4,
+        DataType::Int64 | DataType::Float64 | DataType::Timestamp => 8,
+        DataType::Vector(n) => 4 * u64::from(*n),
+        _ => 32,
+    }
+}
+
+/// Whose and when the rows of a batch are.
+struct Narrow {
+    keys: Vec<ArrayRef>,
+    events: arrow_buffer::ScalarBuffer<i64>,
+    available: arrow_buffer::ScalarBuffer<i64>,
+    table: TableDef,
+}
+
+impl Narrow {
+    fn new(group: &GroupDef, batch: &RecordBatch) -> Result<Self> {
+        let table = group.rows_table();
+        let keys = group.keys.iter().map(|key| stored_column(&table, batch, key));
+        let keys = keys.collect::<Result<_>>()?;
+        Ok(Self {
+            keys,
+            events: times(&table, batch, "event_timestamp")?,
+            available: times(&table, batch, "available_timestamp")?,
+            table,
+        })
+    }
+
+    fn active(&self, row: usize) -> i64 {
+        self.events[row].max(self.available[row])
+    }
+
+    fn time(&self, batch: &RecordBatch, name: &str) -> Result<arrow_buffer::ScalarBuffer<i64>> {
+        times(&self.table, batch, name)
+    }
+
+    fn ids(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        stored_column(&self.table, batch, &Field::new("event_id", DataType::Utf8, false))
+    }
+}
+
+fn times(
+    table: &TableDef,
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<arrow_buffer::ScalarBuffer<i64>> {
+    let column = stored_column(table, batch, &Field::new(name, DataType::Timestamp, false))?;
+    Ok(column.as_primitive::<TimestampMicrosecondType>().values().clone())
+}
+
+/// What slides over events.
+struct WindowPlan {
+    /// Over positions in `columns`.
+    aggregates: Vec<Aggregate>,
+    columns: Vec<Field>,
+    /// The features.
+    fields: Vec<Field>,
+    ttl: Option<i64>,
+    workers: usize,
+}
+
+/// Events of some entities.
+#[derive(Default)]
+struct Events {
+    entities: Vec<u32>,
+    events: Vec<i64>,
+    active: Vec<i64>,
+    ids: Vec<u64>,
+    /// Of each batch its columns.
+    columns: Vec<Vec<ArrayRef>>,
+}
+
+impl Events {
+    /// The events of all workers, their columns in one piece.
+    fn joined(pieces: Vec<Self>, plan: &WindowPlan) -> Self {
+        let mut all = Self::default();
+        for piece in pieces {
+            all.entities.extend(piece.entities);
+            all.events.extend(piece.events);
+            all.active.extend(piece.active);
+            all.ids.extend(piece.ids);
+            all.columns.extend(piece.columns);
+        }
+        let batches = std::mem::take(&mut all.columns);
+        let whole = (0..plan.columns.len()).map(|column| {
+            let parts: Vec<_> = batches.iter().map(|batch| batch[column].as_ref()).collect();
+            match parts.as_slice() {
+                [] => arrow_array::new_empty_array(&plan.columns[column].data_type.to_arrow()),
+                parts => arrow_select::concat::concat(parts).expect("parts of one column"),
+            }
+        });
+        all.columns = vec![whole.collect()];
+        all
+    }
+}
+
+/// What a worker made of some entities.
+struct Slid {
+    batches: Vec<RecordBatch>,
+    /// For each label that has an answer, its batch and row.
+    places: Vec<(u32, u32, u32)>,
+    builders: Vec<ColumnBuilder>,
+    /// Rows in the builders.
+    rows: u32,
+    /// Answers at one time, as far as they have come.
+    answers: Vec<Answer>,
+    pending: usize,
+}
+
+impl WindowPlan {
+    /// Whether ties of time have to be broken by identity.
+    fn needs_ids(&self) -> bool {
+        self.aggregates.iter().any(|a| a.function.is_of_order())
+    }
+
+    fn slide_all(
+        &self,
+        events: &Events,
+        band: &Band,
+        (part, parts): (u32, u32),
+        mut found: Found,
+    ) -> Found {
+        let count = band.index.len();
+        let mut rows = ByEntity::new(&events.entities, count);
+        rows.sort_by_key(|row| (events.events[row as usize], events.ids[row as usize]));
+        let mut labels = ByEntity::new(&band.entities, count);
+        labels.sort_by_key(|label| band.times[label as usize]);
+        let columns: Vec<Cells> = events.columns[0]
+            .iter()
+            .map(|column| Cells::new(column).expect("aggregates are over single values"))
+            .collect();
+        let types: Vec<DataType> = self.columns.iter().map(|c| c.data_type.clone()).collect();
+        let next = AtomicUsize::new(0);
+        let slid = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.workers.max(1) {
+                scope.spawn(|| {
+                    let mut made = Slid::new(self);
+                    let mut entity = Entity::default();
+                    loop {
+                        let start = next.fetch_add(ENTITIES, Ordering::Relaxed);
+                        if start >= count {
+                            break;
+                        }
+                        let own = (start..count.min(start + ENTITIES))
+                            .filter(|e| *e as u32 % parts == part);
+                        for number in own {
+                            let of = (rows.rows(number), labels.rows(number));
+                            entity.slide(self, events, band, of, &columns, &types, &mut made);
+                        }
+                    }
+                    made.flush(self);
+                    slid.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+                });
+            }
+        });
+        for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let first = found.batches.len() as u32;
+            for (label, batch, row) in made.places {
+                found.places[label as usize] = Some((first + batch, row));
+            }
+            found.batches.extend(made.batches);
+        }
+        found
+    }
+}
+
+/// An entity's events and labels, in order.
+#[derive(Default)]
+struct Entity {
+    events: Vec<i64>,
+    ids: Vec<u64>,
+    active: Vec<i64>,
+    times: Vec<i64>,
+}
+
+impl Entity {
+    #[allow(clippy::too_many_arguments, reason = "what a worker has at hand")]
+    fn slide(
+        &mut self,
+        plan: &WindowPlan,
+        events: &Events,
+        band: &Band,
+        (rows, labels): (&[u32], &[u32]),
+        columns: &[Cells],
+        types: &[DataType],
+        made: &mut Slid,
+    ) {
+        if rows.is_empty() || labels.is_empty() {
+            return;
+        }
+        fn gather<T: Copy>(values: &[T], rows: &[u32], out: &mut Vec<T>) {
+            out.clear();
+            out.extend(rows.iter().map(|row| values[*row as usize]));
+        }
+        gather(&events.events, rows, &mut self.events);
+        gather(&events.ids, rows, &mut self.ids);
+        gather(&events.active, rows, &mut self.active);
+        gather(&band.times, labels, &mut self.times);
+        let entity = EntityEvents {
+            events: &self.events,
+            ids: &self.ids,
+            active: &self.active,
+            rows,
+            columns,
+        };
+        let last = plan.aggregates.len() - 1;
+        slide(&plan.aggregates, types, &entity, &self.times, plan.ttl, |time, index, answer| {
+            // Answers come aggregate by aggregate within a window, not in their order.
+            made.answers[index] = answer;
+            made.pending += 1;
+            if made.pending > last {
+                made.push(plan, labels[time]);
+            }
+        });
+    }
+}
+
+impl Slid {
+    fn new(plan: &WindowPlan) -> Self {
+        let builder = |field: &Field| ColumnBuilder::new(&field.data_type, CHUNK_ROWS);
+        Self {
+            batches: Vec::new(),
+            places: Vec::new(),
+            builders: plan.fields.iter().map(builder).collect(),
+            rows: 0,
+            answers: vec![Answer::Null; plan.fields.len()],
+            pending: 0,
+        }
+    }
+
+    /// Keeps the answers for a label.
+    fn push(&mut self, plan: &WindowPlan, label: u32) {
+        for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
+            builder.append_answer(answer);
+        }
+        self.places.push((label, self.batches.len() as u32, self.rows));
+        self.pending = 0;
+        self.rows += 1;
+        if self.rows as usize == CHUNK_ROWS {
+            self.flush(plan);
+        }
+    }
+
+    fn flush(&mut self, plan: &WindowPlan) {
+        if self.rows == 0 {
+            return;
+        }
+        let fields = plan.fields.iter();
+        let fields = fields.map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
+        let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        let columns = self.builders.iter_mut().map(ColumnBuilder::finish).collect();
+        let batch = RecordBatch::try_new(schema, columns).expect("the columns are the fields'");
+        self.batches.push(batch);
+        self.rows = 0;
+    }
+}
+
+impl Joined {
+    pub(super) fn read(self) -> Result<JoinedReader> {
+        Ok(JoinedReader {
+            batches: self.spool.read()?,
+            rest: RecordBatch::new_empty(Arc::clone(&self.schema)),
+            schema: self.schema,
+        })
+    }
+}
+
+impl JoinedReader {
+    /// The features of the next labels.
+    pub(super) fn take(&mut self, rows: usize) -> Result<Vec<ArrayRef>> {
+        let mut parts = Vec::new();
+        let mut missing = rows;
+        while missing > 0 {
+            if self.rest.num_rows() == 0 {
+                self.rest = self.batches.next().ok_or_else(|| {
+                    Error::new(crate::Kind::Internal, "the labels' file has grown meanwhile")
+                })??;
+            }
+            let length = missing.min(self.rest.num_rows());
+            parts.push(self.rest.slice(0, length));
+            self.rest = self.rest.slice(length, self.rest.num_rows() - length);
+            missing -= length;
+        }
+        let batch = match parts.as_slice() {
+            [one] => one.clone(),
+            parts => arrow_select::concat::concat_batches(&self.schema, parts)
+                .map_err(|e| Error::caused(crate::Kind::Internal, "features that were found", e))?,
+        };
+        Ok(batch.columns().to_vec())
+    }
+}
+
+impl Found {
+    /// The features of all labels, in their order.
+    fn emit(self, schema: &SchemaRef, mut spool: Spool) -> Result<Spool> {
+        let internal = |e| Error::caused(crate::Kind::Internal, "features that were found", e);
+        let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
+        for (index, field) in schema.fields().iter().enumerate() {
+            let wanted = &self.types[index];
+            let mut parts = Vec::with_capacity(self.batches.len() + 1);
+            for batch in &self.batches {
+                let column = wafer_core::coerce(batch.column(index), wanted).map_err(|e| {
+                    Error::caused(crate::Kind::Internal, "features that were found", e)
+                })?;
+                parts.push(column);
+            }
+            // What was not found.
+            parts.push(new_null_array(field.data_type(), 1));
+            columns.push(parts);
+        }
+        let nothing = (self.batches.len(), 0);
+        for places in self.places.chunks(CHUNK_ROWS) {
+            let indices: Vec<(usize, usize)> = places
+                .iter()
+                .map(|place| place.map_or(nothing, |(batch, row)| (batch as usize, row as usize)))
+                .collect();
+            let taken = columns.iter().map(|parts| {
+                let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(AsRef::as_ref).collect();
+                arrow_select::interleave::interleave(&parts, &indices).map_err(internal)
+            });
+            let batch = RecordBatch::try_new(Arc::clone(schema), taken.collect::<Result<_>>()?);
+            spool.push(batch.map_err(internal)?)?;
+        }
+        Ok(spool)
+    }
+}

@@ -1,0 +1,414 @@
+//! Upkeep of tables: what there is, merging files, late rows, deleted entities.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, BooleanArray, RecordBatch};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use wafer_core::rules::available_from_event;
+use wafer_core::{ColumnBuilder, EntityKey, Timestamp, encode_row, entity_key};
+use wafer_store::{
+    AsOf, EarlyWrite, EventCommit, EventOutcome, Expect, Kind as StoreKind, OnlineKey, OutboxRow,
+};
+
+use crate::definition::{GroupDef, SourceKind, TableDef};
+use crate::error::{Error, Kind, Result};
+use crate::group_rows::{StoredRows, Target, stored_column};
+use crate::platform::{Platform, get};
+
+/// Late rows of one commit.
+const HEAL_BATCH: usize = 1_000;
+
+/// A table and how large it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableStatus {
+    /// Its name.
+    pub table: String,
+    /// Its newest version.
+    pub version: u64,
+    /// Live data files.
+    pub files: usize,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Entities in the online store, of a group's table.
+    pub entities: Option<u64>,
+    /// Versions that training sets were made of.
+    pub pinned: Vec<u64>,
+}
+
+/// What compacting a table did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CompactReport {
+    /// The table.
+    pub table: String,
+    /// Files that were merged.
+    pub merged: usize,
+    /// Files that they were merged into.
+    pub written: usize,
+    /// Old files that were removed.
+    pub removed: usize,
+}
+
+/// What healing a group did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HealReport {
+    /// Late rows that count from now on.
+    pub healed: u64,
+    /// Late rows that had been healed before.
+    pub known: u64,
+}
+
+/// What deleting an entity did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The kind of entity.
+    pub entity: String,
+    /// Its join keys.
+    pub keys: BTreeMap<String, Json>,
+    /// When, by the platform's clock: facts up to then are not taken in again.
+    pub time: Timestamp,
+    /// Rows that were deleted, by table.
+    pub rows: BTreeMap<String, u64>,
+}
+
+impl Platform {
+    /// All tables that have been made, with their sizes.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub async fn tables(&self) -> Result<Vec<TableStatus>> {
+        let pinned = self.pinned().await?;
+        let mut all = Vec::new();
+        for table in self.known_tables().await? {
+            let info = match self.components().offline.info(&table.name).await {
+                Err(e) if e.kind() == StoreKind::NotFound => continue,
+                other => other?,
+            };
+            let entities = if table.keys.is_empty() || table.name.ends_with("_late") {
+                None
+            } else {
+                Some(self.components().online.count(&table.name).await?)
+            };
+            all.push(TableStatus {
+                version: info.version,
+                files: info.files,
+                bytes: info.bytes,
+                rows: info.rows,
+                entities,
+                pinned: pinned.get(&table.name).cloned().unwrap_or_default(),
+                table: table.name,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Every table that was ever applied.
+    async fn known_tables(&self) -> Result<Vec<TableDef>> {
+        let prefix = format!("{}/table/", self.project());
+        let stored = self.components().metadata.list(&prefix).await?;
+        stored
+            .iter()
+            .map(|(name, object)| {
+                serde_json::from_slice(&object.value).map_err(|e| {
+                    let message = format!("stored definition `{name}` cannot be read");
+                    Error::caused(Kind::Internal, message, e)
+                })
+            })
+            .collect()
+    }
+
+    /// For each table the versions that training sets were made of.
+    async fn pinned(&self) -> Result<BTreeMap<String, Vec<u64>>> {
+        let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for set in self.training_sets().await? {
+            for (table, version) in set.versions {
+                pinned.entry(table).or_default().push(version);
+            }
+        }
+        for versions in pinned.values_mut() {
+            versions.sort_unstable();
+            versions.dedup();
+        }
+        Ok(pinned)
+    }
+
+    /// Merges small files of a table, or of all, sorted by key and time; then
+    /// removes files that only versions older than `horizon` microseconds need, and
+    /// no training set. Safe beside everything else.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown table; those of the store.
+    pub async fn compact(&self, table: Option<&str>, horizon: i64) -> Result<Vec<CompactReport>> {
+        if let Some(table) = table {
+            // Says which there are.
+            self.table_definition(table).await?;
+        }
+        let pinned = self.pinned().await?;
+        let offline = &self.components().offline;
+        let mut reports = Vec::new();
+        for definition in self.known_tables().await? {
+            let name = &definition.name;
+            if table.is_some_and(|table| table != name) {
+                continue;
+            }
+            let keys = definition.keys.iter().map(|key| key.name.clone());
+            let sort_by: Vec<String> = keys.chain(["event_timestamp".to_owned()]).collect();
+            let compaction = match offline.compact(name, &sort_by).await {
+                Err(e) if e.kind() == StoreKind::NotFound => continue,
+                other => other?,
+            };
+            let kept = pinned.get(name).map_or(&[][..], Vec::as_slice);
+            let removed = offline.vacuum(name, horizon, kept).await?;
+            reports.push(CompactReport {
+                table: name.clone(),
+                merged: compaction.merged,
+                written: compaction.written,
+                removed,
+            });
+        }
+        Ok(reports)
+    }
+
+    /// Takes the rows of a group that came too late in after all: they count from
+    /// now on, and are in training sets for labels from now on.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown group; those of the stores. It can be
+    /// repeated: a row is healed once.
+    pub async fn heal(&self, group: &str) -> Result<HealReport> {
+        let definitions = self.definitions();
+        let group = get(&definitions.groups, group, "feature group")?.clone();
+        self.flush().await?;
+        let late = group.late_table();
+        let offline = &self.components().offline;
+        let snapshot = match offline.snapshot(&late.name, AsOf::Latest).await {
+            Err(e) if e.kind() == StoreKind::NotFound => return Ok(HealReport::default()),
+            other => other?,
+        };
+        let target = Target::new(group);
+        let mut report = HealReport::default();
+        let mut batches = snapshot.rows();
+        while let Some(batch) = batches.try_next().await? {
+            let rows = StoredRows::new(&late, &batch)?;
+            for start in (0..rows.len()).step_by(HEAL_BATCH) {
+                let end = rows.len().min(start + HEAL_BATCH);
+                self.heal_rows(&target, &rows, start..end, &mut report).await?;
+            }
+        }
+        if !snapshot.files().is_empty() {
+            match offline.remove_files(&late.name, snapshot.files()).await {
+                // Somebody healed them as well, or merged them: next time.
+                Err(e) if e.kind() == StoreKind::Conflict => {}
+                other => other?,
+            }
+        }
+        self.flush().await?;
+        Ok(report)
+    }
+
+    async fn heal_rows(
+        &self,
+        target: &Target,
+        rows: &StoredRows,
+        range: std::ops::Range<usize>,
+        report: &mut HealReport,
+    ) -> Result<()> {
+        let now = self.now();
+        let table = &target.table.name;
+        let mut commits = Vec::new();
+        for row in range {
+            let mut version = rows.version(row);
+            version.created = now;
+            let available = available_from_event(version.event, now);
+            let entity = entity(&rows.keys, row, table)?;
+            let write = target.single_at(entity, &rows.columns, row, version);
+            let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
+            let mut values = Vec::new();
+            encode_row(&columns, row, &mut values);
+            let event_id = rows.ids.value(row).to_owned();
+            let is_due = available <= now;
+            let early = (!is_due).then(|| EarlyWrite {
+                due: available,
+                write: write.clone(),
+            });
+            commits.push(EventCommit {
+                // A row is one entity's of one event: an event may have made several.
+                source: format!("heal/{table}"),
+                id: format!("{event_id}/{}", hex(&write.key)),
+                remember_until: Timestamp::MAX,
+                writes: is_due.then_some(write).into_iter().collect(),
+                early: early.into_iter().collect(),
+                outbox: vec![OutboxRow {
+                    table: table.clone(),
+                    event: version.event,
+                    available,
+                    created: now,
+                    event_id,
+                    values: values.into(),
+                }],
+            });
+        }
+        for outcome in self.components().online.commit_events(commits, now).await? {
+            match outcome {
+                EventOutcome::Committed { .. } => report.healed += 1,
+                EventOutcome::Duplicate => report.known += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an entity: online, in the tables of all groups that describe it and
+    /// the rows of their late tables, and the raw events that its rows came from.
+    /// Recorded; facts up to now are not taken in again. Older versions of tables
+    /// have it until they are compacted past their horizon.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when no group describes such an entity,
+    /// [`Kind::Invalid`] for keys that are not its join keys.
+    pub async fn delete_entity(&self, entity: &str, keys: &BTreeMap<String, Json>) -> Result<Deletion> {
+        let definitions = self.definitions();
+        let groups: Vec<GroupDef> = definitions
+            .groups
+            .values()
+            .filter(|group| group.entity == entity)
+            .cloned()
+            .collect();
+        let Some(first) = groups.first() else {
+            let message = format!("no feature group describes an entity `{entity}`");
+            return Err(Error::new(Kind::NotFound, message));
+        };
+        let key = key_of(first, keys)?;
+        let time = self.now();
+        let mut deletion = Deletion {
+            entity: entity.to_owned(),
+            keys: keys.clone(),
+            time,
+            rows: BTreeMap::new(),
+        };
+        // Online first: from now on nothing of before is taken in.
+        let online = groups.iter().map(|group| OnlineKey {
+            group: group.table(),
+            entity: key.clone(),
+        });
+        self.components().online.delete(online.collect(), time).await?;
+        // What is on its way to the tables gets there, to be deleted as well.
+        self.flush().await?;
+        let mut events = BTreeSet::new();
+        for group in &groups {
+            for table in [group.rows_table(), group.late_table()] {
+                let rows = self.delete_rows(&table, &key, &mut events).await?;
+                deletion.rows.extend(rows.map(|rows| (table.name.clone(), rows)));
+            }
+        }
+        for (name, source) in &definitions.sources {
+            if matches!(source.kind, SourceKind::Stream { archive: true, .. }) {
+                let table = TableDef::archive(name);
+                let rows = self.delete_events(&table, &events).await?;
+                deletion.rows.extend(rows.map(|rows| (table.name, rows)));
+            }
+        }
+        let json = serde_json::to_vec(&deletion).expect("a record is plain data");
+        let digest = wafer_core::Digest::of(&json).short();
+        let name = format!("{}/deletion/{time}-{digest}", self.project());
+        let metadata = &self.components().metadata;
+        metadata.put(&name, Bytes::from(json), Expect::Anything).await?;
+        Ok(deletion)
+    }
+
+    /// Deletes the rows of an entity from a table, and notes their events.
+    async fn delete_rows(
+        &self,
+        table: &TableDef,
+        key: &EntityKey,
+        events: &mut BTreeSet<String>,
+    ) -> Result<Option<u64>> {
+        let found = std::sync::Mutex::new(BTreeSet::new());
+        let keep = |batch: &RecordBatch| -> BooleanArray {
+            let columns = table.keys.iter().map(|key| stored_column(table, batch, key));
+            let Ok(columns) = columns.collect::<Result<Vec<_>>>() else {
+                return BooleanArray::from(vec![true; batch.num_rows()]);
+            };
+            let ids = batch.column_by_name("event_id").and_then(|ids| ids.as_string_opt::<i32>());
+            let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let keep = |row: usize| {
+                let is_own = entity_key(&columns, row).is_ok_and(|own| own == *key);
+                if is_own && let Some(ids) = ids {
+                    found.insert(ids.value(row).to_owned());
+                }
+                !is_own
+            };
+            (0..batch.num_rows()).map(keep).map(Some).collect()
+        };
+        let deleted = self.delete_where(table, &keep).await?;
+        events.extend(found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        Ok(deleted)
+    }
+
+    /// Deletes raw events by their identity.
+    async fn delete_events(
+        &self,
+        table: &TableDef,
+        events: &BTreeSet<String>,
+    ) -> Result<Option<u64>> {
+        let keep = |batch: &RecordBatch| -> BooleanArray {
+            let ids = batch.column_by_name("event_id").and_then(|ids| ids.as_string_opt::<i32>());
+            let keep = |row: usize| {
+                ids.is_none_or(|ids| ids.is_null(row) || !events.contains(ids.value(row)))
+            };
+            (0..batch.num_rows()).map(keep).map(Some).collect()
+        };
+        self.delete_where(table, &keep).await
+    }
+
+    /// Deletes rows of a table; none where there is no such table.
+    async fn delete_where(
+        &self,
+        table: &TableDef,
+        keep: &(dyn Fn(&RecordBatch) -> BooleanArray + Sync),
+    ) -> Result<Option<u64>> {
+        const ATTEMPTS: usize = 10;
+        let offline = &self.components().offline;
+        for attempt in 1.. {
+            match offline.delete_rows(&table.name, keep).await {
+                Ok(rows) => return Ok(Some(rows)),
+                Err(e) if e.kind() == StoreKind::NotFound => return Ok(None),
+                // A file was replaced meanwhile.
+                Err(e) if e.kind() == StoreKind::Conflict && attempt < ATTEMPTS => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+}
+
+/// An entity's key from its values, by name.
+fn key_of(group: &GroupDef, keys: &BTreeMap<String, Json>) -> Result<EntityKey> {
+    let names: Vec<&str> = group.keys.iter().map(|key| key.name.as_str()).collect();
+    if keys.len() != names.len() || !names.iter().all(|name| keys.contains_key(*name)) {
+        let message = format!("the join keys of entity `{}` are {}", group.entity, names.join(", "));
+        return Err(Error::invalid(message));
+    }
+    let columns = group.keys.iter().map(|field| {
+        let mut builder = ColumnBuilder::new(&field.data_type, 1);
+        builder
+            .append_json(&keys[&field.name])
+            .map_err(|message| Error::invalid(format!("key `{}`: {message}", field.name)))?;
+        Ok(builder.finish())
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    entity_key(&columns, 0).map_err(|e| Error::invalid(e.to_string()))
+}
+
+fn entity(keys: &[arrow_array::ArrayRef], row: usize, table: &str) -> Result<EntityKey> {
+    entity_key(keys, row)
+        .map_err(|e| Error::caused(Kind::Internal, format!("a row of table `{table}`"), e))
+}
+
+fn hex(key: &OnlineKey) -> String {
+    wafer_core::Digest::of(key.entity.as_bytes()).short()
+}

@@ -1,0 +1,318 @@
+//! One version of a table: its files, and reading from them only what is needed.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, new_null_array};
+use arrow_schema::SchemaRef;
+use deltalake::DeltaTable;
+use deltalake::table::builder::DeltaTableBuilder;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::{ObjectStore, path::Path};
+use parquet::arrow::ProjectionMask;
+#[allow(deprecated, reason = "deltalake reads its files by it as well; both change together")]
+use parquet::arrow::async_reader::ParquetObjectReader;
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::statistics::Statistics;
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
+
+use super::{OfflineTables, arrow_schema, failed};
+use crate::{Error, Kind, Result};
+
+/// Rows of one batch that is read.
+const BATCH_ROWS: usize = 8_192;
+/// The column that files and row groups are left out by.
+const EVENT_TIME: &str = "event_timestamp";
+
+/// Which version of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// The newest.
+    Latest,
+    /// The one of this number.
+    Version(u64),
+    /// The one that was the newest at this time, by the machine's clock.
+    Time(Timestamp),
+}
+
+/// A live data file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Where it is, below the table.
+    pub path: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Rows, if its statistics say so.
+    pub rows: Option<u64>,
+    /// Event times that it may have, if its statistics say so.
+    pub events: Option<(Timestamp, Timestamp)>,
+}
+
+impl DataFile {
+    /// Whether rows of an interval may be in it.
+    pub fn overlaps(&self, interval: Interval) -> bool {
+        self.events
+            .is_none_or(|(first, last)| first < interval.to && interval.from <= last)
+    }
+}
+
+/// A version of a table.
+#[derive(Clone)]
+pub struct TableSnapshot {
+    table: String,
+    version: u64,
+    schema: SchemaRef,
+    files: Vec<DataFile>,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl std::fmt::Debug for TableSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableSnapshot")
+            .field("table", &self.table)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OfflineTables {
+    /// A version of a table.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table or version, or when the
+    /// table was made after the time that was asked for.
+    pub async fn snapshot(&self, table: &str, as_of: AsOf) -> Result<TableSnapshot> {
+        let delta = match as_of {
+            AsOf::Latest => self.load(table).await?,
+            AsOf::Version(version) => self.load_version(table, version).await?,
+            AsOf::Time(time) => {
+                let latest = self.load(table).await?;
+                let version = version_at(table, &latest, time).await?;
+                self.load_version(table, version).await?
+            }
+        };
+        TableSnapshot::new(table, &delta)
+    }
+
+    async fn load_version(&self, table: &str, version: u64) -> Result<DeltaTable> {
+        DeltaTableBuilder::from_url(self.location(table))
+            .map_err(|e| failed("open", table, e))?
+            .with_version(version)
+            .load()
+            .await
+            .map_err(|e| {
+                Error::caused(
+                    Kind::NotFound,
+                    format!("version {version} of table `{table}` cannot be read"),
+                    e,
+                )
+            })
+    }
+}
+
+/// The newest version that was there at a time.
+async fn version_at(table: &str, delta: &DeltaTable, time: Timestamp) -> Result<u64> {
+    let mut version = delta.version().unwrap_or(0);
+    let mut history = delta.history(None);
+    while let Some(info) = history
+        .try_next()
+        .await
+        .map_err(|e| failed("read the history of", table, e))?
+    {
+        let millis = info.in_commit_timestamp.or(info.timestamp).unwrap_or(0);
+        if millis.saturating_mul(1_000) <= time.as_micros() {
+            return Ok(version);
+        }
+        match version.checked_sub(1) {
+            Some(before) => version = before,
+            None => break,
+        }
+    }
+    let message = format!("table `{table}` was not there at {time}");
+    Err(Error::new(Kind::NotFound, message))
+}
+
+impl TableSnapshot {
+    fn new(table: &str, delta: &DeltaTable) -> Result<Self> {
+        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+        let data = state.log_data();
+        let files = data.iter().map(|file| DataFile {
+            path: file.path().into_owned(),
+            bytes: u64::try_from(file.size()).unwrap_or(0),
+            rows: file.num_records().map(|rows| rows as u64),
+            events: file.stats().as_deref().and_then(event_times),
+        });
+        Ok(Self {
+            table: table.to_owned(),
+            version: delta.version().unwrap_or(0),
+            files: files.collect(),
+            schema: arrow_schema(table, delta)?,
+            store: delta.log_store().object_store(None),
+        })
+    }
+
+    /// Number of the version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Columns of the table.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Its live data files.
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
+    /// Its data files below a folder.
+    pub fn files_below(&self, folder: &str) -> Vec<DataFile> {
+        let prefix = format!("{folder}/");
+        let below = self.files.iter().filter(|f| f.path.starts_with(&prefix));
+        below.cloned().collect()
+    }
+
+    /// Rows of one file: some columns, in the given order. Row groups without an
+    /// event time in `interval` are left out, other rows of it are not. A column
+    /// that was added to the table after the file was written is null.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] names the file when it is missing or damaged.
+    pub async fn read(
+        &self,
+        file: &DataFile,
+        columns: &[String],
+        interval: Interval,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let damaged = {
+            let (table, path) = (self.table.clone(), file.path.clone());
+            move |e: parquet::errors::ParquetError| {
+                let message = format!(
+                    "file {path} of table `{table}` cannot be read: it is damaged or gone. Run its \
+                     interval again, or restore the file"
+                );
+                Error::caused(Kind::Corrupt, message, e)
+            }
+        };
+        let path = Path::parse(&file.path).map_err(|e| {
+            let message = format!("file {} of table `{}`", file.path, self.table);
+            Error::caused(Kind::Corrupt, message, e)
+        })?;
+        #[allow(deprecated, reason = "see its import")]
+        let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
+        let builder = ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes))
+            .await
+            .map_err(damaged.clone())?;
+        let present: Vec<&str> = builder
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        let wanted = columns.iter().filter(|c| present.contains(&c.as_str()));
+        let roots = wanted.filter_map(|c| present.iter().position(|name| name == c));
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        let groups = builder.metadata().row_groups().iter().enumerate();
+        let groups = groups.filter(|(_, group)| group_overlaps(group, interval));
+        let groups: Vec<usize> = groups.map(|(index, _)| index).collect();
+        let batches = builder
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(damaged.clone())?;
+        let fields: Vec<_> = columns
+            .iter()
+            .map(|name| {
+                self.schema.field_with_name(name).cloned().map_err(|e| {
+                    let message = format!("table `{}` has no column `{name}`", self.table);
+                    Error::caused(Kind::Invalid, message, e)
+                })
+            })
+            .collect::<Result<_>>()?;
+        let schema = Arc::new(arrow_schema::Schema::new(fields));
+        let arranged = batches
+            .map_err(damaged)
+            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
+        Ok(arranged.boxed())
+    }
+
+    /// All rows of some files, one file after the other.
+    pub fn read_all(
+        &self,
+        files: Vec<DataFile>,
+        columns: Vec<String>,
+        interval: Interval,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let snapshot = self.clone();
+        futures::stream::iter(files)
+            .then(move |file| {
+                let (snapshot, columns) = (snapshot.clone(), columns.clone());
+                async move { snapshot.read(&file, &columns, interval).await }
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// All rows, in no particular order, with columns as the table has them
+    /// (vectors as lists).
+    pub fn rows(&self) -> BoxStream<'static, Result<RecordBatch>> {
+        self.read_all(self.files.clone(), self.columns(), Interval::ALL)
+    }
+
+    /// Names of all columns.
+    pub fn columns(&self) -> Vec<String> {
+        let fields = self.schema.fields().iter();
+        fields.map(|field| field.name().clone()).collect()
+    }
+}
+
+/// A batch's columns in the order of a schema, nulls for those it lacks.
+fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
+    let columns: Vec<ArrayRef> = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Arc::clone(column),
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        })
+        .collect();
+    let fields = schema.fields().iter().zip(&columns).map(|(field, column)| {
+        let field = field.as_ref().clone().with_nullable(true);
+        field.with_data_type(column.data_type().clone())
+    });
+    let schema = Arc::new(arrow_schema::Schema::new(fields.collect::<Vec<_>>()));
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+        .expect("the fields were made for these columns")
+}
+
+/// Whether rows of an interval may be in a row group, by its statistics.
+fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
+    let column = group
+        .columns()
+        .iter()
+        .find(|column| column.column_path().string() == EVENT_TIME);
+    let Some(Statistics::Int64(statistics)) = column.and_then(|c| c.statistics()) else {
+        return true;
+    };
+    match (statistics.min_opt(), statistics.max_opt()) {
+        (Some(first), Some(last)) => {
+            *first < interval.to.as_micros() && interval.from.as_micros() <= *last
+        }
+        _ => true,
+    }
+}
+
+/// Least and greatest event time in a file's statistics, which cut them off at
+/// milliseconds.
+fn event_times(stats: &str) -> Option<(Timestamp, Timestamp)> {
+    let stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+    let time = |ends: &str| -> Option<Timestamp> {
+        stats.get(ends)?.get(EVENT_TIME)?.as_str()?.parse().ok()
+    };
+    Some((time("minValues")?, time("maxValues")?.plus_micros(999)))
+}
