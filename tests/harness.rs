@@ -93,6 +93,22 @@ impl Project {
         self
     }
 
+    /// With a file, applied.
+    pub(crate) fn applied_with(self, name: &str, content: &str) -> Self {
+        self.write(name, content);
+        self.applied()
+    }
+
+    /// A path below the project, as an argument.
+    pub(crate) fn at(&self, name: &str) -> String {
+        self.path().join(name).display().to_string()
+    }
+
+    /// Makes a training set from labels below the project, and returns its record.
+    pub(crate) fn training_set(&self, view: &str, labels: &str, out: &str) -> Json {
+        self.json(&["training-set", view, "--labels", &self.at(labels), "--out", &self.at(out)])
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -214,31 +230,7 @@ impl Project {
                 .await
                 .unwrap()
         });
-        let mut rows = Vec::new();
-        for batch in batches {
-            let schema = batch.schema();
-            let columns: Vec<_> = schema
-                .fields()
-                .iter()
-                .zip(batch.columns())
-                .map(|(field, column)| {
-                    let plain = match field.data_type() {
-                        arrow_schema::DataType::Timestamp(..) => {
-                            coerce(column, &DataType::Timestamp).unwrap()
-                        }
-                        _ => std::sync::Arc::clone(column),
-                    };
-                    (field.name().clone(), plain)
-                })
-                .collect();
-            for row in 0..batch.num_rows() {
-                let cells = columns
-                    .iter()
-                    .map(|(name, column)| (name.clone(), cell_to_json(column, row)));
-                rows.push(Json::Object(cells.collect()));
-            }
-        }
-        rows
+        batches.iter().flat_map(json_rows).collect()
     }
 
     /// Digest of an offline table's rows, for comparing large tables.
@@ -246,6 +238,65 @@ impl Project {
         let rows = self.offline(table);
         (rows.len(), Digest::of(rows.join("\n").as_bytes()))
     }
+}
+
+/// The rows of a Parquet file as JSON objects.
+pub(crate) fn rows_of(path: &Path) -> Vec<Json> {
+    let file = std::fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
+    let batches = reader.unwrap().build().unwrap();
+    batches.flat_map(|batch| json_rows(&batch.unwrap())).collect()
+}
+
+/// Writes rows of texts and integers as Parquet; other values as texts.
+pub(crate) fn write_parquet(path: &Path, rows: &[Json]) {
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    let names = rows[0].as_object().unwrap().keys().cloned();
+    let columns = names.map(|name| {
+        let values = || rows.iter().map(|row| &row[&name]);
+        let column: ArrayRef = if values().any(Json::is_i64) {
+            std::sync::Arc::new(values().map(Json::as_i64).collect::<Int64Array>())
+        } else if name == "event_timestamp" {
+            let times = values().map(|time| time.as_str()?.parse::<wafer_core::Timestamp>().ok());
+            let times = times.map(|time| time.map(|time| time.as_micros()));
+            let times: arrow_array::TimestampMicrosecondArray = times.collect();
+            std::sync::Arc::new(times.with_timezone("UTC"))
+        } else {
+            std::sync::Arc::new(values().map(Json::as_str).collect::<StringArray>())
+        };
+        (name, column)
+    });
+    let batch = arrow_array::RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn json_rows(batch: &arrow_array::RecordBatch) -> Vec<Json> {
+    let schema = batch.schema();
+    let columns: Vec<_> = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| {
+            let plain = match field.data_type() {
+                arrow_schema::DataType::Timestamp(..) => {
+                    coerce(column, &DataType::Timestamp).unwrap()
+                }
+                _ => std::sync::Arc::clone(column),
+            };
+            (field.name().clone(), plain)
+        })
+        .collect();
+    (0..batch.num_rows())
+        .map(|row| {
+            let cells = columns
+                .iter()
+                .map(|(name, column)| (name.clone(), cell_to_json(column, row)));
+            Json::Object(cells.collect())
+        })
+        .collect()
 }
 
 pub(crate) fn text(output: &Output) -> String {

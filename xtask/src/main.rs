@@ -43,9 +43,7 @@ fn root() -> PathBuf {
 /// that its dependencies are compiled once, with one set of features.
 fn binary() -> Result<PathBuf> {
     cargo(&["build", "--release", "--workspace"])?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join("release/wafer"))
+    Ok(target().join("release/wafer"))
 }
 
 fn quickstart() -> Result {
@@ -75,7 +73,36 @@ fn quickstart() -> Result {
 fn test() -> Result {
     let wafer = &binary()?;
     run(wafer, &["doctor", "--fix"])?;
-    cargo(&["test", "--release", "--workspace"])
+    let python = oracle()?;
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--release", "--workspace"]);
+    spawn(tests.env("WAFER_ORACLE_PYTHON", python))
+}
+
+/// A Python with what `tests/oracle` needs, installed once.
+fn oracle() -> Result<PathBuf> {
+    let folder = target().join("oracle");
+    let python = folder.join("bin/python");
+    let requirements = root().join("tests/oracle/requirements.txt");
+    let wanted = std::fs::read(&requirements).map_err(|e| e.to_string())?;
+    let installed = folder.join("installed.txt");
+    if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    let make = || run(Path::new("python3"), &["-m", "venv", &folder.display().to_string()]);
+    if make().is_err() {
+        // Debian has it in a package of its own.
+        run(Path::new("apt-get"), &["install", "-y", "python3-venv"])?;
+        make()?;
+    }
+    let requirements = requirements.display().to_string();
+    run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements])?;
+    std::fs::write(installed, wanted).map_err(|e| e.to_string())?;
+    Ok(python)
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn check() -> Result {

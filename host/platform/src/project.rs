@@ -306,7 +306,7 @@ pub struct AggregateConfig {
     /// Whether the windows' tails are exact too.
     #[serde(default)]
     pub exact: bool,
-    /// Start of the features' names; default: column and function.
+    /// Start of the features' names, before function and window; default: the column.
     pub name: Option<String>,
 }
 

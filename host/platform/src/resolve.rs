@@ -261,11 +261,13 @@ fn aggregates(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<
             for text in &config.windows {
                 let window = Window::parse(text, config.exact)
                     .map_err(|e| wrong(".windows", e.to_string()))?;
-                let start = match (&config.name, &config.column) {
-                    (Some(name), _) => name.clone(),
-                    (None, Some(column)) => format!("{column}_{}", function_label(function)),
-                    (None, None) => function_label(function),
-                };
+                let mut start = function_label(function);
+                if let Some(of) = config.name.as_ref().or(config.column.as_ref()) {
+                    start = format!("{of}_{start}");
+                }
+                if config.exact {
+                    start += "_exact";
+                }
                 let field = Field {
                     doc: aggregate_doc(function, config.column.as_deref(), window),
                     ..Field::new(format!("{start}_{text}"), output.clone(), true)

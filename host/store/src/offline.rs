@@ -7,11 +7,11 @@
 //!
 //! Format: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef};
@@ -91,6 +91,9 @@ pub struct TableInfo {
 #[derive(Clone, Debug)]
 pub struct OfflineTables {
     root: Url,
+    /// Tables as they were last seen, so that only what is new in their logs is
+    /// read.
+    seen: Arc<Mutex<HashMap<String, DeltaTable>>>,
 }
 
 impl OfflineTables {
@@ -107,7 +110,10 @@ impl OfflineTables {
         if !root.path().ends_with('/') {
             root.set_path(&format!("{}/", root.path()));
         }
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            seen: Arc::default(),
+        })
     }
 
     /// Where a table is.
@@ -195,11 +201,21 @@ impl OfflineTables {
                 format!("there is no table `{table}`"),
             ));
         }
-        DeltaTableBuilder::from_url(location)
-            .map_err(|e| failed("open", table, e))?
-            .load()
-            .await
-            .map_err(|e| failed("open", table, e))
+        let seen = self.seen().get(table).cloned();
+        let loaded = match followed(seen).await {
+            Some(known) => known,
+            None => DeltaTableBuilder::from_url(location)
+                .map_err(|e| failed("open", table, e))?
+                .load()
+                .await
+                .map_err(|e| failed("open", table, e))?,
+        };
+        self.seen().insert(table.to_owned(), loaded.clone());
+        Ok(loaded)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, DeltaTable>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts writing the data files of a piece of work below `folder` (a
@@ -388,6 +404,14 @@ impl TableWriter {
             .await
             .map_err(|e| failed("clean", &self.table, e))
     }
+}
+
+/// A table that was seen before, as it is now; none when its log cannot be
+/// followed, as when it is another one by now.
+async fn followed(seen: Option<DeltaTable>) -> Option<DeltaTable> {
+    let mut table = seen?;
+    table.update_state().await.ok()?;
+    Some(table)
 }
 
 /// Files that were written below a folder, as actions of the table.

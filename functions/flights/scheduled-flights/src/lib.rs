@@ -73,9 +73,10 @@ pub fn scheduled_flight(flight: FlightRecord, zones: &Zones) -> Result<Scheduled
 }
 
 /// Offsets of the airports' wall clocks, by code.
-type Zones = std::collections::HashMap<String, Zone>;
+pub type Zones = std::collections::HashMap<String, Zone>;
 
-fn load_zones(init: &Init) -> Result<Zones, String> {
+/// Reads the asset `zones`.
+pub fn load_zones(init: &Init) -> Result<Zones, String> {
     local_time::read_zones(init.text_asset("zones")?)
 }
 
