@@ -8,6 +8,7 @@
 )]
 
 mod bad_guests;
+mod backfill;
 mod bad_input;
 mod flights;
 mod harness;
@@ -18,4 +19,5 @@ mod processes;
 mod same_bytes;
 mod server;
 mod training;
+mod upkeep;
 mod windows;

@@ -62,6 +62,8 @@ fn what_was_served_is_what_trains() {
                 labels += &format!("{key},1,{}\n", time(clock));
                 served.push(answer["features"].clone());
             }
+            // What comes in at the very instant of a request comes before it offline.
+            clock += 1;
         }
     }
     server.stop();

@@ -37,6 +37,8 @@ enum Part {
     Table {
         snapshot: TableSnapshot,
         definition: TableDef,
+        /// Name under which the group's function knows the event time.
+        event_time: String,
         inputs: Schema,
     },
 }
@@ -57,11 +59,13 @@ impl Platform {
         if let SourceKind::Table { group } = &source.kind {
             // What came in a moment ago counts as well.
             self.flush().await?;
-            let definition = definitions.groups[group].rows_table();
+            let group = &definitions.groups[group];
+            let definition = group.rows_table();
             let snapshot = offline.snapshot(&definition.name, AsOf::Latest).await?;
             parts.push(Part::Table {
                 snapshot,
                 definition,
+                event_time: group.event_time.clone(),
                 inputs,
             });
             return Ok(Input { parts });
@@ -143,11 +147,13 @@ impl Part {
             Self::Table {
                 snapshot,
                 definition,
+                event_time,
                 inputs,
             } => {
                 let (definition, inputs) = (definition.clone(), inputs.clone());
+                let event_time = event_time.clone();
                 stored(snapshot, move |batch, file, first| {
-                    table_chunk(&batch, &file, first, &definition, &inputs)
+                    table_chunk(&batch, (&file, first), &definition, &event_time, &inputs)
                 })
             }
         }
@@ -253,15 +259,28 @@ fn archived_chunk(
     Ok(chunk)
 }
 
-/// Rows of another group; a function reads keys, columns and the times by name.
+/// Rows of another group; a function reads keys, columns and times by name, the
+/// event time also by the name that the group's function gives it.
 fn table_chunk(
     batch: &RecordBatch,
-    file: &str,
-    first: u64,
+    (file, first): (&str, u64),
     definition: &TableDef,
+    event_time: &str,
     inputs: &Schema,
 ) -> Result<Chunk> {
     let rows = StoredRows::new(definition, batch)?;
+    let column = |field: &Field| {
+        let name = if field.name == event_time {
+            "event_timestamp"
+        } else {
+            &field.name
+        };
+        let stored = Field {
+            name: name.to_owned(),
+            ..field.clone()
+        };
+        stored_column(definition, batch, &stored)
+    };
     let columns = inputs.fields().iter();
     let known = Known {
         ids: rows.ids.iter().flatten().map(str::to_owned).collect(),
@@ -273,9 +292,7 @@ fn table_chunk(
             .collect(),
     };
     Ok(Chunk {
-        columns: columns
-            .map(|field| stored_column(definition, batch, field))
-            .collect::<Result<_>>()?,
+        columns: columns.map(column).collect::<Result<_>>()?,
         file_id: Digest::of(file.as_bytes()).short(),
         file: file.to_owned(),
         numbers: (first..first + rows.len() as u64).collect(),

@@ -54,6 +54,9 @@ pub fn resolve(
         };
         definitions.pipelines.insert(name.clone(), pipeline);
     }
+    for (name, pipeline) in &definitions.pipelines {
+        chained(&definitions, name, pipeline)?;
+    }
     for name in project.groups.keys() {
         if !definitions.groups.contains_key(name) {
             let message =
@@ -66,6 +69,32 @@ pub fn resolve(
         definitions.views.insert(name.clone(), view);
     }
     Ok(definitions)
+}
+
+/// Checks that a function over another group's rows finds what it reads.
+fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
+    let SourceKind::Table { group } = &definitions.sources[&pipeline.source].kind else {
+        return Ok(());
+    };
+    let key = format!("sources.{}.group", pipeline.source);
+    let group = definitions.groups.get(group).ok_or_else(|| {
+        Error::invalid(format!("{key}: no pipeline writes group `{group}`"))
+    })?;
+    let table = group.rows_table().schema();
+    for field in signature(definitions, &pipeline.function)?.inputs.fields() {
+        let is_time = field.name == group.event_time && field.data_type == DataType::Timestamp;
+        let found = table.field(&field.name);
+        if !is_time && found.is_none_or(|found| found.data_type != field.data_type) {
+            let known = table.fields().iter().map(|f| f.name.as_str());
+            let hint = nearest(&field.name, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            return Err(Error::invalid(format!(
+                "pipelines.{name}: function `{}` reads `{}` ({}), and group `{}` has no such column{hint}",
+                pipeline.function, field.name, field.data_type, group.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> {

@@ -228,6 +228,21 @@ impl Platform {
             ends.push(time);
             end = ticks.after(time);
         }
+        let table = self.definitions().groups[&definition.group].table();
+        let interval = |end: Timestamp| Interval {
+            from: ticks.before(end).unwrap_or(end),
+            to: end,
+        };
+        // What is done at the beginning is not left out.
+        let mut done = 0;
+        for end in &ends {
+            match self.claimed(&table, interval(*end)).await? {
+                Some(record) if record.state == RunState::Succeeded => done += 1,
+                _ => break,
+            }
+            state.done = *end;
+        }
+        ends.drain(..done);
         let most = schedule.catch_up as usize;
         if ends.len() > most {
             let left_out = ends.len() - most;
@@ -235,13 +250,9 @@ impl Platform {
             state.done = ends[left_out - 1];
             ends.drain(..left_out);
         }
-        let table = self.definitions().groups[&definition.group].table();
         let mut due = Due::Later;
         for end in ends {
-            let interval = Interval {
-                from: ticks.before(end).unwrap_or(end),
-                to: end,
-            };
+            let interval = interval(end);
             match self.claimed(&table, interval).await? {
                 Some(record) if record.state == RunState::Succeeded => state.done = end,
                 Some(record) if record.state == RunState::Failed => {
