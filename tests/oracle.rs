@@ -148,6 +148,35 @@ fn check(python: &str, project: &Project, result: &Path) {
     println!("{said}");
 }
 
+/// All flights of 2013: at scheduled departure nothing is known that had not happened
+/// and arrived by then.
+#[test]
+fn duckdb_agrees_on_the_flights() {
+    let Some(python) = python() else { return };
+    let project = Project::flights().applied();
+    for pipeline in [
+        "airport", "airport_weather", "plane_outcome", "route_delays", "carrier_delays", "origin_delays",
+        "plane_delays", "scheduled_flight",
+    ] {
+        project.ok(&["run", pipeline]);
+    }
+    let columns = "tailnum,carrier,flight,origin,dest,scheduled_departure,scheduled_arrival,arrival_delay";
+    project.ok(&["export", "scheduled_flight_v1", "--out", &project.at("labels.parquet"), "--columns", columns]);
+    let set = project.json(&[
+        "training-set", "delay_model", "--labels", &project.at("labels.parquet"), "--time",
+        "scheduled_departure", "--out", &project.at("training.parquet"),
+    ]);
+    assert_eq!((&set["rows"], &set["function_errors"]), (&336_776.into(), &0.into()));
+    let script = repository().join("tests/oracle/flights.py");
+    let output = Command::new(python)
+        .arg(script)
+        .args([project.path(), &project.path().join("training.parquet")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    println!("{}", text(&output));
+}
+
 /// The oracle itself is held against a loop.
 #[test]
 fn the_oracle_finds_mistakes() {

@@ -150,6 +150,37 @@ fn formats_carry_the_same_rows() {
 }
 
 #[test]
+fn a_server_makes_training_sets_too() {
+    let project = ledger("").applied_with("entries.ndjson", &three_entries());
+    project.ok(&["run", "last_entry"]);
+    project.write("labels.csv", LABELS);
+    project.training_set("account", "labels.csv", "local.arrows");
+    let server = project.serve(&[]);
+    let url = format!("{}/v1/views/account/training-set", server.url);
+    let post = |accept: &str, body: &str| {
+        let request = crate::harness::agent().post(&url).header("content-type", "text/csv");
+        request.header("accept", accept).send(body).unwrap()
+    };
+    let mut answer = post("application/vnd.apache.arrow.stream", LABELS);
+    assert_eq!(answer.status().as_u16(), 200);
+    let id = answer.headers()["wafer-training-set"].to_str().unwrap().to_owned();
+    let bytes = answer.body_mut().read_to_vec().unwrap();
+    assert_eq!(bytes, std::fs::read(project.path().join("local.arrows")).unwrap());
+    let listed = project.json(&["training-sets"]);
+    assert_eq!(listed[0]["id"], id.as_str(), "the same labels and versions are the same set");
+    for (accept, body, status, wanted) in [
+        ("application/pdf", LABELS, 415, "labels and training sets are"),
+        ("text/csv", "key_a\na\n", 400, "has no column `key_b`"),
+    ] {
+        let mut answer = post(accept, body);
+        assert_eq!(answer.status().as_u16(), status);
+        let said = answer.body_mut().read_to_string().unwrap();
+        assert!(said.contains(wanted), "{said}");
+    }
+    server.stop();
+}
+
+#[test]
 fn a_training_set_is_made_again_whatever_was_written_since() {
     let project = ledger("").applied_with("entries.ndjson", &three_entries());
     project.ok(&["run", "last_entry"]);

@@ -1,6 +1,8 @@
 //! The point-in-time join: for each label the newest row of its entity that was
 //! known at the label's time.
 
+use std::sync::Arc;
+
 use crate::Timestamp;
 use crate::rules::{RowVersion, is_expired};
 
@@ -67,21 +69,47 @@ impl ByEntity {
     }
 }
 
-/// Labels by their entity and time, and for each the newest row seen so far that
-/// begins to count between the label before it and itself.
+/// Labels by their entity and time; several joins may share them.
+#[derive(Debug)]
+pub struct SortedLabels {
+    by_entity: ByEntity,
+    /// Times of the labels, in the order of `by_entity`.
+    times: Vec<i64>,
+}
+
+impl SortedLabels {
+    /// Labels by the number of their entity, below `count`, and their time.
+    pub fn new(entities: &[u32], times: &[i64], count: usize) -> Self {
+        let mut by_entity = ByEntity::new(entities, count);
+        by_entity.sort_by_key(|label| times[label as usize]);
+        Self {
+            times: by_entity.rows.iter().map(|label| times[*label as usize]).collect(),
+            by_entity,
+        }
+    }
+
+    /// The labels, by entity, in the order of their times.
+    pub fn by_entity(&self) -> &ByEntity {
+        &self.by_entity
+    }
+}
+
+/// For each label the newest row seen so far that begins to count between the label
+/// before it and itself.
 ///
 /// Rows may come in any order and are not kept: a row is put down at the first
 /// label at or after the time from which it counts; in the end, the newest row at a
 /// label or any earlier one of its entity is the label's. So memory depends on the
 /// number of labels alone, however many rows there are, and however many of one
 /// entity.
+///
+/// `V` is what orders rows: their event time alone as long as no two of an entity
+/// share it, else their whole [`RowVersion`].
 #[derive(Clone, Debug)]
-pub struct AsOfJoin {
-    labels: ByEntity,
-    /// Times of the labels, in the order of `labels`.
-    times: Vec<i64>,
+pub struct AsOfJoin<V> {
+    labels: Arc<SortedLabels>,
     /// What was put down at each label.
-    found: Vec<Found>,
+    found: Vec<Found<V>>,
     /// Where the last row of each entity was put down: rows mostly come in the
     /// order of time.
     hints: Vec<u32>,
@@ -89,32 +117,56 @@ pub struct AsOfJoin {
     ties: bool,
 }
 
-/// A row and what orders it.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    version: RowVersion,
-    row: u64,
+/// What orders the rows of an entity.
+pub trait Version: Copy + Ord {
+    /// The event time.
+    fn event(self) -> Timestamp;
+    /// The least.
+    const LEAST: Self;
 }
 
-/// No row.
-const NOTHING: Found = Found {
-    version: RowVersion {
+impl Version for Timestamp {
+    const LEAST: Self = Self::MIN;
+
+    fn event(self) -> Timestamp {
+        self
+    }
+}
+
+impl Version for RowVersion {
+    const LEAST: Self = Self {
         event: Timestamp::MIN,
         created: Timestamp::MIN,
         id: 0,
-    },
-    row: u64::MAX,
-};
+    };
 
-impl AsOfJoin {
-    /// Labels by the number of their entity, below `count`, and their time.
-    pub fn new(entities: &[u32], times: &[i64], count: usize) -> Self {
-        let mut labels = ByEntity::new(entities, count);
-        labels.sort_by_key(|label| times[label as usize]);
+    fn event(self) -> Timestamp {
+        self.event
+    }
+}
+
+/// A row and what orders it.
+#[derive(Clone, Copy, Debug)]
+struct Found<V> {
+    version: V,
+    row: u64,
+}
+
+impl<V: Version> Found<V> {
+    /// No row.
+    const NOTHING: Self = Self {
+        version: V::LEAST,
+        row: u64::MAX,
+    };
+}
+
+impl<V: Version> AsOfJoin<V> {
+    /// No rows yet.
+    pub fn new(labels: Arc<SortedLabels>) -> Self {
+        let by_entity = &labels.by_entity;
         Self {
-            times: labels.rows.iter().map(|label| times[*label as usize]).collect(),
-            found: vec![NOTHING; labels.rows.len()],
-            hints: labels.starts[..count].to_vec(),
+            found: vec![Found::NOTHING; by_entity.rows.len()],
+            hints: by_entity.starts[..by_entity.len()].to_vec(),
             labels,
             ties: false,
         }
@@ -123,9 +175,9 @@ impl AsOfJoin {
     /// Takes a row: its entity, from when it counts (the later of its event and
     /// available time), what orders it, and its number.
     #[inline]
-    pub fn add(&mut self, entity: u32, active: i64, version: RowVersion, row: u64) {
-        let start = self.labels.starts[entity as usize];
-        let end = self.labels.starts[entity as usize + 1];
+    pub fn add(&mut self, entity: u32, active: i64, version: V, row: u64) {
+        let start = self.labels.by_entity.starts[entity as usize];
+        let end = self.labels.by_entity.starts[entity as usize + 1];
         let place = self.place(start, end, self.hints[entity as usize], active);
         self.hints[entity as usize] = place;
         if place == end {
@@ -143,7 +195,7 @@ impl AsOfJoin {
     /// around a hint in steps that double.
     #[inline]
     fn place(&self, start: u32, end: u32, hint: u32, time: i64) -> u32 {
-        let before = |place: u32| self.times[place as usize] < time;
+        let before = |place: u32| self.labels.times[place as usize] < time;
         let (mut low, mut high) = (start, end);
         let mut step = 1;
         if hint < end && before(hint) {
@@ -161,7 +213,7 @@ impl AsOfJoin {
             }
             low = start.max(high.saturating_sub(step));
         }
-        let places = &self.times[low as usize..high as usize];
+        let places = &self.labels.times[low as usize..high as usize];
         low + places.partition_point(|other| *other < time) as u32
     }
 
@@ -186,16 +238,16 @@ impl AsOfJoin {
     /// them, so that more must be.
     pub fn finish(self, labels: usize, ttl: Option<i64>) -> (Vec<Option<u64>>, bool) {
         let Self {
-            labels: by_entity,
-            times,
+            labels: sorted,
             found,
             mut ties,
             ..
         } = self;
+        let SortedLabels { by_entity, times } = sorted.as_ref();
         let mut rows = vec![None; labels];
         for entity in 0..by_entity.len() {
             let (start, end) = (by_entity.starts[entity], by_entity.starts[entity + 1]);
-            let mut best = NOTHING;
+            let mut best: Found<V> = Found::NOTHING;
             for place in start as usize..end as usize {
                 let candidate = found[place];
                 if candidate.row != u64::MAX {
@@ -207,7 +259,7 @@ impl AsOfJoin {
                 }
                 let now = Timestamp::from_micros(times[place]);
                 // If the newest row has expired, so have all others.
-                if best.row != u64::MAX && !is_expired(best.version.event, ttl, now) {
+                if best.row != u64::MAX && !is_expired(best.version.event(), ttl, now) {
                     rows[by_entity.rows[place] as usize] = Some(best.row);
                 }
             }
@@ -234,7 +286,8 @@ mod tests {
     /// Joins with the rows shared out to two joins, as workers do.
     fn join(rows: &[Row], labels: &[(u32, i64)], ttl: Option<i64>) -> Vec<Option<u64>> {
         let (entities, times): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
-        let mut joins = [AsOfJoin::new(&entities, &times, 4), AsOfJoin::new(&entities, &times, 4)];
+        let labels_sorted = Arc::new(SortedLabels::new(&entities, &times, 4));
+        let mut joins = [0, 1].map(|_| AsOfJoin::new(Arc::clone(&labels_sorted)));
         for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.entity != NONE) {
             let version = RowVersion {
                 event: Timestamp::from_micros(row.event),
@@ -293,8 +346,8 @@ mod tests {
 
     #[test]
     fn rows_that_cannot_be_told_apart_are_noticed() {
-        let version = NOTHING.version;
-        let mut join = AsOfJoin::new(&[0, 0], &[10, 20], 1);
+        let version = Timestamp::from_micros(3);
+        let mut join = AsOfJoin::new(Arc::new(SortedLabels::new(&[0, 0], &[10, 20], 1)));
         join.add(0, 5, version, 0);
         join.add(0, 15, version, 1);
         assert!(join.finish(2, None).1);

@@ -29,6 +29,8 @@ const LEASE: i64 = 15_000_000;
 const RENEWAL: Duration = Duration::from_secs(5);
 /// Rejected rows that a run's record keeps as examples.
 const KEPT_REJECTS: usize = 20;
+/// Batches of a run whose newest rows go online by one commit.
+const ONLINE_BATCHES: usize = 32;
 /// How long the online store remembers which chunks of a run it has.
 const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
 
@@ -651,12 +653,23 @@ impl Platform {
         let now = self.now();
         (record.online_applied, record.online_older) = (0, 0);
         let mut number = 0;
-        while let Some(batch) = batches.try_next().await? {
+        loop {
+            let mut several = Vec::new();
+            while several.len() < ONLINE_BATCHES
+                && let Some(batch) = batches.try_next().await?
+            {
+                several.push(batch);
+            }
+            if several.is_empty() {
+                return Ok(());
+            }
             number += 1;
             let target = Arc::clone(&job.target);
             let (writes, early) = blocking(move || {
                 let mut gathered = Gathered::new(&target, now);
-                gathered.add(&StoredRows::new(&target.table, &batch)?)?;
+                for batch in several {
+                    gathered.add(&StoredRows::new(&target.table, &batch)?)?;
+                }
                 Ok::<_, Error>(gathered.finish())
             })
             .await??;
@@ -679,7 +692,6 @@ impl Platform {
                 _ => record.online_applied += count,
             }
         }
-        Ok(())
     }
 
     /// Renews a lease in the background until it is ended.

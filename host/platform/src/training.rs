@@ -394,6 +394,9 @@ impl Platform {
             .collect::<Result<_>>()?;
         let plan = Arc::new(plan);
         let mut joined = Vec::new();
+        let mut before = None;
+        // Half of the memory is for joining, the rest for what waits to be written.
+        let mut room = usize::try_from(plan.memory / 5 * 2).unwrap_or(usize::MAX);
         for (index, lookup) in plan.recipe.view.lookups.iter().enumerate() {
             progress.stage(&format!("joining `{}`", lookup.alias));
             let join = LookupJoin {
@@ -403,13 +406,18 @@ impl Platform {
                 features: lookup.features.clone(),
                 snapshot: plan.snapshots[&plan.recipe.groups[&lookup.group].table()].clone(),
                 memory: plan.memory,
+                room,
                 workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                before,
             };
-            let made = join.run().await.map_err(|e| {
+            let mut made = join.run().await.map_err(|e| {
                 Error::caused(e.kind(), format!("views.{}.lookups[{index}]: {e}", plan.view), e)
             })?;
+            room = made.room();
+            before = made.band.take();
             joined.push(made);
         }
+        drop(before);
         progress.stage("writing");
         let (out, progress) = (out.to_owned(), Arc::clone(progress));
         blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
@@ -473,7 +481,16 @@ fn write(
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
-    let mut output = Output::create(out, &schema)?;
+    let output = Output::create(out, &schema)?;
+    // Encoding takes as long as all the rest: it goes on beside it.
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<RecordBatch>(16);
+    let writing = std::thread::spawn(move || {
+        let mut output = output;
+        for batch in receiver {
+            output.write(&batch)?;
+        }
+        Ok::<_, Error>(output)
+    });
     let mut made = Made {
         rows: 0,
         columns: Vec::new(),
@@ -533,10 +550,18 @@ fn write(
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| {
             Error::caused(Kind::Internal, "columns of the training set", e)
         })?;
-        output.write(&batch)?;
+        if sender.send(batch).is_err() {
+            // It failed, and says why below.
+            break;
+        }
         made.rows += rows as u64;
         progress.read(made.rows, plan.labels.total_rows());
     }
+    drop(sender);
+    let output: Output = match writing.join() {
+        Ok(written) => written?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
     made.columns = output.close()?;
     Ok(made)
 }

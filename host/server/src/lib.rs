@@ -3,6 +3,7 @@
 //! | route | what it does |
 //! | --- | --- |
 //! | `POST /v1/views/{view}/features` | feature vectors |
+//! | `POST /v1/views/{view}/training-set` | labels in, training set out |
 //! | `POST /v1/sources/{source}/events` | takes events in |
 //! | `GET /v1/views`, `GET /v1/views/{view}` | which views there are, and their fields |
 //! | `GET`, `POST /v1/clock` | the present; sets it, when the server was started with a clock |
@@ -18,6 +19,7 @@ mod error;
 mod events;
 mod features;
 mod serve;
+mod training;
 mod views;
 
 use std::sync::Arc;
@@ -42,6 +44,10 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .route("/v1/views", get(views::list))
         .route("/v1/views/{view}", get(views::one))
         .route("/v1/views/{view}/features", post(features::post))
+        .route(
+            "/v1/views/{view}/training-set",
+            post(training::post).layer(DefaultBodyLimit::max(training::MAX_LABEL_BYTES)),
+        )
         .route("/v1/sources/{source}/events", post(events::post))
         .route("/v1/clock", get(clock::get).post(clock::post))
         .route("/metrics", get(metrics))

@@ -28,8 +28,10 @@ pub enum LabelFormat {
     Parquet,
     /// Comma-separated values with a header: `.csv`.
     Csv,
-    /// Arrow IPC, a file or a stream: `.arrow`, `.feather`, `.arrows`.
+    /// An Arrow IPC file: `.arrow`, `.feather`, `.ipc`.
     Arrow,
+    /// An Arrow IPC stream: `.arrows`.
+    ArrowStream,
 }
 
 impl LabelFormat {
@@ -42,7 +44,8 @@ impl LabelFormat {
         match extension.as_deref() {
             Some("parquet") => Ok(Self::Parquet),
             Some("csv") => Ok(Self::Csv),
-            Some("arrow" | "arrows" | "feather" | "ipc") => Ok(Self::Arrow),
+            Some("arrow" | "feather" | "ipc") => Ok(Self::Arrow),
+            Some("arrows") => Ok(Self::ArrowStream),
             _ => Err(Error::invalid(format!(
                 "cannot tell the format of {}; name it .parquet, .csv or .arrow",
                 path.display()
@@ -82,7 +85,7 @@ impl LabelFile {
                 let rows = builder.metadata().file_metadata().num_rows();
                 (Arc::clone(builder.schema()), u64::try_from(rows).ok())
             }
-            LabelFormat::Arrow => (arrow_batches(path)?.0, None),
+            LabelFormat::Arrow | LabelFormat::ArrowStream => (arrow_batches(path)?.0, None),
             LabelFormat::Csv => (csv_schema(path, time, &inputs)?, None),
         };
         let file = Self {
@@ -175,7 +178,7 @@ impl LabelFile {
                 let path = self.path.clone();
                 Box::new(reader.map(move |batch| batch.map_err(|e| unreadable(&path, e))))
             }
-            LabelFormat::Arrow => {
+            LabelFormat::Arrow | LabelFormat::ArrowStream => {
                 let (_, batches) = arrow_batches(&self.path)?;
                 Box::new(batches.flat_map(|batch| match batch {
                     Ok(batch) => {

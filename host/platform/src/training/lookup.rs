@@ -17,7 +17,7 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_arr
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use futures::TryStreamExt as _;
 use wafer_core::aggregate::{Aggregate, Answer, Cells, EntityEvents, slide};
-use wafer_core::join::{AsOfJoin, ByEntity, NONE};
+use wafer_core::join::{AsOfJoin, ByEntity, NONE, SortedLabels, Version};
 use wafer_core::rules::{Interval, RowVersion, identity};
 use wafer_core::{ColumnBuilder, DataType, EntityIndex, Field, Timestamp};
 use wafer_runtime::CHUNK_ROWS;
@@ -47,13 +47,19 @@ pub(super) struct LookupJoin {
     pub(super) features: Vec<usize>,
     pub(super) snapshot: TableSnapshot,
     pub(super) memory: u64,
+    /// Bytes of memory that what comes out may wait in.
+    pub(super) room: usize,
     pub(super) workers: usize,
+    /// Labels as the lookup before had them: with the same keys they serve again.
+    pub(super) before: Option<Arc<Band>>,
 }
 
 /// Features for all labels, in their order.
 pub(super) struct Joined {
     spool: Spool,
     schema: SchemaRef,
+    /// The last labels, for the next lookup.
+    pub(super) band: Option<Arc<Band>>,
 }
 
 /// Reads joined features again.
@@ -65,10 +71,14 @@ pub(super) struct JoinedReader {
 }
 
 /// Labels from some row on.
-struct Band {
-    entities: Vec<u32>,
+pub(super) struct Band {
+    /// Whose keys these are, and from which row on.
+    keys: Vec<String>,
+    start: u64,
+    rows: usize,
     times: Vec<i64>,
     index: EntityIndex,
+    sorted: Arc<SortedLabels>,
 }
 
 /// Batches, and for each label the batch and row that it found.
@@ -84,7 +94,7 @@ impl LookupJoin {
         let fields = self.fields();
         let arrow = fields.iter().map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
         let schema = Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>()));
-        let mut spool = Spool::new(usize::try_from(self.memory / 8).unwrap_or(usize::MAX));
+        let mut spool = Spool::new(self.room);
         let join = Arc::new(self);
         let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
         let each = LABEL_BYTES * (join.workers as u64 + 1) + 2 * width;
@@ -92,25 +102,39 @@ impl LookupJoin {
         let rows = rows.max(CHUNK_ROWS);
         let mut start = 0;
         loop {
-            let band = {
-                let join = Arc::clone(&join);
-                blocking(move || join.band(start, rows)).await??
-            };
+            let band = join.sorted_band(start, rows).await?;
             let count = band.times.len();
             if count > 0 {
                 let found = if join.group.aggregates.is_empty() {
-                    join.newest(band).await?
+                    join.newest(&band).await?
                 } else {
-                    join.windows(band).await?
+                    join.windows(&band).await?
                 };
-                let schema = Arc::clone(&schema);
-                spool = blocking(move || found.emit(&schema, spool)).await??;
+                let (schema, workers) = (Arc::clone(&schema), join.workers);
+                spool = blocking(move || found.emit(&schema, spool, workers)).await??;
             }
             start += count as u64;
             if count < rows {
-                return Ok(Joined { spool, schema });
+                return Ok(Joined {
+                    spool,
+                    schema,
+                    band: Some(band),
+                });
             }
         }
+    }
+
+    /// The labels from `start` on, at most `rows` of them, sorted.
+    async fn sorted_band(self: &Arc<Self>, start: u64, rows: usize) -> Result<Arc<Band>> {
+        let is_same = |band: &&Arc<Band>| {
+            band.keys == self.keys && band.start == start && band.times.len() <= rows
+                && (band.times.len() < band.rows || band.rows == rows)
+        };
+        if let Some(band) = self.before.as_ref().filter(is_same) {
+            return Ok(Arc::clone(band));
+        }
+        let join = Arc::clone(self);
+        blocking(move || join.band(start, rows).map(Arc::new)).await?
     }
 
     /// The wanted features.
@@ -125,11 +149,8 @@ impl LookupJoin {
 
     /// Entities and times of the labels from `start` on, at most `rows` of them.
     fn band(&self, start: u64, rows: usize) -> Result<Band> {
-        let mut band = Band {
-            entities: Vec::new(),
-            times: Vec::new(),
-            index: EntityIndex::default(),
-        };
+        let (mut entities, mut times) = (Vec::new(), Vec::new());
+        let mut index = EntityIndex::default();
         let columns = self.labels.with_time(&self.keys);
         let mut first = 0;
         for batch in self.labels.projected(Some(&columns))? {
@@ -140,18 +161,26 @@ impl LookupJoin {
                 continue;
             }
             let skipped = usize::try_from(start.saturating_sub(number)).expect("rows of a batch");
-            let room = rows - band.times.len();
+            let room = rows - times.len();
             let length = (batch.num_rows() - skipped).min(room);
             batch = batch.slice(skipped, length);
-            let (keys, times) =
+            let (keys, own) =
                 self.labels.keys_and_times(&batch, &self.keys, number + skipped as u64)?;
-            band.index.number(&keys, times.len(), &mut band.entities);
-            band.times.extend(times);
-            if band.times.len() == rows {
+            index.number(&keys, own.len(), &mut entities);
+            times.extend(own);
+            if times.len() == rows {
                 break;
             }
         }
-        Ok(band)
+        let sorted = SortedLabels::new(&entities, &times, index.len());
+        Ok(Band {
+            keys: self.keys.clone(),
+            start,
+            rows,
+            times,
+            index,
+            sorted: Arc::new(sorted),
+        })
     }
 
     /// Columns of the table that say whose and when a row is.
@@ -180,13 +209,12 @@ impl LookupJoin {
         done.into_iter().map(|task| task?).collect()
     }
 
-    async fn newest(self: &Arc<Self>, band: Band) -> Result<Found> {
-        let band = Arc::new(band);
-        let interval = self.covered(&band);
-        let (mut rows, ties) = self.winners(&band, interval, false).await?;
+    async fn newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<Found> {
+        let interval = self.covered(band);
+        let (mut rows, ties) = self.winners::<Timestamp>(band, interval).await?;
         if ties {
             // Some rows have one event time: what else orders them must be read.
-            (rows, _) = self.winners(&band, interval, true).await?;
+            (rows, _) = self.winners::<RowVersion>(band, interval).await?;
         }
         self.fetch(rows, interval).await
     }
@@ -209,11 +237,10 @@ impl LookupJoin {
     }
 
     /// For each label the number of its row: file and place in it.
-    async fn winners(
+    async fn winners<V: ReadVersion>(
         self: &Arc<Self>,
         band: &Arc<Band>,
         interval: Interval,
-        in_full: bool,
     ) -> Result<(Vec<Option<u64>>, bool)> {
         let band = Arc::clone(band);
         let labels = band.times.len();
@@ -221,9 +248,9 @@ impl LookupJoin {
         let joins = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
             let band = Arc::clone(&band);
             async move {
-                let mut as_of = AsOfJoin::new(&band.entities, &band.times, band.index.len());
+                let mut as_of = AsOfJoin::<V>::new(Arc::clone(&band.sorted));
                 for file in files {
-                    join.add_file(file, &band.index, interval, in_full, &mut as_of).await?;
+                    join.add_file(file, &band.index, interval, &mut as_of).await?;
                 }
                 Ok(as_of)
             }
@@ -237,22 +264,19 @@ impl LookupJoin {
         .await
     }
 
-    async fn add_file(
+    async fn add_file<V: ReadVersion>(
         &self,
         file: usize,
         index: &EntityIndex,
         interval: Interval,
-        in_full: bool,
-        as_of: &mut AsOfJoin,
+        as_of: &mut AsOfJoin<V>,
     ) -> Result<()> {
         let data = &self.snapshot.files()[file];
         if !data.overlaps(interval) {
             return Ok(());
         }
         let mut columns = self.narrow();
-        if in_full {
-            columns.extend(["created_timestamp", "event_id"].map(str::to_owned));
-        }
+        columns.extend(V::COLUMNS.iter().map(|column| (*column).to_owned()));
         let mut batches = self.snapshot.read(data, &columns, interval).await?;
         let mut number = first_number(file);
         let mut entities = Vec::new();
@@ -260,21 +284,11 @@ impl LookupJoin {
             let rows = Narrow::new(&self.group, &batch)?;
             entities.clear();
             index.find(&rows.keys, batch.num_rows(), &mut entities);
-            let (created, ids) = if in_full {
-                (Some(rows.time(&batch, "created_timestamp")?), Some(rows.ids(&batch)?))
-            } else {
-                (None, None)
-            };
+            let version = V::reader(&rows, &batch)?;
             for (row, entity) in entities.iter().enumerate() {
-                if *entity == NONE {
-                    continue;
+                if *entity != NONE {
+                    as_of.add(*entity, rows.active(row), version(row), number + row as u64);
                 }
-                let version = RowVersion {
-                    event: Timestamp::from_micros(rows.events[row]),
-                    created: Timestamp::from_micros(created.as_ref().map_or(0, |c| c[row])),
-                    id: ids.as_ref().map_or(0, |ids| identity(ids.as_string::<i32>().value(row))),
-                };
-                as_of.add(*entity, rows.active(row), version, number + row as u64);
             }
             number += batch.num_rows() as u64;
         }
@@ -283,89 +297,70 @@ impl LookupJoin {
 
     /// Reads the features of the rows that were found.
     async fn fetch(self: &Arc<Self>, rows: Vec<Option<u64>>, interval: Interval) -> Result<Found> {
-        let mut wanted: Vec<(u64, u32)> = rows
-            .iter()
-            .enumerate()
-            .filter_map(|(label, row)| Some(((*row)?, label as u32)))
-            .collect();
-        wanted.sort_unstable();
-        let mut numbers: Vec<u64> = wanted.iter().map(|(number, _)| *number).collect();
-        numbers.dedup();
-        let numbers = Arc::new(numbers);
-        let shared = Arc::clone(&numbers);
+        let wanted = Arc::new(Wanted::new(&rows, self.snapshot.files().len()));
+        let shared = Arc::clone(&wanted);
         let parts = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
-            let numbers = Arc::clone(&shared);
+            let wanted = Arc::clone(&shared);
             async move {
                 let mut parts = Vec::new();
                 for file in files {
-                    parts.push((file, join.fetch_file(file, &numbers, interval).await?));
+                    if wanted.is_of(file) {
+                        parts.push((file, join.fetch_file(file, &wanted, interval).await?));
+                    }
                 }
                 Ok(parts)
             }
         });
-        let mut parts: Vec<(usize, Vec<RecordBatch>)> = parts.await?.into_iter().flatten().collect();
-        parts.sort_by_key(|(file, _)| *file);
-        // In the order of the numbers, as they are.
-        let batches: Vec<RecordBatch> = parts.into_iter().flat_map(|(_, batches)| batches).collect();
-        let mut places = vec![None; rows.len()];
-        let mut place = (0u32, 0u32);
-        let mut before = None;
-        for (number, label) in wanted {
-            if before.is_some_and(|before| before != number) {
-                place.1 += 1;
-            }
-            while place.1 as usize >= batches[place.0 as usize].num_rows() {
-                place = (place.0 + 1, 0);
-            }
-            before = Some(number);
-            places[label as usize] = Some(place);
+        let parts: Vec<(usize, RecordBatch)> = parts.await?.into_iter().flatten().collect();
+        let mut batch_of = vec![0; self.snapshot.files().len()];
+        let mut batches = Vec::new();
+        for (file, batch) in parts {
+            batch_of[file] = batches.len() as u32;
+            batches.push(batch);
         }
+        let place = |row: &Option<u64>| {
+            let (file, rank) = wanted.place((*row)?);
+            Some((batch_of[file], rank))
+        };
         Ok(Found {
             types: self.types(),
             batches,
-            places,
+            places: rows.iter().map(place).collect(),
         })
     }
 
+    /// The wanted rows of a file, in their order.
     async fn fetch_file(
         &self,
         file: usize,
-        numbers: &[u64],
+        wanted: &Wanted,
         interval: Interval,
-    ) -> Result<Vec<RecordBatch>> {
-        let first = first_number(file);
-        let start = numbers.partition_point(|number| *number < first);
-        let end = numbers.partition_point(|number| *number < first_number(file + 1));
-        let mut wanted = &numbers[start..end];
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
+    ) -> Result<RecordBatch> {
         let columns: Vec<String> = self.fields().into_iter().map(|field| field.name).collect();
         let data = &self.snapshot.files()[file];
         let mut batches = self.snapshot.read(data, &columns, interval).await?;
-        let mut number = first;
+        let internal = |e| Error::caused(crate::Kind::Internal, "rows that were found", e);
+        let mut first = 0;
         let mut taken = Vec::new();
         while let Some(batch) = batches.try_next().await? {
-            let end = number + batch.num_rows() as u64;
-            let own = wanted.partition_point(|wanted| *wanted < end);
-            if own > 0 {
-                let rows: UInt32Array = wanted[..own]
-                    .iter()
-                    .map(|wanted| u32::try_from(wanted - number).ok())
-                    .collect();
-                let rows = arrow_select::take::take_record_batch(&batch, &rows);
-                taken.push(rows.map_err(|e| Error::caused(crate::Kind::Internal, "rows found", e))?);
+            let end = first + batch.num_rows() as u64;
+            let own: UInt32Array = (first..end)
+                .filter(|row| wanted.has(file, *row))
+                .map(|row| u32::try_from(row - first).ok())
+                .collect();
+            if !own.is_empty() {
+                let rows = arrow_select::take::take_record_batch(&batch, &own);
+                taken.push(rows.map_err(internal)?);
             }
-            wanted = &wanted[own..];
-            if wanted.is_empty() {
-                break;
-            }
-            number = end;
+            first = end;
         }
-        Ok(taken)
+        let schema = taken.first().map(RecordBatch::schema).ok_or_else(|| {
+            Error::new(crate::Kind::Internal, "rows that were found are gone")
+        })?;
+        arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)
     }
 
-    async fn windows(self: &Arc<Self>, band: Band) -> Result<Found> {
+    async fn windows(self: &Arc<Self>, band: &Arc<Band>) -> Result<Found> {
         let wanted: Vec<Aggregate> = self
             .features
             .iter()
@@ -393,8 +388,7 @@ impl LookupJoin {
         let rows: u64 = self.snapshot.files().iter().filter_map(|file| file.rows).sum();
         let parts = (rows * (EVENT_BYTES + 2 * width)).div_ceil((self.memory / 3).max(1)).max(1);
         let parts = u32::try_from(parts).unwrap_or(u32::MAX);
-        let interval = self.covered(&band);
-        let band = Arc::new(band);
+        let interval = self.covered(band);
         let mut found = Found {
             types: self.types(),
             batches: Vec::new(),
@@ -408,8 +402,8 @@ impl LookupJoin {
             workers: self.workers,
         });
         for part in 0..parts {
-            let events = self.events(&band, &plan, interval, (part, parts)).await?;
-            let (plan, band) = (Arc::clone(&plan), Arc::clone(&band));
+            let events = self.events(band, &plan, interval, (part, parts)).await?;
+            let (plan, band) = (Arc::clone(&plan), Arc::clone(band));
             found = blocking(move || plan.slide_all(&events, &band, (part, parts), found)).await?;
         }
         Ok(found)
@@ -488,9 +482,100 @@ impl LookupJoin {
     }
 }
 
-/// Number of the first row of a file.
+/// Rows of a file are numbered from here on.
 fn first_number(file: usize) -> u64 {
-    (file as u64) << 40
+    (file as u64) << FILE_BITS
+}
+
+/// Bits of a row's number within its file.
+const FILE_BITS: u32 = 40;
+
+/// Which rows of which files are to be read: a bit for each, and how many come before
+/// each 64 of them.
+struct Wanted {
+    files: Vec<(Vec<u64>, Vec<u32>)>,
+}
+
+impl Wanted {
+    fn new(rows: &[Option<u64>], files: usize) -> Self {
+        let mut bits: Vec<Vec<u64>> = vec![Vec::new(); files];
+        for number in rows.iter().flatten() {
+            let (file, row) = split_number(*number);
+            let word = (row / 64) as usize;
+            if bits[file].len() <= word {
+                bits[file].resize(word + 1, 0);
+            }
+            bits[file][word] |= 1 << (row % 64);
+        }
+        let counted = bits.into_iter().map(|words| {
+            let before = words.iter().scan(0, |sum, word| {
+                let before = *sum;
+                *sum += word.count_ones();
+                Some(before)
+            });
+            let before = before.collect();
+            (words, before)
+        });
+        Self {
+            files: counted.collect(),
+        }
+    }
+
+    fn is_of(&self, file: usize) -> bool {
+        !self.files[file].0.is_empty()
+    }
+
+    fn has(&self, file: usize, row: u64) -> bool {
+        let word = self.files[file].0.get((row / 64) as usize);
+        word.is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
+    /// File of a row that is wanted, and its place among those of the file.
+    fn place(&self, number: u64) -> (usize, u32) {
+        let (file, row) = split_number(number);
+        let (words, before) = &self.files[file];
+        let word = (row / 64) as usize;
+        let below = words[word] & ((1 << (row % 64)) - 1);
+        (file, before[word] + below.count_ones())
+    }
+}
+
+/// File and row of a number.
+fn split_number(number: u64) -> (usize, u64) {
+    ((number >> FILE_BITS) as usize, number & ((1 << FILE_BITS) - 1))
+}
+
+/// What orders rows, as it is read from a table.
+trait ReadVersion: Version + Send + 'static {
+    /// Columns that it needs beside the times.
+    const COLUMNS: &'static [&'static str];
+
+    /// Gives the version of each row of a batch.
+    fn reader(rows: &Narrow, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self>;
+}
+
+impl ReadVersion for Timestamp {
+    const COLUMNS: &'static [&'static str] = &[];
+
+    fn reader(rows: &Narrow, _batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
+        let events = rows.events.clone();
+        Ok(move |row: usize| Self::from_micros(events[row]))
+    }
+}
+
+impl ReadVersion for RowVersion {
+    const COLUMNS: &'static [&'static str] = &["created_timestamp", "event_id"];
+
+    fn reader(rows: &Narrow, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
+        let events = rows.events.clone();
+        let created = rows.time(batch, "created_timestamp")?;
+        let ids = rows.ids(batch)?;
+        Ok(move |row: usize| Self {
+            event: Timestamp::from_micros(events[row]),
+            created: Timestamp::from_micros(created[row]),
+            id: identity(ids.as_string::<i32>().value(row)),
+        })
+    }
 }
 
 /// Bytes that a value takes, about.
@@ -622,8 +707,7 @@ impl WindowPlan {
         let count = band.index.len();
         let mut rows = ByEntity::new(&events.entities, count);
         rows.sort_by_key(|row| (events.events[row as usize], events.ids[row as usize]));
-        let mut labels = ByEntity::new(&band.entities, count);
-        labels.sort_by_key(|label| band.times[label as usize]);
+        let labels = band.sorted.by_entity();
         let columns: Vec<Cells> = events.columns[0]
             .iter()
             .map(|column| Cells::new(column).expect("aggregates are over single values"))
@@ -756,6 +840,11 @@ impl Slid {
 }
 
 impl Joined {
+    /// Bytes of the room that are left.
+    pub(super) fn room(&self) -> usize {
+        self.spool.room()
+    }
+
     pub(super) fn read(self) -> Result<JoinedReader> {
         Ok(JoinedReader {
             batches: self.spool.read()?,
@@ -792,7 +881,7 @@ impl JoinedReader {
 
 impl Found {
     /// The features of all labels, in their order.
-    fn emit(self, schema: &SchemaRef, mut spool: Spool) -> Result<Spool> {
+    fn emit(self, schema: &SchemaRef, mut spool: Spool, workers: usize) -> Result<Spool> {
         let internal = |e| Error::caused(crate::Kind::Internal, "features that were found", e);
         let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
         for (index, field) in schema.fields().iter().enumerate() {
@@ -809,7 +898,7 @@ impl Found {
             columns.push(parts);
         }
         let nothing = (self.batches.len(), 0);
-        for places in self.places.chunks(CHUNK_ROWS) {
+        let emit = |places: &[Option<(u32, u32)>]| -> Result<RecordBatch> {
             let indices: Vec<(usize, usize)> = places
                 .iter()
                 .map(|place| place.map_or(nothing, |(batch, row)| (batch as usize, row as usize)))
@@ -818,8 +907,22 @@ impl Found {
                 let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(AsRef::as_ref).collect();
                 arrow_select::interleave::interleave(&parts, &indices).map_err(internal)
             });
-            let batch = RecordBatch::try_new(Arc::clone(schema), taken.collect::<Result<_>>()?);
-            spool.push(batch.map_err(internal)?)?;
+            let taken = taken.collect::<Result<_>>()?;
+            RecordBatch::try_new(Arc::clone(schema), taken).map_err(internal)
+        };
+        let chunks: Vec<_> = self.places.chunks(CHUNK_ROWS).collect();
+        for several in chunks.chunks(workers) {
+            let made: Vec<Result<RecordBatch>> = std::thread::scope(|scope| {
+                let tasks: Vec<_> = several
+                    .iter()
+                    .map(|places| scope.spawn(|| emit(places)))
+                    .collect();
+                let join = |task: std::thread::ScopedJoinHandle<'_, _>| {
+                    task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                tasks.into_iter().map(join).collect()
+            });
+            made.into_iter().try_for_each(|batch| spool.push(batch?))?;
         }
         Ok(spool)
     }

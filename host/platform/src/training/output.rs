@@ -8,11 +8,12 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
-use arrow_ipc::writer::FileWriter;
+use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType as ArrowType, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use wafer_core::{DataType, cell_to_json, coerce};
@@ -193,13 +194,24 @@ fn time_ends(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
 pub(super) struct Output {
     place: PathBuf,
     part: PathBuf,
-    writer: Writer,
+    /// Absent once the file is whole.
+    writer: Option<Writer>,
     statistics: Vec<Statistics>,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            // Given up: half a file is of no use. Best effort.
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
 }
 
 enum Writer {
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
     Arrow(Box<FileWriter<BufWriter<File>>>),
+    ArrowStream(Box<StreamWriter<BufWriter<File>>>),
     Csv(Box<csv::Writer<BufWriter<File>>>),
 }
 
@@ -212,17 +224,27 @@ impl Output {
         let file = BufWriter::new(file);
         let writer = match LabelFormat::of(place)? {
             LabelFormat::Parquet => {
-                let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd"));
-                let properties = WriterProperties::builder()
-                    .set_compression(zstd)
-                    .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned())
-                    .build();
-                let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties));
+                let mut properties = WriterProperties::builder()
+                    .set_compression(Compression::SNAPPY)
+                    .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned());
+                // Measured numbers hardly repeat: a dictionary of them only costs time.
+                for field in schema.fields() {
+                    if matches!(field.data_type(), ArrowType::Float64 | ArrowType::Float32) {
+                        let column = ColumnPath::from(field.name().as_str());
+                        properties = properties.set_column_dictionary_enabled(column, false);
+                    }
+                }
+                let properties = Some(properties.build());
+                let writer = ArrowWriter::try_new(file, Arc::clone(schema), properties);
                 Writer::Parquet(Box::new(writer.map_err(|e| unwritable(place, e))?))
             }
             LabelFormat::Arrow => {
                 let writer = FileWriter::try_new(file, schema);
                 Writer::Arrow(Box::new(writer.map_err(|e| unwritable(place, e))?))
+            }
+            LabelFormat::ArrowStream => {
+                let writer = StreamWriter::try_new(file, schema);
+                Writer::ArrowStream(Box::new(writer.map_err(|e| unwritable(place, e))?))
             }
             LabelFormat::Csv => {
                 let mut writer = csv::Writer::from_writer(file);
@@ -235,7 +257,7 @@ impl Output {
         Ok(Self {
             place: place.to_owned(),
             part,
-            writer,
+            writer: Some(writer),
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
@@ -247,9 +269,10 @@ impl Output {
             statistics.add(column);
         }
         let place = &self.place;
-        match &mut self.writer {
+        match self.writer.as_mut().expect("it is open until it is closed") {
             Writer::Parquet(writer) => writer.write(batch).map_err(|e| unwritable(place, e)),
             Writer::Arrow(writer) => writer.write(batch).map_err(|e| unwritable(place, e)),
+            Writer::ArrowStream(writer) => writer.write(batch).map_err(|e| unwritable(place, e)),
             Writer::Csv(writer) => {
                 for row in 0..batch.num_rows() {
                     let cells = batch.columns().iter().map(|column| csv_cell(column, row));
@@ -261,15 +284,18 @@ impl Output {
     }
 
     /// Puts the file in its place, whole.
-    pub(super) fn close(self) -> Result<Vec<ColumnStatistics>> {
+    pub(super) fn close(mut self) -> Result<Vec<ColumnStatistics>> {
+        let writer = self.writer.take().expect("it is closed once");
         let place = &self.place;
-        match self.writer {
+        match writer {
             Writer::Parquet(writer) => writer.close().map(drop).map_err(|e| unwritable(place, e))?,
             Writer::Arrow(mut writer) => writer.finish().map_err(|e| unwritable(place, e))?,
+            Writer::ArrowStream(mut writer) => writer.finish().map_err(|e| unwritable(place, e))?,
             Writer::Csv(mut writer) => writer.flush().map_err(|e| unwritable(place, e))?,
         }
         std::fs::rename(&self.part, place).map_err(|e| unwritable(place, e))?;
-        Ok(self.statistics.into_iter().map(Statistics::finish).collect())
+        let statistics = std::mem::take(&mut self.statistics);
+        Ok(statistics.into_iter().map(Statistics::finish).collect())
     }
 }
 

@@ -26,6 +26,11 @@ impl Spool {
         }
     }
 
+    /// Bytes that may still stay in memory.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
         if self.file.is_none() && bytes <= self.room {
