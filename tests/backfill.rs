@@ -30,8 +30,14 @@ fn backfill(project: &Project, pipeline: &str, more: &[&str]) -> Json {
 
 fn count_of(project: &Project, key: &str) -> Json {
     let key = format!("key_a={key}");
-    project.json(&["get", "account", &key, "key_b=1", "--clock", "2020-01-31T00:00:00Z,0"])["features"]
-        ["sums_count_lifetime"]
+    project.json(&[
+        "get",
+        "account",
+        &key,
+        "key_b=1",
+        "--clock",
+        "2020-01-31T00:00:00Z,0",
+    ])["features"]["sums_count_lifetime"]
         .clone()
 }
 
@@ -40,25 +46,56 @@ fn intervals_are_filled_once_and_replaced_when_their_inputs_change() {
     let project = ledger("").applied_with("entries.ndjson", &month());
     let report = backfill(&project, "sums", &[]);
     assert_eq!(
-        (&report["intervals"], &report["written"], &report["rows_written"], &report["entities"]),
+        (
+            &report["intervals"],
+            &report["written"],
+            &report["rows_written"],
+            &report["entities"]
+        ),
         (&json!(30), &json!(30), &json!(120), &json!(2))
     );
     assert_eq!(count_of(&project, "a"), 60);
     let version = |project: &Project| project.json(&["tables"])[2]["version"].clone();
     let before = version(&project);
     let again = backfill(&project, "sums", &["--workers", "1"]);
-    assert_eq!((&again["written"], &again["entities"]), (&json!(0), &Json::Null));
+    assert_eq!(
+        (&again["written"], &again["entities"]),
+        (&json!(0), &Json::Null)
+    );
     assert_eq!(version(&project), before, "nothing was committed");
     // Other inputs: the same intervals with other rows.
-    let fewer: String = month().lines().take(100).map(|line| format!("{line}\n")).collect();
+    let fewer: String = month()
+        .lines()
+        .take(100)
+        .map(|line| format!("{line}\n"))
+        .collect();
     project.write("entries.ndjson", fewer);
     let changed = backfill(&project, "sums", &[]);
-    assert_eq!((&changed["written"], &changed["rows_written"]), (&json!(30), &json!(100)));
+    assert_eq!(
+        (&changed["written"], &changed["rows_written"]),
+        (&json!(30), &json!(100))
+    );
     assert_eq!(project.offline("sums_v1").len(), 100);
-    assert_eq!(count_of(&project, "a"), 50, "online rows of before are taken back");
+    assert_eq!(
+        count_of(&project, "a"),
+        50,
+        "online rows of before are taken back"
+    );
     // Intervals that cut across those that are there.
-    let said = project.fails(&["backfill", "sums", "--from", "2020-01-01", "--to", "2020-01-31", "--interval", "7d"]);
-    assert!(said.contains("overlaps") && said.contains("rows would be there twice"), "{said}");
+    let said = project.fails(&[
+        "backfill",
+        "sums",
+        "--from",
+        "2020-01-01",
+        "--to",
+        "2020-01-31",
+        "--interval",
+        "7d",
+    ]);
+    assert!(
+        said.contains("overlaps") && said.contains("rows would be there twice"),
+        "{said}"
+    );
     assert_eq!(project.offline("sums_v1").len(), 100);
 }
 
@@ -66,10 +103,36 @@ fn intervals_are_filled_once_and_replaced_when_their_inputs_change() {
 fn spans_that_make_no_sense_are_refused() {
     let project = ledger("").applied_with("entries.ndjson", "");
     for (arguments, wanted) in [
-        (vec!["--from", "2020-02-01", "--to", "2020-01-01"], "is not before"),
-        (vec!["--from", "2020-01-01", "--to", "2021-01-01", "--interval", "1s"], "take longer ones"),
-        (vec!["--from", "2020-01-01", "--to", "2021-01-01", "--interval", "soon"], "`soon` is not a duration"),
-        (vec!["--from", "yesterday", "--to", "2021-01-01"], "is not a time"),
+        (
+            vec!["--from", "2020-02-01", "--to", "2020-01-01"],
+            "is not before",
+        ),
+        (
+            vec![
+                "--from",
+                "2020-01-01",
+                "--to",
+                "2021-01-01",
+                "--interval",
+                "1s",
+            ],
+            "take longer ones",
+        ),
+        (
+            vec![
+                "--from",
+                "2020-01-01",
+                "--to",
+                "2021-01-01",
+                "--interval",
+                "soon",
+            ],
+            "`soon` is not a duration",
+        ),
+        (
+            vec!["--from", "yesterday", "--to", "2021-01-01"],
+            "is not a time",
+        ),
     ] {
         let said = project.fails(&[&["backfill", "sums"][..], &arguments].concat());
         assert!(said.contains(wanted), "{said}");
@@ -83,7 +146,11 @@ fn a_killed_backfill_is_taken_up_again() {
     let mut random = Random::new();
     let whole = ledger("").applied_with("entries.ndjson", &month());
     backfill(&whole, "sums", &[]);
-    let wanted = (whole.offline("sums_v1"), count_of(&whole, "a"), count_of(&whole, "b"));
+    let wanted = (
+        whole.offline("sums_v1"),
+        count_of(&whole, "a"),
+        count_of(&whole, "b"),
+    );
     let project = ledger("").applied_with("entries.ndjson", &month());
     let mut killed = 0;
     for attempt in 1..=15 {
@@ -100,7 +167,14 @@ fn a_killed_backfill_is_taken_up_again() {
     }
     println!("{killed} of 15 backfills were killed");
     backfill(&project, "sums", &[]);
-    assert_eq!((project.offline("sums_v1"), count_of(&project, "a"), count_of(&project, "b")), wanted);
+    assert_eq!(
+        (
+            project.offline("sums_v1"),
+            count_of(&project, "a"),
+            count_of(&project, "b")
+        ),
+        wanted
+    );
 }
 
 /// A run that adds to the online store, killed anywhere, adds each event once.
@@ -108,7 +182,22 @@ fn a_killed_backfill_is_taken_up_again() {
 fn a_killed_run_counts_every_event_once() {
     let mut random = Random::new();
     let many: String = (0..20_000)
-        .map(|n| entry(["a", "b"][n % 2], &format!("2020-01-01T{:02}:{:02}:{:02}Z", n / 3_600, n / 60 % 60, n % 60), 1, 0.5, "x").to_string() + "\n")
+        .map(|n| {
+            entry(
+                ["a", "b"][n % 2],
+                &format!(
+                    "2020-01-01T{:02}:{:02}:{:02}Z",
+                    n / 3_600,
+                    n / 60 % 60,
+                    n % 60
+                ),
+                1,
+                0.5,
+                "x",
+            )
+            .to_string()
+                + "\n"
+        })
         .collect();
     let project = ledger("").applied_with("entries.ndjson", &many);
     let mut killed = 0;
@@ -127,7 +216,10 @@ fn a_killed_run_counts_every_event_once() {
     println!("{killed} of 12 runs were killed");
     project.ok(&["run", "sums"]);
     assert_eq!(project.offline("sums_v1").len(), 20_000);
-    assert_eq!((count_of(&project, "a"), count_of(&project, "b")), (json!(10_000), json!(10_000)));
+    assert_eq!(
+        (count_of(&project, "a"), count_of(&project, "b")),
+        (json!(10_000), json!(10_000))
+    );
 }
 
 /// A new version is filled from files and from the raw events that came in, beside
@@ -139,7 +231,13 @@ fn a_new_version_is_filled_beside_the_live_one() {
     let push = |name: &str, day: u32, small: i64| {
         let time = format!("2020-01-{day:02}T23:59:00Z");
         let file = project.write(name, lines(&[entry("a", &time, small, 1.0, name)]));
-        project.ok(&["push", "entries", file.to_str().unwrap(), "--clock", "2020-01-30T23:59:30Z,0"])
+        project.ok(&[
+            "push",
+            "entries",
+            file.to_str().unwrap(),
+            "--clock",
+            "2020-01-30T23:59:30Z,0",
+        ])
     };
     push("before.ndjson", 30, 1_000);
     assert_eq!(count_of(&project, "a"), 61);
@@ -150,27 +248,52 @@ fn a_new_version_is_filled_beside_the_live_one() {
         r#"{ function = "count", windows = ["20m", "2h", "1d", "3d", "lifetime"] },"#,
     );
     let said = project.ok(&["apply"]);
-    assert!(said.contains("none of it is live before these new versions are filled: sums_v2"), "{said}");
+    assert!(
+        said.contains("none of it is live before these new versions are filled: sums_v2"),
+        "{said}"
+    );
     assert_eq!(count_of(&project, "a"), 61, "the old version is live");
     // What comes in meanwhile goes to both.
     push("meanwhile.ndjson", 29, 2_000);
     assert_eq!(count_of(&project, "a"), 62);
     let report = backfill(&project, "sums", &[]);
-    assert_eq!((&report["table"], &report["became_live"]), (&json!("sums_v2"), &json!(true)));
-    let features = project.json(&["get", "account", "key_a=a", "key_b=1", "--clock", "2020-01-31T00:00:00Z,0"]);
-    assert_eq!(features["features"]["sums_count_lifetime"], 62, "nothing is missing, nothing twice");
+    assert_eq!(
+        (&report["table"], &report["became_live"]),
+        (&json!("sums_v2"), &json!(true))
+    );
+    let features = project.json(&[
+        "get",
+        "account",
+        "key_a=a",
+        "key_b=1",
+        "--clock",
+        "2020-01-31T00:00:00Z,0",
+    ]);
+    assert_eq!(
+        features["features"]["sums_count_lifetime"], 62,
+        "nothing is missing, nothing twice"
+    );
     assert_eq!(features["features"]["sums_count_3d"], 7);
     assert_eq!(project.offline("sums_v1").len(), 122);
     assert_eq!(project.offline("sums_v2").len(), 122);
     push("after.ndjson", 28, 3_000);
-    assert_eq!((project.offline("sums_v1").len(), project.offline("sums_v2").len()), (122, 123));
+    assert_eq!(
+        (
+            project.offline("sums_v1").len(),
+            project.offline("sums_v2").len()
+        ),
+        (122, 123)
+    );
 }
 
 const DAILY: &str = r#"schedule = { cron = "0 0 * * *", delay = "1h", backoff = "1ms", retries = 2, catch_up = 5 }"#;
 
 fn scheduled(schedule: &str) -> Project {
     let project = ledger("");
-    project.replace("function = \"ledger\"\ngroup = \"sums\"", &format!("function = \"ledger\"\ngroup = \"sums\"\n{schedule}"));
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        &format!("function = \"ledger\"\ngroup = \"sums\"\n{schedule}"),
+    );
     project.applied_with("entries.ndjson", &month())
 }
 
@@ -178,7 +301,10 @@ fn scheduled(schedule: &str) -> Project {
 fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what} did not come");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{what} did not come"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -186,15 +312,22 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 fn succeeded(project: &Project) -> Vec<Json> {
     let runs = project.json(&["runs", "--limit", "1000"]);
     let runs = runs.as_array().unwrap().iter();
-    runs.filter(|run| run["state"] == "succeeded").cloned().collect()
+    runs.filter(|run| run["state"] == "succeeded")
+        .cloned()
+        .collect()
 }
 
 #[test]
 fn a_server_runs_what_is_due_and_backfills_see_the_same() {
     let project = scheduled(DAILY);
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
-    wait_for("the schedule", || project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z");
-    assert!(succeeded(&project).is_empty(), "it begins when it is first seen");
+    wait_for("the schedule", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
+    });
+    assert!(
+        succeeded(&project).is_empty(),
+        "it begins when it is first seen"
+    );
     server.set_clock("2020-01-04T00:59:59Z");
     std::thread::sleep(Duration::from_millis(1_200));
     assert!(succeeded(&project).is_empty(), "it waits for its delay");
@@ -202,7 +335,9 @@ fn a_server_runs_what_is_due_and_backfills_see_the_same() {
     wait_for("three runs", || succeeded(&project).len() == 3);
     // More than is made up for: the oldest are left out.
     server.set_clock("2020-01-16T01:00:00Z");
-    wait_for("five runs", || project.json(&["schedules"])[0]["state"]["done"] == "2020-01-16T00:00:00Z");
+    wait_for("five runs", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-16T00:00:00Z"
+    });
     assert_eq!(project.json(&["schedules"])[0]["state"]["skipped"], 5);
     assert_eq!(succeeded(&project).len(), 8);
     project.ok(&["schedules", "--pause", "sums"]);
@@ -215,29 +350,48 @@ fn a_server_runs_what_is_due_and_backfills_see_the_same() {
     let available = |project: &Project| -> Vec<(String, String)> {
         let rows = project.offline_rows("sums_v1").into_iter();
         let mut times: Vec<(String, String)> = rows
-            .map(|row| (row["event_timestamp"].to_string(), row["available_timestamp"].to_string()))
+            .map(|row| {
+                (
+                    row["event_timestamp"].to_string(),
+                    row["available_timestamp"].to_string(),
+                )
+            })
             .collect();
         times.sort();
         times
     };
     let lived = available(&project);
-    assert!(lived.iter().any(|(event, seen)| event.contains("2020-01-05T06:00:00Z") && seen.contains("2020-01-06T01:00:00Z")), "{lived:?}");
+    assert!(
+        lived
+            .iter()
+            .any(|(event, seen)| event.contains("2020-01-05T06:00:00Z")
+                && seen.contains("2020-01-06T01:00:00Z")),
+        "{lived:?}"
+    );
     // A backfill of the same intervals makes rows that are visible at the same time,
     // and takes those that were run as they are.
     let report = backfill(&project, "sums", &[]);
-    assert_eq!((&report["intervals"], &report["written"]), (&json!(30), &json!(20)));
+    assert_eq!(
+        (&report["intervals"], &report["written"]),
+        (&json!(30), &json!(20))
+    );
     let filled = available(&project);
     assert!(lived.iter().all(|row| filled.contains(row)));
     assert_eq!(filled.len(), 120);
     let said = project.fails(&["run", "sums"]);
-    assert!(said.contains("has a schedule") && said.contains("wafer backfill"), "{said}");
+    assert!(
+        said.contains("has a schedule") && said.contains("wafer backfill"),
+        "{said}"
+    );
 }
 
 #[test]
 fn failed_runs_are_repeated_and_then_given_up() {
     let project = scheduled(DAILY);
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
-    wait_for("the schedule", || !project.json(&["schedules"])[0]["state"]["done"].is_null());
+    wait_for("the schedule", || {
+        !project.json(&["schedules"])[0]["state"]["done"].is_null()
+    });
     // The function refuses nothing, but its file is broken.
     project.write("entries.ndjson", "");
     std::fs::remove_file(project.path().join("entries.ndjson")).unwrap();
@@ -259,14 +413,18 @@ fn of_two_servers_one_runs_an_interval_and_the_other_takes_over() {
     let mut random = Random::new();
     let project = scheduled(&DAILY.replace("catch_up = 5", "catch_up = 100"));
     let first = project.serve(&["--clock", "2020-01-01T12:00:00Z,0"]);
-    wait_for("the schedule", || !project.json(&["schedules"])[0]["state"]["done"].is_null());
+    wait_for("the schedule", || {
+        !project.json(&["schedules"])[0]["state"]["done"].is_null()
+    });
     let second = project.serve(&["--clock", "2020-01-01T12:00:00Z,0"]);
     for server in [&first, &second] {
         server.set_clock("2020-01-31T01:00:00Z");
     }
     std::thread::sleep(Duration::from_millis(500 + random.below(2_000)));
     first.kill();
-    wait_for("all intervals", || project.json(&["schedules"])[0]["state"]["done"] == "2020-01-31T00:00:00Z");
+    wait_for("all intervals", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-31T00:00:00Z"
+    });
     second.stop();
     let runs = succeeded(&project);
     assert_eq!(runs.len(), 30);

@@ -106,7 +106,14 @@ impl Project {
 
     /// Makes a training set from labels below the project, and returns its record.
     pub(crate) fn training_set(&self, view: &str, labels: &str, out: &str) -> Json {
-        self.json(&["training-set", view, "--labels", &self.at(labels), "--out", &self.at(out)])
+        self.json(&[
+            "training-set",
+            view,
+            "--labels",
+            &self.at(labels),
+            "--out",
+            &self.at(out),
+        ])
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -224,11 +231,7 @@ impl Project {
         let batches: Vec<_> = runtime.block_on(async {
             let tables = OfflineTables::open(url).unwrap();
             let snapshot = tables.snapshot(table, AsOf::Latest).await.unwrap();
-            snapshot
-                .rows()
-                .try_collect()
-                .await
-                .unwrap()
+            snapshot.rows().try_collect().await.unwrap()
         });
         batches.iter().flat_map(json_rows).collect()
     }
@@ -245,7 +248,9 @@ pub(crate) fn rows_of(path: &Path) -> Vec<Json> {
     let file = std::fs::File::open(path).unwrap();
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
     let batches = reader.unwrap().build().unwrap();
-    batches.flat_map(|batch| json_rows(&batch.unwrap())).collect()
+    batches
+        .flat_map(|batch| json_rows(&batch.unwrap()))
+        .collect()
 }
 
 /// Writes rows of texts and integers as Parquet; other values as texts.

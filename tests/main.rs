@@ -7,8 +7,8 @@
     reason = "tests"
 )]
 
-mod bad_guests;
 mod backfill;
+mod bad_guests;
 mod bad_input;
 mod flights;
 mod harness;

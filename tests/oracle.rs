@@ -19,9 +19,26 @@ const SPANS: [(&str, bool); 6] = [
 fn functions(column: &str) -> &'static [&'static str] {
     match column {
         "label_text" => &["count", "count_distinct", "first", "last"],
-        "wild" => &["count", "sum", "mean", "min", "max", "count_distinct", "first", "last"],
+        "wild" => &[
+            "count",
+            "sum",
+            "mean",
+            "min",
+            "max",
+            "count_distinct",
+            "first",
+            "last",
+        ],
         _ => &[
-            "count", "sum", "mean", "min", "max", "stddev", "variance", "count_distinct", "first",
+            "count",
+            "sum",
+            "mean",
+            "min",
+            "max",
+            "stddev",
+            "variance",
+            "count_distinct",
+            "first",
             "last",
         ],
     }
@@ -30,7 +47,8 @@ fn functions(column: &str) -> &'static [&'static str] {
 fn project(delay: &str) -> Project {
     let mut aggregates = String::new();
     for (span, exact) in SPANS {
-        aggregates += &format!(r#"  {{ function = "count", windows = ["{span}"], exact = {exact} }},"#);
+        aggregates +=
+            &format!(r#"  {{ function = "count", windows = ["{span}"], exact = {exact} }},"#);
         for column in COLUMNS {
             aggregates += &format!(
                 "\n  {{ function = {:?}, column = \"{column}\", windows = [\"{span}\"], exact = {exact} }},",
@@ -100,7 +118,11 @@ fn python() -> Option<String> {
 
 fn oracle(python: &str, arguments: &[&str]) -> String {
     let script = repository().join("tests/oracle/oracle.py");
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let output = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", text(&output));
     text(&output)
 }
@@ -114,20 +136,45 @@ fn duckdb_agrees_on_generated_data() {
     for delay in ["0s", "10m"] {
         let project = project(delay);
         let folder = project.path().display().to_string();
-        oracle(&python, &["generate", &folder, "--seed", &seed, "--events", "20000", "--facts", "15000", "--labels", "5000"]);
+        oracle(
+            &python,
+            &[
+                "generate", &folder, "--seed", &seed, "--events", "20000", "--facts", "15000",
+                "--labels", "5000",
+            ],
+        );
         let project = project.applied();
         project.ok(&["run", "events"]);
         project.ok(&["run", "fresh"]);
         // In many commits, as it would be in use.
-        project.ok(&["backfill", "facts", "--from", "1900-01-01", "--to", "2100-01-01", "--interval", "1000d"]);
+        project.ok(&[
+            "backfill",
+            "facts",
+            "--from",
+            "1900-01-01",
+            "--to",
+            "2100-01-01",
+            "--interval",
+            "1000d",
+        ]);
         // Little memory, so that everything goes through in parts and bands.
         project.ok(&[
-            "training-set", "all", "--labels", &project.at("data/labels.parquet"), "--out",
-            &project.at("small.parquet"), "--memory", "4MiB",
+            "training-set",
+            "all",
+            "--labels",
+            &project.at("data/labels.parquet"),
+            "--out",
+            &project.at("small.parquet"),
+            "--memory",
+            "4MiB",
         ]);
         project.training_set("all", "data/labels.parquet", "result.parquet");
         let read = |name: &str| std::fs::read(project.path().join(name)).unwrap();
-        assert_eq!(read("small.parquet"), read("result.parquet"), "memory changes nothing");
+        assert_eq!(
+            read("small.parquet"),
+            read("result.parquet"),
+            "memory changes nothing"
+        );
         check(&python, &project, &project.path().join("result.parquet"));
     }
 }
@@ -140,9 +187,19 @@ fn check(python: &str, project: &Project, result: &Path) {
     let said = oracle(
         python,
         &[
-            "check", &project.path().display().to_string(), &result.display().to_string(),
-            "--plain", "fact=facts_v1", "--plain", "fresh=fresh_v1,3600", "--windows", "win=events_v1",
-            "--columns", &COLUMNS.join(","), "--spans", &spans.join(","),
+            "check",
+            &project.path().display().to_string(),
+            &result.display().to_string(),
+            "--plain",
+            "fact=facts_v1",
+            "--plain",
+            "fresh=fresh_v1,3600",
+            "--windows",
+            "win=events_v1",
+            "--columns",
+            &COLUMNS.join(","),
+            "--spans",
+            &spans.join(","),
         ],
     );
     println!("{said}");
@@ -155,18 +212,41 @@ fn duckdb_agrees_on_the_flights() {
     let Some(python) = python() else { return };
     let project = Project::flights().applied();
     for pipeline in [
-        "airport", "airport_weather", "plane_outcome", "route_delays", "carrier_delays", "origin_delays",
-        "plane_delays", "scheduled_flight",
+        "airport",
+        "airport_weather",
+        "plane_outcome",
+        "route_delays",
+        "carrier_delays",
+        "origin_delays",
+        "plane_delays",
+        "scheduled_flight",
     ] {
         project.ok(&["run", pipeline]);
     }
-    let columns = "tailnum,carrier,flight,origin,dest,scheduled_departure,scheduled_arrival,arrival_delay";
-    project.ok(&["export", "scheduled_flight_v1", "--out", &project.at("labels.parquet"), "--columns", columns]);
-    let set = project.json(&[
-        "training-set", "delay_model", "--labels", &project.at("labels.parquet"), "--time",
-        "scheduled_departure", "--out", &project.at("training.parquet"),
+    let columns =
+        "tailnum,carrier,flight,origin,dest,scheduled_departure,scheduled_arrival,arrival_delay";
+    project.ok(&[
+        "export",
+        "scheduled_flight_v1",
+        "--out",
+        &project.at("labels.parquet"),
+        "--columns",
+        columns,
     ]);
-    assert_eq!((&set["rows"], &set["function_errors"]), (&336_776.into(), &0.into()));
+    let set = project.json(&[
+        "training-set",
+        "delay_model",
+        "--labels",
+        &project.at("labels.parquet"),
+        "--time",
+        "scheduled_departure",
+        "--out",
+        &project.at("training.parquet"),
+    ]);
+    assert_eq!(
+        (&set["rows"], &set["function_errors"]),
+        (&336_776.into(), &0.into())
+    );
     let script = repository().join("tests/oracle/flights.py");
     let output = Command::new(python)
         .arg(script)

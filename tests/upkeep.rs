@@ -11,7 +11,15 @@ use crate::training::{entry, ledger, lines};
 fn push(project: &Project, entries: &[Json], clock: &str) -> Json {
     let file = project.write("push.ndjson", lines(entries));
     let clock = format!("{clock},0");
-    let arguments = ["push", "entries", file.to_str().unwrap(), "--clock", &clock, "--output", "json"];
+    let arguments = [
+        "push",
+        "entries",
+        file.to_str().unwrap(),
+        "--clock",
+        &clock,
+        "--output",
+        "json",
+    ];
     // It says by its status whether some were rejected.
     let output = project.command(&arguments).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
@@ -19,7 +27,15 @@ fn push(project: &Project, entries: &[Json], clock: &str) -> Json {
 
 fn sums(project: &Project, key: &str, clock: &str) -> Json {
     let key = format!("key_a={key}");
-    project.json(&["get", "account", &key, "key_b=1", "--clock", &format!("{clock},0")])["features"].clone()
+    project.json(&[
+        "get",
+        "account",
+        &key,
+        "key_b=1",
+        "--clock",
+        &format!("{clock},0"),
+    ])["features"]
+        .clone()
 }
 
 #[test]
@@ -39,7 +55,8 @@ fn late_events_are_counted_and_those_too_late_are_healed() {
         now,
     );
     assert_eq!(
-        ["accepted", "late", "too_late", "older", "early", "rejected"].map(|name| summary[name].clone()),
+        ["accepted", "late", "too_late", "older", "early", "rejected"]
+            .map(|name| summary[name].clone()),
         [json!(4), json!(2), json!(1), json!(1), json!(1), json!(1)],
         "{summary}"
     );
@@ -51,7 +68,10 @@ fn late_events_are_counted_and_those_too_late_are_healed() {
     let again = project.json(&["heal", "sums", "--clock", "2020-01-03T00:00:00Z,0"]);
     assert_eq!(again["healed"], 0);
     assert_eq!(project.offline("sums_v1_late").len(), 0);
-    assert_eq!(sums(&project, "a", "2020-01-03T00:00:00Z")["sums_small_sum_lifetime"], 10);
+    assert_eq!(
+        sums(&project, "a", "2020-01-03T00:00:00Z")["sums_small_sum_lifetime"],
+        10
+    );
     // It is known from the heal on, not before.
     project.write(
         "labels.csv",
@@ -59,14 +79,30 @@ fn late_events_are_counted_and_those_too_late_are_healed() {
     );
     project.training_set("account", "labels.csv", "out.parquet");
     let rows = rows_of(&project.path().join("out.parquet"));
-    assert_eq!([&rows[0]["sums_small_sum_lifetime"], &rows[1]["sums_small_sum_lifetime"]], [&json!(7), &json!(10)]);
+    assert_eq!(
+        [
+            &rows[0]["sums_small_sum_lifetime"],
+            &rows[1]["sums_small_sum_lifetime"]
+        ],
+        [&json!(7), &json!(10)]
+    );
 }
 
 #[test]
 fn pushed_history_is_dated_as_history() {
     let project = ledger("delay = \"10m\"").applied_with("entries.ndjson", "");
-    let file = project.write("push.ndjson", lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")]));
-    project.ok(&["push", "entries", file.to_str().unwrap(), "--backfill", "--clock", "2020-06-01T00:00:00Z,0"]);
+    let file = project.write(
+        "push.ndjson",
+        lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")]),
+    );
+    project.ok(&[
+        "push",
+        "entries",
+        file.to_str().unwrap(),
+        "--backfill",
+        "--clock",
+        "2020-06-01T00:00:00Z,0",
+    ]);
     let row = &project.offline_rows("sums_v1")[0];
     assert_eq!(row["available_timestamp"], "2020-01-01T00:10:00Z");
     assert_eq!(row["created_timestamp"], "2020-06-01T00:00:00Z");
@@ -74,7 +110,10 @@ fn pushed_history_is_dated_as_history() {
 
 fn expecting(expectations: &str) -> Project {
     let project = ledger("");
-    project.replace("[groups.sums]\n", &format!("[groups.sums]\nexpectations = [{expectations}]\n"));
+    project.replace(
+        "[groups.sums]\n",
+        &format!("[groups.sums]\nexpectations = [{expectations}]\n"),
+    );
     project
 }
 
@@ -106,7 +145,10 @@ fn rows_that_break_expectations_are_set_aside_with_the_reason() {
         "{record}"
     );
     let aside = project.offline_rows("sums_v1_quarantine");
-    let mut reasons: Vec<&str> = aside.iter().map(|row| row["reason"].as_str().unwrap()).collect();
+    let mut reasons: Vec<&str> = aside
+        .iter()
+        .map(|row| row["reason"].as_str().unwrap())
+        .collect();
     reasons.sort_unstable();
     assert_eq!(
         reasons,
@@ -117,18 +159,38 @@ fn rows_that_break_expectations_are_set_aside_with_the_reason() {
             "`small` is 9007199254740994, outside of 0 to 9007199254740993",
         ]
     );
-    let minus = aside.iter().find(|row| row["reason"].as_str().unwrap().contains("-1")).unwrap();
-    assert!(minus["place"].as_str().unwrap().ends_with("entries.ndjson:3"), "{minus}");
+    let minus = aside
+        .iter()
+        .find(|row| row["reason"].as_str().unwrap().contains("-1"))
+        .unwrap();
+    assert!(
+        minus["place"]
+            .as_str()
+            .unwrap()
+            .ends_with("entries.ndjson:3"),
+        "{minus}"
+    );
     let row: Json = serde_json::from_str(minus["row"].as_str().unwrap()).unwrap();
     assert_eq!(row["small"], -1);
     // Again, and as events: set aside once each.
     project.ok(&["run", "sums"]);
     for _ in 0..2 {
         let output = project
-            .command(&["push", "entries", &project.at("entries.ndjson"), "--clock", "2020-01-01T01:00:00Z,0"])
+            .command(&[
+                "push",
+                "entries",
+                &project.at("entries.ndjson"),
+                "--clock",
+                "2020-01-01T01:00:00Z,0",
+            ])
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", crate::harness::text(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{}",
+            crate::harness::text(&output)
+        );
     }
     // Uniqueness is of a run; the three others are refused as events as well.
     assert_eq!(project.offline_rows("sums_v1_quarantine").len(), 4 + 3);
@@ -145,10 +207,15 @@ fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
             entry
         })
         .collect();
-    let rule = |most: &str, policy: &str| format!(r#"{{ column = "amount", null_fraction = {most}, policy = "{policy}" }}"#);
+    let rule = |most: &str, policy: &str| {
+        format!(r#"{{ column = "amount", null_fraction = {most}, policy = "{policy}" }}"#)
+    };
     let failing = expecting(&rule("0.2", "fail")).applied_with("entries.ndjson", &lines(&entries));
     let said = failing.fails(&["run", "sums"]);
-    assert!(said.contains("3 of 10 values of `amount` are null, more than the fraction 0.2"), "{said}");
+    assert!(
+        said.contains("3 of 10 values of `amount` are null, more than the fraction 0.2"),
+        "{said}"
+    );
     assert!(failing.offline("sums_v1").is_empty());
     assert_eq!(failing.json(&["runs"])[0]["state"], "failed");
     let warning = expecting(&rule("0.2", "warn")).applied_with("entries.ndjson", &lines(&entries));
@@ -157,10 +224,19 @@ fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
     let fine = expecting(&rule("0.3", "fail")).applied_with("entries.ndjson", &lines(&entries));
     fine.ok(&["run", "sums"]);
     for (rules, wanted) in [
-        (r#"{ column = "amont", min = 0 }"#, "has no output `amont`; did you mean `amount`?"),
+        (
+            r#"{ column = "amont", min = 0 }"#,
+            "has no output `amont`; did you mean `amount`?",
+        ),
         (r#"{ column = "amount" }"#, "has one rule"),
-        (r#"{ column = "label_text", min = 0 }"#, "a range is for numbers, not utf8"),
-        (r#"{ column = "amount", null_fraction = 0.5 }"#, "policy = \"warn\" or \"fail\""),
+        (
+            r#"{ column = "label_text", min = 0 }"#,
+            "a range is for numbers, not utf8",
+        ),
+        (
+            r#"{ column = "amount", null_fraction = 0.5 }"#,
+            "policy = \"warn\" or \"fail\"",
+        ),
         (r#"{ column = "label_text", regex = "(" }"#, "unclosed"),
     ] {
         let project = expecting(rules);
@@ -172,16 +248,37 @@ fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
 
 #[test]
 fn a_deleted_entity_is_gone_and_stays_gone() {
-    let project = ledger("").applied_with("entries.ndjson", &lines(&[
-        entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x"),
-        entry("b", "2020-01-01T00:00:00Z", 2, 1.0, "x"),
-    ]));
+    let project = ledger("").applied_with(
+        "entries.ndjson",
+        &lines(&[
+            entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x"),
+            entry("b", "2020-01-01T00:00:00Z", 2, 1.0, "x"),
+        ]),
+    );
     project.ok(&["run", "sums"]);
     project.ok(&["run", "last_entry"]);
-    push(&project, &[entry("a", "2020-01-02T00:00:00Z", 3, 1.0, "x"), entry("b", "2020-01-02T00:00:00Z", 4, 1.0, "x")], "2020-01-02T00:00:00Z");
-    let deletion = project.json(&["delete", "account", "key_a=a", "key_b=1", "--clock", "2020-01-03T00:00:00Z,0"]);
+    push(
+        &project,
+        &[
+            entry("a", "2020-01-02T00:00:00Z", 3, 1.0, "x"),
+            entry("b", "2020-01-02T00:00:00Z", 4, 1.0, "x"),
+        ],
+        "2020-01-02T00:00:00Z",
+    );
+    let deletion = project.json(&[
+        "delete",
+        "account",
+        "key_a=a",
+        "key_b=1",
+        "--clock",
+        "2020-01-03T00:00:00Z,0",
+    ]);
     assert_eq!(
-        (&deletion["rows"]["sums_v1"], &deletion["rows"]["last_entry_v1"], &deletion["rows"]["entries_events"]),
+        (
+            &deletion["rows"]["sums_v1"],
+            &deletion["rows"]["last_entry_v1"],
+            &deletion["rows"]["entries_events"]
+        ),
         (&json!(2), &json!(2), &json!(1)),
         "{deletion}"
     );
@@ -195,14 +292,31 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
     assert_eq!(sums(&project, "a", now)["sums_count_lifetime"], Json::Null);
     assert_eq!(sums(&project, "b", now)["sums_count_lifetime"], 2);
     // Facts of before stay out online, those of after come in.
-    push(&project, &[entry("a", "2020-01-02T12:00:00Z", 5, 1.0, "x")], now);
+    push(
+        &project,
+        &[entry("a", "2020-01-02T12:00:00Z", 5, 1.0, "x")],
+        now,
+    );
     assert_eq!(sums(&project, "a", now)["sums_count_lifetime"], Json::Null);
-    push(&project, &[entry("a", "2020-01-04T00:00:00Z", 6, 1.0, "x")], now);
+    push(
+        &project,
+        &[entry("a", "2020-01-04T00:00:00Z", 6, 1.0, "x")],
+        now,
+    );
     assert_eq!(sums(&project, "a", now)["sums_small_sum_lifetime"], 6);
     for (arguments, wanted) in [
-        (vec!["delete", "acount", "key_a=a"], "no feature group describes an entity `acount`"),
-        (vec!["delete", "account", "key_a=a"], "the join keys of entity `account` are key_a, key_b"),
-        (vec!["delete", "account", "key_a=a", "key_b=x"], "`x` is no value"),
+        (
+            vec!["delete", "acount", "key_a=a"],
+            "no feature group describes an entity `acount`",
+        ),
+        (
+            vec!["delete", "account", "key_a=a"],
+            "the join keys of entity `account` are key_a, key_b",
+        ),
+        (
+            vec!["delete", "account", "key_a=a", "key_b=x"],
+            "`x` is no value",
+        ),
     ] {
         let said = project.fails(&arguments);
         assert!(said.contains(wanted), "{said}");
@@ -218,7 +332,15 @@ fn tables_are_compacted_beside_writers() {
         for _ in 0..5 {
             let time = format!("2020-01-01T00:{:02}:{:02}Z", pushed / 60, pushed % 60);
             server.set_clock(&time);
-            assert_eq!(server.events("entries", &entry(["b", "a"][pushed % 2], &time, pushed as i64, 1.0, "x").to_string()).0, 200);
+            assert_eq!(
+                server
+                    .events(
+                        "entries",
+                        &entry(["b", "a"][pushed % 2], &time, pushed as i64, 1.0, "x").to_string()
+                    )
+                    .0,
+                200
+            );
             pushed += 1;
             std::thread::sleep(Duration::from_millis(if round < 3 { 250 } else { 20 }));
         }
@@ -233,16 +355,31 @@ fn tables_are_compacted_beside_writers() {
     assert_eq!(report[0]["table"], "sums_v1");
     assert_eq!(project.offline("sums_v1"), before);
     let table = project.json(&["tables"]);
-    let table = table.as_array().unwrap().iter().find(|t| t["table"] == "sums_v1").unwrap();
-    assert_eq!((&table["files"], &table["rows"], &table["entities"]), (&json!(1), &json!(pushed), &json!(2)), "{table}");
+    let table = table
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|t| t["table"] == "sums_v1")
+        .unwrap();
+    assert_eq!(
+        (&table["files"], &table["rows"], &table["entities"]),
+        (&json!(1), &json!(pushed), &json!(2)),
+        "{table}"
+    );
     // Sorted by key and time.
     let rows = project.offline_rows("sums_v1");
-    let order: Vec<(String, String)> = rows.iter().map(|row| (row["key_a"].to_string(), row["event_timestamp"].to_string())).collect();
+    let order: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| (row["key_a"].to_string(), row["event_timestamp"].to_string()))
+        .collect();
     assert!(order.is_sorted(), "{order:?}");
     let on_disk = walk(&project.path().join(".wafer/offline/sums_v1/events"));
     assert_eq!(on_disk, 1, "old files are gone");
     let said = project.fails(&["compact", "sum_v1"]);
-    assert!(said.contains("there is no definition of table `sum_v1`"), "{said}");
+    assert!(
+        said.contains("there is no definition of table `sum_v1`"),
+        "{said}"
+    );
 }
 
 /// Number of files below a folder.
@@ -291,7 +428,11 @@ group = "copied"
             guest("facts").display()
         ),
     );
-    let fact = |time: &str, value: i64| json!({"key_a": "a", "key_b": 1, "happened_at": time, "value": value, "score": 0.5}).to_string() + "\n";
+    let fact = |time: &str, value: i64| {
+        json!({"key_a": "a", "key_b": 1, "happened_at": time, "value": value, "score": 0.5})
+            .to_string()
+            + "\n"
+    };
     project.write("entries.ndjson", "");
     let project = project.applied_with("facts.ndjson", &fact("2020-01-01T00:00:00Z", 1));
     project.ok(&["run", "facts"]);
@@ -301,18 +442,34 @@ group = "copied"
     let copied = &project.offline_rows("copied_v1")[0];
     let original = &project.offline_rows("facts_v1")[0];
     assert_eq!(original["available_timestamp"], "2020-01-01T01:00:00Z");
-    for column in ["event_timestamp", "available_timestamp", "event_id", "value", "score"] {
+    for column in [
+        "event_timestamp",
+        "available_timestamp",
+        "event_id",
+        "value",
+        "score",
+    ] {
         assert_eq!(copied[column], original[column], "{column}");
     }
     // Other rows above, other rows below.
-    project.write("facts.ndjson", fact("2020-01-01T00:00:00Z", 5) + &fact("2020-01-02T00:00:00Z", 6));
+    project.write(
+        "facts.ndjson",
+        fact("2020-01-01T00:00:00Z", 5) + &fact("2020-01-02T00:00:00Z", 6),
+    );
     project.ok(&["run", "facts"]);
     assert_eq!(project.json(&["run", "copied"])["rows_written"], 2);
-    let mut values: Vec<i64> = project.offline_rows("copied_v1").iter().filter_map(|row| row["value"].as_i64()).collect();
+    let mut values: Vec<i64> = project
+        .offline_rows("copied_v1")
+        .iter()
+        .filter_map(|row| row["value"].as_i64())
+        .collect();
     values.sort_unstable();
     assert_eq!(values, [5, 6]);
     // What the function reads must be there.
-    project.replace("group = \"facts\"\n[sources", "group = \"last_entry\"\n[sources");
+    project.replace(
+        "group = \"facts\"\n[sources",
+        "group = \"last_entry\"\n[sources",
+    );
     let said = project.fails(&["apply"]);
     assert!(said.contains("pipelines.copied: function `facts` reads `value` (int64), and group `last_entry` has no such column"), "{said}");
 }
@@ -322,42 +479,93 @@ group = "copied"
 #[test]
 fn nullable_columns_are_added_to_a_version() {
     let project = ledger("");
-    project.replace("[groups.last_entry]\n", "[groups.last_entry]\ncolumns = [\"small\", \"label_text\"]\n");
-    let project = project.applied_with("entries.ndjson", &lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 2.5, "x")]));
+    project.replace(
+        "[groups.last_entry]\n",
+        "[groups.last_entry]\ncolumns = [\"small\", \"label_text\"]\n",
+    );
+    let project = project.applied_with(
+        "entries.ndjson",
+        &lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 2.5, "x")]),
+    );
     project.ok(&["run", "last_entry", "--to", "2020-01-02"]);
     // `amount` comes between the two in the function; in the table it comes last.
-    project.replace("columns = [\"small\", \"label_text\"]", "columns = [\"small\", \"amount\", \"label_text\"]");
+    project.replace(
+        "columns = [\"small\", \"label_text\"]",
+        "columns = [\"small\", \"amount\", \"label_text\"]",
+    );
     project.ok(&["apply"]);
     let vector = |clock: &str| sums(&project, "a", clock);
     let old = vector("2020-01-01T12:00:00Z");
-    assert_eq!((&old["last_small"], &old["last_amount"], &old["last_label_text"]), (&json!(1), &Json::Null, &json!("x")));
-    push(&project, &[entry("a", "2020-01-03T00:00:00Z", 2, 7.5, "y")], "2020-01-03T00:00:00Z");
+    assert_eq!(
+        (
+            &old["last_small"],
+            &old["last_amount"],
+            &old["last_label_text"]
+        ),
+        (&json!(1), &Json::Null, &json!("x"))
+    );
+    push(
+        &project,
+        &[entry("a", "2020-01-03T00:00:00Z", 2, 7.5, "y")],
+        "2020-01-03T00:00:00Z",
+    );
     let new = vector("2020-01-03T00:00:00Z");
-    assert_eq!((&new["last_small"], &new["last_amount"], &new["last_label_text"]), (&json!(2), &json!(7.5), &json!("y")));
-    project.write("labels.csv", "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\na,1,2020-01-03T00:00:00Z\n");
+    assert_eq!(
+        (
+            &new["last_small"],
+            &new["last_amount"],
+            &new["last_label_text"]
+        ),
+        (&json!(2), &json!(7.5), &json!("y"))
+    );
+    project.write(
+        "labels.csv",
+        "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\na,1,2020-01-03T00:00:00Z\n",
+    );
     project.training_set("account", "labels.csv", "out.parquet");
     let rows = rows_of(&project.path().join("out.parquet"));
-    assert_eq!([&rows[0]["last_amount"], &rows[1]["last_amount"]], [&Json::Null, &json!(7.5)]);
+    assert_eq!(
+        [&rows[0]["last_amount"], &rows[1]["last_amount"]],
+        [&Json::Null, &json!(7.5)]
+    );
     // Taking one away, or changing a windowed group's aggregates, needs a version.
-    project.replace("columns = [\"small\", \"amount\", \"label_text\"]", "columns = [\"small\"]");
+    project.replace(
+        "columns = [\"small\", \"amount\", \"label_text\"]",
+        "columns = [\"small\"]",
+    );
     assert!(project.fails(&["apply"]).contains("set `version = 2`"));
-    project.replace("columns = [\"small\"]", "columns = [\"small\", \"amount\", \"label_text\"]");
+    project.replace(
+        "columns = [\"small\"]",
+        "columns = [\"small\", \"amount\", \"label_text\"]",
+    );
     project.replace(r#"windows = ["3h"]"#, r#"windows = ["4h"]"#);
-    assert!(project.fails(&["apply"]).contains("its aggregates changed, and version 1 is in use"));
+    assert!(
+        project
+            .fails(&["apply"])
+            .contains("its aggregates changed, and version 1 is in use")
+    );
 }
 
 /// Raw events are kept: a group that is added later has them too.
 #[test]
 fn raw_events_fill_groups_that_come_later() {
     let project = ledger("").applied_with("entries.ndjson", "");
-    push(&project, &[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")], "2020-01-01T00:00:10Z");
+    push(
+        &project,
+        &[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")],
+        "2020-01-01T00:00:10Z",
+    );
     assert_eq!(project.offline_rows("entries_events").len(), 1);
     project.replace(
         "[pipelines.sums]",
         "[groups.again]\nentity = \"account\"\nevent_time = \"happened_at\"\n[pipelines.again]\nsource = \"entries\"\nfunction = \"ledger\"\ngroup = \"again\"\n[pipelines.sums]",
     );
     project.ok(&["apply"]);
-    push(&project, &[entry("a", "2020-01-02T00:00:00Z", 2, 1.0, "x")], "2020-01-02T00:00:10Z");
+    push(
+        &project,
+        &[entry("a", "2020-01-02T00:00:00Z", 2, 1.0, "x")],
+        "2020-01-02T00:00:10Z",
+    );
     let record = project.json(&["run", "again", "--archive"]);
     assert_eq!(record["rows_written"], 1);
     let mut rows = project.offline_rows("again_v1");
@@ -365,6 +573,10 @@ fn raw_events_fill_groups_that_come_later() {
     assert_eq!(rows.len(), 2);
     // It was visible when it came in, under its own identity.
     assert_eq!(rows[0]["available_timestamp"], "2020-01-01T00:00:10Z");
-    let archived: Vec<Json> = project.offline_rows("entries_events").iter().map(|row| row["event_id"].clone()).collect();
+    let archived: Vec<Json> = project
+        .offline_rows("entries_events")
+        .iter()
+        .map(|row| row["event_id"].clone())
+        .collect();
     assert!(archived.contains(&rows[0]["event_id"]) && archived.contains(&rows[1]["event_id"]));
 }

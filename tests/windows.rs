@@ -6,7 +6,8 @@ use crate::harness::{Project, Random, rows_of};
 use crate::training::{entry, ledger, lines};
 
 fn time(seconds: u64) -> String {
-    wafer_core::Timestamp::from_micros(1_577_836_800_000_000 + seconds as i64 * 1_000_000).to_string()
+    wafer_core::Timestamp::from_micros(1_577_836_800_000_000 + seconds as i64 * 1_000_000)
+        .to_string()
 }
 
 /// Random events in the order in which they come in: most on time, some late, some
@@ -24,12 +25,19 @@ fn random_events(random: &mut Random, count: usize) -> Vec<(u64, Json)> {
             events.push((now, again));
             continue;
         }
-        let late = if random.below(4) == 0 { random.below(20_000) } else { 0 };
+        let late = if random.below(4) == 0 {
+            random.below(20_000)
+        } else {
+            0
+        };
         let key = ["a", "b", "c"][random.below(3) as usize];
         let small = [1, 2, -3, (1 << 53) + 1][random.below(4) as usize];
         let amount = [0.1, 0.2, 1e16, -1e16, 1e-9][random.below(5) as usize];
         let text = ["x", "y", ""][random.below(3) as usize];
-        events.push((now, entry(key, &time(now.saturating_sub(late)), small, amount, text)));
+        events.push((
+            now,
+            entry(key, &time(now.saturating_sub(late)), small, amount, text),
+        ));
     }
     events
 }
@@ -77,7 +85,10 @@ fn compare(served: &[Json], trained: &[Json]) {
     let mut values = 0;
     for (number, (served, trained)) in served.iter().zip(trained).enumerate() {
         for (feature, value) in served.as_object().unwrap() {
-            assert_eq!(value, &trained[feature], "label {number}, {feature}: {trained}");
+            assert_eq!(
+                value, &trained[feature],
+                "label {number}, {feature}: {trained}"
+            );
             values += usize::from(!value.is_null());
         }
     }
@@ -97,7 +108,8 @@ fn every_way_leads_to_the_same_summaries() {
             .iter()
             .map(|key| {
                 let key = format!("key_a={key}");
-                project.json(&["get", "account", &key, "key_b=1", "--clock", &clock])["features"].clone()
+                project.json(&["get", "account", &key, "key_b=1", "--clock", &clock])["features"]
+                    .clone()
             })
             .collect()
     };
@@ -109,7 +121,12 @@ fn every_way_leads_to_the_same_summaries() {
         pushed.ok(&["push", "entries", file.to_str().unwrap(), "--clock", &clock]);
     }
     let wanted = request(&pushed);
-    assert!(wanted.iter().all(|row| row["sums_count_lifetime"].as_i64() > Some(5)), "{wanted:?}");
+    assert!(
+        wanted
+            .iter()
+            .all(|row| row["sums_count_lifetime"].as_i64() > Some(5)),
+        "{wanted:?}"
+    );
 
     // In another order, in one batch, twice.
     let reversed = ledger("").applied_with("entries.ndjson", "");
@@ -135,14 +152,25 @@ fn every_way_leads_to_the_same_summaries() {
     });
     let batch = ledger("").applied_with("entries.ndjson", &lines(&once));
     for pipeline in ["sums", "last_entry"] {
-        batch.ok(&["backfill", pipeline, "--from", "2019-12-30", "--to", "2020-03-01", "--clock", &clock]);
+        batch.ok(&[
+            "backfill",
+            pipeline,
+            "--from",
+            "2019-12-30",
+            "--to",
+            "2020-03-01",
+            "--clock",
+            &clock,
+        ]);
     }
     let of_sums = |rows: Vec<Json>| -> Vec<Json> {
         rows.into_iter()
             .map(|row| {
                 let mut row = row.as_object().unwrap().clone();
                 // Ties of time are broken by identity, which rows of files have other ones of.
-                row.retain(|name, _| name.starts_with("sums_") && !name.contains("first") && !name.contains("last_3"));
+                row.retain(|name, _| {
+                    name.starts_with("sums_") && !name.contains("first") && !name.contains("last_3")
+                });
                 Json::Object(row)
             })
             .collect()
@@ -153,14 +181,38 @@ fn every_way_leads_to_the_same_summaries() {
 #[test]
 fn windows_and_aggregates_that_do_not_fit_are_refused() {
     for (from, to, wanted) in [
-        (r#"windows = ["3h"]"#, r#"windows = ["13h30m"]"#, "a window of 13h30m is not a multiple of its hop"),
-        (r#"windows = ["3h"]"#, r#"windows = ["soon"]"#, "`soon` is not a window"),
+        (
+            r#"windows = ["3h"]"#,
+            r#"windows = ["13h30m"]"#,
+            "a window of 13h30m is not a multiple of its hop",
+        ),
+        (
+            r#"windows = ["3h"]"#,
+            r#"windows = ["soon"]"#,
+            "`soon` is not a window",
+        ),
         (r#"windows = ["3h"]"#, "windows = []", "windows: is empty"),
-        (r#"["sum"], column = "amount""#, r#"["sum"], column = "label_text""#, "column `label_text`: sum is not defined for utf8"),
-        (r#"["sum"], column = "amount""#, r#"["sum"], column = "amont""#, "did you mean `amount`?"),
-        (r#"["sum"], column = "amount""#, r#"["avg"], column = "amount""#, "`avg` is not an aggregate function"),
+        (
+            r#"["sum"], column = "amount""#,
+            r#"["sum"], column = "label_text""#,
+            "column `label_text`: sum is not defined for utf8",
+        ),
+        (
+            r#"["sum"], column = "amount""#,
+            r#"["sum"], column = "amont""#,
+            "did you mean `amount`?",
+        ),
+        (
+            r#"["sum"], column = "amount""#,
+            r#"["avg"], column = "amount""#,
+            "`avg` is not an aggregate function",
+        ),
         ("k = 3,", "", "first_k needs `k`"),
-        (r#""variance", "count_distinct""#, r#""variance", "variance""#, "`small_variance_20m` is there twice"),
+        (
+            r#""variance", "count_distinct""#,
+            r#""variance", "variance""#,
+            "`small_variance_20m` is there twice",
+        ),
     ] {
         let project = ledger("");
         // The exact window would be allowed what an aligned one is not.

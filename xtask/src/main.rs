@@ -89,14 +89,22 @@ fn oracle() -> Result<PathBuf> {
     if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
         return Ok(python);
     }
-    let make = || run(Path::new("python3"), &["-m", "venv", &folder.display().to_string()]);
+    let make = || {
+        run(
+            Path::new("python3"),
+            &["-m", "venv", &folder.display().to_string()],
+        )
+    };
     if make().is_err() {
         // Debian has it in a package of its own.
         run(Path::new("apt-get"), &["install", "-y", "python3-venv"])?;
         make()?;
     }
     let requirements = requirements.display().to_string();
-    run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements])?;
+    run(
+        &python,
+        &["-m", "pip", "install", "--quiet", "-r", &requirements],
+    )?;
     std::fs::write(installed, wanted).map_err(|e| e.to_string())?;
     Ok(python)
 }

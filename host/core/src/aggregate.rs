@@ -107,11 +107,7 @@ impl Function {
     ///
     /// # Errors
     /// [`FunctionError::Unknown`], [`FunctionError::Parameter`]
-    pub fn parse(
-        name: &str,
-        k: Option<u32>,
-        quantile: Option<f64>,
-    ) -> Result<Self, FunctionError> {
+    pub fn parse(name: &str, k: Option<u32>, quantile: Option<f64>) -> Result<Self, FunctionError> {
         let parameter = |message: String| Err(FunctionError::Parameter(message));
         let list = match (name, k) {
             ("first_k" | "last_k" | "top_k", Some(k @ 1..=MAX_K)) => k,
@@ -189,11 +185,8 @@ impl Function {
             DataType::Int64 | DataType::Float64 | DataType::Float32
         );
         let ordered = number || matches!(input, DataType::Timestamp | DataType::Date);
-        let single = ordered
-            || matches!(
-                input,
-                DataType::Boolean | DataType::Utf8 | DataType::Binary
-            );
+        let single =
+            ordered || matches!(input, DataType::Boolean | DataType::Utf8 | DataType::Binary);
         let wrong = |wanted| {
             Err(FunctionError::Type {
                 function: self.name(),

@@ -450,14 +450,24 @@ mod tests {
             (vec![1e16, 1.0, -1e16], 1.0),
             (vec![1.0, 1e-30, -1.0], 1e-30),
             (vec![tiny, tiny], f64::from_bits(2)),
-            (vec![f64::MIN_POSITIVE, -tiny], f64::from_bits((1 << 52) - 1)),
+            (
+                vec![f64::MIN_POSITIVE, -tiny],
+                f64::from_bits((1 << 52) - 1),
+            ),
             // Exactly between two floats: to the even one; a little more: up.
             (vec![9_007_199_254_740_992.0, 1.0], 9_007_199_254_740_992.0),
-            (vec![9_007_199_254_740_992.0, 1.0, 1e-300], 9_007_199_254_740_994.0),
+            (
+                vec![9_007_199_254_740_992.0, 1.0, 1e-300],
+                9_007_199_254_740_994.0,
+            ),
             (vec![f64::INFINITY, 1.0], f64::INFINITY),
             (vec![f64::NEG_INFINITY], f64::NEG_INFINITY),
         ] {
-            assert_eq!(sum(&values).to_f64().to_bits(), wanted.to_bits(), "{values:?}");
+            assert_eq!(
+                sum(&values).to_f64().to_bits(),
+                wanted.to_bits(),
+                "{values:?}"
+            );
         }
         assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).to_f64().is_nan());
         assert!(sum(&[f64::NAN, 1.0]).to_f64().is_nan());

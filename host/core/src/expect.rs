@@ -86,7 +86,10 @@ impl Rule {
                 DataType::Utf8 | DataType::Boolean | DataType::Date | DataType::Timestamp
             );
         match self {
-            Self::Range { min: None, max: None } => Err("a range needs `min` or `max`".to_owned()),
+            Self::Range {
+                min: None,
+                max: None,
+            } => Err("a range needs `min` or `max`".to_owned()),
             Self::Range { .. } if !number => {
                 Err(format!("a range is for numbers, not {data_type}"))
             }
@@ -171,8 +174,12 @@ impl Check {
                     }
                     _ => false,
                 };
-                (!matches)
-                    .then(|| format!("`{column}` is {}, which does not match {pattern}", text(value)))
+                (!matches).then(|| {
+                    format!(
+                        "`{column}` is {}, which does not match {pattern}",
+                        text(value)
+                    )
+                })
             }
             Rule::NotNull | Rule::NullFraction(_) | Rule::Unique => None,
         }
@@ -282,15 +289,39 @@ mod tests {
         let big = (1 << 53) + 1;
         let bytes = |text: &'static str| Some(CellRef::Bytes(text.as_bytes()));
         for (rule, value, wanted) in [
-            (range(Some(Bound::Int(1)), None), Some(CellRef::Int(1)), None),
-            (range(Some(Bound::Int(1)), None), Some(CellRef::Int(0)), Some("`c` is 0, outside of 1 to …")),
-            (range(None, Some(Bound::Int(big - 1))), Some(CellRef::Int(big)), Some("outside")),
-            (range(None, Some(Bound::Float(1.5))), Some(CellRef::Float(f64::NAN)), Some("is NaN")),
+            (
+                range(Some(Bound::Int(1)), None),
+                Some(CellRef::Int(1)),
+                None,
+            ),
+            (
+                range(Some(Bound::Int(1)), None),
+                Some(CellRef::Int(0)),
+                Some("`c` is 0, outside of 1 to …"),
+            ),
+            (
+                range(None, Some(Bound::Int(big - 1))),
+                Some(CellRef::Int(big)),
+                Some("outside"),
+            ),
+            (
+                range(None, Some(Bound::Float(1.5))),
+                Some(CellRef::Float(f64::NAN)),
+                Some("is NaN"),
+            ),
             (range(None, Some(Bound::Float(1.5))), None, None),
             (Rule::Values(vec!["a".into()]), bytes("a"), None),
-            (Rule::Values(vec!["a".into()]), bytes("b"), Some("`c` is `b`, not an allowed value")),
+            (
+                Rule::Values(vec!["a".into()]),
+                bytes("b"),
+                Some("`c` is `b`, not an allowed value"),
+            ),
             (Rule::Regex("[A-Z]{3}".into()), bytes("JFK"), None),
-            (Rule::Regex("[A-Z]{3}".into()), bytes("JFKX"), Some("does not match")),
+            (
+                Rule::Regex("[A-Z]{3}".into()),
+                bytes("JFKX"),
+                Some("does not match"),
+            ),
             (Rule::NotNull, None, Some("`c` is null")),
             (Rule::NotNull, bytes(""), None),
             (Rule::Unique, bytes("x"), None),
@@ -318,7 +349,10 @@ mod tests {
         };
         assert_eq!(values.broken(&fraction(0.2)), None);
         let message = values.broken(&fraction(0.1)).unwrap();
-        assert!(message.contains("1 of 5 values of `c` are null"), "{message}");
+        assert!(
+            message.contains("1 of 5 values of `c` are null"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -330,7 +364,14 @@ mod tests {
         assert!(range.check(&DataType::Int64).is_ok());
         for (rule, data_type, wanted) in [
             (range, DataType::Utf8, "a range is for numbers, not utf8"),
-            (Rule::Range { min: None, max: None }, DataType::Int64, "needs `min` or `max`"),
+            (
+                Rule::Range {
+                    min: None,
+                    max: None,
+                },
+                DataType::Int64,
+                "needs `min` or `max`",
+            ),
             (Rule::Regex("(".into()), DataType::Utf8, "unclosed"),
             (Rule::Values(vec![]), DataType::Int64, "it is for utf8"),
             (Rule::NullFraction(1.5), DataType::Int64, "from 0 to 1"),

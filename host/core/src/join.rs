@@ -83,7 +83,11 @@ impl SortedLabels {
         let mut by_entity = ByEntity::new(entities, count);
         by_entity.sort_by_key(|label| times[label as usize]);
         Self {
-            times: by_entity.rows.iter().map(|label| times[*label as usize]).collect(),
+            times: by_entity
+                .rows
+                .iter()
+                .map(|label| times[*label as usize])
+                .collect(),
             by_entity,
         }
     }
@@ -288,7 +292,11 @@ mod tests {
         let (entities, times): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
         let labels_sorted = Arc::new(SortedLabels::new(&entities, &times, 4));
         let mut joins = [0, 1].map(|_| AsOfJoin::new(Arc::clone(&labels_sorted)));
-        for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.entity != NONE) {
+        for (number, row) in rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.entity != NONE)
+        {
             let version = RowVersion {
                 event: Timestamp::from_micros(row.event),
                 created: Timestamp::from_micros(row.created),
@@ -328,14 +336,30 @@ mod tests {
         };
         let one = |rows: &[Row], time, ttl| join(rows, &[(0, time)], ttl)[0];
         let rows = [row(10, 10, 50, 1), row(20, 25, 50, 2), row(30, 20, 50, 3)];
-        for (time, wanted) in [(9, None), (10, Some(0)), (24, Some(0)), (25, Some(1)), (29, Some(1)), (30, Some(2))] {
+        for (time, wanted) in [
+            (9, None),
+            (10, Some(0)),
+            (24, Some(0)),
+            (25, Some(1)),
+            (29, Some(1)),
+            (30, Some(2)),
+        ] {
             assert_eq!(one(&rows, time, None), wanted, "at {time}");
         }
         // Visible late, and older than what is known: it changes nothing.
-        assert_eq!(one(&[row(10, 10, 0, 0), row(5, 20, 9, 0)], 30, None), Some(0));
+        assert_eq!(
+            one(&[row(10, 10, 0, 0), row(5, 20, 9, 0)], 30, None),
+            Some(0)
+        );
         // Of one event time the row written last, then the greater identity.
-        assert_eq!(one(&[row(10, 10, 2, 0), row(10, 10, 1, 9)], 10, None), Some(0));
-        assert_eq!(one(&[row(10, 10, 1, 0), row(10, 10, 1, 9)], 10, None), Some(1));
+        assert_eq!(
+            one(&[row(10, 10, 2, 0), row(10, 10, 1, 9)], 10, None),
+            Some(0)
+        );
+        assert_eq!(
+            one(&[row(10, 10, 1, 0), row(10, 10, 1, 9)], 10, None),
+            Some(1)
+        );
         // The time to live includes its last instant.
         assert_eq!(one(&[row(10, 10, 0, 0)], 15, Some(5)), Some(0));
         assert_eq!(one(&[row(10, 10, 0, 0)], 16, Some(5)), None);

@@ -72,9 +72,7 @@ pub(crate) fn encode_key(
                     bytes,
                 );
             }
-            ArrowType::Utf8 => {
-                terminated(column.as_string::<i32>().value(row).as_bytes(), bytes)
-            }
+            ArrowType::Utf8 => terminated(column.as_string::<i32>().value(row).as_bytes(), bytes),
             ArrowType::Binary => terminated(column.as_binary::<i32>().value(row), bytes),
             other => unreachable!("{other} is no key type"),
         }

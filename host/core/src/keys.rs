@@ -116,7 +116,11 @@ mod tests {
         };
         let mut index = EntityIndex::default();
         let mut numbers = Vec::new();
-        index.number(&ints(&[Some(7), None, Some(i64::MIN), Some(7)]), 4, &mut numbers);
+        index.number(
+            &ints(&[Some(7), None, Some(i64::MIN), Some(7)]),
+            4,
+            &mut numbers,
+        );
         assert_eq!(numbers, [0, NONE, 1, 0]);
         let mut found = Vec::new();
         index.find(&ints(&[Some(i64::MIN), Some(8), None]), 3, &mut found);

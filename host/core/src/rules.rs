@@ -217,7 +217,10 @@ mod tests {
         assert_eq!(available_from_event(at(5), at(7)), at(7));
         assert_eq!(available_from_event(at(7), at(5)), at(7));
         assert_eq!(available_from_file(at(5), 3), at(8));
-        let hour = Interval { from: at(0), to: at(60) };
+        let hour = Interval {
+            from: at(0),
+            to: at(60),
+        };
         assert_eq!(available_from_schedule(hour, 5), at(65));
     }
 

@@ -176,7 +176,10 @@ mod tests {
             assert_eq!(day.start(at(now)), at(start), "{now}");
         }
         let exact = Window::parse("1d", true).unwrap();
-        assert_eq!(exact.start(at("2013-01-02T10:59:59Z")), at("2013-01-01T10:59:59Z"));
+        assert_eq!(
+            exact.start(at("2013-01-02T10:59:59Z")),
+            at("2013-01-01T10:59:59Z")
+        );
         assert_eq!(Window::LIFETIME.start(at("2013-01-02")), Timestamp::MIN);
         assert_eq!(day.start(Timestamp::MIN), Timestamp::MIN);
     }

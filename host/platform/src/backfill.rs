@@ -75,7 +75,10 @@ impl Platform {
         let (definitions, staged) = self.to_backfill(&request.pipeline)?;
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
         let schedule = pipeline.schedule.as_ref();
-        let ticks = schedule.map(Ticks::new).transpose().map_err(Error::invalid)?;
+        let ticks = schedule
+            .map(Ticks::new)
+            .transpose()
+            .map_err(Error::invalid)?;
         let intervals = intervals(request, ticks.as_ref())?;
         let source = &definitions.sources[&pipeline.source];
         let archived = matches!(source.kind, SourceKind::Stream { archive: true, .. });
@@ -132,7 +135,9 @@ impl Platform {
         let mut is_owed = metadata.get(&owed).await?.is_some();
         for pass in intervals.chunks(INTERVALS_OF_A_PASS) {
             if !is_owed && !self.is_done(job, pass).await? {
-                metadata.put(&owed, Bytes::from_static(b"{}"), Expect::Anything).await?;
+                metadata
+                    .put(&owed, Bytes::from_static(b"{}"), Expect::Anything)
+                    .await?;
                 is_owed = true;
             }
             for (record, fresh) in self.run_pass(job, pass, progress).await? {
@@ -162,7 +167,9 @@ impl BackfillReport {
 fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Interval>> {
     let BackfillRequest { from, to, .. } = *request;
     if from >= to {
-        return Err(Error::invalid(format!("{from} is not before {to}: nothing to fill")));
+        return Err(Error::invalid(format!(
+            "{from} is not before {to}: nothing to fill"
+        )));
     }
     let found = match (ticks, request.interval) {
         (Some(_), Some(_)) => {
@@ -180,7 +187,10 @@ fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Int
         return Err(Error::invalid(message));
     }
     if found.len() > MAX_INTERVALS {
-        let message = format!("{} intervals; at most {MAX_INTERVALS}, take longer ones", found.len());
+        let message = format!(
+            "{} intervals; at most {MAX_INTERVALS}, take longer ones",
+            found.len()
+        );
         return Err(Error::invalid(message));
     }
     Ok(found)
@@ -220,13 +230,22 @@ mod tests {
         let ends: Vec<String> = found.iter().map(|i| i.to.to_string()).collect();
         assert_eq!(
             ends,
-            ["2013-01-02T00:00:00Z", "2013-01-03T00:00:00Z", "2013-01-03T12:00:00Z"]
+            [
+                "2013-01-02T00:00:00Z",
+                "2013-01-03T00:00:00Z",
+                "2013-01-03T12:00:00Z"
+            ]
         );
         for (from, to, interval, wanted) in [
             ("2013-01-02", "2013-01-01", None, "is not before"),
             ("2013-01-01", "2013-01-01", None, "is not before"),
             ("2013-01-01", "2013-01-02", Some(0), "longer than nothing"),
-            ("2013-01-01", "2014-01-01", Some(1_000_000), "take longer ones"),
+            (
+                "2013-01-01",
+                "2014-01-01",
+                Some(1_000_000),
+                "take longer ones",
+            ),
         ] {
             let error = intervals(&request(from, to, interval), None).unwrap_err();
             assert!(error.to_string().contains(wanted), "{error}");

@@ -131,7 +131,10 @@ impl GroupDef {
 
     /// The aggregates, without their names.
     pub(crate) fn aggregate_list(&self) -> Vec<Aggregate> {
-        self.aggregates.iter().map(|a| a.aggregate.clone()).collect()
+        self.aggregates
+            .iter()
+            .map(|a| a.aggregate.clone())
+            .collect()
     }
 
     /// Types of the columns.
@@ -173,7 +176,11 @@ impl GroupDef {
             keys: Vec::new(),
             columns: vec![
                 field("reason", "Why the row was set aside.", false),
-                field("place", "Where it came from: a file and its row, or a source.", false),
+                field(
+                    "place",
+                    "Where it came from: a file and its row, or a source.",
+                    false,
+                ),
                 field("row", "What was read, as JSON.", true),
             ],
         }
@@ -242,7 +249,10 @@ impl TableDef {
             keys: Vec::new(),
             columns: vec![
                 field("payload", "The event as it came in, JSON."),
-                field("tables", "Tables that it was written to, separated by commas."),
+                field(
+                    "tables",
+                    "Tables that it was written to, separated by commas.",
+                ),
             ],
         }
     }

@@ -183,7 +183,9 @@ impl Platform {
             arrival,
             skew: definition.skew,
             delay: definition.delay,
-            lateness: (arrival == Arrival::Now).then_some(definition.lateness).flatten(),
+            lateness: (arrival == Arrival::Now)
+                .then_some(definition.lateness)
+                .flatten(),
         };
         let watermark = self.watermark(source);
         let archive = archived(source, definition, &routes);
@@ -321,12 +323,7 @@ fn packed_texts(texts: &[Option<&str>]) -> Bytes {
 
 impl Draft {
     /// An event with its identity and no writes yet.
-    fn new(
-        event: &IncomingEvent,
-        source: &str,
-        id_field: Option<&str>,
-        until: Timestamp,
-    ) -> Self {
+    fn new(event: &IncomingEvent, source: &str, id_field: Option<&str>, until: Timestamp) -> Self {
         let id = event_id(event, id_field);
         let commit = id.clone().map(|id| EventCommit {
             source: source.to_owned(),
@@ -446,7 +443,10 @@ impl Route {
         if rows.is_empty() {
             return Ok(());
         }
-        let good: Vec<bool> = rows.iter().map(|index| drafts[*index].commit.is_ok()).collect();
+        let good: Vec<bool> = rows
+            .iter()
+            .map(|index| drafts[*index].commit.is_ok())
+            .collect();
         let columns: Vec<_> = builders.iter_mut().map(ColumnBuilder::finish).collect();
         let mask = arrow_array::BooleanArray::from(good.clone());
         let columns: Vec<_> = columns

@@ -221,9 +221,8 @@ impl Platform {
                 let place = |key: &String| view.inputs.iter().position(|f| f.name == *key);
                 let place = |key| place(key).expect("the view was resolved with its keys");
                 let all = group.features();
-                let feature = |index: &usize| {
-                    (*index, feature_name(&lookup.alias, &all[*index].name))
-                };
+                let feature =
+                    |index: &usize| (*index, feature_name(&lookup.alias, &all[*index].name));
                 let prefix = |length| fingerprint(&group.columns[..length]);
                 let stored = match group.layout() {
                     Some(layout) => Stored::Item(layout),
@@ -361,7 +360,12 @@ fn assemble(
 
 impl Lookup {
     /// Appends the features that a stored row holds.
-    fn decode(&self, row: &OnlineRow, now: Timestamp, builders: &mut [ColumnBuilder]) -> Result<()> {
+    fn decode(
+        &self,
+        row: &OnlineRow,
+        now: Timestamp,
+        builders: &mut [ColumnBuilder],
+    ) -> Result<()> {
         let damaged = |e: DamagedError| {
             Error::caused(Kind::Internal, format!("a row of `{}`", self.table), e)
         };
@@ -369,7 +373,8 @@ impl Lookup {
             Stored::Row(fingerprints) => {
                 let count = packed_columns(&row.values).map_err(damaged)?;
                 if fingerprints.get(count) != Some(&row.fingerprint) {
-                    let message = format!("a row of `{}` was written with other columns", self.table);
+                    let message =
+                        format!("a row of `{}` was written with other columns", self.table);
                     return Err(Error::new(Kind::Internal, message));
                 }
                 decode_row(&row.values, builders).map_err(damaged)

@@ -93,7 +93,9 @@ impl Platform {
             let mut writer = match offline.writer(table, &folder).await {
                 // Tables for what is rare are made when they are needed.
                 Err(e) if e.kind() == StoreKind::NotFound => {
-                    offline.ensure(table, &definition.schema().to_arrow()).await?;
+                    offline
+                        .ensure(table, &definition.schema().to_arrow())
+                        .await?;
                     offline.writer(table, &folder).await?
                 }
                 other => other?,
@@ -140,7 +142,8 @@ impl Platform {
     pub(crate) async fn table_definition(&self, table: &str) -> Result<TableDef> {
         let name = format!("{}/table/{table}", self.project());
         let missing = || {
-            let message = format!("there is no definition of table `{table}`: it was never applied");
+            let message =
+                format!("there is no definition of table `{table}`: it was never applied");
             Error::new(Kind::NotFound, message)
         };
         let stored = self.components().metadata.get(&name).await?;

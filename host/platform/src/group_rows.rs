@@ -134,7 +134,9 @@ impl Target {
             let refused = |reason, fails| Refused {
                 row: output.source_row(row),
                 reason,
-                event: events.is_valid(row).then(|| Timestamp::from_micros(events.value(row))),
+                event: events
+                    .is_valid(row)
+                    .then(|| Timestamp::from_micros(events.value(row))),
                 fails,
             };
             match admitted(group, &keys, events, row, gate) {
@@ -182,7 +184,10 @@ impl Target {
 
     /// The expectations that are about single rows, with their column's values.
     fn checked(&self, columns: &[ArrayRef]) -> Vec<(&Check, Cells)> {
-        let of_rows = self.checks.iter().filter(|c| !c.expectation().rule.is_of_run());
+        let of_rows = self
+            .checks
+            .iter()
+            .filter(|c| !c.expectation().rule.is_of_run());
         of_rows
             .map(|check| {
                 let cells = Cells::new(self.column(columns, &check.expectation().column));
@@ -193,7 +198,10 @@ impl Target {
 
     /// The expectations that are about all rows of a run.
     pub(crate) fn run_checks(&self) -> Vec<RunCheck<'_>> {
-        let of_runs = self.checks.iter().filter(|c| c.expectation().rule.is_of_run());
+        let of_runs = self
+            .checks
+            .iter()
+            .filter(|c| c.expectation().rule.is_of_run());
         of_runs
             .map(|check| RunCheck {
                 check,
@@ -236,7 +244,10 @@ impl Target {
         row: usize,
         version: RowVersion,
     ) -> OnlineWrite {
-        self.write(entity, self.online_row(&Columns::new(columns), row, version))
+        self.write(
+            entity,
+            self.online_row(&Columns::new(columns), row, version),
+        )
     }
 
     /// What a single row writes online: itself, or an event to be summed up.
@@ -313,11 +324,7 @@ impl RunCheck<'_> {
 }
 
 /// The first expectation that a row breaks badly enough not to be kept.
-fn broken(
-    checked: &[(&Check, Cells)],
-    row: usize,
-    warnings: &mut u64,
-) -> Option<(String, Policy)> {
+fn broken(checked: &[(&Check, Cells)], row: usize, warnings: &mut u64) -> Option<(String, Policy)> {
     let mut warned = false;
     for (check, cells) in checked {
         let policy = check.expectation().policy;
@@ -537,9 +544,14 @@ impl<'a> Gathered<'a> {
             }
             match &self.target.layout {
                 Some(layout) => {
-                    let item = self.items.entry(entity).or_insert_with(|| Item::new(layout));
+                    let item = self
+                        .items
+                        .entry(entity)
+                        .or_insert_with(|| Item::new(layout));
                     item.add(layout, version.event, version.id, |column| {
-                        columns.cells[column].as_ref().and_then(|cells| cells.get(row))
+                        columns.cells[column]
+                            .as_ref()
+                            .and_then(|cells| cells.get(row))
                     });
                 }
                 None => {

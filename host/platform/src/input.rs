@@ -181,7 +181,9 @@ fn stored(
         .then(move |file: DataFile| {
             let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
             async move {
-                let batches = snapshot.read(&file, &snapshot.columns(), Interval::ALL).await?;
+                let batches = snapshot
+                    .read(&file, &snapshot.columns(), Interval::ALL)
+                    .await?;
                 let mut next = 0;
                 let chunks = batches.map_err(Error::from).map(move |batch| {
                     let batch = batch?;
@@ -206,7 +208,10 @@ fn archived_chunk(
 ) -> Result<Chunk> {
     let definition = TableDef::archive("");
     let rows = StoredRows::new(&definition, batch)?;
-    let (payloads, tables) = (rows.columns[0].as_string::<i32>(), rows.columns[1].as_string::<i32>());
+    let (payloads, tables) = (
+        rows.columns[0].as_string::<i32>(),
+        rows.columns[1].as_string::<i32>(),
+    );
     let fields: Vec<&Field> = inputs.fields().iter().collect();
     let mut chunk = Chunk {
         columns: Vec::new(),
@@ -246,7 +251,9 @@ fn archived_chunk(
                 known.available.push(rows.version(row).event);
             }
             Err(message) => {
-                chunk.rejects.push(Reject::new(format!("{file}:{number}"), message));
+                chunk
+                    .rejects
+                    .push(Reject::new(format!("{file}:{number}"), message));
             }
         }
     }

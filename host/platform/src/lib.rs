@@ -48,12 +48,12 @@ pub use metrics::Counters;
 pub use plan::{Change, ChangeKind, Plan};
 pub use platform::{Components, Platform};
 pub use project::{FunctionSource, Project, ProjectError, StoreSettings};
-pub use resolve::resolve;
 pub use record::{Reject, RunRecord, RunState};
+pub use resolve::resolve;
 pub use run::{Progress, RunRequest};
 pub use schedule::{ScheduleState, ScheduleStatus, Ticks};
+pub use source::{Format, SourceReader};
 pub use training::{
     ColumnStatistics, LabelFormat, Split, SplitBy, TrainingSet, TrainingSetRequest,
 };
 pub use upkeep::{CompactReport, Deletion, HealReport, TableStatus};
-pub use source::{Format, SourceReader};

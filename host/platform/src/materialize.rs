@@ -81,7 +81,10 @@ impl Platform {
             from_outbox: from_outbox(Arc::clone(target)),
             now,
         };
-        self.components().online.replace_group(table, content).await?;
+        self.components()
+            .online
+            .replace_group(table, content)
+            .await?;
         Ok(Materialized { rows, entities })
     }
 }
@@ -98,7 +101,9 @@ fn from_outbox(target: Arc<Target>) -> FromOutbox {
 impl Target {
     fn outbox_write(&self, row: &OutboxRow) -> Result<EarlyWrite> {
         let fields = self.table.keys.iter().chain(&self.table.columns);
-        let mut builders: Vec<_> = fields.map(|f| ColumnBuilder::new(&f.data_type, 1)).collect();
+        let mut builders: Vec<_> = fields
+            .map(|f| ColumnBuilder::new(&f.data_type, 1))
+            .collect();
         let damaged = |e| Error::caused(Kind::Internal, format!("of `{}`", self.table.name), e);
         decode_row(&row.values, &mut builders).map_err(damaged)?;
         let mut keys: Vec<_> = builders.iter_mut().map(ColumnBuilder::finish).collect();

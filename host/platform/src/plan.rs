@@ -257,7 +257,10 @@ impl Platform {
         for (table, ensure) in tables(&wanted) {
             if ensure {
                 let schema = table.schema().to_arrow();
-                self.components().offline.ensure(&table.name, &schema).await?;
+                self.components()
+                    .offline
+                    .ensure(&table.name, &schema)
+                    .await?;
             }
             // Kept for ever: rows may still be on their way to a table when its group
             // gets another version.
@@ -280,7 +283,11 @@ impl Platform {
             plan.staged = to_fill;
             return Ok(plan);
         }
-        let generation = applied.pointer.live.max(applied.pointer.staged.unwrap_or(0)) + 1;
+        let generation = applied
+            .pointer
+            .live
+            .max(applied.pointer.staged.unwrap_or(0))
+            + 1;
         self.write_generation(generation, &wanted).await?;
         let pointer = if to_fill.is_empty() {
             Pointer {
@@ -327,7 +334,9 @@ impl Platform {
     pub(crate) async fn filled(&self, table: &str) -> Result<bool> {
         let name = format!("{}/filled/{table}", self.project());
         let store = &self.components().metadata;
-        store.put(&name, Bytes::from_static(b"{}"), Expect::Anything).await?;
+        store
+            .put(&name, Bytes::from_static(b"{}"), Expect::Anything)
+            .await?;
         self.refresh().await?;
         let applied = self.applied();
         let (Some(staged), Some(generation)) = (&applied.staged, applied.pointer.staged) else {
@@ -367,7 +376,9 @@ impl Platform {
             0 => Expect::Absent,
             version => Expect::Version(version),
         };
-        let put = store.put(&pointer_name(self.project()), json.into(), expect).await;
+        let put = store
+            .put(&pointer_name(self.project()), json.into(), expect)
+            .await;
         put.map_err(|e| match e.kind() {
             StoreKind::Conflict => {
                 let message = "the project was applied by somebody else meanwhile; run it again";

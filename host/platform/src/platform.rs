@@ -121,7 +121,10 @@ impl Platform {
     pub(crate) fn writing_definitions(&self) -> Vec<Arc<Definitions>> {
         let applied = self.applied();
         let staged = applied.staged.iter().cloned();
-        [Arc::clone(&applied.live)].into_iter().chain(staged).collect()
+        [Arc::clone(&applied.live)]
+            .into_iter()
+            .chain(staged)
+            .collect()
     }
 
     /// Reads again what was applied, by whichever process; says whether it
@@ -158,12 +161,18 @@ impl Platform {
 
     /// The latest event time of a source that came in at this process.
     pub(crate) fn watermark(&self, source: &str) -> Timestamp {
-        let watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+        let watermarks = self
+            .watermarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         watermarks.get(source).copied().unwrap_or(Timestamp::MIN)
     }
 
     pub(crate) fn raise_watermark(&self, source: &str, time: Timestamp) {
-        let mut watermarks = self.watermarks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watermarks = self
+            .watermarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let stored = watermarks.entry(source.to_owned()).or_insert(time);
         *stored = time.max(*stored);
     }

@@ -542,7 +542,12 @@ impl Project {
         for (name, source) in &self.sources {
             check_source(source).map_err(|(part, m)| (format!("sources.{name}.{part}"), m))?;
             if let Some(group) = &source.group {
-                known(&self.groups, group, "group", &format!("sources.{name}.group"))?;
+                known(
+                    &self.groups,
+                    group,
+                    "group",
+                    &format!("sources.{name}.group"),
+                )?;
             }
         }
         for (name, function) in &self.functions {
@@ -656,12 +661,14 @@ impl Project {
 fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
     let stream_only = |key| Err((key, "is for sources of type `stream`".to_owned()));
     match source.kind {
-        SourceType::Table if source.group.is_none() => {
-            Err(("group", "is missing: name the group whose rows are read".to_owned()))
-        }
-        SourceType::Table if source.path.is_some() => {
-            Err(("path", "is for sources of type `files` or `stream`".to_owned()))
-        }
+        SourceType::Table if source.group.is_none() => Err((
+            "group",
+            "is missing: name the group whose rows are read".to_owned(),
+        )),
+        SourceType::Table if source.path.is_some() => Err((
+            "path",
+            "is for sources of type `files` or `stream`".to_owned(),
+        )),
         SourceType::Files | SourceType::Stream if source.group.is_some() => {
             Err(("group", "is for sources of type `table`".to_owned()))
         }

@@ -131,10 +131,16 @@ impl Platform {
     }
 
     /// The last run over an interval of a table.
-    pub(crate) async fn claimed(&self, table: &str, interval: Interval) -> Result<Option<RunRecord>> {
+    pub(crate) async fn claimed(
+        &self,
+        table: &str,
+        interval: Interval,
+    ) -> Result<Option<RunRecord>> {
         let name = self.claim_name(table, interval);
         let stored = self.components().metadata.get(&name).await?;
-        stored.map(|stored| read_record(&name, &stored.value)).transpose()
+        stored
+            .map(|stored| read_record(&name, &stored.value))
+            .transpose()
     }
 
     /// The last runs over all intervals of a table.

@@ -13,11 +13,11 @@ use crate::definition::{
     SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, ViewDef, feature_name,
 };
 use crate::error::{Error, Result};
-use crate::schedule::Ticks;
 use crate::project::{
-    ExpectationConfig, GroupConfig, PipelineConfig, Project, SourceConfig, SourceType, ViewConfig, nearest,
-    typed_fields,
+    ExpectationConfig, GroupConfig, PipelineConfig, Project, SourceConfig, SourceType, ViewConfig,
+    nearest, typed_fields,
 };
+use crate::schedule::Ticks;
 
 const FIVE_MINUTES: i64 = 300_000_000;
 const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
@@ -77,9 +77,10 @@ fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Res
         return Ok(());
     };
     let key = format!("sources.{}.group", pipeline.source);
-    let group = definitions.groups.get(group).ok_or_else(|| {
-        Error::invalid(format!("{key}: no pipeline writes group `{group}`"))
-    })?;
+    let group = definitions
+        .groups
+        .get(group)
+        .ok_or_else(|| Error::invalid(format!("{key}: no pipeline writes group `{group}`")))?;
     let table = group.rows_table().schema();
     for field in signature(definitions, &pipeline.function)?.inputs.fields() {
         let is_time = field.name == group.event_time && field.data_type == DataType::Timestamp;
@@ -120,7 +121,10 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     let kind = match config.kind {
         SourceType::Files => SourceKind::Files,
         SourceType::Table => SourceKind::Table {
-            group: config.group.clone().expect("checked when the file was read"),
+            group: config
+                .group
+                .clone()
+                .expect("checked when the file was read"),
         },
         SourceType::Stream => SourceKind::Stream {
             id: config.id.clone(),
@@ -240,7 +244,11 @@ fn stored_columns(
     outputs: &[Field],
     place: &str,
 ) -> Result<Vec<Field>> {
-    let read: Vec<&String> = group.aggregates.iter().filter_map(|a| a.column.as_ref()).collect();
+    let read: Vec<&String> = group
+        .aggregates
+        .iter()
+        .filter_map(|a| a.column.as_ref())
+        .collect();
     let wanted: Vec<&String> = match &group.columns {
         Some(columns) => columns.iter().collect(),
         None if group.aggregates.is_empty() => outputs.iter().map(|f| &f.name).collect(),
@@ -258,7 +266,12 @@ fn stored_columns(
             return Err(Error::invalid(message));
         }
     }
-    let stored = |field: &&Field| wanted.iter().chain(&read).any(|column| **column == field.name);
+    let stored = |field: &&Field| {
+        wanted
+            .iter()
+            .chain(&read)
+            .any(|column| **column == field.name)
+    };
     let columns: Vec<Field> = outputs.iter().filter(stored).cloned().collect();
     if columns.is_empty() && group.aggregates.is_empty() {
         let message = format!("{place} has no outputs beside keys and event time");
@@ -277,14 +290,20 @@ fn aggregates(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<
             place.expect("what aggregates read is stored")
         });
         if config.windows.is_empty() {
-            return Err(wrong(".windows", "is empty; write such as [\"1d\", \"7d\"]".to_owned()));
+            return Err(wrong(
+                ".windows",
+                "is empty; write such as [\"1d\", \"7d\"]".to_owned(),
+            ));
         }
         for function in &config.functions {
             let function = Function::parse(function, config.k, config.quantile)
                 .map_err(|e| wrong("", e.to_string()))?;
             let input = column.map(|column| &columns[column].data_type);
             let output = function.output(input).map_err(|e| {
-                let of = config.column.as_ref().map_or_else(String::new, |c| format!("column `{c}`: "));
+                let of = config
+                    .column
+                    .as_ref()
+                    .map_or_else(String::new, |c| format!("column `{c}`: "));
                 wrong("", format!("{of}{e}"))
             })?;
             for text in &config.windows {
@@ -316,7 +335,8 @@ fn aggregates(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<
     }
     let fields = all.iter().map(|a| a.field.clone()).collect::<Vec<_>>();
     if !fields.is_empty() {
-        Schema::new(fields).map_err(|e| Error::invalid(format!("groups.{name}.aggregates: {e}")))?;
+        Schema::new(fields)
+            .map_err(|e| Error::invalid(format!("groups.{name}.aggregates: {e}")))?;
     }
     Ok(all)
 }
@@ -353,7 +373,10 @@ fn expectations(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Ve
             let known = columns.iter().map(|f| f.name.as_str());
             let hint = nearest(&config.column, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-            wrong(format!("the group stores no column `{}`{hint}", config.column))
+            wrong(format!(
+                "the group stores no column `{}`{hint}",
+                config.column
+            ))
         })?;
         let rule = config.rule().map_err(wrong)?;
         rule.check(&field.data_type).map_err(wrong)?;

@@ -231,7 +231,9 @@ impl Platform {
                     other => other?,
                 }
             }
-            let place = records.iter_mut().find(|(r, _)| r.interval == record.interval);
+            let place = records
+                .iter_mut()
+                .find(|(r, _)| r.interval == record.interval);
             place.expect("it was claimed").0 = record;
         }
         result.map(|()| records)
@@ -388,20 +390,24 @@ impl Platform {
         };
         let total = job.input.total_rows();
         let (target, function) = (Arc::clone(&job.target), job.function.clone());
-        let mut made = Box::pin(
-            job.input
-                .chunks()
-                .map(|chunk| {
-                    let (target, function) = (Arc::clone(&target), function.clone());
-                    async move { blocking(move || transform(chunk?, &function, &target, gate)).await? }
-                })
-                .buffered(job.workers),
-        );
+        let mut made =
+            Box::pin(
+                job.input
+                    .chunks()
+                    .map(|chunk| {
+                        let (target, function) = (Arc::clone(&target), function.clone());
+                        async move {
+                            blocking(move || transform(chunk?, &function, &target, gate)).await?
+                        }
+                    })
+                    .buffered(job.workers),
+            );
         let mut read = 0;
         let mut unplaced = Vec::new();
         while let Some(made) = made.try_next().await? {
             read += made.chunk.seen;
-            self.keep_rows(job, works, to_write, made, &mut unplaced).await?;
+            self.keep_rows(job, works, to_write, made, &mut unplaced)
+                .await?;
             progress.read(read, total);
         }
         self.commit_unplaced(job, unplaced).await?;
@@ -442,7 +448,10 @@ impl Platform {
         for (refused, row) in rows.rejects.iter().zip(rejects) {
             let place = chunk.place(refused.row);
             if refused.fails {
-                let message = format!("{place}: {}: an expectation with policy fail", refused.reason);
+                let message = format!(
+                    "{place}: {}: an expectation with policy fail",
+                    refused.reason
+                );
                 return Err(Error::invalid(message));
             }
             let quarantined = Quarantined {
@@ -484,7 +493,8 @@ impl Platform {
             } else {
                 Some(rows.part(&own))
             };
-            self.write_rows(job, work, &chunk, own.as_ref().unwrap_or(&rows)).await?;
+            self.write_rows(job, work, &chunk, own.as_ref().unwrap_or(&rows))
+                .await?;
         }
         Ok(())
     }
@@ -516,7 +526,8 @@ impl Platform {
                 Policy::Reject => {
                     for row in &repeated {
                         let place = chunk.place(rows.sources[*row]);
-                        work.record.rejected(Reject::new(place.clone(), reason.clone()));
+                        work.record
+                            .rejected(Reject::new(place.clone(), reason.clone()));
                         work.quarantine.push(Quarantined {
                             reason: reason.clone(),
                             place,
@@ -545,7 +556,12 @@ impl Platform {
         let batch = rows.offline_batch(&job.target, available, record.created, ids);
         let writer = match &mut work.writer {
             Some(writer) => writer,
-            none => none.insert(self.components().offline.writer(&record.table, &record.folder()).await?),
+            none => none.insert(
+                self.components()
+                    .offline
+                    .writer(&record.table, &record.folder())
+                    .await?,
+            ),
         };
         writer.write(&batch).await?;
         Ok(())
@@ -555,7 +571,10 @@ impl Platform {
     async fn commit_work(&self, job: &Job, work: &mut Work<'_>) -> Result<()> {
         for (policy, reason) in work.checks.iter().filter_map(RunCheck::broken) {
             if policy == Policy::Fail {
-                return Err(Error::invalid(format!("{}: {reason}", work.record.interval)));
+                return Err(Error::invalid(format!(
+                    "{}: {reason}",
+                    work.record.interval
+                )));
             }
             work.record.warnings.push(reason);
         }
@@ -566,14 +585,26 @@ impl Platform {
             follows: Follows::Anything,
         };
         let quarantine = std::mem::take(&mut work.quarantine);
-        self.quarantine(job, quarantine, &record.folder(), &txn, Some(&record.work_folder()), record.created)
-            .await?;
+        self.quarantine(
+            job,
+            quarantine,
+            &record.folder(),
+            &txn,
+            Some(&record.work_folder()),
+            record.created,
+        )
+        .await?;
         // Before the commit, so that a run that is taken up after it knows them.
         self.save(record).await?;
         let writer = match work.writer.take() {
             Some(writer) => writer,
             // Nothing to write: what the interval had is removed all the same.
-            None => self.components().offline.writer(&record.table, &record.folder()).await?,
+            None => {
+                self.components()
+                    .offline
+                    .writer(&record.table, &record.folder())
+                    .await?
+            }
         };
         writer.commit(&txn, Some(&record.work_folder())).await?;
         Ok(())
@@ -594,7 +625,8 @@ impl Platform {
                 version: 1,
                 follows: Follows::Anything,
             };
-            self.quarantine(job, rows, &folder, &txn, None, self.now()).await?;
+            self.quarantine(job, rows, &folder, &txn, None, self.now())
+                .await?;
         }
         Ok(())
     }
@@ -618,9 +650,13 @@ impl Platform {
         if rows.is_empty() && !(there && replaces.is_some()) {
             return Ok(());
         }
-        offline.ensure(&table.name, &table.schema().to_arrow()).await?;
+        offline
+            .ensure(&table.name, &table.schema().to_arrow())
+            .await?;
         let mut writer = offline.writer(&table.name, folder).await?;
-        writer.write(&quarantine_batch(&table, &rows, created)).await?;
+        writer
+            .write(&quarantine_batch(&table, &rows, created))
+            .await?;
         writer.commit(txn, replaces).await?;
         Ok(())
     }
@@ -716,13 +752,20 @@ impl Job {
     /// Digest of everything that decides what a run over an interval writes.
     fn inputs_over(&self, interval: Interval) -> Digest {
         let mut hasher = Hasher::new();
-        hasher.part(self.inputs.as_bytes()).part(interval.slug().as_bytes());
+        hasher
+            .part(self.inputs.as_bytes())
+            .part(interval.slug().as_bytes());
         hasher.finish()
     }
 
     /// When a request could first have seen a row: after a scheduled run, or as
     /// its source says; not before the rows that it was made from.
-    fn available(&self, interval: Interval, event: Timestamp, seen: Option<Timestamp>) -> Timestamp {
+    fn available(
+        &self,
+        interval: Interval,
+        event: Timestamp,
+        seen: Option<Timestamp>,
+    ) -> Timestamp {
         let available = match &self.pipeline.schedule {
             Some(schedule) => available_from_schedule(interval, schedule.delay),
             None => available_from_file(event, self.source.delay),
@@ -787,15 +830,17 @@ struct Made {
 }
 
 fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> Result<Made> {
-    let rows = target.rows(function, &chunk.columns, gate).map_err(|error| {
-        let first = chunk.numbers.first().copied().unwrap_or(0);
-        let last = chunk.numbers.last().copied().unwrap_or(0);
-        Error::caused(
-            error.kind(),
-            format!("{}, rows {first} to {last}: {error}", chunk.file),
-            error,
-        )
-    })?;
+    let rows = target
+        .rows(function, &chunk.columns, gate)
+        .map_err(|error| {
+            let first = chunk.numbers.first().copied().unwrap_or(0);
+            let last = chunk.numbers.last().copied().unwrap_or(0);
+            Error::caused(
+                error.kind(),
+                format!("{}, rows {first} to {last}: {error}", chunk.file),
+                error,
+            )
+        })?;
     let fields = function.signature().inputs.fields();
     let row = |row: usize| -> String {
         let cells = fields.iter().zip(&chunk.columns);
@@ -804,7 +849,11 @@ fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> 
             .collect();
         Json::Object(cells).to_string()
     };
-    let rejects = rows.rejects.iter().map(|refused| row(refused.row)).collect();
+    let rejects = rows
+        .rejects
+        .iter()
+        .map(|refused| row(refused.row))
+        .collect();
     // The inputs are no longer needed; what follows may wait for its turn.
     let chunk = Chunk {
         columns: Vec::new(),

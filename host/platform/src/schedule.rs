@@ -59,13 +59,19 @@ impl Ticks {
 
     /// The first one after a time.
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
-        let next = self.cron.find_next_occurrence(&self.local(time)?, false).ok()?;
+        let next = self
+            .cron
+            .find_next_occurrence(&self.local(time)?, false)
+            .ok()?;
         Some(Timestamp::from_micros(next.timestamp_micros()))
     }
 
     /// The last one before a time.
     pub fn before(&self, time: Timestamp) -> Option<Timestamp> {
-        let last = self.cron.find_previous_occurrence(&self.local(time)?, false).ok()?;
+        let last = self
+            .cron
+            .find_previous_occurrence(&self.local(time)?, false)
+            .ok()?;
         Some(Timestamp::from_micros(last.timestamp_micros()))
     }
 
@@ -151,7 +157,9 @@ impl Platform {
         let result = match due {
             Ok(Due::Now(interval)) => {
                 let run = self.run_interval(pipeline, schedule, interval).await;
-                self.after_run(pipeline, schedule, &ticks, interval).await.and(run)
+                self.after_run(pipeline, schedule, &ticks, interval)
+                    .await
+                    .and(run)
             }
             Ok(Due::Later) => Ok(None),
             Err(e) => Err(e),
@@ -192,7 +200,10 @@ impl Platform {
             Ok(mut done) => return Ok(done.pop().map(|(record, _)| record)),
             Err(error) => error,
         };
-        tracing::warn!("scheduled run of `{pipeline}` over {interval} failed: {}", error.chain());
+        tracing::warn!(
+            "scheduled run of `{pipeline}` over {interval} failed: {}",
+            error.chain()
+        );
         let table = definitions.groups[&definitions.pipelines[pipeline].group].table();
         let Some(mut record) = self.claimed(&table, interval).await? else {
             // It failed before it was claimed, as when its source is missing.
@@ -333,7 +344,8 @@ impl Platform {
                 skipped: 0,
                 failed: 0,
             };
-            self.put_schedule_state(pipeline, &state, Expect::Absent).await?;
+            self.put_schedule_state(pipeline, &state, Expect::Absent)
+                .await?;
             return Ok((state, Expect::Version(1)));
         };
         let state = serde_json::from_slice(&stored.value).map_err(|e| {
@@ -353,7 +365,12 @@ impl Platform {
     ) -> Result<()> {
         let json = serde_json::to_vec(state).expect("numbers are plain data");
         let name = self.schedule_name(pipeline);
-        match self.components().metadata.put(&name, Bytes::from(json), expect).await {
+        match self
+            .components()
+            .metadata
+            .put(&name, Bytes::from(json), expect)
+            .await
+        {
             Err(e) if e.kind() == StoreKind::Conflict => Ok(()),
             other => Ok(other.map(drop)?),
         }
@@ -379,9 +396,10 @@ impl Platform {
     fn ticks(&self, pipeline: &str) -> Result<(ScheduleDef, Ticks)> {
         let definitions = self.definitions();
         let definition = get(&definitions.pipelines, pipeline, "pipeline")?;
-        let schedule = definition.schedule.clone().ok_or_else(|| {
-            Error::invalid(format!("pipeline `{pipeline}` has no `schedule`"))
-        })?;
+        let schedule = definition
+            .schedule
+            .clone()
+            .ok_or_else(|| Error::invalid(format!("pipeline `{pipeline}` has no `schedule`")))?;
         let ticks = Ticks::new(&schedule).map_err(Error::invalid)?;
         Ok((schedule, ticks))
     }
@@ -445,11 +463,22 @@ mod tests {
         let ends: Vec<String> = found.iter().map(|i| i.to.to_string()).collect();
         assert_eq!(
             ends,
-            ["2013-03-10T05:00:00Z", "2013-03-11T04:00:00Z", "2013-03-12T04:00:00Z"]
+            [
+                "2013-03-10T05:00:00Z",
+                "2013-03-11T04:00:00Z",
+                "2013-03-12T04:00:00Z"
+            ]
         );
         assert!(found.windows(2).all(|pair| pair[0].to == pair[1].from));
-        assert_eq!(ticks.before(at("2013-03-11T04:00:00Z")), Some(at("2013-03-10T05:00:00Z")));
-        assert!(ticks.intervals(at("2013-03-09"), at("2013-03-09T06:00:00Z")).is_empty());
+        assert_eq!(
+            ticks.before(at("2013-03-11T04:00:00Z")),
+            Some(at("2013-03-10T05:00:00Z"))
+        );
+        assert!(
+            ticks
+                .intervals(at("2013-03-09"), at("2013-03-09T06:00:00Z"))
+                .is_empty()
+        );
     }
 
     #[test]

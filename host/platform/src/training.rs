@@ -31,8 +31,8 @@ use crate::source::digest_file;
 use labels::LabelFile;
 pub use labels::LabelFormat;
 use lookup::{Joined, LookupJoin};
-use output::{Output, Splitter};
 pub use output::{ColumnStatistics, Split, SplitBy};
+use output::{Output, Splitter};
 
 /// Rows that a function failed on, that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
@@ -144,7 +144,11 @@ impl Platform {
         let definitions = self.definitions();
         let recipe = Recipe::new(&definitions, &request.view)?;
         let labels = {
-            let (path, time, view) = (request.labels.clone(), request.time.clone(), recipe.view.clone());
+            let (path, time, view) = (
+                request.labels.clone(),
+                request.time.clone(),
+                recipe.view.clone(),
+            );
             blocking(move || LabelFile::open(&path, None, &time, &view)).await??
         };
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
@@ -163,7 +167,9 @@ impl Platform {
             blocking(move || digest_file(&path)).await??
         };
         let artifacts = &self.components().artifacts;
-        artifacts.put_file(&blob_name(digest), &request.labels).await?;
+        artifacts
+            .put_file(&blob_name(digest), &request.labels)
+            .await?;
         let functions = recipe.functions.iter();
         let mut set = TrainingSet {
             id: String::new(),
@@ -174,8 +180,13 @@ impl Platform {
             labels_name: request.labels.display().to_string(),
             time: request.time.clone(),
             as_of: request.as_of,
-            versions: snapshots.iter().map(|(t, s)| (t.clone(), s.version())).collect(),
-            functions: functions.map(|(n, f)| (n.clone(), f.registered.digest)).collect(),
+            versions: snapshots
+                .iter()
+                .map(|(t, s)| (t.clone(), s.version()))
+                .collect(),
+            functions: functions
+                .map(|(n, f)| (n.clone(), f.registered.digest))
+                .collect(),
             split: request.split.clone(),
             format,
             digest,
@@ -229,14 +240,22 @@ impl Platform {
         progress.stage("looking at the labels");
         let set = self.training_set_record(id).await?;
         if LabelFormat::of(out)? != set.format {
-            let message = format!("training set `{id}` was written as {:?}; name a file like that", set.format);
+            let message = format!(
+                "training set `{id}` was written as {:?}; name a file like that",
+                set.format
+            );
             return Err(Error::invalid(message));
         }
         let recipe = self.recipe(id).await?;
         let artifacts = &self.components().artifacts;
-        let path = artifacts.local_path(&blob_name(set.labels)).ok_or_else(|| {
-            Error::new(Kind::Internal, format!("the labels of training set `{id}` are gone"))
-        })?;
+        let path = artifacts
+            .local_path(&blob_name(set.labels))
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Internal,
+                    format!("the labels of training set `{id}` are gone"),
+                )
+            })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
             blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??
@@ -288,7 +307,11 @@ impl Platform {
         let snapshot = self.components().offline.snapshot(table, as_of).await?;
         let schema = definition.schema();
         let columns = columns.unwrap_or_else(|| {
-            schema.fields().iter().map(|field| field.name.clone()).collect()
+            schema
+                .fields()
+                .iter()
+                .map(|field| field.name.clone())
+                .collect()
         });
         let fields: Vec<Field> = columns
             .iter()
@@ -372,7 +395,9 @@ impl Platform {
         let name = format!("{}/recipe/{id}", self.project());
         let json = serde_json::to_vec(recipe).expect("definitions are plain data");
         let metadata = &self.components().metadata;
-        metadata.put(&name, Bytes::from(json), Expect::Anything).await?;
+        metadata
+            .put(&name, Bytes::from(json), Expect::Anything)
+            .await?;
         Ok(())
     }
 
@@ -380,7 +405,9 @@ impl Platform {
         let name = format!("{}/training_set/{}", self.project(), set.id);
         let json = serde_json::to_vec(set).expect("a record is plain data");
         let metadata = &self.components().metadata;
-        metadata.put(&name, Bytes::from(json), Expect::Anything).await?;
+        metadata
+            .put(&name, Bytes::from(json), Expect::Anything)
+            .await?;
         Ok(())
     }
 
@@ -411,7 +438,11 @@ impl Platform {
                 before,
             };
             let mut made = join.run().await.map_err(|e| {
-                Error::caused(e.kind(), format!("views.{}.lookups[{index}]: {e}", plan.view), e)
+                Error::caused(
+                    e.kind(),
+                    format!("views.{}.lookups[{index}]: {e}", plan.view),
+                    e,
+                )
             })?;
             room = made.room();
             before = made.band.take();
@@ -475,7 +506,10 @@ fn write(
     out: &Path,
     progress: &Arc<dyn Progress>,
 ) -> Result<Made> {
-    let mut joined: Vec<_> = joined.into_iter().map(Joined::read).collect::<Result<_>>()?;
+    let mut joined: Vec<_> = joined
+        .into_iter()
+        .map(Joined::read)
+        .collect::<Result<_>>()?;
     let schema = schema(plan, functions)?;
     let mut splitter = match &plan.split {
         None => None,
@@ -532,7 +566,9 @@ fn write(
                 made.failed(function.name(), made.rows + u64::from(*row), message);
             }
             let failed = |row: usize| {
-                let found = answer.row_errors.binary_search_by_key(&(row as u32), |(row, _)| *row);
+                let found = answer
+                    .row_errors
+                    .binary_search_by_key(&(row as u32), |(row, _)| *row);
                 found.is_ok()
             };
             for (field, column) in signature.outputs.fields().iter().zip(&answer.columns) {
@@ -547,9 +583,8 @@ fn write(
         if let Some(splitter) = &mut splitter {
             columns.push(splitter.column(&batch, made.rows)?);
         }
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| {
-            Error::caused(Kind::Internal, "columns of the training set", e)
-        })?;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
+            .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
         if sender.send(batch).is_err() {
             // It failed, and says why below.
             break;
@@ -601,7 +636,11 @@ fn schema(plan: &Plan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
     }
     for function in functions {
         for field in function.signature().outputs.fields() {
-            add(ArrowField::new(&field.name, field.data_type.to_arrow(), true))?;
+            add(ArrowField::new(
+                &field.name,
+                field.data_type.to_arrow(),
+                true,
+            ))?;
         }
     }
     if plan.split.is_some() {

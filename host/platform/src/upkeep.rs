@@ -197,7 +197,8 @@ impl Platform {
             let rows = StoredRows::new(&late, &batch)?;
             for start in (0..rows.len()).step_by(HEAL_BATCH) {
                 let end = rows.len().min(start + HEAL_BATCH);
-                self.heal_rows(&target, &rows, start..end, &mut report).await?;
+                self.heal_rows(&target, &rows, start..end, &mut report)
+                    .await?;
             }
         }
         if !snapshot.files().is_empty() {
@@ -270,7 +271,11 @@ impl Platform {
     /// # Errors
     /// [`Kind::NotFound`] when no group describes such an entity,
     /// [`Kind::Invalid`] for keys that are not its join keys.
-    pub async fn delete_entity(&self, entity: &str, keys: &BTreeMap<String, Json>) -> Result<Deletion> {
+    pub async fn delete_entity(
+        &self,
+        entity: &str,
+        keys: &BTreeMap<String, Json>,
+    ) -> Result<Deletion> {
         let definitions = self.definitions();
         let groups: Vec<GroupDef> = definitions
             .groups
@@ -295,14 +300,19 @@ impl Platform {
             group: group.table(),
             entity: key.clone(),
         });
-        self.components().online.delete(online.collect(), time).await?;
+        self.components()
+            .online
+            .delete(online.collect(), time)
+            .await?;
         // What is on its way to the tables gets there, to be deleted as well.
         self.flush().await?;
         let mut events = BTreeSet::new();
         for group in &groups {
             for table in [group.rows_table(), group.late_table()] {
                 let rows = self.delete_rows(&table, &key, &mut events).await?;
-                deletion.rows.extend(rows.map(|rows| (table.name.clone(), rows)));
+                deletion
+                    .rows
+                    .extend(rows.map(|rows| (table.name.clone(), rows)));
             }
         }
         for (name, source) in &definitions.sources {
@@ -316,7 +326,9 @@ impl Platform {
         let digest = wafer_core::Digest::of(&json).short();
         let name = format!("{}/deletion/{time}-{digest}", self.project());
         let metadata = &self.components().metadata;
-        metadata.put(&name, Bytes::from(json), Expect::Anything).await?;
+        metadata
+            .put(&name, Bytes::from(json), Expect::Anything)
+            .await?;
         Ok(deletion)
     }
 
@@ -329,12 +341,19 @@ impl Platform {
     ) -> Result<Option<u64>> {
         let found = std::sync::Mutex::new(BTreeSet::new());
         let keep = |batch: &RecordBatch| -> BooleanArray {
-            let columns = table.keys.iter().map(|key| stored_column(table, batch, key));
+            let columns = table
+                .keys
+                .iter()
+                .map(|key| stored_column(table, batch, key));
             let Ok(columns) = columns.collect::<Result<Vec<_>>>() else {
                 return BooleanArray::from(vec![true; batch.num_rows()]);
             };
-            let ids = batch.column_by_name("event_id").and_then(|ids| ids.as_string_opt::<i32>());
-            let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let ids = batch
+                .column_by_name("event_id")
+                .and_then(|ids| ids.as_string_opt::<i32>());
+            let mut found = found
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let keep = |row: usize| {
                 let is_own = entity_key(&columns, row).is_ok_and(|own| own == *key);
                 if is_own && let Some(ids) = ids {
@@ -345,7 +364,11 @@ impl Platform {
             (0..batch.num_rows()).map(keep).map(Some).collect()
         };
         let deleted = self.delete_where(table, &keep).await?;
-        events.extend(found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        events.extend(
+            found
+                .into_inner()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         Ok(deleted)
     }
 
@@ -356,7 +379,9 @@ impl Platform {
         events: &BTreeSet<String>,
     ) -> Result<Option<u64>> {
         let keep = |batch: &RecordBatch| -> BooleanArray {
-            let ids = batch.column_by_name("event_id").and_then(|ids| ids.as_string_opt::<i32>());
+            let ids = batch
+                .column_by_name("event_id")
+                .and_then(|ids| ids.as_string_opt::<i32>());
             let keep = |row: usize| {
                 ids.is_none_or(|ids| ids.is_null(row) || !events.contains(ids.value(row)))
             };
@@ -390,7 +415,11 @@ impl Platform {
 fn key_of(group: &GroupDef, keys: &BTreeMap<String, Json>) -> Result<EntityKey> {
     let names: Vec<&str> = group.keys.iter().map(|key| key.name.as_str()).collect();
     if keys.len() != names.len() || !names.iter().all(|name| keys.contains_key(*name)) {
-        let message = format!("the join keys of entity `{}` are {}", group.entity, names.join(", "));
+        let message = format!(
+            "the join keys of entity `{}` are {}",
+            group.entity,
+            names.join(", ")
+        );
         return Err(Error::invalid(message));
     }
     let columns = group.keys.iter().map(|field| {

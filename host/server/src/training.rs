@@ -59,7 +59,9 @@ pub(crate) async fn post(
         folder.path().join(format!("labels.{labels}")),
         folder.path().join(format!("out.{out}")),
     );
-    tokio::fs::write(&labels, body?).await.map_err(|e| failed(&e))?;
+    tokio::fs::write(&labels, body?)
+        .await
+        .map_err(|e| failed(&e))?;
     let by = match options.split_by.as_deref() {
         None | Some("row") => SplitBy::Row,
         Some("time") => SplitBy::Time,
@@ -102,8 +104,15 @@ fn format_of(
     let found = FORMATS.iter().find(|(known, _)| *known == media);
     found.copied().ok_or_else(|| {
         let known: Vec<&str> = FORMATS.iter().map(|(media, _)| *media).collect();
-        let message = format!("{name} `{wanted}`; labels and training sets are {}", known.join(", "));
-        Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+        let message = format!(
+            "{name} `{wanted}`; labels and training sets are {}",
+            known.join(", ")
+        );
+        Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            message,
+        )
     })
 }
 

@@ -15,7 +15,8 @@ use wafer_core::{EntityKey, Timestamp, entity_key};
 
 use crate::{
     ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
-    Kind, Lease, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow, PutCounts, blob_name,
+    Kind, Lease, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow,
+    PutCounts, blob_name,
 };
 
 fn at(micros: i64) -> Timestamp {
@@ -145,11 +146,18 @@ fn number(value: i64) -> Option<Answer> {
 }
 
 async fn summaries_are_added_up(store: &dyn OnlineStore) {
-    let commit = |id: &'static str, writes| store.commit_events(vec![event(id, writes, vec![])], at(0));
+    let commit =
+        |id: &'static str, writes| store.commit_events(vec![event(id, writes, vec![])], at(0));
     let done = EventOutcome::Committed { older: 0 };
-    assert_eq!(commit("sum1", vec![summary("a", &[5, 9])]).await.unwrap(), [done]);
+    assert_eq!(
+        commit("sum1", vec![summary("a", &[5, 9])]).await.unwrap(),
+        [done]
+    );
     // Older events count as well, once.
-    assert_eq!(commit("sum2", vec![summary("a", &[2])]).await.unwrap(), [done]);
+    assert_eq!(
+        commit("sum2", vec![summary("a", &[2])]).await.unwrap(),
+        [done]
+    );
     let again = commit("sum2", vec![summary("a", &[2])]).await.unwrap();
     assert_eq!(again, [EventOutcome::Duplicate]);
     assert_eq!(counted(store, "a").await, number(3));
@@ -183,7 +191,11 @@ async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
     };
     store.replace_group("sums", content.clone()).await.unwrap();
     assert_eq!(counted(store, "a").await, number(2));
-    assert_eq!(counted(store, "b").await, None, "it is not in the new content");
+    assert_eq!(
+        counted(store, "b").await,
+        None,
+        "it is not in the new content"
+    );
     assert_eq!(counted(store, "c").await, number(1));
     // Early rows of before are forgotten; those of the content and of the outbox wait.
     store.apply_due(at(560)).await.unwrap();
@@ -197,14 +209,23 @@ async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
 }
 
 async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
-    store.put_many(vec![write("gone", 10, 1, "x")]).await.unwrap();
+    store
+        .put_many(vec![write("gone", 10, 1, "x")])
+        .await
+        .unwrap();
     let mut early = event("gone", Vec::new(), Vec::new());
     early.early = vec![waiting(700, write("gone", 700, 1, "early"))];
     store.commit_events(vec![early], at(600)).await.unwrap();
-    store.delete(vec![key("g@1", "gone")], at(650)).await.unwrap();
+    store
+        .delete(vec![key("g@1", "gone")], at(650))
+        .await
+        .unwrap();
     assert_eq!(values_of(store, "gone").await, None);
     store.apply_due(at(700)).await.unwrap();
-    store.put_many(vec![write("gone", 650, 1, "late")]).await.unwrap();
+    store
+        .put_many(vec![write("gone", 650, 1, "late")])
+        .await
+        .unwrap();
     assert_eq!(values_of(store, "gone").await, None);
     let content = GroupContent {
         rows: vec![summary("a", &[1])],
@@ -217,7 +238,10 @@ async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
     store.replace_group("sums", content).await.unwrap();
     assert_eq!(counted(store, "a").await, None, "nothing brings it back");
     // New facts do.
-    store.put_many(vec![write("gone", 651, 1, "new")]).await.unwrap();
+    store
+        .put_many(vec![write("gone", 651, 1, "new")])
+        .await
+        .unwrap();
     assert_eq!(values_of(store, "gone").await.as_deref(), Some("new"));
 }
 
@@ -338,9 +362,15 @@ async fn early_rows_wait(store: &dyn OnlineStore) {
 async fn identities_are_forgotten_in_time(store: &dyn OnlineStore) {
     let brief = event("brief", Vec::new(), Vec::new());
     let commit = |now| store.commit_events(vec![brief.clone()], at(now));
-    assert_eq!(commit(900).await.unwrap(), [EventOutcome::Committed { older: 0 }]);
+    assert_eq!(
+        commit(900).await.unwrap(),
+        [EventOutcome::Committed { older: 0 }]
+    );
     assert_eq!(commit(1_000).await.unwrap(), [EventOutcome::Duplicate]);
-    assert_eq!(commit(1_001).await.unwrap(), [EventOutcome::Committed { older: 0 }]);
+    assert_eq!(
+        commit(1_001).await.unwrap(),
+        [EventOutcome::Committed { older: 0 }]
+    );
 }
 
 async fn the_outbox_keeps_its_order(store: &dyn OnlineStore) {

@@ -488,7 +488,10 @@ fn replace_group(
     for early in &content.early {
         put_early(txn, tables, early)?;
     }
-    let first = prefixed(group, &(content.outbox_after.saturating_add(1)).to_be_bytes());
+    let first = prefixed(
+        group,
+        &(content.outbox_after.saturating_add(1)).to_be_bytes(),
+    );
     let last = prefixed(group, &u64::MAX.to_be_bytes());
     let mut waiting = Vec::new();
     let range = (

@@ -107,7 +107,10 @@ fn summary(record: &RunRecord, fresh: bool) -> String {
         thousands(record.online_applied),
     );
     if record.rows_warned > 0 {
-        text += &format!("\n{} rows break an expectation that only warns", thousands(record.rows_warned));
+        text += &format!(
+            "\n{} rows break an expectation that only warns",
+            thousands(record.rows_warned)
+        );
     }
     for warning in &record.warnings {
         text += &format!("\nwarning: {warning}");

@@ -65,6 +65,14 @@ fn text(schedules: &[ScheduleStatus]) -> String {
             ]
         })
         .collect();
-    let header = ["pipeline", "cron", "timezone", "done up to", "next run", "skipped", "failed"];
+    let header = [
+        "pipeline",
+        "cron",
+        "timezone",
+        "done up to",
+        "next run",
+        "skipped",
+        "failed",
+    ];
     table(&header, &rows)
 }

@@ -38,7 +38,9 @@ impl Tables {
                     ]
                 })
                 .collect();
-            let header = ["table", "version", "files", "size", "rows", "online", "pinned"];
+            let header = [
+                "table", "version", "files", "size", "rows", "online", "pinned",
+            ];
             self::table(&header, &rows)
         });
         Ok(ExitCode::SUCCESS)
@@ -112,7 +114,9 @@ impl Compact {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         app::share_memory_pools();
         let platform = app::open(&context.project()?, None).await?;
-        let reports = platform.compact(self.table.as_deref(), self.horizon).await?;
+        let reports = platform
+            .compact(self.table.as_deref(), self.horizon)
+            .await?;
         context.format.print(&reports, || {
             let rows: Vec<_> = reports
                 .iter()
@@ -150,7 +154,11 @@ impl Heal {
         let platform = app::open(&context.project()?, self.clock).await?;
         let report = platform.heal(&self.group).await?;
         context.format.print(&report, || {
-            format!("{}: {} late rows healed", self.group, thousands(report.healed))
+            format!(
+                "{}: {} late rows healed",
+                self.group,
+                thousands(report.healed)
+            )
         });
         Ok(ExitCode::SUCCESS)
     }
@@ -178,7 +186,10 @@ impl Delete {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
         let definitions = platform.definitions();
-        let group = definitions.groups.values().find(|g| g.entity == self.entity);
+        let group = definitions
+            .groups
+            .values()
+            .find(|g| g.entity == self.entity);
         let mut keys = BTreeMap::new();
         for pair in &self.keys {
             let (name, text) = pair

@@ -183,9 +183,7 @@ impl Cells {
     pub fn new(column: &ArrayRef) -> Option<Self> {
         let float = |value: f64| if value.is_nan() { f64::NAN } else { value };
         let values = match column.data_type() {
-            ArrowType::Int64 => {
-                Values::Int(column.as_primitive::<Int64Type>().values().clone())
-            }
+            ArrowType::Int64 => Values::Int(column.as_primitive::<Int64Type>().values().clone()),
             ArrowType::Timestamp(..) => Values::Int(
                 column
                     .as_primitive::<TimestampMicrosecondType>()

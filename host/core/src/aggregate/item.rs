@@ -171,9 +171,8 @@ struct Header {
 
 impl Header {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
-        let number = |reader: &mut Reader<'_>| {
-            i64::try_from(reader.varint()?).map_err(|_| reader.damaged())
-        };
+        let number =
+            |reader: &mut Reader<'_>| i64::try_from(reader.varint()?).map_err(|_| reader.damaged());
         let span = match number(reader)? {
             0 => Span::Exact,
             1 => Span::Lifetime,
@@ -217,7 +216,13 @@ impl Header {
 pub struct Item {
     newest: i64,
     series: Vec<Entries>,
+    /// Events since what is too old was left out.
+    unpruned: u32,
 }
+
+/// Events after which what is too old is left out, so that an item that takes in a
+/// long history stays as small as what is stored of it.
+const PRUNE_EVERY: u32 = 16;
 
 #[derive(Clone, Debug)]
 enum Entries {
@@ -236,6 +241,22 @@ impl Item {
         Self {
             newest: i64::MIN,
             series: layout.series.iter().map(entries).collect(),
+            unpruned: 0,
+        }
+    }
+
+    /// Leaves out what no window at the newest event or later covers.
+    fn prune(&mut self, layout: &Layout) {
+        self.unpruned = 0;
+        for (series, entries) in layout.series.iter().zip(&mut self.series) {
+            let horizon = Header::horizon(series.span, series.retention, self.newest);
+            match entries {
+                Entries::Exact(events) => events.retain(|(event, _)| *event > horizon),
+                Entries::Tiles(_) if series.span == Span::Lifetime => {}
+                Entries::Tiles(tiles) => {
+                    *tiles = tiles.split_off(&horizon.saturating_add(1));
+                }
+            }
         }
     }
 
@@ -249,6 +270,10 @@ impl Item {
     ) {
         let event = event.as_micros();
         self.newest = self.newest.max(event);
+        self.unpruned += 1;
+        if self.unpruned >= PRUNE_EVERY {
+            self.prune(layout);
+        }
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             match entries {
                 Entries::Exact(events) => {
@@ -286,32 +311,24 @@ impl Item {
 
     /// The item as it is stored.
     pub fn encode(&mut self, layout: &Layout) -> Vec<u8> {
+        self.prune(layout);
         let mut out = vec![FORMAT];
         out.extend_from_slice(&self.newest.to_le_bytes());
         put_varint(&mut out, layout.series.len() as u64);
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             series.encode_header(&mut out);
-            let horizon = Header::horizon(series.span, series.retention, self.newest);
             match entries {
                 Entries::Exact(events) => {
                     events.sort_unstable();
-                    let kept = &events[events.partition_point(|(event, _)| *event <= horizon)..];
-                    put_varint(&mut out, kept.len() as u64);
-                    for (event, bytes) in kept {
+                    put_varint(&mut out, events.len() as u64);
+                    for (event, bytes) in events {
                         put_entry(&mut out, *event, bytes);
                     }
                 }
                 Entries::Tiles(tiles) => {
-                    let kept = || {
-                        let above = match series.span {
-                            Span::Lifetime => std::ops::Bound::Unbounded,
-                            Span::Exact | Span::Tiles(_) => std::ops::Bound::Excluded(horizon),
-                        };
-                        tiles.range((above, std::ops::Bound::Unbounded))
-                    };
-                    put_varint(&mut out, kept().count() as u64);
+                    put_varint(&mut out, tiles.len() as u64);
                     let mut bytes = Vec::new();
-                    for (place, states) in kept() {
+                    for (place, states) in tiles {
                         bytes.clear();
                         states.iter().for_each(|state| state.encode(&mut bytes));
                         put_entry(&mut out, *place, &bytes);
@@ -566,7 +583,8 @@ fn read_events(
                 None => Some(CellRef::Int(0)),
                 Some(slot) => cells[slot].as_ref().map(Cell::as_ref),
             };
-            cell.into_iter().for_each(|cell| state.add(*event, *id, cell));
+            cell.into_iter()
+                .for_each(|cell| state.add(*event, *id, cell));
         }
         answers[*index] = answer(&state, function, placed.int_sum);
     }

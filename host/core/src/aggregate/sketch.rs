@@ -26,7 +26,10 @@ pub(crate) struct Hll {
 /// Register and rank of a hash.
 fn place(hash: u64) -> (u16, u8) {
     let register = (hash >> (64 - REGISTER_BITS)) as u16;
-    let rank = (hash << REGISTER_BITS).leading_zeros().min(RANK_BITS as u32) + 1;
+    let rank = (hash << REGISTER_BITS)
+        .leading_zeros()
+        .min(RANK_BITS as u32)
+        + 1;
     (register, rank as u8)
 }
 
@@ -46,7 +49,9 @@ impl Hll {
 
     pub(crate) fn estimate(&self) -> u64 {
         let mut histogram = Histogram::default();
-        self.registers.values().for_each(|rank| histogram.add(*rank));
+        self.registers
+            .values()
+            .for_each(|rank| histogram.add(*rank));
         histogram.estimate()
     }
 
@@ -179,7 +184,9 @@ impl SlidingHll {
         }
         let after = ranks.keys().next_back().copied();
         if before != after {
-            before.into_iter().for_each(|rank| self.histogram.remove(rank));
+            before
+                .into_iter()
+                .for_each(|rank| self.histogram.remove(rank));
             after.into_iter().for_each(|rank| self.histogram.add(rank));
         }
     }

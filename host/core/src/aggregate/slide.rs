@@ -120,7 +120,10 @@ impl Slot {
                 };
                 let value = |index: usize| events.cell(self.column, index).expect("not null");
                 let mut place = candidates.partition_point(|other| *other < index);
-                if candidates.get(place).is_some_and(|later| beats(value(*later), cell)) {
+                if candidates
+                    .get(place)
+                    .is_some_and(|later| beats(value(*later), cell))
+                {
                     return;
                 }
                 while place > 0 && beats(cell, value(candidates[place - 1])) {

@@ -167,7 +167,13 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -
             cells().for_each(|cell| *counts.entry(cell).or_default() += 1);
             let mut counts: Vec<_> = counts.into_iter().collect();
             counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-            Answer::Many(counts.into_iter().take(k as usize).map(|(c, _)| c).collect())
+            Answer::Many(
+                counts
+                    .into_iter()
+                    .take(k as usize)
+                    .map(|(c, _)| c)
+                    .collect(),
+            )
         }
         // Of few values the sketches are as good as exact.
         Function::ApproxCountDistinct => {
@@ -225,9 +231,12 @@ fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
     let mut item = Item::new(layout);
     for event in events {
         let cells: Vec<Option<Cell>> = (0..3).map(|column| event.cell(Some(column))).collect();
-        item.add(layout, Timestamp::from_micros(event.event), event.id, |column| {
-            cells[column].as_ref().map(Cell::as_ref)
-        });
+        item.add(
+            layout,
+            Timestamp::from_micros(event.event),
+            event.id,
+            |column| cells[column].as_ref().map(Cell::as_ref),
+        );
     }
     item.encode(layout)
 }
@@ -247,13 +256,23 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>
         events: &of(|e| e.event),
         ids: &sorted.iter().map(|(_, e)| e.id).collect::<Vec<_>>(),
         active: &of(Event::active),
-        rows: &sorted.iter().map(|(row, _)| *row as u32).collect::<Vec<_>>(),
+        rows: &sorted
+            .iter()
+            .map(|(row, _)| *row as u32)
+            .collect::<Vec<_>>(),
         columns: &columns,
     };
     let mut answers = vec![vec![Answer::Null; aggregates.len()]; times.len()];
-    slide(&aggregates, &TYPES, &entity, times, ttl, |time, index, answer| {
-        answers[time][index] = answer;
-    });
+    slide(
+        &aggregates,
+        &TYPES,
+        &entity,
+        times,
+        ttl,
+        |time, index, answer| {
+            answers[time][index] = answer;
+        },
+    );
     answers
 }
 
@@ -262,7 +281,12 @@ fn event() -> impl Strategy<Value = Event> {
     // hops and just beside them.
     let time = (0i64..400, -1i64..=1).prop_map(|(five, beside)| five * 5 * MINUTE + beside);
     let late = prop_oneof![3 => Just(0), 1 => (0i64..40).prop_map(|n| n * 10 * MINUTE)];
-    let int = prop_oneof![Just(None), (-3i64..3).prop_map(Some), Just(Some((1 << 53) + 1)), Just(Some(i64::MAX))];
+    let int = prop_oneof![
+        Just(None),
+        (-3i64..3).prop_map(Some),
+        Just(Some((1 << 53) + 1)),
+        Just(Some(i64::MAX))
+    ];
     let float = prop_oneof![
         Just(None),
         (-3i32..3).prop_map(|n| Some(f64::from(n) * 0.1)),
@@ -343,14 +367,27 @@ proptest! {
 fn functions_have_types_and_parameters() {
     let parse = |name, k, quantile| Function::parse(name, k, quantile).map_err(|e| e.to_string());
     assert_eq!(parse("last_k", Some(5), None), Ok(Function::LastK(5)));
-    assert_eq!(parse("approx_quantile", None, Some(0.99)), Ok(Function::ApproxQuantile(990_000)));
+    assert_eq!(
+        parse("approx_quantile", None, Some(0.99)),
+        Ok(Function::ApproxQuantile(990_000))
+    );
     for (name, k, quantile, wanted) in [
-        ("avg", None, None, "`avg` is not an aggregate function; use one of count, sum, mean"),
+        (
+            "avg",
+            None,
+            None,
+            "`avg` is not an aggregate function; use one of count, sum, mean",
+        ),
         ("last_k", None, None, "last_k needs `k`"),
         ("top_k", Some(0), None, "top_k needs `k`, from 1 to 1000"),
         ("sum", Some(3), None, "sum has no `k`"),
         ("sum", None, Some(0.5), "sum has no `quantile`"),
-        ("approx_quantile", None, Some(1.5), "needs `quantile`, from 0 to 1"),
+        (
+            "approx_quantile",
+            None,
+            Some(1.5),
+            "needs `quantile`, from 0 to 1",
+        ),
     ] {
         let message = parse(name, k, quantile).unwrap_err();
         assert!(message.contains(wanted), "{message}");
@@ -363,14 +400,38 @@ fn functions_have_types_and_parameters() {
     for (function, input, wanted) in [
         (Function::Count, None, Ok(DataType::Int64)),
         (Function::Sum, Some(DataType::Int64), Ok(DataType::Int64)),
-        (Function::Sum, Some(DataType::Float32), Ok(DataType::Float64)),
+        (
+            Function::Sum,
+            Some(DataType::Float32),
+            Ok(DataType::Float64),
+        ),
         (Function::Max, Some(DataType::Date), Ok(DataType::Date)),
-        (Function::TopK(1), Some(DataType::Utf8), Ok(DataType::ListUtf8)),
+        (
+            Function::TopK(1),
+            Some(DataType::Utf8),
+            Ok(DataType::ListUtf8),
+        ),
         (Function::Sum, None, Err("sum needs a `column`")),
-        (Function::Mean, Some(DataType::Utf8), Err("mean is not defined for utf8; it takes int64")),
-        (Function::Max, Some(DataType::Utf8), Err("max is not defined for utf8")),
-        (Function::LastK(1), Some(DataType::Boolean), Err("last_k is not defined for boolean")),
-        (Function::First, Some(DataType::ListInt64), Err("not lists or vectors")),
+        (
+            Function::Mean,
+            Some(DataType::Utf8),
+            Err("mean is not defined for utf8; it takes int64"),
+        ),
+        (
+            Function::Max,
+            Some(DataType::Utf8),
+            Err("max is not defined for utf8"),
+        ),
+        (
+            Function::LastK(1),
+            Some(DataType::Boolean),
+            Err("last_k is not defined for boolean"),
+        ),
+        (
+            Function::First,
+            Some(DataType::ListInt64),
+            Err("not lists or vectors"),
+        ),
     ] {
         match (function.output(input.as_ref()), wanted) {
             (Ok(found), Ok(wanted)) => assert_eq!(found, wanted),

@@ -106,7 +106,10 @@ impl LabelFile {
             .inputs
             .iter()
             .map(|field| (field, "which the view reads"))
-            .chain([(&time, "the labels' time; another column is named with --time")])
+            .chain([(
+                &time,
+                "the labels' time; another column is named with --time",
+            )])
         {
             let Ok(index) = self.schema.index_of(&field.name) else {
                 let names = self.schema.fields().iter().map(|f| f.name().as_str());
@@ -137,7 +140,11 @@ impl LabelFile {
                 field.name
             ),
             CoerceError::Value { row, message } => {
-                format!("{path}: column `{}`, row {}: {message}", field.name, first + *row as u64)
+                format!(
+                    "{path}: column `{}`, row {}: {message}",
+                    field.name,
+                    first + *row as u64
+                )
             }
         })
     }
@@ -173,7 +180,10 @@ impl LabelFile {
                         ProjectionMask::roots(builder.parquet_schema(), roots)
                     }
                 };
-                let reader = builder.with_projection(mask).with_batch_size(CHUNK_ROWS).build();
+                let reader = builder
+                    .with_projection(mask)
+                    .with_batch_size(CHUNK_ROWS)
+                    .build();
                 let reader = reader.map_err(|e| unreadable(&self.path, e))?;
                 let path = self.path.clone();
                 Box::new(reader.map(move |batch| batch.map_err(|e| unreadable(&path, e))))
@@ -182,9 +192,9 @@ impl LabelFile {
                 let (_, batches) = arrow_batches(&self.path)?;
                 Box::new(batches.flat_map(|batch| match batch {
                     Ok(batch) => {
-                        let pieces = (0..batch.num_rows()).step_by(CHUNK_ROWS).map(|from| {
-                            batch.slice(from, CHUNK_ROWS.min(batch.num_rows() - from))
-                        });
+                        let pieces = (0..batch.num_rows())
+                            .step_by(CHUNK_ROWS)
+                            .map(|from| batch.slice(from, CHUNK_ROWS.min(batch.num_rows() - from)));
                         pieces.map(Ok).collect::<Vec<_>>()
                     }
                     Err(error) => vec![Err(error)],
@@ -201,7 +211,9 @@ impl LabelFile {
     /// row.
     pub(super) fn inputs(&self, batch: &RecordBatch, first: u64) -> Result<Vec<ArrayRef>> {
         let inputs = self.inputs.iter();
-        inputs.map(|field| self.input(batch, field, first)).collect()
+        inputs
+            .map(|field| self.input(batch, field, first))
+            .collect()
     }
 
     /// A column of the labels, of the type that the view needs.
@@ -210,8 +222,7 @@ impl LabelFile {
             let message = format!("column `{}` was not read", field.name);
             Error::new(Kind::Internal, message)
         })?;
-        let column =
-            coerce(found, &field.data_type).map_err(|e| self.misfit(field, first, &e))?;
+        let column = coerce(found, &field.data_type).map_err(|e| self.misfit(field, first, &e))?;
         if !field.nullable
             && let Some(row) = (0..column.len()).find(|row| column.is_null(*row))
         {
@@ -240,7 +251,9 @@ impl LabelFile {
                 ..found.expect("keys are inputs of the view").clone()
             }
         };
-        let keys = names.iter().map(|name| self.input(batch, &field(name), first));
+        let keys = names
+            .iter()
+            .map(|name| self.input(batch, &field(name), first));
         let keys = keys.collect::<Result<_>>()?;
         Ok((keys, self.times(batch, first)?))
     }

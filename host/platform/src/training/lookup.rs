@@ -92,7 +92,9 @@ struct Found {
 impl LookupJoin {
     pub(super) async fn run(self) -> Result<Joined> {
         let fields = self.fields();
-        let arrow = fields.iter().map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
+        let arrow = fields
+            .iter()
+            .map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
         let schema = Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>()));
         let mut spool = Spool::new(self.room);
         let join = Arc::new(self);
@@ -127,7 +129,9 @@ impl LookupJoin {
     /// The labels from `start` on, at most `rows` of them, sorted.
     async fn sorted_band(self: &Arc<Self>, start: u64, rows: usize) -> Result<Arc<Band>> {
         let is_same = |band: &&Arc<Band>| {
-            band.keys == self.keys && band.start == start && band.times.len() <= rows
+            band.keys == self.keys
+                && band.start == start
+                && band.times.len() <= rows
                 && (band.times.len() < band.rows || band.rows == rows)
         };
         if let Some(band) = self.before.as_ref().filter(is_same) {
@@ -140,11 +144,17 @@ impl LookupJoin {
     /// The wanted features.
     fn fields(&self) -> Vec<Field> {
         let all = self.group.features();
-        self.features.iter().map(|index| all[*index].clone()).collect()
+        self.features
+            .iter()
+            .map(|index| all[*index].clone())
+            .collect()
     }
 
     fn types(&self) -> Vec<DataType> {
-        self.fields().into_iter().map(|field| field.data_type).collect()
+        self.fields()
+            .into_iter()
+            .map(|field| field.data_type)
+            .collect()
     }
 
     /// Entities and times of the labels from `start` on, at most `rows` of them.
@@ -165,7 +175,8 @@ impl LookupJoin {
             let length = (batch.num_rows() - skipped).min(room);
             batch = batch.slice(skipped, length);
             let (keys, own) =
-                self.labels.keys_and_times(&batch, &self.keys, number + skipped as u64)?;
+                self.labels
+                    .keys_and_times(&batch, &self.keys, number + skipped as u64)?;
             index.number(&keys, own.len(), &mut entities);
             times.extend(own);
             if times.len() == rows {
@@ -201,7 +212,9 @@ impl LookupJoin {
         let workers = self.workers.min(self.snapshot.files().len()).max(1);
         let tasks = (0..workers).map(|worker| {
             let (join, work) = (Arc::clone(self), work.clone());
-            let files = (worker..self.snapshot.files().len()).step_by(workers).collect();
+            let files = (worker..self.snapshot.files().len())
+                .step_by(workers)
+                .collect();
             let runtime = tokio::runtime::Handle::current();
             blocking(move || runtime.block_on(work(join, files)))
         });
@@ -250,7 +263,8 @@ impl LookupJoin {
             async move {
                 let mut as_of = AsOfJoin::<V>::new(Arc::clone(&band.sorted));
                 for file in files {
-                    join.add_file(file, &band.index, interval, &mut as_of).await?;
+                    join.add_file(file, &band.index, interval, &mut as_of)
+                        .await?;
                 }
                 Ok(as_of)
             }
@@ -354,9 +368,10 @@ impl LookupJoin {
             }
             first = end;
         }
-        let schema = taken.first().map(RecordBatch::schema).ok_or_else(|| {
-            Error::new(crate::Kind::Internal, "rows that were found are gone")
-        })?;
+        let schema = taken
+            .first()
+            .map(RecordBatch::schema)
+            .ok_or_else(|| Error::new(crate::Kind::Internal, "rows that were found are gone"))?;
         arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)
     }
 
@@ -383,10 +398,20 @@ impl LookupJoin {
                 ..aggregate
             })
             .collect();
-        let columns: Vec<Field> = read.iter().map(|column| self.group.columns[*column].clone()).collect();
+        let columns: Vec<Field> = read
+            .iter()
+            .map(|column| self.group.columns[*column].clone())
+            .collect();
         let width: u64 = columns.iter().map(|column| width(&column.data_type)).sum();
-        let rows: u64 = self.snapshot.files().iter().filter_map(|file| file.rows).sum();
-        let parts = (rows * (EVENT_BYTES + 2 * width)).div_ceil((self.memory / 3).max(1)).max(1);
+        let rows: u64 = self
+            .snapshot
+            .files()
+            .iter()
+            .filter_map(|file| file.rows)
+            .sum();
+        let parts = (rows * (EVENT_BYTES + 2 * width))
+            .div_ceil((self.memory / 3).max(1))
+            .max(1);
         let parts = u32::try_from(parts).unwrap_or(u32::MAX);
         let interval = self.covered(band);
         let mut found = Found {
@@ -427,7 +452,8 @@ impl LookupJoin {
                     let data = &join.snapshot.files()[file];
                     if data.overlaps(interval) {
                         let own = |entity: u32| entity % parts == part;
-                        join.add_events(data, &band.index, &plan, interval, own, &mut events).await?;
+                        join.add_events(data, &band.index, &plan, interval, own, &mut events)
+                            .await?;
                     }
                 }
                 Ok(events)
@@ -542,7 +568,10 @@ impl Wanted {
 
 /// File and row of a number.
 fn split_number(number: u64) -> (usize, u64) {
-    ((number >> FILE_BITS) as usize, number & ((1 << FILE_BITS) - 1))
+    (
+        (number >> FILE_BITS) as usize,
+        number & ((1 << FILE_BITS) - 1),
+    )
 }
 
 /// What orders rows, as it is read from a table.
@@ -600,7 +629,10 @@ struct Narrow {
 impl Narrow {
     fn new(group: &GroupDef, batch: &RecordBatch) -> Result<Self> {
         let table = group.rows_table();
-        let keys = group.keys.iter().map(|key| stored_column(&table, batch, key));
+        let keys = group
+            .keys
+            .iter()
+            .map(|key| stored_column(&table, batch, key));
         let keys = keys.collect::<Result<_>>()?;
         Ok(Self {
             keys,
@@ -619,7 +651,11 @@ impl Narrow {
     }
 
     fn ids(&self, batch: &RecordBatch) -> Result<ArrayRef> {
-        stored_column(&self.table, batch, &Field::new("event_id", DataType::Utf8, false))
+        stored_column(
+            &self.table,
+            batch,
+            &Field::new("event_id", DataType::Utf8, false),
+        )
     }
 }
 
@@ -629,7 +665,10 @@ fn times(
     name: &str,
 ) -> Result<arrow_buffer::ScalarBuffer<i64>> {
     let column = stored_column(table, batch, &Field::new(name, DataType::Timestamp, false))?;
-    Ok(column.as_primitive::<TimestampMicrosecondType>().values().clone())
+    Ok(column
+        .as_primitive::<TimestampMicrosecondType>()
+        .values()
+        .clone())
 }
 
 /// What slides over events.
@@ -733,7 +772,9 @@ impl WindowPlan {
                         }
                     }
                     made.flush(self);
-                    slid.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+                    slid.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(made);
                 });
             }
         });
@@ -788,14 +829,21 @@ impl Entity {
             columns,
         };
         let last = plan.aggregates.len() - 1;
-        slide(&plan.aggregates, types, &entity, &self.times, plan.ttl, |time, index, answer| {
-            // Answers come aggregate by aggregate within a window, not in their order.
-            made.answers[index] = answer;
-            made.pending += 1;
-            if made.pending > last {
-                made.push(plan, labels[time]);
-            }
-        });
+        slide(
+            &plan.aggregates,
+            types,
+            &entity,
+            &self.times,
+            plan.ttl,
+            |time, index, answer| {
+                // Answers come aggregate by aggregate within a window, not in their order.
+                made.answers[index] = answer;
+                made.pending += 1;
+                if made.pending > last {
+                    made.push(plan, labels[time]);
+                }
+            },
+        );
     }
 }
 
@@ -817,7 +865,8 @@ impl Slid {
         for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
             builder.append_answer(answer);
         }
-        self.places.push((label, self.batches.len() as u32, self.rows));
+        self.places
+            .push((label, self.batches.len() as u32, self.rows));
         self.pending = 0;
         self.rows += 1;
         if self.rows as usize == CHUNK_ROWS {
@@ -832,7 +881,11 @@ impl Slid {
         let fields = plan.fields.iter();
         let fields = fields.map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
         let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
-        let columns = self.builders.iter_mut().map(ColumnBuilder::finish).collect();
+        let columns = self
+            .builders
+            .iter_mut()
+            .map(ColumnBuilder::finish)
+            .collect();
         let batch = RecordBatch::try_new(schema, columns).expect("the columns are the fields'");
         self.batches.push(batch);
         self.rows = 0;
@@ -862,7 +915,10 @@ impl JoinedReader {
         while missing > 0 {
             if self.rest.num_rows() == 0 {
                 self.rest = self.batches.next().ok_or_else(|| {
-                    Error::new(crate::Kind::Internal, "the labels' file has grown meanwhile")
+                    Error::new(
+                        crate::Kind::Internal,
+                        "the labels' file has grown meanwhile",
+                    )
                 })??;
             }
             let length = missing.min(self.rest.num_rows());
@@ -918,7 +974,8 @@ impl Found {
                     .map(|places| scope.spawn(|| emit(places)))
                     .collect();
                 let join = |task: std::thread::ScopedJoinHandle<'_, _>| {
-                    task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    task.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 };
                 tasks.into_iter().map(join).collect()
             });

@@ -82,7 +82,9 @@ impl Split {
         let parts: Vec<(String, f64)> = text.split(',').map(part).collect::<Result<_, _>>()?;
         let sum: f64 = parts.iter().map(|(_, fraction)| fraction).sum();
         if (sum - 1.0).abs() > 1e-9 {
-            return Err(format!("the fractions of `{text}` add up to {sum}, not to 1"));
+            return Err(format!(
+                "the fractions of `{text}` add up to {sum}, not to 1"
+            ));
         }
         Ok(Self { parts, by, seed })
     }
@@ -140,17 +142,23 @@ impl Splitter {
                     let index = self.ends.partition_point(|end| *end < time);
                     Some(self.split.parts[index].0.as_str())
                 };
-                self.labels.times(batch, first)?.into_iter().map(part).collect()
+                self.labels
+                    .times(batch, first)?
+                    .into_iter()
+                    .map(part)
+                    .collect()
             }
             SplitBy::Row => {
                 let rows = first..first + batch.num_rows() as u64;
-                rows.map(|row| Some(self.split.part(self.point(&row.to_le_bytes())))).collect()
+                rows.map(|row| Some(self.split.part(self.point(&row.to_le_bytes()))))
+                    .collect()
             }
             SplitBy::Column(_) => {
                 let values = batch.column(self.column);
                 let value = |row: usize| cell_text(values, row);
                 let rows = 0..batch.num_rows();
-                rows.map(|row| Some(self.split.part(self.point(value(row).as_bytes())))).collect()
+                rows.map(|row| Some(self.split.part(self.point(value(row).as_bytes()))))
+                    .collect()
             }
         };
         Ok(Arc::new(parts))
@@ -185,7 +193,10 @@ fn time_ends(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
     for (_, fraction) in &split.parts[..split.parts.len() - 1] {
         sum += fraction;
         let rows = (sum * times.len() as f64).round() as usize;
-        ends.push(rows.checked_sub(1).map_or(i64::MIN, |last| times[last.min(times.len() - 1)]));
+        ends.push(
+            rows.checked_sub(1)
+                .map_or(i64::MIN, |last| times[last.min(times.len() - 1)]),
+        );
     }
     Ok(ends)
 }
@@ -249,7 +260,9 @@ impl Output {
             LabelFormat::Csv => {
                 let mut writer = csv::Writer::from_writer(file);
                 let header = schema.fields().iter().map(|field| field.name());
-                writer.write_record(header).map_err(|e| unwritable(place, e))?;
+                writer
+                    .write_record(header)
+                    .map_err(|e| unwritable(place, e))?;
                 Writer::Csv(Box::new(writer))
             }
         };
@@ -276,7 +289,9 @@ impl Output {
             Writer::Csv(writer) => {
                 for row in 0..batch.num_rows() {
                     let cells = batch.columns().iter().map(|column| csv_cell(column, row));
-                    writer.write_record(cells).map_err(|e| unwritable(place, e))?;
+                    writer
+                        .write_record(cells)
+                        .map_err(|e| unwritable(place, e))?;
                 }
                 Ok(())
             }
@@ -288,7 +303,9 @@ impl Output {
         let writer = self.writer.take().expect("it is closed once");
         let place = &self.place;
         match writer {
-            Writer::Parquet(writer) => writer.close().map(drop).map_err(|e| unwritable(place, e))?,
+            Writer::Parquet(writer) => {
+                writer.close().map(drop).map_err(|e| unwritable(place, e))?
+            }
             Writer::Arrow(mut writer) => writer.finish().map_err(|e| unwritable(place, e))?,
             Writer::ArrowStream(mut writer) => writer.finish().map_err(|e| unwritable(place, e))?,
             Writer::Csv(mut writer) => writer.flush().map_err(|e| unwritable(place, e))?,
@@ -379,9 +396,8 @@ impl Statistics {
     }
 
     fn finish(self) -> ColumnStatistics {
-        let some = |value: f64, least: f64| {
-            (self.count >= least && value.is_finite()).then_some(value)
-        };
+        let some =
+            |value: f64, least: f64| (self.count >= least && value.is_finite()).then_some(value);
         ColumnStatistics {
             name: self.name,
             data_type: self.data_type,
@@ -401,7 +417,10 @@ mod tests {
     #[test]
     fn splits_are_read_and_checked() {
         let split = Split::parse("train=0.8, test=0.2", SplitBy::Row, 7).unwrap();
-        assert_eq!(split.parts, [("train".to_owned(), 0.8), ("test".to_owned(), 0.2)]);
+        assert_eq!(
+            split.parts,
+            [("train".to_owned(), 0.8), ("test".to_owned(), 0.2)]
+        );
         assert_eq!(
             [0.0, 0.79, 0.8, 0.999].map(|point| split.part(point)),
             ["train", "train", "test", "test"]

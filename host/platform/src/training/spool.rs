@@ -59,12 +59,15 @@ impl Spool {
         let mut file = writer.into_inner().map_err(|e| failed(e.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         let reader = StreamReader::try_new(BufReader::new(file), None).map_err(failed)?;
-        Ok(Box::new(held.chain(reader.map(|batch| batch.map_err(failed)))))
+        Ok(Box::new(
+            held.chain(reader.map(|batch| batch.map_err(failed))),
+        ))
     }
 }
 
 fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message = "cannot use a temporary file; the environment variable TMPDIR says where they are";
+    let message =
+        "cannot use a temporary file; the environment variable TMPDIR says where they are";
     Error::caused(Kind::Unavailable, message, cause)
 }
 
@@ -83,15 +86,23 @@ mod tests {
         for room in [0, 100_000, usize::MAX] {
             let mut spool = Spool::new(room);
             for start in 0..20i64 {
-                let column: ArrayRef =
-                    Arc::new(Int64Array::from_iter_values(start * 1_000..(start + 1) * 1_000));
-                spool.push(RecordBatch::try_from_iter([("n", column)]).unwrap()).unwrap();
+                let column: ArrayRef = Arc::new(Int64Array::from_iter_values(
+                    start * 1_000..(start + 1) * 1_000,
+                ));
+                spool
+                    .push(RecordBatch::try_from_iter([("n", column)]).unwrap())
+                    .unwrap();
             }
             let numbers: Vec<i64> = spool
                 .read()
                 .unwrap()
                 .flat_map(|batch| {
-                    batch.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()
+                    batch
+                        .unwrap()
+                        .column(0)
+                        .as_primitive::<Int64Type>()
+                        .values()
+                        .to_vec()
                 })
                 .collect();
             assert_eq!(numbers, (0..20_000).collect::<Vec<_>>(), "{room}");

@@ -58,7 +58,10 @@ impl OfflineTables {
         let mut done = Compaction::default();
         let snapshot = self.snapshot(table, AsOf::Latest).await?;
         for (folder, files) in small_files(&snapshot) {
-            match self.merge_files(table, &snapshot, &folder, &files, sort_by).await {
+            match self
+                .merge_files(table, &snapshot, &folder, &files, sort_by)
+                .await
+            {
                 Ok(written) => {
                     done.merged += files.len();
                     done.written += written;
@@ -96,8 +99,14 @@ impl OfflineTables {
             predicate: None,
             target_size: SMALL_FILE_BYTES as i64,
         };
-        self.swap(table, &paths, added(folder, adds.collect()), false, operation)
-            .await?;
+        self.swap(
+            table,
+            &paths,
+            added(folder, adds.collect()),
+            false,
+            operation,
+        )
+        .await?;
         Ok(written)
     }
 
@@ -300,11 +309,20 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
 }
 
 fn sorted(table: &str, batches: &[RecordBatch], sort_by: &[String]) -> Result<RecordBatch> {
-    let wrong =
-        |e| Error::caused(Kind::Internal, format!("rows of table `{table}` to be sorted"), e);
+    let wrong = |e| {
+        Error::caused(
+            Kind::Internal,
+            format!("rows of table `{table}` to be sorted"),
+            e,
+        )
+    };
     let schema = match batches.first() {
         Some(batch) => batch.schema(),
-        None => return Ok(RecordBatch::new_empty(Arc::new(arrow_schema::Schema::empty()))),
+        None => {
+            return Ok(RecordBatch::new_empty(Arc::new(
+                arrow_schema::Schema::empty(),
+            )));
+        }
     };
     let all = concat_batches(&schema, batches).map_err(wrong)?;
     let columns: Vec<SortColumn> = sort_by

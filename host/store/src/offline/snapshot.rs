@@ -10,7 +10,10 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectStore, path::Path};
 use parquet::arrow::ProjectionMask;
-#[allow(deprecated, reason = "deltalake reads its files by it as well; both change together")]
+#[allow(
+    deprecated,
+    reason = "deltalake reads its files by it as well; both change together"
+)]
 use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::RowGroupMetaData;
