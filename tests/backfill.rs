@@ -389,20 +389,54 @@ fn a_server_runs_what_is_due_and_backfills_see_the_same() {
 fn failed_runs_are_repeated_and_then_given_up() {
     let project = scheduled(DAILY);
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
-    wait_for("the schedule", || {
-        !project.json(&["schedules"])[0]["state"]["done"].is_null()
-    });
-    // The function refuses nothing, but its file is broken.
-    project.write("entries.ndjson", "");
+    let state = || project.json(&["schedules"])[0]["state"].clone();
+    wait_for("the schedule", || !state()["done"].is_null());
+    // Its file is gone.
     std::fs::remove_file(project.path().join("entries.ndjson")).unwrap();
-    std::fs::create_dir(project.path().join("entries.ndjson")).unwrap();
     server.set_clock("2020-01-04T01:00:00Z");
-    std::thread::sleep(Duration::from_millis(1_500));
-    assert!(succeeded(&project).is_empty());
-    // The files are back: it goes on by itself.
-    std::fs::remove_dir(project.path().join("entries.ndjson")).unwrap();
+    wait_for("that it gives up", || state()["failed"] == 1);
+    let runs = project.json(&["runs"]);
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&runs[0]["state"], &runs[0]["attempts"]),
+        (&json!("failed"), &json!(3)),
+        "{runs}"
+    );
+    assert!(
+        runs[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("there is no file"),
+        "{runs}"
+    );
+    // The file is back: the next interval is run, and that one by hand.
     project.write("entries.ndjson", month());
-    wait_for("the repetition", || succeeded(&project).len() == 1);
+    server.set_clock("2020-01-05T01:00:00Z");
+    wait_for("the next interval", || succeeded(&project).len() == 1);
+    server.stop();
+    let report = backfill(&project, "sums", &[]);
+    assert_eq!(report["written"], 29);
+    assert_eq!(count_of(&project, "a"), 60);
+}
+
+/// A run that takes longer than it may is stopped, and counts as failed.
+#[test]
+fn runs_end_at_their_time_limit() {
+    let project = scheduled(&DAILY.replace("retries = 2", "retries = 0, time_limit = \"1us\""));
+    let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
+    let state = || project.json(&["schedules"])[0]["state"].clone();
+    wait_for("the schedule", || !state()["done"].is_null());
+    server.set_clock("2020-01-04T01:00:00Z");
+    wait_for("that it gives up", || state()["failed"] == 1);
+    let runs = project.json(&["runs"]);
+    assert!(
+        runs[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("longer than its `time_limit` of 1us"),
+        "{runs}"
+    );
+    assert!(project.offline("sums_v1").is_empty());
     server.stop();
 }
 

@@ -175,7 +175,7 @@ fn two_days_are_lived_through() {
 fn plans_say_what_would_change() {
     let project = Project::flights();
     let plan = project.json(&["plan"]);
-    assert_eq!(plan["changes"].as_array().unwrap().len(), 14);
+    assert_eq!(plan["changes"].as_array().unwrap().len(), 27);
     assert!(
         project.json(&["functions"]).as_object().unwrap().is_empty(),
         "a plan makes nothing live"
@@ -247,7 +247,8 @@ fn the_repository_s_functions_pass_their_check() {
             "airport_profile",
             "departure_features",
             "flight_outcome",
-            "hourly_weather"
+            "hourly_weather",
+            "scheduled_flight"
         ]
     );
     assert!(

@@ -86,9 +86,10 @@ impl ExactSum {
 
     /// Adds another sum.
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.special.nan += other.special.nan;
-        self.special.positive += other.special.positive;
-        self.special.negative += other.special.negative;
+        let add = |count: &mut u64, more: u64| *count = count.saturating_add(more);
+        add(&mut self.special.nan, other.special.nan);
+        add(&mut self.special.positive, other.special.positive);
+        add(&mut self.special.negative, other.special.negative);
         if other.digits.is_empty() {
             return;
         }
@@ -205,6 +206,10 @@ impl ExactSum {
         let negative = carry == -1;
         if negative {
             negate(&mut digits);
+            if digits.iter().all(|digit| *digit == 0) {
+                // Minus one of the digit above: it has no digit yet.
+                digits.push(1);
+            }
         }
         while digits.last() == Some(&0) {
             digits.pop();
@@ -473,6 +478,46 @@ mod tests {
         assert!(sum(&[f64::NAN, 1.0]).to_f64().is_nan());
     }
 
+    /// A sum is what it was, also after it was stored: of powers of two, whose digits
+    /// are all zero but one, and of numbers that carry over to them.
+    #[test]
+    fn powers_of_two_survive_storage() {
+        for exponent in [-300i32, -33, -32, -31, -1, 0, 1, 31, 32, 33, 63, 64, 300] {
+            let power = 2f64.powi(exponent);
+            for values in [
+                vec![-power],
+                vec![-power / 2.0, -power / 2.0],
+                vec![power / 2.0, power / 2.0],
+                vec![-power * 3.0, power * 2.0],
+            ] {
+                let sum = sum(&values);
+                let wanted: f64 = values.iter().sum();
+                let encoded = bytes(&sum);
+                let stored = ExactSum::decode(&mut Reader::new(&encoded)).unwrap();
+                assert_eq!(
+                    (sum.to_f64(), stored.to_f64()),
+                    (wanted, wanted),
+                    "{values:?}"
+                );
+                let mut squares = ExactSum::default();
+                values.iter().for_each(|value| squares.add_square(*value));
+                let n = values.len() as f64;
+                let square: f64 = values.iter().map(|value| value * value).sum();
+                let deviations = n * square - wanted * wanted;
+                assert_eq!(stored.deviations(&squares, values.len() as u64), deviations);
+            }
+        }
+        for values in [
+            [i64::from(i32::MIN); 2],
+            [-4_294_967_295, -1],
+            [i64::MIN / 2; 2],
+        ] {
+            let mut sum = ExactSum::default();
+            values.iter().for_each(|value| sum.add_int(*value));
+            assert_eq!(sum.to_i64(), Some(values.iter().sum()));
+        }
+    }
+
     #[test]
     fn integers_stay_exact() {
         let mut sum = ExactSum::default();
@@ -546,6 +591,17 @@ mod tests {
             let decoded = ExactSum::decode(&mut reader).unwrap();
             prop_assert_eq!(bytes(&decoded), encoded);
             prop_assert_eq!(decoded.to_f64().to_bits(), forward.to_f64().to_bits());
+        }
+
+        #[test]
+        fn small_dyadic_sums_are_exact(values in prop::collection::vec((-9i64..9, 0i32..70), 0..12)) {
+            let mut exact = ExactSum::default();
+            values.iter().for_each(|(value, shift)| exact.add(*value as f64 * 2f64.powi(*shift)));
+            let wanted: i128 = values.iter().map(|(value, shift)| i128::from(*value) << shift).sum();
+            let encoded = bytes(&exact);
+            let stored = ExactSum::decode(&mut Reader::new(&encoded)).unwrap();
+            prop_assert_eq!(stored.to_f64(), wanted as f64);
+            prop_assert_eq!(stored.to_i64(), i64::try_from(wanted).ok());
         }
 
         #[test]

@@ -154,6 +154,7 @@ impl GroupDef {
             name: self.table(),
             keys: self.keys.clone(),
             columns: self.columns.clone(),
+            aggregates: self.aggregate_list(),
         }
     }
 
@@ -183,6 +184,7 @@ impl GroupDef {
                 ),
                 field("row", "What was read, as JSON.", true),
             ],
+            aggregates: Vec::new(),
         }
     }
 }
@@ -215,6 +217,9 @@ pub struct TableDef {
     pub keys: Vec<Field>,
     /// All others.
     pub columns: Vec<Field>,
+    /// How its rows are summed up online, if they are: this never changes.
+    #[serde(default)]
+    pub aggregates: Vec<Aggregate>,
 }
 
 impl TableDef {
@@ -254,6 +259,7 @@ impl TableDef {
                     "Tables that it was written to, separated by commas.",
                 ),
             ],
+            aggregates: Vec::new(),
         }
     }
 }

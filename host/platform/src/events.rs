@@ -200,7 +200,7 @@ impl Platform {
             }
             let mut watermark = watermark;
             for (draft, event) in drafts.iter_mut().zip(&events) {
-                draft.archive(event, archive.as_ref(), now);
+                draft.archive(event, archive.as_ref(), terms);
                 watermark = draft.mark(watermark);
             }
             Ok::<_, Error>((drafts, watermark))
@@ -365,22 +365,23 @@ impl Draft {
     }
 
     /// Keeps the raw event.
-    fn archive(
-        &mut self,
-        event: &IncomingEvent,
-        archive: Option<&(String, String)>,
-        now: Timestamp,
-    ) {
+    fn archive(&mut self, event: &IncomingEvent, archive: Option<&(String, String)>, terms: Terms) {
+        let now = terms.now;
         let (Ok(commit), Ok(payload), Some((table, tables))) =
             (&mut self.commit, &event.payload, archive)
         else {
             return;
         };
         let payload = payload.to_string();
+        // When it was first visible, as its rows are: of history not when it came in.
+        let available = match terms.arrival {
+            Arrival::Now => now,
+            Arrival::Backfill => self.latest.map_or(now, |latest| terms.available(latest)),
+        };
         commit.outbox.push(OutboxRow {
             table: table.clone(),
             event: now,
-            available: now,
+            available,
             created: now,
             event_id: commit.id.clone(),
             values: packed_texts(&[Some(&payload), Some(tables)]),

@@ -18,6 +18,8 @@ use crate::platform::{Components, Platform};
 /// Rows of one commit at most.
 const MAX_ROWS: usize = 50_000;
 const LEASE: i64 = 30_000_000;
+const BUSY: &str =
+    "another process has been appending to the offline tables for a minute; try again";
 
 /// What a flush did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +57,21 @@ impl Platform {
         }
         lease.release(self.components().metadata.as_ref()).await?;
         failure.map_or(Ok(report), Err)
+    }
+
+    /// Appends everything that is in the outbox now, waiting for others who are at
+    /// it.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when they do not come to an end; those of the stores.
+    pub(crate) async fn flush_all(&self) -> Result<()> {
+        for _ in 0..600 {
+            if !self.flush().await?.busy {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Error::new(Kind::Conflict, BUSY))
     }
 
     async fn flush_table(
@@ -134,8 +151,7 @@ impl Platform {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let message = "another process has been appending to the offline tables for a minute";
-        Err(Error::new(Kind::Conflict, message))
+        Err(Error::new(Kind::Conflict, BUSY))
     }
 
     /// What a table holds, of a group or source that is applied now or was once.

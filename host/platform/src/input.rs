@@ -58,7 +58,7 @@ impl Platform {
         let mut parts = Vec::new();
         if let SourceKind::Table { group } = &source.kind {
             // What came in a moment ago counts as well.
-            self.flush().await?;
+            self.flush_all().await?;
             let group = &definitions.groups[group];
             let definition = group.rows_table();
             let snapshot = offline.snapshot(&definition.name, AsOf::Latest).await?;
@@ -76,7 +76,7 @@ impl Platform {
             parts.push(Part::Files(reader));
         }
         if archive {
-            self.flush().await?;
+            self.flush_all().await?;
             let table = TableDef::archive(&pipeline.source).name;
             match offline.snapshot(&table, AsOf::Latest).await {
                 Ok(snapshot) => parts.push(Part::Archive {
@@ -225,6 +225,7 @@ fn archived_chunk(
     let mut known = Known {
         ids: Vec::new(),
         available: Vec::new(),
+        as_events: true,
     };
     let mut builders: Vec<ColumnBuilder> = fields
         .iter()
@@ -247,8 +248,8 @@ fn archived_chunk(
             Ok(()) => {
                 chunk.numbers.push(number);
                 known.ids.push(rows.ids.value(row).to_owned());
-                // Its event time is when it came in.
-                known.available.push(rows.version(row).event);
+                let available = rows.available.value(row);
+                known.available.push(Timestamp::from_micros(available));
             }
             Err(message) => {
                 chunk
@@ -297,6 +298,7 @@ fn table_chunk(
             .iter()
             .map(|micros| Timestamp::from_micros(*micros))
             .collect(),
+        as_events: false,
     };
     Ok(Chunk {
         columns: columns.map(column).collect::<Result<_>>()?,

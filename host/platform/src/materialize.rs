@@ -7,6 +7,7 @@ use wafer_core::rules::{Interval, RowVersion, identity};
 use wafer_core::{ColumnBuilder, decode_row, entity_key};
 use wafer_store::{AsOf, EarlyWrite, FromOutbox, GroupContent, OutboxRow};
 
+use crate::definition::PipelineDef;
 use crate::error::{Error, Kind, Result};
 use crate::group_rows::{Gathered, StoredRows, Target};
 use crate::platform::{Platform, get};
@@ -28,8 +29,16 @@ impl Platform {
     /// # Errors
     /// [`Kind::NotFound`] for an unknown group; those of the stores.
     pub async fn materialize_group(&self, group: &str) -> Result<Materialized> {
-        let group = get(&self.definitions().groups, group, "feature group")?.clone();
-        self.materialize(&Arc::new(Target::new(group))).await
+        let definitions = self.definitions();
+        let target = get(&definitions.groups, group, "feature group")?.clone();
+        let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
+        let pipeline = definitions.pipelines.iter().find(writes);
+        let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
+        // A run adds what it committed: not while everything is made anew.
+        let lease = self.run_lease(pipeline).await?;
+        let result = self.materialize(&Arc::new(Target::new(target))).await;
+        lease.end(self).await;
+        result
     }
 
     pub(crate) async fn materialize(&self, target: &Arc<Target>) -> Result<Materialized> {

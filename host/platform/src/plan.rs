@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use wafer_core::DataType;
 use wafer_store::{Expect, Kind as StoreKind, MetadataStore};
 
 use crate::definition::{Definitions, FunctionDef, GroupDef, SourceKind, TableDef};
@@ -254,6 +255,9 @@ impl Platform {
     /// somebody else applies at the same time.
     pub async fn apply(&self, wanted: Definitions, at_once: bool) -> Result<Plan> {
         let mut plan = self.plan(&wanted)?;
+        for (table, _) in tables(&wanted) {
+            self.check_table(&table).await?;
+        }
         for (table, ensure) in tables(&wanted) {
             if ensure {
                 let schema = table.schema().to_arrow();
@@ -303,6 +307,30 @@ impl Platform {
         self.point(pointer, applied.version).await?;
         plan.staged = to_fill;
         Ok(plan)
+    }
+
+    /// What a table was once applied with holds for good: rows and summaries of it may
+    /// be there.
+    async fn check_table(&self, wanted: &TableDef) -> Result<()> {
+        let stored = match self.table_definition(&wanted.name).await {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let kept = stored.keys.len() + stored.columns.len();
+        let columns = |table: &TableDef| -> Vec<(String, DataType)> {
+            let fields = table.keys.iter().chain(&table.columns).take(kept);
+            fields
+                .map(|field| (field.name.clone(), field.data_type.clone()))
+                .collect()
+        };
+        if stored.aggregates == wanted.aggregates && columns(&stored) == columns(wanted) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "table `{}` was applied with other columns or aggregates before, and may have rows; \
+             give the group a version that was not used yet",
+            wanted.name
+        )))
     }
 
     /// Tables of new group versions that would take the place of versions with

@@ -1,6 +1,7 @@
 //! The services' common ground: stores, sandbox, clocks, and what was applied.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use wafer_core::{Clock, Digest, Timestamp};
@@ -52,6 +53,8 @@ pub struct Platform {
     /// For each source the latest event time that came in.
     watermarks: Mutex<HashMap<String, Timestamp>>,
     counters: Counters,
+    /// Leases that were claimed.
+    claims: AtomicU64,
     loaded: RwLock<HashMap<(String, Digest), Loaded>>,
     /// For each view what its requests need, of the present definitions.
     serving: RwLock<HashMap<String, Arc<Serving>>>,
@@ -77,6 +80,7 @@ impl Platform {
             definitions: RwLock::new(Arc::new(applied)),
             watermarks: Mutex::new(HashMap::new()),
             counters: Counters::default(),
+            claims: AtomicU64::new(0),
             loaded: RwLock::new(HashMap::new()),
             serving: RwLock::new(HashMap::new()),
         })
@@ -259,6 +263,9 @@ impl Platform {
             holder,
             ..
         } = &self.components;
+        // Each claim has a name of its own: within a process, too, one excludes another.
+        let number = self.claims.fetch_add(1, Ordering::Relaxed);
+        let holder = &format!("{holder}/{number}");
         let name = format!("{}/{name}", self.project);
         let claimed =
             Lease::acquire(metadata.as_ref(), &name, holder, wall.now(), duration).await?;
@@ -302,9 +309,11 @@ async fn store_id(project: &str, components: &Components) -> Result<String> {
 
 /// Whether a holder was a process of this machine that has ended.
 fn is_gone(holder: &str, own: &str) -> bool {
+    // host/process/number of the claim
     let parts = |holder: &str| -> Option<(String, u32)> {
-        let (host, pid) = holder.rsplit_once('/')?;
-        Some((host.to_owned(), pid.parse().ok()?))
+        let mut parts = holder.split('/');
+        let host = parts.next()?.to_owned();
+        Some((host, parts.next()?.parse().ok()?))
     };
     match (parts(holder), parts(own)) {
         (Some((host, pid)), Some((own_host, _))) if host == own_host => {

@@ -105,6 +105,52 @@ impl RunRecord {
         format!("wafer/{}", self.work_folder())
     }
 
+    /// A run that failed before its inputs were known.
+    pub(crate) fn unclaimed(
+        pipeline: &str,
+        table: &str,
+        interval: Interval,
+        created: Timestamp,
+        started: Timestamp,
+    ) -> Self {
+        Self::new(pipeline, table, interval, Digest::of(&[]), created, started)
+    }
+
+    /// A run that begins.
+    pub(crate) fn new(
+        pipeline: &str,
+        table: &str,
+        interval: Interval,
+        inputs: Digest,
+        created: Timestamp,
+        started: Timestamp,
+    ) -> Self {
+        Self {
+            id: String::new(),
+            pipeline: pipeline.to_owned(),
+            table: table.to_owned(),
+            interval,
+            generation: 0,
+            inputs,
+            state: RunState::Running,
+            created,
+            started,
+            finished: None,
+            attempts: 1,
+            rows_read: 0,
+            rows_written: 0,
+            rows_outside: 0,
+            rows_rejected: 0,
+            rows_warned: 0,
+            rejects: Vec::new(),
+            warnings: Vec::new(),
+            online_applied: 0,
+            online_older: 0,
+            overran: false,
+            error: None,
+        }
+    }
+
     pub(crate) fn restart(self, started: Timestamp) -> Self {
         Self {
             state: RunState::Running,

@@ -295,6 +295,12 @@ fn aggregates(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<
                 "is empty; write such as [\"1d\", \"7d\"]".to_owned(),
             ));
         }
+        if config.functions.is_empty() {
+            return Err(wrong(
+                ".function",
+                "is empty; write such as \"mean\"".to_owned(),
+            ));
+        }
         for function in &config.functions {
             let function = Function::parse(function, config.k, config.quantile)
                 .map_err(|e| wrong("", e.to_string()))?;
@@ -574,6 +580,10 @@ fn picked(group: &GroupDef, wanted: Option<&[String]>, place: &str) -> Result<Ve
         return Ok((0..group.features().len()).collect());
     };
     let features = group.features();
+    if wanted.is_empty() {
+        let message = format!("{place}.features: is empty; leave it out to take all of them");
+        return Err(Error::invalid(message));
+    }
     wanted
         .iter()
         .map(|name| {

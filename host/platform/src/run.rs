@@ -9,7 +9,9 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value as Json};
 use wafer_core::expect::Policy;
-use wafer_core::rules::{Interval, available_from_file, available_from_schedule};
+use wafer_core::rules::{
+    Interval, available_from_event, available_from_file, available_from_schedule,
+};
 use wafer_core::{Digest, Hasher, Timestamp, cell_to_json};
 use wafer_runtime::Function;
 use wafer_store::{
@@ -85,6 +87,8 @@ pub(crate) struct Job {
     inputs: Digest,
     workers: usize,
     online: Online,
+    /// Microseconds that its work may take.
+    pub(crate) time_limit: Option<i64>,
 }
 
 /// An interval on its way.
@@ -185,6 +189,7 @@ impl Platform {
             inputs: hasher.finish(),
             workers: request.workers.max(1),
             online,
+            time_limit: None,
         })
     }
 
@@ -199,17 +204,31 @@ impl Platform {
         intervals: &[Interval],
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<(RunRecord, bool)>> {
-        let mut claims = self.claims(&job.target.table.name).await?;
+        let claims = self.claims(&job.target.table.name).await?;
+        // All of them are looked at before any is claimed.
+        for interval in intervals {
+            self.check_overlaps(job, *interval, &claims).await?;
+        }
         let mut records = Vec::new();
         for interval in intervals {
-            let (record, fresh) = self.claim(job, *interval, &claims).await?;
-            claims.retain(|claim| claim.interval != *interval);
-            claims.push(record.clone());
-            records.push((record, fresh));
+            records.push(self.claim(job, *interval, &claims).await?);
         }
         let fresh = records.iter().filter(|(_, fresh)| *fresh);
         let mut works: Vec<Work<'_>> = fresh.map(|(record, _)| Work::new(record, job)).collect();
-        let result = self.execute(job, &mut works, progress).await;
+        let work = self.execute(job, &mut works, progress);
+        let result = match job.time_limit {
+            None => work.await,
+            Some(limit) => {
+                let allowed = Duration::from_micros(u64::try_from(limit).unwrap_or(0));
+                tokio::time::timeout(allowed, work)
+                    .await
+                    .unwrap_or_else(|_| {
+                        let limit = wafer_core::duration_text(limit);
+                        let message = format!("it took longer than its `time_limit` of {limit}");
+                        Err(Error::new(Kind::Unavailable, message))
+                    })
+            }
+        };
         let failed = result.as_ref().err().map(Error::chain);
         for work in works {
             let mut record = work.record;
@@ -258,21 +277,10 @@ impl Platform {
     ) -> Result<(RunRecord, bool)> {
         let table = &job.target.table.name;
         let inputs = job.inputs_over(interval);
-        let mut before: Option<RunRecord> = None;
-        for claim in claims {
-            if claim.interval == interval {
-                before = Some(claim.clone());
-            } else if claim.interval.overlaps(interval) && self.has_rows(table, claim).await? {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "pipeline `{}` was run over {}, which overlaps {interval}: rows would be there twice. \
-                         Run that interval again to replace it, or choose another",
-                        job.name, claim.interval
-                    ),
-                ));
-            }
-        }
+        let before = claims
+            .iter()
+            .find(|claim| claim.interval == interval)
+            .cloned();
         if let Some(done) = &before
             && done.inputs == inputs
             && done.state == RunState::Succeeded
@@ -283,34 +291,42 @@ impl Platform {
         let mut record = match before {
             // The same work, not finished: taken up with its own times.
             Some(before) if before.inputs == inputs => before.restart(started),
-            before => RunRecord {
-                id: String::new(),
-                pipeline: job.name.clone(),
-                table: table.clone(),
-                interval,
-                generation: before.map_or(1, |b| b.generation + 1),
-                inputs,
-                state: RunState::Running,
-                created: self.now(),
-                started,
-                finished: None,
-                attempts: 1,
-                rows_read: 0,
-                rows_written: 0,
-                rows_outside: 0,
-                rows_rejected: 0,
-                rows_warned: 0,
-                rejects: Vec::new(),
-                warnings: Vec::new(),
-                online_applied: 0,
-                online_older: 0,
-                overran: false,
-                error: None,
-            },
+            // Attempts go on counting until one succeeds, whatever the inputs become.
+            before => {
+                let failed = before.as_ref().filter(|b| b.state != RunState::Succeeded);
+                RunRecord {
+                    generation: before.as_ref().map_or(1, |b| b.generation + 1),
+                    attempts: 1 + failed.map_or(0, |b| b.attempts),
+                    ..RunRecord::new(&job.name, table, interval, inputs, self.now(), started)
+                }
+            }
         };
         self.insert_record(&mut record).await?;
         self.save(&record).await?;
         Ok((record, true))
+    }
+
+    /// Refuses an interval that shares time with another one that has rows.
+    async fn check_overlaps(
+        &self,
+        job: &Job,
+        interval: Interval,
+        claims: &[RunRecord],
+    ) -> Result<()> {
+        let others = claims.iter().filter(|claim| claim.interval != interval);
+        for claim in others.filter(|claim| claim.interval.overlaps(interval)) {
+            if self.has_rows(&job.target.table.name, claim).await? {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "pipeline `{}` was run over {}, which overlaps {interval}: rows would be there twice. \
+                         Run that interval again to replace it, or choose another",
+                        job.name, claim.interval
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether runs over all of some intervals would change nothing.
@@ -327,13 +343,13 @@ impl Platform {
         Ok(true)
     }
 
-    /// Whether the offline table has rows of a run's interval, or may have soon.
+    /// Whether the offline table has work of a run's interval.
     async fn has_rows(&self, table: &str, claim: &RunRecord) -> Result<bool> {
-        if claim.state != RunState::Failed {
+        if claim.state == RunState::Succeeded {
             return Ok(true);
         }
-        // It failed; an earlier generation, or what came before the failure, may
-        // still be there.
+        // It failed, or its process is gone, as the lease is ours: an earlier
+        // generation, or its own commit, may be there.
         let offline = &self.components().offline;
         Ok(offline.txn_version(table, &claim.app_id()).await?.is_some())
     }
@@ -549,7 +565,8 @@ impl Platform {
         let sources = rows.sources.iter();
         let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
         let available = rows.events.iter().zip(sources).map(|(event, source)| {
-            let seen = chunk.known.as_ref().map(|known| known.available[*source]);
+            let known = chunk.known.as_ref();
+            let seen = known.map(|known| (known.available[*source], known.as_events));
             job.available(record.interval, *event, seen)
         });
         let available = available.collect();
@@ -661,11 +678,13 @@ impl Platform {
         Ok(())
     }
 
-    /// Writes the rows of runs to the online store, as they are in their files. An
-    /// interval that had other rows before takes them back: the group is made anew
-    /// from the offline table.
+    /// Writes the rows of runs to the online store, as they are in their files. For an
+    /// interval that had other rows before, or a run that is taken up, the group is
+    /// made anew from the offline table.
     async fn write_online(&self, job: &Job, works: &mut [Work<'_>]) -> Result<()> {
-        if works.iter().any(|work| work.record.generation > 1) {
+        // Of a run that is taken up it is not known what went online before.
+        let is_new = |work: &Work<'_>| work.record.generation == 1 && work.record.attempts == 1;
+        if !works.iter().all(is_new) {
             let counts = self.materialize(&job.target).await?;
             for work in works {
                 work.record.online_applied = counts.entities;
@@ -764,13 +783,14 @@ impl Job {
         &self,
         interval: Interval,
         event: Timestamp,
-        seen: Option<Timestamp>,
+        seen: Option<(Timestamp, bool)>,
     ) -> Timestamp {
-        let available = match &self.pipeline.schedule {
-            Some(schedule) => available_from_schedule(interval, schedule.delay),
-            None => available_from_file(event, self.source.delay),
+        let available = match (&self.pipeline.schedule, seen) {
+            (Some(schedule), _) => available_from_schedule(interval, schedule.delay),
+            (None, Some((seen, true))) => return available_from_event(event, seen),
+            (None, _) => available_from_file(event, self.source.delay),
         };
-        seen.map_or(available, |seen| seen.max(available))
+        seen.map_or(available, |(seen, _)| seen.max(available))
     }
 }
 

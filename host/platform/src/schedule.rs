@@ -1,7 +1,6 @@
 //! Schedules: which intervals are due, and running them, whichever host comes first.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -145,7 +144,10 @@ impl Platform {
             return Ok(None);
         };
         let ticks = Ticks::new(schedule).map_err(Error::invalid)?;
-        if let Due::Later = self.due(pipeline, &definition, schedule, &ticks).await? {
+        if let Due::Later = self
+            .due(pipeline, &definition, schedule, &ticks, false)
+            .await?
+        {
             return Ok(None);
         }
         let lease = match self.run_lease(pipeline).await {
@@ -153,13 +155,22 @@ impl Platform {
             other => other?,
         };
         // Looked at again: another host may have run it before the lease was ours.
-        let due = self.due(pipeline, &definition, schedule, &ticks).await;
+        let due = self
+            .due(pipeline, &definition, schedule, &ticks, true)
+            .await;
         let result = match due {
             Ok(Due::Now(interval)) => {
+                let started = self.now();
                 let run = self.run_interval(pipeline, schedule, interval).await;
-                self.after_run(pipeline, schedule, &ticks, interval)
-                    .await
-                    .and(run)
+                match &run {
+                    Ok(Some(record)) if record.state == RunState::Succeeded => {
+                        let skipped = self
+                            .skip_overlapped(pipeline, schedule, &ticks, started)
+                            .await;
+                        skipped.and(run)
+                    }
+                    _ => run,
+                }
             }
             Ok(Due::Later) => Ok(None),
             Err(e) => Err(e),
@@ -180,22 +191,14 @@ impl Platform {
             workers: 1,
             archive: false,
         };
+        let started = self.components().wall.now();
         let definitions = self.definitions();
         let run = async {
-            let job = self.job(&definitions, &request, Online::Each).await?;
+            let mut job = self.job(&definitions, &request, Online::Each).await?;
+            job.time_limit = schedule.time_limit;
             self.run_pass(&job, &[interval], &(Arc::new(()) as _)).await
         };
-        let outcome = match schedule.time_limit {
-            None => run.await,
-            Some(limit) => {
-                let limit = Duration::from_micros(u64::try_from(limit).unwrap_or(0));
-                tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
-                    let text = wafer_core::duration_text(schedule.time_limit.unwrap_or(0));
-                    let message = format!("it took longer than its `time_limit` of {text}");
-                    Err(Error::new(Kind::Unavailable, message))
-                })
-            }
-        };
+        let outcome = run.await;
         let error = match outcome {
             Ok(mut done) => return Ok(done.pop().map(|(record, _)| record)),
             Err(error) => error,
@@ -205,26 +208,37 @@ impl Platform {
             error.chain()
         );
         let table = definitions.groups[&definitions.pipelines[pipeline].group].table();
-        let Some(mut record) = self.claimed(&table, interval).await? else {
-            // It failed before it was claimed, as when its source is missing.
-            return Err(error);
+        let now = self.components().wall.now();
+        let mut record = match self.claimed(&table, interval).await? {
+            Some(record)
+                if record.state == RunState::Running || record.finished >= Some(started) =>
+            {
+                record
+            }
+            // It failed before it was claimed, as when its source is missing: an
+            // attempt all the same.
+            Some(record) => record.restart(now),
+            None => RunRecord::unclaimed(pipeline, &table, interval, self.now(), now),
         };
         if record.state == RunState::Running {
             record.state = RunState::Failed;
             record.error = Some(error.chain());
-            record.finished = Some(self.components().wall.now());
+            record.finished = Some(now);
+            self.insert_record(&mut record).await?;
             self.save(&record).await?;
         }
         Ok(Some(record))
     }
 
-    /// What is due of a schedule; moves on over what is done.
+    /// What is due of a schedule; moves on over what is done. `is_claimed` says that
+    /// nobody else runs the pipeline: a run that is under way has died.
     async fn due(
         &self,
         pipeline: &str,
         definition: &PipelineDef,
         schedule: &ScheduleDef,
         ticks: &Ticks,
+        is_claimed: bool,
     ) -> Result<Due> {
         let now = self.now();
         let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
@@ -277,6 +291,20 @@ impl Platform {
                     }
                     break;
                 }
+                Some(record) if is_claimed && record.attempts > schedule.retries => {
+                    // Whoever runs it dies of it.
+                    let error = "its process ended before it did, again and again".to_owned();
+                    let finished = Some(self.components().wall.now());
+                    self.save(&RunRecord {
+                        state: RunState::Failed,
+                        error: Some(error),
+                        finished,
+                        ..record
+                    })
+                    .await?;
+                    state.failed += 1;
+                    state.done = end;
+                }
                 _ => {
                     due = Due::Now(interval);
                     break;
@@ -297,21 +325,22 @@ impl Platform {
         failed.plus_micros(wait) <= self.components().wall.now()
     }
 
-    /// With `overlap = "skip"`, leaves out what became due during a run.
-    async fn after_run(
+    /// With `overlap = "skip"`, leaves out what became due while a run was under way
+    /// that started then.
+    async fn skip_overlapped(
         &self,
         pipeline: &str,
         schedule: &ScheduleDef,
         ticks: &Ticks,
-        interval: Interval,
+        started: Timestamp,
     ) -> Result<()> {
         if schedule.overlap == Overlap::Wait {
             return Ok(());
         }
         let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
-        let visible = self.now().minus_micros(schedule.delay);
         let before = state.clone();
-        let mut end = ticks.after(interval.to);
+        let visible = self.now().minus_micros(schedule.delay);
+        let mut end = ticks.after(started.minus_micros(schedule.delay));
         while let Some(time) = end.filter(|time| *time <= visible) {
             if time > state.done {
                 state.done = time;

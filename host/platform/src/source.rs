@@ -74,6 +74,8 @@ pub(crate) struct Chunk {
 pub(crate) struct Known {
     pub(crate) ids: Vec<String>,
     pub(crate) available: Vec<Timestamp>,
+    /// Whether they came in as events, so that the source's delay is in these times.
+    pub(crate) as_events: bool,
 }
 
 impl Chunk {

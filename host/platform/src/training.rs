@@ -99,7 +99,7 @@ pub struct TrainingSet {
 
 /// The definitions that a training set was made with; an object of its own, as it
 /// can be long.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Recipe {
     view: ViewDef,
     groups: BTreeMap<String, GroupDef>,
@@ -154,7 +154,7 @@ impl Platform {
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
         if request.as_of.is_none() {
             // What came in a moment ago counts as well.
-            self.flush().await?;
+            self.flush_all().await?;
         }
         let mut snapshots = BTreeMap::new();
         for group in recipe.groups.values() {
@@ -196,33 +196,71 @@ impl Platform {
             errors: Vec::new(),
         };
         set.id = set.identity(&recipe);
-        // Before the tables are read, so that their files are kept from now on.
-        self.put_recipe(&set.id, &recipe).await?;
-        self.put_set(&set).await?;
+        let pin = self.pin(&set).await?;
         let plan = Plan {
-            recipe,
+            recipe: recipe.clone(),
             view: request.view.clone(),
             labels,
             split: request.split.clone(),
             snapshots,
             memory: request.memory,
         };
-        match self.make(plan, &request.out, progress).await {
-            Ok(made) => {
-                set.rows = made.rows;
-                set.columns = made.columns;
-                set.function_errors = made.function_errors;
-                set.errors = made.errors;
-                let out = request.out.clone();
-                set.digest = blocking(move || digest_file(&out)).await??;
-                self.put_set(&set).await?;
-                Ok(set)
-            }
-            Err(error) => {
-                self.forget(&set.id).await?;
-                Err(error)
-            }
+        let made = self.make(plan, &request.out, progress).await;
+        if let Ok(made) = &made {
+            set.rows = made.rows;
+            set.columns = made.columns.clone();
+            set.function_errors = made.function_errors;
+            set.errors = made.errors.clone();
+            let out = request.out.clone();
+            set.digest = blocking(move || digest_file(&out)).await??;
+            self.put_recipe(&set.id, &recipe).await?;
+            self.put_set(&set).await?;
         }
+        self.components()
+            .metadata
+            .delete(&pin, Expect::Anything)
+            .await?;
+        made.map(|_| set)
+    }
+
+    /// Keeps the versions that a training set is being made of; returns under which
+    /// name.
+    async fn pin(&self, set: &TrainingSet) -> Result<String> {
+        let nonce = Digest::of(format!("{} {}", self.components().holder, set.created).as_bytes());
+        let name = format!(
+            "{}/training_pin/{}-{}",
+            self.project(),
+            set.id,
+            nonce.short()
+        );
+        let json = serde_json::to_vec(&set.versions).expect("numbers are plain data");
+        let metadata = &self.components().metadata;
+        metadata
+            .put(&name, Bytes::from(json), Expect::Absent)
+            .await?;
+        Ok(name)
+    }
+
+    /// Versions of tables that training sets were made of, or are being made of.
+    pub(crate) async fn pinned(&self) -> Result<BTreeMap<String, Vec<u64>>> {
+        let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        let mut add = |versions: BTreeMap<String, u64>| {
+            for (table, version) in versions {
+                pinned.entry(table).or_default().push(version);
+            }
+        };
+        for set in self.training_sets().await? {
+            add(set.versions);
+        }
+        let prefix = format!("{}/training_pin/", self.project());
+        for (name, object) in self.components().metadata.list(&prefix).await? {
+            add(read(&name, &object.value)?);
+        }
+        for versions in pinned.values_mut() {
+            versions.sort_unstable();
+            versions.dedup();
+        }
+        Ok(pinned)
     }
 
     /// Makes a training set again, the same bytes, whatever was written since.

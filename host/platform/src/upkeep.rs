@@ -9,12 +9,12 @@ use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use wafer_core::rules::available_from_event;
-use wafer_core::{ColumnBuilder, EntityKey, Timestamp, encode_row, entity_key};
+use wafer_core::{ColumnBuilder, DataType, EntityKey, Timestamp, encode_row, entity_key};
 use wafer_store::{
     AsOf, EarlyWrite, EventCommit, EventOutcome, Expect, Kind as StoreKind, OnlineKey, OutboxRow,
 };
 
-use crate::definition::{GroupDef, SourceKind, TableDef};
+use crate::definition::{GroupDef, TableDef};
 use crate::error::{Error, Kind, Result};
 use crate::group_rows::{StoredRows, Target, stored_column};
 use crate::platform::{Platform, get};
@@ -122,21 +122,6 @@ impl Platform {
             .collect()
     }
 
-    /// For each table the versions that training sets were made of.
-    async fn pinned(&self) -> Result<BTreeMap<String, Vec<u64>>> {
-        let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for set in self.training_sets().await? {
-            for (table, version) in set.versions {
-                pinned.entry(table).or_default().push(version);
-            }
-        }
-        for versions in pinned.values_mut() {
-            versions.sort_unstable();
-            versions.dedup();
-        }
-        Ok(pinned)
-    }
-
     /// Merges small files of a table, or of all, sorted by key and time; then
     /// removes files that only versions older than `horizon` microseconds need, and
     /// no training set. Safe beside everything else.
@@ -148,7 +133,6 @@ impl Platform {
             // Says which there are.
             self.table_definition(table).await?;
         }
-        let pinned = self.pinned().await?;
         let offline = &self.components().offline;
         let mut reports = Vec::new();
         for definition in self.known_tables().await? {
@@ -162,6 +146,8 @@ impl Platform {
                 Err(e) if e.kind() == StoreKind::NotFound => continue,
                 other => other?,
             };
+            // Read right before: a training set may have been made meanwhile.
+            let pinned = self.pinned().await?;
             let kept = pinned.get(name).map_or(&[][..], Vec::as_slice);
             let removed = offline.vacuum(name, horizon, kept).await?;
             reports.push(CompactReport {
@@ -183,7 +169,7 @@ impl Platform {
     pub async fn heal(&self, group: &str) -> Result<HealReport> {
         let definitions = self.definitions();
         let group = get(&definitions.groups, group, "feature group")?.clone();
-        self.flush().await?;
+        self.flush_all().await?;
         let late = group.late_table();
         let offline = &self.components().offline;
         let snapshot = match offline.snapshot(&late.name, AsOf::Latest).await {
@@ -208,7 +194,7 @@ impl Platform {
                 other => other?,
             }
         }
-        self.flush().await?;
+        self.flush_all().await?;
         Ok(report)
     }
 
@@ -305,19 +291,26 @@ impl Platform {
             .delete(online.collect(), time)
             .await?;
         // What is on its way to the tables gets there, to be deleted as well.
-        self.flush().await?;
+        self.flush_all().await?;
         let mut events = BTreeSet::new();
-        for group in &groups {
-            for table in [group.rows_table(), group.late_table()] {
+        // Of all versions, live or not: what has these keys describes this entity.
+        let keys_of = |table: &TableDef| -> Vec<(String, DataType)> {
+            let keys = table.keys.iter();
+            keys.map(|key| (key.name.clone(), key.data_type.clone()))
+                .collect()
+        };
+        let own = keys_of(&first.rows_table());
+        for table in self.known_tables().await? {
+            if keys_of(&table) == own {
                 let rows = self.delete_rows(&table, &key, &mut events).await?;
                 deletion
                     .rows
                     .extend(rows.map(|rows| (table.name.clone(), rows)));
             }
         }
-        for (name, source) in &definitions.sources {
-            if matches!(source.kind, SourceKind::Stream { archive: true, .. }) {
-                let table = TableDef::archive(name);
+        // Raw events, and rows that were set aside, by the events they came from.
+        for table in self.known_tables().await? {
+            if table.keys.is_empty() {
                 let rows = self.delete_events(&table, &events).await?;
                 deletion.rows.extend(rows.map(|rows| (table.name, rows)));
             }

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -261,7 +262,12 @@ fn run_group(
 ) -> heed::Result<()> {
     let mut txn = env.write_txn()?;
     for job in group {
-        job.run(&mut txn, tables)?;
+        // Whatever one of them trips over, the thread goes on for the others.
+        let run = AssertUnwindSafe(|| job.run(&mut txn, tables));
+        catch_unwind(run).unwrap_or_else(|_| {
+            let message = "a write failed at what should not happen; the log says where";
+            Err(refused(Error::new(Kind::Internal, message)))
+        })?;
     }
     txn.commit()
 }

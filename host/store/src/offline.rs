@@ -361,24 +361,48 @@ impl TableWriter {
             .close()
             .await
             .map_err(|e| failed("write to", &table, e))?;
-        // The work may have been committed between the start and now.
         let mut delta = delta;
+        for _ in 0..ATTEMPTS {
+            let done = Self::try_commit(&table, &folder, &mut delta, &adds, txn, replaces).await;
+            match done {
+                // Another commit came between: what this one replaces is looked up anew.
+                Err(e) if e.kind() == Kind::Conflict && !is_overtaken(&e) => {}
+                done => return done,
+            }
+        }
+        let message = format!("table `{table}` is written to by others all the time; try again");
+        Err(Error::new(Kind::Conflict, message))
+    }
+
+    /// Commits what was written, if nobody else commits at the same time.
+    async fn try_commit(
+        table: &str,
+        folder: &str,
+        delta: &mut DeltaTable,
+        adds: &[Add],
+        txn: &Txn,
+        replaces: Option<&str>,
+    ) -> Result<Commit> {
+        // The work may have been committed between the start and now.
         delta
             .update_state()
             .await
-            .map_err(|e| failed("read", &table, e))?;
-        let last = txn_version(&table, &delta, &txn.app_id).await?;
+            .map_err(|e| failed("read", table, e))?;
+        let last = txn_version(table, delta, &txn.app_id).await?;
         if last.is_some_and(|v| v >= txn.version) {
             return Ok(Commit::Already);
         }
         if let Follows::Exactly(expected) = txn.follows
             && last != expected
         {
-            let message = format!("work on table `{table}` was overtaken by another process");
-            return Err(Error::new(Kind::Conflict, message));
+            return Err(Error::caused(
+                Kind::Conflict,
+                OVERTAKEN,
+                Overtaken(table.to_owned()),
+            ));
         }
-        let state = delta.snapshot().map_err(|e| failed("read", &table, e))?;
-        let mut actions = added(&folder, adds);
+        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+        let mut actions = added(folder, adds.to_vec());
         if let Some(replaced) = replaces {
             let prefix = format!("{replaced}/");
             let old = state.log_data();
@@ -390,7 +414,7 @@ impl TableWriter {
             partition_by: None,
             predicate: None,
         };
-        commit_actions(&table, &delta, actions, Some(txn), operation).await?;
+        commit_actions(table, delta, actions, Some(txn), operation).await?;
         Ok(Commit::Committed)
     }
 
@@ -425,7 +449,21 @@ fn added(folder: &str, adds: Vec<Add>) -> Vec<Action> {
     adds.into_iter().map(add).collect()
 }
 
-/// Makes a new version of a table: files first, so that they are there when the
+/// Attempts of a commit that others come before.
+const ATTEMPTS: usize = 100;
+
+const OVERTAKEN: &str = "work on a table was overtaken by another process";
+
+/// Work that was made from what is no longer the newest.
+#[derive(Debug, thiserror::Error)]
+#[error("table `{0}` has other work by now")]
+struct Overtaken(String);
+
+fn is_overtaken(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<Overtaken>())
+}
+
+/// Makes a new version of a table, right after the one that was read: files first, so that they are there when the
 /// log names them. Old log entries are kept, so that every version can be read as
 /// long as its files are there.
 async fn commit_actions(
@@ -445,6 +483,9 @@ async fn commit_actions(
     let identity = txn.map(|txn| Transaction::new(&txn.app_id, txn.version));
     let properties = CommitProperties::default()
         .with_application_transactions(identity.into_iter().collect())
+        // A commit that was made for one version is not put on top of another one:
+        // the files that it removes may have been merged or replaced meanwhile.
+        .with_max_retries(0)
         .with_cleanup_expired_logs(Some(false));
     let done = CommitBuilder::from(properties)
         .with_actions(actions)

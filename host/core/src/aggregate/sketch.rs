@@ -69,7 +69,8 @@ impl Hll {
         let mut registers = BTreeMap::new();
         let mut register = 0u64;
         for _ in 0..reader.length()? {
-            register += reader.varint()?;
+            let step = reader.varint()?;
+            register = register.checked_add(step).ok_or_else(|| reader.damaged())?;
             let rank = reader.byte()?;
             if register >= REGISTERS as u64 || usize::from(rank) > RANK_BITS + 1 {
                 return Err(reader.damaged());
@@ -269,9 +270,10 @@ impl Quantiles {
 
     pub(crate) fn merge(&mut self, other: &Self) {
         for (bin, count) in &other.bins {
-            *self.bins.entry(*bin).or_default() += count;
+            let stored = self.bins.entry(*bin).or_default();
+            *stored = stored.saturating_add(*count);
         }
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
     }
 
     /// The value below which a fraction of the values lies; none of no values.
@@ -289,7 +291,7 @@ impl Quantiles {
         put_varint(out, self.bins.len() as u64);
         let mut last = 0;
         for (bin, count) in &self.bins {
-            put_signed(out, i64::from(bin - last));
+            put_signed(out, i64::from(*bin) - i64::from(last));
             put_varint(out, *count);
             last = *bin;
         }

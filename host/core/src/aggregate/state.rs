@@ -218,13 +218,13 @@ impl State {
     /// Adds all events of another state of the same kind.
     pub(super) fn merge(&mut self, other: Self) {
         match (self, other) {
-            (Self::Count(a), Self::Count(b)) => *a += b,
+            (Self::Count(a), Self::Count(b)) => *a = a.saturating_add(b),
             (Self::Sum(count, sum), Self::Sum(more, other)) => {
-                *count += more;
+                *count = count.saturating_add(more);
                 sum.merge(&other);
             }
             (Self::Moments(count, sum, squares), Self::Moments(more, other, other_squares)) => {
-                *count += more;
+                *count = count.saturating_add(more);
                 sum.merge(&other);
                 squares.merge(&other_squares);
             }
@@ -246,7 +246,8 @@ impl State {
             }
             (Self::Values(a), Self::Values(b)) => {
                 for (cell, count) in b {
-                    *a.entry(cell).or_default() += count;
+                    let stored = a.entry(cell).or_default();
+                    *stored = stored.saturating_add(count);
                 }
             }
             (Self::Hll(a), Self::Hll(b)) => a.merge(&b),
