@@ -556,7 +556,7 @@ mod tests {
             squares.add_int_square(value);
         }
         // (2^64 - 1)^2, rounded.
-        assert_eq!(ints.deviations(&squares, 2), 3.402_823_669_209_384_5e38);
+        assert_eq!(ints.deviations(&squares, 2), (2f64.powi(64) - 1.0).powi(2));
     }
 
     #[test]

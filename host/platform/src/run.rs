@@ -362,9 +362,9 @@ impl Platform {
     ) -> Result<()> {
         let offline = &self.components().offline;
         let mut to_write = Vec::new();
-        // By index: files that are being written cannot be shared between threads.
-        for index in 0..works.len() {
-            let record = &works[index].record;
+        // Copies: files that are being written cannot be shared between threads.
+        let records: Vec<RunRecord> = works.iter().map(|work| work.record.clone()).collect();
+        for (index, record) in records.iter().enumerate() {
             let committed = offline.txn_version(&record.table, &record.app_id()).await?;
             if committed.is_none_or(|version| version < record.generation) {
                 to_write.push(index);

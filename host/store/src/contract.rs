@@ -204,7 +204,7 @@ async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
     store.apply_due(at(600)).await.unwrap();
     assert_eq!(counted(store, "a").await, number(3));
     // Another group's rows are its own.
-    assert_eq!(store.count("g@1").await.unwrap() > 0, true);
+    assert!(store.count("g@1").await.unwrap() > 0);
     store.trim_outbox("sums", u64::MAX).await.unwrap();
 }
 

@@ -228,15 +228,11 @@ impl State {
                 sum.merge(&other);
                 squares.merge(&other_squares);
             }
-            (Self::Min(a), Self::Min(Some(b))) => {
-                if a.as_ref().is_none_or(|a| b < *a) {
-                    *a = Some(b);
-                }
+            (Self::Min(a), Self::Min(Some(b))) if a.as_ref().is_none_or(|a| b < *a) => {
+                *a = Some(b);
             }
-            (Self::Max(a), Self::Max(Some(b))) => {
-                if a.as_ref().is_none_or(|a| b > *a) {
-                    *a = Some(b);
-                }
+            (Self::Max(a), Self::Max(Some(b))) if a.as_ref().is_none_or(|a| b > *a) => {
+                *a = Some(b);
             }
             (Self::First(k, a), Self::First(_, b)) => {
                 b.into_iter().for_each(|entry| insert(a, *k, entry));

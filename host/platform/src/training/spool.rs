@@ -40,7 +40,7 @@ impl Spool {
         }
         if self.file.is_none() {
             // Without a name, so that it is gone whatever happens to this process.
-            let file = tempfile::tempfile().map_err(|e| failed(e))?;
+            let file = tempfile::tempfile().map_err(failed)?;
             let writer = StreamWriter::try_new(BufWriter::new(file), &batch.schema());
             self.file = Some(writer.map_err(failed)?);
         }
