@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use wafer_core::Timestamp;
 use wafer_platform::{Platform, Progress, Split, SplitBy, TrainingSetRequest};
 
@@ -20,6 +21,8 @@ use crate::error::Failure;
 pub(crate) const MAX_LABEL_BYTES: usize = 256 << 20;
 /// Bytes of memory that a join may use.
 const MEMORY: u64 = 512 << 20;
+/// Training sets that are made at the same time; each holds its labels and its result.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 const FORMATS: [(&str, &str); 4] = [
     ("application/vnd.apache.arrow.stream", "arrows"),
@@ -52,6 +55,10 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
+    let _place = AT_ONCE.try_acquire().map_err(|_| {
+        let message = "two training sets are being made; try again when they are done";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    })?;
     let (_, labels) = format_of(&headers, CONTENT_TYPE)?;
     let (media, out) = format_of(&headers, ACCEPT)?;
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;

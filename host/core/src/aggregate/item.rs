@@ -216,13 +216,14 @@ impl Header {
 pub struct Item {
     newest: i64,
     series: Vec<Entries>,
-    /// Events since what is too old was left out.
-    unpruned: u32,
+    /// Events since what is too old was left out, and how many of them may come.
+    unpruned: usize,
+    allowed: usize,
 }
 
-/// Events after which what is too old is left out, so that an item that takes in a
-/// long history stays as small as what is stored of it.
-const PRUNE_EVERY: u32 = 16;
+/// Least number of events after which what is too old is left out, so that an item
+/// that takes in a long history stays about as small as what is stored of it.
+const PRUNE_AFTER: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Entries {
@@ -242,12 +243,13 @@ impl Item {
             newest: i64::MIN,
             series: layout.series.iter().map(entries).collect(),
             unpruned: 0,
+            allowed: PRUNE_AFTER,
         }
     }
 
     /// Leaves out what no window at the newest event or later covers.
     fn prune(&mut self, layout: &Layout) {
-        self.unpruned = 0;
+        let mut kept = 0;
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             let horizon = Header::horizon(series.span, series.retention, self.newest);
             match entries {
@@ -257,7 +259,13 @@ impl Item {
                     *tiles = tiles.split_off(&horizon.saturating_add(1));
                 }
             }
+            kept = kept.max(match entries {
+                Entries::Exact(events) => events.len(),
+                Entries::Tiles(tiles) => tiles.len(),
+            });
         }
+        // As many again, so that looking through them costs each event the same.
+        (self.unpruned, self.allowed) = (0, kept.max(PRUNE_AFTER));
     }
 
     /// Adds an event: its time, its identity, and its value in each column.
@@ -271,7 +279,7 @@ impl Item {
         let event = event.as_micros();
         self.newest = self.newest.max(event);
         self.unpruned += 1;
-        if self.unpruned >= PRUNE_EVERY {
+        if self.unpruned >= self.allowed {
             self.prune(layout);
         }
         for (series, entries) in layout.series.iter().zip(&mut self.series) {

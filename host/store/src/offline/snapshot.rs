@@ -194,8 +194,9 @@ impl TableSnapshot {
             let (table, path) = (self.table.clone(), file.path.clone());
             move |e: parquet::errors::ParquetError| {
                 let message = format!(
-                    "file {path} of table `{table}` cannot be read: it is damaged or gone. Run its \
-                     interval again, or restore the file"
+                    "file {path} of table `{table}` cannot be read: it is damaged or gone. Of the newest \
+                     version, run its interval again or restore the file; of an older one, it was removed \
+                     when the table was compacted (`--horizon` says what is kept)"
                 );
                 Error::caused(Kind::Corrupt, message, e)
             }
