@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -14,9 +15,20 @@ use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, OfflineTables};
 /// Requests that may wait for a sandbox before new ones are refused.
 const QUEUE: usize = 1_024;
 
-/// The machine's clock.
+/// The machine's clock. When that is set back, this one stands still until it has
+/// caught up: what was answered before stays before.
 #[derive(Debug)]
-pub(crate) struct SystemClock;
+pub(crate) struct SystemClock {
+    latest: AtomicI64,
+}
+
+impl SystemClock {
+    fn new() -> Self {
+        Self {
+            latest: AtomicI64::new(i64::MIN),
+        }
+    }
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
@@ -24,7 +36,8 @@ impl Clock for SystemClock {
             Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
             Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
         };
-        Timestamp::from_micros(micros)
+        let before = self.latest.fetch_max(micros, Ordering::Relaxed);
+        Timestamp::from_micros(micros.max(before))
     }
 }
 
@@ -63,7 +76,7 @@ pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Resul
     };
     let lmdb = Arc::new(Lmdb::open(&store)?);
     let artifacts = Arc::new(ArtifactFolder::open(root.join("artifacts"))?);
-    let wall: Arc<dyn Clock> = Arc::new(SystemClock);
+    let wall: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let clock: Arc<dyn Clock> = match clock {
         Some(option) => Arc::new(SettableClock::new(
             Arc::clone(&wall),

@@ -141,7 +141,9 @@ impl Platform {
                 continue;
             }
             let keys = definition.keys.iter().map(|key| key.name.clone());
-            let sort_by: Vec<String> = keys.chain(["event_timestamp".to_owned()]).collect();
+            // To the last tie-break, so that the order does not depend on the files'.
+            let times = ["event_timestamp", "created_timestamp", "event_id"].map(str::to_owned);
+            let sort_by: Vec<String> = keys.chain(times).collect();
             let compaction = match offline.compact(name, &sort_by).await {
                 Err(e) if e.kind() == StoreKind::NotFound => continue,
                 other => other?,
