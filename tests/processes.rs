@@ -80,3 +80,21 @@ fn a_server_takes_up_what_is_applied_beside_it() {
     });
     assert!(appeared);
 }
+
+#[test]
+fn what_is_applied_from_one_folder_runs_from_another() {
+    let project = crate::training::ledger("");
+    project.write("entries.ndjson", "");
+    let run = |folder: &std::path::Path, arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::harness::BINARY);
+        let output = command
+            .current_dir(folder)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", crate::harness::text(&output));
+    };
+    let name = project.path().file_name().unwrap().to_str().unwrap();
+    run(project.path().parent().unwrap(), &["-C", name, "apply"]);
+    run(project.path(), &["run", "sums"]);
+}

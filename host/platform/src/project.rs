@@ -461,7 +461,12 @@ impl Project {
             source,
         })?;
         let store_path = std::env::var_os("WAFER_STORE_PATH").map(PathBuf::from);
-        Self::parse(&path, &text, store_path)
+        let mut project = Self::parse(&path, &text, store_path)?;
+        // What is applied from one folder is run from another.
+        if let Ok(whole) = std::path::absolute(&project.folder) {
+            project.folder = whole;
+        }
+        Ok(project)
     }
 
     /// Reads the text of a file at `path`. `store_path` overrides its setting.
