@@ -23,7 +23,7 @@ pub struct Bench {
 /// # Panics
 /// When it cannot be built.
 pub fn bench(name: &str) -> Bench {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo bench`"));
     let target_dir =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here.join("../target"), PathBuf::from);
     let options = BuildOptions {

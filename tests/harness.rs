@@ -16,7 +16,8 @@ use wafer_store::{AsOf, OfflineTables};
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
 
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    // Not the one it was compiled in: checkouts may share a target folder.
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`"))
         .join("../..")
         .canonicalize()
         .unwrap()

@@ -32,8 +32,11 @@ fn main() -> ExitCode {
 
 type Result<T = (), E = String> = std::result::Result<T, E>;
 
+/// The checkout. Asked for when it runs: what was compiled in another checkout is
+/// not compiled again where the two share their target folder.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo xtask`");
+    Path::new(&here)
         .parent()
         .expect("xtask is in the repository")
         .to_owned()

@@ -123,6 +123,11 @@ impl Context {
     }
 }
 
+/// Microseconds of an argument such as `7d`.
+fn duration(text: &str) -> Result<i64, String> {
+    wafer_core::parse_duration(text).map_err(|e| e.to_string())
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let context = Context {
         folder: arguments.project,

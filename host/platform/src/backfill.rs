@@ -8,7 +8,7 @@ use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_store::Expect;
 
-use crate::definition::{Definitions, SourceKind};
+use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::platform::{Platform, get};
 use crate::record::RunRecord;
@@ -81,7 +81,7 @@ impl Platform {
             .map_err(Error::invalid)?;
         let intervals = intervals(request, ticks.as_ref())?;
         let source = &definitions.sources[&pipeline.source];
-        let archived = matches!(source.kind, SourceKind::Stream { archive: true, .. });
+        let archived = source.keeps_events();
         let run = RunRequest {
             pipeline: request.pipeline.clone(),
             interval: Interval {

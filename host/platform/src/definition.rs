@@ -47,6 +47,13 @@ pub struct SourceDef {
     pub doc: String,
 }
 
+impl SourceDef {
+    /// Whether its raw events are kept.
+    pub(crate) fn keeps_events(&self) -> bool {
+        matches!(self.kind, SourceKind::Stream { archive: true, .. })
+    }
+}
+
 /// How rows of a source arrive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

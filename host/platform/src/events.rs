@@ -302,9 +302,9 @@ impl Platform {
 
 /// Where a source's raw events are kept, and which tables they are written to.
 fn archived(source: &str, definition: &SourceDef, routes: &[Route]) -> Option<(String, String)> {
-    let SourceKind::Stream { archive: true, .. } = definition.kind else {
+    if !definition.keeps_events() {
         return None;
-    };
+    }
     let targets = routes.iter().flat_map(|route| &route.targets);
     let tables: Vec<&str> = targets.map(|target| target.table.name.as_str()).collect();
     Some((TableDef::archive(source).name, tables.join(",")))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use wafer_core::DataType;
 use wafer_store::{Expect, Kind as StoreKind, MetadataStore};
 
-use crate::definition::{Definitions, FunctionDef, GroupDef, SourceKind, TableDef};
+use crate::definition::{Definitions, FunctionDef, GroupDef, TableDef};
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 
@@ -444,10 +444,11 @@ fn tables(definitions: &Definitions) -> Vec<(TableDef, bool)> {
             ]
         })
         .collect();
-    tables.extend(definitions.sources.iter().filter_map(|(name, source)| {
-        let archived = matches!(source.kind, SourceKind::Stream { archive: true, .. });
-        archived.then(|| (TableDef::archive(name), false))
-    }));
+    let kept = definitions
+        .sources
+        .iter()
+        .filter(|(_, source)| source.keeps_events());
+    tables.extend(kept.map(|(name, _)| (TableDef::archive(name), false)));
     tables
 }
 

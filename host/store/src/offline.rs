@@ -34,7 +34,7 @@ use crate::{Error, Kind, Result};
 mod maintain;
 mod snapshot;
 
-pub use maintain::{Change, Compaction};
+pub use maintain::Compaction;
 pub use snapshot::{AsOf, DataFile, TableSnapshot};
 
 /// Data files are closed when they reach this size.

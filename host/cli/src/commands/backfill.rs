@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_core::{Timestamp, parse_duration};
+use wafer_core::Timestamp;
 use wafer_platform::BackfillRequest;
 
 use super::Context;
@@ -36,7 +36,7 @@ pub(crate) struct Backfill {
     to: Timestamp,
 
     /// Length of an interval; default: the schedule's intervals, or 1d
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     interval: Option<i64>,
 
     /// Chunks that are transformed at the same time, at most two for each
@@ -47,10 +47,6 @@ pub(crate) struct Backfill {
     /// Fill as if it were this time, for what counts as the future
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
-}
-
-fn duration(text: &str) -> Result<i64, String> {
-    parse_duration(text).map_err(|e| e.to_string())
 }
 
 impl Backfill {

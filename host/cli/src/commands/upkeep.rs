@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value as Json;
-use wafer_core::{Timestamp, bytes_text, parse_duration};
+use wafer_core::{Timestamp, bytes_text};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -102,12 +102,8 @@ pub(crate) struct Compact {
     table: Option<String>,
 
     /// How far back versions stay readable
-    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = super::duration)]
     horizon: i64,
-}
-
-fn duration(text: &str) -> Result<i64, String> {
-    parse_duration(text).map_err(|e| e.to_string())
 }
 
 impl Compact {

@@ -364,11 +364,18 @@ pub fn is_item(values: &[u8]) -> bool {
 /// # Errors
 /// [`DamagedError`]
 pub fn newest_event(item: &[u8]) -> Result<Timestamp, DamagedError> {
+    let (_, newest) = open(item)?;
+    Ok(Timestamp::from_micros(newest))
+}
+
+/// Begins to read an item: what follows the newest event time, and that.
+fn open(item: &[u8]) -> Result<(Reader<'_>, i64), DamagedError> {
     let mut reader = Reader::new(item);
     if reader.byte()? != FORMAT {
         return Err(DamagedError(0));
     }
-    Ok(Timestamp::from_micros(i64::from_le_bytes(reader.array()?)))
+    let newest = i64::from_le_bytes(reader.array()?);
+    Ok((reader, newest))
 }
 
 /// A place and the bytes there.
@@ -402,11 +409,8 @@ impl<'a, 'b> EntryReader<'a, 'b> {
 /// # Errors
 /// [`DamagedError`] when one is no item, or they are of different groups.
 pub fn merge_items(left: &[u8], right: &[u8]) -> Result<Vec<u8>, DamagedError> {
-    let (mut a, mut b) = (Reader::new(left), Reader::new(right));
-    if a.byte()? != FORMAT || b.byte()? != FORMAT {
-        return Err(DamagedError(0));
-    }
-    let newest = i64::from_le_bytes(a.array()?).max(i64::from_le_bytes(b.array()?));
+    let ((mut a, newest), (mut b, other)) = (open(left)?, open(right)?);
+    let newest = newest.max(other);
     let mut out = Vec::with_capacity(left.len() + 64);
     out.push(FORMAT);
     out.extend_from_slice(&newest.to_le_bytes());
@@ -495,11 +499,7 @@ fn merge_tiles(
 /// # Errors
 /// [`DamagedError`] when it is no item of this layout.
 pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>, DamagedError> {
-    let mut reader = Reader::new(item);
-    if reader.byte()? != FORMAT {
-        return Err(DamagedError(0));
-    }
-    let _newest: [u8; 8] = reader.array()?;
+    let (mut reader, _) = open(item)?;
     if reader.varint()? != layout.series.len() as u64 {
         return Err(reader.damaged());
     }

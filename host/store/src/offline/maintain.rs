@@ -1,5 +1,4 @@
-//! Upkeep of tables: merging small files, removing old ones, deleting rows, and
-//! what changed between two versions.
+//! Upkeep of tables: merging small files, removing old ones, deleting rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +8,6 @@ use arrow_ord::sort::{SortColumn, lexsort_to_indices};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use arrow_select::take::take_record_batch;
-use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
@@ -32,19 +30,6 @@ pub struct Compaction {
     pub merged: usize,
     /// Files that they were merged into.
     pub written: usize,
-    /// Old files that were removed from the store.
-    pub removed: usize,
-}
-
-/// What one version of a table changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The version.
-    pub version: u64,
-    /// Files with new rows.
-    pub added: Vec<DataFile>,
-    /// Paths of files whose rows are gone.
-    pub removed: Vec<String>,
 }
 
 impl OfflineTables {
@@ -225,52 +210,6 @@ impl OfflineTables {
         let operation = DeltaOperation::Delete { predicate: None };
         self.swap(table, &paths, Vec::new(), true, operation).await
     }
-
-    /// What each version after `since` changed, up to the newest, in order.
-    /// Versions that changed no rows are there with nothing.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when the log no longer goes back so far.
-    pub async fn changes(&self, table: &str, since: u64) -> Result<Vec<Change>> {
-        let delta = self.load(table).await?;
-        let newest = delta.version().unwrap_or(0);
-        let mut changes = Vec::new();
-        for version in since + 1..=newest {
-            changes.push(read_change(table, &delta, version).await?);
-        }
-        Ok(changes)
-    }
-}
-
-async fn read_change(table: &str, delta: &DeltaTable, version: u64) -> Result<Change> {
-    let entry = delta.log_store().read_commit_entry(version).await;
-    let entry = entry.map_err(|e| failed("read the log of", table, e))?;
-    let entry = entry.ok_or_else(|| {
-        let message = format!("the log of table `{table}` has no version {version}");
-        Error::new(Kind::NotFound, message)
-    })?;
-    let mut change = Change {
-        version,
-        added: Vec::new(),
-        removed: Vec::new(),
-    };
-    for line in entry.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
-        let action: Action = serde_json::from_slice(line).map_err(|e| {
-            let message = format!("version {version} in the log of table `{table}` is damaged");
-            Error::caused(Kind::Corrupt, message, e)
-        })?;
-        match action {
-            Action::Add(add) if add.data_change => change.added.push(DataFile {
-                path: add.path,
-                bytes: u64::try_from(add.size).unwrap_or(0),
-                rows: None,
-                events: None,
-            }),
-            Action::Remove(remove) if remove.data_change => change.removed.push(remove.path),
-            _ => {}
-        }
-    }
-    Ok(change)
 }
 
 /// The folder of a file.
