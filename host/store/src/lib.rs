@@ -29,7 +29,7 @@ pub use lease::Lease;
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use metadata::{Expect, MetadataStore, Versioned};
 pub use offline::{
-    AsOf, Commit, Compaction, DataFile, Follows, OfflineTables, TableInfo, TableSnapshot,
+    AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, TableInfo, TableSnapshot,
     TableWriter, Txn,
 };
 pub use online::{

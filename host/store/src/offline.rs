@@ -31,9 +31,11 @@ use url::Url;
 
 use crate::{Error, Kind, Result};
 
+mod changes;
 mod maintain;
 mod snapshot;
 
+pub use changes::Change;
 pub use maintain::Compaction;
 pub use snapshot::{AsOf, DataFile, TableSnapshot};
 

@@ -219,13 +219,22 @@ fn folder_of(path: &str) -> &str {
 
 /// Small files that may become one, by the folder that they go to.
 fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
+    let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
+    for (interval, generation) in snapshot.files().iter().filter_map(|f| of_run(&f.path)) {
+        let known = newest.entry(interval).or_default();
+        *known = generation.max(*known);
+    }
     let mut pieces: BTreeMap<&str, Vec<&DataFile>> = BTreeMap::new();
     let small = |file: &&DataFile| file.bytes < SMALL_FILE_BYTES / 2;
     for file in snapshot.files().iter().filter(small) {
-        // Events are never replaced, so all of them are one piece.
-        let piece = match file.path.split_once('/') {
-            Some(("events", _)) => "events",
-            _ => folder_of(&file.path),
+        let piece = match of_run(&file.path) {
+            // Generations that were added to others are replaced with them; the
+            // newest one may still be on its way to the online store, by its folder.
+            Some((interval, generation)) if generation < newest[interval] => interval,
+            Some(_) => folder_of(&file.path),
+            // Events are never replaced, so all of them are one piece.
+            None if file.path.starts_with("events/") => "events",
+            None => folder_of(&file.path),
         };
         pieces.entry(piece).or_default().push(file);
     }
@@ -245,6 +254,15 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
     }
     groups.retain(|(_, files)| files.len() > 1);
     groups
+}
+
+/// Folder of the interval, and the generation, that a file of a run belongs to.
+fn of_run(path: &str) -> Option<(&str, i64)> {
+    let (interval, generation) = folder_of(path).rsplit_once('/')?;
+    let generation = generation.parse().ok()?;
+    interval
+        .starts_with("runs/")
+        .then_some((interval, generation))
 }
 
 fn sorted(table: &str, batches: &[RecordBatch], sort_by: &[String]) -> Result<RecordBatch> {

@@ -18,6 +18,7 @@ use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
+use serde_json::Value as Json;
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 
@@ -28,6 +29,7 @@ use crate::{Error, Kind, Result};
 const BATCH_ROWS: usize = 8_192;
 /// The column that files and row groups are left out by.
 const EVENT_TIME: &str = "event_timestamp";
+const AVAILABLE_TIME: &str = "available_timestamp";
 
 /// Which version of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +53,43 @@ pub struct DataFile {
     pub rows: Option<u64>,
     /// Event times that it may have, if its statistics say so.
     pub events: Option<(Timestamp, Timestamp)>,
+    /// Times from which on its rows were visible, if its statistics say so.
+    pub available: Option<(Timestamp, Timestamp)>,
 }
 
 impl DataFile {
-    /// Whether rows of an interval may be in it.
-    pub fn overlaps(&self, interval: Interval) -> bool {
-        self.events
-            .is_none_or(|(first, last)| first < interval.to && interval.from <= last)
+    /// A file and what its statistics say, JSON as in the table's log.
+    pub(super) fn new(path: String, bytes: i64, rows: Option<usize>, stats: Option<&str>) -> Self {
+        let stats: Json = stats
+            .and_then(|stats| serde_json::from_str(stats).ok())
+            .unwrap_or_default();
+        Self {
+            path,
+            bytes: u64::try_from(bytes).unwrap_or(0),
+            rows: rows.map(|rows| rows as u64),
+            events: times(&stats, EVENT_TIME),
+            available: times(&stats, AVAILABLE_TIME),
+        }
     }
+
+    /// A file of which only the path is known.
+    pub(super) fn unknown(path: String) -> Self {
+        Self::new(path, 0, None, None)
+    }
+
+    /// Whether rows with an event time of an interval may be in it.
+    pub fn overlaps(&self, interval: Interval) -> bool {
+        may_meet(self.events, interval)
+    }
+
+    /// Whether rows that became visible in an interval may be in it.
+    pub fn became_available_in(&self, interval: Interval) -> bool {
+        may_meet(self.available, interval)
+    }
+}
+
+fn may_meet(times: Option<(Timestamp, Timestamp)>, interval: Interval) -> bool {
+    times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
 }
 
 /// A version of a table.
@@ -141,11 +172,9 @@ impl TableSnapshot {
     fn new(table: &str, delta: &DeltaTable) -> Result<Self> {
         let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
         let data = state.log_data();
-        let files = data.iter().map(|file| DataFile {
-            path: file.path().into_owned(),
-            bytes: u64::try_from(file.size()).unwrap_or(0),
-            rows: file.num_records().map(|rows| rows as u64),
-            events: file.stats().as_deref().and_then(event_times),
+        let files = data.iter().map(|file| {
+            let (path, stats) = (file.path().into_owned(), file.stats());
+            DataFile::new(path, file.size(), file.num_records(), stats.as_deref())
         });
         Ok(Self {
             table: table.to_owned(),
@@ -311,12 +340,10 @@ fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
     }
 }
 
-/// Least and greatest event time in a file's statistics, which cut them off at
-/// milliseconds.
-fn event_times(stats: &str) -> Option<(Timestamp, Timestamp)> {
-    let stats: serde_json::Value = serde_json::from_str(stats).ok()?;
-    let time = |ends: &str| -> Option<Timestamp> {
-        stats.get(ends)?.get(EVENT_TIME)?.as_str()?.parse().ok()
-    };
+/// Least and greatest value of a column of times in a file's statistics, which cut
+/// them off at milliseconds.
+fn times(stats: &Json, column: &str) -> Option<(Timestamp, Timestamp)> {
+    let time =
+        |ends: &str| -> Option<Timestamp> { stats.get(ends)?.get(column)?.as_str()?.parse().ok() };
     Some((time("minValues")?, time("maxValues")?.plus_micros(999)))
 }

@@ -247,3 +247,116 @@ async fn another_schema_is_refused_by_name() {
         Kind::NotFound
     );
 }
+
+#[tokio::test]
+async fn what_changed_is_told_from_what_was_only_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = tables(folder.path()).await;
+    commit(&tables, "events/1", &[1], &txn("o", 1), None).await;
+    commit(&tables, "events/2", &[2], &txn("o", 2), None).await;
+    let compaction = tables.compact("t@1", &["n".to_owned()]).await.unwrap();
+    assert_eq!((compaction.merged, compaction.written), (2, 1));
+    commit(&tables, "jan/1", &[5], &txn("jan", 1), Some("jan")).await;
+    commit(&tables, "jan/2", &[6], &txn("jan", 2), Some("jan")).await;
+    let changes = tables.changes("t@1", 0, 5).await.unwrap();
+    let told: Vec<(u64, String, bool)> = changes
+        .iter()
+        .map(|c| {
+            let (folder, _) = c.file.path.rsplit_once('/').unwrap();
+            (c.version, folder.to_owned(), c.is_removal)
+        })
+        .collect();
+    let wanted = [
+        (1, "events/1", false),
+        (2, "events/2", false),
+        (4, "jan/1", false),
+        (5, "jan/2", false),
+        (5, "jan/1", true),
+    ];
+    let wanted = wanted.map(|(version, folder, gone)| (version, folder.to_owned(), gone));
+    assert_eq!(told, wanted);
+    assert_eq!(tables.changes("t@1", 2, 3).await.unwrap(), []);
+    assert_eq!(tables.last_change("t@1", 3).await.unwrap(), 2);
+    assert_eq!(tables.last_change("t@1", 5).await.unwrap(), 5);
+    assert_eq!(numbers(&tables).await, [1, 2, 6]);
+}
+
+#[tokio::test]
+async fn generations_that_were_added_are_merged_but_for_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = tables(folder.path()).await;
+    for generation in [1, 2, 10] {
+        let folder = format!("runs/jan/{generation}");
+        let identity = txn("jan", generation);
+        commit(&tables, &folder, &[generation], &identity, None).await;
+    }
+    commit(&tables, "runs/feb/1", &[4], &txn("feb", 1), None).await;
+    let compaction = tables.compact("t@1", &["n".to_owned()]).await.unwrap();
+    assert_eq!((compaction.merged, compaction.written), (2, 1));
+    assert_eq!(numbers(&tables).await, [1, 2, 4, 10]);
+    let snapshot = tables.snapshot("t@1", AsOf::Latest).await.unwrap();
+    assert_eq!(snapshot.files_below("runs/jan/10").len(), 1);
+    // All of them go when the interval is replaced.
+    commit(
+        &tables,
+        "runs/jan/11",
+        &[7],
+        &txn("jan", 11),
+        Some("runs/jan"),
+    )
+    .await;
+    assert_eq!(numbers(&tables).await, [4, 7]);
+}
+
+/// Whoever comes second between files that are merged, replaced and filtered gives up
+/// or looks again; nothing is lost and nothing is there twice.
+#[tokio::test]
+async fn merging_replacing_and_deleting_at_the_same_time_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = tables(folder.path()).await;
+    for round in 1..=8i64 {
+        for part in 0..4 {
+            let folder = format!("events/{round}-{part}");
+            let identity = txn("o", round * 10 + part);
+            commit(&all, &folder, &[round * 10 + part], &identity, None).await;
+        }
+        // Handles of their own, as other processes have.
+        let open = || OfflineTables::open(Url::from_directory_path(folder.path()).unwrap());
+        let (a, b, c, d) = (
+            open().unwrap(),
+            open().unwrap(),
+            open().unwrap(),
+            open().unwrap(),
+        );
+        let sort = ["n".to_owned()];
+        let gone = round * 10;
+        let keep = |batch: &RecordBatch| -> arrow_array::BooleanArray {
+            let numbers = batch.column(0).as_primitive::<Int64Type>();
+            numbers.iter().map(|n| Some(n != Some(gone))).collect()
+        };
+        let delete = async {
+            loop {
+                match c.delete_rows("t@1", keep).await {
+                    Err(e) if e.kind() == Kind::Conflict => tokio::task::yield_now().await,
+                    other => return other.unwrap(),
+                }
+            }
+        };
+        let folder = format!("jan/{round}");
+        let (identity, number) = (txn("jan", round), [1000 + round]);
+        let (merged, again, deleted, _) = tokio::join!(
+            a.compact("t@1", &sort),
+            b.compact("t@1", &sort),
+            delete,
+            commit(&d, &folder, &number, &identity, Some("jan")),
+        );
+        merged.unwrap();
+        again.unwrap();
+        assert_eq!(deleted, 1, "round {round}");
+        let mut wanted: Vec<i64> = (1..=round)
+            .flat_map(|round| (1..4).map(move |part| round * 10 + part))
+            .collect();
+        wanted.push(1000 + round);
+        assert_eq!(numbers(&all).await, wanted);
+    }
+}

@@ -1,0 +1,110 @@
+//! What changed between two versions of a table.
+
+use std::collections::HashMap;
+
+use deltalake::DeltaTable;
+use deltalake::kernel::{Action, Add};
+
+use super::snapshot::{AsOf, DataFile};
+use super::{OfflineTables, failed};
+use crate::{Error, Kind, Result};
+
+/// Rows that came or went with one version of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The version.
+    pub version: u64,
+    /// The file that they are in.
+    pub file: DataFile,
+    /// Whether they went.
+    pub is_removal: bool,
+}
+
+impl OfflineTables {
+    /// What changed after a version of a table, up to another one, in order. Files
+    /// whose rows were only put into other files, as compaction does, are not in it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when the log does not go back so far.
+    pub async fn changes(&self, table: &str, after: u64, through: u64) -> Result<Vec<Change>> {
+        if after >= through {
+            return Ok(Vec::new());
+        }
+        let delta = self.load(table).await?;
+        let before = self.snapshot(table, AsOf::Version(after)).await?;
+        // What is removed is described where it was added.
+        let mut known: HashMap<String, DataFile> = HashMap::new();
+        for file in before.files() {
+            known.insert(file.path.clone(), file.clone());
+        }
+        let mut changes = Vec::new();
+        for version in after + 1..=through {
+            for action in read_commit(table, &delta, version).await? {
+                let (file, is_removal, counts) = match action {
+                    Action::Add(add) => {
+                        let file = data_file(&add);
+                        known.insert(file.path.clone(), file.clone());
+                        (file, false, add.data_change)
+                    }
+                    Action::Remove(remove) => {
+                        let file = known.remove(&remove.path);
+                        let file = file.unwrap_or_else(|| DataFile::unknown(remove.path));
+                        (file, true, remove.data_change)
+                    }
+                    _ => continue,
+                };
+                if counts {
+                    changes.push(Change {
+                        version,
+                        file,
+                        is_removal,
+                    });
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The last version of a table, up to a given one, that changed rows; 0 when
+    /// none did.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such table, or its log has a gap.
+    pub async fn last_change(&self, table: &str, through: u64) -> Result<u64> {
+        let delta = self.load(table).await?;
+        for version in (1..=through).rev() {
+            let actions = read_commit(table, &delta, version).await?;
+            let changes = |action: &Action| match action {
+                Action::Add(add) => add.data_change,
+                Action::Remove(remove) => remove.data_change,
+                _ => false,
+            };
+            if actions.iter().any(changes) {
+                return Ok(version);
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn data_file(add: &Add) -> DataFile {
+    DataFile::new(add.path.clone(), add.size, None, add.stats.as_deref())
+}
+
+async fn read_commit(table: &str, delta: &DeltaTable, version: u64) -> Result<Vec<Action>> {
+    let entry = delta.log_store().read_commit_entry(version).await;
+    let entry = entry.map_err(|e| failed("read the log of", table, e))?;
+    let entry = entry.ok_or_else(|| {
+        let message = format!("the log of table `{table}` has no version {version}");
+        Error::new(Kind::NotFound, message)
+    })?;
+    let lines = entry.split(|byte| *byte == b'\n').filter(|l| !l.is_empty());
+    lines
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|e| {
+                let message = format!("version {version} in the log of table `{table}` is damaged");
+                Error::caused(Kind::Corrupt, message, e)
+            })
+        })
+        .collect()
+}
