@@ -1,6 +1,6 @@
 //! What the benches have in common: functions, compiled and loaded.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wafer_build::{BuildOptions, Toolchain, build};
 use wafer_runtime::{Function, FunctionSpec, Limits, Registered, Runtime, RuntimeConfig};

@@ -298,7 +298,7 @@ fn scheduled(schedule: &str) -> Project {
 }
 
 /// Waits until something holds, for at most a minute.
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(
@@ -309,7 +309,7 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn succeeded(project: &Project) -> Vec<Json> {
+pub(crate) fn succeeded(project: &Project) -> Vec<Json> {
     let runs = project.json(&["runs", "--limit", "1000"]);
     let runs = runs.as_array().unwrap().iter();
     runs.filter(|run| run["state"] == "succeeded")

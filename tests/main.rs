@@ -10,6 +10,7 @@
 mod backfill;
 mod bad_guests;
 mod bad_input;
+mod chains;
 mod flights;
 mod harness;
 mod kill;

@@ -304,6 +304,45 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         now,
     );
     assert_eq!(sums(&project, "a", now)["sums_small_sum_lifetime"], 6);
+    // Also now that there is something newer; and what they say is not kept.
+    let report = push(
+        &project,
+        &[entry("a", "2020-01-02T13:00:00Z", 50, 1.0, "x")],
+        now,
+    );
+    assert_eq!(
+        (&report["accepted"], &report["rejected"]),
+        (&json!(0), &json!(1))
+    );
+    let said = report.to_string();
+    assert!(
+        said.contains("its entity was deleted after it happened"),
+        "{said}"
+    );
+    assert_eq!(sums(&project, "a", now)["sums_small_sum_lifetime"], 6);
+    // Nor do they come from files, with the other rows of an interval that is run again.
+    project.write(
+        "entries.ndjson",
+        lines(&[
+            entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x"),
+            entry("b", "2020-01-01T00:00:00Z", 20, 1.0, "x"),
+        ]),
+    );
+    let run = project.json(&["run", "sums"]);
+    assert_eq!(
+        (&run["rows_written"], &run["rows_deleted"]),
+        (&json!(1), &json!(1))
+    );
+    project.ok(&["materialize", "sums"]);
+    assert_eq!(sums(&project, "a", now)["sums_small_sum_lifetime"], 6);
+    assert_eq!(sums(&project, "b", now)["sums_small_sum_lifetime"], 24);
+    let texts: Vec<String> = ["sums_v1", "last_entry_v1", "entries_events"]
+        .iter()
+        .flat_map(|table| project.offline_rows(table))
+        .map(|row| row.to_string())
+        .collect();
+    let of_before = |text: &&String| text.contains("2020-01-02T1") || text.contains("\"small\":50");
+    assert_eq!(texts.iter().filter(of_before).count(), 0, "{texts:?}");
     for (arguments, wanted) in [
         (
             vec!["delete", "acount", "key_a=a"],

@@ -12,12 +12,9 @@ use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::platform::{Platform, get};
 use crate::record::RunRecord;
-use crate::run::{Job, Online, Progress, RunRequest};
+use crate::run::{INTERVALS_OF_A_PASS, Job, Online, Progress, RunRequest};
 use crate::schedule::Ticks;
 
-/// Intervals that one pass over the source writes: each holds rows in memory until
-/// they fill a piece of a file.
-const INTERVALS_OF_A_PASS: usize = 32;
 const DAY: i64 = 86_400_000_000;
 /// Most intervals of a backfill.
 const MAX_INTERVALS: usize = 100_000;
@@ -128,28 +125,37 @@ impl Platform {
             intervals: intervals.len(),
             ..BackfillReport::default()
         };
-        // Until the online store has what the table has, whoever repeats this owes
-        // it, even if nothing else is left to do.
-        let owed = format!("{}/owed/{table}", self.project());
-        let metadata = &self.components().metadata;
-        let mut is_owed = metadata.get(&owed).await?.is_some();
         for pass in intervals.chunks(INTERVALS_OF_A_PASS) {
-            if !is_owed && !self.is_done(job, pass).await? {
-                metadata
-                    .put(&owed, Bytes::from_static(b"{}"), Expect::Anything)
-                    .await?;
-                is_owed = true;
-            }
             for (record, fresh) in self.run_pass(job, pass, progress).await? {
                 report.add(&record, fresh);
             }
         }
-        if is_owed {
+        let owed = self.owed_name(table);
+        let metadata = &self.components().metadata;
+        if metadata.get(&owed).await?.is_some() {
             progress.stage("updating the online store");
             report.entities = Some(self.materialize(&job.target).await?.entities);
             metadata.delete(&owed, Expect::Anything).await?;
         }
         Ok(report)
+    }
+}
+
+impl Platform {
+    /// Notes that the online store is to be made from a table that is about to be
+    /// written: until that is done whoever repeats the backfill owes it, even if
+    /// nothing else is left to do.
+    pub(crate) async fn owe(&self, table: &str) -> Result<()> {
+        let metadata = &self.components().metadata;
+        let note = Bytes::from_static(b"{}");
+        metadata
+            .put(&self.owed_name(table), note, Expect::Anything)
+            .await?;
+        Ok(())
+    }
+
+    fn owed_name(&self, table: &str) -> String {
+        format!("{}/owed/{table}", self.project())
     }
 }
 

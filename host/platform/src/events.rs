@@ -15,8 +15,10 @@ use wafer_runtime::{Deadline, InvokeError};
 use wafer_store::{EarlyWrite, EventCommit, EventOutcome, OutboxRow};
 
 use crate::definition::{SourceDef, SourceKind, TableDef};
+use crate::deletion::Deletions;
 use crate::error::{Error, Result};
 use crate::group_rows::{Gate, GroupRows, Refused, Target};
+use crate::plan::Applied;
 use crate::platform::{Platform, get};
 use crate::source::json_row;
 
@@ -106,8 +108,17 @@ impl IngestReport {
     }
 }
 
+/// Where a source's events go, by the definitions and deletions of some time.
+#[derive(Clone, Debug)]
+pub(crate) struct Routes {
+    applied: Arc<Applied>,
+    deletions: Arc<Deletions>,
+    routes: Arc<Vec<Route>>,
+}
+
 /// A function that a source's events go through, and the groups that it fills.
-struct Route {
+#[derive(Debug)]
+pub(crate) struct Route {
     function: wafer_runtime::Function,
     /// Digest of the function.
     code: Digest,
@@ -122,6 +133,8 @@ struct Draft {
     latest: Option<Timestamp>,
     late: bool,
     too_late: bool,
+    /// Whether a row of it was left out, as its entity was deleted.
+    is_forgotten: bool,
     /// Rows of quarantine tables, if it is refused.
     quarantine: Vec<OutboxRow>,
     /// What it is known by.
@@ -171,7 +184,7 @@ impl Platform {
             );
             return Err(Error::invalid(message));
         };
-        let routes = self.routes(source)?;
+        let routes = self.routes(source).await?;
         if routes.is_empty() {
             let message =
                 format!("no pipeline reads source `{source}`: its events would go nowhere");
@@ -195,11 +208,12 @@ impl Platform {
                 .iter()
                 .map(|event| Draft::new(event, &name, id.as_deref(), until))
                 .collect();
-            for route in &routes {
+            for route in routes.iter() {
                 route.apply(&events, &mut drafts, terms)?;
             }
             let mut watermark = watermark;
             for (draft, event) in drafts.iter_mut().zip(&events) {
+                draft.forget();
                 draft.archive(event, archive.as_ref(), terms);
                 watermark = draft.mark(watermark);
             }
@@ -210,10 +224,37 @@ impl Platform {
         self.commit(source, drafts, now, until).await
     }
 
-    /// The pipelines that a source's events go through, staged ones included.
-    fn routes(&self, source: &str) -> Result<Vec<Route>> {
+    /// The pipelines that a source's events go through, staged ones included; made
+    /// once for the present definitions and deletions.
+    async fn routes(&self, source: &str) -> Result<Arc<Vec<Route>>> {
+        let (applied, deletions) = (self.applied(), self.deletions().await?);
+        let is_present = |routes: &Routes| {
+            Arc::ptr_eq(&routes.applied, &applied) && Arc::ptr_eq(&routes.deletions, &deletions)
+        };
+        if let Some(found) = self.known_routes(source).filter(is_present) {
+            return Ok(found.routes);
+        }
+        let routes = Arc::new(self.make_routes(source, &applied, &deletions)?);
+        let made = Routes {
+            applied,
+            deletions,
+            routes: Arc::clone(&routes),
+        };
+        self.learn_routes(source, made);
+        Ok(routes)
+    }
+
+    fn make_routes(
+        &self,
+        source: &str,
+        applied: &Applied,
+        deletions: &Deletions,
+    ) -> Result<Vec<Route>> {
         let mut routes: Vec<Route> = Vec::new();
-        for definitions in self.writing_definitions() {
+        for definitions in [Some(&applied.live), applied.staged.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             let pipelines = definitions.pipelines.values();
             for pipeline in pipelines.filter(|pipeline| pipeline.source == source) {
                 let group = &definitions.groups[&pipeline.group];
@@ -221,12 +262,12 @@ impl Platform {
                 if targets.any(|target| target.table.name == group.table()) {
                     continue;
                 }
-                let target = Target::new(group.clone());
+                let target = Target::new(group.clone(), deletions);
                 let code = definitions.functions[&pipeline.function].registered.digest;
                 match routes.iter_mut().find(|route| route.code == code) {
                     Some(route) => route.targets.push(target),
                     None => routes.push(Route {
-                        function: self.function_of(&definitions, &pipeline.function)?,
+                        function: self.function_of(definitions, &pipeline.function)?,
                         code,
                         targets: vec![target],
                     }),
@@ -338,6 +379,7 @@ impl Draft {
             latest: None,
             late: false,
             too_late: false,
+            is_forgotten: false,
             quarantine: Vec::new(),
             id: id.unwrap_or_else(|_| content_id(event)),
         }
@@ -364,6 +406,16 @@ impl Draft {
         self.commit = Err(reason);
     }
 
+    /// Refuses an event of which nothing is left, without keeping what it says.
+    fn forget(&mut self) {
+        let is_empty = |commit: &EventCommit| commit.outbox.is_empty();
+        if self.is_forgotten && self.commit.as_ref().is_ok_and(is_empty) {
+            let reason =
+                "its entity was deleted after it happened: facts of before are not taken in";
+            self.commit = Err(reason.to_owned());
+        }
+    }
+
     /// Keeps the raw event.
     fn archive(&mut self, event: &IncomingEvent, archive: Option<&(String, String)>, terms: Terms) {
         let now = terms.now;
@@ -372,6 +424,9 @@ impl Draft {
         else {
             return;
         };
+        if self.is_forgotten {
+            return;
+        }
         let payload = payload.to_string();
         // When it was first visible, as its rows are: of history not when it came in.
         let available = match terms.arrival {
@@ -504,6 +559,9 @@ impl Route {
             for Refused { row, reason, .. } in &made.rejects {
                 let index = rows[*row];
                 drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
+            }
+            for row in &made.deleted {
+                drafts[rows[*row]].is_forgotten = true;
             }
             add_writes(target, &made, rows, drafts, terms);
         }

@@ -5,6 +5,7 @@
 //! rows, and a table takes it only if it has exactly what came before.
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_select::filter::filter_record_batch;
 use std::sync::Arc;
 use std::time::Duration;
 use wafer_core::{ColumnBuilder, Timestamp, decode_row};
@@ -12,7 +13,7 @@ use wafer_store::{Follows, Kind as StoreKind, Lease, OutboxEntry, Txn};
 
 use crate::definition::TableDef;
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::timestamps;
+use crate::group_rows::{StoredRows, timestamps};
 use crate::platform::{Components, Platform};
 
 /// Rows of one commit at most.
@@ -106,7 +107,9 @@ impl Platform {
                 return Ok(());
             };
             let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
-            let batch = batch(&definition, &entries)?;
+            let batch = self
+                .without_deleted(&definition, batch(&definition, &entries)?)
+                .await?;
             let mut writer = match offline.writer(table, &folder).await {
                 // Tables for what is rare are made when they are needed.
                 Err(e) if e.kind() == StoreKind::NotFound => {
@@ -134,6 +137,17 @@ impl Platform {
             report.rows += entries.len() as u64;
             online.trim_outbox(table, last).await?;
         }
+    }
+
+    /// Rows without those of entities that were deleted after they happened.
+    async fn without_deleted(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
+        let deleted = self.deletions().await?.of(&table.keys);
+        if deleted.is_empty() {
+            return Ok(batch);
+        }
+        let rows = StoredRows::new(table, &batch)?;
+        let keep = deleted.keep(&rows.keys, &rows.events);
+        Ok(filter_record_batch(&batch, &keep).expect("as many bits as rows"))
     }
 
     /// Identity of the outbox' work. Sequence numbers are those of this online

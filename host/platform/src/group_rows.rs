@@ -18,6 +18,7 @@ use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{EarlyWrite, OnlineKey, OnlineRow, OnlineWrite};
 
 use crate::definition::{GroupDef, TableDef};
+use crate::deletion::{Deleted, Deletions};
 use crate::error::Result;
 
 /// A group that rows are made for, with what is worked out once.
@@ -28,6 +29,8 @@ pub(crate) struct Target {
     fingerprint: u64,
     layout: Option<Layout>,
     checks: Vec<Check>,
+    /// Entities whose past is not taken in.
+    pub(crate) deleted: Deleted,
 }
 
 /// Rows of a group, each of which may be written.
@@ -49,6 +52,8 @@ pub(crate) struct GroupRows {
     pub(crate) warnings: u64,
     /// Rows whose event time is outside the interval.
     pub(crate) outside: u64,
+    /// Source rows of rows that were left out, as their entity was deleted later.
+    pub(crate) deleted: Vec<usize>,
 }
 
 /// A source row that makes no row, and why.
@@ -74,8 +79,9 @@ pub(crate) struct Gate {
 }
 
 impl Target {
-    pub(crate) fn new(group: GroupDef) -> Self {
+    pub(crate) fn new(group: GroupDef, deletions: &Deletions) -> Self {
         Self {
+            deleted: deletions.of(&group.keys),
             table: group.rows_table(),
             fingerprint: group.fingerprint(),
             layout: group.layout(),
@@ -129,7 +135,7 @@ impl Target {
         let checked = self.checked(&columns);
         let mut kept = vec![false; output.rows];
         let mut entities = Vec::with_capacity(output.rows);
-        let (mut outside, mut warnings) = (0, 0);
+        let (mut outside, mut warnings, mut deleted) = (0, 0, Vec::new());
         for (row, keep) in kept.iter_mut().enumerate().filter(|(row, _)| !failed(*row)) {
             let refused = |reason, fails| Refused {
                 row: output.source_row(row),
@@ -140,6 +146,9 @@ impl Target {
                 fails,
             };
             match admitted(group, &keys, events, row, gate) {
+                Ok(Some(entity)) if self.is_deleted(&entity, events.value(row)) => {
+                    deleted.push(output.source_row(row));
+                }
                 Ok(Some(entity)) => match broken(&checked, row, &mut warnings) {
                     None => {
                         *keep = true;
@@ -179,7 +188,13 @@ impl Target {
             rejects,
             warnings,
             outside,
+            deleted,
         }
+    }
+
+    fn is_deleted(&self, entity: &EntityKey, event: i64) -> bool {
+        self.deleted
+            .is_before(entity, Timestamp::from_micros(event))
     }
 
     /// The expectations that are about single rows, with their column's values.
@@ -388,6 +403,7 @@ impl GroupRows {
             rejects: Vec::new(),
             warnings: 0,
             outside: 0,
+            deleted: Vec::new(),
         }
     }
 

@@ -45,7 +45,7 @@ impl Platform {
             now: Timestamp::MAX,
             skew: 0,
         };
-        let target = Target::new(group.clone());
+        let target = Target::new(group.clone(), &self.known_deletions());
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {

@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use wafer_core::rules::Interval;
+use wafer_core::rules::{Interval, identity};
 use wafer_core::{ColumnBuilder, Digest, Field, Hasher, Schema, Timestamp};
 use wafer_runtime::Function;
 use wafer_store::{AsOf, DataFile, Kind as StoreKind, TableSnapshot};
@@ -32,6 +32,8 @@ enum Part {
         snapshot: TableSnapshot,
         table: String,
         inputs: Schema,
+        /// Says which events these are.
+        digest: Digest,
     },
     /// Rows of a group.
     Table {
@@ -79,11 +81,15 @@ impl Platform {
             self.flush_all().await?;
             let table = TableDef::archive(&pipeline.source).name;
             match offline.snapshot(&table, AsOf::Latest).await {
-                Ok(snapshot) => parts.push(Part::Archive {
-                    snapshot,
-                    table: definitions.groups[&pipeline.group].table(),
-                    inputs,
-                }),
+                Ok(snapshot) => {
+                    let table = definitions.groups[&pipeline.group].table();
+                    parts.push(Part::Archive {
+                        digest: digest_unwritten(&snapshot, &table).await?,
+                        snapshot,
+                        table,
+                        inputs,
+                    });
+                }
                 Err(e) if e.kind() == StoreKind::NotFound => {}
                 Err(e) => return Err(e.into()),
             }
@@ -93,54 +99,92 @@ impl Platform {
 }
 
 impl Input {
-    /// Says what there is to read: other content has another digest.
+    /// Says what there is to read: other content has another digest. Of a group's
+    /// table it is only which: what changes in it is looked up in its log.
     pub(crate) fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
         for part in &self.parts {
             match part {
-                Part::Files(reader) => {
-                    hasher.part(reader.digest().as_bytes());
-                }
-                Part::Archive { snapshot, .. } | Part::Table { snapshot, .. } => {
-                    let mut paths: Vec<&str> =
-                        snapshot.files().iter().map(|f| f.path.as_str()).collect();
-                    paths.sort_unstable();
-                    hasher.part(paths.join("\n").as_bytes());
-                }
-            }
+                Part::Files(reader) => hasher.part(reader.digest().as_bytes()),
+                Part::Archive { digest, .. } => hasher.part(digest.as_bytes()),
+                Part::Table { definition, .. } => hasher.part(definition.name.as_bytes()),
+            };
         }
         hasher.finish()
     }
 
+    /// The group's table that is read, if it is one.
+    pub(crate) fn table(&self) -> Option<&TableSnapshot> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Table { snapshot, .. } => Some(snapshot),
+            _ => None,
+        })
+    }
+
     /// Number of rows, when it is known.
-    pub(crate) fn total_rows(&self) -> Option<u64> {
+    pub(crate) fn total_rows(&self, only: &Only) -> Option<u64> {
         let rows = |part: &Part| match part {
             Part::Files(reader) => reader.total_rows(),
-            Part::Archive { snapshot, .. } | Part::Table { snapshot, .. } => {
-                snapshot.files().iter().map(|file| file.rows).sum()
-            }
+            Part::Archive { snapshot, .. } => snapshot.files().iter().map(|file| file.rows).sum(),
+            Part::Table { .. } => only.files.iter().map(|file| file.rows).sum(),
         };
         self.parts.iter().map(rows).sum()
     }
 
-    /// The rows, in order.
-    pub(crate) fn chunks(&self) -> BoxStream<'static, Result<Chunk>> {
-        let parts: Vec<_> = self.parts.iter().map(Part::chunks).collect();
+    /// The rows, in order; of a group's table only some.
+    pub(crate) fn chunks(&self, only: &Only) -> BoxStream<'static, Result<Chunk>> {
+        let parts: Vec<_> = self.parts.iter().map(|part| part.chunks(only)).collect();
         stream::iter(parts).flatten().boxed()
     }
 }
 
+/// What of a group's table is read.
+#[derive(Debug)]
+pub(crate) struct Only {
+    /// Files.
+    pub(crate) files: Vec<DataFile>,
+    /// When rows became visible.
+    pub(crate) arrivals: Interval,
+}
+
+/// Says which raw events were not written to a table when they came in, in whichever
+/// files and order they are.
+async fn digest_unwritten(snapshot: &TableSnapshot, table: &str) -> Result<Digest> {
+    let columns = ["event_id", "tables"].map(str::to_owned).to_vec();
+    let mut batches = snapshot.read_all(snapshot.files().to_vec(), columns, Interval::ALL);
+    let (mut count, mut sum) = (0u64, 0u64);
+    while let Some(batch) = batches.try_next().await? {
+        let (ids, tables) = (batch.column(0), batch.column(1));
+        let (ids, tables) = (ids.as_string::<i32>(), tables.as_string::<i32>());
+        let rows = (0..batch.num_rows()).filter(|row| !is_written(tables.value(*row), table));
+        for row in rows {
+            count += 1;
+            sum = sum.wrapping_add(identity(ids.value(row)));
+        }
+    }
+    let mut hasher = Hasher::new();
+    hasher.part(&count.to_le_bytes()).part(&sum.to_le_bytes());
+    Ok(hasher.finish())
+}
+
+/// Whether a raw event was written to a table, by the list of those it was.
+fn is_written(tables: &str, table: &str) -> bool {
+    tables.split(',').any(|name| name == table)
+}
+
 impl Part {
-    fn chunks(&self) -> BoxStream<'static, Result<Chunk>> {
+    fn chunks(&self, only: &Only) -> BoxStream<'static, Result<Chunk>> {
         match self {
             Self::Files(reader) => file_chunks(reader.chunks()).boxed(),
             Self::Archive {
                 snapshot,
                 table,
                 inputs,
+                ..
             } => {
                 let (table, inputs) = (table.clone(), inputs.clone());
-                stored(snapshot, move |batch, file, first| {
+                let files = snapshot.files().to_vec();
+                stored(snapshot, files, move |batch, file, first| {
                     archived_chunk(&batch, &file, first, &table, &inputs)
                 })
             }
@@ -151,9 +195,11 @@ impl Part {
                 inputs,
             } => {
                 let (definition, inputs) = (definition.clone(), inputs.clone());
-                let event_time = event_time.clone();
-                stored(snapshot, move |batch, file, first| {
-                    table_chunk(&batch, (&file, first), &definition, &event_time, &inputs)
+                let (event_time, arrivals) = (event_time.clone(), only.arrivals);
+                stored(snapshot, only.files.clone(), move |batch, file, first| {
+                    let rows =
+                        table_chunk(&batch, (&file, first), &definition, &event_time, &inputs)?;
+                    Ok(rows.arrived_in(arrivals))
                 })
             }
         }
@@ -168,13 +214,13 @@ fn file_chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
     })
 }
 
-/// Chunks of a stored table; each batch is given with its file and the number of
-/// its first row.
+/// Chunks of some files of a table; each batch is given with its file and the number
+/// of its first row.
 fn stored(
     snapshot: &TableSnapshot,
+    mut files: Vec<DataFile>,
     chunk: impl Fn(RecordBatch, String, u64) -> Result<Chunk> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<Chunk>> {
-    let mut files = snapshot.files().to_vec();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let snapshot = snapshot.clone();
     stream::iter(files)
@@ -233,7 +279,7 @@ fn archived_chunk(
         .collect();
     let mut good = Vec::new();
     for row in 0..rows.len() {
-        let written = tables.value(row).split(',').any(|name| name == table);
+        let written = is_written(tables.value(row), table);
         let number = first + row as u64;
         let read = match (written, serde_json::from_str(payloads.value(row))) {
             (true, _) => continue,

@@ -8,8 +8,10 @@
 //! committed.
 
 mod backfill;
+mod chain;
 mod check;
 mod definition;
+mod deletion;
 mod error;
 mod events;
 mod features;
@@ -23,6 +25,7 @@ mod metrics;
 mod plan;
 mod platform;
 mod project;
+mod quarantine;
 mod record;
 mod resolve;
 mod run;
@@ -32,11 +35,13 @@ mod training;
 mod upkeep;
 
 pub use backfill::{BackfillReport, BackfillRequest};
+pub use chain::Upstream;
 pub use check::{CheckReport, check_function};
 pub use definition::{
     AggregateDef, Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, Overlap, PipelineDef,
     SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, TableDef, ViewDef,
 };
+pub use deletion::Deletion;
 pub use error::{Error, Kind, Result};
 pub use events::{Arrival, EventResult, IncomingEvent, IngestReport};
 pub use features::{FeatureRow, Status, Vectors};
@@ -56,4 +61,4 @@ pub use source::{Format, SourceReader};
 pub use training::{
     ColumnStatistics, LabelFormat, Split, SplitBy, TrainingSet, TrainingSetRequest,
 };
-pub use upkeep::{CompactReport, Deletion, HealReport, TableStatus};
+pub use upkeep::{CompactReport, HealReport, TableStatus};

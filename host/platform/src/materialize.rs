@@ -31,12 +31,13 @@ impl Platform {
     pub async fn materialize_group(&self, group: &str) -> Result<Materialized> {
         let definitions = self.definitions();
         let target = get(&definitions.groups, group, "feature group")?.clone();
+        let target = Target::new(target, &*self.deletions().await?);
         let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
         let pipeline = definitions.pipelines.iter().find(writes);
         let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
         // A run adds what it committed: not while everything is made anew.
         let lease = self.run_lease(pipeline).await?;
-        let result = self.materialize(&Arc::new(Target::new(target))).await;
+        let result = self.materialize(&Arc::new(target)).await;
         lease.end(self).await;
         result
     }

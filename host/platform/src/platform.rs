@@ -11,7 +11,9 @@ use wafer_store::{
 };
 
 use crate::definition::{Definitions, FunctionDef};
+use crate::deletion::Deletions;
 use crate::error::{Error, Kind, Result};
+use crate::events::Routes;
 use crate::features::Serving;
 use crate::metrics::Counters;
 use crate::plan::{self, Applied};
@@ -58,6 +60,9 @@ pub struct Platform {
     loaded: RwLock<HashMap<(String, Digest), Loaded>>,
     /// For each view what its requests need, of the present definitions.
     serving: RwLock<HashMap<String, Arc<Serving>>>,
+    deletions: RwLock<Arc<Deletions>>,
+    /// For each source where its events go.
+    routes: RwLock<HashMap<String, Routes>>,
 }
 
 #[derive(Debug)]
@@ -83,6 +88,8 @@ impl Platform {
             claims: AtomicU64::new(0),
             loaded: RwLock::new(HashMap::new()),
             serving: RwLock::new(HashMap::new()),
+            deletions: RwLock::default(),
+            routes: RwLock::default(),
         })
     }
 
@@ -120,17 +127,6 @@ impl Platform {
         self.applied().staged.clone()
     }
 
-    /// Definitions whose pipelines events go through: the live ones, then staged
-    /// ones.
-    pub(crate) fn writing_definitions(&self) -> Vec<Arc<Definitions>> {
-        let applied = self.applied();
-        let staged = applied.staged.iter().cloned();
-        [Arc::clone(&applied.live)]
-            .into_iter()
-            .chain(staged)
-            .collect()
-    }
-
     /// Reads again what was applied, by whichever process; says whether it
     /// differs from before.
     ///
@@ -156,6 +152,34 @@ impl Platform {
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
         *present = Arc::new(applied);
+    }
+
+    /// Deletions as last read.
+    pub(crate) fn known_deletions(&self) -> Arc<Deletions> {
+        Arc::clone(
+            &self
+                .deletions
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    pub(crate) fn learn_deletions(&self, deletions: Arc<Deletions>) {
+        *self
+            .deletions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = deletions;
+    }
+
+    /// Where a source's events go, as last worked out.
+    pub(crate) fn known_routes(&self, source: &str) -> Option<Routes> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.get(source).cloned()
+    }
+
+    pub(crate) fn learn_routes(&self, source: &str, made: Routes) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        routes.insert(source.to_owned(), made);
     }
 
     /// Numbers about what this process did, for `/metrics`.

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Timestamp};
-use wafer_store::{Expect, Kind as StoreKind};
+use wafer_store::{Expect, Kind as StoreKind, Versioned};
 
+use crate::chain::Upstream;
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 
@@ -53,6 +54,8 @@ pub struct RunRecord {
     pub generation: i64,
     /// Digest of files, function and settings.
     pub inputs: Digest,
+    /// How far it read, if it reads the table of another group.
+    pub upstream: Option<Upstream>,
     /// Where it is.
     pub state: RunState,
     /// When it was claimed: `created_timestamp` of its rows, by the platform's
@@ -72,6 +75,8 @@ pub struct RunRecord {
     pub rows_outside: u64,
     /// Rows set aside; they are in the quarantine table.
     pub rows_rejected: u64,
+    /// Rows left out as their entity was deleted after they happened.
+    pub rows_deleted: u64,
     /// Rows that were written although they break an expectation.
     pub rows_warned: u64,
     /// The first of those set aside.
@@ -87,6 +92,9 @@ pub struct RunRecord {
     pub overran: bool,
     /// Why it failed.
     pub error: Option<String>,
+    /// Version of the interval's claim as it was last read or written; 0 for none.
+    #[serde(skip)]
+    pub(crate) claim: u64,
 }
 
 impl RunRecord {
@@ -132,6 +140,7 @@ impl RunRecord {
             interval,
             generation: 0,
             inputs,
+            upstream: None,
             state: RunState::Running,
             created,
             started,
@@ -141,6 +150,7 @@ impl RunRecord {
             rows_written: 0,
             rows_outside: 0,
             rows_rejected: 0,
+            rows_deleted: 0,
             rows_warned: 0,
             rejects: Vec::new(),
             warnings: Vec::new(),
@@ -148,6 +158,7 @@ impl RunRecord {
             online_older: 0,
             overran: false,
             error: None,
+            claim: 0,
         }
     }
 
@@ -165,7 +176,7 @@ impl RunRecord {
     /// Forgets what was counted, before everything is read again.
     pub(crate) fn clear_counts(&mut self) {
         (self.rows_read, self.rows_written, self.rows_outside) = (0, 0, 0);
-        (self.rows_rejected, self.rows_warned) = (0, 0);
+        (self.rows_rejected, self.rows_deleted, self.rows_warned) = (0, 0, 0);
         self.rejects.clear();
         self.warnings.clear();
     }
@@ -184,9 +195,7 @@ impl Platform {
     ) -> Result<Option<RunRecord>> {
         let name = self.claim_name(table, interval);
         let stored = self.components().metadata.get(&name).await?;
-        stored
-            .map(|stored| read_record(&name, &stored.value))
-            .transpose()
+        stored.map(|stored| read_claim(&name, &stored)).transpose()
     }
 
     /// The last runs over all intervals of a table.
@@ -195,7 +204,7 @@ impl Platform {
         let stored = self.components().metadata.list(&prefix).await?;
         stored
             .iter()
-            .map(|(name, stored)| read_record(name, &stored.value))
+            .map(|(name, stored)| read_claim(name, stored))
             .collect()
     }
 
@@ -226,16 +235,33 @@ impl Platform {
 
     /// Writes a run's record, and the claim of its interval, which is the record
     /// of the last run over it.
-    pub(crate) async fn save(&self, record: &RunRecord) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when somebody else wrote the claim since it was read: the
+    /// run is theirs.
+    pub(crate) async fn save(&self, record: &mut RunRecord) -> Result<()> {
         let metadata = &self.components().metadata;
-        for name in [
-            format!("{}/run/{}", self.project(), record.id),
-            self.claim_name(&record.table, record.interval),
-        ] {
-            metadata
-                .put(&name, to_json(record), Expect::Anything)
-                .await?;
-        }
+        let name = self.claim_name(&record.table, record.interval);
+        let expect = match record.claim {
+            0 => Expect::Absent,
+            version => Expect::Version(version),
+        };
+        let put = metadata.put(&name, to_json(record), expect).await;
+        record.claim = put.map_err(|e| match e.kind() {
+            StoreKind::Conflict => {
+                let message = format!(
+                    "the run of `{}` over {} was taken over by another process, as this one did not \
+                     renew its lease in time; see `wafer runs`",
+                    record.pipeline, record.interval
+                );
+                Error::caused(Kind::Conflict, message, e)
+            }
+            _ => e.into(),
+        })?;
+        let name = format!("{}/run/{}", self.project(), record.id);
+        metadata
+            .put(&name, to_json(record), Expect::Anything)
+            .await?;
         Ok(())
     }
 
@@ -258,6 +284,14 @@ fn to_json(record: &RunRecord) -> Bytes {
     serde_json::to_vec(record)
         .expect("a record is plain data")
         .into()
+}
+
+fn read_claim(name: &str, stored: &Versioned) -> Result<RunRecord> {
+    let record = read_record(name, &stored.value)?;
+    Ok(RunRecord {
+        claim: stored.version,
+        ..record
+    })
 }
 
 fn read_record(name: &str, value: &[u8]) -> Result<RunRecord> {

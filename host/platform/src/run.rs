@@ -2,10 +2,10 @@
 //! group's offline table by one commit for each interval, then into the online
 //! store.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value as Json};
 use wafer_core::expect::Policy;
@@ -14,20 +14,24 @@ use wafer_core::rules::{
 };
 use wafer_core::{Digest, Hasher, Timestamp, cell_to_json};
 use wafer_runtime::Function;
-use wafer_store::{
-    AsOf, EventCommit, EventOutcome, Follows, Kind as StoreKind, Lease, TableWriter, Txn,
-};
+use wafer_store::{AsOf, DataFile, EventCommit, EventOutcome, Follows, Lease, TableWriter, Txn};
 
-use crate::definition::{Definitions, PipelineDef, SourceDef, TableDef};
+use crate::chain::{Above, Upstream};
+use crate::definition::{Definitions, PipelineDef, SourceDef};
+use crate::deletion::Deletions;
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::{Gate, Gathered, GroupRows, RunCheck, StoredRows, Target, timestamps};
-use crate::input::Input;
+use crate::group_rows::{Gate, Gathered, GroupRows, RunCheck, StoredRows, Target};
+use crate::input::{Input, Only};
 use crate::platform::{Components, Platform, get};
+use crate::quarantine::{Aside, Quarantined};
 use crate::record::{Reject, RunRecord, RunState};
 use crate::source::Chunk;
 
 /// How long a run's lease lasts without being renewed.
 const LEASE: i64 = 15_000_000;
+/// Intervals that one pass over a source writes: each holds rows in memory until they
+/// fill a piece of a file.
+pub(crate) const INTERVALS_OF_A_PASS: usize = 32;
 const RENEWAL: Duration = Duration::from_secs(5);
 /// Rejected rows that a run's record keeps as examples.
 const KEPT_REJECTS: usize = 20;
@@ -82,9 +86,13 @@ pub(crate) struct Job {
     function: Function,
     /// Digest of the function.
     code: Digest,
-    input: Input,
-    /// Digest of everything but the interval that decides what is written.
+    /// When it was made, by the platform's clock.
+    started: Timestamp,
+    pub(crate) input: Input,
+    /// Digest of everything but the interval, and of what changed in another group's
+    /// table, that decides what is written.
     inputs: Digest,
+    deletions: Arc<Deletions>,
     workers: usize,
     online: Online,
     /// Microseconds that its work may take.
@@ -96,16 +104,17 @@ struct Work<'a> {
     record: RunRecord,
     writer: Option<TableWriter>,
     checks: Vec<RunCheck<'a>>,
-    /// Rows that were set aside.
-    quarantine: Vec<Quarantined>,
+    aside: Aside,
+    /// Of another group's table, the files that are read for it.
+    files: BTreeSet<String>,
 }
 
-/// A row for the quarantine table.
-struct Quarantined {
-    reason: String,
-    place: String,
-    row: Option<String>,
-    event_id: String,
+/// What is to be done about an interval.
+struct Claim {
+    record: RunRecord,
+    is_done: bool,
+    /// What of another group's table there is to read.
+    files: Vec<DataFile>,
 }
 
 impl Platform {
@@ -168,6 +177,7 @@ impl Platform {
             .input(definitions, &pipeline, &function, request.archive)
             .await?;
         let code = definitions.functions[&pipeline.function].registered.digest;
+        let deletions = self.deletions().await?;
         let mut hasher = Hasher::new();
         let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
         let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
@@ -182,9 +192,11 @@ impl Platform {
             name: request.pipeline.clone(),
             pipeline,
             source,
-            target: Arc::new(Target::new(group)),
+            target: Arc::new(Target::new(group, &deletions)),
+            deletions,
             function,
             code,
+            started: self.now(),
             input,
             inputs: hasher.finish(),
             workers: request.workers.max(1),
@@ -209,13 +221,31 @@ impl Platform {
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
         }
-        let mut records = Vec::new();
+        let above = self.above_of(job, intervals, &claims).await?;
+        let mut planned = Vec::new();
         for interval in intervals {
-            records.push(self.claim(job, *interval, &claims).await?);
+            planned.push(
+                self.plan_run(job, *interval, &claims, above.as_ref())
+                    .await?,
+            );
         }
-        let fresh = records.iter().filter(|(_, fresh)| *fresh);
-        let mut works: Vec<Work<'_>> = fresh.map(|(record, _)| Work::new(record, job)).collect();
-        let work = self.execute(job, &mut works, progress);
+        if job.online == Online::Later && planned.iter().any(|claim| !claim.is_done) {
+            self.owe(&job.target.table.name).await?;
+        }
+        let mut works: Vec<Work<'_>> = Vec::new();
+        let mut only = Only {
+            files: Vec::new(),
+            arrivals: hull(intervals),
+        };
+        for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
+            self.insert_record(&mut claim.record).await?;
+            self.save(&mut claim.record).await?;
+            works.push(Work::new(claim, job));
+            only.files.append(&mut claim.files);
+        }
+        only.files.sort_by(|a, b| a.path.cmp(&b.path));
+        only.files.dedup();
+        let work = self.execute(job, &mut works, &only, progress);
         let result = match job.time_limit {
             None => work.await,
             Some(limit) => {
@@ -242,7 +272,7 @@ impl Platform {
                     }
                 }
                 record.overran = record.state == RunState::Succeeded && self.overran(job, &record);
-                match self.save(&record).await {
+                match self.save(&mut record).await {
                     // The error that stopped the run says more than one of its record.
                     Err(unsaved) if failed.is_some() => {
                         tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
@@ -250,12 +280,33 @@ impl Platform {
                     other => other?,
                 }
             }
-            let place = records
+            let place = planned
                 .iter_mut()
-                .find(|(r, _)| r.interval == record.interval);
-            place.expect("it was claimed").0 = record;
+                .find(|claim| claim.record.interval == record.interval);
+            place.expect("it was claimed").record = record;
         }
-        result.map(|()| records)
+        result?;
+        let done = planned.into_iter();
+        Ok(done.map(|claim| (claim.record, !claim.is_done)).collect())
+    }
+
+    /// The other group's table that a job reads, if it does, with what changed since
+    /// the last runs over some intervals.
+    async fn above_of(
+        &self,
+        job: &Job,
+        intervals: &[Interval],
+        claims: &[RunRecord],
+    ) -> Result<Option<Above>> {
+        let Some(snapshot) = job.input.table() else {
+            return Ok(None);
+        };
+        let runs = claims
+            .iter()
+            .filter(|run| intervals.contains(&run.interval));
+        let seen = runs.filter_map(|run| run.upstream);
+        let oldest = seen.map(Upstream::oldest).min();
+        Ok(Some(self.above(snapshot, oldest).await?))
     }
 
     /// Whether a scheduled run ended later than its rows say they were visible.
@@ -267,43 +318,90 @@ impl Platform {
         })
     }
 
-    /// The record of an interval: the one of before if the inputs are the same,
-    /// else a new generation. Says whether there is anything to do.
-    async fn claim(
+    /// What is to be done about an interval: nothing if the inputs are those of
+    /// before, else a run of a new generation.
+    async fn plan_run(
         &self,
         job: &Job,
         interval: Interval,
         claims: &[RunRecord],
-    ) -> Result<(RunRecord, bool)> {
+        above: Option<&Above>,
+    ) -> Result<Claim> {
         let table = &job.target.table.name;
-        let inputs = job.inputs_over(interval);
-        let before = claims
-            .iter()
-            .find(|claim| claim.interval == interval)
-            .cloned();
-        if let Some(done) = &before
+        let before = claims.iter().find(|claim| claim.interval == interval);
+        let upstream = match above {
+            Some(above) => Some(self.upstream(job, interval, before, above).await?),
+            None => None,
+        };
+        let inputs = job.inputs_over(interval, upstream);
+        if let Some(done) = before
             && done.inputs == inputs
             && done.state == RunState::Succeeded
         {
-            return Ok((done.clone(), false));
+            return Ok(Claim {
+                record: done.clone(),
+                is_done: true,
+                files: Vec::new(),
+            });
         }
         let started = self.components().wall.now();
-        let mut record = match before {
+        let record = match before {
             // The same work, not finished: taken up with its own times.
-            Some(before) if before.inputs == inputs => before.restart(started),
+            Some(before) if before.inputs == inputs => before.clone().restart(started),
             // Attempts go on counting until one succeeds, whatever the inputs become.
             before => {
-                let failed = before.as_ref().filter(|b| b.state != RunState::Succeeded);
+                let failed = before.filter(|b| b.state != RunState::Succeeded);
                 RunRecord {
-                    generation: before.as_ref().map_or(1, |b| b.generation + 1),
+                    generation: before.map_or(1, |b| b.generation + 1),
                     attempts: 1 + failed.map_or(0, |b| b.attempts),
+                    claim: before.map_or(0, |b| b.claim),
                     ..RunRecord::new(&job.name, table, interval, inputs, self.now(), started)
                 }
             }
         };
-        self.insert_record(&mut record).await?;
-        self.save(&record).await?;
-        Ok((record, true))
+        let files = above.zip(upstream);
+        Ok(Claim {
+            files: files.map_or_else(Vec::new, |(above, read)| above.files(read, interval)),
+            record: RunRecord { upstream, ..record },
+            is_done: false,
+        })
+    }
+
+    /// What of another group's table a run over an interval reads.
+    async fn upstream(
+        &self,
+        job: &Job,
+        interval: Interval,
+        before: Option<&RunRecord>,
+        above: &Above,
+    ) -> Result<Upstream> {
+        let is_same = |run: &&RunRecord| run.inputs == job.inputs_over(interval, run.upstream);
+        let Some((before, read)) = before
+            .filter(is_same)
+            .and_then(|run| run.upstream.map(|read| (run, read)))
+        else {
+            return Ok(above.everything());
+        };
+        // The version up to which the interval has its rows.
+        let seen = match before.state {
+            RunState::Succeeded => Some(read.version),
+            // What it has is to be finished first.
+            _ if self.is_committed(before).await? => return Ok(read),
+            _ => read.since,
+        };
+        let Some(seen) = seen else {
+            return Ok(above.everything());
+        };
+        // What is expected of all rows of a run cannot be told from some of them.
+        let may_add = job.target.run_checks().is_empty();
+        Ok(above.after(seen, interval, may_add).unwrap_or(read))
+    }
+
+    /// Whether the offline table has what a run wrote.
+    async fn is_committed(&self, run: &RunRecord) -> Result<bool> {
+        let offline = &self.components().offline;
+        let version = offline.txn_version(&run.table, &run.app_id()).await?;
+        Ok(version.is_some_and(|version| version >= run.generation))
     }
 
     /// Refuses an interval that shares time with another one that has rows.
@@ -329,20 +427,6 @@ impl Platform {
         Ok(())
     }
 
-    /// Whether runs over all of some intervals would change nothing.
-    pub(crate) async fn is_done(&self, job: &Job, intervals: &[Interval]) -> Result<bool> {
-        for interval in intervals {
-            let claim = self.claimed(&job.target.table.name, *interval).await?;
-            let done = claim.is_some_and(|claim| {
-                claim.state == RunState::Succeeded && claim.inputs == job.inputs_over(*interval)
-            });
-            if !done {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Whether the offline table has work of a run's interval.
     async fn has_rows(&self, table: &str, claim: &RunRecord) -> Result<bool> {
         if claim.state == RunState::Succeeded {
@@ -358,29 +442,32 @@ impl Platform {
         &self,
         job: &Job,
         works: &mut [Work<'_>],
+        only: &Only,
         progress: &Arc<dyn Progress>,
     ) -> Result<()> {
-        let offline = &self.components().offline;
         let mut to_write = Vec::new();
         // Copies: files that are being written cannot be shared between threads.
         let records: Vec<RunRecord> = works.iter().map(|work| work.record.clone()).collect();
         for (index, record) in records.iter().enumerate() {
-            let committed = offline.txn_version(&record.table, &record.app_id()).await?;
-            if committed.is_none_or(|version| version < record.generation) {
+            if !self.is_committed(record).await? {
                 to_write.push(index);
             }
         }
         if !to_write.is_empty() {
             progress.stage("transforming");
-            let result = self.write_offline(job, works, &to_write, progress).await;
+            let result = self
+                .write_offline(job, works, &to_write, only, progress)
+                .await;
             for work in works.iter_mut() {
-                if let Some(writer) = work.writer.take() {
+                let writers = [work.writer.take(), work.aside.writer.take()];
+                for writer in writers.into_iter().flatten() {
                     // Best effort: what stays is not part of the table.
                     let _ = writer.abort().await;
                 }
             }
             result?;
         }
+        self.delete_again(&job.target.table, &job.deletions).await?;
         if job.online == Online::Each {
             progress.stage("updating the online store");
             self.write_online(job, works).await?;
@@ -393,23 +480,27 @@ impl Platform {
         job: &Job,
         works: &mut [Work<'_>],
         to_write: &[usize],
+        only: &Only,
         progress: &Arc<dyn Progress>,
     ) -> Result<()> {
         for index in to_write {
             works[*index].record.clear_counts();
         }
-        let intervals: Vec<Interval> = works.iter().map(|work| work.record.interval).collect();
         let gate = Gate {
-            interval: hull(&intervals),
+            // Rows of another group were chosen by when they became visible.
+            interval: match job.input.table() {
+                Some(_) => Interval::ALL,
+                None => only.arrivals,
+            },
             now: self.now(),
             skew: job.source.skew,
         };
-        let total = job.input.total_rows();
+        let total = job.input.total_rows(only);
         let (target, function) = (Arc::clone(&job.target), job.function.clone());
         let mut made =
             Box::pin(
                 job.input
-                    .chunks()
+                    .chunks(only)
                     .map(|chunk| {
                         let (target, function) = (Arc::clone(&target), function.clone());
                         async move {
@@ -419,7 +510,7 @@ impl Platform {
                     .buffered(job.workers),
             );
         let mut read = 0;
-        let mut unplaced = Vec::new();
+        let mut unplaced = BTreeMap::new();
         while let Some(made) = made.try_next().await? {
             read += made.chunk.seen;
             self.keep_rows(job, works, to_write, made, &mut unplaced)
@@ -442,7 +533,7 @@ impl Platform {
         works: &mut [Work<'_>],
         to_write: &[usize],
         made: Made,
-        unplaced: &mut Vec<(String, Quarantined)>,
+        unplaced: &mut BTreeMap<String, Aside>,
     ) -> Result<()> {
         let Made {
             chunk,
@@ -452,15 +543,23 @@ impl Platform {
         let first = to_write[0];
         for reject in &chunk.rejects {
             works[first].record.rejected(reject.clone());
-            let event_id = format!("{}:{}", chunk.file_id, reject.place);
             let quarantined = Quarantined {
                 reason: reject.message.clone(),
                 place: reject.place.clone(),
                 row: None,
-                event_id,
+                event_id: format!("{}:{}", chunk.file_id, reject.place),
             };
-            unplaced.push((chunk.file_id.clone(), quarantined));
+            let aside = of_file(unplaced, &chunk, job);
+            self.set_aside(&job.target, aside, quarantined).await?;
         }
+        // The interval that a row belongs to, of those that read its file.
+        let owner = |works: &[Work<'_>], time: Timestamp| {
+            let owns = |index: &&usize| {
+                let work = &works[**index];
+                work.reads(&chunk) && work.record.interval.contains(time)
+            };
+            to_write.iter().find(owns).copied()
+        };
         for (refused, row) in rows.rejects.iter().zip(rejects) {
             let place = chunk.place(refused.row);
             if refused.fails {
@@ -477,28 +576,31 @@ impl Platform {
                 event_id: chunk.event_id(refused.row),
             };
             let reject = Reject::new(place, refused.reason.clone());
-            let owner = refused.event.and_then(|event| {
-                let owns = |index: &&usize| works[**index].record.interval.contains(event);
-                to_write.iter().find(owns)
-            });
-            match owner {
-                Some(index) => {
-                    works[*index].record.rejected(reject);
-                    works[*index].quarantine.push(quarantined);
-                }
-                None => {
-                    works[first].record.rejected(reject);
-                    unplaced.push((chunk.file_id.clone(), quarantined));
-                }
-            }
+            let time = refused
+                .event
+                .map(|event| chunk.placed_at(refused.row, event));
+            let owner = time.and_then(|time| owner(works, time));
+            works[owner.unwrap_or(first)].record.rejected(reject);
+            let aside = match owner {
+                Some(index) => &mut works[index].aside,
+                None => of_file(unplaced, &chunk, job),
+            };
+            self.set_aside(&job.target, aside, quarantined).await?;
         }
         let made = rows.len() as u64 + rows.outside;
         works[first].record.rows_warned += rows.warnings;
+        works[first].record.rows_deleted += rows.deleted.len() as u64;
+        let times: Vec<Timestamp> = (0..rows.len())
+            .map(|row| chunk.placed_at(rows.sources[row], rows.events[row]))
+            .collect();
         for index in to_write {
             let work = &mut works[*index];
+            if !work.reads(&chunk) {
+                continue;
+            }
             let interval = work.record.interval;
             let own: Vec<usize> = (0..rows.len())
-                .filter(|row| interval.contains(rows.events[*row]))
+                .filter(|row| interval.contains(times[*row]))
                 .collect();
             work.record.rows_outside += made - own.len() as u64;
             if own.is_empty() {
@@ -544,12 +646,14 @@ impl Platform {
                         let place = chunk.place(rows.sources[*row]);
                         work.record
                             .rejected(Reject::new(place.clone(), reason.clone()));
-                        work.quarantine.push(Quarantined {
+                        let quarantined = Quarantined {
                             reason: reason.clone(),
                             place,
                             row: None,
                             event_id: chunk.event_id(rows.sources[*row]),
-                        });
+                        };
+                        self.set_aside(&job.target, &mut work.aside, quarantined)
+                            .await?;
                     }
                     let rest: Vec<usize> = (0..rows.len())
                         .filter(|row| repeated.binary_search(row).is_err())
@@ -601,18 +705,17 @@ impl Platform {
             version: record.generation,
             follows: Follows::Anything,
         };
-        let quarantine = std::mem::take(&mut work.quarantine);
-        self.quarantine(
-            job,
-            quarantine,
-            &record.folder(),
-            &txn,
-            Some(&record.work_folder()),
-            record.created,
-        )
-        .await?;
-        // Before the commit, so that a run that is taken up after it knows them.
-        self.save(record).await?;
+        // What a run adds to its interval replaces nothing.
+        let replaces = match record.upstream {
+            Some(Upstream { since: Some(_), .. }) => None,
+            _ => Some(record.work_folder()),
+        };
+        self.commit_aside(&job.target, &mut work.aside, &txn, replaces.as_deref())
+            .await?;
+        // Before the commit, so that a run that is taken up after it knows them, and one
+        // that was taken over stops here.
+        self.save(&mut work.record).await?;
+        let record = &work.record;
         let writer = match work.writer.take() {
             Some(writer) => writer,
             // Nothing to write: what the interval had is removed all the same.
@@ -623,58 +726,22 @@ impl Platform {
                     .await?
             }
         };
-        writer.commit(&txn, Some(&record.work_folder())).await?;
+        writer.commit(&txn, replaces.as_deref()).await?;
         Ok(())
     }
 
-    /// Sets rows aside that belong to no interval: a file's are the same whichever
+    /// Commits rows that belong to no interval: a file's are the same whichever
     /// interval is run, and are kept once.
-    async fn commit_unplaced(&self, job: &Job, unplaced: Vec<(String, Quarantined)>) -> Result<()> {
-        let mut by_file: std::collections::BTreeMap<String, Vec<Quarantined>> = Default::default();
-        for (file, row) in unplaced {
-            by_file.entry(file).or_default().push(row);
-        }
-        let function = job.code.short();
-        for (file, rows) in by_file {
-            let folder = format!("rejects/{file}-{function}");
+    async fn commit_unplaced(&self, job: &Job, unplaced: BTreeMap<String, Aside>) -> Result<()> {
+        for mut aside in unplaced.into_values() {
             let txn = Txn {
-                app_id: format!("wafer/{folder}"),
+                app_id: format!("wafer/{}", aside.folder),
                 version: 1,
                 follows: Follows::Anything,
             };
-            self.quarantine(job, rows, &folder, &txn, None, self.now())
+            self.commit_aside(&job.target, &mut aside, &txn, None)
                 .await?;
         }
-        Ok(())
-    }
-
-    async fn quarantine(
-        &self,
-        job: &Job,
-        rows: Vec<Quarantined>,
-        folder: &str,
-        txn: &Txn,
-        replaces: Option<&str>,
-        created: Timestamp,
-    ) -> Result<()> {
-        let table = job.target.group.quarantine_table();
-        let offline = &self.components().offline;
-        let there = match offline.txn_version(&table.name, &txn.app_id).await {
-            Ok(version) => version.is_some(),
-            Err(e) if e.kind() == StoreKind::NotFound => false,
-            Err(e) => return Err(e.into()),
-        };
-        if rows.is_empty() && !(there && replaces.is_some()) {
-            return Ok(());
-        }
-        offline
-            .ensure(&table.name, &table.schema().to_arrow())
-            .await?;
-        let mut writer = offline.writer(&table.name, folder).await?;
-        writer
-            .write(&quarantine_batch(&table, &rows, created))
-            .await?;
-        writer.commit(txn, replaces).await?;
         Ok(())
     }
 
@@ -683,7 +750,13 @@ impl Platform {
     /// made anew from the offline table.
     async fn write_online(&self, job: &Job, works: &mut [Work<'_>]) -> Result<()> {
         // Of a run that is taken up it is not known what went online before.
-        let is_new = |work: &Work<'_>| work.record.generation == 1 && work.record.attempts == 1;
+        let is_new = |work: &Work<'_>| {
+            let adds = work
+                .record
+                .upstream
+                .is_some_and(|read| read.since.is_some());
+            (work.record.generation == 1 || adds) && work.record.attempts == 1
+        };
         if !works.iter().all(is_new) {
             let counts = self.materialize(&job.target).await?;
             for work in works {
@@ -769,11 +842,14 @@ impl Platform {
 
 impl Job {
     /// Digest of everything that decides what a run over an interval writes.
-    fn inputs_over(&self, interval: Interval) -> Digest {
+    fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
         let mut hasher = Hasher::new();
         hasher
             .part(self.inputs.as_bytes())
             .part(interval.slug().as_bytes());
+        if let Some(upstream) = upstream {
+            hasher.part(&upstream.changed.to_le_bytes());
+        }
         hasher.finish()
     }
 
@@ -795,14 +871,35 @@ impl Job {
 }
 
 impl<'a> Work<'a> {
-    fn new(record: &RunRecord, job: &'a Job) -> Self {
+    fn new(claim: &Claim, job: &'a Job) -> Self {
+        let files = claim.files.iter();
         Self {
-            record: record.clone(),
+            aside: Aside::new(claim.record.folder(), claim.record.created),
+            record: claim.record.clone(),
             writer: None,
             checks: job.target.run_checks(),
-            quarantine: Vec::new(),
+            files: files.map(|file| file.path.clone()).collect(),
         }
     }
+
+    /// Whether the rows of a chunk are for it: of another group's table only some
+    /// files are.
+    fn reads(&self, chunk: &Chunk) -> bool {
+        self.record.upstream.is_none() || self.files.contains(&chunk.file)
+    }
+}
+
+/// Where a file's rows that belong to no interval are set aside.
+fn of_file<'a>(
+    unplaced: &'a mut BTreeMap<String, Aside>,
+    chunk: &Chunk,
+    job: &Job,
+) -> &'a mut Aside {
+    let make = || {
+        let folder = format!("rejects/{}-{}", chunk.file_id, job.code.short());
+        Aside::new(folder, job.started)
+    };
+    unplaced.entry(chunk.file_id.clone()).or_insert_with(make)
 }
 
 impl RunRecord {
@@ -884,23 +981,6 @@ fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> 
         rows,
         rejects,
     })
-}
-
-fn quarantine_batch(table: &TableDef, rows: &[Quarantined], created: Timestamp) -> RecordBatch {
-    let texts = |value: fn(&Quarantined) -> Option<&str>| -> ArrayRef {
-        Arc::new(rows.iter().map(value).collect::<StringArray>())
-    };
-    let times = || timestamps(&vec![created; rows.len()]);
-    let columns = vec![
-        times(),
-        times(),
-        times(),
-        texts(|row| Some(&row.event_id)),
-        texts(|row| Some(&row.reason)),
-        texts(|row| Some(&row.place)),
-        texts(|row| row.row.as_deref()),
-    ];
-    RecordBatch::try_new(table.schema().to_arrow(), columns).expect("the columns are the table's")
 }
 
 /// Runs something that blocks on a thread for it.

@@ -16,7 +16,7 @@ use crate::definition::{Overlap, PipelineDef, ScheduleDef};
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Platform, get};
 use crate::record::{RunRecord, RunState};
-use crate::run::{Online, RunRequest};
+use crate::run::{INTERVALS_OF_A_PASS, Job, Online, RunRequest};
 
 /// Points in time at which a schedule's intervals end.
 #[derive(Clone, Debug)]
@@ -98,6 +98,9 @@ pub struct ScheduleState {
     pub skipped: u64,
     /// Intervals that were given up after all retries.
     pub failed: u64,
+    /// Of a pipeline that reads another group's table: the version of it that all
+    /// finished intervals have.
+    pub upstream: Option<u64>,
 }
 
 /// A schedule and how it stands, for people.
@@ -164,10 +167,11 @@ impl Platform {
                 let run = self.run_interval(pipeline, schedule, interval).await;
                 match &run {
                     Ok(Some(record)) if record.state == RunState::Succeeded => {
+                        let again = self.run_touched(pipeline, schedule, &ticks).await;
                         let skipped = self
                             .skip_overlapped(pipeline, schedule, &ticks, started)
                             .await;
-                        skipped.and(run)
+                        again.and(skipped).and(run)
                     }
                     _ => run,
                 }
@@ -179,23 +183,72 @@ impl Platform {
         result
     }
 
-    async fn run_interval(
+    async fn scheduled_job(
         &self,
         pipeline: &str,
         schedule: &ScheduleDef,
         interval: Interval,
-    ) -> Result<Option<RunRecord>> {
+    ) -> Result<Job> {
         let request = RunRequest {
             pipeline: pipeline.to_owned(),
             interval,
             workers: 1,
             archive: false,
         };
+        let mut job = self
+            .job(&self.definitions(), &request, Online::Each)
+            .await?;
+        job.time_limit = schedule.time_limit;
+        Ok(job)
+    }
+
+    /// Runs finished intervals of a pipeline over another group's table again, of which
+    /// rows came or went since the last look, as by a backfill of that group.
+    async fn run_touched(
+        &self,
+        pipeline: &str,
+        schedule: &ScheduleDef,
+        ticks: &Ticks,
+    ) -> Result<()> {
+        let job = self
+            .scheduled_job(pipeline, schedule, Interval::ALL)
+            .await?;
+        let Some(snapshot) = job.input.table() else {
+            return Ok(());
+        };
+        let (state, version) = self.schedule_state(pipeline, ticks).await?;
+        let runs = self.claims(&job.target.table.name).await?;
+        let done = |run: &RunRecord| -> Option<(Interval, u64)> {
+            let read = run.upstream.filter(|_| run.state == RunState::Succeeded)?;
+            Some((run.interval, read.version.max(state.upstream.unwrap_or(0))))
+        };
+        let done: Vec<(Interval, u64)> = runs.iter().filter_map(done).collect();
+        let oldest = done.iter().map(|(_, seen)| *seen).min();
+        let above = self.above(snapshot, oldest).await?;
+        let touched = done
+            .iter()
+            .filter(|(interval, seen)| above.touches(*seen, *interval));
+        let touched: Vec<Interval> = touched.map(|(interval, _)| *interval).collect();
+        for pass in touched.chunks(INTERVALS_OF_A_PASS) {
+            self.run_pass(&job, pass, &(Arc::new(()) as _)).await?;
+        }
+        let state = ScheduleState {
+            upstream: Some(above.version()),
+            ..state
+        };
+        self.put_schedule_state(pipeline, &state, version).await
+    }
+
+    async fn run_interval(
+        &self,
+        pipeline: &str,
+        schedule: &ScheduleDef,
+        interval: Interval,
+    ) -> Result<Option<RunRecord>> {
         let started = self.components().wall.now();
         let definitions = self.definitions();
         let run = async {
-            let mut job = self.job(&definitions, &request, Online::Each).await?;
-            job.time_limit = schedule.time_limit;
+            let job = self.scheduled_job(pipeline, schedule, interval).await?;
             self.run_pass(&job, &[interval], &(Arc::new(()) as _)).await
         };
         let outcome = run.await;
@@ -225,7 +278,7 @@ impl Platform {
             record.error = Some(error.chain());
             record.finished = Some(now);
             self.insert_record(&mut record).await?;
-            self.save(&record).await?;
+            self.save(&mut record).await?;
         }
         Ok(Some(record))
     }
@@ -295,13 +348,13 @@ impl Platform {
                     // Whoever runs it dies of it.
                     let error = "its process ended before it did, again and again".to_owned();
                     let finished = Some(self.components().wall.now());
-                    self.save(&RunRecord {
+                    let mut record = RunRecord {
                         state: RunState::Failed,
                         error: Some(error),
                         finished,
                         ..record
-                    })
-                    .await?;
+                    };
+                    self.save(&mut record).await?;
                     state.failed += 1;
                     state.done = end;
                 }
@@ -372,6 +425,7 @@ impl Platform {
                 paused: false,
                 skipped: 0,
                 failed: 0,
+                upstream: None,
             };
             self.put_schedule_state(pipeline, &state, Expect::Absent)
                 .await?;

@@ -12,6 +12,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use wafer_core::rules::Interval;
 use wafer_core::{
     CoerceError, ColumnBuilder, DataType, Digest, Field, Hasher, Schema, Timestamp, coerce,
 };
@@ -84,6 +85,43 @@ impl Chunk {
         match &self.known {
             Some(known) => known.ids[row].clone(),
             None => format!("{}:{}", self.file_id, self.numbers[row]),
+        }
+    }
+
+    /// The rows of another group that became visible in an interval.
+    pub(crate) fn arrived_in(mut self, interval: Interval) -> Self {
+        let Some(known) = &mut self.known else {
+            return self;
+        };
+        let arrived: Vec<bool> = known
+            .available
+            .iter()
+            .map(|t| interval.contains(*t))
+            .collect();
+        if arrived.iter().all(|arrived| *arrived) {
+            return self;
+        }
+        fn keep<T>(values: &mut Vec<T>, kept: &[bool]) {
+            let mut kept = kept.iter();
+            values.retain(|_| kept.next().is_some_and(|kept| *kept));
+        }
+        keep(&mut known.ids, &arrived);
+        keep(&mut known.available, &arrived);
+        keep(&mut self.numbers, &arrived);
+        let mask = arrow_array::BooleanArray::from(arrived);
+        let filtered = |column: &ArrayRef| {
+            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
+        };
+        self.columns = self.columns.iter().map(filtered).collect();
+        self
+    }
+
+    /// The time by which the interval of a row is found: when what it was made from
+    /// became visible, if that is a row of another group, else its own.
+    pub(crate) fn placed_at(&self, source: usize, event: Timestamp) -> Timestamp {
+        match &self.known {
+            Some(known) if !known.as_events => known.available[source],
+            _ => event,
         }
     }
 

@@ -1,22 +1,16 @@
-//! Upkeep of tables: what there is, merging files, late rows, deleted entities.
+//! Upkeep of tables: what there is, merging files, late rows.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use arrow_array::cast::AsArray as _;
-use arrow_array::{Array as _, BooleanArray, RecordBatch};
-use bytes::Bytes;
 use futures::TryStreamExt as _;
-use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde::Serialize;
 use wafer_core::rules::available_from_event;
-use wafer_core::{ColumnBuilder, DataType, EntityKey, Timestamp, encode_row, entity_key};
+use wafer_core::{EntityKey, Timestamp, encode_row, entity_key};
 use wafer_store::{
-    AsOf, EarlyWrite, EventCommit, EventOutcome, Expect, Kind as StoreKind, OnlineKey, OutboxRow,
+    AsOf, EarlyWrite, EventCommit, EventOutcome, Kind as StoreKind, OnlineKey, OutboxRow,
 };
 
-use crate::definition::{GroupDef, TableDef};
+use crate::definition::TableDef;
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::{StoredRows, Target, stored_column};
+use crate::group_rows::{StoredRows, Target};
 use crate::platform::{Platform, get};
 
 /// Late rows of one commit.
@@ -63,19 +57,6 @@ pub struct HealReport {
     pub known: u64,
 }
 
-/// What deleting an entity did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deletion {
-    /// The kind of entity.
-    pub entity: String,
-    /// Its join keys.
-    pub keys: BTreeMap<String, Json>,
-    /// When, by the platform's clock: facts up to then are not taken in again.
-    pub time: Timestamp,
-    /// Rows that were deleted, by table.
-    pub rows: BTreeMap<String, u64>,
-}
-
 impl Platform {
     /// All tables that have been made, with their sizes.
     ///
@@ -108,7 +89,7 @@ impl Platform {
     }
 
     /// Every table that was ever applied.
-    async fn known_tables(&self) -> Result<Vec<TableDef>> {
+    pub(crate) async fn known_tables(&self) -> Result<Vec<TableDef>> {
         let prefix = format!("{}/table/", self.project());
         let stored = self.components().metadata.list(&prefix).await?;
         stored
@@ -178,7 +159,7 @@ impl Platform {
             Err(e) if e.kind() == StoreKind::NotFound => return Ok(HealReport::default()),
             other => other?,
         };
-        let target = Target::new(group);
+        let target = Target::new(group, &*self.deletions().await?);
         let mut report = HealReport::default();
         let mut batches = snapshot.rows();
         while let Some(batch) = batches.try_next().await? {
@@ -215,6 +196,9 @@ impl Platform {
             version.created = now;
             let available = available_from_event(version.event, now);
             let entity = entity(&rows.keys, row, table)?;
+            if target.deleted.is_before(&entity, version.event) {
+                continue;
+            }
             let write = target.single_at(entity, &rows.columns, row, version);
             let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
             let mut values = Vec::new();
@@ -250,182 +234,6 @@ impl Platform {
         }
         Ok(())
     }
-
-    /// Deletes an entity: online, in the tables of all groups that describe it and
-    /// the rows of their late tables, and the raw events that its rows came from.
-    /// Recorded; facts up to now are not taken in again. Older versions of tables
-    /// have it until they are compacted past their horizon.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when no group describes such an entity,
-    /// [`Kind::Invalid`] for keys that are not its join keys.
-    pub async fn delete_entity(
-        &self,
-        entity: &str,
-        keys: &BTreeMap<String, Json>,
-    ) -> Result<Deletion> {
-        let definitions = self.definitions();
-        let groups: Vec<GroupDef> = definitions
-            .groups
-            .values()
-            .filter(|group| group.entity == entity)
-            .cloned()
-            .collect();
-        let Some(first) = groups.first() else {
-            let message = format!("no feature group describes an entity `{entity}`");
-            return Err(Error::new(Kind::NotFound, message));
-        };
-        let key = key_of(first, keys)?;
-        let time = self.now();
-        let mut deletion = Deletion {
-            entity: entity.to_owned(),
-            keys: keys.clone(),
-            time,
-            rows: BTreeMap::new(),
-        };
-        // Online first: from now on nothing of before is taken in.
-        let online = groups.iter().map(|group| OnlineKey {
-            group: group.table(),
-            entity: key.clone(),
-        });
-        self.components()
-            .online
-            .delete(online.collect(), time)
-            .await?;
-        // What is on its way to the tables gets there, to be deleted as well.
-        self.flush_all().await?;
-        let mut events = BTreeSet::new();
-        // Of all versions, live or not: what has these keys describes this entity.
-        let keys_of = |table: &TableDef| -> Vec<(String, DataType)> {
-            let keys = table.keys.iter();
-            keys.map(|key| (key.name.clone(), key.data_type.clone()))
-                .collect()
-        };
-        let own = keys_of(&first.rows_table());
-        for table in self.known_tables().await? {
-            if keys_of(&table) == own {
-                let rows = self.delete_rows(&table, &key, &mut events).await?;
-                deletion
-                    .rows
-                    .extend(rows.map(|rows| (table.name.clone(), rows)));
-            }
-        }
-        // Raw events, and rows that were set aside, by the events they came from.
-        for table in self.known_tables().await? {
-            if table.keys.is_empty() {
-                let rows = self.delete_events(&table, &events).await?;
-                deletion.rows.extend(rows.map(|rows| (table.name, rows)));
-            }
-        }
-        let json = serde_json::to_vec(&deletion).expect("a record is plain data");
-        let digest = wafer_core::Digest::of(&json).short();
-        let name = format!("{}/deletion/{time}-{digest}", self.project());
-        let metadata = &self.components().metadata;
-        metadata
-            .put(&name, Bytes::from(json), Expect::Anything)
-            .await?;
-        Ok(deletion)
-    }
-
-    /// Deletes the rows of an entity from a table, and notes their events.
-    async fn delete_rows(
-        &self,
-        table: &TableDef,
-        key: &EntityKey,
-        events: &mut BTreeSet<String>,
-    ) -> Result<Option<u64>> {
-        let found = std::sync::Mutex::new(BTreeSet::new());
-        let keep = |batch: &RecordBatch| -> BooleanArray {
-            let columns = table
-                .keys
-                .iter()
-                .map(|key| stored_column(table, batch, key));
-            let Ok(columns) = columns.collect::<Result<Vec<_>>>() else {
-                return BooleanArray::from(vec![true; batch.num_rows()]);
-            };
-            let ids = batch
-                .column_by_name("event_id")
-                .and_then(|ids| ids.as_string_opt::<i32>());
-            let mut found = found
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let keep = |row: usize| {
-                let is_own = entity_key(&columns, row).is_ok_and(|own| own == *key);
-                if is_own && let Some(ids) = ids {
-                    found.insert(ids.value(row).to_owned());
-                }
-                !is_own
-            };
-            (0..batch.num_rows()).map(keep).map(Some).collect()
-        };
-        let deleted = self.delete_where(table, &keep).await?;
-        events.extend(
-            found
-                .into_inner()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        Ok(deleted)
-    }
-
-    /// Deletes raw events by their identity.
-    async fn delete_events(
-        &self,
-        table: &TableDef,
-        events: &BTreeSet<String>,
-    ) -> Result<Option<u64>> {
-        let keep = |batch: &RecordBatch| -> BooleanArray {
-            let ids = batch
-                .column_by_name("event_id")
-                .and_then(|ids| ids.as_string_opt::<i32>());
-            let keep = |row: usize| {
-                ids.is_none_or(|ids| ids.is_null(row) || !events.contains(ids.value(row)))
-            };
-            (0..batch.num_rows()).map(keep).map(Some).collect()
-        };
-        self.delete_where(table, &keep).await
-    }
-
-    /// Deletes rows of a table; none where there is no such table.
-    async fn delete_where(
-        &self,
-        table: &TableDef,
-        keep: &(dyn Fn(&RecordBatch) -> BooleanArray + Sync),
-    ) -> Result<Option<u64>> {
-        const ATTEMPTS: usize = 10;
-        let offline = &self.components().offline;
-        for attempt in 1.. {
-            match offline.delete_rows(&table.name, keep).await {
-                Ok(rows) => return Ok(Some(rows)),
-                Err(e) if e.kind() == StoreKind::NotFound => return Ok(None),
-                // A file was replaced meanwhile.
-                Err(e) if e.kind() == StoreKind::Conflict && attempt < ATTEMPTS => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        unreachable!("the last attempt returns")
-    }
-}
-
-/// An entity's key from its values, by name.
-fn key_of(group: &GroupDef, keys: &BTreeMap<String, Json>) -> Result<EntityKey> {
-    let names: Vec<&str> = group.keys.iter().map(|key| key.name.as_str()).collect();
-    if keys.len() != names.len() || !names.iter().all(|name| keys.contains_key(*name)) {
-        let message = format!(
-            "the join keys of entity `{}` are {}",
-            group.entity,
-            names.join(", ")
-        );
-        return Err(Error::invalid(message));
-    }
-    let columns = group.keys.iter().map(|field| {
-        let mut builder = ColumnBuilder::new(&field.data_type, 1);
-        builder
-            .append_json(&keys[&field.name])
-            .map_err(|message| Error::invalid(format!("key `{}`: {message}", field.name)))?;
-        Ok(builder.finish())
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    entity_key(&columns, 0).map_err(|e| Error::invalid(e.to_string()))
 }
 
 fn entity(keys: &[arrow_array::ArrayRef], row: usize, table: &str) -> Result<EntityKey> {

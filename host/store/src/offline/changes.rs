@@ -64,27 +64,6 @@ impl OfflineTables {
         }
         Ok(changes)
     }
-
-    /// The last version of a table, up to a given one, that changed rows; 0 when
-    /// none did.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is no such table, or its log has a gap.
-    pub async fn last_change(&self, table: &str, through: u64) -> Result<u64> {
-        let delta = self.load(table).await?;
-        for version in (1..=through).rev() {
-            let actions = read_commit(table, &delta, version).await?;
-            let changes = |action: &Action| match action {
-                Action::Add(add) => add.data_change,
-                Action::Remove(remove) => remove.data_change,
-                _ => false,
-            };
-            if actions.iter().any(changes) {
-                return Ok(version);
-            }
-        }
-        Ok(0)
-    }
 }
 
 fn data_file(add: &Add) -> DataFile {

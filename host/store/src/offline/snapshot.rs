@@ -185,6 +185,11 @@ impl TableSnapshot {
         })
     }
 
+    /// Name of the table.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
     /// Number of the version.
     pub fn version(&self) -> u64 {
         self.version

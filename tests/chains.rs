@@ -1,0 +1,224 @@
+//! Chained pipelines: what another group has is read once, what changes there is
+//! followed.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::backfill::{succeeded, wait_for};
+use crate::harness::{Project, guest};
+use crate::training::lines;
+
+/// Facts that are pushed, and a group that is made of them.
+fn chained(pipeline: &str) -> Project {
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "chain"
+
+[entities.thing]
+keys = {{ key_a = "utf8", key_b = "int64" }}
+
+[sources.raw]
+type = "stream"
+id = "id"
+
+[sources.above]
+type = "table"
+group = "facts"
+
+[functions.facts]
+component = "{}"
+
+[groups.facts]
+entity = "thing"
+event_time = "happened_at"
+
+[groups.counts]
+entity = "thing"
+event_time = "happened_at"
+aggregates = [{{ function = ["count", "sum"], column = "value", windows = ["lifetime"] }}]
+
+[pipelines.facts]
+source = "raw"
+function = "facts"
+group = "facts"
+
+[pipelines.counts]
+source = "above"
+function = "facts"
+group = "counts"
+{pipeline}
+
+[views.thing]
+lookups = [{{ group = "counts" }}]
+"#,
+        guest("facts").display()
+    ));
+    project.ok(&["apply"]);
+    project
+}
+
+fn fact(id: u64, key: &str, time: &str) -> Json {
+    json!({"id": id, "key_a": key, "key_b": 1, "happened_at": time, "value": id, "score": null})
+}
+
+fn push(project: &Project, facts: &[Json], more: &[&str]) {
+    let file = project.write("push.ndjson", lines(facts));
+    let arguments = [&["push", "raw", file.to_str().unwrap()], more].concat();
+    project.ok(&arguments);
+}
+
+fn count(project: &Project, key: &str, clock: &str) -> Json {
+    let (key, clock) = (format!("key_a={key}"), format!("{clock},0"));
+    let arguments = ["get", "thing", &key, "key_b=1", "--clock", &clock];
+    let features = &project.json(&arguments)["features"];
+    json!([
+        features["counts_value_count_lifetime"],
+        features["counts_value_sum_lifetime"]
+    ])
+}
+
+#[test]
+fn only_what_is_new_is_read() {
+    let project = chained("");
+    let noon = ["--clock", "2020-01-01T12:00:00Z,0"];
+    let run = || project.json(&["run", "counts"]);
+    let counts = |run: &Json| [run["rows_read"].clone(), run["rows_written"].clone()];
+    push(
+        &project,
+        &[fact(1, "a", "2020-01-01"), fact(2, "b", "2020-01-01")],
+        &noon,
+    );
+    assert_eq!(counts(&run()), [2, 2]);
+    // Later ones and late ones alike.
+    push(
+        &project,
+        &[
+            fact(3, "a", "2020-01-01T06:00:00Z"),
+            fact(4, "a", "2019-12-01"),
+            fact(5, "b", "2020-01-01"),
+        ],
+        &noon,
+    );
+    let second = run();
+    assert_eq!(counts(&second), [3, 3]);
+    assert_eq!(
+        (&second["generation"], &second["upstream"]["since"]),
+        (&json!(2), &json!(1))
+    );
+    let now = "2020-01-02T00:00:00Z";
+    assert_eq!(count(&project, "a", now), json!([3, 8]));
+    assert_eq!(count(&project, "b", now), json!([2, 7]));
+    assert_eq!(project.offline_rows("counts_v1").len(), 5);
+    // Rows that are only put into other files are not new.
+    project.ok(&["compact"]);
+    assert!(project.ok(&["run", "counts"]).contains("nothing changed"));
+    push(&project, &[fact(6, "c", "2020-01-01")], &noon);
+    assert_eq!(counts(&run()), [1, 1]);
+    project.ok(&["compact"]);
+    assert_eq!(project.offline_rows("counts_v1").len(), 6);
+    // New rows that were merged with old ones are read with them.
+    push(&project, &[fact(7, "c", "2020-01-01")], &noon);
+    push(&project, &[fact(8, "c", "2020-01-01")], &noon);
+    project.ok(&["compact"]);
+    assert_eq!(counts(&run()), [8, 8]);
+    assert_eq!(count(&project, "c", now), json!([3, 21]));
+    // Rows that are gone above are gone below.
+    project.ok(&[
+        "delete",
+        "thing",
+        "key_a=a",
+        "key_b=1",
+        "--clock",
+        "2020-01-02,0",
+    ]);
+    assert_eq!(counts(&run()), [5, 5]);
+    assert_eq!(count(&project, "a", now), json!([null, null]));
+    assert_eq!(count(&project, "b", now), json!([2, 7]));
+    assert_eq!(count(&project, "c", now), json!([3, 21]));
+    let mut ids: Vec<i64> = project
+        .offline_rows("counts_v1")
+        .iter()
+        .filter_map(|row| row["value"].as_i64())
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [2, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_run_that_adds_is_killed_and_taken_up() {
+    let project = chained("");
+    let noon = ["--clock", "2020-01-01T12:00:00Z,0"];
+    let facts = |ids: std::ops::Range<u64>| -> Vec<Json> {
+        ids.map(|id| fact(id, &format!("k{}", id % 7), "2020-01-01"))
+            .collect()
+    };
+    push(&project, &facts(0..500), &noon);
+    project.ok(&["run", "counts"]);
+    let mut known = 500;
+    for round in 0..6u64 {
+        push(&project, &facts(known..known + 500), &noon);
+        known += 500;
+        let mut run = project.command(&["run", "counts"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(15 + 12 * round));
+        let _ = run.kill();
+        run.wait().unwrap();
+    }
+    project.ok(&["run", "counts"]);
+    assert_eq!(project.offline_rows("counts_v1").len(), 3_500);
+    for key in 0..7 {
+        let ids = (0..known).filter(|id| id % 7 == key);
+        let (count_of, sum) = ids.fold((0, 0), |(count, sum), id| (count + 1, sum + id));
+        let found = count(&project, &format!("k{key}"), "2020-01-02T00:00:00Z");
+        assert_eq!(found, json!([count_of, sum]));
+    }
+}
+
+/// An interval covers what became visible in it, late or not; what comes into a finished
+/// one after all, as history that is pushed, has it run again.
+#[test]
+fn a_schedule_follows_what_changes_above() {
+    let project = chained("schedule = { cron = \"0 0 * * *\", delay = \"1h\" }");
+    let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
+    wait_for("the schedule", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
+    });
+    server.events(
+        "raw",
+        &lines(&[fact(1, "a", "2020-01-03"), fact(2, "a", "2019-12-24")]),
+    );
+    server.set_clock("2020-01-04T01:00:00Z");
+    wait_for("a run", || succeeded(&project).len() == 1);
+    server.events("raw", &lines(&[fact(3, "a", "2020-01-03")]));
+    server.set_clock("2020-01-05T01:00:00Z");
+    wait_for("the next", || succeeded(&project).len() == 2);
+    let newest = &succeeded(&project)[0];
+    assert_eq!(newest["rows_written"], 1, "{newest}");
+    let rows = project.offline_rows("counts_v1");
+    let seen = |id: u64| -> Vec<&Json> {
+        let of_it = rows.iter().filter(|row| row["value"] == id);
+        of_it.map(|row| &row["available_timestamp"]).collect()
+    };
+    assert_eq!(seen(1), ["2020-01-04T01:00:00Z"]);
+    assert_eq!(seen(2), ["2020-01-04T01:00:00Z"]);
+    assert_eq!(seen(3), ["2020-01-05T01:00:00Z"]);
+    // History: it was visible on the first of these days.
+    push(
+        &project,
+        &[fact(4, "a", "2020-01-03T18:00:00Z")],
+        &["--backfill", "--clock", "2020-01-05T02:00:00Z,0"],
+    );
+    server.set_clock("2020-01-06T01:00:00Z");
+    wait_for("the day of before, again", || {
+        succeeded(&project).len() == 4
+    });
+    wait_for("what it adds", || {
+        count(&project, "a", "2020-01-06T01:00:00Z") == json!([4, 10])
+    });
+    server.stop();
+    let rows = project.offline_rows("counts_v1");
+    let of_it = rows.iter().find(|row| row["value"] == 4).unwrap();
+    assert_eq!(of_it["available_timestamp"], "2020-01-04T01:00:00Z");
+    assert_eq!(rows.len(), 4);
+}
