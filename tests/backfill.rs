@@ -256,6 +256,14 @@ fn a_new_version_is_filled_beside_the_live_one() {
     // What comes in meanwhile goes to both.
     push("meanwhile.ndjson", 29, 2_000);
     assert_eq!(count_of(&project, "a"), 62);
+    // A part of it is not all of it.
+    let part = ["--from", "2020-01-10", "--to", "2020-01-31"];
+    let said = project.ok(&[&["backfill", "sums"][..], &part].concat());
+    assert!(
+        said.contains("not live yet: the old one has rows from 2020-01-01T"),
+        "{said}"
+    );
+    assert_eq!(count_of(&project, "a"), 62);
     let report = backfill(&project, "sums", &[]);
     assert_eq!(
         (&report["table"], &report["became_live"]),

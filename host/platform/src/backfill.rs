@@ -1,21 +1,25 @@
 //! Backfills: history, interval by interval, in few passes over the source.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_store::Expect;
+use wafer_store::{AsOf, Expect, TableSnapshot};
 
 use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::platform::{Platform, get};
-use crate::record::RunRecord;
+use crate::record::{RunRecord, RunState};
 use crate::run::{INTERVALS_OF_A_PASS, Job, Online, Progress, RunRequest};
 use crate::schedule::Ticks;
 
 const DAY: i64 = 86_400_000_000;
+/// Until then every process that takes events in has learnt of definitions that were
+/// staged before.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Most intervals of a backfill.
 const MAX_INTERVALS: usize = 100_000;
 
@@ -51,6 +55,8 @@ pub struct BackfillReport {
     pub entities: Option<u64>,
     /// Whether a new group version became live.
     pub became_live: bool,
+    /// Times of rows that the live version has and the new one was not filled for.
+    pub missing: Option<Interval>,
 }
 
 impl Platform {
@@ -88,15 +94,57 @@ impl Platform {
             workers: request.workers,
             archive: archived && (staged || source.files.is_none()),
         };
+        let started = tokio::time::Instant::now();
         let job = self.job(&definitions, &run, Online::Later).await?;
         let lease = self.run_lease(&request.pipeline).await?;
-        let result = self.fill(&job, &intervals, &progress).await;
+        let mut result = self.fill(&job, &intervals, &progress).await;
+        if staged && archived && result.is_ok() {
+            // Other processes may not have known of the new version in its first moment.
+            tokio::time::sleep_until(started + SETTLE).await;
+            let job = self.job(&definitions, &run, Online::Later).await?;
+            let rest = self.fill(&job, &intervals, &progress).await;
+            result = result.and_then(|report| Ok(report.with(rest?)));
+        }
         lease.end(self).await;
         let mut report = result?;
         if staged {
-            report.became_live = self.filled(&report.table).await?;
+            report.missing = self.missing(&pipeline.group, &report.table).await?;
+            if report.missing.is_none() {
+                report.became_live = self.filled(&report.table).await?;
+            }
         }
         Ok(report)
+    }
+
+    /// Times of rows that the live version of a group has and another one was not
+    /// filled for.
+    async fn missing(&self, group: &str, table: &str) -> Result<Option<Interval>> {
+        let live = self.definitions();
+        let Some(live) = live.groups.get(group) else {
+            return Ok(None);
+        };
+        let offline = &self.components().offline;
+        let span = |snapshot: &TableSnapshot| -> Option<(Timestamp, Timestamp)> {
+            let times = snapshot.files().iter().filter_map(|file| file.events);
+            times.reduce(|all, next| (all.0.min(next.0), all.1.max(next.1)))
+        };
+        let Some((first, last)) = span(&offline.snapshot(&live.table(), AsOf::Latest).await?)
+        else {
+            return Ok(None);
+        };
+        let own = span(&offline.snapshot(table, AsOf::Latest).await?);
+        let claims = self.claims(table).await?;
+        let done = claims.iter().filter(|run| run.state == RunState::Succeeded);
+        let (from, to) = done.fold((Timestamp::MAX, Timestamp::MIN), |(from, to), run| {
+            (from.min(run.interval.from), to.max(run.interval.to))
+        });
+        // Events go to both versions: what is newer than the span came in by itself.
+        let newest = own.map_or(Timestamp::MIN, |(_, newest)| newest);
+        let is_filled = from <= first && (last < to || last <= newest);
+        Ok((!is_filled).then(|| Interval {
+            from: first,
+            to: last.plus_micros(1),
+        }))
     }
 
     /// The definitions whose version of the pipeline's group is to be filled, and
@@ -160,6 +208,17 @@ impl Platform {
 }
 
 impl BackfillReport {
+    /// Both of two backfills of the same intervals.
+    fn with(self, next: Self) -> Self {
+        Self {
+            written: self.written.max(next.written),
+            rows_written: self.rows_written + next.rows_written,
+            rows_rejected: self.rows_rejected + next.rows_rejected,
+            entities: next.entities.or(self.entities),
+            ..self
+        }
+    }
+
     fn add(&mut self, record: &RunRecord, fresh: bool) {
         if fresh {
             self.written += 1;

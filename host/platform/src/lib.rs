@@ -33,6 +33,7 @@ mod schedule;
 mod source;
 mod training;
 mod upkeep;
+mod wall;
 
 pub use backfill::{BackfillReport, BackfillRequest};
 pub use chain::Upstream;

@@ -287,11 +287,7 @@ impl Platform {
             plan.staged = to_fill;
             return Ok(plan);
         }
-        let generation = applied
-            .pointer
-            .live
-            .max(applied.pointer.staged.unwrap_or(0))
-            + 1;
+        let generation = self.next_generation().await?;
         self.write_generation(generation, &wanted).await?;
         let pointer = if to_fill.is_empty() {
             Pointer {
@@ -381,13 +377,17 @@ impl Platform {
         Ok(true)
     }
 
+    /// A number that no other apply has: the versions of one small object.
+    async fn next_generation(&self) -> Result<u64> {
+        let name = format!("{}/generation", self.project());
+        let value = Bytes::from_static(b"{}");
+        let store = &self.components().metadata;
+        Ok(store.put(&name, value, Expect::Anything).await?)
+    }
+
     async fn write_generation(&self, generation: u64, definitions: &Definitions) -> Result<()> {
         let store = &self.components().metadata;
         let prefix = generation_prefix(self.project(), generation);
-        // Of an apply that died halfway.
-        for (name, _) in store.list(&prefix).await? {
-            store.delete(&name, Expect::Anything).await?;
-        }
         for ((kind, object), json) in &objects(definitions) {
             let bytes = Bytes::from(serde_json::to_vec(json).expect("definitions are plain data"));
             let name = format!("{prefix}{}/{object}", KINDS[*kind]);

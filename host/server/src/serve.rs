@@ -90,6 +90,10 @@ async fn look(platform: Arc<Platform>) {
     if let Err(error) = platform.components().online.apply_due(now).await {
         tracing::warn!("rows that are due were not applied: {error}");
     }
+    // It stands still in this process if it was set back; noted for the next one.
+    if let Err(error) = platform.check_clock().await {
+        tracing::warn!("{error}");
+    }
     match platform.refresh().await {
         Ok(true) => tracing::info!("definitions were applied anew"),
         Ok(false) => {}

@@ -205,7 +205,23 @@ async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
     assert_eq!(counted(store, "a").await, number(3));
     // Another group's rows are its own.
     assert!(store.count("g@1").await.unwrap() > 0);
+    // Rows that left the outbox after the content was made would be lost with it.
+    store.trim_outbox("sums", 2).await.unwrap();
+    let error = store
+        .replace_group("sums", content.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(counted(store, "a").await, number(3));
+    let later = |outbox_after| GroupContent {
+        outbox_after,
+        ..content.clone()
+    };
+    store.replace_group("sums", later(2)).await.unwrap();
     store.trim_outbox("sums", u64::MAX).await.unwrap();
+    let error = store.replace_group("sums", later(2)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    store.replace_group("sums", later(3)).await.unwrap();
 }
 
 async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {

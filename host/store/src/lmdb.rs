@@ -395,12 +395,15 @@ fn damaged(what: &str) -> Error {
 
 // Actions inside a write transaction.
 
-fn next_number(txn: &mut RwTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {
-    let last = tables
-        .counters
-        .get(txn, name)?
+fn last_number(txn: &RoTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {
+    let last = tables.counters.get(txn, name)?;
+    Ok(last
         .and_then(|v| v.try_into().ok())
-        .map_or(0, u64::from_le_bytes);
+        .map_or(0, u64::from_le_bytes))
+}
+
+fn next_number(txn: &mut RwTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {
+    let last = last_number(txn, tables, name)?;
     tables.counters.put(txn, name, &(last + 1).to_le_bytes())?;
     Ok(last + 1)
 }
@@ -461,6 +464,21 @@ fn forget_early(
         tables.early.delete(txn, &place)?;
     }
     Ok(())
+}
+
+/// The last number of a table's outbox whose row is no longer in it.
+fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> heed::Result<u64> {
+    let prefix = prefixed(table, &[]);
+    let first = tables
+        .outbox
+        .prefix_iter(txn, &prefix)?
+        .next()
+        .transpose()?;
+    let number = first.and_then(|(place, _)| place.get(prefix.len()..)?.try_into().ok());
+    match number.map(u64::from_be_bytes) {
+        Some(first) => Ok(first.saturating_sub(1)),
+        None => last_number(txn, tables, &prefixed("outbox", table.as_bytes())),
+    }
 }
 
 fn replace_group(
@@ -708,8 +726,17 @@ impl OnlineStore for Lmdb {
 
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
         let group = group.to_owned();
-        self.write(move |txn, tables| Ok(Ok(replace_group(txn, tables, &group, &content)?)))
-            .await
+        self.write(move |txn, tables| {
+            if trimmed_through(txn, tables, &group)? > content.outbox_after {
+                let message = format!(
+                    "rows of `{group}` left the outbox for its table while its online rows were made anew \
+                     by what the table had before; try again"
+                );
+                return Ok(Err(Error::new(Kind::Conflict, message)));
+            }
+            Ok(Ok(replace_group(txn, tables, &group, &content)?))
+        })
+        .await
     }
 
     async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {

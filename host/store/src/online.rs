@@ -227,6 +227,10 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
 
     /// Puts content in the place of all that a group version has, early rows
     /// included, at once: readers see either. Tombstones stay.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when rows after `outbox_after` have left the outbox: they
+    /// would be nowhere. Nothing is changed then.
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()>;
 
     /// Writes tombstones and forgets early rows of their entities.

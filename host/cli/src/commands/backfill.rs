@@ -83,6 +83,13 @@ impl Backfill {
             if report.became_live {
                 text += "; the new version is live";
             }
+            if let Some(missing) = report.missing {
+                text += &format!(
+                    "\nThe new version is not live yet: the old one has rows from {} to {}. Backfill \
+                     these as well, or leave them behind with `wafer apply --now`",
+                    missing.from, missing.to
+                );
+            }
             text
         });
         Ok(ExitCode::SUCCESS)

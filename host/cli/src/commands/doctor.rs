@@ -16,6 +16,10 @@ pub(crate) struct Doctor {
     /// Install what is missing: the WebAssembly target, by rustup or by apt-get
     #[arg(long)]
     fix: bool,
+
+    /// Take the machine's clock as right, though the project was used at a later time
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 #[derive(Serialize)]
@@ -28,7 +32,7 @@ struct Finding {
 impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let mut findings = vec![cargo(), self.toolchain(), sandbox()];
-        findings.extend(project(context).await);
+        findings.extend(project(context, self.accept_clock).await);
         let ok = findings.iter().all(|f| f.ok);
         context.format.print(&findings, || {
             let lines = findings.iter().map(|f| {
@@ -115,7 +119,7 @@ fn sandbox() -> Finding {
 }
 
 /// The project of this folder, if there is one.
-async fn project(context: &Context) -> Vec<Finding> {
+async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
     let finding = |what, result: Result<String>| match result {
         Ok(detail) => Finding {
             what,
@@ -143,8 +147,15 @@ async fn project(context: &Context) -> Vec<Finding> {
             return vec![finding("project", Err(error))];
         }
     };
-    let stores = match app::open(&project, None).await {
+    let mut clock = Ok(());
+    let stores = match app::open_at_any_time(&project, None).await {
         Ok(platform) => {
+            let checked = if accept_clock {
+                platform.accept_clock().await
+            } else {
+                platform.check_clock().await
+            };
+            clock = checked.map_err(anyhow::Error::from);
             let waiting: u64 = match platform.components().online.outbox_tables().await {
                 Ok(tables) => tables.iter().map(|(_, rows)| rows).sum(),
                 Err(_) => 0,
@@ -160,5 +171,9 @@ async fn project(context: &Context) -> Vec<Finding> {
     vec![
         finding("project", Ok(format!("`{}`", project.name))),
         finding("stores", stores),
+        finding(
+            "clock",
+            clock.map(|()| "not before the last use".to_owned()),
+        ),
     ]
 }
