@@ -4,6 +4,8 @@
 mod labels;
 mod lookup;
 mod output;
+mod parquet;
+mod sink;
 mod spool;
 
 use std::collections::BTreeMap;
@@ -119,6 +121,8 @@ struct Plan {
 /// What came out.
 struct Made {
     rows: u64,
+    /// Of the file that was written.
+    digest: Digest,
     columns: Vec<ColumnStatistics>,
     function_errors: u64,
     errors: Vec<Reject>,
@@ -162,20 +166,12 @@ impl Platform {
             let snapshot = self.components().offline.snapshot(&table, as_of).await?;
             snapshots.insert(table, snapshot);
         }
-        let digest = {
-            let path = request.labels.clone();
-            blocking(move || digest_file(&path)).await??
-        };
-        let artifacts = &self.components().artifacts;
-        artifacts
-            .put_file(&blob_name(digest), &request.labels)
-            .await?;
         let functions = recipe.functions.iter();
         let mut set = TrainingSet {
             id: String::new(),
             created: self.components().wall.now(),
             view: request.view.clone(),
-            labels: digest,
+            labels: Digest::of(&[]),
             labels_format: labels.format(),
             labels_name: request.labels.display().to_string(),
             time: request.time.clone(),
@@ -189,13 +185,12 @@ impl Platform {
                 .collect(),
             split: request.split.clone(),
             format,
-            digest,
+            digest: Digest::of(&[]),
             rows: 0,
             columns: Vec::new(),
             function_errors: 0,
             errors: Vec::new(),
         };
-        set.id = set.identity(&recipe);
         let pin = self.pin(&set).await?;
         let plan = Plan {
             recipe: recipe.clone(),
@@ -205,14 +200,19 @@ impl Platform {
             snapshots,
             memory: request.memory,
         };
-        let made = self.make(plan, &request.out, progress).await;
-        if let Ok(made) = &made {
+        let (made, kept) = tokio::join!(
+            self.make(plan, &request.out, progress),
+            self.keep_labels(&request.labels)
+        );
+        let made = made.and_then(|made| Ok((made, kept?)));
+        if let Ok((made, labels)) = &made {
+            set.labels = *labels;
+            set.id = set.identity(&recipe);
             set.rows = made.rows;
             set.columns = made.columns.clone();
             set.function_errors = made.function_errors;
             set.errors = made.errors.clone();
-            let out = request.out.clone();
-            set.digest = blocking(move || digest_file(&out)).await??;
+            set.digest = made.digest;
             self.put_recipe(&set.id, &recipe).await?;
             self.put_set(&set).await?;
         }
@@ -223,6 +223,16 @@ impl Platform {
         made.map(|_| set)
     }
 
+    /// Keeps a copy of the labels, so that the training set can be made again; its
+    /// digest.
+    async fn keep_labels(&self, labels: &Path) -> Result<Digest> {
+        let path = labels.to_owned();
+        let digest = blocking(move || digest_file(&path)).await??;
+        let artifacts = &self.components().artifacts;
+        artifacts.put_file(&blob_name(digest), labels).await?;
+        Ok(digest)
+    }
+
     /// Keeps the versions that a training set is being made of; returns under which
     /// name.
     async fn pin(&self, set: &TrainingSet) -> Result<String> {
@@ -230,7 +240,7 @@ impl Platform {
         let name = format!(
             "{}/training_pin/{}-{}",
             self.project(),
-            set.id,
+            set.view,
             nonce.short()
         );
         let json = serde_json::to_vec(&set.versions).expect("numbers are plain data");
@@ -312,9 +322,7 @@ impl Platform {
             snapshots,
             memory,
         };
-        self.make(plan, out, progress).await?;
-        let path = out.to_owned();
-        let digest = blocking(move || digest_file(&path)).await??;
+        let digest = self.make(plan, out, progress).await?.digest;
         if digest != set.digest {
             let message = format!(
                 "training set `{id}` came out as {digest}, and was {} when it was made: another \
@@ -375,9 +383,9 @@ impl Platform {
             let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?);
             let batch = batch.map_err(|e| Error::caused(Kind::Internal, "rows to export", e))?;
             rows += batch.num_rows() as u64;
-            output.write(&batch)?;
+            tokio::task::block_in_place(|| output.write(&batch))?;
         }
-        output.close()?;
+        tokio::task::block_in_place(|| output.close())?;
         Ok(rows)
     }
 
@@ -565,6 +573,7 @@ fn write(
     });
     let mut made = Made {
         rows: 0,
+        digest: Digest::of(&[]),
         columns: Vec::new(),
         function_errors: 0,
         errors: Vec::new(),
@@ -635,7 +644,7 @@ fn write(
         Ok(written) => written?,
         Err(panic) => std::panic::resume_unwind(panic),
     };
-    made.columns = output.close()?;
+    (made.columns, made.digest) = output.close()?;
     Ok(made)
 }
 

@@ -29,8 +29,8 @@ pub use lease::Lease;
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use metadata::{Expect, MetadataStore, Versioned};
 pub use offline::{
-    AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, TableInfo, TableSnapshot,
-    TableWriter, Txn,
+    AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableInfo,
+    TableSnapshot, TableWriter, Txn,
 };
 pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,

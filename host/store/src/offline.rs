@@ -37,12 +37,15 @@ mod snapshot;
 
 pub use changes::Change;
 pub use maintain::Compaction;
-pub use snapshot::{AsOf, DataFile, TableSnapshot};
+pub use snapshot::{AsOf, DataFile, Share, TableSnapshot};
 
 /// Data files are closed when they reach this size.
 const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
 /// Rows of a Parquet row group; bounds what a writer holds in memory.
 const ROW_GROUP_ROWS: usize = 65_536;
+/// A dictionary of more values than this has room for is given up: most of a row
+/// group's values are different then, and are smaller and faster without one.
+const DICTIONARY_BYTES: usize = 64 << 10;
 
 /// Identity of a piece of work: committing the same version of it again, or an
 /// older one, changes nothing.
@@ -232,9 +235,10 @@ impl OfflineTables {
     fn writer_of(table: &str, delta: DeltaTable, folder: &str) -> Result<TableWriter> {
         let schema = arrow_schema(table, &delta)?;
         let store = PrefixStore::new(delta.log_store().object_store(None), folder);
-        let zstd = Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level of zstd"));
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd"));
         let properties = WriterProperties::builder()
             .set_compression(zstd)
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();

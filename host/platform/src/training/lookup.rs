@@ -8,6 +8,7 @@
 //! comes out waits in a [`Spool`], past its room in a temporary file.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,13 +16,14 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
-use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use wafer_core::aggregate::{Aggregate, Answer, Cells, EntityEvents, slide};
 use wafer_core::join::{AsOfJoin, ByEntity, NONE, SortedLabels, Version};
 use wafer_core::rules::{Interval, RowVersion, identity};
 use wafer_core::{ColumnBuilder, DataType, EntityIndex, Field, Timestamp};
 use wafer_runtime::CHUNK_ROWS;
-use wafer_store::{DataFile, TableSnapshot};
+use wafer_store::{Share, TableSnapshot};
 
 use super::labels::LabelFile;
 use super::spool::Spool;
@@ -34,6 +36,8 @@ use crate::run::blocking;
 const LABEL_BYTES: u64 = 40;
 /// Bytes that an event takes while windows slide over it, but for its columns.
 const EVENT_BYTES: u64 = 40;
+/// Rows that a worker reads at a time.
+const PIECE_ROWS: u64 = 524_288;
 /// Entities that a worker takes at a time.
 const ENTITIES: usize = 256;
 
@@ -81,12 +85,69 @@ pub(super) struct Band {
     sorted: Arc<SortedLabels>,
 }
 
-/// Batches, and for each label the batch and row that it found.
+/// Batches, and for each label what it found in them.
 struct Found {
     /// Types of the features.
     types: Vec<DataType>,
     batches: Vec<RecordBatch>,
-    places: Vec<Option<(u32, u32)>>,
+    places: Places,
+}
+
+/// For each label a batch and a row of it.
+enum Places {
+    /// As they are.
+    Known(Vec<Option<(u32, u32)>>),
+    /// By the number of a row in its table.
+    Rows {
+        rows: Vec<Option<u64>>,
+        wanted: Arc<Wanted>,
+        /// For each piece of the table its batch.
+        batch_of: Vec<u32>,
+    },
+}
+
+impl Places {
+    fn len(&self) -> usize {
+        match self {
+            Self::Known(places) => places.len(),
+            Self::Rows { rows, .. } => rows.len(),
+        }
+    }
+
+    fn get(&self, label: usize) -> Option<(u32, u32)> {
+        match self {
+            Self::Known(places) => places[label],
+            Self::Rows {
+                rows,
+                wanted,
+                batch_of,
+            } => {
+                let (piece, rank) = wanted.place(rows[label]?);
+                Some((batch_of[piece], rank))
+            }
+        }
+    }
+}
+
+/// Some row groups of a file.
+#[derive(Clone, Copy)]
+struct Piece {
+    file: usize,
+    share: Share,
+}
+
+/// Pieces that are still to be read.
+struct Queue {
+    pieces: Vec<Piece>,
+    next: AtomicUsize,
+}
+
+impl Queue {
+    /// The next piece and its number.
+    fn take(&self) -> Option<(usize, Piece)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Some((number, *self.pieces.get(number)?))
+    }
 }
 
 impl LookupJoin {
@@ -201,25 +262,57 @@ impl LookupJoin {
         keys.chain(times).collect()
     }
 
-    /// Has every file read by one of the workers, by tasks that may use the
-    /// processor as they like.
-    async fn each_file<T, F, Fut>(self: &Arc<Self>, work: F) -> Result<Vec<T>>
+    /// What there is to read, in pieces that keep all workers busy.
+    fn pieces(&self) -> Vec<Piece> {
+        let files = self.snapshot.files().iter().enumerate();
+        let pieces = files.flat_map(|(file, data)| {
+            let of = data.rows.unwrap_or(0).div_ceil(PIECE_ROWS).max(1) as usize;
+            (0..of).map(move |number| Piece {
+                file,
+                share: Share { number, of },
+            })
+        });
+        pieces.collect()
+    }
+
+    /// Has all pieces read by workers, each of which takes the next one when it is done
+    /// with one, by tasks that may use the processor as they like.
+    async fn each_piece<T, F, Fut>(self: &Arc<Self>, work: F) -> Result<Vec<T>>
     where
         T: Send + 'static,
-        F: Fn(Arc<Self>, Vec<usize>) -> Fut + Clone + Send + 'static,
+        F: Fn(Arc<Self>, Arc<Queue>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<T>>,
     {
-        let workers = self.workers.min(self.snapshot.files().len()).max(1);
-        let tasks = (0..workers).map(|worker| {
-            let (join, work) = (Arc::clone(self), work.clone());
-            let files = (worker..self.snapshot.files().len())
-                .step_by(workers)
-                .collect();
+        let pieces = self.pieces();
+        let workers = self.workers.min(pieces.len()).max(1);
+        let queue = Arc::new(Queue {
+            pieces,
+            next: AtomicUsize::new(0),
+        });
+        let tasks = (0..workers).map(|_| {
+            let (join, work, queue) = (Arc::clone(self), work.clone(), Arc::clone(&queue));
             let runtime = tokio::runtime::Handle::current();
-            blocking(move || runtime.block_on(work(join, files)))
+            blocking(move || runtime.block_on(work(join, queue)))
         });
         let done = futures::future::join_all(tasks).await;
         done.into_iter().map(|task| task?).collect()
+    }
+
+    /// Reads some columns of a piece.
+    async fn read_piece(
+        &self,
+        piece: Piece,
+        columns: &[String],
+        interval: Interval,
+    ) -> Result<BoxStream<'static, wafer_store::Result<RecordBatch>>> {
+        let data = &self.snapshot.files()[piece.file];
+        if !data.overlaps(interval) {
+            return Ok(futures::stream::empty().boxed());
+        }
+        let batches = self
+            .snapshot
+            .read_share(data, columns, interval, piece.share);
+        Ok(batches.await?)
     }
 
     async fn newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<Found> {
@@ -258,12 +351,12 @@ impl LookupJoin {
         let band = Arc::clone(band);
         let labels = band.times.len();
         let ttl = self.group.ttl;
-        let joins = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
+        let joins = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
             let band = Arc::clone(&band);
             async move {
                 let mut as_of = AsOfJoin::<V>::new(Arc::clone(&band.sorted));
-                for file in files {
-                    join.add_file(file, &band.index, interval, &mut as_of)
+                while let Some((number, piece)) = queue.take() {
+                    join.add_piece((number, piece), &band.index, interval, &mut as_of)
                         .await?;
                 }
                 Ok(as_of)
@@ -278,21 +371,17 @@ impl LookupJoin {
         .await
     }
 
-    async fn add_file<V: ReadVersion>(
+    async fn add_piece<V: ReadVersion>(
         &self,
-        file: usize,
+        (number, piece): (usize, Piece),
         index: &EntityIndex,
         interval: Interval,
         as_of: &mut AsOfJoin<V>,
     ) -> Result<()> {
-        let data = &self.snapshot.files()[file];
-        if !data.overlaps(interval) {
-            return Ok(());
-        }
         let mut columns = self.narrow();
         columns.extend(V::COLUMNS.iter().map(|column| (*column).to_owned()));
-        let mut batches = self.snapshot.read(data, &columns, interval).await?;
-        let mut number = first_number(file);
+        let mut batches = self.read_piece(piece, &columns, interval).await?;
+        let mut number = first_number(number);
         let mut entities = Vec::new();
         while let Some(batch) = batches.try_next().await? {
             let rows = Narrow::new(&self.group, &batch)?;
@@ -311,55 +400,57 @@ impl LookupJoin {
 
     /// Reads the features of the rows that were found.
     async fn fetch(self: &Arc<Self>, rows: Vec<Option<u64>>, interval: Interval) -> Result<Found> {
-        let wanted = Arc::new(Wanted::new(&rows, self.snapshot.files().len()));
+        let pieces = self.pieces().len();
+        let (wanted, rows) = blocking(move || (Wanted::new(&rows, pieces), rows)).await?;
+        let wanted = Arc::new(wanted);
         let shared = Arc::clone(&wanted);
-        let parts = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
+        let parts = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
             let wanted = Arc::clone(&shared);
             async move {
                 let mut parts = Vec::new();
-                for file in files {
-                    if wanted.is_of(file) {
-                        parts.push((file, join.fetch_file(file, &wanted, interval).await?));
+                while let Some((number, piece)) = queue.take() {
+                    if wanted.is_of(number) {
+                        let rows = join.fetch_piece((number, piece), &wanted, interval);
+                        parts.push((number, rows.await?));
                     }
                 }
                 Ok(parts)
             }
         });
         let parts: Vec<(usize, RecordBatch)> = parts.await?.into_iter().flatten().collect();
-        let mut batch_of = vec![0; self.snapshot.files().len()];
+        let mut batch_of = vec![0; pieces];
         let mut batches = Vec::new();
-        for (file, batch) in parts {
-            batch_of[file] = batches.len() as u32;
+        for (piece, batch) in parts {
+            batch_of[piece] = batches.len() as u32;
             batches.push(batch);
         }
-        let place = |row: &Option<u64>| {
-            let (file, rank) = wanted.place((*row)?);
-            Some((batch_of[file], rank))
-        };
         Ok(Found {
             types: self.types(),
             batches,
-            places: rows.iter().map(place).collect(),
+            places: Places::Rows {
+                rows,
+                wanted,
+                batch_of,
+            },
         })
     }
 
-    /// The wanted rows of a file, in their order.
-    async fn fetch_file(
+    /// The wanted rows of a piece, in their order.
+    async fn fetch_piece(
         &self,
-        file: usize,
+        (number, piece): (usize, Piece),
         wanted: &Wanted,
         interval: Interval,
     ) -> Result<RecordBatch> {
         let columns: Vec<String> = self.fields().into_iter().map(|field| field.name).collect();
-        let data = &self.snapshot.files()[file];
-        let mut batches = self.snapshot.read(data, &columns, interval).await?;
+        let mut batches = self.read_piece(piece, &columns, interval).await?;
         let internal = |e| Error::caused(crate::Kind::Internal, "rows that were found", e);
         let mut first = 0;
         let mut taken = Vec::new();
         while let Some(batch) = batches.try_next().await? {
             let end = first + batch.num_rows() as u64;
             let own: UInt32Array = (first..end)
-                .filter(|row| wanted.has(file, *row))
+                .filter(|row| wanted.has(number, *row))
                 .map(|row| u32::try_from(row - first).ok())
                 .collect();
             if !own.is_empty() {
@@ -417,7 +508,7 @@ impl LookupJoin {
         let mut found = Found {
             types: self.types(),
             batches: Vec::new(),
-            places: vec![None; band.times.len()],
+            places: Places::Known(vec![None; band.times.len()]),
         };
         let plan = Arc::new(WindowPlan {
             aggregates,
@@ -444,17 +535,14 @@ impl LookupJoin {
     ) -> Result<Events> {
         let (band, plan) = (Arc::clone(band), Arc::clone(plan));
         let shared = Arc::clone(&plan);
-        let pieces = self.each_file(move |join: Arc<Self>, files: Vec<usize>| {
+        let pieces = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
             let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
             async move {
                 let mut events = Events::default();
-                for file in files {
-                    let data = &join.snapshot.files()[file];
-                    if data.overlaps(interval) {
-                        let own = |entity: u32| entity % parts == part;
-                        join.add_events(data, &band.index, &plan, interval, own, &mut events)
-                            .await?;
-                    }
+                while let Some((_, piece)) = queue.take() {
+                    let own = |entity: u32| entity % parts == part;
+                    join.add_events(piece, &band.index, &plan, interval, own, &mut events)
+                        .await?;
                 }
                 Ok(events)
             }
@@ -465,7 +553,7 @@ impl LookupJoin {
 
     async fn add_events(
         &self,
-        file: &DataFile,
+        piece: Piece,
         index: &EntityIndex,
         plan: &WindowPlan,
         interval: Interval,
@@ -478,7 +566,7 @@ impl LookupJoin {
         }
         columns.extend(plan.columns.iter().map(|column| column.name.clone()));
         let table = self.group.rows_table();
-        let mut batches = self.snapshot.read(file, &columns, interval).await?;
+        let mut batches = self.read_piece(piece, &columns, interval).await?;
         let mut entities = Vec::new();
         while let Some(batch) = batches.try_next().await? {
             let rows = Narrow::new(&self.group, &batch)?;
@@ -508,30 +596,30 @@ impl LookupJoin {
     }
 }
 
-/// Rows of a file are numbered from here on.
-fn first_number(file: usize) -> u64 {
-    (file as u64) << FILE_BITS
+/// Rows of a piece are numbered from here on.
+fn first_number(piece: usize) -> u64 {
+    (piece as u64) << ROW_BITS
 }
 
-/// Bits of a row's number within its file.
-const FILE_BITS: u32 = 40;
+/// Bits of a row's number within its piece.
+const ROW_BITS: u32 = 40;
 
-/// Which rows of which files are to be read: a bit for each, and how many come before
+/// Which rows of which pieces are to be read: a bit for each, and how many come before
 /// each 64 of them.
 struct Wanted {
-    files: Vec<(Vec<u64>, Vec<u32>)>,
+    pieces: Vec<(Vec<u64>, Vec<u32>)>,
 }
 
 impl Wanted {
-    fn new(rows: &[Option<u64>], files: usize) -> Self {
-        let mut bits: Vec<Vec<u64>> = vec![Vec::new(); files];
+    fn new(rows: &[Option<u64>], pieces: usize) -> Self {
+        let mut bits: Vec<Vec<u64>> = vec![Vec::new(); pieces];
         for number in rows.iter().flatten() {
-            let (file, row) = split_number(*number);
+            let (piece, row) = split_number(*number);
             let word = (row / 64) as usize;
-            if bits[file].len() <= word {
-                bits[file].resize(word + 1, 0);
+            if bits[piece].len() <= word {
+                bits[piece].resize(word + 1, 0);
             }
-            bits[file][word] |= 1 << (row % 64);
+            bits[piece][word] |= 1 << (row % 64);
         }
         let counted = bits.into_iter().map(|words| {
             let before = words.iter().scan(0, |sum, word| {
@@ -543,34 +631,34 @@ impl Wanted {
             (words, before)
         });
         Self {
-            files: counted.collect(),
+            pieces: counted.collect(),
         }
     }
 
-    fn is_of(&self, file: usize) -> bool {
-        !self.files[file].0.is_empty()
+    fn is_of(&self, piece: usize) -> bool {
+        !self.pieces[piece].0.is_empty()
     }
 
-    fn has(&self, file: usize, row: u64) -> bool {
-        let word = self.files[file].0.get((row / 64) as usize);
+    fn has(&self, piece: usize, row: u64) -> bool {
+        let word = self.pieces[piece].0.get((row / 64) as usize);
         word.is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 
-    /// File of a row that is wanted, and its place among those of the file.
+    /// Piece of a row that is wanted, and its place among those of the piece.
     fn place(&self, number: u64) -> (usize, u32) {
-        let (file, row) = split_number(number);
-        let (words, before) = &self.files[file];
+        let (piece, row) = split_number(number);
+        let (words, before) = &self.pieces[piece];
         let word = (row / 64) as usize;
         let below = words[word] & ((1 << (row % 64)) - 1);
-        (file, before[word] + below.count_ones())
+        (piece, before[word] + below.count_ones())
     }
 }
 
-/// File and row of a number.
+/// Piece and row of a number.
 fn split_number(number: u64) -> (usize, u64) {
     (
-        (number >> FILE_BITS) as usize,
-        number & ((1 << FILE_BITS) - 1),
+        (number >> ROW_BITS) as usize,
+        number & ((1 << ROW_BITS) - 1),
     )
 }
 
@@ -778,10 +866,13 @@ impl WindowPlan {
                 });
             }
         });
+        let Places::Known(places) = &mut found.places else {
+            unreachable!("windows say where their answers are");
+        };
         for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let first = found.batches.len() as u32;
             for (label, batch, row) in made.places {
-                found.places[label as usize] = Some((first + batch, row));
+                places[label as usize] = Some((first + batch, row));
             }
             found.batches.extend(made.batches);
         }
@@ -954,10 +1045,10 @@ impl Found {
             columns.push(parts);
         }
         let nothing = (self.batches.len(), 0);
-        let emit = |places: &[Option<(u32, u32)>]| -> Result<RecordBatch> {
-            let indices: Vec<(usize, usize)> = places
-                .iter()
-                .map(|place| place.map_or(nothing, |(batch, row)| (batch as usize, row as usize)))
+        let emit = |labels: Range<usize>| -> Result<RecordBatch> {
+            let place = |(batch, row): (u32, u32)| (batch as usize, row as usize);
+            let indices: Vec<(usize, usize)> = labels
+                .map(|label| self.places.get(label).map_or(nothing, place))
                 .collect();
             let taken = columns.iter().map(|parts| {
                 let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(AsRef::as_ref).collect();
@@ -966,12 +1057,16 @@ impl Found {
             let taken = taken.collect::<Result<_>>()?;
             RecordBatch::try_new(Arc::clone(schema), taken).map_err(internal)
         };
-        let chunks: Vec<_> = self.places.chunks(CHUNK_ROWS).collect();
+        let count = self.places.len();
+        let chunks: Vec<Range<usize>> = (0..count)
+            .step_by(CHUNK_ROWS)
+            .map(|start| start..count.min(start + CHUNK_ROWS))
+            .collect();
         for several in chunks.chunks(workers) {
             let made: Vec<Result<RecordBatch>> = std::thread::scope(|scope| {
                 let tasks: Vec<_> = several
                     .iter()
-                    .map(|places| scope.spawn(|| emit(places)))
+                    .map(|labels| scope.spawn(|| emit(labels.clone())))
                     .collect();
                 let join = |task: std::thread::ScopedJoinHandle<'_, _>| {
                     task.join()

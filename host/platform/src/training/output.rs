@@ -1,24 +1,23 @@
 //! Writing a training set, and what is in it.
 
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow_array::{
+    Array as _, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, StringArray,
+};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType as ArrowType, SchemaRef, TimeUnit};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::{DataType, cell_to_json, coerce};
+use wafer_core::{DataType, Digest, cell_to_json, coerce};
 
 use super::labels::{LabelFile, LabelFormat};
+use super::parquet::ParquetFile;
+use super::sink::Sink;
 use crate::error::{Error, Kind, Result};
 
 /// What is in a column of a training set.
@@ -220,10 +219,10 @@ impl Drop for Output {
 }
 
 enum Writer {
-    Parquet(Box<ArrowWriter<BufWriter<File>>>),
-    Arrow(Box<FileWriter<BufWriter<File>>>),
-    ArrowStream(Box<StreamWriter<BufWriter<File>>>),
-    Csv(Box<csv::Writer<BufWriter<File>>>),
+    Parquet(Box<ParquetFile<Sink>>),
+    Arrow(Box<FileWriter<Sink>>),
+    ArrowStream(Box<StreamWriter<Sink>>),
+    Csv(Box<csv::Writer<Sink>>),
 }
 
 impl Output {
@@ -232,21 +231,10 @@ impl Output {
         name.push(".part");
         let part = place.with_file_name(name);
         let file = File::create(&part).map_err(|e| unwritable(place, e))?;
-        let file = BufWriter::new(file);
+        let file = Sink::new(file);
         let writer = match LabelFormat::of(place)? {
             LabelFormat::Parquet => {
-                let mut properties = WriterProperties::builder()
-                    .set_compression(Compression::SNAPPY)
-                    .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned());
-                // Measured numbers hardly repeat: a dictionary of them only costs time.
-                for field in schema.fields() {
-                    if matches!(field.data_type(), ArrowType::Float64 | ArrowType::Float32) {
-                        let column = ColumnPath::from(field.name().as_str());
-                        properties = properties.set_column_dictionary_enabled(column, false);
-                    }
-                }
-                let properties = Some(properties.build());
-                let writer = ArrowWriter::try_new(file, Arc::clone(schema), properties);
+                let writer = ParquetFile::create(file, schema);
                 Writer::Parquet(Box::new(writer.map_err(|e| unwritable(place, e))?))
             }
             LabelFormat::Arrow => {
@@ -278,12 +266,19 @@ impl Output {
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        for (statistics, column) in self.statistics.iter_mut().zip(batch.columns()) {
-            statistics.add(column);
+        let (place, statistics) = (&self.place, &mut self.statistics);
+        let writer = self.writer.as_mut().expect("it is open until it is closed");
+        if !matches!(writer, Writer::Parquet(_)) {
+            for (statistics, column) in statistics.iter_mut().zip(batch.columns()) {
+                statistics.add(column);
+            }
         }
-        let place = &self.place;
-        match self.writer.as_mut().expect("it is open until it is closed") {
-            Writer::Parquet(writer) => writer.write(batch).map_err(|e| unwritable(place, e)),
+        match writer {
+            // Its columns go several at a time, and their statistics with them.
+            Writer::Parquet(writer) => {
+                let written = writer.write(batch, statistics);
+                written.map_err(|e| unwritable(place, e))
+            }
             Writer::Arrow(writer) => writer.write(batch).map_err(|e| unwritable(place, e)),
             Writer::ArrowStream(writer) => writer.write(batch).map_err(|e| unwritable(place, e)),
             Writer::Csv(writer) => {
@@ -298,21 +293,34 @@ impl Output {
         }
     }
 
-    /// Puts the file in its place, whole.
-    pub(super) fn close(mut self) -> Result<Vec<ColumnStatistics>> {
+    /// Puts the file in its place, whole; what is in its columns, and its digest.
+    pub(super) fn close(mut self) -> Result<(Vec<ColumnStatistics>, Digest)> {
         let writer = self.writer.take().expect("it is closed once");
-        let place = &self.place;
-        match writer {
-            Writer::Parquet(writer) => {
-                writer.close().map(drop).map_err(|e| unwritable(place, e))?
-            }
-            Writer::Arrow(mut writer) => writer.finish().map_err(|e| unwritable(place, e))?,
-            Writer::ArrowStream(mut writer) => writer.finish().map_err(|e| unwritable(place, e))?,
-            Writer::Csv(mut writer) => writer.flush().map_err(|e| unwritable(place, e))?,
-        }
-        std::fs::rename(&self.part, place).map_err(|e| unwritable(place, e))?;
+        let digest = writer.finish(&mut self.statistics);
+        let digest = digest.map_err(|e| {
+            let _ = std::fs::remove_file(&self.part);
+            unwritable(&self.place, e)
+        })?;
+        std::fs::rename(&self.part, &self.place).map_err(|e| unwritable(&self.place, e))?;
         let statistics = std::mem::take(&mut self.statistics);
-        Ok(statistics.into_iter().map(Statistics::finish).collect())
+        let columns = statistics.into_iter().map(Statistics::finish);
+        Ok((columns.collect(), digest))
+    }
+}
+
+impl Writer {
+    /// Writes the end of the file; its digest.
+    fn finish(self, statistics: &mut [Statistics]) -> std::io::Result<Digest> {
+        use std::io::Error;
+        let sink = match self {
+            Self::Parquet(writer) => writer.close(statistics).map_err(Error::other)?,
+            Self::Arrow(writer) => writer.into_inner().map_err(Error::other)?,
+            Self::ArrowStream(writer) => writer.into_inner().map_err(Error::other)?,
+            Self::Csv(writer) => writer
+                .into_inner()
+                .map_err(|e| Error::other(e.to_string()))?,
+        };
+        sink.finish()
     }
 }
 
@@ -339,7 +347,7 @@ fn unwritable(path: &Path, cause: impl std::error::Error + Send + Sync + 'static
 }
 
 /// Gathers what is in a column, in its order.
-struct Statistics {
+pub(super) struct Statistics {
     name: String,
     data_type: String,
     nulls: u64,
@@ -347,7 +355,7 @@ struct Statistics {
     max: f64,
     count: f64,
     mean: f64,
-    /// Sum of squared deviations from the mean (Welford's algorithm).
+    /// Sum of squared deviations from the mean.
     deviations: f64,
 }
 
@@ -365,34 +373,40 @@ impl Statistics {
         }
     }
 
-    fn add(&mut self, column: &ArrayRef) {
+    pub(super) fn add(&mut self, column: &ArrayRef) {
         self.nulls += column.null_count() as u64;
         match column.data_type() {
-            ArrowType::Int64 => {
-                let values = column.as_primitive::<Int64Type>().iter();
-                values.flatten().for_each(|value| self.number(value as f64));
-            }
-            ArrowType::Float64 => {
-                let values = column.as_primitive::<Float64Type>().iter();
-                values.flatten().for_each(|value| self.number(value));
-            }
-            ArrowType::Float32 => {
-                let values = column.as_primitive::<Float32Type>().iter();
-                values.flatten().for_each(|value| self.number(value.into()));
-            }
+            ArrowType::Int64 => self.numbers(column.as_primitive::<Int64Type>(), |n| n as f64),
+            ArrowType::Float64 => self.numbers(column.as_primitive::<Float64Type>(), |n| n),
+            ArrowType::Float32 => self.numbers(column.as_primitive::<Float32Type>(), f64::from),
             _ => {}
         }
     }
 
-    fn number(&mut self, value: f64) {
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        if value.is_finite() {
-            self.count += 1.0;
-            let before = value - self.mean;
-            self.mean += before / self.count;
-            self.deviations += before * (value - self.mean);
+    /// Adds a batch: its own mean and deviations first, then both together (Chan,
+    /// Golub and LeVeque, 1983).
+    fn numbers<T: ArrowPrimitiveType>(
+        &mut self,
+        values: &PrimitiveArray<T>,
+        number: impl Fn(T::Native) -> f64,
+    ) {
+        let known = || values.iter().flatten().map(&number);
+        let finite = || known().filter(|value| value.is_finite());
+        for value in known() {
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
         }
+        let (count, sum) =
+            finite().fold((0.0, 0.0), |(count, sum), value| (count + 1.0, sum + value));
+        if count == 0.0 {
+            return;
+        }
+        let mean = sum / count;
+        let deviations: f64 = finite().map(|value| (value - mean) * (value - mean)).sum();
+        let (apart, both) = (mean - self.mean, self.count + count);
+        self.deviations += deviations + apart * apart * (self.count * count / both);
+        self.mean += apart * (count / both);
+        self.count = both;
     }
 
     fn finish(self) -> ColumnStatistics {

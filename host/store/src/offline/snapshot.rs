@@ -92,6 +92,24 @@ fn may_meet(times: Option<(Timestamp, Timestamp)>, interval: Interval) -> bool {
     times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
 }
 
+/// Some of a file's row groups: one of several shares of about the same size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which, from 0.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Share {
+    /// All of them.
+    pub const ALL: Self = Self { number: 0, of: 1 };
+
+    fn has(self, group: usize, groups: usize) -> bool {
+        group * self.of / groups.max(1) == self.number
+    }
+}
+
 /// A version of a table.
 #[derive(Clone)]
 pub struct TableSnapshot {
@@ -224,6 +242,21 @@ impl TableSnapshot {
         columns: &[String],
         interval: Interval,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        self.read_share(file, columns, interval, Share::ALL).await
+    }
+
+    /// As [`read`](Self::read), of some of the row groups: shares of one file can be
+    /// read side by side.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_share(
+        &self,
+        file: &DataFile,
+        columns: &[String],
+        interval: Interval,
+        share: Share,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let damaged = {
             let (table, path) = (self.table.clone(), file.path.clone());
             move |e: parquet::errors::ParquetError| {
@@ -253,8 +286,11 @@ impl TableSnapshot {
         let wanted = columns.iter().filter(|c| present.contains(&c.as_str()));
         let roots = wanted.filter_map(|c| present.iter().position(|name| name == c));
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let groups = builder.metadata().row_groups().iter().enumerate();
-        let groups = groups.filter(|(_, group)| group_overlaps(group, interval));
+        let groups = builder.metadata().row_groups();
+        let count = groups.len();
+        let groups = groups.iter().enumerate();
+        let groups = groups
+            .filter(|(index, group)| share.has(*index, count) && group_overlaps(group, interval));
         let groups: Vec<usize> = groups.map(|(index, _)| index).collect();
         let batches = builder
             .with_projection(mask)
