@@ -188,7 +188,7 @@ fn a_schedule_follows_what_changes_above() {
         "raw",
         &lines(&[fact(1, "a", "2020-01-03"), fact(2, "a", "2019-12-24")]),
     );
-    server.set_clock("2020-01-04T01:00:00Z");
+    server.set_clock("2020-01-04T00:00:00Z");
     wait_for("a run", || succeeded(&project).len() == 1);
     server.events("raw", &lines(&[fact(3, "a", "2020-01-03")]));
     server.set_clock("2020-01-05T01:00:00Z");
@@ -221,4 +221,67 @@ fn a_schedule_follows_what_changes_above() {
     let of_it = rows.iter().find(|row| row["value"] == 4).unwrap();
     assert_eq!(of_it["available_timestamp"], "2020-01-04T01:00:00Z");
     assert_eq!(rows.len(), 4);
+}
+
+/// A file of rows that were visible on two days, of which one was run before.
+#[test]
+fn a_file_above_is_read_once_for_several_intervals() {
+    let project = chained("");
+    let history = |facts: &[Json]| push(&project, facts, &["--backfill"]);
+    let backfill = |to: &str| {
+        let arguments = ["backfill", "counts", "--from", "2020-01-09", "--to", to];
+        project.json(&arguments)["written"].clone()
+    };
+    history(&[fact(1, "a", "2020-01-09T12:00:00Z")]);
+    assert_eq!(backfill("2020-01-10"), 1);
+    history(&[
+        fact(2, "a", "2020-01-09T13:00:00Z"),
+        fact(3, "a", "2020-01-10T13:00:00Z"),
+    ]);
+    assert_eq!(backfill("2020-01-11"), 2);
+    assert_eq!(backfill("2020-01-11"), 0);
+    assert_eq!(project.offline_rows("counts_v1").len(), 3);
+    assert_eq!(count(&project, "a", "2020-02-01T00:00:00Z"), json!([3, 6]));
+}
+
+/// What could not be run again is not forgotten.
+#[test]
+fn an_interval_that_failed_again_is_run_after_the_next() {
+    let project = chained("schedule = { cron = \"0 0 * * *\", delay = \"1h\", retries = 0 }");
+    let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
+    wait_for("the schedule", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
+    });
+    server.events("raw", &lines(&[fact(1, "a", "2020-01-03")]));
+    server.set_clock("2020-01-04T00:00:00Z");
+    wait_for("a run", || succeeded(&project).len() == 1);
+    // History of that day, in a file that is gone when it is to be read.
+    let history = [fact(2, "a", "2020-01-03T18:00:00Z")];
+    push(
+        &project,
+        &history,
+        &["--backfill", "--clock", "2020-01-04T02:00:00Z,0"],
+    );
+    let events = project.path().join(".wafer/offline/facts_v1/events");
+    let newest = std::fs::read_dir(&events).unwrap();
+    let newest = newest.map(|entry| entry.unwrap().path()).max().unwrap();
+    assert!(newest.is_dir());
+    let away = newest.with_extension("away");
+    std::fs::rename(&newest, &away).unwrap();
+    server.set_clock("2020-01-05T00:00:00Z");
+    wait_for("the next", || {
+        succeeded(&project).len() == 2 && {
+            let runs = project.json(&["runs"]);
+            runs.as_array()
+                .unwrap()
+                .iter()
+                .any(|run| run["state"] == "failed")
+        }
+    });
+    std::fs::rename(&away, &newest).unwrap();
+    server.set_clock("2020-01-06T00:00:00Z");
+    wait_for("what it adds", || {
+        count(&project, "a", "2020-01-06T01:00:00Z") == json!([2, 3])
+    });
+    server.stop();
 }

@@ -362,6 +362,104 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
     }
 }
 
+/// Others that are alike stay: entities with the same keys, events of another source
+/// with the same identity.
+#[test]
+fn a_deletion_is_of_one_entity_alone() {
+    let ledger = |name: &str, entity: &str| {
+        format!(
+            r#"
+[sources.{name}]
+type = "stream"
+id = "id"
+[groups.{name}]
+entity = "{entity}"
+event_time = "happened_at"
+[pipelines.{name}]
+source = "{name}"
+function = "facts"
+group = "{name}"
+"#
+        )
+    };
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "alike"
+[entities.user]
+keys = {{ key_a = "utf8", key_b = "int64" }}
+[entities.order]
+keys = {{ key_a = "utf8", key_b = "int64" }}
+[functions.facts]
+component = "{}"
+{}{}{}
+[views.user]
+lookups = [{{ group = "users" }}]
+[views.order]
+lookups = [{{ group = "orders" }}]
+"#,
+        guest("facts").display(),
+        ledger("users", "user"),
+        ledger("orders", "order"),
+        ledger("payments", "user"),
+    ));
+    project.ok(&["apply"]);
+    let server = project.serve(&["--clock", "2020-01-02T00:00:00Z,0"]);
+    let fact = |id: u32, key: &str| json!({"id": id, "key_a": key, "key_b": 1, "happened_at": "2020-01-01", "value": id, "score": null});
+    server.events("users", &lines(&[fact(5, "x"), fact(6, "y")]));
+    server.events("orders", &lines(&[fact(5, "x"), fact(6, "y")]));
+    server.events("payments", &lines(&[fact(5, "y"), fact(7, "x")]));
+    // Rows are in the outbox still, or on their way.
+    let deletion = project.json(&[
+        "delete",
+        "user",
+        "key_a=x",
+        "key_b=1",
+        "--clock",
+        "2020-01-03,0",
+    ]);
+    server.stop();
+    let ids = |table: &str| -> Vec<String> {
+        let rows = project.offline_rows(table).into_iter();
+        let mut ids: Vec<String> = rows
+            .map(|row| row["event_id"].as_str().unwrap().to_owned())
+            .collect();
+        ids.sort();
+        ids
+    };
+    for (table, wanted) in [
+        ("users_v1", &["6"][..]),
+        ("users_events", &["6"]),
+        ("orders_v1", &["5", "6"]),
+        ("orders_events", &["5", "6"]),
+        ("payments_v1", &["5"]),
+        ("payments_events", &["5"]),
+    ] {
+        assert_eq!(ids(table), wanted, "{table}: {deletion}");
+    }
+    let value = |view: &str| {
+        project.json(&["get", view, "key_a=x", "key_b=1"])["features"][format!("{view}s_value")]
+            .clone()
+    };
+    assert_eq!((value("user"), value("order")), (Json::Null, json!(5)));
+    // What another entity had before is still taken in.
+    let file = project.write("push.ndjson", lines(&[fact(8, "x")]));
+    let push = |source: &str| {
+        let arguments = [
+            "push",
+            source,
+            file.to_str().unwrap(),
+            "--output",
+            "json",
+            "--clock",
+            "2020-01-04,0",
+        ];
+        let output = project.command(&arguments).output().unwrap();
+        serde_json::from_slice::<Json>(&output.stdout).unwrap()["accepted"].clone()
+    };
+    assert_eq!((push("users"), push("orders")), (json!(0), json!(1)));
+}
+
 #[test]
 fn tables_are_compacted_beside_writers() {
     let project = ledger("").applied_with("entries.ndjson", "");

@@ -7,15 +7,18 @@ use bytes::Bytes;
 use serde::Serialize;
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_store::{AsOf, Expect, TableSnapshot};
+use wafer_store::Expect;
 
 use crate::definition::Definitions;
 use crate::error::{Error, Result};
 use crate::platform::{Platform, get};
-use crate::record::{RunRecord, RunState};
-use crate::run::{INTERVALS_OF_A_PASS, Job, Online, Progress, RunRequest};
+use crate::record::RunRecord;
+use crate::run::{Job, Online, Progress, RunRequest};
 use crate::schedule::Ticks;
 
+/// Intervals that one pass over the source writes: each holds rows in memory until they
+/// fill a piece of a file.
+const INTERVALS_OF_A_PASS: usize = 32;
 const DAY: i64 = 86_400_000_000;
 /// Until then every process that takes events in has learnt of definitions that were
 /// staged before.
@@ -55,7 +58,8 @@ pub struct BackfillReport {
     pub entities: Option<u64>,
     /// Whether a new group version became live.
     pub became_live: bool,
-    /// Times of rows that the live version has and the new one was not filled for.
+    /// The first event times of rows that the live version has and the new one was not
+    /// filled for.
     pub missing: Option<Interval>,
 }
 
@@ -95,56 +99,29 @@ impl Platform {
             archive: archived && (staged || source.files.is_none()),
         };
         let started = tokio::time::Instant::now();
-        let job = self.job(&definitions, &run, Online::Later).await?;
         let lease = self.run_lease(&request.pipeline).await?;
-        let mut result = self.fill(&job, &intervals, &progress).await;
-        if staged && archived && result.is_ok() {
+        let work = async {
+            let job = self.job(&definitions, &run, Online::Later).await?;
+            let report = self.fill(&job, &intervals, &progress).await?;
+            if !(staged && archived) {
+                return Ok(report);
+            }
             // Other processes may not have known of the new version in its first moment.
             tokio::time::sleep_until(started + SETTLE).await;
             let job = self.job(&definitions, &run, Online::Later).await?;
-            let rest = self.fill(&job, &intervals, &progress).await;
-            result = result.and_then(|report| Ok(report.with(rest?)));
-        }
+            let rest = self.fill(&job, &intervals, &progress).await?;
+            Ok(report.with(rest))
+        };
+        let result: Result<BackfillReport> = work.await;
         lease.end(self).await;
         let mut report = result?;
         if staged {
-            report.missing = self.missing(&pipeline.group, &report.table).await?;
+            report.missing = self.missing(&report.table).await?;
             if report.missing.is_none() {
                 report.became_live = self.filled(&report.table).await?;
             }
         }
         Ok(report)
-    }
-
-    /// Times of rows that the live version of a group has and another one was not
-    /// filled for.
-    async fn missing(&self, group: &str, table: &str) -> Result<Option<Interval>> {
-        let live = self.definitions();
-        let Some(live) = live.groups.get(group) else {
-            return Ok(None);
-        };
-        let offline = &self.components().offline;
-        let span = |snapshot: &TableSnapshot| -> Option<(Timestamp, Timestamp)> {
-            let times = snapshot.files().iter().filter_map(|file| file.events);
-            times.reduce(|all, next| (all.0.min(next.0), all.1.max(next.1)))
-        };
-        let Some((first, last)) = span(&offline.snapshot(&live.table(), AsOf::Latest).await?)
-        else {
-            return Ok(None);
-        };
-        let own = span(&offline.snapshot(table, AsOf::Latest).await?);
-        let claims = self.claims(table).await?;
-        let done = claims.iter().filter(|run| run.state == RunState::Succeeded);
-        let (from, to) = done.fold((Timestamp::MAX, Timestamp::MIN), |(from, to), run| {
-            (from.min(run.interval.from), to.max(run.interval.to))
-        });
-        // Events go to both versions: what is newer than the span came in by itself.
-        let newest = own.map_or(Timestamp::MIN, |(_, newest)| newest);
-        let is_filled = from <= first && (last < to || last <= newest);
-        Ok((!is_filled).then(|| Interval {
-            from: first,
-            to: last.plus_micros(1),
-        }))
     }
 
     /// The definitions whose version of the pipeline's group is to be filled, and

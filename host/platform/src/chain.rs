@@ -23,6 +23,8 @@ pub struct Upstream {
     /// If there, only rows that came after this version were read, and added to what
     /// the interval had; else all of them were, in place of what it had.
     pub since: Option<u64>,
+    /// What the interval had: the last generation that its table had of it.
+    pub base: Option<i64>,
 }
 
 /// A table that a pipeline reads, and what changed in it.
@@ -78,6 +80,7 @@ impl Above {
             version: self.version,
             changed: self.version,
             since: None,
+            base: None,
         }
     }
 
@@ -101,6 +104,7 @@ impl Above {
             version: self.version,
             changed,
             since: adds.then_some(seen),
+            base: None,
         })
     }
 
@@ -182,6 +186,7 @@ mod tests {
                 version: 9,
                 changed,
                 since,
+                base: None,
             })
         };
         for (seen, interval, may_add, wanted) in [

@@ -159,6 +159,7 @@ impl GroupDef {
     pub fn rows_table(&self) -> TableDef {
         TableDef {
             name: self.table(),
+            entity: self.entity.clone(),
             keys: self.keys.clone(),
             columns: self.columns.clone(),
             aggregates: self.aggregate_list(),
@@ -168,7 +169,7 @@ impl GroupDef {
     /// The table of rows that came too late, to be healed.
     pub fn late_table(&self) -> TableDef {
         TableDef {
-            name: format!("{}_late", self.table()),
+            name: format!("{}{LATE}", self.table()),
             ..self.rows_table()
         }
     }
@@ -181,6 +182,7 @@ impl GroupDef {
         };
         TableDef {
             name: format!("{}_quarantine", self.table()),
+            entity: self.entity.clone(),
             keys: Vec::new(),
             columns: vec![
                 field("reason", "Why the row was set aside.", false),
@@ -220,6 +222,10 @@ pub struct AggregateDef {
 pub struct TableDef {
     /// Its name.
     pub name: String,
+    /// The kind of entity that its rows describe, or were to describe; none for raw
+    /// events.
+    #[serde(default)]
+    pub entity: String,
     /// Columns that name the entity.
     pub keys: Vec<Field>,
     /// All others.
@@ -229,7 +235,15 @@ pub struct TableDef {
     pub aggregates: Vec<Aggregate>,
 }
 
+/// How the names of tables of late rows end.
+pub(crate) const LATE: &str = "_late";
+
 impl TableDef {
+    /// Whether it holds rows that wait to be healed.
+    pub(crate) fn is_late(&self) -> bool {
+        !self.keys.is_empty() && self.name.ends_with(LATE)
+    }
+
     /// Its columns: keys, times, identity, others.
     pub fn schema(&self) -> Schema {
         let time = |name| Field::new(name, DataType::Timestamp, false);
@@ -258,6 +272,7 @@ impl TableDef {
         };
         Self {
             name: format!("{source}_events"),
+            entity: String::new(),
             keys: Vec::new(),
             columns: vec![
                 field("payload", "The event as it came in, JSON."),
@@ -303,8 +318,12 @@ pub struct ScheduleDef {
     pub cron: String,
     /// Whose clock, by its IANA name.
     pub timezone: String,
-    /// Microseconds after the end of an interval until it is run.
+    /// Microseconds after the end of an interval from which on requests see its rows:
+    /// what it is waited for its data and what the run takes.
     pub delay: i64,
+    /// Microseconds after the end of an interval until it is run: what it is waited for
+    /// its data.
+    pub start_after: i64,
     /// Intervals that are made up for after a pause; older ones are left out.
     pub catch_up: u32,
     /// What happens when an interval is due while another is still run.

@@ -1,17 +1,19 @@
 //! Deleted entities: nothing of before their deletion stays or comes back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use wafer_core::rules::Interval;
 use wafer_core::{ColumnBuilder, Digest, EntityKey, Field, Timestamp, entity_key};
-use wafer_store::{Expect, Kind as StoreKind, OnlineKey};
+use wafer_store::{AsOf, Expect, Kind as StoreKind, OnlineKey};
 
-use crate::definition::{GroupDef, TableDef};
+use crate::definition::{LATE, TableDef};
 use crate::error::{Error, Kind, Result};
 use crate::group_rows::stored_column;
 use crate::platform::Platform;
@@ -41,24 +43,40 @@ pub(crate) struct Deletions {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deleted(HashMap<EntityKey, Timestamp>);
 
+/// What there is of an entity, beside its rows.
+#[derive(Default)]
+struct Traces {
+    /// For each table of its groups the events that its rows came from.
+    events: BTreeMap<String, BTreeSet<String>>,
+    has_newer: bool,
+}
+
+/// What was found of deleted entities in a table.
+#[derive(Default)]
+struct Found {
+    /// Events of the rows that are to go.
+    events: BTreeSet<String>,
+    /// Whether there are rows of after the deletion.
+    has_newer: bool,
+}
+
 impl Deletions {
-    /// Those that concern a table with these join keys.
-    pub(crate) fn of(&self, keys: &[Field]) -> Deleted {
+    /// Those that concern a table.
+    pub(crate) fn of(&self, table: &TableDef) -> Deleted {
         let mut deleted = HashMap::new();
-        for deletion in &self.all {
-            // Another kind of entity, with other keys, is not concerned.
-            let Ok(key) = key_of(&deletion.entity, keys, &deletion.keys) else {
+        let own = self
+            .all
+            .iter()
+            .filter(|deletion| deletion.entity == table.entity);
+        for deletion in own {
+            // The entity may have had other keys then.
+            let Ok(key) = key_of(&deletion.entity, &table.keys, &deletion.keys) else {
                 continue;
             };
             let time = deleted.entry(key).or_insert(deletion.time);
             *time = deletion.time.max(*time);
         }
         Deleted(deleted)
-    }
-
-    /// Whether there are none beyond those of before.
-    pub(crate) fn is_as(&self, before: &Self) -> bool {
-        self.version == before.version
     }
 }
 
@@ -72,6 +90,11 @@ impl Deleted {
         self.0.get(entity).is_some_and(|deleted| event <= *deleted)
     }
 
+    /// When the entity of a row was deleted.
+    fn time(&self, keys: &[ArrayRef], row: usize) -> Option<Timestamp> {
+        self.0.get(&entity_key(keys, row).ok()?).copied()
+    }
+
     /// The rows that stay, by their keys and event times.
     pub(crate) fn keep(
         &self,
@@ -80,7 +103,7 @@ impl Deleted {
     ) -> BooleanArray {
         let stays = |row: usize| {
             let event = Timestamp::from_micros(events.value(row));
-            !entity_key(keys, row).is_ok_and(|entity| self.is_before(&entity, event))
+            self.time(keys, row).is_none_or(|deleted| deleted < event)
         };
         (0..events.len()).map(stays).map(Some).collect()
     }
@@ -131,13 +154,14 @@ impl Platform {
         keys: &BTreeMap<String, Json>,
     ) -> Result<Deletion> {
         let definitions = self.definitions();
-        let groups = definitions.groups.values();
-        let groups: Vec<&GroupDef> = groups.filter(|group| group.entity == entity).collect();
-        let Some(first) = groups.first() else {
+        let mut groups = definitions.groups.values();
+        let Some(first) = groups.find(|group| group.entity == entity) else {
             let message = format!("no feature group describes an entity `{entity}`");
             return Err(Error::new(Kind::NotFound, message));
         };
         let key = key_of(entity, &first.keys, keys)?;
+        // What came in a moment ago is found in the tables, with its events.
+        self.flush_all().await?;
         let mut deletion = Deletion {
             entity: entity.to_owned(),
             keys: keys.clone(),
@@ -152,39 +176,48 @@ impl Platform {
         metadata
             .put(&counter, Bytes::from_static(b"{}"), Expect::Anything)
             .await?;
-        let online = groups.iter().map(|group| OnlineKey {
-            group: group.table(),
-            entity: key.clone(),
-        });
-        self.components()
-            .online
-            .delete(online.collect(), deletion.time)
-            .await?;
-        // What is on its way to the tables leaves it out from now on.
-        self.flush_all().await?;
-        let mut events = BTreeSet::new();
-        // Of all versions, live or not: what has these keys describes this entity.
-        let types_of = |keys: &[Field]| -> Vec<_> {
-            let keys = keys.iter();
-            keys.map(|key| (key.name.clone(), key.data_type.clone()))
-                .collect()
-        };
-        let own = types_of(&first.keys);
-        let (described, others): (Vec<_>, Vec<_>) = self
+        // All versions of all its groups, live or not.
+        let (own, others): (Vec<TableDef>, Vec<TableDef>) = self
             .known_tables()
             .await?
             .into_iter()
-            .partition(|table| types_of(&table.keys) == own);
-        for table in described {
-            let rows = self
-                .delete_rows(&table, &key, deletion.time, &mut events)
-                .await?;
+            .partition(|table| table.entity == entity && !table.keys.is_empty());
+        let mut online = Vec::new();
+        for table in own.iter().filter(|table| !table.is_late()) {
+            let entity = key.clone();
+            let group = table.name.clone();
+            online.push(OnlineKey { group, entity });
+        }
+        self.components()
+            .online
+            .delete(online, deletion.time)
+            .await?;
+        // What is on its way to the tables leaves it out from now on.
+        self.flush_all().await?;
+        let deleted = Deleted(HashMap::from([(key, deletion.time)]));
+        let mut traces = Traces::default();
+        for table in &own {
+            let found = self.find_rows(table, &deleted).await?;
+            traces.has_newer |= found.has_newer;
+            // Raw events name the table that late rows were meant for.
+            let name = table.name.trim_end_matches(LATE).to_owned();
+            traces.events.entry(name).or_default().extend(found.events);
+        }
+        // The rows last: by them a deletion that was broken off finds the rest.
+        for table in others {
+            let rows = self.delete_traces(&table, entity, &traces, keys).await?;
             deletion.rows.extend(rows.map(|rows| (table.name, rows)));
         }
-        // Raw events, and rows that were set aside, by the events they came from.
-        for table in others.into_iter().filter(|table| table.keys.is_empty()) {
-            let rows = self.delete_events(&table, &events, keys).await?;
+        for table in own {
+            let rows = self.delete_rows(&table, &deleted).await?;
             deletion.rows.extend(rows.map(|rows| (table.name, rows)));
+        }
+        if traces.has_newer {
+            // Its summaries were forgotten as a whole.
+            let summed = definitions.groups.values();
+            for group in summed.filter(|g| g.entity == entity && !g.aggregates.is_empty()) {
+                self.materialize_group(&group.name).await?;
+            }
         }
         self.record_deletion(&deletion).await?;
         Ok(deletion)
@@ -202,61 +235,94 @@ impl Platform {
         Ok(())
     }
 
-    /// Deletes what runs committed of entities that were deleted while they ran.
-    pub(crate) async fn delete_again(&self, table: &TableDef, since: &Deletions) -> Result<()> {
+    /// Deletes what runs committed of entities that were deleted while they ran: since
+    /// some deletions that they knew, or any.
+    pub(crate) async fn delete_again(
+        &self,
+        table: &TableDef,
+        known: Option<&Deletions>,
+    ) -> Result<()> {
         let deletions = self.deletions().await?;
-        if deletions.is_as(since) {
+        if known.is_some_and(|known| known.version == deletions.version) {
             return Ok(());
         }
-        for (key, time) in deletions.of(&table.keys).0 {
-            self.delete_rows(table, &key, time, &mut BTreeSet::new())
-                .await?;
+        let deleted = deletions.of(table);
+        if !deleted.is_empty() {
+            self.delete_rows(table, &deleted).await?;
         }
         Ok(())
     }
 
-    /// Deletes the rows of an entity up to a time from a table, and notes their
-    /// events.
-    async fn delete_rows(
-        &self,
-        table: &TableDef,
-        key: &EntityKey,
-        time: Timestamp,
-        events: &mut BTreeSet<String>,
-    ) -> Result<Option<u64>> {
-        let deleted = Deleted(HashMap::from([(key.clone(), time)]));
-        let found = Mutex::new(BTreeSet::new());
-        let keep = |batch: &RecordBatch| -> BooleanArray {
-            let Some((keys, times, ids)) = parts(table, batch) else {
-                return BooleanArray::from(vec![true; batch.num_rows()]);
-            };
-            let keep = deleted.keep(&keys, &times);
-            let gone = (0..batch.num_rows()).filter(|row| !keep.value(*row));
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.extend(gone.map(|row| ids.as_string::<i32>().value(row).to_owned()));
-            keep
+    /// The events that rows of deleted entities came from.
+    async fn find_rows(&self, table: &TableDef, deleted: &Deleted) -> Result<Found> {
+        let mut found = Found::default();
+        let offline = &self.components().offline;
+        let snapshot = match offline.snapshot(&table.name, AsOf::Latest).await {
+            Err(e) if e.kind() == StoreKind::NotFound => return Ok(found),
+            other => other?,
         };
-        let rows = self.delete_where(table, &keep).await?;
-        events.extend(found.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok(rows)
+        let times = ["event_timestamp", "event_id"].map(str::to_owned);
+        let keys = table.keys.iter().map(|key| key.name.clone());
+        let columns = keys.chain(times).collect();
+        let mut batches = snapshot.read_all(snapshot.files().to_vec(), columns, Interval::ALL);
+        while let Some(batch) = batches.try_next().await? {
+            let Some((keys, times, ids)) = parts(table, &batch) else {
+                continue;
+            };
+            for row in 0..batch.num_rows() {
+                let Some(time) = deleted.time(&keys, row) else {
+                    continue;
+                };
+                if Timestamp::from_micros(times.value(row)) > time {
+                    found.has_newer = true;
+                } else {
+                    let id = ids.as_string::<i32>().value(row);
+                    found.events.insert(id.to_owned());
+                }
+            }
+        }
+        Ok(found)
     }
 
-    /// Deletes raw events by their identity, or by the keys that they name.
-    async fn delete_events(
+    /// Deletes the rows of deleted entities from a table.
+    async fn delete_rows(&self, table: &TableDef, deleted: &Deleted) -> Result<Option<u64>> {
+        let keep = |batch: &RecordBatch| -> BooleanArray {
+            match parts(table, batch) {
+                Some((keys, times, _)) => deleted.keep(&keys, &times),
+                None => BooleanArray::from(vec![true; batch.num_rows()]),
+            }
+        };
+        self.delete_where(table, &keep).await
+    }
+
+    /// Deletes raw events that an entity's rows came from, or rows that were set aside
+    /// on their way to its groups: by their event, or by the keys that they name.
+    async fn delete_traces(
         &self,
         table: &TableDef,
-        events: &BTreeSet<String>,
+        entity: &str,
+        traces: &Traces,
         keys: &BTreeMap<String, Json>,
     ) -> Result<Option<u64>> {
+        let own = table.name.strip_suffix("_quarantine");
+        if own.is_some() && table.entity != entity {
+            return Ok(None);
+        }
         let keep = |batch: &RecordBatch| -> BooleanArray {
-            let text = |name: &str, row: usize| -> Option<String> {
+            let text = |name: &str, row: usize| -> Option<&str> {
                 let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
-                column.is_valid(row).then(|| column.value(row).to_owned())
+                column.is_valid(row).then(|| column.value(row))
             };
             let is_own = |row: usize| {
-                text("event_id", row).is_some_and(|id| events.contains(&id))
-                    || text("payload", row).is_some_and(|json| names(&json, keys))
-                    || text("row", row).is_some_and(|json| names(&json, keys))
+                // Identities are a source's own, so they are looked up by table.
+                let mut tables = match own {
+                    Some(table) => table.split(','),
+                    None => text("tables", row).unwrap_or_default().split(','),
+                };
+                let id = text("event_id", row).unwrap_or_default();
+                let of_table = |table: &str| traces.events.get(table);
+                tables.any(|table| of_table(table).is_some_and(|events| events.contains(id)))
+                    || text("row", row).is_some_and(|json| names(json, keys))
             };
             let rows = 0..batch.num_rows();
             rows.map(|row| Some(!is_own(row))).collect()

@@ -141,7 +141,7 @@ impl Platform {
 
     /// Rows without those of entities that were deleted after they happened.
     async fn without_deleted(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
-        let deleted = self.deletions().await?.of(&table.keys);
+        let deleted = self.deletions().await?.of(table);
         if deleted.is_empty() {
             return Ok(batch);
         }

@@ -80,9 +80,10 @@ pub(crate) struct Gate {
 
 impl Target {
     pub(crate) fn new(group: GroupDef, deletions: &Deletions) -> Self {
+        let table = group.rows_table();
         Self {
-            deleted: deletions.of(&group.keys),
-            table: group.rows_table(),
+            deleted: deletions.of(&table),
+            table,
             fingerprint: group.fingerprint(),
             layout: group.layout(),
             checks: group.expectations.iter().map(Check::new).collect(),

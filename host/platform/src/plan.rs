@@ -8,11 +8,13 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wafer_core::DataType;
-use wafer_store::{Expect, Kind as StoreKind, MetadataStore};
+use wafer_core::rules::Interval;
+use wafer_store::{AsOf, Expect, Kind as StoreKind, MetadataStore};
 
 use crate::definition::{Definitions, FunctionDef, GroupDef, TableDef};
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
+use crate::record::RunState;
 
 /// What would happen to one definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -100,10 +102,14 @@ pub(crate) struct Applied {
 
 /// Which generations of definitions count: one small object that is written at
 /// once, so that nobody reads half of two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Pointer {
     live: u64,
     staged: Option<u64>,
+    /// For each table that the staged one fills, the event times that the version
+    /// before it had when it was staged: what came since went to both.
+    #[serde(default)]
+    spans: BTreeMap<String, Interval>,
 }
 
 fn pointer_name(project: &str) -> String {
@@ -292,12 +298,13 @@ impl Platform {
         let pointer = if to_fill.is_empty() {
             Pointer {
                 live: generation,
-                staged: None,
+                ..Pointer::default()
             }
         } else {
             Pointer {
                 live: applied.pointer.live,
                 staged: Some(generation),
+                spans: self.spans(&wanted).await?,
             }
         };
         self.point(pointer, applied.version).await?;
@@ -348,6 +355,46 @@ impl Platform {
         Ok(tables)
     }
 
+    /// Event times in the live tables of groups that get other versions.
+    async fn spans(&self, wanted: &Definitions) -> Result<BTreeMap<String, Interval>> {
+        self.flush_all().await?;
+        let live = self.definitions();
+        let mut spans = BTreeMap::new();
+        for (name, group) in &wanted.groups {
+            let other = live
+                .groups
+                .get(name)
+                .filter(|live| live.version != group.version);
+            let Some(live) = other else {
+                continue;
+            };
+            let offline = &self.components().offline;
+            let snapshot = offline.snapshot(&live.table(), AsOf::Latest).await?;
+            let times = snapshot.files().iter().filter_map(|file| file.events);
+            if let Some((from, last)) = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
+                let to = last.plus_micros(1);
+                spans.insert(group.table(), Interval { from, to });
+            }
+        }
+        Ok(spans)
+    }
+
+    /// The first event times that a staged table has yet to be filled for.
+    pub(crate) async fn missing(&self, table: &str) -> Result<Option<Interval>> {
+        let Some(span) = self.applied().pointer.spans.get(table).copied() else {
+            return Ok(None);
+        };
+        let mut done: Vec<Interval> = self
+            .claims(table)
+            .await?
+            .into_iter()
+            .filter(|run| run.state == RunState::Succeeded)
+            .map(|run| run.interval)
+            .collect();
+        done.sort_by_key(|interval| interval.from);
+        Ok(first_gap(span, &done))
+    }
+
     async fn is_filled(&self, table: &str) -> Result<bool> {
         let name = format!("{}/filled/{table}", self.project());
         Ok(self.components().metadata.get(&name).await?.is_some())
@@ -371,7 +418,7 @@ impl Platform {
         }
         let pointer = Pointer {
             live: generation,
-            staged: None,
+            ..Pointer::default()
         };
         self.point(pointer, applied.version).await?;
         Ok(true)
@@ -430,6 +477,19 @@ impl Platform {
         self.replace_applied(read(store.as_ref(), self.project()).await?);
         Ok(())
     }
+}
+
+/// The first part of a span that no interval covers; these are sorted by their start.
+fn first_gap(span: Interval, done: &[Interval]) -> Option<Interval> {
+    let mut from = span.from;
+    for interval in done {
+        if interval.from > from {
+            let to = interval.from.min(span.to);
+            return (from < span.to).then_some(Interval { from, to });
+        }
+        from = from.max(interval.to);
+    }
+    (from < span.to).then_some(Interval { from, to: span.to })
 }
 
 /// Tables that definitions write to, and whether they are made in advance.
@@ -532,4 +592,34 @@ fn differences(old: &serde_json::Value, new: &serde_json::Value) -> Vec<String> 
         .filter(|key| old.get(*key) != new.get(*key))
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn gaps_are_found() {
+        let interval = |from, to| Interval {
+            from: Timestamp::from_micros(from),
+            to: Timestamp::from_micros(to),
+        };
+        for (done, wanted) in [
+            (&[][..], Some((10, 20))),
+            (&[(0, 30)], None),
+            (&[(10, 20)], None),
+            (&[(0, 12), (12, 20)], None),
+            (&[(0, 12), (13, 20)], Some((12, 13))),
+            (&[(11, 20)], Some((10, 11))),
+            (&[(0, 19)], Some((19, 20))),
+            (&[(0, 5), (30, 40)], Some((10, 20))),
+            (&[(5, 15), (6, 8), (15, 25)], None),
+        ] {
+            let done: Vec<Interval> = done.iter().map(|(a, b)| interval(*a, *b)).collect();
+            let wanted = wanted.map(|(from, to)| interval(from, to));
+            assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
+        }
+    }
 }

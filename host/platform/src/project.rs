@@ -395,10 +395,13 @@ pub struct ScheduleConfig {
     pub cron: String,
     /// IANA name of the time zone of `cron`; default UTC.
     pub timezone: Option<String>,
-    /// From the end of an interval to its run; also how long the run may take for
-    /// its rows to count as on time. Default none.
+    /// From the end of an interval until requests see its rows: the time that is left
+    /// for the interval's data to come in and for the run. Default none.
     #[serde(default, deserialize_with = "duration")]
     pub delay: Option<i64>,
+    /// From the end of an interval to its run, at most `delay`; default none.
+    #[serde(default, deserialize_with = "duration")]
+    pub start_after: Option<i64>,
     /// Most intervals that are made up for after a pause; default 10.
     pub catch_up: Option<u32>,
     /// `wait` (the default) or `skip`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_core::Timestamp;
-use wafer_store::{Kind as StoreKind, TableWriter, Txn};
+use wafer_store::{Follows, Kind as StoreKind, TableWriter, Txn};
 
 use crate::definition::TableDef;
 use crate::error::Result;
@@ -118,13 +118,24 @@ impl Platform {
             Err(e) if e.kind() == StoreKind::NotFound => false,
             Err(e) => return Err(e.into()),
         };
+        if there && replaces.is_none() && txn.follows == Follows::Anything {
+            // Best effort: what was written again is not part of the table.
+            if let Some(writer) = aside.writer.take() {
+                let _ = writer.abort().await;
+            }
+            return Ok(());
+        }
         let is_empty = aside.rows.is_empty() && aside.writer.is_none();
         if is_empty && !(there && replaces.is_some()) {
             return Ok(());
         }
         self.write_aside(target, aside).await?;
         if let Some(writer) = aside.writer.take() {
-            writer.commit(txn, replaces).await?;
+            let txn = Txn {
+                follows: Follows::Anything,
+                ..txn.clone()
+            };
+            writer.commit(&txn, replaces).await?;
         }
         Ok(())
     }

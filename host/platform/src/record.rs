@@ -18,7 +18,8 @@ pub enum RunState {
     Running,
     /// Everything is written.
     Succeeded,
-    /// It stopped at an error; nothing of it is in the offline table.
+    /// It stopped at an error. Its rows are in the offline table if that was after the
+    /// commit; repeated, it goes on from there.
     Failed,
 }
 
@@ -214,8 +215,7 @@ impl Platform {
             return Ok(());
         }
         loop {
-            let time = record.created.to_string().replace([':', '-'], "");
-            record.id = format!("{time}-{}", record.pipeline);
+            record.id = format!("{}-{}", sortable(record.created), record.pipeline);
             let name = format!("{}/run/{}", self.project(), record.id);
             match self
                 .components()
@@ -280,6 +280,13 @@ impl Platform {
     }
 }
 
+/// A time as a text that sorts as it does: with all six decimals.
+fn sortable(time: Timestamp) -> String {
+    let text = time.to_string().replace([':', '-', 'Z'], "");
+    let (second, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    format!("{second}.{fraction:0<6}Z")
+}
+
 fn to_json(record: &RunRecord) -> Bytes {
     serde_json::to_vec(record)
         .expect("a record is plain data")
@@ -302,4 +309,20 @@ fn read_record(name: &str, value: &[u8]) -> Result<RunRecord> {
             e,
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_runs_sort_after_earlier_ones() {
+        let times = [0, 1, 999, 1_000, 500_000, 500_123, 999_999, 1_000_000];
+        let texts: Vec<String> = times
+            .iter()
+            .map(|micros| sortable(Timestamp::from_micros(*micros)))
+            .collect();
+        assert!(texts.is_sorted(), "{texts:?}");
+        assert_eq!(texts[5], "19700101T000000.500123Z");
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use wafer_core::aggregate::{Aggregate, Function};
 use wafer_core::expect::{Expectation, Policy, Rule};
 use wafer_core::window::Window;
-use wafer_core::{DataType, Field, Mapping, Schema, Signature};
+use wafer_core::{DataType, Field, Mapping, Schema, Signature, duration_text};
 
 use crate::definition::{
     AggregateDef, Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, Overlap, PipelineDef,
@@ -106,12 +106,20 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
         cron: config.cron.clone(),
         timezone: config.timezone.clone().unwrap_or_else(|| "UTC".to_owned()),
         delay: config.delay.unwrap_or(0),
+        start_after: config.start_after.unwrap_or(0),
         catch_up: config.catch_up.unwrap_or(10).max(1),
         overlap: config.overlap.unwrap_or(Overlap::Wait),
         retries: config.retries.unwrap_or(3),
         backoff: config.backoff.unwrap_or(10_000_000),
         time_limit: config.time_limit,
     };
+    if schedule.start_after > schedule.delay {
+        let [start, delay] = [schedule.start_after, schedule.delay].map(duration_text);
+        return Err(Error::invalid(format!(
+            "pipelines.{name}.schedule.start_after: a run that starts {start} after its interval cannot be \
+             seen {delay} after it; set `delay` to {start} and the time that a run takes"
+        )));
+    }
     Ticks::new(&schedule)
         .map_err(|message| Error::invalid(format!("pipelines.{name}.schedule.{message}")))?;
     Ok(Some(schedule))

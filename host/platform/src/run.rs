@@ -2,7 +2,7 @@
 //! group's offline table by one commit for each interval, then into the online
 //! store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +29,6 @@ use crate::source::Chunk;
 
 /// How long a run's lease lasts without being renewed.
 const LEASE: i64 = 15_000_000;
-/// Intervals that one pass over a source writes: each holds rows in memory until they
-/// fill a piece of a file.
-pub(crate) const INTERVALS_OF_A_PASS: usize = 32;
 const RENEWAL: Duration = Duration::from_secs(5);
 /// Rejected rows that a run's record keeps as examples.
 const KEPT_REJECTS: usize = 20;
@@ -97,6 +94,11 @@ pub(crate) struct Job {
     online: Online,
     /// Microseconds that its work may take.
     pub(crate) time_limit: Option<i64>,
+    /// Whether a schedule runs it, so that requests see its rows once it is done.
+    pub(crate) is_scheduled: bool,
+    /// Of another group's table, a version up to which all finished runs have what
+    /// there is.
+    pub(crate) followed: Option<u64>,
 }
 
 /// An interval on its way.
@@ -115,6 +117,8 @@ struct Claim {
     is_done: bool,
     /// What of another group's table there is to read.
     files: Vec<DataFile>,
+    /// Whether it only finishes what is committed, and more came meanwhile.
+    is_behind: bool,
 }
 
 impl Platform {
@@ -144,9 +148,12 @@ impl Platform {
             );
             return Err(Error::invalid(message));
         }
-        let job = self.job(&definitions, request, Online::Each).await?;
         let lease = self.run_lease(&request.pipeline).await?;
-        let result = self.run_pass(&job, &[request.interval], &progress).await;
+        let work = async {
+            let job = self.job(&definitions, request, Online::Each).await?;
+            self.run_pass(&job, &[request.interval], &progress).await
+        };
+        let result = work.await;
         lease.end(self).await;
         let mut done = result?;
         Ok(done.pop().expect("one interval was asked for"))
@@ -202,6 +209,8 @@ impl Platform {
             workers: request.workers.max(1),
             online,
             time_limit: None,
+            is_scheduled: false,
+            followed: None,
         })
     }
 
@@ -244,7 +253,8 @@ impl Platform {
             only.files.append(&mut claim.files);
         }
         only.files.sort_by(|a, b| a.path.cmp(&b.path));
-        only.files.dedup();
+        // Described by the table or by its log, it is one file.
+        only.files.dedup_by(|a, b| a.path == b.path);
         let work = self.execute(job, &mut works, &only, progress);
         let result = match job.time_limit {
             None => work.await,
@@ -286,8 +296,20 @@ impl Platform {
             place.expect("it was claimed").record = record;
         }
         result?;
-        let done = planned.into_iter();
-        Ok(done.map(|claim| (claim.record, !claim.is_done)).collect())
+        let behind = planned.iter().filter(|claim| claim.is_behind);
+        let behind: Vec<Interval> = behind.map(|claim| claim.record.interval).collect();
+        let mut done: Vec<(RunRecord, bool)> = planned
+            .into_iter()
+            .map(|claim| (claim.record, !claim.is_done))
+            .collect();
+        if !behind.is_empty() {
+            let again = Box::pin(self.run_pass(job, &behind, progress)).await?;
+            for (record, fresh) in again.into_iter().filter(|(_, fresh)| *fresh) {
+                let place = done.iter_mut().find(|(r, _)| r.interval == record.interval);
+                *place.expect("it was asked for") = (record, fresh);
+            }
+        }
+        Ok(done)
     }
 
     /// The other group's table that a job reads, if it does, with what changed since
@@ -306,6 +328,7 @@ impl Platform {
             .filter(|run| intervals.contains(&run.interval));
         let seen = runs.filter_map(|run| run.upstream);
         let oldest = seen.map(Upstream::oldest).min();
+        let oldest = oldest.map(|oldest| oldest.max(job.followed.unwrap_or(0)));
         Ok(Some(self.above(snapshot, oldest).await?))
     }
 
@@ -313,8 +336,8 @@ impl Platform {
     fn overran(&self, job: &Job, record: &RunRecord) -> bool {
         job.pipeline.schedule.as_ref().is_some_and(|schedule| {
             let visible = available_from_schedule(record.interval, schedule.delay);
-            // A run that was started late, as a backfill is, did not overrun.
-            record.created <= visible && self.now() > visible
+            // One that is run by hand, as a backfill is, does not say what was.
+            job.is_scheduled && self.now() > visible
         })
     }
 
@@ -329,9 +352,12 @@ impl Platform {
     ) -> Result<Claim> {
         let table = &job.target.table.name;
         let before = claims.iter().find(|claim| claim.interval == interval);
-        let upstream = match above {
-            Some(above) => Some(self.upstream(job, interval, before, above).await?),
-            None => None,
+        let (upstream, is_behind) = match above {
+            Some(above) => {
+                let (upstream, is_behind) = self.upstream(job, interval, before, above).await?;
+                (Some(upstream), is_behind)
+            }
+            None => (None, false),
         };
         let inputs = job.inputs_over(interval, upstream);
         if let Some(done) = before
@@ -342,6 +368,7 @@ impl Platform {
                 record: done.clone(),
                 is_done: true,
                 files: Vec::new(),
+                is_behind: false,
             });
         }
         let started = self.components().wall.now();
@@ -364,44 +391,59 @@ impl Platform {
             files: files.map_or_else(Vec::new, |(above, read)| above.files(read, interval)),
             record: RunRecord { upstream, ..record },
             is_done: false,
+            is_behind,
         })
     }
 
-    /// What of another group's table a run over an interval reads.
+    /// What of another group's table a run over an interval reads, and whether more
+    /// came that the next run will read.
     async fn upstream(
         &self,
         job: &Job,
         interval: Interval,
         before: Option<&RunRecord>,
         above: &Above,
-    ) -> Result<Upstream> {
+    ) -> Result<(Upstream, bool)> {
         let is_same = |run: &&RunRecord| run.inputs == job.inputs_over(interval, run.upstream);
         let Some((before, read)) = before
             .filter(is_same)
             .and_then(|run| run.upstream.map(|read| (run, read)))
         else {
-            return Ok(above.everything());
+            return Ok((above.everything(), false));
         };
+        let followed = job.followed.unwrap_or(0);
+        let base = self.generation(before).await?;
         // The version up to which the interval has its rows.
         let seen = match before.state {
-            RunState::Succeeded => Some(read.version),
+            RunState::Succeeded => Some(read.version.max(followed)),
             // What it has is to be finished first.
-            _ if self.is_committed(before).await? => return Ok(read),
-            _ => read.since,
+            _ if base >= Some(before.generation) => {
+                return Ok((read, above.touches(read.version, interval)));
+            }
+            // It was to be added to what the interval still has.
+            _ => read.since.filter(|_| read.base == base),
         };
         let Some(seen) = seen else {
-            return Ok(above.everything());
+            return Ok((above.everything(), false));
         };
         // What is expected of all rows of a run cannot be told from some of them.
         let may_add = job.target.run_checks().is_empty();
-        Ok(above.after(seen, interval, may_add).unwrap_or(read))
+        let Some(upstream) = above.after(seen, interval, may_add) else {
+            return Ok((read, false));
+        };
+        let base = base.filter(|_| upstream.since.is_some());
+        Ok((Upstream { base, ..upstream }, false))
+    }
+
+    /// The last generation of a run's interval that the offline table has.
+    async fn generation(&self, run: &RunRecord) -> Result<Option<i64>> {
+        let offline = &self.components().offline;
+        Ok(offline.txn_version(&run.table, &run.app_id()).await?)
     }
 
     /// Whether the offline table has what a run wrote.
     async fn is_committed(&self, run: &RunRecord) -> Result<bool> {
-        let offline = &self.components().offline;
-        let version = offline.txn_version(&run.table, &run.app_id()).await?;
-        Ok(version.is_some_and(|version| version >= run.generation))
+        Ok(self.generation(run).await? >= Some(run.generation))
     }
 
     /// Refuses an interval that shares time with another one that has rows.
@@ -413,7 +455,7 @@ impl Platform {
     ) -> Result<()> {
         let others = claims.iter().filter(|claim| claim.interval != interval);
         for claim in others.filter(|claim| claim.interval.overlaps(interval)) {
-            if self.has_rows(&job.target.table.name, claim).await? {
+            if self.has_rows(claim).await? {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!(
@@ -428,14 +470,13 @@ impl Platform {
     }
 
     /// Whether the offline table has work of a run's interval.
-    async fn has_rows(&self, table: &str, claim: &RunRecord) -> Result<bool> {
+    async fn has_rows(&self, claim: &RunRecord) -> Result<bool> {
         if claim.state == RunState::Succeeded {
             return Ok(true);
         }
         // It failed, or its process is gone, as the lease is ours: an earlier
         // generation, or its own commit, may be there.
-        let offline = &self.components().offline;
-        Ok(offline.txn_version(table, &claim.app_id()).await?.is_some())
+        Ok(self.generation(claim).await?.is_some())
     }
 
     async fn execute(
@@ -467,7 +508,10 @@ impl Platform {
             }
             result?;
         }
-        self.delete_again(&job.target.table, &job.deletions).await?;
+        // Of work that was committed earlier it is not known what it left out.
+        let is_new = to_write.len() == works.len();
+        let known = is_new.then_some(job.deletions.as_ref());
+        self.delete_again(&job.target.table, known).await?;
         if job.online == Online::Each {
             progress.stage("updating the online store");
             self.write_online(job, works).await?;
@@ -492,7 +536,11 @@ impl Platform {
                 Some(_) => Interval::ALL,
                 None => only.arrivals,
             },
-            now: self.now(),
+            now: match job.input.table() {
+                // They were let in above.
+                Some(_) => Timestamp::MAX,
+                None => self.now(),
+            },
             skew: job.source.skew,
         };
         let total = job.input.total_rows(only);
@@ -510,9 +558,16 @@ impl Platform {
                     .buffered(job.workers),
             );
         let mut read = 0;
-        let mut unplaced = BTreeMap::new();
+        let mut unplaced: Option<Aside> = None;
         while let Some(made) = made.try_next().await? {
             read += made.chunk.seen;
+            let folder = job.rejects_of(&made.chunk);
+            if unplaced
+                .as_ref()
+                .is_some_and(|aside| aside.folder != folder)
+            {
+                self.commit_unplaced(job, unplaced.take()).await?;
+            }
             self.keep_rows(job, works, to_write, made, &mut unplaced)
                 .await?;
             progress.read(read, total);
@@ -533,7 +588,7 @@ impl Platform {
         works: &mut [Work<'_>],
         to_write: &[usize],
         made: Made,
-        unplaced: &mut BTreeMap<String, Aside>,
+        unplaced: &mut Option<Aside>,
     ) -> Result<()> {
         let Made {
             chunk,
@@ -549,7 +604,7 @@ impl Platform {
                 row: None,
                 event_id: format!("{}:{}", chunk.file_id, reject.place),
             };
-            let aside = of_file(unplaced, &chunk, job);
+            let aside = job.aside_of(&chunk, unplaced);
             self.set_aside(&job.target, aside, quarantined).await?;
         }
         // The interval that a row belongs to, of those that read its file.
@@ -576,14 +631,19 @@ impl Platform {
                 event_id: chunk.event_id(refused.row),
             };
             let reject = Reject::new(place, refused.reason.clone());
-            let time = refused
-                .event
-                .map(|event| chunk.placed_at(refused.row, event));
-            let owner = time.and_then(|time| owner(works, time));
-            works[owner.unwrap_or(first)].record.rejected(reject);
-            let aside = match owner {
-                Some(index) => &mut works[index].aside,
-                None => of_file(unplaced, &chunk, job),
+            let aside = match chunk.placed_at(refused.row, refused.event) {
+                Some(time) => match owner(works, time) {
+                    Some(index) => {
+                        works[index].record.rejected(reject);
+                        &mut works[index].aside
+                    }
+                    // Of an interval that has it already.
+                    None => continue,
+                },
+                None => {
+                    works[first].record.rejected(reject);
+                    job.aside_of(&chunk, unplaced)
+                }
             };
             self.set_aside(&job.target, aside, quarantined).await?;
         }
@@ -591,7 +651,7 @@ impl Platform {
         works[first].record.rows_warned += rows.warnings;
         works[first].record.rows_deleted += rows.deleted.len() as u64;
         let times: Vec<Timestamp> = (0..rows.len())
-            .map(|row| chunk.placed_at(rows.sources[row], rows.events[row]))
+            .filter_map(|row| chunk.placed_at(rows.sources[row], Some(rows.events[row])))
             .collect();
         for index in to_write {
             let work = &mut works[*index];
@@ -703,12 +763,20 @@ impl Platform {
         let txn = Txn {
             app_id: record.app_id(),
             version: record.generation,
-            follows: Follows::Anything,
+            follows: match record.upstream {
+                // Added to what the interval had when it was looked at.
+                Some(Upstream {
+                    since: Some(_),
+                    base,
+                    ..
+                }) => Follows::Exactly(base),
+                _ => Follows::Anything,
+            },
         };
         // What a run adds to its interval replaces nothing.
-        let replaces = match record.upstream {
-            Some(Upstream { since: Some(_), .. }) => None,
-            _ => Some(record.work_folder()),
+        let replaces = match txn.follows {
+            Follows::Exactly(_) => None,
+            Follows::Anything => Some(record.work_folder()),
         };
         self.commit_aside(&job.target, &mut work.aside, &txn, replaces.as_deref())
             .await?;
@@ -732,17 +800,16 @@ impl Platform {
 
     /// Commits rows that belong to no interval: a file's are the same whichever
     /// interval is run, and are kept once.
-    async fn commit_unplaced(&self, job: &Job, unplaced: BTreeMap<String, Aside>) -> Result<()> {
-        for mut aside in unplaced.into_values() {
-            let txn = Txn {
-                app_id: format!("wafer/{}", aside.folder),
-                version: 1,
-                follows: Follows::Anything,
-            };
-            self.commit_aside(&job.target, &mut aside, &txn, None)
-                .await?;
-        }
-        Ok(())
+    async fn commit_unplaced(&self, job: &Job, unplaced: Option<Aside>) -> Result<()> {
+        let Some(mut aside) = unplaced else {
+            return Ok(());
+        };
+        let txn = Txn {
+            app_id: format!("wafer/{}", aside.folder),
+            version: 1,
+            follows: Follows::Anything,
+        };
+        self.commit_aside(&job.target, &mut aside, &txn, None).await
     }
 
     /// Writes the rows of runs to the online store, as they are in their files. For an
@@ -792,6 +859,8 @@ impl Platform {
                 return Ok(());
             }
             number += 1;
+            // Who was taken over while he slept stops here: the other made everything anew.
+            self.save(record).await?;
             let target = Arc::clone(&job.target);
             let (writes, early) = blocking(move || {
                 let mut gathered = Gathered::new(&target, now);
@@ -841,6 +910,15 @@ impl Platform {
 }
 
 impl Job {
+    /// Where a file's rows that belong to no interval are set aside.
+    fn rejects_of(&self, chunk: &Chunk) -> String {
+        format!("rejects/{}-{}", chunk.file_id, self.code.short())
+    }
+
+    fn aside_of<'a>(&self, chunk: &Chunk, unplaced: &'a mut Option<Aside>) -> &'a mut Aside {
+        unplaced.get_or_insert_with(|| Aside::new(self.rejects_of(chunk), self.started))
+    }
+
     /// Digest of everything that decides what a run over an interval writes.
     fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
         let mut hasher = Hasher::new();
@@ -887,19 +965,6 @@ impl<'a> Work<'a> {
     fn reads(&self, chunk: &Chunk) -> bool {
         self.record.upstream.is_none() || self.files.contains(&chunk.file)
     }
-}
-
-/// Where a file's rows that belong to no interval are set aside.
-fn of_file<'a>(
-    unplaced: &'a mut BTreeMap<String, Aside>,
-    chunk: &Chunk,
-    job: &Job,
-) -> &'a mut Aside {
-    let make = || {
-        let folder = format!("rejects/{}-{}", chunk.file_id, job.code.short());
-        Aside::new(folder, job.started)
-    };
-    unplaced.entry(chunk.file_id.clone()).or_insert_with(make)
 }
 
 impl RunRecord {

@@ -16,7 +16,7 @@ use crate::definition::{Overlap, PipelineDef, ScheduleDef};
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Platform, get};
 use crate::record::{RunRecord, RunState};
-use crate::run::{INTERVALS_OF_A_PASS, Job, Online, RunRequest};
+use crate::run::{Job, Online, RunRequest};
 
 /// Points in time at which a schedule's intervals end.
 #[derive(Clone, Debug)]
@@ -101,6 +101,9 @@ pub struct ScheduleState {
     /// Of a pipeline that reads another group's table: the version of it that all
     /// finished intervals have.
     pub upstream: Option<u64>,
+    /// Finished intervals of which that table changed after they were run: they are run
+    /// again after the next one.
+    pub again: Vec<Interval>,
 }
 
 /// A schedule and how it stands, for people.
@@ -199,6 +202,7 @@ impl Platform {
             .job(&self.definitions(), &request, Online::Each)
             .await?;
         job.time_limit = schedule.time_limit;
+        job.is_scheduled = true;
         Ok(job)
     }
 
@@ -210,33 +214,42 @@ impl Platform {
         schedule: &ScheduleDef,
         ticks: &Ticks,
     ) -> Result<()> {
-        let job = self
+        let mut job = self
             .scheduled_job(pipeline, schedule, Interval::ALL)
             .await?;
         let Some(snapshot) = job.input.table() else {
             return Ok(());
         };
-        let (state, version) = self.schedule_state(pipeline, ticks).await?;
+        let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
+        // Whatever became of them: one that failed has not read what came since either.
         let runs = self.claims(&job.target.table.name).await?;
-        let done = |run: &RunRecord| -> Option<(Interval, u64)> {
-            let read = run.upstream.filter(|_| run.state == RunState::Succeeded)?;
+        let seen = runs.iter().filter_map(|run| {
+            let read = run.upstream?;
             Some((run.interval, read.version.max(state.upstream.unwrap_or(0))))
-        };
-        let done: Vec<(Interval, u64)> = runs.iter().filter_map(done).collect();
-        let oldest = done.iter().map(|(_, seen)| *seen).min();
+        });
+        let seen: Vec<(Interval, u64)> = seen.collect();
+        let oldest = seen.iter().map(|(_, seen)| *seen).min();
         let above = self.above(snapshot, oldest).await?;
-        let touched = done
-            .iter()
-            .filter(|(interval, seen)| above.touches(*seen, *interval));
-        let touched: Vec<Interval> = touched.map(|(interval, _)| *interval).collect();
-        for pass in touched.chunks(INTERVALS_OF_A_PASS) {
-            self.run_pass(&job, pass, &(Arc::new(()) as _)).await?;
+        for (interval, seen) in seen {
+            if above.touches(seen, interval) && !state.again.contains(&interval) {
+                state.again.push(interval);
+            }
         }
-        let state = ScheduleState {
-            upstream: Some(above.version()),
-            ..state
-        };
-        self.put_schedule_state(pipeline, &state, version).await
+        job.followed = state.upstream;
+        // Noted before they are run: whatever happens to them, they are run again.
+        let followed = state.upstream.replace(above.version());
+        if state.again.is_empty() && followed == state.upstream {
+            return Ok(());
+        }
+        self.put_schedule_state(pipeline, &state, version).await?;
+        for interval in state.again {
+            self.run_pass(&job, &[interval], &(Arc::new(()) as _))
+                .await?;
+            let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
+            state.again.retain(|other| *other != interval);
+            self.put_schedule_state(pipeline, &state, version).await?;
+        }
+        Ok(())
     }
 
     async fn run_interval(
@@ -299,10 +312,10 @@ impl Platform {
         if state.paused {
             return Ok(Due::Later);
         }
-        let visible = now.minus_micros(schedule.delay);
+        let ready = now.minus_micros(schedule.start_after);
         let mut ends = Vec::new();
         let mut end = ticks.after(state.done);
-        while let Some(time) = end.filter(|time| *time <= visible) {
+        while let Some(time) = end.filter(|time| *time <= ready) {
             ends.push(time);
             end = ticks.after(time);
         }
@@ -392,9 +405,9 @@ impl Platform {
         }
         let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
         let before = state.clone();
-        let visible = self.now().minus_micros(schedule.delay);
-        let mut end = ticks.after(started.minus_micros(schedule.delay));
-        while let Some(time) = end.filter(|time| *time <= visible) {
+        let ready = self.now().minus_micros(schedule.start_after);
+        let mut end = ticks.after(started.minus_micros(schedule.start_after));
+        while let Some(time) = end.filter(|time| *time <= ready) {
             if time > state.done {
                 state.done = time;
                 state.skipped += 1;
@@ -426,6 +439,7 @@ impl Platform {
                 skipped: 0,
                 failed: 0,
                 upstream: None,
+                again: Vec::new(),
             };
             self.put_schedule_state(pipeline, &state, Expect::Absent)
                 .await?;
@@ -511,7 +525,7 @@ fn status(
     let next = ticks.after(state.done).filter(|_| !state.paused);
     ScheduleStatus {
         pipeline: pipeline.to_owned(),
-        next: next.map(|end| end.plus_micros(schedule.delay)),
+        next: next.map(|end| end.plus_micros(schedule.start_after)),
         schedule,
         state,
     }
@@ -526,6 +540,7 @@ mod tests {
             cron: cron.to_owned(),
             timezone: timezone.to_owned(),
             delay: 0,
+            start_after: 0,
             catch_up: 1,
             overlap: Overlap::Wait,
             retries: 0,

@@ -118,9 +118,9 @@ impl Chunk {
 
     /// The time by which the interval of a row is found: when what it was made from
     /// became visible, if that is a row of another group, else its own.
-    pub(crate) fn placed_at(&self, source: usize, event: Timestamp) -> Timestamp {
+    pub(crate) fn placed_at(&self, source: usize, event: Option<Timestamp>) -> Option<Timestamp> {
         match &self.known {
-            Some(known) if !known.as_events => known.available[source],
+            Some(known) if !known.as_events => Some(known.available[source]),
             _ => event,
         }
     }

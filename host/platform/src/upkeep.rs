@@ -70,7 +70,7 @@ impl Platform {
                 Err(e) if e.kind() == StoreKind::NotFound => continue,
                 other => other?,
             };
-            let entities = if table.keys.is_empty() || table.name.ends_with("_late") {
+            let entities = if table.keys.is_empty() || table.is_late() {
                 None
             } else {
                 Some(self.components().online.count(&table.name).await?)

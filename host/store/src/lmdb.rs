@@ -21,6 +21,7 @@ use heed::{
 };
 use tokio::sync::oneshot;
 use wafer_core::Timestamp;
+use wafer_core::aggregate::is_item;
 use wafer_core::rules::RowVersion;
 
 use crate::online::combine;
@@ -447,16 +448,16 @@ fn early_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-/// Forgets early rows whose key fits.
+/// Forgets early rows whose key and value fit.
 fn forget_early(
     txn: &mut RwTxn<'_>,
     tables: &Tables,
-    fits: impl Fn(&[u8]) -> bool,
+    fits: impl Fn(&[u8], &[u8]) -> bool,
 ) -> heed::Result<()> {
     let mut places = Vec::new();
     for entry in tables.early.iter(txn)? {
         let (place, entry) = entry?;
-        if early_entry(entry).is_some_and(|(key, _)| fits(key)) {
+        if early_entry(entry).is_some_and(|(key, value)| fits(key, value)) {
             places.push(place.to_vec());
         }
     }
@@ -502,7 +503,7 @@ fn replace_group(
         Bound::Included(end.as_slice()),
     );
     tables.online.delete_range(txn, &range)?;
-    forget_early(txn, tables, |key| key.starts_with(&prefix))?;
+    forget_early(txn, tables, |key, _| key.starts_with(&prefix))?;
     for (key, value) in &tombstones {
         tables.online.put(txn, key, value)?;
     }
@@ -741,11 +742,21 @@ impl OnlineStore for Lmdb {
 
     async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {
         let keys: Vec<_> = keys.iter().map(online_key).collect();
-        let tombstone = online_value(&OnlineRow::tombstone(deleted));
+        let tombstone = OnlineRow::tombstone(deleted);
         self.write(move |txn, tables| {
-            forget_early(txn, tables, |key| keys.iter().any(|k| k == key))?;
+            let is_before =
+                |value: &[u8]| online_row(value).is_none_or(|row| row.version.event <= deleted);
+            forget_early(txn, tables, |key, value| {
+                keys.iter().any(|k| k == key) && is_before(value)
+            })?;
             for key in &keys {
-                tables.online.put(txn, key, &tombstone)?;
+                let stored = tables.online.get(txn, key)?.and_then(online_row);
+                // A newer row stays; a summary has what is older in it as well.
+                let stays =
+                    stored.is_some_and(|row| !is_item(&row.values) && row.version.event > deleted);
+                if !stays {
+                    tables.online.put(txn, key, &online_value(&tombstone))?;
+                }
             }
             Ok(Ok(()))
         })

@@ -22,7 +22,7 @@ use deltalake::kernel::{Action, Add, StructType, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::builder::DeltaTableBuilder;
-use deltalake::table::config::TablePropertiesExt as _;
+use deltalake::table::config::{TablePropertiesExt as _, TableProperty};
 use deltalake::{DeltaTable, DeltaTableError};
 use object_store::prefix::PrefixStore;
 use parquet::basic::{Compression, ZstdLevel};
@@ -166,6 +166,8 @@ impl OfflineTables {
             .with_table_name(table)
             .with_save_mode(SaveMode::ErrorIfExists)
             .with_columns(fields.fields().cloned())
+            // Every version can be read as long as its files are there.
+            .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
             .await
             .map_err(|e| failed("make", table, e))?;
         Ok(())

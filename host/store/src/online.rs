@@ -233,7 +233,8 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     /// would be nowhere. Nothing is changed then.
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()>;
 
-    /// Writes tombstones and forgets early rows of their entities.
+    /// Writes tombstones and forgets early rows of their entities; rows of after
+    /// `deleted` stay, summaries go as a whole.
     async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()>;
 
     /// Number of entities that a group version has a row for, tombstones included.

@@ -85,8 +85,8 @@ impl Backfill {
             }
             if let Some(missing) = report.missing {
                 text += &format!(
-                    "\nThe new version is not live yet: the old one has rows from {} to {}. Backfill \
-                     these as well, or leave them behind with `wafer apply --now`",
+                    "\nThe new version is not live yet: the old one has rows that it was not filled \
+                     for, first from {} to {}. Backfill these as well, or leave them behind with `wafer apply --now`",
                     missing.from, missing.to
                 );
             }
