@@ -230,7 +230,10 @@ async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
         .await
         .unwrap();
     let mut early = event("gone", Vec::new(), Vec::new());
-    early.early = vec![waiting(700, write("gone", 700, 1, "early"))];
+    early.early = vec![
+        waiting(700, write("gone", 640, 1, "early")),
+        waiting(800, write("gone", 800, 1, "of after")),
+    ];
     store.commit_events(vec![early], at(600)).await.unwrap();
     store
         .delete(vec![key("g@1", "gone")], at(650))
@@ -259,6 +262,14 @@ async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
         .await
         .unwrap();
     assert_eq!(values_of(store, "gone").await.as_deref(), Some("new"));
+    // So do those that were waiting, and a row of after a deletion stays.
+    store.apply_due(at(800)).await.unwrap();
+    assert_eq!(values_of(store, "gone").await.as_deref(), Some("of after"));
+    store
+        .delete(vec![key("g@1", "gone")], at(750))
+        .await
+        .unwrap();
+    assert_eq!(values_of(store, "gone").await.as_deref(), Some("of after"));
 }
 
 async fn rows_come_back_in_order(store: &dyn OnlineStore) {
