@@ -32,9 +32,10 @@ use crate::source::digest_file;
 
 use labels::LabelFile;
 pub use labels::LabelFormat;
-use lookup::{Joined, LookupJoin};
+use lookup::{Band, Joined, LookupJoin};
 pub use output::{ColumnStatistics, Split, SplitBy};
 use output::{Output, Splitter};
+use spool::Room;
 
 /// Rows that a function failed on, that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
@@ -466,38 +467,58 @@ impl Platform {
             .map(|f| self.load_function(&f.function, &plan.recipe.functions[&f.function]))
             .collect::<Result<_>>()?;
         let plan = Arc::new(plan);
-        let mut joined = Vec::new();
-        let mut before = None;
-        // Half of the memory is for joining, the rest for what waits to be written.
-        let mut room = usize::try_from(plan.memory / 5 * 2).unwrap_or(usize::MAX);
-        for (index, lookup) in plan.recipe.view.lookups.iter().enumerate() {
-            progress.stage(&format!("joining `{}`", lookup.alias));
-            let join = LookupJoin {
-                labels: plan.labels.clone(),
-                keys: lookup.keys.clone(),
-                group: plan.recipe.groups[&lookup.group].clone(),
-                features: lookup.features.clone(),
-                snapshot: plan.snapshots[&plan.recipe.groups[&lookup.group].table()].clone(),
-                memory: plan.memory,
-                room,
-                workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-                before,
-            };
-            let mut made = join.run().await.map_err(|e| {
-                Error::caused(
-                    e.kind(),
-                    format!("views.{}.lookups[{index}]: {e}", plan.view),
-                    e,
-                )
-            })?;
-            room = made.room();
-            before = made.band.take();
-            joined.push(made);
-        }
-        drop(before);
+        let joined = self.join(&plan, progress).await?;
         progress.stage("writing");
         let (out, progress) = (out.to_owned(), Arc::clone(progress));
         blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
+    }
+
+    /// Looks up the features of all labels, band by band.
+    async fn join(&self, plan: &Plan, progress: &Arc<dyn Progress>) -> Result<Vec<Joined>> {
+        let lookups = &plan.recipe.view.lookups;
+        let joins: Vec<Arc<LookupJoin>> = lookups
+            .iter()
+            .map(|lookup| {
+                let group = plan.recipe.groups[&lookup.group].clone();
+                Arc::new(LookupJoin {
+                    labels: plan.labels.clone(),
+                    keys: lookup.keys.clone(),
+                    snapshot: plan.snapshots[&group.table()].clone(),
+                    group,
+                    features: lookup.features.clone(),
+                    memory: plan.memory,
+                    workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                })
+            })
+            .collect();
+        // Half of the memory is for joining, the rest for what waits to be written.
+        let room = Room::new(usize::try_from(plan.memory / 5 * 2).unwrap_or(usize::MAX));
+        let mut joined: Vec<Joined> = joins.iter().map(|join| join.begin(&room)).collect();
+        let Some(rows) = joins.iter().map(|join| join.rows_of_band()).min() else {
+            return Ok(joined);
+        };
+        let mut start = 0;
+        loop {
+            // Lookups by the same keys share what is made of the labels.
+            let mut band: Option<(&[String], Arc<Band>)> = None;
+            for (index, (join, joined)) in joins.iter().zip(&mut joined).enumerate() {
+                progress.stage(&format!("joining `{}`", lookups[index].alias));
+                let own = match band.take().filter(|(keys, _)| *keys == join.keys) {
+                    Some((_, band)) => band,
+                    None => join.band(start, rows).await?,
+                };
+                join.add(&own, joined).await.map_err(|e| {
+                    let place = format!("views.{}.lookups[{index}]: {e}", plan.view);
+                    Error::caused(e.kind(), place, e)
+                })?;
+                band = Some((&join.keys, own));
+            }
+            let count = band.map_or(0, |(_, band)| band.len());
+            start += count as u64;
+            if count < rows {
+                return Ok(joined);
+            }
+        }
     }
 }
 

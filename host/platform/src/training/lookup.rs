@@ -26,7 +26,7 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Share, TableSnapshot};
 
 use super::labels::LabelFile;
-use super::spool::Spool;
+use super::spool::{Room, Spool};
 use crate::definition::{GroupDef, TableDef};
 use crate::error::{Error, Result};
 use crate::group_rows::stored_column;
@@ -51,19 +51,13 @@ pub(super) struct LookupJoin {
     pub(super) features: Vec<usize>,
     pub(super) snapshot: TableSnapshot,
     pub(super) memory: u64,
-    /// Bytes of memory that what comes out may wait in.
-    pub(super) room: usize,
     pub(super) workers: usize,
-    /// Labels as the lookup before had them: with the same keys they serve again.
-    pub(super) before: Option<Arc<Band>>,
 }
 
 /// Features for all labels, in their order.
 pub(super) struct Joined {
     spool: Spool,
     schema: SchemaRef,
-    /// The last labels, for the next lookup.
-    pub(super) band: Option<Arc<Band>>,
 }
 
 /// Reads joined features again.
@@ -74,15 +68,18 @@ pub(super) struct JoinedReader {
     rest: RecordBatch,
 }
 
-/// Labels from some row on.
+/// Some of the labels, by one choice of keys.
 pub(super) struct Band {
-    /// Whose keys these are, and from which row on.
-    keys: Vec<String>,
-    start: u64,
-    rows: usize,
     times: Vec<i64>,
     index: EntityIndex,
     sorted: Arc<SortedLabels>,
+}
+
+impl Band {
+    /// Number of labels.
+    pub(super) fn len(&self) -> usize {
+        self.times.len()
+    }
 }
 
 /// Batches, and for each label what it found in them.
@@ -151,55 +148,47 @@ impl Queue {
 }
 
 impl LookupJoin {
-    pub(super) async fn run(self) -> Result<Joined> {
+    /// Features of no labels yet, which may wait in memory as far as there is room.
+    pub(super) fn begin(&self, room: &Arc<Room>) -> Joined {
         let fields = self.fields();
         let arrow = fields
             .iter()
             .map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
-        let schema = Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>()));
-        let mut spool = Spool::new(self.room);
-        let join = Arc::new(self);
-        let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
-        let each = LABEL_BYTES * (join.workers as u64 + 1) + 2 * width;
-        let rows = usize::try_from(join.memory / 2 / each).unwrap_or(usize::MAX);
-        let rows = rows.max(CHUNK_ROWS);
-        let mut start = 0;
-        loop {
-            let band = join.sorted_band(start, rows).await?;
-            let count = band.times.len();
-            if count > 0 {
-                let found = if join.group.aggregates.is_empty() {
-                    join.newest(&band).await?
-                } else {
-                    join.windows(&band).await?
-                };
-                let (schema, workers) = (Arc::clone(&schema), join.workers);
-                spool = blocking(move || found.emit(&schema, spool, workers)).await??;
-            }
-            start += count as u64;
-            if count < rows {
-                return Ok(Joined {
-                    spool,
-                    schema,
-                    band: Some(band),
-                });
-            }
+        Joined {
+            schema: Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>())),
+            spool: Spool::new(Arc::clone(room)),
         }
     }
 
-    /// The labels from `start` on, at most `rows` of them, sorted.
-    async fn sorted_band(self: &Arc<Self>, start: u64, rows: usize) -> Result<Arc<Band>> {
-        let is_same = |band: &&Arc<Band>| {
-            band.keys == self.keys
-                && band.start == start
-                && band.times.len() <= rows
-                && (band.times.len() < band.rows || band.rows == rows)
-        };
-        if let Some(band) = self.before.as_ref().filter(is_same) {
-            return Ok(Arc::clone(band));
+    /// Labels that can be joined at a time.
+    pub(super) fn rows_of_band(&self) -> usize {
+        let fields = self.fields();
+        let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
+        let each = LABEL_BYTES * (self.workers as u64 + 1) + 2 * width;
+        let rows = usize::try_from(self.memory / 2 / each).unwrap_or(usize::MAX);
+        rows.max(CHUNK_ROWS)
+    }
+
+    /// Adds the features of the next labels.
+    pub(super) async fn add(self: &Arc<Self>, band: &Arc<Band>, joined: &mut Joined) -> Result<()> {
+        if band.len() == 0 {
+            return Ok(());
         }
+        let found = if self.group.aggregates.is_empty() {
+            self.newest(band).await?
+        } else {
+            self.windows(band).await?
+        };
+        let (schema, workers) = (Arc::clone(&joined.schema), self.workers);
+        let spool = joined.spool.take();
+        joined.spool = blocking(move || found.emit(&schema, spool, workers)).await??;
+        Ok(())
+    }
+
+    /// The labels from `start` on, at most `rows` of them, sorted.
+    pub(super) async fn band(self: &Arc<Self>, start: u64, rows: usize) -> Result<Arc<Band>> {
         let join = Arc::clone(self);
-        blocking(move || join.band(start, rows).map(Arc::new)).await?
+        blocking(move || join.sorted_band(start, rows).map(Arc::new)).await?
     }
 
     /// The wanted features.
@@ -219,7 +208,7 @@ impl LookupJoin {
     }
 
     /// Entities and times of the labels from `start` on, at most `rows` of them.
-    fn band(&self, start: u64, rows: usize) -> Result<Band> {
+    fn sorted_band(&self, start: u64, rows: usize) -> Result<Band> {
         let (mut entities, mut times) = (Vec::new(), Vec::new());
         let mut index = EntityIndex::default();
         let columns = self.labels.with_time(&self.keys);
@@ -246,9 +235,6 @@ impl LookupJoin {
         }
         let sorted = SortedLabels::new(&entities, &times, index.len());
         Ok(Band {
-            keys: self.keys.clone(),
-            start,
-            rows,
             times,
             index,
             sorted: Arc::new(sorted),
@@ -984,11 +970,6 @@ impl Slid {
 }
 
 impl Joined {
-    /// Bytes of the room that are left.
-    pub(super) fn room(&self) -> usize {
-        self.spool.room()
-    }
-
     pub(super) fn read(self) -> Result<JoinedReader> {
         Ok(JoinedReader {
             batches: self.spool.read()?,

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -9,16 +11,32 @@ use arrow_ipc::writer::StreamWriter;
 
 use crate::error::{Error, Kind, Result};
 
+/// Bytes that may stay in memory, of several spools.
+#[derive(Debug)]
+pub(super) struct Room(AtomicUsize);
+
+impl Room {
+    pub(super) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(bytes)))
+    }
+
+    /// Takes so much of it; says whether there was as much.
+    fn take(&self, bytes: usize) -> bool {
+        let left = |room: usize| room.checked_sub(bytes);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.0.fetch_update(set, fetch, left).is_ok()
+    }
+}
+
 /// Takes batches of one schema.
 pub(super) struct Spool {
-    /// Bytes that may stay in memory.
-    room: usize,
+    room: Arc<Room>,
     held: Vec<RecordBatch>,
     file: Option<StreamWriter<BufWriter<File>>>,
 }
 
 impl Spool {
-    pub(super) fn new(room: usize) -> Self {
+    pub(super) fn new(room: Arc<Room>) -> Self {
         Self {
             room,
             held: Vec::new(),
@@ -26,15 +44,15 @@ impl Spool {
         }
     }
 
-    /// Bytes that may still stay in memory.
-    pub(super) fn room(&self) -> usize {
-        self.room
+    /// All that came so far, leaving none.
+    pub(super) fn take(&mut self) -> Self {
+        let empty = Self::new(Arc::clone(&self.room));
+        std::mem::replace(self, empty)
     }
 
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
-        if self.file.is_none() && bytes <= self.room {
-            self.room -= bytes;
+        if self.file.is_none() && self.room.take(bytes) {
             self.held.push(batch);
             return Ok(());
         }
@@ -73,8 +91,6 @@ fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::cast::AsArray as _;
     use arrow_array::types::Int64Type;
     use arrow_array::{ArrayRef, Int64Array};
@@ -84,7 +100,7 @@ mod tests {
     #[test]
     fn what_comes_in_comes_out_in_order() {
         for room in [0, 100_000, usize::MAX] {
-            let mut spool = Spool::new(room);
+            let mut spool = Spool::new(Room::new(room));
             for start in 0..20i64 {
                 let column: ArrayRef = Arc::new(Int64Array::from_iter_values(
                     start * 1_000..(start + 1) * 1_000,
@@ -107,6 +123,6 @@ mod tests {
                 .collect();
             assert_eq!(numbers, (0..20_000).collect::<Vec<_>>(), "{room}");
         }
-        assert_eq!(Spool::new(0).read().unwrap().count(), 0);
+        assert_eq!(Spool::new(Room::new(0)).read().unwrap().count(), 0);
     }
 }
