@@ -27,6 +27,7 @@ use deltalake::{DeltaTable, DeltaTableError};
 use object_store::prefix::PrefixStore;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use url::Url;
 
 use crate::{Error, Kind, Result};
@@ -238,12 +239,17 @@ impl OfflineTables {
         let schema = arrow_schema(table, &delta)?;
         let store = PrefixStore::new(delta.log_store().object_store(None), folder);
         let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd"));
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(zstd)
             .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
+            .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned());
+        // Zstandard makes measured numbers hardly smaller, and twice as slow to read.
+        for field in schema.fields().iter().filter(|f| f.data_type().is_floating()) {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties.set_column_compression(column, Compression::SNAPPY);
+        }
+        let properties = properties.build();
         let indexed = delta
             .snapshot()
             .map_err(|e| failed("read", table, e))?
