@@ -1,6 +1,7 @@
 //! The point-in-time join: for each label the newest row of its entity that was
 //! known at the label's time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::Timestamp;
@@ -49,19 +50,25 @@ impl ByEntity {
 
     /// Rows of an entity.
     pub fn rows(&self, entity: usize) -> &[u32] {
-        &self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize]
+        &self.rows[self.places(entity)]
     }
 
-    /// The rows of an entity, to be put in another order.
-    pub fn rows_mut(&mut self, entity: usize) -> &mut [u32] {
-        &mut self.rows[self.starts[entity] as usize..self.starts[entity + 1] as usize]
+    /// All rows, entity by entity.
+    pub fn order(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// Places of an entity's rows in [`order`](Self::order).
+    pub fn places(&self, entity: usize) -> Range<usize> {
+        self.starts[entity] as usize..self.starts[entity + 1] as usize
     }
 
     /// Sorts the rows of every entity by a key, unless they are in order already,
     /// as rows that were written in the order of time are.
     pub fn sort_by_key<K: Ord>(&mut self, key: impl Fn(u32) -> K) {
         for entity in 0..self.len() {
-            let rows = self.rows_mut(entity);
+            let places = self.places(entity);
+            let rows = &mut self.rows[places];
             if !rows.is_sorted_by_key(|row| key(*row)) {
                 rows.sort_by_key(|row| key(*row));
             }
@@ -95,6 +102,11 @@ impl SortedLabels {
     /// The labels, by entity, in the order of their times.
     pub fn by_entity(&self) -> &ByEntity {
         &self.by_entity
+    }
+
+    /// Times of the labels, microseconds, in the same order.
+    pub fn times(&self) -> &[i64] {
+        &self.times
     }
 }
 

@@ -245,7 +245,11 @@ impl OfflineTables {
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned());
         // Zstandard makes measured numbers hardly smaller, and twice as slow to read.
-        for field in schema.fields().iter().filter(|f| f.data_type().is_floating()) {
+        for field in schema
+            .fields()
+            .iter()
+            .filter(|f| f.data_type().is_floating())
+        {
             let column = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_compression(column, Compression::SNAPPY);
         }

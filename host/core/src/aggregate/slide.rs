@@ -20,8 +20,8 @@ pub struct EntityEvents<'a> {
     pub ids: &'a [u64],
     /// When each counts: the later of its event and available time.
     pub active: &'a [i64],
-    /// Row of each in the columns.
-    pub rows: &'a [u32],
+    /// Row of the first in the columns; the others follow.
+    pub first: usize,
     /// The columns that aggregates read.
     pub columns: &'a [Cells],
 }
@@ -30,7 +30,7 @@ impl EntityEvents<'_> {
     fn cell(&self, column: Option<usize>, index: usize) -> Option<CellRef<'_>> {
         match column {
             None => Some(CellRef::Int(0)),
-            Some(column) => self.columns[column].get(self.rows[index] as usize),
+            Some(column) => self.columns[column].get(self.first + index),
         }
     }
 }

@@ -243,23 +243,20 @@ fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
 
 fn offline(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>> {
     let aggregates = aggregates();
-    let mut sorted: Vec<(usize, &Event)> = events.iter().enumerate().collect();
-    sorted.sort_by_key(|(_, e)| (e.event, e.id));
+    let mut sorted: Vec<&Event> = events.iter().collect();
+    sorted.sort_by_key(|e| (e.event, e.id));
     let columns: [ArrayRef; 3] = [
-        Arc::new(events.iter().map(|e| e.int).collect::<Int64Array>()),
-        Arc::new(events.iter().map(|e| e.float).collect::<Float64Array>()),
-        Arc::new(events.iter().map(|e| e.text).collect::<StringArray>()),
+        Arc::new(sorted.iter().map(|e| e.int).collect::<Int64Array>()),
+        Arc::new(sorted.iter().map(|e| e.float).collect::<Float64Array>()),
+        Arc::new(sorted.iter().map(|e| e.text).collect::<StringArray>()),
     ];
     let columns: Vec<Cells> = columns.iter().map(|c| Cells::new(c).unwrap()).collect();
-    let of = |value: fn(&Event) -> i64| sorted.iter().map(|(_, e)| value(e)).collect::<Vec<_>>();
+    let of = |value: fn(&Event) -> i64| sorted.iter().map(|e| value(e)).collect::<Vec<_>>();
     let entity = EntityEvents {
         events: &of(|e| e.event),
-        ids: &sorted.iter().map(|(_, e)| e.id).collect::<Vec<_>>(),
+        ids: &sorted.iter().map(|e| e.id).collect::<Vec<_>>(),
         active: &of(Event::active),
-        rows: &sorted
-            .iter()
-            .map(|(row, _)| *row as u32)
-            .collect::<Vec<_>>(),
+        first: 0,
         columns: &columns,
     };
     let mut answers = vec![vec![Answer::Null; aggregates.len()]; times.len()];

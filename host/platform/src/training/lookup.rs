@@ -164,7 +164,12 @@ impl LookupJoin {
     pub(super) fn rows_of_band(&self) -> usize {
         let fields = self.fields();
         let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
-        let each = LABEL_BYTES * (self.workers as u64 + 1) + 2 * width;
+        // Windows go through an entity's labels one after the other, for all workers.
+        let joins = match self.group.aggregates.is_empty() {
+            true => self.workers as u64,
+            false => 0,
+        };
+        let each = LABEL_BYTES * (joins + 1) + 2 * width;
         let rows = usize::try_from(self.memory / 2 / each).unwrap_or(usize::MAX);
         rows.max(CHUNK_ROWS)
     }
@@ -506,7 +511,7 @@ impl LookupJoin {
         for part in 0..parts {
             let events = self.events(band, &plan, interval, (part, parts)).await?;
             let (plan, band) = (Arc::clone(&plan), Arc::clone(band));
-            found = blocking(move || plan.slide_all(&events, &band, (part, parts), found)).await?;
+            found = blocking(move || plan.slide_all(events, &band, (part, parts), found)).await?;
         }
         Ok(found)
     }
@@ -789,6 +794,39 @@ impl Events {
         all.columns = vec![whole.collect()];
         all
     }
+
+    /// The events in another order, without what says whose they are.
+    fn arranged(self, order: &[u32]) -> Self {
+        fn gather<T: Copy>(values: Vec<T>, order: &[u32]) -> Vec<T> {
+            order.iter().map(|row| values[*row as usize]).collect()
+        }
+        let columns = {
+            let order = UInt32Array::from(order.to_vec());
+            let columns = self.columns.into_iter().flatten();
+            let taken = columns.map(|column| {
+                arrow_select::take::take(&column, &order, None).expect("rows of these columns")
+            });
+            vec![taken.collect()]
+        };
+        Self {
+            entities: Vec::new(),
+            events: gather(self.events, order),
+            active: gather(self.active, order),
+            ids: gather(self.ids, order),
+            columns,
+        }
+    }
+
+    /// Those at some places, without their columns.
+    fn of(&self, places: Range<usize>) -> EntityEvents<'_> {
+        EntityEvents {
+            events: &self.events[places.clone()],
+            ids: &self.ids[places.clone()],
+            active: &self.active[places.clone()],
+            first: places.start,
+            columns: &[],
+        }
+    }
 }
 
 /// What a worker made of some entities.
@@ -805,6 +843,35 @@ struct Slid {
 }
 
 impl WindowPlan {
+    /// Slides over an entity's events for its labels, which are given with their times.
+    fn slide(
+        &self,
+        entity: &EntityEvents<'_>,
+        (times, labels): (&[i64], &[u32]),
+        types: &[DataType],
+        made: &mut Slid,
+    ) {
+        if entity.events.is_empty() || labels.is_empty() {
+            return;
+        }
+        let last = self.aggregates.len() - 1;
+        slide(
+            &self.aggregates,
+            types,
+            entity,
+            times,
+            self.ttl,
+            |time, index, answer| {
+                // Answers come aggregate by aggregate within a window, not in their order.
+                made.answers[index] = answer;
+                made.pending += 1;
+                if made.pending > last {
+                    made.push(self, labels[time]);
+                }
+            },
+        );
+    }
+
     /// Whether ties of time have to be broken by identity.
     fn needs_ids(&self) -> bool {
         self.aggregates.iter().any(|a| a.function.is_of_order())
@@ -812,7 +879,7 @@ impl WindowPlan {
 
     fn slide_all(
         &self,
-        events: &Events,
+        events: Events,
         band: &Band,
         (part, parts): (u32, u32),
         mut found: Found,
@@ -820,6 +887,8 @@ impl WindowPlan {
         let count = band.index.len();
         let mut rows = ByEntity::new(&events.entities, count);
         rows.sort_by_key(|row| (events.events[row as usize], events.ids[row as usize]));
+        // Each is read several times as windows slide over it: next to its neighbours.
+        let events = events.arranged(rows.order());
         let labels = band.sorted.by_entity();
         let columns: Vec<Cells> = events.columns[0]
             .iter()
@@ -832,7 +901,6 @@ impl WindowPlan {
             for _ in 0..self.workers.max(1) {
                 scope.spawn(|| {
                     let mut made = Slid::new(self);
-                    let mut entity = Entity::default();
                     loop {
                         let start = next.fetch_add(ENTITIES, Ordering::Relaxed);
                         if start >= count {
@@ -841,8 +909,13 @@ impl WindowPlan {
                         let own = (start..count.min(start + ENTITIES))
                             .filter(|e| *e as u32 % parts == part);
                         for number in own {
-                            let of = (rows.rows(number), labels.rows(number));
-                            entity.slide(self, events, band, of, &columns, &types, &mut made);
+                            let entity = EntityEvents {
+                                columns: &columns,
+                                ..events.of(rows.places(number))
+                            };
+                            let times = &band.sorted.times()[labels.places(number)];
+                            let of = (times, labels.rows(number));
+                            self.slide(&entity, of, &types, &mut made);
                         }
                     }
                     made.flush(self);
@@ -863,64 +936,6 @@ impl WindowPlan {
             found.batches.extend(made.batches);
         }
         found
-    }
-}
-
-/// An entity's events and labels, in order.
-#[derive(Default)]
-struct Entity {
-    events: Vec<i64>,
-    ids: Vec<u64>,
-    active: Vec<i64>,
-    times: Vec<i64>,
-}
-
-impl Entity {
-    #[allow(clippy::too_many_arguments, reason = "what a worker has at hand")]
-    fn slide(
-        &mut self,
-        plan: &WindowPlan,
-        events: &Events,
-        band: &Band,
-        (rows, labels): (&[u32], &[u32]),
-        columns: &[Cells],
-        types: &[DataType],
-        made: &mut Slid,
-    ) {
-        if rows.is_empty() || labels.is_empty() {
-            return;
-        }
-        fn gather<T: Copy>(values: &[T], rows: &[u32], out: &mut Vec<T>) {
-            out.clear();
-            out.extend(rows.iter().map(|row| values[*row as usize]));
-        }
-        gather(&events.events, rows, &mut self.events);
-        gather(&events.ids, rows, &mut self.ids);
-        gather(&events.active, rows, &mut self.active);
-        gather(&band.times, labels, &mut self.times);
-        let entity = EntityEvents {
-            events: &self.events,
-            ids: &self.ids,
-            active: &self.active,
-            rows,
-            columns,
-        };
-        let last = plan.aggregates.len() - 1;
-        slide(
-            &plan.aggregates,
-            types,
-            &entity,
-            &self.times,
-            plan.ttl,
-            |time, index, answer| {
-                // Answers come aggregate by aggregate within a window, not in their order.
-                made.answers[index] = answer;
-                made.pending += 1;
-                if made.pending > last {
-                    made.push(plan, labels[time]);
-                }
-            },
-        );
     }
 }
 
