@@ -405,6 +405,22 @@ fn a_server_runs_what_is_due_and_backfills_see_the_same() {
     );
 }
 
+/// With `overlap = "skip"` what became due while a run was under way is left out.
+#[test]
+fn intervals_that_a_run_overlaps_can_be_left_out() {
+    let project =
+        scheduled("schedule = { cron = \"0 * * * *\", overlap = \"skip\", catch_up = 100 }");
+    // Its clock is fast: hours go by while an hour is run.
+    let server = project.serve(&["--clock", "2020-01-03T00:30:00Z,200000"]);
+    wait_for("runs and hours that are left out", || {
+        let state = &project.json(&["schedules"])[0]["state"];
+        succeeded(&project).len() >= 3 && state["skipped"].as_u64() > Some(10)
+    });
+    server.stop();
+    let state = project.json(&["schedules"])[0]["state"].clone();
+    assert_eq!(state["failed"], 0, "{state}");
+}
+
 #[test]
 fn failed_runs_are_repeated_and_then_given_up() {
     let project = scheduled(DAILY);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Project, guest, rows_of};
+use crate::harness::{Project, Random, guest, rows_of};
 use crate::training::{entry, ledger, lines};
 
 fn push(project: &Project, entries: &[Json], clock: &str) -> Json {
@@ -360,6 +360,121 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         let said = project.fails(&arguments);
         assert!(said.contains(wanted), "{said}");
     }
+}
+
+/// Whatever is killed, whenever, and repeated: every event counts once.
+#[test]
+fn upkeep_that_is_killed_loses_nothing_and_doubles_nothing() {
+    let mut random = Random::new();
+    let event =
+        |id: i64, time: String| entry(&format!("k{}", id % 5), &time, id, 1.0, &id.to_string());
+    let history: Vec<Json> = (0..400)
+        .map(|id| {
+            event(
+                id,
+                format!("2019-12-{:02}T{:02}:00:00Z", 1 + id % 28, id % 24),
+            )
+        })
+        .collect();
+    // Every fourth comes too late.
+    let pushed: Vec<Json> = (400..800)
+        .map(|id| {
+            event(
+                id,
+                format!(
+                    "2020-01-{:02}T{:02}:30:{:02}Z",
+                    2 - i64::from(id % 4 == 0),
+                    11,
+                    id % 60
+                ),
+            )
+        })
+        .collect();
+    let project = ledger("lateness = \"1h\"").applied_with("entries.ndjson", &lines(&history));
+    project.write("push.ndjson", lines(&pushed));
+    let commands: [&[&str]; 6] = [
+        &[
+            "push",
+            "entries",
+            "push.ndjson",
+            "--clock",
+            "2020-01-02T12:00:00Z,0",
+        ],
+        &["run", "sums", "--to", "2020-01-01"],
+        &["heal", "sums", "--clock", "2020-01-03T00:00:00Z,0"],
+        &["compact", "--horizon", "0s"],
+        &["materialize", "sums"],
+        &[
+            "delete",
+            "account",
+            "key_a=k3",
+            "key_b=1",
+            "--clock",
+            "2020-01-04T00:00:00Z,0",
+        ],
+    ];
+    let mut kill = |command: &[&str]| {
+        let mut run = project
+            .command(command)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(random.below(120)));
+        let _ = run.kill();
+        run.wait().unwrap();
+        random.below(commands.len() as u64 - 1) as usize
+    };
+    let mut next = 0;
+    for _ in 0..40 {
+        next = kill(commands[next]);
+    }
+    // In an order in which each has something to do; and once more, for nothing.
+    for command in [0, 1, 2, 3, 0, 1, 2, 3] {
+        project.ok(commands[command]);
+    }
+    let found = |key: i64| {
+        let features = sums(&project, &format!("k{key}"), "2020-01-05T00:00:00Z");
+        (
+            features["sums_count_lifetime"].clone(),
+            features["sums_small_sum_lifetime"].clone(),
+        )
+    };
+    let of_key = |key: i64| (0..800).filter(move |id| id % 5 == key);
+    let wanted = |key: i64| (json!(160), json!(of_key(key).sum::<i64>()));
+    for key in 0..5 {
+        assert_eq!(found(key), wanted(key), "k{key}");
+    }
+    let values = || -> Vec<i64> {
+        let rows = project.offline_rows("sums_v1").into_iter();
+        let mut values: Vec<i64> = rows.map(|row| row["small"].as_i64().unwrap()).collect();
+        values.sort_unstable();
+        values
+    };
+    assert_eq!(values(), (0..800).collect::<Vec<_>>());
+    for _ in 0..4 {
+        kill(commands[5]);
+    }
+    project.ok(commands[5]);
+    project.ok(commands[4]);
+    assert_eq!(found(3), (Json::Null, Json::Null));
+    for key in [0, 1, 2, 4] {
+        assert_eq!(
+            found(key),
+            wanted(key),
+            "k{key}, of which nothing was deleted"
+        );
+    }
+    assert_eq!(
+        values(),
+        (0..800).filter(|id| id % 5 != 3).collect::<Vec<_>>()
+    );
+    let raw = project.offline_rows("entries_events");
+    assert!(
+        raw.iter()
+            .all(|row| !row["payload"].as_str().unwrap().contains("\"k3\""))
+    );
+    assert_eq!(raw.len(), 320);
 }
 
 /// Others that are alike stay: entities with the same keys, events of another source

@@ -1052,7 +1052,12 @@ fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> 
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    ended(tokio::task::spawn_blocking(work)).await
+}
+
+/// What a task ended with.
+pub(crate) async fn ended<T>(task: tokio::task::JoinHandle<T>) -> Result<T> {
+    match task.await {
         Ok(result) => Ok(result),
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
         Err(failure) => Err(Error::caused(

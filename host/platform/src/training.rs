@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::group_rows::stored_column;
 use crate::platform::{Platform, get};
 use crate::record::Reject;
-use crate::run::{Progress, blocking};
+use crate::run::{Progress, blocking, ended};
 use crate::source::digest_file;
 
 use labels::LabelFile;
@@ -504,6 +504,8 @@ impl Platform {
             return Ok(joined);
         };
         let mut start = 0;
+        // The first lookup's next labels, which are sorted while these are joined.
+        let mut ahead = None;
         loop {
             // Lookups by the same keys share what is made of the labels.
             let mut band: Option<(&[String], Arc<Band>)> = None;
@@ -511,8 +513,15 @@ impl Platform {
                 progress.stage(&format!("joining `{}`", lookups[index].alias));
                 let own = match band.take().filter(|(keys, _)| *keys == join.keys) {
                     Some((_, band)) => band,
-                    None => join.band(start, rows).await?,
+                    None => match ahead.take_if(|_| index == 0) {
+                        Some(sorting) => ended(sorting).await??,
+                        None => join.band(start, rows).await?,
+                    },
                 };
+                if index == 0 && own.len() == rows {
+                    let (join, next) = (Arc::clone(join), start + rows as u64);
+                    ahead = Some(tokio::spawn(async move { join.band(next, rows).await }));
+                }
                 join.add(&own, joined).await.map_err(|e| {
                     let place = format!("views.{}.lookups[{index}]: {e}", plan.view);
                     Error::caused(e.kind(), place, e)
