@@ -391,12 +391,12 @@ fn upkeep_that_is_killed_loses_nothing_and_doubles_nothing() {
         })
         .collect();
     let project = ledger("lateness = \"1h\"").applied_with("entries.ndjson", &lines(&history));
-    project.write("push.ndjson", lines(&pushed));
+    let file = project.write("push.ndjson", lines(&pushed));
     let commands: [&[&str]; 6] = [
         &[
             "push",
             "entries",
-            "push.ndjson",
+            file.to_str().unwrap(),
             "--clock",
             "2020-01-02T12:00:00Z,0",
         ],

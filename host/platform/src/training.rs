@@ -491,14 +491,9 @@ impl Platform {
                 })
             })
             .collect();
-        // Half of the memory is for joining, or somewhat more where events are sorted, and
-        // most of the rest for what waits to be written.
-        let mut groups = plan.recipe.groups.values();
-        let tenths = match groups.all(|group| group.aggregates.is_empty()) {
-            true => 4,
-            false => 3,
-        };
-        let room = Room::new(usize::try_from(plan.memory / 10 * tenths).unwrap_or(usize::MAX));
+        // Somewhat more than half of the memory is for joining, most of the rest for what
+        // waits to be written.
+        let room = Room::new(usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX));
         let mut joined: Vec<Joined> = joins.iter().map(|join| join.begin(&room)).collect();
         let Some(rows) = joins.iter().map(|join| join.rows_of_band()).min() else {
             return Ok(joined);

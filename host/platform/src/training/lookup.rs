@@ -33,7 +33,9 @@ use crate::group_rows::stored_column;
 use crate::run::blocking;
 
 /// Bytes that a label takes in each worker's join, and besides.
-const LABEL_BYTES: u64 = 40;
+const LABEL_BYTES: u64 = 24;
+/// Bytes that a label of windows takes.
+const WINDOW_LABEL_BYTES: u64 = 60;
 /// Bytes that an event takes while windows slide over it, but for its columns.
 const EVENT_BYTES: u64 = 40;
 /// Rows that a worker reads at a time.
@@ -164,13 +166,12 @@ impl LookupJoin {
     pub(super) fn rows_of_band(&self) -> usize {
         let fields = self.fields();
         let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
-        // Windows go through an entity's labels one after the other, for all workers.
-        let joins = match self.group.aggregates.is_empty() {
-            true => self.workers as u64,
-            false => 0,
+        // Windows need room for events as well, and make their answers in pieces.
+        let each = match self.group.aggregates.is_empty() {
+            true => LABEL_BYTES * (self.workers as u64 + 1) + width,
+            false => WINDOW_LABEL_BYTES + 2 * width,
         };
-        let each = LABEL_BYTES * (joins + 1) + 2 * width;
-        let rows = usize::try_from(self.memory / 2 / each).unwrap_or(usize::MAX);
+        let rows = usize::try_from(self.memory / 20 * 11 / each).unwrap_or(usize::MAX);
         rows.max(CHUNK_ROWS)
     }
 
