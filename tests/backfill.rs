@@ -405,6 +405,21 @@ fn a_server_runs_what_is_due_and_backfills_see_the_same() {
     );
 }
 
+#[test]
+fn a_run_cannot_start_after_its_rows_are_seen() {
+    let project = ledger("");
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        "function = \"ledger\"\ngroup = \"sums\"\n\
+         schedule = { cron = \"0 0 * * *\", start_after = \"2h\", delay = \"1h\" }",
+    );
+    let said = project.fails(&["plan"]);
+    assert!(
+        said.contains("pipelines.sums.schedule.start_after: a run that starts 2h after its interval cannot be seen 1h after it"),
+        "{said}"
+    );
+}
+
 /// With `overlap = "skip"` what became due while a run was under way is left out.
 #[test]
 fn intervals_that_a_run_overlaps_can_be_left_out() {
