@@ -53,55 +53,32 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// What a command does is said at its arguments, with examples.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a project with one function, ready to build
     New(new::New),
     /// Compile the project's functions to components
     Build,
-    /// Check everything without writing anything: the file, the functions, how
-    /// they fit, and that their rows are independent
     Check(check::Check),
-    /// Show what apply would change
     Plan(apply::Plan),
-    /// Build and register functions, make tables, and make the definitions live
     Apply(apply::Apply),
-    /// Run a pipeline over the files of its source
     Run(run::Run),
-    /// Fill a pipeline's group with history, interval by interval
     Backfill(backfill::Backfill),
-    /// Join labels with a view's features as they were known at each label's time
     TrainingSet(training_set::MakeTrainingSet),
-    /// List training sets, or delete one
     TrainingSets(training_set::TrainingSets),
-    /// Push events to a source
     Push(push::Push),
-    /// Get feature vectors of a view
     Get(get::Get),
-    /// Answer requests and take events in over HTTP
     Serve(serve::Serve),
-    /// Live through history against a server: events and requests in the order
-    /// of their time
     Replay(replay::Replay),
-    /// List runs, newest first
     Runs(runs::Runs),
-    /// List schedules, pause and resume them
     Schedules(schedules::Schedules),
-    /// List the offline tables: versions, files, rows, sizes
     Tables(upkeep::Tables),
-    /// Write the rows of an offline table to one file
     Export(upkeep::Export),
-    /// Merge small files of the offline tables, and remove old ones
     Compact(upkeep::Compact),
-    /// Take events that came too late in after all
     Heal(upkeep::Heal),
-    /// Delete everything that is stored of an entity
     Delete(upkeep::Delete),
-    /// Make what a group has online anew from its offline table
     Materialize(upkeep::Materialize),
-    /// List functions and their signatures
     Functions(functions::Functions),
-    /// Look whether this machine has what it takes
     Doctor(doctor::Doctor),
     /// Compile a component; the sandbox calls this
     #[command(hide = true)]

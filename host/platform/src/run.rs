@@ -460,8 +460,9 @@ impl Platform {
                     Kind::Conflict,
                     format!(
                         "pipeline `{}` was run over {}, which overlaps {interval}: rows would be there twice. \
-                         Run that interval again to replace it, or choose another",
-                        job.name, claim.interval
+                         Run it over {} again to replace those, or give its group a new `version` to \
+                         fill it by other intervals",
+                        job.name, claim.interval, claim.interval
                     ),
                 ));
             }

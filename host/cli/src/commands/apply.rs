@@ -29,6 +29,7 @@ pub(crate) struct Plan {
 ///   wafer apply
 ///   wafer apply --no-build
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Apply {
     /// Take the components as they are, without building
     #[arg(long)]

@@ -23,6 +23,7 @@ use crate::output::{Bar, thousands};
 ///   wafer backfill plane_outcome --from 2013-01-01 --to 2014-01-01
 ///   wafer backfill airport_weather --from 2013-01-01 --to 2013-02-01 --interval 1h
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Backfill {
     /// The pipeline
     pipeline: String,

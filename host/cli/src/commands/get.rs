@@ -16,6 +16,7 @@ use crate::output::table;
 ///   wafer get arrival_delay tailnum=N14228 origin=EWR dest=IAH
 ///   wafer get arrival_delay --output json tailnum=N14228 …
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Get {
     /// The feature view
     view: String,

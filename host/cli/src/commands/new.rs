@@ -15,6 +15,7 @@ use crate::sdk;
 /// Example:
 ///   wafer new rides && cd rides && wafer apply && wafer run last_ride
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct New {
     /// Folder to make; its name becomes the project's
     folder: PathBuf,

@@ -24,6 +24,7 @@ use crate::output::{say, thousands};
 ///   wafer push weather_reports reports.ndjson
 ///   wafer push weather_reports - --server <http://127.0.0.1:8080>
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Push {
     /// The source
     source: String,

@@ -22,6 +22,7 @@ use crate::output::{Bar, say, thousands};
 ///   wafer run plane_outcome
 ///   wafer run plane_outcome --from 2013-01-01 --to 2013-02-01
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Run {
     /// The pipeline
     pipeline: String,

@@ -17,6 +17,7 @@ use crate::output::{table, thousands};
 ///   wafer schedules --pause airport_weather
 ///   wafer schedules --resume airport_weather
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Schedules {
     /// Run nothing of this pipeline until it is resumed
     #[arg(long, value_name = "PIPELINE", conflicts_with = "resume")]

@@ -24,6 +24,7 @@ use crate::output::say;
 ///   wafer serve --listen 0.0.0.0:8080
 ///   wafer serve --clock 2013-01-02T05:00:00Z,0
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]

@@ -24,6 +24,7 @@ use crate::output::{Bar, say, table, thousands};
 ///   wafer training-set arrival_delay --labels l.parquet --out t.parquet --split train=0.8,test=0.2 --split-by time
 ///   wafer training-set --recreate 3f9a8c41d2e0 --out again.parquet
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct MakeTrainingSet {
     /// The view
     #[arg(required_unless_present = "recreate")]

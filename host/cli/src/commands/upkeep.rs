@@ -56,6 +56,7 @@ impl Tables {
 ///   wafer export scheduled_flight_v1 --out labels.parquet
 ///   wafer export airport_weather_v1 --out weather.csv --columns faa,event_timestamp,temperature_c
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Export {
     /// The table
     table: String,
@@ -97,6 +98,7 @@ impl Export {
 ///   wafer compact
 ///   wafer compact airport_weather_v1 --horizon 30d
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Compact {
     /// The table; default: all
     table: Option<String>,
@@ -162,9 +164,15 @@ impl Heal {
 
 /// Delete everything that is stored of an entity, and record that.
 ///
+/// Facts of before are not taken in again. Versions of tables that training sets
+/// were made of still have its rows, and so do the labels that are kept with them:
+/// delete those sets (`wafer training-sets`), then `wafer compact --horizon 0s`.
+/// Files that sources read are yours.
+///
 /// Examples:
 ///   wafer delete plane tailnum=N725MQ
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Delete {
     /// The kind of entity
     entity: String,

@@ -182,7 +182,10 @@ async fn version_at(table: &str, delta: &DeltaTable, time: Timestamp) -> Result<
             None => break,
         }
     }
-    let message = format!("table `{table}` was not there at {time}");
+    let message = format!(
+        "table `{table}` was not there at {time}: that is the machine's time when something was \
+         written, not a time of rows"
+    );
     Err(Error::new(Kind::NotFound, message))
 }
 
