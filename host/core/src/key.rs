@@ -5,13 +5,14 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
+use serde::{Deserialize, Serialize};
 
 /// Longest encoded key. LMDB takes keys of 511 bytes, of which the store needs
 /// some for the table.
 pub const MAX_KEY_BYTES: usize = 440;
 
 /// The encoded join keys of one entity.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntityKey(Box<[u8]>);
 
 impl EntityKey {

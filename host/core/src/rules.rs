@@ -8,7 +8,7 @@ use crate::Timestamp;
 /// What orders two rows of one entity: the event time, between rows of the same
 /// event time the time they were created (claimed for writing), and between those
 /// the identity of their event, so that no two orders of arrival differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RowVersion {
     /// When the fact held.
     pub event: Timestamp,
@@ -33,6 +33,15 @@ pub fn replaces(new: RowVersion, stored: Option<RowVersion>) -> bool {
 /// `ttl` in microseconds; absent means it lives for ever.
 pub fn is_expired(event: Timestamp, ttl: Option<i64>, now: Timestamp) -> bool {
     ttl.is_some_and(|ttl| event < now.minus_micros(ttl))
+}
+
+/// How long rows are answered as expired, before a store may forget them.
+const EXPIRED_FOR: i64 = 30 * 86_400_000_000;
+
+/// Until when a row is to be kept online, so that requests are told that it is
+/// expired, and not that there never was one. `None`: for ever.
+pub fn keep_until(event: Timestamp, ttl: Option<i64>) -> Option<Timestamp> {
+    ttl.map(|ttl| event.plus_micros(ttl).plus_micros(EXPIRED_FOR))
 }
 
 /// What to do with a row, by how far in the future its event time lies.

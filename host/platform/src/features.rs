@@ -13,7 +13,7 @@ use wafer_core::{
     ColumnBuilder, DamagedError, Timestamp, cell_to_json, decode_row, entity_key, packed_columns,
 };
 use wafer_runtime::{Deadline, Function};
-use wafer_store::{OnlineKey, OnlineRow};
+use wafer_store::{OnlineKey, OnlineRow, for_work};
 
 use crate::definition::{GroupDef, ViewDef, feature_name, fingerprint};
 use crate::error::{Error, Kind, Result};
@@ -207,8 +207,9 @@ impl Platform {
         let request = decode(&serving.view, rows)?;
         let keys = online_keys(&serving, &request);
         let flat: Vec<OnlineKey> = keys.iter().flatten().flatten().cloned().collect();
-        let found = self.components().online.get_many(&flat).await?;
         let now = self.now();
+        let online = &self.components().online;
+        let found = for_work(format!("view/{view}"), online.get_many(&flat, now)).await?;
         let work = move || assemble(&serving, &request, &keys, found, now);
         self.components().guests.run(work).await?
     }

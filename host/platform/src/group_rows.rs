@@ -12,7 +12,7 @@ use arrow_array::{
 use bytes::Bytes;
 use wafer_core::aggregate::{Cells, Item, Layout};
 use wafer_core::expect::{Check, Policy, RunValues};
-use wafer_core::rules::{Admission, Interval, RowVersion, admit, identity};
+use wafer_core::rules::{Admission, Interval, RowVersion, admit, identity, keep_until};
 use wafer_core::{DataType, EntityKey, KeyError, Timestamp, encode_row, entity_key};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{EarlyWrite, OnlineKey, OnlineRow, OnlineWrite};
@@ -238,6 +238,7 @@ impl Target {
                 group: self.table.name.clone(),
                 entity,
             },
+            keep_until: keep_until(row.version.event, self.group.ttl),
             row,
         }
     }

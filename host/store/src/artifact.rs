@@ -20,6 +20,14 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     /// new ones, never a mixture, and after a crash too.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
 
+    /// Writes a name, unless there is such a name.
+    async fn put_new(&self, name: &str, bytes: Bytes) -> Result<()> {
+        if self.contains(name).await? {
+            return Ok(());
+        }
+        self.put(name, bytes).await
+    }
+
     /// Writes a name with the content of a file, unless there is such a name.
     async fn put_file(&self, name: &str, path: &Path) -> Result<()> {
         if self.contains(name).await? {
@@ -49,10 +57,7 @@ pub trait ArtifactStoreExt: ArtifactStore {
     /// Keeps some bytes under their digest. Keeping them twice costs a look.
     async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
         let digest = Digest::of(&bytes);
-        let name = blob_name(digest);
-        if !self.contains(&name).await? {
-            self.put(&name, bytes).await?;
-        }
+        self.put_new(&blob_name(digest), bytes).await?;
         Ok(digest)
     }
 

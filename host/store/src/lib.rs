@@ -21,6 +21,7 @@ mod lmdb;
 mod metadata;
 mod offline;
 mod online;
+mod usage;
 
 pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name};
 pub use error::{Error, Kind, Result};
@@ -36,3 +37,4 @@ pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
     OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, combine,
 };
+pub use usage::{Consumed, for_work, work_label};

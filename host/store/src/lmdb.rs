@@ -538,8 +538,7 @@ fn replace_group(
     Ok(())
 }
 
-fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<u64> {
-    let mut applied = 0;
+fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
     while let Some((place, entry)) = tables.early.first(txn)? {
         if from_sortable(place).is_some_and(|due| due > now) {
             break;
@@ -550,9 +549,8 @@ fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Resu
         let row = online_row(value).ok_or_else(|| refused(damaged("row that is not due")))?;
         put_row(txn, tables, key, &row)?;
         tables.early.delete(txn, &place)?;
-        applied += 1;
     }
-    Ok(applied)
+    Ok(())
 }
 
 fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
@@ -606,7 +604,8 @@ fn commit_event(
 
 #[async_trait]
 impl OnlineStore for Lmdb {
-    async fn get_many(&self, keys: &[OnlineKey]) -> Result<Vec<Option<OnlineRow>>> {
+    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+        self.apply_due(now).await?;
         let values = self.read(|txn, tables| {
             keys.iter()
                 .map(|key| Ok(tables.online.get(txn, &online_key(key))?.map(online_row)))
@@ -624,7 +623,7 @@ impl OnlineStore for Lmdb {
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
         self.write(move |txn, tables| {
             let mut counts = PutCounts::default();
-            for OnlineWrite { key, row } in &writes {
+            for OnlineWrite { key, row, .. } in &writes {
                 if put_row(txn, tables, &online_key(key), row)? {
                     counts.applied += 1;
                 } else {
@@ -654,7 +653,7 @@ impl OnlineStore for Lmdb {
         .await
     }
 
-    async fn apply_due(&self, now: Timestamp) -> Result<u64> {
+    async fn apply_due(&self, now: Timestamp) -> Result<()> {
         let first = self.read(|txn, tables| {
             Ok(tables
                 .early
@@ -666,7 +665,7 @@ impl OnlineStore for Lmdb {
                 self.write(move |txn, tables| Ok(Ok(apply_due(txn, tables, now)?)))
                     .await
             }
-            _ => Ok(0),
+            _ => Ok(()),
         }
     }
 

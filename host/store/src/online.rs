@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::{is_item, merge_items};
 use wafer_core::rules::{RowVersion, replaces};
 use wafer_core::{EntityKey, Timestamp};
 
-use crate::{Error, Kind, Result};
+use crate::{Consumed, Error, Kind, Result};
 
 /// Names one row: the version of a feature group, and an entity of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OnlineKey {
     /// Such as `plane_outcome_v1`; at most 64 bytes, without a zero byte.
     pub group: String,
@@ -21,7 +22,7 @@ pub struct OnlineKey {
 }
 
 /// What is stored of an entity: its newest row, or a summary of its events.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlineRow {
     /// Its event time, when it was created, and its event's identity.
     pub version: RowVersion,
@@ -29,6 +30,7 @@ pub struct OnlineRow {
     pub fingerprint: u64,
     /// The packed features, an [item](wafer_core::aggregate::Item), or nothing:
     /// the entity was deleted.
+    #[serde(with = "in_bytes")]
     pub values: Bytes,
 }
 
@@ -78,16 +80,19 @@ pub fn combine(stored: Option<&OnlineRow>, new: &OnlineRow) -> Result<Option<Onl
 }
 
 /// A row to be written, or events to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlineWrite {
     /// Whose row it is.
     pub key: OnlineKey,
     /// The row.
     pub row: OnlineRow,
+    /// When requests stop asking for it: its `ttl` and the time that it is answered
+    /// `expired` are over. The store may forget it then. `None`: never.
+    pub keep_until: Option<Timestamp>,
 }
 
 /// A write whose time is still to come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlyWrite {
     /// When it is to be applied.
     pub due: Timestamp,
@@ -133,7 +138,7 @@ pub struct PutCounts {
 }
 
 /// A row on its way to an offline table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxRow {
     /// The table it belongs to.
     pub table: String,
@@ -146,6 +151,7 @@ pub struct OutboxRow {
     /// Identity of the event it came from.
     pub event_id: String,
     /// The packed keys and features.
+    #[serde(with = "in_bytes")]
     pub values: Bytes,
 }
 
@@ -160,7 +166,7 @@ pub struct OutboxEntry {
 
 /// One event, ready to be committed: what it is known by, and everything that
 /// it writes. All of it happens, or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventCommit {
     /// Source that the event came from; ids are unique within it.
     pub source: String,
@@ -196,9 +202,10 @@ pub enum EventOutcome {
 /// is durable when it returns.
 #[async_trait]
 pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
-    /// The rows of some keys, in the order of the keys; `None` where there is
-    /// none. Sees every write that returned before the call.
-    async fn get_many(&self, keys: &[OnlineKey]) -> Result<Vec<Option<OnlineRow>>>;
+    /// The rows of some keys as they are at `now`, in the order of the keys; `None`
+    /// where there is none. Sees every write that returned before the call, and
+    /// early rows that are due.
+    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>>;
 
     /// Writes rows by [`combine`]. Each by itself is atomic; on an error some of
     /// them may have been written. Repeating is safe for rows; summaries of events
@@ -213,8 +220,9 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<EventOutcome>>;
 
-    /// Applies early rows that are due at `now`; says how many were.
-    async fn apply_due(&self, now: Timestamp) -> Result<u64>;
+    /// Upkeep for a store that puts early rows aside: takes in those that are due,
+    /// so that reads find them in their places.
+    async fn apply_due(&self, now: Timestamp) -> Result<()>;
 
     /// Tables that have rows in the outbox, with the number of rows.
     async fn outbox_tables(&self) -> Result<Vec<(String, u64)>>;
@@ -239,4 +247,49 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
 
     /// Number of entities that a group version has a row for, tombstones included.
     async fn count(&self, group: &str) -> Result<u64>;
+
+    /// What its service charged for since this process opened it; nothing for a
+    /// store without one.
+    fn consumed(&self) -> Vec<Consumed> {
+        Vec::new()
+    }
+}
+
+/// `Bytes` as one piece, where the format has such.
+mod in_bytes {
+    use std::fmt;
+
+    use bytes::Bytes;
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        struct Found;
+
+        impl<'de> Visitor<'de> for Found {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes::copy_from_slice(bytes))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = seq.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes.into())
+            }
+        }
+
+        from.deserialize_bytes(Found)
+    }
 }

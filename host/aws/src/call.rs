@@ -1,0 +1,227 @@
+//! Calls to DynamoDB: which failures are worth another attempt, how long to go
+//! on, and what to tell people about those that are not.
+
+use std::future::Future;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::time::Instant;
+use wafer_store::{Error, Kind, Result};
+
+use crate::random::Random;
+
+/// The first wait before another attempt is at most this long, each further one at
+/// most twice as long as the one before ("full jitter",
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Errors by which DynamoDB asks to be called again later.
+const WORTH_ANOTHER: [&str; 9] = [
+    "InternalFailure",
+    "InternalServerError",
+    "ItemCollectionSizeLimitExceededException",
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "TransactionConflictException",
+];
+
+/// Waits that grow, until there is no time left.
+#[derive(Debug)]
+pub(crate) struct Patience<'a> {
+    random: &'a Random,
+    until: Instant,
+    wait: Duration,
+    /// Attempts that were begun.
+    attempts: u32,
+}
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(random: &'a Random, lasts: Duration) -> Self {
+        Self {
+            random,
+            until: Instant::now() + lasts,
+            wait: FIRST_WAIT,
+            attempts: 0,
+        }
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Waits before another attempt; false when there is no time for one.
+    pub(crate) async fn wait(&mut self) -> bool {
+        let most = u64::try_from(self.wait.as_micros()).unwrap_or(u64::MAX);
+        let wait = Duration::from_micros(self.random.below(most + 1));
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        if Instant::now() + wait >= self.until {
+            return false;
+        }
+        tokio::time::sleep(wait).await;
+        true
+    }
+}
+
+/// Which operation on which resource, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation<'a> {
+    /// As IAM names it, such as `dynamodb:PutItem`.
+    pub(crate) action: &'a str,
+    /// Name of the table.
+    pub(crate) table: &'a str,
+    /// Region of the table.
+    pub(crate) region: &'a str,
+}
+
+/// Why a call did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure<E> {
+    /// The service refused it for a reason that the caller may know.
+    Refused(E),
+    /// Everything else, ready for people.
+    Failed(Error),
+}
+
+impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> Failure<E> {
+    /// An error for people, whatever it is.
+    pub(crate) fn into_error(self, operation: Operation<'_>) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::Refused(error) => refused(operation, error),
+        }
+    }
+}
+
+/// Calls until it succeeds, is refused, or the time is over.
+pub(crate) async fn call<T, E, F>(
+    operation: Operation<'_>,
+    patience: &mut Patience<'_>,
+    attempt: impl Fn() -> F,
+) -> Result<T, Failure<E>>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+{
+    loop {
+        patience.attempts += 1;
+        let error = match attempt().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if !is_worth_another(&error) {
+            return Err(match error {
+                SdkError::ServiceError(error) => Failure::Refused(error.into_err()),
+                other => Failure::Failed(unreachable(operation, Kind::Internal, other)),
+            });
+        }
+        if !patience.wait().await {
+            return Err(Failure::Failed(unreachable(
+                operation,
+                Kind::Unavailable,
+                error,
+            )));
+        }
+    }
+}
+
+fn is_worth_another<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    match error {
+        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
+        SdkError::DispatchFailure(failure) => failure.is_io() || failure.is_timeout(),
+        SdkError::ServiceError(error) => {
+            let status = error.raw().status().as_u16();
+            let code = error.err().code();
+            status >= 500 || status == 429 || code.is_some_and(|code| WORTH_ANOTHER.contains(&code))
+        }
+        _ => false,
+    }
+}
+
+/// The service was not reached, or not in time.
+fn unreachable<E>(operation: Operation<'_>, kind: Kind, error: SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let Operation {
+        action,
+        table,
+        region,
+    } = operation;
+    let said = error.code().map(|code| format!(" ({code})"));
+    let why = match &error {
+        SdkError::ServiceError(_) => "is busy",
+        SdkError::TimeoutError(_) => "did not answer in time",
+        SdkError::ConstructionFailure(_) => "could not be called",
+        _ => "could not be reached",
+    };
+    let message = format!(
+        "DynamoDB table `{table}` in {region} {why} for {action}{}",
+        said.unwrap_or_default()
+    );
+    Error::caused(kind, message, error)
+}
+
+/// What is to be done about a refusal.
+fn refused<E>(operation: Operation<'_>, error: E) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let Operation {
+        action,
+        table,
+        region,
+    } = operation;
+    let said = error.message().unwrap_or_default().to_owned();
+    let (kind, message) = match error.code() {
+        Some("ResourceNotFoundException") => (
+            Kind::NotFound,
+            format!(
+                "there is no DynamoDB table `{table}` in {region}: make it by `terraform apply` in \
+                 infra/, or correct `store.online` or AWS_REGION"
+            ),
+        ),
+        Some("AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation") => (
+            Kind::Internal,
+            format!(
+                "{action} on DynamoDB table `{table}` in {region} is not allowed: {said}. The role needs \
+                 {}",
+                statement(
+                    action,
+                    &format!("arn:aws:dynamodb:{region}:*:table/{table}")
+                )
+            ),
+        ),
+        Some(
+            "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "ExpiredTokenException"
+            | "IncompleteSignature"
+            | "MissingAuthenticationToken",
+        ) => (
+            Kind::Internal,
+            format!(
+                "AWS does not accept the credentials that {action} was signed with: {said}. Look at \
+                 AWS_PROFILE, AWS_ACCESS_KEY_ID or the role, and at this machine's clock"
+            ),
+        ),
+        Some(code) => (
+            Kind::Internal,
+            format!("DynamoDB table `{table}` in {region} refused {action}: {code}: {said}"),
+        ),
+        None => (
+            Kind::Internal,
+            format!("DynamoDB table `{table}` in {region} refused {action}: {said}"),
+        ),
+    };
+    Error::caused(kind, message, error)
+}
+
+/// The IAM statement that a role lacks.
+pub(crate) fn statement(action: &str, resource: &str) -> String {
+    format!(r#"{{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}"#)
+}

@@ -1,0 +1,310 @@
+//! S3: a folder of a bucket, and artifacts in it.
+
+use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig, WriteMultipart,
+};
+use url::Url;
+use wafer_core::Clock;
+use wafer_store::{ArtifactFolder, ArtifactStore, Error, Kind, Result};
+
+use crate::account::Account;
+use crate::call::statement;
+
+/// How long a request is tried again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Larger files are uploaded in parts of this size.
+const PART: usize = 16 << 20;
+/// Parts that are on their way at the same time.
+const PARTS: usize = 4;
+
+/// A folder of a bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    url: Url,
+    /// The whole bucket.
+    root: Arc<dyn ObjectStore>,
+    /// The folder.
+    folder: Arc<dyn ObjectStore>,
+}
+
+impl Bucket {
+    /// A folder such as `s3://bucket/project`. Nothing is asked of S3 yet.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a URL of another kind.
+    pub fn open(account: &Account, url: &Url) -> Result<Self> {
+        let bucket = url.host_str().filter(|_| url.scheme() == "s3");
+        let bucket = bucket.ok_or_else(|| {
+            let message = format!("`{url}` is no folder on S3; write s3://BUCKET/FOLDER");
+            Error::new(Kind::Invalid, message)
+        })?;
+        let retries = RetryConfig {
+            retry_timeout: PATIENCE,
+            ..RetryConfig::default()
+        };
+        let endpoint = account.endpoint("S3");
+        let is_http = endpoint.as_ref().is_some_and(|e| e.starts_with("http://"));
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(&account.region)
+            .with_credentials(Arc::new(account.credentials()?))
+            .with_retry(retries)
+            .with_client_options(ClientOptions::new().with_allow_http(is_http))
+            // S3 refuses what was damaged on its way.
+            .with_checksum_algorithm(Checksum::SHA256);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint);
+        } else {
+            builder = builder.with_virtual_hosted_style_request(true);
+        }
+        let root = builder
+            .build()
+            .map_err(|e| failed(&format!("reach {url}"), e))?;
+        Ok(Self::on(url, Arc::new(root)))
+    }
+
+    /// A folder of a store that is there already.
+    pub fn on(url: &Url, root: Arc<dyn ObjectStore>) -> Self {
+        let prefix = url.path().trim_matches('/');
+        let folder = Arc::new(PrefixStore::new(Arc::clone(&root), prefix));
+        Self {
+            url: url.clone(),
+            root,
+            folder,
+        }
+    }
+
+    /// The whole bucket, for those who use whole paths.
+    pub fn root(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.root)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.folder)
+    }
+
+    /// The URL of something in the folder.
+    ///
+    /// # Panics
+    /// When `name` cannot be part of a URL.
+    pub fn url(&self, name: &str) -> Url {
+        let base = format!("{}/{name}", self.url.as_str().trim_end_matches('/'));
+        Url::parse(&base).expect("a name joined to a URL is one")
+    }
+
+    /// Finds out whether the store refuses to write over what is there, when it is
+    /// asked to: commits to tables rest on that. Some servers take the header
+    /// (`If-None-Match: *`) and write all the same.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a store that does not; those of S3, with what is
+    /// missing.
+    pub async fn probe(&self, clock: &dyn Clock) -> Result<()> {
+        let path = Path::from(format!("probe/{}", clock.now().as_micros()));
+        let put = |value: &'static [u8]| {
+            let value = Bytes::from_static(value);
+            self.folder
+                .put_opts(&path, value.into(), PutMode::Create.into())
+        };
+        let about = |action: &str| format!("{action} {}", self.url);
+        put(b"1").await.map_err(|e| failed(&about("write to"), e))?;
+        let second = put(b"2").await;
+        let removed = self.folder.delete(&path).await;
+        removed.map_err(|e| failed(&about("remove from"), e))?;
+        match second {
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(failed(&about("write to"), e)),
+            Ok(_) => {
+                let message = format!(
+                    "{} writes over objects though it was asked not to (If-None-Match: *): two writers of \
+                     a table would lose each other's commits. Use a store that honours it: AWS S3 does, \
+                     MinIO and Ceph RADOS gateway do",
+                    self.url
+                );
+                Err(Error::new(Kind::Invalid, message))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.url)
+    }
+}
+
+/// What is to be done about an error of S3.
+pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
+    use object_store::Error as Store;
+    let (kind, advice) = match &error {
+        Store::NotFound { .. } => (Kind::NotFound, String::new()),
+        Store::AlreadyExists { .. } | Store::Precondition { .. } => {
+            (Kind::Conflict, String::new())
+        }
+        Store::PermissionDenied { .. } => {
+            let resource = "arn:aws:s3:::BUCKET/FOLDER/*";
+            let advice = format!(
+                ": it is not allowed. The role needs {}",
+                ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+                    .map(|action| statement(action, resource))
+                    .join(", ")
+            );
+            (Kind::Internal, advice)
+        }
+        Store::Unauthenticated { .. } => (
+            Kind::Internal,
+            ": AWS does not accept the credentials; look at AWS_PROFILE, AWS_ACCESS_KEY_ID or the role, and \
+             at this machine's clock"
+                .to_owned(),
+        ),
+        Store::Generic { .. } => {
+            let text = error_chain(&error);
+            if text.contains("NoSuchBucket") {
+                let advice = ": there is no such bucket. Make it by `terraform apply` in infra/, or correct \
+                              `store.objects` or AWS_REGION";
+                (Kind::NotFound, advice.to_owned())
+            } else {
+                (Kind::Unavailable, String::new())
+            }
+        }
+        _ => (Kind::Internal, String::new()),
+    };
+    Error::caused(kind, format!("cannot {action}{advice}"), error)
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Artifacts in a folder on S3, with copies in a folder of this machine: they
+/// never change.
+#[derive(Debug)]
+pub struct Artifacts {
+    bucket: Bucket,
+    copies: ArtifactFolder,
+}
+
+impl Artifacts {
+    /// Artifacts below `artifacts/` of a folder on S3; copies in a folder here, made
+    /// if need be.
+    ///
+    /// # Errors
+    /// When that cannot be made.
+    pub fn open(bucket: Bucket, copies: impl Into<PathBuf>) -> Result<Self> {
+        Ok(Self {
+            bucket,
+            copies: ArtifactFolder::open(copies)?,
+        })
+    }
+
+    fn path(&self, name: &str) -> Path {
+        Path::from(format!("artifacts/{name}"))
+    }
+
+    fn failed(&self, action: &str, name: &str, error: object_store::Error) -> Error {
+        failed(
+            &format!("{action} artifact {name} in {}", self.bucket),
+            error,
+        )
+    }
+
+    async fn write(&self, name: &str, bytes: Bytes, mode: PutMode) -> Result<()> {
+        let (folder, path) = (&self.bucket.folder, self.path(name));
+        let written = folder.put_opts(&path, bytes.into(), mode.into()).await;
+        written.map_err(|e| self.failed("write", name, e))?;
+        Ok(())
+    }
+
+    async fn upload(&self, name: &str, path: &FilePath) -> Result<()> {
+        use tokio::io::AsyncReadExt as _;
+        let read = |e| Error::caused(Kind::Internal, format!("cannot read {}", path.display()), e);
+        let mut file = tokio::fs::File::open(path).await.map_err(read)?;
+        let started = self.bucket.folder.put_multipart(&self.path(name)).await;
+        let upload = started.map_err(|e| self.failed("write", name, e))?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+        let mut buffer = vec![0; PART];
+        loop {
+            let length = file.read(&mut buffer).await.map_err(read)?;
+            if length == 0 {
+                break;
+            }
+            let room = upload.wait_for_capacity(PARTS).await;
+            room.map_err(|e| self.failed("write", name, e))?;
+            upload.write(&buffer[..length]);
+        }
+        let finished = upload.finish().await;
+        finished.map_err(|e| self.failed("write", name, e))?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Artifacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bucket.url("artifacts"))
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for Artifacts {
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        let found = match self.bucket.folder.get(&self.path(name)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            other => other.map_err(|e| self.failed("read", name, e))?,
+        };
+        let mut stream = found.into_stream();
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece.map_err(|e| self.failed("read", name, e))?);
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.write(name, bytes, PutMode::Overwrite).await
+    }
+
+    async fn put_new(&self, name: &str, bytes: Bytes) -> Result<()> {
+        match self.write(name, bytes, PutMode::Create).await {
+            Err(e) if e.kind() == Kind::Conflict => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn put_file(&self, name: &str, path: &FilePath) -> Result<()> {
+        if self.contains(name).await? {
+            return Ok(());
+        }
+        self.upload(name, path).await
+    }
+
+    async fn contains(&self, name: &str) -> Result<bool> {
+        match self.bucket.folder.head(&self.path(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.failed("look for", name, e)),
+        }
+    }
+
+    fn local_path(&self, name: &str) -> Option<PathBuf> {
+        self.copies.local_path(name)
+    }
+}

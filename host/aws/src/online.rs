@@ -1,0 +1,458 @@
+//! The online store: an item for each entity of a group, and the outbox.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use wafer_core::Timestamp;
+use wafer_store::{
+    Consumed, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey,
+    OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result,
+};
+
+use crate::Dynamo;
+use crate::commit::{GRACE, by_entity};
+use crate::item::{Parts, Stored};
+use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
+use crate::outbox::{CommitName, minute, records};
+use crate::table::{Condition, Item, Key, bytes_of, number, number_of, side_by_side};
+
+/// How often a commit that is on its way is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+impl Dynamo {
+    /// The content of an item in parts, if all of them are there.
+    pub(crate) fn payload(&self, parts: &Parts, found: &HashMap<Key, Item>) -> Option<Vec<u8>> {
+        let mut payload = Vec::new();
+        for key in parts.keys() {
+            payload.extend_from_slice(bytes_of(found.get(&key)?, "d")?);
+        }
+        Some(payload)
+    }
+
+    /// Rows of some places at a time. `None`: an item was written anew while its
+    /// parts were read.
+    async fn rows_at(
+        &self,
+        places: &[Key],
+        found: &HashMap<Key, Item>,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Option<OnlineRow>>>> {
+        let damaged = || self.table.foreign("an entity's row that cannot be read");
+        let mut parts = Vec::new();
+        for item in places.iter().filter_map(|place| found.get(place)) {
+            let stored = Stored::read(item, None).ok_or_else(damaged)?;
+            parts.extend(stored.parts.iter().flat_map(Parts::keys));
+        }
+        let pieces = match parts.is_empty() {
+            true => HashMap::new(),
+            false => {
+                parts.sort();
+                parts.dedup();
+                self.table.get_many(&parts).await?
+            }
+        };
+        let mut rows = Vec::with_capacity(places.len());
+        for place in places {
+            let Some(item) = found.get(place) else {
+                rows.push(None);
+                continue;
+            };
+            let stored = Stored::read(item, None).ok_or_else(damaged)?;
+            let stored = match &stored.parts {
+                None => stored,
+                Some(parts) => {
+                    let Some(payload) = self.payload(parts, &pieces) else {
+                        return Ok(None);
+                    };
+                    Stored::read(item, Some(&payload)).ok_or_else(damaged)?
+                }
+            };
+            let row = stored.row_at(now)?;
+            rows.push(row.filter(|row| !row.is_tombstone()));
+        }
+        Ok(Some(rows))
+    }
+
+    /// Commits that are complete and have no number get one; what nobody has
+    /// finished for a while is finished. Returns the commits that are still on their
+    /// way.
+    async fn take_in(&self) -> Result<Vec<CommitName>> {
+        let names = self.outbox.names().await?;
+        let taken = self.outbox.taken(&self.table).await?;
+        let new: Vec<CommitName> = names
+            .iter()
+            .filter(|name| !taken.contains(name))
+            .cloned()
+            .collect();
+        let now = self.wall.now();
+        self.note_settled(names.first(), now).await?;
+        let done = records(&self.table, &new).await?;
+        let mut complete: Vec<CommitName> = done.into_keys().collect();
+        let mut on_their_way = Vec::new();
+        for name in new {
+            if complete.contains(&name) {
+                continue;
+            }
+            if name.begun.plus_micros(GRACE) > now {
+                on_their_way.push(name);
+                continue;
+            }
+            self.finish(&name).await?;
+            if !records(&self.table, std::slice::from_ref(&name))
+                .await?
+                .is_empty()
+            {
+                complete.push(name);
+            }
+        }
+        self.outbox.take(&self.table, &complete).await?;
+        Ok(on_their_way)
+    }
+
+    /// Notes before when all commits are gone, once a minute.
+    async fn note_settled(&self, oldest: Option<&CommitName>, now: Timestamp) -> Result<()> {
+        let settled = now.minus_micros(GRACE);
+        let settled = oldest.map_or(settled, |oldest| oldest.begun.min(settled));
+        let known = self.layouts.known().0.settled;
+        if known.is_some_and(|known| minute(known) >= minute(settled)) {
+            return Ok(());
+        }
+        let note = |layout: &mut Layout| layout.settled = layout.settled.max(Some(settled));
+        self.layouts.change(&self.table, note).await
+    }
+
+    /// Waits until everybody reads the layout as it is now.
+    async fn wait_for_others(&self) {
+        // A reader may have begun just before, and what it read takes its time.
+        let wait = self.layouts.age() + self.layouts.age() / 2;
+        tokio::time::sleep(wait).await;
+    }
+
+    /// All commits that there are, complete.
+    async fn complete_commits(&self) -> Result<Vec<CommitName>> {
+        let names = self.outbox.names().await?;
+        let mut waiting = names.clone();
+        loop {
+            let done = records(&self.table, &waiting).await?;
+            waiting.retain(|name| !done.contains_key(name));
+            let now = self.wall.now();
+            let mut rest = Vec::new();
+            for name in waiting {
+                if name.begun.plus_micros(GRACE) > now {
+                    rest.push(name);
+                } else {
+                    self.finish(&name).await?;
+                }
+            }
+            // One without rows for the tables is gone when it is complete.
+            let there = self.outbox.names().await?;
+            rest.retain(|name| there.binary_search(name).is_ok());
+            if rest.is_empty() {
+                return Ok(names);
+            }
+            waiting = rest;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Writes what a group is to hold under an epoch that nobody knows of yet.
+    async fn load(&self, epoch: u64, content: &GroupContent) -> Result<()> {
+        let now = content.now;
+        let present = self.wall.now().as_micros().div_euclid(1_000_000);
+        let mut entities: BTreeMap<OnlineKey, Stored> = BTreeMap::new();
+        for OnlineWrite {
+            key,
+            row,
+            keep_until,
+        } in &content.rows
+        {
+            let expires = self.forget_at(*keep_until, now);
+            if expires.is_some_and(|expires| expires < present) {
+                continue;
+            }
+            let stored = entities.entry(key.clone()).or_default();
+            stored.add(row, expires)?;
+        }
+        for EarlyWrite { due, write } in &content.early {
+            let stored = entities.entry(write.key.clone()).or_default();
+            let expires = self.forget_at(write.keep_until, now);
+            stored.add_early(*due, write.row.clone(), expires);
+        }
+        let mut items = Vec::with_capacity(entities.len());
+        for (key, stored) in entities {
+            let key = place(&key, epoch);
+            let parts = self.put_parts(&key, &stored).await?;
+            items.push(stored.write(&key, parts.as_ref()));
+        }
+        self.table.put_all(items).await
+    }
+
+    /// Adds to an epoch what came in meanwhile: rows of commits that are not in what
+    /// was loaded. Everybody does so by now; each commit counts once.
+    async fn catch_up(&self, group: &str, epoch: u64, content: &GroupContent) -> Result<()> {
+        let names = self.complete_commits().await?;
+        let settled = self.layouts.known().0.settled.map_or(0, minute);
+        for name in names {
+            let rows = self.outbox.rows_of(&self.table, &name, group).await?;
+            let rows = rows
+                .into_iter()
+                .filter(|(number, _)| number.is_none_or(|number| number > content.outbox_after));
+            let mut due = Vec::new();
+            let mut early = Vec::new();
+            for (_, row) in rows {
+                let write = (content.from_outbox)(&row)?;
+                match write.due <= content.now {
+                    true => due.push(write.write),
+                    false => early.push(write),
+                }
+            }
+            let mut changes = by_entity(due, |until| self.forget_at(until, content.now));
+            for EarlyWrite { due, write } in early {
+                let expires = self.forget_at(write.keep_until, content.now);
+                let changes = changes.entry(write.key).or_default();
+                changes.add_early(due, write.row, expires);
+            }
+            let mark = name.mark(self.wall.now());
+            let mut calls = Vec::with_capacity(changes.len());
+            for (key, changes) in &changes {
+                let place = place(key, epoch);
+                let change = async move {
+                    self.change(&place, changes, mark, settled, content.now)
+                        .await
+                };
+                calls.push(change.boxed());
+            }
+            side_by_side(calls).await?;
+        }
+        Ok(())
+    }
+
+    /// Repeats the deletions of a group's entities in an epoch.
+    async fn bury(&self, group: &str, epoch: u64) -> Result<()> {
+        for item in self.table.query(&format!("t/{group}"), &[], false).await? {
+            let damaged = || self.table.foreign("a deletion that cannot be read");
+            let deleted = number_of(&item, "d").map(Timestamp::from_micros);
+            let entity = bytes_of(&item, "sk").ok_or_else(damaged)?;
+            let bucket = wafer_core::Digest::of(entity).as_bytes()[0] % BUCKETS;
+            let place = Key::new(partition(group, epoch, bucket), entity);
+            self.bury_one(&place, deleted.ok_or_else(damaged)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn bury_one(&self, place: &Key, deleted: Timestamp) -> Result<()> {
+        self.modify(place, &mut |stored: &mut Stored| {
+            stored.bury(deleted);
+            Ok(Some(()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Removes everything of an epoch.
+    async fn clear(&self, group: &str, epoch: u64) -> Result<()> {
+        let clear = |bucket| async move {
+            let partition = partition(group, epoch, bucket);
+            let items = self.table.query(&partition, &[], false).await?;
+            let mut keys = Vec::new();
+            for item in items {
+                if let Some(parts) = Stored::read(&item, None).and_then(|stored| stored.parts) {
+                    keys.extend(parts.keys());
+                }
+                keys.extend(bytes_of(&item, "sk").map(|sk| Key::new(&partition, sk)));
+            }
+            self.table.delete_all(&keys).await
+        };
+        side_by_side((0..BUCKETS).map(|bucket| clear(bucket).boxed()).collect()).await?;
+        Ok(())
+    }
+
+    async fn check_outbox(&self, group: &str, after: u64) -> Result<()> {
+        if self.outbox.trimmed(&self.table, group).await? <= after {
+            return Ok(());
+        }
+        let message = format!(
+            "rows of `{group}` left the outbox for its table while its online rows were made anew \
+             by what the table had before; try again"
+        );
+        Err(Error::new(Kind::Conflict, message))
+    }
+}
+
+#[async_trait]
+impl OnlineStore for Dynamo {
+    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut patience = self.table.reading();
+        loop {
+            let (layout, due) = self.layouts.known();
+            let place = |key: &OnlineKey| place(key, layout.live(&key.group));
+            let places: Vec<Key> = keys.iter().map(place).collect();
+            let mut wanted = places.clone();
+            wanted.sort();
+            wanted.dedup();
+            wanted.extend(due.clone());
+            let found = self.table.get_many(&wanted).await?;
+            if let Some(due) = due {
+                let present = self.layouts.learn(&self.table, found.get(&due))?;
+                if keys
+                    .iter()
+                    .any(|key| present.live(&key.group) != layout.live(&key.group))
+                {
+                    continue;
+                }
+            }
+            if let Some(rows) = self.rows_at(&places, &found, now).await? {
+                return Ok(rows);
+            }
+            if !patience.wait().await {
+                let message = "an entity's row is written anew all the time; try again";
+                return Err(Error::new(Kind::Unavailable, message));
+            }
+        }
+    }
+
+    async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
+        let now = self.wall.now();
+        let count = writes.len() as u64;
+        let changes = by_entity(writes, |until| self.forget_at(until, now));
+        let writer = self.writer();
+        let mark = writer.mark(now);
+        let layout = self.layouts.fresh(&self.table).await?;
+        let settled = layout.settled.map_or(0, minute);
+        let mut counts = PutCounts::default();
+        for (key, changes) in &changes {
+            let epochs = layout.epochs(&key.group);
+            for epoch in epochs.others.iter().chain([&epochs.live]) {
+                let place = place(key, *epoch);
+                let older = self
+                    .change(&place, changes, mark, settled, Timestamp::MIN)
+                    .await?;
+                if *epoch == epochs.live {
+                    counts.older += older.len() as u64;
+                }
+            }
+        }
+        self.release(writer);
+        counts.applied = count - counts.older;
+        Ok(counts)
+    }
+
+    async fn commit_events(
+        &self,
+        events: Vec<EventCommit>,
+        now: Timestamp,
+    ) -> Result<Vec<EventOutcome>> {
+        self.commit(events, now).await
+    }
+
+    /// Nothing to do: what is not due yet is in its entity's item, and is taken in
+    /// when that is read or written.
+    async fn apply_due(&self, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
+
+    async fn outbox_tables(&self) -> Result<Vec<(String, u64)>> {
+        self.take_in().await?;
+        let waiting = self.outbox.rows(&self.table).await?;
+        let count = |(table, rows): (String, Vec<OutboxEntry>)| (table, rows.len() as u64);
+        Ok(waiting.into_iter().map(count).collect())
+    }
+
+    async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.take_in().await?;
+        let mut waiting = self.outbox.rows(&self.table).await?;
+        let mut rows = waiting.remove(table).unwrap_or_default();
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn trim_outbox(&self, table: &str, through: u64) -> Result<()> {
+        self.outbox.trim(&self.table, table, through).await
+    }
+
+    async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
+        self.check_outbox(group, content.outbox_after).await?;
+        let table = &self.table;
+        let epoch = self.layouts.change(table, Layout::begin).await?;
+        self.load(epoch, &content).await?;
+        // From here on everybody writes to it as well.
+        let before = self
+            .layouts
+            .change(table, |layout| {
+                let mut epochs = layout.epochs(group);
+                let before = epochs.clone();
+                epochs.others = vec![epoch];
+                layout.set(group, epochs);
+                before
+            })
+            .await?;
+        self.wait_for_others().await;
+        self.catch_up(group, epoch, &content).await?;
+        self.bury(group, epoch).await?;
+        self.check_outbox(group, content.outbox_after).await?;
+        // Who does not know yet what is live now goes on to read the old one, which
+        // is written to until nobody does.
+        self.layouts
+            .change(table, |layout| {
+                let epochs = Epochs {
+                    live: epoch,
+                    others: vec![before.live],
+                };
+                layout.set(group, epochs);
+            })
+            .await?;
+        self.wait_for_others().await;
+        self.layouts
+            .change(table, |layout| {
+                let epochs = Epochs {
+                    live: epoch,
+                    others: Vec::new(),
+                };
+                layout.set(group, epochs);
+            })
+            .await?;
+        for old in before.others.iter().chain([&before.live]) {
+            self.clear(group, *old).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {
+        let layout = self.layouts.fresh(&self.table).await?;
+        for key in keys {
+            let grave = Key::new(format!("t/{}", key.group), key.entity.as_bytes());
+            let mut item = grave.item();
+            item.insert("d".to_owned(), number(deleted.as_micros()));
+            let condition = Condition {
+                expression: "attribute_not_exists(pk) OR d < :d",
+                values: vec![(":d", number(deleted.as_micros()))],
+            };
+            self.table.put(&item, Some(&condition)).await?;
+            let epochs = layout.epochs(&key.group);
+            for epoch in epochs.others.iter().chain([&epochs.live]) {
+                self.bury_one(&place(&key, *epoch), deleted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn count(&self, group: &str) -> Result<u64> {
+        let layout = self.layouts.fresh(&self.table).await?;
+        let epoch = layout.live(group);
+        let count = |bucket| async move {
+            let partition = partition(group, epoch, bucket);
+            self.table.count(&partition).await
+        };
+        let counts = (0..BUCKETS).map(|bucket| count(bucket).boxed());
+        Ok(side_by_side(counts.collect()).await?.into_iter().sum())
+    }
+
+    fn consumed(&self) -> Vec<Consumed> {
+        self.table.usage.counts()
+    }
+}

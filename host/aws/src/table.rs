@@ -1,0 +1,530 @@
+//! The one DynamoDB table of a project, and the few ways in which it is used.
+//!
+//! An item's place is a partition, a text that says what kind of thing it is, and
+//! a sort key of bytes:
+//!
+//! | partition | sort key | what |
+//! | --- | --- | --- |
+//! | `l` | – | the [layout](crate::layout): whose table it is, epochs of groups |
+//! | `m` | name | an object of the metadata store |
+//! | `o/TABLE/EPOCH/BUCKET` | entity key | an entity's row or summary |
+//! | `p/ID` | part | a part of what is too large for one item |
+//! | `t/TABLE` | entity key | a deletion of an entity |
+//! | `s/SOURCE/DIGEST` | – | the identity of an event, and the commit that has it |
+//! | `c/COMMIT` | – | a commit that is complete |
+//! | `j` | – | the [journal](crate::outbox) of commits on their way to the offline tables |
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConsumedCapacity, DeleteRequest, KeysAndAttributes, PutRequest,
+    ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure, Select, WriteRequest,
+};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use wafer_store::{Error, Kind, Result};
+
+use crate::call::{Failure, Operation, Patience, call};
+use crate::random::Random;
+use crate::usage::Usage;
+
+/// Most keys of one `BatchGetItem`
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>).
+pub(crate) const MAX_GET: usize = 100;
+/// Most requests of one `BatchWriteItem`.
+const MAX_WRITE: usize = 25;
+/// Most bytes of an item's value; an item has at most 400 KB, names of attributes
+/// and the other ones included
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>).
+pub(crate) const MAX_VALUE: usize = 320 << 10;
+/// Calls that one piece of work makes at the same time.
+const PARALLEL: usize = 32;
+
+/// Awaits several calls, some of them at the same time; what they return in order.
+pub(crate) async fn side_by_side<T: Send>(calls: Vec<BoxFuture<'_, Result<T>>>) -> Result<Vec<T>> {
+    futures::stream::iter(calls)
+        .buffered(PARALLEL)
+        .try_collect()
+        .await
+}
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// Where an item is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) partition: String,
+    pub(crate) sort: Vec<u8>,
+}
+
+impl Key {
+    pub(crate) fn new(partition: impl Into<String>, sort: &[u8]) -> Self {
+        Self {
+            partition: partition.into(),
+            sort: sort.to_vec(),
+        }
+    }
+
+    /// Of the only item of its partition: a sort key has at least one byte.
+    pub(crate) fn single(partition: impl Into<String>) -> Self {
+        Self::new(partition, &[0])
+    }
+
+    fn of(item: &Item) -> Option<Self> {
+        Some(Self::new(
+            item.get("pk")?.as_s().ok()?.clone(),
+            item.get("sk")?.as_b().ok()?.as_ref(),
+        ))
+    }
+
+    pub(crate) fn item(&self) -> Item {
+        Item::from([
+            ("pk".to_owned(), text(&self.partition)),
+            ("sk".to_owned(), bytes(&self.sort)),
+        ])
+    }
+}
+
+pub(crate) fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+pub(crate) fn bytes(value: &[u8]) -> AttributeValue {
+    AttributeValue::B(Blob::new(value))
+}
+
+pub(crate) fn number(value: impl ToString) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+pub(crate) fn bytes_of<'a>(item: &'a Item, name: &str) -> Option<&'a [u8]> {
+    Some(item.get(name)?.as_b().ok()?.as_ref())
+}
+
+pub(crate) fn number_of<N: std::str::FromStr>(item: &Item, name: &str) -> Option<N> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+pub(crate) fn text_of<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+/// What must be true of an item, as an expression and its values.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) expression: &'static str,
+    pub(crate) values: Vec<(&'static str, AttributeValue)>,
+}
+
+impl Condition {
+    pub(crate) fn absent() -> Self {
+        Self {
+            expression: "attribute_not_exists(pk)",
+            values: Vec::new(),
+        }
+    }
+
+    /// That the item has this version, or is not there for `None`.
+    pub(crate) fn version(version: Option<u64>) -> Self {
+        match version {
+            None => Self::absent(),
+            Some(version) => Self {
+                expression: "n = :n",
+                values: vec![(":n", number(version))],
+            },
+        }
+    }
+}
+
+/// What became of a conditional write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It was written; what was there before, if that was asked for. `attempts` is
+    /// more than one when an answer may have been lost.
+    Done { before: Option<Item> },
+    /// The condition did not hold for what is there. After more than one attempt
+    /// that may be what the first one wrote.
+    Held { stored: Option<Item>, attempts: u32 },
+}
+
+/// A table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+    pub(crate) region: String,
+    pub(crate) random: Random,
+    pub(crate) usage: Usage,
+    pub(crate) consistent: bool,
+    /// How long reads, and how long writes, are tried again.
+    pub(crate) patience: (Duration, Duration),
+}
+
+impl Table {
+    pub(crate) fn operation<'a>(&'a self, action: &'a str) -> Operation<'a> {
+        Operation {
+            action,
+            table: &self.name,
+            region: &self.region,
+        }
+    }
+
+    pub(crate) fn reading(&self) -> Patience<'_> {
+        Patience::new(&self.random, self.patience.0)
+    }
+
+    pub(crate) fn writing(&self) -> Patience<'_> {
+        Patience::new(&self.random, self.patience.1)
+    }
+
+    fn used(&self, action: &'static str, capacity: Option<&ConsumedCapacity>) {
+        let units = capacity.and_then(ConsumedCapacity::capacity_units);
+        self.usage.add(action, units.unwrap_or(0.0));
+    }
+
+    /// Some items, in one call for each hundred keys, calls side by side. All that
+    /// DynamoDB does not get to are asked for again; there is no answer without
+    /// them.
+    pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {
+        let calls = keys
+            .chunks(MAX_GET)
+            .map(|keys| self.get_batch(keys).boxed());
+        let found = side_by_side(calls.collect()).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn get_batch(&self, keys: &[Key]) -> Result<Vec<(Key, Item)>> {
+        let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
+        let mut found = Vec::with_capacity(keys.len());
+        let mut patience = self.reading();
+        let operation = self.operation("dynamodb:BatchGetItem");
+        loop {
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                .consistent_read(self.consistent)
+                .build()
+                .expect("it has keys");
+            let attempt = || {
+                self.client
+                    .batch_get_item()
+                    .request_items(&self.name, request.clone())
+                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                    .send()
+            };
+            let answer = call(operation, &mut patience, attempt)
+                .await
+                .map_err(|e| e.into_error(operation))?;
+            for capacity in answer.consumed_capacity() {
+                self.used("BatchGetItem", Some(capacity));
+            }
+            let items = answer.responses.into_iter().flat_map(HashMap::into_values);
+            for item in items.flatten() {
+                let key = Key::of(&item).ok_or_else(|| self.foreign("an item without a key"))?;
+                found.push((key, item));
+            }
+            let rest = answer.unprocessed_keys.unwrap_or_default();
+            let rest: Vec<Item> = rest.into_values().flat_map(|rest| rest.keys).collect();
+            if rest.is_empty() {
+                return Ok(found);
+            }
+            if !patience.wait().await {
+                return Err(self.busy(rest.len(), "keys", "BatchGetItem"));
+            }
+            wanted = rest;
+        }
+    }
+
+    /// One item.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        let operation = self.operation("dynamodb:GetItem");
+        let attempt = || {
+            self.client
+                .get_item()
+                .table_name(&self.name)
+                .set_key(Some(key.item()))
+                .consistent_read(true)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+        };
+        let answer = call(operation, &mut self.reading(), attempt)
+            .await
+            .map_err(|e| e.into_error(operation))?;
+        self.used("GetItem", answer.consumed_capacity.as_ref());
+        Ok(answer.item)
+    }
+
+    /// Writes an item if a condition holds.
+    pub(crate) async fn put(&self, item: &Item, condition: Option<&Condition>) -> Result<Written> {
+        let operation = self.operation("dynamodb:PutItem");
+        let mut patience = self.writing();
+        let attempt = || {
+            let mut put = self
+                .client
+                .put_item()
+                .table_name(&self.name)
+                .set_item(Some(item.clone()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                );
+            if let Some(condition) = condition {
+                put = put.condition_expression(condition.expression);
+                for (name, value) in &condition.values {
+                    put = put.expression_attribute_values(*name, value.clone());
+                }
+            }
+            put.send()
+        };
+        match call(operation, &mut patience, attempt).await {
+            Ok(answer) => {
+                self.used("PutItem", answer.consumed_capacity.as_ref());
+                Ok(Written::Done { before: None })
+            }
+            Err(Failure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
+                Ok(Written::Held {
+                    stored: held.item,
+                    attempts: patience.attempts(),
+                })
+            }
+            Err(failure) => Err(failure.into_error(operation)),
+        }
+    }
+
+    /// Changes attributes of an item, or makes it, if a condition holds. Says what
+    /// was there before.
+    pub(crate) async fn update(
+        &self,
+        key: &Key,
+        update: &str,
+        condition: &Condition,
+        values: &[(&'static str, AttributeValue)],
+    ) -> Result<Written> {
+        let operation = self.operation("dynamodb:UpdateItem");
+        let mut patience = self.writing();
+        let attempt = || {
+            let mut call = self
+                .client
+                .update_item()
+                .table_name(&self.name)
+                .set_key(Some(key.item()))
+                .update_expression(update)
+                .condition_expression(condition.expression)
+                .return_values(ReturnValue::AllOld)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                );
+            for (name, value) in values.iter().chain(&condition.values) {
+                call = call.expression_attribute_values(*name, value.clone());
+            }
+            call.send()
+        };
+        match call(operation, &mut patience, attempt).await {
+            Ok(answer) => {
+                self.used("UpdateItem", answer.consumed_capacity.as_ref());
+                Ok(Written::Done {
+                    before: answer.attributes,
+                })
+            }
+            Err(Failure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
+                Ok(Written::Held {
+                    stored: held.item,
+                    attempts: patience.attempts(),
+                })
+            }
+            Err(failure) => Err(failure.into_error(operation)),
+        }
+    }
+
+    /// Removes an item if a condition holds.
+    pub(crate) async fn delete(&self, key: &Key, condition: Option<&Condition>) -> Result<Written> {
+        let operation = self.operation("dynamodb:DeleteItem");
+        let mut patience = self.writing();
+        let attempt = || {
+            let mut delete = self
+                .client
+                .delete_item()
+                .table_name(&self.name)
+                .set_key(Some(key.item()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                );
+            if let Some(condition) = condition {
+                delete = delete.condition_expression(condition.expression);
+                for (name, value) in &condition.values {
+                    delete = delete.expression_attribute_values(*name, value.clone());
+                }
+            }
+            delete.send()
+        };
+        match call(operation, &mut patience, attempt).await {
+            Ok(answer) => {
+                self.used("DeleteItem", answer.consumed_capacity.as_ref());
+                Ok(Written::Done { before: None })
+            }
+            Err(Failure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
+                Ok(Written::Held {
+                    stored: held.item,
+                    attempts: patience.attempts(),
+                })
+            }
+            Err(failure) => Err(failure.into_error(operation)),
+        }
+    }
+
+    /// Items of a partition in the order of their sort keys, those that begin with
+    /// `prefix` if it is not empty; only their keys with `keys_only`.
+    pub(crate) async fn query(
+        &self,
+        partition: &str,
+        prefix: &[u8],
+        keys_only: bool,
+    ) -> Result<Vec<Item>> {
+        let operation = self.operation("dynamodb:Query");
+        let mut items = Vec::new();
+        let mut start: Option<Item> = None;
+        loop {
+            let attempt = || {
+                let mut query = self
+                    .client
+                    .query()
+                    .table_name(&self.name)
+                    .consistent_read(true)
+                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                    .expression_attribute_values(":p", text(partition))
+                    .set_exclusive_start_key(start.clone());
+                query = if prefix.is_empty() {
+                    query.key_condition_expression("pk = :p")
+                } else {
+                    query
+                        .key_condition_expression("pk = :p AND begins_with(sk, :s)")
+                        .expression_attribute_values(":s", bytes(prefix))
+                };
+                if keys_only {
+                    query = query.projection_expression("pk, sk");
+                }
+                query.send()
+            };
+            let answer = call(operation, &mut self.reading(), attempt)
+                .await
+                .map_err(|e| e.into_error(operation))?;
+            self.used("Query", answer.consumed_capacity.as_ref());
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Number of items of a partition.
+    pub(crate) async fn count(&self, partition: &str) -> Result<u64> {
+        let operation = self.operation("dynamodb:Query");
+        let mut count = 0;
+        let mut start: Option<Item> = None;
+        loop {
+            let attempt = || {
+                self.client
+                    .query()
+                    .table_name(&self.name)
+                    .consistent_read(true)
+                    .select(Select::Count)
+                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                    .key_condition_expression("pk = :p")
+                    .expression_attribute_values(":p", text(partition))
+                    .set_exclusive_start_key(start.clone())
+                    .send()
+            };
+            let answer = call(operation, &mut self.reading(), attempt)
+                .await
+                .map_err(|e| e.into_error(operation))?;
+            self.used("Query", answer.consumed_capacity.as_ref());
+            count += u64::try_from(answer.count).unwrap_or(0);
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Writes items over whatever is there, 25 in a call, calls side by side.
+    pub(crate) async fn put_all(&self, items: Vec<Item>) -> Result<()> {
+        let put = |item| {
+            let put = PutRequest::builder().set_item(Some(item)).build();
+            WriteRequest::builder()
+                .put_request(put.expect("it has an item"))
+                .build()
+        };
+        self.write_all(items.into_iter().map(put).collect()).await
+    }
+
+    /// Removes items, 25 in a call, calls side by side.
+    pub(crate) async fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        let delete = |key: &Key| {
+            let delete = DeleteRequest::builder().set_key(Some(key.item())).build();
+            WriteRequest::builder()
+                .delete_request(delete.expect("it has a key"))
+                .build()
+        };
+        self.write_all(keys.iter().map(delete).collect()).await
+    }
+
+    async fn write_all(&self, requests: Vec<WriteRequest>) -> Result<()> {
+        let calls = requests
+            .chunks(MAX_WRITE)
+            .map(|requests| self.write_batch(requests).boxed());
+        side_by_side(calls.collect()).await?;
+        Ok(())
+    }
+
+    async fn write_batch(&self, requests: &[WriteRequest]) -> Result<()> {
+        let mut waiting = requests.to_vec();
+        let mut patience = self.writing();
+        let operation = self.operation("dynamodb:BatchWriteItem");
+        loop {
+            let attempt = || {
+                self.client
+                    .batch_write_item()
+                    .request_items(&self.name, waiting.clone())
+                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                    .send()
+            };
+            let answer = call(operation, &mut patience, attempt)
+                .await
+                .map_err(|e| e.into_error(operation))?;
+            for capacity in answer.consumed_capacity() {
+                self.used("BatchWriteItem", Some(capacity));
+            }
+            let rest = answer.unprocessed_items.unwrap_or_default();
+            waiting = rest.into_values().flatten().collect();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            if !patience.wait().await {
+                return Err(self.busy(waiting.len(), "items", "BatchWriteItem"));
+            }
+        }
+    }
+
+    fn busy(&self, rest: usize, of: &str, action: &str) -> Error {
+        let message = format!(
+            "DynamoDB table `{}` in {} left {rest} {of} of {action} undone until the time was over: its \
+             throughput is exceeded; try again",
+            self.name, self.region
+        );
+        Error::new(Kind::Unavailable, message)
+    }
+
+    /// What is in the table was not written by this program.
+    pub(crate) fn foreign(&self, what: &str) -> Error {
+        let message = format!("DynamoDB table `{}` has {what}", self.name);
+        Error::new(Kind::Corrupt, message)
+    }
+}

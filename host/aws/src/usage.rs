@@ -1,0 +1,31 @@
+//! What calls cost, by the work that they were made for.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use wafer_store::{Consumed, work_label};
+
+/// Counts calls and capacity units.
+#[derive(Debug, Default)]
+pub(crate) struct Usage(Mutex<BTreeMap<(String, &'static str), (u64, f64)>>);
+
+impl Usage {
+    pub(crate) fn add(&self, action: &'static str, units: f64) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry((work_label(), action)).or_default();
+        count.0 += 1;
+        count.1 += units;
+    }
+
+    pub(crate) fn counts(&self) -> Vec<Consumed> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let consumed =
+            |((work, action), (calls, units)): (&(String, &'static str), &(u64, f64))| Consumed {
+                work: work.clone(),
+                action: (*action).to_owned(),
+                calls: *calls,
+                units: *units,
+            };
+        counts.iter().map(consumed).collect()
+    }
+}

@@ -1,0 +1,39 @@
+//! The suites that every backend passes.
+
+use wafer_aws::Artifacts;
+use wafer_store::contract;
+
+use crate::local::{Wall, bucket, dynamo, dynamo_on, dynamos, has};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn online() {
+    for endpoint in dynamos() {
+        contract::online(&dynamo(&endpoint).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn online_with_its_outbox_on_s3() {
+    if has("AWS_ENDPOINT_URL_S3") {
+        let endpoint = dynamos().remove(0);
+        let objects = bucket().await.folder();
+        contract::online(&dynamo_on(&endpoint, objects).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata() {
+    for endpoint in dynamos() {
+        contract::metadata(&dynamo(&endpoint).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn artifacts() {
+    if has("AWS_ENDPOINT_URL_S3") {
+        let bucket = bucket().await;
+        bucket.probe(&Wall).await.unwrap();
+        let copies = tempfile::tempdir().unwrap();
+        contract::artifacts(&Artifacts::open(bucket, copies.path()).unwrap()).await;
+    }
+}
