@@ -58,6 +58,67 @@ fn built(project: &str) -> PathBuf {
 /// A project in a folder of its own, removed in the end.
 pub(crate) struct Project {
     folder: tempfile::TempDir,
+    /// Stores on AWS, with `WAFER_TEST_STORES=aws`: a table and a bucket of its own.
+    cloud: Option<Cloud>,
+}
+
+fn is_cloud() -> bool {
+    std::env::var("WAFER_TEST_STORES").is_ok_and(|stores| stores == "aws")
+}
+
+/// Whether projects' stores are the embedded ones: a test that looks at their files,
+/// or at how they fail, is skipped otherwise.
+pub(crate) fn are_embedded() -> bool {
+    if is_cloud() {
+        println!("skipped: it is about the files of the embedded stores");
+    }
+    !is_cloud()
+}
+
+struct Cloud {
+    online: String,
+    objects: String,
+}
+
+impl Cloud {
+    /// A table and a bucket at the local servers.
+    fn new() -> Self {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let name = format!("wafer-{}-{:x}", std::process::id(), since.as_nanos());
+        let at = |service: &str| {
+            let variable = format!("AWS_ENDPOINT_URL_{service}");
+            let url = std::env::var(&variable);
+            url.unwrap_or_else(|_| panic!("{variable} is not set: use `cargo xtask test`"))
+        };
+        let table = serde_json::json!({
+            "TableName": name,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "B"},
+            ],
+            "KeySchema": [
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+        });
+        let signed = "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/dynamodb/aws4_request, \
+                      SignedHeaders=host, Signature=0";
+        let made = agent()
+            .post(at("DYNAMODB"))
+            .header("X-Amz-Target", "DynamoDB_20120810.CreateTable")
+            .header("Content-Type", "application/x-amz-json-1.0")
+            .header("X-Amz-Date", "20200101T000000Z")
+            .header("Authorization", signed)
+            .send(table.to_string());
+        assert_eq!(answer(made).0, 200);
+        let made = agent().put(format!("{}/{name}", at("S3"))).send_empty();
+        assert_eq!(made.unwrap().status(), 200);
+        Self {
+            online: format!("dynamodb://{name}"),
+            objects: format!("s3://{name}/project"),
+        }
+    }
 }
 
 impl Project {
@@ -65,7 +126,10 @@ impl Project {
     pub(crate) fn new(wafer_toml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("wafer.toml"), wafer_toml).unwrap();
-        Self { folder }
+        Self {
+            folder,
+            cloud: is_cloud().then(Cloud::new),
+        }
     }
 
     /// The flights project, with its data and components.
@@ -142,7 +206,33 @@ impl Project {
             .args(arguments)
             .env_remove("WAFER_STORE_PATH")
             .env_remove("RUST_LOG");
+        if let Some(Cloud { online, objects }) = &self.cloud {
+            command
+                .env("WAFER_STORE_ONLINE", online)
+                .env("WAFER_STORE_OBJECTS", objects);
+        }
         command
+    }
+
+    #[cfg(feature = "aws")]
+    async fn offline_tables(&self) -> OfflineTables {
+        let Some(Cloud { objects, .. }) = &self.cloud else {
+            return self.embedded_tables();
+        };
+        let account = wafer_aws::Account::from_environment(None).await.unwrap();
+        let bucket = wafer_aws::Bucket::open(&account, &Url::parse(objects).unwrap()).unwrap();
+        OfflineTables::in_bucket(bucket.url("offline"), bucket.root()).unwrap()
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[allow(clippy::unused_async, reason = "as with the feature")]
+    async fn offline_tables(&self) -> OfflineTables {
+        self.embedded_tables()
+    }
+
+    fn embedded_tables(&self) -> OfflineTables {
+        let url = Url::from_directory_path(self.path().join(".wafer/offline")).unwrap();
+        OfflineTables::open(url).unwrap()
     }
 
     /// Runs a command that must succeed, and returns what it printed.
@@ -227,10 +317,9 @@ impl Project {
 
     /// All rows of an offline table as JSON objects.
     pub(crate) fn offline_rows(&self, table: &str) -> Vec<Json> {
-        let url = Url::from_directory_path(self.path().join(".wafer/offline")).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let batches: Vec<_> = runtime.block_on(async {
-            let tables = OfflineTables::open(url).unwrap();
+            let tables = self.offline_tables().await;
             let snapshot = tables.snapshot(table, AsOf::Latest).await.unwrap();
             snapshot.rows().try_collect().await.unwrap()
         });

@@ -1,15 +1,24 @@
 //! `cargo xtask`: set-up, tests and checks of this repository, each one command.
-#![allow(clippy::print_stderr, reason = "it says what it runs")]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it says what it runs"
+)]
+
+mod local;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+use local::Servers;
 
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
 cargo xtask check        format, clippy and docs, with warnings as errors
 cargo xtask demo         live through three days of January 2013 against a server
-cargo xtask bench        all benches";
+cargo xtask bench        all benches
+cargo xtask aws          servers that speak AWS's protocols on this machine, until interrupted";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -19,6 +28,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "demo" => demo(),
         "bench" => bench(),
+        "aws" => aws(),
         _ => Err(HELP.to_owned()),
     };
     match result {
@@ -42,15 +52,26 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The binary, built. The whole workspace is built, here and for the tests, so
-/// that its dependencies are compiled once, with one set of features.
-fn binary() -> Result<PathBuf> {
-    cargo(&["build", "--release", "--workspace"])?;
+/// Everything but what is for AWS, which costs minutes of compilation.
+const WITHOUT_AWS: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "wafer-aws",
+    "--exclude",
+    "wafer-local-dynamodb",
+];
+/// Everything.
+const WITH_AWS: [&str; 3] = ["--workspace", "--features", "wafer-cli/aws"];
+
+/// The binary, built. The whole workspace is built, so that its dependencies are
+/// compiled once, with one set of features.
+fn binary(packages: &[&str]) -> Result<PathBuf> {
+    cargo(&[&["build", "--release"], packages].concat())?;
     Ok(target().join("release/wafer"))
 }
 
 fn quickstart() -> Result {
-    let wafer = &binary()?;
+    let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
     flights(wafer, &["apply"])?;
     for pipeline in ["airport", "airport_weather", "plane_outcome"] {
@@ -74,19 +95,47 @@ fn quickstart() -> Result {
 }
 
 fn test() -> Result {
-    let wafer = &binary()?;
+    let wafer = &binary(&WITH_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
-    let python = oracle()?;
-    let mut tests = Command::new("cargo");
-    tests.args(["test", "--release", "--workspace"]);
-    spawn(tests.env("WAFER_ORACLE_PYTHON", python))
+    let python = python("oracle", "tests/oracle/requirements.txt")?;
+    let servers = Servers::start()?;
+    let tests = || {
+        let mut tests = Command::new("cargo");
+        tests.args(["test", "--release"]).args(WITH_AWS);
+        tests
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN");
+        tests.envs(servers.environment());
+        tests.env("WAFER_ORACLE_PYTHON", &python);
+        tests
+    };
+    spawn(&mut tests())?;
+    // The same behaviour on other stores.
+    spawn(
+        tests()
+            .args(["--test", "behaviour"])
+            .env("WAFER_TEST_STORES", "aws"),
+    )
 }
 
-/// A Python with what `tests/oracle` needs, installed once.
-fn oracle() -> Result<PathBuf> {
-    let folder = target().join("oracle");
+/// Servers that speak AWS's protocols, until this is interrupted.
+fn aws() -> Result {
+    cargo(&[&["build", "--release"], &WITH_AWS[..]].concat())?;
+    let servers = Servers::start()?;
+    for (name, value) in servers.environment() {
+        println!("export {name}={value}");
+    }
+    println!("# they run until this is interrupted");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A Python with what a file of requirements names, installed once.
+fn python(name: &str, requirements: &str) -> Result<PathBuf> {
+    let folder = target().join(name);
     let python = folder.join("bin/python");
-    let requirements = root().join("tests/oracle/requirements.txt");
+    let requirements = root().join(requirements);
     let wanted = std::fs::read(&requirements).map_err(|e| e.to_string())?;
     let installed = folder.join("installed.txt");
     if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
@@ -118,23 +167,21 @@ fn target() -> PathBuf {
 
 fn check() -> Result {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&[
-        "clippy",
-        "--release",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ])?;
+    let clippy = |packages: &[&str]| {
+        let deny = ["--all-targets", "--", "-D", "warnings"];
+        cargo(&[&["clippy", "--release"], packages, &deny].concat())
+    };
+    clippy(&WITH_AWS)?;
+    cargo(&[&["check", "--release"], &WITHOUT_AWS[..]].concat())?;
     let mut docs = Command::new("cargo");
-    docs.args(["doc", "--release", "--workspace", "--no-deps"])
+    docs.args(["doc", "--release", "--no-deps"])
+        .args(WITH_AWS)
         .env("RUSTDOCFLAGS", "-D warnings");
     spawn(&mut docs)
 }
 
 fn demo() -> Result {
-    let wafer = &binary()?;
+    let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
     let script = root().join("functions/flights/demo.sh");
     let mut demo = Command::new("sh");
@@ -142,17 +189,11 @@ fn demo() -> Result {
 }
 
 fn bench() -> Result {
-    let wafer = &binary()?;
+    let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["-C", "functions/flights", "build"])?;
     // The whole workspace, as for the tests: the same features, no second build.
-    cargo(&[
-        "bench",
-        "--workspace",
-        "--bench",
-        "invoke",
-        "--bench",
-        "cold_start",
-    ])
+    let benches = ["--bench", "invoke", "--bench", "cold_start"];
+    cargo(&[&["bench"], &WITHOUT_AWS[..], &benches].concat())
 }
 
 fn cargo(arguments: &[&str]) -> Result {

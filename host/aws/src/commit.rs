@@ -21,9 +21,6 @@ use crate::table::{
     Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, side_by_side, text, text_of,
 };
 
-/// How long a writer may take for a commit; one that is older is finished by
-/// others.
-pub(crate) const GRACE: i64 = 30_000_000;
 /// A writer that was asleep for so long leaves its commit to others.
 const ABANDONED: i64 = 300_000_000;
 /// Parts of what an entity has, at most.
@@ -48,6 +45,7 @@ impl Writer {
             writer: self.name,
             number: self.number,
             minute: minute(now),
+            alone: false,
         }
     }
 }
@@ -225,15 +223,19 @@ impl Dynamo {
         let mut calls = Vec::new();
         for (key, changes) in &changes {
             let epochs = layout.epochs(&key.group);
-            for epoch in epochs.others.iter().chain([&epochs.live]) {
-                let (place, counts) = (place(key, *epoch), *epoch == epochs.live);
+            for epoch in epochs.written() {
+                let (place, counts) = (place(key, epoch), epoch == epochs.live);
+                let alone = epochs.filling == Some(epoch);
                 let call = async move {
                     if is_own && self.wall.now() > name.begun.plus_micros(ABANDONED) {
                         let message =
                             "this process was asleep while it committed events: others finish it";
                         return Err(Error::new(Kind::Unavailable, message));
                     }
-                    let mark = name.mark(self.wall.now());
+                    let mark = Mark {
+                        alone,
+                        ..name.mark(self.wall.now())
+                    };
                     let older = self.change(&place, changes, mark, settled, commit.now);
                     let older = older.await?;
                     Ok(if counts { older } else { Vec::new() })

@@ -6,14 +6,14 @@
 //! | `ver` | B | event time, created time (microseconds, big endian, sign flipped), identity: compares as rows do |
 //! | `val` | B | fingerprint of the schema (8 bytes, little endian), then the packed features or the summary |
 //! | `due` | B | rows whose time is still to come, MessagePack |
-//! | `by` | B | who added to the summary: per writer 8 bytes of name, 4 of its last commit's number, 4 of the minute |
+//! | `by` | B | who added to the summary: 8 bytes of the writer's name, 4 of its commit's number, 4 of the minute with, in the highest bit, whether earlier ones may be missing |
 //! | `parts` | S | `ID/COUNT`: `val` and `due` are in items of partition `p/ID`, as they do not fit one |
 //! | `expires` | N | seconds since 1970 after which DynamoDB may remove it |
 
 use bytes::Bytes;
 use wafer_core::Timestamp;
 use wafer_core::aggregate::is_item;
-use wafer_core::rules::RowVersion;
+use wafer_core::rules::{RowVersion, replaces};
 use wafer_store::{Error, Kind, OnlineRow, Result, combine};
 
 use crate::table::{Item, Key, bytes, bytes_of, number, number_of, text, text_of};
@@ -29,7 +29,14 @@ pub(crate) struct Mark {
     pub(crate) number: u32,
     /// When it was added, in minutes since 1970 by the machine's clock.
     pub(crate) minute: u32,
+    /// Whether it says nothing of earlier commits of the writer. A writer makes one
+    /// commit after the other, so that its last one is enough to remember; but while
+    /// an epoch is filled, commits come to it in any order.
+    pub(crate) alone: bool,
 }
+
+/// The highest bit of the minute.
+const ALONE: u32 = 1 << 31;
 
 /// An item of the online store, taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -239,6 +246,17 @@ impl Stored {
         }
     }
 
+    /// Puts a deletion below what was made anew without the facts that it is about.
+    pub(crate) fn bury_before(&mut self, deleted: Timestamp) {
+        self.due.retain(|(_, row)| row.version.event > deleted);
+        let tombstone = OnlineRow::tombstone(deleted);
+        let stored = self.row.as_ref().map(|row| row.version);
+        if replaces(tombstone.version, stored) {
+            self.row = Some(tombstone);
+            self.ttl = None;
+        }
+    }
+
     /// It stays as long as anything in it.
     fn keep(&mut self, ttl: Option<i64>) {
         let is_new = self.row.is_none() && self.due.is_empty();
@@ -253,14 +271,16 @@ impl Stored {
         let marks = self.marks.iter();
         marks
             .filter(|m| m.writer == mark.writer)
-            .any(|m| m.number >= mark.number)
+            .any(|m| m.number == mark.number || m.number > mark.number && !m.alone)
     }
 
     /// Remembers a commit; forgets writers whose commits are all gone since before
     /// `settled`, in minutes since 1970.
     pub(crate) fn mark(&mut self, mark: Mark, settled: u32) {
-        self.marks
-            .retain(|m| m.writer != mark.writer && m.minute.saturating_add(MARKS_KEPT) >= settled);
+        self.marks.retain(|m| {
+            let is_implied = m.writer == mark.writer && !mark.alone;
+            !is_implied && m.minute.saturating_add(MARKS_KEPT) >= settled
+        });
         self.marks.push(mark);
     }
 }
@@ -270,7 +290,8 @@ fn mark_bytes(marks: &[Mark]) -> Vec<u8> {
     for mark in marks {
         bytes.extend_from_slice(&mark.writer.to_be_bytes());
         bytes.extend_from_slice(&mark.number.to_be_bytes());
-        bytes.extend_from_slice(&mark.minute.to_be_bytes());
+        let minute = mark.minute | if mark.alone { ALONE } else { 0 };
+        bytes.extend_from_slice(&minute.to_be_bytes());
     }
     bytes
 }
@@ -284,7 +305,8 @@ fn read_marks(bytes: &[u8]) -> Option<Vec<Mark>> {
             writer: u64::from(u32::from_be_bytes(part(0))) << 32
                 | u64::from(u32::from_be_bytes(part(4))),
             number: u32::from_be_bytes(part(8)),
-            minute: u32::from_be_bytes(part(12)),
+            minute: u32::from_be_bytes(part(12)) & !ALONE,
+            alone: bytes[12] & 0x80 != 0,
         }
     };
     rest.is_empty().then(|| marks.iter().map(mark).collect())
@@ -330,7 +352,10 @@ mod tests {
             writer,
             number,
             minute,
+            alone: writer == 9,
         };
+        stored.mark(mark(9, 2, 100), 0);
+        stored.mark(mark(9, 5, 100), 0);
         stored.mark(mark(u64::MAX - 7, 3, 100), 0);
         stored.mark(mark(1, 2, 101), 0);
         let key = Key::new("o/g/0/00", b"k");
@@ -341,11 +366,14 @@ mod tests {
         let item = stored.write(&key, Some(&parts));
         let read = Stored::read(&item, Some(&stored.payload())).unwrap();
         assert_eq!(
-            (&read.row, &read.due, read.parts),
-            (&stored.row, &stored.due, Some(parts))
+            (&read.row, &read.due, &read.parts),
+            (&stored.row, &stored.due, &Some(parts))
         );
         assert!(read.has(mark(1, 2, 0)) && read.has(mark(u64::MAX - 7, 1, 0)));
         assert!(!read.has(mark(1, 3, 0)) && !read.has(mark(2, 0, 0)));
+        // Of commits that came alone, each is remembered.
+        let alone = [1, 2, 3, 4, 5].map(|number| read.has(mark(9, number, 0)));
+        assert_eq!(alone, [false, true, false, false, true]);
         // Damaged bytes are no item.
         let mut damaged = item;
         damaged.insert("by".to_owned(), bytes(&[1, 2, 3]));
@@ -358,6 +386,7 @@ mod tests {
             writer,
             number: 1,
             minute,
+            alone: false,
         };
         let mut stored = Stored::default();
         stored.mark(mark(1, 100), 90);
@@ -415,6 +444,6 @@ mod tests {
         assert_eq!(values(&stored, 10), "m");
         assert_eq!(values(&stored, 20), "z");
         stored.take_due(at(10)).unwrap();
-        assert_eq!((values(&stored, 10), stored.due.len()), ("m".into(), 1));
+        assert_eq!((&values(&stored, 10)[..], stored.due.len()), (&b"m"[..], 1));
     }
 }

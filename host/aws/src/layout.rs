@@ -35,8 +35,18 @@ pub(crate) struct Layout {
 pub(crate) struct Epochs {
     /// The one that is read.
     pub(crate) live: u64,
-    /// Those that are written as well.
-    pub(crate) others: Vec<u64>,
+    /// The one that is to be read next, while it is filled; written as well.
+    pub(crate) filling: Option<u64>,
+    /// The one that was read before, as long as anybody may do so; written as well.
+    pub(crate) retiring: Option<u64>,
+}
+
+impl Epochs {
+    /// All that are written.
+    pub(crate) fn written(&self) -> impl Iterator<Item = u64> + use<> {
+        let others = self.filling.into_iter().chain(self.retiring);
+        others.chain([self.live])
+    }
 }
 
 impl Layout {

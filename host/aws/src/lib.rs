@@ -16,6 +16,7 @@ mod objects;
 mod online;
 mod outbox;
 mod random;
+mod stores;
 mod table;
 mod usage;
 
@@ -29,6 +30,7 @@ use wafer_store::Result;
 
 pub use account::Account;
 pub use objects::{Artifacts, Bucket};
+pub use stores::{Stores, open};
 
 use commit::Writers;
 use layout::Layouts;
@@ -52,6 +54,9 @@ pub struct DynamoConfig {
     pub write_patience: Duration,
     /// How long a process goes on to believe in which epoch a group is; default 1 s.
     pub layout_age: Duration,
+    /// How long a writer may take for a commit of events before others finish it;
+    /// default 30 s.
+    pub grace: Duration,
     /// Something that no other process has: what its commits are known by.
     pub seed: u64,
 }
@@ -66,6 +71,7 @@ impl DynamoConfig {
             read_patience: Duration::from_secs(2),
             write_patience: Duration::from_secs(10),
             layout_age: Duration::from_secs(1),
+            grace: Duration::from_secs(30),
             seed,
         }
     }
@@ -79,6 +85,8 @@ pub struct Dynamo {
     pub(crate) layouts: Layouts,
     pub(crate) outbox: Outbox,
     pub(crate) writers: Writers,
+    /// In microseconds.
+    pub(crate) grace: i64,
     pub(crate) wall: Arc<dyn Clock>,
 }
 
@@ -111,6 +119,7 @@ impl Dynamo {
             layouts,
             outbox: Outbox::new(objects),
             writers: Writers::default(),
+            grace: i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),
             wall,
         })
     }

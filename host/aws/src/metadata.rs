@@ -8,6 +8,8 @@ use crate::Dynamo;
 use crate::table::{Condition, Item, Key, Written, bytes, bytes_of, number, number_of};
 
 const PARTITION: &str = "m";
+/// Attributes with what the last writes are known by, the newest first.
+const WRITERS: [&str; 4] = ["w", "w1", "w2", "w3"];
 /// What the trait promises room for.
 const MAX_NAME_BYTES: usize = 400;
 const MAX_OBJECT_BYTES: usize = 256 << 10;
@@ -24,6 +26,10 @@ fn condition(expect: Expect) -> Option<Condition> {
     }
 }
 
+fn version_of(item: &Item) -> Option<u64> {
+    number_of(item, "n")
+}
+
 fn changed(name: &str) -> Error {
     Error::new(
         Kind::Conflict,
@@ -33,7 +39,7 @@ fn changed(name: &str) -> Error {
 
 impl Dynamo {
     fn versioned(&self, item: &Item) -> Result<Versioned> {
-        let version = number_of(item, "n");
+        let version = version_of(item);
         let value = bytes_of(item, "d").map(Bytes::copy_from_slice);
         match (version, value) {
             (Some(version), Some(value)) => Ok(Versioned { version, value }),
@@ -49,20 +55,38 @@ impl Dynamo {
         version: u64,
         condition: &Condition,
     ) -> Result<Option<u64>> {
-        let mut item = key(name).item();
         let token = bytes(&self.table.random.next().to_be_bytes());
-        item.insert("n".to_owned(), number(version));
-        item.insert("d".to_owned(), bytes(value));
-        // Tells this write from that of somebody else who wrote the same.
-        item.insert("w".to_owned(), token.clone());
-        match self.table.put(&item, Some(condition)).await? {
+        let values = [
+            (":next", number(version)),
+            (":d", bytes(value)),
+            // Tells this write from those of others, also once they wrote again.
+            (":w", token.clone()),
+            (":none", bytes(&[0])),
+        ];
+        let update = "SET n = :next, d = :d, w = :w, w1 = if_not_exists(w, :none), \
+                      w2 = if_not_exists(w1, :none), w3 = if_not_exists(w2, :none)";
+        let written = self
+            .table
+            .update(&key(name), update, condition, &values)
+            .await?;
+        let has_token = |item: &Item| WRITERS.iter().any(|w| item.get(*w) == Some(&token));
+        match written {
             Written::Done { .. } => Ok(Some(version)),
-            // The first attempt was answered, but the answer was lost.
+            // The first attempt did it, but its answer was lost.
             Written::Held { stored, attempts }
-                if attempts > 1
-                    && stored.as_ref().and_then(|stored| stored.get("w")) == Some(&token) =>
+                if attempts > 1 && stored.as_ref().is_some_and(has_token) =>
             {
                 Ok(Some(version))
+            }
+            // So many wrote since that it cannot be told any longer.
+            Written::Held { stored, attempts }
+                if attempts > 1 && stored.as_ref().and_then(version_of) > Some(version) =>
+            {
+                let message = format!(
+                    "an answer of DynamoDB was lost, and others wrote `{name}` since: it is not known \
+                     whether this was written; read it again"
+                );
+                Err(Error::new(Kind::Unavailable, message))
             }
             Written::Held { .. } => Ok(None),
         }

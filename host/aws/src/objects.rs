@@ -15,8 +15,10 @@ use object_store::{
     ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig, WriteMultipart,
 };
 use url::Url;
-use wafer_core::Clock;
-use wafer_store::{ArtifactFolder, ArtifactStore, Error, Kind, Result};
+use wafer_core::{Clock, Hasher};
+use wafer_store::{
+    ArtifactFolder, ArtifactStore, Error, Expect, Kind, MetadataStore, Result, blob_name,
+};
 
 use crate::account::Account;
 use crate::call::statement;
@@ -102,6 +104,25 @@ impl Bucket {
     pub fn url(&self, name: &str) -> Url {
         let base = format!("{}/{name}", self.url.as_str().trim_end_matches('/'));
         Url::parse(&base).expect("a name joined to a URL is one")
+    }
+
+    /// As [`probe`](Self::probe), once for each table that uses this folder: what was
+    /// found out is noted there.
+    pub(crate) async fn check(
+        &self,
+        metadata: &dyn MetadataStore,
+        project: &str,
+        clock: &dyn Clock,
+    ) -> Result<()> {
+        let name = format!("{project}/probed");
+        let value = Bytes::from(self.url.to_string());
+        let noted = metadata.get(&name).await?;
+        if noted.is_some_and(|noted| noted.value == value) {
+            return Ok(());
+        }
+        self.probe(clock).await?;
+        metadata.put(&name, value, Expect::Anything).await?;
+        Ok(())
     }
 
     /// Finds out whether the store refuses to write over what is there, when it is
@@ -231,7 +252,49 @@ impl Artifacts {
         let (folder, path) = (&self.bucket.folder, self.path(name));
         let written = folder.put_opts(&path, bytes.into(), mode.into()).await;
         written.map_err(|e| self.failed("write", name, e))?;
-        Ok(())
+        // A copy of what was there before.
+        match std::fs::remove_file(self.copies.path(name)?) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(self.uncopied(name, e)),
+        }
+    }
+
+    fn uncopied(&self, name: &str, error: std::io::Error) -> Error {
+        let message = format!("a copy of artifact {name} in {}", self.copies);
+        Error::caused(Kind::Internal, message, error)
+    }
+
+    /// Makes a copy of an artifact. One that is named by its content is compared with
+    /// its name.
+    async fn download(&self, name: &str) -> Result<Option<PathBuf>> {
+        use tokio::io::AsyncWriteExt as _;
+        let found = match self.bucket.folder.get(&self.path(name)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            other => other.map_err(|e| self.failed("read", name, e))?,
+        };
+        let path = self.copies.path(name)?;
+        let folder = path.parent().expect("a path below the root has a parent");
+        let uncopied = |e| self.uncopied(name, e);
+        std::fs::create_dir_all(folder).map_err(uncopied)?;
+        // Of its own, and removed if it does not get its name.
+        let beside = tempfile::NamedTempFile::new_in(folder).map_err(uncopied)?;
+        let mut file = tokio::fs::File::from_std(beside.reopen().map_err(uncopied)?);
+        let mut hasher = Hasher::new();
+        let mut stream = found.into_stream();
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(|e| self.failed("read", name, e))?;
+            hasher.piece(&piece);
+            file.write_all(&piece).await.map_err(uncopied)?;
+        }
+        file.flush().await.map_err(uncopied)?;
+        let digest = hasher.finish();
+        if name.starts_with("blobs/") && name != blob_name(digest) {
+            let message = format!("artifact {name} in {} is damaged", self.bucket);
+            return Err(Error::new(Kind::Corrupt, message));
+        }
+        beside.persist(&path).map_err(|e| uncopied(e.error))?;
+        Ok(Some(path))
     }
 
     async fn upload(&self, name: &str, path: &FilePath) -> Result<()> {
@@ -304,7 +367,10 @@ impl ArtifactStore for Artifacts {
         }
     }
 
-    fn local_path(&self, name: &str) -> Option<PathBuf> {
-        self.copies.local_path(name)
+    async fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+        if let Some(copy) = self.copies.file(name).await? {
+            return Ok(Some(copy));
+        }
+        self.download(name).await
     }
 }

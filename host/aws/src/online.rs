@@ -12,8 +12,8 @@ use wafer_store::{
 };
 
 use crate::Dynamo;
-use crate::commit::{GRACE, by_entity};
-use crate::item::{Parts, Stored};
+use crate::commit::by_entity;
+use crate::item::{Mark, Parts, Stored};
 use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{Condition, Item, Key, bytes_of, number, number_of, side_by_side};
@@ -95,7 +95,7 @@ impl Dynamo {
             if complete.contains(&name) {
                 continue;
             }
-            if name.begun.plus_micros(GRACE) > now {
+            if name.begun.plus_micros(self.grace) > now {
                 on_their_way.push(name);
                 continue;
             }
@@ -113,7 +113,7 @@ impl Dynamo {
 
     /// Notes before when all commits are gone, once a minute.
     async fn note_settled(&self, oldest: Option<&CommitName>, now: Timestamp) -> Result<()> {
-        let settled = now.minus_micros(GRACE);
+        let settled = now.minus_micros(self.grace);
         let settled = oldest.map_or(settled, |oldest| oldest.begun.min(settled));
         let known = self.layouts.known().0.settled;
         if known.is_some_and(|known| minute(known) >= minute(settled)) {
@@ -140,7 +140,7 @@ impl Dynamo {
             let now = self.wall.now();
             let mut rest = Vec::new();
             for name in waiting {
-                if name.begun.plus_micros(GRACE) > now {
+                if name.begun.plus_micros(self.grace) > now {
                     rest.push(name);
                 } else {
                     self.finish(&name).await?;
@@ -214,7 +214,10 @@ impl Dynamo {
                 let changes = changes.entry(write.key).or_default();
                 changes.add_early(due, write.row, expires);
             }
-            let mark = name.mark(self.wall.now());
+            let mark = Mark {
+                alone: true,
+                ..name.mark(self.wall.now())
+            };
             let mut calls = Vec::with_capacity(changes.len());
             for (key, changes) in &changes {
                 let place = place(key, epoch);
@@ -237,17 +240,13 @@ impl Dynamo {
             let entity = bytes_of(&item, "sk").ok_or_else(damaged)?;
             let bucket = wafer_core::Digest::of(entity).as_bytes()[0] % BUCKETS;
             let place = Key::new(partition(group, epoch, bucket), entity);
-            self.bury_one(&place, deleted.ok_or_else(damaged)?).await?;
+            let deleted = deleted.ok_or_else(damaged)?;
+            self.modify(&place, &mut |stored: &mut Stored| {
+                stored.bury_before(deleted);
+                Ok(Some(()))
+            })
+            .await?;
         }
-        Ok(())
-    }
-
-    async fn bury_one(&self, place: &Key, deleted: Timestamp) -> Result<()> {
-        self.modify(place, &mut |stored: &mut Stored| {
-            stored.bury(deleted);
-            Ok(Some(()))
-        })
-        .await?;
         Ok(())
     }
 
@@ -327,12 +326,14 @@ impl OnlineStore for Dynamo {
         let mut counts = PutCounts::default();
         for (key, changes) in &changes {
             let epochs = layout.epochs(&key.group);
-            for epoch in epochs.others.iter().chain([&epochs.live]) {
-                let place = place(key, *epoch);
+            for epoch in epochs.written() {
+                let place = place(key, epoch);
+                let alone = epochs.filling == Some(epoch);
+                let mark = Mark { alone, ..mark };
                 let older = self
                     .change(&place, changes, mark, settled, Timestamp::MIN)
                     .await?;
-                if *epoch == epochs.live {
+                if epoch == epochs.live {
                     counts.older += older.len() as u64;
                 }
             }
@@ -384,9 +385,11 @@ impl OnlineStore for Dynamo {
         let before = self
             .layouts
             .change(table, |layout| {
-                let mut epochs = layout.epochs(group);
-                let before = epochs.clone();
-                epochs.others = vec![epoch];
+                let before = layout.epochs(group);
+                let epochs = Epochs {
+                    filling: Some(epoch),
+                    ..before.clone()
+                };
                 layout.set(group, epochs);
                 before
             })
@@ -397,27 +400,22 @@ impl OnlineStore for Dynamo {
         self.check_outbox(group, content.outbox_after).await?;
         // Who does not know yet what is live now goes on to read the old one, which
         // is written to until nobody does.
-        self.layouts
-            .change(table, |layout| {
-                let epochs = Epochs {
-                    live: epoch,
-                    others: vec![before.live],
-                };
-                layout.set(group, epochs);
-            })
-            .await?;
-        self.wait_for_others().await;
-        self.layouts
-            .change(table, |layout| {
-                let epochs = Epochs {
-                    live: epoch,
-                    others: Vec::new(),
-                };
-                layout.set(group, epochs);
-            })
-            .await?;
-        for old in before.others.iter().chain([&before.live]) {
-            self.clear(group, *old).await?;
+        for retiring in [Some(before.live), None] {
+            self.layouts
+                .change(table, |layout| {
+                    let epochs = Epochs {
+                        live: epoch,
+                        filling: None,
+                        retiring,
+                    };
+                    layout.set(group, epochs);
+                })
+                .await?;
+            self.wait_for_others().await;
+        }
+        // Those of a replacement that did not come to its end, too.
+        for old in before.written() {
+            self.clear(group, old).await?;
         }
         Ok(())
     }
@@ -434,8 +432,12 @@ impl OnlineStore for Dynamo {
             };
             self.table.put(&item, Some(&condition)).await?;
             let epochs = layout.epochs(&key.group);
-            for epoch in epochs.others.iter().chain([&epochs.live]) {
-                self.bury_one(&place(&key, *epoch), deleted).await?;
+            for epoch in epochs.written() {
+                self.modify(&place(&key, epoch), &mut |stored: &mut Stored| {
+                    stored.bury(deleted);
+                    Ok(Some(()))
+                })
+                .await?;
             }
         }
         Ok(())

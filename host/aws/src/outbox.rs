@@ -59,6 +59,7 @@ impl CommitName {
             writer: self.writer,
             number: self.number,
             minute: minute(now),
+            alone: false,
         }
     }
 }

@@ -5,9 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use wafer_store::{Consumed, work_label};
 
+/// For what, and which call.
+type Kind = (String, &'static str);
+
 /// Counts calls and capacity units.
 #[derive(Debug, Default)]
-pub(crate) struct Usage(Mutex<BTreeMap<(String, &'static str), (u64, f64)>>);
+pub(crate) struct Usage(Mutex<BTreeMap<Kind, (u64, f64)>>);
 
 impl Usage {
     pub(crate) fn add(&self, action: &'static str, units: f64) {
@@ -19,13 +22,12 @@ impl Usage {
 
     pub(crate) fn counts(&self) -> Vec<Consumed> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let consumed =
-            |((work, action), (calls, units)): (&(String, &'static str), &(u64, f64))| Consumed {
-                work: work.clone(),
-                action: (*action).to_owned(),
-                calls: *calls,
-                units: *units,
-            };
+        let consumed = |((work, action), (calls, units)): (&Kind, &(u64, f64))| Consumed {
+            work: work.clone(),
+            action: (*action).to_owned(),
+            calls: *calls,
+            units: *units,
+        };
         counts.iter().map(consumed).collect()
     }
 }

@@ -117,6 +117,7 @@ pub(crate) async fn table(client: &Client) -> String {
 pub(crate) fn config(table: &str) -> DynamoConfig {
     DynamoConfig {
         layout_age: Duration::from_millis(100),
+        grace: Duration::from_millis(500),
         ..DynamoConfig::new(table, "test", unique())
     }
 }
@@ -145,7 +146,7 @@ pub(crate) async fn bucket() -> Bucket {
     Bucket::open(&account().await, &url).unwrap()
 }
 
-fn make_bucket(port: u16, name: &str) {
+pub(crate) fn make_bucket(port: u16, name: &str) {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!(

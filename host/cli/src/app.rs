@@ -8,9 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use url::Url;
 use wafer_core::{Clock, SettableClock, Timestamp};
-use wafer_platform::{Components, Platform, Project};
+use wafer_platform::{CloudStores, Components, Platform, Project, StoreSettings};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
-use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, OfflineTables};
+use wafer_store::{
+    ArtifactFolder, ArtifactStore, Lmdb, LmdbConfig, MetadataStore, OfflineTables, OnlineStore,
+};
 
 /// Requests that may wait for a sandbox before new ones are refused.
 const QUEUE: usize = 1_024;
@@ -79,13 +81,6 @@ pub(crate) async fn open_at_any_time(
     project: &Project,
     clock: Option<ClockOption>,
 ) -> Result<Platform> {
-    let root = &project.store.path;
-    let store = LmdbConfig {
-        path: root.join("online"),
-        map_size: project.store.map_size,
-    };
-    let lmdb = Arc::new(Lmdb::open(&store)?);
-    let artifacts = Arc::new(ArtifactFolder::open(root.join("artifacts"))?);
     let wall: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let clock: Arc<dyn Clock> = match clock {
         Some(option) => Arc::new(SettableClock::new(
@@ -95,11 +90,15 @@ pub(crate) async fn open_at_any_time(
         )),
         None => Arc::clone(&wall),
     };
+    let stores = match &project.store.cloud {
+        None => embedded(&project.store)?,
+        Some(cloud) => on_aws(project, cloud, &wall).await?,
+    };
     let components = Components {
-        online: Arc::clone(&lmdb) as _,
-        metadata: lmdb,
-        artifacts,
-        offline: OfflineTables::open(folder_url(&root.join("offline"))?)?,
+        online: stores.online,
+        metadata: stores.metadata,
+        artifacts: stores.artifacts,
+        offline: stores.offline,
         runtime: runtime()?,
         guests: Guests::new(cores(), QUEUE),
         event_guests: Guests::new(cores().div_ceil(2), QUEUE),
@@ -108,6 +107,60 @@ pub(crate) async fn open_at_any_time(
         holder: format!("{}/{}", host_name(), std::process::id()),
     };
     Ok(Platform::open(&project.name, components).await?)
+}
+
+/// Where everything is kept.
+struct Stores {
+    online: Arc<dyn OnlineStore>,
+    metadata: Arc<dyn MetadataStore>,
+    artifacts: Arc<dyn ArtifactStore>,
+    offline: OfflineTables,
+}
+
+fn embedded(settings: &StoreSettings) -> Result<Stores> {
+    let root = &settings.path;
+    let lmdb = Arc::new(Lmdb::open(&LmdbConfig {
+        path: root.join("online"),
+        map_size: settings.map_size,
+    })?);
+    Ok(Stores {
+        online: Arc::clone(&lmdb) as _,
+        metadata: lmdb,
+        artifacts: Arc::new(ArtifactFolder::open(root.join("artifacts"))?),
+        offline: OfflineTables::open(folder_url(&root.join("offline"))?)?,
+    })
+}
+
+#[cfg(feature = "aws")]
+async fn on_aws(project: &Project, cloud: &CloudStores, wall: &Arc<dyn Clock>) -> Result<Stores> {
+    let seed = getrandom::u64().context("the system has no random numbers")?;
+    let copies = project.store.path.join("artifacts");
+    let stores = wafer_aws::open(
+        &project.name,
+        (&cloud.online, &cloud.objects),
+        &copies,
+        seed,
+        Arc::clone(wall),
+    )
+    .await?;
+    Ok(Stores {
+        online: Arc::clone(&stores.dynamo) as _,
+        metadata: stores.dynamo,
+        artifacts: Arc::new(stores.artifacts),
+        offline: stores.offline,
+    })
+}
+
+#[cfg(not(feature = "aws"))]
+#[allow(clippy::unused_async, reason = "as with the feature")]
+async fn on_aws(_project: &Project, cloud: &CloudStores, _wall: &Arc<dyn Clock>) -> Result<Stores> {
+    anyhow::bail!(
+        "{} and {}: this `wafer` was built without AWS; build it with \
+         `cargo build --release --workspace --features wafer-cli/aws`, or take `store.online` and \
+         `store.objects` (WAFER_STORE_ONLINE, WAFER_STORE_OBJECTS) away to use the embedded stores",
+        cloud.online,
+        cloud.objects
+    )
 }
 
 /// A sandbox that compiles in a child process: this program again.

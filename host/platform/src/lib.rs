@@ -53,7 +53,7 @@ pub use materialize::Materialized;
 pub use metrics::Counters;
 pub use plan::{Change, ChangeKind, Plan};
 pub use platform::{Components, Platform};
-pub use project::{FunctionSource, Project, ProjectError, StoreSettings};
+pub use project::{CloudStores, FunctionSource, Overrides, Project, ProjectError, StoreSettings};
 pub use record::{Reject, RunRecord, RunState};
 pub use resolve::resolve;
 pub use run::{Progress, RunRequest};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
+use url::Url;
 use wafer_core::expect::{Bound, Policy, Rule};
 use wafer_core::{DataType, parse_bytes, parse_duration};
 use wafer_runtime::Limits;
@@ -83,6 +84,78 @@ pub struct StoreSettings {
     pub path: PathBuf,
     /// Most bytes of the online store. Setting `store.map_size`, default 64 GiB.
     pub map_size: u64,
+    /// The stores on AWS, in the place of the embedded ones. `path` is then only for
+    /// copies and temporary files.
+    pub cloud: Option<CloudStores>,
+}
+
+/// Where a project keeps what it makes on AWS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudStores {
+    /// The table, `dynamodb://TABLE[?region=REGION][&reads=eventual]`. Setting
+    /// `store.online`, environment `WAFER_STORE_ONLINE`.
+    pub online: Url,
+    /// The folder of everything else, `s3://BUCKET/FOLDER`. Setting `store.objects`,
+    /// environment `WAFER_STORE_OBJECTS`.
+    pub objects: Url,
+}
+
+/// Settings that come before those of a project's file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `store.path`.
+    pub path: Option<PathBuf>,
+    /// `store.online`.
+    pub online: Option<String>,
+    /// `store.objects`.
+    pub objects: Option<String>,
+}
+
+impl Overrides {
+    /// Those of the environment.
+    pub fn from_environment() -> Self {
+        let text = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|text: &String| !text.is_empty())
+        };
+        Self {
+            path: std::env::var_os("WAFER_STORE_PATH").map(PathBuf::from),
+            online: text("WAFER_STORE_ONLINE"),
+            objects: text("WAFER_STORE_OBJECTS"),
+        }
+    }
+}
+
+/// The stores on AWS, if there are any; or the setting that is wrong, and how.
+fn cloud_stores(
+    online: Option<String>,
+    objects: Option<String>,
+) -> Result<Option<CloudStores>, (String, String)> {
+    let url = |key: &str, text: &str, scheme: &str, form: &str| {
+        let url = Url::parse(text).ok().filter(|url| url.scheme() == scheme);
+        let url = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()));
+        url.ok_or_else(|| {
+            let message = format!("`{text}` is not of the form {form}");
+            (format!("store.{key}"), message)
+        })
+    };
+    let other = |given: &str, missing: &str| {
+        let message = format!(
+            "the stores on AWS are two: set `store.{missing}` as well (or WAFER_STORE_{})",
+            missing.to_uppercase()
+        );
+        (format!("store.{given}"), message)
+    };
+    match (online, objects) {
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(other("online", "objects")),
+        (None, Some(_)) => Err(other("objects", "online")),
+        (Some(online), Some(objects)) => Ok(Some(CloudStores {
+            online: url("online", &online, "dynamodb", "dynamodb://TABLE")?,
+            objects: url("objects", &objects, "s3", "s3://BUCKET/FOLDER")?,
+        })),
+    }
 }
 
 #[derive(Deserialize)]
@@ -117,6 +190,8 @@ struct StoreTable {
     path: Option<PathBuf>,
     #[serde(default, deserialize_with = "size")]
     map_size: Option<u64>,
+    online: Option<String>,
+    objects: Option<String>,
 }
 
 /// `[entities.NAME]`
@@ -463,8 +538,7 @@ impl Project {
             path: path.clone(),
             source,
         })?;
-        let store_path = std::env::var_os("WAFER_STORE_PATH").map(PathBuf::from);
-        let mut project = Self::parse(&path, &text, store_path)?;
+        let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
         // What is applied from one folder is run from another.
         if let Ok(whole) = std::path::absolute(&project.folder) {
             project.folder = whole;
@@ -472,25 +546,31 @@ impl Project {
         Ok(project)
     }
 
-    /// Reads the text of a file at `path`. `store_path` overrides its setting.
+    /// Reads the text of a file at `path`.
     ///
     /// # Errors
     /// [`ProjectError`]
-    pub fn parse(
-        path: &Path,
-        text: &str,
-        store_path: Option<PathBuf>,
-    ) -> Result<Self, ProjectError> {
+    pub fn parse(path: &Path, text: &str, overrides: Overrides) -> Result<Self, ProjectError> {
         let file: ProjectFile = toml::from_str(text).map_err(|e| parse_error(path, text, &e))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let store = store_path
-            .or(file.store.path)
-            .unwrap_or_else(|| ".wafer".into());
+        let broken = |(key, message)| ProjectError::Rule {
+            path: path.to_owned(),
+            key,
+            message,
+        };
+        let store = file.store;
+        let cloud = cloud_stores(
+            overrides.online.or(store.online),
+            overrides.objects.or(store.objects),
+        )
+        .map_err(broken)?;
+        let local = overrides.path.or(store.path);
         let project = Self {
             name: file.project.name,
             store: StoreSettings {
-                path: folder.join(store),
-                map_size: file.store.map_size.unwrap_or(64 << 30),
+                path: folder.join(local.unwrap_or_else(|| ".wafer".into())),
+                map_size: store.map_size.unwrap_or(64 << 30),
+                cloud,
             },
             folder,
             entities: file.entities,
@@ -500,13 +580,7 @@ impl Project {
             pipelines: file.pipelines,
             views: file.views,
         };
-        project
-            .check()
-            .map_err(|(key, message)| ProjectError::Rule {
-                path: path.to_owned(),
-                key,
-                message,
-            })?;
+        project.check().map_err(broken)?;
         Ok(project)
     }
 

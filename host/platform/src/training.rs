@@ -297,14 +297,13 @@ impl Platform {
         }
         let recipe = self.recipe(id).await?;
         let artifacts = &self.components().artifacts;
-        let path = artifacts
-            .local_path(&blob_name(set.labels))
-            .ok_or_else(|| {
-                Error::new(
-                    Kind::Internal,
-                    format!("the labels of training set `{id}` are gone"),
-                )
-            })?;
+        let path = artifacts.file(&blob_name(set.labels)).await?;
+        let path = path.ok_or_else(|| {
+            Error::new(
+                Kind::Internal,
+                format!("the labels of training set `{id}` are gone"),
+            )
+        })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
             blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??

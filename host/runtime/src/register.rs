@@ -243,11 +243,10 @@ impl Runtime {
         artifacts: &dyn ArtifactStore,
     ) -> Option<Component> {
         let name = code_name(set, registered);
-        let loaded = match artifacts.local_path(&name) {
-            Some(path) => load::from_file(&set.engine, &path),
-            None => load::from_bytes(&set.engine, &block_on(artifacts.get(&name)).ok()??),
-        };
-        loaded
+        let path = block_on(artifacts.file(&name))
+            .inspect_err(|e| tracing::warn!("compiled code {name} cannot be read: {e}"))
+            .ok()??;
+        load::from_file(&set.engine, &path)
             .inspect_err(|e| {
                 tracing::info!("compiled code {name} cannot be used, compiling again: {e:#}")
             })

@@ -40,9 +40,9 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     /// Whether there is such a name.
     async fn contains(&self, name: &str) -> Result<bool>;
 
-    /// A file of this machine that holds the bytes of a name, if the store has
-    /// one, so that code can be mapped instead of read.
-    fn local_path(&self, name: &str) -> Option<PathBuf>;
+    /// A file of this machine that holds the bytes of a name, so that code can be
+    /// mapped instead of read; `None` when there is no such name.
+    async fn file(&self, name: &str) -> Result<Option<PathBuf>>;
 }
 
 /// Where bytes of this digest are kept.

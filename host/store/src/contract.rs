@@ -595,9 +595,15 @@ pub async fn artifacts(store: &dyn ArtifactStore) {
         store.get("a/b").await.unwrap().as_deref(),
         Some(&b"two"[..])
     );
-    if let Some(path) = store.local_path("a/b") {
-        assert_eq!(std::fs::read(path).unwrap(), b"two");
-    }
+    let path = store.file("a/b").await.unwrap().unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), b"two");
+    store
+        .put("a/b", Bytes::from_static(b"three"))
+        .await
+        .unwrap();
+    let path = store.file("a/b").await.unwrap().unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), b"three");
+    assert_eq!(store.file("a/c").await.unwrap(), None);
 
     let digest = store.put_blob(Bytes::from_static(b"blob")).await.unwrap();
     assert_eq!(
@@ -613,6 +619,13 @@ pub async fn artifacts(store: &dyn ArtifactStore) {
         store.get_blob(digest).await.unwrap_err().kind(),
         Kind::Corrupt
     );
+    let copy = store.file(&blob_name(digest)).await;
+    let is_damaged = match &copy {
+        Err(error) => error.kind() == Kind::Corrupt,
+        // Who maps it looks at it.
+        Ok(path) => std::fs::read(path.as_ref().unwrap()).unwrap() == b"blub",
+    };
+    assert!(is_damaged, "{copy:?}");
     let missing = wafer_core::Digest::of(b"missing");
     assert_eq!(
         store.get_blob(missing).await.unwrap_err().kind(),

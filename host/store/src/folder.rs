@@ -31,7 +31,11 @@ impl ArtifactFolder {
         })
     }
 
-    fn path(&self, name: &str) -> Result<PathBuf> {
+    /// Where a name is, or would be.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for what is no name.
+    pub fn path(&self, name: &str) -> Result<PathBuf> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_part =
             |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
@@ -88,8 +92,8 @@ impl ArtifactStore for ArtifactFolder {
         Ok(self.path(name)?.is_file())
     }
 
-    fn local_path(&self, name: &str) -> Option<PathBuf> {
-        self.path(name).ok().filter(|path| path.is_file())
+    async fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+        Ok(Some(self.path(name)?).filter(|path| path.is_file()))
     }
 }
 

@@ -24,6 +24,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::builder::DeltaTableBuilder;
 use deltalake::table::config::{TablePropertiesExt as _, TableProperty};
 use deltalake::{DeltaTable, DeltaTableError};
+use object_store::ObjectStore;
 use object_store::prefix::PrefixStore;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -34,6 +35,7 @@ use crate::{Error, Kind, Result};
 
 mod changes;
 mod maintain;
+mod objects;
 mod snapshot;
 
 pub use changes::Change;
@@ -100,26 +102,33 @@ pub struct OfflineTables {
     /// Tables as they were last seen, so that only what is new in their logs is
     /// read.
     seen: Arc<Mutex<HashMap<String, DeltaTable>>>,
+    /// The whole bucket, of tables in one.
+    bucket: Option<Arc<dyn ObjectStore>>,
 }
 
 impl OfflineTables {
-    /// Tables below a location, such as `file:///data/offline/`.
+    /// Tables in a folder of this machine, such as `file:///data/offline/`.
     ///
     /// # Errors
-    /// When it is not a URL of a folder that this build can reach.
+    /// When it is not the URL of a folder of this machine.
     pub fn open(root: Url) -> Result<Self> {
         if root.scheme() != "file" {
-            let message = format!("offline tables at `{root}`: this build reaches file:// only");
+            let message =
+                format!("offline tables at `{root}`: write the URL of a folder, file://…");
             return Err(Error::new(Kind::Invalid, message));
         }
-        let mut root = root;
+        Ok(Self::below(root))
+    }
+
+    fn below(mut root: Url) -> Self {
         if !root.path().ends_with('/') {
             root.set_path(&format!("{}/", root.path()));
         }
-        Ok(Self {
+        Self {
             root,
             seen: Arc::default(),
-        })
+            bucket: None,
+        }
     }
 
     /// Where a table is.
@@ -204,14 +213,12 @@ impl OfflineTables {
         if let Ok(path) = location.to_file_path()
             && !path.is_dir()
         {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!("there is no table `{table}`"),
-            ));
+            return Err(no_table(table));
         }
         let seen = self.seen().get(table).cloned();
         let loaded = match followed(seen).await {
             Some(known) => known,
+            None if !self.is_in_bucket(table).await? => return Err(no_table(table)),
             None => DeltaTableBuilder::from_url(location)
                 .map_err(|e| failed("open", table, e))?
                 .load()
@@ -613,6 +620,10 @@ fn failed(action: &str, table: &str, error: DeltaTableError) -> Error {
         _ => Kind::Internal,
     };
     Error::caused(kind, format!("cannot {action} table `{table}`"), error)
+}
+
+fn no_table(table: &str) -> Error {
+    Error::new(Kind::NotFound, format!("there is no table `{table}`"))
 }
 
 /// Makes files below a folder of this machine survive a power cut: who commits

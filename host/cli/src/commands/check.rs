@@ -41,6 +41,7 @@ impl Check {
         let scratch = Scratch::new()?;
         let mut apart = project.clone();
         apart.store.path = scratch.0.clone();
+        apart.store.cloud = None;
         let platform = app::open(&apart, None).await?;
         let specs = specs(&project, &build::built_folder(&project))?;
         let functions = platform.register(specs).await?;

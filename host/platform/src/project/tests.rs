@@ -34,7 +34,7 @@ lookups = [{ group = "last_order", as = "last" }]
 "#;
 
 fn parse(text: &str) -> Result<Project, String> {
-    Project::parse(Path::new("p/wafer.toml"), text, None).map_err(|e| e.to_string())
+    Project::parse(Path::new("p/wafer.toml"), text, Overrides::default()).map_err(|e| e.to_string())
 }
 
 #[test]

@@ -4,6 +4,7 @@ use wafer_core::{Digest, Schema};
 use wafer_runtime::{Limits, Registered};
 
 use super::*;
+use crate::project::Overrides;
 
 const PROJECT: &str = r#"
 [project]
@@ -65,7 +66,7 @@ fn function(inputs: &str, outputs: &str, mapping: Mapping) -> FunctionDef {
 }
 
 fn resolved(text: &str, orders: &str, basket: &str) -> Result<Definitions, String> {
-    let project = Project::parse(Path::new("wafer.toml"), text, None).unwrap();
+    let project = Project::parse(Path::new("wafer.toml"), text, Overrides::default()).unwrap();
     let (inputs, outputs) = basket.split_once("->").unwrap();
     let functions = BTreeMap::from([
         (

@@ -1,0 +1,472 @@
+//! What AWS does and local servers do not: throttle, fail, lose answers, do half of
+//! a batch. Nothing is lost, nothing is doubled.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, StringArray};
+use bytes::Bytes;
+use futures::future::join_all;
+use object_store::memory::InMemory;
+use url::Url;
+use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
+use wafer_core::aggregate::{Aggregate, Answer, Cell, Function, Item, Layout, read};
+use wafer_core::rules::RowVersion;
+use wafer_core::window::Window;
+use wafer_core::{Timestamp, entity_key};
+use wafer_store::{
+    EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore, OnlineKey, OnlineRow,
+    OnlineStore, OnlineWrite, OutboxRow,
+};
+
+use crate::local::{Wall, account, client, config, dynamos, has, make_bucket, table, unique};
+use crate::proxy::{Fate, Proxy, now_and_then};
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn key(group: &str, name: &str) -> OnlineKey {
+    let column: ArrayRef = Arc::new(StringArray::from(vec![name]));
+    OnlineKey {
+        group: group.to_owned(),
+        entity: entity_key(&[column], 0).unwrap(),
+    }
+}
+
+fn layout() -> Layout {
+    let count = Aggregate {
+        function: Function::Count,
+        column: None,
+        window: Window::LIFETIME,
+    };
+    Layout::new(&[count], &[])
+}
+
+fn summary(name: &str, time: i64) -> OnlineWrite {
+    let layout = layout();
+    let mut item = Item::new(&layout);
+    item.add(&layout, at(time), time as u64, |_| None);
+    OnlineWrite {
+        key: key("sums", name),
+        row: OnlineRow {
+            version: RowVersion {
+                event: at(time),
+                created: at(0),
+                id: 0,
+            },
+            fingerprint: 1,
+            values: item.encode(&layout).into(),
+        },
+        keep_until: None,
+    }
+}
+
+fn row(name: &str, time: i64) -> OnlineWrite {
+    OnlineWrite {
+        key: key("rows", name),
+        row: OnlineRow {
+            version: RowVersion {
+                event: at(time),
+                created: at(0),
+                id: 0,
+            },
+            fingerprint: 1,
+            values: Bytes::from(format!("at {time}")),
+        },
+        keep_until: None,
+    }
+}
+
+/// An event of one of three entities.
+fn event(id: i64) -> EventCommit {
+    let name = format!("k{}", id % 3);
+    EventCommit {
+        source: "s".to_owned(),
+        id: id.to_string(),
+        remember_until: at(1_000_000),
+        writes: vec![summary(&name, id), row(&name, id)],
+        early: Vec::new(),
+        outbox: vec![OutboxRow {
+            table: "sums".to_owned(),
+            event: at(id),
+            available: at(id),
+            created: at(0),
+            event_id: id.to_string(),
+            values: Bytes::new(),
+        }],
+    }
+}
+
+async fn count(store: &Dynamo, name: &str) -> i64 {
+    let rows = store
+        .get_many(&[key("sums", name)], at(1_000))
+        .await
+        .unwrap();
+    let values = &rows[0].as_ref().unwrap().values;
+    match read(&layout(), values, at(1_000)).unwrap()[..] {
+        [Answer::One(Cell::Int(count))] => count,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn impatient(table: &str) -> DynamoConfig {
+    DynamoConfig {
+        read_patience: Duration::from_millis(800),
+        write_patience: Duration::from_millis(800),
+        ..config(table)
+    }
+}
+
+async fn open(endpoint: &str, table: &str, bucket: &Bucket) -> Dynamo {
+    let account = account().await.with_endpoint(endpoint);
+    let wall = Arc::new(Wall);
+    loop {
+        let opened = Dynamo::open(
+            &account,
+            impatient(table),
+            bucket.folder(),
+            Arc::clone(&wall) as _,
+        );
+        match opened.await {
+            Ok(store) => return store,
+            Err(e) => assert_eq!(e.kind(), Kind::Unavailable, "{e}"),
+        }
+    }
+}
+
+/// A bucket, seen directly and through a proxy.
+async fn buckets(
+    proxy: impl Fn(&crate::proxy::Call) -> Fate + Send + Sync + 'static,
+) -> (Bucket, Bucket, Proxy) {
+    let server = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
+    let name = format!("wafer-faults-{:x}", unique());
+    make_bucket(Url::parse(&server).unwrap().port().unwrap(), &name);
+    let url = Url::parse(&format!("s3://{name}/folder")).unwrap();
+    let proxy = Proxy::new(&server, proxy);
+    let direct = Bucket::open(&account().await, &url).unwrap();
+    let through = account().await.with_endpoint(&proxy.url);
+    (direct, Bucket::open(&through, &url).unwrap(), proxy)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_neither_lost_nor_doubled() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    for server in dynamos() {
+        let table = table(&client(&server)).await;
+        let (direct, through, _s3) = buckets(now_and_then(10)).await;
+        let proxy = Proxy::new(&server, now_and_then(15));
+        let (one, two) = tokio::join!(
+            open(&proxy.url, &table, &through),
+            open(&proxy.url, &table, &through)
+        );
+        // Each event is sent by two writers, in other batches, until it is accepted.
+        let send = async |store: &Dynamo, batch: Vec<EventCommit>| {
+            for _ in 0..200 {
+                match store.commit_events(batch.clone(), at(0)).await {
+                    Ok(outcomes) => return outcomes,
+                    Err(e) => assert_ne!(e.kind(), Kind::Corrupt, "{e}"),
+                }
+            }
+            panic!("two hundred times in vain");
+        };
+        let events: Vec<EventCommit> = (0..60).map(event).collect();
+        let first = events.chunks(4).map(|batch| send(&one, batch.to_vec()));
+        let second = events.chunks(7).map(|batch| send(&two, batch.to_vec()));
+        let (a, b) = tokio::join!(join_all(first), join_all(second));
+        let committed = a.into_iter().chain(b).flatten();
+        let committed = committed.filter(|o| matches!(o, EventOutcome::Committed { .. }));
+        assert!(committed.count() <= 60);
+        drop(proxy);
+        let store = open(&server, &table, &direct).await;
+        for (name, newest) in [("k0", 57), ("k1", 58), ("k2", 59)] {
+            assert_eq!(count(&store, name).await, 20, "{name}");
+            let found = store
+                .get_many(&[key("rows", name)], at(1_000))
+                .await
+                .unwrap();
+            assert_eq!(found[0].as_ref().unwrap().values, format!("at {newest}"));
+        }
+        // Commits whose writers gave up are finished by whoever flushes.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let rows = store.read_outbox("sums", 1_000).await.unwrap();
+        let ids: BTreeSet<&str> = rows.iter().map(|e| e.row.event_id.as_str()).collect();
+        assert_eq!((rows.len(), ids.len()), (60, 60));
+        assert!(rows.is_sorted_by_key(|entry| entry.sequence));
+        store.trim_outbox("sums", u64::MAX).await.unwrap();
+        assert!(store.outbox_tables().await.unwrap().is_empty());
+        for name in ["k0", "k1", "k2"] {
+            assert_eq!(count(&store, name).await, 20, "{name}, after the flush");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_replaced_whole_while_events_come_in() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let server = dynamos().remove(0);
+    let table = table(&client(&server)).await;
+    let (direct, through, _s3) = buckets(now_and_then(5)).await;
+    let proxy = Proxy::new(&server, now_and_then(5));
+    let writer = open(&proxy.url, &table, &through).await;
+    let store = open(&server, &table, &direct).await;
+    let from_outbox = |row: &OutboxRow| {
+        let id = row.event.as_micros();
+        Ok(wafer_store::EarlyWrite {
+            due: row.event,
+            write: summary(&format!("k{}", id % 3), id),
+        })
+    };
+    let pushing = async {
+        for id in 0..90 {
+            while writer.commit_events(vec![event(id)], at(0)).await.is_err() {}
+        }
+    };
+    let replacing = async {
+        for _ in 0..4 {
+            let content = GroupContent {
+                rows: Vec::new(),
+                early: Vec::new(),
+                outbox_after: 0,
+                from_outbox: Arc::new(from_outbox),
+                now: at(1_000),
+            };
+            store.replace_group("sums", content).await.unwrap();
+        }
+    };
+    tokio::join!(pushing, replacing);
+    drop(writer);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(store.read_outbox("sums", 1_000).await.unwrap().len(), 90);
+    for name in ["k0", "k1", "k2"] {
+        assert_eq!(count(&store, name).await, 30, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_is_written_once() {
+    for server in dynamos() {
+        let table = table(&client(&server)).await;
+        let proxy = Proxy::new(&server, now_and_then(25));
+        let account = account().await.with_endpoint(&proxy.url);
+        let objects = Arc::new(InMemory::new());
+        let opened = loop {
+            let patient = DynamoConfig {
+                read_patience: Duration::from_secs(10),
+                ..config(&table)
+            };
+            let opened = Dynamo::open(&account, patient, Arc::clone(&objects) as _, Arc::new(Wall));
+            if let Ok(store) = opened.await {
+                break store;
+            }
+        };
+        let store: &dyn MetadataStore = &opened;
+        // Four writers count up: none of them loses a step or makes it twice. Of some
+        // it may be unknown, and said so, whether they were made.
+        let unknown = AtomicU64::new(0);
+        let count = async || {
+            let mut steps = 0;
+            while steps < 10 {
+                let stored = store.get("counter").await.unwrap();
+                let (expect, value) = match &stored {
+                    None => (Expect::Absent, 0),
+                    Some(stored) => {
+                        let text = std::str::from_utf8(&stored.value).unwrap();
+                        (
+                            Expect::Version(stored.version),
+                            text.parse::<u64>().unwrap(),
+                        )
+                    }
+                };
+                let next = Bytes::from((value + 1).to_string());
+                match store.put("counter", next, expect).await {
+                    Ok(_) => steps += 1,
+                    Err(e) if e.kind() == Kind::Unavailable => {
+                        unknown.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(e) => assert_eq!(e.kind(), Kind::Conflict, "{e}"),
+                }
+            }
+        };
+        tokio::join!(count(), count(), count(), count());
+        let stored = store.get("counter").await.unwrap().unwrap();
+        let counted: u64 = std::str::from_utf8(&stored.value).unwrap().parse().unwrap();
+        assert_eq!(stored.version, counted);
+        let most = 40 + unknown.into_inner();
+        assert!((40..=most).contains(&counted), "{counted} of 40 to {most}");
+    }
+}
+
+/// A vector over five groups is one call, also when it is time to look where the
+/// groups are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feature_vector_is_one_call() {
+    for server in dynamos() {
+        let table = table(&client(&server)).await;
+        let proxy = Proxy::new(&server, |_| Fate::Through);
+        let account = account().await.with_endpoint(&proxy.url);
+        let objects = Arc::new(InMemory::new());
+        let store = Dynamo::open(&account, config(&table), objects, Arc::new(Wall))
+            .await
+            .unwrap();
+        let groups = ["a", "b", "c", "d", "e"];
+        let writes = groups.map(|group| OnlineWrite {
+            key: key(group, "x"),
+            ..row("x", 1)
+        });
+        store.put_many(writes.to_vec()).await.unwrap();
+        proxy.calls();
+        let keys = groups.map(|group| key(group, "x"));
+        for wait in [0, 150] {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            let rows = store.get_many(&keys, at(5)).await.unwrap();
+            assert!(rows.iter().all(Option::is_some));
+            let calls: Vec<_> = proxy.calls().into_iter().collect();
+            assert_eq!(calls, [("BatchGetItem".to_owned(), 1)]);
+        }
+        // A hundred keys a call.
+        let many: Vec<OnlineKey> = (0..250).map(|n| key("a", &n.to_string())).collect();
+        store.get_many(&many, at(5)).await.unwrap();
+        assert_eq!(proxy.calls()["BatchGetItem"], 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_table_is_no_missing_row() {
+    for server in dynamos() {
+        let table = table(&client(&server)).await;
+        for (status, kind) in [
+            (400, "ProvisionedThroughputExceededException"),
+            (500, "InternalServerError"),
+        ] {
+            let refuse = move |call: &crate::proxy::Call| match call.action.as_str() {
+                "BatchGetItem" => Fate::Refused(status, kind),
+                _ => Fate::Through,
+            };
+            let proxy = Proxy::new(&server, refuse);
+            let account = account().await.with_endpoint(&proxy.url);
+            let objects = Arc::new(InMemory::new());
+            let store = Dynamo::open(&account, impatient(&table), objects, Arc::new(Wall));
+            let store = store.await.unwrap();
+            let error = store.get_many(&[key("a", "x")], at(0)).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Unavailable);
+            let said = error.to_string();
+            assert!(
+                said.contains("is busy") && said.contains("BatchGetItem"),
+                "{said}"
+            );
+        }
+    }
+}
+
+/// What does not fit one item is kept in several, and what does not fit those is
+/// refused with the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_values_are_split_or_refused() {
+    for server in dynamos() {
+        let store = crate::local::dynamo(&server).await;
+        let large = |time: i64, kib: usize| {
+            let mut write = row("large", time);
+            write.row.values = Bytes::from(vec![time as u8; kib << 10]);
+            write
+        };
+        let found = async |size: usize, time: u8| {
+            let rows = store
+                .get_many(&[key("rows", "large")], at(0))
+                .await
+                .unwrap();
+            let values = &rows[0].as_ref().unwrap().values;
+            assert_eq!((values.len(), values[0]), (size << 10, time));
+        };
+        // It grows, shrinks and grows again; older ones change nothing.
+        for (time, kib, wanted) in [
+            (2, 10, (10, 2)),
+            (3, 900, (900, 3)),
+            (1, 1_000, (900, 3)),
+            (4, 700, (700, 4)),
+            (5, 1, (1, 5)),
+            (6, 500, (500, 6)),
+        ] {
+            store.put_many(vec![large(time, kib)]).await.unwrap();
+            found(wanted.0, wanted.1).await;
+        }
+        let error = store.put_many(vec![large(9, 6_000)]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        let said = error.to_string();
+        assert!(
+            said.contains("table `rows`") && said.contains("at most 5242880 fit"),
+            "{said}"
+        );
+        found(500, 6).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_missing_is_named() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let server = dynamos().remove(0);
+    let objects = || Arc::new(InMemory::new());
+    let open = async |account: &Account, config: DynamoConfig| {
+        let opened = Dynamo::open(account, config, objects(), Arc::new(Wall)).await;
+        opened.map(|_| ()).unwrap_err()
+    };
+    let here = account().await.with_endpoint(&server);
+    let error = open(&here, config("no-such-table")).await;
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(
+        error
+            .to_string()
+            .contains("no DynamoDB table `no-such-table` in us-east-1")
+    );
+    // Another project's table.
+    let table = table(&client(&server)).await;
+    let opened = Dynamo::open(&here, config(&table), objects(), Arc::new(Wall)).await;
+    opened.unwrap();
+    let other = DynamoConfig {
+        project: "other".to_owned(),
+        ..config(&table)
+    };
+    let error = open(&here, other).await;
+    assert!(
+        error
+            .to_string()
+            .contains("belongs to project `test`, not to `other`"),
+        "{error}"
+    );
+    // A permission that is missing.
+    let deny = |_: &crate::proxy::Call| Fate::Refused(400, "AccessDeniedException");
+    let proxy = Proxy::new(&server, deny);
+    let denied = account().await.with_endpoint(&proxy.url);
+    let error = open(&denied, config(&table)).await;
+    let said = error.to_string();
+    let statement = format!(
+        r#""Action": "dynamodb:GetItem", "Resource": "arn:aws:dynamodb:us-east-1:*:table/{table}""#
+    );
+    assert!(said.contains(&statement), "{said}");
+    // Nobody is there.
+    let nowhere = account().await.with_endpoint("http://127.0.0.1:9");
+    let error = open(&nowhere, impatient(&table)).await;
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(
+        error.to_string().contains("could not be reached"),
+        "{error}"
+    );
+    // A bucket that is not there, and one that does not honour conditions.
+    let url = Url::parse("s3://wafer-no-such-bucket/folder").unwrap();
+    let missing = Bucket::open(&account().await, &url).unwrap();
+    let error = missing.probe(&Wall).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    let (direct, through, _proxy) = buckets(|_| Fate::Without("if-none-match")).await;
+    direct.probe(&Wall).await.unwrap();
+    let error = through.probe(&Wall).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("writes over objects"), "{error}");
+}

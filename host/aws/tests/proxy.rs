@@ -1,0 +1,256 @@
+//! A proxy before a local server, that fails as AWS does and the server does not.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value as Json, json};
+use url::Url;
+
+/// What becomes of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fate {
+    /// It goes through.
+    Through,
+    /// It is answered by an error, and never arrives.
+    Refused(u16, &'static str),
+    /// The connection is cut before it arrives.
+    Cut,
+    /// It arrives, and its answer is lost.
+    Lost,
+    /// Of a batch, some is left undone.
+    Partial,
+    /// It goes through without the header of this name.
+    Without(&'static str),
+}
+
+/// A call, as it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// `PutItem`, or the HTTP method of S3.
+    pub(crate) action: String,
+    pub(crate) target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// Stands between a client and a server; ends with its test.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    calls: Arc<Mutex<BTreeMap<String, u64>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes it up.
+        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+    }
+}
+
+impl Proxy {
+    pub(crate) fn new(server: &str, fate: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let calls = Arc::new(Mutex::new(BTreeMap::new()));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let server = Url::parse(server).unwrap();
+        let server = format!("127.0.0.1:{}", server.port().unwrap());
+        let fate: Arc<dyn Fn(&Call) -> Fate + Send + Sync> = Arc::new(fate);
+        let (count, stop) = (Arc::clone(&calls), Arc::clone(&stopped));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (server, fate, count) = (server.clone(), Arc::clone(&fate), Arc::clone(&count));
+                // A client that went away is no failure.
+                std::thread::spawn(move || {
+                    let _ = relay(client?, &server, fate.as_ref(), &count);
+                    Ok::<_, std::io::Error>(())
+                });
+            }
+        });
+        Self {
+            url,
+            calls,
+            stopped,
+        }
+    }
+
+    /// Number of calls of each kind since the last look.
+    pub(crate) fn calls(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+fn relay(
+    mut client: TcpStream,
+    server: &str,
+    fate: &(dyn Fn(&Call) -> Fate + Send + Sync),
+    count: &Mutex<BTreeMap<String, u64>>,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let Some(call) = read(&mut reader)? else {
+        return Ok(());
+    };
+    *count
+        .lock()
+        .unwrap()
+        .entry(call.action.clone())
+        .or_default() += 1;
+    let answer = match fate(&call) {
+        Fate::Through => forward(server, &call, None)?,
+        Fate::Without(header) => forward(server, &call, Some(header))?,
+        Fate::Cut => return Ok(()),
+        Fate::Lost => {
+            forward(server, &call, None)?;
+            return Ok(());
+        }
+        Fate::Refused(status, kind) => {
+            let body =
+                json!({"__type": format!("com.amazonaws#{kind}"), "message": "by the proxy"});
+            written(status, body.to_string().as_bytes())
+        }
+        Fate::Partial => partial(server, call)?,
+    };
+    client.write_all(&answer)?;
+    client.flush()?;
+    // One call for each connection: the server says so, and closes its side.
+    Ok(())
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Call>> {
+    let mut first = String::new();
+    if reader.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut parts = first.split_whitespace();
+    let method = parts.next().unwrap_or_default().to_owned();
+    let target = parts.next().unwrap_or_default().to_owned();
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim_end();
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
+        headers.push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted);
+    let length = header("content-length").map_or(0, |(_, v)| v.parse().unwrap());
+    let action = match header("x-amz-target") {
+        Some((_, target)) => target.rsplit('.').next().unwrap().to_owned(),
+        None => method,
+    };
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Some(Call {
+        action,
+        target,
+        headers,
+        body,
+    }))
+}
+
+fn forward(server: &str, call: &Call, without: Option<&str>) -> std::io::Result<Vec<u8>> {
+    let method = match call.headers.iter().any(|(name, _)| name == "x-amz-target") {
+        true => "POST",
+        false => &call.action,
+    };
+    let mut text = format!("{method} {} HTTP/1.1\r\n", call.target);
+    for (name, value) in &call.headers {
+        if name != "connection" && name != "content-length" && Some(name.as_str()) != without {
+            text += &format!("{name}: {value}\r\n");
+        }
+    }
+    text += &format!(
+        "content-length: {}\r\nconnection: close\r\n\r\n",
+        call.body.len()
+    );
+    let mut stream = TcpStream::connect(server)?;
+    stream.write_all(text.as_bytes())?;
+    stream.write_all(&call.body)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+fn written(status: u16, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status} -\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Does a part of a batch, and says what is left.
+fn partial(server: &str, mut call: Call) -> std::io::Result<Vec<u8>> {
+    let mut body: Json = serde_json::from_slice(&call.body).unwrap();
+    let (left, keys) = match call.action.as_str() {
+        "BatchGetItem" => ("UnprocessedKeys", true),
+        "BatchWriteItem" => ("UnprocessedItems", false),
+        _ => return forward(server, &call, None),
+    };
+    let (table, request) = body["RequestItems"]
+        .as_object_mut()
+        .unwrap()
+        .iter_mut()
+        .next()
+        .unwrap();
+    let table = table.clone();
+    let list = match keys {
+        true => request["Keys"].as_array_mut().unwrap(),
+        false => request.as_array_mut().unwrap(),
+    };
+    let rest = list.split_off(list.len() / 2);
+    if list.is_empty() {
+        return forward(server, &call, None);
+    }
+    let rest = match keys {
+        true => {
+            let mut request = request.clone();
+            request["Keys"] = rest.into();
+            request
+        }
+        false => rest.into(),
+    };
+    call.body = body.to_string().into_bytes();
+    let answer = forward(server, &call, None)?;
+    let start = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let mut answer: Json = serde_json::from_slice(&answer[start..]).unwrap();
+    answer[left] = json!({ table: rest });
+    Ok(written(200, answer.to_string().as_bytes()))
+}
+
+/// Fails now and then, by a seed that can be set to replay a failure.
+pub(crate) fn now_and_then(percent: u64) -> impl Fn(&Call) -> Fate + Send + Sync {
+    let seed = std::env::var("WAFER_TEST_SEED").ok();
+    let seed = seed.and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(crate::local::unique);
+    println!("WAFER_TEST_SEED={seed}");
+    let state = AtomicU64::new(seed);
+    move |call| {
+        let next = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (next ^ (next >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
+        if mixed % 100 >= percent {
+            return Fate::Through;
+        }
+        let is_dynamo = call.headers.iter().any(|(name, _)| name == "x-amz-target");
+        match mixed / 100 % 6 {
+            0 => Fate::Refused(500, "InternalServerError"),
+            1 if is_dynamo => Fate::Refused(400, "ThrottlingException"),
+            1 => Fate::Refused(503, "SlowDown"),
+            2 if is_dynamo => Fate::Refused(400, "ProvisionedThroughputExceededException"),
+            2 | 3 => Fate::Cut,
+            4 => Fate::Lost,
+            _ if is_dynamo => Fate::Partial,
+            _ => Fate::Lost,
+        }
+    }
+}

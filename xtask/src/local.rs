@@ -1,0 +1,93 @@
+//! Servers that speak AWS's protocols on this machine; see `infra/local/README.md`.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Result, python, target};
+
+const START: Duration = Duration::from_secs(60);
+
+/// Running servers; they end with this.
+pub(crate) struct Servers {
+    children: Vec<Child>,
+    dynamodb: u16,
+    ministack: u16,
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Servers {
+    /// Installs what is missing and starts all of them.
+    pub(crate) fn start() -> Result<Self> {
+        let python = python("ministack", "infra/local/requirements.txt")?;
+        let program = python.with_file_name("ministack");
+        let mut servers = Self {
+            children: Vec::new(),
+            dynamodb: free_port()?,
+            ministack: free_port()?,
+        };
+        let mut dynamodb = Command::new(target().join("release/wafer-local-dynamodb"));
+        dynamodb.arg(servers.dynamodb.to_string());
+        servers.launch(&mut dynamodb, servers.dynamodb)?;
+        let mut ministack = Command::new(program);
+        ministack
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", servers.ministack.to_string())
+            .env("LAMBDA_EXECUTOR", "local")
+            // Ports of services that nobody uses here.
+            .env("SFTP_ENABLED", "0")
+            .env("IOT_MTLS_ENABLED", "0");
+        servers.launch(&mut ministack, servers.ministack)?;
+        Ok(servers)
+    }
+
+    fn launch(&mut self, command: &mut Command, port: u16) -> Result {
+        let name = Path::new(command.get_program()).display().to_string();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("{name}: {e}"))?;
+        self.children.push(child);
+        let started = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if started.elapsed() > START {
+                return Err(format!("{name} does not listen on port {port}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// What AWS's tools, and the tests, find them by.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let at = |port: u16| format!("http://127.0.0.1:{port}");
+        vec![
+            ("AWS_ACCESS_KEY_ID", "local".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", at(self.dynamodb)),
+            ("AWS_ENDPOINT_URL_S3", at(self.ministack)),
+            ("WAFER_TEST_SECOND_DYNAMODB", at(self.ministack)),
+        ]
+    }
+}
+
+/// A port that nobody listens on.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string())?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    Ok(address.port())
+}
