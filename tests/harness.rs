@@ -62,7 +62,7 @@ pub(crate) struct Project {
     cloud: Option<Cloud>,
 }
 
-fn is_cloud() -> bool {
+pub(crate) fn is_cloud() -> bool {
     std::env::var("WAFER_TEST_STORES").is_ok_and(|stores| stores == "aws")
 }
 
@@ -212,6 +212,38 @@ impl Project {
                 .env("WAFER_STORE_OBJECTS", objects);
         }
         command
+    }
+
+    /// URLs of its stores on AWS.
+    pub(crate) fn cloud_urls(&self) -> (&str, &str) {
+        let cloud = self.cloud.as_ref().expect("asked only for stores on AWS");
+        (&cloud.online, &cloud.objects)
+    }
+
+    /// Removes what was compiled for this version, as if there were only code of
+    /// another one.
+    pub(crate) fn remove_compiled_code(&self) {
+        let (_, objects) = self.cloud_urls();
+        let bucket = objects
+            .trim_start_matches("s3://")
+            .split('/')
+            .next()
+            .unwrap();
+        let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
+        let list = format!("{s3}/{bucket}?list-type=2&prefix=project/artifacts/compiled/");
+        let mut listed = agent().get(list).call().unwrap();
+        let listed = listed.body_mut().read_to_string().unwrap();
+        let keys = listed.split("<Key>").skip(1);
+        let keys: Vec<&str> = keys
+            .filter_map(|rest| rest.split("</Key>").next())
+            .collect();
+        assert!(!keys.is_empty());
+        for key in keys {
+            agent()
+                .delete(format!("{s3}/{bucket}/{key}"))
+                .call()
+                .unwrap();
+        }
     }
 
     #[cfg(feature = "aws")]

@@ -14,6 +14,7 @@ mod chains;
 mod flights;
 mod harness;
 mod kill;
+mod lambda;
 mod new_project;
 mod oracle;
 mod processes;

@@ -53,10 +53,12 @@ fn root() -> PathBuf {
 }
 
 /// Everything but what is for AWS, which costs minutes of compilation.
-const WITHOUT_AWS: [&str; 5] = [
+const WITHOUT_AWS: [&str; 7] = [
     "--workspace",
     "--exclude",
     "wafer-aws",
+    "--exclude",
+    "wafer-lambda",
     "--exclude",
     "wafer-local-dynamodb",
 ];

@@ -1,9 +1,10 @@
 //! The suites that every backend passes.
 
 use wafer_aws::Artifacts;
+use wafer_core::SystemClock;
 use wafer_store::contract;
 
-use crate::local::{Wall, bucket, dynamo, dynamo_on, dynamos, has};
+use crate::local::{bucket, dynamo, dynamo_on, dynamos, has};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn online() {
@@ -32,7 +33,7 @@ async fn metadata() {
 async fn artifacts() {
     if has("AWS_ENDPOINT_URL_S3") {
         let bucket = bucket().await;
-        bucket.probe(&Wall).await.unwrap();
+        bucket.probe(&SystemClock::new()).await.unwrap();
         let copies = tempfile::tempdir().unwrap();
         contract::artifacts(&Artifacts::open(bucket, copies.path()).unwrap()).await;
     }

@@ -15,13 +15,13 @@ use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
 use wafer_core::aggregate::{Aggregate, Answer, Cell, Function, Item, Layout, read};
 use wafer_core::rules::RowVersion;
 use wafer_core::window::Window;
-use wafer_core::{Timestamp, entity_key};
+use wafer_core::{SystemClock, Timestamp, entity_key};
 use wafer_store::{
     EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore, OnlineKey, OnlineRow,
     OnlineStore, OnlineWrite, OutboxRow,
 };
 
-use crate::local::{Wall, account, client, config, dynamos, has, make_bucket, table, unique};
+use crate::local::{account, client, config, dynamos, has, make_bucket, table, unique};
 use crate::proxy::{Fate, Proxy, now_and_then};
 
 fn at(micros: i64) -> Timestamp {
@@ -122,7 +122,7 @@ fn impatient(table: &str) -> DynamoConfig {
 
 async fn open(endpoint: &str, table: &str, bucket: &Bucket) -> Dynamo {
     let account = account().await.with_endpoint(endpoint);
-    let wall = Arc::new(Wall);
+    let wall = Arc::new(SystemClock::new());
     loop {
         let opened = Dynamo::open(
             &account,
@@ -261,7 +261,12 @@ async fn metadata_is_written_once() {
                 read_patience: Duration::from_secs(10),
                 ..config(&table)
             };
-            let opened = Dynamo::open(&account, patient, Arc::clone(&objects) as _, Arc::new(Wall));
+            let opened = Dynamo::open(
+                &account,
+                patient,
+                Arc::clone(&objects) as _,
+                Arc::new(SystemClock::new()),
+            );
             if let Ok(store) = opened.await {
                 break store;
             }
@@ -312,9 +317,14 @@ async fn a_feature_vector_is_one_call() {
         let proxy = Proxy::new(&server, |_| Fate::Through);
         let account = account().await.with_endpoint(&proxy.url);
         let objects = Arc::new(InMemory::new());
-        let store = Dynamo::open(&account, config(&table), objects, Arc::new(Wall))
-            .await
-            .unwrap();
+        let store = Dynamo::open(
+            &account,
+            config(&table),
+            objects,
+            Arc::new(SystemClock::new()),
+        )
+        .await
+        .unwrap();
         let groups = ["a", "b", "c", "d", "e"];
         let writes = groups.map(|group| OnlineWrite {
             key: key(group, "x"),
@@ -352,7 +362,12 @@ async fn a_busy_table_is_no_missing_row() {
             let proxy = Proxy::new(&server, refuse);
             let account = account().await.with_endpoint(&proxy.url);
             let objects = Arc::new(InMemory::new());
-            let store = Dynamo::open(&account, impatient(&table), objects, Arc::new(Wall));
+            let store = Dynamo::open(
+                &account,
+                impatient(&table),
+                objects,
+                Arc::new(SystemClock::new()),
+            );
             let store = store.await.unwrap();
             let error = store.get_many(&[key("a", "x")], at(0)).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Unavailable);
@@ -415,7 +430,7 @@ async fn what_is_missing_is_named() {
     let server = dynamos().remove(0);
     let objects = || Arc::new(InMemory::new());
     let open = async |account: &Account, config: DynamoConfig| {
-        let opened = Dynamo::open(account, config, objects(), Arc::new(Wall)).await;
+        let opened = Dynamo::open(account, config, objects(), Arc::new(SystemClock::new())).await;
         opened.map(|_| ()).unwrap_err()
     };
     let here = account().await.with_endpoint(&server);
@@ -428,7 +443,13 @@ async fn what_is_missing_is_named() {
     );
     // Another project's table.
     let table = table(&client(&server)).await;
-    let opened = Dynamo::open(&here, config(&table), objects(), Arc::new(Wall)).await;
+    let opened = Dynamo::open(
+        &here,
+        config(&table),
+        objects(),
+        Arc::new(SystemClock::new()),
+    )
+    .await;
     opened.unwrap();
     let other = DynamoConfig {
         project: "other".to_owned(),
@@ -462,11 +483,11 @@ async fn what_is_missing_is_named() {
     // A bucket that is not there, and one that does not honour conditions.
     let url = Url::parse("s3://wafer-no-such-bucket/folder").unwrap();
     let missing = Bucket::open(&account().await, &url).unwrap();
-    let error = missing.probe(&Wall).await.unwrap_err();
+    let error = missing.probe(&SystemClock::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound, "{error}");
     let (direct, through, _proxy) = buckets(|_| Fate::Without("if-none-match")).await;
-    direct.probe(&Wall).await.unwrap();
-    let error = through.probe(&Wall).await.unwrap_err();
+    direct.probe(&SystemClock::new()).await.unwrap();
+    let error = through.probe(&SystemClock::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("writes over objects"), "{error}");
 }

@@ -12,18 +12,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use url::Url;
 use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
-use wafer_core::{Clock, Timestamp};
-
-/// The machine's clock.
-#[derive(Debug)]
-pub(crate) struct Wall;
-
-impl Clock for Wall {
-    fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        Timestamp::from_micros(since.as_micros() as i64)
-    }
-}
+use wafer_core::SystemClock;
 
 /// A number that no other test has.
 pub(crate) fn unique() -> u64 {
@@ -130,9 +119,14 @@ pub(crate) async fn dynamo(endpoint: &str) -> Dynamo {
 pub(crate) async fn dynamo_on(endpoint: &str, objects: Arc<dyn ObjectStore>) -> Dynamo {
     let table = table(&client(endpoint)).await;
     let account = account().await.with_endpoint(endpoint);
-    Dynamo::open(&account, config(&table), objects, Arc::new(Wall))
-        .await
-        .unwrap()
+    Dynamo::open(
+        &account,
+        config(&table),
+        objects,
+        Arc::new(SystemClock::new()),
+    )
+    .await
+    .unwrap()
 }
 
 /// A folder of a bucket of its own.

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use url::Url;
-use wafer_core::{Clock, SettableClock, Timestamp};
+use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{CloudStores, Components, Platform, Project, StoreSettings};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::{
@@ -16,32 +14,6 @@ use wafer_store::{
 
 /// Requests that may wait for a sandbox before new ones are refused.
 const QUEUE: usize = 1_024;
-
-/// The machine's clock. When that is set back, this one stands still until it has
-/// caught up: what was answered before stays before.
-#[derive(Debug)]
-pub(crate) struct SystemClock {
-    latest: AtomicI64,
-}
-
-impl SystemClock {
-    fn new() -> Self {
-        Self {
-            latest: AtomicI64::new(i64::MIN),
-        }
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
-        };
-        let before = self.latest.fetch_max(micros, Ordering::Relaxed);
-        Timestamp::from_micros(micros.max(before))
-    }
-}
 
 /// `--clock START[,SPEED]`: a present that starts somewhere else.
 #[derive(Clone, Copy, Debug)]

@@ -32,5 +32,5 @@ pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use keys::EntityIndex;
 pub use packed::{decode_row, encode_row, packed_columns};
 pub use schema::{DataType, Field, Mapping, ParseDataTypeError, Schema, SchemaError, Signature};
-pub use time::{Clock, ParseTimestampError, SettableClock, Timestamp};
+pub use time::{Clock, ParseTimestampError, SettableClock, SystemClock, Timestamp};
 pub use units::{ParseUnitError, bytes_text, duration_text, parse_bytes, parse_duration};

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::Error as _;
@@ -163,6 +165,40 @@ impl Clock for SettableClock {
         let now = now.max(self.now());
         *self.anchor.lock().unwrap_or_else(|e| e.into_inner()) = (self.base.now(), now);
         Some(now)
+    }
+}
+
+/// The machine's clock, for composition roots: everything else is handed a clock.
+/// When the machine's is set back, this one stands still until it has caught up:
+/// what was answered before stays before.
+#[derive(Debug)]
+pub struct SystemClock {
+    latest: AtomicI64,
+}
+
+impl SystemClock {
+    /// The clock of this process.
+    pub fn new() -> Self {
+        Self {
+            latest: AtomicI64::new(i64::MIN),
+        }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+        };
+        let before = self.latest.fetch_max(micros, Ordering::Relaxed);
+        Timestamp::from_micros(micros.max(before))
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Compiler {
         /// Its arguments.
         arguments: Vec<String>,
     },
+    /// Not at all: what is run was compiled before.
+    Absent,
 }
 
 /// Why a component was not compiled.
@@ -44,6 +46,12 @@ pub enum CompileError {
     /// It took too long or too much memory.
     #[error("compiling it takes more than {} s or {} GiB of memory; is it generated code?", TIME.as_secs(), MEMORY_BYTES >> 30)]
     TooExpensive,
+    /// There is no compiler, and no code for this engine.
+    #[error(
+        "there is no compiled code of it for this version of Wafer and kind of processor, and this program \
+         has no compiler: run `wafer deploy` with the version that is deployed, which compiles what is missing"
+    )]
+    Absent,
     /// The compiler could not be run.
     #[error("the compiler could not be run: {0}")]
     Host(String),
@@ -68,6 +76,7 @@ impl Compiler {
                     .arg(if strict_nan { "strict-nan" } else { "default" });
                 in_child(command, component)
             }
+            Self::Absent => Err(CompileError::Absent),
         }
     }
 }

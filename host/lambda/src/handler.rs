@@ -1,0 +1,284 @@
+//! What an invocation is, and what becomes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use lambda_http::Adapter;
+use lambda_http::request::LambdaRequest;
+use lambda_runtime::{Error, LambdaEvent};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use tower_service::Service as _;
+use url::Url;
+use wafer_core::Timestamp;
+use wafer_platform::{Arrival, Platform, RunRecord};
+use wafer_server::router;
+
+use crate::records::{Batch, Record};
+
+/// Definitions are looked at again when they are older, in microseconds.
+const DEFINITIONS_AGE: i64 = 1_000_000;
+
+/// Milliseconds before the end of an invocation from which on no run is begun.
+const TIME_LEFT: u64 = 60_000;
+
+/// Answers invocations.
+pub(crate) struct Handler {
+    platform: Arc<Platform>,
+    router: Router,
+    /// For each queue and stream its source.
+    sources: BTreeMap<String, String>,
+    /// The project's folder on S3.
+    objects: Url,
+    looked: Mutex<Timestamp>,
+}
+
+/// What a schedule or an operator asks for: `{"wafer": {"flush": {}}}`.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    wafer: Task,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Task {
+    /// Append what is in the outbox to the tables.
+    Flush {},
+    /// Run what is due of a pipeline's schedule.
+    Tick { pipeline: String },
+}
+
+/// What an invocation is.
+enum Invocation {
+    Request(Box<LambdaRequest>),
+    Records(Batch),
+    Task(Task),
+}
+
+impl Invocation {
+    fn of(event: Json) -> Result<Self, Error> {
+        if event.get("wafer").is_some() {
+            let asked: Asked = serde_json::from_value(event)
+                .map_err(|e| format!("the task is none of flush, tick: {e}"))?;
+            return Ok(Self::Task(asked.wafer));
+        }
+        if event.get("Records").is_some() {
+            let batch = serde_json::from_value(event)
+                .map_err(|e| format!("the records of this event cannot be read: {e}"))?;
+            return Ok(Self::Records(batch));
+        }
+        if event.get("requestContext").is_none() {
+            let fields = event
+                .as_object()
+                .map(|event| event.keys().cloned().collect::<Vec<_>>());
+            return Err(format!(
+                "an event with {} is nothing that this function knows: it answers function URLs, API \
+                 Gateway, SQS, Kinesis, DynamoDB Streams, S3 notifications and {{\"wafer\": …}}",
+                fields.unwrap_or_default().join(", ")
+            )
+            .into());
+        }
+        let request = serde_json::from_value(without_stage(event))
+            .map_err(|e| format!("the request cannot be read: {e}"))?;
+        Ok(Self::Request(Box::new(request)))
+    }
+}
+
+/// A request without the stage of its gateway, which is no part of any route.
+fn without_stage(mut event: Json) -> Json {
+    let stage = event["requestContext"]["stage"]
+        .as_str()
+        .unwrap_or_default();
+    let prefix = format!("/{stage}/");
+    if let Some(path) = event["rawPath"]
+        .as_str()
+        .and_then(|path| path.strip_prefix(&prefix))
+    {
+        event["rawPath"] = format!("/{path}").into();
+    }
+    event["requestContext"]["stage"] = "$default".into();
+    event
+}
+
+impl Handler {
+    pub(crate) fn new(
+        platform: Arc<Platform>,
+        sources: BTreeMap<String, String>,
+        objects: Url,
+    ) -> Self {
+        Self {
+            router: router(Arc::clone(&platform)),
+            looked: Mutex::new(platform.components().wall.now()),
+            platform,
+            sources,
+            objects,
+        }
+    }
+
+    /// Answers one invocation.
+    pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, Error> {
+        let (payload, context) = event.into_parts();
+        let invocation = Invocation::of(payload)?;
+        self.look().await?;
+        match invocation {
+            Invocation::Request(request) => {
+                let mut adapter = Adapter::from(self.router.clone());
+                let answer = adapter.call(LambdaEvent::new(*request, context)).await?;
+                Ok(serde_json::to_value(answer)?)
+            }
+            Invocation::Records(batch) => self.records(&batch).await,
+            Invocation::Task(Task::Flush {}) => {
+                let report = self.platform.flush().await.map_err(said)?;
+                Ok(json!({"rows": report.rows, "busy": report.busy}))
+            }
+            Invocation::Task(Task::Tick { pipeline }) => {
+                let until = context.deadline.checked_sub(TIME_LEFT);
+                let ran = self.run_due(&pipeline, until.unwrap_or(0)).await?;
+                Ok(json!({"pipeline": pipeline, "ran": ran}))
+            }
+        }
+    }
+
+    /// Runs all intervals that are due, but begins none after a time, in milliseconds
+    /// since 1970: the next tick goes on.
+    async fn run_due(&self, pipeline: &str, until: u64) -> Result<Vec<RunRecord>, Error> {
+        let mut ran = Vec::new();
+        while let Some(record) = self.platform.run_due(pipeline).await.map_err(said)? {
+            ran.push(record);
+            let now = self.platform.components().wall.now().as_millis();
+            if u64::try_from(now).unwrap_or(0) > until {
+                break;
+            }
+        }
+        Ok(ran)
+    }
+
+    /// Takes up what was applied since, at most once a second.
+    async fn look(&self) -> Result<(), Error> {
+        let now = self.platform.components().wall.now();
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.plus_micros(DEFINITIONS_AGE) > now {
+                return Ok(());
+            }
+            *looked = now;
+        }
+        self.platform.refresh().await.map_err(said)?;
+        Ok(())
+    }
+
+    /// Takes in a batch, and says which of its records are to be delivered again.
+    async fn records(&self, batch: &Batch) -> Result<Json, Error> {
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
+        let mut wants_flush = false;
+        for record in &batch.records {
+            if record.s3.is_some() {
+                wants_flush |= self.is_of_outbox(record);
+                continue;
+            }
+            if let Some(stored) = record.notification() {
+                wants_flush |= stored
+                    .records
+                    .iter()
+                    .any(|record| self.is_of_outbox(record));
+                continue;
+            }
+            match self.sources.get(record.arn()) {
+                Some(source) => by_source.entry(source).or_default().push(record),
+                None => {
+                    tracing::error!(
+                        "no source takes records of {}: name it in WAFER_EVENT_SOURCES",
+                        record.arn()
+                    );
+                    failed.insert(record.identifier());
+                }
+            }
+        }
+        if wants_flush {
+            self.platform.flush().await.map_err(said)?;
+        }
+        for (source, records) in by_source {
+            self.take_in(source, &records, &mut failed).await?;
+        }
+        let failed = failed.iter().map(|id| json!({"itemIdentifier": id}));
+        Ok(json!({"batchItemFailures": failed.collect::<Vec<_>>()}))
+    }
+
+    async fn take_in(
+        &self,
+        source: &str,
+        records: &[&Record],
+        failed: &mut BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let mut events = Vec::with_capacity(records.len());
+        for record in records {
+            let Some(event) = record.event() else {
+                continue;
+            };
+            if let Err(reason) = &event.payload {
+                // Redelivery does not mend it: it ends in the dead-letter queue, and is
+                // lost to nobody. The others go on.
+                tracing::warn!("record {} of `{source}` {reason}", record.identifier());
+                failed.insert(record.identifier());
+                continue;
+            }
+            events.push(event);
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let report = self.platform.ingest(source, events, Arrival::Now).await;
+        let report = report.map_err(said)?;
+        tracing::info!(
+            "`{source}`: {} accepted, {} known, {} set aside",
+            report.accepted,
+            report.duplicate,
+            report.rejected
+        );
+        Ok(())
+    }
+
+    /// Whether something was written to the outbox.
+    fn is_of_outbox(&self, record: &Record) -> bool {
+        let folder = format!("{}/outbox/", self.objects.path().trim_matches('/'));
+        record.s3.as_ref().is_some_and(|stored| {
+            Some(stored.bucket()) == self.objects.host_str()
+                && stored.key().starts_with(folder.trim_start_matches('/'))
+        })
+    }
+}
+
+/// An error of the platform, with its causes.
+fn said(error: wafer_platform::Error) -> Error {
+    error.chain().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invocations_are_told_apart() {
+        let kind = |event: Json| match Invocation::of(event) {
+            Ok(Invocation::Request(_)) => "request".to_owned(),
+            Ok(Invocation::Records(_)) => "records".to_owned(),
+            Ok(Invocation::Task(task)) => format!("{task:?}"),
+            Err(e) => e.to_string(),
+        };
+        assert_eq!(kind(json!({"Records": []})), "records");
+        assert_eq!(kind(json!({"wafer": {"flush": {}}})), "Flush");
+        let tick = json!({"wafer": {"tick": {"pipeline": "p"}}});
+        assert_eq!(kind(tick), r#"Tick { pipeline: "p" }"#);
+        for (event, wanted) in [
+            (json!({"wafer": {"dance": {}}}), "none of flush, tick"),
+            (json!({"a": 1, "b": 2}), "an event with a, b is nothing"),
+            (json!([1]), "is nothing that this function knows"),
+            (json!({"Records": 1}), "cannot be read"),
+        ] {
+            let said = kind(event);
+            assert!(said.contains(wanted), "{said}");
+        }
+    }
+}

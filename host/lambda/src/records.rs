@@ -1,0 +1,303 @@
+//! Records of queues and streams, as Lambda hands them over in batches.
+//!
+//! Formats: <https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>,
+//! <https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html>,
+//! <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>,
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+use url::form_urlencoded;
+use wafer_core::Digest;
+use wafer_platform::IncomingEvent;
+
+/// A batch of records.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Batch {
+    #[serde(rename = "Records")]
+    pub(crate) records: Vec<Record>,
+}
+
+/// One record, of whichever service.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    event_source: String,
+    #[serde(default, rename = "eventSourceARN")]
+    event_source_arn: String,
+    // SQS
+    message_id: Option<String>,
+    body: Option<String>,
+    // Kinesis
+    kinesis: Option<Kinesis>,
+    // DynamoDB Streams
+    event_name: Option<String>,
+    dynamodb: Option<Change>,
+    #[serde(rename = "eventID")]
+    event_id: Option<String>,
+    // S3
+    pub(crate) s3: Option<Stored>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kinesis {
+    sequence_number: String,
+    data: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Change {
+    sequence_number: String,
+    new_image: Option<Map<String, Json>>,
+}
+
+/// An object that was written.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stored {
+    bucket: Bucket,
+    object: Object,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bucket {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    key: String,
+}
+
+impl Stored {
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket.name
+    }
+
+    /// Its key, which is encoded as in a form.
+    pub(crate) fn key(&self) -> String {
+        let form = format!("key={}", self.object.key);
+        let mut pairs = form_urlencoded::parse(form.as_bytes());
+        pairs
+            .next()
+            .map_or_else(String::new, |(_, key)| key.into_owned())
+    }
+}
+
+impl Record {
+    /// Whose it is: the queue or the stream.
+    pub(crate) fn arn(&self) -> &str {
+        &self.event_source_arn
+    }
+
+    /// By what Lambda is told that it failed.
+    pub(crate) fn identifier(&self) -> String {
+        let found = match self.event_source.as_str() {
+            "aws:kinesis" => self.kinesis.as_ref().map(|k| k.sequence_number.clone()),
+            "aws:dynamodb" => self.dynamodb.as_ref().map(|d| d.sequence_number.clone()),
+            _ => self.message_id.clone(),
+        };
+        found.unwrap_or_default()
+    }
+
+    /// What S3 wrote into a queue, if that is what it is.
+    pub(crate) fn notification(&self) -> Option<Batch> {
+        let body = self
+            .body
+            .as_ref()
+            .filter(|_| self.event_source == "aws:sqs")?;
+        let batch: Batch = serde_json::from_str(body).ok()?;
+        let is_stored = |record: &Record| record.s3.is_some();
+        batch.records.iter().all(is_stored).then_some(batch)
+    }
+
+    /// The event that it is; `None` for one that says nothing, such as that a row was
+    /// removed.
+    pub(crate) fn event(&self) -> Option<IncomingEvent> {
+        match self.event_source.as_str() {
+            "aws:sqs" => {
+                let body = self.body.as_deref().unwrap_or_default();
+                Some(self.named(IncomingEvent::from_json(body.as_bytes()), &self.message_id))
+            }
+            "aws:kinesis" => {
+                let data = self.kinesis.as_ref().map_or("", |k| k.data.as_str());
+                let event = match STANDARD.decode(data) {
+                    Ok(data) => IncomingEvent::from_json(&data),
+                    Err(e) => unreadable(data, &format!("is not Base64: {e}")),
+                };
+                Some(self.named(event, &self.event_id))
+            }
+            "aws:dynamodb" => {
+                if self.event_name.as_deref() == Some("REMOVE") {
+                    return None;
+                }
+                let image = self.dynamodb.as_ref().and_then(|d| d.new_image.as_ref());
+                let event = match image.map(plain_object) {
+                    Some(Ok(object)) => {
+                        IncomingEvent::from_json(Json::Object(object).to_string().as_bytes())
+                    }
+                    Some(Err(message)) => unreadable(&self.identifier(), &message),
+                    None => unreadable(
+                        &self.identifier(),
+                        "has no new image: set the stream's view type to NEW_IMAGE or \
+                         NEW_AND_OLD_IMAGES",
+                    ),
+                };
+                Some(self.named(event, &self.event_id))
+            }
+            other => Some(unreadable(
+                other,
+                &format!("is of event source `{other}`, of which nothing is known"),
+            )),
+        }
+    }
+
+    /// Known by what its service knows it by, however often it is delivered, unless it
+    /// has an identity of its own.
+    fn named(&self, event: IncomingEvent, id: &Option<String>) -> IncomingEvent {
+        let id = id
+            .as_ref()
+            .map(|id| format!("{} {id}", self.event_source_arn));
+        IncomingEvent {
+            id: event.id.or(id),
+            ..event
+        }
+    }
+}
+
+fn unreadable(content: &str, message: &str) -> IncomingEvent {
+    IncomingEvent {
+        payload: Err(message.to_owned()),
+        id: None,
+        content: Digest::of(content.as_bytes()),
+    }
+}
+
+/// A row of DynamoDB as a plain JSON object.
+fn plain_object(image: &Map<String, Json>) -> Result<Map<String, Json>, String> {
+    let cell = |(name, value): (&String, &Json)| {
+        let value = plain(value).map_err(|e| format!("attribute `{name}`: {e}"))?;
+        Ok((name.clone(), value))
+    };
+    image.iter().map(cell).collect()
+}
+
+/// Numbers are texts there, so that none of them is rounded.
+fn plain(value: &Json) -> Result<Json, String> {
+    let typed = value.as_object().filter(|typed| typed.len() == 1);
+    let (kind, value) = typed
+        .and_then(|typed| typed.iter().next())
+        .ok_or("is not a typed value")?;
+    let number = |value: &Json| -> Result<Json, String> {
+        let text = value.as_str().ok_or("is not a number")?;
+        serde_json::from_str(text).map_err(|_| format!("`{text}` is not a number"))
+    };
+    let list = |value: &Json, plain: &dyn Fn(&Json) -> Result<Json, String>| {
+        let values = value.as_array().ok_or("is not a list")?;
+        values.iter().map(plain).collect::<Result<Vec<_>, String>>()
+    };
+    match kind.as_str() {
+        "S" | "B" | "BOOL" => Ok(value.clone()),
+        "N" => number(value),
+        "NULL" => Ok(Json::Null),
+        "L" => list(value, &plain).map(Json::Array),
+        "SS" | "BS" => list(value, &|v| Ok(v.clone())).map(Json::Array),
+        "NS" => list(value, &number).map(Json::Array),
+        "M" => {
+            let object = value.as_object().ok_or("is not a map")?;
+            plain_object(object).map(Json::Object)
+        }
+        other => Err(format!("is of type `{other}`, which is unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(record: Json) -> Record {
+        serde_json::from_value(record).unwrap()
+    }
+
+    fn of_dynamodb(image: Json) -> Record {
+        record(json!({
+            "eventID": "e", "eventName": "INSERT", "eventSource": "aws:dynamodb", "eventSourceARN": "arn:d",
+            "dynamodb": {"SequenceNumber": "7", "NewImage": image},
+        }))
+    }
+
+    #[test]
+    fn rows_of_dynamodb_are_plain_objects() {
+        let event = of_dynamodb(json!({
+            "id": {"N": "9007199254740993"}, "name": {"S": "x"}, "ok": {"BOOL": true}, "none": {"NULL": true},
+            "list": {"L": [{"N": "1.5"}, {"S": "y"}]}, "map": {"M": {"a": {"N": "-3"}}}, "set": {"NS": ["1", "2"]},
+        }))
+        .event()
+        .unwrap();
+        let wanted = json!({
+            "id": 9_007_199_254_740_993_i64, "name": "x", "ok": true, "none": null,
+            "list": [1.5, "y"], "map": {"a": -3}, "set": [1, 2],
+        });
+        assert_eq!(event.payload, Ok(wanted));
+        assert_eq!(event.id.as_deref(), Some("arn:d e"));
+        for (image, wanted) in [
+            (
+                json!({"a": {"N": "x"}}),
+                "attribute `a`: `x` is not a number",
+            ),
+            (json!({"a": {"Q": 1}}), "is of type `Q`"),
+            (json!({"a": 1}), "is not a typed value"),
+        ] {
+            let message = of_dynamodb(image).event().unwrap().payload.unwrap_err();
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn removed_rows_say_nothing() {
+        let removed = record(json!({
+            "eventName": "REMOVE", "eventSource": "aws:dynamodb", "eventSourceARN": "arn:d",
+            "dynamodb": {"SequenceNumber": "7"},
+        }));
+        assert!(removed.event().is_none());
+    }
+
+    #[test]
+    fn records_are_known_by_their_service() {
+        let kinesis = record(json!({
+            "eventSource": "aws:kinesis", "eventSourceARN": "arn:k", "eventID": "shard-0:49",
+            "kinesis": {"sequenceNumber": "49", "data": STANDARD.encode(r#"{"a":1}"#)},
+        }));
+        assert_eq!(kinesis.identifier(), "49");
+        let event = kinesis.event().unwrap();
+        assert_eq!(
+            (event.payload, event.id.as_deref()),
+            (Ok(json!({"a": 1})), Some("arn:k shard-0:49"))
+        );
+        let sqs = record(json!({
+            "eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m", "body": "{oops",
+        }));
+        assert_eq!(sqs.identifier(), "m");
+        assert!(sqs.event().unwrap().payload.is_err());
+        assert!(sqs.notification().is_none());
+    }
+
+    #[test]
+    fn notifications_come_through_queues() {
+        let body = json!({"Records": [{"eventSource": "aws:s3", "s3": {
+            "bucket": {"name": "b"}, "object": {"key": "a+b/%C3%A9%2B.csv"}}}]});
+        let sqs = record(json!({
+            "eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m", "body": body.to_string(),
+        }));
+        let stored = sqs.notification().unwrap().records.remove(0).s3.unwrap();
+        assert_eq!(
+            (stored.bucket(), stored.key().as_str()),
+            ("b", "a b/é+.csv")
+        );
+    }
+}

@@ -1,0 +1,441 @@
+//! The Lambda function, driven through a Runtime API on this machine by events as
+//! AWS sends them. On the stores on AWS only.
+//!
+//! API: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::backfill::wait_for;
+use crate::harness::{BINARY, Project, is_cloud};
+use crate::training::{entry, ledger};
+
+/// The program that Lambda starts, beside `wafer`.
+fn bootstrap() -> PathBuf {
+    let path = Path::new(BINARY).with_file_name("bootstrap");
+    assert!(path.is_file(), "build the whole workspace first");
+    path
+}
+
+fn is_elsewhere() -> bool {
+    if !is_cloud() {
+        println!("skipped: functions run on the stores on AWS; `cargo xtask test` does both");
+    }
+    !is_cloud()
+}
+
+/// A function with its Runtime API; ends with its test.
+struct Lambda {
+    child: Child,
+    events: Sender<Json>,
+    answers: Receiver<(String, Json)>,
+}
+
+impl Drop for Lambda {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lambda {
+    fn start(project: &Project, more: &[(&str, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (events, next) = channel();
+        let (answered, answers) = channel();
+        let next = Arc::new(Mutex::new(next));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (next, answered) = (Arc::clone(&next), answered.clone());
+                std::thread::spawn(move || serve(client.unwrap(), &next, &answered));
+            }
+        });
+        let (online, objects) = project.cloud_urls();
+        let child = Command::new(bootstrap())
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "wafer")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "log")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "log")
+            .env("WAFER_PROJECT", "ledger")
+            .env("WAFER_STORE_ONLINE", online)
+            .env("WAFER_STORE_OBJECTS", objects)
+            .env("WAFER_COPIES", project.path().join("copies"))
+            .envs(more.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            events,
+            answers,
+        }
+    }
+
+    fn invoke(&self, event: Json) -> (String, Json) {
+        self.events.send(event).unwrap();
+        self.answer()
+    }
+
+    fn answer(&self) -> (String, Json) {
+        self.answers.recv_timeout(Duration::from_secs(60)).unwrap()
+    }
+
+    /// Invokes what must succeed.
+    fn ok(&self, event: Json) -> Json {
+        let (kind, answer) = self.invoke(event);
+        assert_eq!(kind, "response", "{answer}");
+        answer
+    }
+}
+
+/// One connection of the Runtime API.
+fn serve(client: TcpStream, next: &Mutex<Receiver<Json>>, answered: &Sender<(String, Json)>) {
+    let mut writer = client.try_clone().unwrap();
+    let mut reader = BufReader::new(client);
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        let target = first
+            .split_whitespace()
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned();
+        let body = body(&mut reader);
+        let answer = if target.ends_with("/invocation/next") {
+            let Ok(event) = next.lock().unwrap().recv() else {
+                return;
+            };
+            let event = event.to_string();
+            format!(
+                "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n\
+                 Lambda-Runtime-Deadline-Ms: 9999999999999\r\n\
+                 Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:wafer\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{event}",
+                event.len()
+            )
+        } else {
+            let kind = target.rsplit('/').next().unwrap_or_default().to_owned();
+            let answer = serde_json::from_slice(&body).unwrap_or(Json::Null);
+            let _ = answered.send((kind, answer));
+            "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned()
+        };
+        if writer.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn body(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
+    let (mut length, mut chunked) = (0, false);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim_end().to_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        chunked |= line.starts_with("transfer-encoding:") && line.contains("chunked");
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    while chunked {
+        let mut size = String::new();
+        reader.read_line(&mut size).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).unwrap();
+        body.extend_from_slice(&chunk[..size]);
+        chunked = size > 0;
+    }
+    body
+}
+
+/// A request as function URLs and API Gateway's HTTP APIs send it.
+fn request_v2(method: &str, path: &str, body: &str) -> Json {
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
+        "headers": {"content-type": "application/json", "host": "abc.lambda-url.us-east-1.on.aws"},
+        "requestContext": {
+            "accountId": "anonymous", "apiId": "abc", "domainName": "abc.lambda-url.us-east-1.on.aws",
+            "domainPrefix": "abc", "requestId": "id", "routeKey": "$default", "stage": "$default",
+            "time": "12/Mar/2024:19:03:58 +0000", "timeEpoch": 1_583_348_638_390_i64,
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "t"},
+        },
+        "body": body, "isBase64Encoded": false,
+    })
+}
+
+/// A request as API Gateway's REST APIs send it.
+fn request_v1(method: &str, path: &str, body: &str) -> Json {
+    json!({
+        "resource": "/{proxy+}", "path": path, "httpMethod": method,
+        "headers": {"Content-Type": "application/json", "Host": "x.execute-api.us-east-1.amazonaws.com"},
+        "multiValueHeaders": {"Content-Type": ["application/json"]},
+        "queryStringParameters": null, "multiValueQueryStringParameters": null, "pathParameters": {"proxy": path},
+        "stageVariables": null,
+        "requestContext": {
+            "accountId": "000000000000", "apiId": "x", "httpMethod": method, "identity": {"sourceIp": "127.0.0.1"},
+            "path": path, "protocol": "HTTP/1.1", "requestId": "id", "resourceId": "r", "resourcePath": "/{proxy+}",
+            "stage": "prod",
+        },
+        "body": body, "isBase64Encoded": false,
+    })
+}
+
+const QUEUE: &str = "arn:aws:sqs:us-east-1:000000000000:entries";
+const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/entries";
+const CHANGES: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/entries/stream/2024";
+
+fn message(id: &str, body: &str) -> Json {
+    json!({
+        "messageId": id, "receiptHandle": "r", "body": body, "attributes": {"ApproximateReceiveCount": "1"},
+        "messageAttributes": {}, "md5OfBody": "x", "eventSource": "aws:sqs", "eventSourceARN": QUEUE,
+        "awsRegion": "us-east-1",
+    })
+}
+
+fn event(key: &str, number: i64) -> String {
+    entry(key, "2020-01-01T00:00:00Z", number, 1.0, "x").to_string()
+}
+
+fn count(lambda: &Lambda, key: &str) -> Json {
+    let body = json!({"rows": [{"key_a": key, "key_b": 1}]}).to_string();
+    let answer = lambda.ok(request_v2("POST", "/v1/views/account/features", &body));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    let answer: Json = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    answer["rows"][0]["features"]["sums_count_lifetime"].clone()
+}
+
+#[test]
+fn a_function_answers_requests_and_takes_events_in() {
+    if is_elsewhere() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{QUEUE}=entries;{STREAM}=entries;{CHANGES}=entries");
+    let lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
+    // Requests of both kinds of gateways, good and bad ones.
+    let path = "/v1/sources/entries/events";
+    let answer = lambda.ok(request_v2("POST", path, &event("a", 1)));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    let answer = lambda.ok(request_v1("POST", path, &event("a", 2)));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    assert_eq!(count(&lambda, "a"), 2);
+    let answer = lambda.ok(request_v1("GET", "/v1/views/acount", ""));
+    assert_eq!(answer["statusCode"], 404);
+    assert!(
+        answer["body"]
+            .as_str()
+            .unwrap()
+            .contains("there is no feature view `acount`"),
+        "{answer}"
+    );
+    // Of a batch, what cannot be read comes again, and the rest does not.
+    let batch = json!({"Records": [
+        message("m1", &event("b", 1)),
+        message("m2", "{oops"),
+        message("m3", &event("b", 2)),
+    ]});
+    for _ in 0..2 {
+        let answer = lambda.ok(batch.clone());
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "m2"}]})
+        );
+        assert_eq!(count(&lambda, "b"), 2, "also when it is delivered twice");
+    }
+    // The same content in another message is another event.
+    lambda.ok(json!({"Records": [message("m4", &event("b", 1))]}));
+    assert_eq!(count(&lambda, "b"), 3);
+    let record = |number: i64, data: &str| {
+        json!({
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0", "partitionKey": "p", "sequenceNumber": number.to_string(),
+                "data": data, "approximateArrivalTimestamp": 1_545_084_650.987,
+            },
+            "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventID": format!("shardId-000000000000:{number}"),
+            "eventName": "aws:kinesis:record", "invokeIdentityArn": "arn:aws:iam::0:role/r",
+            "awsRegion": "us-east-1", "eventSourceARN": STREAM,
+        })
+    };
+    let answer = lambda.ok(json!({"Records": [
+        record(1, &base64(event("c", 1).as_bytes())),
+        record(2, "!"),
+        record(3, &base64(event("c", 3).as_bytes())),
+    ]}));
+    assert_eq!(
+        answer,
+        json!({"batchItemFailures": [{"itemIdentifier": "2"}]})
+    );
+    assert_eq!(count(&lambda, "c"), 2);
+    let typed: Json = serde_json::from_str::<Json>(&event("d", 1)).unwrap();
+    let typed: serde_json::Map<String, Json> = typed
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Json::Number(number) => json!({"N": number.to_string()}),
+                other => json!({"S": other}),
+            };
+            (name.clone(), value)
+        })
+        .collect();
+    let answer = lambda.ok(json!({"Records": [{
+        "eventID": "1", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1", "eventSourceARN": CHANGES,
+        "dynamodb": {"Keys": {"key_a": {"S": "d"}}, "NewImage": typed, "SequenceNumber": "111", "SizeBytes": 26,
+                     "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    }]}));
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(count(&lambda, "d"), 1);
+    // A queue of which nobody said whose it is.
+    let mut stray = message("m9", &event("e", 1));
+    stray["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:other".into();
+    let answer = lambda.ok(json!({"Records": [stray]}));
+    assert_eq!(
+        answer,
+        json!({"batchItemFailures": [{"itemIdentifier": "m9"}]})
+    );
+    // What S3 says of the outbox brings it to the tables; so does a schedule.
+    let (_, objects) = project.cloud_urls();
+    let bucket = objects
+        .trim_start_matches("s3://")
+        .split('/')
+        .next()
+        .unwrap();
+    let stored = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {
+        "bucket": {"name": bucket}, "object": {"key": "project/outbox/1", "size": 1}}}]});
+    lambda.ok(json!({"Records": [message("n1", &stored.to_string())]}));
+    assert_eq!(project.offline_rows("sums_v1").len(), 8);
+    let answer = lambda.ok(json!({"wafer": {"flush": {}}}));
+    assert_eq!(answer, json!({"rows": 0, "busy": false}));
+    // What nobody knows is an error of that invocation alone.
+    let (kind, said) = lambda.invoke(json!({"what": 1}));
+    assert_eq!(kind, "error");
+    assert!(
+        said.to_string().contains("an event with what is nothing"),
+        "{said}"
+    );
+    assert_eq!(count(&lambda, "a"), 2);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for piece in bytes.chunks(3) {
+        let bits = piece
+            .iter()
+            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - piece.len()));
+        for digit in 0..4 {
+            let index = bits >> (18 - 6 * digit) & 63;
+            text.push(if digit <= piece.len() {
+                DIGITS[index as usize] as char
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[test]
+fn a_function_takes_up_what_is_applied_and_runs_what_is_due() {
+    if is_elsewhere() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", &format!("{}\n", event("a", 1)));
+    let lambda = Lambda::start(&project, &[]);
+    assert_eq!(count(&lambda, "a"), Json::Null);
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        "function = \"ledger\"\ngroup = \"sums\"\nschedule = { cron = \"0 0 * * *\", delay = \"1h\", catch_up = 2 }",
+    );
+    project.ok(&["apply"]);
+    // It was applied long ago.
+    let server = project.serve(&["--clock", "2020-01-02T12:00:00Z,0"]);
+    wait_for("the schedule", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-02T00:00:00Z"
+    });
+    drop(server);
+    std::thread::sleep(Duration::from_millis(1_100));
+    let tick = json!({"wafer": {"tick": {"pipeline": "sums"}}});
+    let answer = lambda.ok(tick.clone());
+    let ran = answer["ran"].as_array().unwrap();
+    assert_eq!(ran.len(), 2, "as many as are caught up: {answer}");
+    assert!(
+        ran.iter().all(|run| run["state"] == "succeeded"),
+        "{answer}"
+    );
+    assert_eq!(lambda.ok(tick)["ran"], json!([]));
+    let (kind, said) = lambda.invoke(json!({"wafer": {"tick": {"pipeline": "sum"}}}));
+    assert_eq!(kind, "error");
+    assert!(said.to_string().contains("did you mean `sums`"), "{said}");
+}
+
+#[test]
+fn a_function_says_what_is_wrong_with_its_deployment() {
+    if is_elsewhere() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    for (setting, value, wanted) in [
+        ("WAFER_PROJECT", "", "WAFER_PROJECT is not set"),
+        (
+            "WAFER_PROJECT",
+            "other",
+            "belongs to project `ledger`, not to `other`",
+        ),
+        (
+            "WAFER_STORE_ONLINE",
+            "dynamodb://nothing",
+            "there is no DynamoDB table `nothing`",
+        ),
+        ("WAFER_STORE_ONLINE", "nothing", "which is no URL"),
+        ("WAFER_EVENT_SOURCES", "queue", "write ARN=SOURCE"),
+    ] {
+        let mut lambda = Lambda::start(&project, &[(setting, value)]);
+        assert!(!lambda.child.wait().unwrap().success());
+        let mut said = String::new();
+        let mut log = lambda.child.stderr.take().unwrap();
+        log.read_to_string(&mut said).unwrap();
+        assert!(said.contains(wanted), "{said}");
+    }
+    // Code that was compiled by another version is not run, and not looked for in vain.
+    project.remove_compiled_code();
+    let lambda = Lambda::start(&project, &[]);
+    let body = json!({"rows": [{"key_a": "a", "key_b": 1}]}).to_string();
+    for _ in 0..2 {
+        let answer = lambda.ok(request_v2(
+            "POST",
+            "/v1/sources/entries/events",
+            &event("a", 1),
+        ));
+        assert_eq!(answer["statusCode"], 500, "{answer}");
+        let said = answer["body"].as_str().unwrap();
+        assert!(
+            said.contains("this program has no compiler: run `wafer deploy`"),
+            "{said}"
+        );
+    }
+    // Views without functions are answered all the same.
+    let answer = lambda.ok(request_v2("POST", "/v1/views/account/features", &body));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+}
