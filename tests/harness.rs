@@ -220,6 +220,20 @@ impl Project {
         (&cloud.online, &cloud.objects)
     }
 
+    /// Writes an object into the bucket of its stores, and returns its URL.
+    pub(crate) fn write_object(&self, key: &str, content: &str) -> String {
+        let (_, objects) = self.cloud_urls();
+        let bucket = objects
+            .trim_start_matches("s3://")
+            .split('/')
+            .next()
+            .unwrap();
+        let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
+        let written = agent().put(format!("{s3}/{bucket}/{key}")).send(content);
+        assert_eq!(written.unwrap().status(), 200);
+        format!("s3://{bucket}/{key}")
+    }
+
     /// Removes what was compiled for this version, as if there were only code of
     /// another one.
     pub(crate) fn remove_compiled_code(&self) {

@@ -11,6 +11,7 @@ mod backfill;
 mod bad_guests;
 mod bad_input;
 mod chains;
+mod cloud;
 mod flights;
 mod harness;
 mod kill;

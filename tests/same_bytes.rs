@@ -43,7 +43,12 @@ fn load(name: &str, assets: &[(&str, &str)], parameters: &[(&str, &str)]) -> Fun
 fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
     let source = SourceDef {
         kind: SourceKind::Files,
-        files: Some(repository().join("functions/flights/data").join(file)),
+        files: Some(
+            repository()
+                .join("functions/flights/data")
+                .join(file)
+                .into(),
+        ),
         format: None,
         delay: 0,
         lateness: None,
@@ -57,7 +62,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         .map(|f| ColumnBuilder::new(&f.data_type, most))
         .collect();
     let mut rows = 0;
-    SourceReader::open(&source, "rows", inputs)
+    SourceReader::open(&source, "rows", inputs, None)
         .unwrap()
         .for_each_row(|columns, row| {
             if rows < most {

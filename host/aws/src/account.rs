@@ -51,7 +51,8 @@ impl Account {
             loader = loader.region(Region::new(region));
         }
         let config = loader.load().await;
-        let region = config.region().map(ToString::to_string).ok_or_else(|| {
+        let region = config.region().map(ToString::to_string);
+        let region = region.filter(|region| !region.is_empty()).ok_or_else(|| {
             let message = "no AWS region: set AWS_REGION, `region` in the AWS profile, or `?region=` in \
                            `store.online`";
             Error::new(Kind::Invalid, message)

@@ -4,11 +4,13 @@
 //!   outbox on S3.
 //! - [`Artifacts`]: components and compiled code on S3.
 //! - [`Bucket`]: a folder of a bucket, where offline tables and sources are, too.
+//! - [`Files`]: sources in any bucket.
 //! - [`Account`]: credentials and region.
 
 mod account;
 mod call;
 mod commit;
+mod files;
 mod item;
 mod layout;
 mod metadata;
@@ -29,6 +31,7 @@ use wafer_core::Clock;
 use wafer_store::Result;
 
 pub use account::Account;
+pub use files::Files;
 pub use objects::{Artifacts, Bucket};
 pub use stores::{Stores, open};
 

@@ -10,6 +10,7 @@ use wafer_platform::{CloudStores, Components, Platform, Project, StoreSettings};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::{
     ArtifactFolder, ArtifactStore, Lmdb, LmdbConfig, MetadataStore, OfflineTables, OnlineStore,
+    RemoteFiles,
 };
 
 /// Requests that may wait for a sandbox before new ones are refused.
@@ -71,6 +72,7 @@ pub(crate) async fn open_at_any_time(
         metadata: stores.metadata,
         artifacts: stores.artifacts,
         offline: stores.offline,
+        remote: remote_files(),
         runtime: runtime()?,
         guests: Guests::new(cores(), QUEUE),
         event_guests: Guests::new(cores().div_ceil(2), QUEUE),
@@ -121,6 +123,18 @@ async fn on_aws(project: &Project, cloud: &CloudStores, wall: &Arc<dyn Clock>) -
         artifacts: Arc::new(stores.artifacts),
         offline: stores.offline,
     })
+}
+
+/// Sources on S3, whatever the stores are.
+#[cfg(feature = "aws")]
+#[allow(clippy::unnecessary_wraps, reason = "as without the feature")]
+fn remote_files() -> Option<Arc<dyn RemoteFiles>> {
+    Some(Arc::new(wafer_aws::Files::default()))
+}
+
+#[cfg(not(feature = "aws"))]
+fn remote_files() -> Option<Arc<dyn RemoteFiles>> {
+    None
 }
 
 #[cfg(not(feature = "aws"))]

@@ -46,6 +46,7 @@ pub(crate) async fn open() -> Result<Handler> {
         metadata: stores.dynamo,
         artifacts: Arc::new(stores.artifacts),
         offline: stores.offline,
+        remote: Some(Arc::new(wafer_aws::Files::default())),
         runtime,
         guests: Guests::new(cores, QUEUE),
         event_guests: Guests::new(cores, QUEUE),

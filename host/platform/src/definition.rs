@@ -2,7 +2,7 @@
 //! stored as an object by itself.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::{Aggregate, Layout};
@@ -33,7 +33,7 @@ pub struct SourceDef {
     /// Files, or a stream of events.
     pub kind: SourceKind,
     /// Files, folder or pattern to read in batch runs; a stream may have none.
-    pub files: Option<PathBuf>,
+    pub files: Option<Location>,
     /// Format of the files; absent: by their extension.
     pub format: Option<Format>,
     /// Microseconds between a fact and its arrival, for files.
@@ -51,6 +51,47 @@ impl SourceDef {
     /// Whether its raw events are kept.
     pub(crate) fn keeps_events(&self) -> bool {
         matches!(self.kind, SourceKind::Stream { archive: true, .. })
+    }
+}
+
+/// Where files are: on this machine, or on S3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Location {
+    /// A path.
+    Here(PathBuf),
+    /// A URL, `s3://BUCKET/…`.
+    Remote(String),
+}
+
+impl Location {
+    /// From a setting; a path that is not whole starts at `folder`.
+    pub(crate) fn of(folder: &Path, setting: &Path) -> Self {
+        match setting.to_str() {
+            Some(url) if url.contains("://") => Self::Remote(url.to_owned()),
+            _ => Self::Here(folder.join(setting)),
+        }
+    }
+}
+
+impl From<PathBuf> for Location {
+    fn from(path: PathBuf) -> Self {
+        Self::Here(path)
+    }
+}
+
+impl From<String> for Location {
+    fn from(text: String) -> Self {
+        Self::of(Path::new(""), Path::new(&text))
+    }
+}
+
+impl From<Location> for String {
+    fn from(location: Location) -> Self {
+        match location {
+            Location::Here(path) => path.display().to_string(),
+            Location::Remote(url) => url,
+        }
     }
 }
 

@@ -39,7 +39,9 @@ impl Platform {
             );
             return Err(Error::invalid(message));
         }
-        let reader = SourceReader::open(source, &pipeline.source, &function.signature().inputs)?;
+        let remote = self.components().remote.as_ref();
+        let inputs = &function.signature().inputs;
+        let reader = SourceReader::open(source, &pipeline.source, inputs, remote)?;
         let gate = Gate {
             interval,
             now: Timestamp::MAX,

@@ -74,7 +74,9 @@ impl Platform {
         }
         if source.files.is_some() || !archive {
             let (name, inputs) = (pipeline.source.clone(), inputs.clone());
-            let reader = blocking(move || SourceReader::open(&source, &name, &inputs)).await??;
+            let remote = self.components().remote.clone();
+            let open = move || SourceReader::open(&source, &name, &inputs, remote.as_ref());
+            let reader = blocking(open).await??;
             parts.push(Part::Files(reader));
         }
         if archive {

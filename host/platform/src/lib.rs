@@ -39,8 +39,8 @@ pub use backfill::{BackfillReport, BackfillRequest};
 pub use chain::Upstream;
 pub use check::{CheckReport, check_function};
 pub use definition::{
-    AggregateDef, Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, Overlap, PipelineDef,
-    SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, TableDef, ViewDef,
+    AggregateDef, Definitions, FunctionDef, GroupDef, Location, LookupDef, OnDemandDef, Overlap,
+    PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, TableDef, ViewDef,
 };
 pub use deletion::Deletion;
 pub use error::{Error, Kind, Result};

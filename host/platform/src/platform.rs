@@ -8,6 +8,7 @@ use wafer_core::{Clock, Digest, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
 use wafer_store::{
     ArtifactStore, Expect, Kind as StoreKind, Lease, MetadataStore, OfflineTables, OnlineStore,
+    RemoteFiles,
 };
 
 use crate::definition::{Definitions, FunctionDef};
@@ -30,6 +31,8 @@ pub struct Components {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// All rows.
     pub offline: OfflineTables,
+    /// Sources that are not on this machine; `None`: this program reaches none.
+    pub remote: Option<Arc<dyn RemoteFiles>>,
     /// The sandbox.
     pub runtime: Runtime,
     /// Threads for guest code inside requests.

@@ -741,6 +741,11 @@ impl Project {
 }
 
 fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
+    let url = source.path.as_ref().and_then(|path| path.to_str());
+    if let Some(url) = url.filter(|url| url.contains("://") && !url.starts_with("s3://")) {
+        let message = format!("`{url}` is neither a path nor of the form s3://BUCKET/FOLDER");
+        return Err(("path", message));
+    }
     let stream_only = |key| Err((key, "is for sources of type `stream`".to_owned()));
     match source.kind {
         SourceType::Table if source.group.is_none() => Err((

@@ -9,8 +9,8 @@ use wafer_core::window::Window;
 use wafer_core::{DataType, Field, Mapping, Schema, Signature, duration_text};
 
 use crate::definition::{
-    AggregateDef, Definitions, FunctionDef, GroupDef, LookupDef, OnDemandDef, Overlap, PipelineDef,
-    SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, ViewDef, feature_name,
+    AggregateDef, Definitions, FunctionDef, GroupDef, Location, LookupDef, OnDemandDef, Overlap,
+    PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, ViewDef, feature_name,
 };
 use crate::error::{Error, Result};
 use crate::project::{
@@ -142,7 +142,10 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     };
     SourceDef {
         kind,
-        files: config.path.as_ref().map(|path| project.folder.join(path)),
+        files: config
+            .path
+            .as_ref()
+            .map(|path| Location::of(&project.folder, path)),
         format: config.format,
         delay: config.delay.unwrap_or(0),
         lateness: config.lateness,

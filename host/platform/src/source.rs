@@ -6,19 +6,22 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use url::Url;
 use wafer_core::rules::Interval;
 use wafer_core::{
     CoerceError, ColumnBuilder, DataType, Digest, Field, Hasher, Schema, Timestamp, coerce,
 };
 use wafer_runtime::CHUNK_ROWS;
+use wafer_store::{RemoteFile, RemoteFiles};
 
-use crate::definition::SourceDef;
+use crate::definition::{Location, SourceDef};
 use crate::error::{Error, Kind, Result};
 use crate::project::nearest;
 use crate::record::Reject;
@@ -134,8 +137,64 @@ impl Chunk {
 /// The files of a source, with the digest of their content.
 #[derive(Clone, Debug)]
 pub struct SourceReader {
-    files: Vec<(PathBuf, Format, Digest)>,
+    files: Vec<SourceFile>,
     inputs: Schema,
+}
+
+/// A file of a source.
+#[derive(Clone, Debug)]
+struct SourceFile {
+    /// Where it is; its URL, for one that is not here.
+    path: PathBuf,
+    format: Format,
+    /// Of its content; of the version of one that is not here.
+    digest: Digest,
+    remote: Option<(RemoteFile, Arc<dyn RemoteFiles>)>,
+}
+
+impl SourceFile {
+    fn here(path: PathBuf, format: Option<Format>) -> Result<Self> {
+        Ok(Self {
+            format: format.map_or_else(|| Format::of(&path), Ok)?,
+            digest: digest_file(&path)?,
+            path,
+            remote: None,
+        })
+    }
+
+    fn elsewhere(
+        file: RemoteFile,
+        format: Option<Format>,
+        files: &Arc<dyn RemoteFiles>,
+    ) -> Result<Self> {
+        let path = PathBuf::from(file.url.as_str());
+        let mut hasher = Hasher::new();
+        hasher
+            .part(file.version.as_bytes())
+            .part(&file.bytes.to_le_bytes());
+        Ok(Self {
+            format: format.map_or_else(|| Format::of(&path), Ok)?,
+            digest: hasher.finish(),
+            path,
+            remote: Some((file, Arc::clone(files))),
+        })
+    }
+
+    /// Its content; a copy of it, which is gone when it is closed, for one that is not
+    /// here.
+    fn open(&self) -> Result<File> {
+        let Some((file, files)) = &self.remote else {
+            return File::open(&self.path).map_err(|e| unreadable(&self.path, e));
+        };
+        let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
+        wait(files.fetch(file, copy.path()))?;
+        File::open(copy.path()).map_err(|e| unreadable(&self.path, e))
+    }
+}
+
+/// Waits for what is elsewhere, on a thread that may block.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
 impl SourceReader {
@@ -143,20 +202,36 @@ impl SourceReader {
     ///
     /// # Errors
     /// When there is none, or one cannot be read.
-    pub fn open(source: &SourceDef, name: &str, inputs: &Schema) -> Result<Self> {
-        let Some(path) = &source.files else {
+    pub fn open(
+        source: &SourceDef,
+        name: &str,
+        inputs: &Schema,
+        remote: Option<&Arc<dyn RemoteFiles>>,
+    ) -> Result<Self> {
+        let Some(location) = &source.files else {
             return Err(Error::invalid(format!(
                 "source `{name}` has no files: push events to it, or set its `path` to files with the same fields"
             )));
         };
-        let files = find_files(path)?
-            .into_iter()
-            .map(|file| {
-                let format = source.format.map_or_else(|| Format::of(&file), Ok)?;
-                let digest = digest_file(&file)?;
-                Ok((file, format, digest))
-            })
-            .collect::<Result<_>>()?;
+        let format = source.format;
+        let files = match location {
+            Location::Here(path) => find_files(path)?
+                .into_iter()
+                .map(|file| SourceFile::here(file, format))
+                .collect::<Result<_>>()?,
+            Location::Remote(url) => {
+                let remote = remote.ok_or_else(|| {
+                    Error::invalid(format!(
+                        "source `{name}` is at {url}: this `wafer` was built without AWS; build it with \
+                         `--features wafer-cli/aws`"
+                    ))
+                })?;
+                find_remote(url, remote)?
+                    .into_iter()
+                    .map(|file| SourceFile::elsewhere(file, format, remote))
+                    .collect::<Result<_>>()?
+            }
+        };
         Ok(Self {
             files,
             inputs: inputs.clone(),
@@ -166,19 +241,20 @@ impl SourceReader {
     /// Digest of all the files' content and order.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
-        for (.., digest) in &self.files {
-            hasher.part(digest.as_bytes());
+        for file in &self.files {
+            hasher.part(file.digest.as_bytes());
         }
         hasher.finish()
     }
 
     /// Number of rows, when the files say it.
     pub(crate) fn total_rows(&self) -> Option<u64> {
-        let count = |(path, format, _): &(PathBuf, Format, Digest)| {
-            if *format != Format::Parquet {
+        let count = |file: &SourceFile| {
+            if file.format != Format::Parquet || file.remote.is_some() {
                 return None;
             }
-            let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).ok()?).ok()?;
+            let opened = File::open(&file.path).ok()?;
+            let builder = ParquetRecordBatchReaderBuilder::try_new(opened).ok()?;
             u64::try_from(builder.metadata().file_metadata().num_rows()).ok()
         };
         self.files.iter().map(count).sum()
@@ -230,16 +306,11 @@ impl Chunks {
                 }
                 self.current = None;
             }
-            let Some((path, format, digest)) = self.reader.files.get(self.next_file) else {
+            let Some(file) = self.reader.files.get(self.next_file) else {
                 return Ok(None);
             };
             self.next_file += 1;
-            self.current = Some(FileChunks::open(
-                path,
-                *format,
-                *digest,
-                &self.reader.inputs,
-            )?);
+            self.current = Some(FileChunks::open(file, &self.reader.inputs)?);
         }
     }
 }
@@ -270,9 +341,9 @@ enum FileKind {
 }
 
 impl FileChunks {
-    fn open(path: &Path, format: Format, digest: Digest, inputs: &Schema) -> Result<Self> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        let kind = match format {
+    fn open(source: &SourceFile, inputs: &Schema) -> Result<Self> {
+        let (path, file) = (source.path.as_path(), source.open()?);
+        let kind = match source.format {
             Format::Parquet => {
                 let builder = ParquetRecordBatchReaderBuilder::try_new(file)
                     .map_err(|e| unreadable(path, e))?;
@@ -309,7 +380,7 @@ impl FileChunks {
         };
         Ok(Self {
             path: path.to_owned(),
-            file_id: digest.short(),
+            file_id: source.digest.short(),
             inputs: inputs.clone(),
             kind,
         })
@@ -646,6 +717,31 @@ fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// As [`find_files`], elsewhere.
+fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
+    let url = Url::parse(text).map_err(|e| {
+        let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
+        Error::caused(Kind::Invalid, message, e)
+    })?;
+    let (folder, name) = text.rsplit_once('/').unwrap_or((text, ""));
+    let mut files = if name.contains('*') {
+        let folder = Url::parse(&format!("{folder}/")).unwrap_or(url);
+        wait(remote.list(&folder))?
+    } else {
+        wait(remote.list(&url))?
+    };
+    let file_name = |file: &RemoteFile| file.url.path().rsplit('/').next().map(str::to_owned);
+    files.retain(|file| match file_name(file) {
+        Some(found) if name.contains('*') => fits(name, &found),
+        found => found.is_some_and(|found| !found.starts_with(['.', '_'])),
+    });
+    if files.is_empty() {
+        let message = format!("there are no files {text}");
+        return Err(Error::new(Kind::NotFound, message));
+    }
+    Ok(files)
+}
+
 /// Whether a name fits a pattern in which `*` stands for any text.
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
@@ -679,7 +775,7 @@ mod tests {
     fn source(path: PathBuf) -> SourceDef {
         SourceDef {
             kind: crate::definition::SourceKind::Files,
-            files: Some(path),
+            files: Some(path.into()),
             format: None,
             delay: 0,
             lateness: None,
@@ -702,7 +798,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), content).unwrap();
         let mut chunks =
-            SourceReader::open(&source(folder.path().join(name)), "s", &inputs())?.chunks();
+            SourceReader::open(&source(folder.path().join(name)), "s", &inputs(), None)?.chunks();
         let (mut rows, mut rejects) = (Vec::new(), Vec::new());
         while let Some(chunk) = chunks.next()? {
             for (row, number) in chunk.numbers.iter().enumerate() {
@@ -786,7 +882,7 @@ mod tests {
         assert!(message("a.parquet", b"not parquet").contains("a.parquet cannot be read"));
         assert!(message("a.xlsx", b"").contains("set `format` of the source"));
         let missing =
-            SourceReader::open(&source("/nowhere/x.csv".into()), "s", &inputs()).unwrap_err();
+            SourceReader::open(&source("/nowhere/x.csv".into()), "s", &inputs(), None).unwrap_err();
         assert_eq!(
             (missing.kind(), missing.to_string()),
             (Kind::NotFound, "there is no file /nowhere/x.csv".into())

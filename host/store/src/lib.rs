@@ -21,6 +21,7 @@ mod lmdb;
 mod metadata;
 mod offline;
 mod online;
+mod remote;
 mod usage;
 
 pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name};
@@ -37,4 +38,5 @@ pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
     OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, combine,
 };
+pub use remote::{RemoteFile, RemoteFiles};
 pub use usage::{Consumed, for_work, work_label};

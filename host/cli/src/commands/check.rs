@@ -58,10 +58,10 @@ impl Check {
                 .find(|p| p.function == *name)
                 .and_then(|p| {
                     let source = &definitions.sources[&p.source];
-                    source
-                        .files
-                        .as_ref()
-                        .map(|_| SourceReader::open(source, &p.source, &inputs))
+                    source.files.as_ref().map(|_| {
+                        let remote = platform.components().remote.as_ref();
+                        SourceReader::open(source, &p.source, &inputs, remote)
+                    })
                 });
             let source = source.transpose()?;
             let opaque = inputs

@@ -155,7 +155,7 @@ impl Replay {
         let schema = Schema::new(fields)?;
         let file = SourceDef {
             kind: SourceKind::Files,
-            files: Some(self.requests.clone()),
+            files: Some(self.requests.clone().into()),
             format: None,
             delay: 0,
             lateness: None,
@@ -163,7 +163,7 @@ impl Replay {
             doc: String::new(),
         };
         let mut requests = Vec::new();
-        SourceReader::open(&file, "requests", &schema)?.for_each_row(|columns, row| {
+        SourceReader::open(&file, "requests", &schema, None)?.for_each_row(|columns, row| {
             let cells = schema.fields().iter().zip(columns);
             let mut object: serde_json::Map<String, Json> = cells
                 .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))

@@ -1,0 +1,122 @@
+//! What there is on AWS only: sources on S3, stores that are named wrongly.
+
+use serde_json::json;
+
+use crate::harness::{Project, is_cloud};
+use crate::training::{entry, ledger, lines};
+
+fn is_elsewhere() -> bool {
+    if !is_cloud() {
+        println!("skipped: it is about S3; `cargo xtask test` does it");
+    }
+    !is_cloud()
+}
+
+#[test]
+fn sources_are_read_from_s3() {
+    if is_elsewhere() {
+        return;
+    }
+    let project = ledger("");
+    let day = |id: i64| entry("a", &format!("2020-01-0{id}T00:00:00Z"), id, 1.0, "x");
+    project.write_object("in/b.ndjson", &lines(&[day(2)]));
+    let first = project.write_object("in/a.ndjson", &lines(&[day(1)]));
+    project.write_object("in/c.csv", "no,such,columns\n");
+    project.write_object("in/deeper/d.ndjson", &lines(&[day(4)]));
+    let pattern = first.replace("a.ndjson", "*.ndjson");
+    project.replace(
+        "path = \"entries.ndjson\"",
+        &format!("path = \"{pattern}\""),
+    );
+    project.ok(&["apply"]);
+    let run = project.json(&["run", "sums"]);
+    assert_eq!(run["rows_written"], 2, "{run}");
+    // The same files again: nothing to do. Another content: the interval is replaced.
+    assert_eq!(project.json(&["run", "sums"])["generation"], 1);
+    project.write_object("in/a.ndjson", &lines(&[day(1), day(3)]));
+    let run = project.json(&["run", "sums"]);
+    assert_eq!(
+        (&run["generation"], &run["rows_written"]),
+        (&json!(2), &json!(3))
+    );
+    assert_eq!(project.offline_rows("sums_v1").len(), 3);
+    // A row that cannot be read is named by the object and its line.
+    project.write_object("in/b.ndjson", "{oops\n");
+    let run = project.json(&["run", "sums"]);
+    let place = run["rejects"][0]["place"].as_str().unwrap();
+    assert!(
+        place.ends_with("/in/b.ndjson:1") && place.starts_with("s3://"),
+        "{run}"
+    );
+    project.replace("*.ndjson", "*.parquet");
+    project.ok(&["apply"]);
+    let said = project.fails(&["run", "sums"]);
+    assert!(said.contains("there are no files s3://"), "{said}");
+}
+
+#[test]
+fn stores_that_are_named_wrongly_are_explained() {
+    let project = Project::new("[project]\nname = \"p\"\n");
+    let apply = |settings: &[(&str, &str)]| {
+        let mut command = project.command(&["apply"]);
+        command
+            .env_remove("WAFER_STORE_ONLINE")
+            .env_remove("WAFER_STORE_OBJECTS")
+            .envs(settings.iter().copied());
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{settings:?}");
+        crate::harness::text(&output)
+    };
+    let (online, objects) = ("WAFER_STORE_ONLINE", "WAFER_STORE_OBJECTS");
+    for (settings, wanted) in [
+        (
+            vec![(online, "dynamodb://t")],
+            "set `store.objects` as well",
+        ),
+        (vec![(objects, "s3://b")], "set `store.online` as well"),
+        (
+            vec![(online, "redis://t"), (objects, "s3://b")],
+            "store.online: `redis://t` is not of the form dynamodb://TABLE",
+        ),
+        (
+            vec![(online, "dynamodb://t"), (objects, "/tmp")],
+            "store.objects: `/tmp` is not of the form s3://BUCKET/FOLDER",
+        ),
+    ] {
+        let said = apply(&settings);
+        assert!(said.contains(wanted), "{said}");
+    }
+    let both = [(online, "dynamodb://t?reads=never"), (objects, "s3://b/f")];
+    let said = apply(&both);
+    if cfg!(feature = "aws") {
+        assert!(said.contains("known are region=REGION"), "{said}");
+        let missing = [
+            (online, "dynamodb://t"),
+            (objects, "s3://b/f"),
+            ("AWS_REGION", ""),
+        ];
+        let said = apply(
+            &[
+                &missing[..],
+                &[("AWS_CONFIG_FILE", "/dev/null"), ("AWS_PROFILE", "")],
+            ]
+            .concat(),
+        );
+        assert!(said.contains("no AWS region: set AWS_REGION"), "{said}");
+        let nobody = [
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        let said = apply(&[&missing[..2], &nobody].concat());
+        assert!(
+            said.contains("no AWS credentials: set AWS_PROFILE"),
+            "{said}"
+        );
+    } else {
+        assert!(said.contains("built without AWS"), "{said}");
+    }
+}
