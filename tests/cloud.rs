@@ -55,6 +55,34 @@ fn sources_are_read_from_s3() {
 }
 
 #[test]
+fn what_the_table_charges_for_is_counted() {
+    if is_elsewhere() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let server = project.serve(&[]);
+    server.events(
+        "entries",
+        &lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")]),
+    );
+    for _ in 0..3 {
+        server.features("account", &json!([{"key_a": "a", "key_b": 1}]));
+    }
+    let metrics = server.metrics();
+    let value = |start: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("{start} is not in {metrics}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    // A vector over two groups is one call, and a unit for each small item.
+    let of_view = r#"{work="view/account",action="BatchGetItem"}"#;
+    assert_eq!(value(&format!("wafer_store_calls_total{of_view}")), 3.0);
+    assert!(value(&format!("wafer_store_capacity_units_total{of_view}")) >= 6.0);
+    let of_source = r#"{work="source/entries",action="PutItem"}"#;
+    assert!(value(&format!("wafer_store_calls_total{of_source}")) >= 2.0);
+}
+
+#[test]
 fn stores_that_are_named_wrongly_are_explained() {
     let project = Project::new("[project]\nname = \"p\"\n");
     let apply = |settings: &[(&str, &str)]| {

@@ -489,6 +489,12 @@ impl Server {
         )
     }
 
+    /// What `/metrics` says.
+    pub(crate) fn metrics(&self) -> String {
+        let mut answer = agent().get(format!("{}/metrics", self.url)).call().unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    }
+
     /// Feature vectors of a view, of a request that must succeed.
     pub(crate) fn features(&self, view: &str, rows: &Json) -> Vec<Json> {
         let body = serde_json::json!({ "rows": rows }).to_string();

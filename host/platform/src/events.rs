@@ -12,7 +12,7 @@ use wafer_core::rules::{
 };
 use wafer_core::{ColumnBuilder, Digest, Timestamp, encode_row};
 use wafer_runtime::{Deadline, InvokeError};
-use wafer_store::{EarlyWrite, EventCommit, EventOutcome, OutboxRow};
+use wafer_store::{EarlyWrite, EventCommit, EventOutcome, OutboxRow, for_work};
 
 use crate::definition::{SourceDef, SourceKind, TableDef};
 use crate::deletion::Deletions;
@@ -302,7 +302,11 @@ impl Platform {
         }
         let mut outcomes = match commits.is_empty() {
             true => Vec::new(),
-            false => self.components().online.commit_events(commits, now).await?,
+            false => {
+                let online = &self.components().online;
+                let work = format!("source/{source}");
+                for_work(work, online.commit_events(commits, now)).await?
+            }
         }
         .into_iter();
         let mut report = IngestReport::default();

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
+use wafer_store::Consumed;
+
 use crate::events::IngestReport;
+use crate::platform::Platform;
 
 /// Events of each source, by what became of them.
 #[derive(Debug, Default)]
@@ -29,9 +32,7 @@ impl Counters {
         }
     }
 
-    /// The numbers, in the text format of Prometheus
-    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
-    pub fn prometheus(&self) -> String {
+    fn events_text(&self) -> String {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::from(
             "# HELP wafer_events_total Events that came in, by source and outcome; late, too_late, older and early are also accepted.\n\
@@ -44,6 +45,47 @@ impl Counters {
                     "wafer_events_total{{source=\"{source}\",outcome=\"{outcome}\"}} {count}"
                 );
             }
+        }
+        text
+    }
+}
+
+impl Platform {
+    /// What this process did, in the text format of Prometheus
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    pub fn metrics(&self) -> String {
+        let mut text = self.counters().events_text();
+        let consumed = self.components().online.consumed();
+        if consumed.is_empty() {
+            return text;
+        }
+        text.push_str(
+            "# HELP wafer_store_calls_total Calls of the online store's service, by what they were made for.\n\
+             # TYPE wafer_store_calls_total counter\n",
+        );
+        for Consumed {
+            work,
+            action,
+            calls,
+            ..
+        } in &consumed
+        {
+            let labels = format!("work=\"{work}\",action=\"{action}\"");
+            let _ = writeln!(text, "wafer_store_calls_total{{{labels}}} {calls}");
+        }
+        text.push_str(
+            "# HELP wafer_store_capacity_units_total Capacity units that the service counted for them.\n\
+             # TYPE wafer_store_capacity_units_total counter\n",
+        );
+        for Consumed {
+            work,
+            action,
+            units,
+            ..
+        } in &consumed
+        {
+            let labels = format!("work=\"{work}\",action=\"{action}\"");
+            let _ = writeln!(text, "wafer_store_capacity_units_total{{{labels}}} {units}");
         }
         text
     }

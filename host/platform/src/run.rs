@@ -14,7 +14,9 @@ use wafer_core::rules::{
 };
 use wafer_core::{Digest, Hasher, Timestamp, cell_to_json};
 use wafer_runtime::Function;
-use wafer_store::{AsOf, DataFile, EventCommit, EventOutcome, Follows, Lease, TableWriter, Txn};
+use wafer_store::{
+    AsOf, DataFile, EventCommit, EventOutcome, Follows, Lease, TableWriter, Txn, for_work,
+};
 
 use crate::chain::{Above, Upstream};
 use crate::definition::{Definitions, PipelineDef, SourceDef};
@@ -515,7 +517,8 @@ impl Platform {
         self.delete_again(&job.target.table, known).await?;
         if job.online == Online::Each {
             progress.stage("updating the online store");
-            self.write_online(job, works).await?;
+            let work = format!("pipeline/{}", job.name);
+            for_work(work, self.write_online(job, works)).await?;
         }
         Ok(())
     }

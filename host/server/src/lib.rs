@@ -60,6 +60,6 @@ pub fn router(platform: Arc<Platform>) -> Router {
 }
 
 async fn metrics(State(platform): State<Arc<Platform>>) -> impl IntoResponse {
-    let text = platform.counters().prometheus();
+    let text = platform.metrics();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

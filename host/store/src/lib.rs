@@ -6,8 +6,8 @@
 //! - [`ArtifactStore`]: components and compiled code, named by their content.
 //! - [`OfflineTables`]: all rows, as Delta tables of Parquet files.
 //!
-//! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]).
-//! Traits are written for DynamoDB and S3 as well; the `contract` module (feature
+//! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]); those
+//! on AWS are in the crate `wafer-aws`. The `contract` module (feature
 //! `contract`) holds the suite that every backend must pass. Offline tables are
 //! one concrete type: Delta brings an object store of its own.
 
