@@ -110,7 +110,7 @@ impl Record {
             .as_ref()
             .filter(|_| self.event_source == "aws:sqs")?;
         let batch: Batch = serde_json::from_str(body).ok()?;
-        let is_stored = |record: &Record| record.s3.is_some();
+        let is_stored = |record: &Self| record.s3.is_some();
         batch.records.iter().all(is_stored).then_some(batch)
     }
 
