@@ -295,7 +295,9 @@ impl OnlineStore for Dynamo {
             wanted.sort();
             wanted.dedup();
             wanted.extend(due.clone());
-            let found = self.table.get_many(&wanted).await?;
+            // Where groups are must not be old news.
+            let consistent = self.table.consistent || due.is_some();
+            let found = self.table.get_all(&wanted, consistent).await?;
             if let Some(due) = due {
                 let present = self.layouts.learn(&self.table, found.get(&due))?;
                 if keys

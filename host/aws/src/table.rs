@@ -161,6 +161,7 @@ pub(crate) struct Table {
     pub(crate) region: String,
     pub(crate) random: Random,
     pub(crate) usage: Usage,
+    /// Whether rows are read as they are now.
     pub(crate) consistent: bool,
     /// How long reads, and how long writes, are tried again.
     pub(crate) patience: (Duration, Duration),
@@ -192,14 +193,24 @@ impl Table {
     /// DynamoDB does not get to are asked for again; there is no answer without
     /// them.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {
+        self.get_all(keys, true).await
+    }
+
+    /// As [`get_many`](Self::get_many); without `consistent` what was written within
+    /// the last second or so may be missing, at half the cost.
+    pub(crate) async fn get_all(
+        &self,
+        keys: &[Key],
+        consistent: bool,
+    ) -> Result<HashMap<Key, Item>> {
         let calls = keys
             .chunks(MAX_GET)
-            .map(|keys| self.get_batch(keys).boxed());
+            .map(|keys| self.get_batch(keys, consistent).boxed());
         let found = side_by_side(calls.collect()).await?;
         Ok(found.into_iter().flatten().collect())
     }
 
-    async fn get_batch(&self, keys: &[Key]) -> Result<Vec<(Key, Item)>> {
+    async fn get_batch(&self, keys: &[Key], consistent: bool) -> Result<Vec<(Key, Item)>> {
         let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
         let mut found = Vec::with_capacity(keys.len());
         let mut patience = self.reading();
@@ -207,7 +218,7 @@ impl Table {
         loop {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
-                .consistent_read(self.consistent)
+                .consistent_read(consistent)
                 .build()
                 .expect("it has keys");
             let attempt = || {
