@@ -12,6 +12,7 @@ mod bad_guests;
 mod bad_input;
 mod chains;
 mod cloud;
+mod distributed;
 mod flights;
 mod harness;
 mod kill;

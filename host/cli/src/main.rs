@@ -5,6 +5,7 @@ mod build;
 mod commands;
 mod http;
 mod output;
+mod partitions;
 mod sdk;
 
 use std::process::ExitCode;

@@ -224,11 +224,12 @@ fn text(value: CellRef<'_>) -> String {
 }
 
 /// Values of a run, gathered for the rules that are about all of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunValues {
     rows: u64,
     nulls: u64,
     /// Hashes of values, in their full length for numbers.
+    #[serde(skip)]
     seen: HashSet<Cell>,
 }
 
@@ -250,6 +251,12 @@ impl RunValues {
             }
         }
         repeated
+    }
+
+    /// Adds what was counted of other rows; their values are not compared.
+    pub fn append(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.nulls += other.nulls;
     }
 
     /// Why the run as a whole breaks a rule, if it does.

@@ -6,22 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use lambda_http::Adapter;
 use lambda_http::request::LambdaRequest;
-use lambda_runtime::{Error, LambdaEvent};
-use serde::Deserialize;
+use lambda_runtime::LambdaEvent;
 use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
 use wafer_core::Timestamp;
-use wafer_platform::{Arrival, Platform, RunRecord};
+use wafer_platform::{Arrival, Platform};
 use wafer_server::router;
 
+use crate::failure::Failure;
 use crate::records::{Batch, Record};
+use crate::task::{Asked, Task};
 
 /// Definitions are looked at again when they are older, in microseconds.
 const DEFINITIONS_AGE: i64 = 1_000_000;
-
-/// Milliseconds before the end of an invocation from which on no run is begun.
-const TIME_LEFT: u64 = 60_000;
 
 /// Answers invocations.
 pub(crate) struct Handler {
@@ -34,21 +32,6 @@ pub(crate) struct Handler {
     looked: Mutex<Timestamp>,
 }
 
-/// What a schedule or an operator asks for: `{"wafer": {"flush": {}}}`.
-#[derive(Debug, Deserialize)]
-struct Asked {
-    wafer: Task,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Task {
-    /// Append what is in the outbox to the tables.
-    Flush {},
-    /// Run what is due of a pipeline's schedule.
-    Tick { pipeline: String },
-}
-
 /// What an invocation is.
 enum Invocation {
     Request(Box<LambdaRequest>),
@@ -57,30 +40,30 @@ enum Invocation {
 }
 
 impl Invocation {
-    fn of(event: Json) -> Result<Self, Error> {
+    fn of(event: Json) -> Result<Self, Failure> {
         if event.get("wafer").is_some() {
             let asked: Asked = serde_json::from_value(event)
-                .map_err(|e| format!("the task is none of flush, tick: {e}"))?;
+                .map_err(|e| Failure::invalid(format!("the task cannot be read: {e}")))?;
             return Ok(Self::Task(asked.wafer));
         }
         if event.get("Records").is_some() {
-            let batch = serde_json::from_value(event)
-                .map_err(|e| format!("the records of this event cannot be read: {e}"))?;
+            let batch = serde_json::from_value(event).map_err(|e| {
+                Failure::invalid(format!("the records of this event cannot be read: {e}"))
+            })?;
             return Ok(Self::Records(batch));
         }
         if event.get("requestContext").is_none() {
             let fields = event
                 .as_object()
                 .map(|event| event.keys().cloned().collect::<Vec<_>>());
-            return Err(format!(
+            return Err(Failure::invalid(format!(
                 "an event with {} is nothing that this function knows: it answers function URLs, API \
                  Gateway, SQS, Kinesis, DynamoDB Streams, S3 notifications and {{\"wafer\": …}}",
                 fields.unwrap_or_default().join(", ")
-            )
-            .into());
+            )));
         }
         let request = serde_json::from_value(without_stage(event))
-            .map_err(|e| format!("the request cannot be read: {e}"))?;
+            .map_err(|e| Failure::invalid(format!("the request cannot be read: {e}")))?;
         Ok(Self::Request(Box::new(request)))
     }
 }
@@ -117,45 +100,23 @@ impl Handler {
     }
 
     /// Answers one invocation.
-    pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, Error> {
+    pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, Failure> {
         let (payload, context) = event.into_parts();
         let invocation = Invocation::of(payload)?;
         self.look().await?;
         match invocation {
             Invocation::Request(request) => {
                 let mut adapter = Adapter::from(self.router.clone());
-                let answer = adapter.call(LambdaEvent::new(*request, context)).await?;
-                Ok(serde_json::to_value(answer)?)
+                let Ok(answer) = adapter.call(LambdaEvent::new(*request, context)).await;
+                serde_json::to_value(answer).map_err(|e| Failure::invalid(e.to_string()))
             }
             Invocation::Records(batch) => self.records(&batch).await,
-            Invocation::Task(Task::Flush {}) => {
-                let report = self.platform.flush().await.map_err(said)?;
-                Ok(json!({"rows": report.rows, "busy": report.busy}))
-            }
-            Invocation::Task(Task::Tick { pipeline }) => {
-                let until = context.deadline.checked_sub(TIME_LEFT);
-                let ran = self.run_due(&pipeline, until.unwrap_or(0)).await?;
-                Ok(json!({"pipeline": pipeline, "ran": ran}))
-            }
+            Invocation::Task(task) => task.perform(&self.platform, context.deadline).await,
         }
-    }
-
-    /// Runs all intervals that are due, but begins none after a time, in milliseconds
-    /// since 1970: the next tick goes on.
-    async fn run_due(&self, pipeline: &str, until: u64) -> Result<Vec<RunRecord>, Error> {
-        let mut ran = Vec::new();
-        while let Some(record) = self.platform.run_due(pipeline).await.map_err(said)? {
-            ran.push(record);
-            let now = self.platform.components().wall.now().as_millis();
-            if u64::try_from(now).unwrap_or(0) > until {
-                break;
-            }
-        }
-        Ok(ran)
     }
 
     /// Takes up what was applied since, at most once a second.
-    async fn look(&self) -> Result<(), Error> {
+    async fn look(&self) -> Result<(), Failure> {
         let now = self.platform.components().wall.now();
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,12 +125,12 @@ impl Handler {
             }
             *looked = now;
         }
-        self.platform.refresh().await.map_err(said)?;
+        self.platform.refresh().await?;
         Ok(())
     }
 
     /// Takes in a batch, and says which of its records are to be delivered again.
-    async fn records(&self, batch: &Batch) -> Result<Json, Error> {
+    async fn records(&self, batch: &Batch) -> Result<Json, Failure> {
         let mut failed: BTreeSet<String> = BTreeSet::new();
         let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
         let mut wants_flush = false;
@@ -197,7 +158,7 @@ impl Handler {
             }
         }
         if wants_flush {
-            self.platform.flush().await.map_err(said)?;
+            self.platform.flush().await?;
         }
         for (source, records) in by_source {
             self.take_in(source, &records, &mut failed).await?;
@@ -211,7 +172,7 @@ impl Handler {
         source: &str,
         records: &[&Record],
         failed: &mut BTreeSet<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         let mut events = Vec::with_capacity(records.len());
         for record in records {
             let Some(event) = record.event() else {
@@ -230,7 +191,7 @@ impl Handler {
             return Ok(());
         }
         let report = self.platform.ingest(source, events, Arrival::Now).await;
-        let report = report.map_err(said)?;
+        let report = report?;
         tracing::info!(
             "`{source}`: {} accepted, {} known, {} set aside",
             report.accepted,
@@ -250,11 +211,6 @@ impl Handler {
     }
 }
 
-/// An error of the platform, with its causes.
-fn said(error: wafer_platform::Error) -> Error {
-    error.chain().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,7 +228,14 @@ mod tests {
         let tick = json!({"wafer": {"tick": {"pipeline": "p"}}});
         assert_eq!(kind(tick), r#"Tick { pipeline: "p" }"#);
         for (event, wanted) in [
-            (json!({"wafer": {"dance": {}}}), "none of flush, tick"),
+            (
+                json!({"wafer": {"dance": {}}}),
+                "unknown variant `dance`, expected one of `flush`",
+            ),
+            (
+                json!({"wafer": {"tick": {"pipe": "p"}}}),
+                "unknown field `pipe`",
+            ),
             (json!({"a": 1, "b": 2}), "an event with a, b is nothing"),
             (json!([1]), "is nothing that this function knows"),
             (json!({"Records": 1}), "cannot be read"),

@@ -15,8 +15,10 @@
 //! There is no compiler in it: components were compiled when they were deployed.
 
 mod app;
+mod failure;
 mod handler;
 mod records;
+mod task;
 
 use std::sync::Arc;
 

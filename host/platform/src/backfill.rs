@@ -101,14 +101,14 @@ impl Platform {
         let started = tokio::time::Instant::now();
         let lease = self.run_lease(&request.pipeline).await?;
         let work = async {
-            let job = self.job(&definitions, &run, Online::Later).await?;
+            let job = self.job(&definitions, &run, None, Online::Later).await?;
             let report = self.fill(&job, &intervals, &progress).await?;
             if !(staged && archived) {
                 return Ok(report);
             }
             // Other processes may not have known of the new version in its first moment.
             tokio::time::sleep_until(started + SETTLE).await;
-            let job = self.job(&definitions, &run, Online::Later).await?;
+            let job = self.job(&definitions, &run, None, Online::Later).await?;
             let rest = self.fill(&job, &intervals, &progress).await?;
             Ok(report.with(rest))
         };

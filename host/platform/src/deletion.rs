@@ -61,6 +61,11 @@ struct Found {
 }
 
 impl Deletions {
+    /// Rises with each of them.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Those that concern a table.
     pub(crate) fn of(&self, table: &TableDef) -> Deleted {
         let mut deleted = HashMap::new();
@@ -237,13 +242,9 @@ impl Platform {
 
     /// Deletes what runs committed of entities that were deleted while they ran: since
     /// some deletions that they knew, or any.
-    pub(crate) async fn delete_again(
-        &self,
-        table: &TableDef,
-        known: Option<&Deletions>,
-    ) -> Result<()> {
+    pub(crate) async fn delete_again(&self, table: &TableDef, known: Option<u64>) -> Result<()> {
         let deletions = self.deletions().await?;
-        if known.is_some_and(|known| known.version == deletions.version) {
+        if known == Some(deletions.version) {
             return Ok(());
         }
         let deleted = deletions.of(table);

@@ -331,6 +331,16 @@ impl RunCheck<'_> {
         Some((expectation.policy, reason))
     }
 
+    /// What was seen so far.
+    pub(crate) fn seen(&self) -> &RunValues {
+        &self.values
+    }
+
+    /// Adds what was seen elsewhere.
+    pub(crate) fn append(&mut self, seen: RunValues) {
+        self.values.append(seen);
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         self.check.expectation().policy
     }

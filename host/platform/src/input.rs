@@ -18,7 +18,7 @@ use crate::group_rows::{StoredRows, stored_column};
 use crate::platform::Platform;
 use crate::record::Reject;
 use crate::run::blocking;
-use crate::source::{Chunk, Chunks, Known, SourceReader, json_row};
+use crate::source::{Chunk, Chunks, Known, SourceFile, SourceReader, json_row};
 
 /// Everything that a run reads, one part after the other.
 pub(crate) struct Input {
@@ -100,7 +100,26 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Some files of a pipeline's source, as they were when it was looked at.
+    pub(crate) fn input_of(&self, files: Vec<SourceFile>, function: &Function) -> Input {
+        let inputs = function.signature().inputs.clone();
+        let remote = self.components().remote.clone();
+        Input {
+            parts: vec![Part::Files(SourceReader::of(files, inputs, remote))],
+        }
+    }
+}
+
 impl Input {
+    /// The files that are read, if it is nothing else.
+    pub(crate) fn files(&self) -> Option<&[SourceFile]> {
+        match &self.parts[..] {
+            [Part::Files(reader)] => Some(reader.files()),
+            _ => None,
+        }
+    }
+
     /// Says what there is to read: other content has another digest. Of a group's
     /// table it is only which: what changes in it is looked up in its log.
     pub(crate) fn digest(&self) -> Digest {

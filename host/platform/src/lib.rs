@@ -56,7 +56,7 @@ pub use platform::{Components, Platform};
 pub use project::{CloudStores, FunctionSource, Overrides, Project, ProjectError, StoreSettings};
 pub use record::{Reject, RunRecord, RunState};
 pub use resolve::resolve;
-pub use run::{Progress, RunRequest};
+pub use run::{DistributedRun, Division, Progress, RunRequest};
 pub use schedule::{ScheduleState, ScheduleStatus, Ticks};
 pub use source::{Format, SourceReader};
 pub use training::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_core::Timestamp;
-use wafer_store::{Follows, Kind as StoreKind, TableWriter, Txn};
+use wafer_store::{Follows, Kind as StoreKind, TableWriter, Txn, WrittenFiles};
 
 use crate::definition::TableDef;
 use crate::error::Result;
@@ -102,12 +102,27 @@ impl Platform {
         Ok(())
     }
 
+    /// Writes what still waits, and closes the files.
+    pub(crate) async fn close_aside(
+        &self,
+        target: &Target,
+        mut aside: Aside,
+    ) -> Result<WrittenFiles> {
+        if !aside.rows.is_empty() {
+            self.write_aside(target, &mut aside).await?;
+        }
+        match aside.writer {
+            Some(writer) => Ok(writer.finish().await?),
+            None => Ok(WrittenFiles::none(&target.group.quarantine_table().name)),
+        }
+    }
+
     /// Makes what was set aside part of the table, in place of what is below a
     /// folder, if one is given.
     pub(crate) async fn commit_aside(
         &self,
         target: &Target,
-        aside: &mut Aside,
+        aside: WrittenFiles,
         txn: &Txn,
         replaces: Option<&str>,
     ) -> Result<()> {
@@ -119,24 +134,18 @@ impl Platform {
             Err(e) => return Err(e.into()),
         };
         if there && replaces.is_none() && txn.follows == Follows::Anything {
-            // Best effort: what was written again is not part of the table.
-            if let Some(writer) = aside.writer.take() {
-                let _ = writer.abort().await;
-            }
+            // Either these very files, by a commit before the process died, or the same
+            // rows written again: those are not part of the table, and upkeep removes them.
             return Ok(());
         }
-        let is_empty = aside.rows.is_empty() && aside.writer.is_none();
-        if is_empty && !(there && replaces.is_some()) {
+        if aside.is_empty() && !(there && replaces.is_some()) {
             return Ok(());
         }
-        self.write_aside(target, aside).await?;
-        if let Some(writer) = aside.writer.take() {
-            let txn = Txn {
-                follows: Follows::Anything,
-                ..txn.clone()
-            };
-            writer.commit(&txn, replaces).await?;
-        }
+        let txn = Txn {
+            follows: Follows::Anything,
+            ..txn.clone()
+        };
+        offline.commit(aside, &txn, replaces).await?;
         Ok(())
     }
 }

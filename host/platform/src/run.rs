@@ -2,42 +2,31 @@
 //! group's offline table by one commit for each interval, then into the online
 //! store.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use serde_json::{Map, Value as Json};
-use wafer_core::expect::Policy;
-use wafer_core::rules::{
-    Interval, available_from_event, available_from_file, available_from_schedule,
-};
-use wafer_core::{Digest, Hasher, Timestamp, cell_to_json};
-use wafer_runtime::Function;
-use wafer_store::{
-    AsOf, DataFile, EventCommit, EventOutcome, Follows, Lease, TableWriter, Txn, for_work,
-};
+use wafer_core::Timestamp;
+use wafer_core::rules::{Interval, available_from_schedule};
+use wafer_store::{DataFile, Lease, for_work};
 
 use crate::chain::{Above, Upstream};
-use crate::definition::{Definitions, PipelineDef, SourceDef};
-use crate::deletion::Deletions;
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::{Gate, Gathered, GroupRows, RunCheck, StoredRows, Target};
-use crate::input::{Input, Only};
-use crate::platform::{Components, Platform, get};
-use crate::quarantine::{Aside, Quarantined};
-use crate::record::{Reject, RunRecord, RunState};
-use crate::source::Chunk;
+use crate::input::Only;
+use crate::platform::{Platform, get};
+use crate::record::{RunRecord, RunState};
+
+mod distributed;
+mod job;
+mod online;
+mod write;
+
+pub use distributed::{DistributedRun, Division};
+pub(crate) use job::{Job, Online};
+use write::Work;
 
 /// How long a run's lease lasts without being renewed.
 const LEASE: i64 = 15_000_000;
 const RENEWAL: Duration = Duration::from_secs(5);
-/// Rejected rows that a run's record keeps as examples.
-const KEPT_REJECTS: usize = 20;
-/// Batches of a run whose newest rows go online by one commit.
-const ONLINE_BATCHES: usize = 32;
-/// How long the online store remembers which chunks of a run it has.
-const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
 
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,52 +56,6 @@ impl Progress for () {
     fn stage(&self, _stage: &str) {}
 }
 
-/// When runs write to the online store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Online {
-    /// Right after the offline table.
-    Each,
-    /// Not at all: the caller does, for all runs at once.
-    Later,
-}
-
-/// Everything that runs of a pipeline need, looked up.
-pub(crate) struct Job {
-    pub(crate) name: String,
-    pub(crate) pipeline: PipelineDef,
-    source: SourceDef,
-    pub(crate) target: Arc<Target>,
-    function: Function,
-    /// Digest of the function.
-    code: Digest,
-    /// When it was made, by the platform's clock.
-    started: Timestamp,
-    pub(crate) input: Input,
-    /// Digest of everything but the interval, and of what changed in another group's
-    /// table, that decides what is written.
-    inputs: Digest,
-    deletions: Arc<Deletions>,
-    workers: usize,
-    online: Online,
-    /// Microseconds that its work may take.
-    pub(crate) time_limit: Option<i64>,
-    /// Whether a schedule runs it, so that requests see its rows once it is done.
-    pub(crate) is_scheduled: bool,
-    /// Of another group's table, a version up to which all finished runs have what
-    /// there is.
-    pub(crate) followed: Option<u64>,
-}
-
-/// An interval on its way.
-struct Work<'a> {
-    record: RunRecord,
-    writer: Option<TableWriter>,
-    checks: Vec<RunCheck<'a>>,
-    aside: Aside,
-    /// Of another group's table, the files that are read for it.
-    files: BTreeSet<String>,
-}
-
 /// What is to be done about an interval.
 struct Claim {
     record: RunRecord,
@@ -139,26 +82,33 @@ impl Platform {
         progress: Arc<dyn Progress>,
     ) -> Result<(RunRecord, bool)> {
         progress.stage("reading the source");
+        self.check_interval(request)?;
         let definitions = self.definitions();
-        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
-        let Interval { from, to } = request.interval;
-        if pipeline.schedule.is_some() && (from == Timestamp::MIN || to == Timestamp::MAX) {
-            let message = format!(
-                "pipeline `{}` has a schedule: its rows are visible from the end of their interval on. \
-                 Give both --from and --to, or fill its intervals with `wafer backfill`",
-                request.pipeline
-            );
-            return Err(Error::invalid(message));
-        }
         let lease = self.run_lease(&request.pipeline).await?;
         let work = async {
-            let job = self.job(&definitions, request, Online::Each).await?;
+            let job = self.job(&definitions, request, None, Online::Each).await?;
             self.run_pass(&job, &[request.interval], &progress).await
         };
         let result = work.await;
         lease.end(self).await;
         let mut done = result?;
         Ok(done.pop().expect("one interval was asked for"))
+    }
+
+    /// Refuses an open interval of a pipeline whose rows are visible from its end on.
+    fn check_interval(&self, request: &RunRequest) -> Result<()> {
+        let definitions = self.definitions();
+        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
+        let Interval { from, to } = request.interval;
+        if pipeline.schedule.is_none() || (from != Timestamp::MIN && to != Timestamp::MAX) {
+            return Ok(());
+        }
+        let message = format!(
+            "pipeline `{}` has a schedule: its rows are visible from the end of their interval on. \
+             Give both --from and --to, or fill its intervals with `wafer backfill`",
+            request.pipeline
+        );
+        Err(Error::invalid(message))
     }
 
     /// Claims a pipeline for runs.
@@ -169,51 +119,6 @@ impl Platform {
             Error::new(Kind::Conflict, message)
         })?;
         Ok(self.keep(lease))
-    }
-
-    /// Looks up what runs of a pipeline need, in some definitions.
-    pub(crate) async fn job(
-        &self,
-        definitions: &Arc<Definitions>,
-        request: &RunRequest,
-        online: Online,
-    ) -> Result<Job> {
-        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
-        let source = definitions.sources[&pipeline.source].clone();
-        let group = definitions.groups[&pipeline.group].clone();
-        let function = self.function_of(definitions, &pipeline.function)?;
-        let input = self
-            .input(definitions, &pipeline, &function, request.archive)
-            .await?;
-        let code = definitions.functions[&pipeline.function].registered.digest;
-        let deletions = self.deletions().await?;
-        let mut hasher = Hasher::new();
-        let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
-        let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
-        hasher
-            .part(input.digest().as_bytes())
-            .part(code.as_bytes())
-            .part(group.table().as_bytes())
-            .part(source.delay.to_le_bytes().as_slice())
-            .part(&expectations)
-            .part(&schedule);
-        Ok(Job {
-            name: request.pipeline.clone(),
-            pipeline,
-            source,
-            target: Arc::new(Target::new(group, &deletions)),
-            deletions,
-            function,
-            code,
-            started: self.now(),
-            input,
-            inputs: hasher.finish(),
-            workers: request.workers.max(1),
-            online,
-            time_limit: None,
-            is_scheduled: false,
-            followed: None,
-        })
     }
 
     /// Runs a pipeline over some intervals, one after the other, in one pass over its
@@ -503,22 +408,19 @@ impl Platform {
                 .write_offline(job, works, &to_write, only, progress)
                 .await;
             for work in works.iter_mut() {
-                let writers = [work.writer.take(), work.aside.writer.take()];
-                for writer in writers.into_iter().flatten() {
-                    // Best effort: what stays is not part of the table.
-                    let _ = writer.abort().await;
-                }
+                work.abort().await;
             }
             result?;
         }
         // Of work that was committed earlier it is not known what it left out.
         let is_new = to_write.len() == works.len();
-        let known = is_new.then_some(job.deletions.as_ref());
+        let known = is_new.then_some(job.deletions.version());
         self.delete_again(&job.target.table, known).await?;
         if job.online == Online::Each {
             progress.stage("updating the online store");
             let work = format!("pipeline/{}", job.name);
-            for_work(work, self.write_online(job, works)).await?;
+            let records = works.iter_mut().map(|work| &mut work.record);
+            for_work(work, self.write_online(job, records.collect())).await?;
         }
         Ok(())
     }
@@ -531,368 +433,17 @@ impl Platform {
         only: &Only,
         progress: &Arc<dyn Progress>,
     ) -> Result<()> {
-        for index in to_write {
-            works[*index].record.clear_counts();
-        }
-        let gate = Gate {
-            // Rows of another group were chosen by when they became visible.
-            interval: match job.input.table() {
-                Some(_) => Interval::ALL,
-                None => only.arrivals,
-            },
-            now: match job.input.table() {
-                // They were let in above.
-                Some(_) => Timestamp::MAX,
-                None => self.now(),
-            },
-            skew: job.source.skew,
-        };
-        let total = job.input.total_rows(only);
-        let (target, function) = (Arc::clone(&job.target), job.function.clone());
-        let mut made =
-            Box::pin(
-                job.input
-                    .chunks(only)
-                    .map(|chunk| {
-                        let (target, function) = (Arc::clone(&target), function.clone());
-                        async move {
-                            blocking(move || transform(chunk?, &function, &target, gate)).await?
-                        }
-                    })
-                    .buffered(job.workers),
-            );
-        let mut read = 0;
-        let mut unplaced: Option<Aside> = None;
-        while let Some(made) = made.try_next().await? {
-            read += made.chunk.seen;
-            let folder = job.rejects_of(&made.chunk);
-            if unplaced
-                .as_ref()
-                .is_some_and(|aside| aside.folder != folder)
-            {
-                self.commit_unplaced(job, unplaced.take()).await?;
-            }
-            self.keep_rows(job, works, to_write, made, &mut unplaced)
-                .await?;
-            progress.read(read, total);
-        }
+        let unplaced = self
+            .write_files(job, works, to_write, only, progress)
+            .await?;
         self.commit_unplaced(job, unplaced).await?;
         for index in to_write {
             let work = &mut works[*index];
-            work.record.rows_read = read;
-            self.commit_work(job, work).await?;
-        }
-        Ok(())
-    }
-
-    /// Shares the rows of a chunk out to the intervals that they belong to.
-    async fn keep_rows(
-        &self,
-        job: &Job,
-        works: &mut [Work<'_>],
-        to_write: &[usize],
-        made: Made,
-        unplaced: &mut Option<Aside>,
-    ) -> Result<()> {
-        let Made {
-            chunk,
-            rows,
-            rejects,
-        } = made;
-        let first = to_write[0];
-        for reject in &chunk.rejects {
-            works[first].record.rejected(reject.clone());
-            let quarantined = Quarantined {
-                reason: reject.message.clone(),
-                place: reject.place.clone(),
-                row: None,
-                event_id: format!("{}:{}", chunk.file_id, reject.place),
-            };
-            let aside = job.aside_of(&chunk, unplaced);
-            self.set_aside(&job.target, aside, quarantined).await?;
-        }
-        // The interval that a row belongs to, of those that read its file.
-        let owner = |works: &[Work<'_>], time: Timestamp| {
-            let owns = |index: &&usize| {
-                let work = &works[**index];
-                work.reads(&chunk) && work.record.interval.contains(time)
-            };
-            to_write.iter().find(owns).copied()
-        };
-        for (refused, row) in rows.rejects.iter().zip(rejects) {
-            let place = chunk.place(refused.row);
-            if refused.fails {
-                let message = format!(
-                    "{place}: {}: an expectation with policy fail",
-                    refused.reason
-                );
-                return Err(Error::invalid(message));
-            }
-            let quarantined = Quarantined {
-                reason: refused.reason.clone(),
-                place: place.clone(),
-                row: Some(row),
-                event_id: chunk.event_id(refused.row),
-            };
-            let reject = Reject::new(place, refused.reason.clone());
-            let aside = match chunk.placed_at(refused.row, refused.event) {
-                Some(time) => match owner(works, time) {
-                    Some(index) => {
-                        works[index].record.rejected(reject);
-                        &mut works[index].aside
-                    }
-                    // Of an interval that has it already.
-                    None => continue,
-                },
-                None => {
-                    works[first].record.rejected(reject);
-                    job.aside_of(&chunk, unplaced)
-                }
-            };
-            self.set_aside(&job.target, aside, quarantined).await?;
-        }
-        let made = rows.len() as u64 + rows.outside;
-        works[first].record.rows_warned += rows.warnings;
-        works[first].record.rows_deleted += rows.deleted.len() as u64;
-        let times: Vec<Timestamp> = (0..rows.len())
-            .filter_map(|row| chunk.placed_at(rows.sources[row], Some(rows.events[row])))
-            .collect();
-        for index in to_write {
-            let work = &mut works[*index];
-            if !work.reads(&chunk) {
-                continue;
-            }
-            let interval = work.record.interval;
-            let own: Vec<usize> = (0..rows.len())
-                .filter(|row| interval.contains(times[*row]))
-                .collect();
-            work.record.rows_outside += made - own.len() as u64;
-            if own.is_empty() {
-                continue;
-            }
-            let own = if own.len() == rows.len() {
-                None
-            } else {
-                Some(rows.part(&own))
-            };
-            self.write_rows(job, work, &chunk, own.as_ref().unwrap_or(&rows))
+            let written = self.close(job, work).await?;
+            self.commit_work(job, &mut work.record, &work.checks, written)
                 .await?;
         }
         Ok(())
-    }
-
-    /// Writes rows of an interval to its files, but for those that repeat a value
-    /// that is to be unique.
-    async fn write_rows(
-        &self,
-        job: &Job,
-        work: &mut Work<'_>,
-        chunk: &Chunk,
-        rows: &GroupRows,
-    ) -> Result<()> {
-        let mut kept = None;
-        let mut checks = std::mem::take(&mut work.checks);
-        for check in &mut checks {
-            let rows = kept.as_ref().unwrap_or(rows);
-            let repeated = check.add(&job.target, rows);
-            if repeated.is_empty() {
-                continue;
-            }
-            let reason = format!("`{}` has a value that was there before", check.column());
-            match check.policy() {
-                Policy::Fail => {
-                    let place = chunk.place(rows.sources[repeated[0]]);
-                    return Err(Error::invalid(format!("{place}: {reason}")));
-                }
-                Policy::Warn => work.record.rows_warned += repeated.len() as u64,
-                Policy::Reject => {
-                    for row in &repeated {
-                        let place = chunk.place(rows.sources[*row]);
-                        work.record
-                            .rejected(Reject::new(place.clone(), reason.clone()));
-                        let quarantined = Quarantined {
-                            reason: reason.clone(),
-                            place,
-                            row: None,
-                            event_id: chunk.event_id(rows.sources[*row]),
-                        };
-                        self.set_aside(&job.target, &mut work.aside, quarantined)
-                            .await?;
-                    }
-                    let rest: Vec<usize> = (0..rows.len())
-                        .filter(|row| repeated.binary_search(row).is_err())
-                        .collect();
-                    kept = Some(rows.part(&rest));
-                }
-            }
-        }
-        work.checks = checks;
-        let rows = kept.as_ref().unwrap_or(rows);
-        let record = &mut work.record;
-        record.rows_written += rows.len() as u64;
-        let sources = rows.sources.iter();
-        let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
-        let available = rows.events.iter().zip(sources).map(|(event, source)| {
-            let known = chunk.known.as_ref();
-            let seen = known.map(|known| (known.available[*source], known.as_events));
-            job.available(record.interval, *event, seen)
-        });
-        let available = available.collect();
-        let batch = rows.offline_batch(&job.target, available, record.created, ids);
-        let writer = match &mut work.writer {
-            Some(writer) => writer,
-            none => none.insert(
-                self.components()
-                    .offline
-                    .writer(&record.table, &record.folder())
-                    .await?,
-            ),
-        };
-        writer.write(&batch).await?;
-        Ok(())
-    }
-
-    /// Makes what was written for an interval part of the table.
-    async fn commit_work(&self, job: &Job, work: &mut Work<'_>) -> Result<()> {
-        for (policy, reason) in work.checks.iter().filter_map(RunCheck::broken) {
-            if policy == Policy::Fail {
-                return Err(Error::invalid(format!(
-                    "{}: {reason}",
-                    work.record.interval
-                )));
-            }
-            work.record.warnings.push(reason);
-        }
-        let record = &work.record;
-        let txn = Txn {
-            app_id: record.app_id(),
-            version: record.generation,
-            follows: match record.upstream {
-                // Added to what the interval had when it was looked at.
-                Some(Upstream {
-                    since: Some(_),
-                    base,
-                    ..
-                }) => Follows::Exactly(base),
-                _ => Follows::Anything,
-            },
-        };
-        // What a run adds to its interval replaces nothing.
-        let replaces = match txn.follows {
-            Follows::Exactly(_) => None,
-            Follows::Anything => Some(record.work_folder()),
-        };
-        self.commit_aside(&job.target, &mut work.aside, &txn, replaces.as_deref())
-            .await?;
-        // Before the commit, so that a run that is taken up after it knows them, and one
-        // that was taken over stops here.
-        self.save(&mut work.record).await?;
-        let record = &work.record;
-        let writer = match work.writer.take() {
-            Some(writer) => writer,
-            // Nothing to write: what the interval had is removed all the same.
-            None => {
-                self.components()
-                    .offline
-                    .writer(&record.table, &record.folder())
-                    .await?
-            }
-        };
-        writer.commit(&txn, replaces.as_deref()).await?;
-        Ok(())
-    }
-
-    /// Commits rows that belong to no interval: a file's are the same whichever
-    /// interval is run, and are kept once.
-    async fn commit_unplaced(&self, job: &Job, unplaced: Option<Aside>) -> Result<()> {
-        let Some(mut aside) = unplaced else {
-            return Ok(());
-        };
-        let txn = Txn {
-            app_id: format!("wafer/{}", aside.folder),
-            version: 1,
-            follows: Follows::Anything,
-        };
-        self.commit_aside(&job.target, &mut aside, &txn, None).await
-    }
-
-    /// Writes the rows of runs to the online store, as they are in their files. For an
-    /// interval that had other rows before, or a run that is taken up, the group is
-    /// made anew from the offline table.
-    async fn write_online(&self, job: &Job, works: &mut [Work<'_>]) -> Result<()> {
-        // Of a run that is taken up it is not known what went online before.
-        let is_new = |work: &Work<'_>| {
-            let adds = work
-                .record
-                .upstream
-                .is_some_and(|read| read.since.is_some());
-            (work.record.generation == 1 || adds) && work.record.attempts == 1
-        };
-        if !works.iter().all(is_new) {
-            let counts = self.materialize(&job.target).await?;
-            for work in works {
-                work.record.online_applied = counts.entities;
-            }
-            return Ok(());
-        }
-        for work in works {
-            self.add_online(job, &mut work.record).await?;
-        }
-        Ok(())
-    }
-
-    async fn add_online(&self, job: &Job, record: &mut RunRecord) -> Result<()> {
-        let Components {
-            online, offline, ..
-        } = self.components();
-        let snapshot = offline.snapshot(&record.table, AsOf::Latest).await?;
-        let mut files = snapshot.files_below(&record.folder());
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
-        let now = self.now();
-        (record.online_applied, record.online_older) = (0, 0);
-        let mut number = 0;
-        loop {
-            let mut several = Vec::new();
-            while several.len() < ONLINE_BATCHES
-                && let Some(batch) = batches.try_next().await?
-            {
-                several.push(batch);
-            }
-            if several.is_empty() {
-                return Ok(());
-            }
-            number += 1;
-            // Who was taken over while he slept stops here: the other made everything anew.
-            self.save(record).await?;
-            let target = Arc::clone(&job.target);
-            let (writes, early) = blocking(move || {
-                let mut gathered = Gathered::new(&target, now);
-                for batch in several {
-                    gathered.add(&StoredRows::new(&target.table, &batch)?)?;
-                }
-                Ok::<_, Error>(gathered.finish())
-            })
-            .await??;
-            let count = writes.len() as u64;
-            // By its name the store knows a chunk that it has, and adds it once.
-            let commit = EventCommit {
-                source: format!("run/{}", record.pipeline),
-                id: format!("{}/{}/{number}", record.id, record.generation),
-                remember_until: now.plus_micros(REMEMBER_CHUNKS),
-                writes,
-                early,
-                outbox: Vec::new(),
-            };
-            let outcomes = online.commit_events(vec![commit], now).await?;
-            match outcomes[..] {
-                [EventOutcome::Committed { older }] => {
-                    record.online_applied += count - u64::from(older);
-                    record.online_older += u64::from(older);
-                }
-                _ => record.online_applied += count,
-            }
-        }
     }
 
     /// Renews a lease in the background until it is ended.
@@ -910,73 +461,6 @@ impl Platform {
             lease
         });
         Kept { stop, task }
-    }
-}
-
-impl Job {
-    /// Where a file's rows that belong to no interval are set aside.
-    fn rejects_of(&self, chunk: &Chunk) -> String {
-        format!("rejects/{}-{}", chunk.file_id, self.code.short())
-    }
-
-    fn aside_of<'a>(&self, chunk: &Chunk, unplaced: &'a mut Option<Aside>) -> &'a mut Aside {
-        unplaced.get_or_insert_with(|| Aside::new(self.rejects_of(chunk), self.started))
-    }
-
-    /// Digest of everything that decides what a run over an interval writes.
-    fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
-        let mut hasher = Hasher::new();
-        hasher
-            .part(self.inputs.as_bytes())
-            .part(interval.slug().as_bytes());
-        if let Some(upstream) = upstream {
-            hasher.part(&upstream.changed.to_le_bytes());
-        }
-        hasher.finish()
-    }
-
-    /// When a request could first have seen a row: after a scheduled run, or as
-    /// its source says; not before the rows that it was made from.
-    fn available(
-        &self,
-        interval: Interval,
-        event: Timestamp,
-        seen: Option<(Timestamp, bool)>,
-    ) -> Timestamp {
-        let available = match (&self.pipeline.schedule, seen) {
-            (Some(schedule), _) => available_from_schedule(interval, schedule.delay),
-            (None, Some((seen, true))) => return available_from_event(event, seen),
-            (None, _) => available_from_file(event, self.source.delay),
-        };
-        seen.map_or(available, |(seen, _)| seen.max(available))
-    }
-}
-
-impl<'a> Work<'a> {
-    fn new(claim: &Claim, job: &'a Job) -> Self {
-        let files = claim.files.iter();
-        Self {
-            aside: Aside::new(claim.record.folder(), claim.record.created),
-            record: claim.record.clone(),
-            writer: None,
-            checks: job.target.run_checks(),
-            files: files.map(|file| file.path.clone()).collect(),
-        }
-    }
-
-    /// Whether the rows of a chunk are for it: of another group's table only some
-    /// files are.
-    fn reads(&self, chunk: &Chunk) -> bool {
-        self.record.upstream.is_none() || self.files.contains(&chunk.file)
-    }
-}
-
-impl RunRecord {
-    fn rejected(&mut self, reject: Reject) {
-        self.rows_rejected += 1;
-        if self.rejects.len() < KEPT_REJECTS {
-            self.rejects.push(reject);
-        }
     }
 }
 
@@ -1005,51 +489,6 @@ fn hull(intervals: &[Interval]) -> Interval {
         from: from.unwrap_or(Timestamp::MIN),
         to: to.unwrap_or(Timestamp::MAX),
     }
-}
-
-/// What was made of a chunk.
-struct Made {
-    chunk: Chunk,
-    rows: GroupRows,
-    /// Refused source rows as JSON, in the order of the refusals.
-    rejects: Vec<String>,
-}
-
-fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> Result<Made> {
-    let rows = target
-        .rows(function, &chunk.columns, gate)
-        .map_err(|error| {
-            let first = chunk.numbers.first().copied().unwrap_or(0);
-            let last = chunk.numbers.last().copied().unwrap_or(0);
-            Error::caused(
-                error.kind(),
-                format!("{}, rows {first} to {last}: {error}", chunk.file),
-                error,
-            )
-        })?;
-    let fields = function.signature().inputs.fields();
-    let row = |row: usize| -> String {
-        let cells = fields.iter().zip(&chunk.columns);
-        let cells: Map<String, Json> = cells
-            .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
-            .collect();
-        Json::Object(cells).to_string()
-    };
-    let rejects = rows
-        .rejects
-        .iter()
-        .map(|refused| row(refused.row))
-        .collect();
-    // The inputs are no longer needed; what follows may wait for its turn.
-    let chunk = Chunk {
-        columns: Vec::new(),
-        ..chunk
-    };
-    Ok(Made {
-        chunk,
-        rows,
-        rejects,
-    })
 }
 
 /// Runs something that blocks on a thread for it.

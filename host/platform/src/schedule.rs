@@ -186,6 +186,18 @@ impl Platform {
         result
     }
 
+    /// The next interval of a pipeline's schedule that is due, for who has its lease.
+    pub(crate) async fn next_due(&self, pipeline: &str) -> Result<Option<(Interval, ScheduleDef)>> {
+        let (schedule, ticks) = self.ticks(pipeline)?;
+        let definitions = self.definitions();
+        let definition = get(&definitions.pipelines, pipeline, "pipeline")?;
+        let due = self.due(pipeline, definition, &schedule, &ticks, true);
+        Ok(match due.await? {
+            Due::Now(interval) => Some((interval, schedule)),
+            Due::Later => None,
+        })
+    }
+
     async fn scheduled_job(
         &self,
         pipeline: &str,
@@ -199,7 +211,7 @@ impl Platform {
             archive: false,
         };
         let mut job = self
-            .job(&self.definitions(), &request, Online::Each)
+            .job(&self.definitions(), &request, None, Online::Each)
             .await?;
         job.time_limit = schedule.time_limit;
         job.is_scheduled = true;

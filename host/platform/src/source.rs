@@ -3,6 +3,7 @@
 //! A row that cannot be read is set aside with its file and line; a file that
 //! cannot be read, or has not the columns that the function needs, is an error.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -139,34 +140,45 @@ impl Chunk {
 pub struct SourceReader {
     files: Vec<SourceFile>,
     inputs: Schema,
+    remote: Option<Arc<dyn RemoteFiles>>,
 }
 
 /// A file of a source.
-#[derive(Clone, Debug)]
-struct SourceFile {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SourceFile {
     /// Where it is; its URL, for one that is not here.
     path: PathBuf,
     format: Format,
     /// Of its content; of the version of one that is not here.
     digest: Digest,
-    remote: Option<(RemoteFile, Arc<dyn RemoteFiles>)>,
+    pub(crate) bytes: u64,
+    remote: Option<RemoteFile>,
 }
 
 impl SourceFile {
+    #[cfg(test)]
+    pub(crate) fn sized(bytes: u64) -> Self {
+        Self {
+            path: PathBuf::from("x.csv"),
+            format: Format::Csv,
+            digest: Digest::of(&[]),
+            bytes,
+            remote: None,
+        }
+    }
+
     fn here(path: PathBuf, format: Option<Format>) -> Result<Self> {
+        let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&path, e))?;
         Ok(Self {
             format: format.map_or_else(|| Format::of(&path), Ok)?,
             digest: digest_file(&path)?,
+            bytes: bytes.len(),
             path,
             remote: None,
         })
     }
 
-    fn elsewhere(
-        file: RemoteFile,
-        format: Option<Format>,
-        files: &Arc<dyn RemoteFiles>,
-    ) -> Result<Self> {
+    fn elsewhere(file: RemoteFile, format: Option<Format>) -> Result<Self> {
         let path = PathBuf::from(file.url.as_str());
         let mut hasher = Hasher::new();
         hasher
@@ -175,21 +187,29 @@ impl SourceFile {
         Ok(Self {
             format: format.map_or_else(|| Format::of(&path), Ok)?,
             digest: hasher.finish(),
+            bytes: file.bytes,
             path,
-            remote: Some((file, Arc::clone(files))),
+            remote: Some(file),
         })
     }
 
     /// Its content; a copy of it, which is gone when it is closed, for one that is not
     /// here.
-    fn open(&self) -> Result<File> {
-        let Some((file, files)) = &self.remote else {
+    fn open(&self, remote: Option<&Arc<dyn RemoteFiles>>) -> Result<File> {
+        let Some(file) = &self.remote else {
             return File::open(&self.path).map_err(|e| unreadable(&self.path, e));
         };
+        let remote = remote.ok_or_else(|| unreachable_here(&file.url))?;
         let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
-        wait(files.fetch(file, copy.path()))?;
+        wait(remote.fetch(file, copy.path()))?;
         File::open(copy.path()).map_err(|e| unreadable(&self.path, e))
     }
+}
+
+fn unreachable_here(url: impl Display) -> Error {
+    Error::invalid(format!(
+        "{url} is read: this `wafer` was built without AWS; build it with `--features wafer-cli/aws`"
+    ))
 }
 
 /// Waits for what is elsewhere, on a thread that may block.
@@ -220,22 +240,32 @@ impl SourceReader {
                 .map(|file| SourceFile::here(file, format))
                 .collect::<Result<_>>()?,
             Location::Remote(url) => {
-                let remote = remote.ok_or_else(|| {
-                    Error::invalid(format!(
-                        "source `{name}` is at {url}: this `wafer` was built without AWS; build it with \
-                         `--features wafer-cli/aws`"
-                    ))
-                })?;
+                let remote = remote.ok_or_else(|| unreachable_here(url))?;
                 find_remote(url, remote)?
                     .into_iter()
-                    .map(|file| SourceFile::elsewhere(file, format, remote))
+                    .map(|file| SourceFile::elsewhere(file, format))
                     .collect::<Result<_>>()?
             }
         };
-        Ok(Self {
+        Ok(Self::of(files, inputs.clone(), remote.cloned()))
+    }
+
+    /// These files, which were found earlier.
+    pub(crate) fn of(
+        files: Vec<SourceFile>,
+        inputs: Schema,
+        remote: Option<Arc<dyn RemoteFiles>>,
+    ) -> Self {
+        Self {
             files,
-            inputs: inputs.clone(),
-        })
+            inputs,
+            remote,
+        }
+    }
+
+    /// The files, in order.
+    pub(crate) fn files(&self) -> &[SourceFile] {
+        &self.files
     }
 
     /// Digest of all the files' content and order.
@@ -310,7 +340,7 @@ impl Chunks {
                 return Ok(None);
             };
             self.next_file += 1;
-            self.current = Some(FileChunks::open(file, &self.reader.inputs)?);
+            self.current = Some(FileChunks::open(file, &self.reader)?);
         }
     }
 }
@@ -341,8 +371,9 @@ enum FileKind {
 }
 
 impl FileChunks {
-    fn open(source: &SourceFile, inputs: &Schema) -> Result<Self> {
-        let (path, file) = (source.path.as_path(), source.open()?);
+    fn open(source: &SourceFile, reader: &SourceReader) -> Result<Self> {
+        let inputs = &reader.inputs;
+        let (path, file) = (source.path.as_path(), source.open(reader.remote.as_ref())?);
         let kind = match source.format {
             Format::Parquet => {
                 let builder = ParquetRecordBatchReaderBuilder::try_new(file)

@@ -41,9 +41,7 @@ impl Lease {
         let expect = match store.get(&object).await? {
             None => Expect::Absent,
             Some(stored) => {
-                let claim: Claim = serde_json::from_slice(&stored.value).map_err(|e| {
-                    Error::caused(Kind::Corrupt, format!("lease `{name}` cannot be read"), e)
-                })?;
+                let claim = read_claim(name, &stored.value)?;
                 if claim.expires > now && claim.holder != holder {
                     return Ok(Err(claim.holder));
                 }
@@ -82,6 +80,57 @@ impl Lease {
         Ok(())
     }
 
+    /// Makes it another holder's, for `duration` microseconds from `now`.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when it was lost.
+    pub async fn hand_over(
+        &mut self,
+        store: &dyn MetadataStore,
+        holder: &str,
+        now: Timestamp,
+        duration: i64,
+    ) -> Result<()> {
+        holder.clone_into(&mut self.holder);
+        self.renew(store, now, duration).await
+    }
+
+    /// Extends a holder's lease, from whichever process, to `duration` microseconds
+    /// from `now` when a third of that is over; says whether it still has it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn keep(
+        store: &dyn MetadataStore,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        duration: i64,
+    ) -> Result<bool> {
+        let object = format!("lease/{name}");
+        loop {
+            let Some(stored) = store.get(&object).await? else {
+                return Ok(false);
+            };
+            let found = read_claim(name, &stored.value)?;
+            if found.holder != holder {
+                return Ok(false);
+            }
+            if found.expires > now.plus_micros(duration / 3 * 2) {
+                return Ok(true);
+            }
+            let value = claim(holder, now.plus_micros(duration));
+            match store
+                .put(&object, value, Expect::Version(stored.version))
+                .await
+            {
+                // Somebody else extended or took it: looked at again.
+                Err(e) if e.kind() == Kind::Conflict => {}
+                other => return other.map(|_| true),
+            }
+        }
+    }
+
     /// Gives the lease up; losing it meanwhile is no error.
     ///
     /// # Errors
@@ -95,6 +144,11 @@ impl Lease {
             other => other,
         }
     }
+}
+
+fn read_claim(name: &str, value: &[u8]) -> Result<Claim> {
+    serde_json::from_slice(value)
+        .map_err(|e| Error::caused(Kind::Corrupt, format!("lease `{name}` cannot be read"), e))
 }
 
 fn claim(holder: &str, expires: Timestamp) -> Bytes {

@@ -32,7 +32,7 @@ pub use lmdb::{Lmdb, LmdbConfig};
 pub use metadata::{Expect, MetadataStore, Versioned};
 pub use offline::{
     AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableInfo,
-    TableSnapshot, TableWriter, Txn,
+    TableSnapshot, TableWriter, Txn, WrittenFiles,
 };
 pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,

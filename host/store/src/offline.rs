@@ -18,7 +18,7 @@ use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef};
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake::kernel::{Action, Add, StructType, Transaction};
+use deltalake::kernel::{Action, StructType, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::builder::DeltaTableBuilder;
@@ -37,10 +37,12 @@ mod changes;
 mod maintain;
 mod objects;
 mod snapshot;
+mod written;
 
 pub use changes::Change;
 pub use maintain::Compaction;
 pub use snapshot::{AsOf, DataFile, Share, TableSnapshot};
+pub use written::WrittenFiles;
 
 /// Data files are closed when they reach this size.
 const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
@@ -375,72 +377,24 @@ impl TableWriter {
     /// [`Kind::Conflict`] when the table changed in a way that this commit
     /// cannot follow, such as a commit of the same identity at the same time.
     pub async fn commit(self, txn: &Txn, replaces: Option<&str>) -> Result<Commit> {
+        let delta = self.delta.clone();
+        self.finish().await?.commit(delta, txn, replaces).await
+    }
+
+    /// Closes the files, and leaves it to another process to commit them.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the disk is full.
+    pub async fn finish(self) -> Result<WrittenFiles> {
         let Self {
             table,
             folder,
             inner,
-            delta,
             ..
         } = self;
-        let adds = inner
-            .close()
-            .await
-            .map_err(|e| failed("write to", &table, e))?;
-        let mut delta = delta;
-        for _ in 0..ATTEMPTS {
-            let done = Self::try_commit(&table, &folder, &mut delta, &adds, txn, replaces).await;
-            match done {
-                // Another commit came between: what this one replaces is looked up anew.
-                Err(e) if e.kind() == Kind::Conflict && !is_overtaken(&e) => {}
-                done => return done,
-            }
-        }
-        let message = format!("table `{table}` is written to by others all the time; try again");
-        Err(Error::new(Kind::Conflict, message))
-    }
-
-    /// Commits what was written, if nobody else commits at the same time.
-    async fn try_commit(
-        table: &str,
-        folder: &str,
-        delta: &mut DeltaTable,
-        adds: &[Add],
-        txn: &Txn,
-        replaces: Option<&str>,
-    ) -> Result<Commit> {
-        // The work may have been committed between the start and now.
-        delta
-            .update_state()
-            .await
-            .map_err(|e| failed("read", table, e))?;
-        let last = txn_version(table, delta, &txn.app_id).await?;
-        if last.is_some_and(|v| v >= txn.version) {
-            return Ok(Commit::Already);
-        }
-        if let Follows::Exactly(expected) = txn.follows
-            && last != expected
-        {
-            return Err(Error::caused(
-                Kind::Conflict,
-                OVERTAKEN,
-                Overtaken(table.to_owned()),
-            ));
-        }
-        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
-        let mut actions = added(folder, adds.to_vec());
-        if let Some(replaced) = replaces {
-            let prefix = format!("{replaced}/");
-            let old = state.log_data();
-            let old = old.iter().filter(|file| file.path().starts_with(&prefix));
-            actions.extend(old.map(|file| Action::Remove(file.remove_action(true))));
-        }
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: None,
-            predicate: None,
-        };
-        commit_actions(table, delta, actions, Some(txn), operation).await?;
-        Ok(Commit::Committed)
+        let closed = inner.close().await;
+        let files = closed.map_err(|e| failed("write to", &table, e))?;
+        Ok(WrittenFiles::new(table, &folder, files))
     }
 
     /// Gives the work up; its data files are removed as far as they are open.
@@ -461,31 +415,6 @@ async fn followed(seen: Option<DeltaTable>) -> Option<DeltaTable> {
     let mut table = seen?;
     table.update_state().await.ok()?;
     Some(table)
-}
-
-/// Files that were written below a folder, as actions of the table.
-fn added(folder: &str, adds: Vec<Add>) -> Vec<Action> {
-    let add = |add: Add| {
-        Action::Add(Add {
-            path: format!("{folder}/{}", add.path),
-            ..add
-        })
-    };
-    adds.into_iter().map(add).collect()
-}
-
-/// Attempts of a commit that others come before.
-const ATTEMPTS: usize = 100;
-
-const OVERTAKEN: &str = "work on a table was overtaken by another process";
-
-/// Work that was made from what is no longer the newest.
-#[derive(Debug, thiserror::Error)]
-#[error("table `{0}` has other work by now")]
-struct Overtaken(String);
-
-fn is_overtaken(error: &Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<Overtaken>())
 }
 
 /// Makes a new version of a table, right after the one that was read: files first, so that they are there when the

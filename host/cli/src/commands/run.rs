@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::Result;
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_platform::{RunRecord, RunRequest};
+use wafer_platform::{DistributedRun, Division, Progress, RunRecord, RunRequest};
 
 use super::Context;
 use crate::app::{self, ClockOption};
 use crate::output::{Bar, say, thousands};
+use crate::partitions;
 
 /// Run a pipeline over the files of its source.
 ///
@@ -21,6 +22,7 @@ use crate::output::{Bar, say, thousands};
 /// Examples:
 ///   wafer run plane_outcome
 ///   wafer run plane_outcome --from 2013-01-01 --to 2013-02-01
+///   wafer run plane_outcome --processes 4
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Run {
@@ -44,6 +46,14 @@ pub(crate) struct Run {
     /// processor; default: one
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+
+    /// Divide the source's files among this many processes; the result is the same
+    #[arg(long, value_name = "N", conflicts_with = "archive", value_parser = clap::value_parser!(u16).range(1..=256))]
+    processes: Option<u16>,
+
+    /// Source bytes of a partition, with --processes; files are not split
+    #[arg(long, value_name = "BYTES", requires = "processes", value_parser = super::size, default_value = "256MiB")]
+    partition_size: u64,
 
     /// Run as if it were this time, for what counts as the future
     #[arg(long, value_name = "START[,SPEED]")]
@@ -70,7 +80,25 @@ impl Run {
                 .clamp(1, 2 * app::cores()),
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
-        let result = platform.run(&request, Arc::clone(&bar) as _).await;
+        let progress: Arc<dyn Progress> = Arc::clone(&bar) as _;
+        let result = match self.processes {
+            None => platform.run(&request, progress).await,
+            Some(processes) => {
+                let division = Division {
+                    bytes: self.partition_size,
+                    ..Division::default()
+                };
+                let folder = &context.folder;
+                let work = async |run: &DistributedRun| {
+                    tokio::task::block_in_place(|| {
+                        partitions::work(folder, run, processes.into(), bar.as_ref())
+                    })
+                };
+                platform
+                    .run_distributed(&request, division, &progress, work)
+                    .await
+            }
+        };
         bar.finish();
         let (record, fresh) = result?;
         for reject in &record.rejects {

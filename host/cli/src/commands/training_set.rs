@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_core::{Timestamp, parse_bytes};
+use wafer_core::Timestamp;
 use wafer_platform::{Progress, Split, SplitBy, TrainingSet, TrainingSetRequest};
 
 use super::Context;
@@ -48,7 +48,7 @@ pub(crate) struct MakeTrainingSet {
     as_of: Option<Timestamp>,
 
     /// Memory that the join may use; what does not fit goes to temporary files
-    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 
     /// Share the rows out to parts, named in a column `split`
@@ -66,10 +66,6 @@ pub(crate) struct MakeTrainingSet {
     /// Make a recorded training set again, the same bytes
     #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "as_of", "split"])]
     recreate: Option<String>,
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    parse_bytes(text).map_err(|e| e.to_string())
 }
 
 impl MakeTrainingSet {

@@ -8,14 +8,14 @@ use arrow_ord::sort::{SortColumn, lexsort_to_indices};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use arrow_select::take::take_record_batch;
-use deltalake::kernel::{Action, Add};
+use deltalake::kernel::Action;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt as _;
 use wafer_core::rules::Interval;
 
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
-use super::{OfflineTables, added, commit_actions, failed};
+use super::{OfflineTables, WrittenFiles, commit_actions, failed};
 use crate::{Error, Kind, Result};
 
 /// Files below this size are merged, up to this size.
@@ -72,26 +72,23 @@ impl OfflineTables {
             .try_collect()
             .await?;
         let sorted = sorted(table, &batches, sort_by)?;
-        let adds = self.write_files(table, folder, &[sorted]).await?;
-        let written = adds.len();
+        let mut actions = self
+            .write_files(table, folder, &[sorted])
+            .await?
+            .into_actions();
+        let written = actions.len();
         let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         // The same rows in other files: readers of changes see none.
-        let adds = adds.into_iter().map(|add| Add {
-            data_change: false,
-            ..add
-        });
+        for action in &mut actions {
+            if let Action::Add(add) = action {
+                add.data_change = false;
+            }
+        }
         let operation = DeltaOperation::Optimize {
             predicate: None,
             target_size: SMALL_FILE_BYTES as i64,
         };
-        self.swap(
-            table,
-            &paths,
-            added(folder, adds.collect()),
-            false,
-            operation,
-        )
-        .await?;
+        self.swap(table, &paths, actions, false, operation).await?;
         Ok(written)
     }
 
@@ -101,13 +98,12 @@ impl OfflineTables {
         table: &str,
         folder: &str,
         batches: &[RecordBatch],
-    ) -> Result<Vec<Add>> {
+    ) -> Result<WrittenFiles> {
         let mut writer = self.writer(table, folder).await?;
         for batch in batches {
             writer.write(batch).await?;
         }
-        let closed = writer.inner.close().await;
-        closed.map_err(|e| failed("write to", table, e))
+        writer.finish().await
     }
 
     /// One commit that removes files and adds others in their place, if all of
@@ -191,8 +187,8 @@ impl OfflineTables {
             deleted += gone;
             paths.push(file.path.as_str());
             let folder = folder_of(&file.path);
-            let adds = self.write_files(table, folder, &kept).await?;
-            actions.extend(added(folder, adds));
+            let written = self.write_files(table, folder, &kept).await?;
+            actions.extend(written.into_actions());
         }
         if !paths.is_empty() {
             let operation = DeltaOperation::Delete { predicate: None };

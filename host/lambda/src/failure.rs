@@ -1,0 +1,58 @@
+//! Why an invocation failed.
+
+use std::fmt;
+
+use lambda_runtime::Diagnostic;
+use wafer_platform::{Error, Kind};
+
+/// A failure, by whose type a state machine decides whether to try again.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Invalid,
+            message: message.into(),
+        }
+    }
+
+    /// As the errors' type is called outside.
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::NotFound => "Wafer.NotFound",
+            Kind::Invalid => "Wafer.Invalid",
+            Kind::Conflict => "Wafer.Conflict",
+            Kind::Unavailable => "Wafer.Unavailable",
+            Kind::Function => "Wafer.Function",
+            Kind::Internal => "Wafer.Internal",
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error.chain(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self {
+            error_type: failure.name().to_owned(),
+            error_message: failure.message,
+        }
+    }
+}

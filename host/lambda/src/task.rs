@@ -1,0 +1,210 @@
+//! Tasks that schedules, state machines and operators ask for.
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
+use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
+
+use crate::failure::Failure;
+
+/// Milliseconds before the end of an invocation from which on no run is begun.
+const TIME_LEFT: u64 = 60_000;
+
+/// What is asked for: `{"wafer": {"flush": {}}}`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) wafer: Task,
+}
+
+/// A task. A run that is worked on by many invocations goes through `plan`,
+/// `partition` for each of its partitions, `commit`, `online` for each that this
+/// returns, and `finish`; or through `fail`. Each may be repeated.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Task {
+    /// Append what is in the outbox to the tables.
+    Flush {},
+    /// Run what is due of a pipeline's schedule.
+    Tick { pipeline: String },
+    /// Begin a run over an interval, or over the next one that is due; says into how
+    /// many partitions it is divided.
+    Plan {
+        pipeline: String,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+        /// Source bytes of a partition.
+        partition_bytes: Option<u64>,
+    },
+    /// Work on a partition.
+    Partition { run: RunName, partition: usize },
+    /// Make what was written part of the tables; says what is to go online.
+    Commit { run: RunName },
+    /// Put the rows of a partition online.
+    Online { run: RunName, partition: usize },
+    /// End a run.
+    Finish { run: RunName },
+    /// End a run that failed.
+    Fail { run: RunName, error: Json },
+}
+
+/// A run that was planned.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunName {
+    pipeline: String,
+    key: String,
+}
+
+impl Task {
+    /// Performs it, before a time in milliseconds since 1970.
+    pub(crate) async fn perform(self, platform: &Platform, deadline: u64) -> Result<Json, Failure> {
+        match self {
+            Self::Flush {} => {
+                let report = platform.flush().await?;
+                Ok(json!({"rows": report.rows, "busy": report.busy}))
+            }
+            Self::Tick { pipeline } => {
+                let ran = run_due(platform, &pipeline, deadline.saturating_sub(TIME_LEFT)).await?;
+                Ok(json!({"pipeline": pipeline, "ran": ran}))
+            }
+            Self::Plan {
+                pipeline,
+                from,
+                to,
+                partition_bytes,
+            } => {
+                let division = Division {
+                    bytes: partition_bytes.unwrap_or(Division::default().bytes),
+                    ..Division::default()
+                };
+                plan(platform, &pipeline, (from, to), division).await
+            }
+            Self::Partition { run, partition } => {
+                let run = held(platform, &run).await?;
+                platform.run_partition(&run, partition).await?;
+                Ok(json!({"partition": partition}))
+            }
+            Self::Commit { run } => {
+                let run = held(platform, &run).await?;
+                let partitions = platform.commit_distributed(&run).await?;
+                Ok(json!({"partitions": partitions}))
+            }
+            Self::Online { run, partition } => {
+                let run = held(platform, &run).await?;
+                platform.put_partition_online(&run, partition).await?;
+                Ok(json!({"partition": partition}))
+            }
+            Self::Finish { run } => {
+                let run = held(platform, &run).await?;
+                Ok(json!({"ran": platform.finish_distributed(&run).await?}))
+            }
+            Self::Fail { run, error } => {
+                let run = platform.distributed(&run.pipeline, &run.key).await?;
+                platform.fail_distributed(&run, &reason(&error)).await?;
+                Ok(json!({"failed": run.key()}))
+            }
+        }
+    }
+}
+
+/// Runs all intervals that are due, but begins none after a time, in milliseconds
+/// since 1970: the next tick goes on.
+async fn run_due(
+    platform: &Platform,
+    pipeline: &str,
+    until: u64,
+) -> Result<Vec<RunRecord>, Failure> {
+    let mut ran = Vec::new();
+    while let Some(record) = platform.run_due(pipeline).await? {
+        ran.push(record);
+        let now = platform.components().wall.now().as_millis();
+        if u64::try_from(now).unwrap_or(0) > until {
+            break;
+        }
+    }
+    Ok(ran)
+}
+
+async fn plan(
+    platform: &Platform,
+    pipeline: &str,
+    (from, to): (Option<Timestamp>, Option<Timestamp>),
+    division: Division,
+) -> Result<Json, Failure> {
+    let is_due = from.is_none() && to.is_none() && is_scheduled(platform, pipeline);
+    let interval = (!is_due).then(|| Interval {
+        from: from.unwrap_or(Timestamp::MIN),
+        to: to.unwrap_or(Timestamp::MAX),
+    });
+    if let Some(Interval { from, to }) = interval.filter(|i| i.from >= i.to) {
+        return Err(Failure::invalid(format!(
+            "from {from} is not before to {to}"
+        )));
+    }
+    let started = platform
+        .start_distributed(pipeline, interval, division)
+        .await;
+    let run = match started {
+        // Whoever is at it goes on; the next tick looks again.
+        Err(e) if is_due && e.kind() == Kind::Conflict => None,
+        other => other?,
+    };
+    Ok(match run {
+        Some(run) => json!({
+            "run": {"pipeline": pipeline, "key": run.key()},
+            "partitions": (0..run.partitions).collect::<Vec<_>>(),
+        }),
+        None => json!({"run": null, "partitions": []}),
+    })
+}
+
+fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
+    platform.scheduled().iter().any(|name| name == pipeline)
+}
+
+/// A run, kept for another while.
+async fn held(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
+    let run = platform.distributed(&run.pipeline, &run.key).await?;
+    platform.hold(&run).await?;
+    Ok(run)
+}
+
+/// What Step Functions says of an error: `{"Error": …, "Cause": …}`, the cause being
+/// what a function answered, as JSON in a text.
+fn reason(error: &Json) -> String {
+    let cause = error["Cause"].as_str().unwrap_or_default();
+    let answered: Option<Json> = serde_json::from_str(cause).ok();
+    let message = answered.and_then(|answered| Some(answered["errorMessage"].as_str()?.to_owned()));
+    match message {
+        Some(message) => message,
+        None if cause.is_empty() => error.to_string(),
+        None => cause.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_what_the_function_said() {
+        let cause = r#"{"errorType": "Wafer.Invalid", "errorMessage": "a.csv:3: no"}"#;
+        for (error, wanted) in [
+            (
+                json!({"Error": "Wafer.Invalid", "Cause": cause}),
+                "a.csv:3: no",
+            ),
+            (
+                json!({"Error": "States.Timeout", "Cause": "15 minutes"}),
+                "15 minutes",
+            ),
+            (
+                json!({"Error": "States.Timeout"}),
+                r#"{"Error":"States.Timeout"}"#,
+            ),
+        ] {
+            assert_eq!(reason(&error), wanted);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What runs of a pipeline need, looked up.
+
+use std::sync::Arc;
+
+use wafer_core::rules::{
+    Interval, available_from_event, available_from_file, available_from_schedule,
+};
+use wafer_core::{Digest, Hasher, Timestamp};
+use wafer_runtime::Function;
+
+use super::RunRequest;
+use crate::chain::Upstream;
+use crate::definition::{Definitions, PipelineDef, SourceDef};
+use crate::deletion::Deletions;
+use crate::error::Result;
+use crate::group_rows::Target;
+use crate::input::Input;
+use crate::platform::{Platform, get};
+use crate::source::SourceFile;
+
+/// When runs write to the online store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Online {
+    /// Right after the offline table.
+    Each,
+    /// Not at all: the caller does, for all runs at once.
+    Later,
+}
+
+/// Everything that runs of a pipeline need, looked up.
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) pipeline: PipelineDef,
+    pub(super) source: SourceDef,
+    pub(crate) target: Arc<Target>,
+    pub(super) function: Function,
+    /// Digest of the function.
+    pub(super) code: Digest,
+    /// When it was made, by the platform's clock.
+    pub(super) started: Timestamp,
+    pub(crate) input: Input,
+    /// Digest of the function and of all settings that decide what is written.
+    pub(crate) settings: Digest,
+    /// Digest of everything but the interval, and of what changed in another group's
+    /// table, that decides what is written.
+    pub(super) inputs: Digest,
+    pub(super) deletions: Arc<Deletions>,
+    pub(super) workers: usize,
+    pub(super) online: Online,
+    /// Microseconds that its work may take.
+    pub(crate) time_limit: Option<i64>,
+    /// Whether a schedule runs it, so that requests see its rows once it is done.
+    pub(crate) is_scheduled: bool,
+    /// Of another group's table, a version up to which all finished runs have what
+    /// there is.
+    pub(crate) followed: Option<u64>,
+}
+
+impl Platform {
+    /// Looks up what runs of a pipeline need, in some definitions. `files` are those of
+    /// its source that are read; all that there are if none are given.
+    pub(crate) async fn job(
+        &self,
+        definitions: &Arc<Definitions>,
+        request: &RunRequest,
+        files: Option<Vec<SourceFile>>,
+        online: Online,
+    ) -> Result<Job> {
+        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
+        let source = definitions.sources[&pipeline.source].clone();
+        let group = definitions.groups[&pipeline.group].clone();
+        let function = self.function_of(definitions, &pipeline.function)?;
+        let input = match files {
+            Some(files) => self.input_of(files, &function),
+            None => {
+                self.input(definitions, &pipeline, &function, request.archive)
+                    .await?
+            }
+        };
+        let code = definitions.functions[&pipeline.function].registered.digest;
+        let deletions = self.deletions().await?;
+        let mut hasher = Hasher::new();
+        let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
+        let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
+        hasher
+            .part(code.as_bytes())
+            .part(group.table().as_bytes())
+            .part(source.delay.to_le_bytes().as_slice())
+            .part(&expectations)
+            .part(&schedule);
+        let settings = hasher.finish();
+        let mut hasher = Hasher::new();
+        hasher
+            .part(input.digest().as_bytes())
+            .part(settings.as_bytes());
+        Ok(Job {
+            name: request.pipeline.clone(),
+            pipeline,
+            source,
+            target: Arc::new(Target::new(group, &deletions)),
+            deletions,
+            function,
+            code,
+            started: self.now(),
+            input,
+            settings,
+            inputs: hasher.finish(),
+            workers: request.workers.max(1),
+            online,
+            time_limit: None,
+            is_scheduled: false,
+            followed: None,
+        })
+    }
+}
+
+impl Job {
+    /// Digest of everything that decides what a run over an interval writes.
+    pub(super) fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher
+            .part(self.inputs.as_bytes())
+            .part(interval.slug().as_bytes());
+        if let Some(upstream) = upstream {
+            hasher.part(&upstream.changed.to_le_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// When a request could first have seen a row: after a scheduled run, or as
+    /// its source says; not before the rows that it was made from.
+    pub(super) fn available(
+        &self,
+        interval: Interval,
+        event: Timestamp,
+        seen: Option<(Timestamp, bool)>,
+    ) -> Timestamp {
+        let available = match (&self.pipeline.schedule, seen) {
+            (Some(schedule), _) => available_from_schedule(interval, schedule.delay),
+            (None, Some((seen, true))) => return available_from_event(event, seen),
+            (None, _) => available_from_file(event, self.source.delay),
+        };
+        seen.map_or(available, |(seen, _)| seen.max(available))
+    }
+}

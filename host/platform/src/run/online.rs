@@ -1,0 +1,155 @@
+//! What runs wrote, on its way to the online store.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use wafer_core::rules::Interval;
+use wafer_store::{AsOf, DataFile, EventCommit, EventOutcome, Result as Stored};
+
+use super::blocking;
+use super::job::Job;
+use crate::error::{Error, Result};
+use crate::group_rows::{Gathered, StoredRows};
+use crate::platform::Platform;
+use crate::record::RunRecord;
+
+/// Batches of a run whose newest rows go online by one commit.
+const ONLINE_BATCHES: usize = 32;
+/// How long the online store remembers which chunks of a run it has.
+const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
+
+/// Rows of a run that were written online, or changed nothing there.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct OnlineCounts {
+    pub(super) applied: u64,
+    pub(super) older: u64,
+}
+
+impl RunRecord {
+    /// Whether its rows can be added to what is online: of a run that is taken up it is
+    /// not known what went online before.
+    pub(super) fn is_new_online(&self) -> bool {
+        let adds = self.upstream.is_some_and(|read| read.since.is_some());
+        (self.generation == 1 || adds) && self.attempts == 1
+    }
+}
+
+impl Platform {
+    /// Writes the rows of runs to the online store, as they are in their files. For an
+    /// interval that had other rows before, or a run that is taken up, the group is
+    /// made anew from the offline table.
+    pub(super) async fn write_online(&self, job: &Job, records: Vec<&mut RunRecord>) -> Result<()> {
+        if !records.iter().all(|record| record.is_new_online()) {
+            let counts = self.materialize(&job.target).await?;
+            for record in records {
+                record.online_applied = counts.entities;
+            }
+            return Ok(());
+        }
+        for record in records {
+            self.add_online(job, record).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_online(&self, job: &Job, record: &mut RunRecord) -> Result<()> {
+        let offline = &self.components().offline;
+        let snapshot = offline.snapshot(&record.table, AsOf::Latest).await?;
+        let mut files = snapshot.files_below(&record.folder());
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
+        (record.online_applied, record.online_older) = (0, 0);
+        let mut number = 0;
+        while let Some(several) = next_batches(&mut batches).await? {
+            number += 1;
+            // Who was taken over while he slept stops here: the other made everything anew.
+            self.save(record).await?;
+            let counts = self
+                .add_batches(job, record, &number.to_string(), several)
+                .await?;
+            record.online_applied += counts.applied;
+            record.online_older += counts.older;
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of some files of a run; `part` names them among its others.
+    pub(super) async fn add_files(
+        &self,
+        job: &Job,
+        record: &RunRecord,
+        part: usize,
+        files: Vec<DataFile>,
+    ) -> Result<OnlineCounts> {
+        let offline = &self.components().offline;
+        let snapshot = offline.snapshot(&record.table, AsOf::Latest).await?;
+        let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
+        let mut counts = OnlineCounts::default();
+        let mut number = 0;
+        while let Some(several) = next_batches(&mut batches).await? {
+            number += 1;
+            // Others work on the run as well, so its record is only looked at.
+            self.check_claimed(record).await?;
+            let name = format!("{part}-{number}");
+            let added = self.add_batches(job, record, &name, several).await?;
+            counts.applied += added.applied;
+            counts.older += added.older;
+        }
+        Ok(counts)
+    }
+
+    /// Adds rows of a run. By its name the store knows a chunk that it has, and adds it
+    /// once.
+    async fn add_batches(
+        &self,
+        job: &Job,
+        record: &RunRecord,
+        name: &str,
+        batches: Vec<RecordBatch>,
+    ) -> Result<OnlineCounts> {
+        let now = self.now();
+        let target = Arc::clone(&job.target);
+        let (writes, early) = blocking(move || {
+            let mut gathered = Gathered::new(&target, now);
+            for batch in batches {
+                gathered.add(&StoredRows::new(&target.table, &batch)?)?;
+            }
+            Ok::<_, Error>(gathered.finish())
+        })
+        .await??;
+        let count = writes.len() as u64;
+        let commit = EventCommit {
+            source: format!("run/{}", record.pipeline),
+            id: format!("{}/{}/{name}", record.id, record.generation),
+            remember_until: now.plus_micros(REMEMBER_CHUNKS),
+            writes,
+            early,
+            outbox: Vec::new(),
+        };
+        let online = &self.components().online;
+        let older = match online.commit_events(vec![commit], now).await?[..] {
+            [EventOutcome::Committed { older }] => u64::from(older),
+            _ => 0,
+        };
+        Ok(OnlineCounts {
+            applied: count - older,
+            older,
+        })
+    }
+}
+
+/// Some of the batches that are left.
+async fn next_batches(
+    batches: &mut BoxStream<'static, Stored<RecordBatch>>,
+) -> Result<Option<Vec<RecordBatch>>> {
+    let mut several = Vec::new();
+    while several.len() < ONLINE_BATCHES
+        && let Some(batch) = batches.try_next().await?
+    {
+        several.push(batch);
+    }
+    Ok((!several.is_empty()).then_some(several))
+}
