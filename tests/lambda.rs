@@ -322,8 +322,22 @@ fn a_function_answers_requests_and_takes_events_in() {
         .unwrap();
     let stored = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {
         "bucket": {"name": bucket}, "object": {"key": "project/outbox/1", "size": 1}}}]});
-    lambda.ok(json!({"Records": [message("n1", &stored.to_string())]}));
+    let of_s3 = |id: &str, body: &Json| {
+        let mut message = message(id, &body.to_string());
+        message["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:notifications".into();
+        json!({"Records": [message]})
+    };
+    let answer = lambda.ok(of_s3("n1", &stored));
+    assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(project.offline_rows("sums_v1").len(), 8);
+    // Of what else is in the bucket, and of the queue being tried out, nothing follows.
+    let mut other = stored;
+    other["Records"][0]["s3"]["object"]["key"] = "project/offline/x".into();
+    let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket});
+    for (id, body) in [("n2", other), ("n3", test)] {
+        let answer = lambda.ok(of_s3(id, &body));
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+    }
     let answer = lambda.ok(json!({"wafer": {"flush": {}}}));
     assert_eq!(answer, json!({"rows": 0, "busy": false}));
     // What nobody knows is an error of that invocation alone.

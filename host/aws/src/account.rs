@@ -1,22 +1,26 @@
 //! Credentials and region, from where every AWS tool has them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
+use tokio::sync::Mutex;
 use wafer_store::{Error, Kind, Result};
 
 /// One attempt of a call may take so long.
 const ATTEMPT: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(1);
+/// Credentials are asked for again so long before they run out.
+const RENEWED_BEFORE: Duration = Duration::from_secs(300);
 
 /// How to reach AWS: the environment, the profile or the role of this process.
 #[derive(Clone, Debug)]
@@ -25,6 +29,7 @@ pub struct Account {
     pub(crate) region: String,
     /// Where all services are.
     endpoint: Option<String>,
+    pub(crate) credentials: Credentials,
 }
 
 impl Account {
@@ -57,13 +62,16 @@ impl Account {
                            `store.online`";
             Error::new(Kind::Invalid, message)
         })?;
-        let account = Self {
+        let provider = config.credentials_provider().ok_or_else(no_credentials)?;
+        let time = config.time_source().unwrap_or_default();
+        let credentials = Credentials::new(provider, time);
+        credentials.provide().await?;
+        Ok(Self {
             config,
             region,
             endpoint: None,
-        };
-        account.credentials()?.provide().await?;
-        Ok(account)
+            credentials,
+        })
     }
 
     /// As it is, with all services at one address.
@@ -78,14 +86,6 @@ impl Account {
     /// The region.
     pub fn region(&self) -> &str {
         &self.region
-    }
-
-    pub(crate) fn credentials(&self) -> Result<Credentials> {
-        let provider = self
-            .config
-            .credentials_provider()
-            .ok_or_else(no_credentials)?;
-        Ok(Credentials(provider))
     }
 
     /// A client of DynamoDB.
@@ -110,22 +110,55 @@ fn no_credentials() -> Error {
     Error::new(Kind::Invalid, message)
 }
 
-/// The same credentials for S3.
+/// The same credentials for S3, which asks for them with each request: they are kept
+/// until they run out.
 #[derive(Clone, Debug)]
-pub(crate) struct Credentials(SharedCredentialsProvider);
+pub(crate) struct Credentials {
+    provider: SharedCredentialsProvider,
+    time: SharedTimeSource,
+    kept: Arc<Mutex<Option<Kept>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    credential: Arc<AwsCredential>,
+    /// When others are asked for; `None`: never.
+    until: Option<SystemTime>,
+}
 
 impl Credentials {
-    async fn provide(&self) -> Result<AwsCredential> {
+    fn new(provider: SharedCredentialsProvider, time: SharedTimeSource) -> Self {
+        Self {
+            provider,
+            time,
+            kept: Arc::default(),
+        }
+    }
+
+    async fn provide(&self) -> Result<Arc<AwsCredential>> {
+        let mut kept = self.kept.lock().await;
+        let now = self.time.now();
+        if let Some(kept) = kept
+            .as_ref()
+            .filter(|k| k.until.is_none_or(|until| now < until))
+        {
+            return Ok(Arc::clone(&kept.credential));
+        }
         let found = self
-            .0
+            .provider
             .provide_credentials()
             .await
             .map_err(|e| Error::caused(Kind::Invalid, no_credentials().to_string(), e))?;
-        Ok(AwsCredential {
+        let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
             token: found.session_token().map(ToOwned::to_owned),
-        })
+        });
+        *kept = Some(Kept {
+            credential: Arc::clone(&credential),
+            until: found.expiry().map(|expiry| expiry - RENEWED_BEFORE),
+        });
+        Ok(credential)
     }
 }
 
@@ -134,9 +167,8 @@ impl CredentialProvider for Credentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let found = self.provide().await;
-        found
-            .map(Arc::new)
+        self.provide()
+            .await
             .map_err(|e| object_store::Error::Generic {
                 store: "S3",
                 source: Box::new(e),

@@ -21,10 +21,14 @@ use crate::table::{
     Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, side_by_side, text, text_of,
 };
 
-/// A writer that was asleep for so long leaves its commit to others.
-const ABANDONED: i64 = 300_000_000;
+/// Rows that one commit writes online, about: what is written within a few seconds.
+const MAX_WRITES: usize = 5_000;
 /// Parts of what an entity has, at most.
 const MAX_PARTS: usize = 16;
+/// Parts of an item stay so much longer than it, in seconds: DynamoDB removes what
+/// expired within a few days, in any order
+/// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>).
+const FORGET_PARTS_AFTER: i64 = 7 * 86_400;
 /// DynamoDB may forget an identity so long after its time, in seconds.
 const FORGET_AFTER: i64 = 3_600;
 
@@ -103,9 +107,18 @@ impl Dynamo {
                 format!("{rows} rows in one commit; at most {MAX_ROWS} fit: push fewer at once");
             return Err(Error::new(Kind::Invalid, message));
         }
-        if events.is_empty() {
-            return Ok(Vec::new());
+        let mut outcomes = Vec::with_capacity(events.len());
+        for events in in_turns(events) {
+            outcomes.extend(self.commit_some(events, now).await?);
         }
+        Ok(outcomes)
+    }
+
+    async fn commit_some(
+        &self,
+        events: Vec<EventCommit>,
+        now: Timestamp,
+    ) -> Result<Vec<EventOutcome>> {
         let commit = Commit { events, now };
         let writer = self.writer();
         let name = CommitName {
@@ -116,8 +129,14 @@ impl Dynamo {
         self.outbox.write(&name, &commit).await?;
         let (record, owners) = self.claim(&name, &commit).await?;
         // An error leaves the rest to whoever comes across the commit.
-        let older = self.apply(&name, &commit, &record, true).await?;
-        self.settle(&name, &commit, &record).await?;
+        let older = match self.apply(&name, &commit, &record).await? {
+            Some(older) => {
+                self.settle(&name, &record).await?;
+                older
+            }
+            // So late that others did it.
+            None => vec![0; commit.events.len()],
+        };
         self.release(writer);
         // What was known before is answered when it can be read.
         for owner in owners {
@@ -152,7 +171,7 @@ impl Dynamo {
         }
         let owners = side_by_side(claims).await?;
         let won = owners.iter().map(|owner| owner.as_ref() == Some(name));
-        let record = Record { won: won.collect() };
+        let record = Record::new(won.collect(), commit);
         let others = owners.into_iter().flatten().filter(|owner| owner != name);
         Ok((record, others.collect()))
     }
@@ -189,14 +208,13 @@ impl Dynamo {
     }
 
     /// Does what a commit writes online, once. For each event: how many of its rows
-    /// were older than what was there.
+    /// were older than what was there. `None`: others have done it meanwhile.
     async fn apply(
         &self,
         name: &CommitName,
         commit: &Commit,
         record: &Record,
-        is_own: bool,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<Option<Vec<u32>>> {
         let mut changes: BTreeMap<OnlineKey, Changes> = BTreeMap::new();
         for (index, event) in commit.events.iter().enumerate() {
             if !record.won[index] {
@@ -227,27 +245,56 @@ impl Dynamo {
                 let (place, counts) = (place(key, epoch), epoch == epochs.live);
                 let alone = epochs.filling == Some(epoch);
                 let call = async move {
-                    if is_own && self.wall.now() > name.begun.plus_micros(ABANDONED) {
-                        let message =
-                            "this process was asleep while it committed events: others finish it";
-                        return Err(Error::new(Kind::Unavailable, message));
+                    // By now others may have finished it, and what it writes may be in what
+                    // a group was made anew from.
+                    if self.is_late(name) && !self.is_open(name).await? {
+                        return Ok(None);
                     }
                     let mark = Mark {
                         alone,
                         ..name.mark(self.wall.now())
                     };
-                    let older = self.change(&place, changes, mark, settled, commit.now);
-                    let older = older.await?;
-                    Ok(if counts { older } else { Vec::new() })
+                    let older = match self
+                        .change(&place, changes, mark, settled, commit.now)
+                        .await
+                    {
+                        // No attempt will do it. The commit counts, with all the rest of it;
+                        // its rows go to the tables.
+                        Err(e) if is_permanent(&e) => {
+                            tracing::error!(
+                                "an entity of `{}` stays as it is online: {e}",
+                                key.group
+                            );
+                            Vec::new()
+                        }
+                        other => other?,
+                    };
+                    Ok(Some(if counts { older } else { Vec::new() }))
                 };
                 calls.push(call.boxed());
             }
         }
         let mut older = vec![0; commit.events.len()];
-        for index in side_by_side(calls).await?.into_iter().flatten() {
-            older[index] += 1;
+        for indexes in side_by_side(calls).await? {
+            let Some(indexes) = indexes else {
+                return Ok(None);
+            };
+            for index in indexes {
+                older[index] += 1;
+            }
         }
-        Ok(older)
+        Ok(Some(older))
+    }
+
+    /// Whether others may finish a commit by now.
+    fn is_late(&self, name: &CommitName) -> bool {
+        self.wall.now() > name.begun.plus_micros(self.grace)
+    }
+
+    /// Whether a commit is still to be finished.
+    async fn is_open(&self, name: &CommitName) -> Result<bool> {
+        let done = records(&self.table, std::slice::from_ref(name)).await?;
+        Ok(done.is_empty() && self.outbox.is_there(name).await?)
     }
 
     /// Changes one item. Returns the events of which a row was older than what was
@@ -318,7 +365,8 @@ impl Dynamo {
             return self.replace_large_row(key, changes, now).await;
         }
         let condition = Condition {
-            expression: "attribute_not_exists(parts) AND (attribute_not_exists(ver) OR ver < :ver)",
+            expression: "attribute_not_exists(parts) AND attribute_not_exists(due) \
+                         AND (attribute_not_exists(ver) OR ver < :ver)",
             values: Vec::new(),
         };
         let written = self.table.update(key, update, &condition, &values).await?;
@@ -327,7 +375,9 @@ impl Dynamo {
             Written::Done { before } => before.as_ref().and_then(stored_version),
             Written::Held { stored, attempts } => {
                 let stored = stored.as_ref();
-                if stored.is_some_and(|stored| stored.contains_key("parts")) {
+                let has_more =
+                    |stored: &Item| ["parts", "due"].iter().any(|n| stored.contains_key(*n));
+                if stored.is_some_and(has_more) {
                     return self.replace_large_row(key, changes, now).await;
                 }
                 let stored = stored.and_then(stored_version);
@@ -413,6 +463,7 @@ impl Dynamo {
     /// An item as it is now, its parts included.
     async fn stored(&self, key: &Key) -> Result<Stored> {
         let damaged = || self.table.foreign("an entity's row that cannot be read");
+        let mut patience = self.table.reading();
         loop {
             let Some(item) = self.table.get(key).await? else {
                 return Ok(Stored::default());
@@ -425,8 +476,21 @@ impl Dynamo {
             if let Some(payload) = self.payload(parts, &found) {
                 return Stored::read(&item, Some(&payload)).ok_or_else(damaged);
             }
+            if self.is_expired(&stored) {
+                return Ok(stored);
+            }
             // It was written anew in between.
+            if !patience.wait().await {
+                let message = "an entity's row is written anew all the time; try again";
+                return Err(Error::new(Kind::Unavailable, message));
+            }
         }
+    }
+
+    /// Whether DynamoDB may have begun to remove an item: its parts may go before it.
+    pub(crate) fn is_expired(&self, stored: &Stored) -> bool {
+        let now = self.wall.now().as_micros().div_euclid(1_000_000);
+        stored.ttl.is_some_and(|ttl| ttl <= now)
     }
 
     /// Writes what does not fit one item into several others.
@@ -450,7 +514,8 @@ impl Dynamo {
             let mut item = key.item();
             item.insert("d".to_owned(), bytes(piece));
             if let Some(ttl) = stored.ttl {
-                item.insert("expires".to_owned(), number(ttl));
+                // Rather later than the item that they belong to.
+                item.insert("expires".to_owned(), number(ttl + FORGET_PARTS_AFTER));
             }
             item
         });
@@ -460,27 +525,31 @@ impl Dynamo {
 
     /// Notes that a commit is complete; one that has nothing for the offline tables
     /// is not needed any longer.
-    async fn settle(&self, name: &CommitName, commit: &Commit, record: &Record) -> Result<()> {
-        let mut won = commit.events.iter().zip(&record.won);
-        if won.any(|(event, won)| *won && !event.outbox.is_empty()) {
-            put_record(&self.table, name, record).await
-        } else {
-            self.outbox.remove(&self.table, name).await
+    async fn settle(&self, name: &CommitName, record: &Record) -> Result<()> {
+        if record.rows.is_empty() {
+            return self.outbox.remove(&self.table, name).await;
         }
+        put_record(&self.table, name, record).await?;
+        // Others may have finished and flushed it: then nobody would remove the record.
+        if self.is_late(name) && !self.outbox.is_there(name).await? {
+            self.outbox.remove(&self.table, name).await?;
+        }
+        Ok(())
     }
 
     /// Does what is left to do of a commit, if anything is.
     pub(crate) async fn finish(&self, name: &CommitName) -> Result<()> {
-        let done = records(&self.table, std::slice::from_ref(name)).await?;
-        if !done.is_empty() {
+        if !self.is_open(name).await? {
             return Ok(());
         }
         let Some(commit) = self.outbox.read(name).await? else {
             return Ok(());
         };
         let (record, _) = self.claim(name, &commit).await?;
-        self.apply(name, &commit, &record, false).await?;
-        self.settle(name, &commit, &record).await
+        if self.apply(name, &commit, &record).await?.is_some() {
+            self.settle(name, &record).await?;
+        }
+        Ok(())
     }
 
     /// When DynamoDB may remove what is kept until a time, in seconds since 1970 by
@@ -491,6 +560,26 @@ impl Dynamo {
         let at = self.wall.now().plus_micros(left);
         Some(at.as_micros().div_euclid(1_000_000) + 1)
     }
+}
+
+/// Whether nothing but another item or another program changes what failed.
+fn is_permanent(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Invalid | Kind::Corrupt)
+}
+
+/// Events in several commits, in order: none writes much more than [`MAX_WRITES`].
+fn in_turns(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
+    let (mut turns, mut writes) = (Vec::new(), usize::MAX);
+    for event in events {
+        let more = event.writes.len() + event.early.len();
+        if writes.saturating_add(more) > MAX_WRITES {
+            turns.push(Vec::new());
+            writes = 0;
+        }
+        writes += more;
+        turns.last_mut().expect("one was begun").push(event);
+    }
+    turns
 }
 
 impl Changes {

@@ -14,7 +14,7 @@ use url::Url;
 use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
 
 use crate::account::Account;
-use crate::objects::{Bucket, failed};
+use crate::objects::{Bucket, failed, upload};
 
 /// Files in any bucket that the credentials of this process reach. They are looked
 /// for when they are first needed.
@@ -109,5 +109,17 @@ impl RemoteFiles for Files {
             copy.write_all(&piece).await.map_err(unwritten)?;
         }
         copy.flush().await.map_err(unwritten)
+    }
+
+    async fn put(&self, from: &FilePath, to: &Url) -> Result<()> {
+        let bucket = self.bucket(to).await?;
+        upload(bucket.as_ref(), &path(to)?, from, &format!("write {to}")).await
+    }
+
+    async fn remove(&self, url: &Url) -> Result<()> {
+        match self.bucket(url).await?.delete(&path(url)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(failed(&format!("remove {url}"), e)),
+        }
     }
 }

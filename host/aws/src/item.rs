@@ -7,7 +7,7 @@
 //! | `val` | B | fingerprint of the schema (8 bytes, little endian), then the packed features or the summary |
 //! | `due` | B | rows whose time is still to come, MessagePack |
 //! | `by` | B | who added to the summary: 8 bytes of the writer's name, 4 of its commit's number, 4 of the minute with, in the highest bit, whether earlier ones may be missing |
-//! | `parts` | S | `ID/COUNT`: `val` and `due` are in items of partition `p/ID`, as they do not fit one |
+//! | `parts` | S | `ID/COUNT`: `val` and `due` are in items of partitions `p/ID/…`, as they do not fit one |
 //! | `expires` | N | seconds since 1970 after which DynamoDB may remove it |
 
 use bytes::Bytes;
@@ -74,8 +74,14 @@ impl Parts {
         })
     }
 
+    /// Those of an item, if it has any.
+    pub(crate) fn of(item: &Item) -> Option<Self> {
+        Self::parse(text_of(item, "parts")?)
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let part = |index: u16| Key::new(format!("p/{}", self.id), &index.to_be_bytes());
+        // Each in a partition of its own: together they are more than one takes in a second.
+        let part = |index: u16| Key::single(format!("p/{}/{index}", self.id));
         (0..self.count).map(part).collect()
     }
 }

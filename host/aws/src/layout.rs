@@ -39,6 +39,9 @@ pub(crate) struct Epochs {
     pub(crate) filling: Option<u64>,
     /// The one that was read before, as long as anybody may do so; written as well.
     pub(crate) retiring: Option<u64>,
+    /// Those that are or were written and will not be read: to be removed.
+    #[serde(default)]
+    pub(crate) obsolete: Vec<u64>,
 }
 
 impl Epochs {
@@ -62,9 +65,13 @@ impl Layout {
         self.groups.insert(group.to_owned(), epochs);
     }
 
-    /// A number that no epoch has had.
-    pub(crate) fn begin(&mut self) -> u64 {
+    /// A number that no epoch has had, for one that is to be filled. Until it is read it
+    /// is one of those to be removed.
+    pub(crate) fn begin(&mut self, group: &str) -> u64 {
         self.next += 1;
+        let mut epochs = self.epochs(group);
+        epochs.obsolete.push(self.next);
+        self.set(group, epochs);
         self.next
     }
 }
@@ -116,15 +123,16 @@ impl Layouts {
             wall,
             known: RwLock::default(),
         };
+        let asked = layouts.wall.now();
         let item = match table.get(&own_key()).await? {
             Some(item) => Some(item),
             None => {
-                let item = layouts.item(&Layout::default(), 1);
+                let item = layouts.item(table, &Layout::default(), 1);
                 table.put(&item, Some(&Condition::absent())).await?;
                 table.get(&own_key()).await?
             }
         };
-        layouts.learn(table, item.as_ref())?;
+        layouts.learn(table, item.as_ref(), asked)?;
         Ok(layouts)
     }
 
@@ -132,10 +140,12 @@ impl Layouts {
         self.age
     }
 
-    fn item(&self, layout: &Layout, version: u64) -> Item {
+    fn item(&self, table: &Table, layout: &Layout, version: u64) -> Item {
         let mut item = own_key().item();
         let data = serde_json::to_vec(layout).expect("plain data");
         item.insert("n".to_owned(), number(version));
+        // Tells one's own write from an equal one.
+        item.insert("w".to_owned(), number(table.random.next()));
         item.insert("project".to_owned(), text(&self.project));
         item.insert("format".to_owned(), number(FORMAT));
         item.insert("d".to_owned(), bytes(&data));
@@ -158,14 +168,20 @@ impl Layouts {
         match due {
             None => Ok(layout),
             Some(key) => {
+                let asked = self.wall.now();
                 let item = table.get(&key).await?;
-                self.learn(table, item.as_ref())
+                self.learn(table, item.as_ref(), asked)
             }
         }
     }
 
-    /// Takes note of the layout as it was just read.
-    pub(crate) fn learn(&self, table: &Table, item: Option<&Item>) -> Result<Arc<Layout>> {
+    /// Takes note of the layout as it was when it was asked for.
+    pub(crate) fn learn(
+        &self,
+        table: &Table,
+        item: Option<&Item>,
+        asked: Timestamp,
+    ) -> Result<Arc<Layout>> {
         let item = item.ok_or_else(|| table.foreign("lost its layout: it was made anew"))?;
         let damaged = || table.foreign("a layout that cannot be read");
         if let Some(project) = text_of(item, "project").filter(|p| *p != self.project) {
@@ -192,7 +208,7 @@ impl Layouts {
             *known = Known {
                 layout: Arc::new(layout),
                 version,
-                read: Some(self.wall.now()),
+                read: known.read.max(Some(asked)),
             };
         }
         Ok(Arc::clone(&known.layout))
@@ -206,23 +222,24 @@ impl Layouts {
     ) -> Result<T> {
         let mut patience = table.writing();
         loop {
+            let asked = self.wall.now();
             let item = table.get(&own_key()).await?;
-            let mut layout = self.learn(table, item.as_ref())?.as_ref().clone();
+            let mut layout = self.learn(table, item.as_ref(), asked)?.as_ref().clone();
             let version: u64 = item
                 .as_ref()
                 .and_then(|item| number_of(item, "n"))
                 .ok_or_else(|| table.foreign("a layout that cannot be read"))?;
             let result = change(&mut layout);
-            let item = self.item(&layout, version + 1);
+            let item = self.item(table, &layout, version + 1);
             let condition = Condition::version(Some(version));
             match table.put(&item, Some(&condition)).await? {
                 Written::Done { .. } => {
-                    self.learn(table, Some(&item))?;
+                    self.learn(table, Some(&item), asked)?;
                     return Ok(result);
                 }
                 // Lost answers are found out by what is there.
                 Written::Held { stored, .. } if stored.as_ref() == Some(&item) => {
-                    self.learn(table, Some(&item))?;
+                    self.learn(table, Some(&item), asked)?;
                     return Ok(result);
                 }
                 Written::Held { .. } => {}

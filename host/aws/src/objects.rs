@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -60,7 +60,7 @@ impl Bucket {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_region(&account.region)
-            .with_credentials(Arc::new(account.credentials()?))
+            .with_credentials(Arc::new(account.credentials.clone()))
             .with_retry(retries)
             .with_client_options(ClientOptions::new().with_allow_http(is_http))
             // S3 refuses what was damaged on its way.
@@ -140,6 +140,8 @@ impl Bucket {
                 .put_opts(&path, value.into(), PutMode::Create.into())
         };
         let about = |action: &str| format!("{action} {}", self.url);
+        let listed = self.folder.list(Some(&path)).try_next().await;
+        listed.map_err(|e| failed(&about("list"), e))?;
         put(b"1").await.map_err(|e| failed(&about("write to"), e))?;
         let second = put(b"2").await;
         let removed = self.folder.delete(&path).await;
@@ -169,20 +171,20 @@ impl fmt::Display for Bucket {
 /// What is to be done about an error of S3.
 pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
     use object_store::Error as Store;
+    let text = error_chain(&error);
+    let is_denied =
+        matches!(error, Store::PermissionDenied { .. }) || text.contains("AccessDenied");
     let (kind, advice) = match &error {
+        _ if text.contains("NoSuchBucket") => (
+            Kind::NotFound,
+            ": there is no such bucket. Make it by `terraform apply` in infra/, or correct \
+             `store.objects` or AWS_REGION"
+                .to_owned(),
+        ),
+        _ if is_denied => (Kind::Internal, format!(": {}", not_allowed(action))),
         Store::NotFound { .. } => (Kind::NotFound, String::new()),
         Store::AlreadyExists { .. } | Store::Precondition { .. } => {
             (Kind::Conflict, String::new())
-        }
-        Store::PermissionDenied { .. } => {
-            let resource = "arn:aws:s3:::BUCKET/FOLDER/*";
-            let advice = format!(
-                ": it is not allowed. The role needs {}",
-                ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-                    .map(|action| statement(action, resource))
-                    .join(", ")
-            );
-            (Kind::Internal, advice)
         }
         Store::Unauthenticated { .. } => (
             Kind::Internal,
@@ -190,19 +192,36 @@ pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
              at this machine's clock"
                 .to_owned(),
         ),
-        Store::Generic { .. } => {
-            let text = error_chain(&error);
-            if text.contains("NoSuchBucket") {
-                let advice = ": there is no such bucket. Make it by `terraform apply` in infra/, or correct \
-                              `store.objects` or AWS_REGION";
-                (Kind::NotFound, advice.to_owned())
-            } else {
-                (Kind::Unavailable, String::new())
-            }
-        }
+        Store::Generic { .. } => (Kind::Unavailable, String::new()),
         _ => (Kind::Internal, String::new()),
     };
     Error::caused(kind, format!("cannot {action}{advice}"), error)
+}
+
+/// What the role needs, for what `action` names by its URL.
+fn not_allowed(action: &str) -> String {
+    let url = action
+        .split([' ', ','])
+        .find(|word| word.starts_with("s3://"));
+    let path = url.map_or("BUCKET/FOLDER", |url| url.trim_start_matches("s3://"));
+    let bucket = path.split('/').next().unwrap_or(path);
+    let objects = format!("arn:aws:s3:::{path}/*");
+    let actions = [
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+    ];
+    let mut statements = actions.map(|action| statement(action, &objects)).to_vec();
+    // Without it what is not there is refused as well, instead of not found.
+    statements.push(statement(
+        "s3:ListBucket",
+        &format!("arn:aws:s3:::{bucket}"),
+    ));
+    format!(
+        "it is not allowed. The role needs {}",
+        statements.join(", ")
+    )
 }
 
 fn error_chain(error: &dyn std::error::Error) -> String {
@@ -222,6 +241,8 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 pub struct Artifacts {
     bucket: Bucket,
     copies: ArtifactFolder,
+    /// Some that came with the program; looked at first, and never written.
+    shipped: Option<ArtifactFolder>,
 }
 
 impl Artifacts {
@@ -234,7 +255,17 @@ impl Artifacts {
         Ok(Self {
             bucket,
             copies: ArtifactFolder::open(copies)?,
+            shipped: None,
         })
+    }
+
+    /// With those that came with the program, in a folder that is only read.
+    #[must_use]
+    pub fn with_shipped(self, folder: PathBuf) -> Self {
+        Self {
+            shipped: Some(ArtifactFolder::of(folder)),
+            ..self
+        }
     }
 
     fn path(&self, name: &str) -> Path {
@@ -296,28 +327,33 @@ impl Artifacts {
         beside.persist(&path).map_err(|e| uncopied(e.error))?;
         Ok(Some(path))
     }
+}
 
-    async fn upload(&self, name: &str, path: &FilePath) -> Result<()> {
-        use tokio::io::AsyncReadExt as _;
-        let read = |e| Error::caused(Kind::Internal, format!("cannot read {}", path.display()), e);
-        let mut file = tokio::fs::File::open(path).await.map_err(read)?;
-        let started = self.bucket.folder.put_multipart(&self.path(name)).await;
-        let upload = started.map_err(|e| self.failed("write", name, e))?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
-        let mut buffer = vec![0; PART];
-        loop {
-            let length = file.read(&mut buffer).await.map_err(read)?;
-            if length == 0 {
-                break;
-            }
-            let room = upload.wait_for_capacity(PARTS).await;
-            room.map_err(|e| self.failed("write", name, e))?;
-            upload.write(&buffer[..length]);
+/// Writes a file of this machine to S3, in parts.
+pub(crate) async fn upload(
+    store: &dyn ObjectStore,
+    to: &Path,
+    from: &FilePath,
+    action: &str,
+) -> Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let read = |e| Error::caused(Kind::Internal, format!("cannot read {}", from.display()), e);
+    let mut file = tokio::fs::File::open(from).await.map_err(read)?;
+    let started = store.put_multipart(to).await;
+    let upload = started.map_err(|e| failed(action, e))?;
+    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+    let mut buffer = vec![0; PART];
+    loop {
+        let length = file.read(&mut buffer).await.map_err(read)?;
+        if length == 0 {
+            break;
         }
-        let finished = upload.finish().await;
-        finished.map_err(|e| self.failed("write", name, e))?;
-        Ok(())
+        let room = upload.wait_for_capacity(PARTS).await;
+        room.map_err(|e| failed(action, e))?;
+        upload.write(&buffer[..length]);
     }
+    upload.finish().await.map_err(|e| failed(action, e))?;
+    Ok(())
 }
 
 impl fmt::Display for Artifacts {
@@ -356,7 +392,8 @@ impl ArtifactStore for Artifacts {
         if self.contains(name).await? {
             return Ok(());
         }
-        self.upload(name, path).await
+        let action = format!("write artifact {name} in {}", self.bucket);
+        upload(self.bucket.folder.as_ref(), &self.path(name), path, &action).await
     }
 
     async fn contains(&self, name: &str) -> Result<bool> {
@@ -368,8 +405,10 @@ impl ArtifactStore for Artifacts {
     }
 
     async fn file(&self, name: &str) -> Result<Option<PathBuf>> {
-        if let Some(copy) = self.copies.file(name).await? {
-            return Ok(Some(copy));
+        for folder in self.shipped.iter().chain([&self.copies]) {
+            if let Some(copy) = folder.file(name).await? {
+                return Ok(Some(copy));
+            }
         }
         self.download(name).await
     }

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use wafer_core::Timestamp;
 use wafer_store::{
     Consumed, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey,
-    OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result,
+    OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Waiting,
 };
 
 use crate::Dynamo;
@@ -62,12 +62,11 @@ impl Dynamo {
             let stored = Stored::read(item, None).ok_or_else(damaged)?;
             let stored = match &stored.parts {
                 None => stored,
-                Some(parts) => {
-                    let Some(payload) = self.payload(parts, &pieces) else {
-                        return Ok(None);
-                    };
-                    Stored::read(item, Some(&payload)).ok_or_else(damaged)?
-                }
+                Some(parts) => match self.payload(parts, &pieces) {
+                    Some(payload) => Stored::read(item, Some(&payload)).ok_or_else(damaged)?,
+                    None if self.is_expired(&stored) => Stored::default(),
+                    None => return Ok(None),
+                },
             };
             let row = stored.row_at(now)?;
             rows.push(row.filter(|row| !row.is_tombstone()));
@@ -76,9 +75,8 @@ impl Dynamo {
     }
 
     /// Commits that are complete and have no number get one; what nobody has
-    /// finished for a while is finished. Returns the commits that are still on their
-    /// way.
-    async fn take_in(&self) -> Result<Vec<CommitName>> {
+    /// finished for a while is finished. Returns how many are still on their way.
+    async fn take_in(&self) -> Result<u64> {
         let names = self.outbox.names().await?;
         let taken = self.outbox.taken(&self.table).await?;
         let new: Vec<CommitName> = names
@@ -90,16 +88,20 @@ impl Dynamo {
         self.note_settled(names.first(), now).await?;
         let done = records(&self.table, &new).await?;
         let mut complete: Vec<CommitName> = done.into_keys().collect();
-        let mut on_their_way = Vec::new();
+        let (mut unfinished, mut failure) = (0, None);
         for name in new {
             if complete.contains(&name) {
                 continue;
             }
             if name.begun.plus_micros(self.grace) > now {
-                on_their_way.push(name);
+                unfinished += 1;
                 continue;
             }
-            self.finish(&name).await?;
+            // One that cannot be finished now does not keep the others waiting.
+            if let Err(error) = self.finish(&name).await {
+                failure.get_or_insert(error);
+                continue;
+            }
             if !records(&self.table, std::slice::from_ref(&name))
                 .await?
                 .is_empty()
@@ -108,7 +110,11 @@ impl Dynamo {
             }
         }
         self.outbox.take(&self.table, &complete).await?;
-        Ok(on_their_way)
+        if let Some(error) = failure {
+            tracing::warn!("a commit that nobody finished is tried again: {error}");
+            unfinished += 1;
+        }
+        Ok(unfinished)
     }
 
     /// Notes before when all commits are gone, once a minute.
@@ -123,11 +129,15 @@ impl Dynamo {
         self.layouts.change(&self.table, note).await
     }
 
-    /// Waits until everybody reads the layout as it is now.
+    /// Waits until whoever begins something knows the layout as it is now. Clocks of
+    /// processes run at the same pace to within a half.
     async fn wait_for_others(&self) {
-        // A reader may have begun just before, and what it read takes its time.
-        let wait = self.layouts.age() + self.layouts.age() / 2;
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(self.layouts.age() * 3 / 2).await;
+    }
+
+    /// Waits, after that, until what was begun before has been read.
+    async fn wait_for_readers(&self) {
+        tokio::time::sleep(self.table.patience.0 * 2).await;
     }
 
     /// All commits that there are, complete.
@@ -254,18 +264,31 @@ impl Dynamo {
     async fn clear(&self, group: &str, epoch: u64) -> Result<()> {
         let clear = |bucket| async move {
             let partition = partition(group, epoch, bucket);
-            let items = self.table.query(&partition, &[], false).await?;
-            let mut keys = Vec::new();
-            for item in items {
-                if let Some(parts) = Stored::read(&item, None).and_then(|stored| stored.parts) {
-                    keys.extend(parts.keys());
+            loop {
+                let items = self.table.first_page(&partition, "pk, sk, parts").await?;
+                if items.is_empty() {
+                    return Ok(());
                 }
-                keys.extend(bytes_of(&item, "sk").map(|sk| Key::new(&partition, sk)));
+                let mut keys = Vec::new();
+                for item in items {
+                    keys.extend(Parts::of(&item).iter().flat_map(Parts::keys));
+                    keys.extend(bytes_of(&item, "sk").map(|sk| Key::new(&partition, sk)));
+                }
+                self.table.delete_all(&keys).await?;
             }
-            self.table.delete_all(&keys).await
         };
         side_by_side((0..BUCKETS).map(|bucket| clear(bucket).boxed()).collect()).await?;
         Ok(())
+    }
+
+    async fn change_epochs<T>(&self, group: &str, change: impl Fn(&mut Epochs) -> T) -> Result<T> {
+        let change = |layout: &mut Layout| {
+            let mut epochs = layout.epochs(group);
+            let result = change(&mut epochs);
+            layout.set(group, epochs);
+            result
+        };
+        self.layouts.change(&self.table, change).await
     }
 
     async fn check_outbox(&self, group: &str, after: u64) -> Result<()> {
@@ -297,9 +320,10 @@ impl OnlineStore for Dynamo {
             wanted.extend(due.clone());
             // Where groups are must not be old news.
             let consistent = self.table.consistent || due.is_some();
+            let asked = self.wall.now();
             let found = self.table.get_all(&wanted, consistent).await?;
             if let Some(due) = due {
-                let present = self.layouts.learn(&self.table, found.get(&due))?;
+                let present = self.layouts.learn(&self.table, found.get(&due), asked)?;
                 if keys
                     .iter()
                     .any(|key| present.live(&key.group) != layout.live(&key.group))
@@ -359,19 +383,20 @@ impl OnlineStore for Dynamo {
         Ok(())
     }
 
-    async fn outbox_tables(&self) -> Result<Vec<(String, u64)>> {
-        self.take_in().await?;
-        let waiting = self.outbox.rows(&self.table).await?;
-        let count = |(table, rows): (String, Vec<OutboxEntry>)| (table, rows.len() as u64);
-        Ok(waiting.into_iter().map(count).collect())
+    async fn has_outbox(&self) -> Result<bool> {
+        self.outbox.is_used().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        Ok(Waiting {
+            unfinished: self.take_in().await?,
+            tables: self.outbox.waiting(&self.table).await?,
+        })
     }
 
     async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
         self.take_in().await?;
-        let mut waiting = self.outbox.rows(&self.table).await?;
-        let mut rows = waiting.remove(table).unwrap_or_default();
-        rows.truncate(limit);
-        Ok(rows)
+        self.outbox.first_rows(&self.table, table, limit).await
     }
 
     async fn trim_outbox(&self, table: &str, through: u64) -> Result<()> {
@@ -381,45 +406,55 @@ impl OnlineStore for Dynamo {
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
         self.check_outbox(group, content.outbox_after).await?;
         let table = &self.table;
-        let epoch = self.layouts.change(table, Layout::begin).await?;
+        // What runs left unfinished has no rows in the outbox to tell it by: it goes where
+        // the content does not come from.
+        self.complete_commits().await?;
+        let begin = |layout: &mut Layout| layout.begin(group);
+        let epoch = self.layouts.change(table, begin).await?;
         self.load(epoch, &content).await?;
         // From here on everybody writes to it as well.
-        let before = self
-            .layouts
-            .change(table, |layout| {
-                let before = layout.epochs(group);
-                let epochs = Epochs {
-                    filling: Some(epoch),
-                    ..before.clone()
-                };
-                layout.set(group, epochs);
-                before
-            })
+        self.change_epochs(group, |epochs| epochs.filling = Some(epoch))
             .await?;
         self.wait_for_others().await;
         self.catch_up(group, epoch, &content).await?;
         self.bury(group, epoch).await?;
         self.check_outbox(group, content.outbox_after).await?;
+        let is_ours = self
+            .change_epochs(group, |epochs| {
+                // Whoever took over while this process slept has begun another one.
+                let is_ours = epochs.filling == Some(epoch);
+                if is_ours {
+                    epochs.obsolete.retain(|old| *old != epoch);
+                    epochs.obsolete.extend(epochs.retiring);
+                    (epochs.filling, epochs.retiring) = (None, Some(epochs.live));
+                    epochs.live = epoch;
+                }
+                is_ours
+            })
+            .await?;
+        if !is_ours {
+            let message = format!("online rows of `{group}` are made anew by another process");
+            return Err(Error::new(Kind::Conflict, message));
+        }
         // Who does not know yet what is live now goes on to read the old one, which
         // is written to until nobody does.
-        for retiring in [Some(before.live), None] {
-            self.layouts
-                .change(table, |layout| {
-                    let epochs = Epochs {
-                        live: epoch,
-                        filling: None,
-                        retiring,
-                    };
-                    layout.set(group, epochs);
-                })
-                .await?;
-            self.wait_for_others().await;
+        self.wait_for_others().await;
+        self.wait_for_readers().await;
+        let obsolete = self
+            .change_epochs(group, |epochs| {
+                epochs.obsolete.extend(epochs.retiring.take());
+                epochs.obsolete.clone()
+            })
+            .await?;
+        self.wait_for_others().await;
+        // Those of replacements that did not come to their end, too.
+        for old in &obsolete {
+            self.clear(group, *old).await?;
         }
-        // Those of a replacement that did not come to its end, too.
-        for old in before.written() {
-            self.clear(group, old).await?;
-        }
-        Ok(())
+        self.change_epochs(group, |epochs| {
+            epochs.obsolete.retain(|old| !obsolete.contains(old));
+        })
+        .await
     }
 
     async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {

@@ -9,8 +9,8 @@
 //! numbers them; rows of a table are appended to it in that order, and known by
 //! it when a flusher dies and another one goes on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, TryStreamExt as _};
@@ -29,6 +29,8 @@ use crate::table::{
 const FOLDER: &str = "outbox";
 /// Commits that have a number at the same time, at most: the journal is one item.
 const MAX_NUMBERED: usize = 2_000;
+/// Attempts to write a commit of which it is not known whether it is there.
+const WRITES: u32 = 5;
 /// A row's number is its commit's, and its place in it in so many bits.
 const ROW_BITS: u32 = 20;
 
@@ -89,21 +91,54 @@ pub(crate) struct Commit {
 pub(crate) struct Record {
     /// Of its events, those that nobody else had committed before.
     pub(crate) won: Vec<bool>,
+    /// How many rows these have for each table.
+    pub(crate) rows: BTreeMap<String, u32>,
+}
+
+impl Record {
+    pub(crate) fn new(won: Vec<bool>, commit: &Commit) -> Self {
+        let mut rows = BTreeMap::new();
+        let events = commit.events.iter().zip(&won).filter(|(_, won)| **won);
+        for row in events.flat_map(|(event, _)| &event.outbox) {
+            *rows.entry(row.table.clone()).or_default() += 1;
+        }
+        Self { won, rows }
+    }
+
+    /// The number of the last row of a table, in a commit of some number.
+    fn last(&self, table: &str, number: u64) -> Option<u64> {
+        let count = *self.rows.get(table)?;
+        Some(sequence(number, count.checked_sub(1)? as usize))
+    }
+
+    /// Tables for which it has rows that wait.
+    fn waits_for<'a>(
+        &'a self,
+        number: u64,
+        trimmed: &'a BTreeMap<String, u64>,
+    ) -> impl Iterator<Item = &'a str> {
+        let waits = move |table: &&String| {
+            let trimmed = trimmed.get(*table).copied().unwrap_or(0);
+            self.last(table, number).is_some_and(|last| last > trimmed)
+        };
+        self.rows.keys().filter(waits).map(String::as_str)
+    }
 }
 
 /// Commits on S3.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     objects: Arc<dyn ObjectStore>,
-    /// Commits that have numbers, as they were read.
-    read: Mutex<HashMap<CommitName, Arc<Numbered>>>,
+    /// Some commits that have numbers, as they were read: they hold rows of several
+    /// tables.
+    read: Mutex<HashMap<CommitName, Arc<Rows>>>,
 }
 
-/// A commit in the journal: its rows of each table.
-#[derive(Debug)]
-pub(crate) struct Numbered {
-    rows: BTreeMap<String, Vec<OutboxRow>>,
-}
+/// A commit's rows of each table.
+type Rows = BTreeMap<String, Vec<OutboxRow>>;
+
+/// Rows that are kept in memory, about.
+const MAX_READ: usize = 100_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Journal {
@@ -140,20 +175,35 @@ impl Outbox {
 
     /// Writes a commit, durably.
     pub(crate) async fn write(&self, name: &CommitName, commit: &Commit) -> Result<()> {
-        let content = rmp_serde::to_vec(commit).expect("plain data");
-        let written = self
-            .objects
-            .put_opts(
-                &path(name),
-                Bytes::from(content).into(),
-                PutMode::Create.into(),
-            )
-            .await;
-        match written {
-            Ok(_) => Ok(()),
-            // Nobody else has this name: an answer was lost.
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-            Err(e) => Err(self.failed("write to", e)),
+        let content = Bytes::from(rmp_serde::to_vec(commit).expect("plain data"));
+        let (path, mut attempts) = (path(name), 0);
+        loop {
+            let content = content.clone().into();
+            let mode = PutMode::Create.into();
+            match self.objects.put_opts(&path, content, mode).await {
+                Ok(_) => return Ok(()),
+                // Nobody else has this name. Either an answer was lost, or an attempt is
+                // still under way of which it is not known how it ends (409 Conflict).
+                Err(e @ object_store::Error::AlreadyExists { .. }) => {
+                    if self.is_there(name).await? {
+                        return Ok(());
+                    }
+                    attempts += 1;
+                    if attempts == WRITES {
+                        return Err(self.failed("write to", e));
+                    }
+                }
+                Err(e) => return Err(self.failed("write to", e)),
+            }
+        }
+    }
+
+    /// Whether a commit is there.
+    pub(crate) async fn is_there(&self, name: &CommitName) -> Result<bool> {
+        match self.objects.head(&path(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.failed("read", e)),
         }
     }
 
@@ -169,6 +219,13 @@ impl Outbox {
             Error::caused(Kind::Corrupt, message, e)
         })?;
         Ok(Some(commit))
+    }
+
+    /// Whether any commit is there.
+    pub(crate) async fn is_used(&self) -> Result<bool> {
+        let mut listed = self.objects.list(Some(&Path::from(FOLDER)));
+        let first = listed.try_next().await;
+        Ok(first.map_err(|e| self.failed("list", e))?.is_some())
     }
 
     /// Names of all commits that are there, the oldest first.
@@ -196,62 +253,82 @@ impl Outbox {
         Ok(())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<CommitName, Arc<Numbered>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<CommitName, Arc<Rows>>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a numbered commit has for each table. `None`: it is gone.
-    async fn numbered(&self, table: &Table, name: &CommitName) -> Result<Option<Arc<Numbered>>> {
-        if let Some(found) = self.known().get(name).cloned() {
-            return Ok(Some(found));
-        }
+    /// A commit's rows of each table. `None`: it is gone.
+    async fn rows(&self, table: &Table, name: &CommitName) -> Result<Option<Rows>> {
         let Some(commit) = self.read(name).await? else {
             return Ok(None);
         };
         let record = records(table, std::slice::from_ref(name)).await?;
         let Some(record) = record.get(name) else {
-            return Err(table.foreign(&format!("no record of commit {name}")));
+            // The record goes after the commit.
+            return match self.is_there(name).await? {
+                false => Ok(None),
+                true => Err(table.foreign(&format!("no record of commit {name}"))),
+            };
         };
-        let mut rows: BTreeMap<String, Vec<OutboxRow>> = BTreeMap::new();
+        let mut rows = Rows::new();
         let events = commit.events.into_iter().zip(&record.won);
         for (event, _) in events.filter(|(_, won)| **won) {
             for row in event.outbox {
                 rows.entry(row.table.clone()).or_default().push(row);
             }
         }
-        let numbered = Arc::new(Numbered { rows });
-        self.known().insert(name.clone(), Arc::clone(&numbered));
-        Ok(Some(numbered))
+        Ok(Some(rows))
     }
 
-    /// All numbered commits with their rows, in the order of their numbers.
-    async fn all(
+    /// As [`rows`](Self::rows), of a commit that has a number, and is read for one table
+    /// after the other.
+    async fn numbered_rows(&self, table: &Table, name: &CommitName) -> Result<Arc<Rows>> {
+        if let Some(found) = self.known().get(name).cloned() {
+            return Ok(found);
+        }
+        let rows = Arc::new(self.rows(table, name).await?.unwrap_or_default());
+        let mut known = self.known();
+        let count = |rows: &Arc<Rows>| rows.values().map(Vec::len).sum::<usize>();
+        if known.values().map(count).sum::<usize>() + count(&rows) > MAX_READ {
+            known.clear();
+        }
+        known.insert(name.clone(), Arc::clone(&rows));
+        Ok(rows)
+    }
+
+    /// All numbered commits, in the order of their numbers. Without a record: it is gone.
+    async fn numbered(
         &self,
         table: &Table,
         journal: &Journal,
-    ) -> Result<Vec<(u64, CommitName, Option<Arc<Numbered>>)>> {
-        let mut commits = Vec::with_capacity(journal.commits.len());
-        for (number, name) in &journal.commits {
-            let name = CommitName::parse(name)
-                .ok_or_else(|| table.foreign("a journal that cannot be read"))?;
-            let commit = async move {
-                let rows = self.numbered(table, &name).await?;
-                Ok((*number, name, rows))
-            };
-            commits.push(commit.boxed());
-        }
-        side_by_side(commits).await
+    ) -> Result<Vec<(u64, CommitName, Option<Record>)>> {
+        let parse = |name: &String| {
+            let name = CommitName::parse(name);
+            name.ok_or_else(|| table.foreign("a journal that cannot be read"))
+        };
+        let names: Vec<CommitName> = journal.commits.values().map(parse).collect::<Result<_>>()?;
+        let there: HashSet<&CommitName> = names.iter().collect();
+        self.known().retain(|name, _| there.contains(name));
+        let mut found = records(table, &names).await?;
+        let numbers = journal.commits.keys().zip(names);
+        let commits = numbers.map(|(number, name)| {
+            let record = found.remove(&name);
+            (*number, name, record)
+        });
+        Ok(commits.collect())
     }
 
     /// Gives numbers to commits that are complete and have none.
     pub(crate) async fn take(&self, table: &Table, complete: &[CommitName]) -> Result<()> {
         let mut complete = complete.to_vec();
         complete.sort();
-        change_journal(table, |journal| {
+        let mut left_out = 0;
+        let journal = change_journal(table, |journal| {
             let known: BTreeSet<&String> = journal.commits.values().collect();
             let names = complete.iter().map(ToString::to_string);
             let new: Vec<String> = names.filter(|name| !known.contains(name)).collect();
             let room = MAX_NUMBERED.saturating_sub(journal.commits.len());
+            left_out = new.len().saturating_sub(room);
             let is_changed = !new.is_empty() && room > 0;
             for name in new.into_iter().take(room) {
                 journal.last += 1;
@@ -260,6 +337,31 @@ impl Outbox {
             is_changed
         })
         .await?;
+        if left_out > 0 {
+            self.say_who_is_in_the_way(table, &journal, left_out)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn say_who_is_in_the_way(
+        &self,
+        table: &Table,
+        journal: &Journal,
+        left_out: usize,
+    ) -> Result<()> {
+        let commits = self.numbered(table, journal).await?;
+        let oldest = commits
+            .iter()
+            .find_map(|(number, _, record)| Some((*number, record.as_ref()?)));
+        let tables = oldest.map_or_else(Vec::new, |(number, record)| {
+            record.waits_for(number, &journal.trimmed).collect()
+        });
+        tracing::error!(
+            "{left_out} commits wait, as {MAX_NUMBERED} others are not appended to the offline tables: \
+             {} cannot be written to, or nobody flushes",
+            tables.join(", ")
+        );
         Ok(())
     }
 
@@ -270,33 +372,64 @@ impl Outbox {
         Ok(names.flatten().collect())
     }
 
-    /// Numbered rows of each table that wait.
-    pub(crate) async fn rows(&self, table: &Table) -> Result<BTreeMap<String, Vec<OutboxEntry>>> {
+    /// Tables for which numbered rows wait, with the number of rows.
+    pub(crate) async fn waiting(&self, table: &Table) -> Result<Vec<(String, u64)>> {
         let (journal, _) = read_journal(table).await?;
-        let mut waiting: BTreeMap<String, Vec<OutboxEntry>> = BTreeMap::new();
-        for (number, _, commit) in self.all(table, &journal).await? {
-            let Some(commit) = commit else { continue };
-            for (name, rows) in &commit.rows {
+        let mut waiting: BTreeMap<String, u64> = BTreeMap::new();
+        for (number, _, record) in self.numbered(table, &journal).await? {
+            let Some(record) = record else { continue };
+            for name in record.waits_for(number, &journal.trimmed) {
                 let trimmed = journal.trimmed.get(name).copied().unwrap_or(0);
-                let entries = rows.iter().enumerate().map(|(index, row)| OutboxEntry {
+                let last = record.last(name, number).unwrap_or(trimmed);
+                let first = sequence(number, 0).max(trimmed + 1);
+                *waiting.entry(name.to_owned()).or_default() += last + 1 - first;
+            }
+        }
+        Ok(waiting.into_iter().collect())
+    }
+
+    /// The first numbered rows of a table that wait.
+    pub(crate) async fn first_rows(
+        &self,
+        table: &Table,
+        name: &str,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>> {
+        let (journal, _) = read_journal(table).await?;
+        let trimmed = journal.trimmed.get(name).copied().unwrap_or(0);
+        let (mut calls, mut count) = (Vec::new(), 0);
+        for (number, commit, record) in self.numbered(table, &journal).await? {
+            let last = record
+                .and_then(|record| Some((*record.rows.get(name)?, record.last(name, number)?)));
+            let Some((rows, _)) = last.filter(|(_, last)| *last > trimmed) else {
+                continue;
+            };
+            if count >= limit {
+                break;
+            }
+            count += rows as usize;
+            let call = async move {
+                let rows = self.numbered_rows(table, &commit).await?;
+                let rows = rows.get(name).into_iter().flatten().enumerate();
+                let entries = rows.map(|(index, row)| OutboxEntry {
                     sequence: sequence(number, index),
                     row: row.clone(),
                 });
-                let entries = entries.filter(|entry| entry.sequence > trimmed);
-                waiting.entry(name.clone()).or_default().extend(entries);
-            }
+                Ok(entries.collect::<Vec<_>>())
+            };
+            calls.push(call.boxed());
         }
-        waiting.retain(|_, entries| !entries.is_empty());
-        Ok(waiting)
+        let entries = side_by_side(calls).await?.into_iter().flatten();
+        let entries = entries.filter(|entry| entry.sequence > trimmed);
+        Ok(entries.take(limit).collect())
     }
 
     /// Forgets rows of a table; removes commits of which nothing is left.
     pub(crate) async fn trim(&self, table: &Table, name: &str, through: u64) -> Result<()> {
         let (journal, _) = read_journal(table).await?;
-        let all = self.all(table, &journal).await?;
-        let last = |commit: &(u64, CommitName, Option<Arc<Numbered>>)| {
-            let rows = commit.2.as_ref()?.rows.get(name)?;
-            Some(sequence(commit.0, rows.len().checked_sub(1)?))
+        let all = self.numbered(table, &journal).await?;
+        let last = |(number, _, record): &(u64, CommitName, Option<Record>)| {
+            record.as_ref()?.last(name, *number)
         };
         let Some(last) = all.iter().filter_map(last).max() else {
             return Ok(());
@@ -310,15 +443,11 @@ impl Outbox {
         })
         .await?
         .trimmed;
-        let is_done = |number: u64, commit: &Numbered| {
-            commit.rows.iter().all(|(name, rows)| {
-                let trimmed = trimmed.get(name).copied().unwrap_or(0);
-                rows.is_empty() || sequence(number, rows.len() - 1) <= trimmed
-            })
-        };
+        let is_done =
+            |number: u64, record: &Record| record.waits_for(number, &trimmed).next().is_none();
         let done = all
             .iter()
-            .filter(|(number, _, commit)| commit.as_ref().is_none_or(|c| is_done(*number, c)));
+            .filter(|(number, _, record)| record.as_ref().is_none_or(|r| is_done(*number, r)));
         let done: Vec<(u64, &CommitName)> = done.map(|(number, name, _)| (*number, name)).collect();
         // The object first: one that is left without a number would get another.
         let removed = done
@@ -351,14 +480,13 @@ impl Outbox {
         let (journal, _) = read_journal(table).await?;
         let text = name.to_string();
         let number = journal.commits.iter().find(|(_, name)| **name == text);
-        let Some(commit) = self.numbered(table, name).await? else {
+        let number = number.map(|(number, _)| *number);
+        let Some(mut rows) = self.rows(table, name).await? else {
             return Ok(Vec::new());
         };
-        let rows = commit.rows.get(of).into_iter().flatten().enumerate();
-        let row = |(index, row): (usize, &OutboxRow)| {
-            (number.map(|(n, _)| sequence(*n, index)), row.clone())
-        };
-        Ok(rows.map(row).collect())
+        let rows = rows.remove(of).unwrap_or_default().into_iter().enumerate();
+        let numbered = rows.map(|(index, row)| (number.map(|n| sequence(n, index)), row));
+        Ok(numbered.collect())
     }
 }
 
@@ -374,6 +502,8 @@ pub(crate) async fn put_record(table: &Table, name: &CommitName, record: &Record
     let mut item = record_key(name).item();
     let won: Vec<u8> = record.won.iter().map(|won| u8::from(*won)).collect();
     item.insert("won".to_owned(), bytes(&won));
+    let rows = serde_json::to_vec(&record.rows).expect("plain data");
+    item.insert("rows".to_owned(), bytes(&rows));
     table.put(&item, None).await?;
     Ok(())
 }
@@ -388,7 +518,11 @@ pub(crate) async fn records(
     let record = |name: &CommitName| {
         let item = found.remove(&record_key(name))?;
         let won = bytes_of(&item, "won")?.iter().map(|won| *won == 1);
-        Some((name.clone(), Record { won: won.collect() }))
+        let record = Record {
+            won: won.collect(),
+            rows: serde_json::from_slice(bytes_of(&item, "rows")?).ok()?,
+        };
+        Some((name.clone(), record))
     };
     Ok(names.iter().filter_map(record).collect())
 }
@@ -404,7 +538,10 @@ async fn read_journal(table: &Table) -> Result<(Journal, Option<u64>)> {
 }
 
 /// Changes the journal, whoever else does; not at all when `change` says no.
-async fn change_journal(table: &Table, change: impl Fn(&mut Journal) -> bool) -> Result<Journal> {
+async fn change_journal(
+    table: &Table,
+    mut change: impl FnMut(&mut Journal) -> bool,
+) -> Result<Journal> {
     let mut patience = table.writing();
     loop {
         let (mut journal, version) = read_journal(table).await?;

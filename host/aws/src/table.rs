@@ -8,7 +8,7 @@
 //! | `l` | – | the [layout](crate::layout): whose table it is, epochs of groups |
 //! | `m` | name | an object of the metadata store |
 //! | `o/TABLE/EPOCH/BUCKET` | entity key | an entity's row or summary |
-//! | `p/ID` | part | a part of what is too large for one item |
+//! | `p/ID/PART` | – | a part of what is too large for one item |
 //! | `t/TABLE` | entity key | a deletion of an entity |
 //! | `s/SOURCE/DIGEST` | – | the identity of an event, and the commit that has it |
 //! | `c/COMMIT` | – | a commit that is complete |
@@ -39,6 +39,9 @@ use crate::usage::Usage;
 pub(crate) const MAX_GET: usize = 100;
 /// Most requests of one `BatchWriteItem`.
 const MAX_WRITE: usize = 25;
+/// Bytes of one `BatchWriteItem`: few enough to be sent within an attempt's time over a
+/// slow line (16 MB are allowed).
+const MAX_BATCH: usize = 1 << 20;
 /// Most bytes of an item's value; an item has at most 400 KB, names of attributes
 /// and the other ones included
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>).
@@ -151,6 +154,32 @@ pub(crate) enum Written {
     /// The condition did not hold for what is there. After more than one attempt
     /// that may be what the first one wrote.
     Held { stored: Option<Item>, attempts: u32 },
+}
+
+/// Requests in calls of at most 25, and of not much more than [`MAX_BATCH`].
+fn batches(requests: Vec<WriteRequest>) -> Vec<Vec<WriteRequest>> {
+    let (mut batches, mut size): (Vec<Vec<WriteRequest>>, usize) = (Vec::new(), 0);
+    for request in requests {
+        let more = size_of_request(&request);
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_WRITE && size + more <= MAX_BATCH => {
+                batch.push(request);
+                size += more;
+            }
+            _ => {
+                batches.push(vec![request]);
+                size = more;
+            }
+        }
+    }
+    batches
+}
+
+/// Bytes of what it writes, about: those of its binary attributes.
+fn size_of_request(request: &WriteRequest) -> usize {
+    let item = request.put_request().map(|put| put.item().values());
+    let bytes = |value: &AttributeValue| value.as_b().map_or(16, |bytes| bytes.as_ref().len());
+    item.map_or(0, |values| values.map(bytes).sum())
 }
 
 /// A table.
@@ -435,6 +464,28 @@ impl Table {
         }
     }
 
+    /// Some attributes of the first items of a partition, as many as there are in one
+    /// answer (1 MB of items).
+    pub(crate) async fn first_page(&self, partition: &str, attributes: &str) -> Result<Vec<Item>> {
+        let operation = self.operation("dynamodb:Query");
+        let attempt = || {
+            self.client
+                .query()
+                .table_name(&self.name)
+                .consistent_read(true)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .key_condition_expression("pk = :p")
+                .expression_attribute_values(":p", text(partition))
+                .projection_expression(attributes)
+                .send()
+        };
+        let answer = call(operation, &mut self.reading(), attempt)
+            .await
+            .map_err(|e| e.into_error(operation))?;
+        self.used("Query", answer.consumed_capacity.as_ref());
+        Ok(answer.items.unwrap_or_default())
+    }
+
     /// Number of items of a partition.
     pub(crate) async fn count(&self, partition: &str) -> Result<u64> {
         let operation = self.operation("dynamodb:Query");
@@ -488,15 +539,15 @@ impl Table {
     }
 
     async fn write_all(&self, requests: Vec<WriteRequest>) -> Result<()> {
-        let calls = requests
-            .chunks(MAX_WRITE)
+        let calls = batches(requests)
+            .into_iter()
             .map(|requests| self.write_batch(requests).boxed());
         side_by_side(calls.collect()).await?;
         Ok(())
     }
 
-    async fn write_batch(&self, requests: &[WriteRequest]) -> Result<()> {
-        let mut waiting = requests.to_vec();
+    async fn write_batch(&self, requests: Vec<WriteRequest>) -> Result<()> {
+        let mut waiting = requests;
         let mut patience = self.writing();
         let operation = self.operation("dynamodb:BatchWriteItem");
         loop {
@@ -514,13 +565,18 @@ impl Table {
                 self.used("BatchWriteItem", Some(capacity));
             }
             let rest = answer.unprocessed_items.unwrap_or_default();
-            waiting = rest.into_values().flatten().collect();
-            if waiting.is_empty() {
+            let rest: Vec<WriteRequest> = rest.into_values().flatten().collect();
+            if rest.is_empty() {
                 return Ok(());
             }
-            if !patience.wait().await {
-                return Err(self.busy(waiting.len(), "items", "BatchWriteItem"));
+            if rest.len() < waiting.len() {
+                // It gets on: as patient as at first.
+                patience = self.writing();
             }
+            if !patience.wait().await {
+                return Err(self.busy(rest.len(), "items", "BatchWriteItem"));
+            }
+            waiting = rest;
         }
     }
 

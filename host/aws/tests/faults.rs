@@ -198,7 +198,7 @@ async fn events_are_neither_lost_nor_doubled() {
         assert_eq!((rows.len(), ids.len()), (60, 60));
         assert!(rows.is_sorted_by_key(|entry| entry.sequence));
         store.trim_outbox("sums", u64::MAX).await.unwrap();
-        assert!(store.outbox_tables().await.unwrap().is_empty());
+        assert!(store.waiting().await.unwrap().tables.is_empty());
         for name in ["k0", "k1", "k2"] {
             assert_eq!(count(&store, name).await, 20, "{name}, after the flush");
         }
@@ -490,4 +490,202 @@ async fn what_is_missing_is_named() {
     let error = through.probe(&SystemClock::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("writes over objects"), "{error}");
+}
+
+/// What a group is to hold: one event of each entity.
+fn one_each() -> GroupContent {
+    GroupContent {
+        rows: ["k0", "k1", "k2"].map(|name| summary(name, 5)).to_vec(),
+        early: Vec::new(),
+        outbox_after: u64::MAX >> 1,
+        from_outbox: Arc::new(|row: &OutboxRow| {
+            let id = row.event.as_micros();
+            Ok(wafer_store::EarlyWrite {
+                due: row.event,
+                write: summary(&format!("k{}", id % 3), id),
+            })
+        }),
+        now: at(1_000),
+    }
+}
+
+/// A run writes no rows to the outbox: what it left unfinished is in the table that its
+/// group is made anew from, and is not added to that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_run_left_unfinished_is_not_added_to_a_group_made_anew() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    for server in dynamos() {
+        let table = table(&client(&server)).await;
+        let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+        let is_row = |call: &crate::proxy::Call| {
+            call.action == "PutItem" && String::from_utf8_lossy(call.body()).contains("o/sums/")
+        };
+        let proxy = Proxy::new(&server, move |call| match is_row(call) {
+            true => Fate::Refused(500, "InternalServerError"),
+            false => Fate::Through,
+        });
+        let run = open(&proxy.url, &table, &direct).await;
+        let store = open(&server, &table, &direct).await;
+        let rows = ["k0", "k1", "k2"].map(|name| summary(name, 5)).to_vec();
+        let commit = EventCommit {
+            writes: rows,
+            outbox: Vec::new(),
+            ..event(0)
+        };
+        let error = run.commit_events(vec![commit], at(0)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        store.replace_group("sums", one_each()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(store.waiting().await.unwrap().tables.is_empty());
+        for name in ["k0", "k1", "k2"] {
+            assert_eq!(count(&store, name).await, 1, "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_made_anew_by_one_process() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let server = dynamos().remove(0);
+    let table = table(&client(&server)).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+    let (one, two) = tokio::join!(
+        open(&server, &table, &direct),
+        open(&server, &table, &direct)
+    );
+    let (a, b) = tokio::join!(
+        one.replace_group("sums", one_each()),
+        two.replace_group("sums", one_each())
+    );
+    assert!(a.is_ok() || b.is_ok(), "{a:?} {b:?}");
+    for error in [a, b].into_iter().filter_map(Result::err) {
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    }
+    // What the other one began is removed by the next.
+    one.replace_group("sums", one_each()).await.unwrap();
+    let items = client(&server)
+        .scan()
+        .table_name(&table)
+        .send()
+        .await
+        .unwrap();
+    let rows = items.items().iter().filter(|item| {
+        let partition = item["pk"].as_s().unwrap();
+        partition.starts_with("o/sums/")
+    });
+    assert_eq!(rows.count(), 3);
+}
+
+/// An entity whose item no attempt can change does not stop the others, nor the flush.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_entity_stops_nothing_else() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let server = dynamos().remove(0);
+    let raw = client(&server);
+    let table = table(&raw).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+    let store = open(&server, &table, &direct).await;
+    let first = (0..3).map(event).collect();
+    store.commit_events(first, at(0)).await.unwrap();
+    let place = wafer_core::Digest::of(key("sums", "k1").entity.as_bytes()).as_bytes()[0] % 64;
+    let place = format!("o/sums/0/{place:02x}");
+    let items = raw.scan().table_name(&table).send().await.unwrap();
+    let damaged = items.items().iter().find(|item| {
+        let entity = item["sk"].as_b().unwrap().as_ref();
+        item["pk"].as_s().unwrap() == &place && entity == key("sums", "k1").entity.as_bytes()
+    });
+    let mut damaged = damaged.unwrap().clone();
+    damaged.insert(
+        "val".to_owned(),
+        aws_sdk_dynamodb::types::AttributeValue::B(aws_sdk_dynamodb::primitives::Blob::new([1])),
+    );
+    raw.put_item()
+        .table_name(&table)
+        .set_item(Some(damaged))
+        .send()
+        .await
+        .unwrap();
+    let more = (3..6).map(event).collect();
+    let outcomes = store.commit_events(more, at(0)).await.unwrap();
+    assert!(
+        outcomes
+            .iter()
+            .all(|o| matches!(o, EventOutcome::Committed { .. }))
+    );
+    assert_eq!(
+        (count(&store, "k0").await, count(&store, "k2").await),
+        (2, 2)
+    );
+    let waiting = store.waiting().await.unwrap();
+    assert_eq!(waiting.tables, [("sums".to_owned(), 6)]);
+    assert_eq!(waiting.unfinished, 0);
+    let error = store
+        .get_many(&[key("sums", "k1")], at(1_000))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+}
+
+/// DynamoDB removes what expired in any order: parts may go before their item.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_item_without_its_parts_is_none() {
+    if !has("AWS_ENDPOINT_URL_S3") {
+        return;
+    }
+    let server = dynamos().remove(0);
+    let raw = client(&server);
+    let table = table(&raw).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+    let store = open(&server, &table, &direct).await;
+    let large = |id: i64| {
+        let mut write = row("large", id);
+        write.row.values = Bytes::from(vec![b'x'; 700 << 10]);
+        EventCommit {
+            writes: vec![OnlineWrite {
+                keep_until: Some(at(1)),
+                ..write
+            }],
+            ..event(id)
+        }
+    };
+    store.commit_events(vec![large(0)], at(0)).await.unwrap();
+    let found = store
+        .get_many(&[key("rows", "large")], at(0))
+        .await
+        .unwrap();
+    assert!(found[0].is_some());
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let items = raw.scan().table_name(&table).send().await.unwrap();
+    let parts = items
+        .items()
+        .iter()
+        .filter(|item| item["pk"].as_s().unwrap().starts_with("p/"));
+    let mut removed = 0;
+    for part in parts {
+        let delete = raw.delete_item().table_name(&table);
+        let delete = delete
+            .key("pk", part["pk"].clone())
+            .key("sk", part["sk"].clone());
+        delete.send().await.unwrap();
+        removed += 1;
+    }
+    assert_eq!(removed, 3);
+    let found = store
+        .get_many(&[key("rows", "large")], at(0))
+        .await
+        .unwrap();
+    assert!(found[0].is_none());
+    // And it can be written again.
+    store.commit_events(vec![large(3)], at(0)).await.unwrap();
+    let found = store
+        .get_many(&[key("rows", "large")], at(0))
+        .await
+        .unwrap();
+    assert_eq!(found[0].as_ref().unwrap().version.event, at(3));
 }

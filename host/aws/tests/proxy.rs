@@ -36,6 +36,12 @@ pub(crate) struct Call {
     body: Vec<u8>,
 }
 
+impl Call {
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 /// Stands between a client and a server; ends with its test.
 pub(crate) struct Proxy {
     pub(crate) url: String,

@@ -5,6 +5,7 @@
 //! out into a component.
 
 mod component;
+pub mod package;
 mod toolchain;
 
 pub use component::{BuildError, BuildOptions, build, to_component};

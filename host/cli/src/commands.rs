@@ -3,10 +3,12 @@
 mod apply;
 mod backfill;
 mod check;
+mod deploy;
 mod doctor;
 mod functions;
 mod get;
 mod new;
+mod package;
 mod push;
 mod replay;
 mod run;
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     Check(check::Check),
     Plan(apply::Plan),
     Apply(apply::Apply),
+    Deploy(deploy::Deploy),
+    Package(package::MakePackage),
     Run(run::Run),
     Backfill(backfill::Backfill),
     TrainingSet(training_set::MakeTrainingSet),
@@ -88,6 +92,8 @@ pub(crate) enum Command {
     CompileComponent {
         /// Which engine
         mode: String,
+        /// For which kind of machine
+        target: String,
     },
 }
 
@@ -127,6 +133,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Check(command) => command.run(&context).await,
         Command::Plan(command) => command.run(&context).await,
         Command::Apply(command) => command.run(&context).await,
+        Command::Deploy(command) => command.run(&context).await,
+        Command::Package(command) => command.run(&context),
         Command::Run(command) => command.run(&context).await,
         Command::Backfill(command) => command.run(&context).await,
         Command::TrainingSet(command) => command.run(&context).await,

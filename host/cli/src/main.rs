@@ -14,8 +14,8 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let arguments = commands::Arguments::parse();
-    if let commands::Command::CompileComponent { mode } = &arguments.command {
-        let code = wafer_runtime::compile_worker(mode);
+    if let commands::Command::CompileComponent { mode, target } = &arguments.command {
+        let code = wafer_runtime::compile_worker(mode, target);
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     output::start_log(arguments.verbose);

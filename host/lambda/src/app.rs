@@ -1,7 +1,7 @@
 //! The composition root: what is made of what, by the environment.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -44,7 +44,10 @@ pub(crate) async fn open() -> Result<Handler> {
     let components = Components {
         online: Arc::clone(&stores.dynamo) as _,
         metadata: stores.dynamo,
-        artifacts: Arc::new(stores.artifacts),
+        artifacts: Arc::new(match shipped() {
+            Some(folder) => stores.artifacts.with_shipped(folder),
+            None => stores.artifacts,
+        }),
         offline: stores.offline,
         remote: Some(Arc::new(wafer_aws::Files::default())),
         runtime,
@@ -58,6 +61,13 @@ pub(crate) async fn open() -> Result<Handler> {
     let platform = Arc::new(Platform::open(&project, components).await?);
     platform.check_clock().await?;
     Ok(Handler::new(platform, sources, objects))
+}
+
+/// Compiled code that is in the package, if there is any.
+fn shipped() -> Option<PathBuf> {
+    let package = std::env::var_os("LAMBDA_TASK_ROOT")?;
+    let folder = Path::new(&package).join("artifacts");
+    folder.is_dir().then_some(folder)
 }
 
 fn setting(name: &str) -> Result<String> {

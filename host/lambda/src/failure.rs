@@ -20,6 +20,13 @@ impl Failure {
         }
     }
 
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            message: message.into(),
+        }
+    }
+
     /// As the errors' type is called outside.
     fn name(&self) -> &'static str {
         match self.kind {

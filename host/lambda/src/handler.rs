@@ -15,7 +15,7 @@ use wafer_platform::{Arrival, Platform};
 use wafer_server::router;
 
 use crate::failure::Failure;
-use crate::records::{Batch, Record};
+use crate::records::{Batch, Record, Stored};
 use crate::task::{Asked, Task};
 
 /// Definitions are looked at again when they are older, in microseconds.
@@ -133,21 +133,17 @@ impl Handler {
     async fn records(&self, batch: &Batch) -> Result<Json, Failure> {
         let mut failed: BTreeSet<String> = BTreeSet::new();
         let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-        let mut wants_flush = false;
+        let mut notified: Vec<&Record> = Vec::new();
         for record in &batch.records {
-            if record.s3.is_some() {
-                wants_flush |= self.is_of_outbox(record);
+            if let Some(source) = self.sources.get(record.arn()) {
+                by_source.entry(source).or_default().push(record);
                 continue;
             }
-            if let Some(stored) = record.notification() {
-                wants_flush |= stored
-                    .records
-                    .iter()
-                    .any(|record| self.is_of_outbox(record));
-                continue;
-            }
-            match self.sources.get(record.arn()) {
-                Some(source) => by_source.entry(source).or_default().push(record),
+            match record.notification() {
+                Some(stored) if stored.iter().any(|stored| self.is_of_outbox(stored)) => {
+                    notified.push(record);
+                }
+                Some(_) => {}
                 None => {
                     tracing::error!(
                         "no source takes records of {}: name it in WAFER_EVENT_SOURCES",
@@ -157,8 +153,13 @@ impl Handler {
                 }
             }
         }
-        if wants_flush {
-            self.platform.flush().await?;
+        if !notified.is_empty() && !self.is_flushed().await? {
+            // What they tell of is still being written: they come again.
+            if notified.iter().any(|record| record.s3.is_some()) {
+                let message = "the outbox is being written or flushed by others";
+                return Err(Failure::unavailable(message));
+            }
+            failed.extend(notified.iter().map(|record| record.identifier()));
         }
         for (source, records) in by_source {
             self.take_in(source, &records, &mut failed).await?;
@@ -201,13 +202,17 @@ impl Handler {
         Ok(())
     }
 
+    /// Appends the outbox to the tables; says whether all of it was.
+    async fn is_flushed(&self) -> Result<bool, Failure> {
+        let report = self.platform.flush().await?;
+        Ok(!report.busy && report.unfinished == 0)
+    }
+
     /// Whether something was written to the outbox.
-    fn is_of_outbox(&self, record: &Record) -> bool {
+    fn is_of_outbox(&self, stored: &Stored) -> bool {
         let folder = format!("{}/outbox/", self.objects.path().trim_matches('/'));
-        record.s3.as_ref().is_some_and(|stored| {
-            Some(stored.bucket()) == self.objects.host_str()
-                && stored.key().starts_with(folder.trim_start_matches('/'))
-        })
+        Some(stored.bucket()) == self.objects.host_str()
+            && stored.key().starts_with(folder.trim_start_matches('/'))
     }
 }
 
@@ -226,7 +231,8 @@ mod tests {
         assert_eq!(kind(json!({"Records": []})), "records");
         assert_eq!(kind(json!({"wafer": {"flush": {}}})), "Flush");
         let tick = json!({"wafer": {"tick": {"pipeline": "p"}}});
-        assert_eq!(kind(tick), r#"Tick { pipeline: "p" }"#);
+        let wanted = r#"Tick { pipeline: Some("p"), except: [] }"#;
+        assert_eq!(kind(tick), wanted);
         for (event, wanted) in [
             (
                 json!({"wafer": {"dance": {}}}),

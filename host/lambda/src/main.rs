@@ -10,6 +10,7 @@
 //! | `WAFER_STORE_ONLINE` | its table, `dynamodb://TABLE` |
 //! | `WAFER_STORE_OBJECTS` | its folder, `s3://BUCKET/FOLDER` |
 //! | `WAFER_EVENT_SOURCES` | for queues and streams the source that their records are events of: `ARN=SOURCE`, several with `;` between |
+//! | `LAMBDA_TASK_ROOT` | the package, set by Lambda; compiled code may be in its folder `artifacts` |
 //! | `WAFER_LOG` | what is logged, such as `info` or `wafer=debug`; default `info` |
 //!
 //! There is no compiler in it: components were compiled when they were deployed.

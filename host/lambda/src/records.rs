@@ -56,18 +56,18 @@ struct Change {
 }
 
 /// An object that was written.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Stored {
     bucket: Bucket,
     object: Object,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Bucket {
     name: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Object {
     key: String,
 }
@@ -103,15 +103,23 @@ impl Record {
         found.unwrap_or_default()
     }
 
-    /// What S3 wrote into a queue, if that is what it is.
-    pub(crate) fn notification(&self) -> Option<Batch> {
+    /// The objects that S3 says were written, itself or through a queue; none when S3
+    /// only tries the queue out. `None`: it is something else.
+    pub(crate) fn notification(&self) -> Option<Vec<Stored>> {
+        if let Some(stored) = &self.s3 {
+            return Some(vec![stored.clone()]);
+        }
         let body = self
             .body
             .as_ref()
             .filter(|_| self.event_source == "aws:sqs")?;
-        let batch: Batch = serde_json::from_str(body).ok()?;
-        let is_stored = |record: &Self| record.s3.is_some();
-        batch.records.iter().all(is_stored).then_some(batch)
+        let json: Json = serde_json::from_str(body).ok()?;
+        if json["Event"] == "s3:TestEvent" {
+            return Some(Vec::new());
+        }
+        let batch: Batch = serde_json::from_value(json).ok()?;
+        let stored: Option<Vec<Stored>> = batch.records.into_iter().map(|r| r.s3).collect();
+        stored.filter(|stored| !stored.is_empty())
     }
 
     /// The event that it is; `None` for one that says nothing, such as that a row was
@@ -294,10 +302,21 @@ mod tests {
         let sqs = record(json!({
             "eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m", "body": body.to_string(),
         }));
-        let stored = sqs.notification().unwrap().records.remove(0).s3.unwrap();
+        let stored = sqs.notification().unwrap().remove(0);
         assert_eq!(
             (stored.bucket(), stored.key().as_str()),
             ("b", "a b/é+.csv")
         );
+        let of_body = |body: Json| {
+            let sqs = json!({"eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m", "body": body.to_string()});
+            record(sqs).notification().map(|stored| stored.len())
+        };
+        // As S3 sends it when a bucket is told of a queue.
+        assert_eq!(
+            of_body(json!({"Service": "Amazon S3", "Event": "s3:TestEvent"})),
+            Some(0)
+        );
+        assert_eq!(of_body(json!({"Records": []})), None);
+        assert_eq!(of_body(json!({"Records": [{"eventSource": "x"}]})), None);
     }
 }

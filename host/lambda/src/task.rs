@@ -25,8 +25,14 @@ pub(crate) struct Asked {
 pub(crate) enum Task {
     /// Append what is in the outbox to the tables.
     Flush {},
-    /// Run what is due of a pipeline's schedule.
-    Tick { pipeline: String },
+    /// Run what is due of a pipeline's schedule, or of all schedules; and append what is
+    /// in the outbox.
+    Tick {
+        pipeline: Option<String>,
+        /// Pipelines of which other invocations take care.
+        #[serde(default)]
+        except: Vec<String>,
+    },
     /// Begin a run over an interval, or over the next one that is due; says into how
     /// many partitions it is divided.
     Plan {
@@ -64,9 +70,20 @@ impl Task {
                 let report = platform.flush().await?;
                 Ok(json!({"rows": report.rows, "busy": report.busy}))
             }
-            Self::Tick { pipeline } => {
-                let ran = run_due(platform, &pipeline, deadline.saturating_sub(TIME_LEFT)).await?;
-                Ok(json!({"pipeline": pipeline, "ran": ran}))
+            Self::Tick { pipeline, except } => {
+                let until = deadline.saturating_sub(TIME_LEFT);
+                let pipelines = match pipeline {
+                    Some(pipeline) => vec![pipeline],
+                    None => {
+                        platform.flush().await?;
+                        platform.scheduled()
+                    }
+                };
+                let mut ran = Vec::new();
+                for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
+                    ran.extend(run_due(platform, pipeline, until).await?);
+                }
+                Ok(json!({"ran": ran}))
             }
             Self::Plan {
                 pipeline,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use wafer_store::{AsOf, Expect, Kind as StoreKind, OnlineKey};
 
 use crate::definition::{LATE, TableDef};
 use crate::error::{Error, Kind, Result};
+use crate::group_rows::StoredRows;
 use crate::group_rows::stored_column;
 use crate::platform::Platform;
 
@@ -58,6 +60,18 @@ struct Found {
     events: BTreeSet<String>,
     /// Whether there are rows of after the deletion.
     has_newer: bool,
+}
+
+impl Deleted {
+    /// Rows of a table without those of entities that were deleted after they happened.
+    pub(crate) fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
+        if self.is_empty() {
+            return Ok(batch);
+        }
+        let rows = StoredRows::new(table, &batch)?;
+        let keep = self.keep(&rows.keys, &rows.events);
+        Ok(filter_record_batch(&batch, &keep).expect("as many bits as rows"))
+    }
 }
 
 impl Deletions {

@@ -5,7 +5,6 @@
 //! rows, and a table takes it only if it has exactly what came before.
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
-use arrow_select::filter::filter_record_batch;
 use std::sync::Arc;
 use std::time::Duration;
 use wafer_core::{ColumnBuilder, Timestamp, decode_row};
@@ -13,7 +12,7 @@ use wafer_store::{Follows, Kind as StoreKind, Lease, OutboxEntry, Txn};
 
 use crate::definition::TableDef;
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::{StoredRows, timestamps};
+use crate::group_rows::timestamps;
 use crate::platform::{Components, Platform};
 
 /// Rows of one commit at most.
@@ -29,6 +28,8 @@ pub struct FlushReport {
     pub rows: u64,
     /// Another process is at it.
     pub busy: bool,
+    /// Commits that are still being written: their rows are not in the tables yet.
+    pub unfinished: u64,
 }
 
 impl Platform {
@@ -38,8 +39,8 @@ impl Platform {
     /// Those of the stores. Rows stay in the outbox until they are committed.
     pub async fn flush(&self) -> Result<FlushReport> {
         let mut report = FlushReport::default();
-        let tables = self.components().online.outbox_tables().await?;
-        if tables.is_empty() {
+        let online = &self.components().online;
+        if !online.has_outbox().await? {
             return Ok(report);
         }
         let Ok(lease) = self.lease("flush", LEASE).await? else {
@@ -49,15 +50,22 @@ impl Platform {
             });
         };
         let mut lease = lease;
+        let flushed = self.flush_tables(&mut lease, &mut report).await;
+        lease.release(self.components().metadata.as_ref()).await?;
+        flushed.map(|()| report)
+    }
+
+    async fn flush_tables(&self, lease: &mut Lease, report: &mut FlushReport) -> Result<()> {
+        let waiting = self.components().online.waiting().await?;
+        report.unfinished = waiting.unfinished;
         let mut failure = None;
-        for (table, _) in tables {
+        for (table, _) in waiting.tables {
             // One table's trouble does not keep the others waiting.
-            if let Err(error) = self.flush_table(&table, &mut lease, &mut report).await {
+            if let Err(error) = self.flush_table(&table, lease, report).await {
                 failure.get_or_insert(error);
             }
         }
-        lease.release(self.components().metadata.as_ref()).await?;
-        failure.map_or(Ok(report), Err)
+        failure.map_or(Ok(()), Err)
     }
 
     /// Appends everything that is in the outbox now, waiting for others who are at
@@ -141,13 +149,7 @@ impl Platform {
 
     /// Rows without those of entities that were deleted after they happened.
     async fn without_deleted(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
-        let deleted = self.deletions().await?.of(table);
-        if deleted.is_empty() {
-            return Ok(batch);
-        }
-        let rows = StoredRows::new(table, &batch)?;
-        let keep = deleted.keep(&rows.keys, &rows.events);
-        Ok(filter_record_batch(&batch, &keep).expect("as many bits as rows"))
+        self.deletions().await?.of(table).without(table, batch)
     }
 
     /// Identity of the outbox' work. Sequence numbers are those of this online

@@ -12,6 +12,7 @@ mod chain;
 mod check;
 mod definition;
 mod deletion;
+mod deploy;
 mod error;
 mod events;
 mod features;
@@ -43,6 +44,7 @@ pub use definition::{
     PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, TableDef, ViewDef,
 };
 pub use deletion::Deletion;
+pub use deploy::{Infrastructure, ScheduleExpressions};
 pub use error::{Error, Kind, Result};
 pub use events::{Arrival, EventResult, IncomingEvent, IngestReport};
 pub use features::{FeatureRow, Status, Vectors};

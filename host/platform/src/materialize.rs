@@ -8,6 +8,7 @@ use wafer_core::{ColumnBuilder, decode_row, entity_key};
 use wafer_store::{AsOf, EarlyWrite, FromOutbox, GroupContent, OutboxRow};
 
 use crate::definition::PipelineDef;
+use crate::deletion::Deleted;
 use crate::error::{Error, Kind, Result};
 use crate::group_rows::{Gathered, StoredRows, Target};
 use crate::platform::{Platform, get};
@@ -46,12 +47,28 @@ impl Platform {
         // Rows leave the outbox for the table under this lease; while it is held,
         // each row is in exactly one of them.
         let lease = self.keep(self.outbox_lease().await?);
-        let result = self.materialize_claimed(target).await;
+        let result = self.materialize_undeleted(target).await;
         lease.end(self).await;
         result
     }
 
-    async fn materialize_claimed(&self, target: &Arc<Target>) -> Result<Materialized> {
+    /// As often as an entity was deleted meanwhile, of which the rows had been read.
+    async fn materialize_undeleted(&self, target: &Arc<Target>) -> Result<Materialized> {
+        loop {
+            let deletions = self.deletions().await?;
+            let deleted = deletions.of(&target.table);
+            let done = self.materialize_claimed(target, &deleted).await?;
+            if self.deletions().await?.version() == deletions.version() {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn materialize_claimed(
+        &self,
+        target: &Arc<Target>,
+        deleted: &Deleted,
+    ) -> Result<Materialized> {
         let table = &target.table.name;
         let offline = &self.components().offline;
         let flushed = offline.txn_version(table, &self.outbox_app_id()).await?;
@@ -73,6 +90,7 @@ impl Platform {
         let reading = async {
             let mut rows = 0;
             while let Some(batch) = batches.try_next().await? {
+                let batch = deleted.without(&target.table, batch)?;
                 rows += batch.num_rows() as u64;
                 if sender.send(batch).await.is_err() {
                     break;

@@ -14,8 +14,8 @@ use crate::definition::{
 };
 use crate::error::{Error, Result};
 use crate::project::{
-    ExpectationConfig, GroupConfig, PipelineConfig, Project, SourceConfig, SourceType, ViewConfig,
-    nearest, typed_fields,
+    ExpectationConfig, GroupConfig, PipelineConfig, Project, ScheduleConfig, SourceConfig,
+    SourceType, ViewConfig, nearest, typed_fields,
 };
 use crate::schedule::Ticks;
 
@@ -98,11 +98,9 @@ fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Res
     Ok(())
 }
 
-fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> {
-    let Some(config) = &config.schedule else {
-        return Ok(None);
-    };
-    let schedule = ScheduleDef {
+/// A schedule with its defaults.
+pub(crate) fn schedule_def(config: &ScheduleConfig) -> ScheduleDef {
+    ScheduleDef {
         cron: config.cron.clone(),
         timezone: config.timezone.clone().unwrap_or_else(|| "UTC".to_owned()),
         delay: config.delay.unwrap_or(0),
@@ -112,7 +110,14 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
         retries: config.retries.unwrap_or(3),
         backoff: config.backoff.unwrap_or(10_000_000),
         time_limit: config.time_limit,
+    }
+}
+
+fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> {
+    let Some(config) = &config.schedule else {
+        return Ok(None);
     };
+    let schedule = schedule_def(config);
     if schedule.start_after > schedule.delay {
         let [start, delay] = [schedule.start_after, schedule.delay].map(duration_text);
         return Err(Error::invalid(format!(

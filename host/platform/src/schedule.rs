@@ -51,6 +51,10 @@ impl Ticks {
         Ok(Self { cron, zone })
     }
 
+    pub(crate) fn cron(&self) -> &Cron {
+        &self.cron
+    }
+
     fn local(&self, time: Timestamp) -> Option<DateTime<Tz>> {
         let utc = DateTime::<Utc>::from_timestamp_micros(time.as_micros())?;
         Some(utc.with_timezone(&self.zone))

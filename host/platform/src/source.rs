@@ -712,7 +712,7 @@ type Fits = Box<dyn Fn(&str) -> bool>;
 
 /// A file, the files of a folder, or those that a pattern with `*` in the file
 /// name fits, in the order of their names.
-fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())

@@ -11,9 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use wasmtime::Engine;
-
-use crate::engine::engine_config;
+use crate::engine::Target;
 
 /// Longest compilation of one component.
 const TIME: Duration = Duration::from_secs(300);
@@ -61,24 +59,38 @@ impl Compiler {
     /// Native code for a component.
     pub(crate) fn compile(
         &self,
-        engine: &Engine,
+        target: Target,
         strict_nan: bool,
         component: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
         match self {
-            Self::InProcess => engine
-                .precompile_component(component)
-                .map_err(|e| CompileError::Invalid(format!("{e:#}"))),
+            Self::InProcess => in_process(target, strict_nan, component),
             Self::Child { program, arguments } => {
                 let mut command = Command::new(program);
                 command
                     .args(arguments)
-                    .arg(if strict_nan { "strict-nan" } else { "default" });
+                    .arg(if strict_nan { "strict-nan" } else { "default" })
+                    .arg(target.name());
                 in_child(command, component)
             }
             Self::Absent => Err(CompileError::Absent),
         }
     }
+}
+
+#[cfg(feature = "compiler")]
+fn in_process(target: Target, strict_nan: bool, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let engine = crate::engine::engine_config(strict_nan, target)
+        .and_then(|config| wasmtime::Engine::new(&config))
+        .map_err(|e| CompileError::Host(format!("{e:#}")))?;
+    engine
+        .precompile_component(component)
+        .map_err(|e| CompileError::Invalid(format!("{e:#}")))
+}
+
+#[cfg(not(feature = "compiler"))]
+fn in_process(_: Target, _: bool, _: &[u8]) -> Result<Vec<u8>, CompileError> {
+    Err(CompileError::Absent)
 }
 
 fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileError> {
@@ -126,38 +138,37 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
 
 /// Exit code of a worker whose component is invalid.
 const INVALID: i32 = 65;
+/// Exit code of a worker that could not do its work.
+const FAILED: i32 = 70;
 
 /// The child's side: reads a component from standard input, writes native code
-/// to standard output. `mode` is the argument that [`Compiler::Child`] appends.
-/// Returns the exit code.
-pub fn compile_worker(mode: &str) -> i32 {
+/// to standard output. `mode` and `target` are the arguments that [`Compiler::Child`]
+/// appends. Returns the exit code.
+pub fn compile_worker(mode: &str, target: &str) -> i32 {
     let limit = rustix::process::Rlimit {
         current: Some(MEMORY_BYTES),
         maximum: Some(MEMORY_BYTES),
     };
     let _ = rustix::process::setrlimit(rustix::process::Resource::As, limit);
     let result = (|| {
+        let unknown = || CompileError::Host(format!("there is no target `{target}`"));
+        let target = Target::parse(target).ok_or_else(unknown)?;
+        let failed = |e: std::io::Error| CompileError::Host(e.to_string());
         let mut component = Vec::new();
         std::io::stdin()
             .lock()
             .read_to_end(&mut component)
-            .map_err(|e| (70, e.to_string()))?;
-        let engine = engine_config(mode == "strict-nan")
-            .and_then(|config| Engine::new(&config))
-            .map_err(|e| (70, format!("{e:#}")))?;
-        let code = engine
-            .precompile_component(&component)
-            .map_err(|e| (INVALID, format!("{e:#}")))?;
-        std::io::stdout()
-            .lock()
-            .write_all(&code)
-            .map_err(|e| (70, e.to_string()))
+            .map_err(failed)?;
+        let code = in_process(target, mode == "strict-nan", &component)?;
+        std::io::stdout().lock().write_all(&code).map_err(failed)
     })();
-    match result {
-        Ok(()) => 0,
-        Err((code, message)) => {
-            let _ = writeln!(std::io::stderr(), "{message}");
-            code
-        }
+    let error = match result {
+        Ok(()) => return 0,
+        Err(error) => error,
+    };
+    let _ = writeln!(std::io::stderr(), "{error}");
+    match error {
+        CompileError::Invalid(_) => INVALID,
+        _ => FAILED,
     }
 }

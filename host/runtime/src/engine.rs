@@ -1,21 +1,21 @@
 //! The engines: how code is compiled, and where instances live.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    Strategy,
-};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::Compiler;
 use crate::bindings;
 use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 
+/// Code of one major version of wasmtime runs in all of it.
+const WASMTIME: u32 = 48;
+/// Rises when [`engine_config`] changes.
+const CONFIGURATION: u32 = 1;
 /// How often limits of time are looked at.
 const TICK: Duration = Duration::from_millis(2);
 /// The call stack of a function.
@@ -66,8 +66,6 @@ pub(crate) struct Shared {
 pub(crate) struct EngineSet {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
-    /// Names everything that compiled code depends on.
-    pub(crate) compatibility: String,
     pooled: bool,
 }
 
@@ -142,15 +140,20 @@ pub(crate) fn ticks(micros: i64) -> u64 {
 }
 
 fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<EngineSet> {
-    let (engine, pooled) = match Engine::new(&pooled(engine_config(strict_nan)?, config.instances))
-    {
+    let (engine, pooled) = match Engine::new(&pooled(
+        engine_config(strict_nan, Target::Here)?,
+        config.instances,
+    )) {
         Ok(engine) => (engine, true),
         Err(error) => {
             tracing::warn!(
                 "no address space for a pool of {} instances, allocating one by one: {error:#}",
                 config.instances
             );
-            (Engine::new(&engine_config(strict_nan)?)?, false)
+            (
+                Engine::new(&engine_config(strict_nan, Target::Here)?)?,
+                false,
+            )
         }
     };
     let mut linker = Linker::new(&engine);
@@ -158,24 +161,19 @@ fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<Engi
         &mut linker,
         |state: &mut State| state,
     )?;
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    let compatibility = format!("{}-{:016x}", baseline(), hasher.finish());
     Ok(EngineSet {
         engine,
         linker,
-        compatibility,
         pooled,
     })
 }
 
-/// Everything that compiled code depends on; allocation is chosen apart.
-pub(crate) fn engine_config(strict_nan: bool) -> wasmtime::Result<Config> {
+/// Everything that compiled code depends on; allocation is chosen apart. Whatever is
+/// changed here, raise [`CONFIGURATION`].
+pub(crate) fn engine_config(strict_nan: bool, target: Target) -> wasmtime::Result<Config> {
     let mut config = Config::new();
+    compiler(&mut config, strict_nan, target)?;
     config
-        .strategy(Strategy::Cranelift)
-        .cranelift_opt_level(OptLevel::Speed)
-        .cranelift_nan_canonicalization(strict_nan)
         .epoch_interruption(true)
         .concurrency_support(false)
         .max_wasm_stack(STACK_BYTES)
@@ -187,43 +185,17 @@ pub(crate) fn engine_config(strict_nan: bool) -> wasmtime::Result<Config> {
         .wasm_relaxed_simd(false)
         .wasm_multi_memory(false)
         .wasm_memory64(false);
-    target(&mut config)?;
     Ok(config)
 }
 
-/// The instructions that code is compiled for: a fixed baseline, never whatever
-/// the CPU at hand has, so that an artifact runs on every machine of its kind.
-fn baseline() -> &'static str {
-    if cfg!(target_arch = "x86_64") {
-        if has_v3() { "x86_64-v3" } else { "x86_64-v1" }
-    } else {
-        std::env::consts::ARCH
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_v3() -> bool {
-    std::is_x86_feature_detected!("avx2")
-        && std::is_x86_feature_detected!("bmi1")
-        && std::is_x86_feature_detected!("bmi2")
-        && std::is_x86_feature_detected!("fma")
-        && std::is_x86_feature_detected!("lzcnt")
-        && std::is_x86_feature_detected!("popcnt")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_v3() -> bool {
-    false
-}
-
-fn target(config: &mut Config) -> wasmtime::Result<()> {
-    let triple = format!(
-        "{}-unknown-{}-gnu",
-        std::env::consts::ARCH,
-        std::env::consts::OS
-    );
-    config.target(&triple)?;
-    if cfg!(target_arch = "x86_64") && has_v3() {
+#[cfg(feature = "compiler")]
+fn compiler(config: &mut Config, strict_nan: bool, target: Target) -> wasmtime::Result<()> {
+    config
+        .strategy(wasmtime::Strategy::Cranelift)
+        .cranelift_opt_level(wasmtime::OptLevel::Speed)
+        .cranelift_nan_canonicalization(strict_nan)
+        .target(&target.triple())?;
+    if target.baseline() == V3 {
         // https://gitlab.com/x86-psABIs/x86-64-ABI, micro-architecture levels
         for flag in [
             "has_sse3",
@@ -242,6 +214,88 @@ fn target(config: &mut Config) -> wasmtime::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is loaded says itself how it was compiled.
+#[cfg(not(feature = "compiler"))]
+fn compiler(_config: &mut Config, _strict_nan: bool, _target: Target) -> wasmtime::Result<()> {
+    Ok(())
+}
+
+/// The kind of machine that code is compiled for: always a fixed set of instructions,
+/// never whatever the CPU at hand has, so that code runs on every machine of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The kind that this machine is of.
+    Here,
+    /// Linux on x86-64 of level 3 (since about 2015), as all that Lambda runs on.
+    X86_64,
+    /// Linux on 64-bit Arm, such as Graviton.
+    Aarch64,
+}
+
+const V1: &str = "x86_64-v1";
+const V3: &str = "x86_64-v3";
+
+impl Target {
+    /// As the compiler's process is told.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Here, Self::X86_64, Self::Aarch64];
+        all.into_iter().find(|target| target.name() == name)
+    }
+
+    fn baseline(self) -> &'static str {
+        match self {
+            Self::X86_64 => V3,
+            Self::Aarch64 => "aarch64",
+            Self::Here if has_v3() => V3,
+            Self::Here if cfg!(target_arch = "x86_64") => V1,
+            Self::Here => std::env::consts::ARCH,
+        }
+    }
+
+    #[cfg(feature = "compiler")]
+    fn triple(self) -> String {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu".to_owned(),
+            Self::Aarch64 => "aarch64-unknown-linux-gnu".to_owned(),
+            Self::Here => {
+                let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+                format!("{arch}-unknown-{os}-gnu")
+            }
+        }
+    }
+
+    /// Names everything that compiled code depends on, for programs with and without a
+    /// compiler alike.
+    pub(crate) fn compatibility(self, strict_nan: bool) -> String {
+        let strict = if strict_nan { "-strict" } else { "" };
+        let baseline = self.baseline();
+        format!("{baseline}-wasmtime{WASMTIME}-{CONFIGURATION}{strict}")
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_v3() -> bool {
+    std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("bmi1")
+        && std::is_x86_feature_detected!("bmi2")
+        && std::is_x86_feature_detected!("fma")
+        && std::is_x86_feature_detected!("lzcnt")
+        && std::is_x86_feature_detected!("popcnt")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_v3() -> bool {
+    false
 }
 
 fn pooled(mut config: Config, instances: u32) -> Config {

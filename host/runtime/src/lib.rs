@@ -20,10 +20,12 @@ mod limits;
 mod load;
 mod lower;
 mod register;
+#[cfg(feature = "compiler")]
+mod snapshot;
 mod state;
 
 pub use compile::{CompileError, Compiler, compile_worker};
-pub use engine::{Runtime, RuntimeConfig};
+pub use engine::{Runtime, RuntimeConfig, Target};
 pub use error::{Blame, InvokeError, LimitKind};
 pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};

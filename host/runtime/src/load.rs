@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+#[cfg(feature = "compiler")]
+use wasmtime::Config;
+use wasmtime::Engine;
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine};
 
 /// Turns on an instruction set extension for compiled code.
+#[cfg(feature = "compiler")]
 #[allow(unsafe_code, reason = "wasmtime cannot know that a flag is right")]
 pub(crate) fn enable_cpu_feature(config: &mut Config, flag: &str) {
-    // SAFETY: callers name flags of an x86-64 level only after they detected all
-    // of its extensions, and wasmtime checks again when code is loaded.
+    // SAFETY: callers name flags of an x86-64 level for machines of that level, and
+    // wasmtime checks again when code is loaded.
     unsafe {
         config.cranelift_flag_enable(flag);
     }

@@ -426,9 +426,10 @@ async fn the_outbox_keeps_its_order(store: &dyn OnlineStore) {
     store.commit_events(vec![commit], at(0)).await.unwrap();
     assert!(
         store
-            .outbox_tables()
+            .waiting()
             .await
             .unwrap()
+            .tables
             .contains(&("order".to_owned(), 5))
     );
     let first = store.read_outbox("order", 3).await.unwrap();

@@ -25,10 +25,15 @@ impl ArtifactFolder {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         std::fs::create_dir_all(&root).map_err(|e| Error::io("make", &root, e))?;
-        Ok(Self {
+        Ok(Self::of(root))
+    }
+
+    /// A folder that is there already, and may be read-only.
+    pub fn of(root: PathBuf) -> Self {
+        Self {
             root,
             written: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Where a name is, or would be.

@@ -36,7 +36,7 @@ pub use offline::{
 };
 pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, combine,
+    OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Waiting, combine,
 };
 pub use remote::{RemoteFile, RemoteFiles};
 pub use usage::{Consumed, for_work, work_label};

@@ -28,7 +28,7 @@ use crate::online::combine;
 use crate::{
     EarlyWrite, Error, EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore,
     OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Result,
-    Versioned,
+    Versioned, Waiting,
 };
 
 /// Settings of the embedded store.
@@ -669,7 +669,11 @@ impl OnlineStore for Lmdb {
         }
     }
 
-    async fn outbox_tables(&self) -> Result<Vec<(String, u64)>> {
+    async fn has_outbox(&self) -> Result<bool> {
+        self.read(|txn, tables| Ok(tables.outbox.first(txn)?.is_some()))
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
         self.read(|txn, tables| {
             let mut found: Vec<(String, u64)> = Vec::new();
             for entry in tables.outbox.iter(txn)? {
@@ -681,7 +685,10 @@ impl OnlineStore for Lmdb {
                     _ => found.push((name.into_owned(), 1)),
                 }
             }
-            Ok(found)
+            Ok(Waiting {
+                tables: found,
+                unfinished: 0,
+            })
         })
     }
 

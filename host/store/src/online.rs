@@ -195,6 +195,15 @@ pub enum EventOutcome {
     Duplicate,
 }
 
+/// What is in the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Tables that have rows in it, with the number of rows.
+    pub tables: Vec<(String, u64)>,
+    /// Commits that are still being written: their rows will be in it.
+    pub unfinished: u64,
+}
+
 /// The latest row per (group version, entity), with the outbox that makes
 /// acknowledged events durable before they reach the offline tables.
 ///
@@ -224,8 +233,12 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     /// so that reads find them in their places.
     async fn apply_due(&self, now: Timestamp) -> Result<()>;
 
-    /// Tables that have rows in the outbox, with the number of rows.
-    async fn outbox_tables(&self) -> Result<Vec<(String, u64)>>;
+    /// Whether there is anything in the outbox: for those who look often.
+    async fn has_outbox(&self) -> Result<bool>;
+
+    /// What is in the outbox. Commits whose process died are finished on the way: to be
+    /// asked by one process at a time.
+    async fn waiting(&self) -> Result<Waiting>;
 
     /// The first rows of a table's outbox, oldest first, at most `limit`.
     async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>>;

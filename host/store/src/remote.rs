@@ -20,7 +20,7 @@ pub struct RemoteFile {
     pub version: String,
 }
 
-/// Reads files elsewhere.
+/// Reads and writes files elsewhere.
 #[async_trait]
 pub trait RemoteFiles: Debug + Send + Sync + 'static {
     /// The file of a URL, or the files of a folder, in the order of their names;
@@ -33,4 +33,10 @@ pub trait RemoteFiles: Debug + Send + Sync + 'static {
     /// [`Kind::Conflict`](crate::Kind::Conflict) when its content is no longer the
     /// one that was looked at.
     async fn fetch(&self, file: &RemoteFile, to: &Path) -> Result<()>;
+
+    /// Copies a file of this machine there, over what there is.
+    async fn put(&self, from: &Path, to: &Url) -> Result<()>;
+
+    /// Removes a file; one that is not there is no error.
+    async fn remove(&self, url: &Url) -> Result<()>;
 }

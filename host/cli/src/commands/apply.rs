@@ -55,7 +55,7 @@ pub(crate) async fn definitions(
     Ok(resolve(project, functions, &platform.definitions())?)
 }
 
-fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
+pub(crate) fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
     if plan.changes.is_empty() {
         return none.to_owned();
     }
@@ -64,6 +64,15 @@ fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// What is to be done about what is not live yet.
+pub(crate) fn staged_text(plan: &wafer_platform::Plan) -> String {
+    format!(
+        "none of it is live before these new versions are filled: {}\n\
+         fill each with `wafer backfill PIPELINE --from … --to …`, or apply with --now",
+        plan.staged.join(", ")
+    )
 }
 
 impl Plan {
@@ -93,11 +102,8 @@ impl Apply {
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");
             if !plan.staged.is_empty() {
-                text += &format!(
-                    "\nnone of it is live before these new versions are filled: {}\n\
-                     fill each with `wafer backfill PIPELINE --from … --to …`, or apply with --now",
-                    plan.staged.join(", ")
-                );
+                text += "\n";
+                text += &staged_text(&plan);
             }
             text
         });

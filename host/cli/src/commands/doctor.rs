@@ -156,13 +156,14 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
                 platform.check_clock().await
             };
             clock = checked.map_err(anyhow::Error::from);
-            let waiting: u64 = match platform.components().online.outbox_tables().await {
-                Ok(tables) => tables.iter().map(|(_, rows)| rows).sum(),
-                Err(_) => 0,
-            };
             let components = platform.components();
+            let outbox = match components.online.has_outbox().await {
+                Ok(true) => "rows wait in the outbox",
+                Ok(false) => "the outbox is empty",
+                Err(_) => "the outbox cannot be read",
+            };
             Ok(format!(
-                "{}, {}; {waiting} rows in the outbox",
+                "{}, {}; {outbox}",
                 components.online, components.offline
             ))
         }

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use wafer_core::rules::Interval;
-use wafer_store::{AsOf, DataFile, EventCommit, EventOutcome, Result as Stored};
+use wafer_store::{AsOf, DataFile, EventCommit, EventOutcome, OnlineWrite, Result as Stored};
 
 use super::blocking;
 use super::job::Job;
@@ -18,6 +18,8 @@ use crate::record::RunRecord;
 
 /// Batches of a run whose newest rows go online by one commit.
 const ONLINE_BATCHES: usize = 32;
+/// Entities of one commit.
+const PART_WRITES: usize = 5_000;
 /// How long the online store remembers which chunks of a run it has.
 const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
 
@@ -121,24 +123,41 @@ impl Platform {
         })
         .await??;
         let count = writes.len() as u64;
-        let commit = EventCommit {
+        let commit = |(number, (writes, early))| EventCommit {
             source: format!("run/{}", record.pipeline),
-            id: format!("{}/{}/{name}", record.id, record.generation),
+            id: format!("{}/{}/{name}/{number}", record.id, record.generation),
             remember_until: now.plus_micros(REMEMBER_CHUNKS),
             writes,
             early,
             outbox: Vec::new(),
         };
+        let parts = in_parts(writes)
+            .into_iter()
+            .map(|writes| (writes, Vec::new()))
+            .chain((!early.is_empty()).then_some((Vec::new(), early)));
+        let commits = parts.enumerate().map(commit).collect();
         let online = &self.components().online;
-        let older = match online.commit_events(vec![commit], now).await?[..] {
-            [EventOutcome::Committed { older }] => u64::from(older),
-            _ => 0,
-        };
+        let mut older = 0;
+        for outcome in online.commit_events(commits, now).await? {
+            if let EventOutcome::Committed { older: some } = outcome {
+                older += u64::from(some);
+            }
+        }
         Ok(OnlineCounts {
             applied: count - older,
             older,
         })
     }
+}
+
+/// What entities write, in pieces that a store may commit one by one.
+fn in_parts(mut writes: Vec<OnlineWrite>) -> Vec<Vec<OnlineWrite>> {
+    let mut parts = Vec::new();
+    while !writes.is_empty() {
+        let rest = writes.split_off(writes.len().min(PART_WRITES));
+        parts.push(std::mem::replace(&mut writes, rest));
+    }
+    parts
 }
 
 /// Some of the batches that are left.

@@ -1,0 +1,142 @@
+//! The program for Lambda: compiled against the C library of Amazon Linux 2023, and
+//! packed.
+//!
+//! cargo-lambda links with zig, which has the C libraries of all versions of glibc:
+//! <https://www.cargo-lambda.info/guide/cross-compiling.html>
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// cargo-lambda, from PyPI; zig comes with it.
+const CARGO_LAMBDA: &str = "cargo-lambda==1.9.2";
+/// Version of glibc in Amazon Linux 2023:
+/// <https://docs.aws.amazon.com/linux/al2023/ug/core-glibc.html>
+const GLIBC: &str = "2.34";
+
+/// What is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Wafer's checkout.
+    pub source: PathBuf,
+    /// For Graviton instead of x86-64.
+    pub arm64: bool,
+    /// The zip file.
+    pub out: PathBuf,
+}
+
+/// The package was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct PackageError {
+    what: String,
+    reason: String,
+}
+
+fn error(what: impl Into<String>, reason: impl ToString) -> PackageError {
+    PackageError {
+        what: what.into(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Builds and packs the program for Lambda; returns the size of the zip file. `say` is
+/// told what is being done.
+///
+/// # Errors
+/// [`PackageError`] says which step failed, and how to go on.
+pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, PackageError> {
+    let target = target_folder(&wanted.source);
+    let tools = target.join("package-tools");
+    let lambda = cargo_lambda(&tools, say)?;
+    let triple = match wanted.arm64 {
+        true => "aarch64-unknown-linux-gnu",
+        false => "x86_64-unknown-linux-gnu",
+    };
+    check_target(triple)?;
+    let folder = target.join("package");
+    say("compiling the program for Lambda; the first time takes minutes");
+    let status = Command::new(&lambda)
+        .args(["lambda", "build", "--release", "--output-format", "zip"])
+        // By itself: what other programs of the workspace need is not in it.
+        .args(["--package", "wafer-lambda", "--bin", "bootstrap"])
+        .args(["--target", &format!("{triple}.{GLIBC}")])
+        .arg("--lambda-dir")
+        .arg(&folder)
+        .current_dir(&wanted.source)
+        .env("CARGO_TARGET_DIR", target.join("lambda"))
+        .env("PATH", with_first(&tools.join("bin")))
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| error(lambda.display().to_string(), e))?;
+    if !status.success() {
+        return Err(error("cargo lambda build", status));
+    }
+    let packed = folder.join("bootstrap/bootstrap.zip");
+    if let Some(above) = wanted.out.parent() {
+        std::fs::create_dir_all(above).map_err(|e| error(above.display().to_string(), e))?;
+    }
+    std::fs::copy(&packed, &wanted.out).map_err(|e| {
+        error(
+            format!("copying {} to {}", packed.display(), wanted.out.display()),
+            e,
+        )
+    })
+}
+
+fn target_folder(source: &Path) -> PathBuf {
+    let set = std::env::var_os("CARGO_TARGET_DIR");
+    set.map_or_else(|| source.join("target"), PathBuf::from)
+}
+
+/// cargo-lambda of the version that is wanted, installed if need be.
+fn cargo_lambda(tools: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, PackageError> {
+    let program = tools.join("bin/cargo-lambda");
+    let noted = tools.join("installed.txt");
+    if std::fs::read_to_string(&noted).is_ok_and(|installed| installed == CARGO_LAMBDA) {
+        return Ok(program);
+    }
+    say(&format!("installing {CARGO_LAMBDA} with pip"));
+    let run = |program: &Path, arguments: &[&str]| {
+        let what = format!("{} {}", program.display(), arguments.join(" "));
+        let output = Command::new(program)
+            .args(arguments)
+            .output()
+            .map_err(|e| error(&what, e))?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(error(what, String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    };
+    run(
+        Path::new("python3"),
+        &["-m", "venv", &tools.display().to_string()],
+    )?;
+    run(
+        &tools.join("bin/python"),
+        &["-m", "pip", "install", "--quiet", CARGO_LAMBDA],
+    )?;
+    std::fs::write(&noted, CARGO_LAMBDA).map_err(|e| error(noted.display().to_string(), e))?;
+    Ok(program)
+}
+
+/// Refuses a target whose standard library is not there, before minutes of work.
+fn check_target(triple: &str) -> Result<(), PackageError> {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", triple])
+        .output()
+        .map_err(|e| error("rustc", e))?;
+    let libraries = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && Path::new(&libraries).is_dir() {
+        return Ok(());
+    }
+    Err(error(
+        format!("Rust's target {triple} is not installed"),
+        format!("run `rustup target add {triple}`, or build on a machine of that kind"),
+    ))
+}
+
+fn with_first(folder: &Path) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).unwrap_or(path)
+}

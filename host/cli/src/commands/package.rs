@@ -1,0 +1,95 @@
+//! `wafer package`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+use wafer_build::package::{Package, package};
+
+use super::Context;
+use super::deploy::Arch;
+use crate::output::{say, thousands};
+
+/// Build the program that runs on Lambda, as a zip file for Terraform.
+///
+/// It is compiled in Wafer's own checkout, against the C library of Amazon Linux 2023
+/// and without the compiler of functions; the same file serves every project. The
+/// tools (cargo-lambda with zig) are installed below the target folder.
+///
+/// Examples:
+///   wafer package
+///   wafer package --arch arm64 --out dist/arm64.zip
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct MakePackage {
+    /// Processors of the functions
+    #[arg(long, value_enum, default_value = "x86_64", value_name = "ARCH")]
+    arch: Arch,
+
+    /// The zip file; default: dist/wafer-ARCH.zip in Wafer's checkout
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Wafer's checkout; default: the one that this program is in, or the working
+    /// folder is in
+    #[arg(long, value_name = "FOLDER")]
+    source: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl MakePackage {
+    pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
+        let source = match self.source {
+            Some(source) => source,
+            None => checkout().context(
+                "Wafer's checkout is not around: name it by --source FOLDER, or run this in it",
+            )?,
+        };
+        ensure!(
+            is_checkout(&source),
+            "{} is not Wafer's checkout: it has no host/lambda",
+            source.display()
+        );
+        let out = self.out.unwrap_or_else(|| {
+            let name = format!("wafer-{}.zip", self.arch.name());
+            source.join("dist").join(name)
+        });
+        let bytes = package(
+            &Package {
+                source,
+                arm64: self.arch == Arch::Arm64,
+                out: out.clone(),
+            },
+            &mut |what| say(what),
+        )?;
+        let report = Report { path: out, bytes };
+        context.format.print(&report, || {
+            format!(
+                "{} ({} bytes)",
+                report.path.display(),
+                thousands(report.bytes)
+            )
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The checkout above this program or the working folder.
+fn checkout() -> Option<PathBuf> {
+    let places = [std::env::current_exe().ok(), std::env::current_dir().ok()];
+    let found = places.iter().flatten().find_map(|place| {
+        let above = place.ancestors().find(|folder| is_checkout(folder));
+        above.map(ToOwned::to_owned)
+    });
+    found
+}
+
+fn is_checkout(folder: &std::path::Path) -> bool {
+    folder.join("host/lambda/Cargo.toml").is_file()
+}
