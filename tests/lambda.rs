@@ -17,8 +17,11 @@ use crate::backfill::wait_for;
 use crate::harness::{BINARY, Project, is_cloud};
 use crate::training::{entry, ledger};
 
-/// The program that Lambda starts, beside `wafer`.
+/// The program that Lambda starts: the one beside `wafer`, or one that was packaged.
 fn bootstrap() -> PathBuf {
+    if let Some(packaged) = std::env::var_os("WAFER_TEST_BOOTSTRAP") {
+        return packaged.into();
+    }
     let path = Path::new(BINARY).with_file_name("bootstrap");
     assert!(path.is_file(), "build the whole workspace first");
     path

@@ -1,0 +1,70 @@
+# The flights project on AWS. `wafer deploy` writes terraform.tfvars.json beside this.
+
+terraform {
+  required_version = ">= 1.9"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "~> 6.0"
+    }
+  }
+}
+
+provider "aws" {
+  region = var.region
+}
+
+locals {
+  tags = merge({ project = var.project, made-by = "wafer" }, var.tags)
+}
+
+module "storage" {
+  source              = "../modules/storage"
+  project             = var.project
+  region              = var.region
+  table               = var.table
+  bucket              = var.bucket
+  deletion_protection = var.deletion_protection
+  tags                = local.tags
+}
+
+module "functions" {
+  source            = "../modules/functions"
+  project           = var.project
+  region            = var.region
+  storage           = module.storage.storage
+  folder            = var.folder
+  package           = coalesce(var.package, "${path.module}/../../dist/wafer-${var.architecture}.zip")
+  architecture      = var.architecture
+  streams           = var.streams
+  schedules         = var.schedules
+  distributed       = var.distributed
+  url_authorization = var.url_authorization
+  tags              = local.tags
+}
+
+module "batch" {
+  source           = "../modules/batch"
+  project          = var.project
+  region           = var.region
+  function         = module.functions.functions["runs"]
+  key_arn          = module.storage.storage.key_arn
+  dead_letters_arn = module.functions.dead_letters.arn
+  schedules        = var.schedules
+  distributed      = var.distributed
+  tags             = local.tags
+}
+
+module "observability" {
+  source            = "../modules/observability"
+  project           = var.project
+  region            = var.region
+  functions         = module.functions.functions
+  table_name        = module.storage.storage.table_name
+  dead_letters      = module.functions.dead_letters
+  outbox            = module.functions.outbox
+  state_machine_arn = module.batch.state_machine.arn
+  key_arn           = module.storage.storage.key_arn
+  email             = var.email
+  tags              = local.tags
+}

@@ -1,0 +1,219 @@
+# What the example makes. Run by `cargo xtask infra`, against a stand-in for AWS.
+
+variables {
+  project      = "flights"
+  region       = "us-east-1"
+  table        = "flights"
+  bucket       = "flights-bucket"
+  folder       = "project"
+  architecture = "x86_64"
+  package      = "main.tf"
+  streams      = ["landed_flights", "weather_reports"]
+  distributed  = ["q"]
+  schedules = {
+    p = { expressions = ["cron(0 * * * ? *)", "cron(5 * ? * 2 *)"], timezone = "America/New_York" }
+    q = { expressions = ["cron(0 6 * * ? *)"], timezone = "UTC" }
+    r = { expressions = [], timezone = "UTC" }
+  }
+}
+
+run "everything" {
+  command = apply
+
+  assert {
+    condition     = sort(keys(output.policies)) == tolist(["events", "flush", "requests", "runs"])
+    error_message = "There are four functions."
+  }
+
+  assert {
+    condition     = sort(keys(output.queues)) == tolist(["landed_flights", "weather_reports"])
+    error_message = "Every source of events has a queue."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for statement in jsondecode(policy).Statement : [
+          for action in flatten([statement.Action]) : !strcontains(action, "*")
+        ]
+      ]
+    ]))
+    error_message = "No function may do whatever begins with something."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for statement in jsondecode(policy).Statement : [
+          for resource in flatten([statement.Resource]) : resource != "*"
+        ]
+      ]
+    ]))
+    error_message = "No function may do anything with everything."
+  }
+
+  # Only who writes tables may touch them, only runs read sources.
+  assert {
+    condition = {
+      for name, policy in output.policies : name => sort([for statement in jsondecode(policy).Statement : statement.Sid])
+      } == {
+      requests = tolist(["Code", "Key", "List", "Logs", "Outbox", "Settings", "Table"])
+      events   = tolist(["Code", "Key", "List", "Logs", "Outbox", "Queues", "Settings", "Table"])
+      flush    = tolist(["Code", "Key", "List", "Logs", "Outbox", "Queues", "Settings", "Table", "Tables"])
+      runs     = tolist(["Code", "Key", "List", "Logs", "Outbox", "SetAside", "Settings", "Sources", "Table", "Tables"])
+    }
+    error_message = "A function may do something else than what it is for."
+  }
+
+  assert {
+    condition     = strcontains(output.environment, "export WAFER_STORE_OBJECTS=s3://flights-bucket/project")
+    error_message = "The environment names the stores."
+  }
+
+  assert {
+    condition     = output.definition.States.Partitions.ItemProcessor.ProcessorConfig.Mode == "DISTRIBUTED"
+    error_message = "Partitions are worked on side by side."
+  }
+
+  # Every step but the last ones records the run as failed when it fails.
+  assert {
+    condition     = alltrue([for state in ["Partitions", "Commit", "Online", "Finish"] : output.definition.States[state].Catch[0].Next == "Fail"])
+    error_message = "A step fails without a word."
+  }
+}
+
+run "functions" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    storage = {
+      table_name  = "flights"
+      table_arn   = "arn:aws:dynamodb:us-east-1:123456789012:table/flights"
+      bucket_name = "flights-bucket"
+      bucket_arn  = "arn:aws:s3:::flights-bucket"
+      key_arn     = "arn:aws:kms:us-east-1:123456789012:key/k"
+    }
+    event_sources = {
+      clicks = { source = "landed_flights", arn = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks", kind = "kinesis" }
+    }
+  }
+
+  assert {
+    condition     = alltrue([for function in aws_lambda_function.this : function.runtime == "provided.al2023" && function.architectures == tolist(["x86_64"])])
+    error_message = "All functions are the same program."
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["requests"].environment[0].variables.WAFER_STORE_OBJECTS == "s3://flights-bucket/project"
+    error_message = "A function finds the project's folder."
+  }
+
+  assert {
+    condition     = alltrue([for mapping in concat(values(aws_lambda_event_source_mapping.stream), values(aws_lambda_event_source_mapping.other), [aws_lambda_event_source_mapping.outbox]) : mapping.function_response_types == toset(["ReportBatchItemFailures"])])
+    error_message = "Of a batch only what failed is delivered again."
+  }
+
+  assert {
+    condition     = aws_lambda_event_source_mapping.other["clicks"].bisect_batch_on_function_error
+    error_message = "A batch of a stream that fails is divided."
+  }
+
+  # q is looked at by the state machine, r only by the regular look.
+  assert {
+    condition     = sort(keys(aws_scheduler_schedule.pipeline)) == tolist(["p-0", "p-1"])
+    error_message = "Each expression of a pipeline that is run by a function is a schedule."
+  }
+
+  assert {
+    condition     = jsondecode(aws_scheduler_schedule.pipeline["p-0"].target[0].input) == { wafer = { tick = { pipeline = "p" } } }
+    error_message = "A schedule asks for its pipeline."
+  }
+
+  assert {
+    condition     = jsondecode(aws_scheduler_schedule.all.target[0].input) == { wafer = { tick = { except = ["q"] } } }
+    error_message = "The regular look leaves out what the state machine looks at."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_notification.outbox.queue[0].filter_prefix == "project/outbox/"
+    error_message = "Only what comes in is told of."
+  }
+
+  assert {
+    condition     = aws_lambda_function_url.this.authorization_type == "AWS_IAM"
+    error_message = "Requests are signed."
+  }
+
+  # A queue's messages stay out of sight as long as a function may work on them.
+  assert {
+    condition     = alltrue([for queue in aws_sqs_queue.stream : queue.visibility_timeout_seconds >= aws_lambda_function.this["events"].timeout])
+    error_message = "Messages would be delivered again while they are worked on."
+  }
+}
+
+run "storage" {
+  command = apply
+
+  module {
+    source = "../modules/storage"
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.this.hash_key == "pk" && aws_dynamodb_table.this.range_key == "sk" && [for a in aws_dynamodb_table.this.attribute : a.type if a.name == "sk"] == ["B"]
+    error_message = "The table has the keys that the program writes."
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.this.ttl[0].attribute_name == "expires" && aws_dynamodb_table.this.point_in_time_recovery[0].enabled && aws_dynamodb_table.this.billing_mode == "PAY_PER_REQUEST"
+    error_message = "Rows expire, can be brought back, and cost nothing when nothing is asked."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_public_access_block.this.block_public_acls && aws_s3_bucket_public_access_block.this.block_public_policy && aws_s3_bucket_public_access_block.this.ignore_public_acls && aws_s3_bucket_public_access_block.this.restrict_public_buckets
+    error_message = "Nobody else sees the bucket."
+  }
+
+  assert {
+    condition     = strcontains(data.aws_iam_policy_document.bucket.json, "aws:SecureTransport")
+    error_message = "Requests without TLS are refused."
+  }
+}
+
+run "wrong_architecture" {
+  command = plan
+
+  module {
+    source = "../modules/functions"
+  }
+
+  variables {
+    architecture = "mips"
+    storage = {
+      table_name  = "flights"
+      table_arn   = "arn:aws:dynamodb:us-east-1:123456789012:table/flights"
+      bucket_name = "flights-bucket"
+      bucket_arn  = "arn:aws:s3:::flights-bucket"
+      key_arn     = "arn:aws:kms:us-east-1:123456789012:key/k"
+    }
+  }
+
+  expect_failures = [var.architecture]
+}
+
+run "wrong_bucket" {
+  command = plan
+
+  module {
+    source = "../modules/storage"
+  }
+
+  variables {
+    bucket = "Has_Capitals"
+  }
+
+  expect_failures = [var.bucket]
+}

@@ -1,0 +1,82 @@
+# Written by `wafer deploy`:
+
+variable "project" {
+  type        = string
+  description = "Name of the project, as in wafer.toml."
+}
+
+variable "region" {
+  type        = string
+  description = "Region of everything."
+}
+
+variable "table" {
+  type        = string
+  description = "Name of the DynamoDB table."
+}
+
+variable "bucket" {
+  type        = string
+  description = "Name of the S3 bucket."
+}
+
+variable "folder" {
+  type        = string
+  description = "Folder of the project in the bucket."
+}
+
+variable "architecture" {
+  type        = string
+  description = "Processors: x86_64 or arm64."
+}
+
+variable "streams" {
+  type        = set(string)
+  description = "Sources of events."
+}
+
+variable "schedules" {
+  type = map(object({
+    expressions = list(string)
+    timezone    = string
+  }))
+  description = "When pipelines are looked at."
+}
+
+# Yours:
+
+variable "package" {
+  type        = string
+  default     = null
+  description = "The zip file of `wafer package`; null: dist/wafer-ARCHITECTURE.zip of the checkout."
+}
+
+variable "distributed" {
+  type        = set(string)
+  default     = []
+  description = "Pipelines with a schedule whose runs are divided among invocations."
+}
+
+variable "url_authorization" {
+  type        = string
+  default     = "AWS_IAM"
+  description = "Who may call the URL: AWS_IAM, or NONE for everybody."
+}
+
+variable "deletion_protection" {
+  type        = bool
+  default     = true
+  description = "Whether `terraform destroy` refuses to remove the table, and a bucket that is not empty."
+}
+
+variable "email" {
+  type        = string
+  default     = null
+  description = "Who is told of alarms."
+}
+
+variable "tags" {
+  type        = map(string)
+  default     = {}
+  description = "Tags of everything."
+}

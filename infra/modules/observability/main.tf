@@ -1,0 +1,153 @@
+# Alarms that somebody must act on, and one page with everything.
+
+resource "aws_sns_topic" "this" {
+  name              = "wafer-${var.project}-alarms"
+  kms_master_key_id = var.key_arn
+  tags              = var.tags
+}
+
+resource "aws_sns_topic_subscription" "email" {
+  count     = var.email == null ? 0 : 1
+  topic_arn = aws_sns_topic.this.arn
+  protocol  = "email"
+  endpoint  = var.email
+}
+
+locals {
+  alarms = merge(
+    {
+      for name, function in var.functions : "${name}-errors" => {
+        namespace  = "AWS/Lambda"
+        metric     = "Errors"
+        statistic  = "Sum"
+        dimensions = { FunctionName = function.name }
+        threshold  = 0
+        periods    = 1
+        says       = "Invocations of ${function.name} failed: see its log group /aws/lambda/${function.name}."
+      }
+    },
+    {
+      for name, function in var.functions : "${name}-throttles" => {
+        namespace  = "AWS/Lambda"
+        metric     = "Throttles"
+        statistic  = "Sum"
+        dimensions = { FunctionName = function.name }
+        threshold  = 0
+        periods    = 3
+        says       = "Invocations of ${function.name} were refused: the account's concurrency is used up. Ask for more in Service Quotas."
+      }
+    },
+    {
+      dead-letters = {
+        namespace  = "AWS/SQS"
+        metric     = "ApproximateNumberOfMessagesVisible"
+        statistic  = "Maximum"
+        dimensions = { QueueName = var.dead_letters.name }
+        threshold  = 0
+        periods    = 1
+        says       = "Something could not be taken in: look at the messages of ${var.dead_letters.name}, mend their cause, and redrive them."
+      }
+      outbox-age = {
+        namespace  = "AWS/SQS"
+        metric     = "ApproximateAgeOfOldestMessage"
+        statistic  = "Maximum"
+        dimensions = { QueueName = var.outbox }
+        threshold  = 900
+        periods    = 1
+        says       = "What came in has not been appended to the tables for 15 minutes: see the log of the function flush."
+      }
+      table-throttles = {
+        namespace  = "AWS/DynamoDB"
+        metric     = "ThrottledRequests"
+        statistic  = "Sum"
+        dimensions = { TableName = var.table_name }
+        threshold  = 0
+        periods    = 3
+        says       = "DynamoDB refused calls to ${var.table_name}: a key is hot, or the table's limits are reached."
+      }
+      table-errors = {
+        namespace  = "AWS/DynamoDB"
+        metric     = "SystemErrors"
+        statistic  = "Sum"
+        dimensions = { TableName = var.table_name }
+        threshold  = 0
+        periods    = 3
+        says       = "DynamoDB failed calls to ${var.table_name}: see the AWS Health Dashboard."
+      }
+    },
+    var.state_machine_arn == null ? {} : {
+      runs-failed = {
+        namespace  = "AWS/States"
+        metric     = "ExecutionsFailed"
+        statistic  = "Sum"
+        dimensions = { StateMachineArn = var.state_machine_arn }
+        threshold  = 0
+        periods    = 1
+        says       = "A divided run failed: `wafer runs` says why; run it again to go on."
+      }
+    },
+  )
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each            = local.alarms
+  alarm_name          = "wafer-${var.project}-${each.key}"
+  alarm_description   = each.value.says
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.threshold
+  period              = 300
+  evaluation_periods  = each.value.periods
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.this.arn]
+  ok_actions          = [aws_sns_topic.this.arn]
+  tags                = var.tags
+}
+
+locals {
+  graph = { width = 12, height = 6, type = "metric" }
+
+  per_function = {
+    for metric, statistic in { Invocations = "Sum", Errors = "Sum", Duration = "p99", ConcurrentExecutions = "Maximum" } :
+    metric => {
+      title   = "${metric} (${statistic})"
+      region  = var.region
+      stat    = statistic
+      period  = 300
+      view    = "timeSeries"
+      metrics = [for name, function in var.functions : ["AWS/Lambda", metric, "FunctionName", function.name, { label = name }]]
+    }
+  }
+
+  others = [
+    {
+      title   = "DynamoDB capacity"
+      region  = var.region
+      stat    = "Sum"
+      period  = 300
+      view    = "timeSeries"
+      metrics = [for metric in ["ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits", "ThrottledRequests"] : ["AWS/DynamoDB", metric, "TableName", var.table_name]]
+    },
+    {
+      title  = "Queues"
+      region = var.region
+      stat   = "Maximum"
+      period = 300
+      view   = "timeSeries"
+      metrics = [
+        ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.outbox],
+        ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.dead_letters.name],
+      ]
+    },
+  ]
+}
+
+resource "aws_cloudwatch_dashboard" "this" {
+  dashboard_name = "wafer-${var.project}"
+  dashboard_body = jsonencode({
+    widgets = [for properties in concat(values(local.per_function), local.others) : merge(local.graph, { properties = properties })]
+  })
+}

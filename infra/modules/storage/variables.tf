@@ -1,0 +1,47 @@
+variable "project" {
+  type        = string
+  description = "Name of the project, as in wafer.toml."
+}
+
+variable "region" {
+  type        = string
+  description = "Region of everything."
+}
+
+variable "table" {
+  type        = string
+  description = "Name of the DynamoDB table."
+
+  validation {
+    condition     = can(regex("^[a-zA-Z0-9_.-]{3,255}$", var.table))
+    error_message = "table: 3 to 255 letters, digits, or _ . -"
+  }
+}
+
+variable "bucket" {
+  type        = string
+  description = "Name of the S3 bucket; names are shared by all of AWS."
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "bucket: 3 to 63 lower-case letters, digits, dots or dashes."
+  }
+}
+
+variable "deletion_protection" {
+  type        = bool
+  default     = true
+  description = "Whether `terraform destroy` refuses to remove the table and a bucket that is not empty."
+}
+
+variable "noncurrent_days" {
+  type        = number
+  default     = 7
+  description = "Days that removed and replaced objects can be brought back."
+}
+
+variable "tags" {
+  type        = map(string)
+  default     = {}
+  description = "Tags of everything."
+}
