@@ -35,7 +35,7 @@ fn is_elsewhere() -> bool {
 }
 
 /// A function with its Runtime API; ends with its test.
-struct Lambda {
+pub(crate) struct Lambda {
     child: Child,
     events: Sender<Json>,
     answers: Receiver<(String, Json)>,
@@ -49,7 +49,7 @@ impl Drop for Lambda {
 }
 
 impl Lambda {
-    fn start(project: &Project, more: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(project: &Project, more: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (events, next) = channel();
@@ -95,7 +95,7 @@ impl Lambda {
     }
 
     /// Invokes what must succeed.
-    fn ok(&self, event: Json) -> Json {
+    pub(crate) fn ok(&self, event: Json) -> Json {
         let (kind, answer) = self.invoke(event);
         assert_eq!(kind, "response", "{answer}");
         answer
@@ -170,7 +170,7 @@ fn body(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
 }
 
 /// A request as function URLs and API Gateway's HTTP APIs send it.
-fn request_v2(method: &str, path: &str, body: &str) -> Json {
+pub(crate) fn request_v2(method: &str, path: &str, body: &str) -> Json {
     json!({
         "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
         "headers": {"content-type": "application/json", "host": "abc.lambda-url.us-east-1.on.aws"},
@@ -205,7 +205,7 @@ const QUEUE: &str = "arn:aws:sqs:us-east-1:000000000000:entries";
 const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/entries";
 const CHANGES: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/entries/stream/2024";
 
-fn message(id: &str, body: &str) -> Json {
+pub(crate) fn message(id: &str, body: &str) -> Json {
     json!({
         "messageId": id, "receiptHandle": "r", "body": body, "attributes": {"ApproximateReceiveCount": "1"},
         "messageAttributes": {}, "md5OfBody": "x", "eventSource": "aws:sqs", "eventSourceARN": QUEUE,
@@ -213,7 +213,7 @@ fn message(id: &str, body: &str) -> Json {
     })
 }
 
-fn event(key: &str, number: i64) -> String {
+pub(crate) fn event(key: &str, number: i64) -> String {
     entry(key, "2020-01-01T00:00:00Z", number, 1.0, "x").to_string()
 }
 

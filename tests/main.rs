@@ -15,11 +15,15 @@ mod cloud;
 mod distributed;
 mod flights;
 mod harness;
+mod iam;
 mod kill;
 mod lambda;
 mod new_project;
 mod oracle;
 mod processes;
+#[allow(dead_code, reason = "written for tests of the stores")]
+#[path = "../host/aws/tests/proxy.rs"]
+mod proxy;
 mod same_bytes;
 mod server;
 mod training;

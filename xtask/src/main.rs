@@ -5,6 +5,7 @@
     reason = "it says what it runs"
 )]
 
+mod infra;
 mod local;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
 cargo xtask check        format, clippy and docs, with warnings as errors
+cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask demo         live through three days of January 2013 against a server
 cargo xtask bench        all benches
 cargo xtask aws          servers that speak AWS's protocols on this machine, until interrupted";
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         "quickstart" => quickstart(),
         "test" => test(),
         "check" => check(),
+        "infra" => infra::infra(),
         "demo" => demo(),
         "bench" => bench(),
         "aws" => aws(),
@@ -109,6 +112,10 @@ fn test() -> Result {
             .env_remove("AWS_SESSION_TOKEN");
         tests.envs(servers.environment());
         tests.env("WAFER_ORACLE_PYTHON", &python);
+        // Of the last `cargo xtask infra`.
+        if infra::policies().is_file() {
+            tests.env("WAFER_TEST_POLICIES", infra::policies());
+        }
         tests
     };
     spawn(&mut tests())?;

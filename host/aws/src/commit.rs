@@ -563,7 +563,7 @@ impl Dynamo {
 }
 
 /// Whether nothing but another item or another program changes what failed.
-fn is_permanent(error: &Error) -> bool {
+pub(crate) fn is_permanent(error: &Error) -> bool {
     matches!(error.kind(), Kind::Invalid | Kind::Corrupt)
 }
 

@@ -12,7 +12,7 @@ use wafer_store::{
 };
 
 use crate::Dynamo;
-use crate::commit::by_entity;
+use crate::commit::{by_entity, is_permanent};
 use crate::item::{Mark, Parts, Stored};
 use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
@@ -193,7 +193,14 @@ impl Dynamo {
         let mut items = Vec::with_capacity(entities.len());
         for (key, stored) in entities {
             let key = place(&key, epoch);
-            let parts = self.put_parts(&key, &stored).await?;
+            let parts = match self.put_parts(&key, &stored).await {
+                // As with events: what does not fit is left out, and stops nothing else.
+                Err(e) if is_permanent(&e) => {
+                    tracing::error!("an entity is left out online: {e}");
+                    continue;
+                }
+                other => other?,
+            };
             items.push(stored.write(&key, parts.as_ref()));
         }
         self.table.put_all(items).await

@@ -22,7 +22,7 @@ use wafer_store::{
 };
 
 use crate::local::{account, client, config, dynamos, has, make_bucket, table, unique};
-use crate::proxy::{Fate, Proxy, now_and_then};
+use crate::proxy::{Call, Fate, Proxy};
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
@@ -138,9 +138,7 @@ async fn open(endpoint: &str, table: &str, bucket: &Bucket) -> Dynamo {
 }
 
 /// A bucket, seen directly and through a proxy.
-async fn buckets(
-    proxy: impl Fn(&crate::proxy::Call) -> Fate + Send + Sync + 'static,
-) -> (Bucket, Bucket, Proxy) {
+async fn buckets(proxy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Bucket, Bucket, Proxy) {
     let server = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
     let name = format!("wafer-faults-{:x}", unique());
     make_bucket(Url::parse(&server).unwrap().port().unwrap(), &name);
@@ -355,7 +353,7 @@ async fn a_busy_table_is_no_missing_row() {
             (400, "ProvisionedThroughputExceededException"),
             (500, "InternalServerError"),
         ] {
-            let refuse = move |call: &crate::proxy::Call| match call.action.as_str() {
+            let refuse = move |call: &Call| match call.action.as_str() {
                 "BatchGetItem" => Fate::Refused(status, kind),
                 _ => Fate::Through,
             };
@@ -463,7 +461,7 @@ async fn what_is_missing_is_named() {
         "{error}"
     );
     // A permission that is missing.
-    let deny = |_: &crate::proxy::Call| Fate::Refused(400, "AccessDeniedException");
+    let deny = |_: &Call| Fate::Refused(400, "AccessDeniedException");
     let proxy = Proxy::new(&server, deny);
     let denied = account().await.with_endpoint(&proxy.url);
     let error = open(&denied, config(&table)).await;
@@ -519,7 +517,7 @@ async fn what_a_run_left_unfinished_is_not_added_to_a_group_made_anew() {
     for server in dynamos() {
         let table = table(&client(&server)).await;
         let (direct, _, _s3) = buckets(|_| Fate::Through).await;
-        let is_row = |call: &crate::proxy::Call| {
+        let is_row = |call: &Call| {
             call.action == "PutItem" && String::from_utf8_lossy(call.body()).contains("o/sums/")
         };
         let proxy = Proxy::new(&server, move |call| match is_row(call) {
@@ -688,4 +686,31 @@ async fn an_expired_item_without_its_parts_is_none() {
         .await
         .unwrap();
     assert_eq!(found[0].as_ref().unwrap().version.event, at(3));
+}
+
+/// Fails now and then, by a seed that can be set to replay a failure.
+fn now_and_then(percent: u64) -> impl Fn(&Call) -> Fate + Send + Sync {
+    let seed = std::env::var("WAFER_TEST_SEED").ok();
+    let seed = seed.and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(crate::local::unique);
+    println!("WAFER_TEST_SEED={seed}");
+    let state = AtomicU64::new(seed);
+    move |call| {
+        let next = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (next ^ (next >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
+        if mixed % 100 >= percent {
+            return Fate::Through;
+        }
+        let is_dynamo = call.headers.iter().any(|(name, _)| name == "x-amz-target");
+        match mixed / 100 % 6 {
+            0 => Fate::Refused(500, "InternalServerError"),
+            1 if is_dynamo => Fate::Refused(400, "ThrottlingException"),
+            1 => Fate::Refused(503, "SlowDown"),
+            2 if is_dynamo => Fate::Refused(400, "ProvisionedThroughputExceededException"),
+            2 | 3 => Fate::Cut,
+            4 => Fate::Lost,
+            _ if is_dynamo => Fate::Partial,
+            _ => Fate::Lost,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value as Json, json};
@@ -32,7 +32,7 @@ pub(crate) struct Call {
     /// `PutItem`, or the HTTP method of S3.
     pub(crate) action: String,
     pub(crate) target: String,
-    headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
@@ -232,31 +232,4 @@ fn partial(server: &str, mut call: Call) -> std::io::Result<Vec<u8>> {
     let mut answer: Json = serde_json::from_slice(&answer[start..]).unwrap();
     answer[left] = json!({ table: rest });
     Ok(written(200, answer.to_string().as_bytes()))
-}
-
-/// Fails now and then, by a seed that can be set to replay a failure.
-pub(crate) fn now_and_then(percent: u64) -> impl Fn(&Call) -> Fate + Send + Sync {
-    let seed = std::env::var("WAFER_TEST_SEED").ok();
-    let seed = seed.and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(crate::local::unique);
-    println!("WAFER_TEST_SEED={seed}");
-    let state = AtomicU64::new(seed);
-    move |call| {
-        let next = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let mixed = (next ^ (next >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
-        if mixed % 100 >= percent {
-            return Fate::Through;
-        }
-        let is_dynamo = call.headers.iter().any(|(name, _)| name == "x-amz-target");
-        match mixed / 100 % 6 {
-            0 => Fate::Refused(500, "InternalServerError"),
-            1 if is_dynamo => Fate::Refused(400, "ThrottlingException"),
-            1 => Fate::Refused(503, "SlowDown"),
-            2 if is_dynamo => Fate::Refused(400, "ProvisionedThroughputExceededException"),
-            2 | 3 => Fate::Cut,
-            4 => Fate::Lost,
-            _ if is_dynamo => Fate::Partial,
-            _ => Fate::Lost,
-        }
-    }
 }

@@ -57,10 +57,10 @@ run "everything" {
     condition = {
       for name, policy in output.policies : name => sort([for statement in jsondecode(policy).Statement : statement.Sid])
       } == {
-      requests = tolist(["Code", "Key", "List", "Logs", "Outbox", "Settings", "Table"])
-      events   = tolist(["Code", "Key", "List", "Logs", "Outbox", "Queues", "Settings", "Table"])
-      flush    = tolist(["Code", "Key", "List", "Logs", "Outbox", "Queues", "Settings", "Table", "Tables"])
-      runs     = tolist(["Code", "Key", "List", "Logs", "Outbox", "SetAside", "Settings", "Sources", "Table", "Tables"])
+      requests = tolist(["Code", "Key", "List", "Logs", "Outbox", "Probe", "Settings", "Table"])
+      events   = tolist(["Code", "Key", "List", "Logs", "Outbox", "Probe", "Queues", "Settings", "Table"])
+      flush    = tolist(["Key", "List", "Logs", "Outbox", "Probe", "Queues", "Settings", "Table", "Tables"])
+      runs     = tolist(["Code", "Key", "List", "Logs", "Outbox", "Probe", "SetAside", "Settings", "Sources", "Table", "Tables"])
     }
     error_message = "A function may do something else than what it is for."
   }

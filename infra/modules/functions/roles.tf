@@ -51,14 +51,25 @@ data "aws_iam_policy_document" "this" {
 
   statement {
     sid       = "Outbox"
-    actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-    resources = ["${local.object}outbox/*", "${local.object}probe/*"]
+    actions   = concat(["s3:DeleteObject", "s3:GetObject"], each.key == "flush" ? [] : ["s3:PutObject"])
+    resources = ["${local.object}outbox/*"]
   }
 
+  # Whoever opens the bucket first finds out whether it honours If-None-Match.
   statement {
-    sid       = "Code"
-    actions   = ["s3:GetObject"]
-    resources = ["${local.object}artifacts/*"]
+    sid       = "Probe"
+    actions   = ["s3:DeleteObject", "s3:PutObject"]
+    resources = ["${local.object}probe/*"]
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "flush" ? [] : [1]
+
+    content {
+      sid       = "Code"
+      actions   = ["s3:GetObject"]
+      resources = ["${local.object}artifacts/*"]
+    }
   }
 
   statement {
@@ -106,7 +117,7 @@ data "aws_iam_policy_document" "this" {
 
     content {
       sid       = "Tables"
-      actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+      actions   = concat(["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], each.key == "runs" ? ["s3:DeleteObject"] : [])
       resources = ["${local.object}offline/*"]
     }
   }

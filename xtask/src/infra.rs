@@ -1,0 +1,143 @@
+//! Checks of `infra/`: Terraform's own against the schema of its AWS provider, which a
+//! small program stands in for, and those of checkov.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Result, python, root, spawn, target};
+
+const START: Duration = Duration::from_secs(60);
+
+/// The file of the policies that Terraform makes for the functions, for `tests/iam.rs`.
+pub(crate) fn policies() -> PathBuf {
+    target().join("terraform/policies.json")
+}
+
+/// All checks. Without `terraform`, which is on no package registry, it says so.
+pub(crate) fn infra() -> Result {
+    let _ = std::fs::remove_file(policies());
+    if Command::new("terraform").arg("version").output().is_err() {
+        println!("skipped: infra/ is not checked, as `terraform` (1.9 or later) is not installed");
+        return Ok(());
+    }
+    let provider = Provider::start()?;
+    provider.terraform(&root().join("infra"), &["fmt", "-check", "-recursive"])?;
+    let flights = &root().join("infra/flights");
+    provider.terraform(flights, &["init", "-backend=false", "-input=false"])?;
+    provider.terraform(flights, &["validate"])?;
+    provider.terraform(flights, &["test"])?;
+    provider.apply(flights)?;
+    let checkov = python("terraform/checkov", "infra/local/terraform/checkov.txt")?;
+    let mut checks = Command::new(checkov.with_file_name("checkov"));
+    checks.args(["-d", "infra", "--skip-download", "--quiet", "--compact"]);
+    spawn(&mut checks)
+}
+
+/// What stands in for the AWS provider; ends with this.
+struct Provider {
+    child: Child,
+    /// How Terraform finds it.
+    reattach: String,
+    folder: PathBuf,
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Provider {
+    fn start() -> Result<Self> {
+        let python = python("terraform/venv", "infra/local/terraform/requirements.txt")?;
+        let folder = target().join("terraform");
+        let schema = schema(&python, &folder)?;
+        let out = folder.join("reattach.json");
+        let _ = std::fs::remove_file(&out);
+        let child = Command::new(&python)
+            .arg(root().join("infra/local/terraform/provider.py"))
+            .args([&schema, &out])
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("{}: {e}", python.display()))?;
+        let mut provider = Self {
+            child,
+            reattach: String::new(),
+            folder,
+        };
+        let started = Instant::now();
+        while provider.reattach.is_empty() {
+            if started.elapsed() > START {
+                return Err("the stand-in for the AWS provider does not start".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            provider.reattach = std::fs::read_to_string(&out).unwrap_or_default();
+        }
+        Ok(provider)
+    }
+
+    fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let settings = self.folder.join("settings.tfrc");
+        // Empty: whatever this machine is set up for does not matter.
+        let _ = std::fs::write(&settings, "disable_checkpoint = true\n");
+        let mut terraform = Command::new("terraform");
+        terraform
+            .arg(format!("-chdir={}", folder.display()))
+            .args(arguments)
+            .env("TF_REATTACH_PROVIDERS", &self.reattach)
+            .env("TF_DATA_DIR", self.folder.join("data"))
+            .env("TF_CLI_CONFIG_FILE", settings)
+            .env("TF_IN_AUTOMATION", "1");
+        terraform
+    }
+
+    fn terraform(&self, folder: &Path, arguments: &[&str]) -> Result {
+        spawn(&mut self.command(folder, arguments))
+    }
+
+    /// Makes everything as far as that goes without AWS, and keeps the policies.
+    fn apply(&self, folder: &Path) -> Result {
+        let state = format!("-state={}", self.folder.join("state.tfstate").display());
+        let _ = std::fs::remove_file(self.folder.join("state.tfstate"));
+        let variables = [
+            "project=flights",
+            "region=us-east-1",
+            "table=flights",
+            "bucket=flights-bucket",
+            "folder=project",
+            "architecture=x86_64",
+            "package=main.tf",
+            "streams=[\"entries\"]",
+            "schedules={}",
+        ];
+        let mut apply = self.command(folder, &["apply", "-auto-approve", "-input=false", &state]);
+        for variable in variables {
+            apply.args(["-var", variable]);
+        }
+        spawn(apply.stdout(Stdio::null()))?;
+        let output = self
+            .command(folder, &["output", "-json", &state, "policies"])
+            .output()
+            .map_err(|e| format!("terraform output: {e}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        std::fs::write(policies(), output.stdout).map_err(|e| e.to_string())
+    }
+}
+
+/// The schema of the provider, made once for each version of the script.
+fn schema(python: &Path, folder: &Path) -> Result<PathBuf> {
+    let script = root().join("infra/local/terraform/schema.py");
+    let (schema, noted) = (folder.join("aws.json"), folder.join("schema.py"));
+    let wanted = std::fs::read(&script).map_err(|e| e.to_string())?;
+    if schema.is_file() && std::fs::read(&noted).is_ok_and(|there| there == wanted) {
+        return Ok(schema);
+    }
+    spawn(Command::new(python).args([&script, &schema]))?;
+    std::fs::write(noted, wanted).map_err(|e| e.to_string())?;
+    Ok(schema)
+}
