@@ -75,6 +75,16 @@ pub(crate) fn are_embedded() -> bool {
     !is_cloud()
 }
 
+/// An output of the configuration in `infra/`, if Terraform made it.
+pub(crate) fn terraform(output: &str) -> Option<Json> {
+    let Some(folder) = std::env::var_os("WAFER_TEST_TERRAFORM") else {
+        println!("skipped: nothing was made of infra/; `cargo xtask infra` does, with terraform");
+        return None;
+    };
+    let path = Path::new(&folder).join(format!("{output}.json"));
+    Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+}
+
 struct Cloud {
     online: String,
     objects: String,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 
-use crate::harness::{Project, is_cloud};
+use crate::harness::{Project, is_cloud, terraform};
 use crate::lambda::{Lambda, event, message, request_v2};
 use crate::proxy::{Call, Fate, Proxy};
 use crate::training::{entry, ledger};
@@ -124,11 +124,7 @@ fn policies() -> Option<Json> {
         println!("skipped: it is about AWS; `cargo xtask test` does it");
         return None;
     }
-    let Some(path) = std::env::var_os("WAFER_TEST_POLICIES") else {
-        println!("skipped: there are no policies; `cargo xtask infra` makes them with terraform");
-        return None;
-    };
-    Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+    terraform("policies")
 }
 
 /// What a function was seen to do.

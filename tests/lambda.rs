@@ -18,7 +18,7 @@ use crate::harness::{BINARY, Project, is_cloud};
 use crate::training::{entry, ledger};
 
 /// The program that Lambda starts: the one beside `wafer`, or one that was packaged.
-fn bootstrap() -> PathBuf {
+pub(crate) fn bootstrap() -> PathBuf {
     if let Some(packaged) = std::env::var_os("WAFER_TEST_BOOTSTRAP") {
         return packaged.into();
     }

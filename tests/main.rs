@@ -12,13 +12,16 @@ mod bad_guests;
 mod bad_input;
 mod chains;
 mod cloud;
+mod deploy;
 mod distributed;
 mod flights;
 mod harness;
 mod iam;
 mod kill;
 mod lambda;
+
 mod new_project;
+mod on_aws;
 mod oracle;
 mod processes;
 #[allow(dead_code, reason = "written for tests of the stores")]

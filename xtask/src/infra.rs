@@ -9,14 +9,17 @@ use crate::{Result, python, root, spawn, target};
 
 const START: Duration = Duration::from_secs(60);
 
-/// The file of the policies that Terraform makes for the functions, for `tests/iam.rs`.
-pub(crate) fn policies() -> PathBuf {
-    target().join("terraform/policies.json")
+/// What tests need of what Terraform makes: policies of functions, the state machine.
+const OUTPUTS: [&str; 2] = ["policies", "definition"];
+
+/// The folder with a file for each of these, and an empty one until there are.
+pub(crate) fn outputs() -> PathBuf {
+    target().join("terraform/outputs")
 }
 
 /// All checks. Without `terraform`, which is on no package registry, it says so.
 pub(crate) fn infra() -> Result {
-    let _ = std::fs::remove_file(policies());
+    let _ = std::fs::remove_dir_all(outputs());
     if Command::new("terraform").arg("version").output().is_err() {
         println!("skipped: infra/ is not checked, as `terraform` (1.9 or later) is not installed");
         return Ok(());
@@ -98,7 +101,7 @@ impl Provider {
         spawn(&mut self.command(folder, arguments))
     }
 
-    /// Makes everything as far as that goes without AWS, and keeps the policies.
+    /// Makes everything as far as that goes without AWS, and keeps the outputs.
     fn apply(&self, folder: &Path) -> Result {
         let state = format!("-state={}", self.folder.join("state.tfstate").display());
         let _ = std::fs::remove_file(self.folder.join("state.tfstate"));
@@ -118,14 +121,19 @@ impl Provider {
             apply.args(["-var", variable]);
         }
         spawn(apply.stdout(Stdio::null()))?;
-        let output = self
-            .command(folder, &["output", "-json", &state, "policies"])
-            .output()
-            .map_err(|e| format!("terraform output: {e}"))?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        std::fs::create_dir_all(outputs()).map_err(|e| e.to_string())?;
+        for name in OUTPUTS {
+            let output = self
+                .command(folder, &["output", "-json", &state, name])
+                .output()
+                .map_err(|e| format!("terraform output: {e}"))?;
+            if !output.status.success() {
+                return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+            }
+            let path = outputs().join(format!("{name}.json"));
+            std::fs::write(path, output.stdout).map_err(|e| e.to_string())?;
         }
-        std::fs::write(policies(), output.stdout).map_err(|e| e.to_string())
+        Ok(())
     }
 }
 

@@ -80,6 +80,8 @@ impl Servers {
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
             ("AWS_ENDPOINT_URL_DYNAMODB", at(self.dynamodb)),
             ("AWS_ENDPOINT_URL_S3", at(self.ministack)),
+            ("AWS_ENDPOINT_URL_SFN", at(self.ministack)),
+            ("AWS_ENDPOINT_URL_LAMBDA", at(self.ministack)),
             ("WAFER_TEST_SECOND_DYNAMODB", at(self.ministack)),
         ]
     }

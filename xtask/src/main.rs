@@ -113,8 +113,8 @@ fn test() -> Result {
         tests.envs(servers.environment());
         tests.env("WAFER_ORACLE_PYTHON", &python);
         // Of the last `cargo xtask infra`.
-        if infra::policies().is_file() {
-            tests.env("WAFER_TEST_POLICIES", infra::policies());
+        if infra::outputs().is_dir() {
+            tests.env("WAFER_TEST_TERRAFORM", infra::outputs());
         }
         tests
     };

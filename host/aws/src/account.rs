@@ -95,6 +95,15 @@ impl Account {
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
+    /// A client of Step Functions.
+    pub(crate) fn step_functions(&self) -> aws_sdk_sfn::Client {
+        let mut config = aws_sdk_sfn::config::Builder::from(&self.config);
+        config.set_endpoint_url(self.endpoint("SFN"));
+        // Nothing here is worth counting attempts.
+        config.set_retry_config(Some(aws_sdk_sfn::config::retry::RetryConfig::standard()));
+        aws_sdk_sfn::Client::from_conf(config.build())
+    }
+
     /// Where a service is, if it is not where it always is: the variables
     /// `AWS_ENDPOINT_URL_…` and `AWS_ENDPOINT_URL`.
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {

@@ -13,6 +13,7 @@ mod commit;
 mod files;
 mod item;
 mod layout;
+mod machine;
 mod metadata;
 mod objects;
 mod online;
@@ -32,6 +33,7 @@ use wafer_store::Result;
 
 pub use account::Account;
 pub use files::Files;
+pub use machine::StateMachine;
 pub use objects::{Artifacts, Bucket};
 pub use stores::{Stores, open};
 

@@ -125,6 +125,30 @@ async fn on_aws(project: &Project, cloud: &CloudStores, wall: &Arc<dyn Clock>) -
     })
 }
 
+/// Has the state machine of the environment run something, and returns its output.
+#[cfg(feature = "aws")]
+pub(crate) async fn run_on_aws(input: &serde_json::Value) -> Result<serde_json::Value> {
+    let arn = std::env::var("WAFER_STATE_MACHINE")
+        .ok()
+        .filter(|arn| !arn.is_empty());
+    let arn = arn.context(
+        "WAFER_STATE_MACHINE is not set: `terraform output -raw environment` says what to set",
+    )?;
+    let machine = wafer_aws::StateMachine::open(&arn).await?;
+    let execution = machine.start(input).await?;
+    crate::output::say(format!("started {execution}"));
+    Ok(machine.wait(&execution).await?)
+}
+
+#[cfg(not(feature = "aws"))]
+#[allow(clippy::unused_async, reason = "as with the feature")]
+pub(crate) async fn run_on_aws(_input: &serde_json::Value) -> Result<serde_json::Value> {
+    anyhow::bail!(
+        "this `wafer` was built without AWS; build it with \
+         `cargo build --release --workspace --features wafer-cli/aws`"
+    )
+}
+
 /// Sources on S3, whatever the stores are.
 #[cfg(feature = "aws")]
 #[allow(clippy::unnecessary_wraps, reason = "as without the feature")]

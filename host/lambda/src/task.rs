@@ -50,7 +50,7 @@ pub(crate) enum Task {
     Online { run: RunName, partition: usize },
     /// End a run.
     Finish { run: RunName },
-    /// End a run that failed.
+    /// End a run that failed; says why it did, the first time.
     Fail { run: RunName, error: Json },
 }
 
@@ -118,8 +118,8 @@ impl Task {
             }
             Self::Fail { run, error } => {
                 let run = platform.distributed(&run.pipeline, &run.key).await?;
-                platform.fail_distributed(&run, &reason(&error)).await?;
-                Ok(json!({"failed": run.key()}))
+                let error = platform.fail_distributed(&run, &reason(&error)).await?;
+                Ok(json!({"failed": run.key(), "error": error}))
             }
         }
     }

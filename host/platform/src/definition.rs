@@ -54,6 +54,13 @@ impl SourceDef {
     }
 }
 
+impl SourceDef {
+    /// Whether it has files on this machine.
+    pub fn is_here(&self) -> bool {
+        matches!(self.files, Some(Location::Here(_)))
+    }
+}
+
 /// Where files are: on this machine, or on S3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]

@@ -33,6 +33,21 @@ locals {
   ]
   failed = [{ ErrorEquals = ["States.ALL"], ResultPath = "$.error", Next = "Fail" }]
 
+  # A partition that failed says why; of all of them together it is only known that
+  # too many did.
+  partition_failed = {
+    Type     = "Task"
+    Resource = local.invoke
+    Parameters = {
+      FunctionName = var.function.arn
+      Payload      = { wafer = { fail = { "run.$" = "$.run", "error.$" = "$.error" } } }
+    }
+    ResultPath = null
+    Retry      = local.retry
+    Next       = "Failed"
+  }
+  failed_as_caught = { Type = "Fail", ErrorPath = "$.error.Error", CausePath = "$.error.Cause" }
+
   # Parameters of a task of the function: keys that end in `.$` are paths.
   invoke = "arn:aws:states:::lambda:invoke"
 
@@ -84,8 +99,11 @@ locals {
               }
               ResultPath = null
               Retry      = local.retry
+              Catch      = local.failed
               End        = true
             }
+            Fail   = local.partition_failed
+            Failed = local.failed_as_caught
           }
         }
         Label      = "Partitions"
@@ -129,8 +147,11 @@ locals {
               }
               ResultPath = null
               Retry      = local.retry
+              Catch      = local.failed
               End        = true
             }
+            Fail   = local.partition_failed
+            Failed = local.failed_as_caught
           }
         }
         Label      = "Online"
@@ -159,16 +180,15 @@ locals {
           FunctionName = var.function.arn
           Payload      = { wafer = { fail = { "run.$" = "$.planned.run", "error.$" = "$.error" } } }
         }
-        ResultPath = null
-        Retry      = local.retry
-        Next       = "Failed"
+        ResultSelector = { "error.$" = "$.Payload.error" }
+        ResultPath     = "$.failed"
+        Retry          = local.retry
+        Catch          = [{ ErrorEquals = ["States.ALL"], ResultPath = null, Next = "FailedUnrecorded" }]
+        Next           = "Failed"
       }
 
-      Failed = {
-        Type      = "Fail"
-        ErrorPath = "$.error.Error"
-        CausePath = "$.error.Cause"
-      }
+      Failed           = { Type = "Fail", ErrorPath = "$.error.Error", CausePath = "$.failed.error" }
+      FailedUnrecorded = local.failed_as_caught
     }
   }
 }

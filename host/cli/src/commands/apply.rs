@@ -6,6 +6,7 @@ use anyhow::Result;
 use wafer_platform::{Definitions, Platform, Project, resolve, specs};
 
 use super::Context;
+use crate::output::say;
 use crate::{app, build};
 
 /// Show what apply would change.
@@ -98,6 +99,15 @@ impl Apply {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;
+        let here = wanted.sources.iter().filter(|(_, source)| source.is_here());
+        let here: Vec<&str> = here.map(|(name, _)| name.as_str()).collect();
+        if project.store.cloud.is_some() && !here.is_empty() {
+            say(format!(
+                "warning: the files of {} are on this machine: functions on AWS do not find them; \
+                 `wafer deploy` copies them",
+                here.join(", ")
+            ));
+        }
         let plan = platform.apply(wanted, self.now).await?;
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_platform::{DistributedRun, Division, Progress, RunRecord, RunRequest};
@@ -23,6 +23,7 @@ use crate::partitions;
 ///   wafer run plane_outcome
 ///   wafer run plane_outcome --from 2013-01-01 --to 2013-02-01
 ///   wafer run plane_outcome --processes 4
+///   wafer run plane_outcome --on aws
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Run {
@@ -51,17 +52,32 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", conflicts_with = "archive", value_parser = clap::value_parser!(u16).range(1..=256))]
     processes: Option<u16>,
 
-    /// Source bytes of a partition, with --processes; files are not split
-    #[arg(long, value_name = "BYTES", requires = "processes", value_parser = super::size, default_value = "256MiB")]
+    /// Source bytes of a partition, with --processes or --on; files are not split
+    #[arg(long, value_name = "BYTES", value_parser = super::size, default_value = "256MiB")]
     partition_size: u64,
+
+    /// Run it elsewhere: `aws` divides it among functions of Lambda, by the state machine
+    /// that WAFER_STATE_MACHINE names
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["archive", "processes", "workers", "clock"])]
+    on: Option<Place>,
 
     /// Run as if it were this time, for what counts as the future
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
 
+/// Where a run is worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Place {
+    /// Lambda.
+    Aws,
+}
+
 impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        if let Some(Place::Aws) = self.on {
+            return self.on_aws(context).await;
+        }
         let interval = Interval {
             from: self.from.unwrap_or(Timestamp::MIN),
             to: self.to.unwrap_or(Timestamp::MAX),
@@ -111,6 +127,35 @@ impl Run {
             say(format!("rejected {} more rows", thousands(more)));
         }
         context.format.print(&record, || summary(&record, fresh));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Run {
+    /// Has the state machine run it.
+    async fn on_aws(&self, context: &Context) -> Result<ExitCode> {
+        let mut plan = serde_json::Map::new();
+        plan.insert("pipeline".to_owned(), self.pipeline.clone().into());
+        for (name, time) in [("from", self.from), ("to", self.to)] {
+            plan.extend(time.map(|time| (name.to_owned(), time.to_string().into())));
+        }
+        plan.insert("partition_bytes".to_owned(), self.partition_size.into());
+        let bar = Bar::new(&self.pipeline);
+        bar.stage("running on AWS");
+        let output = app::run_on_aws(&serde_json::json!({ "plan": plan })).await;
+        bar.finish();
+        let ran = &output?["ran"];
+        if ran.is_null() {
+            let nothing = serde_json::json!({"ran": null});
+            context.format.print(&nothing, || {
+                format!("{}: nothing to do, as nothing changed", self.pipeline)
+            });
+            return Ok(ExitCode::SUCCESS);
+        }
+        let record: RunRecord = serde_json::from_value(ran.clone()).context(
+            "the state machine returned something else than a run: is it of this version?",
+        )?;
+        context.format.print(&record, || summary(&record, true));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -514,16 +514,21 @@ impl Platform {
     }
 
     /// Records that a run failed; what is done of it is taken up when it is run again.
+    /// Returns why it failed: what was recorded first.
     ///
     /// # Errors
     /// [`Kind::Conflict`] when it was taken over.
-    pub async fn fail_distributed(&self, run: &DistributedRun, error: &str) -> Result<()> {
-        let mut record = self.claimed_as(&run.record).await?;
+    pub async fn fail_distributed(&self, run: &DistributedRun, error: &str) -> Result<String> {
+        let mut record = self.claim_of(&run.record).await?;
+        if record.state == RunState::Failed {
+            return Ok(record.error.unwrap_or_default());
+        }
         record.state = RunState::Failed;
         record.error = Some(error.to_owned());
         record.finished = Some(self.components().wall.now());
         self.save(&mut record).await?;
-        self.let_go(run).await
+        self.let_go(run).await?;
+        Ok(error.to_owned())
     }
 
     /// Records a failure; the error that stopped the run says more than one of its record.
@@ -565,21 +570,21 @@ impl Platform {
         Ok(job)
     }
 
-    /// The record of a run as it is now, if it is still this one's.
+    /// The record of a run as it is now, if it is this one's and under way.
     async fn claimed_as(&self, record: &RunRecord) -> Result<RunRecord> {
+        let found = self.claim_of(record).await?;
+        match found.state {
+            RunState::Running => Ok(found),
+            _ => Err(is_over(record)),
+        }
+    }
+
+    /// The record of a run as it is now, if it is this one's.
+    async fn claim_of(&self, record: &RunRecord) -> Result<RunRecord> {
         let found = self.claimed(&record.table, record.interval).await?;
-        let found = found.filter(|found| {
-            key(found) == key(record)
-                && found.attempts == record.attempts
-                && found.state == RunState::Running
-        });
-        found.ok_or_else(|| {
-            let message = format!(
-                "the run of `{}` over {} is over or was taken over; see `wafer runs`",
-                record.pipeline, record.interval
-            );
-            Error::new(Kind::Conflict, message)
-        })
+        let is_ours =
+            |found: &RunRecord| key(found) == key(record) && found.attempts == record.attempts;
+        found.filter(is_ours).ok_or_else(|| is_over(record))
     }
 
     /// Refuses to go on with a run that somebody took over.
@@ -632,6 +637,14 @@ impl Platform {
             _ => e.into(),
         })
     }
+}
+
+fn is_over(record: &RunRecord) -> Error {
+    let message = format!(
+        "the run of `{}` over {} is over or was taken over; see `wafer runs`",
+        record.pipeline, record.interval
+    );
+    Error::new(Kind::Conflict, message)
 }
 
 /// The files that a job reads, if it can be divided.

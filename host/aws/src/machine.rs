@@ -1,0 +1,162 @@
+//! The state machine that runs are divided by: starting it, and waiting for its end.
+
+use std::time::Duration;
+
+use aws_sdk_sfn::Client;
+use aws_sdk_sfn::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sfn::types::ExecutionStatus;
+use serde_json::Value as Json;
+use wafer_store::{Error, Kind, Result};
+
+use crate::account::Account;
+use crate::call::statement;
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A state machine of Step Functions.
+#[derive(Clone, Debug)]
+pub struct StateMachine {
+    client: Client,
+    arn: String,
+}
+
+impl StateMachine {
+    /// A state machine by its ARN, in whichever region that names. Nothing is asked of
+    /// AWS yet.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for what is no ARN of a state machine; as
+    /// [`Account::from_environment`].
+    pub async fn open(arn: &str) -> Result<Self> {
+        let region = region_of(arn).ok_or_else(|| {
+            let message = format!(
+                "`{arn}` is no state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, as \
+                 `terraform output environment` says it"
+            );
+            Error::new(Kind::Invalid, message)
+        })?;
+        let account = Account::from_environment(Some(region.to_owned())).await?;
+        Ok(Self {
+            client: account.step_functions(),
+            arn: arn.to_owned(),
+        })
+    }
+
+    /// Starts an execution with some input; returns what it is known by.
+    ///
+    /// # Errors
+    /// Those of Step Functions, with what is to be done about them.
+    pub async fn start(&self, input: &Json) -> Result<String> {
+        let started = self
+            .client
+            .start_execution()
+            .state_machine_arn(&self.arn)
+            .input(input.to_string())
+            .send()
+            .await;
+        let started = started.map_err(|e| self.failed("states:StartExecution", e))?;
+        Ok(started.execution_arn)
+    }
+
+    /// Waits until an execution has ended, and returns its output.
+    ///
+    /// # Errors
+    /// What it failed with; those of Step Functions.
+    pub async fn wait(&self, execution: &str) -> Result<Json> {
+        loop {
+            let found = self
+                .client
+                .describe_execution()
+                .execution_arn(execution)
+                .send()
+                .await;
+            let found = found.map_err(|e| self.failed("states:DescribeExecution", e))?;
+            match found.status {
+                ExecutionStatus::Running | ExecutionStatus::PendingRedrive => {}
+                ExecutionStatus::Succeeded => {
+                    let output = found.output.unwrap_or_default();
+                    return Ok(serde_json::from_str(&output).unwrap_or(Json::Null));
+                }
+                status => {
+                    let cause = found.cause.unwrap_or_default();
+                    let message = format!(
+                        "execution {execution} ended as {}: {}",
+                        status.as_str(),
+                        said(&cause)
+                    );
+                    return Err(Error::new(Kind::Unavailable, message));
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn failed<E>(&self, action: &str, error: SdkError<E>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let code = error.code().unwrap_or_default();
+        let (kind, advice) = match code {
+            "StateMachineDoesNotExist" => (
+                Kind::NotFound,
+                ": there is none of that name. Make it by `terraform apply`, or correct \
+                 WAFER_STATE_MACHINE"
+                    .to_owned(),
+            ),
+            "AccessDeniedException" => (
+                Kind::Internal,
+                format!(
+                    ": it is not allowed. You need {}",
+                    statement(action, &self.arn)
+                ),
+            ),
+            _ => (Kind::Unavailable, String::new()),
+        };
+        let message = format!(
+            "{action} of {}{advice}: {}",
+            self.arn,
+            DisplayErrorContext(&error)
+        );
+        Error::new(kind, message)
+    }
+}
+
+/// The region of a state machine's ARN.
+fn region_of(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    match parts[..] {
+        ["arn", _, "states", region, _, "stateMachine", _] if !region.is_empty() => Some(region),
+        _ => None,
+    }
+}
+
+/// What a function said, which comes as JSON in the cause.
+fn said(cause: &str) -> String {
+    let answered: Option<Json> = serde_json::from_str(cause).ok();
+    let message = answered.and_then(|answered| Some(answered["errorMessage"].as_str()?.to_owned()));
+    message.unwrap_or_else(|| cause.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_named_by_their_arn() {
+        let arn = "arn:aws:states:eu-west-1:123456789012:stateMachine:wafer-flights-batch";
+        assert_eq!(region_of(arn), Some("eu-west-1"));
+        for arn in ["wafer-flights-batch", "arn:aws:lambda:r:1:function:f", ""] {
+            assert_eq!(region_of(arn), None, "{arn}");
+        }
+    }
+
+    #[test]
+    fn causes_are_what_functions_said() {
+        assert_eq!(
+            said(r#"{"errorType": "t", "errorMessage": "a.csv:3"}"#),
+            "a.csv:3"
+        );
+        assert_eq!(said("no room"), "no room");
+    }
+}
