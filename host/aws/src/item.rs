@@ -207,20 +207,18 @@ impl Stored {
     }
 
     /// The row as it is at some time.
-    pub(crate) fn row_at(&self, now: Timestamp) -> Result<Option<OnlineRow>> {
-        let mut row = self.row.clone();
-        for (_, early) in self.due.iter().filter(|(due, _)| *due <= now) {
-            if let Some(combined) = combine(row.as_ref(), early)? {
-                row = Some(combined);
-            }
-        }
-        Ok(row)
+    pub(crate) fn into_row_at(mut self, now: Timestamp) -> Result<Option<OnlineRow>> {
+        self.take_due(now)?;
+        Ok(self.row)
     }
 
     /// Takes rows in that are due.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Result<()> {
-        self.row = self.row_at(now)?;
-        self.due.retain(|(due, _)| *due > now);
+        for (_, early) in self.due.extract_if(.., |(due, _)| *due <= now) {
+            if let Some(combined) = combine(self.row.as_ref(), &early)? {
+                self.row = Some(combined);
+            }
+        }
         Ok(())
     }
 
@@ -445,7 +443,8 @@ mod tests {
         stored.add(&row(1, b"a"), None).unwrap();
         stored.add_early(at(20), row(20, b"z"), None);
         stored.add_early(at(10), row(10, b"m"), None);
-        let values = |stored: &Stored, now| stored.row_at(at(now)).unwrap().unwrap().values;
+        let values =
+            |stored: &Stored, now| stored.clone().into_row_at(at(now)).unwrap().unwrap().values;
         assert_eq!(values(&stored, 9), "a");
         assert_eq!(values(&stored, 10), "m");
         assert_eq!(values(&stored, 20), "z");

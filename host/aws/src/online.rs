@@ -40,36 +40,35 @@ impl Dynamo {
         now: Timestamp,
     ) -> Result<Option<Vec<Option<OnlineRow>>>> {
         let damaged = || self.table.foreign("an entity's row that cannot be read");
-        let mut parts = Vec::new();
-        for item in places.iter().filter_map(|place| found.get(place)) {
-            let stored = Stored::read(item, None).ok_or_else(damaged)?;
-            parts.extend(stored.parts.iter().flat_map(Parts::keys));
-        }
-        let pieces = match parts.is_empty() {
-            true => HashMap::new(),
-            false => {
-                parts.sort();
-                parts.dedup();
-                self.table.get_many(&parts).await?
-            }
+        let read = |place| match found.get(place) {
+            Some(item) => Stored::read(item, None).ok_or_else(damaged).map(Some),
+            None => Ok(None),
         };
-        let mut rows = Vec::with_capacity(places.len());
-        for place in places {
-            let Some(item) = found.get(place) else {
-                rows.push(None);
-                continue;
-            };
-            let stored = Stored::read(item, None).ok_or_else(damaged)?;
-            let stored = match &stored.parts {
-                None => stored,
-                Some(parts) => match self.payload(parts, &pieces) {
-                    Some(payload) => Stored::read(item, Some(&payload)).ok_or_else(damaged)?,
-                    None if self.is_expired(&stored) => Stored::default(),
+        let mut all: Vec<Option<Stored>> = places.iter().map(read).collect::<Result<_>>()?;
+        let parts = all.iter().flatten().flat_map(|stored| &stored.parts);
+        let mut parts: Vec<Key> = parts.flat_map(Parts::keys).collect();
+        if !parts.is_empty() {
+            parts.sort();
+            parts.dedup();
+            let pieces = self.table.get_many(&parts).await?;
+            for (place, stored) in places.iter().zip(&mut all) {
+                let Some(parts) = stored.as_ref().and_then(|stored| stored.parts.as_ref()) else {
+                    continue;
+                };
+                *stored = match self.payload(parts, &pieces) {
+                    Some(payload) => {
+                        let whole = Stored::read(&found[place], Some(&payload));
+                        Some(whole.ok_or_else(damaged)?)
+                    }
+                    None if stored.as_ref().is_some_and(|s| self.is_expired(s)) => None,
                     None => return Ok(None),
-                },
-            };
-            let row = stored.row_at(now)?;
-            rows.push(row.filter(|row| !row.is_tombstone()));
+                };
+            }
+        }
+        let mut rows = Vec::with_capacity(places.len());
+        for stored in all {
+            let row = stored.map(|stored| stored.into_row_at(now)).transpose()?;
+            rows.push(row.flatten().filter(|row| !row.is_tombstone()));
         }
         Ok(Some(rows))
     }

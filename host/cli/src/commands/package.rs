@@ -82,12 +82,11 @@ impl MakePackage {
 
 /// The checkout above this program or the working folder.
 fn checkout() -> Option<PathBuf> {
-    let places = [std::env::current_exe().ok(), std::env::current_dir().ok()];
-    let found = places.iter().flatten().find_map(|place| {
+    let places = [std::env::current_exe(), std::env::current_dir()];
+    places.into_iter().flatten().find_map(|place| {
         let above = place.ancestors().find(|folder| is_checkout(folder));
         above.map(ToOwned::to_owned)
-    });
-    found
+    })
 }
 
 fn is_checkout(folder: &std::path::Path) -> bool {

@@ -649,8 +649,8 @@ fn is_over(record: &RunRecord) -> Error {
 
 /// The files that a job reads, if it can be divided.
 fn divisible(job: &Job) -> Result<&[SourceFile]> {
-    let unique = job.target.group.expectations.iter();
-    if let Some(unique) = unique.filter(|e| e.rule == Rule::Unique).next() {
+    let mut expectations = job.target.group.expectations.iter();
+    if let Some(unique) = expectations.find(|e| e.rule == Rule::Unique) {
         let message = format!(
             "pipeline `{}` expects values of `{}` to be unique among all rows of a run: it cannot be \
              divided; run it in one piece",
