@@ -1,11 +1,11 @@
 //! Servers that speak AWS's protocols on this machine; see `infra/local/README.md`.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Result, python, target};
+use crate::{Result, python, root, run, spawn, target};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -85,6 +85,83 @@ impl Servers {
             ("WAFER_TEST_SECOND_DYNAMODB", at(self.ministack)),
         ]
     }
+}
+
+/// Ceph's RADOS gateway: a real S3 store, that keeps copies and answers side by side.
+pub(crate) struct Ceph {
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Drop for Ceph {
+    fn drop(&mut self) {
+        // What does not stop is said by the script.
+        let _ = Self::script().arg("stop").arg(&self.folder).status();
+    }
+}
+
+impl Ceph {
+    const PACKAGES: [&str; 4] = ["ceph-mon", "ceph-osd", "ceph-common", "radosgw"];
+    const KEYS: [(&str, &str); 2] = [
+        ("AWS_ACCESS_KEY_ID", "AKIALOCALTEST000000A"),
+        ("AWS_SECRET_ACCESS_KEY", "local-secret"),
+    ];
+    const BUCKET: &str = "wafer-tests";
+
+    fn script() -> Command {
+        let mut script = Command::new(root().join("infra/local/ceph.sh"));
+        script.envs(Self::KEYS);
+        script
+    }
+
+    /// Installs what is missing, starts it, and makes a bucket.
+    pub(crate) fn start() -> Result<Self> {
+        if Command::new("radosgw").arg("--version").output().is_err() {
+            let packages = [
+                &["install", "-y", "--no-install-recommends"],
+                &Self::PACKAGES[..],
+            ];
+            run(Path::new("apt-get"), &packages.concat())?;
+        }
+        let ceph = Self {
+            folder: target().join("ceph"),
+            port: free_ports(3)?,
+        };
+        let port = ceph.port.to_string();
+        spawn(Self::script().arg("start").arg(&ceph.folder).arg(&port))?;
+        let mut bucket = Command::new("python3");
+        bucket
+            .arg(root().join("infra/local/bucket.py"))
+            .args([&format!("http://127.0.0.1:{port}"), Self::BUCKET])
+            .envs(Self::KEYS);
+        spawn(&mut bucket)?;
+        Ok(ceph)
+    }
+
+    /// What tests find it by, beside the other servers.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![
+            (
+                "AWS_ENDPOINT_URL_S3",
+                format!("http://127.0.0.1:{}", self.port),
+            ),
+            ("WAFER_TEST_BUCKET", Self::BUCKET.to_owned()),
+        ];
+        all.extend(Self::KEYS.map(|(name, value)| (name, value.to_owned())));
+        all
+    }
+}
+
+/// The first of several ports beside each other that nobody listens on.
+fn free_ports(count: u16) -> Result<u16> {
+    for _ in 0..100 {
+        let first = free_port()?;
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if first < u16::MAX - count && (first..first + count).all(is_free) {
+            return Ok(first);
+        }
+    }
+    Err("there are no free ports beside each other".to_owned())
 }
 
 /// A port that nobody listens on.

@@ -11,13 +11,14 @@ mod local;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use local::Servers;
+use local::{Ceph, Servers};
 
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
 cargo xtask check        format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
+cargo xtask slow         what takes long: the package for Lambda, and tests on Ceph's S3
 cargo xtask demo         live through three days of January 2013 against a server
 cargo xtask bench        all benches
 cargo xtask aws          servers that speak AWS's protocols on this machine, until interrupted";
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "test" => test(),
         "check" => check(),
         "infra" => infra::infra(),
+        "slow" => slow(),
         "demo" => demo(),
         "bench" => bench(),
         "aws" => aws(),
@@ -125,6 +127,46 @@ fn test() -> Result {
             .args(["--test", "behaviour"])
             .env("WAFER_TEST_STORES", "aws"),
     )
+}
+
+/// The package for Lambda, and what is tested with it in the place of the program that
+/// was built; the stores and several processes on a real S3 store.
+fn slow() -> Result {
+    let wafer = &binary(&WITH_AWS)?;
+    run(wafer, &["doctor", "--fix"])?;
+    let servers = Servers::start()?;
+    let tests = |more: &[&str]| {
+        let mut tests = Command::new("cargo");
+        tests.args(["test", "--release"]).args(WITH_AWS).args(more);
+        tests
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
+            .envs(servers.environment())
+            .env("WAFER_TEST_STORES", "aws");
+        tests
+    };
+    let ceph = Ceph::start()?;
+    spawn(tests(&["--test", "aws"]).envs(ceph.environment()))?;
+    let several = [
+        "--test",
+        "behaviour",
+        "--",
+        "processes::",
+        "kill::",
+        "distributed::",
+        "upkeep::",
+    ];
+    spawn(tests(&several).envs(ceph.environment()))?;
+    drop(ceph);
+    let source = root().display().to_string();
+    run(wafer, &["package", "--source", &source])?;
+    let folder = target().join("package/tested");
+    let zip = root().join("dist/wafer-x86_64.zip").display().to_string();
+    let to = folder.display().to_string();
+    run(Path::new("python3"), &["-m", "zipfile", "-e", &zip, &to])?;
+    let bootstrap = folder.join("bootstrap").display().to_string();
+    run(Path::new("chmod"), &["+x", &bootstrap])?;
+    spawn(tests(&["--test", "behaviour", "--", "lambda::"]).env("WAFER_TEST_BOOTSTRAP", &bootstrap))
 }
 
 /// Servers that speak AWS's protocols, until this is interrupted.

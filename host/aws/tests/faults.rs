@@ -21,7 +21,7 @@ use wafer_store::{
     OnlineStore, OnlineWrite, OutboxRow,
 };
 
-use crate::local::{account, client, config, dynamos, has, make_bucket, table, unique};
+use crate::local::{account, client, config, dynamos, folder, has, table};
 use crate::proxy::{Call, Fate, Proxy};
 
 fn at(micros: i64) -> Timestamp {
@@ -140,9 +140,7 @@ async fn open(endpoint: &str, table: &str, bucket: &Bucket) -> Dynamo {
 /// A bucket, seen directly and through a proxy.
 async fn buckets(proxy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Bucket, Bucket, Proxy) {
     let server = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
-    let name = format!("wafer-faults-{:x}", unique());
-    make_bucket(Url::parse(&server).unwrap().port().unwrap(), &name);
-    let url = Url::parse(&format!("s3://{name}/folder")).unwrap();
+    let url = folder();
     let proxy = Proxy::new(&server, proxy);
     let direct = Bucket::open(&account().await, &url).unwrap();
     let through = account().await.with_endpoint(&proxy.url);
@@ -483,6 +481,12 @@ async fn what_is_missing_is_named() {
     let missing = Bucket::open(&account().await, &url).unwrap();
     let error = missing.probe(&SystemClock::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    let said = error.to_string();
+    assert!(said.contains("there is no such bucket"), "{said}");
+    if std::env::var_os("WAFER_TEST_BUCKET").is_some() {
+        println!("in part skipped: this server sees that a header is missing, by the signature");
+        return;
+    }
     let (direct, through, _proxy) = buckets(|_| Fate::Without("if-none-match")).await;
     direct.probe(&SystemClock::new()).await.unwrap();
     let error = through.probe(&SystemClock::new()).await.unwrap_err();

@@ -129,18 +129,28 @@ pub(crate) async fn dynamo_on(endpoint: &str, objects: Arc<dyn ObjectStore>) -> 
     .unwrap()
 }
 
-/// A folder of a bucket of its own.
+/// A folder that no other test has, in a bucket of its own.
 pub(crate) async fn bucket() -> Bucket {
-    let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
-    let name = format!("wafer-test-{:x}", unique());
-    let url = Url::parse(&format!("{endpoint}/{name}")).unwrap();
-    let port = url.port().unwrap();
-    make_bucket(port, &name);
-    let url = Url::parse(&format!("s3://{name}/folder")).unwrap();
-    Bucket::open(&account().await, &url).unwrap()
+    Bucket::open(&account().await, &folder()).unwrap()
 }
 
-pub(crate) fn make_bucket(port: u16, name: &str) {
+/// URL of a folder that no other test has: in a bucket of its own, or in the one that
+/// `WAFER_TEST_BUCKET` names.
+pub(crate) fn folder() -> Url {
+    let name = format!("wafer-test-{:x}", unique());
+    let url = match std::env::var("WAFER_TEST_BUCKET") {
+        Ok(bucket) => format!("s3://{bucket}/{name}"),
+        Err(_) => {
+            let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
+            let port = Url::parse(&endpoint).unwrap().port().unwrap();
+            make_bucket(port, &name);
+            format!("s3://{name}/folder")
+        }
+    };
+    Url::parse(&url).unwrap()
+}
+
+fn make_bucket(port: u16, name: &str) {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!(

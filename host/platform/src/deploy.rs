@@ -239,8 +239,18 @@ mod tests {
 
     fn expressions(cron: &str) -> Vec<String> {
         let text = format!(
-            "[project]\nname = \"p\"\n[pipelines.p]\nsource = \"s\"\nfunction = \"f\"\ngroup = \"g\"\n\
-             schedule = {{ cron = \"{cron}\", timezone = \"America/New_York\" }}\n"
+            r#"
+            project = {{ name = "p" }}
+            entities = {{ e = {{ keys = {{ k = "utf8" }} }} }}
+            sources = {{ s = {{ type = "files", path = "x.csv" }} }}
+            functions = {{ f = {{ component = "f.wasm" }} }}
+            groups = {{ g = {{ entity = "e", event_time = "t" }} }}
+            [pipelines.p]
+            source = "s"
+            function = "f"
+            group = "g"
+            schedule = {{ cron = "{cron}", timezone = "America/New_York" }}
+            "#
         );
         let project = Project::parse(
             Path::new("/p/wafer.toml"),
