@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Project, is_cloud};
+use crate::lambda::{Lambda, request_v2};
 use crate::training::{entry, ledger, lines};
 
 fn is_elsewhere() -> bool {
@@ -52,6 +53,40 @@ fn sources_are_read_from_s3() {
     project.ok(&["apply"]);
     let said = project.fails(&["run", "sums"]);
     assert!(said.contains("there are no files s3://"), "{said}");
+}
+
+/// What is read from S3 is compared with the digest that it is named by; code that
+/// cannot be used is compiled again where that can be done, and refused where not.
+#[test]
+fn damaged_artifacts_are_not_used() {
+    if is_elsewhere() {
+        return;
+    }
+    let content = lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")]);
+    let project = ledger("").applied_with("entries.ndjson", &content);
+    let forget_copies =
+        || std::fs::remove_dir_all(project.path().join(".wafer/artifacts")).unwrap();
+    let damage = |folder: &str| {
+        for key in project.objects(folder) {
+            project.write_object(&key, "x");
+        }
+    };
+    damage("project/artifacts/compiled/");
+    let lambda = Lambda::start(&project, &[]);
+    let event = entry("b", "2020-01-01T00:00:00Z", 1, 1.0, "x").to_string();
+    let push = || lambda.ok(request_v2("POST", "/v1/sources/entries/events", &event));
+    let answer = push();
+    assert_eq!(answer["statusCode"], 500, "{answer}");
+    forget_copies();
+    project.ok(&["run", "sums"]);
+    damage("project/artifacts/compiled/");
+    damage("project/artifacts/blobs/");
+    forget_copies();
+    let said = project.fails(&["run", "last_entry"]);
+    assert!(
+        said.contains("is damaged: it is not what its name says"),
+        "{said}"
+    );
 }
 
 #[test]

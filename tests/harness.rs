@@ -251,9 +251,8 @@ impl Project {
         format!("s3://{bucket}/{key}")
     }
 
-    /// Removes what was compiled for this version, as if there were only code of
-    /// another one.
-    pub(crate) fn remove_compiled_code(&self) {
+    /// Keys of the objects below a folder of the bucket of its stores.
+    pub(crate) fn objects(&self, prefix: &str) -> Vec<String> {
         let (_, objects) = self.cloud_urls();
         let bucket = objects
             .trim_start_matches("s3://")
@@ -261,19 +260,29 @@ impl Project {
             .next()
             .unwrap();
         let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
-        let list = format!("{s3}/{bucket}?list-type=2&prefix=project/artifacts/compiled/");
+        let list = format!("{s3}/{bucket}?list-type=2&prefix={prefix}");
         let mut listed = agent().get(list).call().unwrap();
         let listed = listed.body_mut().read_to_string().unwrap();
         let keys = listed.split("<Key>").skip(1);
-        let keys: Vec<&str> = keys
-            .filter_map(|rest| rest.split("</Key>").next())
-            .collect();
-        assert!(!keys.is_empty());
-        for key in keys {
-            agent()
-                .delete(format!("{s3}/{bucket}/{key}"))
-                .call()
-                .unwrap();
+        let keys = keys.filter_map(|rest| rest.split("</Key>").next());
+        let keys: Vec<String> = keys.map(str::to_owned).collect();
+        assert!(!keys.is_empty(), "{listed}");
+        keys
+    }
+
+    /// Removes what was compiled for this version, as if there were only code of
+    /// another one.
+    pub(crate) fn remove_compiled_code(&self) {
+        let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
+        let (_, objects) = self.cloud_urls();
+        let bucket = objects
+            .trim_start_matches("s3://")
+            .split('/')
+            .next()
+            .unwrap();
+        for key in self.objects("project/artifacts/compiled/") {
+            let removed = agent().delete(format!("{s3}/{bucket}/{key}")).call();
+            removed.unwrap();
         }
     }
 

@@ -495,11 +495,17 @@ fn runs_are_divided_among_invocations() {
         let text = |field: &str| answer[field].as_str().unwrap().to_owned();
         (text("errorType"), text("errorMessage"))
     };
-    let plan = |pipeline: &str| task("plan", json!({"pipeline": pipeline, "partition_bytes": 1}));
+    let plan = |pipeline: &str| {
+        task(
+            "plan",
+            json!({"pipeline": pipeline, "partition_bytes": 1, "execution": "e"}),
+        )
+    };
     for pipeline in ["sums", "last_entry"] {
         let planned = plan(pipeline);
         assert_eq!(planned["partitions"], json!([0, 1, 2, 3, 4]));
         let run = &planned["run"];
+        assert_eq!(plan(pipeline), planned, "asked once more");
         // Nobody else runs it meanwhile.
         let (kind, said) = fails("plan", json!({"pipeline": pipeline}));
         assert_eq!(kind, "Wafer.Conflict");
@@ -523,7 +529,8 @@ fn runs_are_divided_among_invocations() {
         }
         let done = task("finish", json!({"run": run}));
         assert_eq!(done["ran"]["state"], "succeeded", "{done}");
-        let (kind, _) = fails("finish", json!({"run": run}));
+        assert_eq!(task("finish", json!({"run": run})), done, "asked once more");
+        let (kind, _) = fails("commit", json!({"run": run}));
         assert_eq!(kind, "Wafer.Conflict", "it is over");
         let one = whole.json(&["run", pipeline]);
         for count in ["rows_read", "rows_written", "rows_rejected", "generation"] {

@@ -5,7 +5,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 6.0"
+      version = "~> 6.29"
     }
   }
 }
@@ -24,6 +24,7 @@ module "storage" {
   region              = var.region
   table               = var.table
   bucket              = var.bucket
+  folder              = var.folder
   deletion_protection = var.deletion_protection
   tags                = local.tags
 }

@@ -97,6 +97,10 @@ impl StateMachine {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let code = error.code().unwrap_or_default();
+        let resource = match action {
+            "states:StartExecution" => self.arn.clone(),
+            _ => format!("{}:*", self.arn.replace(":stateMachine:", ":execution:")),
+        };
         let (kind, advice) = match code {
             "StateMachineDoesNotExist" => (
                 Kind::NotFound,
@@ -108,7 +112,7 @@ impl StateMachine {
                 Kind::Internal,
                 format!(
                     ": it is not allowed. You need {}",
-                    statement(action, &self.arn)
+                    statement(action, &resource)
                 ),
             ),
             _ => (Kind::Unavailable, String::new()),

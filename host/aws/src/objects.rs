@@ -321,7 +321,11 @@ impl Artifacts {
         file.flush().await.map_err(uncopied)?;
         let digest = hasher.finish();
         if name.starts_with("blobs/") && name != blob_name(digest) {
-            let message = format!("artifact {name} in {} is damaged", self.bucket);
+            let message = format!(
+                "artifact {name} in {} is damaged: it is not what its name says. Restore an earlier \
+                 version of the object, or change the function and deploy it",
+                self.bucket
+            );
             return Err(Error::new(Kind::Corrupt, message));
         }
         beside.persist(&path).map_err(|e| uncopied(e.error))?;

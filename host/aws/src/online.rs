@@ -18,6 +18,8 @@ use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{Condition, Item, Key, bytes_of, number, number_of, side_by_side};
 
+/// Clocks of writers differ by less, in microseconds.
+const CLOCKS_DIFFER: i64 = 3_600_000_000;
 /// How often a commit that is on its way is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -74,9 +76,9 @@ impl Dynamo {
     }
 
     /// Commits that are complete and have no number get one; what nobody has
-    /// finished for a while is finished. Returns how many are still on their way.
-    async fn take_in(&self) -> Result<u64> {
-        let names = self.outbox.names().await?;
+    /// finished for a while is finished. Returns those that are still on their way.
+    async fn take_in(&self) -> Result<Vec<String>> {
+        let names = self.outbox.names(self.listed_from()).await?;
         let taken = self.outbox.taken(&self.table).await?;
         let new: Vec<CommitName> = names
             .iter()
@@ -87,18 +89,19 @@ impl Dynamo {
         self.note_settled(names.first(), now).await?;
         let done = records(&self.table, &new).await?;
         let mut complete: Vec<CommitName> = done.into_keys().collect();
-        let (mut unfinished, mut failure) = (0, None);
+        let (mut unfinished, mut failure) = (Vec::new(), None);
         for name in new {
             if complete.contains(&name) {
                 continue;
             }
             if name.begun.plus_micros(self.grace) > now {
-                unfinished += 1;
+                unfinished.push(name.to_string());
                 continue;
             }
             // One that cannot be finished now does not keep the others waiting.
             if let Err(error) = self.finish(&name).await {
                 failure.get_or_insert(error);
+                unfinished.push(name.to_string());
                 continue;
             }
             if !records(&self.table, std::slice::from_ref(&name))
@@ -111,9 +114,15 @@ impl Dynamo {
         self.outbox.take(&self.table, &complete).await?;
         if let Some(error) = failure {
             tracing::warn!("a commit that nobody finished is tried again: {error}");
-            unfinished += 1;
         }
         Ok(unfinished)
+    }
+
+    /// From when on there may be commits: what was begun before all of them is gone, by
+    /// clocks that may differ.
+    fn listed_from(&self) -> Option<Timestamp> {
+        let settled = self.layouts.known().0.settled?;
+        Some(settled.minus_micros(CLOCKS_DIFFER))
     }
 
     /// Notes before when all commits are gone, once a minute.
@@ -141,7 +150,7 @@ impl Dynamo {
 
     /// All commits that there are, complete.
     async fn complete_commits(&self) -> Result<Vec<CommitName>> {
-        let names = self.outbox.names().await?;
+        let names = self.outbox.names(self.listed_from()).await?;
         let mut waiting = names.clone();
         loop {
             let done = records(&self.table, &waiting).await?;
@@ -156,7 +165,7 @@ impl Dynamo {
                 }
             }
             // One without rows for the tables is gone when it is complete.
-            let there = self.outbox.names().await?;
+            let there = self.outbox.names(self.listed_from()).await?;
             rest.retain(|name| there.binary_search(name).is_ok());
             if rest.is_empty() {
                 return Ok(names);
@@ -390,7 +399,7 @@ impl OnlineStore for Dynamo {
     }
 
     async fn has_outbox(&self) -> Result<bool> {
-        self.outbox.is_used().await
+        self.outbox.is_used(self.listed_from()).await
     }
 
     async fn waiting(&self) -> Result<Waiting> {
@@ -430,7 +439,7 @@ impl OnlineStore for Dynamo {
                 // Whoever took over while this process slept has begun another one.
                 let is_ours = epochs.filling == Some(epoch);
                 if is_ours {
-                    epochs.obsolete.retain(|old| *old != epoch);
+                    epochs.obsolete.retain(|begun| *begun != epoch);
                     epochs.obsolete.extend(epochs.retiring);
                     (epochs.filling, epochs.retiring) = (None, Some(epochs.live));
                     epochs.live = epoch;
@@ -448,8 +457,12 @@ impl OnlineStore for Dynamo {
         self.wait_for_readers().await;
         let obsolete = self
             .change_epochs(group, |epochs| {
-                epochs.obsolete.extend(epochs.retiring.take());
-                epochs.obsolete.clone()
+                // Not what somebody else began meanwhile, or still reads.
+                if epochs.live == epoch {
+                    epochs.obsolete.extend(epochs.retiring.take());
+                }
+                let before = epochs.obsolete.iter().filter(|old| **old < epoch);
+                before.copied().collect::<Vec<u64>>()
             })
             .await?;
         self.wait_for_others().await;

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{FutureExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
@@ -222,16 +223,32 @@ impl Outbox {
     }
 
     /// Whether any commit is there.
-    pub(crate) async fn is_used(&self) -> Result<bool> {
-        let mut listed = self.objects.list(Some(&Path::from(FOLDER)));
+    pub(crate) async fn is_used(&self, from: Option<Timestamp>) -> Result<bool> {
+        let mut listed = self.list(from);
         let first = listed.try_next().await;
         Ok(first.map_err(|e| self.failed("list", e))?.is_some())
     }
 
-    /// Names of all commits that are there, the oldest first.
-    pub(crate) async fn names(&self) -> Result<Vec<CommitName>> {
-        let prefix = Path::from(FOLDER);
-        let listed = self.objects.list(Some(&prefix));
+    /// What is there of the commits that were begun from some time on. What was removed
+    /// from a bucket with versions is walked over as well, for some days.
+    fn list(
+        &self,
+        from: Option<Timestamp>,
+    ) -> BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        let folder = Path::from(FOLDER);
+        match from {
+            Some(from) => {
+                let first = format!("{FOLDER}/{:020}", from.as_micros().max(0));
+                self.objects
+                    .list_with_offset(Some(&folder), &Path::from(first))
+            }
+            None => self.objects.list(Some(&folder)),
+        }
+    }
+
+    /// Names of all commits that were begun from some time on, the oldest first.
+    pub(crate) async fn names(&self, from: Option<Timestamp>) -> Result<Vec<CommitName>> {
+        let listed = self.list(from);
         let name = |object: object_store::ObjectMeta| {
             let name = object.location.filename().and_then(CommitName::parse);
             std::future::ready(Ok(name))

@@ -15,7 +15,7 @@ use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
 use wafer_core::aggregate::{Aggregate, Answer, Cell, Function, Item, Layout, read};
 use wafer_core::rules::RowVersion;
 use wafer_core::window::Window;
-use wafer_core::{SystemClock, Timestamp, entity_key};
+use wafer_core::{Clock, SettableClock, SystemClock, Timestamp, entity_key};
 use wafer_store::{
     EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore, OnlineKey, OnlineRow,
     OnlineStore, OnlineWrite, OutboxRow,
@@ -121,20 +121,25 @@ fn impatient(table: &str) -> DynamoConfig {
 }
 
 async fn open(endpoint: &str, table: &str, bucket: &Bucket) -> Dynamo {
+    open_at(endpoint, table, bucket, Arc::new(SystemClock::new())).await
+}
+
+async fn open_at(endpoint: &str, table: &str, bucket: &Bucket, wall: Arc<dyn Clock>) -> Dynamo {
     let account = account().await.with_endpoint(endpoint);
-    let wall = Arc::new(SystemClock::new());
     loop {
-        let opened = Dynamo::open(
-            &account,
-            impatient(table),
-            bucket.folder(),
-            Arc::clone(&wall) as _,
-        );
-        match opened.await {
+        let (config, folder) = (impatient(table), bucket.folder());
+        match Dynamo::open(&account, config, folder, Arc::clone(&wall)).await {
             Ok(store) => return store,
             Err(e) => assert_eq!(e.kind(), Kind::Unavailable, "{e}"),
         }
     }
+}
+
+/// A clock that is so many minutes ahead.
+fn ahead(minutes: i64) -> Arc<dyn Clock> {
+    let system: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let start = system.now().plus_micros(minutes * 60_000_000);
+    Arc::new(SettableClock::new(system, start, 1.0))
 }
 
 /// A bucket, seen directly and through a proxy.
@@ -149,6 +154,17 @@ async fn buckets(proxy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Buck
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_neither_lost_nor_doubled() {
+    two_writers([0, 0]).await;
+}
+
+/// Clocks of machines differ, by less than it is remembered what was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_that_differ_lose_and_double_nothing() {
+    two_writers([-10, 3]).await;
+}
+
+/// Two writers whose clocks are so many minutes ahead.
+async fn two_writers(minutes: [i64; 2]) {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -157,8 +173,8 @@ async fn events_are_neither_lost_nor_doubled() {
         let (direct, through, _s3) = buckets(now_and_then(10)).await;
         let proxy = Proxy::new(&server, now_and_then(15));
         let (one, two) = tokio::join!(
-            open(&proxy.url, &table, &through),
-            open(&proxy.url, &table, &through)
+            open_at(&proxy.url, &table, &through, ahead(minutes[0])),
+            open_at(&proxy.url, &table, &through, ahead(minutes[1]))
         );
         // Each event is sent by two writers, in other batches, until it is accepted.
         let send = async |store: &Dynamo, batch: Vec<EventCommit>| {
@@ -178,7 +194,8 @@ async fn events_are_neither_lost_nor_doubled() {
         let committed = committed.filter(|o| matches!(o, EventOutcome::Committed { .. }));
         assert!(committed.count() <= 60);
         drop(proxy);
-        let store = open(&server, &table, &direct).await;
+        // It comes after all of them.
+        let store = open_at(&server, &table, &direct, ahead(minutes[0].max(minutes[1]))).await;
         for (name, newest) in [("k0", 57), ("k1", 58), ("k2", 59)] {
             assert_eq!(count(&store, name).await, 20, "{name}");
             let found = store
@@ -468,6 +485,11 @@ async fn what_is_missing_is_named() {
         r#""Action": "dynamodb:GetItem", "Resource": "arn:aws:dynamodb:us-east-1:*:table/{table}""#
     );
     assert!(said.contains(&statement), "{said}");
+    // A clock that is wrong: AWS does not take the signature.
+    let late = |_: &Call| Fate::Refused(400, "InvalidSignatureException");
+    let proxy = Proxy::new(&server, late);
+    let error = open(&account().await.with_endpoint(&proxy.url), config(&table)).await;
+    assert!(error.to_string().contains("clock"), "{error}");
     // Nobody is there.
     let nowhere = account().await.with_endpoint("http://127.0.0.1:9");
     let error = open(&nowhere, impatient(&table)).await;
@@ -626,7 +648,7 @@ async fn a_damaged_entity_stops_nothing_else() {
     );
     let waiting = store.waiting().await.unwrap();
     assert_eq!(waiting.tables, [("sums".to_owned(), 6)]);
-    assert_eq!(waiting.unfinished, 0);
+    assert!(waiting.unfinished.is_empty());
     let error = store
         .get_many(&[key("sums", "k1")], at(1_000))
         .await

@@ -45,7 +45,11 @@ fn error(what: impl Into<String>, reason: impl ToString) -> PackageError {
 /// # Errors
 /// [`PackageError`] says which step failed, and how to go on.
 pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, PackageError> {
-    let target = target_folder(&wanted.source);
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|e| error(path.display().to_string(), e));
+    // The build runs in the checkout, not here.
+    let source = absolute(&wanted.source)?;
+    let target = absolute(&target_folder(&source))?;
     let tools = target.join("package-tools");
     let lambda = cargo_lambda(&tools, say)?;
     let triple = match wanted.arm64 {
@@ -62,7 +66,7 @@ pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, Packa
         .args(["--target", &format!("{triple}.{GLIBC}")])
         .arg("--lambda-dir")
         .arg(&folder)
-        .current_dir(&wanted.source)
+        .current_dir(&source)
         .env("CARGO_TARGET_DIR", target.join("lambda"))
         .env("PATH", with_first(&tools.join("bin")))
         .stdin(Stdio::null())

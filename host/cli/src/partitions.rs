@@ -88,10 +88,23 @@ fn keep_working(
             }
         };
         if !failure.may_pass || attempt == ATTEMPTS {
-            let message = format!("partition {partition}: {}", failure.message);
-            return Err(Error::new(Kind::Unavailable, message));
+            let kind = match failure.may_pass {
+                true => Kind::Unavailable,
+                false => Kind::Invalid,
+            };
+            let message = format!(
+                "partition {} of {}: {}",
+                partition + 1,
+                run.partitions,
+                failure.message
+            );
+            return Err(Error::new(kind, message));
         }
-        tracing::warn!("partition {partition} is tried again: {}", failure.message);
+        tracing::warn!(
+            "partition {} is tried again: {}",
+            partition + 1,
+            failure.message
+        );
         queue.put_back(partition, attempt + 1);
     }
     Ok(())

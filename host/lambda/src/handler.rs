@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use lambda_http::Adapter;
@@ -20,6 +21,10 @@ use crate::task::{Asked, Task};
 
 /// Definitions are looked at again when they are older, in microseconds.
 const DEFINITIONS_AGE: i64 = 1_000_000;
+
+/// How often a flush is tried while others are at it, and how long apart.
+const FLUSHES: u32 = 100;
+const BUSY: Duration = Duration::from_millis(200);
 
 /// Answers invocations.
 pub(crate) struct Handler {
@@ -133,17 +138,17 @@ impl Handler {
     async fn records(&self, batch: &Batch) -> Result<Json, Failure> {
         let mut failed: BTreeSet<String> = BTreeSet::new();
         let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-        let mut notified: Vec<&Record> = Vec::new();
+        let mut notified: Vec<(&Record, Vec<String>)> = Vec::new();
         for record in &batch.records {
             if let Some(source) = self.sources.get(record.arn()) {
                 by_source.entry(source).or_default().push(record);
                 continue;
             }
             match record.notification() {
-                Some(stored) if stored.iter().any(|stored| self.is_of_outbox(stored)) => {
-                    notified.push(record);
+                Some(stored) => {
+                    let commits = stored.iter().filter_map(|stored| self.commit_of(stored));
+                    notified.push((record, commits.collect()));
                 }
-                Some(_) => {}
                 None => {
                     tracing::error!(
                         "no source takes records of {}: name it in WAFER_EVENT_SOURCES",
@@ -153,13 +158,16 @@ impl Handler {
                 }
             }
         }
-        if !notified.is_empty() && !self.is_flushed().await? {
-            // What they tell of is still being written: they come again.
-            if notified.iter().any(|record| record.s3.is_some()) {
-                let message = "the outbox is being written or flushed by others";
-                return Err(Failure::unavailable(message));
+        notified.retain(|(_, commits)| !commits.is_empty());
+        if !notified.is_empty() {
+            // What is still being written is told of again; the rest is in the tables.
+            let unfinished = self.flush().await?;
+            let is_unfinished = |commits: &[String]| commits.iter().any(|c| unfinished.contains(c));
+            notified.retain(|(_, commits)| is_unfinished(commits));
+            if notified.iter().any(|(record, _)| record.s3.is_some()) {
+                return Err(Failure::unavailable("what was written is not finished yet"));
             }
-            failed.extend(notified.iter().map(|record| record.identifier()));
+            failed.extend(notified.iter().map(|(record, _)| record.identifier()));
         }
         for (source, records) in by_source {
             self.take_in(source, &records, &mut failed).await?;
@@ -202,17 +210,25 @@ impl Handler {
         Ok(())
     }
 
-    /// Appends the outbox to the tables; says whether all of it was.
-    async fn is_flushed(&self) -> Result<bool, Failure> {
-        let report = self.platform.flush().await?;
-        Ok(!report.busy && report.unfinished == 0)
+    /// Appends the outbox to the tables, after whoever is at it; returns the commits that
+    /// are still being written.
+    async fn flush(&self) -> Result<Vec<String>, Failure> {
+        for _ in 0..FLUSHES {
+            let report = self.platform.flush().await?;
+            if !report.busy {
+                return Ok(report.unfinished);
+            }
+            tokio::time::sleep(BUSY).await;
+        }
+        Err(Failure::unavailable("others are flushing all the time"))
     }
 
-    /// Whether something was written to the outbox.
-    fn is_of_outbox(&self, stored: &Stored) -> bool {
+    /// The commit that was written, if it is one.
+    fn commit_of(&self, stored: &Stored) -> Option<String> {
         let folder = format!("{}/outbox/", self.objects.path().trim_matches('/'));
-        Some(stored.bucket()) == self.objects.host_str()
-            && stored.key().starts_with(folder.trim_start_matches('/'))
+        let key = stored.key();
+        let name = key.strip_prefix(folder.trim_start_matches('/'))?;
+        (Some(stored.bucket()) == self.objects.host_str()).then(|| name.to_owned())
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Task {
         to: Option<Timestamp>,
         /// Source bytes of a partition.
         partition_bytes: Option<u64>,
+        /// Names who asks, who may ask again when the answer was lost.
+        execution: Option<String>,
     },
     /// Work on a partition.
     Partition { run: RunName, partition: usize },
@@ -79,23 +81,31 @@ impl Task {
                         platform.scheduled()
                     }
                 };
-                let mut ran = Vec::new();
+                let (mut ran, mut failure) = (Vec::new(), None);
                 for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
-                    ran.extend(run_due(platform, pipeline, until).await?);
+                    // One pipeline's trouble does not keep the others waiting.
+                    match run_due(platform, pipeline, until).await {
+                        Ok(more) => ran.extend(more),
+                        Err(error) => drop(failure.get_or_insert(error)),
+                    }
                 }
-                Ok(json!({"ran": ran}))
+                match failure {
+                    Some(error) => Err(error),
+                    None => Ok(json!({"ran": ran})),
+                }
             }
             Self::Plan {
                 pipeline,
                 from,
                 to,
                 partition_bytes,
+                execution,
             } => {
                 let division = Division {
                     bytes: partition_bytes.unwrap_or(Division::default().bytes),
                     ..Division::default()
                 };
-                plan(platform, &pipeline, (from, to), division).await
+                plan(platform, &pipeline, (from, to), division, execution).await
             }
             Self::Partition { run, partition } => {
                 let run = held(platform, &run).await?;
@@ -113,8 +123,19 @@ impl Task {
                 Ok(json!({"partition": partition}))
             }
             Self::Finish { run } => {
-                let run = held(platform, &run).await?;
-                Ok(json!({"ran": platform.finish_distributed(&run).await?}))
+                let RunName { pipeline, key } = &run;
+                let ran = match platform.distributed(pipeline, key).await {
+                    Ok(run) => {
+                        platform.hold(&run).await?;
+                        platform.finish_distributed(&run).await?
+                    }
+                    // Asked once more, as the answer was lost.
+                    Err(e) if e.kind() == Kind::Conflict => {
+                        platform.finished_distributed(pipeline, key).await?
+                    }
+                    Err(e) => return Err(e.into()),
+                };
+                Ok(json!({"ran": ran}))
             }
             Self::Fail { run, error } => {
                 let run = platform.distributed(&run.pipeline, &run.key).await?;
@@ -133,12 +154,14 @@ async fn run_due(
     until: u64,
 ) -> Result<Vec<RunRecord>, Failure> {
     let mut ran = Vec::new();
-    while let Some(record) = platform.run_due(pipeline).await? {
-        ran.push(record);
+    let is_over = || {
         let now = platform.components().wall.now().as_millis();
-        if u64::try_from(now).unwrap_or(0) > until {
-            break;
-        }
+        u64::try_from(now).unwrap_or(0) > until
+    };
+    while !is_over()
+        && let Some(record) = platform.run_due(pipeline).await?
+    {
+        ran.push(record);
     }
     Ok(ran)
 }
@@ -148,6 +171,7 @@ async fn plan(
     pipeline: &str,
     (from, to): (Option<Timestamp>, Option<Timestamp>),
     division: Division,
+    execution: Option<String>,
 ) -> Result<Json, Failure> {
     let is_due = from.is_none() && to.is_none() && is_scheduled(platform, pipeline);
     let interval = (!is_due).then(|| Interval {
@@ -160,7 +184,7 @@ async fn plan(
         )));
     }
     let started = platform
-        .start_distributed(pipeline, interval, division)
+        .start_distributed(pipeline, interval, division, execution)
         .await;
     let run = match started {
         // Whoever is at it goes on; the next tick looks again.

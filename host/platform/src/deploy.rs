@@ -161,7 +161,7 @@ impl Platform {
         let (remote, metadata) = (self.remote()?, &self.components().metadata);
         let noted = format!("{}/copied/{source}", self.project());
         let before = metadata.get(&noted).await?;
-        let before: Copied = before
+        let mut before: Copied = before
             .and_then(|stored| serde_json::from_slice(&stored.value).ok())
             .unwrap_or_default();
         let (mut now, mut copied) = (Copied::default(), Vec::new());
@@ -172,6 +172,10 @@ impl Platform {
             })?;
             let digest = digest_file(&file)?;
             if before.0.get(url.as_str()) != Some(&digest) {
+                // Whatever becomes of this, it is not what was noted.
+                if before.0.remove(url.as_str()).is_some() {
+                    self.note_copied(&noted, &before).await?;
+                }
                 remote.put(&file, &url).await?;
                 copied.push(url.clone());
             }
@@ -182,11 +186,15 @@ impl Platform {
                 remote.remove(&url).await?;
             }
         }
-        let json = serde_json::to_vec(&now).expect("it is plain data");
-        metadata
-            .put(&noted, Bytes::from(json), Expect::Anything)
-            .await?;
+        self.note_copied(&noted, &now).await?;
         Ok(copied)
+    }
+
+    async fn note_copied(&self, name: &str, copied: &Copied) -> Result<()> {
+        let json = Bytes::from(serde_json::to_vec(copied).expect("it is plain data"));
+        let metadata = &self.components().metadata;
+        metadata.put(name, json, Expect::Anything).await?;
+        Ok(())
     }
 
     fn remote(&self) -> Result<&Arc<dyn RemoteFiles>> {

@@ -22,14 +22,15 @@ const BUSY: &str =
     "another process has been appending to the offline tables for a minute; try again";
 
 /// What a flush did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlushReport {
     /// Rows appended to offline tables.
     pub rows: u64,
     /// Another process is at it.
     pub busy: bool,
-    /// Commits that are still being written: their rows are not in the tables yet.
-    pub unfinished: u64,
+    /// Names of commits that are still being written: their rows are not in the tables
+    /// yet.
+    pub unfinished: Vec<String>,
 }
 
 impl Platform {

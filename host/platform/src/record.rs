@@ -265,6 +265,15 @@ impl Platform {
         Ok(())
     }
 
+    /// The record of a run by its id.
+    pub(crate) async fn run_record(&self, id: &str) -> Result<Option<RunRecord>> {
+        let name = format!("{}/run/{id}", self.project());
+        let stored = self.components().metadata.get(&name).await?;
+        stored
+            .map(|stored| read_record(&name, &stored.value))
+            .transpose()
+    }
+
     /// Records of runs, newest first.
     ///
     /// # Errors

@@ -471,9 +471,14 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) async fn end(self, platform: &Platform) {
+    /// The lease, which is no longer renewed; `None` when the process is stopping.
+    pub(crate) async fn take(self) -> Option<Lease> {
         let _ = self.stop.send(());
-        if let Ok(lease) = self.task.await
+        self.task.await.ok()
+    }
+
+    pub(crate) async fn end(self, platform: &Platform) {
+        if let Some(lease) = self.take().await
             && let Err(error) = lease.release(platform.components().metadata.as_ref()).await
         {
             tracing::warn!("the lease of a run was not released: {error}");

@@ -275,7 +275,6 @@ impl Platform {
         interval: Interval,
     ) -> Result<Option<RunRecord>> {
         let started = self.components().wall.now();
-        let definitions = self.definitions();
         let run = async {
             let job = self.scheduled_job(pipeline, schedule, interval).await?;
             self.run_pass(&job, &[interval], &(Arc::new(()) as _)).await
@@ -289,6 +288,21 @@ impl Platform {
             "scheduled run of `{pipeline}` over {interval} failed: {}",
             error.chain()
         );
+        self.note_attempt(pipeline, interval, started, &error)
+            .await
+            .map(Some)
+    }
+
+    /// Records that a run failed that was begun at some time, also when that was before
+    /// it was claimed, as when its source is missing: an attempt all the same.
+    pub(crate) async fn note_attempt(
+        &self,
+        pipeline: &str,
+        interval: Interval,
+        started: Timestamp,
+        error: &Error,
+    ) -> Result<RunRecord> {
+        let definitions = self.definitions();
         let table = definitions.groups[&definitions.pipelines[pipeline].group].table();
         let now = self.components().wall.now();
         let mut record = match self.claimed(&table, interval).await? {
@@ -297,8 +311,6 @@ impl Platform {
             {
                 record
             }
-            // It failed before it was claimed, as when its source is missing: an
-            // attempt all the same.
             Some(record) => record.restart(now),
             None => RunRecord::unclaimed(pipeline, &table, interval, self.now(), now),
         };
@@ -309,7 +321,7 @@ impl Platform {
             self.insert_record(&mut record).await?;
             self.save(&mut record).await?;
         }
-        Ok(Some(record))
+        Ok(record)
     }
 
     /// What is due of a schedule; moves on over what is done. `is_claimed` says that

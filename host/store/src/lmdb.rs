@@ -687,7 +687,7 @@ impl OnlineStore for Lmdb {
             }
             Ok(Waiting {
                 tables: found,
-                unfinished: 0,
+                unfinished: Vec::new(),
             })
         })
     }

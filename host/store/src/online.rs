@@ -200,8 +200,8 @@ pub enum EventOutcome {
 pub struct Waiting {
     /// Tables that have rows in it, with the number of rows.
     pub tables: Vec<(String, u64)>,
-    /// Commits that are still being written: their rows will be in it.
-    pub unfinished: u64,
+    /// Names of commits that are still being written: their rows will be in it.
+    pub unfinished: Vec<String>,
 }
 
 /// The latest row per (group version, entity), with the outbox that makes

@@ -13,12 +13,20 @@ locals {
   # blame for fails at once.
   retry = [
     {
+      # The account's concurrency is used up: it gets its turn.
+      ErrorEquals     = ["Lambda.TooManyRequestsException"]
+      IntervalSeconds = 2
+      MaxAttempts     = 100
+      BackoffRate     = 2
+      MaxDelaySeconds = 60
+      JitterStrategy  = "FULL"
+    },
+    {
       ErrorEquals = [
         "Wafer.Unavailable",
         "Lambda.ServiceException",
         "Lambda.AWSLambdaException",
         "Lambda.SdkClientException",
-        "Lambda.TooManyRequestsException",
         "Lambda.Unknown",
         "Runtime.ExitError",
         "Sandbox.Timedout",
@@ -53,16 +61,24 @@ locals {
 
   definition = {
     Comment        = "A run of project ${var.project}, divided among invocations"
-    StartAt        = "Plan"
+    StartAt        = "Asked"
     TimeoutSeconds = var.time_limit_seconds
 
     States = {
+      # Who asks: a plan whose answer was lost is asked for again.
+      Asked = {
+        Type       = "Pass"
+        Parameters = { "execution.$" = "$$.Execution.Id" }
+        ResultPath = "$.asked"
+        Next       = "Plan"
+      }
+
       Plan = {
         Type     = "Task"
         Resource = local.invoke
         Parameters = {
           FunctionName = var.function.arn
-          Payload      = { wafer = { "plan.$" = "$.plan" } }
+          Payload      = { wafer = { "plan.$" = "States.JsonMerge($.plan, $.asked, false)" } }
         }
         ResultSelector = { "run.$" = "$.Payload.run", "partitions.$" = "$.Payload.partitions" }
         ResultPath     = "$.planned"
@@ -97,10 +113,11 @@ locals {
                 FunctionName = var.function.arn
                 Payload      = { wafer = { partition = { "run.$" = "$.run", "partition.$" = "$.partition" } } }
               }
-              ResultPath = null
-              Retry      = local.retry
-              Catch      = local.failed
-              End        = true
+              # Of all partitions together there is room for 256 KiB.
+              ResultSelector = {}
+              Retry          = local.retry
+              Catch          = local.failed
+              End            = true
             }
             Fail   = local.partition_failed
             Failed = local.failed_as_caught
@@ -145,10 +162,11 @@ locals {
                 FunctionName = var.function.arn
                 Payload      = { wafer = { online = { "run.$" = "$.run", "partition.$" = "$.partition" } } }
               }
-              ResultPath = null
-              Retry      = local.retry
-              Catch      = local.failed
-              End        = true
+              # Of all partitions together there is room for 256 KiB.
+              ResultSelector = {}
+              Retry          = local.retry
+              Catch          = local.failed
+              End            = true
             }
             Fail   = local.partition_failed
             Failed = local.failed_as_caught

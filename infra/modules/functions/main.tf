@@ -99,6 +99,18 @@ resource "aws_lambda_permission" "everybody" {
   function_url_auth_type = "NONE"
 }
 
+# https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html: both are needed.
+resource "aws_lambda_permission" "everybody_by_url" {
+  # checkov:skip=CKV_AWS_301:only where url_authorization is NONE, which says so
+  # checkov:skip=CKV_AWS_364:only where url_authorization is NONE, which says so
+  count                    = var.url_authorization == "NONE" ? 1 : 0
+  statement_id             = "everybody-by-url"
+  action                   = "lambda:InvokeFunction"
+  function_name            = aws_lambda_function.this["requests"].function_name
+  principal                = "*"
+  invoked_via_function_url = true
+}
+
 # Events
 
 resource "aws_sqs_queue" "dead" {
@@ -118,10 +130,11 @@ resource "aws_sqs_queue" "stream" {
   kms_data_key_reuse_period_seconds = 86400
   tags                              = var.tags
 
-  # What cannot be read is set aside after three attempts; nothing is lost.
+  # What cannot be read, and what could not be taken in for an hour, is set aside;
+  # nothing is lost.
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead.arn
-    maxReceiveCount     = 3
+    maxReceiveCount     = 10
   })
 }
 

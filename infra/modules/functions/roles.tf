@@ -90,7 +90,17 @@ data "aws_iam_policy_document" "this" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = [for service in ["dynamodb", "s3", "sqs"] : "${service}.${var.region}.amazonaws.com"]
+      values   = [for service in ["dynamodb", "kinesis", "s3", "sqs"] : "${service}.${var.region}.amazonaws.com"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = contains(["events", "runs"], each.key) && length(var.key_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "OtherKeys"
+      actions   = ["kms:Decrypt"]
+      resources = var.key_arns
     }
   }
 

@@ -79,6 +79,12 @@ variable "distributed" {
   description = "Pipelines with a schedule whose runs are divided: the module `batch` looks at them."
 }
 
+variable "key_arns" {
+  type        = set(string)
+  default     = []
+  description = "ARNs of other keys that these buckets, queues and streams are encrypted with."
+}
+
 variable "source_buckets" {
   type        = set(string)
   default     = []
@@ -88,7 +94,7 @@ variable "source_buckets" {
 variable "url_authorization" {
   type        = string
   default     = "AWS_IAM"
-  description = "Who may call the URL: AWS_IAM (signed requests of those with lambda:InvokeFunctionUrl), or NONE (everybody)."
+  description = "Who may call the URL: AWS_IAM (signed requests of those with lambda:InvokeFunctionUrl and lambda:InvokeFunction), or NONE (everybody)."
 
   validation {
     condition     = contains(["AWS_IAM", "NONE"], var.url_authorization)

@@ -75,16 +75,16 @@ locals {
         says       = "DynamoDB failed calls to ${var.table_name}: see the AWS Health Dashboard."
       }
     },
-    var.state_machine_arn == null ? {} : {
-      runs-failed = {
-        namespace  = "AWS/States"
-        metric     = "ExecutionsFailed"
-        statistic  = "Sum"
-        dimensions = { StateMachineArn = var.state_machine_arn }
-        threshold  = 0
-        periods    = 1
-        says       = "A divided run failed: `wafer runs` says why; run it again to go on."
-      }
+    {
+      for name, metric in { failed = "ExecutionsFailed", late = "ExecutionsTimedOut" } : "runs-${name}" => {
+        namespace                  = "AWS/States"
+        metric                     = metric
+        statistic                  = "Sum"
+        dimensions                 = { StateMachineArn = var.state_machine_arn }
+        threshold                  = 0
+        periods                    = 1
+        says                       = "A divided run failed or took too long: `wafer runs` says why; run it again to go on."
+      } if var.state_machine_arn != null
     },
   )
 }

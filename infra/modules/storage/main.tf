@@ -32,6 +32,23 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
+  # Step Functions' logs are delivered by this service:
+  # https://docs.aws.amazon.com/step-functions/latest/dg/encryption-at-rest.html
+  statement {
+    sid       = "DeliveryOfLogs"
+    actions   = ["kms:Decrypt"]
+    resources = ["*"]
+    principals {
+      type        = "Service"
+      identifiers = ["delivery.logs.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.this.account_id]
+    }
+  }
+
   # CloudWatch raises alarms through an encrypted topic.
   statement {
     sid       = "Alarms"
@@ -164,8 +181,27 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = var.noncurrent_days
     }
 
+    # What is left of an object that was removed long ago.
+    expiration {
+      expired_object_delete_marker = true
+    }
+
     abort_incomplete_multipart_upload {
       days_after_initiation = 7
+    }
+  }
+
+  # Each push writes and removes one: they are in the table by then.
+  rule {
+    id     = "what-came-in"
+    status = "Enabled"
+
+    filter {
+      prefix = "${var.folder == "" ? "" : "${var.folder}/"}outbox/"
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 1
     }
   }
 }

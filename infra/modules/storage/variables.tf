@@ -28,6 +28,12 @@ variable "bucket" {
   }
 }
 
+variable "folder" {
+  type        = string
+  default     = ""
+  description = "Folder of the project in the bucket, without slashes around it; empty: all of the bucket."
+}
+
 variable "deletion_protection" {
   type        = bool
   default     = true

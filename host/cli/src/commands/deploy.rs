@@ -116,7 +116,7 @@ impl Deploy {
         let tfvars = self.tfvars.clone();
         let tfvars = tfvars.unwrap_or_else(|| project.folder.join("infra/terraform.tfvars.json"));
         let mut report = Report {
-            tfvars_changed: write_changed(&tfvars, &variables)?,
+            tfvars_changed: false,
             tfvars,
             copied: Vec::new(),
             compiled: Vec::new(),
@@ -126,6 +126,8 @@ impl Deploy {
             let platform = app::open(&project, None).await?;
             self.bring(&project, &cloud, &platform, &mut report).await?;
         }
+        // Last, as it says whether Terraform has something to do only once.
+        report.tfvars_changed = write_changed(&report.tfvars, &variables)?;
         context.format.print(&report, || report.text());
         Ok(ExitCode::SUCCESS)
     }

@@ -49,7 +49,7 @@ pub(crate) struct Run {
     workers: Option<usize>,
 
     /// Divide the source's files among this many processes; the result is the same
-    #[arg(long, value_name = "N", conflicts_with = "archive", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["archive", "workers"], value_parser = clap::value_parser!(u16).range(1..=256))]
     processes: Option<u16>,
 
     /// Source bytes of a partition, with --processes or --on; files are not split
@@ -148,7 +148,10 @@ impl Run {
         if ran.is_null() {
             let nothing = serde_json::json!({"ran": null});
             context.format.print(&nothing, || {
-                format!("{}: nothing to do, as nothing changed", self.pipeline)
+                format!(
+                    "{}: nothing to do: nothing changed, or nothing of its schedule is due",
+                    self.pipeline
+                )
             });
             return Ok(ExitCode::SUCCESS);
         }

@@ -22,7 +22,7 @@ use wafer_store::{Expect, Kind as StoreKind, Lease, for_work};
 use super::job::{Job, Online};
 use super::online::OnlineCounts;
 use super::write::{Unplaced, Work, Written};
-use super::{Claim, Progress, RunRequest};
+use super::{Claim, LEASE, Progress, RunRequest};
 use crate::error::{Error, Kind, Result};
 use crate::input::Only;
 use crate::platform::Platform;
@@ -32,6 +32,8 @@ use crate::source::SourceFile;
 /// How long a run without a process of its own keeps its pipeline, after the last sign
 /// of those who work on it. No invocation of Lambda takes half of it.
 const HOLD: i64 = 30 * 60_000_000;
+/// Leases of runs that no process stays with begin so.
+const HOLDER: &str = "distributed run ";
 /// Objects that are written or removed at the same time.
 const AT_ONCE: usize = 16;
 /// Files of a partition; what is known of it has to fit into a metadata object.
@@ -89,6 +91,8 @@ pub struct DistributedRun {
     now: Timestamp,
     is_scheduled: bool,
     time_limit: Option<i64>,
+    /// Names who asked for it, who may ask again.
+    asked_by: Option<String>,
 }
 
 impl DistributedRun {
@@ -193,13 +197,19 @@ impl Platform {
         pipeline: &str,
         interval: Option<Interval>,
         division: Division,
+        asked_by: Option<String>,
     ) -> Result<Option<DistributedRun>> {
-        let lease = self.lease(&run_lease_name(pipeline), HOLD).await?;
-        let mut lease = lease.map_err(|holder| {
-            let message = format!("pipeline `{pipeline}` is being run by {holder}");
-            Error::new(Kind::Conflict, message)
-        })?;
-        let metadata = self.components().metadata.as_ref();
+        let lease = match self.lease(&run_lease_name(pipeline), LEASE).await? {
+            Ok(lease) => self.keep(lease),
+            // Asked once more, as the answer was lost.
+            Err(holder) => match self.begun_for(pipeline, &holder, asked_by.as_ref()).await? {
+                Some(run) => return Ok(Some(run)),
+                None => {
+                    let message = format!("pipeline `{pipeline}` is being run by {holder}");
+                    return Err(Error::new(Kind::Conflict, message));
+                }
+            },
+        };
         let begun = async {
             let (interval, schedule) = match interval {
                 Some(interval) => (interval, None),
@@ -216,22 +226,51 @@ impl Platform {
             };
             self.check_interval(&request)?;
             let limit = schedule.map(|schedule| schedule.time_limit);
-            match self.divide(&request, division, limit).await? {
+            let started = self.components().wall.now();
+            let divided = match self.divide(&request, division, limit).await {
+                // An attempt all the same, as when the source is missing.
+                Err(e) if limit.is_some() => {
+                    self.note_attempt(pipeline, interval, started, &e).await?;
+                    return Err(e);
+                }
+                other => other?,
+            };
+            match divided {
                 Divided::Done(_) => Ok(None),
-                Divided::Run(run) => Ok(Some(run)),
+                Divided::Run(run) => {
+                    let run = DistributedRun { asked_by, ..run };
+                    let folder = self.folder(pipeline, &run.key());
+                    self.write(&format!("{folder}/run"), &run, Expect::Anything)
+                        .await?;
+                    Ok(Some(run))
+                }
             }
         };
-        match begun.await {
-            Ok(Some(run)) => {
-                let now = self.components().wall.now();
-                lease.hand_over(metadata, &holder(&run), now, HOLD).await?;
-                Ok(Some(run))
-            }
-            other => {
-                lease.release(metadata).await?;
-                other
-            }
+        let begun = begun.await;
+        let Ok(Some(run)) = begun else {
+            lease.end(self).await;
+            return begun;
+        };
+        let metadata = self.components().metadata.as_ref();
+        let now = self.components().wall.now();
+        if let Some(mut lease) = lease.take().await {
+            lease.hand_over(metadata, &holder(&run), now, HOLD).await?;
         }
+        Ok(Some(run))
+    }
+
+    /// The run that was begun for somebody, if it is the one that holds its pipeline.
+    async fn begun_for(
+        &self,
+        pipeline: &str,
+        lease: &str,
+        asked_by: Option<&String>,
+    ) -> Result<Option<DistributedRun>> {
+        let Some((key, _)) = lease.strip_prefix(HOLDER).zip(asked_by) else {
+            return Ok(None);
+        };
+        let run: Option<DistributedRun> = self.read(&self.folder(pipeline, key), "run").await?;
+        Ok(run.filter(|run| run.asked_by.as_ref() == asked_by))
     }
 
     /// A run that was begun, by its pipeline and key.
@@ -240,11 +279,7 @@ impl Platform {
     /// [`Kind::Conflict`] when it is over, or another one took its place.
     pub async fn distributed(&self, pipeline: &str, key: &str) -> Result<DistributedRun> {
         let found = self.read(&self.folder(pipeline, key), "run").await?;
-        found.ok_or_else(|| {
-            let message =
-                format!("run {key} of `{pipeline}` is over, or was taken over; see `wafer runs`");
-            Error::new(Kind::Conflict, message)
-        })
+        found.ok_or_else(|| no_run(pipeline, key))
     }
 
     /// Keeps the pipeline for a run that no process stays with.
@@ -252,6 +287,8 @@ impl Platform {
     /// # Errors
     /// [`Kind::Conflict`] when another run has it by now.
     pub async fn hold(&self, run: &DistributedRun) -> Result<()> {
+        // One that failed meanwhile has let its pipeline go.
+        self.check_claimed(&run.record).await?;
         let name = format!("{}/{}", self.project(), run_lease_name(run.pipeline()));
         let metadata = self.components().metadata.as_ref();
         let now = self.components().wall.now();
@@ -286,9 +323,15 @@ impl Platform {
         let before: Option<DistributedRun> = self.read(&folder, "run").await?;
         let run = match before {
             // Taken up: what is done of it is done.
-            Some(before) => DistributedRun { record, ..before },
+            Some(before) => DistributedRun {
+                record,
+                asked_by: None,
+                ..before
+            },
             None => {
-                self.sweep(&request.pipeline).await?;
+                // Those of earlier runs, all of which are over.
+                let earlier = format!("{}/distributed/{}", self.project(), request.pipeline);
+                self.sweep(&earlier).await?;
                 let parts = match self.is_committed(&record).await? {
                     true => Vec::new(),
                     false => division.divide(files),
@@ -308,6 +351,7 @@ impl Platform {
                     now: job.started,
                     is_scheduled: schedule.is_some(),
                     time_limit: schedule.flatten(),
+                    asked_by: None,
                 }
             }
         };
@@ -509,8 +553,22 @@ impl Platform {
         record.finished = Some(self.components().wall.now());
         record.overran = self.overran(job, &record);
         self.save(&mut record).await?;
-        self.sweep(run.pipeline()).await?;
+        self.sweep(&self.folder(run.pipeline(), &run.key())).await?;
         Ok(record)
+    }
+
+    /// The record of a run that was finished, by its key.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when it was not, or another one took its place.
+    pub async fn finished_distributed(&self, pipeline: &str, run_key: &str) -> Result<RunRecord> {
+        let id = run_key.rsplit_once('.').map_or(run_key, |(id, _)| id);
+        let found = self.run_record(id).await?;
+        let is_done =
+            |found: &RunRecord| key(found) == run_key && found.state == RunState::Succeeded;
+        found
+            .filter(is_done)
+            .ok_or_else(|| no_run(pipeline, run_key))
     }
 
     /// Records that a run failed; what is done of it is taken up when it is run again.
@@ -521,6 +579,7 @@ impl Platform {
     pub async fn fail_distributed(&self, run: &DistributedRun, error: &str) -> Result<String> {
         let mut record = self.claim_of(&run.record).await?;
         if record.state == RunState::Failed {
+            self.let_go(run).await?;
             return Ok(record.error.unwrap_or_default());
         }
         record.state = RunState::Failed;
@@ -608,11 +667,10 @@ impl Platform {
         format!("{}/distributed/{pipeline}/{key}", self.project())
     }
 
-    /// Removes what there is of the distributed runs of a pipeline, all of which are over.
-    async fn sweep(&self, pipeline: &str) -> Result<()> {
+    /// Removes what is below a folder.
+    async fn sweep(&self, folder: &str) -> Result<()> {
         let metadata = &self.components().metadata;
-        let prefix = format!("{}/distributed/{pipeline}/", self.project());
-        let stored = metadata.list(&prefix).await?;
+        let stored = metadata.list(&format!("{folder}/")).await?;
         let removed = stored
             .iter()
             .map(|(name, _)| metadata.delete(name, Expect::Anything));
@@ -637,6 +695,11 @@ impl Platform {
             _ => e.into(),
         })
     }
+}
+
+fn no_run(pipeline: &str, key: &str) -> Error {
+    let message = format!("run {key} of `{pipeline}` is over, or was taken over; see `wafer runs`");
+    Error::new(Kind::Conflict, message)
 }
 
 fn is_over(record: &RunRecord) -> Error {
@@ -684,7 +747,7 @@ fn run_lease_name(pipeline: &str) -> String {
 }
 
 fn holder(run: &DistributedRun) -> String {
-    format!("distributed run {}", run.key())
+    format!("{HOLDER}{}", run.key())
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Platform {
             // Who was taken over while he slept stops here: the other made everything anew.
             self.save(record).await?;
             let counts = self
-                .add_batches(job, record, &number.to_string(), several)
+                .add_batches(job, record, &number.to_string(), several, false)
                 .await?;
             record.online_applied += counts.applied;
             record.online_older += counts.older;
@@ -93,24 +93,23 @@ impl Platform {
         let mut number = 0;
         while let Some(several) = next_batches(&mut batches).await? {
             number += 1;
-            // Others work on the run as well, so its record is only looked at.
-            self.check_claimed(record).await?;
             let name = format!("{part}-{number}");
-            let added = self.add_batches(job, record, &name, several).await?;
+            let added = self.add_batches(job, record, &name, several, true).await?;
             counts.applied += added.applied;
             counts.older += added.older;
         }
         Ok(counts)
     }
 
-    /// Adds rows of a run. By its name the store knows a chunk that it has, and adds it
-    /// once.
+    /// Adds rows of a run, that is or is not shared with other processes. By its name the
+    /// store knows a chunk that it has, and adds it once.
     async fn add_batches(
         &self,
         job: &Job,
         record: &RunRecord,
         name: &str,
         batches: Vec<RecordBatch>,
+        is_shared: bool,
     ) -> Result<OnlineCounts> {
         let now = self.now();
         let target = Arc::clone(&job.target);
@@ -135,12 +134,23 @@ impl Platform {
             .into_iter()
             .map(|writes| (writes, Vec::new()))
             .chain((!early.is_empty()).then_some((Vec::new(), early)));
-        let commits = parts.enumerate().map(commit).collect();
+        let commits: Vec<EventCommit> = parts.enumerate().map(commit).collect();
+        let turns = match is_shared {
+            false => vec![commits],
+            true => commits.into_iter().map(|commit| vec![commit]).collect(),
+        };
         let online = &self.components().online;
         let mut older = 0;
-        for outcome in online.commit_events(commits, now).await? {
-            if let EventOutcome::Committed { older: some } = outcome {
-                older += u64::from(some);
+        for turn in turns {
+            if is_shared {
+                // Others work on the run as well. When it failed, its group may be made anew
+                // from the table, which has these rows.
+                self.check_claimed(record).await?;
+            }
+            for outcome in online.commit_events(turn, now).await? {
+                if let EventOutcome::Committed { older: some } = outcome {
+                    older += u64::from(some);
+                }
             }
         }
         Ok(OnlineCounts {
