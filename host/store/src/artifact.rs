@@ -71,7 +71,10 @@ pub trait ArtifactStoreExt: ArtifactStore {
         } else {
             Err(Error::new(
                 Kind::Corrupt,
-                format!("artifact {digest} in {self} is damaged"),
+                format!(
+                    "artifact {digest} in {self} is damaged: it is not what its name says. Restore it, \
+                     or change the function and apply it again"
+                ),
             ))
         }
     }
