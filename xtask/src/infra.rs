@@ -17,12 +17,14 @@ pub(crate) fn outputs() -> PathBuf {
     target().join("terraform/outputs")
 }
 
-/// All checks. Without `terraform`, which is on no package registry, it says so.
+/// All checks. Without Terraform, which is on no package registry, or npm it says so.
 pub(crate) fn infra() -> Result {
     let _ = std::fs::remove_dir_all(outputs());
-    if Command::new("terraform").arg("version").output().is_err() {
-        println!("skipped: infra/ is not checked, as `terraform` (1.9 or later) is not installed");
-        return Ok(());
+    for tool in ["terraform", "npm"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            println!("skipped: infra/ is not checked, as `{tool}` is not installed");
+            return Ok(());
+        }
     }
     let provider = Provider::start()?;
     provider.terraform(&root().join("infra"), &["fmt", "-check", "-recursive"])?;
