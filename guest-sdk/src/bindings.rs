@@ -12,7 +12,24 @@ wit_bindgen::generate!({
     world: "function",
     pub_export_macro: true,
     default_bindings_module: "wafer::bindings",
+    additional_derives: [PartialEq],
 });
+
+/// The other world; what both speak of is shared.
+pub mod trainer {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "trainer",
+        pub_export_macro: true,
+        default_bindings_module: "wafer::bindings::trainer",
+        with: {
+            "wafer:function/log@0.1.0": crate::bindings::wafer::function::log,
+            "wafer:function/types@0.1.0": crate::bindings::wafer::function::types,
+        },
+    });
+
+    pub use self::exports::wafer::function::training;
+}
 
 pub use self::exports::wafer::function::transform;
 pub use self::wafer::function::{log, types};

@@ -2,11 +2,15 @@
 
 use std::cell::RefCell;
 
-pub use crate::bindings::transform::{Guest, Parameter};
-pub use crate::bindings::types::{Batch, CallError, Output, Signature};
-pub use crate::function::{ColumnsOf, call_columns, call_rows, columns_signature, rows_signature};
+pub use crate::bindings::trainer::training;
+pub use crate::bindings::transform::Guest;
+pub use crate::bindings::types::{Batch, CallError, Field, Output, Parameter, Signature};
+pub use crate::function::{
+    ColumnsOf, call_columns, call_rows, call_table, columns_signature, rows_signature,
+    table_signature,
+};
 pub use crate::row::null_message;
-use crate::{Init, Level, init, log};
+use crate::{Init, Level, Table, Trained, Trainer, init, log};
 
 thread_local! {
     static INIT: RefCell<Init> = RefCell::default();
@@ -32,3 +36,83 @@ pub fn init<E: ToString>(
         result
     })
 }
+
+/// A training that is under way, and then what came of it.
+#[derive(Debug, Default)]
+pub enum Training<T> {
+    /// It has not begun, or failed.
+    #[default]
+    None,
+    /// The learner, and the columns that it asked for.
+    Begun(T, Vec<Field>),
+    /// What it made.
+    Ended(Trained),
+}
+
+/// Most bytes of an artifact in one call of `read`.
+const READ_BYTES: usize = 1 << 20;
+
+impl<T: Trainer> Training<T> {
+    /// Starts it.
+    pub fn begin(
+        &mut self,
+        parameters: Vec<Parameter>,
+        columns: &[Field],
+        label: &str,
+    ) -> Result<Vec<Field>, String> {
+        let mut begun = None;
+        init(parameters, |init| {
+            begun = Some(T::begin(init, columns, label)?);
+            Ok::<_, String>(())
+        })?;
+        let trainer = begun.expect("it was built without an error");
+        let wanted = trainer.columns();
+        *self = Self::Begun(trainer, wanted.clone());
+        Ok(wanted)
+    }
+
+    /// Takes rows.
+    pub fn feed(&mut self, role: training::Role, rows: Batch) -> Result<(), String> {
+        let (trainer, columns) = self.begun()?;
+        let table = Table::from_wire(rows, columns.clone());
+        trainer.feed(role.into(), table)
+    }
+
+    /// Ends a pass.
+    pub fn next_pass(&mut self) -> Result<bool, String> {
+        self.begun()?.0.next_pass()
+    }
+
+    /// Ends it.
+    pub fn finish(&mut self) -> Result<training::Trained, String> {
+        let Self::Begun(trainer, _) = std::mem::take(self) else {
+            return Err(NOT_BEGUN.to_owned());
+        };
+        let trained = trainer.finish()?;
+        let wire = trained.to_wire();
+        *self = Self::Ended(trained);
+        Ok(wire)
+    }
+
+    /// Bytes of what was made.
+    pub fn read(&self, artifact: &str, offset: u64) -> Vec<u8> {
+        let Self::Ended(trained) = self else {
+            return Vec::new();
+        };
+        let bytes = trained.artifact(artifact).unwrap_or_default();
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let end = start.saturating_add(READ_BYTES).min(bytes.len());
+        bytes[start..end].to_vec()
+    }
+
+    fn begun(&mut self) -> Result<(&mut T, &Vec<Field>), String> {
+        match self {
+            Self::Begun(trainer, columns) => Ok((trainer, columns)),
+            Self::None | Self::Ended(_) => Err(NOT_BEGUN.to_owned()),
+        }
+    }
+}
+
+const NOT_BEGUN: &str = "the training has not begun, or is over";

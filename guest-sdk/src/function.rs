@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use crate::bindings::types::{Batch, CallError, Mapping, Output, RowError, Signature};
 use crate::row::Row;
+use crate::table::{Describe, Table};
 
 /// What a function may return for one row.
 #[diagnostic::on_unimplemented(
@@ -110,6 +111,31 @@ pub fn columns_signature<In: ColumnsOf, Out: Row, T: IntoColumns<Out>>(
     doc: &str,
 ) -> Signature {
     signature::<In::Row, Out>(Mapping::OneToOne, doc)
+}
+
+/// Signature of a function on tables, as its state describes it.
+pub fn table_signature(state: &impl Describe, doc: &str) -> Signature {
+    Signature {
+        inputs: state.inputs(),
+        outputs: state.outputs(),
+        mapping: Mapping::OneToOne,
+        doc: doc.to_owned(),
+    }
+}
+
+/// Calls a function on a batch as a table.
+pub fn call_table<E: Display>(
+    input: Batch,
+    state: &impl Describe,
+    function: impl Fn(Table) -> Result<Table, E>,
+) -> Result<Output, CallError> {
+    let table = Table::from_wire(input, state.inputs());
+    let mut out = function(table).map_err(|e| CallError::Failed(e.to_string()))?;
+    Ok(Output {
+        row_errors: out.take_errors(),
+        batch: out.into_wire(),
+        source_rows: None,
+    })
 }
 
 /// Calls a function on each row of a batch.

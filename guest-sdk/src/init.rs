@@ -57,6 +57,30 @@ impl Init {
         self.parameters.get(name).map(String::as_str)
     }
 
+    /// A parameter that is a list: texts with commas between them, without the spaces
+    /// around them. Empty when the project file does not set it.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let texts = self.parameter(name).unwrap_or_default().split(',');
+        let texts = texts.map(|text| text.trim().to_owned());
+        texts.filter(|text| !text.is_empty()).collect()
+    }
+
+    /// Checks that there are no parameters but these: a misspelt one would do nothing.
+    ///
+    /// # Errors
+    /// Names one that is not known, and those that are.
+    pub fn only_parameters(&self, known: &[&str]) -> Result<(), String> {
+        let unknown = |name: &&String| !known.contains(&name.as_str());
+        match self.parameters.keys().find(unknown) {
+            None => Ok(()),
+            Some(name) if known.is_empty() => Err(format!("parameter `{name}`: there are none")),
+            Some(name) => Err(format!(
+                "there is no parameter `{name}`; there are: {}",
+                known.join(", ")
+            )),
+        }
+    }
+
     #[cfg_attr(
         not(target_arch = "wasm32"),
         allow(dead_code, reason = "only a component is loaded in chunks")
@@ -120,6 +144,21 @@ mod tests {
         assert!(
             error.contains("`zone`") && error.contains("given: zones"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn parameters_are_lists_and_known() {
+        let init = Init::new()
+            .with_parameter("names", " a, b c ,,")
+            .with_parameter("rate", "1");
+        assert_eq!(init.list("names"), ["a", "b c"]);
+        assert!(init.list("none").is_empty());
+        assert_eq!(init.only_parameters(&["rate", "names"]), Ok(()));
+        let message = init.only_parameters(&["rates", "names"]).unwrap_err();
+        assert_eq!(
+            message,
+            "there is no parameter `rate`; there are: rates, names"
         );
     }
 

@@ -41,10 +41,14 @@
 //! | `Vec<Out>` or `impl Iterator<Item = Out>` | any number of rows |
 //! | `Result<T, E>` of any of these | `Err` fails this row alone, with a message |
 //! | `Columns<Out>` from `&Columns<In>` | whole columns at once, one to one |
+//! | `Result<Table, E>` from `Table` | columns that are known only from an asset, such as a model: the state [describes](Describe) them |
 //!
 //! A second argument `&State` with `#[wafer::function(init = load)]` hands in
 //! what `load` built from the function's [assets and parameters](Init) when it
 //! was registered.
+//!
+//! A crate with `#[wafer::trainer]` on an implementation of [`Trainer`] is a training
+//! function instead: it is fed a training set and makes a model.
 //!
 //! # Types of a field
 //!
@@ -64,7 +68,9 @@ mod function;
 mod init;
 mod log;
 mod row;
+mod table;
 mod time;
+mod training;
 mod value;
 
 #[doc(hidden)]
@@ -72,11 +78,14 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod export;
 
+pub use bindings::types::{DataType, Field};
 pub use column::{Bitmap, Column};
 pub use function::IntoRows;
 pub use init::Init;
 pub use log::{Level, log};
 pub use row::{Columns, Row};
+pub use table::{Describe, Table, fields_of};
 pub use time::{Date, Timestamp};
+pub use training::{Role, Trained, Trainer};
 pub use value::{Cell, Value, Varying};
-pub use wafer_sdk_macros::{Row, function};
+pub use wafer_sdk_macros::{Row, function, trainer};

@@ -98,6 +98,22 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
     let output = OutputForm::of(&signature.output);
     let whole_columns = columns_row(arguments[0]);
 
+    if is_table(arguments[0]) {
+        let Some((state, init)) = state else {
+            return Err(Error::new_spanned(
+                arguments[0],
+                "a function on a `Table` learns its columns from its state: add `&State` and `#[wafer::function(init = load)]`",
+            ));
+        };
+        let (statics, build, state) = made_by(state, init);
+        return Ok(exported(Exported {
+            describe: quote!(::wafer::export::table_signature(#state, #doc)),
+            call: quote!(::wafer::export::call_table(input, #state, |__table| #name(__table, #state))),
+            statics,
+            build,
+            function: &function,
+        }));
+    }
     let call = |state: TokenStream| match (&whole_columns, output) {
         (Some(row), _) => {
             quote!(|__columns: &<#row as ::wafer::Row>::Columns| #name(__columns #state))
@@ -119,29 +135,53 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
             quote!({ let __function = #closure; move |__row: #input| __function(__row) })
         }
     };
-    let (statics, build, call_function, describe_function) = match state {
-        None => {
-            let function = annotated(call(quote!()));
-            (
-                quote!(),
-                quote!(|_| ::std::result::Result::<(), ::std::string::String>::Ok(())),
-                function.clone(),
-                function,
-            )
-        }
-        Some((state, init)) => (
-            quote!(static __STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();),
-            quote!(|init| #init(init).map(|state| { let _ = __STATE.set(state); })),
-            annotated(call(
-                quote!(, __STATE.get().expect("`init` came before `call`")),
-            )),
-            annotated(call(
-                quote!(, __STATE.get().expect("`init` came before `describe`")),
-            )),
+    let (statics, build, on_rows) = match state {
+        None => (
+            quote!(),
+            quote!(|_| ::std::result::Result::<(), ::std::string::String>::Ok(())),
+            annotated(call(quote!())),
         ),
+        Some((state, init)) => {
+            let (statics, build, state) = made_by(state, init);
+            (statics, build, annotated(call(quote!(, #state))))
+        }
     };
+    Ok(exported(Exported {
+        describe: quote!(::wafer::export::#signature_of(&#on_rows, #doc)),
+        call: quote!(::wafer::export::#call_on(input, #on_rows)),
+        statics,
+        build,
+        function: &function,
+    }))
+}
 
-    Ok(quote! {
+/// Where the state is kept, what makes it, and what reads it.
+fn made_by(state: &Type, init: &syn::Path) -> (TokenStream, TokenStream, TokenStream) {
+    (
+        quote!(static __STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();),
+        quote!(|init| #init(init).map(|state| { let _ = __STATE.set(state); })),
+        quote!(__STATE.get().expect("`init` came before all else")),
+    )
+}
+
+/// What the functions of a component do.
+struct Exported<'a> {
+    function: &'a ItemFn,
+    statics: TokenStream,
+    build: TokenStream,
+    describe: TokenStream,
+    call: TokenStream,
+}
+
+fn exported(exported: Exported<'_>) -> TokenStream {
+    let Exported {
+        function,
+        statics,
+        build,
+        describe,
+        call,
+    } = exported;
+    quote! {
         #function
 
         const _: () = {
@@ -164,20 +204,29 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
                 }
 
                 fn describe() -> ::wafer::export::Signature {
-                    ::wafer::export::#signature_of(&#describe_function, #doc)
+                    #describe
                 }
 
                 fn call(
                     input: ::wafer::export::Batch,
                 ) -> ::std::result::Result<::wafer::export::Output, ::wafer::export::CallError> {
-                    ::wafer::export::#call_on(input, #call_function)
+                    #call
                 }
             }
 
             #[cfg(target_arch = "wasm32")]
             ::wafer::bindings::export!(__Exported with_types_in ::wafer::bindings);
         };
-    })
+    }
+}
+
+/// Whether an argument is a `Table`.
+fn is_table(argument: &Type) -> bool {
+    let Type::Path(path) = argument else {
+        return false;
+    };
+    let last = path.path.segments.last();
+    last.is_some_and(|segment| segment.ident == "Table" && segment.arguments.is_empty())
 }
 
 #[derive(Clone, Copy)]

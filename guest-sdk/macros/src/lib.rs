@@ -1,7 +1,8 @@
-//! `#[derive(Row)]` and `#[function]` of the SDK. Documented there.
+//! `#[derive(Row)]`, `#[function]` and `#[trainer]` of the SDK. Documented there.
 
 mod function;
 mod row;
+mod trainer;
 
 use proc_macro::TokenStream;
 
@@ -20,6 +21,15 @@ pub fn derive_row(input: TokenStream) -> TokenStream {
 pub fn function(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse(attributes)
         .and_then(|attributes| function::expand(attributes, syn::parse(item)?));
+    expand(expanded)
+}
+
+/// Makes an implementation of `wafer::Trainer` the training function that its crate's
+/// component is.
+#[proc_macro_attribute]
+pub fn trainer(attributes: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = syn::parse::<syn::parse::Nothing>(attributes)
+        .and_then(|_| trainer::expand(syn::parse(item)?));
     expand(expanded)
 }
 

@@ -1,0 +1,253 @@
+//! Tables whose columns are known only when the function is loaded or trained.
+
+use std::collections::BTreeMap;
+
+use crate::bindings::types::{self, Batch, Data, DataType, Field, RowError};
+use crate::column::Column;
+use crate::row::{Columns, Row};
+use crate::value::{Cell, Value as _};
+
+impl Field {
+    /// A column that may hold nulls.
+    pub fn nullable(name: impl Into<String>, data_type: DataType) -> Self {
+        Self {
+            nullable: true,
+            ..Self::required(name, data_type)
+        }
+    }
+
+    /// A column without nulls.
+    pub fn required(name: impl Into<String>, data_type: DataType) -> Self {
+        Self {
+            name: name.into(),
+            data_type,
+            nullable: false,
+            doc: String::new(),
+        }
+    }
+
+    /// Describes it for people.
+    #[must_use]
+    pub fn with_doc(mut self, doc: impl Into<String>) -> Self {
+        self.doc = doc.into();
+        self
+    }
+}
+
+/// The columns of a row type, as fields: for a [`Trainer`](crate::Trainer) that knows
+/// what it reads.
+pub fn fields_of<R: Row>() -> Vec<Field> {
+    R::fields()
+}
+
+/// What a function takes and gives when it learns it from its assets, such as a model:
+/// implemented by the state of a function on [`Table`]s.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say which columns a function on a `Table` reads and gives",
+    note = "implement `wafer::Describe` for what `init` makes"
+)]
+pub trait Describe {
+    /// Columns that it takes.
+    fn inputs(&self) -> Vec<Field>;
+    /// Columns that it gives, one row for each row that it is given.
+    fn outputs(&self) -> Vec<Field>;
+}
+
+/// Rows as named columns.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: usize,
+    columns: Vec<(Field, Option<types::Column>)>,
+    errors: BTreeMap<u32, String>,
+}
+
+impl Table {
+    /// A table without columns, of so many rows.
+    pub fn new(rows: usize) -> Self {
+        Self {
+            rows,
+            ..Self::default()
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The columns that it was made with, in order.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.columns.iter().map(|(field, _)| field)
+    }
+
+    /// Adds a column.
+    ///
+    /// # Panics
+    /// When it has not as many rows as the table.
+    #[must_use]
+    pub fn with<C: Cell>(mut self, name: &str, column: Column<C>) -> Self {
+        assert_eq!(column.len(), self.rows, "rows of column `{name}`");
+        let field = Column::<C>::field(name, "");
+        self.columns.push((field, Some(column.into_wire())));
+        self
+    }
+
+    /// Adds a column of vectors, whose numbers come row after row.
+    ///
+    /// # Panics
+    /// When there are not `dimension` numbers for each row of the table.
+    #[must_use]
+    pub fn with_vectors(mut self, name: &str, dimension: u32, values: Vec<f32>) -> Self {
+        let wanted = self.rows * dimension as usize;
+        assert_eq!(values.len(), wanted, "numbers of column `{name}`");
+        let field = Field::required(name, DataType::Vector(dimension));
+        let column = types::Column {
+            data: Data::Vector(types::Vectors { dimension, values }),
+            validity: None,
+        };
+        self.columns.push((field, Some(column)));
+        self
+    }
+
+    /// Says that a row could not be computed, and why; what its columns hold is ignored then.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn fail(&mut self, row: usize, message: impl Into<String>) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        self.errors.insert(row as u32, message.into());
+    }
+
+    /// Takes a column out, without copying it.
+    ///
+    /// # Errors
+    /// When there is no such column (any more), or it is of another type.
+    pub fn take<C: Cell>(&mut self, name: &str) -> Result<Column<C>, String> {
+        let rows = self.rows;
+        let (field, column) = self.find(name)?;
+        if field.data_type != C::Value::data_type() {
+            let (found, wanted) = (&field.data_type, C::Value::data_type());
+            return Err(format!("column `{name}` is {found:?}, not {wanted:?}"));
+        }
+        Column::from_wire(column.take(), rows, name)
+    }
+
+    /// Takes a column of vectors out: their dimension, and their numbers, row after row.
+    /// A null is `dimension` times NaN.
+    ///
+    /// # Errors
+    /// When there is no such column (any more), or it is of another type.
+    pub fn take_vectors(&mut self, name: &str) -> Result<(u32, Vec<f32>), String> {
+        let (field, column) = self.find(name)?;
+        let column = column
+            .take()
+            .ok_or_else(|| format!("column `{name}` was taken before"))?;
+        let Data::Vector(types::Vectors {
+            dimension,
+            mut values,
+        }) = column.data
+        else {
+            let found = &field.data_type;
+            return Err(format!("column `{name}` is {found:?}, not a vector"));
+        };
+        if let Some(bits) = column.validity {
+            for (row, vector) in values.chunks_exact_mut(dimension as usize).enumerate() {
+                if bits[row / 8] >> (row % 8) & 1 == 0 {
+                    vector.fill(f32::NAN);
+                }
+            }
+        }
+        Ok((dimension, values))
+    }
+
+    fn find(&mut self, name: &str) -> Result<(&Field, &mut Option<types::Column>), String> {
+        let found = self.columns.iter_mut().find(|(f, _)| f.name == name);
+        let (field, column) = found.ok_or_else(|| format!("there is no column `{name}`"))?;
+        Ok((field, column))
+    }
+
+    /// The columns of a row type, which the table must have in this order, as it has when
+    /// [`fields_of`] asked for them.
+    ///
+    /// # Errors
+    /// When it has others.
+    pub fn into_columns<R: Row>(self) -> Result<Columns<R>, String> {
+        R::from_wire(self.into_wire())
+    }
+
+    /// The rows of a row type; see [`into_columns`](Self::into_columns).
+    ///
+    /// # Errors
+    /// When it has other columns, or a null where the type has no `Option`.
+    pub fn into_rows<R: Row>(self) -> Result<Vec<R>, String> {
+        let rows = self.rows;
+        let columns = self.into_columns::<R>()?;
+        (0..rows).map(|row| R::get(&columns, row)).collect()
+    }
+
+    pub(crate) fn from_wire(batch: Batch, fields: Vec<Field>) -> Self {
+        let columns = batch.columns.into_iter().map(Some);
+        Self {
+            rows: batch.rows as usize,
+            columns: fields.into_iter().zip(columns).collect(),
+            errors: BTreeMap::new(),
+        }
+    }
+
+    /// The rows that could not be computed.
+    pub(crate) fn take_errors(&mut self) -> Vec<RowError> {
+        let errors = std::mem::take(&mut self.errors).into_iter();
+        errors
+            .map(|(row, message)| RowError { row, message })
+            .collect()
+    }
+
+    pub(crate) fn into_wire(self) -> Batch {
+        let columns = self.columns.into_iter().filter_map(|(_, column)| column);
+        Batch {
+            rows: self.rows as u32,
+            columns: columns.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        Table::new(2)
+            .with("a", Column::from(vec![1i64, 2]))
+            .with("b", [Some(0.5), None].into_iter().collect::<Column<_>>())
+            .with_vectors("v", 2, vec![1.0, 2.0, 3.0, 4.0])
+    }
+
+    #[test]
+    fn columns_are_taken_by_name_and_type() {
+        let mut table = table();
+        let names: Vec<_> = table.fields().map(|f| f.name.clone()).collect();
+        assert_eq!(names, ["a", "b", "v"]);
+        for (result, wanted) in [
+            (
+                table.take::<f64>("a").map(drop),
+                "column `a` is DataType::Int64, not DataType::Float64",
+            ),
+            (table.take::<i64>("c").map(drop), "there is no column `c`"),
+            (
+                table.take_vectors("a").map(drop),
+                "column `a` is DataType::Int64, not a vector",
+            ),
+        ] {
+            assert_eq!(result.unwrap_err(), wanted);
+        }
+        let b = table.take::<Option<f64>>("b").unwrap();
+        assert_eq!((b.get(0), b.get(1)), (Some(Some(0.5)), Some(None)));
+        assert_eq!(table.take_vectors("v"), Ok((2, vec![1.0, 2.0, 3.0, 4.0])));
+        assert!(table.take::<Option<f64>>("b").is_err(), "it was taken");
+    }
+}

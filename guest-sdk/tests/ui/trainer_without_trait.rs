@@ -1,0 +1,8 @@
+struct Mean;
+
+#[wafer::trainer]
+impl Mean {
+    fn feed(&mut self) {}
+}
+
+fn main() {}
