@@ -1,0 +1,338 @@
+//! Fits what `preprocess` applies, on the rows of the part `train`. Parameters, each a list of
+//! columns separated by commas:
+//!
+//! - `scale`: numbers, by mean and standard deviation.
+//! - `ordinal`, `one_hot`: texts, by the values that there are (at most `most`, default 1,000;
+//!   those of most rows).
+//! - `mean`: texts, by the mean of the label over rows with each value, drawn to the mean of
+//!   all rows as if `smoothing` (default 20) more rows had that.
+//!
+//! The artifact is `fitted`. Outputs are named `COLUMN_scaled`, `COLUMN_code`,
+//! `COLUMN_is_VALUE` and `COLUMN_mean`; values that differ only in what no name can have are
+//! numbered: `COLUMN_is_VALUE_2`.
+
+use std::collections::BTreeMap;
+
+use stock_preprocess::{Fitted, Rule, Step};
+use wafer::{Column, DataType, Field, Init, Role, Table, Trained, Trainer};
+
+/// What has been seen of the training set.
+#[derive(Debug)]
+pub struct Fit {
+    label: String,
+    scale: Vec<(String, Moments)>,
+    texts: Vec<(String, BTreeMap<String, Moments>)>,
+    ordinal: Vec<String>,
+    one_hot: Vec<String>,
+    mean: Vec<String>,
+    most: usize,
+    smoothing: f64,
+    labels: Moments,
+}
+
+/// Number, mean and spread of some numbers, by Welford's method: B. P. Welford, "Note on a
+/// method for calculating corrected sums of squares and products", Technometrics 4 (1962).
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: u64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, value: f64) {
+        self.count += 1;
+        let off = value - self.mean;
+        self.mean += off / self.count as f64;
+        self.squares += off * (value - self.mean);
+    }
+
+    fn stddev(&self) -> f64 {
+        (self.squares / self.count as f64).sqrt()
+    }
+}
+
+#[wafer::trainer]
+impl Trainer for Fit {
+    fn begin(init: &Init, columns: &[Field], label: &str) -> Result<Self, String> {
+        init.only_parameters(&["scale", "ordinal", "one_hot", "mean", "most", "smoothing"])?;
+        let list = |name: &str| -> Result<Vec<String>, String> {
+            let names = init.list(name);
+            for column in &names {
+                if !columns.iter().any(|field| field.name == *column) {
+                    return Err(format!(
+                        "parameter `{name}`: the training set has no column `{column}`"
+                    ));
+                }
+            }
+            Ok(names)
+        };
+        let number = |name: &str, default: f64| match init.parameter(name) {
+            None => Ok(default),
+            Some(text) => match text.parse() {
+                Ok(value) if (0.0..=f64::MAX).contains(&value) => Ok(value),
+                _ => Err(format!(
+                    "parameter `{name}`: `{text}` is not a number from 0 on"
+                )),
+            },
+        };
+        let (scale, ordinal, one_hot, mean) = (
+            list("scale")?,
+            list("ordinal")?,
+            list("one_hot")?,
+            list("mean")?,
+        );
+        let (most, smoothing) = (
+            number("most", 1_000.0)? as usize,
+            number("smoothing", 20.0)?,
+        );
+        let mut texts: Vec<String> = [&ordinal[..], &one_hot, &mean].concat();
+        texts.sort();
+        texts.dedup();
+        if scale.is_empty() && texts.is_empty() {
+            return Err(
+                "nothing is to be fitted: set `scale`, `ordinal`, `one_hot` or `mean`".to_owned(),
+            );
+        }
+        if let Some(both) = scale.iter().find(|name| texts.contains(name)) {
+            return Err(format!("`{both}` cannot be both scaled and encoded"));
+        }
+        Ok(Self {
+            label: label.to_owned(),
+            scale: scale
+                .into_iter()
+                .map(|name| (name, Moments::default()))
+                .collect(),
+            texts: texts
+                .into_iter()
+                .map(|name| (name, BTreeMap::new()))
+                .collect(),
+            ordinal,
+            one_hot,
+            mean,
+            most,
+            smoothing,
+            labels: Moments::default(),
+        })
+    }
+
+    fn columns(&self) -> Vec<Field> {
+        let numbers = self
+            .scale
+            .iter()
+            .map(|(name, _)| Field::nullable(name, DataType::Float64));
+        let texts = self
+            .texts
+            .iter()
+            .map(|(name, _)| Field::nullable(name, DataType::Utf8));
+        let label =
+            (!self.mean.is_empty()).then(|| Field::required(&self.label, DataType::Float64));
+        numbers.chain(texts).chain(label).collect()
+    }
+
+    fn feed(&mut self, role: Role, mut rows: Table) -> Result<(), String> {
+        if role != Role::Train {
+            return Ok(());
+        }
+        let count = rows.len();
+        for (name, moments) in &mut self.scale {
+            let column: Column<Option<f64>> = rows.take(name)?;
+            let values = (0..count).filter_map(|row| column.get(row).flatten());
+            values
+                .filter(|v| v.is_finite())
+                .for_each(|value| moments.add(value));
+        }
+        let labels = match self.mean.is_empty() {
+            true => vec![0.0; count],
+            false => rows.take::<f64>(&self.label)?.data().clone(),
+        };
+        if let Some(label) = labels.iter().find(|label| !label.is_finite()) {
+            return Err(format!("label `{}`: {label} has no mean", self.label));
+        }
+        for label in &labels {
+            self.labels.add(*label);
+        }
+        for (name, values) in &mut self.texts {
+            let column: Column<Option<String>> = rows.take(name)?;
+            for (row, label) in labels.iter().enumerate() {
+                if let Some(text) = column.get(row).flatten() {
+                    values.entry(text).or_default().add(*label);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Trained, String> {
+        let mut steps = Vec::new();
+        for (name, moments) in &self.scale {
+            let stddev = moments.stddev();
+            if moments.count == 0 || stddev == 0.0 {
+                return Err(format!(
+                    "`{name}` has no two different values: it cannot be scaled"
+                ));
+            }
+            let rule = Rule::Scale {
+                mean: moments.mean,
+                stddev,
+            };
+            steps.push(step(name, "scaled", rule));
+        }
+        for name in &self.ordinal {
+            steps.push(step(name, "code", Rule::Ordinal(self.values(name))));
+        }
+        for name in &self.one_hot {
+            for value in self.values(name) {
+                let word: String = value
+                    .chars()
+                    .map(|c| if c.is_alphanumeric() { c } else { '_' })
+                    .collect();
+                let mut suffix = format!("is_{word}");
+                let mut number = 1;
+                while steps
+                    .iter()
+                    .any(|known: &Step| known.output == format!("{name}_{suffix}"))
+                {
+                    number += 1;
+                    suffix = format!("is_{word}_{number}");
+                }
+                steps.push(step(name, &suffix, Rule::Is(value)));
+            }
+        }
+        for name in &self.mean {
+            steps.push(step(name, "mean", self.means(name)));
+        }
+        let fitted = Fitted { steps };
+        let json = serde_json::to_vec_pretty(&fitted).map_err(|e| e.to_string())?;
+        Ok(Trained::default().with_artifact("fitted", json))
+    }
+}
+
+impl Fit {
+    fn seen(&self, name: &str) -> &BTreeMap<String, Moments> {
+        let found = self.texts.iter().find(|(text, _)| text == name);
+        &found.expect("all texts are seen").1
+    }
+
+    /// The values of a column, sorted; those of most rows when there are too many.
+    fn values(&self, name: &str) -> Vec<String> {
+        let mut values: Vec<_> = self.seen(name).iter().collect();
+        values.sort_by_key(|(text, moments)| (std::cmp::Reverse(moments.count), *text));
+        values.truncate(self.most);
+        let mut names: Vec<String> = values.into_iter().map(|(text, _)| text.clone()).collect();
+        names.sort();
+        names
+    }
+
+    fn means(&self, name: &str) -> Rule {
+        let other = self.labels.mean;
+        let values = self.seen(name).iter().map(|(text, moments)| {
+            let rows = moments.count as f64;
+            let mean = (moments.mean * rows + other * self.smoothing) / (rows + self.smoothing);
+            (text.clone(), mean)
+        });
+        Rule::Mean {
+            values: values.collect(),
+            other,
+        }
+    }
+}
+
+fn step(column: &str, suffix: &str, rule: Rule) -> Step {
+    Step {
+        column: column.to_owned(),
+        output: format!("{column}_{suffix}"),
+        rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns() -> Vec<Field> {
+        vec![
+            Field::nullable("x", DataType::Float64),
+            Field::nullable("c", DataType::Utf8),
+            Field::nullable("y", DataType::Float64),
+        ]
+    }
+
+    #[test]
+    fn what_is_fitted_is_of_the_rows_that_are_trained_on() {
+        let init = Init::new()
+            .with_parameter("scale", "x")
+            .with_parameter("ordinal", "c")
+            .with_parameter("one_hot", "c")
+            .with_parameter("mean", "c")
+            .with_parameter("smoothing", "1");
+        let mut fit = Fit::begin(&init, &columns(), "y").unwrap();
+        let texts = |texts: [Option<&str>; 4]| {
+            let texts = texts.into_iter().map(|t| t.map(str::to_owned));
+            texts.collect::<Column<_>>()
+        };
+        let rows = || {
+            Table::new(4)
+                .with(
+                    "x",
+                    [Some(1.0), Some(3.0), None, Some(5.0)]
+                        .into_iter()
+                        .collect::<Column<_>>(),
+                )
+                .with("c", texts([Some("b b"), Some("a"), None, Some("a")]))
+                .with("y", Column::from(vec![1.0, 0.0, 1.0, 0.0]))
+        };
+        fit.feed(Role::Train, rows()).unwrap();
+        fit.feed(Role::Validation, rows()).unwrap();
+        let trained = fit.finish().unwrap();
+        let fitted: Fitted = serde_json::from_slice(trained.artifact("fitted").unwrap()).unwrap();
+        let means = Rule::Mean {
+            values: [("a".to_owned(), 0.5 / 3.0), ("b b".to_owned(), 0.75)].into(),
+            other: 0.5,
+        };
+        let scale = Rule::Scale {
+            mean: 3.0,
+            stddev: (8.0f64 / 3.0).sqrt(),
+        };
+        let wanted = [
+            step("x", "scaled", scale),
+            step(
+                "c",
+                "code",
+                Rule::Ordinal(vec!["a".to_owned(), "b b".to_owned()]),
+            ),
+            step("c", "is_a", Rule::Is("a".to_owned())),
+            step("c", "is_b_b", Rule::Is("b b".to_owned())),
+            step("c", "mean", means),
+        ];
+        assert_eq!(fitted.steps, wanted);
+    }
+
+    #[test]
+    fn values_that_are_alike_have_columns_of_their_own() {
+        let init = Init::new().with_parameter("one_hot", "c");
+        let mut fit = Fit::begin(&init, &columns(), "y").unwrap();
+        let texts = ["a b", "a_b", "a-b"].map(|text| Some(text.to_owned()));
+        let rows = Table::new(3).with("c", texts.into_iter().collect::<Column<_>>());
+        fit.feed(Role::Train, rows).unwrap();
+        let trained = fit.finish().unwrap();
+        let fitted: Fitted = serde_json::from_slice(trained.artifact("fitted").unwrap()).unwrap();
+        let outputs: Vec<&str> = fitted.steps.iter().map(|s| s.output.as_str()).collect();
+        assert_eq!(outputs, ["c_is_a_b", "c_is_a_b_2", "c_is_a_b_3"]);
+    }
+
+    #[test]
+    fn what_cannot_be_fitted_is_refused() {
+        for (parameter, value, wanted) in [
+            ("scale", "", "nothing is to be fitted"),
+            ("scale", "z", "no column `z`"),
+            ("smoothing", "x", "`x` is not a number"),
+            ("smoothing", "inf", "`inf` is not a number"),
+            ("scales", "x", "there is no parameter `scales`"),
+        ] {
+            let init = Init::new().with_parameter(parameter, value);
+            let message = Fit::begin(&init, &columns(), "y").err().unwrap();
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+}
