@@ -107,8 +107,12 @@ fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, Bui
     ] {
         cargo.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(options).join("\x1f"));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags().join("\x1f"));
     cargo.env_remove("RUSTFLAGS");
+    // For the crate alone: what all dependencies are compiled with must not differ from
+    // function to function, or each would compile them anew.
+    let stack = options.stack;
+    cargo.args(["--", &format!("-Clink-arg=-zstack-size={stack}")]);
 
     let done = cargo
         .stdin(Stdio::null())
@@ -122,10 +126,11 @@ fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, Bui
     module_path(&messages, &manifest).ok_or_else(|| BuildError::NoModule(options.folder.clone()))
 }
 
-fn rust_flags(options: &BuildOptions) -> Vec<String> {
+fn rust_flags() -> Vec<String> {
     let mut flags = vec![
-        "-Clink-arg=-zstack-size=".to_owned() + &options.stack.to_string(),
         "-Ctarget-feature=+simd128".to_owned(),
+        // There is no randomness: crates that could ask for it compile, and would be told.
+        "--cfg=getrandom_backend=\"unsupported\"".to_owned(),
     ];
     let mut remap = |from: PathBuf, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));

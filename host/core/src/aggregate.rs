@@ -14,8 +14,8 @@ mod state;
 use serde::{Deserialize, Serialize};
 
 pub use cell::{Answer, Cell, CellRef, Cells};
-pub use item::{Item, Layout, is_item, merge_items, newest_event, read};
-pub use slide::{EntityEvents, slide};
+pub use item::{Item, Layout, is_item, item_identity, merge_items, newest_event, read};
+pub use slide::{EntityEvents, identities, slide};
 use state::Kind;
 
 use crate::DataType;

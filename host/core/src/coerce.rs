@@ -16,6 +16,15 @@
 //!
 //! Anything else is an error; in particular nothing turns text into numbers, or
 //! int64 into float64, which would lose digits beyond 2^53.
+//!
+//! Models and encoders compute with float64 alone: what goes into one, or into another function
+//! of a view, may be [widened](widen) to it as well, in training and serving alike.
+//!
+//! | column of a view | may be read as |
+//! | --- | --- |
+//! | boolean | float64, 0 or 1 |
+//! | int64 | float64, the nearest one |
+//! | float32 | float64 |
 
 use std::sync::Arc;
 
@@ -94,6 +103,28 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
         (found, wanted) if is_widening(found, wanted) => Ok(convert(column, &target)),
         _ => Err(refuse()),
     }
+}
+
+/// Whether a model may read a column of one type as another; see the module's table.
+pub fn can_widen(found: &DataType, wanted: &DataType) -> bool {
+    use DataType as D;
+    found == wanted
+        || matches!(
+            (found, wanted),
+            (D::Boolean | D::Int64 | D::Float32, D::Float64)
+        )
+}
+
+/// A column as a model, or a function of a view, reads it. Costs nothing when it already is of that type.
+///
+/// # Panics
+/// When [`can_widen`] says no.
+pub fn widen(column: &ArrayRef, wanted: &DataType) -> ArrayRef {
+    let target = wanted.to_arrow();
+    if *column.data_type() == target {
+        return Arc::clone(column);
+    }
+    convert(column, &target)
 }
 
 /// Conversions that keep every value exactly.

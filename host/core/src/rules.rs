@@ -23,6 +23,15 @@ pub fn identity(event_id: &str) -> u64 {
     twox_hash::XxHash64::oneshot(0, event_id.as_bytes())
 }
 
+impl RowVersion {
+    /// Says which row was read, in the log of requests and in comparisons with it: of two
+    /// rows of one identity all values are the same.
+    pub fn identity(self) -> String {
+        let Self { event, created, id } = self;
+        format!("{}/{}/{id:016x}", event.as_micros(), created.as_micros())
+    }
+}
+
 /// The online write rule: a row replaces the stored one only if it is newer.
 /// Writing the same row twice changes nothing.
 pub fn replaces(new: RowVersion, stored: Option<RowVersion>) -> bool {

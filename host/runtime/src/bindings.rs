@@ -1,22 +1,108 @@
-//! Host side of the contract, generated from `wit/`.
-#![allow(
-    rustdoc::bare_urls,
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    reason = "generated code"
-)]
-#![allow(clippy::all, clippy::pedantic, reason = "generated code")]
-#![allow(
-    clippy::allow_attributes_without_reason,
-    clippy::use_self,
-    clippy::clone_on_ref_ptr,
-    clippy::needless_pass_by_value,
-    reason = "generated code"
-)]
+//! Host side of the contract, generated from `wit/`: of both worlds at once, which
+//! share their types.
 
-wasmtime::component::bindgen!({
-    path: "../../wit",
-    world: "function",
-    ownership: Borrowing { duplicate_if_necessary: true },
-});
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{AsContextMut, Result};
+
+use crate::state::State;
+
+pub(crate) use generated::exports::wafer::function::{training, transform};
+pub(crate) use generated::wafer::function::{log, types};
+
+mod generated {
+    #![allow(
+        rustdoc::bare_urls,
+        missing_docs,
+        missing_debug_implementations,
+        unreachable_pub,
+        reason = "generated code"
+    )]
+    #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(
+        clippy::allow_attributes_without_reason,
+        clippy::use_self,
+        clippy::clone_on_ref_ptr,
+        clippy::needless_pass_by_value,
+        reason = "generated code"
+    )]
+
+    wasmtime::component::bindgen!({
+        inline: "
+            package wafer:host;
+            world both {
+                include wafer:function/function@0.1.0;
+                include wafer:function/trainer@0.1.0;
+            }
+        ",
+        path: "../../wit",
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+/// Lets components say something, the one thing they may import.
+pub(crate) fn add_to_linker(linker: &mut wasmtime::component::Linker<State>) -> Result<()> {
+    generated::Both::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, |state| state)
+}
+
+/// A component of one of the worlds, linked, its exports looked up.
+#[derive(Clone)]
+pub(crate) struct Linked<I> {
+    pub(crate) instance: InstancePre<State>,
+    exports: I,
+}
+
+/// A function.
+pub(crate) type FunctionPre = Linked<transform::GuestIndices>;
+/// A trainer.
+pub(crate) type TrainerPre = Linked<training::GuestIndices>;
+
+/// What a world exports.
+pub(crate) trait Exports: Sized {
+    /// Its functions, in an instance.
+    type Guest;
+    /// The interface's name in the contract.
+    const INTERFACE: &str;
+    /// Finds them.
+    fn find(instance: &InstancePre<State>) -> Result<Self>;
+    /// Takes them from an instance.
+    fn load(&self, store: impl AsContextMut, instance: &Instance) -> Result<Self::Guest>;
+}
+
+macro_rules! exports {
+    ($module:ident, $interface:literal) => {
+        impl Exports for $module::GuestIndices {
+            type Guest = $module::Guest;
+            const INTERFACE: &str = $interface;
+            fn find(instance: &InstancePre<State>) -> Result<Self> {
+                Self::new(instance)
+            }
+            fn load(
+                &self,
+                store: impl AsContextMut,
+                instance: &Instance,
+            ) -> Result<$module::Guest> {
+                $module::GuestIndices::load(self, store, instance)
+            }
+        }
+    };
+}
+
+exports!(transform, "transform");
+exports!(training, "training");
+
+impl<I: Exports> Linked<I> {
+    pub(crate) fn new(instance: InstancePre<State>) -> Result<Self> {
+        let exports = I::find(&instance)?;
+        Ok(Self { instance, exports })
+    }
+
+    /// A fresh instance, and its functions.
+    pub(crate) fn instantiate(
+        &self,
+        mut store: impl AsContextMut<Data = State>,
+    ) -> Result<(Instance, I::Guest)> {
+        let instance = self.instance.instantiate(&mut store)?;
+        let guest = self.exports.load(&mut store, &instance)?;
+        Ok((instance, guest))
+    }
+}

@@ -157,10 +157,7 @@ fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<Engi
         }
     };
     let mut linker = Linker::new(&engine);
-    bindings::Function::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
-        &mut linker,
-        |state: &mut State| state,
-    )?;
+    bindings::add_to_linker(&mut linker)?;
     Ok(EngineSet {
         engine,
         linker,
@@ -238,8 +235,8 @@ const V1: &str = "x86_64-v1";
 const V3: &str = "x86_64-v3";
 
 impl Target {
-    /// As the compiler's process is told.
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name, by which it is kept.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Here => "here",
             Self::X86_64 => "x86_64",
@@ -247,7 +244,8 @@ impl Target {
         }
     }
 
-    pub(crate) fn parse(name: &str) -> Option<Self> {
+    /// By its name.
+    pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Here, Self::X86_64, Self::Aarch64];
         all.into_iter().find(|target| target.name() == name)
     }

@@ -24,6 +24,8 @@ pub enum LimitKind {
     BatchTime(i64),
     /// Time of loading, `init` and `describe`, in microseconds.
     InitTime(i64),
+    /// Time of one call of a trainer, in microseconds.
+    TrainTime(i64),
     /// What it returns, in bytes.
     Output(u64),
     /// The call stack, in bytes; fixed.
@@ -58,6 +60,13 @@ impl std::fmt::Display for LimitKind {
                 write!(
                     f,
                     "took longer than {} to initialise (setting `init_time`)",
+                    duration_text(*micros)
+                )
+            }
+            Self::TrainTime(micros) => {
+                write!(
+                    f,
+                    "trained longer than {} in one call (setting `train_time`)",
                     duration_text(*micros)
                 )
             }

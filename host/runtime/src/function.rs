@@ -7,13 +7,14 @@ use arrow_schema::DataType;
 use wafer_core::{Mapping, Signature};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
-use crate::bindings::wafer::function::types as wit;
-use crate::bindings::{Function as Instance, FunctionPre};
+use crate::bindings::FunctionPre;
+use crate::bindings::transform::Guest;
+use crate::bindings::types as wit;
 use crate::engine::{STACK_BYTES, ticks};
 use crate::error::{InvokeError, LimitKind};
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
-use crate::lower::lower;
+use crate::lower::with_batch;
 use crate::state::State;
 use crate::{CHUNK_ROWS, Runtime};
 
@@ -41,7 +42,7 @@ struct Inner {
     /// Arrow types of the inputs.
     input_types: Vec<DataType>,
     limits: Limits,
-    pre: FunctionPre<State>,
+    pre: FunctionPre,
     /// Ticks the engine's epoch as long as the function lives.
     _runtime: Runtime,
 }
@@ -62,6 +63,13 @@ pub struct Output {
 }
 
 impl Output {
+    /// Whether an input row failed.
+    pub fn has_failed(&self, row: usize) -> bool {
+        let row = u32::try_from(row).unwrap_or(u32::MAX);
+        let found = self.row_errors.binary_search_by_key(&row, |(row, _)| *row);
+        found.is_ok()
+    }
+
     fn empty(signature: &Signature) -> Self {
         let fields = signature.outputs.fields().iter();
         Self {
@@ -112,7 +120,7 @@ impl Function {
         name: &str,
         signature: Signature,
         limits: Limits,
-        pre: FunctionPre<State>,
+        pre: FunctionPre,
         runtime: Runtime,
     ) -> Self {
         let input_types = signature
@@ -235,7 +243,7 @@ impl Function {
 
     fn store(&self, deadline: Deadline) -> Store<State> {
         let limits = &self.inner.limits;
-        let mut store = Store::new(self.inner.pre.engine(), State::new(limits.memory));
+        let mut store = Store::new(self.inner.pre.instance.engine(), State::new(limits.memory));
         store.limiter(|state| state);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
         store.set_epoch_deadline(ticks(self.time(deadline)));
@@ -253,8 +261,9 @@ impl Function {
         &self,
         store: &mut Store<State>,
         deadline: Deadline,
-    ) -> Result<Instance, InvokeError> {
-        self.inner.pre.instantiate(&mut *store).map_err(|error| {
+    ) -> Result<Guest, InvokeError> {
+        let instantiated = self.inner.pre.instantiate(&mut *store);
+        instantiated.map(|(_, guest)| guest).map_err(|error| {
             if error.is::<Trap>() || store.data().out_of_memory {
                 return self.failure(&error, store, deadline);
             }
@@ -281,7 +290,7 @@ impl Function {
     fn call(
         &self,
         store: &mut Store<State>,
-        instance: &Instance,
+        instance: &Guest,
         columns: &[ArrayRef],
         rows: usize,
         deadline: Deadline,
@@ -290,24 +299,9 @@ impl Function {
             name, signature, ..
         } = &*self.inner;
         let fields = signature.inputs.fields();
-        let lowered: Vec<_> = columns
-            .iter()
-            .zip(fields)
-            .map(|(c, f)| lower(c, &f.data_type))
-            .collect();
-        let buffers: Vec<Vec<&[u8]>> = lowered.iter().map(|column| column.buffers()).collect();
-        let crossing: Vec<_> = lowered
-            .iter()
-            .zip(&buffers)
-            .map(|(c, b)| c.as_wit(b))
-            .collect();
-        let batch = wit::BatchParam {
-            rows: rows as u32,
-            columns: &crossing,
-        };
-        let result = instance
-            .wafer_function_transform()
-            .call_call(&mut *store, batch);
+        let result = with_batch(columns, fields, rows, |batch| {
+            instance.call_call(&mut *store, batch)
+        });
         let output = match result {
             Ok(Ok(output)) => output,
             Ok(Err(refusal)) => {
@@ -370,7 +364,7 @@ impl std::fmt::Debug for Function {
 pub struct Warm {
     function: Function,
     store: Store<State>,
-    instance: Instance,
+    instance: Guest,
 }
 
 impl Warm {
@@ -413,7 +407,7 @@ impl std::fmt::Debug for Warm {
 }
 
 /// Rows in one call: [`CHUNK_ROWS`], fewer when rows are wide.
-fn chunk_rows(columns: &[ArrayRef], rows: usize) -> usize {
+pub(crate) fn chunk_rows(columns: &[ArrayRef], rows: usize) -> usize {
     let bytes: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
     // A slice counts the memory of the whole; that only makes chunks smaller.
     let row_bytes = (bytes / rows).max(1);

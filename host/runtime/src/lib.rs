@@ -9,6 +9,7 @@
 //!
 //! Guest code must not run on threads that do I/O: [`Guests`] keeps them apart.
 
+mod asset;
 mod bindings;
 mod compile;
 mod engine;
@@ -23,7 +24,9 @@ mod register;
 #[cfg(feature = "compiler")]
 mod snapshot;
 mod state;
+mod train;
 
+pub use asset::{Asset, AssetContent};
 pub use compile::{CompileError, Compiler, compile_worker};
 pub use engine::{Runtime, RuntimeConfig, Target};
 pub use error::{Blame, InvokeError, LimitKind};
@@ -31,6 +34,7 @@ pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};
 pub use limits::Limits;
 pub use register::{FunctionSpec, RegisterError, Registered};
+pub use train::{Role, Trained, Training};
 
 /// Rows in one call of a function at most; wide rows come in smaller chunks.
 pub const CHUNK_ROWS: usize = 8_192;

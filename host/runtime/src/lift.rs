@@ -18,7 +18,7 @@ use arrow_schema::ffi::{FFI_ArrowSchema, Flags};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField};
 use wafer_core::{DataType, Field, Mapping, Schema, Signature, Timestamp, is_storable_date};
 
-use crate::bindings::wafer::function::types as wit;
+use crate::bindings::types as wit;
 
 /// Rows that a function made, checked.
 #[derive(Debug)]
@@ -444,12 +444,6 @@ fn children(data_type: &ArrowType) -> Vec<&ArrowField> {
 
 /// The signature that a function described, checked.
 pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> {
-    let schema = |fields: Vec<wit::Field>, what: &str| {
-        let fields = fields.into_iter().map(field).collect::<Result<_, String>>();
-        fields
-            .and_then(|fields| Schema::new(fields).map_err(|e| e.to_string()))
-            .map_err(|message| format!("{what}: {message}"))
-    };
     Ok(Signature {
         inputs: schema(signature.inputs, "inputs")?,
         outputs: schema(signature.outputs, "outputs")?,
@@ -461,7 +455,15 @@ pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> 
     })
 }
 
-fn field(field: wit::Field) -> Result<Field, String> {
+/// Checks a list of fields; `what` it is, for messages.
+pub(crate) fn schema(fields: Vec<wit::FieldResult>, what: &str) -> Result<Schema, String> {
+    let fields = fields.into_iter().map(field).collect::<Result<_, String>>();
+    fields
+        .and_then(|fields| Schema::new(fields).map_err(|e| e.to_string()))
+        .map_err(|message| format!("{what}: {message}"))
+}
+
+fn field(field: wit::FieldResult) -> Result<Field, String> {
     let data_type = data_type(field.data_type)
         .map_err(|message| format!("column `{}`: {message}", field.name))?;
     Ok(Field {
@@ -472,8 +474,8 @@ fn field(field: wit::Field) -> Result<Field, String> {
     })
 }
 
-fn data_type(data_type: wit::DataType) -> Result<DataType, String> {
-    use wit::DataType as T;
+fn data_type(data_type: wit::DataTypeResult) -> Result<DataType, String> {
+    use wit::DataTypeResult as T;
     Ok(match data_type {
         T::Boolean => DataType::Boolean,
         T::Int64 => DataType::Int64,
@@ -503,7 +505,7 @@ fn data_type(data_type: wit::DataType) -> Result<DataType, String> {
 const MAX_DEPTH: usize = 16;
 
 fn arrow_type(
-    nodes: &mut impl Iterator<Item = wit::ArrowField>,
+    nodes: &mut impl Iterator<Item = wit::ArrowFieldResult>,
     depth: usize,
 ) -> Result<ArrowField, String> {
     let node = nodes.next().ok_or("fewer nodes than the type has")?;
@@ -547,8 +549,8 @@ fn arrow_type(
 mod tests {
     use super::*;
 
-    fn node(format: &str, name: &str, children: u32) -> wit::ArrowField {
-        wit::ArrowField {
+    fn node(format: &str, name: &str, children: u32) -> wit::ArrowFieldResult {
+        wit::ArrowFieldResult {
             format: format.to_owned(),
             name: name.to_owned(),
             nullable: true,
@@ -564,7 +566,7 @@ mod tests {
             node("+l", "tags", 1),
             node("u", "element", 0),
         ];
-        let DataType::Arrow(parsed) = data_type(wit::DataType::Arrow(nested)).unwrap() else {
+        let DataType::Arrow(parsed) = data_type(wit::DataTypeResult::Arrow(nested)).unwrap() else {
             panic!()
         };
         let element = Arc::new(ArrowField::new("element", ArrowType::Utf8, true));
@@ -584,13 +586,13 @@ mod tests {
             vec![node("vu", "", 0)],
         ] {
             assert!(
-                data_type(wit::DataType::Arrow(nodes.clone())).is_err(),
+                data_type(wit::DataTypeResult::Arrow(nodes.clone())).is_err(),
                 "{nodes:?}"
             );
         }
         let deep = std::iter::repeat_n(node("+l", "x", 1), 40).collect();
         assert!(
-            data_type(wit::DataType::Arrow(deep))
+            data_type(wit::DataTypeResult::Arrow(deep))
                 .unwrap_err()
                 .contains("nested deeper")
         );

@@ -14,8 +14,15 @@ pub struct Limits {
     pub batch_time: i64,
     /// Loading assets, `init` and `describe`, together. Default 60 s.
     pub init_time: i64,
+    /// One call of a trainer: a chunk of rows, or the end of a pass. Default 1 h.
+    #[serde(default = "hour")]
+    pub train_time: i64,
     /// What one call returns or logs. Default 64 MiB.
     pub output: u64,
+}
+
+fn hour() -> i64 {
+    3_600_000_000
 }
 
 impl Default for Limits {
@@ -25,6 +32,7 @@ impl Default for Limits {
             request_time: 100_000,
             batch_time: 60_000_000,
             init_time: 60_000_000,
+            train_time: hour(),
             output: 64 << 20,
         }
     }

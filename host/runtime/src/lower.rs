@@ -13,9 +13,9 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, GenericByteArray, PrimitiveArray};
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer};
 use arrow_data::ArrayData;
-use wafer_core::DataType;
+use wafer_core::{DataType, Field};
 
-use crate::bindings::wafer::function::types as wit;
+use crate::bindings::types as wit;
 
 /// A column ready to cross, owning only what had to be copied.
 pub(crate) struct Lowered<'a> {
@@ -42,6 +42,56 @@ enum LoweredData<'a> {
 struct Varying<'a> {
     offsets: Cow<'a, [i32]>,
     bytes: Cow<'a, [u8]>,
+}
+
+/// Lends a batch of columns, which have the types of `fields`.
+pub(crate) fn with_batch<T>(
+    columns: &[ArrayRef],
+    fields: &[Field],
+    rows: usize,
+    call: impl FnOnce(wit::BatchParam<'_>) -> T,
+) -> T {
+    let lowered: Vec<_> = columns
+        .iter()
+        .zip(fields)
+        .map(|(column, field)| lower(column, &field.data_type))
+        .collect();
+    let buffers: Vec<Vec<&[u8]>> = lowered.iter().map(Lowered::buffers).collect();
+    let crossing: Vec<_> = lowered
+        .iter()
+        .zip(&buffers)
+        .map(|(column, buffers)| column.as_wit(buffers))
+        .collect();
+    call(wit::BatchParam {
+        rows: rows as u32,
+        columns: &crossing,
+    })
+}
+
+/// The contract's field of a storable type.
+pub(crate) fn field(field: &Field) -> wit::FieldParam<'_> {
+    use wit::DataTypeParam as T;
+    let data_type = match &field.data_type {
+        DataType::Boolean => T::Boolean,
+        DataType::Int64 => T::Int64,
+        DataType::Float64 => T::Float64,
+        DataType::Float32 => T::Float32,
+        DataType::Utf8 => T::Utf8,
+        DataType::Binary => T::Binary,
+        DataType::Timestamp => T::Timestamp,
+        DataType::Date => T::Date,
+        DataType::Vector(n) => T::Vector(*n),
+        DataType::ListInt64 => T::ListInt64,
+        DataType::ListFloat64 => T::ListFloat64,
+        DataType::ListUtf8 => T::ListUtf8,
+        DataType::Arrow(_) => unreachable!("only what can be stored is asked for"),
+    };
+    wit::FieldParam {
+        name: &field.name,
+        data_type,
+        nullable: field.nullable,
+        doc: &field.doc,
+    }
 }
 
 /// Prepares a column whose Arrow type is that of `data_type`.

@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Hasher, Signature};
 use wafer_store::ArtifactStore;
 use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
 
-use crate::bindings::FunctionPre;
+use crate::asset::Asset;
+use crate::bindings::types::Parameter;
+use crate::bindings::{Exports, FunctionPre, Linked};
 use crate::compile::CompileError;
 use crate::engine::{EngineSet, Target};
 use crate::error::InvokeError;
 use crate::function::Function;
 use crate::limits::Limits;
-use crate::state::State;
 use crate::{CONTRACT, Runtime, load};
 
 /// Everything that makes a function what it is.
@@ -27,8 +29,8 @@ pub struct FunctionSpec {
     pub name: String,
     /// The component.
     pub component: Bytes,
-    /// Bytes by name, given to `load`.
-    pub assets: BTreeMap<String, Bytes>,
+    /// Assets by name, given to `load`.
+    pub assets: BTreeMap<String, Asset>,
     /// Texts by name, given to `init`.
     pub parameters: BTreeMap<String, String>,
     /// Limits.
@@ -46,11 +48,11 @@ impl FunctionSpec {
         hasher
             .part(b"wafer function 1")
             .part(Digest::of(&self.component).as_bytes());
-        for (name, bytes) in &self.assets {
+        for (name, asset) in &self.assets {
             hasher
                 .part(b"asset")
                 .part(name.as_bytes())
-                .part(Digest::of(bytes).as_bytes());
+                .part(asset.digest().as_bytes());
         }
         for (name, value) in &self.parameters {
             hasher
@@ -60,6 +62,28 @@ impl FunctionSpec {
         }
         hasher.part(if self.strict_nan { b"strict" } else { b"" });
         hasher.finish()
+    }
+
+    pub(crate) fn wit_parameters(&self) -> Vec<Parameter<'_>> {
+        self.parameters
+            .iter()
+            .map(|(name, value)| Parameter { name, value })
+            .collect()
+    }
+
+    /// Hands out the assets, chunk by chunk in the order of their names.
+    pub(crate) fn load_assets(
+        &self,
+        mut load: impl FnMut(&str, &[u8], bool) -> Result<(), RegisterError>,
+    ) -> Result<(), RegisterError> {
+        for (name, asset) in &self.assets {
+            let unreadable = |e: std::io::Error| InvokeError::Host {
+                function: self.name.clone(),
+                message: format!("asset `{name}` cannot be read: {e}"),
+            };
+            asset.chunks(unreadable, |chunk, last| load(name, chunk, last))?;
+        }
+        Ok(())
     }
 }
 
@@ -148,7 +172,7 @@ impl Runtime {
             strict_nan: spec.strict_nan,
         };
         let code = self.compile(&spec.name, &snapshot, spec.strict_nan, Target::Here)?;
-        let name = code_name(&registered, Target::Here);
+        let name = Code::of(&registered).name(Target::Here);
         block_on(artifacts.put(&name, code.into()))?;
         Ok(registered)
     }
@@ -176,10 +200,11 @@ impl Runtime {
         let set = self
             .engine(registered.strict_nan)
             .map_err(|e| host(name, &e))?;
-        let component = match self.load_code(&set, registered, artifacts) {
-            Some(component) => component,
-            None => self.recompile(name, &set, registered, artifacts)?,
-        };
+        let code = Code::of(registered);
+        let component = self.component(name, &code, &set, artifacts, || {
+            let snapshot = wafer_store::ArtifactStoreExt::get_blob(artifacts, registered.snapshot);
+            Ok(block_on(snapshot)?)
+        })?;
         let refuse = |message: String| RegisterError::Component {
             function: name.to_owned(),
             message,
@@ -194,37 +219,55 @@ impl Runtime {
         ))
     }
 
-    fn load_code(
+    /// Checks that a component is a function, and compiles it unless that was done; nothing
+    /// of it is run.
+    ///
+    /// # Errors
+    /// [`RegisterError`]
+    pub fn check_function(
         &self,
-        set: &EngineSet,
-        registered: &Registered,
+        spec: &FunctionSpec,
         artifacts: &dyn ArtifactStore,
-    ) -> Option<Component> {
-        let name = code_name(registered, Target::Here);
-        let path = block_on(artifacts.file(&name))
-            .inspect_err(|e| tracing::warn!("compiled code {name} cannot be read: {e}"))
-            .ok()??;
-        load::from_file(&set.engine, &path)
-            .inspect_err(|e| {
-                tracing::info!("compiled code {name} cannot be used, compiling again: {e:#}")
-            })
-            .ok()
+    ) -> Result<(), RegisterError> {
+        let checked: Result<FunctionPre, _> = self.linked(spec, artifacts);
+        checked.map(drop)
     }
 
-    fn recompile(
+    /// A component as it is, compiled, of one of the worlds.
+    pub(crate) fn linked<I: Exports>(
+        &self,
+        spec: &FunctionSpec,
+        artifacts: &dyn ArtifactStore,
+    ) -> Result<Linked<I>, RegisterError> {
+        let set = self
+            .engine(spec.strict_nan)
+            .map_err(|e| host(&spec.name, &e))?;
+        let code = Code::of_component(spec);
+        let component = self.component(&spec.name, &code, &set, artifacts, || {
+            Ok(spec.component.clone())
+        })?;
+        linked(&set, &component).map_err(|message| RegisterError::Component {
+            function: spec.name.clone(),
+            message,
+        })
+    }
+
+    /// Maps compiled code, or compiles it again when it is missing, damaged or of another
+    /// compiler.
+    pub(crate) fn component(
         &self,
         name: &str,
+        code: &Code,
         set: &EngineSet,
-        registered: &Registered,
         artifacts: &dyn ArtifactStore,
+        source: impl FnOnce() -> Result<Bytes, RegisterError>,
     ) -> Result<Component, RegisterError> {
-        let snapshot = block_on(wafer_store::ArtifactStoreExt::get_blob(
-            artifacts,
-            registered.snapshot,
-        ))?;
-        let code = self.compile(name, &snapshot, registered.strict_nan, Target::Here)?;
-        let component = load::from_bytes(&set.engine, &code).map_err(|e| host(name, &e))?;
-        block_on(artifacts.put(&code_name(registered, Target::Here), code.into()))?;
+        if let Some(component) = load_code(set, code, artifacts) {
+            return Ok(component);
+        }
+        let compiled = self.compile(name, &source()?, code.strict_nan, Target::Here)?;
+        let component = load::from_bytes(&set.engine, &compiled).map_err(|e| host(name, &e))?;
+        block_on(artifacts.put(&code.name(Target::Here), compiled.into()))?;
         Ok(component)
     }
 
@@ -240,7 +283,7 @@ impl Runtime {
         registered: &Registered,
         artifacts: &dyn ArtifactStore,
     ) -> Result<bool, RegisterError> {
-        let code_name = code_name(registered, target);
+        let code_name = Code::of(registered).name(target);
         if block_on(artifacts.contains(&code_name))? {
             return Ok(false);
         }
@@ -278,13 +321,49 @@ impl Runtime {
     }
 }
 
-/// Where the native code of a function is kept: by everything it depends on.
-fn code_name(registered: &Registered, target: Target) -> String {
-    format!(
-        "compiled/{}/{}.cwasm",
-        target.compatibility(registered.strict_nan),
-        registered.digest.hex()
-    )
+/// Native code of a component.
+pub(crate) struct Code {
+    /// Of everything it depends on but the machine.
+    digest: Digest,
+    strict_nan: bool,
+}
+
+impl Code {
+    fn of(registered: &Registered) -> Self {
+        Self {
+            digest: registered.digest,
+            strict_nan: registered.strict_nan,
+        }
+    }
+
+    /// Of a component as it is, before anything is loaded into it.
+    fn of_component(spec: &FunctionSpec) -> Self {
+        let mut hasher = Hasher::new();
+        let component = Digest::of(&spec.component);
+        hasher.part(b"wafer component 1").part(component.as_bytes());
+        Self {
+            digest: hasher.finish(),
+            strict_nan: spec.strict_nan,
+        }
+    }
+
+    /// Where it is kept.
+    fn name(&self, target: Target) -> String {
+        let machine = target.compatibility(self.strict_nan);
+        format!("compiled/{machine}/{}.cwasm", self.digest.hex())
+    }
+}
+
+fn load_code(set: &EngineSet, code: &Code, artifacts: &dyn ArtifactStore) -> Option<Component> {
+    let name = code.name(Target::Here);
+    let path = block_on(artifacts.file(&name))
+        .inspect_err(|e| tracing::warn!("compiled code {name} cannot be read: {e}"))
+        .ok()??;
+    load::from_file(&set.engine, &path)
+        .inspect_err(|e| {
+            tracing::info!("compiled code {name} cannot be used, compiling again: {e:#}")
+        })
+        .ok()
 }
 
 pub(crate) fn host(function: &str, error: &wasmtime::Error) -> RegisterError {
@@ -295,11 +374,64 @@ pub(crate) fn host(function: &str, error: &wasmtime::Error) -> RegisterError {
     .into()
 }
 
-pub(crate) fn link(set: &EngineSet, component: &Component) -> Result<FunctionPre<State>, String> {
+/// Links a component of one of the worlds.
+pub(crate) fn link<I: Exports>(
+    set: &EngineSet,
+    component: &Component,
+) -> Result<Linked<I>, String> {
     set.linker
         .instantiate_pre(component)
-        .and_then(FunctionPre::new)
+        .and_then(Linked::new)
         .map_err(|e| format!("its types differ from the contract's: {e:#}"))
+}
+
+/// Checks that a component is of a world, and links it.
+pub(crate) fn linked<I: Exports>(
+    set: &EngineSet,
+    component: &Component,
+) -> Result<Linked<I>, String> {
+    check_world(set, component, I::INTERFACE)?;
+    link(set, component)
+}
+
+/// A component may import the log and nothing else, and must export an interface.
+fn check_world(set: &EngineSet, component: &Component, interface: &str) -> Result<(), String> {
+    let (package, version) = CONTRACT.split_once('@').expect("a contract has a version");
+    let allowed = [
+        format!("{package}/log@{version}"),
+        format!("{package}/types@{version}"),
+    ];
+    let ty = component.component_type();
+    for (name, _) in ty.imports(&set.engine) {
+        if !allowed.iter().any(|allowed| allowed == name) {
+            return Err(format!(
+                "it imports `{name}`; a function may import `{}` only: no clock, files, network or randomness",
+                allowed[0]
+            ));
+        }
+    }
+    let wanted = format!("{package}/{interface}@{version}");
+    let exports: Vec<_> = ty
+        .exports(&set.engine)
+        .filter(|(name, _)| !name.starts_with("wasmtime:wizer/"))
+        .collect();
+    match exports.iter().find(|(name, _)| *name == wanted) {
+        Some((_, item)) if matches!(item.ty, ComponentItem::ComponentInstance(_)) => Ok(()),
+        _ => {
+            let names: Vec<_> = exports
+                .iter()
+                .map(|(name, _)| format!("`{name}`"))
+                .collect();
+            let found = if names.is_empty() {
+                "nothing".to_owned()
+            } else {
+                names.join(", ")
+            };
+            Err(format!(
+                "it does not export `{wanted}` (it exports {found})"
+            ))
+        }
+    }
 }
 
 /// Runs a future to its end on this thread, which may block.

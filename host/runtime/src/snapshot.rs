@@ -1,22 +1,18 @@
 //! From a component to its snapshot: the component that starts initialised.
 
 use wafer_core::Signature;
+use wafer_store::ArtifactStore;
 use wasmtime::Store;
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Instance, Lift, WasmList};
+use wasmtime::component::{Instance, Lift, WasmList};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-use crate::bindings::exports::wafer::function::transform::Parameter;
-use crate::bindings::{Function as FunctionExports, FunctionPre};
-use crate::engine::{EngineSet, Target, ticks};
+use crate::bindings::FunctionPre;
+use crate::engine::{Target, ticks};
 use crate::error::LimitKind;
 use crate::function::failure;
-use crate::register::{FunctionSpec, RegisterError, block_on, host, link};
+use crate::register::{FunctionSpec, RegisterError, block_on, host, linked};
 use crate::state::State;
-use crate::{CONTRACT, Runtime, lift, load};
-
-/// Bytes of an asset in one call of `load`.
-const ASSET_CHUNK: usize = 1 << 20;
+use crate::{Runtime, lift, load};
 
 impl Runtime {
     /// Initialises a function and returns its signature and the component that
@@ -43,13 +39,9 @@ impl Runtime {
             .map_err(|e| host(&spec.name, &e))?;
         let code = self.compile(&spec.name, &instrumented, spec.strict_nan, Target::Here)?;
         let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
-        check_world(&set, &component).map_err(refuse)?;
-        let pre = link(&set, &component).map_err(refuse)?;
+        let pre: FunctionPre = linked(&set, &component).map_err(refuse)?;
 
-        let mut store = Store::new(&set.engine, State::new(spec.limits.memory));
-        store.limiter(|state| state);
-        store.set_hostcall_fuel(usize::try_from(spec.limits.output).unwrap_or(usize::MAX));
-        store.set_epoch_deadline(ticks(spec.limits.init_time));
+        let mut store = limited(&pre, spec);
         let result = initialise(spec, &pre, &mut store);
         store.data_mut().log.emit(&spec.name);
         let (signature, instance) = result?;
@@ -64,49 +56,36 @@ impl Runtime {
     }
 }
 
-/// A component may import the log and nothing else, and must export `transform`.
-fn check_world(set: &EngineSet, component: &Component) -> Result<(), String> {
-    let (package, version) = CONTRACT.split_once('@').expect("a contract has a version");
-    let allowed = [
-        format!("{package}/log@{version}"),
-        format!("{package}/types@{version}"),
-    ];
-    let ty = component.component_type();
-    for (name, _) in ty.imports(&set.engine) {
-        if !allowed.iter().any(|allowed| allowed == name) {
-            return Err(format!(
-                "it imports `{name}`; a function may import `{}` only: no clock, files, network or randomness",
-                allowed[0]
-            ));
-        }
+impl Runtime {
+    /// Loads the assets of a function into a fresh sandbox, initialises and describes it,
+    /// and keeps nothing: what every sandbox would take if there were no snapshots. Its code
+    /// is compiled the first time.
+    ///
+    /// # Errors
+    /// [`RegisterError`]
+    pub fn initialise_once(
+        &self,
+        spec: &FunctionSpec,
+        artifacts: &dyn ArtifactStore,
+    ) -> Result<Signature, RegisterError> {
+        let pre: FunctionPre = self.linked(spec, artifacts)?;
+        let mut store = limited(&pre, spec);
+        Ok(initialise(spec, &pre, &mut store)?.0)
     }
-    let wanted = format!("{package}/transform@{version}");
-    let exports: Vec<_> = ty
-        .exports(&set.engine)
-        .filter(|(name, _)| !name.starts_with("wasmtime:wizer/"))
-        .collect();
-    match exports.iter().find(|(name, _)| *name == wanted) {
-        Some((_, item)) if matches!(item.ty, ComponentItem::ComponentInstance(_)) => Ok(()),
-        _ => {
-            let names: Vec<_> = exports
-                .iter()
-                .map(|(name, _)| format!("`{name}`"))
-                .collect();
-            let found = if names.is_empty() {
-                "nothing".to_owned()
-            } else {
-                names.join(", ")
-            };
-            Err(format!(
-                "it does not export `{wanted}` (it exports {found})"
-            ))
-        }
-    }
+}
+
+/// A store under the limits of a registration.
+fn limited(pre: &FunctionPre, spec: &FunctionSpec) -> Store<State> {
+    let mut store = Store::new(pre.instance.engine(), State::new(spec.limits.memory));
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(usize::try_from(spec.limits.output).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(ticks(spec.limits.init_time));
+    store
 }
 
 fn initialise(
     spec: &FunctionSpec,
-    pre: &FunctionPre<State>,
+    pre: &FunctionPre,
     store: &mut Store<State>,
 ) -> Result<(Signature, Instance), RegisterError> {
     let time = LimitKind::InitTime(spec.limits.init_time);
@@ -119,27 +98,13 @@ fn initialise(
             time,
         ))
     };
-    let instance = pre
-        .instance_pre()
-        .instantiate(&mut *store)
-        .map_err(|e| failed(e, store))?;
-    let exports = FunctionExports::new(&mut *store, &instance).map_err(|e| failed(e, store))?;
-    let transform = exports.wafer_function_transform();
-    for (asset, bytes) in &spec.assets {
-        let count = bytes.len().div_ceil(ASSET_CHUNK).max(1);
-        for n in 0..count {
-            let end = ((n + 1) * ASSET_CHUNK).min(bytes.len());
-            let chunk = &bytes[n * ASSET_CHUNK..end];
-            transform
-                .call_load(&mut *store, asset, chunk, n + 1 == count)
-                .map_err(|e| failed(e, store))?;
-        }
-    }
-    let parameters: Vec<_> = spec
-        .parameters
-        .iter()
-        .map(|(name, value)| Parameter { name, value })
-        .collect();
+    let (instance, transform) = pre.instantiate(&mut *store).map_err(|e| failed(e, store))?;
+    spec.load_assets(|name, chunk, last| {
+        transform
+            .call_load(&mut *store, name, chunk, last)
+            .map_err(|e| failed(e, store))
+    })?;
+    let parameters = spec.wit_parameters();
     let initialised = transform
         .call_init(&mut *store, &parameters)
         .map_err(|e| failed(e, store))?;

@@ -2,8 +2,8 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::bindings::wafer::function::log::{Host, Level};
-use crate::bindings::wafer::function::types;
+use crate::bindings::log::{Host, Level};
+use crate::bindings::types;
 
 /// Longest message of the log.
 const MESSAGE_BYTES: usize = 4 << 10;

@@ -1,11 +1,12 @@
 //! Components, compiled code, assets: immutable bytes named by their content.
 
 use std::fmt::{Debug, Display};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use wafer_core::Digest;
+use wafer_core::{Digest, Hasher};
 
 use crate::{Error, Kind, Result};
 
@@ -43,6 +44,23 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     /// A file of this machine that holds the bytes of a name, so that code can be
     /// mapped instead of read; `None` when there is no such name.
     async fn file(&self, name: &str) -> Result<Option<PathBuf>>;
+}
+
+/// Digest of a file's content, without reading it whole.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest_file(path: &Path) -> std::io::Result<Digest> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.piece(&buffer[..length]);
+    }
 }
 
 /// Where bytes of this digest are kept.

@@ -24,7 +24,7 @@ mod online;
 mod remote;
 mod usage;
 
-pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name};
+pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
 pub use error::{Error, Kind, Result};
 pub use folder::ArtifactFolder;
 pub use lease::Lease;

@@ -173,7 +173,15 @@ impl OfflineTables {
                 e,
             )
         })?;
-        CreateBuilder::new()
+        let mut create = CreateBuilder::new();
+        // Every commit reads what the log says of all files: of keys and times, by which
+        // files are skipped, and not of features, by which they are not.
+        let is_time = |field: &Arc<Field>| field.name() == snapshot::AVAILABLE_TIME;
+        if let Some(last) = schema.fields().iter().position(is_time) {
+            let property = TableProperty::DataSkippingNumIndexedCols;
+            create = create.with_configuration_property(property, Some((last + 1).to_string()));
+        }
+        create
             .with_location(location)
             .with_table_name(table)
             .with_save_mode(SaveMode::ErrorIfExists)

@@ -368,6 +368,12 @@ pub fn newest_event(item: &[u8]) -> Result<Timestamp, DamagedError> {
     Ok(Timestamp::from_micros(newest))
 }
 
+/// Says which events were read, in the log of requests and in comparisons with it: XXH64 of
+/// the stored item, which is a function of the set of its events.
+pub fn item_identity(item: &[u8]) -> String {
+    format!("{:016x}", twox_hash::XxHash64::oneshot(0, item))
+}
+
 /// Begins to read an item: what follows the newest event time, and that.
 fn open(item: &[u8]) -> Result<(Reader<'_>, i64), DamagedError> {
     let mut reader = Reader::new(item);

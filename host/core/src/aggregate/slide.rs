@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Aggregate;
 use super::cell::{Answer, CellRef, Cells};
-use super::item::{answer, is_int_sum};
+use super::item::{Item, Layout, answer, is_int_sum, item_identity};
 use super::sketch::SlidingHll;
 use super::state::{Kind, State};
 use crate::rules::is_expired;
@@ -32,6 +32,17 @@ impl EntityEvents<'_> {
             None => Some(CellRef::Int(0)),
             Some(column) => self.columns[column].get(self.first + index),
         }
+    }
+
+    /// The events in the order in which they begin to count: mostly that of time, then
+    /// nothing.
+    fn by_activity(&self) -> Vec<usize> {
+        if self.active.is_sorted() {
+            return Vec::new();
+        }
+        let mut order: Vec<usize> = (0..self.events.len()).collect();
+        order.sort_by_key(|index| self.active[*index]);
+        order
     }
 }
 
@@ -228,12 +239,7 @@ pub fn slide(
 ) {
     let mut groups = Sliders::group(aggregates, types);
     let length = events.events.len();
-    // Events in the order in which they begin to count: mostly that of time.
-    let mut order: Vec<usize> = Vec::new();
-    if !events.active.is_sorted() {
-        order = (0..length).collect();
-        order.sort_by_key(|index| events.active[*index]);
-    }
+    let order = events.by_activity();
     let at = |place: usize| order.get(place).copied().unwrap_or(place);
     let (mut active, mut high) = (0, 0);
     let mut newest = i64::MIN;
@@ -275,4 +281,37 @@ pub fn slide(
         }
         before = time;
     }
+}
+
+/// What [`item_identity`] says of an entity's events as of each of some times, which rise:
+/// nothing before its first event, and when its last one is older than `ttl`.
+pub fn identities(
+    layout: &Layout,
+    events: &EntityEvents<'_>,
+    times: &[i64],
+    ttl: Option<i64>,
+) -> Vec<Option<String>> {
+    let order = events.by_activity();
+    let mut item = Item::new(layout);
+    let mut active = 0;
+    let mut last = None;
+    let mut identity = |time: &i64| {
+        while active < events.events.len() {
+            let index = order.get(active).copied().unwrap_or(active);
+            if events.active[index] > *time {
+                break;
+            }
+            let (event, id) = (events.events[index], events.ids[index]);
+            let cell = |column| events.cell(Some(column), index);
+            item.add(layout, Timestamp::from_micros(event), id, cell);
+            active += 1;
+            last = None;
+        }
+        if active == 0 || is_expired(item.newest(), ttl, Timestamp::from_micros(*time)) {
+            return None;
+        }
+        let identity = last.get_or_insert_with(|| item_identity(&item.encode(layout)));
+        Some(identity.clone())
+    };
+    times.iter().map(&mut identity).collect()
 }

@@ -1,8 +1,8 @@
 use arrow_array::builder::{LargeListBuilder, ListBuilder};
 use arrow_array::types::{Float32Type, Int32Type};
 use arrow_array::{
-    BooleanArray, Date64Array, DictionaryArray, Float32Array, Int8Array, Int32Array, Int64Array,
-    LargeStringArray, StringArray, StringViewArray, TimestampMillisecondArray,
+    BooleanArray, Date64Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
+    Int64Array, LargeStringArray, StringArray, StringViewArray, TimestampMillisecondArray,
     TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use serde_json::{Value as Json, json};
@@ -153,4 +153,32 @@ fn slices_keep_their_place() {
         (cell_to_json(&read, 0), cell_to_json(&read, 1)),
         (json!(2), json!(3))
     );
+}
+
+#[test]
+fn models_read_numbers_as_float64() {
+    let wide = |column: ArrayRef| widen(&column, &DataType::Float64);
+    let wanted: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), None, Some(0.0)]));
+    let columns: [ArrayRef; 4] = [
+        Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+        Arc::new(Int64Array::from(vec![Some(1), None, Some(0)])),
+        Arc::new(Float32Array::from(vec![Some(1.0), None, Some(0.0)])),
+        Arc::clone(&wanted),
+    ];
+    for column in columns {
+        assert_eq!(&wide(column), &wanted);
+    }
+    // As numpy does: to the nearest.
+    let large: ArrayRef = Arc::new(Int64Array::from(vec![(1 << 53) + 1]));
+    let nearest: ArrayRef = Arc::new(Float64Array::from(vec![9_007_199_254_740_992.0]));
+    assert_eq!(&wide(large), &nearest);
+    for (found, wanted) in [
+        ("utf8", "float64"),
+        ("timestamp", "float64"),
+        ("float64", "int64"),
+        ("boolean", "int64"),
+    ] {
+        let [found, wanted]: [DataType; 2] = [found, wanted].map(|name| name.parse().unwrap());
+        assert!(!can_widen(&found, &wanted), "{found} as {wanted}");
+    }
 }

@@ -29,7 +29,7 @@ use crate::{Error, Kind, Result};
 const BATCH_ROWS: usize = 8_192;
 /// The column that files and row groups are left out by.
 const EVENT_TIME: &str = "event_timestamp";
-const AVAILABLE_TIME: &str = "available_timestamp";
+pub(super) const AVAILABLE_TIME: &str = "available_timestamp";
 
 /// Which version of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
