@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::{Aggregate, Layout};
 use wafer_core::expect::Expectation;
-use wafer_core::{DataType, Digest, Field, Schema};
+use wafer_core::{DataType, Digest, Field, Schema, Task};
 use wafer_runtime::{Limits, Registered};
 
+use crate::models::VersionName;
 use crate::source::Format;
+use crate::training::Split;
 
 /// Everything that a project defines.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +27,8 @@ pub struct Definitions {
     pub pipelines: BTreeMap<String, PipelineDef>,
     /// Views by name.
     pub views: BTreeMap<String, ViewDef>,
+    /// Models by name.
+    pub models: BTreeMap<String, ModelDef>,
 }
 
 /// Where raw rows come from.
@@ -137,6 +141,61 @@ pub struct FunctionDef {
     pub parameters: BTreeMap<String, String>,
 }
 
+/// A component that is kept to be loaded with what a training makes, or to train.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComponentDef {
+    /// Name of the function.
+    pub name: String,
+    /// Digest of the component's bytes, an artifact.
+    pub component: Digest,
+    /// Digests of its own assets, artifacts.
+    pub assets: BTreeMap<String, Digest>,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// How much it may use.
+    pub limits: Limits,
+    /// How it is compiled.
+    pub strict_nan: bool,
+}
+
+/// A model: what its versions have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelDef {
+    /// View that it reads.
+    pub view: String,
+    /// Column of training sets that it predicts.
+    pub label: Option<String>,
+    /// What it predicts.
+    pub task: Option<Task>,
+    /// Output of its function that is the prediction; absent: the first number.
+    pub prediction: Option<String>,
+    /// Function that predicts, once it is loaded with a version's artifacts.
+    pub function: ComponentDef,
+    /// Function that trains.
+    pub trainer: Option<ComponentDef>,
+    /// Parameters of trainings, in addition to the trainer's.
+    pub parameters: BTreeMap<String, String>,
+    /// Where trainings take their rows from.
+    pub training: TrainingDef,
+    /// Who answers for it.
+    pub owner: String,
+    /// Whatever else there is to say.
+    pub tags: BTreeMap<String, String>,
+    /// Description.
+    pub doc: String,
+}
+
+/// What a training is made of unless it is said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingDef {
+    /// File of labels.
+    pub labels: Option<PathBuf>,
+    /// Column of the labels' time.
+    pub time: Option<String>,
+    /// Parts that rows are shared out to.
+    pub split: Option<Split>,
+}
+
 /// A version of a stored, typed table of features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupDef {
@@ -211,6 +270,7 @@ impl GroupDef {
             keys: self.keys.clone(),
             columns: self.columns.clone(),
             aggregates: self.aggregate_list(),
+            subjects: Vec::new(),
         }
     }
 
@@ -242,6 +302,7 @@ impl GroupDef {
                 field("row", "What was read, as JSON.", true),
             ],
             aggregates: Vec::new(),
+            subjects: Vec::new(),
         }
     }
 }
@@ -281,6 +342,20 @@ pub struct TableDef {
     /// How its rows are summed up online, if they are: this never changes.
     #[serde(default)]
     pub aggregates: Vec<Aggregate>,
+    /// Entities that its rows are about, without being their features: deleted with them.
+    #[serde(default)]
+    pub subjects: Vec<Subject>,
+}
+
+/// An entity that rows of a table are about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The kind of entity.
+    pub entity: String,
+    /// Its join keys.
+    pub keys: Vec<Field>,
+    /// For each of them the table's column that holds it.
+    pub columns: Vec<String>,
 }
 
 /// How the names of tables of late rows end.
@@ -330,6 +405,7 @@ impl TableDef {
                 ),
             ],
             aggregates: Vec::new(),
+            subjects: Vec::new(),
         }
     }
 }
@@ -342,13 +418,43 @@ pub const SYSTEM_COLUMNS: [&str; 4] = [
     "event_id",
 ];
 
-/// Source, function and group.
+/// What makes rows of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MadeBy {
+    /// A function.
+    Function(String),
+    /// A version of a model: a row for each prediction.
+    Model(VersionName),
+}
+
+impl MadeBy {
+    /// The function, if it is one.
+    pub fn function(&self) -> Option<&String> {
+        match self {
+            Self::Function(function) => Some(function),
+            Self::Model(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for MadeBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Function(function) => f.write_str(function),
+            Self::Model(model) => model.fmt(f),
+        }
+    }
+}
+
+/// Source, function or model, and group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipelineDef {
     /// Where rows come from.
     pub source: String,
     /// What makes features of them.
-    pub function: String,
+    #[serde(flatten)]
+    pub made_by: MadeBy,
     /// Where features go.
     pub group: String,
     /// When it runs by itself.
@@ -405,35 +511,6 @@ pub struct ViewDef {
     pub functions: Vec<OnDemandDef>,
     /// Description.
     pub doc: String,
-}
-
-impl ViewDef {
-    /// The features of the view, in the order in which they are answered.
-    ///
-    /// # Panics
-    /// When the view is not of these definitions.
-    pub fn outputs(&self, definitions: &Definitions) -> Vec<Field> {
-        let mut fields = Vec::new();
-        for lookup in &self.lookups {
-            let features = definitions.groups[&lookup.group].features();
-            fields.extend(lookup.features.iter().map(|index| {
-                let feature = &features[*index];
-                // An entity that is not known has no value.
-                Field {
-                    name: feature_name(&lookup.alias, &feature.name),
-                    nullable: true,
-                    ..feature.clone()
-                }
-            }));
-        }
-        for function in &self.functions {
-            let signature = &definitions.functions[&function.function]
-                .registered
-                .signature;
-            fields.extend(signature.outputs.fields().iter().cloned());
-        }
-        fields
-    }
 }
 
 /// A group that a view looks up.

@@ -159,8 +159,8 @@ impl Platform {
     }
 
     /// Deletes an entity: online, in the tables of all groups that describe it and
-    /// the rows of their late tables, the raw events that its rows came from, and
-    /// rows that were set aside and name it. Recorded; facts up to now are not taken
+    /// the rows of their late tables, the raw events that its rows came from, rows that
+    /// were set aside and name it, and logged requests for it. Recorded; facts up to now are not taken
     /// in again. Older versions of tables have it until they are compacted past their
     /// horizon.
     ///
@@ -224,7 +224,10 @@ impl Platform {
         }
         // The rows last: by them a deletion that was broken off finds the rest.
         for table in others {
-            let rows = self.delete_traces(&table, entity, &traces, keys).await?;
+            let rows = match table.subjects.is_empty() {
+                true => self.delete_traces(&table, entity, &traces, keys).await?,
+                false => self.delete_mentions(&table, entity, keys).await?,
+            };
             deletion.rows.extend(rows.map(|rows| (table.name, rows)));
         }
         for table in own {
@@ -341,6 +344,39 @@ impl Platform {
             };
             let rows = 0..batch.num_rows();
             rows.map(|row| Some(!is_own(row))).collect()
+        };
+        self.delete_where(table, &keep).await
+    }
+
+    /// Deletes rows of a table that are about an entity.
+    async fn delete_mentions(
+        &self,
+        table: &TableDef,
+        entity: &str,
+        keys: &BTreeMap<String, Json>,
+    ) -> Result<Option<u64>> {
+        let own = table.subjects.iter().filter(|s| s.entity == entity);
+        let own = own.map(|subject| Ok((subject, key_of(entity, &subject.keys, keys)?)));
+        let own: Vec<_> = own.collect::<Result<_>>()?;
+        if own.is_empty() {
+            return Ok(None);
+        }
+        let keep = |batch: &RecordBatch| -> BooleanArray {
+            let mut keep = vec![true; batch.num_rows()];
+            for (subject, key) in &own {
+                let named = subject.columns.iter().zip(&subject.keys);
+                let columns = named.map(|(name, key)| {
+                    let field = Field::new(name, key.data_type.clone(), true);
+                    stored_column(table, batch, &field).ok()
+                });
+                let Some(columns) = columns.collect::<Option<Vec<_>>>() else {
+                    continue;
+                };
+                for (row, keep) in keep.iter_mut().enumerate() {
+                    *keep &= entity_key(&columns, row).ok().as_ref() != Some(key);
+                }
+            }
+            BooleanArray::from(keep)
         };
         self.delete_where(table, &keep).await
     }

@@ -1,7 +1,7 @@
 //! What a deployment takes from this machine to where the project runs: files of
 //! sources, code for the machines there, and what Terraform is to make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,16 +9,20 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use wafer_core::Digest;
-use wafer_runtime::Target;
+use wafer_runtime::{Registered, Target};
 use wafer_store::{Expect, RemoteFiles};
 
-use crate::definition::{Definitions, Location};
+use crate::definition::{Definitions, FunctionDef, Location, MadeBy};
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 use crate::project::{Project, SourceType};
 use crate::resolve::schedule_def;
+use crate::run::blocking;
 use crate::schedule::Ticks;
 use crate::source::{digest_file, find_files};
+
+/// Object that holds the kinds of machines that the project was deployed to.
+const TARGETS: &str = "compile_targets";
 
 /// What Terraform is to make for a project, as variables of the modules in `infra/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -202,8 +206,10 @@ impl Platform {
         remote.ok_or_else(|| Error::invalid("this `wafer` was built without AWS"))
     }
 
-    /// Compiles all functions for some kind of machine, as far as they are not; returns
-    /// the names of those that were not.
+    /// Compiles all functions for some kind of machine, as far as they are not: those of
+    /// definitions, of releases, and of models that pipelines ask. Remembers that there are
+    /// such machines, so that functions of later models are compiled for them. Returns the
+    /// names of those that were not.
     ///
     /// # Errors
     /// Those of the compiler and the artifact store.
@@ -212,18 +218,68 @@ impl Platform {
         definitions: &Definitions,
         target: Target,
     ) -> Result<Vec<String>> {
+        self.change_object(TARGETS, |known: Option<BTreeSet<String>>| {
+            let mut known = known.unwrap_or_default();
+            known.insert(target.name().to_owned());
+            Ok(known)
+        })
+        .await?;
+        let named =
+            |(name, function): (&String, &FunctionDef)| (name.clone(), function.registered.clone());
+        let mut functions: Vec<(String, Registered)> =
+            definitions.functions.iter().map(named).collect();
+        for release in self.releases().await? {
+            let bound = self.bound(&release).await?;
+            functions.extend(bound.functions().map(named));
+        }
+        for pipeline in definitions.pipelines.values() {
+            let MadeBy::Model(name) = &pipeline.made_by else {
+                continue;
+            };
+            match self.model_version(name).await {
+                Ok(version) => {
+                    functions.push(named((&version.function_name, &version.function)));
+                }
+                // It is compiled when it is registered.
+                Err(e) if e.kind() == Kind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
         let mut compiled = Vec::new();
-        for (name, function) in &definitions.functions {
-            let (name, registered) = (name.clone(), function.registered.clone());
-            let runtime = self.components().runtime.clone();
-            let artifacts = Arc::clone(&self.components().artifacts);
-            let work = tokio::task::spawn_blocking(move || {
-                let is_new = runtime.compile_for(target, &name, &registered, artifacts.as_ref())?;
-                Ok::<_, Error>(is_new.then_some(name))
-            });
-            compiled.extend(crate::run::ended(work).await??);
+        for (name, registered) in functions {
+            let is_new = self.compile_one(&name, &registered, target).await?;
+            compiled.extend(is_new.then_some(name));
         }
         Ok(compiled)
+    }
+
+    /// Compiles a function for all kinds of machines that the project was deployed to.
+    pub(crate) async fn compile_for_known(
+        &self,
+        name: &str,
+        registered: &Registered,
+    ) -> Result<()> {
+        let known: Option<(BTreeSet<String>, u64)> = self.object(TARGETS).await?;
+        let known = known.map(|(known, _)| known).unwrap_or_default();
+        for target in known.iter().filter_map(|target| Target::parse(target)) {
+            self.compile_one(name, registered, target).await?;
+        }
+        Ok(())
+    }
+
+    /// Compiles a function for some kind of machine; says whether it was not.
+    async fn compile_one(
+        &self,
+        name: &str,
+        registered: &Registered,
+        target: Target,
+    ) -> Result<bool> {
+        let (name, registered) = (name.to_owned(), registered.clone());
+        let runtime = self.components().runtime.clone();
+        let artifacts = Arc::clone(&self.components().artifacts);
+        let work =
+            blocking(move || runtime.compile_for(target, &name, &registered, artifacts.as_ref()));
+        Ok(work.await??)
     }
 }
 

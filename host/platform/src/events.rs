@@ -10,16 +10,17 @@ use serde_json::Value as Json;
 use wafer_core::rules::{
     Interval, Lateness, available_from_event, available_from_file, judge_lateness,
 };
-use wafer_core::{ColumnBuilder, Digest, Timestamp, encode_row};
-use wafer_runtime::{Deadline, InvokeError};
+use wafer_core::{ColumnBuilder, DataType, Digest, Field, Schema, Timestamp, encode_row};
+use wafer_runtime::{Deadline, Function, InvokeError, Output};
 use wafer_store::{EarlyWrite, EventCommit, EventOutcome, OutboxRow, for_work};
 
 use crate::definition::{SourceDef, SourceKind, TableDef};
 use crate::deletion::Deletions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::group_rows::{Gate, GroupRows, Refused, Target};
 use crate::plan::Applied;
 use crate::platform::{Platform, get};
+use crate::resolve::{FIVE_MINUTES, SEVEN_DAYS};
 use crate::source::json_row;
 
 /// An event as it came in.
@@ -116,13 +117,48 @@ pub(crate) struct Routes {
     routes: Arc<Vec<Route>>,
 }
 
-/// A function that a source's events go through, and the groups that it fills.
+/// What a source's events go through, and the groups that it fills.
 #[derive(Debug)]
 pub(crate) struct Route {
-    function: wafer_runtime::Function,
-    /// Digest of the function.
-    code: Digest,
+    through: Through,
     targets: Vec<Target>,
+}
+
+/// What makes rows of events.
+#[derive(Debug)]
+enum Through {
+    /// A function, known by its digest.
+    Function(Function, Digest),
+    /// Nothing: their fields are the group's columns.
+    Columns(Schema),
+}
+
+impl Through {
+    fn inputs(&self) -> &Schema {
+        match self {
+            Self::Function(function, _) => &function.signature().inputs,
+            Self::Columns(columns) => columns,
+        }
+    }
+
+    fn outputs(&self) -> &Schema {
+        match self {
+            Self::Function(function, _) => &function.signature().outputs,
+            Self::Columns(columns) => columns,
+        }
+    }
+
+    fn invoke(&self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
+        match self {
+            Self::Function(function, _) => function.invoke(columns, Deadline::Batch),
+            Self::Columns(_) => Ok(Output {
+                columns: columns.to_vec(),
+                rows: columns.first().map_or(0, |column| column.len()),
+                source_rows: None,
+                row_errors: Vec::new(),
+            }),
+        }
+    }
 }
 
 /// An event on its way.
@@ -204,13 +240,7 @@ impl Platform {
         let archive = archived(source, definition, &routes);
         let (name, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
         let drafts = self.components().event_guests.run(move || {
-            let mut drafts: Vec<Draft> = events
-                .iter()
-                .map(|event| Draft::new(event, &name, id.as_deref(), until))
-                .collect();
-            for route in routes.iter() {
-                route.apply(&events, &mut drafts, terms)?;
-            }
+            let mut drafts = drafted(&events, &name, id.as_deref(), until, &routes, terms)?;
             let mut watermark = watermark;
             for (draft, event) in drafts.iter_mut().zip(&events) {
                 draft.forget();
@@ -222,6 +252,51 @@ impl Platform {
         let (drafts, watermark) = drafts.await??;
         self.raise_watermark(source, watermark);
         self.commit(source, drafts, now, until).await
+    }
+
+    /// Writes rows to a group as they are, past its pipeline: with join keys, event time and
+    /// columns as fields.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) for an unknown group,
+    /// [`Kind::Invalid`](crate::Kind::Invalid) for one of windows, whose features are made
+    /// of events.
+    pub async fn write_group(
+        &self,
+        group: &str,
+        events: Vec<IncomingEvent>,
+    ) -> Result<IngestReport> {
+        let definitions = self.definitions();
+        let definition = get(&definitions.groups, group, "feature group")?;
+        if !definition.aggregates.is_empty() {
+            let message = format!(
+                "the features of group `{group}` are made of windows of events: push these to its source"
+            );
+            return Err(Error::invalid(message));
+        }
+        let now = self.now();
+        let terms = Terms {
+            now,
+            arrival: Arrival::Now,
+            skew: FIVE_MINUTES,
+            delay: 0,
+            lateness: None,
+        };
+        let time = Field::new(&definition.event_time, DataType::Timestamp, false);
+        let keys = definition.keys.iter().cloned();
+        let columns = keys.chain([time]).chain(definition.columns.iter().cloned());
+        let columns = Schema::new(columns.collect())
+            .map_err(|e| Error::caused(Kind::Internal, format!("columns of `{group}`"), e))?;
+        let deletions = self.deletions().await?;
+        let routes = [Route {
+            through: Through::Columns(columns),
+            targets: vec![Target::new(definition.clone(), &deletions)],
+        }];
+        // No source has such a name.
+        let name = format!("group/{group}");
+        let until = now.plus_micros(SEVEN_DAYS);
+        let drafts = drafted(&events, &name, None, until, &routes, terms)?;
+        self.commit(&name, drafts, now, until).await
     }
 
     /// The pipelines that a source's events go through, staged ones included; made
@@ -263,12 +338,14 @@ impl Platform {
                     continue;
                 }
                 let target = Target::new(group.clone(), deletions);
-                let code = definitions.functions[&pipeline.function].registered.digest;
-                match routes.iter_mut().find(|route| route.code == code) {
+                let function = pipeline.made_by.function();
+                let function = function.expect("models are asked for files: it was checked");
+                let code = definitions.functions[function].registered.digest;
+                let is_same = |route: &&mut Route| matches!(&route.through, Through::Function(_, other) if *other == code);
+                match routes.iter_mut().find(is_same) {
                     Some(route) => route.targets.push(target),
                     None => routes.push(Route {
-                        function: self.function_of(definitions, &pipeline.function)?,
-                        code,
+                        through: Through::Function(self.function_of(definitions, function)?, code),
                         targets: vec![target],
                     }),
                 }
@@ -343,6 +420,25 @@ impl Platform {
         self.counters().add(source, &report);
         Ok(report)
     }
+}
+
+/// What events write, as far as they are good.
+fn drafted(
+    events: &[IncomingEvent],
+    source: &str,
+    id_field: Option<&str>,
+    until: Timestamp,
+    routes: &[Route],
+    terms: Terms,
+) -> Result<Vec<Draft>> {
+    let drafts = events.iter();
+    let mut drafts: Vec<Draft> = drafts
+        .map(|event| Draft::new(event, source, id_field, until))
+        .collect();
+    for route in routes {
+        route.apply(events, &mut drafts, terms)?;
+    }
+    Ok(drafts)
 }
 
 /// Where a source's raw events are kept, and which tables they are written to.
@@ -482,7 +578,7 @@ fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<String, Str
 impl Route {
     /// Puts the events that are still good through the pipeline.
     fn apply(&self, events: &[IncomingEvent], drafts: &mut [Draft], terms: Terms) -> Result<()> {
-        let fields: Vec<_> = self.function.signature().inputs.fields().iter().collect();
+        let fields: Vec<_> = self.through.inputs().fields().iter().collect();
         let mut builders: Vec<ColumnBuilder> = fields
             .iter()
             .map(|f| ColumnBuilder::new(&f.data_type, events.len()))
@@ -536,7 +632,7 @@ impl Route {
             now: terms.now,
             skew: terms.skew,
         };
-        let output = match self.function.invoke(columns, Deadline::Batch) {
+        let output = match self.through.invoke(columns) {
             Ok(output) => output,
             Err(error) if is_of_a_row(&error) && rows.len() == 1 => {
                 let index = rows[0];
@@ -559,7 +655,7 @@ impl Route {
             Err(error) => return Err(error.into()),
         };
         for target in &self.targets {
-            let made = target.rows_of(&self.function, &output, gate);
+            let made = target.rows_of(self.through.outputs(), &output, gate);
             for Refused { row, reason, .. } in &made.rejects {
                 let index = rows[*row];
                 drafts[index].refuse(reason.clone(), target, &events[index], terms.now);

@@ -8,7 +8,7 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use std::sync::Arc;
 use std::time::Duration;
 use wafer_core::{ColumnBuilder, Timestamp, decode_row};
-use wafer_store::{Follows, Kind as StoreKind, Lease, OutboxEntry, Txn};
+use wafer_store::{Expect, Follows, Kind as StoreKind, Lease, OutboxEntry, Txn};
 
 use crate::definition::TableDef;
 use crate::error::{Error, Kind, Result};
@@ -173,21 +173,22 @@ impl Platform {
 
     /// What a table holds, of a group or source that is applied now or was once.
     pub(crate) async fn table_definition(&self, table: &str) -> Result<TableDef> {
-        let name = format!("{}/table/{table}", self.project());
         let missing = || {
             let message =
                 format!("there is no definition of table `{table}`: it was never applied");
             Error::new(Kind::NotFound, message)
         };
-        let stored = self.components().metadata.get(&name).await?;
-        let stored = stored.ok_or_else(missing)?;
-        serde_json::from_slice(&stored.value).map_err(|e| {
-            Error::caused(
-                Kind::Internal,
-                format!("stored definition `{name}` cannot be read"),
-                e,
-            )
-        })
+        let stored = self.object(&format!("table/{table}")).await?;
+        Ok(stored.ok_or_else(missing)?.0)
+    }
+
+    /// Keeps what a table holds, for ever: rows may still be on their way to it when
+    /// nothing makes any more.
+    pub(crate) async fn keep_table(&self, table: &TableDef) -> Result<()> {
+        let name = format!("table/{}", table.name);
+        self.put_object(&name, table, Expect::Anything)
+            .await
+            .map(drop)
     }
 }
 

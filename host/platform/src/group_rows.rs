@@ -13,8 +13,8 @@ use bytes::Bytes;
 use wafer_core::aggregate::{Cells, Item, Layout};
 use wafer_core::expect::{Check, Policy, RunValues};
 use wafer_core::rules::{Admission, Interval, RowVersion, admit, identity, keep_until};
-use wafer_core::{DataType, EntityKey, KeyError, Timestamp, encode_row, entity_key};
-use wafer_runtime::{Deadline, Function, Output};
+use wafer_core::{DataType, EntityKey, KeyError, Schema, Timestamp, encode_row, entity_key};
+use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, OnlineKey, OnlineRow, OnlineWrite};
 
 use crate::definition::{GroupDef, TableDef};
@@ -91,26 +91,13 @@ impl Target {
         }
     }
 
-    /// Calls a pipeline's function on some source rows and makes rows of the group
-    /// out of what it returns.
-    pub(crate) fn rows(
-        &self,
-        function: &Function,
-        inputs: &[ArrayRef],
-        gate: Gate,
-    ) -> Result<GroupRows> {
-        let output = function.invoke(inputs, Deadline::Batch)?;
-        Ok(self.rows_of(function, &output, gate))
-    }
-
-    /// Makes rows of the group out of what a function returned.
-    pub(crate) fn rows_of(&self, function: &Function, output: &Output, gate: Gate) -> GroupRows {
+    /// Makes rows of the group out of columns by name, such as a function returned.
+    pub(crate) fn rows_of(&self, outputs: &Schema, output: &Output, gate: Gate) -> GroupRows {
         let group = &self.group;
-        let outputs = &function.signature().outputs;
         let column = |name: &str| {
             let index = outputs
                 .index_of(name)
-                .expect("the group was resolved against this signature");
+                .expect("the group was resolved against these columns");
             Arc::clone(&output.columns[index])
         };
         let keys: Vec<ArrayRef> = group.keys.iter().map(|key| column(&key.name)).collect();
@@ -125,14 +112,8 @@ impl Target {
             fails: false,
         };
         let mut rejects: Vec<Refused> = output.row_errors.iter().map(refused).collect();
-        let failed = |row: usize| {
-            // One to one, a failed row is there and means nothing.
-            output.source_rows.is_none()
-                && output
-                    .row_errors
-                    .binary_search_by_key(&(row as u32), |(row, _)| *row)
-                    .is_ok()
-        };
+        // One to one, a failed row is there and means nothing.
+        let failed = |row: usize| output.source_rows.is_none() && output.has_failed(row);
         let checked = self.checked(&columns);
         let mut kept = vec![false; output.rows];
         let mut entities = Vec::with_capacity(output.rows);

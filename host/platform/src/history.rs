@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 use wafer_core::rules::{Interval, available_from_file};
 use wafer_core::{Timestamp, cell_to_json};
+use wafer_runtime::Deadline;
 
 use crate::error::{Error, Result};
 use crate::group_rows::{Gate, Target};
@@ -30,7 +31,13 @@ impl Platform {
         let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
         let source = &definitions.sources[&pipeline.source];
         let group = &definitions.groups[&pipeline.group];
-        let function = self.function(&pipeline.function)?;
+        let name = pipeline.made_by.function().ok_or_else(|| {
+            Error::invalid(format!(
+                "pipeline of group `{}` has no function",
+                pipeline.group
+            ))
+        })?;
+        let function = self.function(name)?;
         let fields = function.signature().inputs.fields();
         if let Some(field) = fields.iter().find(|f| !f.data_type.is_storable()) {
             let message = format!(
@@ -51,7 +58,8 @@ impl Platform {
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
-            let made = target.rows(&function, &chunk.columns, gate)?;
+            let output = function.invoke(&chunk.columns, Deadline::Batch)?;
+            let made = target.rows_of(&function.signature().outputs, &output, gate);
             // Rows of one source row are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();
             for (row, source) in made.sources.iter().enumerate() {

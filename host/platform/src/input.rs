@@ -9,7 +9,6 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use wafer_core::rules::{Interval, identity};
 use wafer_core::{ColumnBuilder, Digest, Field, Hasher, Schema, Timestamp};
-use wafer_runtime::Function;
 use wafer_store::{AsOf, DataFile, Kind as StoreKind, TableSnapshot};
 
 use crate::definition::{Definitions, PipelineDef, SourceKind, TableDef};
@@ -51,11 +50,10 @@ impl Platform {
         &self,
         definitions: &Arc<Definitions>,
         pipeline: &PipelineDef,
-        function: &Function,
+        inputs: Schema,
         archive: bool,
     ) -> Result<Input> {
         let source = definitions.sources[&pipeline.source].clone();
-        let inputs = function.signature().inputs.clone();
         let offline = &self.components().offline;
         let mut parts = Vec::new();
         if let SourceKind::Table { group } = &source.kind {
@@ -102,8 +100,7 @@ impl Platform {
 
 impl Platform {
     /// Some files of a pipeline's source, as they were when it was looked at.
-    pub(crate) fn input_of(&self, files: Vec<SourceFile>, function: &Function) -> Input {
-        let inputs = function.signature().inputs.clone();
+    pub(crate) fn input_of(&self, files: Vec<SourceFile>, inputs: Schema) -> Input {
         let remote = self.components().remote.clone();
         Input {
             parts: vec![Part::Files(SourceReader::of(files, inputs, remote))],

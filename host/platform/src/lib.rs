@@ -13,6 +13,7 @@ mod check;
 mod definition;
 mod deletion;
 mod deploy;
+mod endpoints;
 mod error;
 mod events;
 mod features;
@@ -20,17 +21,25 @@ mod flush;
 mod functions;
 mod group_rows;
 mod history;
+mod infer;
 mod input;
+mod log;
+mod maker;
 mod materialize;
 mod metrics;
+mod models;
+mod objects;
 mod plan;
 mod platform;
 mod project;
 mod quarantine;
+mod recipe;
 mod record;
+mod releases;
 mod resolve;
 mod run;
 mod schedule;
+mod skew;
 mod source;
 mod training;
 mod upkeep;
@@ -40,26 +49,39 @@ pub use backfill::{BackfillReport, BackfillRequest};
 pub use chain::Upstream;
 pub use check::{CheckReport, check_function};
 pub use definition::{
-    AggregateDef, Definitions, FunctionDef, GroupDef, Location, LookupDef, OnDemandDef, Overlap,
-    PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, TableDef, ViewDef,
+    AggregateDef, ComponentDef, Definitions, FunctionDef, GroupDef, Location, LookupDef, MadeBy,
+    ModelDef, OnDemandDef, Overlap, PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef,
+    SourceKind, TableDef, TrainingDef, ViewDef,
 };
 pub use deletion::Deletion;
 pub use deploy::{Infrastructure, ScheduleExpressions};
+pub use endpoints::{Endpoint, Routing, WHOLE, parse_percent};
 pub use error::{Error, Kind, Result};
 pub use events::{Arrival, EventResult, IncomingEvent, IngestReport};
 pub use features::{FeatureRow, Status, Vectors};
 pub use flush::FlushReport;
-pub use functions::specs;
+pub use functions::{ProjectFunction, ProjectFunctions, specs};
 pub use history::PastEvent;
+pub use infer::{EndpointInfo, InferRequest, Inference};
 pub use materialize::Materialized;
 pub use metrics::Counters;
+pub use models::{
+    Artifact, ArtifactName, Lineage, MAX_ARTIFACT_BYTES, ModelNote, ModelSummary, ModelVersion,
+    NewVersion, Origin, TrainReport, TrainRequest, VersionName, Which,
+};
 pub use plan::{Change, ChangeKind, Plan};
 pub use platform::{Components, Platform};
-pub use project::{CloudStores, FunctionSource, Overrides, Project, ProjectError, StoreSettings};
+pub use project::{
+    AssetSource, CloudStores, FunctionRole, FunctionSource, Overrides, Project, ProjectError,
+    Stock, StoreSettings,
+};
+pub use recipe::Recipe;
 pub use record::{Reject, RunRecord, RunState};
+pub use releases::Release;
 pub use resolve::resolve;
 pub use run::{DistributedRun, Division, Progress, RunRequest};
 pub use schedule::{ScheduleState, ScheduleStatus, Ticks};
+pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use source::{Format, SourceReader};
 pub use training::{
     ColumnStatistics, LabelFormat, Split, SplitBy, TrainingSet, TrainingSetRequest,

@@ -55,6 +55,7 @@ impl Platform {
     /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
     pub fn metrics(&self) -> String {
         let mut text = self.counters().events_text();
+        text.push_str(&self.request_log().metrics());
         let consumed = self.components().online.consumed();
         if consumed.is_empty() {
             return text;

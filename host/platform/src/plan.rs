@@ -62,10 +62,12 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Tables of new group versions that are to be filled before all of it is live.
     pub staged: Vec<String>,
+    /// What would suffer from it, for people.
+    pub warnings: Vec<String>,
 }
 
 /// Kinds of definitions, as their objects are named.
-const KINDS: [&str; 5] = ["source", "function", "group", "pipeline", "view"];
+const KINDS: [&str; 6] = ["source", "function", "group", "pipeline", "view", "model"];
 
 /// Definitions as objects: name to JSON.
 fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), serde_json::Value> {
@@ -85,6 +87,7 @@ fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), serde_json::V
     add(&mut all, 2, &definitions.groups);
     add(&mut all, 3, &definitions.pipelines);
     add(&mut all, 4, &definitions.views);
+    add(&mut all, 5, &definitions.models);
     all
 }
 
@@ -176,6 +179,7 @@ async fn read_generation(
         groups: read_kind(store, &prefix, "group").await?,
         pipelines: read_kind(store, &prefix, "pipeline").await?,
         views: read_kind(store, &prefix, "view").await?,
+        models: read_kind(store, &prefix, "model").await?,
     })
 }
 
@@ -204,8 +208,8 @@ impl Platform {
     ///
     /// # Errors
     /// [`Kind::Invalid`] when a group's columns differ from those that were
-    /// applied under the same version.
-    pub fn plan(&self, wanted: &Definitions) -> Result<Plan> {
+    /// applied under the same version; those of the metadata store.
+    pub async fn plan(&self, wanted: &Definitions) -> Result<Plan> {
         let applied = self.definitions();
         for (name, group) in &wanted.groups {
             if let Some(stored) = applied.groups.get(name) {
@@ -248,6 +252,7 @@ impl Platform {
         Ok(Plan {
             changes,
             staged: Vec::new(),
+            warnings: self.outdated_endpoints(wanted).await?,
         })
     }
 
@@ -260,7 +265,7 @@ impl Platform {
     /// As [`plan`](Self::plan), those of the stores, and [`Kind::Conflict`] when
     /// somebody else applies at the same time.
     pub async fn apply(&self, wanted: Definitions, at_once: bool) -> Result<Plan> {
-        let mut plan = self.plan(&wanted)?;
+        let mut plan = self.plan(&wanted).await?;
         for (table, _) in tables(&wanted) {
             self.check_table(&table).await?;
         }
@@ -272,12 +277,7 @@ impl Platform {
                     .ensure(&table.name, &schema)
                     .await?;
             }
-            // Kept for ever: rows may still be on their way to a table when its group
-            // gets another version.
-            let json = serde_json::to_vec(&table).expect("definitions are plain data");
-            let name = format!("{}/table/{}", self.project(), table.name);
-            let store = &self.components().metadata;
-            store.put(&name, json.into(), Expect::Anything).await?;
+            self.keep_table(&table).await?;
         }
         let to_fill = if at_once {
             Vec::new()
@@ -575,7 +575,7 @@ fn detail(definitions: &Definitions, kind: usize, name: &str) -> String {
             let pipeline = &definitions.pipelines[name];
             format!(
                 "{} → {} → {}",
-                pipeline.source, pipeline.function, pipeline.group
+                pipeline.source, pipeline.made_by, pipeline.group
             )
         }
         _ => String::new(),

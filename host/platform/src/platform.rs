@@ -1,6 +1,6 @@
 //! The services' common ground: stores, sandbox, clocks, and what was applied.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -13,9 +13,11 @@ use wafer_store::{
 
 use crate::definition::{Definitions, FunctionDef};
 use crate::deletion::Deletions;
+use crate::endpoints::EndpointServing;
 use crate::error::{Error, Kind, Result};
 use crate::events::Routes;
 use crate::features::Serving;
+use crate::log::RequestLog;
 use crate::metrics::Counters;
 use crate::plan::{self, Applied};
 use crate::project::nearest;
@@ -63,6 +65,10 @@ pub struct Platform {
     loaded: RwLock<HashMap<(String, Digest), Loaded>>,
     /// For each view what its requests need, of the present definitions.
     serving: RwLock<HashMap<String, Arc<Serving>>>,
+    /// Endpoints that answer: replaced as a whole.
+    endpoints: RwLock<Arc<BTreeMap<String, Arc<EndpointServing>>>>,
+    /// What endpoints answered and is to be logged.
+    request_log: RequestLog,
     deletions: RwLock<Arc<Deletions>>,
     /// For each source where its events go.
     routes: RwLock<HashMap<String, Routes>>,
@@ -91,6 +97,8 @@ impl Platform {
             claims: AtomicU64::new(0),
             loaded: RwLock::new(HashMap::new()),
             serving: RwLock::new(HashMap::new()),
+            endpoints: RwLock::default(),
+            request_log: RequestLog::default(),
             deletions: RwLock::default(),
             routes: RwLock::default(),
         })
@@ -130,12 +138,13 @@ impl Platform {
         self.applied().staged.clone()
     }
 
-    /// Reads again what was applied, by whichever process; says whether it
-    /// differs from before.
+    /// Reads again what was applied, and where endpoints go, by whichever process; says
+    /// whether what was applied differs from before.
     ///
     /// # Errors
     /// Those of the metadata store.
     pub async fn refresh(&self) -> Result<bool> {
+        self.refresh_endpoints().await?;
         let metadata = self.components.metadata.as_ref();
         if plan::is_current(metadata, &self.project, &self.applied()).await? {
             return Ok(false);
@@ -155,6 +164,14 @@ impl Platform {
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
         *present = Arc::new(applied);
+    }
+
+    pub(crate) fn serving_endpoints(&self) -> &RwLock<Arc<BTreeMap<String, Arc<EndpointServing>>>> {
+        &self.endpoints
+    }
+
+    pub(crate) fn request_log(&self) -> &RequestLog {
+        &self.request_log
     }
 
     /// Deletions as last read.

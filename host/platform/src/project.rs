@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 use wafer_core::expect::{Bound, Policy, Rule};
-use wafer_core::{DataType, parse_bytes, parse_duration};
+use wafer_core::{DataType, Task, parse_bytes, parse_duration};
 use wafer_runtime::Limits;
 
 use crate::definition::Overlap;
+use crate::models::{ArtifactName, VersionName, VersionNameError};
 use crate::source::Format;
+use crate::training::{Split, SplitBy};
 
 /// A file that is not a project.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,8 @@ pub struct Project {
     pub pipelines: BTreeMap<String, PipelineConfig>,
     /// What models read.
     pub views: BTreeMap<String, ViewConfig>,
+    /// What predicts.
+    pub models: BTreeMap<String, ModelConfig>,
 }
 
 /// Where a project keeps what it makes.
@@ -176,6 +180,8 @@ struct ProjectFile {
     pipelines: BTreeMap<String, PipelineConfig>,
     #[serde(default)]
     views: BTreeMap<String, ViewConfig>,
+    #[serde(default)]
+    models: BTreeMap<String, ModelConfig>,
 }
 
 #[derive(Deserialize)]
@@ -264,9 +270,11 @@ pub struct FunctionConfig {
     krate: Option<PathBuf>,
     /// A component that was built otherwise.
     component: Option<PathBuf>,
-    /// Files given to the function when it is registered, by name.
+    /// A function that comes with Wafer, by its name.
+    stock: Option<Stock>,
+    /// Files, or artifacts of models, given to the function when it is registered, by name.
     #[serde(default)]
-    pub assets: BTreeMap<String, PathBuf>,
+    pub assets: BTreeMap<String, AssetSource>,
     /// Texts, numbers or booleans given to it, by name.
     #[serde(default)]
     parameters: BTreeMap<String, toml::Value>,
@@ -278,6 +286,8 @@ pub struct FunctionConfig {
     batch_time: Option<i64>,
     #[serde(default, deserialize_with = "duration")]
     init_time: Option<i64>,
+    #[serde(default, deserialize_with = "duration")]
+    train_time: Option<i64>,
     #[serde(default, deserialize_with = "size")]
     output: Option<u64>,
     #[serde(default, deserialize_with = "size")]
@@ -287,6 +297,27 @@ pub struct FunctionConfig {
     pub strict_nan: bool,
 }
 
+/// Where an asset of a function comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum AssetSource {
+    /// A file.
+    File(PathBuf),
+    /// What a training made: `model:NAME@VERSION/ARTIFACT`.
+    Model(ArtifactName),
+}
+
+impl TryFrom<String> for AssetSource {
+    type Error = VersionNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.strip_prefix("model:") {
+            Some(artifact) => Ok(Self::Model(artifact.parse()?)),
+            None => Ok(Self::File(text.into())),
+        }
+    }
+}
+
 /// Where a function's component comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FunctionSource {
@@ -294,41 +325,120 @@ pub enum FunctionSource {
     Crate(PathBuf),
     /// A file.
     Component(PathBuf),
+    /// A crate that comes with Wafer.
+    Stock(Stock),
+}
+
+/// Functions that come with Wafer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stock {
+    /// Predicts by a model file of LightGBM, in its text format.
+    Lightgbm,
+    /// Predicts by a model file of XGBoost, JSON or UBJSON.
+    Xgboost,
+    /// Predicts by an ONNX model.
+    Onnx,
+    /// Predicts by a linear or logistic model, in JSON.
+    Linear,
+    /// Scales numbers and encodes categories as they were fitted, in JSON.
+    Preprocess,
+    /// Trains gradient-boosted trees, for `lightgbm`.
+    TrainTrees,
+    /// Fits what `preprocess` applies.
+    FitPreprocess,
+}
+
+impl Stock {
+    /// Folder of its crate below `functions/stock` of Wafer's sources.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Lightgbm => "lightgbm",
+            Self::Xgboost => "xgboost",
+            Self::Onnx => "onnx",
+            Self::Linear => "linear",
+            Self::Preprocess => "preprocess",
+            Self::TrainTrees => "train-trees",
+            Self::FitPreprocess => "fit-preprocess",
+        }
+    }
 }
 
 /// Stack of a function inside its memory, unless `stack` says otherwise. Every
 /// page of it that is touched costs a fresh instance a page fault.
 const DEFAULT_STACK: u64 = 64 << 10;
+/// The same of a trainer, of which there is one instance.
+const TRAINER_STACK: u64 = 1 << 20;
+/// Memory of a trainer, unless `memory` says otherwise: all that 32 bits can name.
+const TRAINER_MEMORY: u64 = 4 << 30;
+
+/// What a function is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionRole {
+    /// Maps rows, in pipelines and views.
+    Features,
+    /// Predicts: it is loaded with the artifacts of a model's version.
+    Inference,
+    /// Trains.
+    Trainer,
+}
 
 impl FunctionConfig {
     /// Limits: those of the file, and defaults.
-    pub fn limits(&self) -> Limits {
-        let default = Limits::default();
+    pub fn limits(&self, role: FunctionRole) -> Limits {
+        let mut default = Limits::default();
+        if role == FunctionRole::Trainer {
+            default.memory = TRAINER_MEMORY;
+        }
         Limits {
             memory: self.memory.unwrap_or(default.memory),
             request_time: self.request_time.unwrap_or(default.request_time),
             batch_time: self.batch_time.unwrap_or(default.batch_time),
             init_time: self.init_time.unwrap_or(default.init_time),
+            train_time: self.train_time.unwrap_or(default.train_time),
             output: self.output.unwrap_or(default.output),
         }
     }
 
     /// Bytes of stack to build a crate with.
-    pub fn stack(&self) -> u64 {
-        self.stack.unwrap_or(DEFAULT_STACK)
+    pub fn stack(&self, role: FunctionRole) -> u64 {
+        self.stack.unwrap_or(match role {
+            FunctionRole::Trainer => TRAINER_STACK,
+            FunctionRole::Features | FunctionRole::Inference => DEFAULT_STACK,
+        })
     }
 
     /// Parameters as texts: strings as they are, others as in JSON.
     pub fn parameters(&self) -> BTreeMap<String, String> {
-        let text = |value: &toml::Value| match value {
-            toml::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        self.parameters
-            .iter()
-            .map(|(name, value)| (name.clone(), text(value)))
-            .collect()
+        texts(&self.parameters)
     }
+}
+
+fn texts(parameters: &BTreeMap<String, toml::Value>) -> BTreeMap<String, String> {
+    let text = |value: &toml::Value| match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect()
+}
+
+fn check_parameters(
+    parameters: &BTreeMap<String, toml::Value>,
+    key: &str,
+) -> Result<(), (String, String)> {
+    for (parameter, value) in parameters {
+        if matches!(
+            value,
+            toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)
+        ) {
+            let message = "is a text, a number or a boolean".to_owned();
+            return Err((format!("{key}.parameters.{parameter}"), message));
+        }
+    }
+    Ok(())
 }
 
 /// `[groups.NAME]`
@@ -451,8 +561,11 @@ impl ExpectationConfig {
 pub struct PipelineConfig {
     /// Where rows come from.
     pub source: String,
-    /// What makes features of them.
-    pub function: String,
+    /// What makes features of them: this, or `model`.
+    pub function: Option<String>,
+    /// A version of a model that predicts for each of them, with the features of its view
+    /// as of the row's time: `late`, `late@3`, `late@champion`.
+    pub model: Option<VersionName>,
     /// Where features go.
     pub group: String,
     /// When it runs by itself; default: by hand, or on events.
@@ -527,6 +640,78 @@ pub struct LookupConfig {
     pub features: Option<Vec<String>>,
 }
 
+/// `[models.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// View that it reads.
+    pub view: String,
+    /// Column of training sets that it predicts.
+    pub label: Option<String>,
+    /// `binary` or `regression`: versions are evaluated accordingly.
+    pub task: Option<Task>,
+    /// Output of the function that is the prediction; default: the first number.
+    pub prediction: Option<String>,
+    /// Function that predicts.
+    pub function: String,
+    /// Function that trains; none: it is trained elsewhere, and pushed.
+    pub trainer: Option<String>,
+    /// Texts, numbers or booleans given to the trainer, before its own.
+    #[serde(default)]
+    parameters: BTreeMap<String, toml::Value>,
+    /// What `wafer train` takes its rows from.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: String,
+    /// Whatever else there is to say.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Description.
+    #[serde(default)]
+    pub doc: String,
+}
+
+impl ModelConfig {
+    /// Parameters as texts: strings as they are, others as in JSON.
+    pub(crate) fn parameters(&self) -> BTreeMap<String, String> {
+        texts(&self.parameters)
+    }
+}
+
+/// `[models.NAME.training]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// File of labels.
+    pub labels: Option<PathBuf>,
+    /// Column of the labels' time; default `event_timestamp`.
+    pub time: Option<String>,
+    /// Parts, such as `train=0.7,validation=0.1,test=0.2`, or
+    /// `train<2013-09-01T00:00:00Z,validation<2013-10-01T00:00:00Z,test`.
+    pub split: Option<String>,
+    /// `row` (the default), `time`, or a column of the labels.
+    pub split_by: Option<String>,
+    /// Decides what is random in it; default 0.
+    pub seed: Option<u64>,
+}
+
+impl TrainingConfig {
+    /// The split, if there is one; or the key that is wrong, and how.
+    pub(crate) fn split(&self) -> Result<Option<Split>, (&'static str, String)> {
+        match (&self.split, &self.split_by) {
+            (None, Some(_)) => Err(("split_by", "needs `split` beside it".to_owned())),
+            (None, None) => Ok(None),
+            (Some(split), by) => {
+                let by = SplitBy::parse(by.as_deref().unwrap_or("row"));
+                let split = Split::parse(split, by, self.seed.unwrap_or(0));
+                split.map(Some).map_err(|message| ("split", message))
+            }
+        }
+    }
+}
+
 impl Project {
     /// Reads `wafer.toml` in a folder and checks it.
     ///
@@ -579,6 +764,7 @@ impl Project {
             groups: file.groups,
             pipelines: file.pipelines,
             views: file.views,
+            models: file.models,
         };
         project.check().map_err(broken)?;
         Ok(project)
@@ -586,24 +772,35 @@ impl Project {
 
     /// Where a function's component comes from, as a path.
     pub fn function_source(&self, function: &FunctionConfig) -> FunctionSource {
-        match (&function.krate, &function.component) {
-            (Some(folder), _) => FunctionSource::Crate(self.folder.join(folder)),
-            (None, component) => FunctionSource::Component(
-                self.folder
-                    .join(component.as_ref().expect("checked when it was read")),
-            ),
+        match (&function.krate, &function.component, function.stock) {
+            (Some(folder), _, _) => FunctionSource::Crate(self.folder.join(folder)),
+            (None, Some(file), _) => FunctionSource::Component(self.folder.join(file)),
+            (None, None, stock) => FunctionSource::Stock(stock.expect("checked when it was read")),
+        }
+    }
+
+    /// What a function is used for.
+    pub fn role(&self, function: &str) -> FunctionRole {
+        let mut models = self.models.values();
+        if models.any(|model| model.trainer.as_deref() == Some(function)) {
+            return FunctionRole::Trainer;
+        }
+        match self.models.values().any(|model| model.function == function) {
+            true => FunctionRole::Inference,
+            false => FunctionRole::Features,
         }
     }
 
     fn check(&self) -> Result<(), (String, String)> {
         is_name(&self.name).map_err(|m| ("project.name".to_owned(), m))?;
-        let kinds: [(&str, Vec<&String>); 6] = [
+        let kinds: [(&str, Vec<&String>); 7] = [
             ("entities", self.entities.keys().collect()),
             ("sources", self.sources.keys().collect()),
             ("functions", self.functions.keys().collect()),
             ("groups", self.groups.keys().collect()),
             ("pipelines", self.pipelines.keys().collect()),
             ("views", self.views.keys().collect()),
+            ("models", self.models.keys().collect()),
         ];
         for (kind, names) in kinds {
             for name in names {
@@ -653,12 +850,7 @@ impl Project {
         for (name, pipeline) in &self.pipelines {
             let key = |part: &str| format!("pipelines.{name}.{part}");
             known(&self.sources, &pipeline.source, "source", &key("source"))?;
-            known(
-                &self.functions,
-                &pipeline.function,
-                "function",
-                &key("function"),
-            )?;
+            self.check_maker(pipeline, key)?;
             known(&self.groups, &pipeline.group, "group", &key("group"))?;
             if let Some(other) = writers.insert(&pipeline.group, name) {
                 let message = format!(
@@ -671,7 +863,86 @@ impl Project {
         for (name, view) in &self.views {
             self.check_view(name, view)?;
         }
+        for (name, model) in &self.models {
+            self.check_model(name, model)?;
+        }
         Ok(())
+    }
+
+    /// Checks that a pipeline has a function or a model.
+    fn check_maker(
+        &self,
+        pipeline: &PipelineConfig,
+        key: impl Fn(&str) -> String,
+    ) -> Result<(), (String, String)> {
+        let model = match (&pipeline.function, &pipeline.model) {
+            (Some(function), None) => return self.known_features(function, &key("function")),
+            (None, Some(model)) => model,
+            (None, None) => {
+                let message = "is missing; name it, or a `model`";
+                return Err((key("function"), message.to_owned()));
+            }
+            (Some(_), Some(_)) => {
+                let message = "is beside `function`; a pipeline has one of them";
+                return Err((key("model"), message.to_owned()));
+            }
+        };
+        known(&self.models, &model.model, "model", &key("model"))?;
+        match self.sources[&pipeline.source].kind {
+            SourceType::Stream => {
+                let message =
+                    "predicts for the rows of files or of another group; events ask an endpoint";
+                Err((key("model"), message.to_owned()))
+            }
+            SourceType::Files | SourceType::Table => Ok(()),
+        }
+    }
+
+    /// A function that maps rows, and is not a model's.
+    fn known_features(&self, function: &str, key: &str) -> Result<(), (String, String)> {
+        known(&self.functions, function, "function", key)?;
+        let use_ = match self.role(function) {
+            FunctionRole::Features => return Ok(()),
+            FunctionRole::Inference => "is loaded with what trainings make",
+            FunctionRole::Trainer => "trains",
+        };
+        Err((
+            key.to_owned(),
+            format!(
+                "function `{function}` is a model's and {use_}; define it once more under another name"
+            ),
+        ))
+    }
+
+    fn check_model(&self, name: &str, model: &ModelConfig) -> Result<(), (String, String)> {
+        let key = |part: &str| format!("models.{name}.{part}");
+        known(&self.views, &model.view, "view", &key("view"))?;
+        known(
+            &self.functions,
+            &model.function,
+            "function",
+            &key("function"),
+        )?;
+        check_parameters(&model.parameters, &format!("models.{name}"))?;
+        if let Some(trainer) = &model.trainer {
+            known(&self.functions, trainer, "function", &key("trainer"))?;
+            if self.models.values().any(|model| model.function == *trainer) {
+                let message = format!("function `{trainer}` cannot both train and predict");
+                return Err((key("trainer"), message));
+            }
+            if model.label.is_none() {
+                let message = "is missing: name the column of training sets that is predicted";
+                return Err((key("label"), message.to_owned()));
+            }
+        }
+        if model.task.is_some() && model.label.is_none() {
+            return Err((key("task"), "needs `label` beside it".to_owned()));
+        }
+        model
+            .training
+            .split()
+            .map(drop)
+            .map_err(|(part, message)| (key(&format!("training.{part}")), message))
     }
 
     fn check_function(
@@ -680,17 +951,28 @@ impl Project {
         function: &FunctionConfig,
     ) -> Result<(), (String, String)> {
         let key = format!("functions.{name}");
-        match (&function.krate, &function.component) {
-            (Some(_), Some(_)) => {
-                return Err((key, "has both `crate` and `component`; keep one".to_owned()));
-            }
-            (None, None) => {
+        let given = [
+            ("crate", function.krate.is_some()),
+            ("component", function.component.is_some()),
+            ("stock", function.stock.is_some()),
+        ];
+        let given: Vec<&str> = given
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| *name)
+            .collect();
+        match given[..] {
+            [_] => {}
+            [] => {
                 return Err((
                     key,
-                    "needs `crate = \"FOLDER\"` or `component = \"FILE.wasm\"`".to_owned(),
+                    "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"` or `stock = \"NAME\"`"
+                        .to_owned(),
                 ));
             }
-            _ => {}
+            [one, other, ..] => {
+                return Err((key, format!("has both `{one}` and `{other}`; keep one")));
+            }
         }
         const MOST: u64 = 4 << 30;
         if function.memory.is_some_and(|bytes| bytes > MOST) {
@@ -699,16 +981,13 @@ impl Project {
                 "a function has at most 4 GiB".to_owned(),
             ));
         }
-        for (parameter, value) in &function.parameters {
-            if matches!(
-                value,
-                toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)
-            ) {
-                let message = "is a text, a number or a boolean".to_owned();
-                return Err((format!("{key}.parameters.{parameter}"), message));
+        for (asset, source) in &function.assets {
+            if let AssetSource::Model(artifact) = source {
+                let key = format!("{key}.assets.{asset}");
+                known(&self.models, &artifact.version.model, "model", &key)?;
             }
         }
-        Ok(())
+        check_parameters(&function.parameters, &key)
     }
 
     fn check_view(&self, name: &str, view: &ViewConfig) -> Result<(), (String, String)> {
@@ -726,12 +1005,7 @@ impl Project {
             }
         }
         for function in &view.functions {
-            known(
-                &self.functions,
-                function,
-                "function",
-                &format!("{key}.functions"),
-            )?;
+            self.known_features(function, &format!("{key}.functions"))?;
         }
         if view.lookups.is_empty() && view.functions.is_empty() {
             return Err((key, "has neither lookups nor functions".to_owned()));
@@ -809,7 +1083,8 @@ fn known<T>(
     Err((key.to_owned(), message))
 }
 
-fn is_name(name: &str) -> Result<(), String> {
+/// Whether a text can be a name in a project; or why not.
+pub(crate) fn is_name(name: &str) -> Result<(), String> {
     let ok = name.len() <= 48
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name

@@ -1,26 +1,32 @@
 //! From what a file says to what it means: columns are found in the functions'
 //! signatures and in the sources, and everything is checked to fit.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use wafer_core::aggregate::{Aggregate, Function};
 use wafer_core::expect::{Expectation, Policy, Rule};
 use wafer_core::window::Window;
-use wafer_core::{DataType, Field, Mapping, Schema, Signature, duration_text};
+use wafer_core::{DataType, Field, Mapping, Schema, Signature, can_widen, duration_text};
 
 use crate::definition::{
-    AggregateDef, Definitions, FunctionDef, GroupDef, Location, LookupDef, OnDemandDef, Overlap,
-    PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, ViewDef, feature_name,
+    AggregateDef, ComponentDef, Definitions, GroupDef, Location, LookupDef, MadeBy, ModelDef,
+    OnDemandDef, Overlap, PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind,
+    TrainingDef, ViewDef, feature_name,
 };
 use crate::error::{Error, Result};
+use crate::functions::ProjectFunctions;
+use crate::maker::predicted;
 use crate::project::{
-    ExpectationConfig, GroupConfig, PipelineConfig, Project, ScheduleConfig, SourceConfig,
-    SourceType, ViewConfig, nearest, typed_fields,
+    ExpectationConfig, GroupConfig, ModelConfig, PipelineConfig, Project, ScheduleConfig,
+    SourceConfig, SourceType, ViewConfig, nearest, typed_fields,
 };
 use crate::schedule::Ticks;
 
-const FIVE_MINUTES: i64 = 300_000_000;
-const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
+/// How far in the future event times may lie, unless it is said otherwise.
+pub(crate) const FIVE_MINUTES: i64 = 300_000_000;
+/// How long events' identities are remembered, unless it is said otherwise.
+pub(crate) const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
 
 /// Resolves a project's definitions, given its registered functions. Columns of a
 /// group version that is in use keep their order; new ones come after them.
@@ -30,11 +36,11 @@ const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
 /// not fit.
 pub fn resolve(
     project: &Project,
-    functions: BTreeMap<String, FunctionDef>,
+    functions: ProjectFunctions,
     applied: &Definitions,
 ) -> Result<Definitions> {
     let mut definitions = Definitions {
-        functions,
+        functions: functions.registered,
         ..Definitions::default()
     };
     for (name, config) in &project.sources {
@@ -47,7 +53,7 @@ pub fn resolve(
         definitions.groups.insert(config.group.clone(), group);
         let pipeline = PipelineDef {
             source: config.source.clone(),
-            function: config.function.clone(),
+            made_by: made_by(config),
             group: config.group.clone(),
             schedule: schedule(name, config)?,
             doc: config.doc.clone(),
@@ -68,7 +74,54 @@ pub fn resolve(
         let view = view(&definitions, name, config)?;
         definitions.views.insert(name.clone(), view);
     }
+    for (name, config) in &project.models {
+        let model = model(project, &functions.components, name, config)?;
+        definitions.models.insert(name.clone(), model);
+    }
     Ok(definitions)
+}
+
+fn model(
+    project: &Project,
+    components: &BTreeMap<String, ComponentDef>,
+    name: &str,
+    config: &ModelConfig,
+) -> Result<ModelDef> {
+    let component = |function: &String| {
+        let message = || Error::invalid(format!("function `{function}` is not registered"));
+        components.get(function).cloned().ok_or_else(message)
+    };
+    let split = config.training.split().map_err(|(part, message)| {
+        Error::invalid(format!("models.{name}.training.{part}: {message}"))
+    })?;
+    Ok(ModelDef {
+        view: config.view.clone(),
+        label: config.label.clone(),
+        task: config.task,
+        prediction: config.prediction.clone(),
+        function: component(&config.function)?,
+        trainer: config.trainer.as_ref().map(component).transpose()?,
+        parameters: config.parameters(),
+        training: TrainingDef {
+            labels: config
+                .training
+                .labels
+                .as_ref()
+                .map(|path| project.folder.join(path)),
+            time: config.training.time.clone(),
+            split,
+        },
+        owner: config.owner.clone(),
+        tags: config.tags.clone(),
+        doc: config.doc.clone(),
+    })
+}
+
+fn made_by(config: &PipelineConfig) -> MadeBy {
+    match (&config.function, &config.model) {
+        (Some(function), _) => MadeBy::Function(function.clone()),
+        (None, model) => MadeBy::Model(model.clone().expect("checked when the file was read")),
+    }
 }
 
 /// Checks that a function over another group's rows finds what it reads.
@@ -82,7 +135,11 @@ fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Res
         .get(group)
         .ok_or_else(|| Error::invalid(format!("{key}: no pipeline writes group `{group}`")))?;
     let table = group.rows_table().schema();
-    for field in signature(definitions, &pipeline.function)?.inputs.fields() {
+    // What a model reads depends on its version, and is checked by runs.
+    let Some(function) = pipeline.made_by.function() else {
+        return Ok(());
+    };
+    for field in signature(definitions, function)?.inputs.fields() {
         let is_time = field.name == group.event_time && field.data_type == DataType::Timestamp;
         let found = table.field(&field.name);
         if !is_time && found.is_none_or(|found| found.data_type != field.data_type) {
@@ -91,7 +148,7 @@ fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Res
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             return Err(Error::invalid(format!(
                 "pipelines.{name}: function `{}` reads `{}` ({}), and group `{}` has no such column{hint}",
-                pipeline.function, field.name, field.data_type, group.name
+                function, field.name, field.data_type, group.name
             )));
         }
     }
@@ -167,19 +224,33 @@ fn group(
     applied: &Definitions,
 ) -> Result<GroupDef> {
     let group: &GroupConfig = &project.groups[&config.group];
-    let signature = signature(definitions, &config.function)?;
-    let place = format!("pipelines.{pipeline}: function `{}`", config.function);
     let entity_key = format!("entities.{}.keys", group.entity);
     let entity = typed_fields(&project.entities[&group.entity].keys, &entity_key)
         .expect("types were checked when the file was read");
+    let made_by = made_by(config);
+    if entity.iter().any(|(key, _)| *key == group.event_time) {
+        return Err(Error::invalid(format!(
+            "groups.{}.event_time: `{}` is a join key of entity `{}`",
+            config.group, group.event_time, group.entity
+        )));
+    }
+    let outputs = match &made_by {
+        MadeBy::Function(function) => Cow::Borrowed(&signature(definitions, function)?.outputs),
+        MadeBy::Model(_) => Cow::Owned(predictions(&entity, &group.event_time)?),
+    };
+    let outputs = outputs.as_ref();
+    let place = match &made_by {
+        MadeBy::Function(_) => format!("pipelines.{pipeline}: function `{made_by}`"),
+        MadeBy::Model(_) => format!("pipelines.{pipeline}: model `{made_by}`"),
+    };
 
     let mut keys = Vec::new();
     for (name, data_type) in entity {
-        let field = output(signature, &name).ok_or_else(|| {
+        let field = outputs.field(&name).ok_or_else(|| {
             Error::invalid(format!(
                 "{place} has no output `{name}`, the join key of entity `{}`{}",
                 group.entity,
-                similar(signature, &name)
+                similar(outputs, &name)
             ))
         })?;
         if field.data_type != data_type {
@@ -194,12 +265,12 @@ fn group(
             ..field.clone()
         });
     }
-    let event_time = output(signature, &group.event_time).ok_or_else(|| {
+    let event_time = outputs.field(&group.event_time).ok_or_else(|| {
         Error::invalid(format!(
             "groups.{}.event_time: {place} has no output `{}`{}",
             config.group,
             group.event_time,
-            similar(signature, &group.event_time)
+            similar(outputs, &group.event_time)
         ))
     })?;
     if event_time.data_type != DataType::Timestamp {
@@ -211,14 +282,9 @@ fn group(
     let is_feature = |field: &&Field| {
         field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
     };
-    let outputs: Vec<Field> = signature
-        .outputs
-        .fields()
-        .iter()
-        .filter(is_feature)
-        .cloned()
-        .collect();
-    let mut columns = stored_columns(&config.group, group, &outputs, &place)?;
+    let features = outputs.fields().iter().filter(is_feature);
+    let features: Vec<Field> = features.cloned().collect();
+    let mut columns = stored_columns(&config.group, group, &features, &place)?;
     if let Some(used) = applied.groups.get(&config.group)
         && used.version == group.version
     {
@@ -251,6 +317,15 @@ fn group(
         ttl: group.ttl,
         doc: group.doc.clone(),
     })
+}
+
+/// What a model gives.
+fn predictions(entity: &[(String, DataType)], event_time: &str) -> Result<Schema> {
+    let keys = entity.iter();
+    let keys: Vec<Field> = keys
+        .map(|(name, data_type)| Field::new(name, data_type.clone(), false))
+        .collect();
+    Schema::new(predicted(&keys, event_time)).map_err(|e| Error::invalid(e.to_string()))
 }
 
 /// The outputs that a group stores.
@@ -423,13 +498,9 @@ fn signature<'a>(definitions: &'a Definitions, function: &str) -> Result<&'a Sig
         .ok_or_else(|| Error::invalid(format!("function `{function}` is not registered")))
 }
 
-fn output<'a>(signature: &'a Signature, name: &str) -> Option<&'a Field> {
-    signature.outputs.field(name)
-}
-
-fn similar(signature: &Signature, name: &str) -> String {
-    let outputs = signature.outputs.fields().iter().map(|f| f.name.as_str());
-    nearest(name, outputs).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
+fn similar(outputs: &Schema, name: &str) -> String {
+    let names = outputs.fields().iter().map(|f| f.name.as_str());
+    nearest(name, names).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
 }
 
 /// Columns that a view's functions may read, and where each came from.
@@ -632,7 +703,7 @@ fn on_demand(
     }
     for field in signature.inputs.fields() {
         match columns.types.get(&field.name) {
-            Some((data_type, _)) if *data_type == field.data_type => {}
+            Some((data_type, _)) if can_widen(data_type, &field.data_type) => {}
             Some((data_type, origin)) => {
                 return Err(Error::invalid(format!(
                     "{place}: input `{}` is {}, and {origin} is {data_type}",

@@ -113,12 +113,8 @@ impl Platform {
 
     /// Claims a pipeline for runs.
     pub(crate) async fn run_lease(&self, pipeline: &str) -> Result<Kept> {
-        let lease = self.lease(&format!("run/{pipeline}"), LEASE).await?;
-        let lease = lease.map_err(|holder| {
-            let message = format!("pipeline `{pipeline}` is being run by {holder}");
-            Error::new(Kind::Conflict, message)
-        })?;
-        Ok(self.keep(lease))
+        let lease = self.lease(&run_lease_name(pipeline), LEASE).await?;
+        Ok(self.keep(lease.map_err(|holder| is_run_by(pipeline, &holder))?))
     }
 
     /// Runs a pipeline over some intervals, one after the other, in one pass over its
@@ -484,6 +480,15 @@ impl Kept {
             tracing::warn!("the lease of a run was not released: {error}");
         }
     }
+}
+
+fn run_lease_name(pipeline: &str) -> String {
+    format!("run/{pipeline}")
+}
+
+fn is_run_by(pipeline: &str, holder: &str) -> Error {
+    let message = format!("pipeline `{pipeline}` is being run by {holder}");
+    Error::new(Kind::Conflict, message)
 }
 
 /// The span from the first of some intervals to the last.

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,6 +84,11 @@ pub(crate) struct Known {
 }
 
 impl Chunk {
+    /// Number of rows that could be read.
+    pub(crate) fn rows(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// Identity of a row.
     pub(crate) fn event_id(&self, row: usize) -> String {
         match &self.known {
@@ -786,16 +791,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
-    let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let length = file.read(&mut buffer).map_err(|e| unreadable(path, e))?;
-        if length == 0 {
-            return Ok(hasher.finish());
-        }
-        hasher.piece(&buffer[..length]);
-    }
+    wafer_store::digest_file(path).map_err(|e| unreadable(path, e))
 }
 
 #[cfg(test)]

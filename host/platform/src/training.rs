@@ -5,6 +5,8 @@ mod labels;
 mod lookup;
 mod output;
 mod parquet;
+mod rejoin;
+mod rows;
 mod sink;
 mod spool;
 
@@ -18,14 +20,16 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use wafer_core::rules::Interval;
-use wafer_core::{DataType, Digest, Field, Hasher, Timestamp};
+use wafer_core::{DataType, Digest, Field, Hasher, Timestamp, widen};
 use wafer_runtime::{Deadline, Function};
 use wafer_store::{AsOf, Expect, TableSnapshot, blob_name};
 
-use crate::definition::{Definitions, FunctionDef, GroupDef, ViewDef, feature_name};
 use crate::error::{Error, Kind, Result};
+use crate::features::{Readable, of_good_rows};
 use crate::group_rows::stored_column;
-use crate::platform::{Platform, get};
+use crate::objects::read;
+use crate::platform::Platform;
+use crate::recipe::Recipe;
 use crate::record::Reject;
 use crate::run::{Progress, blocking, ended};
 use crate::source::digest_file;
@@ -33,8 +37,11 @@ use crate::source::digest_file;
 use labels::LabelFile;
 pub use labels::LabelFormat;
 use lookup::{Band, Joined, LookupJoin};
+pub(crate) use output::Output;
+use output::Splitter;
 pub use output::{ColumnStatistics, Split, SplitBy};
-use output::{Output, Splitter};
+pub(crate) use rejoin::{RejoinRequest, Rejoined, RejoinedBatch, readable};
+pub(crate) use rows::{PART, TrainingRows};
 use spool::Room;
 
 /// Rows that a function failed on, that a record keeps as examples.
@@ -69,6 +76,8 @@ pub struct TrainingSet {
     pub created: Timestamp,
     /// The view's name.
     pub view: String,
+    /// Which version of it: a digest of its definition, and of all that it uses.
+    pub view_version: String,
     /// Digest of the labels' file, which is kept among the artifacts.
     pub labels: Digest,
     /// Its format.
@@ -100,15 +109,6 @@ pub struct TrainingSet {
     pub errors: Vec<Reject>,
 }
 
-/// The definitions that a training set was made with; an object of its own, as it
-/// can be long.
-#[derive(Clone, Serialize, Deserialize)]
-struct Recipe {
-    view: ViewDef,
-    groups: BTreeMap<String, GroupDef>,
-    functions: BTreeMap<String, FunctionDef>,
-}
-
 /// A training set, ready to be made.
 struct Plan {
     recipe: Recipe,
@@ -116,6 +116,8 @@ struct Plan {
     labels: LabelFile,
     split: Option<Split>,
     snapshots: BTreeMap<String, TableSnapshot>,
+    /// Whether to say which row, or which events, each lookup found.
+    identities: bool,
     memory: u64,
 }
 
@@ -161,17 +163,13 @@ impl Platform {
             // What came in a moment ago counts as well.
             self.flush_all().await?;
         }
-        let mut snapshots = BTreeMap::new();
-        for group in recipe.groups.values() {
-            let table = group.table();
-            let snapshot = self.components().offline.snapshot(&table, as_of).await?;
-            snapshots.insert(table, snapshot);
-        }
+        let snapshots = self.snapshots(&recipe, as_of).await?;
         let functions = recipe.functions.iter();
         let mut set = TrainingSet {
             id: String::new(),
             created: self.components().wall.now(),
             view: request.view.clone(),
+            view_version: recipe.version(),
             labels: Digest::of(&[]),
             labels_format: labels.format(),
             labels_name: request.labels.display().to_string(),
@@ -199,6 +197,7 @@ impl Platform {
             labels,
             split: request.split.clone(),
             snapshots,
+            identities: false,
             memory: request.memory,
         };
         let (made, kept) = tokio::join!(
@@ -208,13 +207,13 @@ impl Platform {
         let made = made.and_then(|made| Ok((made, kept?)));
         if let Ok((made, labels)) = &made {
             set.labels = *labels;
-            set.id = set.identity(&recipe);
+            set.id = set.identity();
             set.rows = made.rows;
             set.columns = made.columns.clone();
             set.function_errors = made.function_errors;
             set.errors = made.errors.clone();
             set.digest = made.digest;
-            self.put_recipe(&set.id, &recipe).await?;
+            self.keep_recipe(&set.view, &recipe).await?;
             self.put_set(&set).await?;
         }
         self.components()
@@ -222,6 +221,21 @@ impl Platform {
             .delete(&pin, Expect::Anything)
             .await?;
         made.map(|_| set)
+    }
+
+    /// The tables that a version of a view reads.
+    pub(crate) async fn snapshots(
+        &self,
+        recipe: &Recipe,
+        as_of: AsOf,
+    ) -> Result<BTreeMap<String, TableSnapshot>> {
+        let mut snapshots = BTreeMap::new();
+        for group in recipe.groups.values() {
+            let table = group.table();
+            let snapshot = self.components().offline.snapshot(&table, as_of).await?;
+            snapshots.insert(table, snapshot);
+        }
+        Ok(snapshots)
     }
 
     /// Keeps a copy of the labels, so that the training set can be made again; its
@@ -286,7 +300,6 @@ impl Platform {
         memory: u64,
         progress: &Arc<dyn Progress>,
     ) -> Result<TrainingSet> {
-        progress.stage("looking at the labels");
         let set = self.training_set_record(id).await?;
         if LabelFormat::of(out)? != set.format {
             let message = format!(
@@ -295,14 +308,26 @@ impl Platform {
             );
             return Err(Error::invalid(message));
         }
-        let recipe = self.recipe(id).await?;
+        let digest = self.remake(&set, out, memory, progress).await?.digest;
+        set.check_digest(digest)?;
+        Ok(set)
+    }
+
+    /// Makes a training set again, in whichever format.
+    async fn remake(
+        &self,
+        set: &TrainingSet,
+        out: &Path,
+        memory: u64,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Made> {
+        progress.stage("looking at the labels");
+        let recipe = self.recipe(&set.view, &set.view_version).await?;
         let artifacts = &self.components().artifacts;
         let path = artifacts.file(&blob_name(set.labels)).await?;
         let path = path.ok_or_else(|| {
-            Error::new(
-                Kind::Internal,
-                format!("the labels of training set `{id}` are gone"),
-            )
+            let message = format!("the labels of training set `{}` are gone", set.id);
+            Error::new(Kind::Internal, message)
         })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
@@ -320,18 +345,10 @@ impl Platform {
             labels,
             split: set.split.clone(),
             snapshots,
+            identities: false,
             memory,
         };
-        let digest = self.make(plan, out, progress).await?.digest;
-        if digest != set.digest {
-            let message = format!(
-                "training set `{id}` came out as {digest}, and was {} when it was made: another \
-                 version of wafer, or another machine, made it",
-                set.digest
-            );
-            return Err(Error::new(Kind::Internal, message));
-        }
-        Ok(set)
+        self.make(plan, out, progress).await
     }
 
     /// Writes the rows of a table to one file: Parquet, CSV or Arrow, by its
@@ -415,36 +432,16 @@ impl Platform {
     }
 
     async fn forget(&self, id: &str) -> Result<()> {
+        let name = format!("{}/training_set/{id}", self.project());
         let metadata = &self.components().metadata;
-        for kind in ["training_set", "recipe"] {
-            let name = format!("{}/{kind}/{id}", self.project());
-            metadata.delete(&name, Expect::Anything).await?;
-        }
-        Ok(())
+        Ok(metadata.delete(&name, Expect::Anything).await?)
     }
 
-    async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
+    pub(crate) async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
         let name = format!("{}/training_set/{id}", self.project());
         let stored = self.components().metadata.get(&name).await?;
         let missing = || Error::new(Kind::NotFound, format!("there is no training set `{id}`"));
         read(&name, &stored.ok_or_else(missing)?.value)
-    }
-
-    async fn recipe(&self, id: &str) -> Result<Recipe> {
-        let name = format!("{}/recipe/{id}", self.project());
-        let stored = self.components().metadata.get(&name).await?;
-        let missing = || Error::new(Kind::Internal, format!("object `{name}` is missing"));
-        read(&name, &stored.ok_or_else(missing)?.value)
-    }
-
-    async fn put_recipe(&self, id: &str, recipe: &Recipe) -> Result<()> {
-        let name = format!("{}/recipe/{id}", self.project());
-        let json = serde_json::to_vec(recipe).expect("definitions are plain data");
-        let metadata = &self.components().metadata;
-        metadata
-            .put(&name, Bytes::from(json), Expect::Anything)
-            .await?;
-        Ok(())
     }
 
     async fn put_set(&self, set: &TrainingSet) -> Result<()> {
@@ -485,6 +482,7 @@ impl Platform {
                     snapshot: plan.snapshots[&group.table()].clone(),
                     group,
                     features: lookup.features.clone(),
+                    identities: plan.identities,
                     memory: plan.memory,
                     workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 })
@@ -531,44 +529,29 @@ impl Platform {
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(name: &str, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|e| {
-        let message = format!("stored object `{name}` cannot be read");
-        Error::caused(Kind::Internal, message, e)
-    })
-}
-
-impl Recipe {
-    fn new(definitions: &Definitions, view: &str) -> Result<Self> {
-        let view = get(&definitions.views, view, "feature view")?.clone();
-        let groups = view.lookups.iter().map(|lookup| {
-            let group = definitions.groups[&lookup.group].clone();
-            (lookup.group.clone(), group)
-        });
-        let functions = view.functions.iter().map(|f| {
-            let function = definitions.functions[&f.function].clone();
-            (f.function.clone(), function)
-        });
-        Ok(Self {
-            groups: groups.collect(),
-            functions: functions.collect(),
-            view,
-        })
-    }
-}
-
 impl TrainingSet {
-    fn identity(&self, recipe: &Recipe) -> String {
+    fn check_digest(&self, digest: Digest) -> Result<()> {
+        if digest == self.digest {
+            return Ok(());
+        }
+        let message = format!(
+            "training set `{}` came out as {digest}, and was {} when it was made: another version of \
+             wafer, or another machine, made it",
+            self.id, self.digest
+        );
+        Err(Error::new(Kind::Internal, message))
+    }
+
+    fn identity(&self) -> String {
         let mut hasher = Hasher::new();
         let versions = serde_json::to_vec(&self.versions).expect("plain data");
         let split = serde_json::to_vec(&self.split).expect("plain data");
-        let recipe = serde_json::to_vec(recipe).expect("plain data");
         hasher
             .part(self.labels.as_bytes())
             .part(self.time.as_bytes())
             .part(&versions)
             .part(&split)
-            .part(&recipe)
+            .part(self.view_version.as_bytes())
             .part(format!("{:?} {:?}", self.labels_format, self.format).as_bytes());
         hasher.finish().short()
     }
@@ -582,10 +565,6 @@ fn write(
     out: &Path,
     progress: &Arc<dyn Progress>,
 ) -> Result<Made> {
-    let mut joined: Vec<_> = joined
-        .into_iter()
-        .map(Joined::read)
-        .collect::<Result<_>>()?;
     let schema = schema(plan, functions)?;
     let mut splitter = match &plan.split {
         None => None,
@@ -608,57 +587,22 @@ fn write(
         function_errors: 0,
         errors: Vec::new(),
     };
-    for batch in plan.labels.batches()? {
-        let batch = batch?;
-        let rows = batch.num_rows();
-        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        let inputs = plan.labels.inputs(&batch, made.rows)?;
-        // What functions read, by name: a field of the labels before a feature.
-        let mut known: BTreeMap<&str, ArrayRef> = BTreeMap::new();
-        for (field, column) in plan.recipe.view.inputs.iter().zip(inputs) {
-            known.insert(&field.name, column);
-        }
-        let mut features = Vec::new();
-        for (lookup, joined) in plan.recipe.view.lookups.iter().zip(&mut joined) {
-            let group = &plan.recipe.groups[&lookup.group];
-            let fields = group.features();
-            for (feature, column) in lookup.features.iter().zip(joined.take(rows)?) {
-                features.push((feature_name(&lookup.alias, &fields[*feature].name), column));
-            }
-        }
-        for (name, column) in &features {
-            known.entry(name).or_insert_with(|| Arc::clone(column));
-        }
-        columns.extend(features.iter().map(|(_, column)| Arc::clone(column)));
-        for function in functions {
-            let signature = function.signature();
-            let inputs: Vec<ArrayRef> = signature
-                .inputs
-                .fields()
-                .iter()
-                .map(|field| Arc::clone(&known[field.name.as_str()]))
-                .collect();
-            let answer = function.invoke(&inputs, Deadline::Batch)?;
-            for (row, message) in &answer.row_errors {
-                made.failed(function.name(), made.rows + u64::from(*row), message);
-            }
-            let failed = |row: usize| {
-                let found = answer
-                    .row_errors
-                    .binary_search_by_key(&(row as u32), |(row, _)| *row);
-                found.is_ok()
-            };
-            for (field, column) in signature.outputs.fields().iter().zip(&answer.columns) {
-                let column = match answer.row_errors.is_empty() {
-                    true => Arc::clone(column),
-                    false => crate::features::nulled(column, &failed),
-                };
-                columns.push(Arc::clone(&column));
-                known.entry(&field.name).or_insert(column);
-            }
-        }
+    for batch in Rejoined::new(plan.labels.clone(), joined)?.batches()? {
+        let RejoinedBatch {
+            rows,
+            first,
+            inputs,
+            lookups,
+        } = batch?;
+        let features = lookups.concat();
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        columns.extend(features.iter().cloned());
+        let mut known = readable(&plan.recipe, &inputs, features);
+        columns.extend(call(functions, &mut known, |function, row, message| {
+            made.failed(function, first + u64::from(row), message);
+        })?);
         if let Some(splitter) = &mut splitter {
-            columns.push(splitter.column(&batch, made.rows)?);
+            columns.push(splitter.column(&rows, first)?);
         }
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
             .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
@@ -666,7 +610,7 @@ fn write(
             // It failed, and says why below.
             break;
         }
-        made.rows += rows as u64;
+        made.rows = first + rows.num_rows() as u64;
         progress.read(made.rows, plan.labels.total_rows());
     }
     drop(sender);
@@ -676,6 +620,34 @@ fn write(
     };
     (made.columns, made.digest) = output.close()?;
     Ok(made)
+}
+
+/// Calls functions one after the other on columns by name, to which it adds what they
+/// answer; their outputs in order. What a failed row holds means nothing: it is null.
+pub(crate) fn call(
+    functions: &[Function],
+    known: &mut Readable,
+    mut failed: impl FnMut(&str, u32, &str),
+) -> Result<Vec<ArrayRef>> {
+    let mut outputs = Vec::new();
+    for function in functions {
+        let signature = function.signature();
+        let inputs = signature.inputs.fields().iter();
+        let inputs = inputs.map(|f| widen(&known[&f.name], &f.data_type));
+        let inputs: Vec<ArrayRef> = inputs.collect();
+        let answer = function.invoke(&inputs, Deadline::Batch)?;
+        for (row, message) in &answer.row_errors {
+            failed(function.name(), *row, message);
+        }
+        let columns = of_good_rows(&answer);
+        for (field, column) in signature.outputs.fields().iter().zip(columns) {
+            known
+                .entry(field.name.clone())
+                .or_insert_with(|| Arc::clone(&column));
+            outputs.push(column);
+        }
+    }
+    Ok(outputs)
 }
 
 impl Made {
@@ -704,11 +676,12 @@ fn schema(plan: &Plan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
         Ok(())
     };
     for lookup in &plan.recipe.view.lookups {
-        let all = plan.recipe.groups[&lookup.group].features();
-        for feature in &lookup.features {
-            let feature = &all[*feature];
-            let name = feature_name(&lookup.alias, &feature.name);
-            add(ArrowField::new(name, feature.data_type.to_arrow(), true))?;
+        for field in plan.recipe.features_of(lookup) {
+            add(ArrowField::new(
+                &field.name,
+                field.data_type.to_arrow(),
+                true,
+            ))?;
         }
     }
     for function in functions {
@@ -721,7 +694,7 @@ fn schema(plan: &Plan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
         }
     }
     if plan.split.is_some() {
-        add(ArrowField::new("split", DataType::Utf8.to_arrow(), false))?;
+        add(ArrowField::new(PART, DataType::Utf8.to_arrow(), false))?;
     }
     Ok(Arc::new(ArrowSchema::new(fields)))
 }

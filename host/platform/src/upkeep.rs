@@ -90,17 +90,8 @@ impl Platform {
 
     /// Every table that was ever applied.
     pub(crate) async fn known_tables(&self) -> Result<Vec<TableDef>> {
-        let prefix = format!("{}/table/", self.project());
-        let stored = self.components().metadata.list(&prefix).await?;
-        stored
-            .iter()
-            .map(|(name, object)| {
-                serde_json::from_slice(&object.value).map_err(|e| {
-                    let message = format!("stored definition `{name}` cannot be read");
-                    Error::caused(Kind::Internal, message, e)
-                })
-            })
-            .collect()
+        let tables = self.objects("table").await?;
+        Ok(tables.into_iter().map(|(_, table)| table).collect())
     }
 
     /// Merges small files of a table, or of all, sorted by key and time; then

@@ -42,9 +42,12 @@ fn a_project_is_read() {
     let project = parse(GOOD).unwrap();
     assert_eq!(project.store.path, Path::new("p/.wafer"));
     let function = &project.functions["order_features"];
-    assert_eq!(function.limits().memory, 64 << 20);
-    assert_eq!(function.limits().request_time, 20_000);
-    assert_eq!(function.limits().batch_time, Limits::default().batch_time);
+    assert_eq!(function.limits(FunctionRole::Features).memory, 64 << 20);
+    assert_eq!(function.limits(FunctionRole::Features).request_time, 20_000);
+    assert_eq!(
+        function.limits(FunctionRole::Features).batch_time,
+        Limits::default().batch_time
+    );
     let parameters: Vec<_> = function.parameters().into_values().collect();
     assert_eq!(parameters, ["EUR", "true", "3"]);
     let source = project.function_source(function);

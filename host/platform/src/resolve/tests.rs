@@ -3,6 +3,8 @@ use std::path::Path;
 use wafer_core::{Digest, Schema};
 use wafer_runtime::{Limits, Registered};
 
+use crate::definition::FunctionDef;
+
 use super::*;
 use crate::project::Overrides;
 
@@ -78,6 +80,10 @@ fn resolved(text: &str, orders: &str, basket: &str) -> Result<Definitions, Strin
             function(inputs, outputs, Mapping::OneToOne),
         ),
     ]);
+    let functions = ProjectFunctions {
+        registered: functions,
+        ..ProjectFunctions::default()
+    };
     resolve(&project, functions, &Definitions::default()).map_err(|e| e.to_string())
 }
 
@@ -192,10 +198,10 @@ fn what_does_not_fit_is_named() {
         ),
         (
             "amount = \"float64\"",
-            "amount = \"float64\", last_total = \"int64\"",
+            "amount = \"float64\", last_total = \"utf8\"",
             ORDERS,
             BASKET,
-            "input `last_total` is float64, and a field of the request is int64",
+            "input `last_total` is float64, and a field of the request is utf8",
         ),
         (
             "",

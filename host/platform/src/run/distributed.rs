@@ -22,7 +22,7 @@ use wafer_store::{Expect, Kind as StoreKind, Lease, for_work};
 use super::job::{Job, Online};
 use super::online::OnlineCounts;
 use super::write::{Unplaced, Work, Written};
-use super::{Claim, LEASE, Progress, RunRequest};
+use super::{Claim, LEASE, Progress, RunRequest, is_run_by, run_lease_name};
 use crate::error::{Error, Kind, Result};
 use crate::input::Only;
 use crate::platform::Platform;
@@ -149,7 +149,7 @@ impl Platform {
         self.check_interval(request)?;
         let lease = self.run_lease(&request.pipeline).await?;
         let result = async {
-            let run = match self.divide(request, division, None).await? {
+            let run = match self.divide(request, division, None, None).await? {
                 Divided::Done(record) => return Ok((record, false)),
                 Divided::Run(run) => run,
             };
@@ -204,10 +204,7 @@ impl Platform {
             // Asked once more, as the answer was lost.
             Err(holder) => match self.begun_for(pipeline, &holder, asked_by.as_ref()).await? {
                 Some(run) => return Ok(Some(run)),
-                None => {
-                    let message = format!("pipeline `{pipeline}` is being run by {holder}");
-                    return Err(Error::new(Kind::Conflict, message));
-                }
+                None => return Err(is_run_by(pipeline, &holder)),
             },
         };
         let begun = async {
@@ -227,7 +224,7 @@ impl Platform {
             self.check_interval(&request)?;
             let limit = schedule.map(|schedule| schedule.time_limit);
             let started = self.components().wall.now();
-            let divided = match self.divide(&request, division, limit).await {
+            let divided = match self.divide(&request, division, limit, asked_by).await {
                 // An attempt all the same, as when the source is missing.
                 Err(e) if limit.is_some() => {
                     self.note_attempt(pipeline, interval, started, &e).await?;
@@ -237,13 +234,7 @@ impl Platform {
             };
             match divided {
                 Divided::Done(_) => Ok(None),
-                Divided::Run(run) => {
-                    let run = DistributedRun { asked_by, ..run };
-                    let folder = self.folder(pipeline, &run.key());
-                    self.write(&format!("{folder}/run"), &run, Expect::Anything)
-                        .await?;
-                    Ok(Some(run))
-                }
+                Divided::Run(run) => Ok(Some(run)),
             }
         };
         let begun = begun.await;
@@ -305,6 +296,7 @@ impl Platform {
         request: &RunRequest,
         division: Division,
         schedule: Option<Option<i64>>,
+        asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
             .job(&self.definitions(), request, None, Online::Each)
@@ -325,7 +317,7 @@ impl Platform {
             // Taken up: what is done of it is done.
             Some(before) => DistributedRun {
                 record,
-                asked_by: None,
+                asked_by,
                 ..before
             },
             None => {
@@ -351,7 +343,7 @@ impl Platform {
                     now: job.started,
                     is_scheduled: schedule.is_some(),
                     time_limit: schedule.flatten(),
-                    asked_by: None,
+                    asked_by,
                 }
             }
         };
@@ -740,10 +732,6 @@ fn parse<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T> {
 /// Names of numbers sort as the numbers do.
 fn numbered(kind: &str, number: usize) -> String {
     format!("{kind}/{number:06}")
-}
-
-fn run_lease_name(pipeline: &str) -> String {
-    format!("run/{pipeline}")
 }
 
 fn holder(run: &DistributedRun) -> String {

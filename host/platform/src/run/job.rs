@@ -6,7 +6,6 @@ use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
 use wafer_core::{Digest, Hasher, Timestamp};
-use wafer_runtime::Function;
 
 use super::RunRequest;
 use crate::chain::Upstream;
@@ -15,6 +14,7 @@ use crate::deletion::Deletions;
 use crate::error::Result;
 use crate::group_rows::Target;
 use crate::input::Input;
+use crate::maker::Maker;
 use crate::platform::{Platform, get};
 use crate::source::SourceFile;
 
@@ -33,8 +33,8 @@ pub(crate) struct Job {
     pub(crate) pipeline: PipelineDef,
     pub(super) source: SourceDef,
     pub(crate) target: Arc<Target>,
-    pub(super) function: Function,
-    /// Digest of the function.
+    pub(super) maker: Maker,
+    /// Digest of the function, or of what the model is made of.
     pub(super) code: Digest,
     /// When it was made, by the platform's clock.
     pub(super) started: Timestamp,
@@ -69,15 +69,15 @@ impl Platform {
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
         let source = definitions.sources[&pipeline.source].clone();
         let group = definitions.groups[&pipeline.group].clone();
-        let function = self.function_of(definitions, &pipeline.function)?;
+        let (maker, code) = self.maker(definitions, &pipeline, &group).await?;
+        let inputs = maker.inputs().clone();
         let input = match files {
-            Some(files) => self.input_of(files, &function),
+            Some(files) => self.input_of(files, inputs),
             None => {
-                self.input(definitions, &pipeline, &function, request.archive)
+                self.input(definitions, &pipeline, inputs, request.archive)
                     .await?
             }
         };
-        let code = definitions.functions[&pipeline.function].registered.digest;
         let deletions = self.deletions().await?;
         let mut hasher = Hasher::new();
         let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
@@ -93,13 +93,16 @@ impl Platform {
         hasher
             .part(input.digest().as_bytes())
             .part(settings.as_bytes());
+        if let Some(looked_up) = self.looked_up(&maker).await? {
+            hasher.part(looked_up.as_bytes());
+        }
         Ok(Job {
             name: request.pipeline.clone(),
             pipeline,
             source,
             target: Arc::new(Target::new(group, &deletions)),
             deletions,
-            function,
+            maker,
             code,
             started: self.now(),
             input,

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use wafer_core::expect::Policy;
 use wafer_core::rules::Interval;
 use wafer_core::{Timestamp, cell_to_json};
-use wafer_runtime::Function;
 use wafer_store::{Follows, TableWriter, Txn, WrittenFiles};
 
 use super::job::Job;
@@ -19,6 +19,7 @@ use crate::chain::Upstream;
 use crate::error::{Error, Result};
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
 use crate::input::Only;
+use crate::maker::Maker;
 use crate::platform::Platform;
 use crate::quarantine::{Aside, Quarantined};
 use crate::record::{Reject, RunRecord};
@@ -82,19 +83,33 @@ impl Platform {
             skew: job.source.skew,
         };
         let total = job.input.total_rows(only);
-        let (target, function) = (Arc::clone(&job.target), job.function.clone());
-        let mut made =
-            Box::pin(
-                job.input
-                    .chunks(only)
-                    .map(|chunk| {
-                        let (target, function) = (Arc::clone(&target), function.clone());
-                        async move {
-                            blocking(move || transform(chunk?, &function, &target, gate)).await?
-                        }
-                    })
-                    .buffered(job.workers),
-            );
+        let mut ahead = self
+            .look_ahead(&job.maker, &job.input, only, progress)
+            .await?;
+        progress.stage("transforming");
+        let (target, maker) = (Arc::clone(&job.target), job.maker.clone());
+        let mut made = Box::pin(
+            job.input
+                .chunks(only)
+                .map(|chunk| {
+                    let (target, maker) = (Arc::clone(&target), maker.clone());
+                    let chunk = chunk.and_then(|chunk| {
+                        let found = match &mut ahead {
+                            Some(ahead) => ahead.take(chunk.rows())?,
+                            None => Vec::new(),
+                        };
+                        Ok((chunk, found))
+                    });
+                    async move {
+                        let work = move || {
+                            let (chunk, found) = chunk?;
+                            transform(chunk, &found, &maker, &target, gate)
+                        };
+                        blocking(work).await?
+                    }
+                })
+                .buffered(job.workers),
+        );
         let mut read = 0;
         let mut unplaced = Vec::new();
         let mut current: Option<Aside> = None;
@@ -446,19 +461,24 @@ struct Made {
     rejects: Vec<String>,
 }
 
-fn transform(chunk: Chunk, function: &Function, target: &Target, gate: Gate) -> Result<Made> {
-    let rows = target
-        .rows(function, &chunk.columns, gate)
-        .map_err(|error| {
-            let first = chunk.numbers.first().copied().unwrap_or(0);
-            let last = chunk.numbers.last().copied().unwrap_or(0);
-            Error::caused(
-                error.kind(),
-                format!("{}, rows {first} to {last}: {error}", chunk.file),
-                error,
-            )
-        })?;
-    let fields = function.signature().inputs.fields();
+fn transform(
+    chunk: Chunk,
+    found: &[Vec<ArrayRef>],
+    maker: &Maker,
+    target: &Target,
+    gate: Gate,
+) -> Result<Made> {
+    let made = maker.make(&chunk.columns, found).map_err(|error| {
+        let first = chunk.numbers.first().copied().unwrap_or(0);
+        let last = chunk.numbers.last().copied().unwrap_or(0);
+        Error::caused(
+            error.kind(),
+            format!("{}, rows {first} to {last}: {error}", chunk.file),
+            error,
+        )
+    })?;
+    let rows = target.rows_of(maker.outputs(), &made, gate);
+    let fields = maker.inputs().fields();
     let row = |row: usize| -> String {
         let cells = fields.iter().zip(&chunk.columns);
         let cells: Map<String, Json> = cells

@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array, new_null_array};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use wafer_core::aggregate::{Aggregate, Answer, Cells, EntityEvents, slide};
+use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Cells, EntityEvents, Layout, slide};
 use wafer_core::join::{AsOfJoin, ByEntity, NONE, SortedLabels, Version};
 use wafer_core::rules::{Interval, RowVersion, identity};
 use wafer_core::{ColumnBuilder, DataType, EntityIndex, Field, Timestamp};
@@ -40,6 +40,8 @@ const WINDOW_LABEL_BYTES: u64 = 60;
 const EVENT_BYTES: u64 = 40;
 /// Rows that a worker reads at a time.
 const PIECE_ROWS: u64 = 524_288;
+/// Columns that a row's identity is made of.
+const IDENTITY: [&str; 3] = ["event_timestamp", "created_timestamp", "event_id"];
 /// Entities that a worker takes at a time.
 const ENTITIES: usize = 256;
 
@@ -52,6 +54,9 @@ pub(super) struct LookupJoin {
     /// Positions of the wanted features.
     pub(super) features: Vec<usize>,
     pub(super) snapshot: TableSnapshot,
+    /// Whether to say which row, or which events, each label found: as a last column, such
+    /// as the log of requests has it.
+    pub(super) identities: bool,
     pub(super) memory: u64,
     pub(super) workers: usize,
 }
@@ -198,12 +203,21 @@ impl LookupJoin {
     }
 
     /// The wanted features.
-    fn fields(&self) -> Vec<Field> {
+    fn wanted(&self) -> Vec<Field> {
         let all = self.group.features();
         self.features
             .iter()
             .map(|index| all[*index].clone())
             .collect()
+    }
+
+    /// What comes out: the wanted features, and the identity.
+    fn fields(&self) -> Vec<Field> {
+        let mut fields = self.wanted();
+        if self.identities {
+            fields.push(Field::new("identity", DataType::Utf8, true));
+        }
+        fields
     }
 
     fn types(&self) -> Vec<DataType> {
@@ -434,7 +448,11 @@ impl LookupJoin {
         wanted: &Wanted,
         interval: Interval,
     ) -> Result<RecordBatch> {
-        let columns: Vec<String> = self.fields().into_iter().map(|field| field.name).collect();
+        let features = self.wanted().into_iter().map(|field| field.name);
+        let mut columns: Vec<String> = features.collect();
+        if self.identities {
+            columns.extend(IDENTITY.map(str::to_owned));
+        }
         let mut batches = self.read_piece(piece, &columns, interval).await?;
         let internal = |e| Error::caused(crate::Kind::Internal, "rows that were found", e);
         let mut first = 0;
@@ -455,7 +473,37 @@ impl LookupJoin {
             .first()
             .map(RecordBatch::schema)
             .ok_or_else(|| Error::new(crate::Kind::Internal, "rows that were found are gone"))?;
-        arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)
+        let rows = arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)?;
+        match self.identities {
+            true => self.with_identity(&rows),
+            false => Ok(rows),
+        }
+    }
+
+    /// Rows with their identity in the place of what it is made of.
+    fn with_identity(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let table = self.group.rows_table();
+        let [event, created, id] = IDENTITY;
+        let events = times(&table, rows, event)?;
+        let created = times(&table, rows, created)?;
+        let ids = Field::new(id, DataType::Utf8, false);
+        let ids = stored_column(&table, rows, &ids)?;
+        let identity = |row: usize| {
+            let version = RowVersion {
+                event: Timestamp::from_micros(events[row]),
+                created: Timestamp::from_micros(created[row]),
+                id: identity(ids.as_string::<i32>().value(row)),
+            };
+            Some(version.identity())
+        };
+        let identities: StringArray = (0..rows.num_rows()).map(identity).collect();
+        let count = rows.num_columns() - IDENTITY.len();
+        let mut columns = rows.columns()[..count].to_vec();
+        columns.push(Arc::new(identities));
+        let mut fields: Vec<_> = rows.schema().fields()[..count].to_vec();
+        fields.push(Arc::new(ArrowField::new("identity", ArrowType::Utf8, true)));
+        RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
+            .map_err(|e| Error::caused(crate::Kind::Internal, "identities of rows", e))
     }
 
     async fn windows(self: &Arc<Self>, band: &Arc<Band>) -> Result<Found> {
@@ -464,23 +512,28 @@ impl LookupJoin {
             .iter()
             .map(|feature| self.group.aggregates[*feature].aggregate.clone())
             .collect();
+        // An identity is one of all that is kept of the events.
+        let all = match self.identities {
+            true => self.group.aggregate_list(),
+            false => Vec::new(),
+        };
         let read: Vec<usize> = {
-            let mut read: Vec<usize> = wanted.iter().filter_map(|a| a.column).collect();
+            let of = wanted.iter().chain(&all);
+            let mut read: Vec<usize> = of.filter_map(|a| a.column).collect();
             read.sort_unstable();
             read.dedup();
             read
         };
         // Aggregates over the columns that are read.
-        let aggregates: Vec<Aggregate> = wanted
-            .into_iter()
-            .map(|aggregate| Aggregate {
-                column: aggregate.column.map(|column| {
-                    let place = read.iter().position(|read| *read == column);
-                    place.expect("it was put there")
-                }),
-                ..aggregate
-            })
-            .collect();
+        let over_read = |aggregate: Aggregate| Aggregate {
+            column: aggregate.column.map(|column| {
+                let place = read.iter().position(|read| *read == column);
+                place.expect("it was put there")
+            }),
+            ..aggregate
+        };
+        let aggregates: Vec<Aggregate> = wanted.into_iter().map(over_read).collect();
+        let all: Vec<Aggregate> = all.into_iter().map(over_read).collect();
         let columns: Vec<Field> = read
             .iter()
             .map(|column| self.group.columns[*column].clone())
@@ -502,8 +555,10 @@ impl LookupJoin {
             batches: Vec::new(),
             places: Places::Known(vec![None; band.times.len()]),
         };
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
         let plan = Arc::new(WindowPlan {
             aggregates,
+            identities: self.identities.then(|| Layout::new(&all, &types)),
             columns,
             fields: self.fields(),
             ttl: self.group.ttl,
@@ -755,8 +810,10 @@ fn times(
 struct WindowPlan {
     /// Over positions in `columns`.
     aggregates: Vec<Aggregate>,
+    /// How events are summed up online, if identities are asked for.
+    identities: Option<Layout>,
     columns: Vec<Field>,
-    /// The features.
+    /// What comes out.
     fields: Vec<Field>,
     ttl: Option<i64>,
     workers: usize,
@@ -830,6 +887,12 @@ impl Events {
     }
 }
 
+fn text_answer(text: Option<&str>) -> Answer {
+    text.map_or(Answer::Null, |text| {
+        Answer::One(Cell::Bytes(text.as_bytes().into()))
+    })
+}
+
 /// What a worker made of some entities.
 struct Slid {
     batches: Vec<RecordBatch>,
@@ -856,6 +919,9 @@ impl WindowPlan {
             return;
         }
         let last = self.aggregates.len() - 1;
+        let identities = self.identities.as_ref();
+        let identities =
+            identities.map(|layout| aggregate::identities(layout, entity, times, self.ttl));
         slide(
             &self.aggregates,
             types,
@@ -867,6 +933,9 @@ impl WindowPlan {
                 made.answers[index] = answer;
                 made.pending += 1;
                 if made.pending > last {
+                    if let Some(identities) = &identities {
+                        made.answers[last + 1] = text_answer(identities[time].as_deref());
+                    }
                     made.push(self, labels[time]);
                 }
             },
@@ -875,7 +944,7 @@ impl WindowPlan {
 
     /// Whether ties of time have to be broken by identity.
     fn needs_ids(&self) -> bool {
-        self.aggregates.iter().any(|a| a.function.is_of_order())
+        self.identities.is_some() || self.aggregates.iter().any(|a| a.function.is_of_order())
     }
 
     fn slide_all(

@@ -13,7 +13,7 @@ use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType as ArrowType, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::{DataType, Digest, cell_to_json, coerce};
+use wafer_core::{DataType, Digest, Timestamp, cell_to_json, coerce};
 
 use super::labels::{LabelFile, LabelFormat};
 use super::parquet::ParquetFile;
@@ -50,12 +50,25 @@ pub enum SplitBy {
     Time,
     /// By a column's value, at random: rows of one value are in one part.
     Column(String),
+    /// By time: each part but the last ends at a time, which is the next one's.
+    Ends(Vec<Timestamp>),
+}
+
+impl SplitBy {
+    /// From `row`, `time`, or the name of a column.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "row" => Self::Row,
+            "time" => Self::Time,
+            column => Self::Column(column.to_owned()),
+        }
+    }
 }
 
 /// Parts that rows are shared out to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Split {
-    /// Names and fractions, which add up to one.
+    /// Names and fractions, which add up to one; zeros when parts end at times.
     pub parts: Vec<(String, f64)>,
     /// By what.
     pub by: SplitBy,
@@ -64,11 +77,15 @@ pub struct Split {
 }
 
 impl Split {
-    /// From a text such as `train=0.8,test=0.2`.
+    /// From a text such as `train=0.8,test=0.2`, or
+    /// `train<2013-09-01T00:00:00Z,test`, whatever `by` is then.
     ///
     /// # Errors
     /// What is wrong with it, for people.
     pub fn parse(text: &str, by: SplitBy, seed: u64) -> Result<Self, String> {
+        if text.contains('<') {
+            return Self::parse_ends(text, seed);
+        }
         let wrong = || format!("`{text}` is not a split; write such as train=0.8,test=0.2");
         let part = |part: &str| -> Result<(String, f64), String> {
             let (name, fraction) = part.split_once('=').ok_or_else(wrong)?;
@@ -86,6 +103,38 @@ impl Split {
             ));
         }
         Ok(Self { parts, by, seed })
+    }
+
+    fn parse_ends(text: &str, seed: u64) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            format!("`{text}` is not a split: {why}; write such as train<2013-09-01T00:00:00Z,test")
+        };
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let (last, others) = parts.split_last().expect("a text has parts");
+        if last.is_empty() || last.contains(['<', '=']) {
+            return Err(wrong("the last part has a name and no end"));
+        }
+        let (mut names, mut ends) = (Vec::new(), Vec::new());
+        for part in others {
+            let (name, end) = part
+                .split_once('<')
+                .ok_or_else(|| wrong("a part has no end"))?;
+            let end: Timestamp = end
+                .trim()
+                .parse()
+                .map_err(|e: wafer_core::ParseTimestampError| wrong(&e.to_string()))?;
+            if name.trim().is_empty() || ends.last().is_some_and(|before| *before >= end) {
+                return Err(wrong("each part has a name, and ends after the one before"));
+            }
+            names.push((name.trim().to_owned(), 0.0));
+            ends.push(end);
+        }
+        names.push(((*last).to_owned(), 0.0));
+        Ok(Self {
+            parts: names,
+            by: SplitBy::Ends(ends),
+            seed,
+        })
     }
 
     /// The part of a point between 0 and 1.
@@ -118,6 +167,7 @@ impl Splitter {
         match &split.by {
             SplitBy::Row => {}
             SplitBy::Time => ends = time_ends(split, labels)?,
+            SplitBy::Ends(times) => ends = times.iter().map(|end| end.as_micros() - 1).collect(),
             SplitBy::Column(name) => {
                 column = labels.column(name).ok_or_else(|| {
                     let path = labels.path().display();
@@ -136,7 +186,7 @@ impl Splitter {
     /// The parts of the rows of a batch; `first` is the number of its first row.
     pub(super) fn column(&mut self, batch: &RecordBatch, first: u64) -> Result<ArrayRef> {
         let parts: StringArray = match &self.split.by {
-            SplitBy::Time => {
+            SplitBy::Time | SplitBy::Ends(_) => {
                 let part = |time: i64| {
                     let index = self.ends.partition_point(|end| *end < time);
                     Some(self.split.parts[index].0.as_str())
@@ -201,7 +251,7 @@ fn time_ends(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
 }
 
 /// A file that is being written beside its place.
-pub(super) struct Output {
+pub(crate) struct Output {
     place: PathBuf,
     part: PathBuf,
     /// Absent once the file is whole.
@@ -226,7 +276,7 @@ enum Writer {
 }
 
 impl Output {
-    pub(super) fn create(place: &Path, schema: &SchemaRef) -> Result<Self> {
+    pub(crate) fn create(place: &Path, schema: &SchemaRef) -> Result<Self> {
         let mut name = place.file_name().unwrap_or_default().to_os_string();
         name.push(".part");
         let part = place.with_file_name(name);
@@ -265,7 +315,7 @@ impl Output {
         })
     }
 
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let (place, statistics) = (&self.place, &mut self.statistics);
         let writer = self.writer.as_mut().expect("it is open until it is closed");
         if !matches!(writer, Writer::Parquet(_)) {
@@ -294,7 +344,7 @@ impl Output {
     }
 
     /// Puts the file in its place, whole; what is in its columns, and its digest.
-    pub(super) fn close(mut self) -> Result<(Vec<ColumnStatistics>, Digest)> {
+    pub(crate) fn close(mut self) -> Result<(Vec<ColumnStatistics>, Digest)> {
         let writer = self.writer.take().expect("it is closed once");
         let digest = writer.finish(&mut self.statistics);
         let digest = digest.map_err(|e| {
@@ -444,9 +494,32 @@ mod tests {
             ("train=x", "is not a split"),
             ("train=1.5,test=-0.5", "is not a split"),
             ("train=0.8,test=0.1", "add up to 0.9"),
+            (
+                "train<2013-09-01T00:00:00Z",
+                "the last part has a name and no end",
+            ),
+            ("train<soon,test", "write such as train<2013"),
+            ("<2013-09-01T00:00:00Z,test", "each part has a name"),
+            (
+                "a<2013-09-01T00:00:00Z,b<2013-08-01T00:00:00Z,test",
+                "ends after the one before",
+            ),
+            ("train,a<2013-09-01T00:00:00Z,test", "a part has no end"),
         ] {
             let message = Split::parse(text, SplitBy::Row, 0).unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
+    }
+    #[test]
+    fn parts_may_end_at_times() {
+        let text = "train<2013-09-01T00:00:00Z, validation<2013-10-01T00:00:00Z, test";
+        let split = Split::parse(text, SplitBy::Row, 0).unwrap();
+        let names: Vec<_> = split.parts.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["train", "validation", "test"]);
+        let SplitBy::Ends(ends) = split.by else {
+            panic!("{:?}", split.by)
+        };
+        let texts: Vec<_> = ends.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["2013-09-01T00:00:00Z", "2013-10-01T00:00:00Z"]);
     }
 }

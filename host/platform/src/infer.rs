@@ -1,0 +1,325 @@
+//! Inference: features, then the model, of one release, in one go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_array::ArrayRef;
+use serde_json::Value as Json;
+use wafer_core::{Digest, Field, Timestamp, widen};
+use wafer_runtime::{Deadline, Function};
+
+use crate::endpoints::{EndpointServing, Ready, point};
+use crate::error::{Error, Result};
+use crate::features::{Readable, Vectors, assemble, decode_rows, missing, nulled};
+use crate::log::{Answered, Shadow, sampled};
+use crate::platform::Platform;
+
+/// What an endpoint is asked.
+#[derive(Clone, Debug, Default)]
+pub struct InferRequest {
+    /// Name of the request, for the log; absent: one is made up.
+    pub id: Option<String>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Join keys and request fields by name, a value for each row.
+    pub columns: HashMap<String, Vec<Json>>,
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// Name of the request.
+    pub id: String,
+    /// For each row the release that answered.
+    pub releases: Vec<String>,
+    /// What the model predicts, one value for each row; null where it failed.
+    pub outputs: Vec<(Field, ArrayRef)>,
+    /// Rows that failed, ascending, with the reason.
+    pub errors: Vec<(u32, String)>,
+}
+
+/// What one release made of some rows.
+pub(crate) struct Answer {
+    pub(crate) outputs: Vec<ArrayRef>,
+    /// Rows that failed, ascending.
+    pub(crate) errors: Vec<(u32, String)>,
+}
+
+/// What one release was asked, looked up, computed and answered.
+pub(crate) struct Asked {
+    /// In the order of the view's inputs.
+    pub(crate) inputs: Vec<ArrayRef>,
+    pub(crate) vectors: Vectors,
+    pub(crate) answer: Answer,
+}
+
+/// A request under way.
+pub(crate) struct Call {
+    /// Its name, as its sender knows it.
+    pub(crate) id: String,
+    /// Its name that no other request has.
+    pub(crate) own_id: String,
+    /// The time that features are of.
+    pub(crate) now: Timestamp,
+    pub(crate) request: InferRequest,
+}
+
+/// Some rows of a request, for one release.
+struct Part {
+    ready: Arc<Ready>,
+    rows: Vec<usize>,
+    asked: Asked,
+}
+
+/// What clients are told of an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointInfo {
+    /// Its releases.
+    pub releases: Vec<String>,
+    /// What requests may have.
+    pub inputs: Vec<Field>,
+    /// What is answered.
+    pub outputs: Vec<Field>,
+}
+
+impl Platform {
+    /// What an endpoint takes and gives; of one release when that is named.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) when there is none of that name.
+    pub async fn endpoint_info(
+        &self,
+        endpoint: &str,
+        release: Option<&str>,
+    ) -> Result<EndpointInfo> {
+        let serving = self.serving_endpoint(endpoint).await?;
+        let inputs = match release {
+            Some(release) => serving.release(release)?.serving.view().inputs.clone(),
+            None => serving.inputs(),
+        };
+        Ok(EndpointInfo {
+            releases: serving.releases().map(|r| r.release.name.clone()).collect(),
+            inputs,
+            outputs: serving.outputs().to_vec(),
+        })
+    }
+
+    /// Asks an endpoint, or one of its releases. Rows are routed by the endpoint's key, or
+    /// all alike by the request's name.
+    ///
+    /// # Errors
+    /// As [`features`](Self::features), and [`Kind::NotFound`](crate::Kind::NotFound) for an
+    /// endpoint or a release that there is not.
+    pub async fn infer(
+        &self,
+        endpoint: &str,
+        release: Option<&str>,
+        request: InferRequest,
+    ) -> Result<Inference> {
+        let serving = self.serving_endpoint(endpoint).await?;
+        let own_id = self.request_id();
+        let call = Arc::new(Call {
+            id: request.id.clone().unwrap_or_else(|| own_id.clone()),
+            own_id,
+            now: self.now(),
+            request,
+        });
+        let mut parts = Vec::new();
+        for (ready, rows) in routed(&serving, release, &call)? {
+            let asked = self.ask(&ready, &call, &rows).await?;
+            parts.push(Part { ready, rows, asked });
+        }
+        let answer = together(serving.outputs(), &call, &parts);
+        let shadows = release.is_none().then(|| serving.shadows());
+        self.log_parts(&serving, &call, parts, shadows.unwrap_or_default());
+        Ok(answer)
+    }
+
+    /// Queues what is to be logged, and the shadows that are to be asked.
+    fn log_parts(
+        &self,
+        serving: &EndpointServing,
+        call: &Arc<Call>,
+        parts: Vec<Part>,
+        shadows: Vec<Arc<Ready>>,
+    ) {
+        let log = self.request_log();
+        let mut logged = Vec::new();
+        for Part { ready, rows, asked } in parts {
+            let places: Vec<usize> = sampled(serving, &ready, call, &rows).collect();
+            if places.is_empty() {
+                continue;
+            }
+            logged.extend(places.iter().map(|place| rows[*place]));
+            log.answered(Answered {
+                ready,
+                call: Arc::clone(call),
+                is_shadow: false,
+                part: rows,
+                rows: places,
+                asked,
+            });
+        }
+        if logged.is_empty() {
+            return;
+        }
+        logged.sort_unstable();
+        for ready in shadows {
+            log.shadow(Shadow {
+                ready,
+                call: Arc::clone(call),
+                rows: logged.clone(),
+            });
+        }
+    }
+
+    /// A name that no other request of this project has.
+    fn request_id(&self) -> String {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let (holder, now) = (&self.components().holder, self.components().wall.now());
+        Digest::of(format!("{holder} {now} {count}").as_bytes()).hex()[..32].to_owned()
+    }
+
+    /// Has a release answer some rows of a request.
+    pub(crate) async fn ask(
+        &self,
+        ready: &Arc<Ready>,
+        call: &Call,
+        rows: &[usize],
+    ) -> Result<Asked> {
+        let Call { request, now, .. } = call;
+        let view = ready.serving.view();
+        let decoded = decode_rows(view, rows.len(), |row, name| {
+            match request.columns.get(name) {
+                Some(values) => Ok(&values[rows[row]]),
+                None => Err(missing(view, request.columns.keys(), name)),
+            }
+        })?;
+        let work = format!("endpoint/{}", ready.endpoint);
+        let read = self.look_up(&ready.serving, decoded, *now, &work).await?;
+        let ready = Arc::clone(ready);
+        let predicted = self.components().guests.run(move || {
+            let inputs = read.request.columns.clone();
+            let (vectors, readable) = assemble(&ready.serving, read)?;
+            let answer = predict(
+                &ready.model,
+                vectors.failures(),
+                &readable,
+                Deadline::Request,
+            )?;
+            Ok(Asked {
+                inputs,
+                vectors,
+                answer,
+            })
+        });
+        predicted.await?
+    }
+}
+
+/// Which release answers which rows.
+fn routed(
+    serving: &EndpointServing,
+    release: Option<&str>,
+    Call { id, request, .. }: &Call,
+) -> Result<Vec<(Arc<Ready>, Vec<usize>)>> {
+    let all = || (0..request.rows).collect();
+    if let Some(release) = release {
+        return Ok(vec![(Arc::clone(serving.release(release)?), all())]);
+    }
+    let Some(key) = &serving.routing.key else {
+        let ready = serving.at(point("route", &serving.name, id.as_bytes()));
+        return Ok(vec![(Arc::clone(ready), all())]);
+    };
+    let values = request.columns.get(key).ok_or_else(|| {
+        Error::invalid(format!(
+            "field `{key}` is missing, and requests are routed by it"
+        ))
+    })?;
+    let mut parts: Vec<(Arc<Ready>, Vec<usize>)> = Vec::new();
+    for (row, value) in values.iter().enumerate() {
+        let ready = serving.at(point("route", &serving.name, value.to_string().as_bytes()));
+        match parts
+            .iter_mut()
+            .find(|(other, _)| Arc::ptr_eq(other, ready))
+        {
+            Some((_, rows)) => rows.push(row),
+            None => parts.push((Arc::clone(ready), vec![row])),
+        }
+    }
+    Ok(parts)
+}
+
+/// Calls the model on what was looked up and computed; with the rows that a function of the
+/// view failed on, and why.
+pub(crate) fn predict<'a>(
+    model: &Function,
+    failures: impl Iterator<Item = (u32, &'a str, &'a str)>,
+    readable: &Readable,
+    deadline: Deadline,
+) -> Result<Answer> {
+    let signature = model.signature();
+    let fields = signature.inputs.fields().iter();
+    let inputs: Vec<ArrayRef> = fields
+        .map(|field| widen(&readable[&field.name], &field.data_type))
+        .collect();
+    let output = model.invoke(&inputs, deadline)?;
+    let mut errors: HashMap<u32, String> = output.row_errors.into_iter().collect();
+    // A row without its features has no prediction, whatever the model says.
+    for (row, function, message) in failures {
+        errors.insert(row, format!("function `{function}`: {message}"));
+    }
+    let mut errors: Vec<(u32, String)> = errors.into_iter().collect();
+    errors.sort_unstable();
+    let failed = |row: usize| {
+        errors
+            .binary_search_by_key(&(row as u32), |(row, _)| *row)
+            .is_ok()
+    };
+    let outputs = output.columns.iter();
+    let outputs = match errors.is_empty() {
+        true => outputs.cloned().collect(),
+        false => outputs.map(|column| nulled(column, &failed)).collect(),
+    };
+    Ok(Answer { outputs, errors })
+}
+
+/// The answers of several releases, in the order of the request's rows.
+fn together(fields: &[Field], call: &Call, parts: &[Part]) -> Inference {
+    let count = call.request.rows;
+    let mut releases = vec![String::new(); count];
+    // For each row of the request where its answer is.
+    let mut places: Vec<(usize, usize)> = vec![(0, 0); count];
+    let mut errors = Vec::new();
+    for (number, Part { ready, rows, asked }) in parts.iter().enumerate() {
+        for (place, row) in rows.iter().enumerate() {
+            releases[*row].clone_from(&ready.release.name);
+            places[*row] = (number, place);
+        }
+        let of_part = asked.answer.errors.iter();
+        errors.extend(of_part.map(|(row, m)| (rows[*row as usize] as u32, m.clone())));
+    }
+    errors.sort_unstable();
+    let column = |index: usize| match parts {
+        [only] => Arc::clone(&only.asked.answer.outputs[index]),
+        _ => {
+            let columns: Vec<_> = parts
+                .iter()
+                .map(|part| part.asked.answer.outputs[index].as_ref())
+                .collect();
+            arrow_select::interleave::interleave(&columns, &places)
+                .expect("releases of one endpoint answer with the same types")
+        }
+    };
+    let outputs = fields.iter().enumerate();
+    Inference {
+        id: call.id.clone(),
+        releases,
+        outputs: outputs
+            .map(|(index, field)| (field.clone(), column(index)))
+            .collect(),
+        errors,
+    }
+}

@@ -1,0 +1,83 @@
+//! Small objects of the metadata store, as JSON, below the project's name.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wafer_store::Expect;
+
+use crate::error::{Error, Kind, Result};
+use crate::platform::Platform;
+
+/// How often something is read again and changed when others write it meanwhile.
+const ATTEMPTS: usize = 50;
+
+impl Platform {
+    /// An object and its version.
+    pub(crate) async fn object<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>> {
+        let full = format!("{}/{name}", self.project());
+        let stored = self.components().metadata.get(&full).await?;
+        let read =
+            |stored: wafer_store::Versioned| Ok((read(&full, &stored.value)?, stored.version));
+        stored.map(read).transpose()
+    }
+
+    /// All objects below a name, by the rest of their names, in order.
+    pub(crate) async fn objects<T: DeserializeOwned>(
+        &self,
+        below: &str,
+    ) -> Result<Vec<(String, T)>> {
+        let prefix = format!("{}/{below}/", self.project());
+        let stored = self.components().metadata.list(&prefix).await?;
+        stored
+            .into_iter()
+            .map(|(name, object)| {
+                Ok((name[prefix.len()..].to_owned(), read(&name, &object.value)?))
+            })
+            .collect()
+    }
+
+    /// Writes an object; its version.
+    pub(crate) async fn put_object<T: Serialize>(
+        &self,
+        name: &str,
+        object: &T,
+        expect: Expect,
+    ) -> Result<u64> {
+        let json = serde_json::to_vec(object).expect("objects are plain data");
+        let full = format!("{}/{name}", self.project());
+        Ok(self
+            .components()
+            .metadata
+            .put(&full, json.into(), expect)
+            .await?)
+    }
+
+    /// Changes an object, which others may change at the same time: what `change` makes of
+    /// what is there is written if it is still there, else `change` is asked again.
+    pub(crate) async fn change_object<T, F>(&self, name: &str, mut change: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut(Option<T>) -> Result<T>,
+    {
+        for _ in 0..ATTEMPTS {
+            let (before, expect) = match self.object(name).await? {
+                Some((before, version)) => (Some(before), Expect::Version(version)),
+                None => (None, Expect::Absent),
+            };
+            let after = change(before)?;
+            match self.put_object(name, &after, expect).await {
+                Err(e) if e.kind() == Kind::Conflict => {}
+                written => return written.map(|_| after),
+            }
+        }
+        let message = format!("`{name}` is changed by many at once; try again");
+        Err(Error::new(Kind::Unavailable, message))
+    }
+}
+
+/// Reads an object of that name.
+pub(crate) fn read<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|e| {
+        let message = format!("stored object `{name}` cannot be read");
+        Error::caused(Kind::Internal, message, e)
+    })
+}
