@@ -7,11 +7,15 @@ use wafer_build::{BuildOptions, Toolchain, build};
 use wafer_platform::{FunctionSource, Project};
 
 use crate::output::say;
+use crate::sdk;
 
 /// Where components of crates are put: with the project, wherever its stores are.
 pub(crate) fn built_folder(project: &Project) -> PathBuf {
     project.folder.join(".wafer").join("build")
 }
+
+/// Where the sources of stock functions are unpacked to.
+const STOCK: &str = ".wafer/stock";
 
 /// A component that was built.
 #[derive(serde::Serialize)]
@@ -26,16 +30,27 @@ pub(crate) struct Built {
 
 /// Builds the crates of a project's functions.
 pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
+    let stock_folder = project.folder.join(STOCK).join("functions/stock");
     let crates: Vec<_> = project
         .functions
         .iter()
-        .filter_map(|(name, config)| match project.function_source(config) {
-            FunctionSource::Crate(folder) => Some((name, folder, config.stack())),
-            FunctionSource::Component(_) => None,
+        .filter_map(|(name, config)| {
+            let folder = match project.function_source(config) {
+                FunctionSource::Crate(folder) => folder,
+                FunctionSource::Stock(stock) => stock_folder.join(stock.folder()),
+                FunctionSource::Component(_) => return None,
+            };
+            Some((name, folder, config.stack(project.role(name))))
         })
         .collect();
     if crates.is_empty() {
         return Ok(Vec::new());
+    }
+    if crates
+        .iter()
+        .any(|(_, folder, _)| folder.starts_with(&stock_folder))
+    {
+        sdk::unpack_stock(&project.folder.join(STOCK))?;
     }
     let toolchain = Toolchain::find()?;
     let out = built_folder(project);

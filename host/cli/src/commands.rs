@@ -5,16 +5,21 @@ mod backfill;
 mod check;
 mod deploy;
 mod doctor;
+mod endpoints;
 mod functions;
 mod get;
+mod models;
 mod new;
 mod package;
 mod push;
+mod release;
 mod replay;
 mod run;
 mod runs;
 mod schedules;
 mod serve;
+mod skew;
+mod train;
 mod training_set;
 mod upkeep;
 
@@ -71,6 +76,12 @@ pub(crate) enum Command {
     Backfill(backfill::Backfill),
     TrainingSet(training_set::MakeTrainingSet),
     TrainingSets(training_set::TrainingSets),
+    Train(train::Train),
+    Models(models::Models),
+    Lineage(models::LineageOf),
+    Release(release::Releases),
+    Endpoints(endpoints::Endpoints),
+    Skew(skew::Skew),
     Push(push::Push),
     Get(get::Get),
     Serve(serve::Serve),
@@ -139,6 +150,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Backfill(command) => command.run(&context).await,
         Command::TrainingSet(command) => command.run(&context).await,
         Command::TrainingSets(command) => command.run(&context).await,
+        Command::Train(command) => command.run(&context).await,
+        Command::Models(command) => command.run(&context).await,
+        Command::Lineage(command) => command.run(&context).await,
+        Command::Release(command) => command.run(&context).await,
+        Command::Endpoints(command) => command.run(&context).await,
+        Command::Skew(command) => command.run(&context).await,
         Command::Schedules(command) => command.run(&context).await,
         Command::Tables(command) => command.run(&context).await,
         Command::Export(command) => command.run(&context).await,

@@ -1,5 +1,6 @@
-//! The guest SDK and the contract, as this binary was built with them: `wafer
-//! new` unpacks them, so that a project builds without a registry.
+//! Sources that this binary was built with: the guest SDK and the contract, which `wafer
+//! new` unpacks, so that a project builds without a registry; and the functions that come
+//! with Wafer.
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ const FILES: &[(&str, &str)] = files![
     "guest-sdk/macros/src/function.rs",
     "guest-sdk/macros/src/lib.rs",
     "guest-sdk/macros/src/row.rs",
+    "guest-sdk/macros/src/trainer.rs",
     "guest-sdk/src/bindings.rs",
     "guest-sdk/src/column.rs",
     "guest-sdk/src/export.rs",
@@ -25,17 +27,57 @@ const FILES: &[(&str, &str)] = files![
     "guest-sdk/src/lib.rs",
     "guest-sdk/src/log.rs",
     "guest-sdk/src/row.rs",
+    "guest-sdk/src/table.rs",
     "guest-sdk/src/time.rs",
+    "guest-sdk/src/training.rs",
     "guest-sdk/src/value.rs",
     "wit/function.wit",
     "wit/log.wit",
+    "wit/trainer.wit",
     "wit/types.wit",
+];
+
+const STOCK: &[(&str, &str)] = files![
+    "functions/stock/Cargo.lock",
+    "functions/stock/Cargo.toml",
+    "functions/stock/fit-preprocess/Cargo.toml",
+    "functions/stock/fit-preprocess/src/lib.rs",
+    "functions/stock/lightgbm/Cargo.toml",
+    "functions/stock/lightgbm/src/lib.rs",
+    "functions/stock/linear/Cargo.toml",
+    "functions/stock/linear/src/lib.rs",
+    "functions/stock/onnx/Cargo.toml",
+    "functions/stock/onnx/src/lib.rs",
+    "functions/stock/preprocess/Cargo.toml",
+    "functions/stock/preprocess/src/lib.rs",
+    "functions/stock/train-trees/Cargo.toml",
+    "functions/stock/train-trees/src/lib.rs",
+    "functions/stock/train-trees/src/model_file.rs",
+    "functions/stock/trees/Cargo.toml",
+    "functions/stock/trees/src/lib.rs",
+    "functions/stock/xgboost/Cargo.toml",
+    "functions/stock/xgboost/src/lib.rs",
+    "functions/stock/xgboost/src/ubjson.rs",
 ];
 
 /// Writes the SDK below a folder.
 pub(crate) fn unpack(folder: &Path) -> Result<()> {
     for (path, text) in FILES {
         write(&folder.join(path), text)?;
+    }
+    Ok(())
+}
+
+/// Writes the functions that come with Wafer below a folder, and the SDK that they are
+/// made with. Files that are there already stay as they are, so that nothing is compiled
+/// twice.
+pub(crate) fn unpack_stock(folder: &Path) -> Result<()> {
+    for (path, text) in FILES.iter().chain(STOCK) {
+        let path = folder.join(path);
+        if std::fs::read_to_string(&path).is_ok_and(|found| found == *text) {
+            continue;
+        }
+        write(&path, text)?;
     }
     Ok(())
 }
@@ -54,19 +96,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_sdk_is_unpacked() {
+    fn every_source_is_unpacked() {
         let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
         let root = Path::new(&here).join("../..");
         let mut missing = Vec::new();
-        for folder in ["guest-sdk/src", "guest-sdk/macros/src", "wit"] {
-            for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+        let mut folders: Vec<String> = ["guest-sdk/src", "guest-sdk/macros/src", "wit"]
+            .map(str::to_owned)
+            .into();
+        for entry in std::fs::read_dir(root.join("functions/stock")).unwrap() {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            folders.push(format!("functions/stock/{name}"));
+            folders.push(format!("functions/stock/{name}/src"));
+        }
+        for folder in folders {
+            for entry in std::fs::read_dir(root.join(&folder)).into_iter().flatten() {
                 let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
-                let is_source = name.ends_with(".rs") || name.ends_with(".wit");
-                if is_source && !FILES.iter().any(|(path, _)| *path == name) {
+                let is_source = [".rs", ".wit", ".toml"]
+                    .iter()
+                    .any(|end| name.ends_with(end));
+                let is_known = |files: &[(&str, &str)]| files.iter().any(|(path, _)| *path == name);
+                if is_source && !is_known(FILES) && !is_known(STOCK) {
                     missing.push(name);
                 }
             }
         }
-        assert!(missing.is_empty(), "add to FILES: {missing:?}");
+        assert!(missing.is_empty(), "add to FILES or STOCK: {missing:?}");
     }
 }

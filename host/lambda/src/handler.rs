@@ -120,6 +120,11 @@ impl Handler {
         }
     }
 
+    /// Writes what is to be logged of the requests that were answered.
+    pub(crate) async fn write_log(&self) {
+        self.platform.write_log().await;
+    }
+
     /// Takes up what was applied since, at most once a second.
     async fn look(&self) -> Result<(), Failure> {
         let now = self.platform.components().wall.now();

@@ -21,11 +21,18 @@ mod handler;
 mod records;
 mod task;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::layers::TracingLayer;
+use lambda_runtime::tower::layer::layer_fn;
+use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn};
 use serde_json::Value as Json;
 use tracing_subscriber::EnvFilter;
+
+use handler::Handler;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Error> {
@@ -42,5 +49,43 @@ async fn main() -> Result<(), Error> {
         let handler = Arc::clone(&handler);
         async move { handler.handle(event).await }
     };
-    lambda_runtime::run(service_fn(handle)).await
+    let after = layer_fn(|inner| Afterwards {
+        handler: Arc::clone(&handler),
+        inner,
+    });
+    Runtime::new(service_fn(handle))
+        .layer(TracingLayer::new())
+        .layer(after)
+        .run()
+        .await
+}
+
+/// Does what nobody waits for, between an answer that was sent and the next invocation: the
+/// environment may be frozen then.
+struct Afterwards<S> {
+    handler: Arc<Handler>,
+    inner: S,
+}
+
+impl<S> Service<LambdaInvocation> for Afterwards<S>
+where
+    S: Service<LambdaInvocation, Response = (), Error = Error>,
+    S::Future: 'static,
+{
+    type Response = ();
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, invocation: LambdaInvocation) -> Self::Future {
+        let (answered, handler) = (self.inner.call(invocation), Arc::clone(&self.handler));
+        Box::pin(async move {
+            let answered = answered.await;
+            handler.write_log().await;
+            answered
+        })
+    }
 }

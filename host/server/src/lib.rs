@@ -5,6 +5,8 @@
 //! | `POST /v1/views/{view}/features` | feature vectors |
 //! | `POST /v1/views/{view}/training-set` | labels in, training set out |
 //! | `POST /v1/sources/{source}/events` | takes events in |
+//! | `POST /v2/models/{endpoint}/infer`, and all of `/v2` | the Open Inference Protocol |
+//! | `POST /get-online-features`, `/write-to-online-store`, `/push`, `GET /health` | as Feast's feature server |
 //! | `GET /v1/views`, `GET /v1/views/{view}` | which views there are, and their fields |
 //! | `GET`, `POST /v1/clock` | the present; sets it, when the server was started with a clock |
 //! | `GET /metrics` | numbers in Prometheus' text format |
@@ -17,7 +19,9 @@
 mod clock;
 mod error;
 mod events;
+mod feast;
 mod features;
+mod inference;
 mod serve;
 mod training;
 mod views;
@@ -49,6 +53,9 @@ pub fn router(platform: Arc<Platform>) -> Router {
             post(training::post).layer(DefaultBodyLimit::max(training::MAX_LABEL_BYTES)),
         )
         .route("/v1/sources/{source}/events", post(events::post))
+        .nest("/v2", inference::router())
+        .route("/v2/", get(inference::server))
+        .merge(feast::router())
         .route("/v1/clock", get(clock::get).post(clock::post))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))

@@ -21,6 +21,8 @@ pub struct ServeOptions {
     /// Pause between two looks for rows that have become due, and for newly
     /// applied definitions.
     pub look_every: Duration,
+    /// Pause between two looks for requests that are to be logged.
+    pub log_every: Duration,
     /// Pause between two looks for intervals that are due.
     pub schedule_every: Duration,
 }
@@ -30,6 +32,7 @@ impl Default for ServeOptions {
         Self {
             flush_every: Duration::from_secs(1),
             look_every: Duration::from_millis(100),
+            log_every: Duration::from_millis(100),
             schedule_every: Duration::from_millis(500),
         }
     }
@@ -69,6 +72,13 @@ pub async fn serve(
         let running = Arc::new(Mutex::new(HashSet::new()));
         move || start_due(Arc::clone(&platform), Arc::clone(&running))
     }));
+    let logger = tokio::spawn(every(options.log_every, stopped.clone(), {
+        let platform = Arc::clone(&platform);
+        move || {
+            let platform = Arc::clone(&platform);
+            async move { platform.write_log().await }
+        }
+    }));
     let watcher = tokio::spawn(every(options.look_every, stopped, {
         let platform = Arc::clone(&platform);
         move || look(Arc::clone(&platform))
@@ -79,7 +89,8 @@ pub async fn serve(
         .map_err(|e| Error::caused(Kind::Internal, "the server stopped", e));
     let _ = stopping.send(true);
     // They end by themselves at the latest after one round.
-    let _ = tokio::join!(flusher, watcher, scheduler);
+    let _ = tokio::join!(flusher, watcher, scheduler, logger);
+    platform.write_log().await;
     platform.flush().await?;
     served
 }
@@ -142,10 +153,14 @@ where
 
 /// `GET /readyz`: whether the stores answer.
 pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
-    let metadata = &platform.components().metadata;
-    metadata
-        .get(&format!("{}/ready", platform.project()))
-        .await
-        .map_err(Error::from)?;
+    check_stores(&platform).await?;
     Ok("ready")
+}
+
+/// Whether the stores answer.
+pub(crate) async fn check_stores(platform: &Platform) -> Result<()> {
+    let metadata = &platform.components().metadata;
+    let name = format!("{}/ready", platform.project());
+    metadata.get(&name).await?;
+    Ok(())
 }

@@ -69,11 +69,7 @@ pub(crate) async fn post(
     tokio::fs::write(&labels, body?)
         .await
         .map_err(|e| failed(&e))?;
-    let by = match options.split_by.as_deref() {
-        None | Some("row") => SplitBy::Row,
-        Some("time") => SplitBy::Time,
-        Some(column) => SplitBy::Column(column.to_owned()),
-    };
+    let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
     let split = options.split.as_deref();
     let split = split.map(|text| Split::parse(text, by, options.seed));
     let request = TrainingSetRequest {

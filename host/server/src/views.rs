@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use serde_json::{Value as Json, json};
 use wafer_platform::Platform;
 
@@ -24,12 +23,8 @@ pub(crate) async fn one(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
 ) -> Result<JsonBody<Json>, Failure> {
-    let definitions = platform.definitions();
-    let view = definitions.views.get(&name).ok_or_else(|| {
-        let message = format!("there is no feature view `{name}`");
-        Failure::new(StatusCode::NOT_FOUND, "not_found", message)
-    })?;
-    let features = view.outputs(&definitions);
+    let recipe = platform.view(&name)?;
+    let (view, features) = (&recipe.view, recipe.outputs());
     Ok(JsonBody(
         json!({ "name": name, "doc": view.doc, "inputs": view.inputs, "features": features }),
     ))

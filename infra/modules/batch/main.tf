@@ -59,6 +59,47 @@ locals {
   # Parameters of a task of the function: keys that end in `.$` are paths.
   invoke = "arn:aws:states:::lambda:invoke"
 
+  # Both tasks of partitions, for all of them.
+  all_partitions = {
+    for task, map in {
+      partition = { state = "Partition", label = "Partitions", items = "$.planned.partitions" }
+      online    = { state = "PartitionOnline", label = "Online", items = "$.committed.partitions" }
+    } :
+    task => {
+      Type           = "Map"
+      ItemsPath      = map.items
+      MaxConcurrency = var.concurrency
+      ItemSelector = {
+        "run.$"       = "$.planned.run"
+        "partition.$" = "$$.Map.Item.Value"
+      }
+      ItemProcessor = {
+        ProcessorConfig = { Mode = "DISTRIBUTED", ExecutionType = "STANDARD" }
+        StartAt         = map.state
+        States = {
+          (map.state) = {
+            Type     = "Task"
+            Resource = local.invoke
+            Parameters = {
+              FunctionName = var.function.arn
+              Payload      = { wafer = { (task) = { "run.$" = "$.run", "partition.$" = "$.partition" } } }
+            }
+            # Of all partitions together there is room for 256 KiB.
+            ResultSelector = {}
+            Retry          = local.retry
+            Catch          = local.failed
+            End            = true
+          }
+          Fail   = local.partition_failed
+          Failed = local.failed_as_caught
+        }
+      }
+      Label      = map.label
+      ResultPath = null
+      Catch      = local.failed
+    }
+  }
+
   definition = {
     Comment        = "A run of project ${var.project}, divided among invocations"
     StartAt        = "Asked"
@@ -94,40 +135,7 @@ locals {
 
       NothingToDo = { Type = "Succeed" }
 
-      Partitions = {
-        Type           = "Map"
-        ItemsPath      = "$.planned.partitions"
-        MaxConcurrency = var.concurrency
-        ItemSelector = {
-          "run.$"       = "$.planned.run"
-          "partition.$" = "$$.Map.Item.Value"
-        }
-        ItemProcessor = {
-          ProcessorConfig = { Mode = "DISTRIBUTED", ExecutionType = "STANDARD" }
-          StartAt         = "Partition"
-          States = {
-            Partition = {
-              Type     = "Task"
-              Resource = local.invoke
-              Parameters = {
-                FunctionName = var.function.arn
-                Payload      = { wafer = { partition = { "run.$" = "$.run", "partition.$" = "$.partition" } } }
-              }
-              # Of all partitions together there is room for 256 KiB.
-              ResultSelector = {}
-              Retry          = local.retry
-              Catch          = local.failed
-              End            = true
-            }
-            Fail   = local.partition_failed
-            Failed = local.failed_as_caught
-          }
-        }
-        Label      = "Partitions"
-        ResultPath = null
-        Catch      = local.failed
-        Next       = "Commit"
-      }
+      Partitions = merge(local.all_partitions.partition, { Next = "Commit" })
 
       Commit = {
         Type     = "Task"
@@ -143,40 +151,7 @@ locals {
         Next           = "Online"
       }
 
-      Online = {
-        Type           = "Map"
-        ItemsPath      = "$.committed.partitions"
-        MaxConcurrency = var.concurrency
-        ItemSelector = {
-          "run.$"       = "$.planned.run"
-          "partition.$" = "$$.Map.Item.Value"
-        }
-        ItemProcessor = {
-          ProcessorConfig = { Mode = "DISTRIBUTED", ExecutionType = "STANDARD" }
-          StartAt         = "PartitionOnline"
-          States = {
-            PartitionOnline = {
-              Type     = "Task"
-              Resource = local.invoke
-              Parameters = {
-                FunctionName = var.function.arn
-                Payload      = { wafer = { online = { "run.$" = "$.run", "partition.$" = "$.partition" } } }
-              }
-              # Of all partitions together there is room for 256 KiB.
-              ResultSelector = {}
-              Retry          = local.retry
-              Catch          = local.failed
-              End            = true
-            }
-            Fail   = local.partition_failed
-            Failed = local.failed_as_caught
-          }
-        }
-        Label      = "Online"
-        ResultPath = null
-        Catch      = local.failed
-        Next       = "Finish"
-      }
+      Online = merge(local.all_partitions.online, { Next = "Finish" })
 
       Finish = {
         Type     = "Task"

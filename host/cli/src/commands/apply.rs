@@ -67,6 +67,13 @@ pub(crate) fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
         .join("\n")
 }
 
+/// Says what people are to know of.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        say(format!("warning: {warning}"));
+    }
+}
+
 /// What is to be done about what is not live yet.
 pub(crate) fn staged_text(plan: &wafer_platform::Plan) -> String {
     format!(
@@ -81,7 +88,8 @@ impl Plan {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         let wanted = definitions(&project, &platform, self.no_build).await?;
-        let plan = platform.plan(&wanted)?;
+        let plan = platform.plan(&wanted).await?;
+        warn(&plan.warnings);
         context.format.print(&plan, || {
             let next = if plan.changes.is_empty() {
                 ""
@@ -109,6 +117,7 @@ impl Apply {
             ));
         }
         let plan = platform.apply(wanted, self.now).await?;
+        warn(&plan.warnings);
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");
             if !plan.staged.is_empty() {

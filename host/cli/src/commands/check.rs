@@ -43,7 +43,16 @@ impl Check {
         apart.store.path = scratch.0.clone();
         apart.store.cloud = None;
         let platform = app::open(&apart, None).await?;
-        let specs = specs(&project, &build::built_folder(&project))?;
+        let mut specs = specs(&project, &build::built_folder(&project))?;
+        if specs.iter().any(|function| !function.fitted.is_empty()) {
+            // What was fitted is in the project's own registry.
+            let registry = app::open(&project, None).await?;
+            let mut whole = Vec::new();
+            for function in specs {
+                whole.push(registry.with_fitted(function).await?);
+            }
+            specs = whole;
+        }
         let functions = platform.register(specs).await?;
         let definitions = resolve(&project, functions, &platform.definitions())?;
         platform.apply(definitions.clone(), true).await?;
@@ -55,7 +64,7 @@ impl Check {
             let source = definitions
                 .pipelines
                 .values()
-                .find(|p| p.function == *name)
+                .find(|p| p.made_by.function() == Some(name))
                 .and_then(|p| {
                     let source = &definitions.sources[&p.source];
                     source.files.as_ref().map(|_| {

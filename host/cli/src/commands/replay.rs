@@ -50,9 +50,19 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "TIME")]
     to: Timestamp,
 
+    /// Ask this endpoint as well, with the same rows
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<String>,
+
     /// The server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
+}
+
+/// An endpoint that is asked, and the types of its inputs.
+struct Asked {
+    url: String,
+    inputs: Vec<Json>,
 }
 
 /// What happens at one moment: events first, since a request sees what was
@@ -69,6 +79,9 @@ struct Summary {
     to: Timestamp,
     events: BTreeMap<String, IngestReport>,
     requests: usize,
+    /// Rows that the endpoint answered, by release.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    predictions: BTreeMap<String, usize>,
     /// For each feature, how often each status was answered.
     status: BTreeMap<String, BTreeMap<String, usize>>,
     /// Answers that held a row from after their request.
@@ -85,9 +98,11 @@ impl Replay {
             to: self.to,
             ..Summary::default()
         };
+        let endpoint = self.endpoint.as_ref();
+        let endpoint = endpoint.map(|name| self.asked(name)).transpose()?;
         let started = Instant::now();
         for (time, moment) in moments {
-            self.play(time, moment, &mut summary)?;
+            self.play(time, moment, endpoint.as_ref(), &mut summary)?;
         }
         summary.seconds = started.elapsed().as_secs_f64();
         context.format.print(&summary, || text(&summary));
@@ -117,7 +132,7 @@ impl Replay {
             if !matches!(source.kind, SourceKind::Stream { .. }) || source.files.is_none() {
                 continue;
             }
-            if !played.insert((&pipeline.source, &pipeline.function)) {
+            if !played.insert((&pipeline.source, pipeline.made_by.function())) {
                 continue;
             }
             for event in platform.past_events(name, interval)? {
@@ -182,8 +197,29 @@ impl Replay {
         Ok(requests)
     }
 
-    fn play(&self, time: Timestamp, moment: Moment, summary: &mut Summary) -> Result<()> {
-        let server = self.server.trim_end_matches('/');
+    fn server(&self) -> &str {
+        self.server.trim_end_matches('/')
+    }
+
+    /// What an endpoint says of itself.
+    fn asked(&self, endpoint: &str) -> Result<Asked> {
+        let url = format!("{}/v2/models/{endpoint}", self.server());
+        let metadata: Json = http::get(&url)?;
+        let inputs = metadata["inputs"].as_array().cloned();
+        Ok(Asked {
+            inputs: inputs.with_context(|| format!("{url} answered no inputs"))?,
+            url: format!("{url}/infer"),
+        })
+    }
+
+    fn play(
+        &self,
+        time: Timestamp,
+        moment: Moment,
+        endpoint: Option<&Asked>,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let server = self.server();
         let _: Json = http::post(
             &format!("{server}/v1/clock"),
             "application/json",
@@ -206,6 +242,9 @@ impl Replay {
             return Ok(());
         }
         summary.requests += moment.requests.len();
+        if let Some(endpoint) = endpoint {
+            endpoint.ask(&moment.requests, summary)?;
+        }
         let body = serde_json::to_vec(&json!({ "rows": moment.requests }))?;
         let answer: Json = http::post(
             &format!("{server}/v1/views/{}/features", self.view),
@@ -235,6 +274,32 @@ impl Replay {
     }
 }
 
+impl Asked {
+    /// Asks for predictions of some rows.
+    fn ask(&self, rows: &[Json], summary: &mut Summary) -> Result<()> {
+        let input = |input: &Json| {
+            let name = input["name"].as_str().unwrap_or_default();
+            let data: Vec<&Json> = rows.iter().map(|row| &row[name]).collect();
+            json!({ "name": name, "datatype": input["datatype"], "shape": [rows.len()], "data": data })
+        };
+        let inputs: Vec<Json> = self.inputs.iter().map(input).collect();
+        let body = serde_json::to_vec(&json!({ "inputs": inputs }))?;
+        let answer: Json = http::post(&self.url, "application/json", &body)?;
+        let mut count = |release: &str, rows: usize| {
+            *summary.predictions.entry(release.to_owned()).or_default() += rows;
+        };
+        // One release answered all rows, or each its own.
+        match answer["parameters"]["versions"].as_str() {
+            Some(releases) => releases.split(',').for_each(|release| count(release, 1)),
+            None => count(
+                answer["model_version"].as_str().unwrap_or_default(),
+                rows.len(),
+            ),
+        }
+        Ok(())
+    }
+}
+
 fn text(summary: &Summary) -> String {
     let mut text = format!(
         "lived through {} to {} in {:.1} s\n",
@@ -253,6 +318,9 @@ fn text(summary: &Summary) -> String {
         thousands(summary.requests as u64),
         summary.from_the_future
     );
+    for (release, rows) in &summary.predictions {
+        text += &format!("predictions of `{release}`: {}\n", thousands(*rows as u64));
+    }
     let statuses = ["present", "null", "not_found", "expired", "error"];
     let rows: Vec<_> = summary
         .status

@@ -51,7 +51,8 @@ pub(crate) struct MakeTrainingSet {
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 
-    /// Share the rows out to parts, named in a column `split`
+    /// Share the rows out to parts, named in a column `split`: by fractions, or by times as in
+    /// `train<2013-09-01T00:00:00Z,test`
     #[arg(long, value_name = "NAME=FRACTION,…")]
     split: Option<String>,
 
@@ -93,11 +94,7 @@ impl MakeTrainingSet {
     }
 
     fn request(&self) -> Result<TrainingSetRequest> {
-        let by = match self.split_by.as_str() {
-            "row" => SplitBy::Row,
-            "time" => SplitBy::Time,
-            column => SplitBy::Column(column.to_owned()),
-        };
+        let by = SplitBy::parse(&self.split_by);
         let split = self.split.as_deref();
         let split = split.map(|text| Split::parse(text, by, self.seed));
         Ok(TrainingSetRequest {

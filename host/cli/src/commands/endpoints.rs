@@ -1,0 +1,149 @@
+//! `wafer endpoints`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use wafer_platform::{Endpoint, Routing, parse_percent};
+
+use super::Context;
+use super::apply::warn;
+use crate::app;
+use crate::output::{line, table};
+
+/// Endpoints: stable names that route requests to releases by weight.
+///
+/// A server takes a change up within a moment, at once for a whole request: none sees the
+/// features of one release and the model of another.
+///
+/// Examples:
+///   wafer endpoints set late_arrival r1
+///   wafer endpoints set late_arrival r1=90 r2=10 --shadow r3 --key tailnum
+///   wafer endpoints rollback late_arrival
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Endpoints {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the endpoints
+    List,
+    Set(Set),
+    /// Go back to where requests went before
+    Rollback {
+        /// The endpoint
+        name: String,
+    },
+    /// Take an endpoint away; what it logged stays
+    Remove {
+        /// The endpoint
+        name: String,
+    },
+}
+
+/// Route an endpoint's requests to releases, from now on.
+#[derive(Debug, Args)]
+struct Set {
+    /// The endpoint; a new name makes one
+    name: String,
+
+    /// Releases with their percentages, which add up to 100; one alone gets everything
+    #[arg(value_name = "RELEASE[=PERCENT]", required = true)]
+    routes: Vec<String>,
+
+    /// Ask this release as well, and only log what it answers
+    #[arg(long, value_name = "RELEASE")]
+    shadow: Vec<String>,
+
+    /// Route each row by this field: the same value stays with its release
+    #[arg(long, value_name = "FIELD")]
+    key: Option<String>,
+
+    /// How much is logged, in percent: of the entities that are asked for, so that those
+    /// that are logged are logged completely
+    #[arg(long, default_value = "10", value_name = "PERCENT", value_parser = parse_percent)]
+    log: u32,
+}
+
+impl Endpoints {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let present = platform.definitions();
+        match self.command.unwrap_or(Command::List) {
+            Command::List => {
+                let endpoints = platform.endpoints().await?;
+                context.format.print(&endpoints, || list_text(&endpoints));
+            }
+            Command::Set(set) => {
+                let routing = Routing::parse(&set.routes, set.shadow, set.key, set.log);
+                let routing =
+                    routing.map_err(|e| anyhow::anyhow!("endpoint `{}`: {e}", set.name))?;
+                let endpoint = platform.set_endpoint(&set.name, routing).await?;
+                context
+                    .format
+                    .print(&endpoint, || text(&set.name, &endpoint));
+            }
+            Command::Rollback { name } => {
+                let endpoint = platform.rollback(&name).await?;
+                context.format.print(&endpoint, || text(&name, &endpoint));
+            }
+            Command::Remove { name } => {
+                platform.remove_endpoint(&name).await?;
+                line(format!("endpoint {name} is gone"));
+            }
+        }
+        warn(&platform.outdated_endpoints(&present).await?);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn list_text(endpoints: &BTreeMap<String, Endpoint>) -> String {
+    if endpoints.is_empty() {
+        return "no endpoints; make one with `wafer endpoints set NAME RELEASE`".to_owned();
+    }
+    let rows: Vec<_> = endpoints
+        .iter()
+        .map(|(name, endpoint)| {
+            let routing = &endpoint.routing;
+            vec![
+                name.clone(),
+                routes_text(routing),
+                routing.shadow.join(" "),
+                routing.key.clone().unwrap_or_default(),
+                percent(routing.log),
+                endpoint.since.to_string(),
+            ]
+        })
+        .collect();
+    table(
+        &["endpoint", "releases", "shadow", "key", "logged", "since"],
+        &rows,
+    )
+}
+
+fn percent(hundredths: u32) -> String {
+    format!("{} %", f64::from(hundredths) / 100.0)
+}
+
+fn routes_text(routing: &Routing) -> String {
+    let routes = routing.routes.iter();
+    let texts = routes.map(|(release, weight)| format!("{release}={}", f64::from(*weight) / 100.0));
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+fn text(name: &str, endpoint: &Endpoint) -> String {
+    let routing = &endpoint.routing;
+    let mut text = format!("endpoint {name}: {}", routes_text(routing));
+    if !routing.shadow.is_empty() {
+        text += &format!(", shadowed by {}", routing.shadow.join(" "));
+    }
+    if let Some(key) = &routing.key {
+        text += &format!(", by {key}");
+    }
+    text + &format!("; {} logged", percent(routing.log))
+}

@@ -1,0 +1,537 @@
+//! `wafer models` and `wafer lineage`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use wafer_core::bytes_text;
+use wafer_platform::{
+    MAX_ARTIFACT_BYTES, ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress,
+    VersionName,
+};
+use wafer_runtime::Asset;
+
+use super::Context;
+use crate::app;
+use crate::output::{Bar, line, say, table};
+
+/// The registry of models: versions, aliases, metrics.
+///
+/// A version is named by its number or an alias, as in late_arrival@3 and
+/// late_arrival@champion; the model's name alone is its newest version.
+///
+/// Examples:
+///   wafer models
+///   wafer models list late_arrival
+///   wafer models push late_arrival --artifact model.txt --metric auc=0.78
+///   wafer models alias late_arrival@3 champion
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the models, or the versions of one
+    List {
+        /// The model
+        model: Option<String>,
+    },
+    /// Show all that is known of a version
+    Show {
+        /// The version
+        version: VersionName,
+    },
+    Push(Push),
+    /// Have an alias stand for a version
+    Alias {
+        /// The version; with --remove the model
+        version: VersionName,
+        /// The alias, such as champion
+        alias: String,
+        /// Take the alias away
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Say something of a version
+    Note {
+        /// The version
+        version: VersionName,
+        #[command(flatten)]
+        note: NoteArguments,
+    },
+    Evaluate(Evaluate),
+    /// Write an artifact of a version to a file
+    Get {
+        /// The version
+        version: VersionName,
+        /// Which artifact
+        #[arg(long, default_value = "model", value_name = "NAME")]
+        artifact: String,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// What there is to say of a version.
+#[derive(Debug, Default, Args)]
+pub(crate) struct NoteArguments {
+    /// Description of the version
+    #[arg(long, value_name = "TEXT")]
+    doc: Option<String>,
+
+    /// A tag of the version; an empty value takes it away
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = named)]
+    tags: Vec<(String, String)>,
+}
+
+impl NoteArguments {
+    pub(crate) fn into_note(self) -> ModelNote {
+        ModelNote {
+            doc: self.doc.unwrap_or_default(),
+            tags: self.tags.into_iter().collect(),
+        }
+    }
+}
+
+/// Register a model that was trained elsewhere, as its next version.
+///
+/// Its function is loaded with the artifacts and called once they are read, so that a
+/// file that is none is refused now. With --training-set it is evaluated on its part
+/// `test`, as after `wafer train`.
+///
+/// Examples:
+///   wafer models push late_arrival --artifact model.txt --training-set 4f0c9a1b22d0
+///   wafer models push late_arrival --artifact model=a.txt --artifact vocabulary=b.json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Push {
+    /// The model
+    model: String,
+
+    /// A file, as the asset `model` of its function, or as one of another name
+    #[arg(long = "artifact", value_name = "[NAME=]FILE", required = true)]
+    artifacts: Vec<String>,
+
+    /// Training set that it was trained on
+    #[arg(long, value_name = "ID")]
+    training_set: Option<String>,
+
+    /// Something that was measured
+    #[arg(long = "metric", value_name = "NAME=NUMBER", value_parser = metric)]
+    metrics: Vec<(String, f64)>,
+
+    /// Something that it was trained with
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = named)]
+    parameters: Vec<(String, String)>,
+
+    /// Memory that making the training set again may use
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
+    memory: u64,
+
+    #[command(flatten)]
+    note: NoteArguments,
+}
+
+/// Measure how good a version is on a part of a training set.
+#[derive(Debug, Args)]
+struct Evaluate {
+    /// The version
+    version: VersionName,
+
+    /// The training set
+    #[arg(long, value_name = "ID")]
+    training_set: String,
+
+    /// Part of it; default: all of it
+    #[arg(long, value_name = "NAME")]
+    part: Option<String>,
+
+    /// Memory that making the training set again may use
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
+    memory: u64,
+}
+
+/// What came from what: the origins of a version, or the versions that came from something.
+///
+/// Examples:
+///   wafer lineage model late_arrival@champion
+///   wafer lineage group route_delays
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct LineageOf {
+    #[command(subcommand)]
+    of: Thing,
+}
+
+#[derive(Debug, Subcommand)]
+enum Thing {
+    /// What a version of a model came from
+    Model {
+        /// The version
+        version: VersionName,
+    },
+    /// The versions that came from a feature group
+    Group {
+        /// The group
+        name: String,
+    },
+    /// The versions that came from a source
+    Source {
+        /// The source
+        name: String,
+    },
+    /// The versions that came from a function
+    Function {
+        /// The function
+        name: String,
+    },
+    /// The versions that read a view
+    View {
+        /// The view
+        name: String,
+    },
+}
+
+/// `NAME=VALUE`
+pub(crate) fn named(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not of the form NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn metric(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = named(text)?;
+    let value = value
+        .parse()
+        .map_err(|_| format!("metric `{name}`: `{value}` is not a number"))?;
+    Ok((name, value))
+}
+
+/// Metrics in a line.
+pub(crate) fn metrics_text(metrics: &BTreeMap<String, f64>) -> String {
+    let one = |(name, value): (&String, &f64)| match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => format!("{name}={value}"),
+        false => format!("{name}={value:.4}"),
+    };
+    metrics.iter().map(one).collect::<Vec<_>>().join("  ")
+}
+
+#[derive(Serialize)]
+struct WithNote<'a> {
+    #[serde(flatten)]
+    version: &'a ModelVersion,
+    #[serde(flatten)]
+    note: &'a ModelNote,
+}
+
+impl Models {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        match self.command.unwrap_or(Command::List { model: None }) {
+            Command::List { model: None } => list(context, &platform).await?,
+            Command::List { model: Some(model) } => versions(context, &platform, &model).await?,
+            Command::Show { version } => show(context, &platform, &version).await?,
+            Command::Push(push) => push.run(context, &platform).await?,
+            Command::Alias {
+                version,
+                alias,
+                remove: true,
+            } => {
+                platform.remove_alias(&version.model, &alias).await?;
+                line(format!("{} has no alias {alias} any more", version.model));
+            }
+            Command::Alias { version, alias, .. } => {
+                let number = platform.set_alias(&version, &alias).await?;
+                line(format!("{0}@{alias} is {0}@{number}", version.model));
+            }
+            Command::Note { version, note } => {
+                let tags = note.tags.into_iter().collect();
+                let note = platform.note(&version, note.doc.as_deref(), &tags).await?;
+                context.format.print(&note, || note_text(&note));
+            }
+            Command::Evaluate(evaluate) => evaluate.run(context, &platform).await?,
+            Command::Get {
+                version,
+                artifact,
+                out,
+            } => {
+                let path = platform.artifact(&version, &artifact).await?;
+                std::fs::copy(&path, &out)
+                    .with_context(|| format!("cannot write {}", out.display()))?;
+                say(format!("wrote {}", out.display()));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn list(context: &Context, platform: &Platform) -> Result<()> {
+    let models = platform.models().await?;
+    context.format.print(&models, || {
+        if models.is_empty() {
+            return "no models; define one under [models.NAME] in wafer.toml".to_owned();
+        }
+        let rows: Vec<_> = models
+            .iter()
+            .map(|model| {
+                let aliases = model.aliases.iter();
+                let aliases: Vec<_> = aliases.map(|(alias, v)| format!("{alias}={v}")).collect();
+                let latest = match model.latest {
+                    0 => "none".to_owned(),
+                    number => number.to_string(),
+                };
+                vec![
+                    model.name.clone(),
+                    latest,
+                    aliases.join(" "),
+                    model.owner.clone(),
+                    model.doc.clone(),
+                ]
+            })
+            .collect();
+        table(
+            &["model", "latest", "aliases", "owner", "description"],
+            &rows,
+        )
+    });
+    Ok(())
+}
+
+async fn versions(context: &Context, platform: &Platform, model: &str) -> Result<()> {
+    let versions = platform.model_versions(model).await?;
+    let all: Vec<WithNote<'_>> = versions
+        .iter()
+        .map(|(version, note)| WithNote { version, note })
+        .collect();
+    context.format.print(&all, || {
+        if versions.is_empty() {
+            return format!(
+                "no version yet; make one with `wafer train {model}` or `wafer models push {model}`"
+            );
+        }
+        let rows: Vec<_> = versions
+            .iter()
+            .map(|(version, note)| {
+                vec![
+                    version.version.to_string(),
+                    version.created.to_string(),
+                    version.training_set.clone().unwrap_or_default(),
+                    metrics_text(&version.metrics),
+                    note_text(note),
+                ]
+            })
+            .collect();
+        table(
+            &["version", "registered", "training set", "metrics", "note"],
+            &rows,
+        )
+    });
+    Ok(())
+}
+
+fn note_text(note: &ModelNote) -> String {
+    let tags = note
+        .tags
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let texts = std::iter::once(note.doc.clone()).chain(tags);
+    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+    texts.join("  ")
+}
+
+async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Result<()> {
+    let version = platform.model_version(name).await?;
+    let all = platform.model_versions(&version.model).await?;
+    let note = all
+        .into_iter()
+        .find(|(other, _)| other.version == version.version)
+        .map(|(_, note)| note)
+        .unwrap_or_default();
+    let both = WithNote {
+        version: &version,
+        note: &note,
+    };
+    context.format.print(&both, || {
+        let signature = &version.function.registered.signature;
+        let mut lines = vec![
+            (
+                "version",
+                format!("{}  registered {}", version.name(), version.created),
+            ),
+            ("view", format!("{} {}", version.view, version.view_version)),
+            (
+                "training set",
+                version.training_set.clone().unwrap_or_default(),
+            ),
+            (
+                "trainer",
+                version
+                    .trainer
+                    .as_ref()
+                    .map(|(name, digest)| format!("{name} {}", digest.short()))
+                    .unwrap_or_default(),
+            ),
+            (
+                "function",
+                format!(
+                    "{} {}",
+                    version.function_name,
+                    version.function.registered.digest.short()
+                ),
+            ),
+            ("metrics", metrics_text(&version.metrics)),
+            ("note", note_text(&note)),
+        ];
+        let parameters = version.parameters.iter();
+        let parameters: Vec<_> = parameters.map(|(n, v)| format!("{n}={v}")).collect();
+        lines.push(("parameters", parameters.join("  ")));
+        for (name, artifact) in &version.artifacts {
+            let (bytes, digest) = (bytes_text(artifact.bytes), artifact.digest.short());
+            lines.push(("artifact", format!("{name}  {bytes}  {digest}")));
+        }
+        let fields = |fields: &[wafer_core::Field]| {
+            let texts = fields.iter().map(|f| format!("{} {}", f.name, f.data_type));
+            texts.collect::<Vec<_>>().join(", ")
+        };
+        lines.push(("reads", fields(signature.inputs.fields())));
+        lines.push(("predicts", fields(signature.outputs.fields())));
+        lines_text(&lines)
+    });
+    Ok(())
+}
+
+/// Names and texts, those without a text left out.
+fn lines_text(lines: &[(&str, String)]) -> String {
+    let lines = lines.iter().filter(|(_, text)| !text.is_empty());
+    let lines = lines.map(|(name, text)| format!("{name:13} {text}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Push {
+    async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+        app::share_memory_pools();
+        let mut artifacts = BTreeMap::new();
+        for artifact in &self.artifacts {
+            let (name, path) = match artifact.split_once('=') {
+                Some((name, path)) => (name, path),
+                None => ("model", artifact.as_str()),
+            };
+            let unreadable = || format!("--artifact: cannot read {path}");
+            let bytes = std::fs::metadata(path).with_context(unreadable)?.len();
+            anyhow::ensure!(
+                bytes <= MAX_ARTIFACT_BYTES,
+                "--artifact: {path} has {}; a model has at most {} in each",
+                bytes_text(bytes),
+                bytes_text(MAX_ARTIFACT_BYTES)
+            );
+            let asset = Asset::file(path.as_ref()).with_context(unreadable)?;
+            anyhow::ensure!(
+                artifacts.insert(name.to_owned(), asset).is_none(),
+                "--artifact: `{name}` is given twice"
+            );
+        }
+        let bar = Arc::new(Bar::new(&self.model));
+        let progress = Arc::clone(&bar) as Arc<dyn Progress>;
+        let new = NewVersion {
+            model: self.model,
+            artifacts,
+            metrics: self.metrics.into_iter().collect(),
+            parameters: self.parameters.into_iter().collect(),
+            training_set: self.training_set,
+            trainer: None,
+            note: self.note.into_note(),
+        };
+        let version = platform.register_version(new, self.memory, &progress).await;
+        bar.finish();
+        let version = version?;
+        context.format.print(&version, || {
+            let text = format!("{}: registered", version.name());
+            match version.metrics.is_empty() {
+                true => text,
+                false => format!("{text}\n{}", metrics_text(&version.metrics)),
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Evaluate {
+    async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
+        app::share_memory_pools();
+        let bar = Arc::new(Bar::new(&self.version.to_string()));
+        let progress = Arc::clone(&bar) as Arc<dyn Progress>;
+        let part = self.part.as_deref();
+        let figures = platform
+            .evaluate(
+                &self.version,
+                &self.training_set,
+                part,
+                self.memory,
+                &progress,
+            )
+            .await;
+        bar.finish();
+        let figures = figures?;
+        context.format.print(&figures, || metrics_text(&figures));
+        Ok(())
+    }
+}
+
+impl LineageOf {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let origin = match self.of {
+            Thing::Model { version } => {
+                let version = platform.model_version(&version).await?;
+                context
+                    .format
+                    .print(&version.lineage, || origins_text(&version));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Thing::Group { name } => Origin::Group(name),
+            Thing::Source { name } => Origin::Source(name),
+            Thing::Function { name } => Origin::Function(name),
+            Thing::View { name } => Origin::View(name),
+        };
+        let versions = platform.models_from(&origin).await?;
+        let names: Vec<String> = versions.iter().map(ModelVersion::name).collect();
+        context.format.print(&names, || match names.is_empty() {
+            true => "no model".to_owned(),
+            false => names.join("\n"),
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn origins_text(version: &ModelVersion) -> String {
+    let lineage = &version.lineage;
+    let mut lines = vec![
+        ("model", version.name()),
+        ("view", format!("{} {}", version.view, version.view_version)),
+        (
+            "training set",
+            version.training_set.clone().unwrap_or_default(),
+        ),
+    ];
+    for (group, table) in &lineage.groups {
+        lines.push(("group", format!("{group} ({table})")));
+    }
+    for source in &lineage.sources {
+        lines.push(("source", source.clone()));
+    }
+    for (function, digest) in &lineage.functions {
+        lines.push(("function", format!("{function} {}", digest.short())));
+    }
+    lines_text(&lines)
+}

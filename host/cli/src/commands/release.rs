@@ -1,0 +1,117 @@
+//! `wafer release`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use wafer_platform::{Release, VersionName};
+
+use super::Context;
+use crate::app;
+use crate::output::table;
+
+/// Releases: a view's version, its functions and a model's version, bound together.
+///
+/// A release never changes. Endpoints go from one to another, and back, at once.
+///
+/// Examples:
+///   wafer release create --model late_arrival@champion
+///   wafer release create summer --model late_arrival@4 --doc "trained on the summer"
+///   wafer release
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Releases {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the releases
+    List,
+    /// Show one
+    Show {
+        /// The release
+        name: String,
+    },
+    Create(Create),
+}
+
+/// Bind a version of a model to the version of its view that it was trained on.
+#[derive(Debug, Args)]
+struct Create {
+    /// Name of the release; default: r1, r2, …
+    name: Option<String>,
+
+    /// The model's version
+    #[arg(long, value_name = "NAME@VERSION")]
+    model: VersionName,
+
+    /// Take the view as it is defined now, instead of as it was when the model was trained
+    #[arg(long)]
+    present_view: bool,
+
+    /// What there is to say of it
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    doc: String,
+}
+
+impl Releases {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        match self.command.unwrap_or(Command::List) {
+            Command::List => {
+                let releases = platform.releases().await?;
+                context.format.print(&releases, || list_text(&releases));
+            }
+            Command::Show { name } => {
+                let release = platform.release(&name).await?;
+                context.format.print(&release, || text(&release));
+            }
+            Command::Create(create) => {
+                let name = create.name.as_deref();
+                let release = platform
+                    .create_release(name, &create.model, create.present_view, &create.doc)
+                    .await?;
+                context.format.print(&release, || text(&release));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn list_text(releases: &[Release]) -> String {
+    if releases.is_empty() {
+        return "no releases; make one with `wafer release create --model NAME@VERSION`".to_owned();
+    }
+    let rows: Vec<_> = releases
+        .iter()
+        .map(|release| {
+            vec![
+                release.name.clone(),
+                release.created.to_string(),
+                format!("{}@{}", release.model, release.version),
+                format!("{} {}", release.view, release.view_version),
+                release.doc.clone(),
+            ]
+        })
+        .collect();
+    table(
+        &["release", "created", "model", "view", "description"],
+        &rows,
+    )
+}
+
+fn text(release: &Release) -> String {
+    let mut lines = vec![format!(
+        "release {}: model {}@{}, view {} {}",
+        release.name, release.model, release.version, release.view, release.view_version
+    )];
+    if !release.doc.is_empty() {
+        lines.push(format!("  {}", release.doc));
+    }
+    let functions = release.functions.iter();
+    lines.extend(functions.map(|(name, digest)| format!("  function {name} {}", digest.short())));
+    lines.join("\n")
+}

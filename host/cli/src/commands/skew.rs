@@ -1,0 +1,135 @@
+//! `wafer skew`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
+use wafer_platform::{Progress, ReleaseSkew, SkewReport, SkewRequest, ValueSkew};
+
+use super::Context;
+use crate::app;
+use crate::output::{Bar, table, thousands};
+
+/// Compare what an endpoint logged with what a training set would have.
+///
+/// Each logged request is joined again, as of its time, with the tables as they are now,
+/// and put through the same functions and the same model. A value that differs although it
+/// was made of the same row, or of the same events, is a mismatch: there should be none,
+/// and with one this command ends with status 1. Values that differ because something else
+/// is known now, such as an event that was still on its way, are counted apart.
+///
+/// Examples:
+///   wafer skew late_arrival
+///   wafer skew late_arrival --from 2013-03-01 --to 2013-04-01
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Skew {
+    /// The endpoint
+    endpoint: String,
+
+    /// Requests from this time on (RFC 3339, or a date); default: all
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+
+    /// Requests before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+
+    /// Memory that the join may use; what does not fit goes to temporary files
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
+    memory: u64,
+}
+
+impl Skew {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        app::share_memory_pools();
+        let interval = Interval {
+            from: self.from.unwrap_or(Timestamp::MIN),
+            to: self.to.unwrap_or(Timestamp::MAX),
+        };
+        anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
+        let project = context.project()?;
+        let platform = app::open(&project, None).await?;
+        let bar = Arc::new(Bar::new(&self.endpoint));
+        let progress = Arc::clone(&bar) as Arc<dyn Progress>;
+        let request = SkewRequest {
+            endpoint: self.endpoint,
+            interval,
+            memory: self.memory,
+        };
+        let report = platform.skew(&request, &progress).await;
+        bar.finish();
+        let report = report?;
+        context.format.print(&report, || text(&report));
+        Ok(match report.mismatches {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn text(report: &SkewReport) -> String {
+    let releases = report.releases.iter();
+    let mut parts: Vec<String> = releases.map(release_text).collect();
+    let rows = thousands(report.rows);
+    parts.push(match report.mismatches {
+        0 => format!("{rows} rows: no value differs that was made of the same"),
+        count => format!(
+            "{rows} rows: {} values differ although they were made of the same",
+            thousands(count)
+        ),
+    });
+    parts.join("\n\n")
+}
+
+fn release_text(skew: &ReleaseSkew) -> String {
+    let ReleaseSkew {
+        release,
+        table: log,
+        rows,
+        from,
+        to,
+        ..
+    } = skew;
+    let mut text = format!(
+        "release {release}: {} rows from {from} to {to}, logged to {log}\n",
+        thousands(*rows)
+    );
+    for (alias, others) in skew.other_identity.iter().filter(|(_, rows)| **rows > 0) {
+        text += &format!(
+            "{alias}: for {} rows something else is found now than was then\n",
+            thousands(*others)
+        );
+    }
+    let values = skew.values.iter();
+    let others: Vec<_> = values
+        .filter(|value| value.mismatches + value.timing > 0)
+        .map(value_row)
+        .collect();
+    match others.is_empty() {
+        true => {
+            text + &format!(
+                "all {} features and predictions are equal",
+                skew.values.len()
+            )
+        }
+        false => text + &table(&["value", "mismatches", "timing", "for example"], &others),
+    }
+}
+
+fn value_row(value: &ValueSkew) -> Vec<String> {
+    let example = value.examples.first().map(|example| {
+        format!(
+            "{} row {} at {}: {} logged, {} now",
+            example.request, example.row, example.time, example.logged, example.offline
+        )
+    });
+    vec![
+        value.name.clone(),
+        thousands(value.mismatches),
+        thousands(value.timing),
+        example.unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,373 @@
+//! The Open Inference Protocol, version 2, over REST:
+//! <https://github.com/kserve/open-inference-protocol>.
+//!
+//! A model is an endpoint, a version of it one of the releases that it goes to. Inputs are
+//! join keys and request fields, one tensor each, of shape `[rows]` or `[rows, 1]`, vectors and
+//! lists `[rows, k]`. Outputs are what the model predicts.
+//!
+//! Tensors may be binary as well, by the extension `binary_tensor_data`:
+//! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.
+//!
+//! Every error is `{"error": "…"}`: 404 for what there is not, 400 for all else that is the
+//! caller's or a function's, 503 when it may be tried again, 500 when the server failed.
+
+mod tensor;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json as JsonBody, Router};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+use wafer_core::Field;
+use wafer_platform::{Error, InferRequest, Inference, Kind, Platform};
+
+use crate::MAX_ROWS;
+use crate::error::Failure;
+use tensor::{Output, Tensor};
+
+/// Length of the JSON in a body that has binary tensors after it.
+const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// The routes below `/v2`.
+pub(crate) fn router() -> Router<Arc<Platform>> {
+    let model = |prefix: &str| {
+        Router::new()
+            .route(prefix, get(metadata))
+            .route(&format!("{prefix}/ready"), get(ready))
+            .route(&format!("{prefix}/infer"), post(infer))
+    };
+    Router::new()
+        .route("/", get(server))
+        .route(
+            "/health/live",
+            get(|| async { JsonBody(json!({ "live": true })) }),
+        )
+        .route("/health/ready", get(server_ready))
+        .merge(model("/models/{model}"))
+        .merge(model("/models/{model}/versions/{version}"))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+}
+
+/// An error on its way to a client of this protocol.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, JsonBody(json!({ "error": self.message }))).into_response()
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let is_functions = error.kind() == Kind::Function;
+        let failure = Failure::from(error);
+        let status = match failure.status() {
+            StatusCode::CONFLICT => StatusCode::BAD_REQUEST,
+            StatusCode::INTERNAL_SERVER_ERROR if is_functions => StatusCode::BAD_REQUEST,
+            other => other,
+        };
+        Self {
+            status,
+            message: failure.into_message(),
+        }
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+async fn no_route(OriginalUri(uri): OriginalUri) -> Refusal {
+    Refusal {
+        status: StatusCode::NOT_FOUND,
+        message: format!("there is no {}", uri.path()),
+    }
+}
+
+async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
+    Refusal {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        message: format!("{} does not take {method}", uri.path()),
+    }
+}
+
+pub(crate) async fn server() -> JsonBody<Json> {
+    JsonBody(json!({
+        "name": "wafer",
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": ["binary_tensor_data"],
+    }))
+}
+
+async fn server_ready(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>, Refusal> {
+    crate::serve::check_stores(&platform).await?;
+    Ok(JsonBody(json!({ "live": true, "ready": true })))
+}
+
+/// What is named in a path.
+#[derive(Deserialize)]
+struct Named {
+    model: String,
+    version: Option<String>,
+}
+
+type NamedPath = Result<Path<Named>, PathRejection>;
+
+async fn metadata(
+    State(platform): State<Arc<Platform>>,
+    path: NamedPath,
+) -> Result<JsonBody<Json>, Refusal> {
+    let Path(Named { model, version }) = path?;
+    let info = platform.endpoint_info(&model, version.as_deref()).await?;
+    let tensors = |fields: &[Field]| -> Json { fields.iter().map(tensor::metadata).collect() };
+    Ok(JsonBody(json!({
+        "name": model,
+        "versions": info.releases,
+        "platform": "wafer",
+        "inputs": tensors(&info.inputs),
+        "outputs": tensors(&info.outputs),
+    })))
+}
+
+async fn ready(
+    State(platform): State<Arc<Platform>>,
+    path: NamedPath,
+) -> Result<JsonBody<Json>, Refusal> {
+    let Path(Named { model, version }) = path?;
+    platform.endpoint_info(&model, version.as_deref()).await?;
+    Ok(JsonBody(json!({ "name": model, "ready": true })))
+}
+
+#[derive(Deserialize)]
+struct Request {
+    id: Option<String>,
+    #[serde(default)]
+    parameters: Map<String, Json>,
+    inputs: Vec<Tensor>,
+    outputs: Option<Vec<Wanted>>,
+}
+
+/// An output that is asked for.
+#[derive(Deserialize)]
+struct Wanted {
+    name: String,
+    #[serde(default)]
+    parameters: Map<String, Json>,
+}
+
+fn is_set(parameters: &Map<String, Json>, name: &str) -> Option<bool> {
+    parameters.get(name).and_then(Json::as_bool)
+}
+
+#[derive(Serialize)]
+struct Answer {
+    model_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_version: Option<String>,
+    id: String,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    parameters: Map<String, Json>,
+    outputs: Vec<Output>,
+}
+
+async fn infer(
+    State(platform): State<Arc<Platform>>,
+    path: NamedPath,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let Path(Named { model, version }) = path?;
+    let body = body.map_err(|e| Refusal::invalid(Failure::from(e).into_message()))?;
+    let (mut request, binary) = read(&headers, &body)?;
+    tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
+    let info = platform.endpoint_info(&model, version.as_deref()).await?;
+    let asked = InferRequest {
+        id: request.id.clone(),
+        rows: rows(&request.inputs)?,
+        columns: columns(request.inputs, &info.inputs)?,
+    };
+    let wanted = wanted(
+        &request.parameters,
+        request.outputs.as_deref(),
+        &info.outputs,
+    )?;
+    let inference = platform.infer(&model, version.as_deref(), asked).await?;
+    answer(model, inference, &wanted)
+}
+
+/// The JSON of a request, and what comes after it.
+fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), Refusal> {
+    let (text, binary) = match headers.get(HEADER_LENGTH) {
+        None => (body, &[][..]),
+        Some(length) => {
+            let length = length
+                .to_str()
+                .ok()
+                .and_then(|text| text.parse::<usize>().ok());
+            let length = length.filter(|length| *length <= body.len());
+            let length = length.ok_or_else(|| {
+                Refusal::invalid(format!(
+                    "header {HEADER_LENGTH} is no length within the body of {} bytes",
+                    body.len()
+                ))
+            })?;
+            body.split_at(length)
+        }
+    };
+    let request = serde_json::from_slice(text)
+        .map_err(|e| Refusal::invalid(format!("the body is no inference request: {e}")))?;
+    Ok((request, binary))
+}
+
+/// Number of rows, which all tensors must have.
+fn rows(inputs: &[Tensor]) -> Result<usize, Refusal> {
+    let mut rows: Option<(usize, &str)> = None;
+    for input in inputs {
+        let own = input.rows().map_err(Refusal::invalid)?;
+        match rows {
+            Some((first, name)) if first != own => {
+                return Err(Refusal::invalid(format!(
+                    "input `{}` has {own} rows, and `{name}` has {first}",
+                    input.name
+                )));
+            }
+            _ => rows = Some((own, &input.name)),
+        }
+    }
+    match rows {
+        None => Err(Refusal::invalid("there are no inputs")),
+        Some((0, name)) => Err(Refusal::invalid(format!("input `{name}` has no rows"))),
+        Some((rows, _)) if rows > MAX_ROWS => Err(Refusal::invalid(format!(
+            "{rows} rows; a request has at most {MAX_ROWS}"
+        ))),
+        Some((rows, _)) => Ok(rows),
+    }
+}
+
+/// Tensors as columns. Those that no release reads are refused: they are misspelt.
+fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<Json>>, Refusal> {
+    let mut columns = HashMap::new();
+    for input in inputs {
+        let field = fields.iter().find(|field| field.name == input.name);
+        let field = field.ok_or_else(|| {
+            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
+            Refusal::invalid(format!(
+                "there is no input `{}`; there are {}",
+                input.name,
+                known.join(", ")
+            ))
+        })?;
+        let name = input.name.clone();
+        let values = input
+            .into_rows(&field.data_type)
+            .map_err(Refusal::invalid)?;
+        if columns.insert(name.clone(), values).is_some() {
+            return Err(Refusal::invalid(format!("input `{name}` is given twice")));
+        }
+    }
+    Ok(columns)
+}
+
+/// Which outputs are answered, by their positions, and which of them as bytes.
+fn wanted(
+    parameters: &Map<String, Json>,
+    outputs: Option<&[Wanted]>,
+    fields: &[Field],
+) -> Result<Vec<(usize, bool)>, Refusal> {
+    let all_binary = is_set(parameters, "binary_data_output").unwrap_or(false);
+    let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else {
+        return Ok((0..fields.len()).map(|index| (index, all_binary)).collect());
+    };
+    let place = |wanted: &Wanted| {
+        let found = fields.iter().position(|field| field.name == wanted.name);
+        let index = found.ok_or_else(|| {
+            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
+            Refusal::invalid(format!(
+                "there is no output `{}`; there are {}",
+                wanted.name,
+                known.join(", ")
+            ))
+        })?;
+        Ok((
+            index,
+            is_set(&wanted.parameters, "binary_data").unwrap_or(all_binary),
+        ))
+    };
+    outputs.iter().map(place).collect()
+}
+
+fn answer(
+    model: String,
+    inference: Inference,
+    wanted: &[(usize, bool)],
+) -> Result<Response, Refusal> {
+    let count = inference.releases.len();
+    let mut parameters = Map::new();
+    if inference.errors.len() == count {
+        let (_, message) = &inference.errors[0];
+        return Err(Refusal::invalid(message.clone()));
+    }
+    if !inference.errors.is_empty() {
+        // Parameters are numbers, texts and booleans.
+        let texts = inference
+            .errors
+            .iter()
+            .map(|(row, message)| format!("row {row}: {message}"));
+        parameters.insert(
+            "errors".to_owned(),
+            texts.collect::<Vec<_>>().join("\n").into(),
+        );
+    }
+    let first = &inference.releases[0];
+    let is_one = inference.releases.iter().all(|release| release == first);
+    if !is_one {
+        parameters.insert("versions".to_owned(), inference.releases.join(",").into());
+    }
+    let mut outputs = Vec::new();
+    let mut binary = Vec::new();
+    for (index, is_binary) in wanted {
+        let (field, column) = &inference.outputs[*index];
+        let bytes = is_binary.then_some(&mut binary);
+        outputs.push(Output::of(field, column, bytes).map_err(Refusal::invalid)?);
+    }
+    let answer = Answer {
+        model_name: model,
+        model_version: is_one.then(|| first.clone()),
+        id: inference.id,
+        parameters,
+        outputs,
+    };
+    let mut body = serde_json::to_vec(&answer).expect("an answer is plain data");
+    if !wanted.iter().any(|(_, is_binary)| *is_binary) {
+        return Ok(([(CONTENT_TYPE, "application/json")], body).into_response());
+    }
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (HEADER_LENGTH, body.len().to_string()),
+    ];
+    body.append(&mut binary);
+    Ok((headers, body).into_response())
+}

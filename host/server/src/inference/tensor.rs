@@ -1,0 +1,649 @@
+//! Tensors: what comes in as values of rows, what goes out of columns.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, ArrayRef};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+use wafer_core::{DataType, Field, cell_to_json};
+
+/// A tensor of a request.
+#[derive(Debug, Deserialize)]
+pub(super) struct Tensor {
+    pub(super) name: String,
+    shape: Vec<u64>,
+    datatype: String,
+    #[serde(default)]
+    parameters: Map<String, Json>,
+    data: Option<Vec<Json>>,
+}
+
+/// A tensor of an answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Output {
+    name: String,
+    datatype: &'static str,
+    shape: Vec<u64>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    parameters: Map<String, Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Vec<Json>>,
+}
+
+/// Kinds of elements, and the types of columns that they may become.
+const DATATYPES: [(&str, usize, Kind); 13] = [
+    ("BOOL", 1, Kind::Bool),
+    ("UINT8", 1, Kind::Int),
+    ("UINT16", 2, Kind::Int),
+    ("UINT32", 4, Kind::Int),
+    ("UINT64", 8, Kind::Int),
+    ("INT8", 1, Kind::Int),
+    ("INT16", 2, Kind::Int),
+    ("INT32", 4, Kind::Int),
+    ("INT64", 8, Kind::Int),
+    ("FP32", 4, Kind::Float),
+    ("FP64", 8, Kind::Float),
+    ("BYTES", 0, Kind::Bytes),
+    // Named so that the message can say that it is known.
+    ("FP16", 2, Kind::None),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Int,
+    Float,
+    Bytes,
+    None,
+}
+
+/// A column as clients are told of it.
+pub(super) fn metadata(field: &Field) -> Json {
+    let shape = match &field.data_type {
+        DataType::Vector(n) => json!([-1, n]),
+        DataType::ListInt64 | DataType::ListFloat64 | DataType::ListUtf8 => json!([-1, -1]),
+        _ => json!([-1]),
+    };
+    json!({ "name": field.name, "datatype": datatype(&field.data_type), "shape": shape })
+}
+
+fn datatype(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Boolean => "BOOL",
+        DataType::Int64 | DataType::ListInt64 => "INT64",
+        DataType::Float64 | DataType::ListFloat64 => "FP64",
+        DataType::Float32 | DataType::Vector(_) => "FP32",
+        // Times as RFC 3339.
+        DataType::Utf8
+        | DataType::Binary
+        | DataType::Timestamp
+        | DataType::Date
+        | DataType::ListUtf8
+        | DataType::Arrow(_) => "BYTES",
+    }
+}
+
+impl Tensor {
+    /// Its first dimension.
+    pub(super) fn rows(&self) -> Result<usize, String> {
+        let first = self.shape.first();
+        let first = first.ok_or_else(|| format!("input `{}` has no shape", self.name))?;
+        usize::try_from(*first).map_err(|_| format!("input `{}` has too many rows", self.name))
+    }
+
+    fn kind(&self) -> Result<(usize, Kind), String> {
+        let found = DATATYPES.iter().find(|(name, ..)| *name == self.datatype);
+        match found {
+            Some((_, bytes, kind)) if *kind != Kind::None => Ok((*bytes, *kind)),
+            _ => Err(format!(
+                "input `{}`: datatype `{}` is not taken; use BOOL, INT8 to INT64, UINT8 to UINT64, FP32, FP64 or \
+                 BYTES",
+                self.name, self.datatype
+            )),
+        }
+    }
+
+    /// Number of elements that the shape says.
+    fn count(&self) -> Result<usize, String> {
+        let product = self
+            .shape
+            .iter()
+            .try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
+        let count = product.and_then(|product| usize::try_from(product).ok());
+        // No more than a body can hold.
+        let count = count.filter(|count| *count <= crate::MAX_BODY_BYTES);
+        count.ok_or_else(|| format!("input `{}`: shape {:?} is too large", self.name, self.shape))
+    }
+
+    /// A value for each row, as a column of this type takes it.
+    pub(super) fn into_rows(self, data_type: &DataType) -> Result<Vec<Json>, String> {
+        let (_, kind) = self.kind()?;
+        let fits = match data_type {
+            DataType::Boolean => kind == Kind::Bool,
+            DataType::Int64 | DataType::ListInt64 => kind == Kind::Int,
+            DataType::Float64 | DataType::Float32 | DataType::ListFloat64 | DataType::Vector(_) => {
+                matches!(kind, Kind::Float | Kind::Int)
+            }
+            DataType::Timestamp => matches!(kind, Kind::Bytes | Kind::Int),
+            DataType::Utf8 | DataType::Binary | DataType::Date | DataType::ListUtf8 => {
+                kind == Kind::Bytes
+            }
+            DataType::Arrow(_) => false,
+        };
+        if !fits {
+            return Err(format!(
+                "input `{}` is {}, and {data_type} is read from {}",
+                self.name,
+                self.datatype,
+                datatype(data_type)
+            ));
+        }
+        let (rows, count) = (self.rows()?, self.count()?);
+        let is_list = matches!(
+            data_type,
+            DataType::ListInt64 | DataType::ListFloat64 | DataType::ListUtf8 | DataType::Vector(_)
+        );
+        let width = count.checked_div(rows).unwrap_or(0);
+        if self.shape.len() > 2 || (!is_list && width != 1) || (is_list && self.shape.len() != 2) {
+            let wanted = if is_list {
+                "[rows, k]"
+            } else {
+                "[rows] or [rows, 1]"
+            };
+            return Err(format!(
+                "input `{}` has shape {:?}, and {data_type} has {wanted}",
+                self.name, self.shape
+            ));
+        }
+        let data = self
+            .data
+            .ok_or_else(|| format!("input `{}` has no data", self.name))?;
+        let mut flat = Vec::with_capacity(data.len());
+        flatten(data, &mut flat);
+        if flat.len() != count {
+            return Err(format!(
+                "input `{}` has {} elements, and shape {:?} says {count}",
+                self.name,
+                flat.len(),
+                self.shape
+            ));
+        }
+        let is_element = |value: &Json| match kind {
+            _ if value.is_null() => true,
+            Kind::Bool => value.is_boolean(),
+            Kind::Int => value.is_i64() || value.is_u64(),
+            // Texts such as NaN, as in what is answered.
+            Kind::Float => value.is_number() || value.is_string(),
+            Kind::Bytes => value.is_string(),
+            Kind::None => false,
+        };
+        if let Some(index) = flat.iter().position(|value| !is_element(value)) {
+            return Err(format!(
+                "input `{}`: element {index} is {}, and not {}",
+                self.name, flat[index], self.datatype
+            ));
+        }
+        Ok(match is_list {
+            true => flat
+                .chunks(width.max(1))
+                .map(|items| items.to_vec().into())
+                .collect(),
+            false => flat,
+        })
+    }
+}
+
+fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
+    for value in data {
+        match value {
+            Json::Array(inner) => flatten(inner, flat),
+            value => flat.push(value),
+        }
+    }
+}
+
+/// Gives tensors with a `binary_data_size` their data, from the bytes after the JSON.
+pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(), String> {
+    for input in inputs {
+        let Some(size) = input.parameters.get("binary_data_size") else {
+            continue;
+        };
+        let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
+        let Some((own, rest)) = size.and_then(|size| bytes.split_at_checked(size)) else {
+            return Err(format!(
+                "input `{}`: binary_data_size is no length within the {} bytes that are left",
+                input.name,
+                bytes.len()
+            ));
+        };
+        if input.data.is_some() {
+            return Err(format!(
+                "input `{}` has both data and binary data",
+                input.name
+            ));
+        }
+        bytes = rest;
+        input.data = Some(elements(input, own)?);
+    }
+    match bytes.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "{} bytes of binary data are no input's",
+            bytes.len()
+        )),
+    }
+}
+
+fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
+    let (width, kind) = input.kind()?;
+    let name = &input.name;
+    if kind == Kind::Bytes {
+        return texts(name, bytes);
+    }
+    if bytes.len() != input.count()? * width {
+        return Err(format!(
+            "input `{name}` has {} bytes of data, and shape {:?} of {} has {}",
+            bytes.len(),
+            input.shape,
+            input.datatype,
+            input.count()? * width
+        ));
+    }
+    let signed = input.datatype.starts_with("INT");
+    let element = |bytes: &[u8]| -> Json {
+        // Little endian, extended to eight bytes by the sign.
+        let is_negative = signed && bytes.last().is_some_and(|byte| byte >> 7 == 1);
+        let mut wide = [if is_negative { 0xff } else { 0 }; 8];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        match (kind, width) {
+            (Kind::Bool, _) => (wide[0] != 0).into(),
+            (Kind::Float, 4) => float(f64::from(f32::from_le_bytes([
+                wide[0], wide[1], wide[2], wide[3],
+            ]))),
+            (Kind::Float, _) => float(f64::from_le_bytes(wide)),
+            _ if signed => i64::from_le_bytes(wide).into(),
+            _ => u64::from_le_bytes(wide).into(),
+        }
+    };
+    Ok(bytes.chunks_exact(width).map(element).collect())
+}
+
+/// A float as JSON has it, or as the text that stands for it.
+fn float(value: f64) -> Json {
+    let column: ArrayRef = std::sync::Arc::new(arrow_array::Float64Array::from(vec![value]));
+    cell_to_json(&column, 0)
+}
+
+/// Each with its length before it, four bytes.
+fn texts(name: &str, mut bytes: &[u8]) -> Result<Vec<Json>, String> {
+    let mut texts = Vec::new();
+    while !bytes.is_empty() {
+        let parts = bytes
+            .split_first_chunk::<4>()
+            .and_then(|(length, rest)| rest.split_at_checked(u32::from_le_bytes(*length) as usize));
+        let index = texts.len();
+        let (text, rest) =
+            parts.ok_or_else(|| format!("input `{name}`: element {index} is cut off"))?;
+        let text = std::str::from_utf8(text)
+            .map_err(|_| format!("input `{name}`: element {index} is not UTF-8"))?;
+        texts.push(text.into());
+        bytes = rest;
+    }
+    Ok(texts)
+}
+
+impl Output {
+    /// Of a column; with `binary`, its elements are appended there.
+    pub(super) fn of(
+        field: &Field,
+        column: &ArrayRef,
+        binary: Option<&mut Vec<u8>>,
+    ) -> Result<Self, String> {
+        let rows = column.len();
+        let (shape, datatype) = match width(column) {
+            Width::One => (vec![rows as u64], datatype(&field.data_type)),
+            Width::Some(width) => (vec![rows as u64, width as u64], datatype(&field.data_type)),
+            // Lists of different lengths are no tensor: each is a text.
+            Width::Ragged => (vec![rows as u64], "BYTES"),
+        };
+        let is_text = datatype == "BYTES";
+        let mut data = Vec::new();
+        for row in 0..rows {
+            match cell_to_json(column, row) {
+                Json::Array(items) if !is_text => data.extend(items),
+                Json::Array(items) if width(column) != Width::Ragged => data.extend(items),
+                Json::Array(items) => data.push(Json::Array(items).to_string().into()),
+                value => data.push(value),
+            }
+        }
+        let mut parameters = Map::new();
+        let Some(binary) = binary else {
+            return Ok(Self {
+                name: field.name.clone(),
+                datatype,
+                shape,
+                parameters,
+                data: Some(data),
+            });
+        };
+        let before = binary.len();
+        for value in &data {
+            append(binary, value, datatype).ok_or_else(|| {
+                format!(
+                    "output `{}` has a null, which has no binary form: ask for it as JSON",
+                    field.name
+                )
+            })?;
+        }
+        parameters.insert(
+            "binary_data_size".to_owned(),
+            (binary.len() - before).into(),
+        );
+        Ok(Self {
+            name: field.name.clone(),
+            datatype,
+            shape,
+            parameters,
+            data: None,
+        })
+    }
+}
+
+/// How many elements a row of a column has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    One,
+    Some(usize),
+    Ragged,
+}
+
+fn width(column: &ArrayRef) -> Width {
+    if let Some(vectors) = column.as_fixed_size_list_opt() {
+        return match vectors.null_count() {
+            0 => Width::Some(vectors.value_length() as usize),
+            _ => Width::Ragged,
+        };
+    }
+    let Some(lists) = column.as_list_opt::<i32>() else {
+        return Width::One;
+    };
+    let lengths = (0..lists.len()).map(|row| lists.is_valid(row).then(|| lists.value_length(row)));
+    let mut lengths: Vec<Option<i32>> = lengths.collect();
+    lengths.dedup();
+    match lengths[..] {
+        [Some(length)] => Width::Some(length as usize),
+        _ => Width::Ragged,
+    }
+}
+
+/// Appends an element, little endian; `None` for a null, which only floats have a form for.
+fn append(binary: &mut Vec<u8>, value: &Json, datatype: &str) -> Option<()> {
+    let float = || match value {
+        Json::Null => Some(f64::NAN),
+        Json::String(text) => text.parse().ok(),
+        value => value.as_f64(),
+    };
+    match datatype {
+        "BOOL" => binary.push(u8::from(value.as_bool()?)),
+        "INT64" => binary.extend(value.as_i64()?.to_le_bytes()),
+        "FP64" => binary.extend(float()?.to_le_bytes()),
+        "FP32" => binary.extend((float()? as f32).to_le_bytes()),
+        _ => {
+            let text = value.as_str()?;
+            binary.extend((text.len() as u32).to_le_bytes());
+            binary.extend(text.as_bytes());
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::builder::{Float64Builder, ListBuilder};
+    use arrow_array::{Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn tensor(datatype: &str, shape: &[u64], data: Json) -> Tensor {
+        let json = json!({"name": "x", "datatype": datatype, "shape": shape, "data": data});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn data_is_flat_or_nested() {
+        for (datatype, shape, data, wanted, rows) in [
+            ("INT64", &[2][..], json!([1, 2]), "int64", json!([1, 2])),
+            ("INT32", &[2, 1], json!([[1], [2]]), "int64", json!([1, 2])),
+            ("UINT8", &[2, 1], json!([1, 2]), "float64", json!([1, 2])),
+            (
+                "FP32",
+                &[1, 2],
+                json!([[0.5, 1.5]]),
+                "vector(2)",
+                json!([[0.5, 1.5]]),
+            ),
+            (
+                "FP64",
+                &[2, 2],
+                json!([1.0, 2.0, 3.0, 4.0]),
+                "list<float64>",
+                json!([[1.0, 2.0], [3.0, 4.0]]),
+            ),
+            (
+                "FP64",
+                &[2],
+                json!(["NaN", null]),
+                "float64",
+                json!(["NaN", null]),
+            ),
+            (
+                "BYTES",
+                &[1],
+                json!(["2013-01-01T00:00:00Z"]),
+                "timestamp",
+                json!(["2013-01-01T00:00:00Z"]),
+            ),
+            ("BOOL", &[1], json!([true]), "boolean", json!([true])),
+        ] {
+            let found = tensor(datatype, shape, data).into_rows(&wanted.parse().unwrap());
+            assert_eq!(json!(found.unwrap()), rows);
+        }
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_refused() {
+        for (datatype, shape, data, wanted, message) in [
+            (
+                "FP64",
+                &[1][..],
+                json!([1.0]),
+                "int64",
+                "`x` is FP64, and int64 is read from INT64",
+            ),
+            (
+                "FP16",
+                &[1],
+                json!([1.0]),
+                "float64",
+                "datatype `FP16` is not taken",
+            ),
+            (
+                "QUAD",
+                &[1],
+                json!([1.0]),
+                "float64",
+                "datatype `QUAD` is not taken",
+            ),
+            (
+                "INT64",
+                &[2],
+                json!([1]),
+                "int64",
+                "has 1 elements, and shape [2] says 2",
+            ),
+            (
+                "INT64",
+                &[1, 2],
+                json!([1, 2]),
+                "int64",
+                "int64 has [rows] or [rows, 1]",
+            ),
+            (
+                "INT64",
+                &[1, 1, 1],
+                json!([1]),
+                "int64",
+                "[rows] or [rows, 1]",
+            ),
+            (
+                "FP32",
+                &[2],
+                json!([1, 2]),
+                "vector(2)",
+                "vector(2) has [rows, k]",
+            ),
+            (
+                "INT64",
+                &[1],
+                json!([1.5]),
+                "int64",
+                "element 0 is 1.5, and not INT64",
+            ),
+            (
+                "BOOL",
+                &[1],
+                json!([1]),
+                "boolean",
+                "element 0 is 1, and not BOOL",
+            ),
+            (
+                "BYTES",
+                &[1],
+                json!([1]),
+                "utf8",
+                "element 0 is 1, and not BYTES",
+            ),
+            ("INT64", &[u64::MAX, 2], json!([1]), "int64", "is too large"),
+            ("INT64", &[], json!([1]), "int64", "has no shape"),
+        ] {
+            let found = tensor(datatype, shape, data).into_rows(&wanted.parse().unwrap());
+            let found = found.unwrap_err();
+            assert!(found.contains(message), "{found}");
+        }
+    }
+
+    fn with_binary(datatype: &str, shape: &[u64], bytes: &[u8]) -> Result<Vec<Json>, String> {
+        let json = json!({"name": "x", "datatype": datatype, "shape": shape,
+            "parameters": {"binary_data_size": bytes.len()}});
+        let mut inputs = [serde_json::from_value(json).unwrap()];
+        take_binary(&mut inputs, bytes)?;
+        Ok(inputs[0].data.take().unwrap())
+    }
+
+    #[test]
+    fn binary_data_is_read() {
+        for (datatype, shape, bytes, wanted) in [
+            (
+                "INT64",
+                &[2][..],
+                [(-2i64).to_le_bytes(), 3i64.to_le_bytes()].concat(),
+                json!([-2, 3]),
+            ),
+            ("INT8", &[2], vec![0xfe, 3], json!([-2, 3])),
+            ("UINT8", &[2], vec![0xfe, 3], json!([254, 3])),
+            ("FP32", &[1], 0.5f32.to_le_bytes().to_vec(), json!([0.5])),
+            (
+                "FP64",
+                &[1],
+                f64::NAN.to_le_bytes().to_vec(),
+                json!(["NaN"]),
+            ),
+            ("BOOL", &[2], vec![0, 1], json!([false, true])),
+            (
+                "BYTES",
+                &[2],
+                b"\x02\0\0\0hi\0\0\0\0".to_vec(),
+                json!(["hi", ""]),
+            ),
+        ] {
+            assert_eq!(
+                json!(with_binary(datatype, shape, &bytes).unwrap()),
+                wanted,
+                "{datatype}"
+            );
+        }
+        for (datatype, bytes, wanted) in [
+            ("INT64", &[0; 7][..], "has 7 bytes of data"),
+            ("BYTES", b"\x09\0\0\0hi", "element 0 is cut off"),
+            ("BYTES", b"\x01\0\0\0\xff", "element 0 is not UTF-8"),
+        ] {
+            let message = with_binary(datatype, &[1], bytes).unwrap_err();
+            assert!(message.contains(wanted), "{message}");
+        }
+        let mut none: [Tensor; 0] = [];
+        assert!(
+            take_binary(&mut none, b"x")
+                .unwrap_err()
+                .contains("1 bytes of binary data are no input's")
+        );
+    }
+
+    fn output(
+        data_type: &str,
+        column: ArrayRef,
+        binary: Option<&mut Vec<u8>>,
+    ) -> Result<Json, String> {
+        let field = Field::new("y", data_type.parse().unwrap(), true);
+        Output::of(&field, &column, binary).map(|output| json!(output))
+    }
+
+    #[test]
+    fn columns_go_out() {
+        let lists = |rows: &[&[f64]]| -> ArrayRef {
+            let mut builder = ListBuilder::new(Float64Builder::new());
+            for row in rows {
+                builder.append_value(row.iter().map(|v| Some(*v)));
+            }
+            Arc::new(builder.finish())
+        };
+        let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.5), None]));
+        for (data_type, column, wanted) in [
+            (
+                "float64",
+                Arc::clone(&numbers),
+                json!({"name": "y", "datatype": "FP64", "shape": [2], "data": [0.5, null]}),
+            ),
+            (
+                "list<float64>",
+                lists(&[&[1.0, 2.0], &[3.0, 4.0]]),
+                json!({"name": "y", "datatype": "FP64", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]}),
+            ),
+            (
+                "list<float64>",
+                lists(&[&[1.0], &[]]),
+                json!({"name": "y", "datatype": "BYTES", "shape": [2], "data": ["[1.0]", "[]"]}),
+            ),
+        ] {
+            assert_eq!(output(data_type, column, None).unwrap(), wanted);
+        }
+        let mut bytes = Vec::new();
+        let wanted = json!({"name": "y", "datatype": "FP64", "shape": [2], "parameters": {"binary_data_size": 16}});
+        assert_eq!(
+            output("float64", numbers, Some(&mut bytes)).unwrap(),
+            wanted
+        );
+        assert_eq!(bytes[..8], 0.5f64.to_le_bytes());
+        assert!(f64::from_le_bytes(bytes[8..].try_into().unwrap()).is_nan());
+        let mut bytes = Vec::new();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["hi"]));
+        output("utf8", texts, Some(&mut bytes)).unwrap();
+        assert_eq!(bytes, b"\x02\0\0\0hi");
+        let gap: ArrayRef = Arc::new(Int64Array::from(vec![None::<i64>]));
+        assert!(
+            output("int64", gap, Some(&mut bytes))
+                .unwrap_err()
+                .contains("has a null")
+        );
+    }
+}
