@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use wafer_build::{BuildOptions, Toolchain, build};
-use wafer_runtime::{Function, FunctionSpec, Limits, Registered, Runtime, RuntimeConfig};
+use wafer_runtime::{Function, FunctionSpec, Registered, Runtime, RuntimeConfig};
 use wafer_store::ArtifactFolder;
 
 /// A function of this folder, registered in a store of its own.
@@ -23,26 +23,41 @@ pub struct Bench {
 /// # Panics
 /// When it cannot be built.
 pub fn bench(name: &str) -> Bench {
+    registered(FunctionSpec {
+        name: name.to_owned(),
+        component: component(&format!("benches/functions/{name}")).into(),
+        ..FunctionSpec::default()
+    })
+}
+
+/// Compiles the crate in a folder of the repository.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn component(folder: &str) -> Vec<u8> {
     let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo bench`"));
+    let root = here.join("..");
     let target_dir =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here.join("../target"), PathBuf::from);
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let options = BuildOptions {
-        folder: here.join("functions").join(name),
+        folder: root.join(folder),
         target_dir: target_dir.join("functions"),
         stack: 64 << 10,
     };
-    let component = build(&Toolchain::find().expect("a compiler"), &options).expect("it compiles");
+    build(&Toolchain::find().expect("a compiler"), &options).expect("it compiles")
+}
+
+/// Registers a function in a store of its own.
+///
+/// # Panics
+/// When it cannot be registered.
+pub fn registered(spec: FunctionSpec) -> Bench {
     let folder = tempfile::tempdir().expect("a folder");
     let artifacts = ArtifactFolder::open(folder.path()).expect("a folder");
     let runtime = Runtime::new(RuntimeConfig::default()).expect("a sandbox");
-    let spec = FunctionSpec {
-        name: name.to_owned(),
-        component: component.into(),
-        ..FunctionSpec::default()
-    };
     let registered = runtime.register(&spec, &artifacts).expect("it registers");
     let function = runtime
-        .load(name, &registered, &Limits::default(), &artifacts)
+        .load(&spec.name, &registered, &spec.limits, &artifacts)
         .expect("it loads");
     Bench {
         artifacts,

@@ -292,6 +292,22 @@ impl SmallDisk {
             .is_ok_and(|m| m.status.success())
             .then(|| Self(folder))
     }
+
+    /// What is used of it.
+    fn used_kib(&self) -> u64 {
+        let mut used = std::process::Command::new("df");
+        let used = used.args(["--output=used", "-k"]).arg(self.0.path());
+        let said = text(&used.output().unwrap());
+        said.lines().last().unwrap().trim().parse().unwrap()
+    }
+
+    fn resize(&self, kib: u64) {
+        let resized = std::process::Command::new("mount")
+            .args(["-o", &format!("remount,size={kib}k")])
+            .arg(self.0.path())
+            .status();
+        assert!(resized.unwrap().success());
+    }
 }
 
 impl Drop for SmallDisk {
@@ -307,7 +323,7 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
     if !crate::harness::are_embedded() {
         return;
     }
-    let Some(disk) = SmallDisk::mount("4m") else {
+    let Some(disk) = SmallDisk::mount("64m") else {
         println!("skipped: no right to mount a small disk");
         return;
     };
@@ -322,6 +338,7 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
     );
     project.ok(&["apply"]);
     project.ok(&["run", "airport"]);
+    disk.resize(disk.used_kib() + 1_024);
     let output = project.command(&["run", "plane_outcome"]).output().unwrap();
     let said = text(&output);
     assert!(!output.status.success());
@@ -331,12 +348,7 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
     );
     // What was there can be read, and the run repeated once there is room.
     assert!(project.ok(&["runs"]).contains("failed"));
-    let resized = std::process::Command::new("mount")
-        .args(["-o", "remount,size=64m"])
-        .arg(disk.0.path())
-        .status()
-        .unwrap();
-    assert!(resized.success());
+    disk.resize(64 << 10);
     assert_eq!(
         project.json(&["run", "plane_outcome"])["rows_written"],
         328_063

@@ -132,8 +132,42 @@ fn two_days_are_lived_through() {
     let start = "2013-01-02T05:00:00Z";
     let clock = format!("{start},0");
     project.ok(&["run", "airport", "--clock", &clock]);
-    project.ok(&["run", "plane_outcome", "--to", start, "--clock", &clock]);
-    project.ok(&["run", "airport_weather", "--to", start, "--clock", &clock]);
+    for pipeline in [
+        "plane_outcome",
+        "route_delays",
+        "carrier_delays",
+        "origin_delays",
+        "plane_delays",
+        "airport_weather",
+    ] {
+        project.ok(&["run", pipeline, "--to", start, "--clock", &clock]);
+    }
+    let of = |route: f64, plane: f64| {
+        json!({
+            "intercept": 5,
+            "coefficients": {"route_arr_delay_minutes_mean_7d": route, "plane_dep_delay_minutes": plane,
+                "weather_wind_speed_ms": 0.1, "distance_km": 0.001},
+            "missing": {"route_arr_delay_minutes_mean_7d": 0, "plane_dep_delay_minutes": 0,
+                "weather_wind_speed_ms": 0, "distance_km": 0},
+        })
+    };
+    for (name, model) in [("r1", of(0.7, 0.5)), ("r2", of(1.0 / 3.0, 0.1))] {
+        let file = project.write("line.json", model.to_string());
+        let file = file.display().to_string();
+        project.ok(&["models", "push", "baseline", "--artifact", &file]);
+        project.ok(&["release", "create", name, "--model", "baseline"]);
+    }
+    project.ok(&[
+        "endpoints",
+        "set",
+        "delay",
+        "r1=60",
+        "r2=40",
+        "--key",
+        "tailnum",
+        "--log",
+        "100",
+    ]);
     let server = project.serve(&["--clock", &clock]);
     let requests = project.path().join("data/departures.csv");
     let replay = [
@@ -147,10 +181,19 @@ fn two_days_are_lived_through() {
         start,
         "--to",
         "2013-01-04T05:00:00Z",
+        "--endpoint",
+        "delay",
         "--server",
         &server.url,
     ];
     let summary = project.json(&replay);
+    let predictions = &summary["predictions"];
+    let predicted = ["r1", "r2"].map(|release| predictions[release].as_u64().unwrap());
+    assert_eq!(
+        predicted[0] + predicted[1],
+        summary["requests"].as_u64().unwrap()
+    );
+    assert!(predicted.iter().all(|rows| *rows > 500), "{predictions}");
     assert_eq!(summary["from_the_future"], 0);
     assert_eq!(summary["events"]["weather_reports"]["accepted"], 144);
     assert_eq!(summary["events"]["landed_flights"]["rejected"], 0);
@@ -162,6 +205,18 @@ fn two_days_are_lived_through() {
     assert!(status("plane_dep_delay_minutes", "present") > requests / 2);
     assert_eq!(status("local_hour", "present"), requests);
     server.stop();
+    // Neither is there any skew: what was served is what a training set has.
+    let skew = project.json(&["skew", "delay"]);
+    assert_eq!(
+        (&skew["rows"], &skew["mismatches"]),
+        (&summary["requests"], &json!(0)),
+        "{skew}"
+    );
+    for release in skew["releases"].as_array().unwrap() {
+        for value in release["values"].as_array().unwrap() {
+            assert_eq!(value["timing"], 0, "{value}");
+        }
+    }
     // What was lived through is what a batch run makes of the same time.
     let batch = Project::flights().applied();
     batch.ok(&["run", "plane_outcome", "--to", "2013-01-04T05:00:00Z"]);
@@ -171,11 +226,74 @@ fn two_days_are_lived_through() {
     );
 }
 
+/// The whole way on the real data: labels, trees that are trained in the sandbox, and how much
+/// better they are than what is simple.
+#[test]
+fn late_arrivals_are_learned() {
+    let project = Project::flights().applied();
+    for pipeline in [
+        "airport",
+        "airport_weather",
+        "plane_outcome",
+        "route_delays",
+        "carrier_delays",
+        "origin_delays",
+        "plane_delays",
+        "scheduled_flight",
+    ] {
+        project.ok(&["run", pipeline]);
+    }
+    let labels = project.at("labels.parquet");
+    let columns =
+        "tailnum,carrier,flight,origin,dest,scheduled_departure,scheduled_arrival,arrived_late";
+    project.ok(&[
+        "export",
+        "scheduled_flight_v1",
+        "--out",
+        &labels,
+        "--columns",
+        columns,
+    ]);
+    let trained = project.json(&[
+        "train",
+        "late_arrival",
+        "--labels",
+        &labels,
+        "--set",
+        "trees=40",
+    ]);
+    let version = &trained["version"];
+    let metric =
+        |version: &serde_json::Value, name: &str| version["metrics"][name].as_f64().unwrap();
+    let auc = metric(version, "test_auc");
+    assert!(auc > 0.70, "{auc}");
+    let set = version["training_set"].as_str().unwrap();
+    let baseline = |factor: f64| {
+        let route = "route_arr_delay_minutes_mean_30d";
+        let model = json!({"intercept": -1.5, "coefficients": {route: factor}, "missing": {route: 0}, "link": "logistic"});
+        let file = project.write("line.json", model.to_string());
+        let file = file.display().to_string();
+        let version = project.json(&[
+            "models",
+            "push",
+            "baseline",
+            "--artifact",
+            &file,
+            "--training-set",
+            set,
+        ]);
+        metric(&version, "test_auc")
+    };
+    let (constant, route) = (baseline(0.0), baseline(0.05));
+    assert_eq!(constant, 0.5);
+    assert!(constant < route && route + 0.05 < auc, "{route} {auc}");
+}
+
 #[test]
 fn plans_say_what_would_change() {
     let project = Project::flights();
     let plan = project.json(&["plan"]);
-    assert_eq!(plan["changes"].as_array().unwrap().len(), 27);
+    assert_eq!(plan["changes"].as_array().unwrap().len(), 29);
     assert!(
         project.json(&["functions"]).as_object().unwrap().is_empty(),
         "a plan makes nothing live"

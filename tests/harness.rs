@@ -159,11 +159,14 @@ impl Project {
             ("hourly_weather", "hourly-weather"),
             ("airport_profile", "airport-profile"),
             ("departure_features", "departure-features"),
+            ("train_trees", "train_trees"),
+            ("trees", "lightgbm"),
+            ("simple", "linear"),
         ] {
             let component = flights_components().join(format!("{name}.wasm"));
-            let line = format!("crate = \"{krate}\"");
-            assert!(text.contains(&line));
-            text = text.replace(&line, &format!("component = \"{}\"", component.display()));
+            let lines = ["crate", "stock"].map(|kind| format!("{kind} = \"{krate}\""));
+            let line = lines.iter().find(|line| text.contains(*line)).unwrap();
+            text = text.replace(line, &format!("component = \"{}\"", component.display()));
         }
         let project = Self::new(&text);
         std::os::unix::fs::symlink(source.join("data"), project.path().join("data")).unwrap();
@@ -237,14 +240,16 @@ impl Project {
         (&cloud.online, &cloud.objects)
     }
 
+    /// The bucket of its stores.
+    pub(crate) fn bucket(&self) -> &str {
+        let (_, objects) = self.cloud_urls();
+        let path = objects.trim_start_matches("s3://");
+        path.split('/').next().unwrap()
+    }
+
     /// Writes an object into the bucket of its stores, and returns its URL.
     pub(crate) fn write_object(&self, key: &str, content: &str) -> String {
-        let (_, objects) = self.cloud_urls();
-        let bucket = objects
-            .trim_start_matches("s3://")
-            .split('/')
-            .next()
-            .unwrap();
+        let bucket = self.bucket();
         let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
         let written = agent().put(format!("{s3}/{bucket}/{key}")).send(content);
         assert_eq!(written.unwrap().status(), 200);
@@ -253,12 +258,7 @@ impl Project {
 
     /// Keys of the objects below a folder of the bucket of its stores.
     pub(crate) fn objects(&self, prefix: &str) -> Vec<String> {
-        let (_, objects) = self.cloud_urls();
-        let bucket = objects
-            .trim_start_matches("s3://")
-            .split('/')
-            .next()
-            .unwrap();
+        let bucket = self.bucket();
         let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
         let list = format!("{s3}/{bucket}?list-type=2&prefix={prefix}");
         let mut listed = agent().get(list).call().unwrap();
@@ -274,12 +274,7 @@ impl Project {
     /// another one.
     pub(crate) fn remove_compiled_code(&self) {
         let s3 = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
-        let (_, objects) = self.cloud_urls();
-        let bucket = objects
-            .trim_start_matches("s3://")
-            .split('/')
-            .next()
-            .unwrap();
+        let bucket = self.bucket();
         for key in self.objects("project/artifacts/compiled/") {
             let removed = agent().delete(format!("{s3}/{bucket}/{key}")).call();
             removed.unwrap();

@@ -293,12 +293,7 @@ fn functions_may_do_what_they_do_and_nothing_else() {
         "function = \"ledger\"\ngroup = \"last_entry\"\nschedule = { cron = \"0 0 1 1 *\", delay = \"1h\" }",
     );
     project.ok(&["apply"]);
-    let (_, objects) = project.cloud_urls();
-    let bucket = objects
-        .trim_start_matches("s3://")
-        .split('/')
-        .next()
-        .unwrap();
+    let bucket = project.bucket();
     let seen: BTreeMap<&str, Seen> = ["requests", "events", "flush", "runs"]
         .map(|f| (f, Seen::default()))
         .into();

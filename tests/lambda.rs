@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 
 use crate::backfill::wait_for;
 use crate::harness::{BINARY, Project, is_cloud};
+use crate::models::{PUSHED, accounts, released, request};
 use crate::training::{entry, ledger};
 
 /// The program that Lambda starts: the one beside `wafer`, or one that was packaged.
@@ -317,12 +318,7 @@ fn a_function_answers_requests_and_takes_events_in() {
         json!({"batchItemFailures": [{"itemIdentifier": "m9"}]})
     );
     // What S3 says of the outbox brings it to the tables; so does a schedule.
-    let (_, objects) = project.cloud_urls();
-    let bucket = objects
-        .trim_start_matches("s3://")
-        .split('/')
-        .next()
-        .unwrap();
+    let bucket = project.bucket();
     let stored = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {
         "bucket": {"name": bucket}, "object": {"key": "project/outbox/1", "size": 1}}}]});
     let of_s3 = |id: &str, body: &Json| {
@@ -455,6 +451,73 @@ fn a_function_says_what_is_wrong_with_its_deployment() {
     // Views without functions are answered all the same.
     let answer = lambda.ok(request_v2("POST", "/v1/views/account/features", &body));
     assert_eq!(answer["statusCode"], 200, "{answer}");
+}
+
+/// Endpoints: what they log is written between two invocations, and shadows are asked then.
+#[test]
+fn endpoints_answer_and_log_and_pipelines_predict() {
+    if is_elsewhere() {
+        return;
+    }
+    let scores = r#"
+[sources.due]
+type = "files"
+path = "due.csv"
+
+[groups.scores]
+entity = "account"
+event_time = "due_at"
+
+[pipelines.scores]
+source = "due"
+model = "line"
+group = "scores"
+
+"#;
+    let project = accounts(&format!("{scores}{PUSHED}"));
+    let due = "key_a,key_b,due_at\nk001,1,2020-01-02T00:00:00Z\nk002,1,2020-01-02T00:00:00Z\n";
+    let url = project.write_object("due.csv", due);
+    project.replace("path = \"due.csv\"", &format!("path = \"{url}\""));
+    project.ok(&["apply"]);
+    released(&project, 2);
+    project.ok(&[
+        "endpoints",
+        "set",
+        "line",
+        "r1",
+        "--shadow",
+        "r2",
+        "--log",
+        "100",
+    ]);
+    let lambda = Lambda::start(&project, &[]);
+    let body = request(&["k001", "nobody"]).to_string();
+    for _ in 0..3 {
+        let answer = lambda.ok(request_v2("POST", "/v2/models/line/infer", &body));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        let answer: Json = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!(answer["outputs"][0]["data"], json!([1.0, 1.0]));
+    }
+    let task = |name: &str, more: Json| lambda.ok(json!({"wafer": {name: more}}));
+    let run = task("plan", json!({"pipeline": "scores"}))["run"].clone();
+    task("partition", json!({"run": run, "partition": 0}));
+    task("commit", json!({"run": run}));
+    task("online", json!({"run": run, "partition": 0}));
+    let done = task("finish", json!({"run": run}));
+    assert_eq!(done["ran"]["rows_written"], 2, "{done}");
+    drop(lambda);
+    let report = project.json(&["skew", "line"]);
+    assert_eq!(
+        (&report["rows"], &report["mismatches"]),
+        (&json!(12), &json!(0)),
+        "{report}"
+    );
+    let predictions = project.offline("scores_v1");
+    assert_eq!(predictions.len(), 2);
+    assert!(
+        predictions[0].contains("\"prediction\":2.0"),
+        "{predictions:?}"
+    );
 }
 
 /// A run that is divided among invocations, as a state machine asks for it: repeated,

@@ -10,7 +10,9 @@
 mod backfill;
 mod bad_guests;
 mod bad_input;
+mod batch_inference;
 mod chains;
+mod clients;
 mod cloud;
 mod deploy;
 mod distributed;
@@ -19,6 +21,8 @@ mod harness;
 mod iam;
 mod kill;
 mod lambda;
+mod model_files;
+mod models;
 
 mod new_project;
 mod on_aws;
@@ -27,6 +31,7 @@ mod processes;
 #[allow(dead_code, reason = "written for tests of the stores")]
 #[path = "../host/aws/tests/proxy.rs"]
 mod proxy;
+mod request_log;
 mod same_bytes;
 mod server;
 mod training;

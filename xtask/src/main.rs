@@ -20,6 +20,7 @@ cargo xtask check        format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         what takes long: the package for Lambda, and tests on Ceph's S3
 cargo xtask demo         live through three days of January 2013 against a server
+cargo xtask model        train a model of late arrivals, serve two releases, compare with training
 cargo xtask bench        all benches
 cargo xtask aws          servers that speak AWS's protocols on this machine, until interrupted";
 
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
         "check" => check(),
         "infra" => infra::infra(),
         "slow" => slow(),
-        "demo" => demo(),
+        "demo" => flights_script("demo.sh"),
+        "model" => flights_script("model.sh"),
         "bench" => bench(),
         "aws" => aws(),
         _ => Err(HELP.to_owned()),
@@ -104,7 +106,8 @@ fn quickstart() -> Result {
 fn test() -> Result {
     let wafer = &binary(&WITH_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
-    let python = python("oracle", "tests/oracle/requirements.txt")?;
+    let oracle = python("oracle", "tests/oracle/requirements.txt")?;
+    let clients = python("clients", "tests/clients/requirements.txt")?;
     let servers = Servers::start()?;
     let tests = || {
         let mut tests = Command::new("cargo");
@@ -113,7 +116,8 @@ fn test() -> Result {
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN");
         tests.envs(servers.environment());
-        tests.env("WAFER_ORACLE_PYTHON", &python);
+        tests.env("WAFER_ORACLE_PYTHON", &oracle);
+        tests.env("WAFER_CLIENTS_PYTHON", &clients);
         // Of the last `cargo xtask infra`.
         if infra::outputs().is_dir() {
             tests.env("WAFER_TEST_TERRAFORM", infra::outputs());
@@ -121,6 +125,7 @@ fn test() -> Result {
         tests
     };
     spawn(&mut tests())?;
+    stock(&["test", "--release"])?;
     // The same behaviour on other stores.
     spawn(
         tests()
@@ -216,13 +221,34 @@ fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// Cargo, for the functions that come with Wafer: a workspace of its own.
+fn stock(arguments: &[&str]) -> Result {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments);
+    let target = target().join("stock");
+    spawn(
+        cargo
+            .current_dir(root().join("functions/stock"))
+            .env("CARGO_TARGET_DIR", target),
+    )
+}
+
 fn check() -> Result {
     cargo(&["fmt", "--all", "--check"])?;
+    stock(&["fmt", "--all", "--check"])?;
     let clippy = |packages: &[&str]| {
         let deny = ["--all-targets", "--", "-D", "warnings"];
         cargo(&[&["clippy", "--release"], packages, &deny].concat())
     };
     clippy(&WITH_AWS)?;
+    stock(&[
+        "clippy",
+        "--release",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
     cargo(&[&["check", "--release"], &WITHOUT_AWS[..]].concat())?;
     let mut docs = Command::new("cargo");
     docs.args(["doc", "--release", "--no-deps"])
@@ -231,12 +257,13 @@ fn check() -> Result {
     spawn(&mut docs)
 }
 
-fn demo() -> Result {
+/// A script of the flights project.
+fn flights_script(script: &str) -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
-    let script = root().join("functions/flights/demo.sh");
-    let mut demo = Command::new("sh");
-    spawn(demo.arg(script).env("WAFER", wafer))
+    let script = root().join("functions/flights").join(script);
+    let mut shell = Command::new("sh");
+    spawn(shell.arg(script).env("WAFER", wafer))
 }
 
 fn bench() -> Result {
@@ -270,10 +297,10 @@ fn spawn(command: &mut Command) -> Result {
             command.env_remove(&name);
         }
     }
-    let status = command
-        .current_dir(root())
-        .status()
-        .map_err(|e| format!("{shown}: {e}"))?;
+    if command.get_current_dir().is_none() {
+        command.current_dir(root());
+    }
+    let status = command.status().map_err(|e| format!("{shown}: {e}"))?;
     if status.success() {
         Ok(())
     } else {

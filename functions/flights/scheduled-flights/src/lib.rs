@@ -47,7 +47,12 @@ pub struct ScheduledFlight {
     scheduled_arrival: Timestamp,
     /// The label: arrival delay, minutes; missing for cancelled and diverted flights.
     arrival_delay: Option<i64>,
+    /// The label: whether it arrived more than 15 minutes late.
+    arrived_late: Option<bool>,
 }
+
+/// Later than this counts as late, minutes: as the US Department of Transportation counts.
+const LATE_MINUTES: i64 = 15;
 
 /// Every flight, cancelled ones included.
 #[wafer::function(init = load_zones)]
@@ -69,6 +74,7 @@ pub fn scheduled_flight(flight: FlightRecord, zones: &Zones) -> Result<Scheduled
         scheduled_departure: departs_at,
         scheduled_arrival,
         arrival_delay: flight.arr_delay,
+        arrived_late: flight.arr_delay.map(|minutes| minutes > LATE_MINUTES),
     })
 }
 
