@@ -118,7 +118,7 @@ fn model(criterion: &mut Criterion) {
     let load = || runtime.load("trees", registered, &spec.limits, artifacts);
     let mut group = criterion.benchmark_group("a model of 50 MB");
     group.sample_size(10);
-    group.bench_function("first request of an endpoint, by its snapshot", |b| {
+    group.bench_function("loaded by its snapshot, and called once", |b| {
         b.iter(|| {
             let function = load().expect("it loads");
             function.invoke(&row, Deadline::Request).expect("it works")

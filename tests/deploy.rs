@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::harness::{Project, is_cloud};
 use crate::lambda::{Lambda, event, request_v2};
+use crate::models::{PUSHED, accounts, released_whole};
 use crate::training::ledger;
 
 const STORES: [(&str, &str); 3] = [
@@ -148,4 +149,33 @@ fn a_project_is_brought_to_aws() {
         variables(&project, "infra/terraform.tfvars.json")["architecture"],
         "arm64"
     );
+}
+
+/// Where there is no compiler, what was released after the deployment is compiled already.
+#[test]
+fn releases_are_compiled_for_where_the_project_was_deployed() {
+    if !is_cloud() {
+        println!("skipped: it is about AWS; `cargo xtask test` does it");
+        return;
+    }
+    let project = accounts(PUSHED);
+    let deploy = || project.json(&["deploy", "--arch", "arm64"])["compiled"].clone();
+    // Registered before anybody knew of these machines, with a function of the view.
+    released_whole(&project, 1..=1);
+    assert_eq!(deploy(), json!(["ledger", "offset"]));
+    project.ok(&["endpoints", "set", "line", "r1"]);
+    assert_eq!(deploy(), json!([]));
+    let file = project.at("line.json");
+    let model = json!({"intercept": 2, "coefficients": {"offset": 1}});
+    project.write("line.json", model.to_string());
+    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.ok(&["release", "create", "--model", "line@2"]);
+    project.ok(&["endpoints", "set", "line", "r2"]);
+    assert_eq!(deploy(), json!([]));
+    // Code of another version is made again, of what endpoints go to and went to.
+    project.remove_compiled_code();
+    let compiled = deploy();
+    let mut compiled: Vec<_> = compiled.as_array().unwrap().iter().collect();
+    compiled.sort_by_key(|name| name.to_string());
+    assert_eq!(compiled, ["ledger", "linear", "linear", "offset"]);
 }

@@ -10,8 +10,9 @@ use url::form_urlencoded;
 
 use crate::harness::{Project, is_cloud, terraform};
 use crate::lambda::{Lambda, event, message, request_v2};
+use crate::models::{PUSHED, accounts, released, request};
 use crate::proxy::{Call, Fate, Proxy};
-use crate::training::{entry, ledger};
+use crate::training::entry;
 
 /// An action of IAM, and the last part of the resource's ARN.
 type Action = (String, String);
@@ -273,7 +274,18 @@ fn pushes() -> Vec<String> {
 #[test]
 fn functions_may_do_what_they_do_and_nothing_else() {
     let Some(policies) = policies() else { return };
-    let project = ledger("");
+    let project = accounts(PUSHED);
+    released(&project, 2);
+    project.ok(&[
+        "endpoints",
+        "set",
+        "line",
+        "r1",
+        "--shadow",
+        "r2",
+        "--log",
+        "100",
+    ]);
     for file in 0..3 {
         let rows = (0..20).map(|n| format!("{}\n", event(&format!("k{n}"), n)));
         let url = project.write_object(
@@ -306,6 +318,12 @@ fn functions_may_do_what_they_do_and_nothing_else() {
     let body = json!({"rows": [{"key_a": "a", "key_b": 1}]}).to_string();
     requests.ok(request_v2("POST", "/v1/views/account/features", &body));
     requests.ok(request_v2("GET", "/metrics", ""));
+    // Features, a model, a shadow, and what is logged of it all.
+    let body = request(&["a", "b"]).to_string();
+    for _ in 0..2 {
+        let answer = requests.ok(request_v2("POST", "/v2/models/line/infer", &body));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
 
     let queue = "arn:aws:sqs:us-east-1:000000000000:entries";
     let (lambda, _proxies) = start(&project, &seen, "events", &format!("{queue}=entries"));

@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
 use crate::backfill::wait_for;
@@ -279,9 +281,9 @@ fn a_function_answers_requests_and_takes_events_in() {
         })
     };
     let answer = lambda.ok(json!({"Records": [
-        record(1, &base64(event("c", 1).as_bytes())),
+        record(1, &BASE64.encode(event("c", 1))),
         record(2, "!"),
-        record(3, &base64(event("c", 3).as_bytes())),
+        record(3, &BASE64.encode(event("c", 3))),
     ]}));
     assert_eq!(
         answer,
@@ -347,26 +349,6 @@ fn a_function_answers_requests_and_takes_events_in() {
         "{said}"
     );
     assert_eq!(count(&lambda, "a"), 2);
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for piece in bytes.chunks(3) {
-        let bits = piece
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - piece.len()));
-        for digit in 0..4 {
-            let index = bits >> (18 - 6 * digit) & 63;
-            text.push(if digit <= piece.len() {
-                DIGITS[index as usize] as char
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }
 
 #[test]
@@ -518,6 +500,69 @@ group = "scores"
         predictions[0].contains("\"prediction\":2.0"),
         "{predictions:?}"
     );
+}
+
+/// A program that is warm takes up a switch; errors and binary tensors go through Lambda's
+/// own format.
+#[test]
+fn a_function_that_is_warm_takes_up_a_switch() {
+    if is_elsewhere() {
+        return;
+    }
+    let project = accounts(PUSHED);
+    released(&project, 2);
+    let route = |routes: &[&str]| {
+        let fixed = ["endpoints", "set", "line"];
+        project.ok(&[&fixed[..], routes, &["--log", "0"]].concat());
+    };
+    route(&["r1"]);
+    let lambda = Lambda::start(&project, &[]);
+    let infer = |request: &Json| {
+        let path = "/v2/models/line/infer";
+        let answer = lambda.ok(request_v2("POST", path, &request.to_string()));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        answer
+    };
+    let data = |keys: &[&str]| -> Json {
+        let answer = infer(&request(keys));
+        let answer: Json = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        answer["outputs"][0]["data"].clone()
+    };
+    assert_eq!(data(&["k001"]), json!([1.0]));
+    let mut binary = request(&["k001"]);
+    binary["parameters"] = json!({"binary_data_output": true});
+    let answer = infer(&binary);
+    assert_eq!(answer["isBase64Encoded"], true, "{answer}");
+    let body = BASE64.decode(answer["body"].as_str().unwrap()).unwrap();
+    let header = answer["headers"]["inference-header-content-length"].as_str();
+    let header: usize = header.unwrap().parse().unwrap();
+    assert_eq!(body[header..], 1.0f64.to_le_bytes());
+    let answer = lambda.ok(request_v2("POST", "/v2/models/lien/infer", "{}"));
+    assert_eq!(answer["statusCode"], 400, "{answer}");
+    let answer = lambda.ok(request_v2("GET", "/v2/models/lien", ""));
+    assert_eq!(answer["statusCode"], 404, "{answer}");
+    assert!(answer["body"].as_str().unwrap().starts_with("{\"error\":"));
+    let takes_up = |wanted: Json| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            data(&["k001"]) == wanted
+        })
+    };
+    route(&["r2"]);
+    assert!(takes_up(json!([2.0])));
+    project.ok(&["endpoints", "rollback", "line"]);
+    assert!(takes_up(json!([1.0])));
+    route(&["r1=50", "r2=50", "--key", "key_a"]);
+    let keys: Vec<String> = (0..40).map(|n| format!("k{n:03}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let both = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let data = data(&keys);
+        let data = data.as_array().unwrap();
+        data.contains(&json!(1.0)) && data.contains(&json!(2.0))
+    });
+    assert!(both);
+    assert_eq!(data(&keys), data(&keys));
 }
 
 /// A run that is divided among invocations, as a state machine asks for it: repeated,

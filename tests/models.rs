@@ -57,6 +57,11 @@ fn models_of(models: &str) -> String {
         ("trees", "lightgbm", ""),
         ("linear", "linear", "memory = \"64MiB\""),
         ("passes", "passes", ""),
+        (
+            "mistrained",
+            "mistrained",
+            "train_time = \"1s\"\ninit_time = \"1s\"\nmemory = \"64MiB\"",
+        ),
     ] {
         if is_used(name) {
             text += &function(name, component, rest);
@@ -331,19 +336,21 @@ fn a_model_that_was_trained_elsewhere_is_pushed_and_checked() {
         (&json!(1), &json!(0.5))
     );
     assert_eq!(version["trainer"], Json::Null);
-    let said = project.fails(&[
-        "models",
-        "push",
-        "line",
-        "--artifact",
-        &project.at("model"),
-        "--metric",
-        "auc=high",
-    ]);
-    assert!(
-        said.contains("metric `auc`: `high` is not a number"),
-        "{said}"
-    );
+    for number in ["high", "nan", "1e999"] {
+        let said = project.fails(&[
+            "models",
+            "push",
+            "line",
+            "--artifact",
+            &project.at("model"),
+            "--metric",
+            &format!("auc={number}"),
+        ]);
+        assert!(
+            said.contains(&format!("metric `auc`: `{number}` is not a number")),
+            "{said}"
+        );
+    }
 
     for (arguments, wanted) in [
         (
@@ -677,12 +684,14 @@ fn endpoints_answer_by_the_open_inference_protocol() {
             json!({"error": "there is no output `score`; there are prediction"})
         )
     );
-    let not_utf8 = server.post(
-        "/v2/models/line/infer",
-        "application/json",
-        b"{\"inputs\": [{\"name\": \"\xff\"}]}",
-    );
-    assert_eq!(not_utf8.0, 400);
+    // A request that was answered above, but for a byte.
+    let mut not_utf8 = request(&["k001"]).to_string().into_bytes();
+    let place = not_utf8.windows(4).position(|w| w == b"k001").unwrap();
+    not_utf8[place] = 0xff;
+    let (status, answer) = server.post("/v2/models/line/infer", "application/json", not_utf8);
+    assert_eq!(status, 400, "{answer}");
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.contains("invalid unicode code point"), "{said}");
     for path in ["lien", "line/versions/r2"] {
         let (status, answer) = infer(&server, path, &request(&["k001"]));
         assert_eq!(status, 404, "{answer}");
@@ -693,7 +702,13 @@ fn endpoints_answer_by_the_open_inference_protocol() {
         (status, answer),
         (404, json!({"error": "there is no /v2/nothing"}))
     );
-    assert_eq!(server.get("/v2/models/line/infer").0, 405);
+    assert_eq!(
+        server.get("/v2/models/line/infer"),
+        (
+            404,
+            json!({"error": "/v2/models/line/infer does not take GET"})
+        )
+    );
     server.stop();
 }
 
@@ -986,5 +1001,264 @@ training = {{ labels = "labels.csv" }}
     assert_eq!(
         rows[0]["last_label_text_mean"],
         encoded["last_label_text_mean"]
+    );
+}
+
+#[test]
+fn trainers_that_misbehave_are_refused_with_the_reason() {
+    let model = r#"
+[models.line]
+view = "account"
+label = "y"
+trainer = "mistrained"
+function = "linear"
+training = { labels = "labels.csv" }
+"#;
+    let project = accounts(model);
+    let set = project.json(&["train", "line"]);
+    assert_eq!(set["version"]["version"], 1);
+    let set = set["version"]["training_set"].as_str().unwrap().to_owned();
+    let train = |mode: &str| {
+        let mode = format!("mode={mode}");
+        let arguments = ["train", "line", "--training-set", &set, "--set", &mode];
+        project.fails(&arguments)
+    };
+    for (mode, wanted) in [
+        ("panic-in-begin", "`mistrained` trapped"),
+        ("panic-in-feed", "`mistrained` trapped"),
+        ("panic-in-next-pass", "`mistrained` trapped"),
+        ("panic-in-finish", "`mistrained` trapped"),
+        ("panic-in-read", "`mistrained` trapped"),
+        (
+            "refuse-in-begin",
+            "`mistrained` could not be initialised: as asked",
+        ),
+        ("refuse-in-feed", "`mistrained` could not train: as asked"),
+        (
+            "refuse-in-next-pass",
+            "`mistrained` could not train: as asked",
+        ),
+        ("refuse-in-finish", "`mistrained` could not train: as asked"),
+        (
+            "spin-in-begin",
+            "took longer than 1s to initialise (setting `init_time`)",
+        ),
+        (
+            "spin-in-feed",
+            "trained longer than 1s in one call (setting `train_time`)",
+        ),
+        ("spin-in-finish", "(setting `train_time`)"),
+        (
+            "grow-in-begin",
+            "needs more memory than 64 MiB (setting `memory`)",
+        ),
+        ("grow-in-feed", "(setting `memory`)"),
+        (
+            "endless-passes",
+            "wish for another pass after 10000, which is the most",
+        ),
+        ("no-columns", "describes itself wrongly: columns"),
+        (
+            "unknown-column",
+            "asks for column `last_smal` (int64), which there is not; is `last_small` meant?",
+        ),
+        (
+            "other-type",
+            "column `last_small` is int64, and function `mistrained` asks for utf8",
+        ),
+        ("no-artifact", "returned something invalid: no artifact"),
+        ("artifact-name", "`../model` as the name of an artifact"),
+        ("artifact-twice", "`model` as the name of an artifact"),
+        (
+            "many-artifacts",
+            "100 artifacts and 0 metrics; there are at most 64 and 1000",
+        ),
+        ("huge-artifact", "each has at most 2 GiB"),
+        (
+            "huge-artifacts",
+            "artifacts of 4 GiB, and it has 64 MiB of memory",
+        ),
+        ("metric-name", "xxx` as the name of a metric"),
+        ("metric-twice", "`a` as the name of a metric"),
+        (
+            "reads-nothing",
+            "0 bytes of artifact `model` from byte 0 on",
+        ),
+        ("reads-little", "1 bytes of artifact `model` from byte 0 on"),
+        (
+            "reads-much",
+            "2097152 bytes of artifact `model` from byte 0 on",
+        ),
+    ] {
+        let said = train(mode);
+        assert!(
+            said.contains(wanted) && said.len() < 4_000,
+            "{mode}: {said}"
+        );
+    }
+    // A number that is none is left out, with a word; what is kept can be read.
+    let set = format!("--training-set={set}");
+    let report = project.json(&["train", "line", &set, "--set", "mode=endless-metrics"]);
+    assert_eq!(report["version"]["metrics"], json!({"c": 0.5}));
+    assert_eq!(
+        project.json(&["models", "show", "line@2"])["metrics"],
+        json!({"c": 0.5})
+    );
+    project.ok(&["lineage", "function", "mistrained"]);
+}
+
+/// What a release reads may get columns that it does not know of.
+#[test]
+fn a_release_goes_on_when_its_group_gets_a_column() {
+    let project = accounts(PUSHED);
+    project.replace(
+        "[groups.last_entry]\n",
+        "[groups.last_entry]\nversion = 2\ncolumns = [\"small\", \"label_text\"]\n",
+    );
+    project.ok(&["apply", "--now"]);
+    let model = json!({"intercept": 0, "coefficients": {"last_small": 1}}).to_string();
+    let file = project.write("small.json", model).display().to_string();
+    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.ok(&["release", "create", "--model", "line"]);
+    project.ok(&["endpoints", "set", "line", "r1", "--log", "100"]);
+    let server = project.serve(&["--clock", "2020-02-01T00:00:00Z,0"]);
+    let push = |small: i64, minute: u32| {
+        let time = format!("2020-01-31T23:{minute:02}:00Z");
+        let event = entry("k001", &time, small, 0.5, "x");
+        assert_eq!(server.events("entries", &lines(&[event])).0, 200);
+    };
+    let predicted = || {
+        let (status, answer) = infer(&server, "line", &request(&["k001"]));
+        assert_eq!(status, 200, "{answer}");
+        answer["outputs"][0]["data"][0].as_f64().unwrap()
+    };
+    push(5, 0);
+    assert_eq!(predicted(), 5.0);
+    project.replace(
+        "columns = [\"small\", \"label_text\"]",
+        "columns = [\"small\", \"label_text\", \"amount\"]",
+    );
+    project.ok(&["apply"]);
+    let knows = || {
+        let body = json!({"rows": [{"key_a": "k001", "key_b": 1}]}).to_string();
+        let (_, answer) = server.post("/v1/views/account/features", "application/json", body);
+        answer["rows"][0]["features"].get("last_amount").is_some()
+    };
+    assert!((0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        knows()
+    }));
+    push(6, 30);
+    assert_eq!(predicted(), 6.0);
+    server.stop();
+    assert_eq!(project.json(&["skew", "line"])["mismatches"], 0);
+}
+
+/// What is answered is of one release, also when the next one answers with other columns.
+#[test]
+fn a_switch_to_other_outputs_is_whole() {
+    let other = r#"
+[models.high]
+view = "account"
+label = "y"
+function = "trees"
+"#;
+    let project = accounts(&format!("{PUSHED}{other}"));
+    released(&project, 1);
+    let text = std::fs::read_to_string(repository().join("tests/models/classes.txt")).unwrap();
+    let file = project.write("classes.txt", text).display().to_string();
+    project.ok(&["models", "push", "high", "--artifact", &file]);
+    project.ok(&["release", "create", "--model", "high"]);
+    project.ok(&["endpoints", "set", "any", "r1"]);
+    let server = Arc::new(project.serve(&[]));
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = Over(Arc::clone(&over));
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let (server, over) = (Arc::clone(&server), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let mut seen = [0u64; 2];
+                while !over.load(Ordering::Relaxed) {
+                    let (status, answer) = infer(&server, "any", &request(&["k001", "k200"]));
+                    assert_eq!(status, 200, "{answer}");
+                    let outputs = answer["outputs"].as_array().unwrap().iter();
+                    let names: Vec<_> = outputs
+                        .map(|output| (&output["name"], &output["datatype"]))
+                        .map(|(name, kind)| {
+                            format!("{} {}", name.as_str().unwrap(), kind.as_str().unwrap())
+                        })
+                        .collect();
+                    let (version, wanted) = match answer["model_version"].as_str().unwrap() {
+                        "r1" => (0, &["prediction FP64"][..]),
+                        _ => (1, &["prediction INT64", "probabilities FP64"][..]),
+                    };
+                    assert_eq!(names, wanted, "{answer}");
+                    seen[version] += 1;
+                }
+                seen
+            })
+        })
+        .collect();
+    for n in 0..6 {
+        let release = if n % 2 == 0 { "r2" } else { "r1" };
+        project.ok(&["endpoints", "set", "any", release]);
+        let switched = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            infer(&server, "any", &request(&["k001"])).1["model_version"] == release
+        });
+        assert!(switched, "to {release}");
+    }
+    drop(ended);
+    let seen: Vec<[u64; 2]> = clients
+        .into_iter()
+        .map(|client| client.join().unwrap())
+        .collect();
+    for release in 0..2 {
+        assert!(seen.iter().any(|seen| seen[release] > 0), "{seen:?}");
+    }
+    Arc::into_inner(server).unwrap().stop();
+}
+
+#[test]
+fn a_column_of_the_labels_called_split_shares_nothing_out() {
+    let unsplit = TRAINED.replace(
+        ", split = \"train<2020-01-03T00:00:00Z,validation<2020-01-04T00:00:00Z,test\"",
+        "",
+    );
+    let project = accounts(&unsplit);
+    let labels = std::fs::read_to_string(project.path().join("labels.csv")).unwrap();
+    let mut rows = labels.lines();
+    let mut with_split = format!("{},split\n", rows.next().unwrap());
+    for (number, row) in rows.enumerate() {
+        with_split += &format!("{row},{}\n", number % 2);
+    }
+    project.write("labels.csv", with_split);
+    let report = project.json(&["train", "high"]);
+    assert_eq!(report["rows"], 300);
+}
+
+#[test]
+fn training_sets_that_models_came_of_are_not_deleted_by_mistake() {
+    let project = accounts(TRAINED);
+    let report = project.json(&["train", "high"]);
+    let set = report["version"]["training_set"].as_str().unwrap();
+    let said = project.fails(&["training-sets", "--delete", set]);
+    assert!(
+        said.contains("is what high@1 came of") && said.contains("--force"),
+        "{said}"
+    );
+    project.ok(&["training-sets", "--delete", set, "--force"]);
+    let evaluate = ["models", "evaluate", "high@1", "--training-set", set];
+    assert!(
+        project
+            .fails(&evaluate)
+            .contains("there is no training set")
+    );
+    // Nobody learns from a part that has no rows.
+    project.replace("train<2020-01-03", "train<2019-01-03");
+    let said = project.fails(&["train", "high"]);
+    assert!(
+        said.contains("has no row with a label `y` in a part `train`"),
+        "{said}"
     );
 }

@@ -1,5 +1,6 @@
 //! What endpoints log, and what comes of comparing it with the tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -181,6 +182,63 @@ fn requests_and_shadows_are_logged_and_compared() {
         said.contains("65 rows: no value differs that was made of the same"),
         "{said}"
     );
+}
+
+/// What came of it later is joined to what was logged, by whatever reads the table.
+#[test]
+fn labels_are_joined_to_what_was_logged() {
+    let project = accounts(PUSHED);
+    released(&project, 2);
+    project.ok(&[
+        "endpoints",
+        "set",
+        "line",
+        "r1=50",
+        "r2=50",
+        "--key",
+        "key_a",
+        "--log",
+        "100",
+    ]);
+    let server = served(&project);
+    let keys: Vec<String> = (0..12).map(|n| format!("k{n:03}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut asked = request(&keys);
+    asked["id"] = json!("one");
+    assert_eq!(infer(&server, "line", &asked).0, 200);
+    server.stop();
+    // The log is a file of labels as any other: what is asked of the same accounts at the
+    // same times is what was served.
+    let out = project.at("logged.parquet");
+    let columns = "key_a,key_b,log_request,log_row,log_release,prediction";
+    project.ok(&[
+        "export",
+        &log_table(&project),
+        "--out",
+        &out,
+        "--columns",
+        columns,
+    ]);
+    project.training_set("account", &out, "joined.parquet");
+    let served: BTreeMap<String, Json> = logged(&project)
+        .into_iter()
+        .map(|row| (row["key_a"].as_str().unwrap().to_owned(), row))
+        .collect();
+    let joined = crate::harness::rows_of(&project.path().join("joined.parquet"));
+    assert_eq!(joined.len(), 12);
+    for row in &joined {
+        let served = &served[row["key_a"].as_str().unwrap()];
+        for column in [
+            "prediction",
+            "log_release",
+            "last_small",
+            "sums_count_1d",
+            "sums_small_mean_1d",
+        ] {
+            assert!(row.get(column).is_some(), "{column}: {row}");
+            assert_eq!(row[column], served[column], "{column}");
+        }
+    }
 }
 
 #[test]

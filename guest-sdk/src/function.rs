@@ -133,7 +133,9 @@ pub fn call_table<E: Display>(
     let mut out = function(table).map_err(|e| CallError::Failed(e.to_string()))?;
     Ok(Output {
         row_errors: out.take_errors(),
-        batch: out.into_wire(),
+        batch: out
+            .into_wire_as(&state.outputs())
+            .map_err(CallError::Failed)?,
         source_rows: None,
     })
 }

@@ -207,6 +207,25 @@ impl Table {
             .collect()
     }
 
+    /// Its columns in the order of some fields, which it must have, and no others.
+    pub(crate) fn into_wire_as(mut self, fields: &[Field]) -> Result<Batch, String> {
+        self.columns.retain(|(_, column)| column.is_some());
+        let place = |(field, _): &(Field, _)| fields.iter().position(|f| f.name == field.name);
+        if let Some((field, _)) = self.columns.iter().find(|column| place(column).is_none()) {
+            return Err(format!(
+                "there is a column `{}`, which `outputs` does not have",
+                field.name
+            ));
+        }
+        self.columns.sort_by_key(place);
+        for (index, field) in fields.iter().enumerate() {
+            if self.columns.get(index).map(|(found, _)| &found.name) != Some(&field.name) {
+                return Err(format!("column `{}` is not there once", field.name));
+            }
+        }
+        Ok(self.into_wire())
+    }
+
     pub(crate) fn into_wire(self) -> Batch {
         let columns = self.columns.into_iter().filter_map(|(_, column)| column);
         Batch {
@@ -225,6 +244,30 @@ mod tests {
             .with("a", Column::from(vec![1i64, 2]))
             .with("b", [Some(0.5), None].into_iter().collect::<Column<_>>())
             .with_vectors("v", 2, vec![1.0, 2.0, 3.0, 4.0])
+    }
+
+    #[test]
+    fn columns_are_given_by_name() {
+        let fields = |names: &[&str]| -> Vec<Field> {
+            let field = |name: &&str| Field::required(*name, DataType::Int64);
+            names.iter().map(field).collect()
+        };
+        let batch = table().into_wire_as(&fields(&["b", "v", "a"])).unwrap();
+        assert!(matches!(batch.columns[0].data, Data::Float64(_)));
+        assert!(matches!(batch.columns[2].data, Data::Int64(_)));
+        for (names, wanted) in [
+            (&["a", "b"][..], "there is a column `v`, which `outputs`"),
+            (&["a", "b", "v", "w"], "column `w` is not there once"),
+        ] {
+            let message = table().into_wire_as(&fields(names)).unwrap_err();
+            assert!(message.contains(wanted), "{message}");
+        }
+        let twice = table().with("a", Column::from(vec![1i64, 2]));
+        let message = twice.into_wire_as(&fields(&["a", "b", "v"]));
+        assert_eq!(message.unwrap_err(), "column `b` is not there once");
+        let mut taken = table();
+        taken.take::<i64>("a").unwrap();
+        assert!(taken.into_wire_as(&fields(&["v", "b"])).is_ok());
     }
 
     #[test]

@@ -114,7 +114,12 @@ def main():
         "get-online-features",
         {"feature_service": "customer_view", "entities": {"customer": ["a"]}, "full_feature_names": True},
     ).json()
-    assert service["metadata"]["feature_names"][1] == "customer_view__profile_age", service
+    assert service["metadata"]["feature_names"][1] == "profile__age", service
+    short = post("get-online-features", {"feature_service": "customer_view", "entities": {"customer": ["a"]}}).json()
+    assert short["metadata"]["feature_names"][:2] == ["customer", "age"], short
+    # As the SDK has it for the same service.
+    by_service = feast.get_online_features(feast.get_feature_service("customer_view"), [{"customer": "a"}]).to_dict()
+    assert by_service["age"] == short["results"][1]["values"] == [41], by_service
     versions = post(
         "get-online-features",
         {"features": ["profile:age"], "entities": {"customer": []}, "include_feature_view_version_metadata": True},
@@ -141,6 +146,7 @@ def main():
         ("write-to-online-store", {"feature_view_name": "visit_counts", "df": {"customer": ["a"]}}, 400, "made of windows"),
         ("write-to-online-store", {"feature_view_name": "nothing", "df": {"customer": ["a"]}}, 404, "there is no feature group"),
         ("write-to-online-store", {"feature_view_name": "profile", "df": {"customer": ["a"], "age": [1, 2]}}, 400, "has 1 values, and `df.age` has 2"),
+        ("write-to-online-store", {"feature_view_name": "profile", "df": {"customer": ["a"], "agee": [1]}}, 400, "no column `agee`; it has customer, age"),
         (
             "write-to-online-store",
             {"feature_view_name": "profile", "df": {"customer": ["e", "f"], "age": [1, "x"], "event_timestamp": ["2020-02-01T00:00:00"] * 2}},

@@ -52,9 +52,10 @@ POSITIVE = np.abs(Y) + 0.1
 
 
 def write(name, function, content, columns, expected, output="prediction", parameters=None, tolerance=1e-6):
-    """Expected values: one number for each row, or a list."""
+    """Expected values: one number for each row, or a list; integers are to be met exactly."""
     (FOLDER / f"{name}.model").write_bytes(content if isinstance(content, bytes) else content.encode())
-    expected = np.asarray(expected, dtype=float)
+    expected = np.asarray(expected)
+    expected = expected if expected.dtype == np.int64 else expected.astype(float)
     values = pa.array(expected if expected.ndim == 1 else list(expected))
     # A gap is a null: NaN is a number.
     arrays = {k: v if isinstance(v, pa.Array) else pa.array(v, from_pandas=True) for k, v in columns.items()}
@@ -99,6 +100,7 @@ lightgbm_model("lightgbm_multiclassova", CLASSES, "probabilities", objective="mu
 lightgbm_model("lightgbm_raw_classes", CLASSES, "predictions", raw=True, objective="multiclass", num_class=3)
 lightgbm_model("lightgbm_own_classes", CLASSES, "predictions", objective=three_sums, num_class=3)
 lightgbm_model("lightgbm_categorical", Y, objective="regression", categorical=[1])
+lightgbm_model("lightgbm_forest_raw", Y, raw=True, boosting="rf", bagging_freq=1, bagging_fraction=0.6)
 lightgbm_model("lightgbm_forest", Y, boosting="rf", bagging_freq=1, bagging_fraction=0.6, feature_fraction=0.6)
 lightgbm_model("lightgbm_dart", BINARY, objective="binary", boosting="dart")
 lightgbm_model("lightgbm_one_leaf", np.ones(ROWS), objective="regression", rounds=1)
@@ -212,7 +214,8 @@ mixed = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(""
 given = {
     "price": Y,
     "embedding": random.normal(size=(ROWS, 4)).astype(np.float32),
-    "count": random.integers(-9, 9, (ROWS, 1)),
+    # Beyond what a float can hold exactly.
+    "count": random.integers(-9, 9, (ROWS, 1)) + np.where(random.random((ROWS, 1)) < 0.5, (1 << 53) + 1, 0),
     "is_new": random.random(ROWS) < 0.5,
 }
 score, twice = onnxruntime.InferenceSession(mixed).run(["score", "twice"], given)
@@ -220,6 +223,10 @@ vectors = pa.FixedSizeListArray.from_arrays(pa.array(given["embedding"].ravel())
 asked = {"price": Y, "embedding": vectors, "count": given["count"][:, 0], "is_new": given["is_new"]}
 write("onnx_mixed", "onnx", mixed, asked, score, "score")
 write("onnx_mixed_integers", "onnx", mixed, asked, twice[:, 0], "twice")
+# With the number of rows named at each value between operators, as exporters write it.
+inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(mixed))
+assert any(d.dim_param == "n" for v in inferred.graph.value_info for d in v.type.tensor_type.shape.dim)
+write("onnx_inferred", "onnx", inferred.SerializeToString(), asked, score, "score")
 
 logistic = LogisticRegression().fit(X, BINARY)
 linear = {"intercept": logistic.intercept_[0], "coefficients": dict(zip(NAMES, logistic.coef_[0])), "link": "logistic"}

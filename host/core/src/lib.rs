@@ -31,7 +31,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use json::cell_to_json;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use keys::EntityIndex;
-pub use packed::{decode_row, encode_row, packed_columns};
+pub use packed::{decode_leading, decode_row, encode_row, packed_columns};
 pub use schema::{DataType, Field, Mapping, ParseDataTypeError, Schema, SchemaError, Signature};
 pub use score::{Scores, Task};
 pub use time::{Clock, ParseTimestampError, SettableClock, SystemClock, Timestamp};

@@ -121,11 +121,32 @@ fn header(reader: &mut Reader<'_>) -> Result<usize, DamagedError> {
 /// [`DamagedError`] when the bytes do not fit the columns; some columns may have
 /// one value more than others then, and must be thrown away.
 pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DamagedError> {
+    let rest = decode(bytes, columns)?;
+    match rest.0.rest() {
+        0 if packed_columns(bytes)? <= columns.len() => Ok(()),
+        _ => Err(rest.0.damaged()),
+    }
+}
+
+/// As [`decode_row`], for a row that may have been packed with more columns after these,
+/// which are passed over.
+///
+/// # Errors
+/// As [`decode_row`].
+pub fn decode_leading(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DamagedError> {
+    match packed_columns(bytes)? <= columns.len() {
+        true => decode_row(bytes, columns),
+        false => decode(bytes, columns).map(drop),
+    }
+}
+
+/// Unpacks the values of columns; what is left after them.
+fn decode<'a>(
+    bytes: &'a [u8],
+    columns: &mut [ColumnBuilder],
+) -> Result<RowReader<'a>, DamagedError> {
     let mut reader = RowReader(Reader::new(bytes));
     let count = header(&mut reader.0)?;
-    if count > columns.len() {
-        return Err(DamagedError(1));
-    }
     let bits = reader.0.take(count.div_ceil(8))?;
     for (index, column) in columns.iter_mut().enumerate() {
         if index < count && bits[index / 8] >> (index % 8) & 1 == 1 {
@@ -134,11 +155,7 @@ pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), Dam
             column.append_null();
         }
     }
-    if reader.0.rest() == 0 {
-        Ok(())
-    } else {
-        Err(reader.0.damaged())
-    }
+    Ok(reader)
 }
 
 struct RowReader<'a>(Reader<'a>);
@@ -253,6 +270,27 @@ mod tests {
             json!([]),
             json!(["", "x"]),
         ]
+    }
+
+    #[test]
+    fn columns_that_were_added_later_are_passed_over() {
+        let bytes = packed(&full_row());
+        for count in 0..=TYPES.len() {
+            let mut columns = builders();
+            columns.truncate(count);
+            decode_leading(&bytes, &mut columns).unwrap();
+            for (column, wanted) in columns.iter_mut().zip(full_row()) {
+                assert_eq!(cell_to_json(&column.finish(), 0), wanted);
+            }
+            if count < TYPES.len() {
+                let mut columns = builders();
+                columns.truncate(count);
+                assert!(decode_row(&bytes, &mut columns).is_err(), "{count}");
+            }
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        assert!(decode_leading(&longer, &mut builders()).is_err());
     }
 
     #[test]

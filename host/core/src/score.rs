@@ -47,6 +47,7 @@ impl Scores {
     /// half; absent when all labels are the same), `log_loss` and `brier` (absent when a
     /// prediction is no probability), `positives` (fraction of the labels). Of
     /// `Regression`: `rmse`, `mae`, `r2`. Of both: `rows`, and `missing` when there are.
+    /// A figure that is no finite number is absent.
     /// Sums are in the rows' order, so that equal inputs give equal figures.
     ///
     /// Definitions: T. Hastie et al., "The Elements of Statistical Learning", 2009; for
@@ -59,7 +60,9 @@ impl Scores {
         figures.insert("rows", Some(self.rows.len() as f64));
         let missing = (self.missing > 0).then_some(self.missing as f64);
         figures.insert("missing", missing);
-        let figure = |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value?));
+        let figure = |(name, value): (&str, Option<f64>)| {
+            Some((name.to_owned(), value.filter(|value| value.is_finite())?))
+        };
         figures.into_iter().filter_map(figure).collect()
     }
 
@@ -192,6 +195,8 @@ mod tests {
         assert!((found["rmse"] - 0.375f64.sqrt()).abs() < 1e-15);
         let same = figures(Task::Regression, &[(1.0, 1.0), (1.0, 1.0)]);
         assert!(!same.contains_key("r2") && same["rmse"] == 0.0);
+        let endless = figures(Task::Regression, &[(1.0, f64::INFINITY), (2.0, 1.0)]);
+        assert_eq!(endless.keys().collect::<Vec<_>>(), ["rows"]);
     }
 
     #[test]

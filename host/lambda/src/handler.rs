@@ -108,7 +108,8 @@ impl Handler {
     pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, Failure> {
         let (payload, context) = event.into_parts();
         let invocation = Invocation::of(payload)?;
-        self.look().await?;
+        let is_request = matches!(invocation, Invocation::Request(_));
+        self.look(is_request).await?;
         match invocation {
             Invocation::Request(request) => {
                 let mut adapter = Adapter::from(self.router.clone());
@@ -125,8 +126,9 @@ impl Handler {
         self.platform.write_log().await;
     }
 
-    /// Takes up what was applied since, at most once a second.
-    async fn look(&self) -> Result<(), Failure> {
+    /// Takes up what was applied since, at most once a second, and where endpoints go if
+    /// that is of use: functions that answer no requests may not even read models.
+    async fn look(&self, is_request: bool) -> Result<(), Failure> {
         let now = self.platform.components().wall.now();
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +138,9 @@ impl Handler {
             *looked = now;
         }
         self.platform.refresh().await?;
+        if is_request {
+            self.platform.refresh_endpoints().await?;
+        }
         Ok(())
     }
 

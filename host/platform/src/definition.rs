@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::{Aggregate, Layout};
 use wafer_core::expect::Expectation;
-use wafer_core::{DataType, Digest, Field, Schema, Task};
+use wafer_core::{DataType, Digest, Field, Schema, SchemaError, Task};
 use wafer_runtime::{Limits, Registered};
 
 use crate::models::VersionName;
@@ -369,6 +369,15 @@ impl TableDef {
 
     /// Its columns: keys, times, identity, others.
     pub fn schema(&self) -> Schema {
+        Self::checked(&self.keys, &self.columns)
+            .expect("names were checked when the table was made up")
+    }
+
+    /// The columns of a table with these.
+    ///
+    /// # Errors
+    /// When they are too many, or their names are not what names of columns are.
+    pub(crate) fn checked(keys: &[Field], columns: &[Field]) -> Result<Schema, SchemaError> {
         let time = |name| Field::new(name, DataType::Timestamp, false);
         let [event, available, created, id] = SYSTEM_COLUMNS;
         let system = [
@@ -377,13 +386,8 @@ impl TableDef {
             time(created),
             Field::new(id, DataType::Utf8, false),
         ];
-        let fields = self
-            .keys
-            .iter()
-            .cloned()
-            .chain(system)
-            .chain(self.columns.iter().cloned());
-        Schema::new(fields.collect()).expect("names were checked when the group was resolved")
+        let fields = keys.iter().cloned().chain(system);
+        Schema::new(fields.chain(columns.iter().cloned()).collect())
     }
 
     /// The raw events of a stream: what came in, when, and which tables it was

@@ -14,10 +14,10 @@ use wafer_core::rules::Interval;
 use wafer_core::{ColumnBuilder, Digest, EntityKey, Field, Timestamp, entity_key};
 use wafer_store::{AsOf, Expect, Kind as StoreKind, OnlineKey};
 
-use crate::definition::{LATE, TableDef};
+use crate::definition::{LATE, Subject, TableDef};
 use crate::error::{Error, Kind, Result};
-use crate::group_rows::StoredRows;
-use crate::group_rows::stored_column;
+use crate::group_rows::{StoredRows, stored_column};
+use crate::objects::read;
 use crate::platform::Platform;
 
 /// What deleting an entity did.
@@ -62,6 +62,60 @@ struct Found {
     has_newer: bool,
 }
 
+impl Deletions {
+    /// Rises with each of them.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Those of the entities that a table describes.
+    pub(crate) fn of(&self, table: &TableDef) -> Deleted {
+        self.of_entity(&table.entity, &table.keys)
+    }
+
+    fn of_entity(&self, entity: &str, keys: &[Field]) -> Deleted {
+        let mut deleted = HashMap::new();
+        for deletion in self.all.iter().filter(|d| d.entity == entity) {
+            // The entity may have had other keys then.
+            let Ok(key) = key_of(entity, keys, &deletion.keys) else {
+                continue;
+            };
+            let time = deleted.entry(key).or_insert(deletion.time);
+            *time = deletion.time.max(*time);
+        }
+        Deleted(deleted)
+    }
+
+    /// Rows of a table without those that describe, or are about, entities that were
+    /// deleted after they happened.
+    pub(crate) fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
+        let mut batch = self.of(table).without(table, batch)?;
+        for subject in &table.subjects {
+            let about = self.of_entity(&subject.entity, &subject.keys);
+            if about.is_empty() {
+                continue;
+            }
+            let keys = subject.columns_of(table, &batch)?;
+            let keep = about.keep(&keys, &StoredRows::new(table, &batch)?.events);
+            batch = filter_record_batch(&batch, &keep).expect("as many bits as rows");
+        }
+        Ok(batch)
+    }
+}
+
+impl Subject {
+    /// The columns that name it.
+    fn columns_of(&self, table: &TableDef, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let named = self.columns.iter().zip(&self.keys);
+        named
+            .map(|(name, key)| {
+                let field = Field::new(name, key.data_type.clone(), true);
+                stored_column(table, batch, &field)
+            })
+            .collect()
+    }
+}
+
 impl Deleted {
     /// Rows of a table without those of entities that were deleted after they happened.
     pub(crate) fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
@@ -72,34 +126,7 @@ impl Deleted {
         let keep = self.keep(&rows.keys, &rows.events);
         Ok(filter_record_batch(&batch, &keep).expect("as many bits as rows"))
     }
-}
 
-impl Deletions {
-    /// Rises with each of them.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// Those that concern a table.
-    pub(crate) fn of(&self, table: &TableDef) -> Deleted {
-        let mut deleted = HashMap::new();
-        let own = self
-            .all
-            .iter()
-            .filter(|deletion| deletion.entity == table.entity);
-        for deletion in own {
-            // The entity may have had other keys then.
-            let Ok(key) = key_of(&deletion.entity, &table.keys, &deletion.keys) else {
-                continue;
-            };
-            let time = deleted.entry(key).or_insert(deletion.time);
-            *time = deletion.time.max(*time);
-        }
-        Deleted(deleted)
-    }
-}
-
-impl Deleted {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -140,12 +167,9 @@ impl Platform {
         }
         let prefix = format!("{}/deletion/", self.project());
         let stored = metadata.list(&prefix).await?;
-        let all = stored.iter().map(|(name, object)| {
-            serde_json::from_slice(&object.value).map_err(|e| {
-                let message = format!("stored object `{name}` cannot be read");
-                Error::caused(Kind::Internal, message, e)
-            })
-        });
+        let all = stored
+            .iter()
+            .map(|(name, object)| read(name, &object.value));
         let deletions = Arc::new(Deletions {
             version,
             all: all.collect::<Result<_>>()?,
@@ -356,20 +380,16 @@ impl Platform {
         keys: &BTreeMap<String, Json>,
     ) -> Result<Option<u64>> {
         let own = table.subjects.iter().filter(|s| s.entity == entity);
-        let own = own.map(|subject| Ok((subject, key_of(entity, &subject.keys, keys)?)));
-        let own: Vec<_> = own.collect::<Result<_>>()?;
+        // Where the entity had other keys, it has none that could be found.
+        let own = own.filter_map(|s| Some((s, key_of(entity, &s.keys, keys).ok()?)));
+        let own: Vec<_> = own.collect();
         if own.is_empty() {
             return Ok(None);
         }
         let keep = |batch: &RecordBatch| -> BooleanArray {
             let mut keep = vec![true; batch.num_rows()];
             for (subject, key) in &own {
-                let named = subject.columns.iter().zip(&subject.keys);
-                let columns = named.map(|(name, key)| {
-                    let field = Field::new(name, key.data_type.clone(), true);
-                    stored_column(table, batch, &field).ok()
-                });
-                let Some(columns) = columns.collect::<Option<Vec<_>>>() else {
+                let Ok(columns) = subject.columns_of(table, batch) else {
                     continue;
                 };
                 for (row, keep) in keep.iter_mut().enumerate() {

@@ -207,9 +207,9 @@ impl Platform {
     }
 
     /// Compiles all functions for some kind of machine, as far as they are not: those of
-    /// definitions, of releases, and of models that pipelines ask. Remembers that there are
-    /// such machines, so that functions of later models are compiled for them. Returns the
-    /// names of those that were not.
+    /// definitions, of releases that endpoints go to or went to, and of models that
+    /// pipelines ask. Remembers that there are such machines, so that functions of later
+    /// models and releases are compiled for them. Returns the names of those that were not.
     ///
     /// # Errors
     /// Those of the compiler and the artifact store.
@@ -224,13 +224,19 @@ impl Platform {
             Ok(known)
         })
         .await?;
-        let named =
-            |(name, function): (&String, &FunctionDef)| (name.clone(), function.registered.clone());
-        let mut functions: Vec<(String, Registered)> =
-            definitions.functions.iter().map(named).collect();
-        for release in self.releases().await? {
-            let bound = self.bound(&release).await?;
-            functions.extend(bound.functions().map(named));
+        let mut compiled = self
+            .compile_all(definitions.functions.iter(), target)
+            .await?;
+        for (release, is_routed) in self.routed_releases().await? {
+            let bound = self.bound(&self.release(&release).await?).await?;
+            match self.compile_all(bound.functions(), target).await {
+                Ok(more) => compiled.extend(more),
+                // Nobody is asked there now: it is only no longer one to go back to.
+                Err(error) if !is_routed => {
+                    tracing::warn!("release `{release}` was not compiled: {}", error.chain());
+                }
+                Err(error) => return Err(error),
+            }
         }
         for pipeline in definitions.pipelines.values() {
             let MadeBy::Model(name) = &pipeline.made_by else {
@@ -238,33 +244,58 @@ impl Platform {
             };
             match self.model_version(name).await {
                 Ok(version) => {
-                    functions.push(named((&version.function_name, &version.function)));
+                    let bound = self.bound_version(version).await?;
+                    compiled.extend(self.compile_all(bound.functions(), target).await?);
                 }
                 // It is compiled when it is registered.
                 Err(e) if e.kind() == Kind::NotFound => {}
                 Err(e) => return Err(e),
             }
         }
-        let mut compiled = Vec::new();
-        for (name, registered) in functions {
-            let is_new = self.compile_one(&name, &registered, target).await?;
-            compiled.extend(is_new.then_some(name));
-        }
         Ok(compiled)
     }
 
-    /// Compiles a function for all kinds of machines that the project was deployed to.
+    /// The releases that endpoints go to, or went to before; whether they go there now.
+    async fn routed_releases(&self) -> Result<BTreeMap<String, bool>> {
+        let mut releases = BTreeMap::new();
+        for endpoint in self.endpoints().await?.into_values() {
+            for (_, routing) in &endpoint.history {
+                for release in routing.releases() {
+                    releases.entry(release.clone()).or_insert(false);
+                }
+            }
+            let now = endpoint.routing.releases();
+            releases.extend(now.map(|release| (release.clone(), true)));
+        }
+        Ok(releases)
+    }
+
+    /// Compiles functions for all kinds of machines that the project was deployed to: there
+    /// is no compiler.
     pub(crate) async fn compile_for_known(
         &self,
-        name: &str,
-        registered: &Registered,
+        functions: impl Iterator<Item = (&String, &FunctionDef)> + Clone,
     ) -> Result<()> {
         let known: Option<(BTreeSet<String>, u64)> = self.object(TARGETS).await?;
         let known = known.map(|(known, _)| known).unwrap_or_default();
         for target in known.iter().filter_map(|target| Target::parse(target)) {
-            self.compile_one(name, registered, target).await?;
+            self.compile_all(functions.clone(), target).await?;
         }
         Ok(())
+    }
+
+    /// Compiles functions for some kind of machine; the names of those that were not.
+    async fn compile_all(
+        &self,
+        functions: impl Iterator<Item = (&String, &FunctionDef)>,
+        target: Target,
+    ) -> Result<Vec<String>> {
+        let mut compiled = Vec::new();
+        for (name, function) in functions {
+            let is_new = self.compile_one(name, &function.registered, target).await?;
+            compiled.extend(is_new.then(|| name.clone()));
+        }
+        Ok(compiled)
     }
 
     /// Compiles a function for some kind of machine; says whether it was not.

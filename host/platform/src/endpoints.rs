@@ -13,7 +13,7 @@ use twox_hash::XxHash64;
 use wafer_core::{DataType, Field, Timestamp};
 use wafer_runtime::Function;
 
-use crate::definition::Definitions;
+use crate::definition::{Definitions, TableDef};
 use crate::error::{Error, Kind, Result};
 use crate::features::Serving;
 use crate::log::LogTable;
@@ -98,7 +98,7 @@ impl Routing {
     }
 
     /// All releases, shadows last.
-    fn releases(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn releases(&self) -> impl Iterator<Item = &String> {
         self.routes
             .iter()
             .map(|(release, _)| release)
@@ -159,15 +159,59 @@ pub(crate) struct Ready {
     pub(crate) log: LogTable,
 }
 
-/// An endpoint, ready to answer: what a request takes and keeps to.
+/// An endpoint, ready to answer: what a request takes once and keeps to.
 #[derive(Debug)]
-pub(crate) struct EndpointServing {
+pub struct EndpointServing {
     pub(crate) name: String,
     pub(crate) routing: Routing,
     releases: BTreeMap<String, Arc<Ready>>,
+    sampled_by: Vec<String>,
+}
+
+/// What clients are told of an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointInfo {
+    /// Its releases.
+    pub releases: Vec<String>,
+    /// What requests may have.
+    pub inputs: Vec<Field>,
+    /// What is answered.
+    pub outputs: Vec<Field>,
 }
 
 impl EndpointServing {
+    /// What it takes and gives; of one release when that is named.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a release that it has not.
+    pub fn info(&self, release: Option<&str>) -> Result<EndpointInfo> {
+        let inputs = match release {
+            Some(release) => self.release(release)?.serving.view().inputs.clone(),
+            None => self.inputs(),
+        };
+        Ok(EndpointInfo {
+            releases: self.releases.keys().cloned().collect(),
+            inputs,
+            outputs: self.outputs().to_vec(),
+        })
+    }
+
+    /// The field that rows are routed by. A release may refuse a null in it, and another
+    /// take it.
+    pub(crate) fn routing_key(&self) -> Option<Field> {
+        let key = self.routing.key.as_ref()?;
+        let field = self.inputs().into_iter().find(|field| field.name == *key)?;
+        Some(Field {
+            nullable: true,
+            ..field
+        })
+    }
+
+    /// The fields that rows are sampled by.
+    pub(crate) fn sampled_by(&self) -> &[String] {
+        &self.sampled_by
+    }
+
     /// The release that a point from 0 to [`WHOLE`] falls to.
     pub(crate) fn at(&self, point: u32) -> &Arc<Ready> {
         &self.releases[self.routing.at(point)]
@@ -192,13 +236,8 @@ impl EndpointServing {
         names.map(|name| Arc::clone(&self.releases[name])).collect()
     }
 
-    /// All releases.
-    pub(crate) fn releases(&self) -> impl Iterator<Item = &Arc<Ready>> {
-        self.releases.values()
-    }
-
     /// What any of the releases reads from a request.
-    pub(crate) fn inputs(&self) -> Vec<Field> {
+    fn inputs(&self) -> Vec<Field> {
         let mut fields: Vec<Field> = Vec::new();
         for ready in self.releases.values() {
             for field in &ready.serving.view().inputs {
@@ -213,14 +252,30 @@ impl EndpointServing {
 
     /// What all of them answer.
     pub(crate) fn outputs(&self) -> &[Field] {
-        let first = self
-            .releases
-            .values()
-            .next()
-            .expect("an endpoint has a release");
-        first.model.signature().outputs.fields()
+        self.any().model.signature().outputs.fields()
+    }
+
+    /// One of the releases.
+    pub(crate) fn any(&self) -> &Ready {
+        let mut releases = self.releases.values();
+        releases.next().expect("an endpoint has a release")
     }
 }
+
+/// Endpoints that could not be made ready: they are tried again, but not all the time.
+#[derive(Debug, Default)]
+pub(crate) struct Unready(BTreeMap<String, Failed>);
+
+#[derive(Debug)]
+struct Failed {
+    routing: Routing,
+    message: String,
+    /// When it is tried again, machine time.
+    next: Timestamp,
+}
+
+/// How long an endpoint that could not be made ready is left alone, in microseconds.
+const PAUSE: i64 = 10_000_000;
 
 impl Platform {
     /// Has an endpoint route its requests somewhere, at once; a new name makes an endpoint.
@@ -230,10 +285,7 @@ impl Platform {
     /// answer differently, or read fields of one name and different types.
     pub async fn set_endpoint(&self, name: &str, routing: Routing) -> Result<Endpoint> {
         crate::project::is_name(name).map_err(Error::invalid)?;
-        self.check_routing(&routing).await?;
-        if routing.log > 0 {
-            self.keep_log_tables(name, &routing).await?;
-        }
+        self.check_routing(name, &routing).await?;
         let now = self.components().wall.now();
         let set = |before: Option<Endpoint>| {
             let mut history = Vec::new();
@@ -258,7 +310,10 @@ impl Platform {
     /// [`Kind::NotFound`] for an endpoint that there is not, [`Kind::Conflict`] when there is
     /// nothing to go back to.
     pub async fn rollback(&self, name: &str) -> Result<Endpoint> {
-        self.endpoint(name).await?;
+        let present = self.endpoint(name).await?;
+        if let Some((_, routing)) = present.history.last() {
+            self.check_routing(name, routing).await?;
+        }
         let now = self.components().wall.now();
         let back = |before: Option<Endpoint>| {
             let mut endpoint = before
@@ -281,12 +336,12 @@ impl Platform {
     /// # Errors
     /// [`Kind::NotFound`] when there is none of that name.
     pub async fn remove_endpoint(&self, name: &str) -> Result<()> {
-        self.endpoint(name).await?;
-        let object = format!("{}/{}", self.project(), endpoint_object(name));
-        let metadata = &self.components().metadata;
-        metadata
-            .delete(&object, wafer_store::Expect::Anything)
-            .await?;
+        // Not what somebody else made of it meanwhile.
+        let found = self.object::<Endpoint>(&endpoint_object(name)).await?;
+        let Some((_, version)) = found else {
+            return Err(self.no_endpoint(name).await?);
+        };
+        self.delete_object(&endpoint_object(name), version).await?;
         self.refresh_endpoints().await
     }
 
@@ -306,16 +361,18 @@ impl Platform {
         if let Some((endpoint, _)) = self.object(&endpoint_object(name)).await? {
             return Ok(endpoint);
         }
+        Err(self.no_endpoint(name).await?)
+    }
+
+    async fn no_endpoint(&self, name: &str) -> Result<Error> {
         let endpoints = self.endpoints().await?;
         let hint = match nearest(name, endpoints.keys().map(String::as_str)) {
             Some(nearest) => format!("; did you mean `{nearest}`?"),
             None if endpoints.is_empty() => "; make one with `wafer endpoints set`".to_owned(),
             None => String::new(),
         };
-        Err(Error::new(
-            Kind::NotFound,
-            format!("there is no endpoint `{name}`{hint}"),
-        ))
+        let message = format!("there is no endpoint `{name}`{hint}");
+        Ok(Error::new(Kind::NotFound, message))
     }
 
     /// What is to be said of endpoints whose releases read groups that are written no
@@ -339,21 +396,31 @@ impl Platform {
         Ok(warnings)
     }
 
-    async fn keep_log_tables(&self, name: &str, routing: &Routing) -> Result<()> {
-        for release in routing.releases() {
-            let bound = self.bound(&self.release(release).await?).await?;
-            let table = LogTable::new(name, &bound.recipe, bound.outputs());
-            self.keep_table(table.definition()).await?;
+    /// Keeps what a log holds, for who appends to it.
+    async fn keep_log_table(&self, log: &LogTable) -> Result<()> {
+        let table = log.definition();
+        let known: Option<(TableDef, u64)> = self.object(&format!("table/{}", table.name)).await?;
+        match known {
+            Some(_) => Ok(()),
+            None => self.keep_table(table).await,
         }
-        Ok(())
     }
 
-    async fn check_routing(&self, routing: &Routing) -> Result<()> {
+    /// Checks that all releases are whole, answer alike, can be routed and logged; keeps the
+    /// tables that they are logged to.
+    async fn check_routing(&self, endpoint: &str, routing: &Routing) -> Result<()> {
         let mut outputs: Option<(String, Vec<(String, DataType)>)> = None;
         let mut inputs: BTreeMap<String, (String, DataType)> = BTreeMap::new();
         for name in routing.releases() {
             let release = self.release(name).await?;
             let bound = self.bound(&release).await?;
+            self.check_code(&bound).await?;
+            // It may be older than the first deployment.
+            self.compile_for_known(bound.functions()).await?;
+            if routing.log > 0 {
+                let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
+                self.keep_log_table(&log).await?;
+            }
             let columns = |fields: &[Field]| -> Vec<(String, DataType)> {
                 fields
                     .iter()
@@ -404,44 +471,74 @@ impl Platform {
     }
 
     /// Looks which endpoints there are, and makes ready those that changed. One that cannot
-    /// be made ready goes on as it was.
+    /// be made ready goes on as it was, and is tried again after a while.
     ///
     /// # Errors
     /// Those of the metadata store.
     pub async fn refresh_endpoints(&self) -> Result<()> {
+        // One after the other: what was read first must not replace what was read later.
+        let mut unready = self.unready_endpoints().lock().await;
         let prefix = format!("{}/endpoint/", self.project());
         let stored = self.components().metadata.list(&prefix).await?;
         let before = self.ready_endpoints();
         let mut after = BTreeMap::new();
-        let mut is_same = before.len() == stored.len();
+        let mut failed = BTreeMap::new();
         for (object, stored) in stored {
             let name = &object[prefix.len()..];
             let known = before.get(name);
-            let ready = match crate::objects::read::<Endpoint>(&object, &stored.value) {
-                Ok(endpoint) => match known {
-                    Some(known) if known.routing == endpoint.routing => {
-                        after.insert(name.to_owned(), Arc::clone(known));
-                        continue;
-                    }
-                    _ => self.make_ready(name, endpoint.routing, known).await,
-                },
-                Err(unreadable) => Err(unreadable),
+            let routing = match crate::objects::read::<Endpoint>(&object, &stored.value) {
+                Ok(endpoint) => endpoint.routing,
+                Err(unreadable) => {
+                    tracing::error!("endpoint `{name}`: {}", unreadable.chain());
+                    after.extend(known.map(|known| (name.to_owned(), Arc::clone(known))));
+                    continue;
+                }
             };
-            is_same = false;
-            match ready {
+            if let Some(known) = known.filter(|known| known.routing == routing) {
+                after.insert(name.to_owned(), Arc::clone(known));
+                continue;
+            }
+            let tried = unready.0.remove(name).filter(|f| f.routing == routing);
+            match self.try_ready(name, routing, known, tried).await {
                 Ok(ready) => {
                     after.insert(name.to_owned(), Arc::new(ready));
                 }
-                Err(error) => {
-                    tracing::error!("endpoint `{name}` cannot be switched: {}", error.chain());
+                Err(still) => {
+                    failed.insert(name.to_owned(), still);
                     after.extend(known.map(|known| (name.to_owned(), Arc::clone(known))));
                 }
             }
         }
-        if !is_same {
-            self.replace_endpoints(after);
-        }
+        unready.0 = failed;
+        self.replace_endpoints(after);
         Ok(())
+    }
+
+    /// Makes an endpoint ready, unless that failed a moment ago.
+    async fn try_ready(
+        &self,
+        name: &str,
+        routing: Routing,
+        before: Option<&Arc<EndpointServing>>,
+        tried: Option<Failed>,
+    ) -> Result<EndpointServing, Failed> {
+        let now = self.components().wall.now();
+        let tried = match tried {
+            Some(tried) if tried.next > now => return Err(tried),
+            tried => tried,
+        };
+        let made = self.make_ready(name, routing.clone(), before).await;
+        made.map_err(|error| {
+            let message = error.chain();
+            if tried.is_none_or(|tried| tried.message != message) {
+                tracing::error!("endpoint `{name}` cannot be switched: {message}");
+            }
+            Failed {
+                routing,
+                message,
+                next: now.plus_micros(PAUSE),
+            }
+        })
     }
 
     async fn make_ready(
@@ -455,47 +552,63 @@ impl Platform {
             let known = before.and_then(|before| before.releases.get(release));
             let ready = match known {
                 Some(ready) => Arc::clone(ready),
-                None => Arc::new(self.ready_release(name, release).await?),
+                None => Arc::new(self.ready_release(name, release, routing.log > 0).await?),
             };
             releases.insert(release.clone(), ready);
         }
+        let sampled_by = match &routing.key {
+            Some(key) => vec![key.clone()],
+            None => {
+                let answering = routing.routes.iter();
+                common_keys(answering.map(|(release, _)| releases[release].log.keys()))
+            }
+        };
         Ok(EndpointServing {
             name: name.to_owned(),
             routing,
             releases,
+            sampled_by,
         })
     }
 
-    async fn ready_release(&self, endpoint: &str, name: &str) -> Result<Ready> {
+    async fn ready_release(&self, endpoint: &str, name: &str, is_logged: bool) -> Result<Ready> {
         let release = self.release(name).await?;
         let bound = self.bound(&release).await?;
         let load = |name: &str, function: &_| self.load_function(name, function);
+        let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
+        if is_logged {
+            // Another version of this program may have called it differently.
+            self.keep_log_table(&log).await?;
+        }
         Ok(Ready {
             model: load(&bound.model.function_name, &bound.model.function)?,
-            log: LogTable::new(endpoint, &bound.recipe, bound.outputs()),
+            log,
             endpoint: endpoint.to_owned(),
             serving: Serving::new(bound.recipe, load)?,
             release,
         })
     }
 
-    /// An endpoint, ready to answer.
+    /// An endpoint, ready to answer, as it is now.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
-    pub(crate) async fn serving_endpoint(&self, name: &str) -> Result<Arc<EndpointServing>> {
+    /// [`Kind::NotFound`] when there is none of that name, [`Kind::Unavailable`] when it
+    /// could not be made ready.
+    pub async fn serving_endpoint(&self, name: &str) -> Result<Arc<EndpointServing>> {
         if let Some(ready) = self.ready_endpoints().get(name) {
             return Ok(Arc::clone(ready));
         }
         // It may be new.
         self.endpoint(name).await?;
         self.refresh_endpoints().await?;
-        let ready = self.ready_endpoints();
-        let ready = ready.get(name).ok_or_else(|| {
-            let message = format!("endpoint `{name}` is not ready; the server's log says why");
-            Error::new(Kind::Unavailable, message)
-        })?;
-        Ok(Arc::clone(ready))
+        if let Some(ready) = self.ready_endpoints().get(name) {
+            return Ok(Arc::clone(ready));
+        }
+        let unready = self.unready_endpoints().lock().await;
+        let reason = unready.0.get(name).map(|failed| failed.message.as_str());
+        let reason = reason.unwrap_or("it was taken away a moment ago");
+        let message = format!("endpoint `{name}` is not ready: {reason}");
+        Err(Error::new(Kind::Unavailable, message))
     }
 
     fn ready_endpoints(&self) -> Arc<BTreeMap<String, Arc<EndpointServing>>> {
@@ -510,6 +623,16 @@ impl Platform {
             .unwrap_or_else(PoisonError::into_inner);
         *ready = Arc::new(endpoints);
     }
+}
+
+/// The names that are in all lists, sorted.
+fn common_keys<'a>(mut lists: impl Iterator<Item = &'a [String]>) -> Vec<String> {
+    let mut common = lists.next().unwrap_or_default().to_vec();
+    for list in lists {
+        common.retain(|key| list.contains(key));
+    }
+    common.sort();
+    common
 }
 
 fn columns_text(columns: &[(String, DataType)]) -> String {

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use wafer_core::aggregate::{self, Layout, is_item};
 use wafer_core::rules::is_expired;
 use wafer_core::{
-    ColumnBuilder, DamagedError, EntityKey, Field, Timestamp, cell_to_json, decode_row, entity_key,
-    packed_columns, widen,
+    ColumnBuilder, DamagedError, EntityKey, Field, Timestamp, cell_to_json, decode_leading,
+    entity_key, packed_columns, widen,
 };
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{OnlineKey, OnlineRow, for_work};
@@ -163,6 +163,14 @@ impl Vectors {
         let feature = self.features.iter().find(|f| f.name == name)?;
         let found = self.lookups[feature.lookup?].row(row)?;
         Some(found.version.event)
+    }
+
+    /// About how many bytes it keeps in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let columns = self.columns().map(|column| column.get_array_memory_size());
+        let rows = self.lookups.iter().flat_map(|found| &found.rows);
+        let rows = rows.flatten().map(|row| row.values.len());
+        columns.chain(rows).sum()
     }
 
     /// What each lookup found.
@@ -424,7 +432,8 @@ fn decode(view: &ViewDef, rows: &[Json]) -> Result<Request> {
             row.as_object().ok_or_else(message)
         })
         .collect::<Result<_>>()?;
-    decode_rows(view, rows.len(), |row, name| {
+    let numbers: Vec<usize> = (0..rows.len()).collect();
+    decode_rows(view, &numbers, |row, name| {
         let object = objects[row];
         object
             .get(name)
@@ -432,36 +441,42 @@ fn decode(view: &ViewDef, rows: &[Json]) -> Result<Request> {
     })
 }
 
-/// Makes columns of rows, given the value of a row and field, or why there is none.
+/// Makes columns of the rows of these numbers, given the value of a row and field, or why
+/// there is none.
 pub(crate) fn decode_rows<'a>(
     view: &ViewDef,
-    rows: usize,
+    rows: &[usize],
     value: impl Fn(usize, &str) -> Result<&'a Json, String>,
 ) -> Result<Request> {
-    let column = |field: &Field| {
-        let mut builder = ColumnBuilder::new(&field.data_type, rows);
-        for row in 0..rows {
-            let appended = match value(row, &field.name) {
-                Ok(Json::Null) if !field.nullable => {
-                    Err("is null, and a function needs it".to_owned())
-                }
-                Ok(value) => builder.append_json(value),
-                Err(message) => Err(message),
-            };
-            appended.map_err(|message| {
-                let what = &field.data_type;
-                Error::invalid(format!(
-                    "row {row}: field `{}` ({what}): {message}",
-                    field.name
-                ))
-            })?;
-        }
-        Ok(builder.finish())
-    };
+    let column = |field: &Field| decode_column(field, rows, |row| value(row, &field.name));
     Ok(Request {
-        rows,
+        rows: rows.len(),
         columns: view.inputs.iter().map(column).collect::<Result<_>>()?,
     })
+}
+
+/// Makes a column of the rows of these numbers.
+pub(crate) fn decode_column<'a>(
+    field: &Field,
+    rows: &[usize],
+    value: impl Fn(usize) -> Result<&'a Json, String>,
+) -> Result<ArrayRef> {
+    let mut builder = ColumnBuilder::new(&field.data_type, rows.len());
+    for row in rows {
+        let appended = match value(*row) {
+            Ok(Json::Null) if !field.nullable => Err("is null, and a function needs it".to_owned()),
+            Ok(value) => builder.append_json(value),
+            Err(message) => Err(message),
+        };
+        appended.map_err(|message| {
+            let what = &field.data_type;
+            Error::invalid(format!(
+                "row {row}: field `{}` ({what}): {message}",
+                field.name
+            ))
+        })?;
+    }
+    Ok(builder.finish())
 }
 
 /// What is said of a field that is not given.
@@ -548,12 +563,15 @@ impl Lookup {
         match &self.stored {
             Stored::Row(fingerprints) => {
                 let count = packed_columns(&row.values).map_err(damaged)?;
-                if fingerprints.get(count) != Some(&row.fingerprint) {
+                // Columns may have been added since these were known; nothing else changes
+                // within a version of a group.
+                let known = fingerprints.get(count);
+                if known.is_some_and(|known| *known != row.fingerprint) {
                     let message =
                         format!("a row of `{}` was written with other columns", self.table);
                     return Err(Error::new(Kind::Internal, message));
                 }
-                decode_row(&row.values, builders).map_err(damaged)
+                decode_leading(&row.values, builders).map_err(damaged)
             }
             Stored::Item(layout) => {
                 let answers = aggregate::read(layout, &row.values, now).map_err(damaged)?;

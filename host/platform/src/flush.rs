@@ -150,7 +150,7 @@ impl Platform {
 
     /// Rows without those of entities that were deleted after they happened.
     async fn without_deleted(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
-        self.deletions().await?.of(table).without(table, batch)
+        self.deletions().await?.without(table, batch)
     }
 
     /// Identity of the outbox' work. Sequence numbers are those of this online

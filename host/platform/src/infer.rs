@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::ArrayRef;
 use serde_json::Value as Json;
-use wafer_core::{Digest, Field, Timestamp, widen};
+use wafer_core::{Digest, Field, Timestamp, encode_row, widen};
 use wafer_runtime::{Deadline, Function};
 
+use crate::definition::ViewDef;
 use crate::endpoints::{EndpointServing, Ready, point};
-use crate::error::{Error, Result};
-use crate::features::{Readable, Vectors, assemble, decode_rows, missing, nulled};
+use crate::error::Result;
+use crate::features::{Readable, Vectors, assemble, decode_column, decode_rows, missing, nulled};
 use crate::log::{Answered, Shadow, sampled};
 use crate::platform::Platform;
 
@@ -24,6 +25,30 @@ pub struct InferRequest {
     pub rows: usize,
     /// Join keys and request fields by name, a value for each row.
     pub columns: HashMap<String, Vec<Json>>,
+}
+
+impl Asked {
+    /// About how many bytes it keeps in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let columns = self.inputs.iter().chain(&self.answer.outputs);
+        let columns = columns.map(|column| column.get_array_memory_size());
+        columns.sum::<usize>() + self.vectors.bytes()
+    }
+}
+
+impl InferRequest {
+    /// About how many bytes it keeps in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.columns.values().flatten().map(json_bytes).sum()
+    }
+
+    fn value(&self, view: &ViewDef, row: usize, name: &str) -> Result<&Json, String> {
+        let values = self.columns.get(name);
+        let values = values.ok_or_else(|| missing(view, self.columns.keys(), name))?;
+        values
+            .get(row)
+            .ok_or_else(|| "has no value for it".to_owned())
+    }
 }
 
 /// What it answers.
@@ -65,6 +90,16 @@ pub(crate) struct Call {
     pub(crate) request: InferRequest,
 }
 
+fn json_bytes(value: &Json) -> usize {
+    let inner = match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(json_bytes).sum(),
+        Json::Object(fields) => fields.iter().map(|(k, v)| k.len() + json_bytes(v)).sum(),
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+    };
+    size_of::<Json>() + inner
+}
+
 /// Some rows of a request, for one release.
 struct Part {
     ready: Arc<Ready>,
@@ -72,52 +107,19 @@ struct Part {
     asked: Asked,
 }
 
-/// What clients are told of an endpoint.
-#[derive(Clone, Debug)]
-pub struct EndpointInfo {
-    /// Its releases.
-    pub releases: Vec<String>,
-    /// What requests may have.
-    pub inputs: Vec<Field>,
-    /// What is answered.
-    pub outputs: Vec<Field>,
-}
-
 impl Platform {
-    /// What an endpoint takes and gives; of one release when that is named.
+    /// Asks an endpoint, or one of its releases, as it was when it was looked up. Rows are
+    /// routed by the endpoint's key, or all alike.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](crate::Kind::NotFound) when there is none of that name.
-    pub async fn endpoint_info(
-        &self,
-        endpoint: &str,
-        release: Option<&str>,
-    ) -> Result<EndpointInfo> {
-        let serving = self.serving_endpoint(endpoint).await?;
-        let inputs = match release {
-            Some(release) => serving.release(release)?.serving.view().inputs.clone(),
-            None => serving.inputs(),
-        };
-        Ok(EndpointInfo {
-            releases: serving.releases().map(|r| r.release.name.clone()).collect(),
-            inputs,
-            outputs: serving.outputs().to_vec(),
-        })
-    }
-
-    /// Asks an endpoint, or one of its releases. Rows are routed by the endpoint's key, or
-    /// all alike by the request's name.
-    ///
-    /// # Errors
-    /// As [`features`](Self::features), and [`Kind::NotFound`](crate::Kind::NotFound) for an
-    /// endpoint or a release that there is not.
+    /// As [`features`](Self::features), and [`Kind::NotFound`](crate::Kind::NotFound) for a
+    /// release that the endpoint has not.
     pub async fn infer(
         &self,
-        endpoint: &str,
+        serving: &EndpointServing,
         release: Option<&str>,
         request: InferRequest,
     ) -> Result<Inference> {
-        let serving = self.serving_endpoint(endpoint).await?;
         let own_id = self.request_id();
         let call = Arc::new(Call {
             id: request.id.clone().unwrap_or_else(|| own_id.clone()),
@@ -126,13 +128,13 @@ impl Platform {
             request,
         });
         let mut parts = Vec::new();
-        for (ready, rows) in routed(&serving, release, &call)? {
+        for (ready, rows) in routed(serving, release, &call)? {
             let asked = self.ask(&ready, &call, &rows).await?;
             parts.push(Part { ready, rows, asked });
         }
         let answer = together(serving.outputs(), &call, &parts);
         let shadows = release.is_none().then(|| serving.shadows());
-        self.log_parts(&serving, &call, parts, shadows.unwrap_or_default());
+        self.log_parts(serving, &call, parts, shadows.unwrap_or_default());
         Ok(answer)
     }
 
@@ -147,7 +149,7 @@ impl Platform {
         let log = self.request_log();
         let mut logged = Vec::new();
         for Part { ready, rows, asked } in parts {
-            let places: Vec<usize> = sampled(serving, &ready, call, &rows).collect();
+            let places = sampled(serving, &ready, call, &asked.inputs);
             if places.is_empty() {
                 continue;
             }
@@ -191,12 +193,7 @@ impl Platform {
     ) -> Result<Asked> {
         let Call { request, now, .. } = call;
         let view = ready.serving.view();
-        let decoded = decode_rows(view, rows.len(), |row, name| {
-            match request.columns.get(name) {
-                Some(values) => Ok(&values[rows[row]]),
-                None => Err(missing(view, request.columns.keys(), name)),
-            }
-        })?;
+        let decoded = decode_rows(view, rows, |row, name| request.value(view, row, name))?;
         let work = format!("endpoint/{}", ready.endpoint);
         let read = self.look_up(&ready.serving, decoded, *now, &work).await?;
         let ready = Arc::clone(ready);
@@ -223,24 +220,25 @@ impl Platform {
 fn routed(
     serving: &EndpointServing,
     release: Option<&str>,
-    Call { id, request, .. }: &Call,
+    Call {
+        own_id, request, ..
+    }: &Call,
 ) -> Result<Vec<(Arc<Ready>, Vec<usize>)>> {
-    let all = || (0..request.rows).collect();
+    let all = || (0..request.rows).collect::<Vec<usize>>();
     if let Some(release) = release {
         return Ok(vec![(Arc::clone(serving.release(release)?), all())]);
     }
-    let Some(key) = &serving.routing.key else {
-        let ready = serving.at(point("route", &serving.name, id.as_bytes()));
+    let Some(key) = serving.routing_key() else {
+        let ready = serving.at(point("route", &serving.name, own_id.as_bytes()));
         return Ok(vec![(Arc::clone(ready), all())]);
     };
-    let values = request.columns.get(key).ok_or_else(|| {
-        Error::invalid(format!(
-            "field `{key}` is missing, and requests are routed by it"
-        ))
-    })?;
+    let view = serving.any().serving.view();
+    // As it was meant, however it was written: 1 and 1.0 are one number.
+    let keys = decode_column(&key, &all(), |row| request.value(view, row, &key.name))?;
     let mut parts: Vec<(Arc<Ready>, Vec<usize>)> = Vec::new();
-    for (row, value) in values.iter().enumerate() {
-        let ready = serving.at(point("route", &serving.name, value.to_string().as_bytes()));
+    for row in 0..request.rows {
+        let value = encoded(std::slice::from_ref(&keys), row);
+        let ready = serving.at(point("route", &serving.name, &value));
         match parts
             .iter_mut()
             .find(|(other, _)| Arc::ptr_eq(other, ready))
@@ -250,6 +248,13 @@ fn routed(
         }
     }
     Ok(parts)
+}
+
+/// Values of a row, as bytes that only equal values share.
+pub(crate) fn encoded(columns: &[ArrayRef], row: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_row(columns, row, &mut bytes);
+    bytes
 }
 
 /// Calls the model on what was looked up and computed; with the rows that a function of the

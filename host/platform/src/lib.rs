@@ -55,19 +55,19 @@ pub use definition::{
 };
 pub use deletion::Deletion;
 pub use deploy::{Infrastructure, ScheduleExpressions};
-pub use endpoints::{Endpoint, Routing, WHOLE, parse_percent};
+pub use endpoints::{Endpoint, EndpointInfo, EndpointServing, Routing, WHOLE, parse_percent};
 pub use error::{Error, Kind, Result};
 pub use events::{Arrival, EventResult, IncomingEvent, IngestReport};
 pub use features::{FeatureRow, Status, Vectors};
 pub use flush::FlushReport;
 pub use functions::{ProjectFunction, ProjectFunctions, specs};
 pub use history::PastEvent;
-pub use infer::{EndpointInfo, InferRequest, Inference};
+pub use infer::{InferRequest, Inference};
 pub use materialize::Materialized;
 pub use metrics::Counters;
 pub use models::{
-    Artifact, ArtifactName, Lineage, MAX_ARTIFACT_BYTES, ModelNote, ModelSummary, ModelVersion,
-    NewVersion, Origin, TrainReport, TrainRequest, VersionName, Which,
+    Artifact, ArtifactName, Lineage, ModelNote, ModelSummary, ModelVersion, NewVersion, Origin,
+    TrainReport, TrainRequest, VersionName, Which,
 };
 pub use plan::{Change, ChangeKind, Plan};
 pub use platform::{Components, Platform};

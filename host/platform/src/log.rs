@@ -17,15 +17,18 @@ use wafer_store::{EventCommit, OutboxRow, for_work};
 
 use crate::definition::{SYSTEM_COLUMNS, Subject, TableDef};
 use crate::endpoints::{EndpointServing, Ready, WHOLE, point};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group_rows::timestamps;
-use crate::infer::{Asked, Call};
+use crate::infer::{Asked, Call, encoded};
 use crate::platform::Platform;
 use crate::recipe::Recipe;
 use crate::run::blocking;
 
-/// Rows of requests that may wait to be logged.
-const ROOM: usize = 16_384;
+/// What may wait to be logged.
+const ROOM: Size = Size {
+    rows: 16_384,
+    bytes: 64 << 20,
+};
 /// Rows that are written at once.
 const TOGETHER: usize = 4_096;
 /// Shadows that are asked at once.
@@ -67,7 +70,10 @@ pub(crate) struct LogTable {
 }
 
 impl LogTable {
-    pub(crate) fn new(endpoint: &str, recipe: &Recipe, outputs: &[Field]) -> Self {
+    /// # Errors
+    /// [`Kind::Invalid`](crate::Kind::Invalid) when there are more columns than a table has, or
+    /// a name is too long.
+    pub(crate) fn new(endpoint: &str, recipe: &Recipe, outputs: &[Field]) -> Result<Self> {
         let view = &recipe.view;
         let mut columns = Columns::default();
         for (name, data_type, doc) in COLUMNS {
@@ -93,10 +99,16 @@ impl LogTable {
             columns.add("log_", identity, DataType::Utf8, doc);
         }
         let columns = columns.0;
+        TableDef::checked(&[], &columns).map_err(|error| {
+            Error::invalid(format!(
+                "what endpoint `{endpoint}` answers cannot be logged: {error}; log nothing with --log 0, or have \
+                 the view take fewer features, under shorter names"
+            ))
+        })?;
         let is_key = |field: &&Field| view.lookups.iter().any(|l| l.keys.contains(&field.name));
         let keys = view.inputs.iter().filter(is_key);
         let json = serde_json::to_vec(&columns).expect("fields are plain data");
-        Self {
+        Ok(Self {
             inputs: view.inputs.len(),
             features: features.len(),
             outputs: outputs.len(),
@@ -109,7 +121,12 @@ impl LogTable {
                 columns,
                 aggregates: Vec::new(),
             },
-        }
+        })
+    }
+
+    /// The names of the view's inputs that are join keys.
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.keys
     }
 
     /// What it holds.
@@ -282,11 +299,17 @@ enum Entry {
 }
 
 impl Entry {
-    /// Rows that it keeps in memory.
-    fn rows(&self) -> usize {
+    /// What it keeps in memory.
+    fn size(&self) -> Size {
         match self {
-            Self::Answered(answered) => answered.part.len(),
-            Self::Shadow(shadow) => shadow.call.request.rows,
+            Self::Answered(answered) => Size {
+                rows: answered.part.len(),
+                bytes: answered.call.request.bytes() + answered.asked.bytes(),
+            },
+            Self::Shadow(shadow) => Size {
+                rows: shadow.call.request.rows,
+                bytes: shadow.call.request.bytes(),
+            },
         }
     }
 
@@ -314,17 +337,34 @@ pub(crate) struct RequestLog {
     counts: Mutex<BTreeMap<(String, &'static str), u64>>,
 }
 
-/// Entries, each with the number of rows that it keeps in memory.
-struct Queue<T> {
-    entries: VecDeque<(T, usize)>,
+/// How much something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
     rows: usize,
+    /// About so many; what several entries share counts for each.
+    bytes: usize,
+}
+
+impl Size {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+/// Entries, each with what it keeps in memory.
+struct Queue<T> {
+    entries: VecDeque<(T, Size)>,
+    size: Size,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
-            rows: 0,
+            size: Size::default(),
         }
     }
 }
@@ -332,12 +372,13 @@ impl<T> Default for Queue<T> {
 impl<T> Queue<T> {
     /// Adds an entry if there is room; one that is alone may be larger than the room. Gives
     /// it back if there is none.
-    fn push(&mut self, entry: T, rows: usize) -> Result<(), T> {
-        if self.rows + rows > ROOM && self.rows > 0 {
+    fn push(&mut self, entry: T, own: Size) -> Result<(), T> {
+        let size = self.size.plus(own);
+        if (size.rows > ROOM.rows || size.bytes > ROOM.bytes) && !self.entries.is_empty() {
             return Err(entry);
         }
-        self.rows += rows;
-        self.entries.push_back((entry, rows));
+        self.size = size;
+        self.entries.push_back((entry, own));
         Ok(())
     }
 
@@ -347,10 +388,11 @@ impl<T> Queue<T> {
         while rows < limit
             && let Some((entry, own)) = self.entries.pop_front()
         {
-            rows += own;
+            rows += own.rows;
+            self.size.rows -= own.rows;
+            self.size.bytes -= own.bytes;
             taken.push(entry);
         }
-        self.rows -= rows;
         taken
     }
 }
@@ -371,8 +413,8 @@ impl RequestLog {
     }
 
     fn push(&self, entry: Entry) {
-        let rows = entry.rows();
-        let pushed = self.queue().push(entry, rows);
+        let size = entry.size();
+        let pushed = self.queue().push(entry, size);
         if let Err(entry) = pushed {
             self.count(&entry.ready().endpoint, "dropped", entry.logged());
         }
@@ -404,37 +446,35 @@ impl RequestLog {
     }
 }
 
-/// Rows of a request that are to be logged, of those that a release is asked for. All rows
-/// of one key are, or none: by the field that the endpoint routes by, else by the join keys
-/// of the view, else by the request.
-pub(crate) fn sampled<'a>(
-    serving: &'a EndpointServing,
-    ready: &'a Ready,
-    Call { id, request, .. }: &'a Call,
-    part: &'a [usize],
-) -> impl Iterator<Item = usize> + 'a {
-    let routing = &serving.routing;
-    let keys: &[String] = match &routing.key {
-        Some(key) => std::slice::from_ref(key),
-        None => &ready.log.keys,
+/// Rows that are to be logged, of those that a release was asked for, by their places. All
+/// rows of one key are, or none, whichever release answers: by the field that the endpoint
+/// routes by, else by the join keys that all its releases have, else by the request.
+pub(crate) fn sampled(
+    serving: &EndpointServing,
+    ready: &Ready,
+    call: &Call,
+    inputs: &[ArrayRef],
+) -> Vec<usize> {
+    let rows = 0..inputs
+        .first()
+        .map_or(call.request.rows, |column| column.len());
+    match serving.routing.log {
+        0 => return Vec::new(),
+        WHOLE => return rows.collect(),
+        _ => {}
+    }
+    let view = ready.serving.view();
+    let keys = serving.sampled_by().iter();
+    let keys = keys.filter_map(|key| view.inputs.iter().position(|field| field.name == *key));
+    let keys: Vec<ArrayRef> = keys.map(|place| Arc::clone(&inputs[place])).collect();
+    let is_logged = |row: &usize| {
+        let key = match keys.is_empty() {
+            true => call.own_id.as_bytes().to_vec(),
+            false => encoded(&keys, *row),
+        };
+        point("log", &serving.name, &key) < serving.routing.log
     };
-    let is_logged = move |row: usize| {
-        if routing.log == 0 || routing.log == WHOLE {
-            return routing.log == WHOLE;
-        }
-        let mut key = String::new();
-        for name in keys {
-            // A release that was asked had all it reads.
-            let value = request.columns.get(name).map(|values| &values[row]);
-            let _ = write!(key, "{},", value.unwrap_or(&serde_json::Value::Null));
-        }
-        if keys.is_empty() {
-            id.clone_into(&mut key);
-        }
-        point("log", &serving.name, key.as_bytes()) < routing.log
-    };
-    let places = part.iter().enumerate();
-    places.filter_map(move |(place, row)| is_logged(*row).then_some(place))
+    rows.filter(is_logged).collect()
 }
 
 impl Platform {
@@ -547,17 +587,26 @@ mod tests {
 
     #[test]
     fn the_queue_has_room_for_so_many_rows() {
+        let rows = |rows| Size { rows, bytes: 0 };
         let mut queue = Queue::default();
-        assert_eq!(queue.push("larger than the room", ROOM + 1), Ok(()));
-        assert_eq!(queue.push("too many", 1), Err("too many"));
+        let most = ROOM.rows;
+        assert_eq!(queue.push("larger than the room", rows(most + 1)), Ok(()));
+        assert_eq!(queue.push("too many", rows(1)), Err("too many"));
         assert_eq!(queue.take(TOGETHER), ["larger than the room"]);
-        assert_eq!(queue.push("a", ROOM / 2), Ok(()));
-        assert_eq!(queue.push("b", ROOM / 2), Ok(()));
-        assert_eq!(queue.push("c", 1), Err("c"));
+        assert_eq!(queue.push("a", rows(most / 2)), Ok(()));
+        assert_eq!(queue.push("b", rows(most / 2)), Ok(()));
+        assert_eq!(queue.push("c", rows(1)), Err("c"));
         assert_eq!(queue.take(1), ["a"]);
-        assert_eq!(queue.push("c", 1), Ok(()));
-        assert_eq!(queue.take(ROOM), ["b", "c"]);
-        assert_eq!((queue.rows, queue.take(1).len()), (0, 0));
+        assert_eq!(queue.push("c", rows(1)), Ok(()));
+        let large = Size {
+            rows: 1,
+            bytes: ROOM.bytes + 1,
+        };
+        assert_eq!(queue.push("d", large), Err("d"));
+        assert_eq!(queue.take(most), ["b", "c"]);
+        assert_eq!((queue.size, queue.take(1).len()), (Size::default(), 0));
+        assert_eq!(queue.push("d", large), Ok(()));
+        assert_eq!(queue.push("e", rows(1)), Err("e"));
     }
 
     #[test]

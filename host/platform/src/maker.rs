@@ -25,8 +25,8 @@ use crate::training::{Output as FileOutput, RejoinRequest, Rejoined, call, reada
 const PREDICTION: &str = "prediction";
 const MODEL_VERSION: &str = "model_version";
 
-/// Bytes that the join of a batch of predictions may use.
-const MEMORY: u64 = 1 << 30;
+/// Bytes that the join of a batch of predictions may use: there may be little.
+const MEMORY: u64 = 256 << 20;
 
 /// What makes rows of a group.
 #[derive(Clone)]
@@ -136,27 +136,27 @@ impl Platform {
         Ok((Maker::Model(Arc::new(predictor)), code.finish()))
     }
 
-    /// Says what features a maker would look up now: others have another digest.
-    /// Nothing if it looks up none.
-    pub(crate) async fn looked_up(&self, maker: &Maker) -> Result<Option<Digest>> {
+    /// The versions of the tables that a maker would look features up in now; none if it
+    /// looks up nothing.
+    pub(crate) async fn looked_up(&self, maker: &Maker) -> Result<BTreeMap<String, u64>> {
         let Maker::Model(predictor) = maker else {
-            return Ok(None);
+            return Ok(BTreeMap::new());
         };
         // What came in a moment ago counts as well.
         self.flush_all().await?;
-        let mut hasher = Hasher::new();
-        for (table, snapshot) in self.snapshots(&predictor.recipe, AsOf::Latest).await? {
-            hasher
-                .part(table.as_bytes())
-                .part(&snapshot.version().to_le_bytes());
-        }
-        Ok(Some(hasher.finish()))
+        let snapshots = self.snapshots(&predictor.recipe, AsOf::Latest).await?;
+        let versions = snapshots.into_iter();
+        Ok(versions
+            .map(|(table, snapshot)| (table, snapshot.version()))
+            .collect())
     }
 
-    /// Looks up the features of all rows that are read, for a maker that needs them.
+    /// Looks up the features of all rows that are read, in some versions of tables, for a
+    /// maker that needs them.
     pub(crate) async fn look_ahead(
         &self,
         maker: &Maker,
+        versions: &BTreeMap<String, u64>,
         input: &Input,
         only: &Only,
         progress: &Arc<dyn Progress>,
@@ -181,6 +181,7 @@ impl Platform {
         blocking(move || output.close()).await??;
         let request = RejoinRequest {
             recipe: predictor.recipe.clone(),
+            snapshots: self.snapshots_of(versions).await?,
             view: &predictor.version.view,
             rows: &path,
             time: &predictor.event_time,

@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Field, Task, Timestamp};
-use wafer_store::{Expect, blob_name};
+use wafer_store::blob_name;
 
 use crate::definition::{Definitions, FunctionDef};
 use crate::error::{Error, Kind, Result};
@@ -24,12 +24,12 @@ use crate::platform::{Platform, get};
 use crate::project::nearest;
 
 pub use lineage::{Lineage, Origin};
+pub use register::NewVersion;
 pub(crate) use register::prediction;
-pub use register::{MAX_ARTIFACT_BYTES, NewVersion};
 pub use train::{TrainReport, TrainRequest};
 
 /// A version of a model, by number, alias or none: `late`, `late@3`, `late@champion`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct VersionName {
     /// The model.
@@ -39,7 +39,7 @@ pub struct VersionName {
 }
 
 /// Which version of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
     /// The newest.
     Latest,
@@ -378,7 +378,10 @@ impl Platform {
                  letter, at most 48"
             )));
         }
-        let version = self.model_version(name).await?.version;
+        let bound = self.bound_version(self.model_version(name).await?).await?;
+        // A pipeline may ask it from now on.
+        self.compile_for_known(bound.functions()).await?;
+        let version = bound.model.version;
         let set = |_: Option<Alias>| Ok(Alias { version });
         self.change_object(&alias_object(&name.model, alias), set)
             .await?;
@@ -390,13 +393,12 @@ impl Platform {
     /// # Errors
     /// [`Kind::NotFound`] when there is none of that name.
     pub async fn remove_alias(&self, model: &str, alias: &str) -> Result<()> {
-        self.alias(model, alias).await?;
-        let name = format!("{}/{}", self.project(), alias_object(model, alias));
-        Ok(self
-            .components()
-            .metadata
-            .delete(&name, Expect::Anything)
-            .await?)
+        let name = alias_object(model, alias);
+        match self.object::<Alias>(&name).await? {
+            Some((_, version)) => self.delete_object(&name, version).await,
+            // Says what there is instead.
+            None => self.alias(model, alias).await.map(drop),
+        }
     }
 
     /// Says something of a version: sets its description, and tags; an empty tag is taken

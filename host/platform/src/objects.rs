@@ -51,6 +51,20 @@ impl Platform {
             .await?)
     }
 
+    /// Deletes an object that still has a version.
+    pub(crate) async fn delete_object(&self, name: &str, version: u64) -> Result<()> {
+        let full = format!("{}/{name}", self.project());
+        let metadata = &self.components().metadata;
+        let deleted = metadata.delete(&full, Expect::Version(version)).await;
+        deleted.map_err(|e| match Error::from(e) {
+            e if e.kind() == Kind::Conflict => {
+                let message = format!("`{name}` was changed meanwhile; look at it again");
+                Error::caused(Kind::Conflict, message, e)
+            }
+            e => e,
+        })
+    }
+
     /// Changes an object, which others may change at the same time: what `change` makes of
     /// what is there is written if it is still there, else `change` is asked again.
     pub(crate) async fn change_object<T, F>(&self, name: &str, mut change: F) -> Result<T>

@@ -13,7 +13,7 @@ use wafer_store::{
 
 use crate::definition::{Definitions, FunctionDef};
 use crate::deletion::Deletions;
-use crate::endpoints::EndpointServing;
+use crate::endpoints::{EndpointServing, Unready};
 use crate::error::{Error, Kind, Result};
 use crate::events::Routes;
 use crate::features::Serving;
@@ -67,6 +67,8 @@ pub struct Platform {
     serving: RwLock<HashMap<String, Arc<Serving>>>,
     /// Endpoints that answer: replaced as a whole.
     endpoints: RwLock<Arc<BTreeMap<String, Arc<EndpointServing>>>>,
+    /// Held by who makes endpoints ready.
+    unready: tokio::sync::Mutex<Unready>,
     /// What endpoints answered and is to be logged.
     request_log: RequestLog,
     deletions: RwLock<Arc<Deletions>>,
@@ -98,6 +100,7 @@ impl Platform {
             loaded: RwLock::new(HashMap::new()),
             serving: RwLock::new(HashMap::new()),
             endpoints: RwLock::default(),
+            unready: tokio::sync::Mutex::default(),
             request_log: RequestLog::default(),
             deletions: RwLock::default(),
             routes: RwLock::default(),
@@ -138,13 +141,12 @@ impl Platform {
         self.applied().staged.clone()
     }
 
-    /// Reads again what was applied, and where endpoints go, by whichever process; says
-    /// whether what was applied differs from before.
+    /// Reads again what was applied, by whichever process; says whether it differs from
+    /// before.
     ///
     /// # Errors
     /// Those of the metadata store.
     pub async fn refresh(&self) -> Result<bool> {
-        self.refresh_endpoints().await?;
         let metadata = self.components.metadata.as_ref();
         if plan::is_current(metadata, &self.project, &self.applied()).await? {
             return Ok(false);
@@ -168,6 +170,10 @@ impl Platform {
 
     pub(crate) fn serving_endpoints(&self) -> &RwLock<Arc<BTreeMap<String, Arc<EndpointServing>>>> {
         &self.endpoints
+    }
+
+    pub(crate) fn unready_endpoints(&self) -> &tokio::sync::Mutex<Unready> {
+        &self.unready
     }
 
     pub(crate) fn request_log(&self) -> &RequestLog {

@@ -88,6 +88,17 @@ impl Recipe {
         fields
     }
 
+    /// For each of them the alias of the lookup that it is of; none of what functions
+    /// compute.
+    pub fn aliases(&self) -> Vec<Option<&str>> {
+        let lookups = self.view.lookups.iter();
+        let mut aliases: Vec<Option<&str>> = lookups
+            .flat_map(|lookup| vec![Some(lookup.alias.as_str()); lookup.features.len()])
+            .collect();
+        aliases.resize(self.outputs().len(), None);
+        aliases
+    }
+
     /// What a lookup takes of its group, under the names that the view gives it.
     pub(crate) fn features_of(&self, lookup: &LookupDef) -> Vec<Field> {
         let features = self.groups[&lookup.group].features();

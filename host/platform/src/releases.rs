@@ -44,7 +44,7 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// The functions of the view, and the one that predicts.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = (&String, &FunctionDef)> {
+    pub(crate) fn functions(&self) -> impl Iterator<Item = (&String, &FunctionDef)> + Clone {
         let model = &self.model;
         let predicts = std::iter::once((&model.function_name, &model.function));
         self.recipe.functions.iter().chain(predicts)
@@ -87,7 +87,13 @@ impl Platform {
             }
         };
         let bound = Bound { recipe, model };
-        self.check_bound(&bound).await?;
+        self.check_code(&bound).await?;
+        if let Some(message) = left_behind(&bound.recipe, &self.definitions()) {
+            return Err(Error::invalid(format!(
+                "it {message}. Train the model anew, or release it with the view as it is now"
+            )));
+        }
+        self.compile_for_known(bound.functions()).await?;
         let functions = bound.functions();
         let mut release = Release {
             name: String::new(),
@@ -188,9 +194,14 @@ impl Platform {
         })
     }
 
-    /// Checks that all that is bound is there: the functions' code, and groups that are
-    /// written still.
-    async fn check_bound(&self, bound: &Bound) -> Result<()> {
+    /// A version of a model with the version of the view that it was trained on.
+    pub(crate) async fn bound_version(&self, model: ModelVersion) -> Result<Bound> {
+        let recipe = self.recipe(&model.view, &model.view_version).await?;
+        Ok(Bound { recipe, model })
+    }
+
+    /// Checks that the functions' code is there.
+    pub(crate) async fn check_code(&self, bound: &Bound) -> Result<()> {
         for (name, function) in bound.functions() {
             let registered = &function.registered;
             let snapshot = blob_name(registered.snapshot);
@@ -203,12 +214,7 @@ impl Platform {
                 )));
             }
         }
-        match left_behind(&bound.recipe, &self.definitions()) {
-            None => Ok(()),
-            Some(message) => Err(Error::invalid(format!(
-                "it {message}. Train the model anew, or release it with the view as it is now"
-            ))),
-        }
+        Ok(())
     }
 }
 

@@ -180,7 +180,7 @@ impl Platform {
     ) -> Result<ReleaseSkew> {
         let release = self.release(logged.release).await?;
         let Bound { recipe, model } = self.bound(&release).await?;
-        let log = LogTable::new(&request.endpoint, &recipe, model.outputs());
+        let log = LogTable::new(&request.endpoint, &recipe, model.outputs())?;
         let folder = tempfile::tempdir()
             .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))?;
         let path = folder.path().join("logged.parquet");
@@ -189,6 +189,7 @@ impl Platform {
         let inputs = columns.zip(inputs).collect();
         let mut skew = logged.write(&inputs, request.interval, &path).await?;
         let rejoin = RejoinRequest {
+            snapshots: self.snapshots(&recipe, AsOf::Latest).await?,
             recipe: recipe.clone(),
             view: &release.view,
             rows: &path,
@@ -381,7 +382,10 @@ impl Comparison {
         // What was computed, from what was logged and from what is found now.
         let recipe = &self.recipe;
         let mut known = readable(recipe, &batch.inputs, looked_up.iter().cloned());
-        let again = call(&self.functions, &mut known, |_, _, _| {})?;
+        let mut failed = BTreeSet::new();
+        let again = call(&self.functions, &mut known, |_, row, _| {
+            failed.insert(row as usize);
+        })?;
         let found = batch.lookups.iter().flat_map(|columns| {
             let (_, features) = columns.split_last().expect("an identity is there");
             features.iter().cloned()
@@ -405,9 +409,15 @@ impl Comparison {
             .invoke(&inputs.collect::<Vec<ArrayRef>>(), Deadline::Batch)?;
         let errors = logged(&batch.rows, &Field::new("log_error", DataType::Utf8, true))?;
         let outputs = of_log(self.log.outputs())?;
+        // A row that lacked a feature failed whatever the model says of it.
+        let is_other = |row: &usize| {
+            errors.is_valid(*row) && !failed.contains(row) && !answer.has_failed(*row)
+        };
+        let others: Vec<usize> = (0..errors.len()).filter(is_other).collect();
         for ((logged, again), value) in outputs.iter().zip(of_good_rows(&answer)).zip(of_model) {
-            // Of a row that failed nothing was answered.
-            let again = nulled(&again, &|row| errors.is_valid(row));
+            // Of a row that failed nothing was answered; one that does not fail now differs.
+            let is_left_out = |row| errors.is_valid(row) && others.binary_search(&row).is_err();
+            let again = nulled(&again, &is_left_out);
             for row in differing(logged, &again) {
                 value.note(&batch.rows, row, (logged, &again), true);
             }

@@ -27,6 +27,7 @@ use wafer_store::{AsOf, Expect, TableSnapshot, blob_name};
 use crate::error::{Error, Kind, Result};
 use crate::features::{Readable, of_good_rows};
 use crate::group_rows::stored_column;
+use crate::models::ModelVersion;
 use crate::objects::read;
 use crate::platform::Platform;
 use crate::recipe::Recipe;
@@ -41,7 +42,8 @@ pub(crate) use output::Output;
 use output::Splitter;
 pub use output::{ColumnStatistics, Split, SplitBy};
 pub(crate) use rejoin::{RejoinRequest, Rejoined, RejoinedBatch, readable};
-pub(crate) use rows::{PART, TrainingRows};
+use rows::PART;
+pub(crate) use rows::TrainingRows;
 use spool::Room;
 
 /// Rows that a function failed on, that a record keeps as examples.
@@ -238,6 +240,20 @@ impl Platform {
         Ok(snapshots)
     }
 
+    /// Tables as they were at some versions.
+    pub(crate) async fn snapshots_of(
+        &self,
+        versions: &BTreeMap<String, u64>,
+    ) -> Result<BTreeMap<String, TableSnapshot>> {
+        let mut snapshots = BTreeMap::new();
+        for (table, version) in versions {
+            let as_of = AsOf::Version(*version);
+            let snapshot = self.components().offline.snapshot(table, as_of).await?;
+            snapshots.insert(table.clone(), snapshot);
+        }
+        Ok(snapshots)
+    }
+
     /// Keeps a copy of the labels, so that the training set can be made again; its
     /// digest.
     async fn keep_labels(&self, labels: &Path) -> Result<Digest> {
@@ -333,12 +349,7 @@ impl Platform {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
             blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??
         };
-        let mut snapshots = BTreeMap::new();
-        for (table, version) in &set.versions {
-            let as_of = AsOf::Version(*version);
-            let snapshot = self.components().offline.snapshot(table, as_of).await?;
-            snapshots.insert(table.clone(), snapshot);
-        }
+        let snapshots = self.snapshots_of(&set.versions).await?;
         let plan = Plan {
             recipe,
             view: set.view.clone(),
@@ -425,9 +436,21 @@ impl Platform {
     /// removed from now on. The file that was written stays.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown one.
-    pub async fn delete_training_set(&self, id: &str) -> Result<()> {
+    /// [`Kind::NotFound`] for an unknown one, [`Kind::Conflict`] for one that versions of
+    /// models were made of, unless it is forced: they could not be evaluated on it again.
+    pub async fn delete_training_set(&self, id: &str, is_forced: bool) -> Result<()> {
         self.training_set_record(id).await?;
+        let mut versions = self.objects::<ModelVersion>("model_version").await?;
+        versions.retain(|(_, version)| version.training_set.as_deref() == Some(id));
+        if !versions.is_empty() && !is_forced {
+            let names: Vec<String> = versions.iter().map(|(_, v)| v.name()).collect();
+            let message = format!(
+                "training set `{id}` is what {} came of: without it nobody can evaluate them on it again, or \
+                 train on the same rows; delete it all the same with --force",
+                names.join(", ")
+            );
+            return Err(Error::new(Kind::Conflict, message));
+        }
         self.forget(id).await
     }
 
@@ -530,6 +553,12 @@ impl Platform {
 }
 
 impl TrainingSet {
+    /// Whether rows were shared out to a part of this name.
+    pub(crate) fn has_part(&self, part: &str) -> bool {
+        let split = self.split.as_ref();
+        split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
+    }
+
     fn check_digest(&self, digest: Digest) -> Result<()> {
         if digest == self.digest {
             return Ok(());

@@ -39,6 +39,16 @@ impl Asset {
         }
     }
 
+    /// A file that somebody else may write to: copied first, and read from the copy from
+    /// now on, so that what is loaded is what its digest says.
+    ///
+    /// # Errors
+    /// When it cannot be read, or not be copied.
+    pub fn copied(path: &Path, copy: &Path) -> io::Result<Self> {
+        io::copy(&mut File::open(path)?, &mut File::create(copy)?)?;
+        Self::file(copy)
+    }
+
     /// A file, which is read once now, for its digest, and again when it is loaded. It
     /// must not change meanwhile.
     ///
@@ -93,6 +103,11 @@ impl Asset {
             chunk.clear();
             let mut part = reader.take(CHUNK as u64);
             part.read_to_end(&mut chunk).map_err(unreadable)?;
+            let length = (self.size - (number - 1) * CHUNK as u64).min(CHUNK as u64);
+            if chunk.len() as u64 != length {
+                let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut meanwhile");
+                return Err(unreadable(cut));
+            }
             take(&chunk, number == count)?;
         }
         Ok(())

@@ -107,6 +107,14 @@ pub enum InvokeError {
         /// Its message.
         message: String,
     },
+    /// The trainer answered with an error.
+    #[error("function `{function}` could not train: {message}")]
+    Training {
+        /// Name of the function.
+        function: String,
+        /// Its message.
+        message: String,
+    },
     /// The function panicked or did something undefined.
     #[error("function `{function}` trapped: {message}")]
     Trapped {
@@ -149,6 +157,7 @@ impl InvokeError {
         match self {
             Self::Input { .. } => Blame::Caller,
             Self::Refused { .. }
+            | Self::Training { .. }
             | Self::Trapped { .. }
             | Self::OverLimit { .. }
             | Self::Output { .. } => Blame::Function,

@@ -34,7 +34,7 @@ pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};
 pub use limits::Limits;
 pub use register::{FunctionSpec, RegisterError, Registered};
-pub use train::{Role, Trained, Training};
+pub use train::{MAX_ARTIFACT_BYTES, Role, Trained, Training};
 
 /// Rows in one call of a function at most; wide rows come in smaller chunks.
 pub const CHUNK_ROWS: usize = 8_192;

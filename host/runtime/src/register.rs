@@ -11,15 +11,17 @@ use wafer_core::{Digest, Hasher, Signature};
 use wafer_store::ArtifactStore;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime::{Engine, Store};
 
 use crate::asset::Asset;
 use crate::bindings::types::Parameter;
 use crate::bindings::{Exports, FunctionPre, Linked};
 use crate::compile::CompileError;
-use crate::engine::{EngineSet, Target};
+use crate::engine::{EngineSet, Target, ticks};
 use crate::error::InvokeError;
 use crate::function::Function;
 use crate::limits::Limits;
+use crate::state::State;
 use crate::{CONTRACT, Runtime, load};
 
 /// Everything that makes a function what it is.
@@ -131,7 +133,7 @@ pub enum RegisterError {
         message: String,
     },
     /// It trapped or ran into a limit in `load`, `init` or `describe`.
-    #[error("while it was registered: {0}")]
+    #[error("while it was initialised: {0}")]
     Invoke(#[from] InvokeError),
     /// The compiler could not be run, or took too much.
     #[error("function `{function}` could not be compiled: {source}")]
@@ -144,6 +146,15 @@ pub enum RegisterError {
     /// The artifact store failed.
     #[error(transparent)]
     Store(#[from] wafer_store::Error),
+}
+
+/// A store under the limits of an initialisation.
+pub(crate) fn limited(engine: &Engine, spec: &FunctionSpec) -> Store<State> {
+    let mut store = Store::new(engine, State::new(spec.limits.memory));
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(usize::try_from(spec.limits.output).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(ticks(spec.limits.init_time));
+    store
 }
 
 impl Runtime {

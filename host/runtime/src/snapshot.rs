@@ -7,10 +7,10 @@ use wasmtime::component::{Instance, Lift, WasmList};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use crate::bindings::FunctionPre;
-use crate::engine::{Target, ticks};
+use crate::engine::Target;
 use crate::error::LimitKind;
 use crate::function::failure;
-use crate::register::{FunctionSpec, RegisterError, block_on, host, linked};
+use crate::register::{FunctionSpec, RegisterError, block_on, host, limited, linked};
 use crate::state::State;
 use crate::{Runtime, lift, load};
 
@@ -41,7 +41,7 @@ impl Runtime {
         let component = load::from_bytes(&set.engine, &code).map_err(|e| host(&spec.name, &e))?;
         let pre: FunctionPre = linked(&set, &component).map_err(refuse)?;
 
-        let mut store = limited(&pre, spec);
+        let mut store = limited(pre.instance.engine(), spec);
         let result = initialise(spec, &pre, &mut store);
         store.data_mut().log.emit(&spec.name);
         let (signature, instance) = result?;
@@ -69,18 +69,9 @@ impl Runtime {
         artifacts: &dyn ArtifactStore,
     ) -> Result<Signature, RegisterError> {
         let pre: FunctionPre = self.linked(spec, artifacts)?;
-        let mut store = limited(&pre, spec);
+        let mut store = limited(pre.instance.engine(), spec);
         Ok(initialise(spec, &pre, &mut store)?.0)
     }
-}
-
-/// A store under the limits of a registration.
-fn limited(pre: &FunctionPre, spec: &FunctionSpec) -> Store<State> {
-    let mut store = Store::new(pre.instance.engine(), State::new(spec.limits.memory));
-    store.limiter(|state| state);
-    store.set_hostcall_fuel(usize::try_from(spec.limits.output).unwrap_or(usize::MAX));
-    store.set_epoch_deadline(ticks(spec.limits.init_time));
-    store
 }
 
 fn initialise(

@@ -1,13 +1,16 @@
 //! Training: a learner in the sandbox, fed a training set as often as it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 
 use arrow_array::{Array as _, ArrayRef};
-use bytes::{Bytes, BytesMut};
-use wafer_core::{Field, Schema};
+use wafer_core::{Field, Schema, bytes_text};
 use wafer_store::ArtifactStore;
 use wasmtime::Store;
 
+use crate::asset::Asset;
 use crate::bindings::TrainerPre;
 use crate::bindings::training as wit;
 use crate::engine::ticks;
@@ -15,7 +18,7 @@ use crate::error::{InvokeError, LimitKind};
 use crate::function::{chunk_rows, failure};
 use crate::limits::Limits;
 use crate::lower::{self, with_batch};
-use crate::register::{FunctionSpec, RegisterError};
+use crate::register::{FunctionSpec, RegisterError, limited};
 use crate::state::State;
 use crate::{Runtime, lift};
 
@@ -28,11 +31,21 @@ pub enum Role {
     Validation,
 }
 
+/// Largest artifact: a function has 4 GiB for it, and for all that it makes of it.
+pub const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
+/// Most artifacts and metrics of a training.
+const MAX_ARTIFACTS: usize = 64;
+const MAX_METRICS: usize = 1_000;
+/// Most passes over a training set.
+const MAX_PASSES: u64 = 10_000;
+/// Bytes of an artifact that are read at once.
+const PIECE: u64 = 1 << 20;
+
 /// What a trainer made.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Trained {
-    /// Bytes by name; at least one.
-    pub artifacts: BTreeMap<String, Bytes>,
+    /// Files by name; at least one.
+    pub artifacts: BTreeMap<String, Asset>,
     /// What it measured.
     pub metrics: BTreeMap<String, f64>,
 }
@@ -44,6 +57,7 @@ pub struct Training {
     columns: Schema,
     store: Store<State>,
     guest: wit::Guest,
+    passes: u64,
     /// Ticks the engine's epoch meanwhile.
     _runtime: Runtime,
 }
@@ -76,9 +90,7 @@ impl Runtime {
         artifacts: &dyn ArtifactStore,
     ) -> Result<Training, RegisterError> {
         let pre: TrainerPre = self.linked(spec, artifacts)?;
-        let mut store = Store::new(pre.instance.engine(), State::new(spec.limits.memory));
-        store.limiter(|state| state);
-        store.set_epoch_deadline(ticks(spec.limits.init_time));
+        let mut store = limited(pre.instance.engine(), spec);
         let result = begin(spec, &pre, &mut store, offered, label);
         store.data_mut().log.emit(&spec.name);
         let (columns, guest) = result?;
@@ -88,6 +100,7 @@ impl Runtime {
             columns,
             store,
             guest,
+            passes: 0,
             _runtime: self.clone(),
         })
     }
@@ -167,64 +180,108 @@ impl Training {
     /// # Errors
     /// [`InvokeError`]; the training is over then.
     pub fn next_pass(&mut self) -> Result<bool, InvokeError> {
-        self.call(|guest, _, store| guest.call_next_pass(store))
+        let is_wanted = self.call(|guest, _, store| guest.call_next_pass(store))?;
+        self.passes += 1;
+        if is_wanted && self.passes >= MAX_PASSES {
+            let message = format!("wish for another pass after {MAX_PASSES}, which is the most");
+            return Err(self.invalid(message));
+        }
+        Ok(is_wanted)
     }
 
-    /// Ends the training, and takes what was made.
+    /// Ends the training, and writes what was made to files of a folder. Metrics that are
+    /// no finite numbers are left out.
     ///
     /// # Errors
     /// [`InvokeError`]
-    pub fn finish(mut self) -> Result<Trained, InvokeError> {
+    pub fn finish(mut self, folder: &Path) -> Result<Trained, InvokeError> {
         let made = self.call(|guest, _, store| guest.call_finish(store))?;
+        self.check(&made)?;
         let mut trained = Trained::default();
-        for metric in made.metrics {
-            let is_new = is_word(&metric.name, "_");
-            if !is_new
-                || trained
-                    .metrics
-                    .insert(metric.name.clone(), metric.value)
-                    .is_some()
-            {
-                return Err(self.invalid(format!("`{}` as the name of a metric", metric.name)));
+        for wit::Metric { name, value } in made.metrics {
+            if value.is_finite() {
+                trained.metrics.insert(name, value);
+            } else {
+                tracing::warn!("metric `{name}` of `{}` is {value}: left out", self.name);
             }
         }
-        if made.artifacts.is_empty() {
-            return Err(self.invalid("no artifact".to_owned()));
-        }
-        for wit::Artifact { name, size } in made.artifacts {
-            if !is_word(&name, "_-.")
-                || name.starts_with('.')
-                || trained.artifacts.contains_key(&name)
-            {
-                return Err(self.invalid(format!("`{name}` as the name of an artifact")));
-            }
-            let bytes = self.read(&name, size)?;
-            trained.artifacts.insert(name, bytes);
+        for (number, wit::Artifact { name, size }) in made.artifacts.into_iter().enumerate() {
+            let path = folder.join(format!("artifact-{number}"));
+            let asset = self.read(&name, size, &path)?;
+            trained.artifacts.insert(name, asset);
         }
         Ok(trained)
     }
 
-    fn read(&mut self, name: &str, size: u64) -> Result<Bytes, InvokeError> {
-        // What is read was in its memory: no more than that is believed.
-        if size > self.limits.memory {
-            return Err(self.invalid(format!("artifact `{name}` of {size} bytes")));
+    /// Checks names, numbers and sizes, before anything is read.
+    fn check(&self, made: &wit::Trained) -> Result<(), InvokeError> {
+        let (metrics, artifacts) = (made.metrics.len(), made.artifacts.len());
+        if artifacts == 0 {
+            return Err(self.invalid("no artifact".to_owned()));
         }
-        let mut bytes = BytesMut::new();
-        while (bytes.len() as u64) < size {
-            let offset = bytes.len() as u64;
+        if artifacts > MAX_ARTIFACTS || metrics > MAX_METRICS {
+            return Err(self.invalid(format!(
+                "{artifacts} artifacts and {metrics} metrics; there are at most {MAX_ARTIFACTS} and {MAX_METRICS}"
+            )));
+        }
+        let mut names = BTreeSet::new();
+        for wit::Metric { name, .. } in &made.metrics {
+            if !is_word(name, "_") || !names.insert(name) {
+                let name = shortened(name);
+                return Err(self.invalid(format!("`{name}` as the name of a metric")));
+            }
+        }
+        names.clear();
+        let mut total = 0u64;
+        for wit::Artifact { name, size } in &made.artifacts {
+            if !is_word(name, "_-.") || name.starts_with('.') || !names.insert(name) {
+                let name = shortened(name);
+                return Err(self.invalid(format!("`{name}` as the name of an artifact")));
+            }
+            if *size > MAX_ARTIFACT_BYTES {
+                return Err(self.invalid(format!(
+                    "artifact `{name}` of {}; each has at most {}",
+                    bytes_text(*size),
+                    bytes_text(MAX_ARTIFACT_BYTES)
+                )));
+            }
+            total += size;
+        }
+        // It cannot hold more than it has memory.
+        if total > self.limits.memory {
+            return Err(self.invalid(format!(
+                "artifacts of {}, and it has {} of memory",
+                bytes_text(total),
+                bytes_text(self.limits.memory)
+            )));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, name: &str, size: u64, path: &Path) -> Result<Asset, InvokeError> {
+        let function = self.name.clone();
+        let unwritten = |e: io::Error| InvokeError::Host {
+            function: function.clone(),
+            message: format!("{} cannot be written: {e}", path.display()),
+        };
+        let mut file = BufWriter::new(File::create(path).map_err(unwritten)?);
+        let mut offset = 0;
+        while offset < size {
             let piece = self.call(|guest, _, store| {
                 let piece = guest.call_read(store, name, offset)?;
                 Ok(Ok::<_, String>(piece))
             })?;
-            if piece.is_empty() || offset + piece.len() as u64 > size {
-                let found = offset + piece.len() as u64;
+            let (found, wanted) = (piece.len() as u64, PIECE.min(size - offset));
+            if found != wanted {
                 return Err(self.invalid(format!(
-                    "artifact `{name}`: {found} bytes instead of {size}"
+                    "{found} bytes of artifact `{name}` from byte {offset} on instead of {wanted}"
                 )));
             }
-            bytes.extend_from_slice(&piece);
+            file.write_all(&piece).map_err(unwritten)?;
+            offset += found;
         }
-        Ok(bytes.freeze())
+        file.flush().map_err(unwritten)?;
+        Asset::file(path).map_err(unwritten)
     }
 
     /// One call into the trainer, under its limits.
@@ -238,6 +295,8 @@ impl Training {
     ) -> Result<T, InvokeError> {
         let fuel = usize::try_from(self.limits.output).unwrap_or(usize::MAX);
         self.store.set_hostcall_fuel(fuel);
+        // Of a call before, which it survived.
+        self.store.data_mut().out_of_memory = false;
         self.store.set_epoch_deadline(ticks(self.limits.train_time));
         let result = call(&self.guest, self.columns.fields(), &mut self.store);
         let result = result.map_err(|error| {
@@ -245,7 +304,7 @@ impl Training {
             failure(&self.name, &error, self.store.data(), &self.limits, time)
         });
         self.store.data_mut().log.emit(&self.name);
-        result?.map_err(|message| InvokeError::Refused {
+        result?.map_err(|message| InvokeError::Training {
             function: self.name.clone(),
             message,
         })
@@ -265,6 +324,11 @@ impl std::fmt::Debug for Training {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
+}
+
+/// A name as messages have it.
+fn shortened(name: &str) -> String {
+    name.chars().take(64).collect()
 }
 
 /// Whether a text is of ASCII letters, digits and some others, 1 to 64 of them.

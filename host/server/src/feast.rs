@@ -3,8 +3,9 @@
 //! here by its `online_store: {type: remote, path: URL}`.
 //!
 //! What Feast calls a feature view is a feature group here, or a feature view with its
-//! request fields and functions; a feature service is a feature view; a push source is a
-//! stream. Times are whole seconds as values, and RFC 3339 as event timestamps.
+//! request fields and functions; a feature service is a feature view, whose lookups are what
+//! Feast has its feature views for; a push source is a stream. Times are whole seconds as
+//! values, and RFC 3339 as event timestamps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Field, Timestamp, cell_to_json};
 use wafer_platform::{
-    Arrival, EventResult, IncomingEvent, IngestReport, Platform, Status, Vectors,
+    Arrival, EventResult, GroupDef, IncomingEvent, IngestReport, Platform, Status, Vectors,
 };
 
 use crate::MAX_ROWS;
@@ -29,6 +30,10 @@ use crate::error::Failure;
 
 /// Event timestamp of what has none.
 const NEVER: &str = "1970-01-01T00:00:00Z";
+
+/// Columns that every data frame of Feast's may have.
+const EVENT_TIME: &str = "event_timestamp";
+const CREATED_TIME: &str = "created";
 
 pub(crate) fn router() -> Router<Arc<Platform>> {
     Router::new()
@@ -72,7 +77,33 @@ struct Column {
     event_timestamps: Vec<String>,
 }
 
-/// A group or a view that features are taken from.
+/// A feature that is asked for.
+struct Wanted {
+    set: SetName,
+    /// Its name in the set.
+    feature: String,
+    /// Its name in the answer.
+    answered: String,
+}
+
+/// What features are taken from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SetName {
+    /// A group, or a view where there is no group of that name.
+    Any(String),
+    /// A view.
+    View(String),
+}
+
+impl SetName {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Any(name) | Self::View(name) => name,
+        }
+    }
+}
+
+/// A group or a view with what was looked up in it.
 struct Set {
     vectors: Vectors,
     /// What the vectors' names have before those of the features.
@@ -87,12 +118,12 @@ async fn online_features(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Body<Answer>, Failure> {
     let asked: Asked = read(&body?)?;
-    let rows = rows(&asked.entities, "entities")?;
+    let rows = read_rows(&asked.entities)?;
     let wanted = wanted(&platform, &asked)?;
-    let mut sets: BTreeMap<&str, Set> = BTreeMap::new();
-    for (set, _) in &wanted {
-        if !sets.contains_key(set.as_str()) {
-            sets.insert(set, Set::look_up(&platform, set, &rows).await?);
+    let mut sets: BTreeMap<&SetName, Set> = BTreeMap::new();
+    for Wanted { set, .. } in &wanted {
+        if !sets.contains_key(set) {
+            sets.insert(set, Set::look_up(&platform, set, rows.clone()).await?);
         }
     }
     let mut answer = Answer {
@@ -119,33 +150,43 @@ async fn online_features(
             },
         )?;
     }
-    for (set, feature) in &wanted {
-        let column = sets[set.as_str()].column(feature).ok_or_else(|| {
+    for wanted in &wanted {
+        let column = sets[&wanted.set].column(&wanted.feature).ok_or_else(|| {
+            let (set, feature) = (wanted.set.as_str(), &wanted.feature);
             let message = format!("`{set}` has no feature `{feature}`");
             Failure::new(StatusCode::NOT_FOUND, "not_found", message)
         })?;
-        let name = match asked.full_feature_names {
-            true => format!("{set}__{feature}"),
-            false => feature.clone(),
-        };
-        answer.add(name, column)?;
+        answer.add(wanted.answered.clone(), column)?;
     }
     if asked.include_feature_view_version_metadata {
         let versions = sets.iter();
         answer.metadata.feature_view_metadata = versions
-            .map(|(name, set)| json!({ "name": name, "version": set.version }))
+            .map(|(name, set)| json!({ "name": name.as_str(), "version": set.version }))
             .collect();
     }
     Ok(Body(answer))
 }
 
-/// The sets and features that are asked for.
-fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<(String, String)>, Failure> {
+/// The features that are asked for.
+fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<Wanted>, Failure> {
+    let answered = |set: &str, feature: &str| match asked.full_feature_names {
+        true => format!("{set}__{feature}"),
+        false => feature.to_owned(),
+    };
     match (&asked.feature_service, asked.features.as_slice()) {
         (Some(view), []) => {
             let recipe = platform.view(view)?;
-            let features = recipe.outputs().into_iter();
-            Ok(features.map(|field| (view.clone(), field.name)).collect())
+            let features = recipe.outputs().into_iter().zip(recipe.aliases());
+            let features = features.map(|(field, alias)| {
+                let set = alias.unwrap_or(view);
+                let own = alias.and_then(|alias| field.name.strip_prefix(alias)?.strip_prefix('_'));
+                Wanted {
+                    answered: answered(set, own.unwrap_or(&field.name)),
+                    set: SetName::View(view.clone()),
+                    feature: field.name,
+                }
+            });
+            Ok(features.collect())
         }
         (None, []) => Err(Failure::invalid(
             "neither `features` nor a `feature_service` is asked for",
@@ -153,7 +194,11 @@ fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<(String, String)>, F
         (None, features) => features
             .iter()
             .map(|feature| match feature.split_once(':') {
-                Some((set, feature)) => Ok((set.to_owned(), feature.to_owned())),
+                Some((set, feature)) => Ok(Wanted {
+                    set: SetName::Any(set.to_owned()),
+                    feature: feature.to_owned(),
+                    answered: answered(set, feature),
+                }),
                 None => {
                     let message = format!("feature `{feature}` is not GROUP:FEATURE");
                     Err(Failure::invalid(message))
@@ -167,24 +212,32 @@ fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<(String, String)>, F
 }
 
 impl Set {
-    async fn look_up(platform: &Platform, name: &str, rows: &[Json]) -> Result<Self, Failure> {
+    async fn look_up(
+        platform: &Platform,
+        set: &SetName,
+        mut rows: Vec<Json>,
+    ) -> Result<Self, Failure> {
         let definitions = platform.definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();
-        if let Some(group) = definitions.groups.get(name) {
+        let name = set.as_str();
+        let group = definitions.groups.get(name);
+        if let (SetName::Any(_), Some(group)) = (set, group) {
+            with_zones(&mut rows, &timestamps(&group.keys));
             return Ok(Self {
-                vectors: platform.group_features(name, rows).await?,
+                vectors: platform.group_features(name, &rows).await?,
                 prefix: format!("{name}_"),
                 inputs: names(&group.keys),
                 version: group.version,
             });
         }
-        if !definitions.views.contains_key(name) {
+        if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
             // Says which groups there are.
-            platform.group_features(name, rows).await?;
+            platform.group_features(name, &rows).await?;
         }
         let recipe = platform.view(name)?;
+        with_zones(&mut rows, &timestamps(&recipe.view.inputs));
         Ok(Self {
-            vectors: platform.features(name, rows).await?,
+            vectors: platform.features(name, &rows).await?,
             prefix: String::new(),
             inputs: names(&recipe.view.inputs),
             version: 0,
@@ -260,18 +313,35 @@ async fn write(
     } = read(&body?)?;
     let mut rows = rows(&df, "df")?;
     if let Some(definition) = platform.definitions().groups.get(&group) {
+        check_columns(definition, &df)?;
         let fields = definition.columns.iter().chain(&definition.keys);
         let mut times = timestamps(fields);
         times.insert(definition.event_time.clone());
         for row in rows.iter_mut().filter_map(Json::as_object_mut) {
-            if let Some(time) = row.remove("event_timestamp") {
+            if let Some(time) = row.remove(EVENT_TIME) {
                 row.insert(definition.event_time.clone(), time);
             }
-            with_zones(row, &times);
         }
+        with_zones(&mut rows, &times);
     }
     let report = platform.write_group(&group, events(&rows)).await?;
     written(&report)
+}
+
+/// Refuses columns that a group has not: they would be lost.
+fn check_columns(group: &GroupDef, df: &Map<String, Json>) -> Result<(), Failure> {
+    let fields = group.keys.iter().chain(&group.columns);
+    let mut known: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+    known.extend([group.event_time.as_str(), EVENT_TIME, CREATED_TIME]);
+    let Some(column) = df.keys().find(|name| !known.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let message = format!(
+        "group `{}` has no column `{column}`; it has {}",
+        group.name,
+        known.join(", ")
+    );
+    Err(Failure::invalid(message))
 }
 
 #[derive(Deserialize)]
@@ -305,9 +375,7 @@ async fn push(
         .filter_map(|pipeline| definitions.functions.get(pipeline.made_by.function()?))
         .flat_map(|function| function.registered.signature.inputs.fields());
     let times = timestamps(read);
-    for row in rows.iter_mut().filter_map(Json::as_object_mut) {
-        with_zones(row, &times);
-    }
+    with_zones(&mut rows, &times);
     let report = platform
         .ingest(&source, events(&rows), Arrival::Now)
         .await?;
@@ -317,6 +385,16 @@ async fn push(
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
         .map_err(|e| Failure::invalid(format!("the body is no such request: {e}")))
+}
+
+/// The rows that are asked for.
+fn read_rows(columns: &Map<String, Json>) -> Result<Vec<Json>, Failure> {
+    let rows = rows(columns, "entities")?;
+    if rows.len() > MAX_ROWS {
+        let message = format!("{} rows; a request has at most {MAX_ROWS}", rows.len());
+        return Err(Failure::invalid(message));
+    }
+    Ok(rows)
 }
 
 /// Columns as objects, one for each row.
@@ -339,10 +417,6 @@ fn rows(columns: &Map<String, Json>, what: &str) -> Result<Vec<Json>, Failure> {
         lists.push((name, values));
     }
     let rows = count.map_or(0, |(_, rows)| rows);
-    if rows > MAX_ROWS {
-        let message = format!("{rows} rows; a request has at most {MAX_ROWS}");
-        return Err(Failure::invalid(message));
-    }
     let row = |row: usize| {
         let cells = lists.iter();
         let cells: Map<String, Json> = cells
@@ -360,8 +434,10 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 }
 
 /// Feast sends times without a zone, which are in UTC, and as whole seconds.
-fn with_zones(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
-    for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
+fn with_zones(rows: &mut [Json], times: &BTreeSet<String>) {
+    let rows = rows.iter_mut().filter_map(Json::as_object_mut);
+    let cells = rows.flat_map(|row| row.iter_mut());
+    for (_, value) in cells.filter(|(name, _)| times.contains(*name)) {
         let time = match &*value {
             Json::String(text) if text.parse::<Timestamp>().is_err() => {
                 format!("{}Z", text.replacen(' ', "T", 1)).parse().ok()

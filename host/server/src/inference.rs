@@ -3,13 +3,15 @@
 //!
 //! A model is an endpoint, a version of it one of the releases that it goes to. Inputs are
 //! join keys and request fields, one tensor each, of shape `[rows]` or `[rows, 1]`, vectors and
-//! lists `[rows, k]`. Outputs are what the model predicts.
+//! lists `[rows, k]`. Times are texts as in RFC 3339, or microseconds since 1970 as integers; byte
+//! strings are hexadecimal texts. Outputs are what the model predicts.
 //!
 //! Tensors may be binary as well, by the extension `binary_tensor_data`:
 //! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.
 //!
-//! Every error is `{"error": "…"}`: 404 for what there is not, 400 for all else that is the
-//! caller's or a function's, 503 when it may be tried again, 500 when the server failed.
+//! Every error is `{"error": "…"}`: 404 for what there is not (a method of a path included), 400
+//! for all else that is the caller's or a function's, 503 when it may be tried again, 500 when
+//! the server failed.
 
 mod tensor;
 
@@ -109,7 +111,8 @@ async fn no_route(OriginalUri(uri): OriginalUri) -> Refusal {
 
 async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal {
-        status: StatusCode::METHOD_NOT_ALLOWED,
+        // The protocol knows 400 and 404.
+        status: StatusCode::NOT_FOUND,
         message: format!("{} does not take {method}", uri.path()),
     }
 }
@@ -141,7 +144,8 @@ async fn metadata(
     path: NamedPath,
 ) -> Result<JsonBody<Json>, Refusal> {
     let Path(Named { model, version }) = path?;
-    let info = platform.endpoint_info(&model, version.as_deref()).await?;
+    let endpoint = platform.serving_endpoint(&model).await?;
+    let info = endpoint.info(version.as_deref())?;
     let tensors = |fields: &[Field]| -> Json { fields.iter().map(tensor::metadata).collect() };
     Ok(JsonBody(json!({
         "name": model,
@@ -157,15 +161,15 @@ async fn ready(
     path: NamedPath,
 ) -> Result<JsonBody<Json>, Refusal> {
     let Path(Named { model, version }) = path?;
-    platform.endpoint_info(&model, version.as_deref()).await?;
+    let endpoint = platform.serving_endpoint(&model).await?;
+    endpoint.info(version.as_deref())?;
     Ok(JsonBody(json!({ "name": model, "ready": true })))
 }
 
 #[derive(Deserialize)]
 struct Request {
     id: Option<String>,
-    #[serde(default)]
-    parameters: Map<String, Json>,
+    parameters: Option<Map<String, Json>>,
     inputs: Vec<Tensor>,
     outputs: Option<Vec<Wanted>>,
 }
@@ -174,12 +178,11 @@ struct Request {
 #[derive(Deserialize)]
 struct Wanted {
     name: String,
-    #[serde(default)]
-    parameters: Map<String, Json>,
+    parameters: Option<Map<String, Json>>,
 }
 
-fn is_set(parameters: &Map<String, Json>, name: &str) -> Option<bool> {
-    parameters.get(name).and_then(Json::as_bool)
+fn is_set(parameters: Option<&Map<String, Json>>, name: &str) -> Option<bool> {
+    parameters?.get(name).and_then(Json::as_bool)
 }
 
 #[derive(Serialize)]
@@ -203,18 +206,20 @@ async fn infer(
     let body = body.map_err(|e| Refusal::invalid(Failure::from(e).into_message()))?;
     let (mut request, binary) = read(&headers, &body)?;
     tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
-    let info = platform.endpoint_info(&model, version.as_deref()).await?;
+    // Once: whatever is switched meanwhile, all of the answer is of what there was.
+    let endpoint = platform.serving_endpoint(&model).await?;
+    let info = endpoint.info(version.as_deref())?;
     let asked = InferRequest {
         id: request.id.clone(),
         rows: rows(&request.inputs)?,
         columns: columns(request.inputs, &info.inputs)?,
     };
     let wanted = wanted(
-        &request.parameters,
+        request.parameters.as_ref(),
         request.outputs.as_deref(),
         &info.outputs,
     )?;
-    let inference = platform.infer(&model, version.as_deref(), asked).await?;
+    let inference = platform.infer(&endpoint, version.as_deref(), asked).await?;
     answer(model, inference, &wanted)
 }
 
@@ -293,7 +298,7 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
 
 /// Which outputs are answered, by their positions, and which of them as bytes.
 fn wanted(
-    parameters: &Map<String, Json>,
+    parameters: Option<&Map<String, Json>>,
     outputs: Option<&[Wanted]>,
     fields: &[Field],
 ) -> Result<Vec<(usize, bool)>, Refusal> {
@@ -313,7 +318,7 @@ fn wanted(
         })?;
         Ok((
             index,
-            is_set(&wanted.parameters, "binary_data").unwrap_or(all_binary),
+            is_set(wanted.parameters.as_ref(), "binary_data").unwrap_or(all_binary),
         ))
     };
     outputs.iter().map(place).collect()

@@ -76,7 +76,25 @@ pub async fn serve(
         let platform = Arc::clone(&platform);
         move || {
             let platform = Arc::clone(&platform);
-            async move { platform.write_log().await }
+            async move {
+                // A task of its own, as above.
+                let written = tokio::spawn(async move { platform.write_log().await });
+                if let Err(failure) = written.await {
+                    tracing::error!("logging requests failed: {failure}");
+                }
+            }
+        }
+    }));
+    // Apart from the rest, since a large model takes a while.
+    let endpoints = tokio::spawn(every(options.look_every, stopped.clone(), {
+        let platform = Arc::clone(&platform);
+        move || {
+            let platform = Arc::clone(&platform);
+            async move {
+                if let Err(error) = platform.refresh_endpoints().await {
+                    tracing::warn!("endpoints could not be read: {}", error.chain());
+                }
+            }
         }
     }));
     let watcher = tokio::spawn(every(options.look_every, stopped, {
@@ -89,7 +107,7 @@ pub async fn serve(
         .map_err(|e| Error::caused(Kind::Internal, "the server stopped", e));
     let _ = stopping.send(true);
     // They end by themselves at the latest after one round.
-    let _ = tokio::join!(flusher, watcher, scheduler, logger);
+    let _ = tokio::join!(flusher, watcher, endpoints, scheduler, logger);
     platform.write_log().await;
     platform.flush().await?;
     served

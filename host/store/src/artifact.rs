@@ -29,14 +29,9 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
         self.put(name, bytes).await
     }
 
-    /// Writes a name with the content of a file, unless there is such a name.
-    async fn put_file(&self, name: &str, path: &Path) -> Result<()> {
-        if self.contains(name).await? {
-            return Ok(());
-        }
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        self.put(name, bytes.into()).await
-    }
+    /// Writes a name with the content of a file, which is never read whole, unless there is
+    /// such a name.
+    async fn put_file(&self, name: &str, path: &Path) -> Result<()>;
 
     /// Whether there is such a name.
     async fn contains(&self, name: &str) -> Result<bool>;

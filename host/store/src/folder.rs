@@ -1,7 +1,7 @@
 //! Artifacts in a folder.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,14 +54,14 @@ impl ArtifactFolder {
         }
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    fn write(&self, path: &Path, content: &mut dyn io::Read) -> Result<()> {
         let folder = path.parent().expect("a path below the root has a parent");
         std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
         // Unique among processes and within this one.
         let count = self.written.fetch_add(1, Ordering::Relaxed);
         let beside = path.with_extension(format!("{}-{count}.part", std::process::id()));
         let written = std::fs::File::create(&beside)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .and_then(|mut file| io::copy(content, &mut file).and_then(|_| file.sync_all()))
             .and_then(|()| std::fs::rename(&beside, path))
             .and_then(|()| std::fs::File::open(folder)?.sync_all());
         written.map_err(|e| {
@@ -90,7 +90,16 @@ impl ArtifactStore for ArtifactFolder {
     }
 
     async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.write(&self.path(name)?, &bytes)
+        self.write(&self.path(name)?, &mut &bytes[..])
+    }
+
+    async fn put_file(&self, name: &str, path: &Path) -> Result<()> {
+        let to = self.path(name)?;
+        if to.is_file() {
+            return Ok(());
+        }
+        let mut file = std::fs::File::open(path).map_err(|e| Error::io("read", path, e))?;
+        self.write(&to, &mut file)
     }
 
     async fn contains(&self, name: &str) -> Result<bool> {

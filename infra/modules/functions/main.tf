@@ -2,7 +2,7 @@
 #
 # | function | invoked by | does |
 # | --- | --- | --- |
-# | requests | its URL | features, events over HTTP |
+# | requests | its URL | features, predictions and events over HTTP, what is logged of them |
 # | events | queues and streams | events |
 # | flush | notifications of the bucket | what came in to the tables |
 # | runs | schedules, the state machine | runs, and parts of them |
@@ -16,7 +16,7 @@ locals {
   objects = "s3://${var.storage.bucket_name}${var.folder == "" ? "" : "/${var.folder}"}"
 
   functions = {
-    requests = { timeout = 30, storage = 512 }
+    requests = { timeout = 30, storage = var.request_storage }
     events   = { timeout = 60, storage = 512 }
     flush    = { timeout = 60, storage = 512 }
     runs     = { timeout = 900, storage = var.temporary_storage }

@@ -113,6 +113,17 @@ variable "memory" {
   }
 }
 
+variable "request_storage" {
+  type        = number
+  default     = 512
+  description = "Temporary storage of the function `requests`, MB: for the compiled models of all releases that endpoints go to while it is warm."
+
+  validation {
+    condition     = var.request_storage >= 512 && var.request_storage <= 10240
+    error_message = "request_storage: 512 to 10240 MB."
+  }
+}
+
 variable "temporary_storage" {
   type        = number
   default     = 10240

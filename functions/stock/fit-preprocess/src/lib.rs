@@ -16,6 +16,12 @@ use std::collections::BTreeMap;
 use stock_preprocess::{Fitted, Rule, Step};
 use wafer::{Column, DataType, Field, Init, Role, Table, Trained, Trainer};
 
+/// Most columns of a function, and bytes of their names.
+const MAX_COLUMNS: usize = 1_024;
+const MAX_NAME: usize = 128;
+/// Characters of a value that the name of its column has.
+const WORD: usize = 20;
+
 /// What has been seen of the training set.
 #[derive(Debug)]
 pub struct Fit {
@@ -58,7 +64,10 @@ impl Trainer for Fit {
         init.only_parameters(&["scale", "ordinal", "one_hot", "mean", "most", "smoothing"])?;
         let list = |name: &str| -> Result<Vec<String>, String> {
             let names = init.list(name);
-            for column in &names {
+            for (place, column) in names.iter().enumerate() {
+                if names[..place].contains(column) {
+                    return Err(format!("parameter `{name}`: `{column}` is there twice"));
+                }
                 if !columns.iter().any(|field| field.name == *column) {
                     return Err(format!(
                         "parameter `{name}`: the training set has no column `{column}`"
@@ -172,6 +181,9 @@ impl Trainer for Fit {
                     "`{name}` has no two different values: it cannot be scaled"
                 ));
             }
+            if !stddev.is_finite() || !moments.mean.is_finite() {
+                return Err(format!("`{name}` has values too large to be scaled"));
+            }
             let rule = Rule::Scale {
                 mean: moments.mean,
                 stddev,
@@ -186,6 +198,7 @@ impl Trainer for Fit {
                 let word: String = value
                     .chars()
                     .map(|c| if c.is_alphanumeric() { c } else { '_' })
+                    .take(WORD)
                     .collect();
                 let mut suffix = format!("is_{word}");
                 let mut number = 1;
@@ -202,6 +215,7 @@ impl Trainer for Fit {
         for name in &self.mean {
             steps.push(step(name, "mean", self.means(name)));
         }
+        check_steps(&steps)?;
         let fitted = Fitted { steps };
         let json = serde_json::to_vec_pretty(&fitted).map_err(|e| e.to_string())?;
         Ok(Trained::default().with_artifact("fitted", json))
@@ -236,6 +250,28 @@ impl Fit {
             other,
         }
     }
+}
+
+/// Checks what is made of columns: how many columns that is, and what they are called.
+fn check_steps(steps: &[Step]) -> Result<(), String> {
+    if steps.len() > MAX_COLUMNS {
+        return Err(format!(
+            "{} columns would be made; there are at most {MAX_COLUMNS}: set `most` to take fewer values of each",
+            steps.len()
+        ));
+    }
+    for (place, step) in steps.iter().enumerate() {
+        let (column, output) = (&step.column, &step.output);
+        if output.len() > MAX_NAME {
+            return Err(format!(
+                "`{output}`, made of `{column}`, has more than {MAX_NAME} bytes: shorten the column's name"
+            ));
+        }
+        if steps[..place].iter().any(|other| other.output == *output) {
+            return Err(format!("two columns would be called `{output}`"));
+        }
+    }
+    Ok(())
 }
 
 fn step(column: &str, suffix: &str, rule: Rule) -> Step {

@@ -31,7 +31,8 @@ pub fn load(init: &Init) -> Result<Forest, String> {
     let mut forest = parse(init.text_asset("model")?, &init.list("categories"))
         .map_err(|e| format!("asset `model` is no model file of LightGBM: {e}"))?;
     if is_raw(init)? {
-        forest.link = Link::Identity;
+        // Sums, of random forests as well: only their predictions are means.
+        (forest.link, forest.is_mean) = (Link::Identity, false);
     }
     forest.checked(init.list("features"))
 }
@@ -74,8 +75,10 @@ impl<'a> Part<'a> {
 /// Reads a model file; `categorical` names the columns of pandas' categories, if it is not
 /// to be told from the file.
 fn parse(text: &str, categorical: &[String]) -> Result<Forest, String> {
-    // As written on Windows.
-    let text = &text.replace("\r\n", "\n");
+    // As written on Windows; copied only then, as what was copied stays in the memory that is
+    // snapshotted.
+    let unix = text.contains('\r').then(|| text.replace("\r\n", "\n"));
+    let text = unix.as_deref().unwrap_or(text);
     let mut sections = text.split("\n\n").filter(|part| !part.trim().is_empty());
     let header = part(sections.next().unwrap_or_default());
     if header.name != "tree" {

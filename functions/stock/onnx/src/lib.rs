@@ -4,8 +4,9 @@
 //! Each input of the graph is read from the column of its name: one number for each row (of
 //! shape `[N]` or `[N, 1]`), or a vector of `k` (`[N, k]`, from a column `vector(k)`). A graph
 //! with one input of shape `[N, k]` reads `k` columns of numbers instead when the parameter
-//! `features` names them, separated by commas. A missing number is NaN; where the graph
-//! takes integers or booleans, its row is an error.
+//! `features` names them, separated by commas. Integers are read from `int64`, exactly, all
+//! else from `float64`. A missing number is NaN; where the graph takes integers or booleans,
+//! its row is an error, as is one that the graph cannot be run for.
 //!
 //! Each output of the graph becomes a column of its name: one number for each row, or a list.
 //! Parameter `class`: of a classifier, whose probabilities are a list, the one of this class, from
@@ -59,45 +60,68 @@ struct GraphOutput {
     width: Option<usize>,
 }
 
+/// Numbers of rows, one row after the other.
+#[derive(Clone, Debug)]
+enum Values {
+    Floats(Vec<f64>),
+    Integers(Vec<i64>),
+}
+
+impl Values {
+    fn new(is_integers: bool) -> Self {
+        match is_integers {
+            true => Self::Integers(Vec::new()),
+            false => Self::Floats(Vec::new()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::Integers(values) => values.len(),
+        }
+    }
+
+    /// Adds others of the same kind.
+    fn extend(&mut self, more: Self) {
+        match (self, more) {
+            (Self::Floats(values), Self::Floats(more)) => values.extend(more),
+            (Self::Integers(values), Self::Integers(more)) => values.extend(more),
+            _ => unreachable!("an output is of one kind"),
+        }
+    }
+
+    /// Adds zeros.
+    fn pad(&mut self, count: usize) {
+        let length = self.len() + count;
+        match self {
+            Self::Floats(values) => values.resize(length, 0.0),
+            Self::Integers(values) => values.resize(length, 0),
+        }
+    }
+}
+
 /// Prediction by an ONNX model.
 #[wafer::function(init = load)]
 pub fn onnx(mut rows: wafer::Table, model: &Model) -> Result<wafer::Table, String> {
     let count = rows.len();
     let mut out = wafer::Table::new(count);
-    let inputs: Vec<Vec<f64>> = model
+    let inputs: Vec<Values> = model
         .inputs
         .iter()
         .map(|input| input.read(&mut rows, &mut out))
         .collect::<Result<_, _>>()?;
-    let step = if model.is_single { 1 } else { count };
-    let mut made: Vec<Vec<f64>> = vec![Vec::new(); model.outputs.len()];
-    for start in (0..count).step_by(step.max(1)) {
-        let tensors: TVec<TValue> = model
-            .inputs
-            .iter()
-            .zip(&inputs)
-            .map(|(input, values)| {
-                let values = &values[start * input.width..][..step * input.width];
-                input.tensor(values, step).map(Into::into)
-            })
-            .collect::<TractResult<_>>()
-            .map_err(|e| format!("{e:#}"))?;
-        let answers = model.plan.run(tensors).map_err(|e| format!("{e:#}"))?;
-        for ((output, answer), made) in model.outputs.iter().zip(answers.iter()).zip(&mut made) {
-            let numbers = output.numbers(answer).map_err(|e| format!("{e:#}"))?;
-            if numbers.len() != step * output.width.unwrap_or(1) {
-                let (found, name) = (numbers.len(), &output.name);
-                return Err(format!(
-                    "output `{name}` has {found} numbers for {step} rows"
-                ));
-            }
-            made.extend(numbers);
-        }
-    }
+    let made = model.answer(&inputs, count, &mut out);
     if let Some((output, class)) = model.class {
         let width = model.outputs[output].width.unwrap_or(1);
-        let of_class = made[output].chunks_exact(width).map(|row| row[class]);
-        out = out.with("prediction", Column::from(of_class.collect::<Vec<_>>()));
+        let of_class: Vec<f64> = match &made[output] {
+            Values::Floats(values) => values.chunks_exact(width).map(|row| row[class]).collect(),
+            Values::Integers(values) => {
+                let rows = values.chunks_exact(width);
+                rows.map(|row| row[class] as f64).collect()
+            }
+        };
+        out = out.with("prediction", Column::from(of_class));
     }
     for (output, numbers) in model.outputs.iter().zip(made) {
         out = output.column(out, numbers);
@@ -105,10 +129,71 @@ pub fn onnx(mut rows: wafer::Table, model: &Model) -> Result<wafer::Table, Strin
     Ok(out)
 }
 
+impl Model {
+    /// The outputs for all rows. Rows that the graph cannot be run for fail alone.
+    fn answer(&self, inputs: &[Values], count: usize, out: &mut wafer::Table) -> Vec<Values> {
+        if !self.is_single
+            && let Ok(made) = self.run(inputs, 0, count)
+        {
+            return made;
+        }
+        let kinds = self.outputs.iter().map(|o| Values::new(o.is_integers()));
+        let mut made: Vec<Values> = kinds.collect();
+        for row in 0..count {
+            match self.run(inputs, row, 1) {
+                Ok(more) => {
+                    let more = made.iter_mut().zip(more);
+                    more.for_each(|(values, more)| values.extend(more));
+                }
+                Err(message) => {
+                    out.fail(row, message);
+                    let widths = self.outputs.iter().map(|o| o.width.unwrap_or(1));
+                    let made = made.iter_mut().zip(widths);
+                    made.for_each(|(values, width)| values.pad(width));
+                }
+            }
+        }
+        made
+    }
+
+    /// Runs the graph for some rows.
+    fn run(&self, inputs: &[Values], start: usize, rows: usize) -> Result<Vec<Values>, String> {
+        let tensors: TVec<TValue> = self
+            .inputs
+            .iter()
+            .zip(inputs)
+            .map(|(input, values)| input.tensor(values, start, rows).map(Into::into))
+            .collect::<TractResult<_>>()
+            .map_err(|e| format!("{e:#}"))?;
+        let answers = self.plan.run(tensors).map_err(|e| format!("{e:#}"))?;
+        let answers = self.outputs.iter().zip(answers.iter());
+        answers
+            .map(|(output, answer)| {
+                let numbers = output.numbers(answer).map_err(|e| format!("{e:#}"))?;
+                let (found, name) = (numbers.len(), &output.name);
+                match found == rows * output.width.unwrap_or(1) {
+                    true => Ok(numbers),
+                    false => Err(format!(
+                        "output `{name}` has {found} numbers for {rows} rows"
+                    )),
+                }
+            })
+            .collect()
+    }
+}
+
 impl GraphInput {
-    /// The numbers of all rows, one row after the other.
-    fn read(&self, rows: &mut wafer::Table, out: &mut wafer::Table) -> Result<Vec<f64>, String> {
+    /// Whether it is read from columns of integers.
+    fn is_integers(&self) -> bool {
+        !self.is_vector && matches!(self.datum, DatumType::I64 | DatumType::I32)
+    }
+
+    /// The numbers of all rows.
+    fn read(&self, rows: &mut wafer::Table, out: &mut wafer::Table) -> Result<Values, String> {
         let count = rows.len();
+        if self.is_integers() {
+            return self.read_integers(rows, out);
+        }
         if self.is_vector {
             let name = &self.columns[0];
             let (_, values) = rows.take_vectors(name)?;
@@ -116,7 +201,7 @@ impl GraphInput {
             for (row, vector) in values.chunks_exact(self.width).enumerate() {
                 self.check(row, name, vector, out);
             }
-            return Ok(values);
+            return Ok(Values::Floats(values));
         }
         let mut values = vec![0.0; count * self.width];
         for (place, name) in self.columns.iter().enumerate() {
@@ -127,52 +212,112 @@ impl GraphInput {
                 values[row * self.width + place] = value;
             }
         }
-        Ok(values)
+        Ok(Values::Floats(values))
     }
 
-    /// Fails a row that lacks a number where there is no NaN.
+    fn read_integers(
+        &self,
+        rows: &mut wafer::Table,
+        out: &mut wafer::Table,
+    ) -> Result<Values, String> {
+        let count = rows.len();
+        let mut values = vec![0; count * self.width];
+        for (place, name) in self.columns.iter().enumerate() {
+            let column: Column<Option<i64>> = rows.take(name)?;
+            for row in 0..count {
+                let fits =
+                    |value: &i64| self.datum == DatumType::I64 || i32::try_from(*value).is_ok();
+                match column.get(row).flatten() {
+                    Some(value) if fits(&value) => values[row * self.width + place] = value,
+                    Some(value) => {
+                        let message = format!(
+                            "column `{name}` is {value}, and the model takes 32 bits there"
+                        );
+                        out.fail(row, message);
+                    }
+                    None => out.fail(row, missing(name)),
+                }
+            }
+        }
+        Ok(Values::Integers(values))
+    }
+
+    /// Fails a row that has not what the graph takes, where that is no float.
     fn check(&self, row: usize, name: &str, values: &[f64], out: &mut wafer::Table) {
-        if !self.datum.is_float() && values.iter().any(|value| value.is_nan()) {
-            let message = format!("column `{name}` is missing, and the model takes integers there");
+        if self.datum.is_float() {
+            return;
+        }
+        if values.iter().any(|value| value.is_nan()) {
+            out.fail(row, missing(name));
+        } else if self.datum != DatumType::Bool
+            && let Some(value) = values.iter().find(|value| value.fract() != 0.0)
+        {
+            let message =
+                format!("column `{name}` has {value}, and the model takes integers there");
             out.fail(row, message);
         }
     }
 
-    fn tensor(&self, values: &[f64], rows: usize) -> TractResult<Tensor> {
+    fn tensor(&self, values: &Values, start: usize, rows: usize) -> TractResult<Tensor> {
         let shape: &[usize] = match self.rank {
             1 => &[rows],
             _ => &[rows, self.width],
         };
-        match self.datum {
-            DatumType::F32 => Tensor::from_shape(shape, &cast(values, |v| v as f32)),
-            DatumType::F64 => Tensor::from_shape(shape, values),
-            DatumType::I64 => Tensor::from_shape(shape, &cast(values, |v| v as i64)),
-            DatumType::I32 => Tensor::from_shape(shape, &cast(values, |v| v as i32)),
-            _ => Tensor::from_shape(shape, &cast(values, |v| v != 0.0)),
+        let range = start * self.width..(start + rows) * self.width;
+        match (values, self.datum) {
+            (Values::Integers(values), DatumType::I64) => Tensor::from_shape(shape, &values[range]),
+            (Values::Integers(values), _) => {
+                Tensor::from_shape(shape, &cast(&values[range], |v| v as i32))
+            }
+            (Values::Floats(values), datum) => {
+                let values = &values[range];
+                match datum {
+                    DatumType::F32 => Tensor::from_shape(shape, &cast(values, |v| v as f32)),
+                    DatumType::F64 => Tensor::from_shape(shape, values),
+                    DatumType::I64 => Tensor::from_shape(shape, &cast(values, |v| v as i64)),
+                    DatumType::I32 => Tensor::from_shape(shape, &cast(values, |v| v as i32)),
+                    _ => Tensor::from_shape(shape, &cast(values, |v| v != 0.0)),
+                }
+            }
         }
     }
 }
 
-fn cast<T>(values: &[f64], cast: impl Fn(f64) -> T) -> Vec<T> {
+fn missing(name: &str) -> String {
+    format!("column `{name}` is missing, and the model takes integers there")
+}
+
+fn cast<T, V: Copy>(values: &[V], cast: impl Fn(V) -> T) -> Vec<T> {
     values.iter().map(|value| cast(*value)).collect()
 }
 
 impl GraphOutput {
-    fn numbers(&self, tensor: &Tensor) -> TractResult<Vec<f64>> {
-        let wide = tensor.cast_to::<f64>()?;
-        Ok(wide.try_as_plain_ram()?.as_slice::<f64>()?.to_vec())
+    fn is_integers(&self) -> bool {
+        !self.datum.is_float()
     }
 
-    fn column(&self, table: wafer::Table, numbers: Vec<f64>) -> wafer::Table {
-        match self.width {
-            Some(width) => {
-                let lists = numbers.chunks_exact(width).map(<[f64]>::to_vec);
+    fn numbers(&self, tensor: &Tensor) -> TractResult<Values> {
+        if self.is_integers() {
+            let wide = tensor.cast_to::<i64>()?;
+            let values = wide.try_as_plain_ram()?.as_slice::<i64>()?.to_vec();
+            return Ok(Values::Integers(values));
+        }
+        let wide = tensor.cast_to::<f64>()?;
+        let values = wide.try_as_plain_ram()?.as_slice::<f64>()?.to_vec();
+        Ok(Values::Floats(values))
+    }
+
+    fn column(&self, table: wafer::Table, numbers: Values) -> wafer::Table {
+        match (self.width, numbers) {
+            (None, Values::Floats(values)) => table.with(&self.name, Column::from(values)),
+            (None, Values::Integers(values)) => table.with(&self.name, Column::from(values)),
+            (Some(width), Values::Floats(values)) => {
+                let lists = values.chunks_exact(width).map(<[f64]>::to_vec);
                 table.with(&self.name, lists.collect::<Column<Vec<f64>>>())
             }
-            None if self.datum.is_float() => table.with(&self.name, Column::from(numbers)),
-            None => {
-                let integers = numbers.into_iter().map(|n| n as i64).collect::<Vec<_>>();
-                table.with(&self.name, Column::from(integers))
+            (Some(width), Values::Integers(values)) => {
+                let lists = values.chunks_exact(width).map(<[i64]>::to_vec);
+                table.with(&self.name, lists.collect::<Column<Vec<i64>>>())
             }
         }
     }
@@ -183,6 +328,7 @@ impl Describe for Model {
         let fields = self.inputs.iter().flat_map(|input| {
             input.columns.iter().map(|name| match input.is_vector {
                 true => Field::nullable(name, DataType::Vector(input.width as u32)),
+                false if input.is_integers() => Field::nullable(name, DataType::Int64),
                 false => Field::nullable(name, DataType::Float64),
             })
         });
@@ -191,10 +337,11 @@ impl Describe for Model {
 
     fn outputs(&self) -> Vec<Field> {
         let field = |output: &GraphOutput| {
-            let data_type = match output.width {
-                Some(_) => DataType::ListFloat64,
-                None if output.datum.is_float() => DataType::Float64,
-                None => DataType::Int64,
+            let data_type = match (output.width, output.is_integers()) {
+                (Some(_), false) => DataType::ListFloat64,
+                (Some(_), true) => DataType::ListInt64,
+                (None, false) => DataType::Float64,
+                (None, true) => DataType::Int64,
             };
             Field::required(&output.name, data_type).with_doc("Output of the ONNX graph.")
         };
@@ -242,25 +389,21 @@ pub fn load(init: &Init) -> Result<Model, String> {
 impl Model {
     /// Runs it for a row of zeros: what cannot be run is to be known at registration.
     fn try_one(&self) -> Result<(), String> {
-        let table = self
-            .inputs
-            .iter()
-            .fold(wafer::Table::new(1), |table, input| {
-                input.columns.iter().fold(table, |table, name| {
-                    if input.is_vector {
-                        table.with_vectors(name, input.width as u32, vec![0.0; input.width])
-                    } else {
-                        table.with(name, Column::from(vec![0.0]))
-                    }
-                })
-            });
-        let tried = onnx(table, self).map(drop);
+        let zeros = self.inputs.iter().map(|input| {
+            let mut values = Values::new(input.is_integers());
+            values.pad(input.width);
+            values
+        });
+        let tried = self.run(&zeros.collect::<Vec<_>>(), 0, 1).map(drop);
         tried.map_err(|e| format!("asset `model`: it cannot be run for one row: {e}"))
     }
 }
 
 fn read(mut bytes: &[u8], features: &[String]) -> TractResult<Model> {
-    let mut model = tract_onnx::onnx().model_for_read(&mut bytes)?;
+    // What the file says of values between operators may name the number of rows, which is
+    // another symbol here.
+    let framework = tract_onnx::onnx().with_ignore_value_info(true);
+    let mut model = framework.model_for_read(&mut bytes)?;
     if model.input_outlets()?.is_empty() {
         bail!("it has no inputs");
     }
@@ -349,6 +492,7 @@ fn read(mut bytes: &[u8], features: &[String]) -> TractResult<Model> {
             1 => None,
             2 => match fact.shape[1].to_usize() {
                 Ok(1) => None,
+                Ok(0) => bail!("output `{name}` has no numbers"),
                 Ok(width) => Some(width),
                 Err(_) => bail!("output `{name}` does not say how many numbers it has"),
             },

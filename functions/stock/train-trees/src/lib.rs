@@ -211,6 +211,13 @@ impl Trainer for Trees {
             }
         };
         let names = features(init, columns, label)?;
+        let colsample: f64 = parameters.get("colsample", 1.0, 0.01..=1.0)?;
+        if names.len() as f64 * colsample < 1.0 {
+            return Err(format!(
+                "parameter `colsample`: {colsample} of {} columns is none",
+                names.len()
+            ));
+        }
         let rows = || Rows {
             columns: vec![Vec::new(); names.len()],
             labels: Vec::new(),
@@ -242,14 +249,20 @@ impl Trainer for Trees {
         };
         for (name, column) in self.names.iter().zip(&mut rows.columns) {
             let values: Column<Option<f64>> = table.take(name)?;
-            let value = |row| values.get(row).flatten().unwrap_or(f64::NAN);
+            // What is infinite is beyond all others, and no histogram holds it.
+            let finite = |value: f64| value.clamp(f64::MIN, f64::MAX);
+            let value = |row| values.get(row).flatten().map_or(f64::NAN, finite);
             column.extend((0..values.len()).map(value));
         }
         let labels = table.take::<f64>(&self.label)?;
         let is_wrong =
-            |label: &&f64| label.is_nan() || self.is_binary && ![0.0, 1.0].contains(*label);
+            |label: &&f64| !label.is_finite() || self.is_binary && ![0.0, 1.0].contains(*label);
         if let Some(label) = labels.data().iter().find(is_wrong) {
-            let wanted = if self.is_binary { "0 or 1" } else { "a number" };
+            let wanted = if self.is_binary {
+                "0 or 1"
+            } else {
+                "a finite number"
+            };
             return Err(format!("label `{}`: {label} is not {wanted}", self.label));
         }
         rows.labels.extend(labels.data());
@@ -266,6 +279,9 @@ impl Trainer for Trees {
             ..
         } = self;
         let count = train.labels.len();
+        if count == 0 {
+            return Err("there is no row to learn from".to_owned());
+        }
         if is_binary && train.labels.iter().all(|label| *label == train.labels[0]) {
             return Err(format!(
                 "all labels are {}: there is nothing to tell apart",
@@ -341,6 +357,7 @@ mod tests {
             ("learning_rate", "x", "`x` is not a number"),
             ("objective", "magic", "neither binary nor regression"),
             ("features", "z", "no column `z`"),
+            ("colsample", "0.3", "0.3 of 2 columns is none"),
             ("features", "c", "`c` is not a number: encode it"),
             ("features", "y", "`y` is what is to be predicted"),
             ("exclude", "a,b", "no column of numbers"),
@@ -383,6 +400,23 @@ mod tests {
         );
         let trained = fed("regression", |value| 2.0 * value);
         assert!(trained.metric("validation_rmse").unwrap() < 10.0);
+    }
+
+    #[test]
+    fn nothing_is_learned_of_no_rows_or_endless_labels() {
+        for objective in ["binary", "regression"] {
+            let init = Init::new().with_parameter("objective", objective);
+            let trees = Trees::begin(&init, &columns(), "y").unwrap();
+            assert!(trees.finish().unwrap_err().contains("no row to learn from"));
+            let init = init.with_parameter("features", "a");
+            let mut trees = Trees::begin(&init, &columns(), "y").unwrap();
+            let a: Column<Option<f64>> = [Some(f64::INFINITY)].into_iter().collect();
+            let table = Table::new(1)
+                .with("a", a)
+                .with("y", Column::from(vec![f64::INFINITY]));
+            let message = trees.feed(Role::Train, table).unwrap_err();
+            assert!(message.starts_with("label `y`: inf is not"), "{message}");
+        }
     }
 
     #[test]

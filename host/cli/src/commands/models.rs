@@ -10,10 +10,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use wafer_core::bytes_text;
 use wafer_platform::{
-    MAX_ARTIFACT_BYTES, ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress,
-    VersionName,
+    ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
 };
-use wafer_runtime::Asset;
+use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
 use super::Context;
 use crate::app;
@@ -210,10 +209,9 @@ pub(crate) fn named(text: &str) -> Result<(String, String), String> {
 
 fn metric(text: &str) -> Result<(String, f64), String> {
     let (name, value) = named(text)?;
-    let value = value
-        .parse()
-        .map_err(|_| format!("metric `{name}`: `{value}` is not a number"))?;
-    Ok((name, value))
+    let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+    let number = number.ok_or_else(|| format!("metric `{name}`: `{value}` is not a number"))?;
+    Ok((name, number))
 }
 
 /// Metrics in a line.
@@ -420,8 +418,10 @@ fn lines_text(lines: &[(&str, String)]) -> String {
 impl Push {
     async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
         app::share_memory_pools();
+        // Copies: whoever wrote these files may still be at it.
+        let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
         let mut artifacts = BTreeMap::new();
-        for artifact in &self.artifacts {
+        for (number, artifact) in self.artifacts.iter().enumerate() {
             let (name, path) = match artifact.split_once('=') {
                 Some((name, path)) => (name, path),
                 None => ("model", artifact.as_str()),
@@ -434,7 +434,8 @@ impl Push {
                 bytes_text(bytes),
                 bytes_text(MAX_ARTIFACT_BYTES)
             );
-            let asset = Asset::file(path.as_ref()).with_context(unreadable)?;
+            let copy = folder.path().join(number.to_string());
+            let asset = Asset::copied(path.as_ref(), &copy).with_context(unreadable)?;
             anyhow::ensure!(
                 artifacts.insert(name.to_owned(), asset).is_none(),
                 "--artifact: `{name}` is given twice"
@@ -529,6 +530,9 @@ fn origins_text(version: &ModelVersion) -> String {
     }
     for source in &lineage.sources {
         lines.push(("source", source.clone()));
+    }
+    for model in &lineage.models {
+        lines.push(("model", model.to_string()));
     }
     for (function, digest) in &lineage.functions {
         lines.push(("function", format!("{function} {}", digest.short())));

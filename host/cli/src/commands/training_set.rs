@@ -150,6 +150,9 @@ pub(crate) struct TrainingSets {
     /// Delete this one
     #[arg(long, value_name = "ID")]
     delete: Option<String>,
+    /// Delete it even if versions of models were made of it
+    #[arg(long, requires = "delete")]
+    force: bool,
 }
 
 impl TrainingSets {
@@ -157,7 +160,7 @@ impl TrainingSets {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.delete {
-            platform.delete_training_set(id).await?;
+            platform.delete_training_set(id, self.force).await?;
         }
         let sets = platform.training_sets().await?;
         context.format.print(&sets, || {

@@ -15,7 +15,7 @@ use super::{ModelVersion, VersionName};
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 use crate::run::{Progress, blocking};
-use crate::training::{PART, TrainingRows};
+use crate::training::TrainingRows;
 
 /// Part of a training set that versions are evaluated on.
 const TEST: &str = "test";
@@ -37,7 +37,7 @@ impl Platform {
         let version = self.model_version(name).await?;
         let rows = self.training_rows(training_set, memory, progress).await?;
         if let Some(part) = part
-            && !rows.has_part(part)
+            && !rows.set.has_part(part)
         {
             let message = format!("training set `{training_set}` has no part `{part}`");
             return Err(Error::invalid(message));
@@ -46,16 +46,23 @@ impl Platform {
         self.scores(&version, &Arc::new(rows), part).await
     }
 
-    /// Adds the figures of the part `test` to a version's metrics, if it is known what to
-    /// compute, and there is one.
+    /// The training set whose part `test` a new version is evaluated on: if it is known what
+    /// to compute, and there is one.
+    pub(super) async fn to_evaluate_on(&self, version: &ModelVersion) -> Result<Option<String>> {
+        let Some(id) = &version.training_set else {
+            return Ok(None);
+        };
+        let is_known = version.label.is_some() && version.task.is_some();
+        let set = self.training_set_record(id).await?;
+        Ok((is_known && set.has_part(TEST)).then(|| id.clone()))
+    }
+
+    /// Adds the figures of the part `test` to a version's metrics.
     pub(super) async fn evaluate_new(
         &self,
         version: &mut ModelVersion,
         rows: &Arc<TrainingRows>,
     ) -> Result<()> {
-        if version.label.is_none() || version.task.is_none() || !rows.has_part(TEST) {
-            return Ok(());
-        }
         let figures = self.scores(version, rows, Some(TEST)).await?;
         let named = figures
             .into_iter()
@@ -91,16 +98,12 @@ impl Platform {
             let mut scores = Scores::new(task);
             let inputs = function.signature().inputs.fields().iter();
             let mut names: Vec<String> = inputs.map(|f| f.name.clone()).collect();
-            names.extend([label.clone(), PART.to_owned()]);
+            names.push(label.clone());
+            let column = rows.part_column();
+            names.extend(column.clone());
+            let part = part.as_deref().zip(column.as_deref());
             for batch in rows.batches(&names)? {
-                add(
-                    &mut scores,
-                    &function,
-                    output,
-                    &batch?,
-                    &label,
-                    part.as_deref(),
-                )?;
+                add(&mut scores, &function, output, &batch?, &label, part)?;
             }
             Ok(scores.figures())
         })
@@ -114,7 +117,7 @@ fn add(
     output: usize,
     batch: &RecordBatch,
     label: &str,
-    part: Option<&str>,
+    part: Option<(&str, &str)>,
 ) -> Result<()> {
     let column = |name: &str, wanted: &DataType| -> Result<ArrayRef> {
         let found = batch
@@ -128,9 +131,10 @@ fn add(
         .collect::<Result<_>>()?;
     let labels = column(label, &DataType::Float64)?;
     let labels = labels.as_primitive::<Float64Type>();
-    let parts: Option<&StringArray> = batch.column_by_name(PART).map(|c| c.as_string());
+    let parts = part.and_then(|(_, column)| batch.column_by_name(column));
+    let parts: Option<&StringArray> = parts.map(|column| column.as_string());
     let is_in = |row: usize| match (part, parts) {
-        (Some(part), Some(parts)) => parts.value(row) == part,
+        (Some((part, _)), Some(parts)) => parts.value(row) == part,
         _ => true,
     };
     let answer = function.invoke(&inputs, Deadline::Batch)?;

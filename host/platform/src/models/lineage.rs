@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use wafer_core::Digest;
 
-use super::ModelVersion;
-use crate::definition::{Definitions, SourceKind};
+use super::{ModelVersion, VersionName};
+use crate::definition::{Definitions, MadeBy, SourceKind};
 use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 use crate::recipe::Recipe;
@@ -21,6 +21,9 @@ pub struct Lineage {
     pub sources: BTreeSet<String>,
     /// Digests of the functions that made its features.
     pub functions: BTreeMap<String, Digest>,
+    /// Models that made its features, as the pipelines name them.
+    #[serde(default)]
+    pub models: BTreeSet<VersionName>,
 }
 
 /// Something that models may have come from.
@@ -38,7 +41,7 @@ pub enum Origin {
 
 impl Lineage {
     /// Of a view's version, whose groups are written as the definitions say.
-    pub(super) fn of(recipe: &Recipe, definitions: &Definitions) -> Self {
+    fn of(recipe: &Recipe, definitions: &Definitions) -> Self {
         let mut lineage = Self::default();
         for (name, function) in &recipe.functions {
             lineage
@@ -60,6 +63,9 @@ impl Lineage {
                 let digest = function.registered.digest;
                 lineage.functions.insert(name.clone(), digest);
             }
+            if let MadeBy::Model(name) = &pipeline.made_by {
+                lineage.models.insert(name.clone());
+            }
             lineage.sources.insert(pipeline.source.clone());
             let above = definitions.sources.get(&pipeline.source).map(|s| &s.kind);
             if let Some(SourceKind::Table { group }) = above
@@ -74,6 +80,30 @@ impl Lineage {
 }
 
 impl Platform {
+    /// What a view's version comes from, as the definitions say; through models that made
+    /// its features, too.
+    pub(super) async fn lineage_of(
+        &self,
+        recipe: &Recipe,
+        definitions: &Definitions,
+    ) -> Result<Lineage> {
+        let mut lineage = Lineage::of(recipe, definitions);
+        for name in lineage.models.clone() {
+            let version = match self.model_version(&name).await {
+                Err(e) if e.kind() == Kind::NotFound => continue,
+                found => found?,
+            };
+            let digest = version.function.registered.digest;
+            let above = version.lineage;
+            lineage.groups.extend(above.groups);
+            lineage.sources.extend(above.sources);
+            lineage.functions.extend(above.functions);
+            lineage.functions.insert(version.function_name, digest);
+            lineage.models.extend(above.models);
+        }
+        Ok(lineage)
+    }
+
     /// Versions of models that came from something.
     ///
     /// # Errors
@@ -86,7 +116,10 @@ impl Platform {
                 Origin::Group(name) => lineage.groups.contains_key(name),
                 Origin::Source(name) => lineage.sources.contains(name),
                 Origin::Function(name) => {
-                    lineage.functions.contains_key(name) || version.function_name == *name
+                    let trainer = version.trainer.as_ref();
+                    lineage.functions.contains_key(name)
+                        || version.function_name == *name
+                        || trainer.is_some_and(|(trainer, _)| trainer == name)
                 }
                 Origin::View(name) => version.view == *name,
             }
@@ -97,7 +130,10 @@ impl Platform {
             Origin::Source(name) => ("source", name, definitions.sources.contains_key(name)),
             Origin::Function(name) => {
                 let mut models = definitions.models.values();
-                let is_models = models.any(|m| m.function.name == *name);
+                let is_models = models.any(|m| {
+                    let trainer = m.trainer.as_ref();
+                    m.function.name == *name || trainer.is_some_and(|t| t.name == *name)
+                });
                 (
                     "function",
                     name,

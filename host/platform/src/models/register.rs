@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wafer_core::{DataType, Digest, Field, Mapping, Signature, bytes_text, can_widen};
-use wafer_runtime::Asset;
+use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 use wafer_store::Expect;
 
-use super::{Artifact, Lineage, ModelNote, ModelVersion, VersionName, version_object};
+use super::{Artifact, ModelNote, ModelVersion, VersionName, version_object};
+use crate::check::check_predictions;
 use crate::definition::ModelDef;
 use crate::error::{Error, Kind, Result};
 use crate::functions::definition;
 use crate::platform::{Platform, get};
 use crate::project::nearest;
 use crate::recipe::Recipe;
-use crate::run::Progress;
+use crate::releases::Bound;
+use crate::run::{Progress, blocking};
 use crate::training::{TrainingRows, TrainingSet};
-
-/// Largest artifact: a function has 4 GiB for it, and for all that it makes of it.
-pub const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
 
 /// What a version is to be made of.
 #[derive(Clone, Debug, Default)]
@@ -54,29 +53,36 @@ impl Platform {
         memory: u64,
         progress: &Arc<dyn Progress>,
     ) -> Result<ModelVersion> {
-        let rows = match &new.training_set {
-            Some(id) => Some(Arc::new(self.training_rows(id, memory, progress).await?)),
-            None => None,
+        let rows = |id: String| async move {
+            progress.stage("making the training set again");
+            self.training_rows(&id, memory, progress)
+                .await
+                .map(Arc::new)
         };
         progress.stage("registering");
         self.register_with(new, rows).await
     }
 
-    /// Registers the next version, given the rows of its training set.
-    pub(super) async fn register_with(
-        &self,
-        new: NewVersion,
-        rows: Option<Arc<TrainingRows>>,
-    ) -> Result<ModelVersion> {
+    /// Registers the next version; `rows` gives the rows of its training set, if it is to be
+    /// evaluated on them.
+    pub(super) async fn register_with<F, R>(&self, new: NewVersion, rows: F) -> Result<ModelVersion>
+    where
+        F: FnOnce(String) -> R,
+        R: Future<Output = Result<Arc<TrainingRows>>>,
+    {
         let definitions = self.definitions();
         let model = get(&definitions.models, &new.model, "model")?;
+        // JSON, as versions are kept, has no others.
+        if let Some((metric, value)) = new.metrics.iter().find(|(_, v)| !v.is_finite()) {
+            let message = format!("metric `{metric}` is {value}: only finite numbers are kept");
+            return Err(Error::invalid(message));
+        }
         let (view_version, recipe) = self.view_of(model, new.training_set.as_deref()).await?;
 
         let mut spec = self.kept_component(&model.function).await?;
         let mut artifacts = BTreeMap::new();
         for (name, asset) in &new.artifacts {
             check_size(name, asset.size(), spec.limits.memory, &spec.name)?;
-            self.keep_asset(asset).await?;
             let kept = Artifact {
                 digest: asset.digest(),
                 bytes: asset.size(),
@@ -93,6 +99,10 @@ impl Platform {
             let message = format!("model `{}` was not registered: {}", new.model, e.chain());
             Error::new(e.kind(), message)
         })?;
+        // What cannot be loaded is not kept.
+        for asset in new.artifacts.values() {
+            self.keep_asset(asset).await?;
+        }
         let prediction = model.prediction.as_deref();
         check_fit(
             &new.model,
@@ -101,6 +111,9 @@ impl Platform {
             &registered.signature,
             &recipe,
         )?;
+        let predicts = definition(&spec, registered);
+        let function = self.load_function(&spec.name, &predicts)?;
+        blocking(move || check_predictions(&function)).await??;
         let mut version = ModelVersion {
             model: new.model,
             version: 0,
@@ -113,20 +126,22 @@ impl Platform {
             training_set: new.training_set,
             trainer: new.trainer,
             function_name: spec.name.clone(),
-            function: definition(&spec, registered),
+            function: predicts,
             label: model.label.clone(),
             task: model.task,
             prediction: model.prediction.clone(),
-            lineage: Lineage::of(&recipe, &definitions),
+            lineage: self.lineage_of(&recipe, &definitions).await?,
         };
-        if let Some(rows) = rows {
-            self.evaluate_new(&mut version, &rows).await?;
+        if let Some(id) = self.to_evaluate_on(&version).await? {
+            self.evaluate_new(&mut version, &rows(id).await?).await?;
         }
-        // Where there is no compiler it would be refused.
-        let registered = &version.function.registered;
-        self.compile_for_known(&version.function_name, registered)
-            .await?;
-        self.put_version(&mut version).await?;
+        let mut bound = Bound {
+            recipe,
+            model: version,
+        };
+        self.compile_for_known(bound.functions()).await?;
+        self.put_version(&mut bound.model).await?;
+        let version = bound.model;
         if new.note != ModelNote::default() {
             let name = VersionName {
                 model: version.model.clone(),

@@ -2,14 +2,15 @@
 //! registered.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::future::ready;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
 use serde::Serialize;
 use wafer_core::{DataType, Field, Schema, can_widen, coerce, widen};
-use wafer_runtime::{Asset, Role, Trained, Training};
+use wafer_runtime::{Role, Trained, Training};
 
 use super::{ModelNote, ModelVersion, NewVersion};
 use crate::definition::{ComponentDef, ModelDef};
@@ -17,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::platform::{Platform, get};
 use crate::project::nearest;
 use crate::run::{Progress, blocking};
-use crate::training::{PART, TrainingRows, TrainingSetRequest};
+use crate::training::{TrainingRows, TrainingSetRequest};
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -86,17 +87,15 @@ impl Platform {
         parameters.extend(model.parameters.clone());
         parameters.extend(request.parameters);
         progress.stage("training");
+        let folder = tempfile::tempdir()
+            .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))?;
         let (trained, fed) = self
-            .feed_trainer(trainer, &parameters, &rows, label, progress)
+            .feed_trainer(trainer, &parameters, &rows, label, folder.path(), progress)
             .await?;
         progress.stage("registering");
         let new = NewVersion {
             model: request.model,
-            artifacts: trained
-                .artifacts
-                .into_iter()
-                .map(|(name, bytes)| (name, Asset::of(bytes)))
-                .collect(),
+            artifacts: trained.artifacts,
             metrics: trained.metrics,
             parameters,
             training_set: Some(rows.set.id.clone()),
@@ -104,7 +103,7 @@ impl Platform {
             note: request.note,
         };
         Ok(TrainReport {
-            version: self.register_with(new, Some(rows)).await?,
+            version: self.register_with(new, |_| ready(Ok(rows))).await?,
             passes: fed.passes,
             rows: fed.rows,
             left_out: fed.left_out,
@@ -147,6 +146,7 @@ impl Platform {
         parameters: &BTreeMap<String, String>,
         rows: &Arc<TrainingRows>,
         label: &str,
+        folder: &Path,
         progress: &Arc<dyn Progress>,
     ) -> Result<(Trained, Fed)> {
         let mut spec = self.kept_component(trainer).await?;
@@ -172,12 +172,13 @@ impl Platform {
         let runtime = self.components().runtime.clone();
         let artifacts = Arc::clone(&self.components().artifacts);
         let (rows, label, progress) = (Arc::clone(rows), label.to_owned(), Arc::clone(progress));
+        let folder = folder.to_owned();
         blocking(move || {
             let mut training =
                 runtime.begin_training(&spec, &offered, &label, artifacts.as_ref())?;
             check_asked(&spec.name, &offered, training.columns(), &rows.set.id)?;
             let fed = feed_all(&mut training, &rows, &label, progress.as_ref())?;
-            Ok((training.finish()?, fed))
+            Ok((training.finish(&folder)?, fed))
         })
         .await?
     }
@@ -216,7 +217,9 @@ fn feed_all(
 ) -> Result<Fed> {
     let asked: Vec<Field> = training.columns().to_vec();
     let mut names: Vec<String> = asked.iter().map(|f| f.name.clone()).collect();
-    names.extend([label.to_owned(), PART.to_owned()]);
+    names.push(label.to_owned());
+    let part = rows.part_column();
+    names.extend(part.clone());
     let mut passes = 0;
     loop {
         passes += 1;
@@ -224,19 +227,28 @@ fn feed_all(
             passes,
             ..Fed::default()
         };
-        let mut read = 0;
+        let (mut read, mut learned) = (0, 0);
         for batch in rows.batches(&names)? {
             let batch = batch?;
+            let parts = part.as_ref().and_then(|name| batch.column_by_name(name));
+            let parts: Option<&StringArray> = parts.map(|column| column.as_string());
             for (role, part) in [(Role::Train, "train"), (Role::Validation, "validation")] {
-                let (columns, left_out) = part_of(&batch, part, role, &asked, label)?;
+                let is_in = |row: usize| match parts {
+                    Some(parts) => parts.value(row) == part,
+                    None => role == Role::Train,
+                };
+                let (columns, left_out) = part_of(&batch, &is_in, &asked, label)?;
                 fed.left_out += left_out;
                 fed.rows += columns[0].len() as u64;
+                if role == Role::Train {
+                    learned += columns[0].len();
+                }
                 training.feed(role, &columns)?;
             }
             read += batch.num_rows() as u64;
             progress.read(read, Some(rows.len()));
         }
-        if fed.rows == 0 {
+        if learned == 0 {
             let message = format!(
                 "training set `{}` has no row with a label `{label}` in a part `train`",
                 rows.set.id
@@ -250,22 +262,17 @@ fn feed_all(
     }
 }
 
-/// The columns of a batch that a trainer is fed, and how many rows were left out.
+/// The columns that a trainer is fed of the rows of a part, and how many of these were left
+/// out.
 fn part_of(
     batch: &RecordBatch,
-    part: &str,
-    role: Role,
+    is_in: &impl Fn(usize) -> bool,
     asked: &[Field],
     label: &str,
 ) -> Result<(Vec<ArrayRef>, u64)> {
     let column = |name: &str| {
         let message = || Error::new(Kind::Internal, format!("column `{name}` was not read"));
         batch.column_by_name(name).ok_or_else(message)
-    };
-    let parts: Option<&StringArray> = batch.column_by_name(PART).map(|c| c.as_string());
-    let is_in = |row: usize| match parts {
-        Some(parts) => parts.value(row) == part,
-        None => role == Role::Train,
     };
     let mut columns = Vec::new();
     for field in asked {

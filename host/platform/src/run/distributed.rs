@@ -7,6 +7,7 @@
 //! `result/N` and `online/N`. A result is written once: of a partition that was worked
 //! on twice, the files of the second are removed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,12 +20,13 @@ use wafer_core::rules::Interval;
 use wafer_core::{Digest, Timestamp};
 use wafer_store::{Expect, Kind as StoreKind, Lease, for_work};
 
-use super::job::{Job, Online};
+use super::job::{Job, Online, Part};
 use super::online::OnlineCounts;
 use super::write::{Unplaced, Work, Written};
 use super::{Claim, LEASE, Progress, RunRequest, is_run_by, run_lease_name};
 use crate::error::{Error, Kind, Result};
 use crate::input::Only;
+use crate::objects::read;
 use crate::platform::Platform;
 use crate::record::{RunRecord, RunState};
 use crate::source::SourceFile;
@@ -87,6 +89,9 @@ pub struct DistributedRun {
     pub partitions: usize,
     /// Digest of the function and the settings.
     settings: Digest,
+    /// Versions of the tables that features are looked up in.
+    #[serde(default)]
+    looked_up: BTreeMap<String, u64>,
     /// The present that decides which rows are of the future.
     now: Timestamp,
     is_scheduled: bool,
@@ -340,6 +345,7 @@ impl Platform {
                     record,
                     partitions: parts.len(),
                     settings: job.settings,
+                    looked_up: job.looked_up.clone(),
                     now: job.started,
                     is_scheduled: schedule.is_some(),
                     time_limit: schedule.flatten(),
@@ -490,7 +496,7 @@ impl Platform {
         }
         let results = stored.iter();
         results
-            .map(|(name, stored)| parse(name, &stored.value))
+            .map(|(name, stored)| read(name, &stored.value))
             .collect()
     }
 
@@ -525,7 +531,7 @@ impl Platform {
             let folder = format!("{}/online/", self.folder(run.pipeline(), &run.key()));
             (record.online_applied, record.online_older) = (0, 0);
             for (name, stored) in self.components().metadata.list(&folder).await? {
-                let counts: OnlineCounts = parse(&name, &stored.value)?;
+                let counts: OnlineCounts = read(&name, &stored.value)?;
                 record.online_applied += counts.applied;
                 record.online_older += counts.older;
             }
@@ -607,8 +613,12 @@ impl Platform {
             archive: false,
         };
         let definitions = self.definitions();
+        let part = Part {
+            files,
+            looked_up: run.looked_up.clone(),
+        };
         let mut job = self
-            .job(&definitions, &request, Some(files), Online::Each)
+            .job(&definitions, &request, Some(part), Online::Each)
             .await?;
         if job.settings != run.settings {
             let message = format!(
@@ -676,7 +686,7 @@ impl Platform {
     async fn read<T: DeserializeOwned>(&self, folder: &str, name: &str) -> Result<Option<T>> {
         let name = format!("{folder}/{name}");
         let stored = self.components().metadata.get(&name).await?;
-        stored.map(|stored| parse(&name, &stored.value)).transpose()
+        stored.map(|stored| read(&name, &stored.value)).transpose()
     }
 
     async fn write<T: Serialize>(&self, name: &str, object: &T, expect: Expect) -> Result<()> {
@@ -719,13 +729,6 @@ fn divisible(job: &Job) -> Result<&[SourceFile]> {
             job.name
         );
         Error::invalid(message)
-    })
-}
-
-fn parse<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|e| {
-        let message = format!("stored object `{name}` cannot be read");
-        Error::caused(Kind::Internal, message, e)
     })
 }
 

@@ -1,5 +1,6 @@
 //! What runs of a pipeline need, looked up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wafer_core::rules::{
@@ -27,6 +28,15 @@ pub(crate) enum Online {
     Later,
 }
 
+/// What is known of a part of a divided run.
+#[derive(Default)]
+pub(crate) struct Part {
+    /// The source's files that it reads.
+    pub(crate) files: Vec<SourceFile>,
+    /// Versions of the tables that features are looked up in: those of all parts.
+    pub(crate) looked_up: BTreeMap<String, u64>,
+}
+
 /// Everything that runs of a pipeline need, looked up.
 pub(crate) struct Job {
     pub(crate) name: String,
@@ -34,6 +44,8 @@ pub(crate) struct Job {
     pub(super) source: SourceDef,
     pub(crate) target: Arc<Target>,
     pub(super) maker: Maker,
+    /// Versions of the tables that the maker looks features up in.
+    pub(super) looked_up: BTreeMap<String, u64>,
     /// Digest of the function, or of what the model is made of.
     pub(super) code: Digest,
     /// When it was made, by the platform's clock.
@@ -57,13 +69,13 @@ pub(crate) struct Job {
 }
 
 impl Platform {
-    /// Looks up what runs of a pipeline need, in some definitions. `files` are those of
-    /// its source that are read; all that there are if none are given.
+    /// Looks up what runs of a pipeline need, in some definitions; `part` is what
+    /// it is of a divided one.
     pub(crate) async fn job(
         &self,
         definitions: &Arc<Definitions>,
         request: &RunRequest,
-        files: Option<Vec<SourceFile>>,
+        part: Option<Part>,
         online: Online,
     ) -> Result<Job> {
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
@@ -71,11 +83,12 @@ impl Platform {
         let group = definitions.groups[&pipeline.group].clone();
         let (maker, code) = self.maker(definitions, &pipeline, &group).await?;
         let inputs = maker.inputs().clone();
-        let input = match files {
-            Some(files) => self.input_of(files, inputs),
+        let (input, looked_up) = match part {
+            Some(part) => (self.input_of(part.files, inputs), part.looked_up),
             None => {
-                self.input(definitions, &pipeline, inputs, request.archive)
-                    .await?
+                let archive = request.archive;
+                let input = self.input(definitions, &pipeline, inputs, archive).await?;
+                (input, self.looked_up(&maker).await?)
             }
         };
         let deletions = self.deletions().await?;
@@ -93,8 +106,8 @@ impl Platform {
         hasher
             .part(input.digest().as_bytes())
             .part(settings.as_bytes());
-        if let Some(looked_up) = self.looked_up(&maker).await? {
-            hasher.part(looked_up.as_bytes());
+        for (table, version) in &looked_up {
+            hasher.part(table.as_bytes()).part(&version.to_le_bytes());
         }
         Ok(Job {
             name: request.pipeline.clone(),
@@ -103,6 +116,7 @@ impl Platform {
             target: Arc::new(Target::new(group, &deletions)),
             deletions,
             maker,
+            looked_up,
             code,
             started: self.now(),
             input,

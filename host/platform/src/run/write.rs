@@ -84,7 +84,7 @@ impl Platform {
         };
         let total = job.input.total_rows(only);
         let mut ahead = self
-            .look_ahead(&job.maker, &job.input, only, progress)
+            .look_ahead(&job.maker, &job.looked_up, &job.input, only, progress)
             .await?;
         progress.stage("transforming");
         let (target, maker) = (Arc::clone(&job.target), job.maker.clone());

@@ -1,10 +1,11 @@
 //! Rows joined with what a version of a view looks up for them, to go on working with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use wafer_store::AsOf;
+use wafer_store::TableSnapshot;
 
 use super::labels::{Batches, LabelFile, LabelFormat};
 use super::lookup::JoinedReader;
@@ -18,6 +19,8 @@ use crate::run::{Progress, blocking};
 /// Rows to be joined: a Parquet file with the inputs of a view, a time, and whatever else.
 pub(crate) struct RejoinRequest<'a> {
     pub(crate) recipe: Recipe,
+    /// The tables that are looked up in.
+    pub(crate) snapshots: BTreeMap<String, TableSnapshot>,
     /// Name of the view.
     pub(crate) view: &'a str,
     pub(crate) rows: &'a Path,
@@ -56,6 +59,7 @@ impl Platform {
     ) -> Result<Rejoined> {
         let RejoinRequest {
             recipe,
+            snapshots,
             view,
             rows,
             time,
@@ -67,7 +71,7 @@ impl Platform {
         let open = move || LabelFile::open(&path, format, &time, &definition);
         let rows = blocking(open).await??;
         let plan = Plan {
-            snapshots: self.snapshots(&recipe, AsOf::Latest).await?,
+            snapshots,
             recipe,
             view: view.to_owned(),
             labels: rows.clone(),

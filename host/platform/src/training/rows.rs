@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::run::{Progress, blocking};
 
 /// Column that says which part a row belongs to.
-pub(crate) const PART: &str = "split";
+pub(super) const PART: &str = "split";
 
 /// A training set in a temporary file.
 #[derive(Debug)]
@@ -50,10 +50,10 @@ impl TrainingRows {
         self.file.projected(Some(columns))
     }
 
-    /// Whether rows were shared out to a part of this name.
-    pub(crate) fn has_part(&self, part: &str) -> bool {
-        let split = self.set.split.as_ref();
-        split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
+    /// The column that says which part a row belongs to, if they were shared out: else a
+    /// column of that name is one of the labels'.
+    pub(crate) fn part_column(&self) -> Option<String> {
+        self.set.split.is_some().then(|| PART.to_owned())
     }
 }
 

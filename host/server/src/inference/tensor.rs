@@ -12,8 +12,7 @@ pub(super) struct Tensor {
     pub(super) name: String,
     shape: Vec<u64>,
     datatype: String,
-    #[serde(default)]
-    parameters: Map<String, Json>,
+    parameters: Option<Map<String, Json>>,
     data: Option<Vec<Json>>,
 }
 
@@ -29,31 +28,46 @@ pub(super) struct Output {
     data: Option<Vec<Json>>,
 }
 
-/// Kinds of elements, and the types of columns that they may become.
-const DATATYPES: [(&str, usize, Kind); 13] = [
+/// Names of datatypes, bytes of an element, and what it is.
+const DATATYPES: [(&str, usize, Kind); 12] = [
     ("BOOL", 1, Kind::Bool),
-    ("UINT8", 1, Kind::Int),
-    ("UINT16", 2, Kind::Int),
-    ("UINT32", 4, Kind::Int),
-    ("UINT64", 8, Kind::Int),
-    ("INT8", 1, Kind::Int),
-    ("INT16", 2, Kind::Int),
-    ("INT32", 4, Kind::Int),
-    ("INT64", 8, Kind::Int),
+    ("UINT8", 1, Kind::Int(0, u8::MAX as i128)),
+    ("UINT16", 2, Kind::Int(0, u16::MAX as i128)),
+    ("UINT32", 4, Kind::Int(0, u32::MAX as i128)),
+    ("UINT64", 8, Kind::Int(0, u64::MAX as i128)),
+    ("INT8", 1, Kind::Int(i8::MIN as i128, i8::MAX as i128)),
+    ("INT16", 2, Kind::Int(i16::MIN as i128, i16::MAX as i128)),
+    ("INT32", 4, Kind::Int(i32::MIN as i128, i32::MAX as i128)),
+    ("INT64", 8, Kind::Int(i64::MIN as i128, i64::MAX as i128)),
     ("FP32", 4, Kind::Float),
     ("FP64", 8, Kind::Float),
     ("BYTES", 0, Kind::Bytes),
-    // Named so that the message can say that it is known.
-    ("FP16", 2, Kind::None),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bool,
-    Int,
+    /// From and to.
+    Int(i128, i128),
     Float,
     Bytes,
-    None,
+}
+
+impl Kind {
+    fn has(self, value: &Json) -> bool {
+        match self {
+            _ if value.is_null() => true,
+            Self::Bool => value.is_boolean(),
+            Self::Int(from, to) => {
+                let signed = value.as_i64().map(i128::from);
+                let value = signed.or_else(|| value.as_u64().map(i128::from));
+                value.is_some_and(|value| (from..=to).contains(&value))
+            }
+            // Texts such as NaN, as in what is answered.
+            Self::Float => value.is_number() || value.is_string(),
+            Self::Bytes => value.is_string(),
+        }
+    }
 }
 
 /// A column as clients are told of it.
@@ -93,8 +107,8 @@ impl Tensor {
     fn kind(&self) -> Result<(usize, Kind), String> {
         let found = DATATYPES.iter().find(|(name, ..)| *name == self.datatype);
         match found {
-            Some((_, bytes, kind)) if *kind != Kind::None => Ok((*bytes, *kind)),
-            _ => Err(format!(
+            Some((_, bytes, kind)) => Ok((*bytes, *kind)),
+            None => Err(format!(
                 "input `{}`: datatype `{}` is not taken; use BOOL, INT8 to INT64, UINT8 to UINT64, FP32, FP64 or \
                  BYTES",
                 self.name, self.datatype
@@ -119,11 +133,11 @@ impl Tensor {
         let (_, kind) = self.kind()?;
         let fits = match data_type {
             DataType::Boolean => kind == Kind::Bool,
-            DataType::Int64 | DataType::ListInt64 => kind == Kind::Int,
+            DataType::Int64 | DataType::ListInt64 => matches!(kind, Kind::Int(..)),
             DataType::Float64 | DataType::Float32 | DataType::ListFloat64 | DataType::Vector(_) => {
-                matches!(kind, Kind::Float | Kind::Int)
+                matches!(kind, Kind::Float | Kind::Int(..))
             }
-            DataType::Timestamp => matches!(kind, Kind::Bytes | Kind::Int),
+            DataType::Timestamp => matches!(kind, Kind::Bytes | Kind::Int(..)),
             DataType::Utf8 | DataType::Binary | DataType::Date | DataType::ListUtf8 => {
                 kind == Kind::Bytes
             }
@@ -167,27 +181,19 @@ impl Tensor {
                 self.shape
             ));
         }
-        let is_element = |value: &Json| match kind {
-            _ if value.is_null() => true,
-            Kind::Bool => value.is_boolean(),
-            Kind::Int => value.is_i64() || value.is_u64(),
-            // Texts such as NaN, as in what is answered.
-            Kind::Float => value.is_number() || value.is_string(),
-            Kind::Bytes => value.is_string(),
-            Kind::None => false,
-        };
-        if let Some(index) = flat.iter().position(|value| !is_element(value)) {
+        if let Some(index) = flat.iter().position(|value| !kind.has(value)) {
             return Err(format!(
                 "input `{}`: element {index} is {}, and not {}",
                 self.name, flat[index], self.datatype
             ));
         }
-        Ok(match is_list {
-            true => flat
-                .chunks(width.max(1))
-                .map(|items| items.to_vec().into())
-                .collect(),
-            false => flat,
+        Ok(match (is_list, width) {
+            (false, _) => flat,
+            (true, 0) => vec![Json::Array(Vec::new()); rows],
+            (true, width) => {
+                let rows = flat.chunks(width).map(|items| items.to_vec().into());
+                rows.collect()
+            }
         })
     }
 }
@@ -204,7 +210,8 @@ fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
 /// Gives tensors with a `binary_data_size` their data, from the bytes after the JSON.
 pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(), String> {
     for input in inputs {
-        let Some(size) = input.parameters.get("binary_data_size") else {
+        let parameters = input.parameters.as_ref();
+        let Some(size) = parameters.and_then(|p| p.get("binary_data_size")) else {
             continue;
         };
         let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
@@ -299,7 +306,8 @@ impl Output {
         binary: Option<&mut Vec<u8>>,
     ) -> Result<Self, String> {
         let rows = column.len();
-        let (shape, datatype) = match width(column) {
+        let width = width(column);
+        let (shape, datatype) = match width {
             Width::One => (vec![rows as u64], datatype(&field.data_type)),
             Width::Some(width) => (vec![rows as u64, width as u64], datatype(&field.data_type)),
             // Lists of different lengths are no tensor: each is a text.
@@ -310,7 +318,7 @@ impl Output {
         for row in 0..rows {
             match cell_to_json(column, row) {
                 Json::Array(items) if !is_text => data.extend(items),
-                Json::Array(items) if width(column) != Width::Ragged => data.extend(items),
+                Json::Array(items) if width != Width::Ragged => data.extend(items),
                 Json::Array(items) => data.push(Json::Array(items).to_string().into()),
                 value => data.push(value),
             }
@@ -445,6 +453,15 @@ mod tests {
                 json!(["2013-01-01T00:00:00Z"]),
             ),
             ("BOOL", &[1], json!([true]), "boolean", json!([true])),
+            ("FP64", &[2, 0], json!([]), "list<float64>", json!([[], []])),
+            ("FP32", &[1, 0], json!([[]]), "vector(3)", json!([[]])),
+            (
+                "UINT64",
+                &[2],
+                json!([0, u64::MAX]),
+                "float64",
+                json!([0, u64::MAX]),
+            ),
         ] {
             let found = tensor(datatype, shape, data).into_rows(&wanted.parse().unwrap());
             assert_eq!(json!(found.unwrap()), rows);
@@ -467,6 +484,20 @@ mod tests {
                 json!([1.0]),
                 "float64",
                 "datatype `FP16` is not taken",
+            ),
+            (
+                "INT8",
+                &[2],
+                json!([-128, 300]),
+                "int64",
+                "element 1 is 300, and not INT8",
+            ),
+            (
+                "UINT64",
+                &[1],
+                json!([-1]),
+                "int64",
+                "element 0 is -1, and not UINT64",
             ),
             (
                 "QUAD",
