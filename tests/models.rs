@@ -1256,6 +1256,7 @@ fn training_sets_that_models_came_of_are_not_deleted_by_mistake() {
     );
     // Nobody learns from a part that has no rows.
     project.replace("train<2020-01-03", "train<2019-01-03");
+    project.ok(&["apply"]);
     let said = project.fails(&["train", "high"]);
     assert!(
         said.contains("has no row with a label `y` in a part `train`"),

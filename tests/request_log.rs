@@ -210,7 +210,7 @@ fn labels_are_joined_to_what_was_logged() {
     // The log is a file of labels as any other: what is asked of the same accounts at the
     // same times is what was served.
     let out = project.at("logged.parquet");
-    let columns = "key_a,key_b,log_request,log_row,log_release,prediction";
+    let columns = "event_timestamp,key_a,key_b,log_request,log_row,log_release,prediction";
     project.ok(&[
         "export",
         &log_table(&project),
