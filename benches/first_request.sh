@@ -1,13 +1,13 @@
 #!/bin/sh
 # What does the first request of an endpoint with a model of 50 MB cost? Over HTTP, against a
 # server that has just started: as soon as it listens, then once more, and once a second later.
-# Ten servers; medians and spread. What is made for it is in a copy of the flights project.
+# Ten servers; medians and spread. What is made for it is in a copy of the flights project's store.
 # (What it would be without the snapshot is measured by `cold_start.rs`.)
 #
 # usage: benches/first_request.sh   (after the README's commands up to `wafer train`)
 set -eu
 cd "$(dirname "$0")/.."
-wafer="${WAFER:-$PWD/${CARGO_TARGET_DIR:-target}/release/wafer}"
+wafer="${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}"
 work=$(mktemp -d)
 server=
 stop() {
@@ -16,12 +16,9 @@ stop() {
 }
 trap 'stop; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
-mkdir "$work/flights"
-cp -r functions/flights/. "$work/flights"
-cd "$work/flights"
-# What is built is there: only the limit of memory differs.
-sed -i 's/^stock = "lightgbm"$/stock = "lightgbm"\nmemory = "1GiB"\nbatch_time = "5m"\ninit_time = "5m"/' wafer.toml
-"$wafer" apply > /dev/null
+cp -r functions/flights/.wafer "$work/store"
+export WAFER_STORE_PATH="$work/store"
+flights() { "$wafer" -C functions/flights "$@"; }
 
 # Trees of 256 leaves over features of the view, as LightGBM writes them.
 awk -v bytes=50000000 'BEGIN {
@@ -39,15 +36,15 @@ awk -v bytes=50000000 'BEGIN {
         threshold = ""; leaf = "";
         for (n = 0; n < splits; n++) threshold = threshold (n ? " " : "") rand() * 1000;
         for (n = 0; n <= splits; n++) leaf = leaf (n ? " " : "") sprintf("%.16f", rand() - 0.5);
-        text = sprintf("Tree=%d\nnum_leaves=%d\nnum_cat=0\nsplit_feature=%s\nthreshold=%s\ndecision_type=%s\nleft_child=%s\nright_child=%s\nleaf_value=%s\nis_linear=0\nshrinkage=1\n\n\n",
-            tree, splits + 1, feature, threshold, decision, left, right, leaf);
-        printf "%s", text; written += length(text);
+        text = "Tree=" tree "\nnum_leaves=" splits + 1 "\nnum_cat=0\nsplit_feature=" feature "\nthreshold=" threshold \
+            "\ndecision_type=" decision "\nleft_child=" left "\nright_child=" right "\nleaf_value=" leaf "\nis_linear=0\nshrinkage=1\n\n\n";
+        print text; written += length(text) + 1;
     }
     print "end of trees"
 }' > "$work/large.txt"
-"$wafer" models push late_arrival --artifact "$work/large.txt" > /dev/null
-"$wafer" release create large --model late_arrival > /dev/null
-"$wafer" endpoints set large large --log 0 > /dev/null
+flights models push late_arrival --artifact "$work/large.txt" > /dev/null
+flights release create large --model late_arrival > /dev/null
+flights endpoints set large large --log 0 > /dev/null
 cat > "$work/request.json" <<'JSON'
 {"inputs": [
   {"name": "tailnum", "datatype": "BYTES", "shape": [1], "data": ["N14228"]},
@@ -62,7 +59,7 @@ ask() {
         --data-binary @"$work/request.json" "$url/v2/models/large/infer" >> "$work/$1"
 }
 for round in 1 2 3 4 5 6 7 8 9 10; do
-    "$wafer" serve --listen 127.0.0.1:0 --clock 2013-12-31T12:00:00Z,0 2> "$work/log" &
+    "$wafer" -C functions/flights serve --listen 127.0.0.1:0 --clock 2013-12-31T12:00:00Z,0 2> "$work/log" &
     server=$!
     url=
     while [ -z "$url" ]; do

@@ -383,9 +383,10 @@ fn a_model_that_was_trained_elsewhere_is_pushed_and_checked() {
     }
     project.ok(&["models", "alias", "line@1", "champion"]);
     push(good.as_bytes(), &[]);
+    let champion = project.json(&["models", "show", "line@champion"]);
     assert_eq!(
-        project.json(&["models", "show", "line@champion"])["version"],
-        1
+        (&champion["version"], &champion["aliases"]),
+        (&json!(1), &json!(["champion"]))
     );
     assert_eq!(project.json(&["models", "show", "line"])["version"], 2);
     project.ok(&["models", "alias", "line", "champion"]);

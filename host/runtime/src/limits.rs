@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// setting of the same name in the function's table of `wafer.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// All its linear memories together. Default 256 MiB.
+    /// All its linear memories together. Default 256 MiB; of a trainer 4 GiB.
     pub memory: u64,
     /// One call inside a request. Default 100 ms.
     pub request_time: i64,

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use wafer_platform::{Endpoint, Routing, parse_percent};
 
 use super::Context;
 use super::apply::warn;
 use crate::app;
-use crate::output::{line, table};
+use crate::output::table;
 
 /// Endpoints: stable names that route requests to releases by weight.
 ///
@@ -46,7 +47,12 @@ enum Command {
 }
 
 /// Route an endpoint's requests to releases, from now on.
+///
+/// Examples:
+///   wafer endpoints set late_arrival r1
+///   wafer endpoints set late_arrival r1=90 r2=10 --key tailnum --log 100
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 struct Set {
     /// The endpoint; a new name makes one
     name: String,
@@ -94,7 +100,10 @@ impl Endpoints {
             }
             Command::Remove { name } => {
                 platform.remove_endpoint(&name).await?;
-                line(format!("endpoint {name} is gone"));
+                let done = json!({ "endpoint": name });
+                context
+                    .format
+                    .print(&done, || format!("endpoint {name} is gone"));
             }
         }
         warn(&platform.outdated_endpoints(&present).await?);

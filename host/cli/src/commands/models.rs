@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 use wafer_core::bytes_text;
 use wafer_platform::{
     ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
@@ -16,7 +17,7 @@ use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
 use super::Context;
 use crate::app;
-use crate::output::{Bar, line, say, table};
+use crate::output::{Bar, table};
 
 /// The registry of models: versions, aliases, metrics.
 ///
@@ -49,6 +50,11 @@ enum Command {
     },
     Push(Push),
     /// Have an alias stand for a version
+    ///
+    /// Examples:
+    ///   wafer models alias late_arrival@3 champion
+    ///   wafer models alias late_arrival champion --remove
+    #[command(verbatim_doc_comment)]
     Alias {
         /// The version; with --remove the model
         version: VersionName,
@@ -59,6 +65,10 @@ enum Command {
         remove: bool,
     },
     /// Say something of a version
+    ///
+    /// Examples:
+    ///   wafer models note late_arrival@3 --doc "trained on the summer" --tag reviewed=yes
+    #[command(verbatim_doc_comment)]
     Note {
         /// The version
         version: VersionName,
@@ -67,6 +77,10 @@ enum Command {
     },
     Evaluate(Evaluate),
     /// Write an artifact of a version to a file
+    ///
+    /// Examples:
+    ///   wafer models get late_arrival@champion --out model.txt
+    #[command(verbatim_doc_comment)]
     Get {
         /// The version
         version: VersionName,
@@ -140,7 +154,11 @@ struct Push {
 }
 
 /// Measure how good a version is on a part of a training set.
+///
+/// Examples:
+///   wafer models evaluate late_arrival@3 --training-set 4f0c9a1b22d0 --part test
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 struct Evaluate {
     /// The version
     version: VersionName,
@@ -231,6 +249,16 @@ struct WithNote<'a> {
     note: &'a ModelNote,
 }
 
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    version: &'a ModelVersion,
+    #[serde(flatten)]
+    note: &'a ModelNote,
+    owner: String,
+    aliases: Vec<String>,
+}
+
 impl Models {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
@@ -246,11 +274,17 @@ impl Models {
                 remove: true,
             } => {
                 platform.remove_alias(&version.model, &alias).await?;
-                line(format!("{} has no alias {alias} any more", version.model));
+                let model = &version.model;
+                let done = json!({ "model": model, "alias": alias, "version": null });
+                let said = || format!("{model} has no alias {alias} any more");
+                context.format.print(&done, said);
             }
             Command::Alias { version, alias, .. } => {
                 let number = platform.set_alias(&version, &alias).await?;
-                line(format!("{0}@{alias} is {0}@{number}", version.model));
+                let model = &version.model;
+                let done = json!({ "model": model, "alias": alias, "version": number });
+                let said = || format!("{model}@{alias} is {model}@{number}");
+                context.format.print(&done, said);
             }
             Command::Note { version, note } => {
                 let tags = note.tags.into_iter().collect();
@@ -266,7 +300,10 @@ impl Models {
                 let path = platform.artifact(&version, &artifact).await?;
                 std::fs::copy(&path, &out)
                     .with_context(|| format!("cannot write {}", out.display()))?;
-                say(format!("wrote {}", out.display()));
+                let done = json!({ "artifact": artifact, "out": out });
+                context
+                    .format
+                    .print(&done, || format!("wrote {}", out.display()));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -355,17 +392,27 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
         .find(|(other, _)| other.version == version.version)
         .map(|(_, note)| note)
         .unwrap_or_default();
-    let both = WithNote {
+    let models = platform.models().await?;
+    let model = models.into_iter().find(|m| m.name == version.model);
+    let (owner, aliases) = model.map(|m| (m.owner, m.aliases)).unwrap_or_default();
+    let aliases = aliases
+        .into_iter()
+        .filter(|(_, number)| *number == version.version);
+    let shown = Shown {
         version: &version,
         note: &note,
+        owner,
+        aliases: aliases.map(|(alias, _)| alias).collect(),
     };
-    context.format.print(&both, || {
+    context.format.print(&shown, || {
         let signature = &version.function.registered.signature;
         let mut lines = vec![
             (
                 "version",
                 format!("{}  registered {}", version.name(), version.created),
             ),
+            ("aliases", shown.aliases.join(" ")),
+            ("owner", shown.owner.clone()),
             ("view", format!("{} {}", version.view, version.view_version)),
             (
                 "training set",

@@ -38,7 +38,12 @@ enum Command {
 }
 
 /// Bind a version of a model to the version of its view that it was trained on.
+///
+/// Examples:
+///   wafer release create --model late_arrival@champion
+///   wafer release create summer --model late_arrival@4 --present-view
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 struct Create {
     /// Name of the release; default: r1, r2, …
     name: Option<String>,
