@@ -365,10 +365,25 @@ mod tests {
             ("smoothing", "x", "`x` is not a number"),
             ("smoothing", "inf", "`inf` is not a number"),
             ("scales", "x", "there is no parameter `scales`"),
+            ("ordinal", "c,c", "`c` is there twice"),
         ] {
             let init = Init::new().with_parameter(parameter, value);
             let message = Fit::begin(&init, &columns(), "y").err().unwrap();
             assert!(message.contains(wanted), "{message}");
         }
+        let many: Vec<Step> = (0..1_025)
+            .map(|n| step("c", &format!("is_{n}"), Rule::Is(n.to_string())))
+            .collect();
+        let long = [step(&"c".repeat(128), "is_a", Rule::Is("a".to_owned()))];
+        let twice = [many[0].clone(), many[0].clone()];
+        for (steps, wanted) in [
+            (&many[..], "1025 columns would be made"),
+            (&long, "has more than 128 bytes"),
+            (&twice, "two columns would be called `c_is_0`"),
+        ] {
+            let message = check_steps(steps).unwrap_err();
+            assert!(message.contains(wanted), "{message}");
+        }
+        assert_eq!(check_steps(&many[1..]), Ok(()));
     }
 }

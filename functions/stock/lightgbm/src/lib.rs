@@ -102,6 +102,16 @@ fn parse(text: &str, categorical: &[String]) -> Result<Forest, String> {
     if trees.is_empty() {
         return Err("it has no trees, or was cut off".to_owned());
     }
+    let sizes = header.find("tree_sizes").map(str::split_whitespace);
+    if let Some(count) = sizes
+        .map(Iterator::count)
+        .filter(|count| *count != trees.len())
+    {
+        let found = trees.len();
+        return Err(format!(
+            "it has {found} trees where it says {count}: some are missing"
+        ));
+    }
     if !text.contains("end of trees") {
         return Err("it was cut off: there is no `end of trees`".to_owned());
     }
@@ -310,6 +320,13 @@ mod tests {
             ("{}".to_owned(), "does not begin with `tree`"),
             (start.to_owned(), "has no trees, or was cut off"),
             ([start, tree].concat(), "no `end of trees`"),
+            (
+                whole.replace(
+                    "feature_names=a b\n",
+                    "feature_names=a b\ntree_sizes=90 90\n",
+                ),
+                "it has 1 trees where it says 2",
+            ),
             (
                 whole.replace("binary", "wizardry"),
                 "objective `wizardry` is not known",

@@ -163,7 +163,9 @@ struct TreeParam {
 }
 
 fn parse(bytes: &[u8], rounds: Option<Rounds>) -> Result<Forest, String> {
-    // Both begin with a brace; UBJSON goes on with the length of a name.
+    // Both begin with a brace, text maybe with white space before it; UBJSON goes on with the
+    // length of a name.
+    let bytes = bytes.trim_ascii_start();
     let is_text = bytes.iter().skip(1).find(|b| !b.is_ascii_whitespace());
     let file: File = match is_text {
         Some(b'"' | b'}') => serde_json::from_slice(bytes).map_err(|e| e.to_string())?,
