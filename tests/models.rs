@@ -786,11 +786,11 @@ impl Drop for Over {
     }
 }
 
-#[test]
-fn switching_under_load_drops_and_mixes_nothing() {
-    let project = accounts(PUSHED);
-    released_whole(&project, 1..=2);
-    project.ok(&["endpoints", "set", "line", "r1"]);
+/// Switches an endpoint between its releases `r1` and `r2` six times, the last time back, while
+/// others ask it for three accounts; `check` looks at each answer and says of which of the
+/// two it is.
+fn switch_under_load(project: &Project, endpoint: &'static str, check: fn(&Json) -> usize) {
+    project.ok(&["endpoints", "set", endpoint, "r1"]);
     let server = Arc::new(project.serve(&[]));
     let over = Arc::new(AtomicBool::new(false));
     let ended = Over(Arc::clone(&over));
@@ -798,17 +798,12 @@ fn switching_under_load_drops_and_mixes_nothing() {
         .map(|_| {
             let (server, over) = (Arc::clone(&server), Arc::clone(&over));
             std::thread::spawn(move || {
-                let request = request(&["k001", "k002", "k003"]);
+                let request = request(&["k001", "k002", "k200"]);
                 let mut seen = [0u64; 2];
                 while !over.load(Ordering::Relaxed) {
-                    let (status, answer) = infer(&server, "line", &request);
+                    let (status, answer) = infer(&server, endpoint, &request);
                     assert_eq!(status, 200, "{answer}");
-                    let (version, wanted) = match answer["model_version"].as_str().unwrap() {
-                        "r1" => (0, json!([11.0, 11.0, 11.0])),
-                        _ => (1, json!([22.0, 22.0, 22.0])),
-                    };
-                    assert_eq!(answer["outputs"][0]["data"], wanted);
-                    seen[version] += 1;
+                    seen[check(&answer)] += 1;
                 }
                 seen
             })
@@ -818,15 +813,14 @@ fn switching_under_load_drops_and_mixes_nothing() {
     for n in 0..6 {
         let release = if n % 2 == 0 { "r2" } else { "r1" };
         match n {
-            5 => project.ok(&["endpoints", "rollback", "line"]),
-            _ => project.ok(&["endpoints", "set", "line", release]),
+            5 => project.ok(&["endpoints", "rollback", endpoint]),
+            _ => project.ok(&["endpoints", "set", endpoint, release]),
         };
-        let wanted = if n == 5 { "r1" } else { release };
         let switched = (0..100).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(50));
-            infer(&server, "line", &request(&["k001"])).1["model_version"] == wanted
+            infer(&server, endpoint, &request(&["k001"])).1["model_version"] == release
         });
-        assert!(switched, "to {wanted}");
+        assert!(switched, "to {release}");
     }
     drop(ended);
     let seen: Vec<[u64; 2]> = clients
@@ -840,7 +834,41 @@ fn switching_under_load_drops_and_mixes_nothing() {
 }
 
 #[test]
-fn releases_of_an_endpoint_answer_alike() {
+fn switching_under_load_drops_and_mixes_nothing() {
+    let project = accounts(PUSHED);
+    released_whole(&project, 1..=2);
+    switch_under_load(&project, "line", |answer| {
+        let (release, wanted) = match answer["model_version"].as_str().unwrap() {
+            "r1" => (0, json!([11.0, 11.0, 11.0])),
+            _ => (1, json!([22.0, 22.0, 22.0])),
+        };
+        assert_eq!(answer["outputs"][0]["data"], wanted);
+        release
+    });
+}
+
+/// What is answered is of one release, also when the next one answers with other columns.
+#[test]
+fn a_switch_to_other_outputs_is_whole() {
+    switch_under_load(&line_and_classes(), "any", |answer| {
+        let outputs = answer["outputs"].as_array().unwrap().iter();
+        let texts = outputs.map(|output| format!("{} {}", output["name"], output["datatype"]));
+        let texts: Vec<String> = texts.collect();
+        let (release, wanted) = match answer["model_version"].as_str().unwrap() {
+            "r1" => (0, &[r#""prediction" "FP64""#][..]),
+            _ => (
+                1,
+                &[r#""prediction" "INT64""#, r#""probabilities" "FP64""#][..],
+            ),
+        };
+        assert_eq!(texts, wanted, "{answer}");
+        release
+    });
+}
+
+/// Two releases: `r1` answers with a number, `r2`, of three classes, with a class and
+/// probabilities.
+fn line_and_classes() -> Project {
     let other = r#"
 [models.high]
 view = "account"
@@ -849,11 +877,16 @@ function = "trees"
 "#;
     let project = accounts(&format!("{PUSHED}{other}"));
     released(&project, 1);
-    // A model of three classes answers with a class.
     let text = std::fs::read_to_string(repository().join("tests/models/classes.txt")).unwrap();
     let file = project.write("classes.txt", text).display().to_string();
     project.ok(&["models", "push", "high", "--artifact", &file]);
     project.ok(&["release", "create", "--model", "high"]);
+    project
+}
+
+#[test]
+fn releases_of_an_endpoint_answer_alike() {
+    let project = line_and_classes();
     let said = project.fails(&["endpoints", "set", "both", "r1=50", "r2=50"]);
     assert!(
         said.contains("releases `r1` and `r2` answer differently: prediction float64 and prediction int64, probabilities list<float64>"),
@@ -1153,71 +1186,6 @@ fn a_release_goes_on_when_its_group_gets_a_column() {
     assert_eq!(predicted(), 6.0);
     server.stop();
     assert_eq!(project.json(&["skew", "line"])["mismatches"], 0);
-}
-
-/// What is answered is of one release, also when the next one answers with other columns.
-#[test]
-fn a_switch_to_other_outputs_is_whole() {
-    let other = r#"
-[models.high]
-view = "account"
-label = "y"
-function = "trees"
-"#;
-    let project = accounts(&format!("{PUSHED}{other}"));
-    released(&project, 1);
-    let text = std::fs::read_to_string(repository().join("tests/models/classes.txt")).unwrap();
-    let file = project.write("classes.txt", text).display().to_string();
-    project.ok(&["models", "push", "high", "--artifact", &file]);
-    project.ok(&["release", "create", "--model", "high"]);
-    project.ok(&["endpoints", "set", "any", "r1"]);
-    let server = Arc::new(project.serve(&[]));
-    let over = Arc::new(AtomicBool::new(false));
-    let ended = Over(Arc::clone(&over));
-    let clients: Vec<_> = (0..3)
-        .map(|_| {
-            let (server, over) = (Arc::clone(&server), Arc::clone(&over));
-            std::thread::spawn(move || {
-                let mut seen = [0u64; 2];
-                while !over.load(Ordering::Relaxed) {
-                    let (status, answer) = infer(&server, "any", &request(&["k001", "k200"]));
-                    assert_eq!(status, 200, "{answer}");
-                    let outputs = answer["outputs"].as_array().unwrap().iter();
-                    let names: Vec<_> = outputs
-                        .map(|output| (&output["name"], &output["datatype"]))
-                        .map(|(name, kind)| {
-                            format!("{} {}", name.as_str().unwrap(), kind.as_str().unwrap())
-                        })
-                        .collect();
-                    let (version, wanted) = match answer["model_version"].as_str().unwrap() {
-                        "r1" => (0, &["prediction FP64"][..]),
-                        _ => (1, &["prediction INT64", "probabilities FP64"][..]),
-                    };
-                    assert_eq!(names, wanted, "{answer}");
-                    seen[version] += 1;
-                }
-                seen
-            })
-        })
-        .collect();
-    for n in 0..6 {
-        let release = if n % 2 == 0 { "r2" } else { "r1" };
-        project.ok(&["endpoints", "set", "any", release]);
-        let switched = (0..100).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            infer(&server, "any", &request(&["k001"])).1["model_version"] == release
-        });
-        assert!(switched, "to {release}");
-    }
-    drop(ended);
-    let seen: Vec<[u64; 2]> = clients
-        .into_iter()
-        .map(|client| client.join().unwrap())
-        .collect();
-    for release in 0..2 {
-        assert!(seen.iter().any(|seen| seen[release] > 0), "{seen:?}");
-    }
-    Arc::into_inner(server).unwrap().stop();
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::features::Serving;
 use crate::log::LogTable;
 use crate::platform::Platform;
-use crate::project::nearest;
+use crate::project::{meant, nearest};
 use crate::releases::{Release, left_behind};
 
 /// All of the requests, in the unit of weights: hundredths of a percent.
@@ -460,8 +460,7 @@ impl Platform {
                     .any(|field| field.name == *key)
             {
                 let known = bound.recipe.view.inputs.iter().map(|f| f.name.as_str());
-                let hint =
-                    nearest(key, known).map_or_else(String::new, |n| format!("; is `{n}` meant?"));
+                let hint = meant(key, known);
                 return Err(Error::invalid(format!(
                     "release `{name}` reads no field `{key}` to route by{hint}"
                 )));

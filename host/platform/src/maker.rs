@@ -18,7 +18,7 @@ use crate::input::{Input, Only};
 use crate::models::{ModelVersion, VersionName, prediction};
 use crate::platform::Platform;
 use crate::recipe::Recipe;
-use crate::run::{Progress, blocking};
+use crate::run::{Progress, blocking, temporary_folder};
 use crate::training::{Output as FileOutput, RejoinRequest, Rejoined, call, readable};
 
 /// Columns of a group that a model fills, beside keys and event time.
@@ -164,8 +164,7 @@ impl Platform {
         let Maker::Model(predictor) = maker else {
             return Ok(None);
         };
-        let folder = tempfile::tempdir()
-            .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))?;
+        let folder = temporary_folder()?;
         let path = folder.path().join("rows.parquet");
         let fields = predictor.inputs.fields().iter();
         let fields = fields.map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));

@@ -1099,6 +1099,11 @@ pub(crate) fn is_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// What messages say after an unknown name that is like a known one: `; is … meant?`.
+pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or_else(String::new, |nearest| format!("; is `{nearest}` meant?"))
+}
+
 /// The known name that an unknown one is most like, if it is like one at all.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use wafer_core::Timestamp;
 use wafer_core::rules::{Interval, available_from_schedule};
 use wafer_store::{DataFile, Lease, for_work};
@@ -499,6 +500,12 @@ fn hull(intervals: &[Interval]) -> Interval {
         from: from.unwrap_or(Timestamp::MIN),
         to: to.unwrap_or(Timestamp::MAX),
     }
+}
+
+/// A folder that is removed when it is dropped.
+pub(crate) fn temporary_folder() -> Result<TempDir> {
+    tempfile::tempdir()
+        .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))
 }
 
 /// Runs something that blocks on a thread for it.

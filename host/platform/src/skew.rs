@@ -32,7 +32,7 @@ use crate::log::{LogTable, is_log_of};
 use crate::platform::Platform;
 use crate::recipe::Recipe;
 use crate::releases::Bound;
-use crate::run::{Progress, blocking};
+use crate::run::{Progress, blocking, temporary_folder};
 use crate::training::{Output, RejoinRequest, Rejoined, RejoinedBatch, call, readable};
 
 /// Differences that are kept as examples, of each value.
@@ -181,8 +181,7 @@ impl Platform {
         let release = self.release(logged.release).await?;
         let Bound { recipe, model } = self.bound(&release).await?;
         let log = LogTable::new(&request.endpoint, &recipe, model.outputs())?;
-        let folder = tempfile::tempdir()
-            .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))?;
+        let folder = temporary_folder()?;
         let path = folder.path().join("logged.parquet");
         let columns = log.inputs().iter().map(|field| field.name.clone());
         let inputs = recipe.view.inputs.iter().map(|field| field.name.clone());

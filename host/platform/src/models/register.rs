@@ -13,7 +13,7 @@ use crate::definition::ModelDef;
 use crate::error::{Error, Kind, Result};
 use crate::functions::definition;
 use crate::platform::{Platform, get};
-use crate::project::nearest;
+use crate::project::meant;
 use crate::recipe::Recipe;
 use crate::releases::Bound;
 use crate::run::{Progress, blocking};
@@ -236,8 +236,7 @@ fn check_fit(
         )),
         None => {
             let known = readable.keys().map(String::as_str);
-            let hint = nearest(&input.name, known)
-                .map_or_else(String::new, |n| format!("; is `{n}` meant?"));
+            let hint = meant(&input.name, known);
             Some(format!(
                 "the view has no `{}` ({}){hint}",
                 input.name, input.data_type

@@ -16,8 +16,8 @@ use super::{ModelNote, ModelVersion, NewVersion};
 use crate::definition::{ComponentDef, ModelDef};
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Platform, get};
-use crate::project::nearest;
-use crate::run::{Progress, blocking};
+use crate::project::meant;
+use crate::run::{Progress, blocking, temporary_folder};
 use crate::training::{TrainingRows, TrainingSetRequest};
 
 /// What to train.
@@ -87,8 +87,7 @@ impl Platform {
         parameters.extend(model.parameters.clone());
         parameters.extend(request.parameters);
         progress.stage("training");
-        let folder = tempfile::tempdir()
-            .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))?;
+        let folder = temporary_folder()?;
         let (trained, fed) = self
             .feed_trainer(trainer, &parameters, &rows, label, folder.path(), progress)
             .await?;
@@ -154,8 +153,7 @@ impl Platform {
         let offered = rows.fields();
         if !offered.iter().any(|field| field.name == label) {
             let known = offered.iter().map(|f| f.name.as_str());
-            let hint =
-                nearest(label, known).map_or_else(String::new, |n| format!("; is `{n}` meant?"));
+            let hint = meant(label, known);
             return Err(Error::invalid(format!(
                 "training set `{}` has no column `{label}`, which the model is to predict{hint}",
                 rows.set.id
@@ -196,8 +194,7 @@ fn check_asked(trainer: &str, offered: &Schema, asked: &[Field], set: &str) -> R
             ),
             None => {
                 let known = offered.fields().iter().map(|f| f.name.as_str());
-                let hint = nearest(&field.name, known)
-                    .map_or_else(String::new, |n| format!("; is `{n}` meant?"));
+                let hint = meant(&field.name, known);
                 format!(
                     "function `{trainer}` asks for column `{}` ({}), which there is not{hint}",
                     field.name, field.data_type

@@ -10,9 +10,9 @@ use wafer_core::{DataType, Field, coerce};
 
 use super::labels::{LabelFile, LabelFormat};
 use super::{TrainingSet, TrainingSetRequest};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::platform::Platform;
-use crate::run::{Progress, blocking};
+use crate::run::{Progress, blocking, temporary_folder};
 
 /// Column that says which part a row belongs to.
 pub(super) const PART: &str = "split";
@@ -131,8 +131,7 @@ impl Platform {
 }
 
 fn temporary() -> Result<(TempDir, PathBuf)> {
-    let folder = tempfile::tempdir()
-        .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))?;
+    let folder = temporary_folder()?;
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))
 }
