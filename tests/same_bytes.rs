@@ -11,7 +11,7 @@ use wafer_platform::{SourceDef, SourceKind, SourceReader};
 use wafer_runtime::{Deadline, Function, FunctionSpec, Output, Runtime, RuntimeConfig};
 use wafer_store::ArtifactFolder;
 
-use crate::harness::{Project, flights_components, repository};
+use crate::harness::{Project, flights_components, guest, repository};
 
 fn load(name: &str, assets: &[(&str, &str)], parameters: &[(&str, &str)]) -> Function {
     let runtime = Runtime::new(RuntimeConfig::default()).unwrap();
@@ -374,4 +374,23 @@ fn check_request(name: &str, function: &Function, columns: &[ArrayRef]) {
         expected[..40],
         "{name}, one request for each row"
     );
+}
+
+/// A component is named by its bytes: where it was built must not be among them.
+#[test]
+fn components_name_no_folder_of_this_machine() {
+    let here = repository().canonicalize().unwrap();
+    let here = here.to_str().unwrap().as_bytes();
+    for name in [
+        "linear",
+        "lightgbm",
+        "onnx",
+        "train_trees",
+        "ledger",
+        "facts",
+    ] {
+        let component = std::fs::read(guest(name)).unwrap();
+        let mut pieces = component.windows(here.len());
+        assert!(pieces.all(|piece| piece != here), "{name}");
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Built {
 
 /// Builds the crates of a project's functions.
 pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
-    let stock_folder = project.folder.join(STOCK).join("functions/stock");
+    let stock_folder = project.folder.join(STOCK);
     let crates: Vec<_> = project
         .functions
         .iter()
@@ -50,7 +50,7 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
         .iter()
         .any(|(_, folder, _)| folder.starts_with(&stock_folder))
     {
-        sdk::unpack_stock(&project.folder.join(STOCK))?;
+        sdk::unpack_stock(&stock_folder)?;
     }
     let toolchain = Toolchain::find()?;
     let out = built_folder(project);

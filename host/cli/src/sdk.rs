@@ -68,18 +68,33 @@ pub(crate) fn unpack(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the functions that come with Wafer below a folder, and the SDK that they are
-/// made with. Files that are there already stay as they are, so that nothing is compiled
+/// Where the functions that come with Wafer are in its repository.
+const STOCK_FOLDER: &str = "functions/stock/";
+
+/// Writes the functions that come with Wafer to a folder, and the SDK that they are made
+/// with. Files that are there already stay as they are, so that nothing is compiled
 /// twice.
 pub(crate) fn unpack_stock(folder: &Path) -> Result<()> {
     for (path, text) in FILES.iter().chain(STOCK) {
-        let path = folder.join(path);
-        if std::fs::read_to_string(&path).is_ok_and(|found| found == *text) {
+        let text = stock_text(path, text);
+        let path = folder.join(path.strip_prefix(STOCK_FOLDER).unwrap_or(path));
+        if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
             continue;
         }
-        write(&path, text)?;
+        write(&path, &text)?;
     }
     Ok(())
+}
+
+/// A file of these functions as it is unpacked: the SDK is inside their workspace, so that
+/// cargo names its sources by paths below that, and components are the same wherever they
+/// are built.
+fn stock_text(path: &str, text: &str) -> String {
+    if path != "functions/stock/Cargo.toml" {
+        return text.to_owned();
+    }
+    text.replace("path = \"../../guest-sdk\"", "path = \"guest-sdk\"")
+        .replace("[workspace]\n", "[workspace]\nexclude = [\"guest-sdk\"]\n")
 }
 
 /// Writes a file, making its folder.
@@ -94,6 +109,23 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stock_functions_have_the_sdk_inside_their_workspace() {
+        let folder = tempfile::tempdir().unwrap();
+        unpack_stock(folder.path()).unwrap();
+        let manifest = std::fs::read_to_string(folder.path().join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        let sdk = &manifest["workspace"]["dependencies"]["wafer"]["path"];
+        assert_eq!(sdk.as_str(), Some("guest-sdk"));
+        assert_eq!(
+            manifest["workspace"]["exclude"][0].as_str(),
+            Some("guest-sdk")
+        );
+        for path in ["guest-sdk/Cargo.toml", "wit/types.wit", "linear/src/lib.rs"] {
+            assert!(folder.path().join(path).is_file(), "{path}");
+        }
+    }
 
     #[test]
     fn every_source_is_unpacked() {
