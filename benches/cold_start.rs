@@ -1,6 +1,5 @@
-//! What does the first call of a deployed function cost? From the artifact on
-//! disk to the first answer; and of one with a model of 50 MB, with and without its
-//! snapshot.
+//! What does the first call of a deployed function cost, from the artifact on disk to the first
+//! answer? And that of a function with a model of 50 MB, with and without its snapshot?
 #![allow(missing_docs, reason = "a bench")]
 
 use std::collections::BTreeMap;
@@ -31,13 +30,13 @@ fn cold_start(criterion: &mut Criterion) {
     });
 }
 
-/// Trees of 256 leaves over four columns, as LightGBM writes them: `bytes` of them at least.
+/// A model file of LightGBM with at least `bytes` bytes: trees of 256 leaves over four columns.
 fn forest(bytes: usize) -> String {
     use std::fmt::Write as _;
     const SPLITS: usize = 255;
     let mut state = 2013u64;
     let mut random = || {
-        // Knuth's MMIX generator.
+        // Knuth's linear congruential generator for MMIX.
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);

@@ -1,5 +1,5 @@
-//! What does a call cost? Fresh and warm, one row and 8,192, narrow and wide,
-//! beside the same Rust code native.
+//! What does a call cost? In a fresh sandbox and a warm instance, for one row and 8,192, for few
+//! columns and many, beside the same Rust code compiled natively.
 #![allow(missing_docs, reason = "a bench")]
 
 use std::hint::black_box;
@@ -77,7 +77,7 @@ fn invoke(criterion: &mut Criterion) {
     }
 }
 
-/// The same code as in the component, rows and columns included.
+/// Runs the code of the component natively, including the conversion between rows and columns.
 fn native(name: &str, batch: Batch) {
     match name {
         "narrow" => drop(black_box(wafer::export::call_rows(

@@ -1,4 +1,4 @@
-//! What the benches have in common: functions, compiled and loaded.
+//! Functions for the benches, compiled and loaded.
 
 use std::path::PathBuf;
 
@@ -6,22 +6,22 @@ use wafer_build::{BuildOptions, Toolchain, build};
 use wafer_runtime::{Function, FunctionSpec, Registered, Runtime, RuntimeConfig};
 use wafer_store::ArtifactFolder;
 
-/// A function of this folder, registered in a store of its own.
+/// A function, registered in an artifact store of its own.
 #[derive(Debug)]
 pub struct Bench {
-    /// Where it is kept.
+    /// The store of the function's artifacts.
     pub artifacts: ArtifactFolder,
-    /// What was registered.
+    /// The record of the registration.
     pub registered: Registered,
-    /// It, loaded.
+    /// The loaded function.
     pub function: Function,
     _folder: tempfile::TempDir,
 }
 
-/// Compiles and registers `functions/NAME`.
+/// Compiles and registers the function `benches/functions/NAME`.
 ///
 /// # Panics
-/// When it cannot be built.
+/// Panics when it cannot be built or registered.
 pub fn bench(name: &str) -> Bench {
     registered(FunctionSpec {
         name: name.to_owned(),
@@ -30,10 +30,10 @@ pub fn bench(name: &str) -> Bench {
     })
 }
 
-/// Compiles the crate in a folder of the repository.
+/// Compiles the crate in a folder of the repository to a component.
 ///
 /// # Panics
-/// When it cannot be built.
+/// Panics when it cannot be built.
 pub fn component(folder: &str) -> Vec<u8> {
     let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo bench`"));
     let root = here.join("..");
@@ -47,10 +47,10 @@ pub fn component(folder: &str) -> Vec<u8> {
     build(&Toolchain::find().expect("a compiler"), &options).expect("it compiles")
 }
 
-/// Registers a function in a store of its own.
+/// Registers a function in an artifact store of its own.
 ///
 /// # Panics
-/// When it cannot be registered.
+/// Panics when it cannot be registered.
 pub fn registered(spec: FunctionSpec) -> Bench {
     let folder = tempfile::tempdir().expect("a folder");
     let artifacts = ArtifactFolder::open(folder.path()).expect("a folder");

@@ -1,4 +1,4 @@
-//! Bindings generated from `wit/`; everything else in the SDK wraps them.
+//! Bindings generated from `wit/`, which the rest of the SDK wraps.
 #![allow(
     rustdoc::bare_urls,
     missing_docs,
@@ -15,7 +15,8 @@ wit_bindgen::generate!({
     additional_derives: [PartialEq],
 });
 
-/// The other world; what both speak of is shared.
+/// Bindings of the world `trainer`. The types that both worlds use are those of the world
+/// `function`.
 pub mod trainer {
     wit_bindgen::generate!({
         path: "../wit",

@@ -6,7 +6,7 @@ use crate::bindings::types;
 use crate::row::null_message;
 use crate::value::{Cell, Value};
 
-/// Bits, least significant first.
+/// A bit map. The least significant bit of each byte comes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
     bytes: Vec<u8>,
@@ -14,10 +14,10 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// The first `length` bits of `bytes`.
+    /// Creates a bit map of the first `length` bits of `bytes`.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// Panics when there are fewer bits.
     pub fn new(bytes: Vec<u8>, length: usize) -> Self {
         assert!(
             bytes.len() * 8 >= length,
@@ -33,20 +33,20 @@ impl Bitmap {
         }
     }
 
-    /// Number of bits.
+    /// The number of bits.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is no bit.
+    /// Whether there are no bits.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// One bit.
+    /// The bit at an index.
     ///
     /// # Panics
-    /// When `index` is not below [`len`](Self::len).
+    /// Panics when `index` is not below [`len`](Self::len).
     pub fn get(&self, index: usize) -> bool {
         assert!(index < self.length, "bit {index} of {}", self.length);
         self.bytes[index / 8] >> (index % 8) & 1 == 1
@@ -67,38 +67,38 @@ impl Bitmap {
     }
 }
 
-/// One column of a batch: its values, and which of them are present.
+/// A column of a batch: its values, and which of them are present.
 #[derive(Clone)]
 pub struct Column<C: Cell> {
     data: <C::Value as Value>::Data,
-    /// Absent when no value is null.
+    /// `None` when no value is null.
     validity: Option<Bitmap>,
     length: usize,
 }
 
 impl<C: Cell> Column<C> {
-    /// Number of rows.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Whether the value of a row is present.
+    /// Whether the value of a row is present, that is, not null.
     ///
     /// # Panics
-    /// When `row` is not below [`len`](Self::len).
+    /// Panics when `row` is not below [`len`](Self::len).
     pub fn is_present(&self, row: usize) -> bool {
         self.validity.as_ref().is_none_or(|bits| bits.get(row))
     }
 
-    /// The value of a row; `None` when it is null and `C` is not an `Option`.
+    /// The value of a row, or `None` when it is null and `C` is not an `Option`.
     ///
     /// # Panics
-    /// When `row` is not below [`len`](Self::len).
+    /// Panics when `row` is not below [`len`](Self::len).
     pub fn get(&self, row: usize) -> Option<C> {
         C::from_option(
             self.is_present(row)
@@ -106,9 +106,8 @@ impl<C: Cell> Column<C> {
         )
     }
 
-    /// The stored values, those at the place of nulls included: a `Vec` of
-    /// numbers for numeric columns (times as integers), a [`Bitmap`] for `bool`,
-    /// [`Varying`](crate::Varying) for strings.
+    /// The stored values, including placeholders for nulls: a `Vec` of numbers for numeric columns
+    /// (times as integers), a [`Bitmap`] for `bool`, a [`Varying`](crate::Varying) for strings.
     pub fn data(&self) -> &<C::Value as Value>::Data {
         &self.data
     }
@@ -134,7 +133,7 @@ impl<C: Cell> Column<C> {
             .push(false);
     }
 
-    /// Refuses a null in a required column.
+    /// Returns an error for a null in a required column.
     #[doc(hidden)]
     pub fn check(&self, row: usize, name: &str) -> Result<(), String> {
         if C::NULLABLE || self.is_present(row) {
@@ -144,7 +143,7 @@ impl<C: Cell> Column<C> {
         }
     }
 
-    /// Appends a row whose value nobody reads.
+    /// Appends a row whose value is never read.
     #[doc(hidden)]
     pub fn push_placeholder(&mut self) {
         C::Value::push_placeholder(&mut self.data);
@@ -226,7 +225,7 @@ impl<C: Cell> FromIterator<C> for Column<C> {
     }
 }
 
-/// A column without nulls, taken over without copying.
+/// Makes a `Vec` of numbers a column without nulls, without copying it.
 macro_rules! from_vec {
     ($($number:ty),*) => {$(
         impl From<Vec<$number>> for Column<$number> {
@@ -244,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nulls_are_marked_from_the_first_one_on() {
+    fn column_has_a_bit_map_from_the_first_null_on() {
         let column: Column<Option<i64>> = [Some(1), Some(2), None, Some(4)]
             .into_iter()
             .cycle()
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_round_trips() {
+    fn columns_of_every_type_round_trip() {
         fn check<C: Cell + Clone + PartialEq + fmt::Debug>(cells: &[C]) {
             let column: Column<C> = cells.iter().cloned().collect();
             let back = Column::<C>::from_wire(Some(column.into_wire()), cells.len(), "c").unwrap();
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_is_no_value_of_a_required_column() {
+    fn required_columns_read_nulls_as_none() {
         let wire = [Some(1i64), None]
             .into_iter()
             .collect::<Column<_>>()

@@ -1,4 +1,4 @@
-//! From a typed Rust function to a call on a batch.
+//! Calls typed Rust functions on batches.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use crate::bindings::types::{Batch, CallError, Mapping, Output, RowError, Signat
 use crate::row::Row;
 use crate::table::{Describe, Table};
 
-/// What a function may return for one row.
+/// The types that a function may return for one row.
 #[diagnostic::on_unimplemented(
     message = "a feature function cannot return `{Self}`",
     label = "not a row, nor Option, Vec or Result of one",
@@ -61,7 +61,7 @@ impl<T: IntoRows, E: Display> IntoRows for Result<T, E> {
     }
 }
 
-/// What a function on whole columns may return.
+/// The types that a function on whole columns may return.
 #[diagnostic::on_unimplemented(
     message = "a function on `&Columns<_>` cannot return `{Self}`",
     label = "not the columns of a row",
@@ -72,9 +72,9 @@ pub trait IntoColumns<R: Row> {
     fn into_columns(self) -> Result<R::Columns, String>;
 }
 
-/// Ties a type of columns to its row, so that the row can be inferred.
+/// Maps a type of columns to its row, so that the row can be inferred.
 pub trait ColumnsOf {
-    /// The row that the columns are of.
+    /// The row type of the columns.
     type Row: Row<Columns = Self>;
 }
 
@@ -100,12 +100,12 @@ fn signature<In: Row, Out: Row>(mapping: Mapping, doc: &str) -> Signature {
     }
 }
 
-/// Signature of a function on rows, by its type.
+/// The signature of a function on rows, from its type.
 pub fn rows_signature<In: Row, Out: IntoRows>(_: &impl Fn(In) -> Out, doc: &str) -> Signature {
     signature::<In, Out::Row>(Out::MAPPING, doc)
 }
 
-/// Signature of a function on columns, by its type.
+/// The signature of a function on columns, from its type.
 pub fn columns_signature<In: ColumnsOf, Out: Row, T: IntoColumns<Out>>(
     _: &impl Fn(&In) -> T,
     doc: &str,
@@ -113,7 +113,7 @@ pub fn columns_signature<In: ColumnsOf, Out: Row, T: IntoColumns<Out>>(
     signature::<In::Row, Out>(Mapping::OneToOne, doc)
 }
 
-/// Signature of a function on tables, as its state describes it.
+/// The signature of a function on tables, as its state describes it.
 pub fn table_signature(state: &impl Describe, doc: &str) -> Signature {
     Signature {
         inputs: state.inputs(),
@@ -123,7 +123,7 @@ pub fn table_signature(state: &impl Describe, doc: &str) -> Signature {
     }
 }
 
-/// Calls a function on a batch as a table.
+/// Calls a function on a batch, as a table.
 pub fn call_table<E: Display>(
     input: Batch,
     state: &impl Describe,
@@ -170,8 +170,8 @@ pub fn call_rows<In: Row, Out: IntoRows>(
     })
 }
 
-/// Calls a function on the columns of a batch. Rows in which a required column
-/// is null are errors, whatever the function makes of them.
+/// Calls a function on the columns of a batch. A row in which a required column is null is an
+/// error, whatever the function returns for it.
 pub fn call_columns<In: ColumnsOf, Out: Row, T: IntoColumns<Out>>(
     input: Batch,
     function: impl Fn(&In) -> T,

@@ -1,10 +1,9 @@
-//! What a function is initialised with.
+//! The assets and parameters that a function is initialised with.
 
 use std::collections::BTreeMap;
 
-/// Assets and parameters, as the project file names them. Given to the function
-/// named in `#[wafer::function(init = …)]`, once, when the function is
-/// registered.
+/// The assets and parameters that the project file gives a function. They are passed once, when the
+/// function is registered, to the function named in `#[wafer::function(init = …)]`.
 #[derive(Debug, Default)]
 pub struct Init {
     assets: BTreeMap<String, Vec<u8>>,
@@ -12,7 +11,7 @@ pub struct Init {
 }
 
 impl Init {
-    /// For native tests: neither assets nor parameters.
+    /// Creates an `Init` without assets and parameters, for native tests.
     pub fn new() -> Self {
         Self::default()
     }
@@ -34,8 +33,8 @@ impl Init {
     /// The bytes of an asset.
     ///
     /// # Errors
-    /// When the project file gives the function no asset of that name; the
-    /// message says which it gives.
+    /// Returns an error when the project file gives the function no asset of that name. The message
+    /// lists those that it gives.
     pub fn asset(&self, name: &str) -> Result<&[u8], String> {
         self.assets.get(name).map(Vec::as_slice).ok_or_else(|| {
             let given = names(self.assets.keys());
@@ -46,7 +45,7 @@ impl Init {
     /// An asset as text.
     ///
     /// # Errors
-    /// As [`asset`](Self::asset), and when it is not UTF-8.
+    /// Returns the errors of [`asset`](Self::asset), and an error when the asset is not UTF-8.
     pub fn text_asset(&self, name: &str) -> Result<&str, String> {
         std::str::from_utf8(self.asset(name)?)
             .map_err(|e| format!("asset `{name}` is not UTF-8 from byte {}", e.valid_up_to()))
@@ -57,18 +56,18 @@ impl Init {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// A parameter that is a list: texts with commas between them, without the spaces
-    /// around them. Empty when the project file does not set it.
+    /// A parameter that is a list: texts separated by commas, with spaces around them removed.
+    /// Empty when the project file does not set it.
     pub fn list(&self, name: &str) -> Vec<String> {
         let texts = self.parameter(name).unwrap_or_default().split(',');
         let texts = texts.map(|text| text.trim().to_owned());
         texts.filter(|text| !text.is_empty()).collect()
     }
 
-    /// Checks that there are no parameters but these: a misspelt one would do nothing.
+    /// Checks that no other parameters are set, since a misspelt one would have no effect.
     ///
     /// # Errors
-    /// Names one that is not known, and those that are.
+    /// Returns an error that names an unknown parameter and lists the known ones.
     pub fn only_parameters(&self, known: &[&str]) -> Result<(), String> {
         let unknown = |name: &&String| !known.contains(&name.as_str());
         match self.parameters.keys().find(unknown) {
@@ -100,8 +99,8 @@ impl Init {
         self.parameters = parameters.collect();
     }
 
-    /// Overwrites the assets with zeros before they are freed: the memory is
-    /// about to be snapshotted, and zero pages cost nothing in the image.
+    /// Overwrites the assets with zeros before they are freed. The memory is about to be
+    /// snapshotted, and pages of zeros cost nothing in the image.
     #[cfg_attr(
         not(target_arch = "wasm32"),
         allow(dead_code, reason = "only a component is snapshotted")
@@ -113,7 +112,7 @@ impl Init {
     }
 }
 
-/// Fills with zeros in a way the compiler keeps although nobody reads them.
+/// Fills bytes with zeros. The compiler would otherwise leave that out, because nobody reads them.
 #[cfg_attr(
     not(target_arch = "wasm32"),
     allow(dead_code, reason = "only a component is snapshotted")

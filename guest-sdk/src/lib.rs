@@ -1,4 +1,4 @@
-//! Feature functions as ordinary Rust.
+//! Write feature functions in ordinary Rust.
 //!
 //! A feature function maps a typed row to a typed row. It is written and
 //! unit-tested natively; `wafer build` turns it into a WebAssembly component
@@ -41,14 +41,14 @@
 //! | `Vec<Out>` or `impl Iterator<Item = Out>` | any number of rows |
 //! | `Result<T, E>` of any of these | `Err` fails this row alone, with a message |
 //! | `Columns<Out>` from `&Columns<In>` | whole columns at once, one to one |
-//! | `Result<Table, E>` from `Table` | columns that are known only from an asset, such as a model: the state [describes](Describe) them |
+//! | `Result<Table, E>` from `Table` | one to one, with columns that are known only from an asset, such as a model: the state [describes](Describe) them |
 //!
-//! A second argument `&State` with `#[wafer::function(init = load)]` hands in
+//! With `#[wafer::function(init = load)]`, a second argument `&State` receives
 //! what `load` built from the function's [assets and parameters](Init) when it
 //! was registered.
 //!
 //! A crate with `#[wafer::trainer]` on an implementation of [`Trainer`] is a training
-//! function instead: it is fed a training set and makes a model.
+//! function instead: it reads a training set and produces a model.
 //!
 //! # Types of a field
 //!
@@ -59,8 +59,8 @@
 //!
 //! # What a function must not do
 //!
-//! Each output row depends on its own input row, the assets and the parameters
-//! alone. There is no clock, no randomness, no file and no network inside:
+//! Each output row may depend only on its own input row, the assets and the
+//! parameters. There is no clock, no randomness, no file and no network inside:
 //! time enters as a column.
 
 mod column;

@@ -1,12 +1,11 @@
-//! Typed rows over columns.
+//! Typed rows, which are stored in columns.
 
 use crate::bindings::types;
 
-/// A row of named, typed fields; derive it on a struct.
+/// A row of named, typed fields. Derive it on a struct.
 ///
-/// The derive also makes a struct of columns, named after the row with `Columns`
-/// appended, with the same fields and visibility, for functions that work on
-/// [whole columns](Columns).
+/// The derive also makes a struct of columns for functions that work on [whole columns](Columns).
+/// It has the row's name with `Columns` appended, and the same fields and visibility.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a row",
     label = "not a row",
@@ -16,15 +15,15 @@ pub trait Row: Sized {
     /// One [`Column`](crate::Column) for each field.
     type Columns: Default;
 
-    /// No rows yet, with room for so many.
+    /// Creates columns without rows, with room for `rows` of them.
     #[doc(hidden)]
     fn with_capacity(rows: usize) -> Self::Columns;
     #[doc(hidden)]
     fn fields() -> Vec<types::Field>;
-    /// The row at an index, or why there is none.
+    /// The row at an index, or a message that says why it cannot be read.
     #[doc(hidden)]
     fn get(columns: &Self::Columns, row: usize) -> Result<Self, String>;
-    /// The first required column that is null at an index.
+    /// Returns an error for the first required column that is null at an index.
     #[doc(hidden)]
     fn check(columns: &Self::Columns, row: usize) -> Result<(), String>;
     #[doc(hidden)]
@@ -37,11 +36,10 @@ pub trait Row: Sized {
     fn into_wire(columns: Self::Columns) -> types::Batch;
 }
 
-/// The columns of a row type: the argument and result of a function that works
-/// on whole columns.
+/// The columns of a row type: argument and result of a function that works on whole columns.
 pub type Columns<R> = <R as Row>::Columns;
 
-/// What a null in a required column says.
+/// The message for a null in a required column.
 #[doc(hidden)]
 pub fn null_message(column: &str) -> String {
     format!("column `{column}` is null, and the function needs a value")

@@ -1,4 +1,4 @@
-//! Tables whose columns are known only when the function is loaded or trained.
+//! Tables whose columns are known only when a function is loaded or trained.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::row::{Columns, Row};
 use crate::value::{Cell, Value as _};
 
 impl Field {
-    /// A column that may hold nulls.
+    /// Creates a field that may hold nulls.
     pub fn nullable(name: impl Into<String>, data_type: DataType) -> Self {
         Self {
             nullable: true,
@@ -16,7 +16,7 @@ impl Field {
         }
     }
 
-    /// A column without nulls.
+    /// Creates a field without nulls.
     pub fn required(name: impl Into<String>, data_type: DataType) -> Self {
         Self {
             name: name.into(),
@@ -26,7 +26,7 @@ impl Field {
         }
     }
 
-    /// Describes it for people.
+    /// Adds a description for people.
     #[must_use]
     pub fn with_doc(mut self, doc: impl Into<String>) -> Self {
         self.doc = doc.into();
@@ -34,26 +34,26 @@ impl Field {
     }
 }
 
-/// The columns of a row type, as fields: for a [`Trainer`](crate::Trainer) that knows
-/// what it reads.
+/// The columns of a row type as fields, for a [`Trainer`](crate::Trainer) that reads a fixed set of
+/// columns.
 pub fn fields_of<R: Row>() -> Vec<Field> {
     R::fields()
 }
 
-/// What a function takes and gives when it learns it from its assets, such as a model:
-/// implemented by the state of a function on [`Table`]s.
+/// The input and output columns of a function that learns them from its assets, such as a model.
+/// Implemented by the state of a function on [`Table`]s.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which columns a function on a `Table` reads and gives",
     note = "implement `wafer::Describe` for what `init` makes"
 )]
 pub trait Describe {
-    /// Columns that it takes.
+    /// The columns that the function reads.
     fn inputs(&self) -> Vec<Field>;
-    /// Columns that it gives, one row for each row that it is given.
+    /// The columns that the function returns, with one row for each input row.
     fn outputs(&self) -> Vec<Field>;
 }
 
-/// Rows as named columns.
+/// Rows, as named columns.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: usize,
@@ -62,7 +62,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without columns, of so many rows.
+    /// Creates a table of `rows` rows, without columns.
     pub fn new(rows: usize) -> Self {
         Self {
             rows,
@@ -70,17 +70,17 @@ impl Table {
         }
     }
 
-    /// Number of rows.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// The columns that it was made with, in order.
+    /// The columns that the table was created with, in order.
     pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.columns.iter().map(|(field, _)| field)
     }
@@ -88,7 +88,7 @@ impl Table {
     /// Adds a column.
     ///
     /// # Panics
-    /// When it has not as many rows as the table.
+    /// Panics when the column does not have as many rows as the table.
     #[must_use]
     pub fn with<C: Cell>(mut self, name: &str, column: Column<C>) -> Self {
         assert_eq!(column.len(), self.rows, "rows of column `{name}`");
@@ -100,7 +100,7 @@ impl Table {
     /// Adds a column of vectors, whose numbers come row after row.
     ///
     /// # Panics
-    /// When there are not `dimension` numbers for each row of the table.
+    /// Panics when there are not `dimension` numbers for each row of the table.
     #[must_use]
     pub fn with_vectors(mut self, name: &str, dimension: u32, values: Vec<f32>) -> Self {
         let wanted = self.rows * dimension as usize;
@@ -114,19 +114,19 @@ impl Table {
         self
     }
 
-    /// Says that a row could not be computed, and why; what its columns hold is ignored then.
+    /// Marks a row as failed, with the reason. What its columns hold is then ignored.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// Panics when there is no such row.
     pub fn fail(&mut self, row: usize, message: impl Into<String>) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         self.errors.insert(row as u32, message.into());
     }
 
-    /// Takes a column out, without copying it.
+    /// Takes a column out of the table, without copying it.
     ///
     /// # Errors
-    /// When there is no such column (any more), or it is of another type.
+    /// Returns an error when there is no such column, it was taken before, or it has another type.
     pub fn take<C: Cell>(&mut self, name: &str) -> Result<Column<C>, String> {
         let rows = self.rows;
         let (field, column) = self.find(name)?;
@@ -137,11 +137,11 @@ impl Table {
         Column::from_wire(column.take(), rows, name)
     }
 
-    /// Takes a column of vectors out: their dimension, and their numbers, row after row.
-    /// A null is `dimension` times NaN.
+    /// Takes a column of vectors out of the table. Returns their dimension, and their numbers row
+    /// after row. A null is `dimension` times NaN.
     ///
     /// # Errors
-    /// When there is no such column (any more), or it is of another type.
+    /// Returns an error when there is no such column, it was taken before, or it has another type.
     pub fn take_vectors(&mut self, name: &str) -> Result<(u32, Vec<f32>), String> {
         let (field, column) = self.find(name)?;
         let column = column
@@ -171,11 +171,11 @@ impl Table {
         Ok((field, column))
     }
 
-    /// The columns of a row type, which the table must have in this order, as it has when
-    /// [`fields_of`] asked for them.
+    /// The columns of a row type. The table must have them in this order, as it does when a trainer
+    /// asked for them with [`fields_of`].
     ///
     /// # Errors
-    /// When it has others.
+    /// Returns an error when the table has other columns.
     pub fn into_columns<R: Row>(self) -> Result<Columns<R>, String> {
         R::from_wire(self.into_wire())
     }
@@ -183,7 +183,7 @@ impl Table {
     /// The rows of a row type; see [`into_columns`](Self::into_columns).
     ///
     /// # Errors
-    /// When it has other columns, or a null where the type has no `Option`.
+    /// Returns an error when the table has other columns, or a null where the type has no `Option`.
     pub fn into_rows<R: Row>(self) -> Result<Vec<R>, String> {
         let rows = self.rows;
         let columns = self.into_columns::<R>()?;
@@ -199,7 +199,7 @@ impl Table {
         }
     }
 
-    /// The rows that could not be computed.
+    /// Removes and returns the errors of the rows that failed.
     pub(crate) fn take_errors(&mut self) -> Vec<RowError> {
         let errors = std::mem::take(&mut self.errors).into_iter();
         errors
@@ -207,7 +207,7 @@ impl Table {
             .collect()
     }
 
-    /// Its columns in the order of some fields, which it must have, and no others.
+    /// The columns in the order of some fields, all of which the table must have, and no others.
     pub(crate) fn into_wire_as(mut self, fields: &[Field]) -> Result<Batch, String> {
         self.columns.retain(|(_, column)| column.is_some());
         let place = |(field, _): &(Field, _)| fields.iter().position(|f| f.name == field.name);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_given_by_name() {
+    fn table_columns_are_returned_in_order() {
         let fields = |names: &[&str]| -> Vec<Field> {
             let field = |name: &&str| Field::required(*name, DataType::Int64);
             names.iter().map(field).collect()
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_taken_by_name_and_type() {
+    fn table_columns_are_taken_by_name_and_type() {
         let mut table = table();
         let names: Vec<_> = table.fields().map(|f| f.name.clone()).collect();
         assert_eq!(names, ["a", "b", "v"]);

@@ -1,49 +1,49 @@
-//! Points in time as the contract carries them.
+//! Timestamps and dates.
 
 use std::fmt;
 
-/// A point in time: microseconds since 1970-01-01T00:00:00 UTC, without leap
-/// seconds. A type of its own so that it cannot be mixed up with other integers.
+/// A point in time: microseconds since the Unix epoch, 1970-01-01T00:00:00 UTC, without leap
+/// seconds. It is a type of its own so that it cannot be confused with other integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the epoch.
+    /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// From whole seconds since the epoch; saturates at the ends of the range
-    /// (about the years -290,308 and 294,247).
+    /// Creates a timestamp from whole seconds since the Unix epoch. Saturates at the ends of the
+    /// range (about the years -290,308 and 294,247).
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
-    /// Microseconds since the epoch.
+    /// The microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the epoch, rounded towards the past.
+    /// The whole seconds since the Unix epoch, rounded towards the past.
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This point moved by so many microseconds (negative: into the past);
-    /// saturates at the ends of the range.
+    /// The time `micros` microseconds later (earlier, if negative). Saturates at the ends of the
+    /// range.
     #[must_use]
     pub const fn plus_micros(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
-    /// The UTC calendar day that this point falls on.
+    /// The calendar day in UTC.
     pub const fn date(self) -> Date {
         Date(self.0.div_euclid(86_400_000_000) as i32)
     }
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC with microseconds, such as `2013-01-01T10:15:00.000000Z`.
+    /// Writes RFC 3339 in UTC with microseconds, such as `2013-01-01T10:15:00.000000Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.rem_euclid(86_400_000_000);
         let seconds = micros / 1_000_000;
@@ -64,18 +64,18 @@ impl fmt::Display for Timestamp {
 pub struct Date(i32);
 
 impl Date {
-    /// From days since 1970-01-01.
+    /// Creates a date from days since 1970-01-01.
     pub const fn from_days(days: i32) -> Self {
         Self(days)
     }
 
-    /// Days since 1970-01-01.
+    /// The days since 1970-01-01.
     pub const fn as_days(self) -> i32 {
         self.0
     }
 
-    /// From year, month (1 to 12) and day (1 to 31), or `None` when there is no
-    /// such day. Years 1 to 9999.
+    /// Creates a date from year (1 to 9999), month (1 to 12) and day (1 to 31), or returns `None`
+    /// when there is no such day.
     pub const fn from_ymd(year: i32, month: u32, day: u32) -> Option<Self> {
         if year < 1 || year > 9999 || month < 1 || month > 12 || day < 1 || day > 31 {
             return None;
@@ -89,8 +89,8 @@ impl Date {
         }
     }
 
-    // Days from civil, by shifting the year to start in March so that the leap
-    // day comes last: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+    // The algorithm `days_from_civil`, which shifts the year to start in March so that the leap day
+    // comes last: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
     // https://howardhinnant.github.io/date_algorithms.html
     const fn from_ymd_unchecked(year: i32, month: u32, day: u32) -> Self {
         let year = year as i64 - (month <= 2) as i64;
@@ -102,7 +102,7 @@ impl Date {
         Self((era * 146_097 + day_of_era - 719_468) as i32)
     }
 
-    /// Year, month (1 to 12) and day (1 to 31).
+    /// The year, month (1 to 12) and day (1 to 31).
     pub const fn ymd(self) -> (i32, u32, u32) {
         let days = self.0 as i64 + 719_468;
         let era = days.div_euclid(146_097);
@@ -121,7 +121,7 @@ impl Date {
         (year as i32, month as u32, day)
     }
 
-    /// Day of the week: 1 = Monday to 7 = Sunday (ISO 8601).
+    /// The day of the week: 1 = Monday to 7 = Sunday (ISO 8601).
     pub const fn weekday(self) -> u32 {
         // 1970-01-01 was a Thursday.
         (self.0 as i64 + 3).rem_euclid(7) as u32 + 1
@@ -129,7 +129,7 @@ impl Date {
 }
 
 impl fmt::Display for Date {
-    /// ISO 8601, such as `2013-01-01`.
+    /// Writes ISO 8601, such as `2013-01-01`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = self.ymd();
         write!(f, "{year:04}-{month:02}-{day:02}")

@@ -7,21 +7,21 @@ use crate::bindings::trainer::training;
 use crate::bindings::types::Field;
 use crate::table::Table;
 
-/// What rows are for.
+/// What rows are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To learn from.
+    /// Rows to learn from.
     Train,
-    /// To decide when to stop, and the like. There may be none.
+    /// Rows to decide, for example, when to stop. There may be none.
     Validation,
 }
 
-/// A learner: `#[wafer::trainer]` on its implementation makes a crate's component a
+/// Trains a model. `#[wafer::trainer]` on an implementation makes a crate's component a
 /// training function.
 ///
 /// `wafer train` streams a training set through it: [`begin`](Self::begin), then
 /// [`feed`](Self::feed) for each chunk of rows and [`next_pass`](Self::next_pass) after
-/// all of them, as often as that says so, and at last [`finish`](Self::finish). Rows whose
+/// all of them, as long as that returns `true`, and finally [`finish`](Self::finish). Rows whose
 /// label is null are left out.
 ///
 /// ```
@@ -67,38 +67,39 @@ pub enum Role {
 /// }
 /// ```
 pub trait Trainer: Sized {
-    /// Starts a training on a training set with these columns, of which one is the label.
+    /// Starts a training on a training set with these columns, one of which is the label.
     ///
     /// # Errors
-    /// Refuses parameters or columns.
+    /// An error refuses the parameters or the columns.
     fn begin(init: &Init, columns: &[Field], label: &str) -> Result<Self, String>;
 
-    /// Columns that rows are to have. Numbers may be asked for as `float64`, whatever
-    /// they are in the training set.
+    /// The columns that rows must have. Booleans and numbers may be asked for as `float64`,
+    /// whatever they are in the training set.
     fn columns(&self) -> Vec<Field>;
 
-    /// Takes some rows.
+    /// Receives a chunk of rows.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn feed(&mut self, role: Role, rows: Table) -> Result<(), String>;
 
-    /// All rows were fed; whether to feed them once more.
+    /// Called when all rows have been fed. Returns whether to feed them once more; by default they
+    /// are fed once.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn next_pass(&mut self) -> Result<bool, String> {
         Ok(false)
     }
 
-    /// Ends the training.
+    /// Ends the training and returns the model.
     ///
     /// # Errors
-    /// When there is no model.
+    /// An error says why there is no model.
     fn finish(self) -> Result<Trained, String>;
 }
 
-/// What came of a training.
+/// What a training produced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trained {
     artifacts: BTreeMap<String, Vec<u8>>,
@@ -106,15 +107,14 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Adds an artifact: the function that the model is served by is given it as an asset
-    /// of this name.
+    /// Adds an artifact. The function that serves the model receives it as an asset of this name.
     #[must_use]
     pub fn with_artifact(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
         self.artifacts.insert(name.to_owned(), bytes.into());
         self
     }
 
-    /// Adds something measured.
+    /// Adds a metric.
     #[must_use]
     pub fn with_metric(mut self, name: &str, value: f64) -> Self {
         self.metrics.insert(name.to_owned(), value);
@@ -126,7 +126,7 @@ impl Trained {
         self.artifacts.get(name).map(Vec::as_slice)
     }
 
-    /// Something measured.
+    /// The value of a metric.
     pub fn metric(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied()
     }

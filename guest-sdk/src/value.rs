@@ -1,4 +1,4 @@
-//! Which Rust types a field may have, and how a column of each is stored.
+//! The Rust types that a field may have, and how a column of each is stored.
 
 use std::fmt::Debug;
 
@@ -6,27 +6,27 @@ use crate::bindings::types::{self, Data, DataType};
 use crate::column::Bitmap;
 use crate::{Date, Timestamp};
 
-/// A type that the contract has a column for.
+/// A Rust type that a column can have.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a feature type",
     label = "not a feature type",
     note = "use bool, i64, f64, f32, String, Vec<u8>, wafer::Timestamp, wafer::Date, [f32; N], Vec<i64>, Vec<f64> or Vec<String>"
 )]
 pub trait Value: Sized {
-    /// How a column of this type is stored.
+    /// The storage of a column of this type.
     type Data: Default + Clone + Debug;
 
-    /// The contract's name of the type.
+    /// The type of the column in the contract.
     #[doc(hidden)]
     fn data_type() -> DataType;
     #[doc(hidden)]
     fn read(data: &Self::Data, row: usize) -> Self;
     #[doc(hidden)]
     fn store(self, data: &mut Self::Data);
-    /// Appends any value of the right width, to stand at a null's place.
+    /// Appends any value of the right width in the place of a null.
     #[doc(hidden)]
     fn push_placeholder(data: &mut Self::Data);
-    /// Makes room for so many more rows.
+    /// Makes room for `rows` more rows.
     #[doc(hidden)]
     fn reserve(_data: &mut Self::Data, _rows: usize) {}
     #[doc(hidden)]
@@ -35,8 +35,7 @@ pub trait Value: Sized {
     fn into_wire(data: Self::Data) -> Data;
 }
 
-/// What a field of a row may hold: a [`Value`], or an `Option` of one when the
-/// column is nullable.
+/// What a field of a row may hold: a [`Value`], or an `Option` of one if the column is nullable.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a row",
     label = "not a feature type",
@@ -75,7 +74,7 @@ impl<V: Value> Cell for Option<V> {
     }
 }
 
-/// Values stored as themselves, one after the other.
+/// Values that are stored as a `Vec` of numbers.
 macro_rules! flat {
     ($($rust:ty, $wire:ty, $case:ident, $from:expr, $into:expr;)*) => {$(
         impl Value for $rust {
@@ -139,7 +138,7 @@ impl Value for bool {
     }
 }
 
-/// Byte strings one after the other, found by their offsets.
+/// Byte strings, stored one after the other with their offsets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Varying {
     offsets: Vec<i32>,
@@ -261,7 +260,7 @@ impl<const N: usize> Value for [f32; N] {
     }
 }
 
-/// Lists one after the other, found by their offsets.
+/// Lists, stored one after the other with their offsets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lists<T> {
     offsets: Vec<i32>,
@@ -312,7 +311,7 @@ lists! {
     f64, ListFloat64, Float64Lists;
 }
 
-/// Lists of strings, found by their offsets into the items of all lists.
+/// Lists of strings, stored as the items of all lists and the offsets of each list in them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextLists {
     offsets: Vec<i32>,

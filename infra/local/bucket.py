@@ -1,4 +1,4 @@
-"""bucket.py URL NAME: makes a bucket on an S3 server that wants requests to be signed.
+"""bucket.py URL NAME: creates a bucket on an S3 server that requires signed requests.
 
 Signature version 4: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -11,10 +11,12 @@ import urllib.parse
 import urllib.request
 from datetime import datetime, timezone
 
+# Hash of an empty request body.
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 def signed(method, url, now):
+    """Returns a signed request without a body."""
     where = urllib.parse.urlsplit(url)
     time, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     headers = {"host": where.netloc, "x-amz-content-sha256": EMPTY, "x-amz-date": time}

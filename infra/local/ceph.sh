@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# ceph.sh start FOLDER PORT | stop FOLDER: a Ceph of one node in memory, as a real S3 store on 127.0.0.1:PORT.
-# Debian's packages ceph-mon, ceph-osd, ceph-common and radosgw. Everything of it is below FOLDER; its keys are
-# those of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+# ceph.sh start FOLDER PORT | stop FOLDER: starts or stops a single-node, in-memory Ceph, as a real S3 store on
+# 127.0.0.1:PORT. Needs Debian's packages ceph-mon, ceph-osd, ceph-common and radosgw. All of its files are below FOLDER.
+# It accepts the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 set -euo pipefail
 
 folder=$2
 settings=$folder/ceph.conf
 
-# Until a command succeeds, for half a minute.
+# Waits until a command succeeds, for at most half a minute.
 wait_for() {
     for _ in $(seq 150); do
         if "$@" >/dev/null 2>&1; then return; fi
         sleep 0.2
     done
-    echo "ceph.sh: this did not come true: $*; see $folder/log" >&2
+    echo "ceph.sh: timed out waiting for: $*; see $folder/log" >&2
     exit 1
 }
 
@@ -31,7 +31,7 @@ cluster_addr = 127.0.0.1
 ms_bind_ipv6 = false
 auth_allow_insecure_global_id_reclaim = false
 keyring = $folder/keyring
-# One copy of everything, in one place.
+# There is only one OSD, so keep one copy of everything.
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 4
@@ -56,7 +56,7 @@ END
 
 start() {
     local port=$1 id keyring=$folder/keyring
-    # Next to the port, which is free with those beside it or nothing starts.
+    # The monitor uses the next two ports. If they are not free, it fails to start.
     local monitor=$((port + 1)) old_monitor=$((port + 2))
     rm -rf "$folder"
     mkdir -p "$folder"/{mon,osd,rgw,run,log}
@@ -93,7 +93,7 @@ start() {
         --access-key="$AWS_ACCESS_KEY_ID" --secret-key="$AWS_SECRET_ACCESS_KEY" >>"$folder/log/made" 2>&1
 }
 
-# By the processes that were started, the gateway first.
+# Stops the processes that were started, the gateway first.
 stop() {
     local name pid
     for name in rgw osd mon; do
@@ -113,7 +113,7 @@ case $1 in
 start) start "$3" ;;
 stop) stop ;;
 *)
-    echo "ceph.sh: neither start nor stop" >&2
+    echo "usage: ceph.sh start FOLDER PORT | stop FOLDER" >&2
     exit 2
     ;;
 esac

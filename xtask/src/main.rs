@@ -156,10 +156,15 @@ fn slow() -> Result {
         "--test",
         "behaviour",
         "--",
-        "processes::",
-        "kill::",
-        "distributed::",
-        "upkeep::",
+        "stores::processes::",
+        "stores::kill::",
+        "stores::deletion::",
+        "stores::compaction::",
+        "pipelines::distributed::",
+        "pipelines::late_events::",
+        "pipelines::expectations::",
+        "pipelines::versions::",
+        "pipelines::chains::",
     ];
     spawn(tests(&several).envs(ceph.environment()))?;
     drop(ceph);
@@ -171,7 +176,8 @@ fn slow() -> Result {
     run(Path::new("python3"), &["-m", "zipfile", "-e", &zip, &to])?;
     let bootstrap = folder.join("bootstrap").display().to_string();
     run(Path::new("chmod"), &["+x", &bootstrap])?;
-    spawn(tests(&["--test", "behaviour", "--", "lambda::"]).env("WAFER_TEST_BOOTSTRAP", &bootstrap))
+    let lambda = ["--test", "behaviour", "--", "aws::lambda::"];
+    spawn(tests(&lambda).env("WAFER_TEST_BOOTSTRAP", &bootstrap))
 }
 
 /// Servers that speak AWS's protocols, until this is interrupted.

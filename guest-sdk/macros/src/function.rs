@@ -1,4 +1,4 @@
-//! `#[function]`.
+//! The attribute `#[function]`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -105,7 +105,7 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
                 "a function on a `Table` learns its columns from its state: add `&State` and `#[wafer::function(init = load)]`",
             ));
         };
-        let (statics, build, state) = made_by(state, init);
+        let (statics, build, state) = state_code(state, init);
         return Ok(exported(Exported {
             describe: quote!(::wafer::export::table_signature(#state, #doc)),
             call: quote!(::wafer::export::call_table(input, #state, |__table| #name(__table, #state))),
@@ -131,7 +131,7 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
     let annotated = |closure: TokenStream| match whole_columns {
         Some(_) => closure,
         None => {
-            // A closure alone would leave the row's type to inference.
+            // A closure without a type would leave the type of the row to inference.
             quote!({ let __function = #closure; move |__row: #input| __function(__row) })
         }
     };
@@ -142,7 +142,7 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
             annotated(call(quote!())),
         ),
         Some((state, init)) => {
-            let (statics, build, state) = made_by(state, init);
+            let (statics, build, state) = state_code(state, init);
             (statics, build, annotated(call(quote!(, #state))))
         }
     };
@@ -155,8 +155,8 @@ pub(crate) fn expand(attributes: Attributes, function: ItemFn) -> Result<TokenSt
     }))
 }
 
-/// Where the state is kept, what makes it, and what reads it.
-fn made_by(state: &Type, init: &syn::Path) -> (TokenStream, TokenStream, TokenStream) {
+/// The static that holds the state, the code that sets it, and the code that reads it.
+fn state_code(state: &Type, init: &syn::Path) -> (TokenStream, TokenStream, TokenStream) {
     (
         quote!(static __STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();),
         quote!(|init| #init(init).map(|state| { let _ = __STATE.set(state); })),
@@ -164,7 +164,7 @@ fn made_by(state: &Type, init: &syn::Path) -> (TokenStream, TokenStream, TokenSt
     )
 }
 
-/// What the functions of a component do.
+/// The parts of the exported component that differ between functions.
 struct Exported<'a> {
     function: &'a ItemFn,
     statics: TokenStream,
@@ -187,7 +187,7 @@ fn exported(exported: Exported<'_>) -> TokenStream {
         const _: () = {
             #statics
 
-            // Names that no author has: theirs are seen from in here.
+            // An unlikely name, because the author's own names are visible in here.
             #[allow(non_camel_case_types, reason = "a name that no author has")]
             #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "natively it is only type-checked"))]
             struct __Exported;
@@ -244,7 +244,7 @@ impl OutputForm {
     }
 }
 
-/// The row of an argument `&Columns<Row>`.
+/// The row type of an argument `&Columns<Row>`.
 fn columns_row(argument: &Type) -> Option<&Type> {
     let Type::Reference(reference) = argument else {
         return None;

@@ -1,4 +1,5 @@
-//! `#[derive(Row)]`, `#[function]` and `#[trainer]` of the SDK. Documented there.
+//! Macros of the SDK: `#[derive(Row)]`, `#[function]` and `#[trainer]`. They are documented in the
+//! crate `wafer`.
 
 mod function;
 mod row;
@@ -6,17 +7,17 @@ mod trainer;
 
 use proc_macro::TokenStream;
 
-/// Makes a struct with named fields a row. Doc comments of the fields become the
-/// descriptions of the columns. See the crate `wafer` for the types of a field.
+/// Makes a struct with named fields a row. Doc comments of the fields become the descriptions of
+/// the columns. The crate `wafer` lists the types that a field may have.
 #[proc_macro_derive(Row)]
 pub fn derive_row(input: TokenStream) -> TokenStream {
     expand(syn::parse(input).and_then(row::derive))
 }
 
-/// Makes a function the one that its crate's component runs. Its doc comment
-/// becomes the function's description. `#[wafer::function(init = load)]` names a
-/// function `fn(&wafer::Init) -> Result<State, E>` whose result is handed to
-/// every call as a second argument `&State`. See the crate `wafer` for the forms.
+/// Makes a function the one that its crate's component runs. Its doc comment becomes the function's
+/// description. `#[wafer::function(init = load)]` names a function `fn(&wafer::Init) ->
+/// Result<State, E>`, whose result is passed to every call as a second argument `&State`. The crate
+/// `wafer` lists the forms that a function may have.
 #[proc_macro_attribute]
 pub fn function(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse(attributes)
@@ -24,8 +25,7 @@ pub fn function(attributes: TokenStream, item: TokenStream) -> TokenStream {
     expand(expanded)
 }
 
-/// Makes an implementation of `wafer::Trainer` the training function that its crate's
-/// component is.
+/// Makes an implementation of `wafer::Trainer` the training function of its crate's component.
 #[proc_macro_attribute]
 pub fn trainer(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse::<syn::parse::Nothing>(attributes)
@@ -37,8 +37,8 @@ fn expand(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     result.unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// The text of an item's doc comments: lines of a paragraph joined by spaces,
-/// paragraphs by a line break.
+/// The text of an item's doc comments. Lines of a paragraph are joined by spaces, paragraphs by
+/// line breaks.
 fn doc_text(attributes: &[syn::Attribute]) -> String {
     let lines = attributes
         .iter()

@@ -1,4 +1,4 @@
-//! `#[derive(Row)]`.
+//! The derive macro `#[derive(Row)]`.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -59,7 +59,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         .map(|i| i.to_string().trim_start_matches("r#").to_owned())
         .collect();
     let docs: Vec<_> = named.named.iter().map(|f| doc_text(&f.attrs)).collect();
-    // The type's own span: a type that cannot be a field is underlined there.
+    // Types keep their own span, so that the compiler underlines a type that cannot be a field.
     let cells: Vec<_> = named
         .named
         .iter()
@@ -131,7 +131,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
                 fn into_wire(columns: #columns) -> ::wafer::bindings::types::Batch {
                     let lengths = [#( columns.#idents.len() ),*];
                     ::wafer::bindings::types::Batch {
-                        // Columns of unequal lengths are refused by the host, by name.
+                        // The host refuses columns of unequal lengths, and names them.
                         rows: lengths[0] as u32,
                         columns: ::std::vec![#( columns.#idents.into_wire() ),*],
                     }
@@ -141,8 +141,8 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// What to write instead of a type that is no feature type but often tried. The
-/// compiler would refuse it too, at greater length.
+/// What to write instead of a type that is not a feature type but is often tried. The compiler
+/// would refuse it as well, with a longer message.
 fn mistake(ty: &Type) -> Option<String> {
     let text = quote!(#ty).to_string().replace(' ', "");
     let instead = |what: &str| Some(format!("`{text}` is not a feature type: use {what}"));

@@ -1,4 +1,4 @@
-//! `#[trainer]`.
+//! The attribute `#[trainer]`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -31,7 +31,7 @@ pub(crate) fn expand(item: ItemImpl) -> Result<TokenStream> {
                     ::std::cell::RefCell::default();
             }
 
-            // A name that no author has: theirs are seen from in here.
+            // An unlikely name, because the author's own names are visible in here.
             #[allow(non_camel_case_types, reason = "a name that no author has")]
             #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "natively it is only type-checked"))]
             struct __Exported;

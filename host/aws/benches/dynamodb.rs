@@ -1,6 +1,6 @@
-//! What the online store on DynamoDB costs beside bare calls of the SDK, on the same
-//! server and items, in turns: a feature lookup of 1 and of 100 entities, and filling a
-//! group. Needs the environment that `cargo xtask aws` prints.
+//! Compares the online store on DynamoDB with bare calls of the SDK on the same server and items,
+//! in alternation: a feature lookup of 1 and of 100 entities, and filling a group. Needs the
+//! environment that `cargo xtask aws` prints.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -27,10 +27,13 @@ use wafer_core::rules::RowVersion;
 use wafer_core::{SystemClock, Timestamp, entity_key};
 use wafer_store::{GroupContent, OnlineKey, OnlineRow, OnlineStore as _, OnlineWrite};
 
+/// Number of lookups of each kind.
 const ROUNDS: usize = 2_000;
+/// Number of rows of a group that is filled.
 const LOADED: i64 = 20_000;
+/// Number of groups that are filled.
 const LOADS: usize = 5;
-/// Bytes of a row: about ten features.
+/// Size of a row in bytes: about ten features.
 const ROW: usize = 100;
 
 fn key(group: &str, id: i64) -> OnlineKey {
@@ -57,6 +60,7 @@ fn write_to(group: &str, id: i64) -> OnlineWrite {
     }
 }
 
+/// Returns the median and the 5th and 95th percentile.
 fn median(mut times: Vec<Duration>) -> (Duration, Duration, Duration) {
     times.sort();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];
@@ -69,7 +73,7 @@ fn text((median, low, high): (Duration, Duration, Duration)) -> String {
 
 type Item = HashMap<String, AttributeValue>;
 
-/// The items of some partitions, as they are stored.
+/// Reads the items of all partitions whose key starts with a prefix.
 async fn stored(client: &Client, table: &str, partitions: &str) -> Vec<Item> {
     let pages = client.scan().table_name(table).into_paginator().send();
     let pages: Vec<_> = pages.try_collect().await.unwrap();
@@ -92,7 +96,8 @@ async fn main() {
     let account = local::account().await.with_endpoint(&endpoint);
     let usual = DynamoConfig::new(&table, "bench", local::unique());
     let impatient = DynamoConfig {
-        // Nobody else is to learn that a group was made anew.
+        // No other process uses the table, so `replace_group` need not wait for layouts to be
+        // read again.
         layout_age: Duration::from_millis(1),
         read_patience: Duration::from_millis(50),
         ..DynamoConfig::new(&table, "bench", local::unique())
@@ -148,7 +153,7 @@ async fn main() {
 
     let (mut of_store, mut of_sdk) = (Vec::new(), Vec::new());
     for load in 0..LOADS {
-        // A group that had nothing: all of its time is filling it.
+        // The group is empty before, so all of the time is spent filling it.
         let group = format!("load{load}");
         let rows = (0..LOADED).map(|id| write_to(&group, id));
         let content = GroupContent {
@@ -163,7 +168,7 @@ async fn main() {
         of_store.push(began.elapsed());
         let items = stored(&client, &table, &format!("o/{group}/")).await;
         assert_eq!(items.len() as i64, LOADED);
-        // The same items again, under another partition key.
+        // The same items again, under other partition keys.
         let again = items.into_iter().map(|mut item| {
             let partition = item["pk"].as_s().unwrap().replace("o/", "bare/");
             item.insert("pk".to_owned(), AttributeValue::S(partition));

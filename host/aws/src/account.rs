@@ -1,4 +1,4 @@
-//! Credentials and region, from where every AWS tool has them.
+//! AWS credentials and region, from the standard sources of the AWS tools.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,41 +16,41 @@ use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
 use wafer_store::{Error, Kind, Result};
 
-/// One attempt of a call may take so long.
-const ATTEMPT: Duration = Duration::from_secs(3);
-const CONNECT: Duration = Duration::from_secs(1);
-/// Credentials are asked for again so long before they run out.
-const RENEWED_BEFORE: Duration = Duration::from_secs(300);
+/// Timeout of one attempt of a call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long before they expire credentials are renewed.
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 
-/// How to reach AWS: the environment, the profile or the role of this process.
+/// The credentials, region and endpoints for calls to AWS.
 #[derive(Clone, Debug)]
 pub struct Account {
     pub(crate) config: SdkConfig,
     pub(crate) region: String,
-    /// Where all services are.
+    /// Endpoint of all services, which overrides the environment.
     endpoint: Option<String>,
     pub(crate) credentials: Credentials,
 }
 
 impl Account {
-    /// Reads credentials and region as every AWS tool does: environment variables,
-    /// the profile, the role of a container or machine. `region` comes before those.
+    /// Reads credentials and region from the standard sources: environment variables, the AWS
+    /// profile, the role of the container or machine. `region` overrides the configured region.
     ///
     /// # Errors
-    /// When there is no region or there are no credentials; says where they are
-    /// looked for.
+    /// Returns [`Kind::Invalid`] when there is no region or there are no credentials; the message
+    /// says where they are looked for.
     pub async fn from_environment(region: Option<String>) -> Result<Self> {
         let client = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .build_https();
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT)
-            .operation_attempt_timeout(ATTEMPT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(client)
             .timeout_config(timeouts)
-            // Attempts are counted and spread where calls are made.
+            // `call::call` retries, because it has to count the attempts.
             .retry_config(RetryConfig::disabled());
         if let Some(region) = region {
             loader = loader.region(Region::new(region));
@@ -74,7 +74,7 @@ impl Account {
         })
     }
 
-    /// As it is, with all services at one address.
+    /// Returns the same account with all services at one endpoint.
     #[must_use]
     pub fn with_endpoint(self, endpoint: &str) -> Self {
         Self {
@@ -88,24 +88,25 @@ impl Account {
         &self.region
     }
 
-    /// A client of DynamoDB.
+    /// Creates a DynamoDB client.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("DYNAMODB"));
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
-    /// A client of Step Functions.
+    /// Creates a Step Functions client.
     pub(crate) fn step_functions(&self) -> aws_sdk_sfn::Client {
         let mut config = aws_sdk_sfn::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("SFN"));
-        // Nothing here is worth counting attempts.
+        // Attempts need not be counted here, so the SDK can retry.
         config.set_retry_config(Some(aws_sdk_sfn::config::retry::RetryConfig::standard()));
         aws_sdk_sfn::Client::from_conf(config.build())
     }
 
-    /// Where a service is, if it is not where it always is: the variables
-    /// `AWS_ENDPOINT_URL_…` and `AWS_ENDPOINT_URL`.
+    /// Returns the endpoint of a service if it is not the default one: that of
+    /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}`, else
+    /// `AWS_ENDPOINT_URL`.
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {
         let name = format!("AWS_ENDPOINT_URL_{service}");
         let found = self.endpoint.clone().or_else(|| std::env::var(name).ok());
@@ -119,19 +120,18 @@ fn no_credentials() -> Error {
     Error::new(Kind::Invalid, message)
 }
 
-/// The same credentials for S3, which asks for them with each request: they are kept
-/// until they run out.
+/// A cache of the credentials, for `object_store`, which asks for them with each request.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
     provider: SharedCredentialsProvider,
     time: SharedTimeSource,
-    kept: Arc<Mutex<Option<Kept>>>,
+    cached: Arc<Mutex<Option<CachedCredential>>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedCredential {
     credential: Arc<AwsCredential>,
-    /// When others are asked for; `None`: never.
+    /// When the credentials are renewed; `None` means never.
     until: Option<SystemTime>,
 }
 
@@ -140,18 +140,18 @@ impl Credentials {
         Self {
             provider,
             time,
-            kept: Arc::default(),
+            cached: Arc::default(),
         }
     }
 
     async fn provide(&self) -> Result<Arc<AwsCredential>> {
-        let mut kept = self.kept.lock().await;
+        let mut cached = self.cached.lock().await;
         let now = self.time.now();
-        if let Some(kept) = kept
+        if let Some(cached) = cached
             .as_ref()
-            .filter(|k| k.until.is_none_or(|until| now < until))
+            .filter(|c| c.until.is_none_or(|until| now < until))
         {
-            return Ok(Arc::clone(&kept.credential));
+            return Ok(Arc::clone(&cached.credential));
         }
         let found = self
             .provider
@@ -163,9 +163,9 @@ impl Credentials {
             secret_key: found.secret_access_key().to_owned(),
             token: found.session_token().map(ToOwned::to_owned),
         });
-        *kept = Some(Kept {
+        *cached = Some(CachedCredential {
             credential: Arc::clone(&credential),
-            until: found.expiry().map(|expiry| expiry - RENEWED_BEFORE),
+            until: found.expiry().map(|expiry| expiry - RENEW_BEFORE_EXPIRY),
         });
         Ok(credential)
     }

@@ -1,5 +1,5 @@
-//! Calls to DynamoDB: which failures are worth another attempt, how long to go
-//! on, and what to tell people about those that are not.
+//! Calls to DynamoDB: which errors are retried, for how long, and the messages for those that are
+//! not.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::random::Random;
 
-/// The first wait before another attempt is at most this long, each further one at
-/// most twice as long as the one before ("full jitter",
-/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
+/// Upper bound of the first wait before a retry. It doubles with each further wait ("full
+/// jitter", <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
 const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// Upper bound of all waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Errors by which DynamoDB asks to be called again later.
-const WORTH_ANOTHER: [&str; 9] = [
+/// Codes of DynamoDB errors that may not recur when the call is retried.
+const RETRYABLE_CODES: [&str; 9] = [
     "InternalFailure",
     "InternalServerError",
     "ItemCollectionSizeLimitExceededException",
@@ -30,17 +30,19 @@ const WORTH_ANOTHER: [&str; 9] = [
     "TransactionConflictException",
 ];
 
-/// Waits that grow, until there is no time left.
+/// Exponential backoff with full jitter, until a deadline.
 #[derive(Debug)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct Backoff<'a> {
     random: &'a Random,
+    /// The deadline.
     until: Instant,
+    /// Upper bound of the next wait.
     wait: Duration,
-    /// Attempts that were begun.
+    /// Number of attempts that were begun.
     attempts: u32,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> Backoff<'a> {
     pub(crate) fn new(random: &'a Random, lasts: Duration) -> Self {
         Self {
             random,
@@ -54,7 +56,8 @@ impl<'a> Patience<'a> {
         self.attempts
     }
 
-    /// Waits before another attempt; false when there is no time for one.
+    /// Waits before another attempt. Returns false, without waiting, if there is no time left for
+    /// one.
     pub(crate) async fn wait(&mut self) -> bool {
         let most = u64::try_from(self.wait.as_micros()).unwrap_or(u64::MAX);
         let wait = Duration::from_micros(self.random.below(most + 1));
@@ -67,10 +70,10 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// Which operation on which resource, for messages.
+/// An operation on a table, for error messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
-    /// As IAM names it, such as `dynamodb:PutItem`.
+    /// Name of the IAM action, such as `dynamodb:PutItem`.
     pub(crate) action: &'a str,
     /// Name of the table.
     pub(crate) table: &'a str,
@@ -78,17 +81,17 @@ pub(crate) struct Operation<'a> {
     pub(crate) region: &'a str,
 }
 
-/// Why a call did not succeed.
+/// Why a call failed.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
-    /// The service refused it for a reason that the caller may know.
+    /// The service answered with an error that is not retried. The caller may handle it.
     Refused(E),
-    /// Everything else, ready for people.
+    /// Any other failure.
     Failed(Error),
 }
 
 impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> Failure<E> {
-    /// An error for people, whatever it is.
+    /// Converts the failure into a store error.
     pub(crate) fn into_error(self, operation: Operation<'_>) -> Error {
         match self {
             Self::Failed(error) => error,
@@ -97,10 +100,11 @@ impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> Failur
     }
 }
 
-/// Calls until it succeeds, is refused, or the time is over.
+/// Calls `attempt` until it succeeds, fails with an error that is not retryable, or the time of
+/// `backoff` is over.
 pub(crate) async fn call<T, E, F>(
     operation: Operation<'_>,
-    patience: &mut Patience<'_>,
+    backoff: &mut Backoff<'_>,
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure<E>>
 where
@@ -108,18 +112,18 @@ where
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 {
     loop {
-        patience.attempts += 1;
+        backoff.attempts += 1;
         let error = match attempt().await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        if !is_worth_another(&error) {
+        if !is_retryable(&error) {
             return Err(match error {
                 SdkError::ServiceError(error) => Failure::Refused(error.into_err()),
                 other => Failure::Failed(unreachable(operation, Kind::Internal, other)),
             });
         }
-        if !patience.wait().await {
+        if !backoff.wait().await {
             return Err(Failure::Failed(unreachable(
                 operation,
                 Kind::Unavailable,
@@ -129,7 +133,7 @@ where
     }
 }
 
-fn is_worth_another<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+fn is_retryable<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
         SdkError::DispatchFailure(failure) => {
@@ -138,13 +142,16 @@ fn is_worth_another<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) 
         SdkError::ServiceError(error) => {
             let status = error.raw().status().as_u16();
             let code = error.err().code();
-            status >= 500 || status == 429 || code.is_some_and(|code| WORTH_ANOTHER.contains(&code))
+            status >= 500
+                || status == 429
+                || code.is_some_and(|code| RETRYABLE_CODES.contains(&code))
         }
         _ => false,
     }
 }
 
-/// The service was not reached, or not in time.
+/// Returns the error for a service that could not be reached, was too busy, or did not answer in
+/// time.
 fn unreachable<E>(operation: Operation<'_>, kind: Kind, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -168,7 +175,7 @@ where
     Error::caused(kind, message, error)
 }
 
-/// What is to be done about a refusal.
+/// Converts an error of the service, with advice on how to fix it.
 fn refused<E>(operation: Operation<'_>, error: E) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -223,7 +230,7 @@ where
     Error::caused(kind, message, error)
 }
 
-/// The IAM statement that a role lacks.
+/// Returns an IAM policy statement that allows an action on a resource.
 pub(crate) fn statement(action: &str, resource: &str) -> String {
     format!(r#"{{"Effect": "Allow", "Action": "{action}", "Resource": "{resource}"}}"#)
 }

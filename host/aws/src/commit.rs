@@ -1,7 +1,9 @@
-//! How events are committed: all that a batch of them writes is one object on S3;
-//! then each event is claimed for it by its identity; then the rows go into their
-//! items. Whatever of this is not done when a process dies is done by whoever
-//! comes across the object next. Each step can be done any number of times.
+//! Commits of events.
+//!
+//! A batch of events is committed in three steps: everything that the batch writes is put into
+//! one object on S3; each event is claimed for this commit by its identity; the rows are written
+//! to their items. If the process dies, the next process that finds the object does the remaining
+//! steps. All steps are idempotent.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -18,28 +20,32 @@ use crate::item::{Mark, Stored, too_large, value_bytes, version_bytes, version_o
 use crate::layout::place;
 use crate::outbox::{Commit, CommitName, MAX_ROWS, Record, minute, put_record, records};
 use crate::table::{
-    Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, side_by_side, text, text_of,
+    Condition, Item, Key, MAX_VALUE, Written, bytes, bytes_of, number, run_concurrently, text,
+    text_of,
 };
 
-/// Rows that one commit writes online, about: what is written within a few seconds.
-const MAX_WRITES: usize = 5_000;
-/// Parts of what an entity has, at most.
+/// Approximate maximum number of online rows of one commit, as many as can be written within a
+/// few seconds.
+const MAX_COMMIT_WRITES: usize = 5_000;
+/// Maximum number of parts of one item.
 const MAX_PARTS: usize = 16;
-/// Parts of an item stay so much longer than it, in seconds: DynamoDB removes what
-/// expired within a few days, in any order
+/// How much longer the parts of an item live than the item, in seconds. DynamoDB deletes expired
+/// items within a few days, in any order
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html>).
 const FORGET_PARTS_AFTER: i64 = 7 * 86_400;
-/// DynamoDB may forget an identity so long after its time, in seconds.
+/// How long after its expiry DynamoDB may delete an event identity, in seconds.
 const FORGET_AFTER: i64 = 3_600;
 
-/// Names for commits. A name is used by one commit after the other, so that items
-/// need to remember only the last one of each name.
+/// A pool of idle writers. Each writer makes one commit after the other, so that an item needs to
+/// remember only the last commit of each writer.
 #[derive(Debug, Default)]
 pub(crate) struct Writers(Mutex<Vec<Writer>>);
 
+/// Gives names to commits: its own name, and a number that rises with each commit.
 #[derive(Debug)]
 pub(crate) struct Writer {
     name: u64,
+    /// Number of the current commit.
     number: u32,
 }
 
@@ -54,21 +60,23 @@ impl Writer {
     }
 }
 
-/// What is to be done to one item.
+/// A change to one item.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Add(OnlineRow),
     Early(Timestamp, OnlineRow),
 }
 
-/// Everything that a commit does to one entity's item, in order: with when it may
-/// be forgotten, and the event that it counts for.
+/// All changes of a commit to one entity's item.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
+    /// The changes in order, each with the time when DynamoDB may delete the row (seconds since
+    /// the Unix epoch) and the index of the event or write that it belongs to.
     list: Vec<(Change, Option<i64>, Option<usize>)>,
 }
 
 impl Dynamo {
+    /// Takes an idle writer, or creates one, for its next commit.
     pub(crate) fn writer(&self) -> Writer {
         let free = self
             .writers
@@ -84,6 +92,7 @@ impl Dynamo {
         writer
     }
 
+    /// Returns a writer to the pool after its commit succeeded.
     pub(crate) fn release(&self, writer: Writer) {
         if writer.number < u32::MAX {
             let mut free = self
@@ -108,7 +117,7 @@ impl Dynamo {
             return Err(Error::new(Kind::Invalid, message));
         }
         let mut outcomes = Vec::with_capacity(events.len());
-        for events in in_turns(events) {
+        for events in split_commits(events) {
             outcomes.extend(self.commit_some(events, now).await?);
         }
         Ok(outcomes)
@@ -128,17 +137,17 @@ impl Dynamo {
         };
         self.outbox.write(&name, &commit).await?;
         let (record, owners) = self.claim(&name, &commit).await?;
-        // An error leaves the rest to whoever comes across the commit.
+        // After an error, the next process that finds the commit finishes it.
         let older = match self.apply(&name, &commit, &record).await? {
             Some(older) => {
-                self.settle(&name, &record).await?;
+                self.mark_complete(&name, &record).await?;
                 older
             }
-            // So late that others did it.
+            // This process was so slow that another one finished the commit.
             None => vec![0; commit.events.len()],
         };
         self.release(writer);
-        // What was known before is answered when it can be read.
+        // Duplicates are acknowledged only when the commit that has the event is readable.
         for owner in owners {
             self.finish(&owner).await?;
         }
@@ -149,8 +158,8 @@ impl Dynamo {
         Ok(record.won.iter().zip(older).map(outcome).collect())
     }
 
-    /// Claims the events of a commit for it, by their identities. Returns which it
-    /// has, and the commits that have the others.
+    /// Claims the events of a commit by their identities. Returns a record of the events that
+    /// belong to this commit, and the commits that the others belong to.
     async fn claim(
         &self,
         name: &CommitName,
@@ -159,7 +168,7 @@ impl Dynamo {
         let mut seen = HashSet::new();
         let mut claims = Vec::with_capacity(commit.events.len());
         for event in &commit.events {
-            // Twice in one batch: the first one counts.
+            // An identity may occur twice in one batch; the first event counts.
             let is_first = seen.insert((&event.source, &event.id));
             let owner = async move {
                 match is_first {
@@ -169,14 +178,15 @@ impl Dynamo {
             };
             claims.push(owner.boxed());
         }
-        let owners = side_by_side(claims).await?;
+        let owners = run_concurrently(claims).await?;
         let won = owners.iter().map(|owner| owner.as_ref() == Some(name));
         let record = Record::new(won.collect(), commit);
         let others = owners.into_iter().flatten().filter(|owner| owner != name);
         Ok((record, others.collect()))
     }
 
-    /// The commit that an event belongs to: this one, if none had it.
+    /// Claims one event. Returns the commit that it belongs to: this one, unless an earlier commit
+    /// claimed it.
     async fn owner(
         &self,
         name: &CommitName,
@@ -197,18 +207,19 @@ impl Dynamo {
         };
         match self.table.put(&item, Some(&condition)).await? {
             Written::Done { .. } => Ok(Some(name.clone())),
-            Written::Held { stored, .. } => {
+            Written::ConditionFailed { stored, .. } => {
                 let owner = stored.as_ref().and_then(|stored| text_of(stored, "c"));
                 let owner = owner.and_then(CommitName::parse);
                 owner
                     .map(Some)
-                    .ok_or_else(|| self.table.foreign("an identity that cannot be read"))
+                    .ok_or_else(|| self.table.corrupt("an identity that cannot be read"))
             }
         }
     }
 
-    /// Does what a commit writes online, once. For each event: how many of its rows
-    /// were older than what was there. `None`: others have done it meanwhile.
+    /// Applies the online writes of a commit, each exactly once. Returns for each event how many of
+    /// its rows were older than the stored ones, or `None` if another process has finished the
+    /// commit in the meantime.
     async fn apply(
         &self,
         name: &CommitName,
@@ -245,9 +256,9 @@ impl Dynamo {
                 let (place, counts) = (place(key, epoch), epoch == epochs.live);
                 let alone = epochs.filling == Some(epoch);
                 let call = async move {
-                    // By now others may have finished it, and what it writes may be in what
-                    // a group was made anew from.
-                    if self.is_late(name) && !self.is_open(name).await? {
+                    // After the grace period, another process may have finished the commit, and
+                    // a group may have been rebuilt from content that includes its rows.
+                    if self.is_past_grace(name) && !self.is_unfinished(name).await? {
                         return Ok(None);
                     }
                     let mark = Mark {
@@ -258,8 +269,8 @@ impl Dynamo {
                         .change(&place, changes, mark, settled, commit.now)
                         .await
                     {
-                        // No attempt will do it. The commit counts, with all the rest of it;
-                        // its rows go to the tables.
+                        // Retrying cannot help. The rest of the commit still counts, and its
+                        // rows still go to the offline tables.
                         Err(e) if is_permanent(&e) => {
                             tracing::error!(
                                 "an entity of `{}` stays as it is online: {e}",
@@ -275,7 +286,7 @@ impl Dynamo {
             }
         }
         let mut older = vec![0; commit.events.len()];
-        for indexes in side_by_side(calls).await? {
+        for indexes in run_concurrently(calls).await? {
             let Some(indexes) = indexes else {
                 return Ok(None);
             };
@@ -286,19 +297,19 @@ impl Dynamo {
         Ok(Some(older))
     }
 
-    /// Whether others may finish a commit by now.
-    fn is_late(&self, name: &CommitName) -> bool {
+    /// Returns whether other processes may finish a commit by now.
+    fn is_past_grace(&self, name: &CommitName) -> bool {
         self.wall.now() > name.begun.plus_micros(self.grace)
     }
 
-    /// Whether a commit is still to be finished.
-    async fn is_open(&self, name: &CommitName) -> Result<bool> {
+    /// Returns whether a commit still has to be finished.
+    async fn is_unfinished(&self, name: &CommitName) -> Result<bool> {
         let done = records(&self.table, std::slice::from_ref(name)).await?;
-        Ok(done.is_empty() && self.outbox.is_there(name).await?)
+        Ok(done.is_empty() && self.outbox.exists(name).await?)
     }
 
-    /// Changes one item. Returns the events of which a row was older than what was
-    /// there, once for each row.
+    /// Applies changes to one item. Returns the index of the event or write of each row that was
+    /// older than the stored one.
     pub(crate) async fn change(
         &self,
         key: &Key,
@@ -334,8 +345,8 @@ impl Dynamo {
         Ok(older.unwrap_or_default())
     }
 
-    /// Rows of which the newest stays, by one conditional write: doing it again
-    /// changes nothing, so nobody needs to remember who did it.
+    /// Writes the newest of some rows by one conditional update. Repeating it changes nothing, so
+    /// no mark is needed.
     async fn replace_row(
         &self,
         key: &Key,
@@ -373,7 +384,7 @@ impl Dynamo {
         let stored_version = |item: &Item| version_of(bytes_of(item, "ver")?);
         let mut latest = match &written {
             Written::Done { before } => before.as_ref().and_then(stored_version),
-            Written::Held { stored, attempts } => {
+            Written::ConditionFailed { stored, attempts } => {
                 let stored = stored.as_ref();
                 let has_more =
                     |stored: &Item| ["parts", "due"].iter().any(|n| stored.contains_key(*n));
@@ -381,7 +392,7 @@ impl Dynamo {
                     return self.replace_large_row(key, changes, now).await;
                 }
                 let stored = stored.and_then(stored_version);
-                // An answer was lost: it is what this call wrote.
+                // After a retry, the stored row may be the one that this call wrote.
                 stored.filter(|stored| *stored != newest.version || *attempts == 1)
             }
         };
@@ -396,6 +407,8 @@ impl Dynamo {
         Ok(older)
     }
 
+    /// Writes rows to an item that has parts or early rows, or needs parts, by reading and
+    /// rewriting the item.
     async fn replace_large_row(
         &self,
         key: &Key,
@@ -419,14 +432,14 @@ impl Dynamo {
         Ok(older.unwrap_or_default())
     }
 
-    /// Reads an item, changes it and writes it, until nobody came between. `None`
-    /// from `change`: it stays as it is.
+    /// Reads an item, changes it and writes it back, and retries when another process wrote it in
+    /// between. If `change` returns `None`, the item stays as it is.
     pub(crate) async fn modify<T: Send>(
         &self,
         key: &Key,
         change: &mut (dyn FnMut(&mut Stored) -> Result<Option<T>> + Send),
     ) -> Result<Option<T>> {
-        let mut patience = self.table.writing();
+        let mut backoff = self.table.write_backoff();
         loop {
             let mut stored = self.stored(key).await?;
             let old_parts = stored.parts.take();
@@ -439,7 +452,7 @@ impl Dynamo {
             let written = self.table.put(&item, Some(&condition)).await?;
             let is_ours = match &written {
                 Written::Done { .. } => true,
-                Written::Held { stored, attempts } => {
+                Written::ConditionFailed { stored, attempts } => {
                     *attempts > 1 && stored.as_ref() == Some(&item)
                 }
             };
@@ -450,7 +463,7 @@ impl Dynamo {
             if is_ours {
                 return Ok(Some(result));
             }
-            if !patience.wait().await {
+            if !backoff.wait().await {
                 let message = format!(
                     "an entity in DynamoDB table `{}` is written to by others all the time; try again",
                     self.table.name
@@ -460,10 +473,10 @@ impl Dynamo {
         }
     }
 
-    /// An item as it is now, its parts included.
+    /// Reads an item with its parts.
     async fn stored(&self, key: &Key) -> Result<Stored> {
-        let damaged = || self.table.foreign("an entity's row that cannot be read");
-        let mut patience = self.table.reading();
+        let damaged = || self.table.corrupt("an entity's row that cannot be read");
+        let mut backoff = self.table.read_backoff();
         loop {
             let Some(item) = self.table.get(key).await? else {
                 return Ok(Stored::default());
@@ -479,21 +492,23 @@ impl Dynamo {
             if self.is_expired(&stored) {
                 return Ok(stored);
             }
-            // It was written anew in between.
-            if !patience.wait().await {
+            // The item was rewritten while its parts were read.
+            if !backoff.wait().await {
                 let message = "an entity's row is written anew all the time; try again";
                 return Err(Error::new(Kind::Unavailable, message));
             }
         }
     }
 
-    /// Whether DynamoDB may have begun to remove an item: its parts may go before it.
+    /// Returns whether an item has expired, so that DynamoDB may already have deleted some of its
+    /// parts.
     pub(crate) fn is_expired(&self, stored: &Stored) -> bool {
         let now = self.wall.now().as_micros().div_euclid(1_000_000);
         stored.ttl.is_some_and(|ttl| ttl <= now)
     }
 
-    /// Writes what does not fit one item into several others.
+    /// Writes the content of an item that is too large for one DynamoDB item as parts. Returns
+    /// `None` if the item needs no parts.
     pub(crate) async fn put_parts(
         &self,
         key: &Key,
@@ -514,7 +529,7 @@ impl Dynamo {
             let mut item = key.item();
             item.insert("d".to_owned(), bytes(piece));
             if let Some(ttl) = stored.ttl {
-                // Rather later than the item that they belong to.
+                // The parts must not expire before their item.
                 item.insert("expires".to_owned(), number(ttl + FORGET_PARTS_AFTER));
             }
             item
@@ -523,23 +538,24 @@ impl Dynamo {
         Ok(Some(parts))
     }
 
-    /// Notes that a commit is complete; one that has nothing for the offline tables
-    /// is not needed any longer.
-    async fn settle(&self, name: &CommitName, record: &Record) -> Result<()> {
+    /// Records that a commit is complete. A commit without rows for the offline tables is removed
+    /// instead, because it is not needed any longer.
+    async fn mark_complete(&self, name: &CommitName, record: &Record) -> Result<()> {
         if record.rows.is_empty() {
             return self.outbox.remove(&self.table, name).await;
         }
         put_record(&self.table, name, record).await?;
-        // Others may have finished and flushed it: then nobody would remove the record.
-        if self.is_late(name) && !self.outbox.is_there(name).await? {
+        // Another process may have finished, flushed and removed the commit already. Nothing
+        // would remove the new record then.
+        if self.is_past_grace(name) && !self.outbox.exists(name).await? {
             self.outbox.remove(&self.table, name).await?;
         }
         Ok(())
     }
 
-    /// Does what is left to do of a commit, if anything is.
+    /// Finishes a commit that its writer did not finish.
     pub(crate) async fn finish(&self, name: &CommitName) -> Result<()> {
-        if !self.is_open(name).await? {
+        if !self.is_unfinished(name).await? {
             return Ok(());
         }
         let Some(commit) = self.outbox.read(name).await? else {
@@ -547,13 +563,16 @@ impl Dynamo {
         };
         let (record, _) = self.claim(name, &commit).await?;
         if self.apply(name, &commit, &record).await?.is_some() {
-            self.settle(name, &record).await?;
+            self.mark_complete(name, &record).await?;
         }
         Ok(())
     }
 
-    /// When DynamoDB may remove what is kept until a time, in seconds since 1970 by
-    /// the machine's clock, whatever the present of the rows is.
+    /// Returns when DynamoDB may delete an item that is kept until `until`, in seconds since the
+    /// Unix epoch.
+    ///
+    /// `until` is relative to `now`, the time that the rows are written at, which can differ from
+    /// the machine's clock. DynamoDB uses the real time.
     pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<i64> {
         let until = until.filter(|until| *until != Timestamp::MAX)?;
         let left = until.as_micros().saturating_sub(now.as_micros());
@@ -562,17 +581,17 @@ impl Dynamo {
     }
 }
 
-/// Whether nothing but another item or another program changes what failed.
+/// Returns whether an error is permanent, so that a retry cannot succeed.
 pub(crate) fn is_permanent(error: &Error) -> bool {
     matches!(error.kind(), Kind::Invalid | Kind::Corrupt)
 }
 
-/// Events in several commits, in order: none writes much more than [`MAX_WRITES`].
-fn in_turns(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
+/// Splits events into commits, in order, of about [`MAX_COMMIT_WRITES`] online rows at most.
+fn split_commits(events: Vec<EventCommit>) -> Vec<Vec<EventCommit>> {
     let (mut turns, mut writes) = (Vec::new(), usize::MAX);
     for event in events {
         let more = event.writes.len() + event.early.len();
-        if writes.saturating_add(more) > MAX_WRITES {
+        if writes.saturating_add(more) > MAX_COMMIT_WRITES {
             turns.push(Vec::new());
             writes = 0;
         }
@@ -587,7 +606,7 @@ impl Changes {
         self.list.push((Change::Early(due, row), ttl, None));
     }
 
-    /// The rows, when there is nothing else: no summaries, nothing early.
+    /// Returns the rows if all changes are plain rows: no summaries and no early rows.
     fn plain_rows(&self) -> Option<Vec<&OnlineRow>> {
         let mut rows = Vec::with_capacity(self.list.len());
         for (change, ..) in &self.list {
@@ -600,7 +619,7 @@ impl Changes {
     }
 }
 
-/// What writes do to each entity; each counts by its place among them.
+/// Groups writes by entity. The index of each write is kept.
 pub(crate) fn by_entity(
     writes: Vec<OnlineWrite>,
     forget_at: impl Fn(Option<Timestamp>) -> Option<i64>,

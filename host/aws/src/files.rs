@@ -1,4 +1,4 @@
-//! Sources on S3.
+//! Source files on S3.
 
 use std::collections::HashMap;
 use std::path::Path as FilePath;
@@ -16,8 +16,8 @@ use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
 use crate::account::Account;
 use crate::objects::{Bucket, failed, upload};
 
-/// Files in any bucket that the credentials of this process reach. They are looked
-/// for when they are first needed.
+/// Files in any bucket that the credentials of this process can access. Credentials are loaded
+/// when they are first needed.
 #[derive(Debug, Default)]
 pub struct Files {
     account: OnceCell<Account>,
@@ -98,17 +98,17 @@ impl RemoteFiles for Files {
             }
             other => other.map_err(|e| failed(&about, e))?,
         };
-        let unwritten = |e| {
+        let copy_failed = |e| {
             let message = format!("cannot copy {} to {}", file.url, to.display());
             Error::caused(Kind::Unavailable, message, e)
         };
-        let mut copy = tokio::fs::File::create(to).await.map_err(unwritten)?;
+        let mut copy = tokio::fs::File::create(to).await.map_err(copy_failed)?;
         let mut pieces = found.into_stream();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|e| failed(&about, e))?;
-            copy.write_all(&piece).await.map_err(unwritten)?;
+            copy.write_all(&piece).await.map_err(copy_failed)?;
         }
-        copy.flush().await.map_err(unwritten)
+        copy.flush().await.map_err(copy_failed)
     }
 
     async fn put(&self, from: &FilePath, to: &Url) -> Result<()> {

@@ -1,14 +1,14 @@
-//! What an item of the online store holds, and how it is written down.
+//! Items of the online store: their content and its encoding as DynamoDB attributes.
 //!
-//! | attribute | type | what |
+//! | attribute | type | content |
 //! | --- | --- | --- |
-//! | `n` | N | rises with each write: what the next one is conditional on |
-//! | `ver` | B | event time, created time (microseconds, big endian, sign flipped), identity: compares as rows do |
+//! | `n` | N | version of the item: rises with each write, and conditional writes compare it |
+//! | `ver` | B | version of the row: event time and creation time (microseconds, big endian, sign bit flipped) and event identity, so that the bytes sort like row versions |
 //! | `val` | B | fingerprint of the schema (8 bytes, little endian), then the packed features or the summary |
-//! | `due` | B | rows whose time is still to come, MessagePack |
-//! | `by` | B | who added to the summary: 8 bytes of the writer's name, 4 of its commit's number, 4 of the minute with, in the highest bit, whether earlier ones may be missing |
-//! | `parts` | S | `ID/COUNT`: `val` and `due` are in items of partitions `p/ID/…`, as they do not fit one |
-//! | `expires` | N | seconds since 1970 after which DynamoDB may remove it |
+//! | `due` | B | early rows, which are not due yet, in MessagePack |
+//! | `by` | B | [marks](Mark) of the commits that were added to the summary: 8 bytes name of the writer, 4 bytes number of the commit, 4 bytes minute, whose highest bit is [`Mark::alone`] (big endian) |
+//! | `parts` | S | `ID/COUNT`: `val` and `due` do not fit in one item, and are in items of the partitions `p/ID/…` |
+//! | `expires` | N | time (seconds since the Unix epoch) after which DynamoDB may delete the item |
 
 use bytes::Bytes;
 use wafer_core::Timestamp;
@@ -18,40 +18,44 @@ use wafer_store::{Error, Kind, OnlineRow, Result, combine};
 
 use crate::table::{Item, Key, bytes, bytes_of, number, number_of, text, text_of};
 
-/// How long it is remembered, in minutes, that a writer's commit is in an item after
-/// the commit is gone: clocks may differ by less.
-const MARKS_KEPT: u32 = 15;
+/// How many minutes an item keeps the mark of a commit after the commit is removed. Must exceed
+/// the difference between the clocks of writers.
+const KEEP_MARKS_FOR: u32 = 15;
 
-/// A commit, as items remember it.
+/// Records in an item that a commit was added to its summary, so that it is not added twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
+    /// Name of the writer.
     pub(crate) writer: u64,
+    /// Number of the commit among those of its writer.
     pub(crate) number: u32,
-    /// When it was added, in minutes since 1970 by the machine's clock.
+    /// When the commit was added, in minutes since the Unix epoch by the machine's clock.
     pub(crate) minute: u32,
-    /// Whether it says nothing of earlier commits of the writer. A writer makes one
-    /// commit after the other, so that its last one is enough to remember; but while
-    /// an epoch is filled, commits come to it in any order.
+    /// Whether the mark says nothing about earlier commits of the writer.
+    ///
+    /// A writer makes one commit after the other, so usually the mark of its last commit
+    /// implies the earlier ones. But commits reach an epoch that is being filled in any order.
     pub(crate) alone: bool,
 }
 
-/// The highest bit of the minute.
+/// Bit of an encoded minute that holds [`Mark::alone`].
 const ALONE: u32 = 1 << 31;
 
-/// An item of the online store, taken apart.
+/// A decoded item of the online store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Stored {
-    /// Its version; `None` when there is no such item.
+    /// Version of the item; `None` if the item does not exist.
     pub(crate) version: Option<u64>,
     pub(crate) row: Option<OnlineRow>,
+    /// Early rows with their due times, in ascending order.
     pub(crate) due: Vec<(Timestamp, OnlineRow)>,
     marks: Vec<Mark>,
-    /// Seconds since 1970; `None`: it stays.
+    /// When DynamoDB may delete the item, in seconds since the Unix epoch; `None` means never.
     pub(crate) ttl: Option<i64>,
     pub(crate) parts: Option<Parts>,
 }
 
-/// Where the parts are of what is too large for one item.
+/// The parts of an item that is too large for one DynamoDB item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
     id: String,
@@ -74,18 +78,20 @@ impl Parts {
         })
     }
 
-    /// Those of an item, if it has any.
+    /// Returns the parts of an item, if it has any.
     pub(crate) fn of(item: &Item) -> Option<Self> {
         Self::parse(text_of(item, "parts")?)
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        // Each in a partition of its own: together they are more than one takes in a second.
+        // Each part has its own partition key, because all parts together would exceed the write
+        // throughput of one partition.
         let part = |index: u16| Key::single(format!("p/{}/{index}", self.id));
         (0..self.count).map(part).collect()
     }
 }
 
+/// Encodes a row version so that the bytes sort like row versions.
 pub(crate) fn version_bytes(version: RowVersion) -> [u8; 24] {
     let time = |time: Timestamp| (time.as_micros() ^ i64::MIN).to_be_bytes();
     let mut bytes = [0; 24];
@@ -112,8 +118,8 @@ pub(crate) fn value_bytes(row: &OnlineRow) -> Vec<u8> {
 }
 
 impl Stored {
-    /// From an item as it is stored. `val` and `due` of one in parts are in
-    /// `payload`.
+    /// Decodes an item. If the item is in parts, `payload` is their content; without it, the
+    /// row and the early rows are left empty. Returns `None` if the item is damaged.
     pub(crate) fn read(item: &Item, payload: Option<&[u8]>) -> Option<Self> {
         let parts = match text_of(item, "parts") {
             Some(text) => Some(Parts::parse(text)?),
@@ -126,7 +132,7 @@ impl Stored {
                 let (value, due) = rest.split_at_checked(length)?;
                 (Some(value), Some(due))
             }
-            // Not asked for.
+            // The caller did not read the parts.
             (Some(_), None) => (None, None),
             (None, _) => (bytes_of(item, "val"), bytes_of(item, "due")),
         };
@@ -154,7 +160,8 @@ impl Stored {
         })
     }
 
-    /// `val` and `due` in one piece, of an item that is too large.
+    /// Encodes the row and the early rows as the content of parts: 4 bytes length of `val`
+    /// (little endian), `val`, `due`.
     pub(crate) fn payload(&self) -> Vec<u8> {
         let value = self.row.as_ref().map_or_else(Vec::new, value_bytes);
         [
@@ -181,7 +188,8 @@ impl Stored {
         }
     }
 
-    /// As an item of the next version.
+    /// Encodes the item with the next version. If `parts` is given, `val` and `due` are left
+    /// out, because the parts hold them.
     pub(crate) fn write(&self, key: &Key, parts: Option<&Parts>) -> Item {
         let mut item = key.item();
         item.insert("n".to_owned(), number(self.version.unwrap_or(0) + 1));
@@ -206,13 +214,13 @@ impl Stored {
         item
     }
 
-    /// The row as it is at some time.
+    /// Returns the row as it is at `now`, with due early rows applied.
     pub(crate) fn into_row_at(mut self, now: Timestamp) -> Result<Option<OnlineRow>> {
         self.take_due(now)?;
         Ok(self.row)
     }
 
-    /// Takes rows in that are due.
+    /// Applies the early rows that are due at `now`.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Result<()> {
         for (_, early) in self.due.extract_if(.., |(due, _)| *due <= now) {
             if let Some(combined) = combine(self.row.as_ref(), &early)? {
@@ -222,7 +230,7 @@ impl Stored {
         Ok(())
     }
 
-    /// Adds a row or events; says whether that changed anything.
+    /// Adds a row or a summary by [`combine`], and returns whether that changed anything.
     pub(crate) fn add(&mut self, row: &OnlineRow, ttl: Option<i64>) -> Result<bool> {
         let Some(combined) = combine(self.row.as_ref(), row)? else {
             return Ok(false);
@@ -232,16 +240,16 @@ impl Stored {
         Ok(true)
     }
 
-    /// Adds a row whose time is still to come.
+    /// Adds an early row.
     pub(crate) fn add_early(&mut self, due: Timestamp, row: OnlineRow, ttl: Option<i64>) {
         self.keep(ttl);
         self.due.push((due, row));
         self.due.sort_by_key(|(due, _)| *due);
     }
 
-    /// Puts a deletion in the place of all facts up to a time; a newer row stays, a
-    /// summary goes as a whole.
-    pub(crate) fn bury(&mut self, deleted: Timestamp) {
+    /// Deletes the entity: replaces all rows up to the time `deleted` by a tombstone. A newer row
+    /// stays; a summary is removed as a whole.
+    pub(crate) fn delete_up_to(&mut self, deleted: Timestamp) {
         self.due.retain(|(_, row)| row.version.event > deleted);
         let stays = |row: &OnlineRow| !is_item(&row.values) && row.version.event > deleted;
         if !self.row.as_ref().is_some_and(stays) {
@@ -250,8 +258,9 @@ impl Stored {
         }
     }
 
-    /// Puts a deletion below what was made anew without the facts that it is about.
-    pub(crate) fn bury_before(&mut self, deleted: Timestamp) {
+    /// Adds a tombstone to an entity that was rebuilt from rows without the deleted ones: a newer
+    /// row or summary stays.
+    pub(crate) fn add_tombstone(&mut self, deleted: Timestamp) {
         self.due.retain(|(_, row)| row.version.event > deleted);
         let tombstone = OnlineRow::tombstone(deleted);
         let stored = self.row.as_ref().map(|row| row.version);
@@ -261,7 +270,8 @@ impl Stored {
         }
     }
 
-    /// It stays as long as anything in it.
+    /// Extends the time to live of the item to that of a row that is added. The item lives as
+    /// long as the longest-lived row in it.
     fn keep(&mut self, ttl: Option<i64>) {
         let is_new = self.row.is_none() && self.due.is_empty();
         self.ttl = match (self.ttl, ttl) {
@@ -271,6 +281,7 @@ impl Stored {
         };
     }
 
+    /// Returns whether a commit was already added to this item.
     pub(crate) fn has(&self, mark: Mark) -> bool {
         let marks = self.marks.iter();
         marks
@@ -278,12 +289,12 @@ impl Stored {
             .any(|m| m.number == mark.number || m.number > mark.number && !m.alone)
     }
 
-    /// Remembers a commit; forgets writers whose commits are all gone since before
-    /// `settled`, in minutes since 1970.
+    /// Adds the mark of a commit. Removes marks that it implies, and those that are older than
+    /// `settled`, the minute before which all commits are removed, by [`KEEP_MARKS_FOR`].
     pub(crate) fn mark(&mut self, mark: Mark, settled: u32) {
         self.marks.retain(|m| {
             let is_implied = m.writer == mark.writer && !mark.alone;
-            !is_implied && m.minute.saturating_add(MARKS_KEPT) >= settled
+            !is_implied && m.minute.saturating_add(KEEP_MARKS_FOR) >= settled
         });
         self.marks.push(mark);
     }
@@ -316,7 +327,7 @@ fn read_marks(bytes: &[u8]) -> Option<Vec<Mark>> {
     rest.is_empty().then(|| marks.iter().map(mark).collect())
 }
 
-/// What an entity has is too large.
+/// Returns the error for an entity whose content is too large to store.
 pub(crate) fn too_large(group: &str, size: usize, most: usize) -> Error {
     let message = format!(
         "what table `{group}` holds of one entity takes {size} bytes; at most {most} fit in DynamoDB \
@@ -346,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_read_as_they_were_written() {
+    fn items_round_trip() {
         let mut stored = Stored {
             row: Some(row(-3, b"now")),
             ..Stored::default()
@@ -375,17 +386,17 @@ mod tests {
         );
         assert!(read.has(mark(1, 2, 0)) && read.has(mark(u64::MAX - 7, 1, 0)));
         assert!(!read.has(mark(1, 3, 0)) && !read.has(mark(2, 0, 0)));
-        // Of commits that came alone, each is remembered.
+        // A mark that is `alone` does not imply earlier commits.
         let alone = [1, 2, 3, 4, 5].map(|number| read.has(mark(9, number, 0)));
         assert_eq!(alone, [false, true, false, false, true]);
-        // Damaged bytes are no item.
+        // A damaged item is not decoded.
         let mut damaged = item;
         damaged.insert("by".to_owned(), bytes(&[1, 2, 3]));
         assert_eq!(Stored::read(&damaged, None), None);
     }
 
     #[test]
-    fn writers_are_forgotten_once_their_commits_are_gone() {
+    fn marks_of_removed_commits_are_dropped() {
         let mark = |writer, minute| Mark {
             writer,
             number: 1,
@@ -402,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_compare_as_their_bytes_do() {
+    fn version_bytes_sort_like_row_versions() {
         let version = |event, created, id| RowVersion {
             event: at(event),
             created: at(created),
@@ -425,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_stays_as_long_as_anything_in_it() {
+    fn item_ttl_is_that_of_its_longest_lived_row() {
         let mut stored = Stored::default();
         stored.add(&row(1, b"a"), Some(10)).unwrap();
         assert_eq!(stored.ttl, Some(10));
@@ -438,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_seen_and_taken_in() {
+    fn due_early_rows_are_applied() {
         let mut stored = Stored::default();
         stored.add(&row(1, b"a"), None).unwrap();
         stored.add_early(at(20), row(20, b"z"), None);

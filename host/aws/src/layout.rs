@@ -1,8 +1,10 @@
-//! Whose table it is, and in which epoch each group's rows are.
+//! The layout item of a table: which project the table belongs to, and in which epoch each
+//! group's rows are.
 //!
-//! A group's online rows are replaced as a whole by writing them under another
-//! epoch and then changing one number here. Everybody reads this item at least
-//! once a second ([`Layouts`]); what is to be seen by all waits for that long.
+//! To replace the online rows of a group atomically, the new rows are written under a new epoch,
+//! and then the live epoch is changed in this item. Every process reads the item again when its
+//! copy is older than `layout_age` ([`Layouts`]), so a change that all processes must know of has
+//! to wait for that long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,36 +18,38 @@ use crate::table::{
     Condition, Item, Key, Table, Written, bytes, bytes_of, number, number_of, text, text_of,
 };
 
-/// Partitions that the rows of a group are spread over.
+/// Number of partitions that the rows of a group are spread over.
 pub(crate) const BUCKETS: u8 = 64;
+/// Version of the table's format. A table of a newer format is refused.
 const FORMAT: u32 = 1;
 
-/// Where rows are.
+/// The epochs of all groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
     groups: BTreeMap<String, Epochs>,
-    /// Greater than every epoch that was ever begun.
+    /// The last epoch that was begun, of any group.
     next: u64,
-    /// All commits that were begun before are gone: flushed, and forgotten.
+    /// All commits that were begun before this time are finished, flushed and removed.
     pub(crate) settled: Option<Timestamp>,
 }
 
 /// The epochs of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Epochs {
-    /// The one that is read.
+    /// The epoch that is read.
     pub(crate) live: u64,
-    /// The one that is to be read next, while it is filled; written as well.
+    /// The epoch that is being filled, to be read next. It also receives all writes.
     pub(crate) filling: Option<u64>,
-    /// The one that was read before, as long as anybody may do so; written as well.
+    /// The epoch that was read before, while some process may still read it. It also receives
+    /// all writes.
     pub(crate) retiring: Option<u64>,
-    /// Those that are or were written and will not be read: to be removed.
+    /// Epochs that will not be read any more, or were never read; their items must be removed.
     #[serde(default)]
     pub(crate) obsolete: Vec<u64>,
 }
 
 impl Epochs {
-    /// All that are written.
+    /// Returns all epochs that receive writes.
     pub(crate) fn written(&self) -> impl Iterator<Item = u64> + use<> {
         let others = self.filling.into_iter().chain(self.retiring);
         others.chain([self.live])
@@ -65,8 +69,8 @@ impl Layout {
         self.groups.insert(group.to_owned(), epochs);
     }
 
-    /// A number that no epoch has had, for one that is to be filled. Until it is read it
-    /// is one of those to be removed.
+    /// Begins a new epoch of a group and returns its number, which no epoch has had before. It
+    /// is listed as obsolete until it becomes live, so that it is cleaned up if it never does.
     pub(crate) fn begin(&mut self, group: &str) -> u64 {
         self.next += 1;
         let mut epochs = self.epochs(group);
@@ -76,12 +80,12 @@ impl Layout {
     }
 }
 
-/// The partition of an entity in an epoch of its group.
+/// Returns the partition key of one bucket of a group's epoch.
 pub(crate) fn partition(group: &str, epoch: u64, bucket: u8) -> String {
     format!("o/{group}/{epoch}/{bucket:02x}")
 }
 
-/// Where an entity's item is in an epoch of its group.
+/// Returns the key of an entity's item in an epoch of its group.
 pub(crate) fn place(key: &OnlineKey, epoch: u64) -> Key {
     let digest = wafer_core::Digest::of(key.entity.as_bytes());
     let bucket = digest.as_bytes()[0] % BUCKETS;
@@ -92,11 +96,11 @@ fn own_key() -> Key {
     Key::single("l")
 }
 
-/// The layout as it was last read.
+/// A cache of the layout as it was last read.
 #[derive(Debug)]
 pub(crate) struct Layouts {
     project: String,
-    /// How old it may be.
+    /// Maximum age of the cached layout.
     age: Duration,
     wall: Arc<dyn Clock>,
     known: RwLock<Known>,
@@ -110,7 +114,7 @@ struct Known {
 }
 
 impl Layouts {
-    /// Reads the layout of a table, and makes it if the table is new.
+    /// Reads the layout of a table, and creates it if the table is new.
     pub(crate) async fn open(
         table: &Table,
         project: &str,
@@ -144,7 +148,7 @@ impl Layouts {
         let mut item = own_key().item();
         let data = serde_json::to_vec(layout).expect("plain data");
         item.insert("n".to_owned(), number(version));
-        // Tells one's own write from an equal one.
+        // A random token distinguishes this write from an equal one by another process.
         item.insert("w".to_owned(), number(table.random.next()));
         item.insert("project".to_owned(), text(&self.project));
         item.insert("format".to_owned(), number(FORMAT));
@@ -152,7 +156,8 @@ impl Layouts {
         item
     }
 
-    /// The layout as it is known, and the key to read it again by when it is due.
+    /// Returns the cached layout. If it is too old, also returns the key of the item to read
+    /// and pass to [`learn`](Self::learn).
     pub(crate) fn known(&self) -> (Arc<Layout>, Option<Key>) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let age = i64::try_from(self.age.as_micros()).unwrap_or(i64::MAX);
@@ -162,7 +167,7 @@ impl Layouts {
         (Arc::clone(&known.layout), (!is_fresh).then(own_key))
     }
 
-    /// The layout, read again if it is due.
+    /// Returns the layout, and reads it again if the cached one is too old.
     pub(crate) async fn fresh(&self, table: &Table) -> Result<Arc<Layout>> {
         let (layout, due) = self.known();
         match due {
@@ -175,15 +180,17 @@ impl Layouts {
         }
     }
 
-    /// Takes note of the layout as it was when it was asked for.
+    /// Updates the cache from an item that was requested at the time `asked`, and returns the
+    /// newest known layout.
     pub(crate) fn learn(
         &self,
         table: &Table,
         item: Option<&Item>,
         asked: Timestamp,
     ) -> Result<Arc<Layout>> {
-        let item = item.ok_or_else(|| table.foreign("lost its layout: it was made anew"))?;
-        let damaged = || table.foreign("a layout that cannot be read");
+        let item =
+            item.ok_or_else(|| table.corrupt("lost its layout: the table was created anew"))?;
+        let damaged = || table.corrupt("a layout that cannot be read");
         if let Some(project) = text_of(item, "project").filter(|p| *p != self.project) {
             let message = format!(
                 "DynamoDB table `{}` belongs to project `{project}`, not to `{}`: each project has a table \
@@ -203,7 +210,7 @@ impl Layouts {
         let layout: Layout = layout.ok_or_else(damaged)?;
         let version = number_of(item, "n").ok_or_else(damaged)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // Calls overtake each other.
+        // Concurrent reads can finish out of order; keep the newest version.
         if known.read.is_none() || version >= known.version {
             *known = Known {
                 layout: Arc::new(layout),
@@ -214,13 +221,13 @@ impl Layouts {
         Ok(Arc::clone(&known.layout))
     }
 
-    /// Changes the layout, whoever else does.
+    /// Changes the layout atomically, retrying when other processes change it at the same time.
     pub(crate) async fn change<T>(
         &self,
         table: &Table,
         change: impl Fn(&mut Layout) -> T,
     ) -> Result<T> {
-        let mut patience = table.writing();
+        let mut backoff = table.write_backoff();
         loop {
             let asked = self.wall.now();
             let item = table.get(&own_key()).await?;
@@ -228,7 +235,7 @@ impl Layouts {
             let version: u64 = item
                 .as_ref()
                 .and_then(|item| number_of(item, "n"))
-                .ok_or_else(|| table.foreign("a layout that cannot be read"))?;
+                .ok_or_else(|| table.corrupt("a layout that cannot be read"))?;
             let result = change(&mut layout);
             let item = self.item(table, &layout, version + 1);
             let condition = Condition::version(Some(version));
@@ -237,14 +244,14 @@ impl Layouts {
                     self.learn(table, Some(&item), asked)?;
                     return Ok(result);
                 }
-                // Lost answers are found out by what is there.
-                Written::Held { stored, .. } if stored.as_ref() == Some(&item) => {
+                // An earlier attempt wrote this item, but its response was lost.
+                Written::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
                     self.learn(table, Some(&item), asked)?;
                     return Ok(result);
                 }
-                Written::Held { .. } => {}
+                Written::ConditionFailed { .. } => {}
             }
-            if !patience.wait().await {
+            if !backoff.wait().await {
                 let message = format!(
                     "the layout of DynamoDB table `{}` is changed by others all the time; try again",
                     table.name

@@ -1,16 +1,19 @@
-//! Wafer's stores on AWS.
+//! The AWS backends of Wafer's stores.
 //!
-//! - [`Dynamo`]: the online store and the metadata, in one DynamoDB table, with the
-//!   outbox on S3.
-//! - [`Artifacts`]: components and compiled code on S3.
-//! - [`Bucket`]: a folder of a bucket, where offline tables and sources are, too.
-//! - [`Files`]: sources in any bucket.
+//! - [`Dynamo`]: the online and metadata store in one DynamoDB table, with the outbox on S3.
+//! - [`Artifacts`]: the artifact store on S3.
+//! - [`Bucket`]: a folder of an S3 bucket, which also holds the offline tables.
+//! - [`Files`]: source files in any S3 bucket.
+//! - [`StateMachine`]: the Step Functions state machine that divided runs are started with.
 //! - [`Account`]: credentials and region.
+//!
+//! [`open`] opens all stores of a project.
 
 mod account;
 mod call;
 mod commit;
 mod files;
+mod infrastructure;
 mod item;
 mod layout;
 mod machine;
@@ -33,6 +36,7 @@ use wafer_store::Result;
 
 pub use account::Account;
 pub use files::Files;
+pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
 pub use objects::{Artifacts, Bucket};
 pub use stores::{Stores, open};
@@ -43,31 +47,34 @@ use outbox::Outbox;
 use random::Random;
 use table::Table;
 
-/// How a project's table is used.
+/// Settings of the DynamoDB store.
 #[derive(Clone, Debug)]
 pub struct DynamoConfig {
     /// Name of the table.
     pub table: String,
-    /// The project that it belongs to.
+    /// Name of the project that the table belongs to.
     pub project: String,
-    /// Whether reads see every write that returned before them. Others cost half,
-    /// and may miss what was written within the last second or so.
+    /// Whether reads are strongly consistent: they see every write that returned before.
+    /// Eventually consistent reads cost half, and may miss writes of about the last second.
+    /// Default true.
     pub consistent: bool,
-    /// How long a read is tried again while the table is busy; default 2 s.
+    /// How long a read is retried while the table is busy. Default 2 s.
     pub read_patience: Duration,
-    /// How long a write is tried again; default 10 s.
+    /// How long a write is retried while the table is busy. Default 10 s.
     pub write_patience: Duration,
-    /// How long a process goes on to believe in which epoch a group is; default 1 s.
+    /// How long a process uses the table's layout (which epoch each group is in) before it
+    /// reads it again. Default 1 s.
     pub layout_age: Duration,
-    /// How long a writer may take for a commit of events before others finish it;
-    /// default 30 s.
+    /// How long a writer may take for a commit of events before other processes finish the
+    /// commit. Default 30 s.
     pub grace: Duration,
-    /// Something that no other process has: what its commits are known by.
+    /// Seed of the process's random numbers, which its commits are identified by. Must be
+    /// different in every process.
     pub seed: u64,
 }
 
 impl DynamoConfig {
-    /// The defaults for a table.
+    /// Creates settings with the default values.
     pub fn new(table: impl Into<String>, project: impl Into<String>, seed: u64) -> Self {
         Self {
             table: table.into(),
@@ -82,26 +89,30 @@ impl DynamoConfig {
     }
 }
 
-/// A project's online store and metadata in a DynamoDB table: partition key `pk`
-/// (text), sort key `sk` (bytes), time to live in `expires`.
+/// The online and metadata store of a project in one DynamoDB table.
+///
+/// The table needs a partition key `pk` (string) and a sort key `sk` (binary), and should have
+/// time to live enabled on `expires`.
 #[derive(Debug)]
 pub struct Dynamo {
     pub(crate) table: Table,
     pub(crate) layouts: Layouts,
     pub(crate) outbox: Outbox,
     pub(crate) writers: Writers,
-    /// In microseconds.
+    /// [`DynamoConfig::grace`] in microseconds.
     pub(crate) grace: i64,
+    /// The machine's clock.
     pub(crate) wall: Arc<dyn Clock>,
 }
 
 impl Dynamo {
-    /// Opens a project's table. `objects` keeps events until they are in the offline
-    /// tables; `wall` is the machine's clock.
+    /// Opens a project's table. `objects` stores committed events until they are in the
+    /// offline tables. `wall` is the machine's clock.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no such table,
-    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when it is another project's.
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no such table, and
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when it belongs to another project or was
+    /// written by a newer version of Wafer.
     pub async fn open(
         account: &Account,
         config: DynamoConfig,
@@ -115,7 +126,7 @@ impl Dynamo {
             random: Random::new(config.seed),
             usage: usage::Usage::default(),
             consistent: config.consistent,
-            patience: (config.read_patience, config.write_patience),
+            retry_for: (config.read_patience, config.write_patience),
         };
         let age = config.layout_age;
         let layouts = Layouts::open(&table, &config.project, age, Arc::clone(&wall)).await?;

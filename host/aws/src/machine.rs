@@ -1,4 +1,5 @@
-//! The state machine that runs are divided by: starting it, and waiting for its end.
+//! The Step Functions state machine that executes divided runs: starting an execution, and waiting
+//! for its end.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use wafer_store::{Error, Kind, Result};
 use crate::account::Account;
 use crate::call::statement;
 
-/// How often it is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// Interval at which the status of an execution is polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A state machine of Step Functions.
 #[derive(Clone, Debug)]
@@ -22,11 +23,11 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// A state machine by its ARN, in whichever region that names. Nothing is asked of
-    /// AWS yet.
+    /// Opens a state machine by its ARN, in the region that the ARN names. This makes no request
+    /// to Step Functions.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for what is no ARN of a state machine; as
+    /// Returns [`Kind::Invalid`] when `arn` is not the ARN of a state machine, and the errors of
     /// [`Account::from_environment`].
     pub async fn open(arn: &str) -> Result<Self> {
         let region = region_of(arn).ok_or_else(|| {
@@ -43,10 +44,10 @@ impl StateMachine {
         })
     }
 
-    /// Starts an execution with some input; returns what it is known by.
+    /// Starts an execution with a JSON input, and returns the ARN of the execution.
     ///
     /// # Errors
-    /// Those of Step Functions, with what is to be done about them.
+    /// Returns the errors of Step Functions, with advice on how to fix them.
     pub async fn start(&self, input: &Json) -> Result<String> {
         let started = self
             .client
@@ -59,10 +60,11 @@ impl StateMachine {
         Ok(started.execution_arn)
     }
 
-    /// Waits until an execution has ended, and returns its output.
+    /// Waits until an execution has ended, and returns its JSON output.
     ///
     /// # Errors
-    /// What it failed with; those of Step Functions.
+    /// Returns [`Kind::Unavailable`] with the cause when the execution did not succeed, and the
+    /// errors of Step Functions.
     pub async fn wait(&self, execution: &str) -> Result<Json> {
         loop {
             let found = self
@@ -83,12 +85,12 @@ impl StateMachine {
                     let message = format!(
                         "execution {execution} ended as {}: {}",
                         status.as_str(),
-                        said(&cause)
+                        error_message(&cause)
                     );
                     return Err(Error::new(Kind::Unavailable, message));
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -126,7 +128,7 @@ impl StateMachine {
     }
 }
 
-/// The region of a state machine's ARN.
+/// Returns the region of a state machine's ARN.
 fn region_of(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.split(':').collect();
     match parts[..] {
@@ -135,8 +137,9 @@ fn region_of(arn: &str) -> Option<&str> {
     }
 }
 
-/// What a function said, which comes as JSON in the cause.
-fn said(cause: &str) -> String {
+/// Extracts the error message of a Lambda function, which is JSON in the cause of a failed
+/// execution.
+fn error_message(cause: &str) -> String {
     let answered: Option<Json> = serde_json::from_str(cause).ok();
     let message = answered.and_then(|answered| Some(answered["errorMessage"].as_str()?.to_owned()));
     message.unwrap_or_else(|| cause.to_owned())
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machines_are_named_by_their_arn() {
+    fn region_is_parsed_from_state_machine_arn() {
         let arn = "arn:aws:states:eu-west-1:123456789012:stateMachine:wafer-flights-batch";
         assert_eq!(region_of(arn), Some("eu-west-1"));
         for arn in ["wafer-flights-batch", "arn:aws:lambda:r:1:function:f", ""] {
@@ -156,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_what_functions_said() {
+    fn error_message_is_extracted_from_execution_cause() {
         assert_eq!(
-            said(r#"{"errorType": "t", "errorMessage": "a.csv:3"}"#),
+            error_message(r#"{"errorType": "t", "errorMessage": "a.csv:3"}"#),
             "a.csv:3"
         );
-        assert_eq!(said("no room"), "no room");
+        assert_eq!(error_message("no room"), "no room");
     }
 }

@@ -1,4 +1,4 @@
-//! Definitions, runs and leases: one item each, in the order of their names.
+//! The metadata store: one item per object, in one partition that is sorted by name.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,9 +8,9 @@ use crate::Dynamo;
 use crate::table::{Condition, Item, Key, Written, bytes, bytes_of, number, number_of};
 
 const PARTITION: &str = "m";
-/// Attributes with what the last writes are known by, the newest first.
+/// Attributes with the random tokens of the last writes, newest first.
 const WRITERS: [&str; 4] = ["w", "w1", "w2", "w3"];
-/// What the trait promises room for.
+/// The limits that [`MetadataStore`] documents.
 const MAX_NAME_BYTES: usize = 400;
 const MAX_OBJECT_BYTES: usize = 256 << 10;
 
@@ -43,11 +43,16 @@ impl Dynamo {
         let value = bytes_of(item, "d").map(Bytes::copy_from_slice);
         match (version, value) {
             (Some(version), Some(value)) => Ok(Versioned { version, value }),
-            _ => Err(self.table.foreign("an object that cannot be read")),
+            _ => Err(self.table.corrupt("an object that cannot be read")),
         }
     }
 
-    /// Writes one version of an object; `None` when the condition does not hold.
+    /// Writes one version of an object, and returns the version. Returns `None` if the condition
+    /// does not hold.
+    ///
+    /// Each write stores a random token, and the item keeps the last four. If an attempt has to be
+    /// repeated because its response was lost, the token tells whether it succeeded, even if other
+    /// processes have written since.
     async fn put_version(
         &self,
         name: &str,
@@ -59,7 +64,6 @@ impl Dynamo {
         let values = [
             (":next", number(version)),
             (":d", bytes(value)),
-            // Tells this write from those of others, also once they wrote again.
             (":w", token.clone()),
             (":none", bytes(&[0])),
         ];
@@ -72,14 +76,14 @@ impl Dynamo {
         let has_token = |item: &Item| WRITERS.iter().any(|w| item.get(*w) == Some(&token));
         match written {
             Written::Done { .. } => Ok(Some(version)),
-            // The first attempt did it, but its answer was lost.
-            Written::Held { stored, attempts }
+            // An earlier attempt succeeded, but its response was lost.
+            Written::ConditionFailed { stored, attempts }
                 if attempts > 1 && stored.as_ref().is_some_and(has_token) =>
             {
                 Ok(Some(version))
             }
-            // So many wrote since that it cannot be told any longer.
-            Written::Held { stored, attempts }
+            // Other processes may have written so often since that the token is gone.
+            Written::ConditionFailed { stored, attempts }
                 if attempts > 1 && stored.as_ref().and_then(version_of) > Some(version) =>
             {
                 let message = format!(
@@ -88,7 +92,7 @@ impl Dynamo {
                 );
                 Err(Error::new(Kind::Unavailable, message))
             }
-            Written::Held { .. } => Ok(None),
+            Written::ConditionFailed { .. } => Ok(None),
         }
     }
 }
@@ -120,7 +124,7 @@ impl MetadataStore for Dynamo {
             let written = self.put_version(name, &value, version, &condition).await?;
             return written.ok_or_else(|| changed(name));
         }
-        let mut patience = self.table.writing();
+        let mut backoff = self.table.write_backoff();
         loop {
             let stored = MetadataStore::get(self, name).await?.map(|s| s.version);
             let version = stored.unwrap_or(0) + 1;
@@ -128,7 +132,7 @@ impl MetadataStore for Dynamo {
             if let Some(version) = self.put_version(name, &value, version, &condition).await? {
                 return Ok(version);
             }
-            if !patience.wait().await {
+            if !backoff.wait().await {
                 return Err(changed(name));
             }
         }
@@ -138,12 +142,12 @@ impl MetadataStore for Dynamo {
         let condition = condition(expect);
         match self.table.delete(&key(name), condition.as_ref()).await? {
             Written::Done { .. } => Ok(()),
-            // The first attempt may have removed it.
-            Written::Held {
+            // An earlier attempt may have deleted it.
+            Written::ConditionFailed {
                 stored: None,
                 attempts,
             } if attempts > 1 => Ok(()),
-            Written::Held { .. } => Err(changed(name)),
+            Written::ConditionFailed { .. } => Err(changed(name)),
         }
     }
 
@@ -156,7 +160,7 @@ impl MetadataStore for Dynamo {
             .iter()
             .map(|item| {
                 let name = bytes_of(item, "sk").and_then(|name| std::str::from_utf8(name).ok());
-                let name = name.ok_or_else(|| self.table.foreign("an object without a name"))?;
+                let name = name.ok_or_else(|| self.table.corrupt("an object without a name"))?;
                 Ok((name.to_owned(), self.versioned(item)?))
             })
             .collect()

@@ -1,4 +1,4 @@
-//! S3: a folder of a bucket, and artifacts in it.
+//! S3: folders of buckets, and the artifact store.
 
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
@@ -23,28 +23,28 @@ use wafer_store::{
 use crate::account::Account;
 use crate::call::statement;
 
-/// How long a request is tried again.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Larger files are uploaded in parts of this size.
-const PART: usize = 16 << 20;
-/// Parts that are on their way at the same time.
-const PARTS: usize = 4;
+/// How long a request is retried.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Size of the parts of a multipart upload.
+const PART_BYTES: usize = 16 << 20;
+/// Maximum number of parts that are uploaded concurrently.
+const CONCURRENT_PARTS: usize = 4;
 
-/// A folder of a bucket.
+/// A folder of an S3 bucket.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     url: Url,
-    /// The whole bucket.
+    /// Object store of the whole bucket.
     root: Arc<dyn ObjectStore>,
-    /// The folder.
+    /// Object store of the folder, whose paths are relative to it.
     folder: Arc<dyn ObjectStore>,
 }
 
 impl Bucket {
-    /// A folder such as `s3://bucket/project`. Nothing is asked of S3 yet.
+    /// Opens a folder such as `s3://BUCKET/FOLDER`. This makes no request to S3.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a URL of another kind.
+    /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL.
     pub fn open(account: &Account, url: &Url) -> Result<Self> {
         let bucket = url.host_str().filter(|_| url.scheme() == "s3");
         let bucket = bucket.ok_or_else(|| {
@@ -52,7 +52,7 @@ impl Bucket {
             Error::new(Kind::Invalid, message)
         })?;
         let retries = RetryConfig {
-            retry_timeout: PATIENCE,
+            retry_timeout: RETRY_TIMEOUT,
             ..RetryConfig::default()
         };
         let endpoint = account.endpoint("S3");
@@ -63,7 +63,7 @@ impl Bucket {
             .with_credentials(Arc::new(account.credentials.clone()))
             .with_retry(retries)
             .with_client_options(ClientOptions::new().with_allow_http(is_http))
-            // S3 refuses what was damaged on its way.
+            // S3 verifies the checksum, and refuses data that was damaged in transit.
             .with_checksum_algorithm(Checksum::SHA256);
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
@@ -76,7 +76,7 @@ impl Bucket {
         Ok(Self::on(url, Arc::new(root)))
     }
 
-    /// A folder of a store that is there already.
+    /// Uses a folder of an existing object store, which must be that of the bucket of `url`.
     pub fn on(url: &Url, root: Arc<dyn ObjectStore>) -> Self {
         let prefix = url.path().trim_matches('/');
         let folder = Arc::new(PrefixStore::new(Arc::clone(&root), prefix));
@@ -87,27 +87,27 @@ impl Bucket {
         }
     }
 
-    /// The whole bucket, for those who use whole paths.
+    /// Returns the object store of the whole bucket; paths start at the bucket.
     pub fn root(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.root)
     }
 
-    /// The folder.
+    /// Returns the object store of the folder; paths are relative to the folder.
     pub fn folder(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.folder)
     }
 
-    /// The URL of something in the folder.
+    /// Returns the URL of an object or folder within this folder.
     ///
     /// # Panics
-    /// When `name` cannot be part of a URL.
+    /// Panics when `name` cannot be part of a URL.
     pub fn url(&self, name: &str) -> Url {
         let base = format!("{}/{name}", self.url.as_str().trim_end_matches('/'));
         Url::parse(&base).expect("a name joined to a URL is one")
     }
 
-    /// As [`probe`](Self::probe), once for each table that uses this folder: what was
-    /// found out is noted there.
+    /// Runs [`probe`](Self::probe) unless `metadata` records that this folder passed it before,
+    /// and records it then.
     pub(crate) async fn check(
         &self,
         metadata: &dyn MetadataStore,
@@ -125,13 +125,15 @@ impl Bucket {
         Ok(())
     }
 
-    /// Finds out whether the store refuses to write over what is there, when it is
-    /// asked to: commits to tables rest on that. Some servers take the header
-    /// (`If-None-Match: *`) and write all the same.
+    /// Checks that the server honours conditional writes, which commits to tables rely on. Some
+    /// servers accept the header `If-None-Match: *` and overwrite the object all the same.
+    ///
+    /// Also checks the permissions to list, write and delete, by using a temporary object below
+    /// `probe/`.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a store that does not; those of S3, with what is
-    /// missing.
+    /// Returns [`Kind::Invalid`] when the server does not honour conditional writes, and the
+    /// errors of S3, with the missing permissions.
     pub async fn probe(&self, clock: &dyn Clock) -> Result<()> {
         let path = Path::from(format!("probe/{}", clock.now().as_micros()));
         let put = |value: &'static [u8]| {
@@ -168,7 +170,7 @@ impl fmt::Display for Bucket {
     }
 }
 
-/// What is to be done about an error of S3.
+/// Converts an error of S3, with advice on how to fix it.
 pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
     use object_store::Error as Store;
     let text = error_chain(&error);
@@ -198,7 +200,8 @@ pub(crate) fn failed(action: &str, error: object_store::Error) -> Error {
     Error::caused(kind, format!("cannot {action}{advice}"), error)
 }
 
-/// What the role needs, for what `action` names by its URL.
+/// Returns the advice for a missing permission: the IAM statements that the role needs for the
+/// S3 URL that occurs in `action`.
 fn not_allowed(action: &str) -> String {
     let url = action
         .split([' ', ','])
@@ -213,7 +216,7 @@ fn not_allowed(action: &str) -> String {
         "s3:AbortMultipartUpload",
     ];
     let mut statements = actions.map(|action| statement(action, &objects)).to_vec();
-    // Without it what is not there is refused as well, instead of not found.
+    // Without this permission, S3 answers 403 instead of 404 for objects that do not exist.
     statements.push(statement(
         "s3:ListBucket",
         &format!("arn:aws:s3:::{bucket}"),
@@ -224,6 +227,7 @@ fn not_allowed(action: &str) -> String {
     )
 }
 
+/// Joins the messages of an error and all of its causes.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -235,22 +239,24 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Artifacts in a folder on S3, with copies in a folder of this machine: they
-/// never change.
+/// The artifact store on S3, with a local cache of the files that were read.
+///
+/// Cached files do not expire, because artifacts are immutable.
 #[derive(Debug)]
 pub struct Artifacts {
     bucket: Bucket,
+    /// The local cache.
     copies: ArtifactFolder,
-    /// Some that came with the program; looked at first, and never written.
+    /// Artifacts that were shipped with the program, in a read-only folder.
     shipped: Option<ArtifactFolder>,
 }
 
 impl Artifacts {
-    /// Artifacts below `artifacts/` of a folder on S3; copies in a folder here, made
-    /// if need be.
+    /// Opens the artifacts below `artifacts/` of a folder on S3. `copies` is the local folder of
+    /// the cache; it is created if it does not exist.
     ///
     /// # Errors
-    /// When that cannot be made.
+    /// Fails when the folder of the cache cannot be created.
     pub fn open(bucket: Bucket, copies: impl Into<PathBuf>) -> Result<Self> {
         Ok(Self {
             bucket,
@@ -259,7 +265,8 @@ impl Artifacts {
         })
     }
 
-    /// With those that came with the program, in a folder that is only read.
+    /// Adds artifacts that were shipped with the program, in a read-only folder.
+    /// [`file`](ArtifactStore::file) looks there first.
     #[must_use]
     pub fn with_shipped(self, folder: PathBuf) -> Self {
         Self {
@@ -283,21 +290,21 @@ impl Artifacts {
         let (folder, path) = (&self.bucket.folder, self.path(name));
         let written = folder.put_opts(&path, bytes.into(), mode.into()).await;
         written.map_err(|e| self.failed("write", name, e))?;
-        // A copy of what was there before.
+        // The cache may hold the previous content.
         match std::fs::remove_file(self.copies.path(name)?) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(self.uncopied(name, e)),
+            Err(e) => Err(self.copy_failed(name, e)),
         }
     }
 
-    fn uncopied(&self, name: &str, error: std::io::Error) -> Error {
+    fn copy_failed(&self, name: &str, error: std::io::Error) -> Error {
         let message = format!("a copy of artifact {name} in {}", self.copies);
         Error::caused(Kind::Internal, message, error)
     }
 
-    /// Makes a copy of an artifact. One that is named by its content is compared with
-    /// its name.
+    /// Downloads an artifact into the cache, and returns the path of the file. Verifies the content
+    /// of an artifact that is named by its digest.
     async fn download(&self, name: &str) -> Result<Option<PathBuf>> {
         use tokio::io::AsyncWriteExt as _;
         let found = match self.bucket.folder.get(&self.path(name)).await {
@@ -306,19 +313,19 @@ impl Artifacts {
         };
         let path = self.copies.path(name)?;
         let folder = path.parent().expect("a path below the root has a parent");
-        let uncopied = |e| self.uncopied(name, e);
-        std::fs::create_dir_all(folder).map_err(uncopied)?;
-        // Of its own, and removed if it does not get its name.
-        let beside = tempfile::NamedTempFile::new_in(folder).map_err(uncopied)?;
-        let mut file = tokio::fs::File::from_std(beside.reopen().map_err(uncopied)?);
+        let copy_failed = |e| self.copy_failed(name, e);
+        std::fs::create_dir_all(folder).map_err(copy_failed)?;
+        // The temporary file is deleted when it is dropped before it is renamed.
+        let beside = tempfile::NamedTempFile::new_in(folder).map_err(copy_failed)?;
+        let mut file = tokio::fs::File::from_std(beside.reopen().map_err(copy_failed)?);
         let mut hasher = Hasher::new();
         let mut stream = found.into_stream();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|e| self.failed("read", name, e))?;
             hasher.piece(&piece);
-            file.write_all(&piece).await.map_err(uncopied)?;
+            file.write_all(&piece).await.map_err(copy_failed)?;
         }
-        file.flush().await.map_err(uncopied)?;
+        file.flush().await.map_err(copy_failed)?;
         let digest = hasher.finish();
         if name.starts_with("blobs/") && name != blob_name(digest) {
             let message = format!(
@@ -328,12 +335,12 @@ impl Artifacts {
             );
             return Err(Error::new(Kind::Corrupt, message));
         }
-        beside.persist(&path).map_err(|e| uncopied(e.error))?;
+        beside.persist(&path).map_err(|e| copy_failed(e.error))?;
         Ok(Some(path))
     }
 }
 
-/// Writes a file of this machine to S3, in parts.
+/// Uploads a local file to S3 in parts, without holding the whole file in memory.
 pub(crate) async fn upload(
     store: &dyn ObjectStore,
     to: &Path,
@@ -345,14 +352,14 @@ pub(crate) async fn upload(
     let mut file = tokio::fs::File::open(from).await.map_err(read)?;
     let started = store.put_multipart(to).await;
     let upload = started.map_err(|e| failed(action, e))?;
-    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
-    let mut buffer = vec![0; PART];
+    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+    let mut buffer = vec![0; PART_BYTES];
     loop {
         let length = file.read(&mut buffer).await.map_err(read)?;
         if length == 0 {
             break;
         }
-        let room = upload.wait_for_capacity(PARTS).await;
+        let room = upload.wait_for_capacity(CONCURRENT_PARTS).await;
         room.map_err(|e| failed(action, e))?;
         upload.write(&buffer[..length]);
     }

@@ -1,4 +1,4 @@
-//! The online store: an item for each entity of a group, and the outbox.
+//! The online store: one item for each entity of a group, and the outbox.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::commit::{by_entity, is_permanent};
 use crate::item::{Mark, Parts, Stored};
 use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
-use crate::table::{Condition, Item, Key, bytes_of, number, number_of, side_by_side};
+use crate::table::{Condition, Item, Key, bytes_of, number, number_of, run_concurrently};
 
-/// Clocks of writers differ by less, in microseconds.
-const CLOCKS_DIFFER: i64 = 3_600_000_000;
-/// How often a commit that is on its way is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Upper bound on the difference between the clocks of writers, in microseconds.
+const MAX_CLOCK_SKEW: i64 = 3_600_000_000;
+/// Interval at which unfinished commits are checked again.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Dynamo {
-    /// The content of an item in parts, if all of them are there.
+    /// Joins the content of an item's parts. Returns `None` if a part is missing.
     pub(crate) fn payload(&self, parts: &Parts, found: &HashMap<Key, Item>) -> Option<Vec<u8>> {
         let mut payload = Vec::new();
         for key in parts.keys() {
@@ -33,15 +33,15 @@ impl Dynamo {
         Some(payload)
     }
 
-    /// Rows of some places at a time. `None`: an item was written anew while its
-    /// parts were read.
+    /// Returns the rows of the items `found` at `places`, as they are at `now`. Reads the parts of
+    /// large items. Returns `None` if an item was rewritten while its parts were read.
     async fn rows_at(
         &self,
         places: &[Key],
         found: &HashMap<Key, Item>,
         now: Timestamp,
     ) -> Result<Option<Vec<Option<OnlineRow>>>> {
-        let damaged = || self.table.foreign("an entity's row that cannot be read");
+        let damaged = || self.table.corrupt("an entity's row that cannot be read");
         let read = |place| match found.get(place) {
             Some(item) => Stored::read(item, None).ok_or_else(damaged).map(Some),
             None => Ok(None),
@@ -75,11 +75,11 @@ impl Dynamo {
         Ok(Some(rows))
     }
 
-    /// Commits that are complete and have no number get one; what nobody has
-    /// finished for a while is finished. Returns those that are still on their way.
-    async fn take_in(&self) -> Result<Vec<String>> {
+    /// Finishes abandoned commits, and assigns numbers to complete commits that have none. Returns
+    /// the names of commits that are still unfinished.
+    async fn number_commits(&self) -> Result<Vec<String>> {
         let names = self.outbox.names(self.listed_from()).await?;
-        let taken = self.outbox.taken(&self.table).await?;
+        let taken = self.outbox.numbered_names(&self.table).await?;
         let new: Vec<CommitName> = names
             .iter()
             .filter(|name| !taken.contains(name))
@@ -98,7 +98,7 @@ impl Dynamo {
                 unfinished.push(name.to_string());
                 continue;
             }
-            // One that cannot be finished now does not keep the others waiting.
+            // A commit that cannot be finished now must not block the others.
             if let Err(error) = self.finish(&name).await {
                 failure.get_or_insert(error);
                 unfinished.push(name.to_string());
@@ -111,21 +111,21 @@ impl Dynamo {
                 complete.push(name);
             }
         }
-        self.outbox.take(&self.table, &complete).await?;
+        self.outbox.assign_numbers(&self.table, &complete).await?;
         if let Some(error) = failure {
             tracing::warn!("a commit that nobody finished is tried again: {error}");
         }
         Ok(unfinished)
     }
 
-    /// From when on there may be commits: what was begun before all of them is gone, by
-    /// clocks that may differ.
+    /// Returns the time from which on commits may exist; earlier ones are all removed. Allows for
+    /// [`MAX_CLOCK_SKEW`].
     fn listed_from(&self) -> Option<Timestamp> {
         let settled = self.layouts.known().0.settled?;
-        Some(settled.minus_micros(CLOCKS_DIFFER))
+        Some(settled.minus_micros(MAX_CLOCK_SKEW))
     }
 
-    /// Notes before when all commits are gone, once a minute.
+    /// Updates [`Layout::settled`], at most once a minute.
     async fn note_settled(&self, oldest: Option<&CommitName>, now: Timestamp) -> Result<()> {
         let settled = now.minus_micros(self.grace);
         let settled = oldest.map_or(settled, |oldest| oldest.begun.min(settled));
@@ -137,18 +137,19 @@ impl Dynamo {
         self.layouts.change(&self.table, note).await
     }
 
-    /// Waits until whoever begins something knows the layout as it is now. Clocks of
-    /// processes run at the same pace to within a half.
-    async fn wait_for_others(&self) {
+    /// Waits until every operation that begins uses the current layout or a newer one. The factor
+    /// of 3/2 allows for clocks that run at different speeds.
+    async fn wait_for_layout_refresh(&self) {
         tokio::time::sleep(self.layouts.age() * 3 / 2).await;
     }
 
-    /// Waits, after that, until what was begun before has been read.
+    /// Waits until reads that began with an older layout have finished.
     async fn wait_for_readers(&self) {
-        tokio::time::sleep(self.table.patience.0 * 2).await;
+        tokio::time::sleep(self.table.retry_for.0 * 2).await;
     }
 
-    /// All commits that there are, complete.
+    /// Waits until all current commits are complete, finishing abandoned ones, and returns their
+    /// names.
     async fn complete_commits(&self) -> Result<Vec<CommitName>> {
         let names = self.outbox.names(self.listed_from()).await?;
         let mut waiting = names.clone();
@@ -164,18 +165,18 @@ impl Dynamo {
                     self.finish(&name).await?;
                 }
             }
-            // One without rows for the tables is gone when it is complete.
+            // A commit without rows for the offline tables is removed when it is complete.
             let there = self.outbox.names(self.listed_from()).await?;
             rest.retain(|name| there.binary_search(name).is_ok());
             if rest.is_empty() {
                 return Ok(names);
             }
             waiting = rest;
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Writes what a group is to hold under an epoch that nobody knows of yet.
+    /// Writes the new content of a group under an epoch that no other process uses yet.
     async fn load(&self, epoch: u64, content: &GroupContent) -> Result<()> {
         let now = content.now;
         let present = self.wall.now().as_micros().div_euclid(1_000_000);
@@ -202,7 +203,8 @@ impl Dynamo {
         for (key, stored) in entities {
             let key = place(&key, epoch);
             let parts = match self.put_parts(&key, &stored).await {
-                // As with events: what does not fit is left out, and stops nothing else.
+                // As with events, an entity that is too large is left out, and the others are
+                // written.
                 Err(e) if is_permanent(&e) => {
                     tracing::error!("an entity is left out online: {e}");
                     continue;
@@ -214,8 +216,10 @@ impl Dynamo {
         self.table.put_all(items).await
     }
 
-    /// Adds to an epoch what came in meanwhile: rows of commits that are not in what
-    /// was loaded. Everybody does so by now; each commit counts once.
+    /// Adds the rows of commits that the loaded content does not include to an epoch.
+    ///
+    /// Other processes already write new commits to the epoch, too; marks ensure that each commit
+    /// counts once.
     async fn catch_up(&self, group: &str, epoch: u64, content: &GroupContent) -> Result<()> {
         let names = self.complete_commits().await?;
         let settled = self.layouts.known().0.settled.map_or(0, minute);
@@ -252,22 +256,22 @@ impl Dynamo {
                 };
                 calls.push(change.boxed());
             }
-            side_by_side(calls).await?;
+            run_concurrently(calls).await?;
         }
         Ok(())
     }
 
-    /// Repeats the deletions of a group's entities in an epoch.
-    async fn bury(&self, group: &str, epoch: u64) -> Result<()> {
+    /// Applies all recorded deletions of a group's entities to an epoch.
+    async fn repeat_deletions(&self, group: &str, epoch: u64) -> Result<()> {
         for item in self.table.query(&format!("t/{group}"), &[], false).await? {
-            let damaged = || self.table.foreign("a deletion that cannot be read");
+            let damaged = || self.table.corrupt("a deletion that cannot be read");
             let deleted = number_of(&item, "d").map(Timestamp::from_micros);
             let entity = bytes_of(&item, "sk").ok_or_else(damaged)?;
             let bucket = wafer_core::Digest::of(entity).as_bytes()[0] % BUCKETS;
             let place = Key::new(partition(group, epoch, bucket), entity);
             let deleted = deleted.ok_or_else(damaged)?;
             self.modify(&place, &mut |stored: &mut Stored| {
-                stored.bury_before(deleted);
+                stored.add_tombstone(deleted);
                 Ok(Some(()))
             })
             .await?;
@@ -275,7 +279,7 @@ impl Dynamo {
         Ok(())
     }
 
-    /// Removes everything of an epoch.
+    /// Deletes all items of an epoch.
     async fn clear(&self, group: &str, epoch: u64) -> Result<()> {
         let clear = |bucket| async move {
             let partition = partition(group, epoch, bucket);
@@ -292,10 +296,11 @@ impl Dynamo {
                 self.table.delete_all(&keys).await?;
             }
         };
-        side_by_side((0..BUCKETS).map(|bucket| clear(bucket).boxed()).collect()).await?;
+        run_concurrently((0..BUCKETS).map(|bucket| clear(bucket).boxed()).collect()).await?;
         Ok(())
     }
 
+    /// Changes the epochs of a group in the layout.
     async fn change_epochs<T>(&self, group: &str, change: impl Fn(&mut Epochs) -> T) -> Result<T> {
         let change = |layout: &mut Layout| {
             let mut epochs = layout.epochs(group);
@@ -306,13 +311,14 @@ impl Dynamo {
         self.layouts.change(&self.table, change).await
     }
 
+    /// Returns [`Kind::Conflict`] if rows after sequence number `after` have left the outbox.
     async fn check_outbox(&self, group: &str, after: u64) -> Result<()> {
         if self.outbox.trimmed(&self.table, group).await? <= after {
             return Ok(());
         }
         let message = format!(
-            "rows of `{group}` left the outbox for its table while its online rows were made anew \
-             by what the table had before; try again"
+            "rows of `{group}` left the outbox for its table while its online rows were rebuilt \
+             from an older version of the table; try again"
         );
         Err(Error::new(Kind::Conflict, message))
     }
@@ -324,7 +330,7 @@ impl OnlineStore for Dynamo {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let mut patience = self.table.reading();
+        let mut backoff = self.table.read_backoff();
         loop {
             let (layout, due) = self.layouts.known();
             let place = |key: &OnlineKey| place(key, layout.live(&key.group));
@@ -333,7 +339,7 @@ impl OnlineStore for Dynamo {
             wanted.sort();
             wanted.dedup();
             wanted.extend(due.clone());
-            // Where groups are must not be old news.
+            // The layout must be read with strong consistency.
             let consistent = self.table.consistent || due.is_some();
             let asked = self.wall.now();
             let found = self.table.get_all(&wanted, consistent).await?;
@@ -349,7 +355,7 @@ impl OnlineStore for Dynamo {
             if let Some(rows) = self.rows_at(&places, &found, now).await? {
                 return Ok(rows);
             }
-            if !patience.wait().await {
+            if !backoff.wait().await {
                 let message = "an entity's row is written anew all the time; try again";
                 return Err(Error::new(Kind::Unavailable, message));
             }
@@ -392,25 +398,25 @@ impl OnlineStore for Dynamo {
         self.commit(events, now).await
     }
 
-    /// Nothing to do: what is not due yet is in its entity's item, and is taken in
-    /// when that is read or written.
+    /// Does nothing: early rows are in their entity's item, and are applied when it is read or
+    /// written.
     async fn apply_due(&self, _now: Timestamp) -> Result<()> {
         Ok(())
     }
 
     async fn has_outbox(&self) -> Result<bool> {
-        self.outbox.is_used(self.listed_from()).await
+        self.outbox.has_commits(self.listed_from()).await
     }
 
     async fn waiting(&self) -> Result<Waiting> {
         Ok(Waiting {
-            unfinished: self.take_in().await?,
+            unfinished: self.number_commits().await?,
             tables: self.outbox.waiting(&self.table).await?,
         })
     }
 
     async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
-        self.take_in().await?;
+        self.number_commits().await?;
         self.outbox.first_rows(&self.table, table, limit).await
     }
 
@@ -421,22 +427,22 @@ impl OnlineStore for Dynamo {
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
         self.check_outbox(group, content.outbox_after).await?;
         let table = &self.table;
-        // What runs left unfinished has no rows in the outbox to tell it by: it goes where
-        // the content does not come from.
+        // Runs commit without outbox rows, so `catch_up` could not tell whether the content
+        // includes an unfinished commit of a run. Finish those commits in the old epoch.
         self.complete_commits().await?;
         let begin = |layout: &mut Layout| layout.begin(group);
         let epoch = self.layouts.change(table, begin).await?;
         self.load(epoch, &content).await?;
-        // From here on everybody writes to it as well.
+        // From here on, all processes write to the new epoch as well.
         self.change_epochs(group, |epochs| epochs.filling = Some(epoch))
             .await?;
-        self.wait_for_others().await;
+        self.wait_for_layout_refresh().await;
         self.catch_up(group, epoch, &content).await?;
-        self.bury(group, epoch).await?;
+        self.repeat_deletions(group, epoch).await?;
         self.check_outbox(group, content.outbox_after).await?;
         let is_ours = self
             .change_epochs(group, |epochs| {
-                // Whoever took over while this process slept has begun another one.
+                // Another process may have begun another epoch if this one was suspended.
                 let is_ours = epochs.filling == Some(epoch);
                 if is_ours {
                     epochs.obsolete.retain(|begun| *begun != epoch);
@@ -448,16 +454,16 @@ impl OnlineStore for Dynamo {
             })
             .await?;
         if !is_ours {
-            let message = format!("online rows of `{group}` are made anew by another process");
+            let message = format!("online rows of `{group}` are being rebuilt by another process");
             return Err(Error::new(Kind::Conflict, message));
         }
-        // Who does not know yet what is live now goes on to read the old one, which
-        // is written to until nobody does.
-        self.wait_for_others().await;
+        // Processes with an older layout still read the old epoch, which therefore receives
+        // writes until none of them does.
+        self.wait_for_layout_refresh().await;
         self.wait_for_readers().await;
         let obsolete = self
             .change_epochs(group, |epochs| {
-                // Not what somebody else began meanwhile, or still reads.
+                // Leave epochs alone that another process has begun or made live since.
                 if epochs.live == epoch {
                     epochs.obsolete.extend(epochs.retiring.take());
                 }
@@ -465,8 +471,8 @@ impl OnlineStore for Dynamo {
                 before.copied().collect::<Vec<u64>>()
             })
             .await?;
-        self.wait_for_others().await;
-        // Those of replacements that did not come to their end, too.
+        self.wait_for_layout_refresh().await;
+        // This includes epochs of replacements that were not completed.
         for old in &obsolete {
             self.clear(group, *old).await?;
         }
@@ -479,8 +485,8 @@ impl OnlineStore for Dynamo {
     async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {
         let layout = self.layouts.fresh(&self.table).await?;
         for key in keys {
-            let grave = Key::new(format!("t/{}", key.group), key.entity.as_bytes());
-            let mut item = grave.item();
+            let deletion = Key::new(format!("t/{}", key.group), key.entity.as_bytes());
+            let mut item = deletion.item();
             item.insert("d".to_owned(), number(deleted.as_micros()));
             let condition = Condition {
                 expression: "attribute_not_exists(pk) OR d < :d",
@@ -490,7 +496,7 @@ impl OnlineStore for Dynamo {
             let epochs = layout.epochs(&key.group);
             for epoch in epochs.written() {
                 self.modify(&place(&key, epoch), &mut |stored: &mut Stored| {
-                    stored.bury(deleted);
+                    stored.delete_up_to(deleted);
                     Ok(Some(()))
                 })
                 .await?;
@@ -507,7 +513,7 @@ impl OnlineStore for Dynamo {
             self.table.count(&partition).await
         };
         let counts = (0..BUCKETS).map(|bucket| count(bucket).boxed());
-        Ok(side_by_side(counts.collect()).await?.into_iter().sum())
+        Ok(run_concurrently(counts.collect()).await?.into_iter().sum())
     }
 
     fn consumed(&self) -> Vec<Consumed> {

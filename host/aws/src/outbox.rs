@@ -1,13 +1,13 @@
-//! Commits on S3, and the journal that gives them numbers.
+//! The outbox: commits on S3, and the journal that numbers them.
 //!
-//! A commit is one object, written once: everything that a batch of events writes.
-//! It counts from then on; what is in the table follows from it, and can be made
-//! again by anybody who reads it. Its name says when it was begun, by which writer,
-//! and the how manieth commit of that writer it is.
+//! A commit is one object, which is written once and holds everything that a batch of events
+//! writes. The commit takes effect when the object exists: any process can derive the contents of
+//! the DynamoDB table from it. The name of the object says when the commit was begun, by which
+//! writer, and its number among the commits of that writer.
 //!
-//! Objects come in no order. The one flusher takes them into the journal, which
-//! numbers them; rows of a table are appended to it in that order, and known by
-//! it when a flusher dies and another one goes on.
+//! Commit objects have no order of their own. The flusher, of which only one runs at a time, gives
+//! them numbers in the journal. Rows are appended to the offline tables in that order, and
+//! identified by it when another flusher takes over from one that died.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,24 +23,27 @@ use wafer_store::{Error, EventCommit, Kind, OutboxEntry, OutboxRow, Result};
 
 use crate::item::Mark;
 use crate::table::{
-    Condition, Key, Table, Written, bytes, bytes_of, number, number_of, side_by_side,
+    Condition, Key, Table, Written, bytes, bytes_of, number, number_of, run_concurrently,
 };
 
-/// Folder of commits.
+/// Folder of the commit objects.
 const FOLDER: &str = "outbox";
-/// Commits that have a number at the same time, at most: the journal is one item.
+/// Maximum number of commits in the journal, which must fit in one item.
 const MAX_NUMBERED: usize = 2_000;
-/// Attempts to write a commit of which it is not known whether it is there.
-const WRITES: u32 = 5;
-/// A row's number is its commit's, and its place in it in so many bits.
+/// Maximum number of attempts to write a commit object when S3 reports a conflict.
+const WRITE_ATTEMPTS: u32 = 5;
+/// Number of low bits of a row's sequence number that hold its index within its commit. The other
+/// bits hold the commit's number.
 const ROW_BITS: u32 = 20;
 
-/// What a commit is known by.
+/// The name of a commit. Names sort by the time when the commits were begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CommitName {
-    /// By the machine's clock of the writer.
+    /// When the commit was begun, by the clock of the writer's machine.
     pub(crate) begun: Timestamp,
+    /// Name of the writer.
     pub(crate) writer: u64,
+    /// Number of the commit among those of its writer.
     pub(crate) number: u32,
 }
 
@@ -74,7 +77,7 @@ impl std::fmt::Display for CommitName {
     }
 }
 
-/// A point in time in minutes since 1970.
+/// Converts a time to minutes since the Unix epoch.
 pub(crate) fn minute(time: Timestamp) -> u32 {
     u32::try_from(time.as_micros().div_euclid(60_000_000)).unwrap_or(0)
 }
@@ -83,16 +86,16 @@ pub(crate) fn minute(time: Timestamp) -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Commit {
     pub(crate) events: Vec<EventCommit>,
-    /// The present for its rows.
+    /// The time that the events are committed at; decides which early rows are due.
     pub(crate) now: Timestamp,
 }
 
-/// What became of a commit, once everything of it is in the table.
+/// The record of a complete commit, all of whose online rows are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Of its events, those that nobody else had committed before.
+    /// For each event, whether it belongs to this commit and not to an earlier one.
     pub(crate) won: Vec<bool>,
-    /// How many rows these have for each table.
+    /// Number of outbox rows of these events, by table.
     pub(crate) rows: BTreeMap<String, u32>,
 }
 
@@ -106,13 +109,13 @@ impl Record {
         Self { won, rows }
     }
 
-    /// The number of the last row of a table, in a commit of some number.
+    /// Returns the sequence number of the commit's last row for a table, given the commit's number.
     fn last(&self, table: &str, number: u64) -> Option<u64> {
         let count = *self.rows.get(table)?;
         Some(sequence(number, count.checked_sub(1)? as usize))
     }
 
-    /// Tables for which it has rows that wait.
+    /// Returns the tables for which the commit has rows that are not trimmed yet.
     fn waits_for<'a>(
         &'a self,
         number: u64,
@@ -126,27 +129,29 @@ impl Record {
     }
 }
 
-/// Commits on S3.
+/// The commit objects on S3.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     objects: Arc<dyn ObjectStore>,
-    /// Some commits that have numbers, as they were read: they hold rows of several
-    /// tables.
-    read: Mutex<HashMap<CommitName, Arc<Rows>>>,
+    /// Cache of the rows of numbered commits. A commit has rows of several tables, which are read
+    /// one after the other.
+    cache: Mutex<HashMap<CommitName, Arc<Rows>>>,
 }
 
-/// A commit's rows of each table.
+/// The rows of a commit, by table.
 type Rows = BTreeMap<String, Vec<OutboxRow>>;
 
-/// Rows that are kept in memory, about.
-const MAX_READ: usize = 100_000;
+/// Approximate maximum number of rows in the cache.
+const MAX_CACHED_ROWS: usize = 100_000;
 
+/// The numbered commits, in the order in which their rows are appended to the offline tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Journal {
-    /// The last number that was given.
+    /// The last number that was assigned.
     last: u64,
+    /// Names of the commits that are still in the outbox, by number.
     commits: BTreeMap<u64, String>,
-    /// Of each table, the last row that is no longer in the outbox.
+    /// For each table, the sequence number of the last trimmed row.
     trimmed: BTreeMap<String, u64>,
 }
 
@@ -166,7 +171,7 @@ impl Outbox {
     pub(crate) fn new(objects: Arc<dyn ObjectStore>) -> Self {
         Self {
             objects,
-            read: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
@@ -183,14 +188,14 @@ impl Outbox {
             let mode = PutMode::Create.into();
             match self.objects.put_opts(&path, content, mode).await {
                 Ok(_) => return Ok(()),
-                // Nobody else has this name. Either an answer was lost, or an attempt is
-                // still under way of which it is not known how it ends (409 Conflict).
+                // Names are unique, so an earlier attempt of this call is the cause: either it
+                // succeeded and its response was lost, or S3 is still processing it (409 Conflict).
                 Err(e @ object_store::Error::AlreadyExists { .. }) => {
-                    if self.is_there(name).await? {
+                    if self.exists(name).await? {
                         return Ok(());
                     }
                     attempts += 1;
-                    if attempts == WRITES {
+                    if attempts == WRITE_ATTEMPTS {
                         return Err(self.failed("write to", e));
                     }
                 }
@@ -199,8 +204,8 @@ impl Outbox {
         }
     }
 
-    /// Whether a commit is there.
-    pub(crate) async fn is_there(&self, name: &CommitName) -> Result<bool> {
+    /// Returns whether a commit object exists.
+    pub(crate) async fn exists(&self, name: &CommitName) -> Result<bool> {
         match self.objects.head(&path(name)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
@@ -208,7 +213,7 @@ impl Outbox {
         }
     }
 
-    /// A commit, unless it is gone.
+    /// Reads a commit. Returns `None` if it was removed.
     pub(crate) async fn read(&self, name: &CommitName) -> Result<Option<Commit>> {
         let found = match self.objects.get(&path(name)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -222,15 +227,16 @@ impl Outbox {
         Ok(Some(commit))
     }
 
-    /// Whether any commit is there.
-    pub(crate) async fn is_used(&self, from: Option<Timestamp>) -> Result<bool> {
+    /// Returns whether there is any commit that was begun at or after `from`.
+    pub(crate) async fn has_commits(&self, from: Option<Timestamp>) -> Result<bool> {
         let mut listed = self.list(from);
         let first = listed.try_next().await;
         Ok(first.map_err(|e| self.failed("list", e))?.is_some())
     }
 
-    /// What is there of the commits that were begun from some time on. What was removed
-    /// from a bucket with versions is walked over as well, for some days.
+    /// Lists the commit objects, starting at those that were begun at `from`. A later start makes
+    /// listing faster: in a bucket with versioning, S3 also walks over objects that were deleted
+    /// in the last days.
     fn list(
         &self,
         from: Option<Timestamp>,
@@ -246,7 +252,7 @@ impl Outbox {
         }
     }
 
-    /// Names of all commits that were begun from some time on, the oldest first.
+    /// Returns the names of all commits that were begun at or after `from`, oldest first.
     pub(crate) async fn names(&self, from: Option<Timestamp>) -> Result<Vec<CommitName>> {
         let listed = self.list(from);
         let name = |object: object_store::ObjectMeta| {
@@ -259,32 +265,32 @@ impl Outbox {
         Ok(names)
     }
 
-    /// Removes a commit; its record after it.
+    /// Removes a commit object, and then its record.
     pub(crate) async fn remove(&self, table: &Table, name: &CommitName) -> Result<()> {
         match self.objects.delete(&path(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(self.failed("remove from", e)),
         }
         table.delete(&record_key(name), None).await?;
-        self.known().remove(name);
+        self.cache().remove(name);
         Ok(())
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<CommitName, Arc<Rows>>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, HashMap<CommitName, Arc<Rows>>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A commit's rows of each table. `None`: it is gone.
+    /// Reads the rows of a commit. Returns `None` if it was removed.
     async fn rows(&self, table: &Table, name: &CommitName) -> Result<Option<Rows>> {
         let Some(commit) = self.read(name).await? else {
             return Ok(None);
         };
         let record = records(table, std::slice::from_ref(name)).await?;
         let Some(record) = record.get(name) else {
-            // The record goes after the commit.
-            return match self.is_there(name).await? {
+            // The record is removed after the commit object, so the object must be gone as well.
+            return match self.exists(name).await? {
                 false => Ok(None),
-                true => Err(table.foreign(&format!("no record of commit {name}"))),
+                true => Err(table.corrupt(&format!("no record of commit {name}"))),
             };
         };
         let mut rows = Rows::new();
@@ -297,23 +303,23 @@ impl Outbox {
         Ok(Some(rows))
     }
 
-    /// As [`rows`](Self::rows), of a commit that has a number, and is read for one table
-    /// after the other.
+    /// Returns the rows of a numbered commit like [`rows`](Self::rows), from the cache if possible.
     async fn numbered_rows(&self, table: &Table, name: &CommitName) -> Result<Arc<Rows>> {
-        if let Some(found) = self.known().get(name).cloned() {
+        if let Some(found) = self.cache().get(name).cloned() {
             return Ok(found);
         }
         let rows = Arc::new(self.rows(table, name).await?.unwrap_or_default());
-        let mut known = self.known();
+        let mut known = self.cache();
         let count = |rows: &Arc<Rows>| rows.values().map(Vec::len).sum::<usize>();
-        if known.values().map(count).sum::<usize>() + count(&rows) > MAX_READ {
+        if known.values().map(count).sum::<usize>() + count(&rows) > MAX_CACHED_ROWS {
             known.clear();
         }
         known.insert(name.clone(), Arc::clone(&rows));
         Ok(rows)
     }
 
-    /// All numbered commits, in the order of their numbers. Without a record: it is gone.
+    /// Returns all numbered commits, in the order of their numbers. A commit without a record was
+    /// removed.
     async fn numbered(
         &self,
         table: &Table,
@@ -321,11 +327,11 @@ impl Outbox {
     ) -> Result<Vec<(u64, CommitName, Option<Record>)>> {
         let parse = |name: &String| {
             let name = CommitName::parse(name);
-            name.ok_or_else(|| table.foreign("a journal that cannot be read"))
+            name.ok_or_else(|| table.corrupt("a journal that cannot be read"))
         };
         let names: Vec<CommitName> = journal.commits.values().map(parse).collect::<Result<_>>()?;
         let there: HashSet<&CommitName> = names.iter().collect();
-        self.known().retain(|name, _| there.contains(name));
+        self.cache().retain(|name, _| there.contains(name));
         let mut found = records(table, &names).await?;
         let numbers = journal.commits.keys().zip(names);
         let commits = numbers.map(|(number, name)| {
@@ -335,8 +341,12 @@ impl Outbox {
         Ok(commits.collect())
     }
 
-    /// Gives numbers to commits that are complete and have none.
-    pub(crate) async fn take(&self, table: &Table, complete: &[CommitName]) -> Result<()> {
+    /// Assigns numbers to the complete commits that have none, as far as the journal has room.
+    pub(crate) async fn assign_numbers(
+        &self,
+        table: &Table,
+        complete: &[CommitName],
+    ) -> Result<()> {
         let mut complete = complete.to_vec();
         complete.sort();
         let mut left_out = 0;
@@ -355,13 +365,13 @@ impl Outbox {
         })
         .await?;
         if left_out > 0 {
-            self.say_who_is_in_the_way(table, &journal, left_out)
-                .await?;
+            self.log_blocking_tables(table, &journal, left_out).await?;
         }
         Ok(())
     }
 
-    async fn say_who_is_in_the_way(
+    /// Logs which tables the oldest commit waits for, when the journal is full.
+    async fn log_blocking_tables(
         &self,
         table: &Table,
         journal: &Journal,
@@ -382,14 +392,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Names of commits that have numbers.
-    pub(crate) async fn taken(&self, table: &Table) -> Result<BTreeSet<CommitName>> {
+    /// Returns the names of all commits that have numbers.
+    pub(crate) async fn numbered_names(&self, table: &Table) -> Result<BTreeSet<CommitName>> {
         let (journal, _) = read_journal(table).await?;
         let names = journal.commits.values().map(|name| CommitName::parse(name));
         Ok(names.flatten().collect())
     }
 
-    /// Tables for which numbered rows wait, with the number of rows.
+    /// Returns the tables that have numbered rows, with the number of rows.
     pub(crate) async fn waiting(&self, table: &Table) -> Result<Vec<(String, u64)>> {
         let (journal, _) = read_journal(table).await?;
         let mut waiting: BTreeMap<String, u64> = BTreeMap::new();
@@ -405,7 +415,7 @@ impl Outbox {
         Ok(waiting.into_iter().collect())
     }
 
-    /// The first numbered rows of a table that wait.
+    /// Returns the first numbered rows of a table, at most `limit`.
     pub(crate) async fn first_rows(
         &self,
         table: &Table,
@@ -436,12 +446,13 @@ impl Outbox {
             };
             calls.push(call.boxed());
         }
-        let entries = side_by_side(calls).await?.into_iter().flatten();
+        let entries = run_concurrently(calls).await?.into_iter().flatten();
         let entries = entries.filter(|entry| entry.sequence > trimmed);
         Ok(entries.take(limit).collect())
     }
 
-    /// Forgets rows of a table; removes commits of which nothing is left.
+    /// Trims the rows of a table up to and including sequence number `through`, and removes commits
+    /// that have no rows left.
     pub(crate) async fn trim(&self, table: &Table, name: &str, through: u64) -> Result<()> {
         let (journal, _) = read_journal(table).await?;
         let all = self.numbered(table, &journal).await?;
@@ -466,11 +477,11 @@ impl Outbox {
             .iter()
             .filter(|(number, _, record)| record.as_ref().is_none_or(|r| is_done(*number, r)));
         let done: Vec<(u64, &CommitName)> = done.map(|(number, name, _)| (*number, name)).collect();
-        // The object first: one that is left without a number would get another.
+        // Remove the object before the number: an object without a number would get a new one.
         let removed = done
             .iter()
             .map(|(_, name)| self.remove(table, name).boxed());
-        side_by_side(removed.collect()).await?;
+        run_concurrently(removed.collect()).await?;
         change_journal(table, |journal| {
             for (number, _) in &done {
                 journal.commits.remove(number);
@@ -481,13 +492,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// The last row of a table that is no longer in the outbox.
+    /// Returns the sequence number of the last trimmed row of a table.
     pub(crate) async fn trimmed(&self, table: &Table, name: &str) -> Result<u64> {
         let (journal, _) = read_journal(table).await?;
         Ok(journal.trimmed.get(name).copied().unwrap_or(0))
     }
 
-    /// Rows of a table in a commit, with their numbers if it has one.
+    /// Returns the rows of a commit for the table `of`, with their sequence numbers if the commit
+    /// has a number.
     pub(crate) async fn rows_of(
         &self,
         table: &Table,
@@ -507,14 +519,15 @@ impl Outbox {
     }
 }
 
+/// Returns the sequence number of a row, from its commit's number and its index in the commit.
 fn sequence(number: u64, index: usize) -> u64 {
     number << ROW_BITS | index as u64
 }
 
-/// Most rows of a commit: their places have so many bits.
+/// Maximum number of outbox rows of a commit; see [`ROW_BITS`].
 pub(crate) const MAX_ROWS: usize = 1 << ROW_BITS;
 
-/// Notes that everything of a commit is in the table.
+/// Records that a commit is complete.
 pub(crate) async fn put_record(table: &Table, name: &CommitName, record: &Record) -> Result<()> {
     let mut item = record_key(name).item();
     let won: Vec<u8> = record.won.iter().map(|won| u8::from(*won)).collect();
@@ -525,7 +538,7 @@ pub(crate) async fn put_record(table: &Table, name: &CommitName, record: &Record
     Ok(())
 }
 
-/// Which of some commits are complete.
+/// Returns the records of those commits that are complete.
 pub(crate) async fn records(
     table: &Table,
     names: &[CommitName],
@@ -544,22 +557,24 @@ pub(crate) async fn records(
     Ok(names.iter().filter_map(record).collect())
 }
 
+/// Reads the journal, and the version of its item.
 async fn read_journal(table: &Table) -> Result<(Journal, Option<u64>)> {
     let Some(item) = table.get(&journal_key()).await? else {
         return Ok((Journal::default(), None));
     };
-    let damaged = || table.foreign("a journal that cannot be read");
+    let damaged = || table.corrupt("a journal that cannot be read");
     let journal = bytes_of(&item, "d").and_then(|d| serde_json::from_slice(d).ok());
     let version = number_of(&item, "n").ok_or_else(damaged)?;
     Ok((journal.ok_or_else(damaged)?, Some(version)))
 }
 
-/// Changes the journal, whoever else does; not at all when `change` says no.
+/// Changes the journal atomically, retrying when other processes change it at the same time.
+/// Nothing is written if `change` returns false.
 async fn change_journal(
     table: &Table,
     mut change: impl FnMut(&mut Journal) -> bool,
 ) -> Result<Journal> {
-    let mut patience = table.writing();
+    let mut backoff = table.write_backoff();
     loop {
         let (mut journal, version) = read_journal(table).await?;
         if !change(&mut journal) {
@@ -571,10 +586,12 @@ async fn change_journal(
         item.insert("d".to_owned(), bytes(&data));
         match table.put(&item, Some(&Condition::version(version))).await? {
             Written::Done { .. } => return Ok(journal),
-            Written::Held { stored, .. } if stored.as_ref() == Some(&item) => return Ok(journal),
-            Written::Held { .. } => {}
+            Written::ConditionFailed { stored, .. } if stored.as_ref() == Some(&item) => {
+                return Ok(journal);
+            }
+            Written::ConditionFailed { .. } => {}
         }
-        if !patience.wait().await {
+        if !backoff.wait().await {
             let message = "the journal of the outbox is changed by others all the time; try again";
             return Err(Error::new(Kind::Conflict, message));
         }
@@ -586,7 +603,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_sort_by_time_and_are_read_back() {
+    fn commit_names_sort_by_time_and_round_trip() {
         let name = |begun, writer, number| CommitName {
             begun: Timestamp::from_micros(begun),
             writer,

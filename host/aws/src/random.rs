@@ -1,9 +1,8 @@
-//! Numbers that nobody else has: names of writers, and how long to wait.
+//! Random numbers, for names of writers, tokens and backoff times.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Pseudo-random numbers from a seed that is handed in: SplitMix64
-/// (<https://prng.di.unimi.it/splitmix64.c>).
+/// A SplitMix64 pseudo-random number generator (<https://prng.di.unimi.it/splitmix64.c>).
 #[derive(Debug)]
 pub(crate) struct Random(AtomicU64);
 
@@ -21,7 +20,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to `end`, `end` left out.
+    /// Returns a number from 0 to `end`, exclusive.
     pub(crate) fn below(&self, end: u64) -> u64 {
         self.next() % end.max(1)
     }

@@ -1,4 +1,4 @@
-//! All stores of a project on AWS, by two URLs.
+//! Opens all AWS stores of a project from two URLs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,28 +9,31 @@ use wafer_store::{Error, Kind, OfflineTables, Result};
 
 use crate::{Account, Artifacts, Bucket, Dynamo, DynamoConfig};
 
-/// Everything that a project keeps on AWS.
+/// All stores of a project on AWS.
 #[derive(Debug)]
 pub struct Stores {
-    /// Online rows and metadata.
+    /// The online and metadata store.
     pub dynamo: Arc<Dynamo>,
-    /// Components and compiled code, below `artifacts/` of the folder.
+    /// Components, compiled code and assets, below `artifacts/` of the folder.
     pub artifacts: Artifacts,
-    /// Tables, below `offline/` of the folder.
+    /// The offline tables, below `offline/` of the folder.
     pub offline: OfflineTables,
-    /// The folder.
+    /// The project's folder on S3.
     pub bucket: Bucket,
-    /// Whose account it is.
+    /// The account that was used to open the stores.
     pub account: Account,
 }
 
-/// Opens a project's stores: its table, `dynamodb://TABLE[?region=…][&reads=eventual]`,
-/// and its folder, `s3://BUCKET/FOLDER`. `copies` is a folder of this machine for
-/// artifacts that were read; `seed` is something that no other process has.
+/// Opens the stores of a project.
+///
+/// The online URL is `dynamodb://TABLE[?region=REGION][&reads=eventual]`, and the objects URL is
+/// `s3://BUCKET/FOLDER`. `copies` is a local folder that caches artifacts. `seed` must be
+/// different in every process. `wall` is the machine's clock.
 ///
 /// # Errors
-/// When there is no region, no credentials, no such table or bucket, or it belongs
-/// to another project; when the bucket's server does not honour `If-None-Match: *`.
+/// Fails when there is no region, there are no credentials, or there is no such table or bucket;
+/// when the table belongs to another project; and when the bucket's server does not honour
+/// `If-None-Match: *`.
 pub async fn open(
     project: &str,
     (online, objects): (&Url, &Url),
@@ -60,6 +63,7 @@ pub async fn open(
     })
 }
 
+/// Options in the query of the online URL.
 struct Options {
     region: Option<String>,
     consistent: bool,
@@ -94,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_say_what_is_wrong_with_them() {
+    fn options_of_online_url_are_parsed_or_refused() {
         let options = |text: &str| Options::of(&Url::parse(text).unwrap());
         let found = options("dynamodb://t?region=eu-west-1&reads=eventual").unwrap();
         assert_eq!(found.region.as_deref(), Some("eu-west-1"));

@@ -1,18 +1,17 @@
-//! The one DynamoDB table of a project, and the few ways in which it is used.
+//! The DynamoDB table of a project: its key schema, and the calls that Wafer makes.
 //!
-//! An item's place is a partition, a text that says what kind of thing it is, and
-//! a sort key of bytes:
+//! The partition key is a string that says what kind of item it is. The sort key is binary:
 //!
-//! | partition | sort key | what |
+//! | partition key | sort key | item |
 //! | --- | --- | --- |
-//! | `l` | – | the [layout](crate::layout): whose table it is, epochs of groups |
+//! | `l` | – | the [layout](crate::layout): the project of the table, and the epochs of groups |
 //! | `m` | name | an object of the metadata store |
-//! | `o/TABLE/EPOCH/BUCKET` | entity key | an entity's row or summary |
-//! | `p/ID/PART` | – | a part of what is too large for one item |
-//! | `t/TABLE` | entity key | a deletion of an entity |
-//! | `s/SOURCE/DIGEST` | – | the identity of an event, and the commit that has it |
-//! | `c/COMMIT` | – | a commit that is complete |
-//! | `j` | – | the [journal](crate::outbox) of commits on their way to the offline tables |
+//! | `o/TABLE/EPOCH/BUCKET` | entity key | [state of an entity](crate::item) |
+//! | `p/ID/PART` | – | a part of an entity's state that is too large for one item |
+//! | `t/TABLE` | entity key | the deletion of an entity |
+//! | `s/SOURCE/DIGEST` | – | the identity of an event, and the commit that it belongs to |
+//! | `c/COMMIT` | – | the record of a complete commit |
+//! | `j` | – | the [journal](crate::outbox) of commits that wait to be appended to the offline tables |
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -30,36 +29,38 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_store::{Error, Kind, Result};
 
-use crate::call::{Failure, Operation, Patience, call};
+use crate::call::{Backoff, Failure, Operation, call};
 use crate::random::Random;
 use crate::usage::Usage;
 
-/// Most keys of one `BatchGetItem`
+/// Maximum number of keys of one `BatchGetItem`
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>).
-pub(crate) const MAX_GET: usize = 100;
-/// Most requests of one `BatchWriteItem`.
-const MAX_WRITE: usize = 25;
-/// Bytes of one `BatchWriteItem`: few enough to be sent within an attempt's time over a
-/// slow line (16 MB are allowed).
-const MAX_BATCH: usize = 1 << 20;
-/// Most bytes of an item's value; an item has at most 400 KB, names of attributes
-/// and the other ones included
+pub(crate) const MAX_GET_KEYS: usize = 100;
+/// Maximum number of requests of one `BatchWriteItem`.
+const MAX_WRITE_REQUESTS: usize = 25;
+/// Maximum size of one `BatchWriteItem` in bytes. DynamoDB allows 16 MB, but a call must be sent
+/// within the timeout of an attempt even over a slow connection.
+const MAX_WRITE_BYTES: usize = 1 << 20;
+/// Maximum size of an entity's state in one item, in bytes. DynamoDB allows 400 KB per item,
+/// including the other attributes and all attribute names
 /// (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>).
 pub(crate) const MAX_VALUE: usize = 320 << 10;
-/// Calls that one piece of work makes at the same time.
-const PARALLEL: usize = 32;
+/// Maximum number of concurrent calls of one operation.
+const CONCURRENT_CALLS: usize = 32;
 
-/// Awaits several calls, some of them at the same time; what they return in order.
-pub(crate) async fn side_by_side<T: Send>(calls: Vec<BoxFuture<'_, Result<T>>>) -> Result<Vec<T>> {
+/// Runs calls with limited concurrency, and returns their results in order.
+pub(crate) async fn run_concurrently<T: Send>(
+    calls: Vec<BoxFuture<'_, Result<T>>>,
+) -> Result<Vec<T>> {
     futures::stream::iter(calls)
-        .buffered(PARALLEL)
+        .buffered(CONCURRENT_CALLS)
         .try_collect()
         .await
 }
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// Where an item is.
+/// The primary key of an item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) partition: String,
@@ -74,7 +75,8 @@ impl Key {
         }
     }
 
-    /// Of the only item of its partition: a sort key has at least one byte.
+    /// Returns the key of the only item of a partition. Its sort key is one zero byte, because
+    /// DynamoDB does not allow an empty one.
     pub(crate) fn single(partition: impl Into<String>) -> Self {
         Self::new(partition, &[0])
     }
@@ -118,7 +120,7 @@ pub(crate) fn text_of<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
-/// What must be true of an item, as an expression and its values.
+/// The condition of a write, as an expression and its values.
 #[derive(Clone, Debug)]
 pub(crate) struct Condition {
     pub(crate) expression: &'static str,
@@ -133,7 +135,7 @@ impl Condition {
         }
     }
 
-    /// That the item has this version, or is not there for `None`.
+    /// Requires that the item has this version, or for `None`, that it does not exist.
     pub(crate) fn version(version: Option<u64>) -> Self {
         match version {
             None => Self::absent(),
@@ -145,24 +147,23 @@ impl Condition {
     }
 }
 
-/// What became of a conditional write.
+/// The outcome of a conditional write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// It was written; what was there before, if that was asked for. `attempts` is
-    /// more than one when an answer may have been lost.
+    /// The item was written. `before` is the previous item, if the call returns it.
     Done { before: Option<Item> },
-    /// The condition did not hold for what is there. After more than one attempt
-    /// that may be what the first one wrote.
-    Held { stored: Option<Item>, attempts: u32 },
+    /// The condition did not hold for the `stored` item. If `attempts` is more than one, the
+    /// stored item may be the result of an earlier attempt whose response was lost.
+    ConditionFailed { stored: Option<Item>, attempts: u32 },
 }
 
-/// Requests in calls of at most 25, and of not much more than [`MAX_BATCH`].
+/// Splits requests into batches of at most [`MAX_WRITE_REQUESTS`] and about [`MAX_WRITE_BYTES`].
 fn batches(requests: Vec<WriteRequest>) -> Vec<Vec<WriteRequest>> {
     let (mut batches, mut size): (Vec<Vec<WriteRequest>>, usize) = (Vec::new(), 0);
     for request in requests {
         let more = size_of_request(&request);
         match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_WRITE && size + more <= MAX_BATCH => {
+            Some(batch) if batch.len() < MAX_WRITE_REQUESTS && size + more <= MAX_WRITE_BYTES => {
                 batch.push(request);
                 size += more;
             }
@@ -175,14 +176,14 @@ fn batches(requests: Vec<WriteRequest>) -> Vec<Vec<WriteRequest>> {
     batches
 }
 
-/// Bytes of what it writes, about: those of its binary attributes.
+/// Estimates the size of a write request in bytes, by its binary attributes.
 fn size_of_request(request: &WriteRequest) -> usize {
     let item = request.put_request().map(|put| put.item().values());
     let bytes = |value: &AttributeValue| value.as_b().map_or(16, |bytes| bytes.as_ref().len());
     item.map_or(0, |values| values.map(bytes).sum())
 }
 
-/// A table.
+/// A DynamoDB table.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) client: Client,
@@ -190,10 +191,10 @@ pub(crate) struct Table {
     pub(crate) region: String,
     pub(crate) random: Random,
     pub(crate) usage: Usage,
-    /// Whether rows are read as they are now.
+    /// Whether rows are read with strong consistency.
     pub(crate) consistent: bool,
-    /// How long reads, and how long writes, are tried again.
-    pub(crate) patience: (Duration, Duration),
+    /// How long reads and writes are retried.
+    pub(crate) retry_for: (Duration, Duration),
 }
 
 impl Table {
@@ -205,12 +206,12 @@ impl Table {
         }
     }
 
-    pub(crate) fn reading(&self) -> Patience<'_> {
-        Patience::new(&self.random, self.patience.0)
+    pub(crate) fn read_backoff(&self) -> Backoff<'_> {
+        Backoff::new(&self.random, self.retry_for.0)
     }
 
-    pub(crate) fn writing(&self) -> Patience<'_> {
-        Patience::new(&self.random, self.patience.1)
+    pub(crate) fn write_backoff(&self) -> Backoff<'_> {
+        Backoff::new(&self.random, self.retry_for.1)
     }
 
     fn used(&self, action: &'static str, capacity: Option<&ConsumedCapacity>) {
@@ -218,31 +219,30 @@ impl Table {
         self.usage.add(action, units.unwrap_or(0.0));
     }
 
-    /// Some items, in one call for each hundred keys, calls side by side. All that
-    /// DynamoDB does not get to are asked for again; there is no answer without
-    /// them.
+    /// Reads items with strong consistency, in concurrent calls of up to 100 keys. Keys that
+    /// DynamoDB leaves unprocessed are requested again, so the result is always complete.
     pub(crate) async fn get_many(&self, keys: &[Key]) -> Result<HashMap<Key, Item>> {
         self.get_all(keys, true).await
     }
 
-    /// As [`get_many`](Self::get_many); without `consistent` what was written within
-    /// the last second or so may be missing, at half the cost.
+    /// Reads items like [`get_many`](Self::get_many). If not `consistent`, writes of about the
+    /// last second may be missing, and the read costs half.
     pub(crate) async fn get_all(
         &self,
         keys: &[Key],
         consistent: bool,
     ) -> Result<HashMap<Key, Item>> {
         let calls = keys
-            .chunks(MAX_GET)
+            .chunks(MAX_GET_KEYS)
             .map(|keys| self.get_batch(keys, consistent).boxed());
-        let found = side_by_side(calls.collect()).await?;
+        let found = run_concurrently(calls.collect()).await?;
         Ok(found.into_iter().flatten().collect())
     }
 
     async fn get_batch(&self, keys: &[Key], consistent: bool) -> Result<Vec<(Key, Item)>> {
         let mut wanted: Vec<Item> = keys.iter().map(Key::item).collect();
         let mut found = Vec::with_capacity(keys.len());
-        let mut patience = self.reading();
+        let mut backoff = self.read_backoff();
         let operation = self.operation("dynamodb:BatchGetItem");
         loop {
             let request = KeysAndAttributes::builder()
@@ -257,7 +257,7 @@ impl Table {
                     .return_consumed_capacity(ReturnConsumedCapacity::Total)
                     .send()
             };
-            let answer = call(operation, &mut patience, attempt)
+            let answer = call(operation, &mut backoff, attempt)
                 .await
                 .map_err(|e| e.into_error(operation))?;
             for capacity in answer.consumed_capacity() {
@@ -265,7 +265,7 @@ impl Table {
             }
             let items = answer.responses.into_iter().flat_map(HashMap::into_values);
             for item in items.flatten() {
-                let key = Key::of(&item).ok_or_else(|| self.foreign("an item without a key"))?;
+                let key = Key::of(&item).ok_or_else(|| self.corrupt("an item without a key"))?;
                 found.push((key, item));
             }
             let rest = answer.unprocessed_keys.unwrap_or_default();
@@ -273,14 +273,14 @@ impl Table {
             if rest.is_empty() {
                 return Ok(found);
             }
-            if !patience.wait().await {
+            if !backoff.wait().await {
                 return Err(self.busy(rest.len(), "keys", "BatchGetItem"));
             }
             wanted = rest;
         }
     }
 
-    /// One item.
+    /// Reads one item with strong consistency.
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>> {
         let operation = self.operation("dynamodb:GetItem");
         let attempt = || {
@@ -292,7 +292,7 @@ impl Table {
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
         };
-        let answer = call(operation, &mut self.reading(), attempt)
+        let answer = call(operation, &mut self.read_backoff(), attempt)
             .await
             .map_err(|e| e.into_error(operation))?;
         self.used("GetItem", answer.consumed_capacity.as_ref());
@@ -302,7 +302,7 @@ impl Table {
     /// Writes an item if a condition holds.
     pub(crate) async fn put(&self, item: &Item, condition: Option<&Condition>) -> Result<Written> {
         let operation = self.operation("dynamodb:PutItem");
-        let mut patience = self.writing();
+        let mut backoff = self.write_backoff();
         let attempt = || {
             let mut put = self
                 .client
@@ -321,23 +321,23 @@ impl Table {
             }
             put.send()
         };
-        match call(operation, &mut patience, attempt).await {
+        match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("PutItem", answer.consumed_capacity.as_ref());
                 Ok(Written::Done { before: None })
             }
             Err(Failure::Refused(PutItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::Held {
+                Ok(Written::ConditionFailed {
                     stored: held.item,
-                    attempts: patience.attempts(),
+                    attempts: backoff.attempts(),
                 })
             }
             Err(failure) => Err(failure.into_error(operation)),
         }
     }
 
-    /// Changes attributes of an item, or makes it, if a condition holds. Says what
-    /// was there before.
+    /// Updates attributes of an item, or creates it, if a condition holds. Returns the previous
+    /// item.
     pub(crate) async fn update(
         &self,
         key: &Key,
@@ -346,7 +346,7 @@ impl Table {
         values: &[(&'static str, AttributeValue)],
     ) -> Result<Written> {
         let operation = self.operation("dynamodb:UpdateItem");
-        let mut patience = self.writing();
+        let mut backoff = self.write_backoff();
         let attempt = || {
             let mut call = self
                 .client
@@ -365,7 +365,7 @@ impl Table {
             }
             call.send()
         };
-        match call(operation, &mut patience, attempt).await {
+        match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("UpdateItem", answer.consumed_capacity.as_ref());
                 Ok(Written::Done {
@@ -373,19 +373,19 @@ impl Table {
                 })
             }
             Err(Failure::Refused(UpdateItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::Held {
+                Ok(Written::ConditionFailed {
                     stored: held.item,
-                    attempts: patience.attempts(),
+                    attempts: backoff.attempts(),
                 })
             }
             Err(failure) => Err(failure.into_error(operation)),
         }
     }
 
-    /// Removes an item if a condition holds.
+    /// Deletes an item if a condition holds.
     pub(crate) async fn delete(&self, key: &Key, condition: Option<&Condition>) -> Result<Written> {
         let operation = self.operation("dynamodb:DeleteItem");
-        let mut patience = self.writing();
+        let mut backoff = self.write_backoff();
         let attempt = || {
             let mut delete = self
                 .client
@@ -404,23 +404,23 @@ impl Table {
             }
             delete.send()
         };
-        match call(operation, &mut patience, attempt).await {
+        match call(operation, &mut backoff, attempt).await {
             Ok(answer) => {
                 self.used("DeleteItem", answer.consumed_capacity.as_ref());
                 Ok(Written::Done { before: None })
             }
             Err(Failure::Refused(DeleteItemError::ConditionalCheckFailedException(held))) => {
-                Ok(Written::Held {
+                Ok(Written::ConditionFailed {
                     stored: held.item,
-                    attempts: patience.attempts(),
+                    attempts: backoff.attempts(),
                 })
             }
             Err(failure) => Err(failure.into_error(operation)),
         }
     }
 
-    /// Items of a partition in the order of their sort keys, those that begin with
-    /// `prefix` if it is not empty; only their keys with `keys_only`.
+    /// Reads the items of a partition whose sort keys begin with `prefix`, in the order of their
+    /// sort keys. With `keys_only`, the items have only their keys.
     pub(crate) async fn query(
         &self,
         partition: &str,
@@ -452,7 +452,7 @@ impl Table {
                 }
                 query.send()
             };
-            let answer = call(operation, &mut self.reading(), attempt)
+            let answer = call(operation, &mut self.read_backoff(), attempt)
                 .await
                 .map_err(|e| e.into_error(operation))?;
             self.used("Query", answer.consumed_capacity.as_ref());
@@ -464,8 +464,8 @@ impl Table {
         }
     }
 
-    /// Some attributes of the first items of a partition, as many as there are in one
-    /// answer (1 MB of items).
+    /// Reads some attributes of the first items of a partition, as many as fit in one response
+    /// (1 MB of items).
     pub(crate) async fn first_page(&self, partition: &str, attributes: &str) -> Result<Vec<Item>> {
         let operation = self.operation("dynamodb:Query");
         let attempt = || {
@@ -479,14 +479,14 @@ impl Table {
                 .projection_expression(attributes)
                 .send()
         };
-        let answer = call(operation, &mut self.reading(), attempt)
+        let answer = call(operation, &mut self.read_backoff(), attempt)
             .await
             .map_err(|e| e.into_error(operation))?;
         self.used("Query", answer.consumed_capacity.as_ref());
         Ok(answer.items.unwrap_or_default())
     }
 
-    /// Number of items of a partition.
+    /// Returns the number of items of a partition.
     pub(crate) async fn count(&self, partition: &str) -> Result<u64> {
         let operation = self.operation("dynamodb:Query");
         let mut count = 0;
@@ -504,7 +504,7 @@ impl Table {
                     .set_exclusive_start_key(start.clone())
                     .send()
             };
-            let answer = call(operation, &mut self.reading(), attempt)
+            let answer = call(operation, &mut self.read_backoff(), attempt)
                 .await
                 .map_err(|e| e.into_error(operation))?;
             self.used("Query", answer.consumed_capacity.as_ref());
@@ -516,7 +516,7 @@ impl Table {
         }
     }
 
-    /// Writes items over whatever is there, 25 in a call, calls side by side.
+    /// Writes items without a condition, in concurrent batch calls.
     pub(crate) async fn put_all(&self, items: Vec<Item>) -> Result<()> {
         let put = |item| {
             let put = PutRequest::builder().set_item(Some(item)).build();
@@ -527,7 +527,7 @@ impl Table {
         self.write_all(items.into_iter().map(put).collect()).await
     }
 
-    /// Removes items, 25 in a call, calls side by side.
+    /// Deletes items without a condition, in concurrent batch calls.
     pub(crate) async fn delete_all(&self, keys: &[Key]) -> Result<()> {
         let delete = |key: &Key| {
             let delete = DeleteRequest::builder().set_key(Some(key.item())).build();
@@ -542,13 +542,13 @@ impl Table {
         let calls = batches(requests)
             .into_iter()
             .map(|requests| self.write_batch(requests).boxed());
-        side_by_side(calls.collect()).await?;
+        run_concurrently(calls.collect()).await?;
         Ok(())
     }
 
     async fn write_batch(&self, requests: Vec<WriteRequest>) -> Result<()> {
         let mut waiting = requests;
-        let mut patience = self.writing();
+        let mut backoff = self.write_backoff();
         let operation = self.operation("dynamodb:BatchWriteItem");
         loop {
             let attempt = || {
@@ -558,7 +558,7 @@ impl Table {
                     .return_consumed_capacity(ReturnConsumedCapacity::Total)
                     .send()
             };
-            let answer = call(operation, &mut patience, attempt)
+            let answer = call(operation, &mut backoff, attempt)
                 .await
                 .map_err(|e| e.into_error(operation))?;
             for capacity in answer.consumed_capacity() {
@@ -570,10 +570,10 @@ impl Table {
                 return Ok(());
             }
             if rest.len() < waiting.len() {
-                // It gets on: as patient as at first.
-                patience = self.writing();
+                // DynamoDB makes progress, so start the retry time anew.
+                backoff = self.write_backoff();
             }
-            if !patience.wait().await {
+            if !backoff.wait().await {
                 return Err(self.busy(rest.len(), "items", "BatchWriteItem"));
             }
             waiting = rest;
@@ -589,8 +589,8 @@ impl Table {
         Error::new(Kind::Unavailable, message)
     }
 
-    /// What is in the table was not written by this program.
-    pub(crate) fn foreign(&self, what: &str) -> Error {
+    /// Returns an error for table content that this program cannot have written.
+    pub(crate) fn corrupt(&self, what: &str) -> Error {
         let message = format!("DynamoDB table `{}` has {what}", self.name);
         Error::new(Kind::Corrupt, message)
     }

@@ -1,14 +1,14 @@
-//! What calls cost, by the work that they were made for.
+//! Counts calls to DynamoDB and their cost, by the work that they were made for.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use wafer_store::{Consumed, work_label};
 
-/// For what, and which call.
+/// The work that a call was made for, and its action.
 type Kind = (String, &'static str);
 
-/// Counts calls and capacity units.
+/// Number of calls and of capacity units, by kind.
 #[derive(Debug, Default)]
 pub(crate) struct Usage(Mutex<BTreeMap<Kind, (u64, f64)>>);
 

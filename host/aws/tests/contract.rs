@@ -1,4 +1,4 @@
-//! The suites that every backend passes.
+//! The contract suites that every backend must pass, run on the AWS stores.
 
 use wafer_aws::Artifacts;
 use wafer_core::SystemClock;
@@ -7,14 +7,14 @@ use wafer_store::contract;
 use crate::local::{bucket, dynamo, dynamo_on, dynamos, has};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn online() {
+async fn online_contract() {
     for endpoint in dynamos() {
         contract::online(&dynamo(&endpoint).await).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn online_with_its_outbox_on_s3() {
+async fn online_contract_with_outbox_on_s3() {
     if has("AWS_ENDPOINT_URL_S3") {
         let endpoint = dynamos().remove(0);
         let objects = bucket().await.folder();
@@ -23,14 +23,14 @@ async fn online_with_its_outbox_on_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metadata() {
+async fn metadata_contract() {
     for endpoint in dynamos() {
         contract::metadata(&dynamo(&endpoint).await).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn artifacts() {
+async fn artifact_contract() {
     if has("AWS_ENDPOINT_URL_S3") {
         let bucket = bucket().await;
         bucket.probe(&SystemClock::new()).await.unwrap();

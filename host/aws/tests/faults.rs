@@ -1,5 +1,5 @@
-//! What AWS does and local servers do not: throttle, fail, lose answers, do half of
-//! a batch. Nothing is lost, nothing is doubled.
+//! Faults that AWS has and local servers do not: throttling, server errors, lost responses, half
+//! processed batches. No event may be lost or counted twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ fn row(name: &str, time: i64) -> OnlineWrite {
     }
 }
 
-/// An event of one of three entities.
+/// An event of one of the three entities `k0`, `k1` and `k2`.
 fn event(id: i64) -> EventCommit {
     let name = format!("k{}", id % 3);
     EventCommit {
@@ -100,6 +100,7 @@ fn event(id: i64) -> EventCommit {
     }
 }
 
+/// Reads the number of events from the summary of an entity.
 async fn count(store: &Dynamo, name: &str) -> i64 {
     let rows = store
         .get_many(&[key("sums", name)], at(1_000))
@@ -135,14 +136,14 @@ async fn open_at(endpoint: &str, table: &str, bucket: &Bucket, wall: Arc<dyn Clo
     }
 }
 
-/// A clock that is so many minutes ahead.
+/// A clock that is ahead by some minutes.
 fn ahead(minutes: i64) -> Arc<dyn Clock> {
     let system: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let start = system.now().plus_micros(minutes * 60_000_000);
     Arc::new(SettableClock::new(system, start, 1.0))
 }
 
-/// A bucket, seen directly and through a proxy.
+/// Opens the same folder of a bucket directly and through a proxy.
 async fn buckets(proxy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Bucket, Bucket, Proxy) {
     let server = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
     let url = folder();
@@ -153,30 +154,30 @@ async fn buckets(proxy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Buck
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_are_neither_lost_nor_doubled() {
+async fn faults_neither_lose_nor_duplicate_events() {
     two_writers([0, 0]).await;
 }
 
-/// Clocks of machines differ, by less than it is remembered what was done.
+/// The clocks of the writers differ by less than the time for which items keep marks of commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clocks_that_differ_lose_and_double_nothing() {
+async fn clock_skew_neither_loses_nor_duplicates_events() {
     two_writers([-10, 3]).await;
 }
 
-/// Two writers whose clocks are so many minutes ahead.
+/// Runs two writers, whose clocks are ahead by some minutes, with faults.
 async fn two_writers(minutes: [i64; 2]) {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
     for server in dynamos() {
         let table = table(&client(&server)).await;
-        let (direct, through, _s3) = buckets(now_and_then(10)).await;
-        let proxy = Proxy::new(&server, now_and_then(15));
+        let (direct, through, _s3) = buckets(random_faults(10)).await;
+        let proxy = Proxy::new(&server, random_faults(15));
         let (one, two) = tokio::join!(
             open_at(&proxy.url, &table, &through, ahead(minutes[0])),
             open_at(&proxy.url, &table, &through, ahead(minutes[1]))
         );
-        // Each event is sent by two writers, in other batches, until it is accepted.
+        // Both writers send every event, in different batches, until it is accepted.
         let send = async |store: &Dynamo, batch: Vec<EventCommit>| {
             for _ in 0..200 {
                 match store.commit_events(batch.clone(), at(0)).await {
@@ -194,7 +195,7 @@ async fn two_writers(minutes: [i64; 2]) {
         let committed = committed.filter(|o| matches!(o, EventOutcome::Committed { .. }));
         assert!(committed.count() <= 60);
         drop(proxy);
-        // It comes after all of them.
+        // This clock is not behind that of any writer.
         let store = open_at(&server, &table, &direct, ahead(minutes[0].max(minutes[1]))).await;
         for (name, newest) in [("k0", 57), ("k1", 58), ("k2", 59)] {
             assert_eq!(count(&store, name).await, 20, "{name}");
@@ -204,7 +205,7 @@ async fn two_writers(minutes: [i64; 2]) {
                 .unwrap();
             assert_eq!(found[0].as_ref().unwrap().values, format!("at {newest}"));
         }
-        // Commits whose writers gave up are finished by whoever flushes.
+        // Reading the outbox finishes commits whose writers gave up.
         tokio::time::sleep(Duration::from_millis(600)).await;
         let rows = store.read_outbox("sums", 1_000).await.unwrap();
         let ids: BTreeSet<&str> = rows.iter().map(|e| e.row.event_id.as_str()).collect();
@@ -219,14 +220,14 @@ async fn two_writers(minutes: [i64; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_is_replaced_whole_while_events_come_in() {
+async fn replace_group_keeps_events_committed_meanwhile() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
     let server = dynamos().remove(0);
     let table = table(&client(&server)).await;
-    let (direct, through, _s3) = buckets(now_and_then(5)).await;
-    let proxy = Proxy::new(&server, now_and_then(5));
+    let (direct, through, _s3) = buckets(random_faults(5)).await;
+    let proxy = Proxy::new(&server, random_faults(5));
     let writer = open(&proxy.url, &table, &through).await;
     let store = open(&server, &table, &direct).await;
     let from_outbox = |row: &OutboxRow| {
@@ -263,10 +264,10 @@ async fn a_group_is_replaced_whole_while_events_come_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metadata_is_written_once() {
+async fn faults_do_not_repeat_metadata_writes() {
     for server in dynamos() {
         let table = table(&client(&server)).await;
-        let proxy = Proxy::new(&server, now_and_then(25));
+        let proxy = Proxy::new(&server, random_faults(25));
         let account = account().await.with_endpoint(&proxy.url);
         let objects = Arc::new(InMemory::new());
         let opened = loop {
@@ -285,8 +286,8 @@ async fn metadata_is_written_once() {
             }
         };
         let store: &dyn MetadataStore = &opened;
-        // Four writers count up: none of them loses a step or makes it twice. Of some
-        // it may be unknown, and said so, whether they were made.
+        // Four writers increment a counter. No increment may be lost or repeated. For some
+        // increments the store may report that their outcome is unknown.
         let unknown = AtomicU64::new(0);
         let count = async || {
             let mut steps = 0;
@@ -321,10 +322,10 @@ async fn metadata_is_written_once() {
     }
 }
 
-/// A vector over five groups is one call, also when it is time to look where the
-/// groups are.
+/// Reading a feature vector over five groups takes one call, even if the layout has to be read
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_feature_vector_is_one_call() {
+async fn get_many_over_groups_is_one_call() {
     for server in dynamos() {
         let table = table(&client(&server)).await;
         let proxy = Proxy::new(&server, |_| Fate::Through);
@@ -353,7 +354,7 @@ async fn a_feature_vector_is_one_call() {
             let calls: Vec<_> = proxy.calls().into_iter().collect();
             assert_eq!(calls, [("BatchGetItem".to_owned(), 1)]);
         }
-        // A hundred keys a call.
+        // One call per hundred keys.
         let many: Vec<OnlineKey> = (0..250).map(|n| key("a", &n.to_string())).collect();
         store.get_many(&many, at(5)).await.unwrap();
         assert_eq!(proxy.calls()["BatchGetItem"], 3);
@@ -361,7 +362,7 @@ async fn a_feature_vector_is_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_table_is_no_missing_row() {
+async fn throttled_read_is_unavailable_and_not_a_missing_row() {
     for server in dynamos() {
         let table = table(&client(&server)).await;
         for (status, kind) in [
@@ -393,8 +394,8 @@ async fn a_busy_table_is_no_missing_row() {
     }
 }
 
-/// What does not fit one item is kept in several, and what does not fit those is
-/// refused with the limit.
+/// A value that is too large for one item is split into several, and one that is too large for
+/// those is refused with an error that names the limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_values_are_split_or_refused() {
     for server in dynamos() {
@@ -412,7 +413,7 @@ async fn large_values_are_split_or_refused() {
             let values = &rows[0].as_ref().unwrap().values;
             assert_eq!((values.len(), values[0]), (size << 10, time));
         };
-        // It grows, shrinks and grows again; older ones change nothing.
+        // The value grows, shrinks and grows again; an older row changes nothing.
         for (time, kib, wanted) in [
             (2, 10, (10, 2)),
             (3, 900, (900, 3)),
@@ -436,7 +437,7 @@ async fn large_values_are_split_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_missing_is_named() {
+async fn errors_name_missing_tables_permissions_and_buckets() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -454,7 +455,7 @@ async fn what_is_missing_is_named() {
             .to_string()
             .contains("no DynamoDB table `no-such-table` in us-east-1")
     );
-    // Another project's table.
+    // The table belongs to another project.
     let table = table(&client(&server)).await;
     let opened = Dynamo::open(
         &here,
@@ -475,7 +476,7 @@ async fn what_is_missing_is_named() {
             .contains("belongs to project `test`, not to `other`"),
         "{error}"
     );
-    // A permission that is missing.
+    // A permission is missing.
     let deny = |_: &Call| Fate::Refused(400, "AccessDeniedException");
     let proxy = Proxy::new(&server, deny);
     let denied = account().await.with_endpoint(&proxy.url);
@@ -485,12 +486,12 @@ async fn what_is_missing_is_named() {
         r#""Action": "dynamodb:GetItem", "Resource": "arn:aws:dynamodb:us-east-1:*:table/{table}""#
     );
     assert!(said.contains(&statement), "{said}");
-    // A clock that is wrong: AWS does not take the signature.
+    // AWS refuses the signature, for example because the machine's clock is wrong.
     let late = |_: &Call| Fate::Refused(400, "InvalidSignatureException");
     let proxy = Proxy::new(&server, late);
     let error = open(&account().await.with_endpoint(&proxy.url), config(&table)).await;
     assert!(error.to_string().contains("clock"), "{error}");
-    // Nobody is there.
+    // The server cannot be reached.
     let nowhere = account().await.with_endpoint("http://127.0.0.1:9");
     let error = open(&nowhere, impatient(&table)).await;
     assert_eq!(error.kind(), Kind::Unavailable);
@@ -498,7 +499,7 @@ async fn what_is_missing_is_named() {
         error.to_string().contains("could not be reached"),
         "{error}"
     );
-    // A bucket that is not there, and one that does not honour conditions.
+    // The bucket does not exist, or does not honour conditional writes.
     let url = Url::parse("s3://wafer-no-such-bucket/folder").unwrap();
     let missing = Bucket::open(&account().await, &url).unwrap();
     let error = missing.probe(&SystemClock::new()).await.unwrap_err();
@@ -516,7 +517,7 @@ async fn what_is_missing_is_named() {
     assert!(error.to_string().contains("writes over objects"), "{error}");
 }
 
-/// What a group is to hold: one event of each entity.
+/// New content of a group: a summary of one event for each entity.
 fn one_each() -> GroupContent {
     GroupContent {
         rows: ["k0", "k1", "k2"].map(|name| summary(name, 5)).to_vec(),
@@ -533,10 +534,10 @@ fn one_each() -> GroupContent {
     }
 }
 
-/// A run writes no rows to the outbox: what it left unfinished is in the table that its
-/// group is made anew from, and is not added to that.
+/// A run commits without outbox rows. If it leaves a commit unfinished, the rows are already in the
+/// offline table that its group is rebuilt from, and must not be added to the rebuilt group.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_run_left_unfinished_is_not_added_to_a_group_made_anew() {
+async fn unfinished_commit_of_a_run_is_not_added_to_a_replaced_group() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -570,7 +571,7 @@ async fn what_a_run_left_unfinished_is_not_added_to_a_group_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_is_made_anew_by_one_process() {
+async fn concurrent_replace_group_conflicts() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -589,7 +590,7 @@ async fn a_group_is_made_anew_by_one_process() {
     for error in [a, b].into_iter().filter_map(Result::err) {
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
     }
-    // What the other one began is removed by the next.
+    // The next replacement removes the epoch of the one that failed.
     one.replace_group("sums", one_each()).await.unwrap();
     let items = client(&server)
         .scan()
@@ -604,9 +605,9 @@ async fn a_group_is_made_anew_by_one_process() {
     assert_eq!(rows.count(), 3);
 }
 
-/// An entity whose item no attempt can change does not stop the others, nor the flush.
+/// An entity with a damaged item blocks neither other entities nor the flush.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_entity_stops_nothing_else() {
+async fn damaged_entity_does_not_block_other_entities() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -656,9 +657,9 @@ async fn a_damaged_entity_stops_nothing_else() {
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
 }
 
-/// DynamoDB removes what expired in any order: parts may go before their item.
+/// DynamoDB deletes expired items in any order, so parts may be deleted before their item.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_item_without_its_parts_is_none() {
+async fn expired_item_without_its_parts_reads_as_none() {
     if !has("AWS_ENDPOINT_URL_S3") {
         return;
     }
@@ -705,7 +706,7 @@ async fn an_expired_item_without_its_parts_is_none() {
         .await
         .unwrap();
     assert!(found[0].is_none());
-    // And it can be written again.
+    // The entity can be written again.
     store.commit_events(vec![large(3)], at(0)).await.unwrap();
     let found = store
         .get_many(&[key("rows", "large")], at(0))
@@ -714,8 +715,8 @@ async fn an_expired_item_without_its_parts_is_none() {
     assert_eq!(found[0].as_ref().unwrap().version.event, at(3));
 }
 
-/// Fails now and then, by a seed that can be set to replay a failure.
-fn now_and_then(percent: u64) -> impl Fn(&Call) -> Fate + Send + Sync {
+/// Fails some percent of the calls at random. `WAFER_TEST_SEED` sets the seed, to replay a failure.
+fn random_faults(percent: u64) -> impl Fn(&Call) -> Fate + Send + Sync {
     let seed = std::env::var("WAFER_TEST_SEED").ok();
     let seed = seed.and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(crate::local::unique);

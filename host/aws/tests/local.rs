@@ -1,4 +1,4 @@
-//! Where the local servers are.
+//! Access to the local servers: endpoints, tables and buckets for tests and benches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +14,15 @@ use url::Url;
 use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
 use wafer_core::SystemClock;
 
-/// A number that no other test has.
+/// Returns a number that no other test uses.
 pub(crate) fn unique() -> u64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_nanos() as u64 ^ COUNT.fetch_add(1, Ordering::Relaxed) << 48
 }
 
-/// Whether a service is there. Without it tests are skipped, but not in CI; and
-/// never is anything else than this machine asked.
+/// Returns whether the environment variable of a service's endpoint is set. Without it, tests are
+/// skipped, except in CI, where they fail. Panics if the endpoint is on another machine.
 pub(crate) fn has(variable: &str) -> bool {
     let Ok(endpoint) = std::env::var(variable) else {
         assert!(
@@ -44,7 +44,8 @@ pub(crate) fn has(variable: &str) -> bool {
     true
 }
 
-/// DynamoDB servers that there are: each is wrong in another place.
+/// Returns the endpoints of the available DynamoDB servers. Tests run on all of them, because each
+/// deviates from AWS in different ways.
 pub(crate) fn dynamos() -> Vec<String> {
     let mut found = Vec::new();
     for variable in ["AWS_ENDPOINT_URL_DYNAMODB", "WAFER_TEST_SECOND_DYNAMODB"] {
@@ -59,7 +60,7 @@ pub(crate) async fn account() -> Account {
     Account::from_environment(None).await.unwrap()
 }
 
-/// A client of the server at an address.
+/// Creates a client of the DynamoDB server at an endpoint.
 pub(crate) fn client(endpoint: &str) -> Client {
     let credentials = aws_sdk_dynamodb::config::Credentials::new("a", "b", None, None, "test");
     let config = aws_sdk_dynamodb::Config::builder()
@@ -72,7 +73,7 @@ pub(crate) fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// Makes a table of a name of its own.
+/// Creates a table with a unique name, and returns the name.
 pub(crate) async fn table(client: &Client) -> String {
     let name = format!("wafer-test-{:x}", unique());
     let attribute = |name, kind| {
@@ -103,6 +104,7 @@ pub(crate) async fn table(client: &Client) -> String {
     name
 }
 
+/// Returns settings with a short layout age and grace period, so that tests run fast.
 pub(crate) fn config(table: &str) -> DynamoConfig {
     DynamoConfig {
         layout_age: Duration::from_millis(100),
@@ -111,11 +113,12 @@ pub(crate) fn config(table: &str) -> DynamoConfig {
     }
 }
 
+/// Opens an empty store, with its outbox in memory.
 pub(crate) async fn dynamo(endpoint: &str) -> Dynamo {
     dynamo_on(endpoint, Arc::new(InMemory::new())).await
 }
 
-/// An empty store, with an outbox somewhere.
+/// Opens an empty store, with its outbox in `objects`.
 pub(crate) async fn dynamo_on(endpoint: &str, objects: Arc<dyn ObjectStore>) -> Dynamo {
     let table = table(&client(endpoint)).await;
     let account = account().await.with_endpoint(endpoint);
@@ -129,13 +132,13 @@ pub(crate) async fn dynamo_on(endpoint: &str, objects: Arc<dyn ObjectStore>) -> 
     .unwrap()
 }
 
-/// A folder that no other test has, in a bucket of its own.
+/// Opens an empty folder; see [`folder`].
 pub(crate) async fn bucket() -> Bucket {
     Bucket::open(&account().await, &folder()).unwrap()
 }
 
-/// URL of a folder that no other test has: in a bucket of its own, or in the one that
-/// `WAFER_TEST_BUCKET` names.
+/// Returns the URL of an empty folder: in a new bucket, or in the bucket that `WAFER_TEST_BUCKET`
+/// names.
 pub(crate) fn folder() -> Url {
     let name = format!("wafer-test-{:x}", unique());
     let url = match std::env::var("WAFER_TEST_BUCKET") {

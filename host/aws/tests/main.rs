@@ -1,5 +1,5 @@
-//! The stores on AWS against servers that speak its protocols on this machine.
-//! `cargo xtask test` starts them; see `infra/local/README.md`.
+//! Tests of the AWS stores against local servers that speak AWS's protocols. `cargo xtask test`
+//! starts the servers; see `infra/local/README.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

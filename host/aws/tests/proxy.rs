@@ -1,4 +1,5 @@
-//! A proxy before a local server, that fails as AWS does and the server does not.
+//! A proxy in front of a local server, which injects the failures of AWS that the server does not
+//! have.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,27 +10,27 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value as Json, json};
 use url::Url;
 
-/// What becomes of a call.
+/// What the proxy does with a call.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fate {
-    /// It goes through.
+    /// Forwards the call.
     Through,
-    /// It is answered by an error, and never arrives.
+    /// Answers with this HTTP status and error type, without forwarding the call.
     Refused(u16, &'static str),
-    /// The connection is cut before it arrives.
+    /// Closes the connection without forwarding the call.
     Cut,
-    /// It arrives, and its answer is lost.
+    /// Forwards the call, and closes the connection without returning the response.
     Lost,
-    /// Of a batch, some is left undone.
+    /// Forwards half of a batch, and reports the other half as unprocessed.
     Partial,
-    /// It goes through without the header of this name.
+    /// Forwards the call without the header of this name.
     Without(&'static str),
 }
 
-/// A call, as it came in.
+/// A call that the proxy received.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// `PutItem`, or the HTTP method of S3.
+    /// Action of DynamoDB, such as `PutItem`, or the HTTP method for S3.
     pub(crate) action: String,
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
@@ -42,7 +43,7 @@ impl Call {
     }
 }
 
-/// Stands between a client and a server; ends with its test.
+/// A running proxy; stops when it is dropped.
 pub(crate) struct Proxy {
     pub(crate) url: String,
     calls: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -52,7 +53,7 @@ pub(crate) struct Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
-        // Wakes it up.
+        // A connection wakes up the listener, so that it sees the flag.
         let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
     }
 }
@@ -73,7 +74,7 @@ impl Proxy {
                     return;
                 }
                 let (server, fate, count) = (server.clone(), Arc::clone(&fate), Arc::clone(&count));
-                // A client that went away is no failure.
+                // Ignore I/O errors, such as a client that closed its connection.
                 std::thread::spawn(move || {
                     let _ = relay(client?, &server, fate.as_ref(), &count);
                     Ok::<_, std::io::Error>(())
@@ -87,7 +88,7 @@ impl Proxy {
         }
     }
 
-    /// Number of calls of each kind since the last look.
+    /// Returns the number of calls of each action since this was last called.
     pub(crate) fn calls(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
@@ -119,13 +120,13 @@ fn relay(
         Fate::Refused(status, kind) => {
             let body =
                 json!({"__type": format!("com.amazonaws#{kind}"), "message": "by the proxy"});
-            written(status, body.to_string().as_bytes())
+            response(status, body.to_string().as_bytes())
         }
         Fate::Partial => partial(server, call)?,
     };
     client.write_all(&answer)?;
     client.flush()?;
-    // One call for each connection: the server says so, and closes its side.
+    // One call per connection: the server's response has `connection: close`.
     Ok(())
 }
 
@@ -186,7 +187,7 @@ fn forward(server: &str, call: &Call, without: Option<&str>) -> std::io::Result<
     Ok(answer)
 }
 
-fn written(status: u16, body: &[u8]) -> Vec<u8> {
+fn response(status: u16, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 {status} -\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
@@ -195,7 +196,7 @@ fn written(status: u16, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Does a part of a batch, and says what is left.
+/// Forwards half of a batch, and adds the other half to the response as unprocessed.
 fn partial(server: &str, mut call: Call) -> std::io::Result<Vec<u8>> {
     let mut body: Json = serde_json::from_slice(&call.body).unwrap();
     let (left, keys) = match call.action.as_str() {
@@ -231,5 +232,5 @@ fn partial(server: &str, mut call: Call) -> std::io::Result<Vec<u8>> {
     let start = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
     let mut answer: Json = serde_json::from_slice(&answer[start..]).unwrap();
     answer[left] = json!({ table: rest });
-    Ok(written(200, answer.to_string().as_bytes()))
+    Ok(response(200, answer.to_string().as_bytes()))
 }

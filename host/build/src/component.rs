@@ -1,4 +1,4 @@
-//! Compiling a crate and wrapping it.
+//! Compiles a crate and wraps the module into a component.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,25 +10,25 @@ use crate::Toolchain;
 /// How a crate is built.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
-    /// Folder of the crate, with its `Cargo.toml`.
+    /// Folder of the crate, which has its `Cargo.toml`.
     pub folder: PathBuf,
-    /// Where cargo keeps what it compiles.
+    /// Target folder of cargo.
     pub target_dir: PathBuf,
-    /// Stack inside the linear memory, bytes. A small one makes fresh instances
+    /// Size of the stack inside the linear memory, in bytes. A small stack makes fresh instances
     /// cheaper.
     pub stack: u64,
 }
 
-/// Why there is no component.
+/// The error for a crate that could not be built into a component.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Cargo could not be run.
     #[error("cargo could not be run: {0}")]
     Cargo(std::io::Error),
-    /// The crate does not compile; the compiler has said why.
+    /// The crate does not compile. The compiler has printed the reason.
     #[error("{0} does not compile")]
     Compile(PathBuf),
-    /// The crate compiled, but no module came out.
+    /// The crate compiled, but cargo reported no module.
     #[error("{0} made no WebAssembly module; has the crate a library (src/lib.rs)?")]
     NoModule(PathBuf),
     /// A file could not be read.
@@ -36,25 +36,25 @@ pub enum BuildError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         source: std::io::Error,
     },
-    /// The module cannot be made a component.
+    /// The module cannot be wrapped into a component.
     #[error("{path} cannot be made a component: {message}; does it have a `#[wafer::function]`?")]
     Component {
         /// The module.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         message: String,
     },
 }
 
-/// Compiles the library of a crate and wraps it into a component. What the
-/// compiler says goes to standard error. The bytes depend on sources and
-/// compiler alone: paths of cargo's home are left out of them.
+/// Compiles the library of a crate and wraps it into a component. The output of the compiler goes
+/// to standard error. The bytes depend only on the sources and the compiler; paths of cargo's home
+/// are left out of them.
 ///
 /// # Errors
-/// [`BuildError`]
+/// Returns [`BuildError`] when the crate does not compile, or its module cannot be wrapped.
 pub fn build(toolchain: &Toolchain, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
     let module = compile(toolchain, options)?;
     let bytes = std::fs::read(&module).map_err(|source| BuildError::Read {
@@ -67,11 +67,10 @@ pub fn build(toolchain: &Toolchain, options: &BuildOptions) -> Result<Vec<u8>, B
     })
 }
 
-/// Wraps a core module that carries its world into a component; a component
-/// stays as it is.
+/// Wraps a core module that carries its world into a component. A component is returned unchanged.
 ///
 /// # Errors
-/// Why it cannot be wrapped.
+/// Returns a message that says why the module cannot be wrapped.
 pub fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
     const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
     if bytes.starts_with(&COMPONENT) {
@@ -94,7 +93,7 @@ fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, Bui
         .arg(&options.target_dir)
         .arg("--message-format=json-render-diagnostics");
     toolchain.configure(&mut cargo);
-    // The same code for the same sources, whatever profile the workspace has.
+    // The same sources must give the same code, whatever profile the workspace has.
     for (name, value) in [
         ("OPT_LEVEL", "3"),
         ("LTO", "fat"),
@@ -109,8 +108,8 @@ fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, Bui
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags().join("\x1f"));
     cargo.env_remove("RUSTFLAGS");
-    // For the crate alone: what all dependencies are compiled with must not differ from
-    // function to function, or each would compile them anew.
+    // These flags are for the crate alone. Flags of the dependencies must not differ from function
+    // to function, or cargo would compile all dependencies again for each.
     let stack = options.stack;
     cargo.args(["--", &format!("-Clink-arg=-zstack-size={stack}")]);
 
@@ -129,7 +128,8 @@ fn compile(toolchain: &Toolchain, options: &BuildOptions) -> Result<PathBuf, Bui
 fn rust_flags() -> Vec<String> {
     let mut flags = vec![
         "-Ctarget-feature=+simd128".to_owned(),
-        // There is no randomness: crates that could ask for it compile, and would be told.
+        // There is no randomness in the sandbox: crates that could ask for it compile, and get an
+        // error if they do.
         "--cfg=getrandom_backend=\"unsupported\"".to_owned(),
     ];
     let mut remap = |from: PathBuf, to: &str| {
@@ -142,12 +142,12 @@ fn rust_flags() -> Vec<String> {
     {
         remap(cargo_home, "/cargo");
     }
-    // Paths inside the workspace are relative already. To name its folder here
-    // would compile every dependency anew for each project.
+    // Paths inside the workspace are relative already. Naming its folder here would compile every
+    // dependency again for each project.
     flags
 }
 
-/// The module among cargo's messages that the crate of this manifest made.
+/// The path of the module that the crate with this manifest was compiled to, from cargo's messages.
 fn module_path(messages: &str, manifest: &Path) -> Option<PathBuf> {
     let manifest = manifest.canonicalize().ok()?;
     let artifacts = messages

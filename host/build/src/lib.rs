@@ -1,8 +1,7 @@
-//! From a function's crate to a WebAssembly component.
+//! Builds a function's crate into a WebAssembly component.
 //!
-//! [`Toolchain`] finds a way to compile for `wasm32-unknown-unknown` on this
-//! machine, or makes one; [`build`] runs cargo and wraps the module that comes
-//! out into a component.
+//! [`Toolchain`] finds a way to compile for `wasm32-unknown-unknown` on this machine, or installs
+//! one. [`build`] runs cargo and wraps the module that it compiles into a component.
 
 mod component;
 pub mod package;

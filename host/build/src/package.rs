@@ -1,5 +1,4 @@
-//! The program for Lambda: compiled against the C library of Amazon Linux 2023, and
-//! packed.
+//! Packages the program for AWS Lambda, compiled against the C library of Amazon Linux 2023.
 //!
 //! cargo-lambda links with zig, which has the C libraries of all versions of glibc:
 //! <https://www.cargo-lambda.info/guide/cross-compiling.html>
@@ -7,24 +6,24 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// cargo-lambda, from PyPI; zig comes with it.
+/// The package of cargo-lambda on PyPI. It installs zig as well.
 const CARGO_LAMBDA: &str = "cargo-lambda==1.9.2";
 /// Version of glibc in Amazon Linux 2023:
 /// <https://docs.aws.amazon.com/linux/al2023/ug/core-glibc.html>
 const GLIBC: &str = "2.34";
 
-/// What is to be made.
+/// What to package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Wafer's checkout.
+    /// Folder of Wafer's checkout.
     pub source: PathBuf,
-    /// For Graviton instead of x86-64.
+    /// Whether to compile for Graviton (arm64) instead of x86-64.
     pub arm64: bool,
-    /// The zip file.
+    /// Path of the zip file to write.
     pub out: PathBuf,
 }
 
-/// The package was not made.
+/// The error for a package that could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {reason}")]
 pub struct PackageError {
@@ -39,15 +38,15 @@ fn error(what: impl Into<String>, reason: impl ToString) -> PackageError {
     }
 }
 
-/// Builds and packs the program for Lambda; returns the size of the zip file. `say` is
-/// told what is being done.
+/// Builds and packs the program for Lambda, and returns the size of the zip file in bytes. `say` is
+/// called with a line for each slow step.
 ///
 /// # Errors
-/// [`PackageError`] says which step failed, and how to go on.
+/// Returns a [`PackageError`] that says which step failed and how to go on.
 pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, PackageError> {
     let absolute =
         |path: &Path| std::path::absolute(path).map_err(|e| error(path.display().to_string(), e));
-    // The build runs in the checkout, not here.
+    // The build runs in the checkout, not in the current folder.
     let source = absolute(&wanted.source)?;
     let target = absolute(&target_folder(&source))?;
     let tools = target.join("package-tools");
@@ -61,14 +60,15 @@ pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, Packa
     say("compiling the program for Lambda; the first time takes minutes");
     let status = Command::new(&lambda)
         .args(["lambda", "build", "--release", "--output-format", "zip"])
-        // By itself: what other programs of the workspace need is not in it.
+        // The package alone, so that features which other programs of the workspace need are not
+        // compiled into it.
         .args(["--package", "wafer-lambda", "--bin", "bootstrap"])
         .args(["--target", &format!("{triple}.{GLIBC}")])
         .arg("--lambda-dir")
         .arg(&folder)
         .current_dir(&source)
         .env("CARGO_TARGET_DIR", target.join("lambda"))
-        .env("PATH", with_first(&tools.join("bin")))
+        .env("PATH", path_starting_with(&tools.join("bin")))
         .stdin(Stdio::null())
         .status()
         .map_err(|e| error(lambda.display().to_string(), e))?;
@@ -76,8 +76,8 @@ pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, Packa
         return Err(error("cargo lambda build", status));
     }
     let packed = folder.join("bootstrap/bootstrap.zip");
-    if let Some(above) = wanted.out.parent() {
-        std::fs::create_dir_all(above).map_err(|e| error(above.display().to_string(), e))?;
+    if let Some(parent) = wanted.out.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| error(parent.display().to_string(), e))?;
     }
     std::fs::copy(&packed, &wanted.out).map_err(|e| {
         error(
@@ -92,11 +92,11 @@ fn target_folder(source: &Path) -> PathBuf {
     set.map_or_else(|| source.join("target"), PathBuf::from)
 }
 
-/// cargo-lambda of the version that is wanted, installed if need be.
+/// The path of cargo-lambda in the pinned version, which is installed if necessary.
 fn cargo_lambda(tools: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, PackageError> {
     let program = tools.join("bin/cargo-lambda");
-    let noted = tools.join("installed.txt");
-    if std::fs::read_to_string(&noted).is_ok_and(|installed| installed == CARGO_LAMBDA) {
+    let version_file = tools.join("installed.txt");
+    if std::fs::read_to_string(&version_file).is_ok_and(|installed| installed == CARGO_LAMBDA) {
         return Ok(program);
     }
     say(&format!("installing {CARGO_LAMBDA} with pip"));
@@ -119,11 +119,12 @@ fn cargo_lambda(tools: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, Pack
         &tools.join("bin/python"),
         &["-m", "pip", "install", "--quiet", CARGO_LAMBDA],
     )?;
-    std::fs::write(&noted, CARGO_LAMBDA).map_err(|e| error(noted.display().to_string(), e))?;
+    std::fs::write(&version_file, CARGO_LAMBDA)
+        .map_err(|e| error(version_file.display().to_string(), e))?;
     Ok(program)
 }
 
-/// Refuses a target whose standard library is not there, before minutes of work.
+/// Refuses a target whose standard library is not installed, before minutes of compiling.
 fn check_target(triple: &str) -> Result<(), PackageError> {
     let output = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", triple])
@@ -139,7 +140,7 @@ fn check_target(triple: &str) -> Result<(), PackageError> {
     ))
 }
 
-fn with_first(folder: &Path) -> std::ffi::OsString {
+fn path_starting_with(folder: &Path) -> std::ffi::OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
     std::env::join_paths(folders).unwrap_or(path)

@@ -1,16 +1,15 @@
-//! A compiler for WebAssembly.
+//! Finds or installs a compiler for WebAssembly.
 //!
-//! In order of preference: the target of the installed Rust toolchain, which
-//! rustup adds if it can reach its server; or, on Debian and Ubuntu, the
-//! packages `rustc-web` and `rust-web-src`, with which the standard library is
-//! built from source once.
+//! In order of preference, this is the target of the installed Rust toolchain, which rustup adds if
+//! it can reach its server; or, on Debian and Ubuntu, the packages `rustc-web` and `rust-web-src`,
+//! with which the standard library is built from source once.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What functions are compiled for: nothing to import, deterministic by
-/// construction.
+/// The target that functions are compiled for. It has nothing to import, so that code for it is
+/// deterministic.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -18,23 +17,23 @@ const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 /// A way to compile for WebAssembly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Toolchain {
-    /// The target is part of the Rust toolchain.
+    /// The target of the installed Rust toolchain.
     Installed {
-        /// Where its libraries are.
+        /// Folder of its libraries.
         libraries: PathBuf,
     },
-    /// The compiler of Debian's package, with the standard library from source.
+    /// The compiler of Debian's package, which builds the standard library from source.
     Debian {
-        /// The compiler.
+        /// Path of the compiler.
         rustc: PathBuf,
-        /// Its version.
+        /// Version of the compiler.
         version: String,
-        /// The linker, of the Rust toolchain.
+        /// Path of the linker, which comes from the Rust toolchain.
         linker: PathBuf,
     },
 }
 
-/// There is no way to compile for WebAssembly.
+/// The error for a machine without a compiler for WebAssembly.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no compiler for {WASM_TARGET} on this machine. Do one of these, or run `wafer doctor --fix`:\n  \
@@ -48,28 +47,28 @@ pub struct ToolchainError {
 }
 
 impl Toolchain {
-    /// Finds a compiler that is there already.
+    /// Finds a compiler that is installed already.
     ///
     /// # Errors
-    /// [`ToolchainError`] says what was looked for and how to install it.
+    /// Returns a [`ToolchainError`] that says what was looked for and how to install it.
     pub fn find() -> Result<Self, ToolchainError> {
-        let mut tried = Tried::default();
+        let mut tried = FailedAttempts::default();
         tried
             .step("the installed target", installed())
             .or_else(|| tried.step("Debian's rustc-web", debian()))
             .ok_or_else(|| tried.error())
     }
 
-    /// Finds a compiler, installing one if there is none: by rustup, then by
-    /// apt-get (with sudo when not root). `say` is told what is being done.
+    /// Finds a compiler, or installs one: by rustup, then by apt-get (with sudo when not root).
+    /// `say` is called with a line for each step of the installation.
     ///
     /// # Errors
-    /// [`ToolchainError`] says what was tried and why it did not work.
+    /// Returns a [`ToolchainError`] that says what was tried and why it did not work.
     pub fn find_or_install(say: &mut dyn FnMut(&str)) -> Result<Self, ToolchainError> {
         if let Ok(found) = Self::find() {
             return Ok(found);
         }
-        let mut tried = Tried::default();
+        let mut tried = FailedAttempts::default();
         say(&format!("adding the target {WASM_TARGET} with rustup"));
         let added = run(Command::new("rustup").args(["target", "add", WASM_TARGET]));
         if let Some(found) = tried.step("rustup target add", added.and_then(|()| installed())) {
@@ -93,8 +92,7 @@ impl Toolchain {
             .ok_or_else(|| tried.error())
     }
 
-    /// Prepares a cargo command for the target. Its subcommand must be appended
-    /// first.
+    /// Prepares a cargo command for the target. Its subcommand must have been added before.
     pub(crate) fn configure(&self, cargo: &mut Command) {
         cargo.args(["--target", WASM_TARGET]);
         if let Self::Debian { rustc, linker, .. } = self {
@@ -103,7 +101,7 @@ impl Toolchain {
                 .env("RUSTC", rustc)
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
-                // Set inside `cargo run`; it would choose the other compiler's libraries.
+                // Set inside `cargo run`; it would choose the libraries of the other compiler.
                 .env_remove("RUSTUP_TOOLCHAIN");
         }
     }
@@ -130,11 +128,11 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// What was tried and why it did not work.
+/// The attempts that failed, and why.
 #[derive(Default)]
-struct Tried(Vec<String>);
+struct FailedAttempts(Vec<String>);
 
-impl Tried {
+impl FailedAttempts {
     fn step<T>(&mut self, what: &str, result: Result<T, String>) -> Option<T> {
         result
             .map_err(|why| self.0.push(format!("  {what}: {why}")))
@@ -187,7 +185,7 @@ fn debian() -> Result<Toolchain, String> {
     })
 }
 
-/// The linker that comes with the Rust toolchain, or LLVM's.
+/// The linker that comes with the Rust toolchain, or else LLVM's.
 fn linker() -> Result<PathBuf, String> {
     let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
     let targets = std::fs::read_dir(sysroot.join("lib/rustlib")).map_err(|e| e.to_string())?;
@@ -219,7 +217,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     output(command).map(drop)
 }
 
-/// What a command prints, trimmed; or why it failed.
+/// Runs a command and returns its standard output, trimmed, or a message that says why it failed.
 fn output(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let done = command

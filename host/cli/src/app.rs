@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use url::Url;
+use wafer_config::{CloudStores, Project, StoreSettings};
+#[cfg(feature = "aws")]
+use wafer_config::{SourceType, schedule_def};
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
-use wafer_platform::{CloudStores, Components, Platform, Project, StoreSettings};
+use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::{
     ArtifactFolder, ArtifactStore, Lmdb, LmdbConfig, MetadataStore, OfflineTables, OnlineStore,
@@ -15,6 +18,11 @@ use wafer_store::{
 
 /// Requests that may wait for a sandbox before new ones are refused.
 const QUEUE: usize = 1_024;
+
+/// What to do when something on AWS is asked for that this program cannot reach.
+#[cfg(not(feature = "aws"))]
+const WITHOUT_AWS: &str = "this `wafer` was built without AWS; build it with \
+                           `cargo build --release --workspace --features wafer-cli/aws`";
 
 /// `--clock START[,SPEED]`: a present that starts somewhere else.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +53,7 @@ impl std::str::FromStr for ClockOption {
 /// Opens a project's stores and starts its sandbox.
 pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Result<Platform> {
     let platform = open_at_any_time(project, clock).await?;
-    platform.check_clock().await?;
+    platform.context().check_clock().await?;
     Ok(platform)
 }
 
@@ -54,18 +62,18 @@ pub(crate) async fn open_at_any_time(
     project: &Project,
     clock: Option<ClockOption>,
 ) -> Result<Platform> {
-    let wall: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let clock: Arc<dyn Clock> = match clock {
         Some(option) => Arc::new(SettableClock::new(
-            Arc::clone(&wall),
+            Arc::clone(&machine_clock),
             option.start,
             option.speed,
         )),
-        None => Arc::clone(&wall),
+        None => Arc::clone(&machine_clock),
     };
     let stores = match &project.store.cloud {
         None => embedded(&project.store)?,
-        Some(cloud) => on_aws(project, cloud, &wall).await?,
+        Some(cloud) => on_aws(project, cloud, &machine_clock).await?,
     };
     let components = Components {
         online: stores.online,
@@ -77,7 +85,7 @@ pub(crate) async fn open_at_any_time(
         guests: Guests::new(cores(), QUEUE),
         event_guests: Guests::new(cores().div_ceil(2), QUEUE),
         clock,
-        wall,
+        machine_clock,
         holder: format!("{}/{}", host_name(), std::process::id()),
     };
     Ok(Platform::open(&project.name, components).await?)
@@ -106,7 +114,11 @@ fn embedded(settings: &StoreSettings) -> Result<Stores> {
 }
 
 #[cfg(feature = "aws")]
-async fn on_aws(project: &Project, cloud: &CloudStores, wall: &Arc<dyn Clock>) -> Result<Stores> {
+async fn on_aws(
+    project: &Project,
+    cloud: &CloudStores,
+    machine_clock: &Arc<dyn Clock>,
+) -> Result<Stores> {
     let seed = getrandom::u64().context("the system has no random numbers")?;
     let copies = project.store.path.join("artifacts");
     let stores = wafer_aws::open(
@@ -114,7 +126,7 @@ async fn on_aws(project: &Project, cloud: &CloudStores, wall: &Arc<dyn Clock>) -
         (&cloud.online, &cloud.objects),
         &copies,
         seed,
-        Arc::clone(wall),
+        Arc::clone(machine_clock),
     )
     .await?;
     Ok(Stores {
@@ -143,30 +155,50 @@ pub(crate) async fn run_on_aws(input: &serde_json::Value) -> Result<serde_json::
 #[cfg(not(feature = "aws"))]
 #[allow(clippy::unused_async, reason = "as with the feature")]
 pub(crate) async fn run_on_aws(_input: &serde_json::Value) -> Result<serde_json::Value> {
-    anyhow::bail!(
-        "this `wafer` was built without AWS; build it with \
-         `cargo build --release --workspace --features wafer-cli/aws`"
-    )
+    anyhow::bail!(WITHOUT_AWS)
 }
 
-/// Sources on S3, whatever the stores are.
+/// Source files on S3, whatever the stores are.
 #[cfg(feature = "aws")]
-#[allow(clippy::unnecessary_wraps, reason = "as without the feature")]
-fn remote_files() -> Option<Arc<dyn RemoteFiles>> {
-    Some(Arc::new(wafer_aws::Files::default()))
+pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
+    Arc::new(wafer_aws::Files::default())
 }
 
 #[cfg(not(feature = "aws"))]
-fn remote_files() -> Option<Arc<dyn RemoteFiles>> {
-    None
+pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
+    Arc::new(wafer_store::UnreachableFiles {
+        reason: WITHOUT_AWS.to_owned(),
+    })
+}
+
+/// Describes what Terraform makes for a project.
+#[cfg(feature = "aws")]
+pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
+    let streams = project.sources.iter();
+    let streams = streams.filter(|(_, source)| source.kind == SourceType::Stream);
+    let schedules = project.pipelines.iter().filter_map(|(name, pipeline)| {
+        let schedule = pipeline.schedule.as_ref()?;
+        Some((name.as_str(), schedule_def(schedule)))
+    });
+    let streams = streams.map(|(name, _)| name.as_str());
+    let infrastructure = wafer_aws::Infrastructure::new(&project.name, streams, schedules)?;
+    Ok(serde_json::to_value(infrastructure)?)
+}
+
+#[cfg(not(feature = "aws"))]
+pub(crate) fn infrastructure(_project: &Project) -> Result<serde_json::Value> {
+    anyhow::bail!(WITHOUT_AWS)
 }
 
 #[cfg(not(feature = "aws"))]
 #[allow(clippy::unused_async, reason = "as with the feature")]
-async fn on_aws(_project: &Project, cloud: &CloudStores, _wall: &Arc<dyn Clock>) -> Result<Stores> {
+async fn on_aws(
+    _project: &Project,
+    cloud: &CloudStores,
+    _machine_clock: &Arc<dyn Clock>,
+) -> Result<Stores> {
     anyhow::bail!(
-        "{} and {}: this `wafer` was built without AWS; build it with \
-         `cargo build --release --workspace --features wafer-cli/aws`, or take `store.online` and \
+        "{} and {}: {WITHOUT_AWS}, or take `store.online` and \
          `store.objects` (WAFER_STORE_ONLINE, WAFER_STORE_OBJECTS) away to use the embedded stores",
         cloud.online,
         cloud.objects

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use wafer_build::{BuildOptions, Toolchain, build};
-use wafer_platform::{FunctionSource, Project};
+use wafer_config::{FunctionSource, Project};
 
 use crate::output::say;
 use crate::sdk;

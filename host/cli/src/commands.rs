@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use wafer_platform::Project;
+use wafer_config::Project;
 
 use crate::output::Format;
 use crate::partitions::RunPartitions;

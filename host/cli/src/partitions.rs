@@ -217,10 +217,11 @@ impl RunPartitions {
     pub(crate) fn run(&self, platform: &Platform) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {
-            let run = runtime.block_on(platform.distributed(&self.pipeline, &self.key))?;
+            let run =
+                runtime.block_on(platform.pipelines().distributed(&self.pipeline, &self.key))?;
             for line in std::io::stdin().lines() {
                 let partition = line?.trim().parse()?;
-                let result = runtime.block_on(platform.run_partition(&run, partition));
+                let result = runtime.block_on(platform.pipelines().run_partition(&run, partition));
                 let error = result.err().map(|error| Failure {
                     message: error.chain(),
                     may_pass: error.kind() == Kind::Unavailable,

@@ -1,9 +1,8 @@
-//! Aggregates over windows of time, the same offline and online.
+//! Aggregates over time windows, with the same results offline and online.
 //!
-//! Offline, [`slide`] walks through an entity's events and labels once. Online,
-//! an [`Item`] holds an entity's events as [tiles](crate::window), which [`read`]
-//! merges at request time. Both end in the same states, which do not depend on
-//! the order of events, and so in the same bits.
+//! Offline, [`slide`] walks once through an entity's events and labels. Online, an [`Item`] holds
+//! an entity's events as [tiles](crate::window), which [`read`] merges at request time. Both end in
+//! the same states, which do not depend on the order of events, and so in the same bits.
 
 mod cell;
 mod item;
@@ -21,28 +20,29 @@ use state::Kind;
 use crate::DataType;
 use crate::window::Window;
 
-/// What is computed over the events of a window. Nulls are left out.
+/// What is computed over the events of a window. Null values are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Function {
-    /// Number of values that are not null; without a column, of events.
+    /// Number of values that are not null, or of events if there is no column.
     Count,
-    /// Sum: of int64 an int64, null when it does not fit; of floats rounded once.
+    /// Sum. Of int64 values an int64, null when it does not fit; of floats a float64 that is
+    /// rounded once. Null when there are no values.
     Sum,
-    /// Arithmetic mean, float64.
+    /// Arithmetic mean, as float64.
     Mean,
-    /// Least value; NaN is the greatest.
+    /// Least value. NaN counts as the greatest.
     Min,
-    /// Greatest value; NaN is the greatest.
+    /// Greatest value. NaN counts as the greatest.
     Max,
     /// Value of the earliest event.
     First,
     /// Value of the latest event.
     Last,
-    /// Square root of the variance.
+    /// Square root of the sample variance.
     Stddev,
-    /// Sample variance: the mean of squared deviations with a divisor of n - 1;
-    /// null of fewer than two values.
+    /// Sample variance: the sum of squared deviations divided by n - 1. Null when there are fewer
+    /// than two values.
     Variance,
     /// Values of the `k` earliest events, earliest first.
     FirstK(u32),
@@ -50,35 +50,35 @@ pub enum Function {
     LastK(u32),
     /// Number of distinct values.
     CountDistinct,
-    /// About the number of distinct values: 1.6 % standard error.
+    /// Approximate number of distinct values, with a standard error of 1.6 %.
     ApproxCountDistinct,
-    /// A quantile within 1 % of its value, by its fraction in millionths.
+    /// Approximate quantile, within 1 % of its value. Holds its fraction in millionths.
     ApproxQuantile(u32),
-    /// The `k` most frequent values, most frequent first, of equally frequent
-    /// ones the lesser first.
+    /// The `k` most frequent values, most frequent first. Of equally frequent ones the lesser comes
+    /// first.
     TopK(u32),
 }
 
-/// Greatest `k` of a list.
+/// The greatest `k` of an aggregate whose result is a list.
 pub const MAX_K: u32 = 1_000;
 
-/// Why an aggregate cannot be computed.
+/// The error for an aggregate that cannot be computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FunctionError {
-    /// A name that means nothing.
+    /// The name is not that of an aggregate function.
     #[error("`{0}` is not an aggregate function; use one of {names}", names = NAMES.join(", "))]
     Unknown(String),
-    /// A parameter that is missing, or out of range.
+    /// A parameter is missing, out of range or unknown.
     #[error("{0}")]
     Parameter(String),
-    /// A column whose values have no such aggregate.
+    /// The function is not defined for the type of the column.
     #[error("{function} is not defined for {data_type}; it takes {wanted}")]
     Type {
-        /// The function.
+        /// Name of the function.
         function: &'static str,
         /// Type of the column.
         data_type: DataType,
-        /// Types that it takes.
+        /// The types that the function takes.
         wanted: &'static str,
     },
 }
@@ -102,11 +102,11 @@ const NAMES: [&str; 15] = [
 ];
 
 impl Function {
-    /// A function by its name, with the parameters that it needs: `k` from 1 to
-    /// [`MAX_K`], `quantile` from 0 to 1.
+    /// Parses a function from its name and the parameters that it needs: `k` from 1 to [`MAX_K`],
+    /// `quantile` from 0 to 1.
     ///
     /// # Errors
-    /// [`FunctionError::Unknown`], [`FunctionError::Parameter`]
+    /// Returns [`FunctionError::Unknown`] or [`FunctionError::Parameter`].
     pub fn parse(name: &str, k: Option<u32>, quantile: Option<f64>) -> Result<Self, FunctionError> {
         let parameter = |message: String| Err(FunctionError::Parameter(message));
         let list = match (name, k) {
@@ -145,7 +145,7 @@ impl Function {
         })
     }
 
-    /// Its name.
+    /// The name of the function, as [`parse`](Self::parse) takes it.
     pub fn name(self) -> &'static str {
         NAMES[match self {
             Self::Count => 0,
@@ -166,10 +166,12 @@ impl Function {
         }]
     }
 
-    /// Type of its values over a column of some type, or over events.
+    /// The type of the function's result over a column of type `input`, or over events if that is
+    /// `None`.
     ///
     /// # Errors
-    /// [`FunctionError::Type`]; [`FunctionError::Parameter`] when it needs a column.
+    /// Returns [`FunctionError::Type`] when the function is not defined for the type, and
+    /// [`FunctionError::Parameter`] when it needs a column.
     pub fn output(self, input: Option<&DataType>) -> Result<DataType, FunctionError> {
         let Some(input) = input else {
             return match self {
@@ -223,7 +225,7 @@ impl Function {
         }
     }
 
-    /// Whether it depends on which of two events of one time comes first.
+    /// Whether the result depends on the order of events that have the same time.
     pub fn is_of_order(self) -> bool {
         matches!(
             self,
@@ -231,7 +233,7 @@ impl Function {
         )
     }
 
-    /// What has to be kept of the events.
+    /// The state that is kept of the events.
     fn kind(self) -> Kind {
         match self {
             Self::Count => Kind::Count,
@@ -250,14 +252,14 @@ impl Function {
     }
 }
 
-/// A function over a column of events, as far back as a window.
+/// A function over a column of the events in a window.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Aggregate {
-    /// What is computed.
+    /// The function.
     pub function: Function,
-    /// Position of the column; absent: the events themselves.
+    /// Position of the column, or `None` for the events themselves.
     pub column: Option<usize>,
-    /// Over which events.
+    /// The time window whose events count.
     pub window: Window,
 }
 

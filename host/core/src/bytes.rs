@@ -1,11 +1,11 @@
-//! Reading and writing the small binary formats of the online store.
+//! Reads and writes the compact binary formats of the online store.
 
-/// Bytes that do not fit their format: they were damaged.
+/// The error for damaged bytes, which do not fit their format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("damaged at byte {0}")]
 pub struct DamagedError(pub(crate) usize);
 
-/// Appends an unsigned number, seven bits a byte, lowest first (LEB128).
+/// Appends an unsigned number in LEB128: seven bits per byte, lowest first.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -14,12 +14,12 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Appends a signed number so that small ones of either sign are short.
+/// Appends a signed number in zigzag LEB128, so that small numbers of either sign are short.
 pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, (value << 1 ^ value >> 63) as u64);
 }
 
-/// Reads a piece after the other.
+/// Reads values one after the other from the start of some bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         DamagedError(self.position)
     }
 
-    /// Bytes not yet read.
+    /// Number of bytes that have not been read.
     pub(crate) fn rest(&self) -> usize {
         self.bytes.len() - self.position
     }
@@ -72,7 +72,8 @@ impl<'a> Reader<'a> {
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// A number of things that take at least one byte each.
+    /// Reads the number of items that follow. Each takes at least one byte, so a greater number is
+    /// damaged.
     pub(crate) fn length(&mut self) -> Result<usize, DamagedError> {
         let length = self.varint()?;
         if length > self.rest() as u64 {
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_round_trip() {
+    fn varints_round_trip() {
         for value in [0, 1, 127, 128, 300, u64::MAX] {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);

@@ -1,4 +1,4 @@
-//! What the host converts on the way into a function.
+//! Conversions of columns on their way into functions and models.
 //!
 //! | column of a source | may be read as |
 //! | --- | --- |
@@ -9,16 +9,16 @@
 //! | float16 | float32 |
 //! | large_utf8, utf8_view, a dictionary of utf8 | utf8 |
 //! | large_binary, binary_view, fixed_size_binary, a dictionary of binary | binary |
-//! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp; a time zone is an instant's display and changes nothing, a timestamp without one is taken as UTC, nanoseconds are cut towards the past |
+//! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp; a time zone only affects display and is dropped, a timestamp without one is taken as UTC, nanoseconds are rounded towards the past |
 //! | date64 | date |
 //! | list, large_list or fixed_size_list of float16, float32 | vector(n), when every list has n items |
-//! | list, large_list or fixed_size_list of what converts to the item | `list<int64>`, `list<float64>`, `list<utf8>` |
+//! | list, large_list or fixed_size_list of a type that may be read as the item | `list<int64>`, `list<float64>`, `list<utf8>` |
 //!
-//! Anything else is an error; in particular nothing turns text into numbers, or
+//! Anything else is an error. In particular, text is never turned into numbers, nor
 //! int64 into float64, which would lose digits beyond 2^53.
 //!
-//! Models and encoders compute with float64 alone: what goes into one, or into another function
-//! of a view, may be [widened](widen) to it as well, in training and serving alike.
+//! Models and encoders compute with float64 alone. The columns that they, or other functions of a
+//! view, read may therefore also be [widened](widen) to it, in training and serving alike.
 //!
 //! | column of a view | may be read as |
 //! | --- | --- |
@@ -39,32 +39,32 @@ use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 use crate::DataType;
 
-/// A column that cannot be read as the wanted type.
+/// The error for a column that cannot be read as the wanted type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoerceError {
-    /// The types do not fit, whatever the values.
+    /// The types do not match, whatever the values.
     #[error("wanted {wanted}, found {found}")]
     Type {
-        /// The function's type.
+        /// The type that the function reads.
         wanted: DataType,
-        /// The source's type.
+        /// The type of the source's column.
         found: ArrowType,
     },
-    /// The types fit but a value does not.
+    /// The types match, but a value does not fit.
     #[error("row {row}: {message}")]
     Value {
-        /// Index in the column.
+        /// Index of the row in the column.
         row: usize,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         message: String,
     },
 }
 
-/// Reads a column as the wanted type; see the module's table. Costs nothing when
-/// it already is of that type.
+/// Converts a column to the wanted type by the module's first table. A column that already has that
+/// type is not copied.
 ///
 /// # Errors
-/// [`CoerceError`]
+/// Returns [`CoerceError`] when the type or a value does not fit.
 pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceError> {
     let target = wanted.to_arrow();
     if *column.data_type() == target {
@@ -105,7 +105,7 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     }
 }
 
-/// Whether a model may read a column of one type as another; see the module's table.
+/// Whether a model may read a column of type `found` as `wanted`, by the module's second table.
 pub fn can_widen(found: &DataType, wanted: &DataType) -> bool {
     use DataType as D;
     found == wanted
@@ -115,10 +115,11 @@ pub fn can_widen(found: &DataType, wanted: &DataType) -> bool {
         )
 }
 
-/// A column as a model, or a function of a view, reads it. Costs nothing when it already is of that type.
+/// Converts a column to the type as which a model, or a function of a view, reads it. A column that
+/// already has that type is not copied.
 ///
 /// # Panics
-/// When [`can_widen`] says no.
+/// Panics when [`can_widen`] is false for the two types.
 pub fn widen(column: &ArrayRef, wanted: &DataType) -> ArrayRef {
     let target = wanted.to_arrow();
     if *column.data_type() == target {
@@ -127,7 +128,7 @@ pub fn widen(column: &ArrayRef, wanted: &DataType) -> ArrayRef {
     convert(column, &target)
 }
 
-/// Conversions that keep every value exactly.
+/// Whether a conversion keeps every value exactly.
 fn is_widening(found: &ArrowType, wanted: &DataType) -> bool {
     use ArrowType as A;
     let small_integer = matches!(
@@ -161,7 +162,7 @@ fn convert(column: &ArrayRef, target: &ArrowType) -> ArrayRef {
 
 fn micros(column: &ArrayRef, unit: TimeUnit, target: &ArrowType) -> ArrayRef {
     match unit {
-        // Cast cuts towards zero, which would move times before 1970 to the future.
+        // A cast would round towards zero, which would move times before 1970 into the future.
         TimeUnit::Nanosecond => {
             let nanos = column.as_primitive::<TimestampNanosecondType>();
             let micros: TimestampMicrosecondArray = nanos.unary(|n| n.div_euclid(1_000));
@@ -183,7 +184,7 @@ fn micros(column: &ArrayRef, unit: TimeUnit, target: &ArrowType) -> ArrayRef {
     }
 }
 
-/// A list column with 32-bit offsets, whatever kind of list it was.
+/// A list column of any kind as one with 32-bit offsets, or `None` if that is not possible.
 fn plain_lists(column: &ArrayRef) -> Option<ListArray> {
     match column.data_type() {
         ArrowType::List(_) => Some(column.as_list::<i32>().clone()),
@@ -217,7 +218,7 @@ fn plain_lists(column: &ArrayRef) -> Option<ListArray> {
     }
 }
 
-/// Items of all lists as the wanted type; a null among them is an error.
+/// The items of all lists as the wanted type. A null item is an error unless its list is null.
 fn list_items(
     lists: &ListArray,
     wanted: &DataType,
@@ -236,7 +237,7 @@ fn list_items(
             });
         }
     }
-    // Only null rows have null items: take those bits away.
+    // Only null rows have null items, so the bit map of the items can go.
     let data = items.to_data().into_builder().nulls(None).build();
     Ok(arrow_array::make_array(
         data.expect("a column without its bit map stays valid"),

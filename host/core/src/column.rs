@@ -1,5 +1,4 @@
-//! Building a column from single values, whatever they come from: JSON, text or
-//! packed rows.
+//! Builds columns from single values, which come from JSON, text, packed rows or aggregates.
 
 use std::sync::Arc;
 
@@ -39,11 +38,11 @@ pub(crate) enum Inner {
 }
 
 impl ColumnBuilder {
-    /// An empty column, with room for `capacity` rows.
+    /// Creates an empty column with room for `capacity` rows.
     ///
     /// # Panics
-    /// When the type [cannot be stored](DataType::is_storable); callers check
-    /// that when a definition is applied.
+    /// Panics when the type [cannot be stored](DataType::is_storable). Callers check this when a
+    /// definition is applied.
     pub fn new(data_type: &DataType, capacity: usize) -> Self {
         let item = |arrow: &ArrowType| match arrow {
             ArrowType::List(item) | ArrowType::FixedSizeList(item, _) => Arc::clone(item),
@@ -113,14 +112,20 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends a JSON value: `null` is a null; an integer or a float with no
-    /// fraction is an int64 if it fits exactly; any number is a float;
-    /// `"NaN"`, `"Infinity"` and `"-Infinity"` are floats; timestamps and dates
-    /// are RFC 3339 texts or integers (microseconds, days); binary is a text of
-    /// hexadecimal digits.
+    /// Appends a JSON value:
+    ///
+    /// - `null` is a null of any type.
+    /// - int64 takes integers, and floats without a fraction if they identify one integer.
+    /// - float64 and float32 take any number, and `"NaN"`, `"Infinity"` and `"-Infinity"`.
+    /// - timestamp takes text that [`Timestamp`] parses, or an integer in microseconds since the
+    ///   Unix epoch; date takes an ISO 8601 date, or an integer in days since 1970-01-01. Both must
+    ///   lie in the years 1 to 9999.
+    /// - binary takes a string of hexadecimal digits.
+    /// - Lists and vectors take arrays without nulls.
     ///
     /// # Errors
-    /// What was wanted and what was found. Nothing is appended then.
+    /// Returns a message that says what was found and which type was wanted. Nothing is appended
+    /// then.
     pub fn append_json(&mut self, value: &Json) -> Result<(), String> {
         if value.is_null() {
             self.append_null();
@@ -174,12 +179,13 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// Appends a text, as a CSV field holds it. An empty text is a null, except
-    /// that an empty utf8 or binary value can be told from a null by `quoted`.
-    /// Lists and vectors are JSON arrays.
+    /// Appends the text of a CSV field. An empty text is a null unless it was `quoted`; that is how
+    /// an empty utf8 or binary value is told from a null. Lists and vectors are written as JSON
+    /// arrays.
     ///
     /// # Errors
-    /// What was wanted and what was found. Nothing is appended then.
+    /// Returns a message that says what was found and which type was wanted. Nothing is appended
+    /// then.
     pub fn append_text(&mut self, text: &str, quoted: bool) -> Result<(), String> {
         if text.is_empty() && !quoted {
             self.append_null();
@@ -215,11 +221,11 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// Appends what an aggregate answers.
+    /// Appends the answer of an aggregate.
     ///
     /// # Panics
-    /// When it is not of the column's type; the type is
-    /// [that of the function](crate::aggregate::Function::output).
+    /// Panics when the answer is not of the column's type, which must be [the output type of the
+    /// function](crate::aggregate::Function::output).
     pub fn append_answer(&mut self, answer: &Answer) {
         match answer {
             Answer::Null => self.append_null(),
@@ -261,7 +267,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// The column, leaving the builder empty.
+    /// Returns the column and leaves the builder empty.
     pub fn finish(&mut self) -> ArrayRef {
         match &mut self.inner {
             Inner::Boolean(b) => Arc::new(b.finish()),
@@ -279,7 +285,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// A column of nulls.
+    /// Creates a column of `rows` nulls.
     pub fn nulls(data_type: &DataType, rows: usize) -> ArrayRef {
         let mut builder = Self::new(data_type, rows);
         for _ in 0..rows {
@@ -291,14 +297,14 @@ impl ColumnBuilder {
     }
 }
 
-/// A text that was one when it was taken from its column.
+/// The text of a utf8 cell, which was valid UTF-8 when it was taken from its column.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 fn json_int64(value: &Json) -> Option<i64> {
     value.as_i64().or_else(|| {
-        // 3.0 is an integer to JSON; past 2^53 a float does not say which one.
+        // JSON does not distinguish 3.0 from 3. Beyond 2^53 a float does not identify one integer.
         let float = value.as_f64().filter(|_| value.is_f64())?;
         (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0).then_some(float as i64)
     })
@@ -329,7 +335,7 @@ fn json_date(value: &Json) -> Option<i32> {
     .filter(|days| is_storable_date(*days))
 }
 
-/// Whether a day lies in the years 1 to 9999, as times must.
+/// Whether a date, in days since 1970-01-01, lies in the years 1 to 9999, as stored times must.
 pub fn is_storable_date(days: i32) -> bool {
     (-719_162..=2_932_896).contains(&days)
 }
@@ -363,7 +369,7 @@ fn json_text(value: &Json) -> String {
     cut(&value.to_string())
 }
 
-/// At most 60 characters of a text, for messages.
+/// The first 60 characters of a text, for messages.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -427,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn other_json_values_are_refused_by_name() {
+    fn invalid_json_values_are_rejected() {
         check_json("int64", json!(0.5), Err("0.5 is not int64"));
         check_json("int64", json!(u64::MAX), Err("is not int64"));
         check_json("int64", json!(1e300), Err("is not int64"));
@@ -452,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_become_columns() {
+    fn csv_texts_become_columns() {
         let check = |data_type: &str, text: &str, quoted: bool, wanted: Result<Json, &str>| {
             let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
             match (builder.append_text(text, quoted), wanted) {

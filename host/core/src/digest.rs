@@ -1,4 +1,4 @@
-//! SHA-256 digests: the names of immutable things.
+//! SHA-256 digests, by which immutable things are named.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-/// The SHA-256 of some bytes. Written as `sha256:` and 64 hexadecimal digits.
+/// The SHA-256 digest of some bytes. It is written as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Of these bytes.
+    /// Computes the digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
     }
@@ -28,12 +28,12 @@ impl Digest {
             })
     }
 
-    /// The first 12 hexadecimal digits, for people.
+    /// The first 12 hexadecimal digits, for display.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
 
-    /// The first eight bytes as a number, for compact fingerprints.
+    /// The first eight bytes as a big-endian number, for compact fingerprints.
     pub fn prefix(&self) -> u64 {
         u64::from_be_bytes(self.0[..8].try_into().expect("8 of 32 bytes"))
     }
@@ -56,7 +56,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A text that is not a digest.
+/// The error for text that is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest; it is sha256: and 64 hexadecimal digits")]
 pub struct DigestError(String);
@@ -91,25 +91,25 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// Digests a sequence of parts, each with its length, so that no two sequences
-/// read as the same bytes.
+/// Digests a sequence of parts, each preceded by its length, so that different sequences never give
+/// the same bytes.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {
-    /// Of nothing yet.
+    /// Creates a hasher without parts.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a part.
+    /// Adds a part, preceded by its length.
     pub fn part(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
         self
     }
 
-    /// Adds bytes as they are, for a part that comes in pieces.
+    /// Adds bytes without a length, for a part that comes in pieces.
     pub fn piece(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -150,15 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_do_not_run_together() {
-        let of = |parts: &[&str]| {
+    fn hashed_parts_do_not_run_together() {
+        let digest = |parts: &[&str]| {
             let mut hasher = Hasher::new();
             for part in parts {
                 hasher.part(part.as_bytes());
             }
             hasher.finish()
         };
-        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
-        assert_ne!(of(&["a", ""]), of(&["a"]));
+        assert_ne!(digest(&["ab", "c"]), digest(&["a", "bc"]));
+        assert_ne!(digest(&["a", ""]), digest(&["a"]));
     }
 }

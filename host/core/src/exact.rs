@@ -1,31 +1,30 @@
-//! Exact sums: floats and integers are added without rounding, so that the sum
-//! does not depend on their order, and is rounded once when it is read.
+//! Exact sums: floats and integers are added without rounding, so that the sum does not depend on
+//! their order. It is rounded once, when it is read.
 //!
-//! A sum is a fixed-point number of some 4,400 bits, of which only the part that
-//! is in use is kept: digits of 32 bits in 64-bit integers, so that carries need
-//! to be settled only after 2^30 additions. The range takes squares of every
-//! float. After R. Neal, "Fast exact summation using small and large
-//! superaccumulators" (2015), <https://arxiv.org/abs/1505.05571>.
+//! A sum is a fixed-point number of about 4,400 bits, of which only the part that is in use is
+//! stored: digits of 32 bits in 64-bit integers, so that carries have to be propagated only after
+//! 2^30 additions. The range includes the square of every float. After R. Neal, "Fast exact
+//! summation using small and large superaccumulators" (2015), <https://arxiv.org/abs/1505.05571>.
 
 use crate::bytes::{DamagedError, Reader, put_varint};
 
-/// Exponent of the lowest bit: below the square of the least float, 2^-2148.
+/// Exponent of the lowest bit, below the square of the least positive float, 2^-2148.
 const LOWEST: i32 = -2_176;
-/// Additions after which carries are settled.
+/// Number of additions after which carries are propagated.
 const MAX_PENDING: u32 = 1 << 30;
 
-/// A sum of floats, integers and their squares, not rounded.
+/// An unrounded sum of floats, integers and their squares.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExactSum {
-    /// Place of the first digit, in units of 32 bits above [`LOWEST`].
+    /// Position of the first digit, in units of 32 bits above [`LOWEST`].
     low: u16,
     digits: Vec<i64>,
-    /// Additions since carries were settled.
+    /// Number of additions since carries were propagated.
     pending: u32,
     special: Special,
 }
 
-/// How many values of each kind were added that are no numbers.
+/// How many NaNs and infinities were added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Special {
     nan: u64,
@@ -33,7 +32,7 @@ struct Special {
     negative: u64,
 }
 
-/// What a sum's digits say, in the one form that equal sums share.
+/// The value of a sum in the one form that equal sums share.
 struct Canonical {
     negative: bool,
     low: u16,
@@ -47,7 +46,7 @@ impl ExactSum {
         self.update(value, false);
     }
 
-    /// Takes back a number that was added.
+    /// Removes a number that was added.
     pub(crate) fn remove(&mut self, value: f64) {
         self.update(value, true);
     }
@@ -57,7 +56,7 @@ impl ExactSum {
         self.scaled(value < 0, value.unsigned_abs().into(), 0);
     }
 
-    /// Takes back an integer.
+    /// Removes an integer that was added.
     pub(crate) fn remove_int(&mut self, value: i64) {
         self.scaled(value >= 0, value.unsigned_abs().into(), 0);
     }
@@ -67,7 +66,7 @@ impl ExactSum {
         self.update_square(value, false);
     }
 
-    /// Takes back the square of a number.
+    /// Removes the square of a number that was added.
     pub(crate) fn remove_square(&mut self, value: f64) {
         self.update_square(value, true);
     }
@@ -78,7 +77,7 @@ impl ExactSum {
         self.scaled(false, magnitude * magnitude, 0);
     }
 
-    /// Takes back the square of an integer.
+    /// Removes the square of an integer that was added.
     pub(crate) fn remove_int_square(&mut self, value: i64) {
         let magnitude = u128::from(value.unsigned_abs());
         self.scaled(true, magnitude * magnitude, 0);
@@ -135,7 +134,8 @@ impl ExactSum {
         };
     }
 
-    /// Adds `magnitude * 2^exponent`, negative or not. At most 127 bits.
+    /// Adds `magnitude * 2^exponent`, or subtracts it if `negative`. The magnitude has at most 127
+    /// bits.
     fn scaled(&mut self, negative: bool, magnitude: u128, exponent: i32) {
         if magnitude == 0 {
             return;
@@ -146,7 +146,7 @@ impl ExactSum {
         self.cover(place, bits.div_ceil(32) as usize);
         let start = usize::from(place - self.low);
         let sign = if negative { -1 } else { 1 };
-        // The first digit has the bits that fit above the shift.
+        // The first digit takes the bits that fit above the shift.
         self.digits[start] += sign * i64::from((magnitude as u32) << shift);
         let mut rest = magnitude >> (32 - shift);
         let mut next = start + 1;
@@ -158,7 +158,7 @@ impl ExactSum {
         self.count(1);
     }
 
-    /// Makes room for digits.
+    /// Makes room for `length` digits from `place` on.
     fn cover(&mut self, place: u16, length: usize) {
         if self.digits.is_empty() {
             self.low = place;
@@ -207,7 +207,7 @@ impl ExactSum {
         if negative {
             negate(&mut digits);
             if digits.iter().all(|digit| *digit == 0) {
-                // Minus one of the digit above: it has no digit yet.
+                // The value is minus one in the next higher digit, which does not exist yet.
                 digits.push(1);
             }
         }
@@ -228,8 +228,8 @@ impl ExactSum {
         }
     }
 
-    /// The sum, rounded to the nearest float, ties to even. NaN when NaN or
-    /// infinities of both signs were added.
+    /// The sum, rounded to the nearest float, ties to even. NaN when a NaN or infinities of both
+    /// signs were added.
     pub(crate) fn to_f64(&self) -> f64 {
         let Special {
             nan,
@@ -248,8 +248,8 @@ impl ExactSum {
         self.small().unwrap_or_else(|| self.canonical().to_f64())
     }
 
-    /// The sum of few digits in the middle of the range, by the processor's own
-    /// rounding: an integer of 128 bits times a power of two.
+    /// The sum of at most three digits in the middle of the range, rounded by the processor: an
+    /// integer of 128 bits times a power of two. `None` for any other sum.
     fn small(&self) -> Option<f64> {
         let length = self.digits.len();
         if length > 3 || self.pending >= 1 << 29 || !(40..90).contains(&self.low) {
@@ -264,7 +264,7 @@ impl ExactSum {
         Some(value as f64 * scale)
     }
 
-    /// The sum, when it is an integer of 64 bits.
+    /// The sum if it is an integer of 64 bits.
     pub(crate) fn to_i64(&self) -> Option<i64> {
         let Canonical {
             negative,
@@ -286,9 +286,9 @@ impl ExactSum {
         i64::try_from(if negative { -magnitude } else { magnitude }).ok()
     }
 
-    /// `count * squares - self^2`, rounded once: the sum of squared deviations of
-    /// `count` numbers times their count, from their sum and the sum of their
-    /// squares. Never negative.
+    /// `count * squares - self^2`, rounded once, where `self` is the sum of `count` numbers and
+    /// `squares` the sum of their squares. This is the sum of squared deviations from the mean,
+    /// times `count`. Never negative; NaN when a NaN or an infinity was added.
     pub(crate) fn deviations(&self, squares: &Self, count: u64) -> f64 {
         if self.special != Special::default() || squares.special != Special::default() {
             return f64::NAN;
@@ -310,8 +310,10 @@ impl ExactSum {
         total.to_f64().max(0.0)
     }
 
-    /// Appends the sum: place and number of digits, sign, the digits; counts of
-    /// what is no number, if any. Equal sums give equal bytes.
+    /// Appends the sum: a byte of flags (bit 0: the sum is negative; bit 1: counts follow), the
+    /// number of digits, the position of the first digit if there are any, the digits, and if NaNs
+    /// or infinities were added the counts of NaN, infinity and negative infinity. Equal sums give
+    /// equal bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let Canonical {
             negative,
@@ -366,7 +368,7 @@ impl ExactSum {
     }
 }
 
-/// Sign, mantissa and exponent of a finite number.
+/// The sign, mantissa and exponent of a finite number; `None` for any other.
 fn parts(value: f64) -> Option<(bool, u64, i32)> {
     let bits = value.to_bits();
     let exponent = (bits >> 52 & 0x7ff) as i32;
@@ -382,7 +384,7 @@ fn parts(value: f64) -> Option<(bool, u64, i32)> {
     }
 }
 
-/// The negative of a number in two's complement.
+/// Negates a number in two's complement.
 fn negate(digits: &mut [u32]) {
     let mut carry = true;
     for digit in digits {
@@ -395,7 +397,7 @@ impl Canonical {
         let Some(top) = self.digits.last() else {
             return 0.0;
         };
-        // Bits are counted from the lowest of the first digit.
+        // Bits are counted from the lowest bit of the first digit.
         let first = 32 * i32::from(self.low) + LOWEST;
         let length = 32 * self.digits.len() as i32 - top.leading_zeros() as i32;
         let highest = first + length - 1;
@@ -413,7 +415,7 @@ impl Canonical {
         if half && (mantissa & 1 == 1 || more()) {
             mantissa += 1;
         }
-        // A mantissa that was rounded up to the next power of two carries over.
+        // A mantissa that was rounded up to the next power of two carries into the exponent.
         let bits = (((lowest + 1_074) as u64) << 52) + mantissa;
         let magnitude = f64::from_bits(bits.min(f64::INFINITY.to_bits()));
         if self.negative { -magnitude } else { magnitude }
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_rounded_once() {
+    fn exact_sums_are_rounded_once() {
         let tiny = f64::from_bits(1);
         for (values, wanted) in [
             (vec![], 0.0),
@@ -459,7 +461,8 @@ mod tests {
                 vec![f64::MIN_POSITIVE, -tiny],
                 f64::from_bits((1 << 52) - 1),
             ),
-            // Exactly between two floats: to the even one; a little more: up.
+            // Exactly between two floats it is rounded to the even one; a little more is rounded
+            // up.
             (vec![9_007_199_254_740_992.0, 1.0], 9_007_199_254_740_992.0),
             (
                 vec![9_007_199_254_740_992.0, 1.0, 1e-300],
@@ -478,10 +481,10 @@ mod tests {
         assert!(sum(&[f64::NAN, 1.0]).to_f64().is_nan());
     }
 
-    /// A sum is what it was, also after it was stored: of powers of two, whose digits
-    /// are all zero but one, and of numbers that carry over to them.
+    /// A sum is the same after it was encoded. This covers powers of two, whose digits are all zero
+    /// but one, and numbers that carry over to them.
     #[test]
-    fn powers_of_two_survive_storage() {
+    fn exact_sums_of_powers_of_two_survive_encoding() {
         for exponent in [-300i32, -33, -32, -31, -1, 0, 1, 31, 32, 33, 63, 64, 300] {
             let power = 2f64.powi(exponent);
             for values in [
@@ -519,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_stay_exact() {
+    fn integer_sums_stay_exact() {
         let mut sum = ExactSum::default();
         sum.add_int(9_007_199_254_740_993);
         assert_eq!(sum.to_i64(), Some(9_007_199_254_740_993));
@@ -560,14 +563,14 @@ mod tests {
     }
 
     #[test]
-    fn carries_are_settled_in_time() {
+    fn carries_are_propagated_in_time() {
         let mut sum = sum(&[-1.5, 0.25]);
         sum.pending = MAX_PENDING - 1;
         sum.add(1.0);
         assert_eq!((sum.pending, sum.to_f64()), (1, -0.25));
     }
 
-    /// Any finite float, also tiny and huge ones.
+    /// Any finite float, including tiny and huge ones.
     fn float() -> impl Strategy<Value = f64> {
         any::<u64>().prop_map(|bits| {
             let value = f64::from_bits(bits);
@@ -577,7 +580,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_and_grouping_do_not_matter(values in prop::collection::vec(float(), 0..20), cut in 0usize..20) {
+        fn exact_sums_do_not_depend_on_order_or_grouping(values in prop::collection::vec(float(), 0..20), cut in 0usize..20) {
             let forward = sum(&values);
             let mut backward = values.clone();
             backward.reverse();
@@ -605,7 +608,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_added_can_be_taken_back(values in prop::collection::vec(float(), 1..20), more in prop::collection::vec(float(), 0..20)) {
+        fn removing_added_values_restores_the_sum(values in prop::collection::vec(float(), 1..20), more in prop::collection::vec(float(), 0..20)) {
             let mut both = sum(&values);
             more.iter().for_each(|v| { both.add(*v); both.add_square(*v) });
             more.iter().for_each(|v| { both.remove(*v); both.remove_square(*v) });
@@ -613,12 +616,12 @@ mod tests {
         }
 
         #[test]
-        fn two_numbers_add_up_as_the_processor_does(a in float(), b in float()) {
+        fn sums_of_two_floats_match_the_processor(a in float(), b in float()) {
             prop_assert_eq!(sum(&[a, b]).to_f64().to_bits(), (a + b + 0.0).to_bits());
         }
 
         #[test]
-        fn integers_add_up_as_128_bits_do(values in prop::collection::vec(any::<i64>(), 0..50)) {
+        fn integer_sums_match_128_bit_arithmetic(values in prop::collection::vec(any::<i64>(), 0..50)) {
             let mut sum = ExactSum::default();
             values.iter().for_each(|v| sum.add_int(*v));
             let wanted: i128 = values.iter().map(|v| i128::from(*v)).sum();

@@ -1,5 +1,4 @@
-//! Expectations: what a column's values must be like, and what happens when they
-//! are not.
+//! Expectations: rules for the values of a column, and what happens when they are broken.
 
 use std::collections::HashSet;
 
@@ -9,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::DataType;
 use crate::aggregate::{Cell, CellRef, Cells};
 
-/// What happens to a row, or to a run, that does not meet an expectation.
+/// What happens to a row, or to a run, that breaks an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The row is set aside, with the reason.
+    /// The row is quarantined, with the reason.
     Reject,
-    /// The row is kept, and counted.
+    /// The row is kept, and the violation is counted.
     Warn,
-    /// The run commits nothing; of events, the event is refused.
+    /// The run commits nothing. An event is rejected.
     Fail,
 }
 
@@ -31,50 +30,50 @@ pub enum Bound {
     Float(f64),
 }
 
-/// What is expected of a column.
+/// A rule for the values of a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// Values are within these bounds, both included; NaN is not. Nulls pass.
+    /// Values are within these bounds, both inclusive. NaN never is. Nulls pass.
     Range {
-        /// Least value.
+        /// Least value, if there is one.
         min: Option<Bound>,
-        /// Greatest value.
+        /// Greatest value, if there is one.
         max: Option<Bound>,
     },
-    /// Values are among these. Nulls pass.
+    /// Values are among these texts. Nulls pass.
     Values(Vec<String>),
     /// Texts match this regular expression as a whole. Nulls pass.
     Regex(String),
     /// No value is null.
     NotNull,
-    /// At most this fraction of the values of a run is null.
+    /// At most this fraction of a run's values is null.
     NullFraction(f64),
-    /// No value comes twice in a run. Nulls pass.
+    /// No value occurs twice in a run. Nulls pass.
     Unique,
 }
 
 /// A rule for a column, and what happens when it is broken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
-    /// The column.
+    /// Name of the column.
     pub column: String,
-    /// What is expected.
+    /// The rule.
     pub rule: Rule,
-    /// What happens otherwise.
+    /// What happens when the rule is broken.
     pub policy: Policy,
 }
 
 impl Rule {
-    /// Whether it is about all values of a run together.
+    /// Whether the rule is about all values of a run together.
     pub fn is_of_run(&self) -> bool {
         matches!(self, Self::NullFraction(_) | Self::Unique)
     }
 
-    /// Says why it cannot be checked on a column of some type.
+    /// Checks the rule's parameters, and that it can be applied to a column of this type.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// Returns a message that says what is wrong.
     pub fn check(&self, data_type: &DataType) -> Result<(), String> {
         let number = matches!(
             data_type,
@@ -96,7 +95,7 @@ impl Rule {
             Self::Values(_) | Self::Regex(_) if *data_type != DataType::Utf8 => {
                 Err(format!("it is for utf8, not {data_type}"))
             }
-            Self::Regex(pattern) => whole(pattern).map(drop),
+            Self::Regex(pattern) => anchored_regex(pattern).map(drop),
             Self::NullFraction(fraction) if !(0.0..=1.0).contains(fraction) => {
                 Err(format!("a fraction is from 0 to 1, not {fraction}"))
             }
@@ -106,12 +105,12 @@ impl Rule {
     }
 }
 
-/// A pattern that must match from start to end.
-fn whole(pattern: &str) -> Result<Regex, String> {
+/// Compiles a pattern that must match a text from start to end.
+fn anchored_regex(pattern: &str) -> Result<Regex, String> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(|e| e.to_string())
 }
 
-/// An expectation, ready to be checked.
+/// An expectation that is prepared for checking values.
 #[derive(Debug)]
 pub struct Check {
     expectation: Expectation,
@@ -120,10 +119,10 @@ pub struct Check {
 }
 
 impl Check {
-    /// Prepares an expectation whose rule was [checked](Rule::check).
+    /// Prepares an expectation whose rule has passed [`Rule::check`].
     pub fn new(expectation: &Expectation) -> Self {
         let regex = match &expectation.rule {
-            Rule::Regex(pattern) => whole(pattern).ok(),
+            Rule::Regex(pattern) => anchored_regex(pattern).ok(),
             _ => None,
         };
         let values = match &expectation.rule {
@@ -137,12 +136,13 @@ impl Check {
         }
     }
 
-    /// What is expected of what.
+    /// The expectation that is checked.
     pub fn expectation(&self) -> &Expectation {
         &self.expectation
     }
 
-    /// Why a value breaks the rule, if it does. Rules of runs pass.
+    /// Says why a value breaks the rule, or `None` if it does not. Rules about a whole run always
+    /// pass.
     pub fn broken(&self, value: Option<CellRef<'_>>) -> Option<String> {
         let column = &self.expectation.column;
         let Some(value) = value else {
@@ -194,7 +194,7 @@ fn at_most(value: CellRef<'_>, max: Bound) -> bool {
     compare(value, max).is_some_and(std::cmp::Ordering::is_le)
 }
 
-/// Integers against integers exactly; all else as floats.
+/// Compares integers with integers exactly, and everything else as floats.
 fn compare(value: CellRef<'_>, bound: Bound) -> Option<std::cmp::Ordering> {
     match (value, bound) {
         (CellRef::Int(value), Bound::Int(bound)) => Some(value.cmp(&bound)),
@@ -228,14 +228,14 @@ fn text(value: CellRef<'_>) -> String {
 pub struct RunValues {
     rows: u64,
     nulls: u64,
-    /// Hashes of values, in their full length for numbers.
+    /// Distinct values so far, if they must be unique.
     #[serde(skip)]
     seen: HashSet<Cell>,
 }
 
 impl RunValues {
-    /// Adds the values of a column in some rows; for uniqueness returns the rows
-    /// whose value was there before.
+    /// Adds the values of a column in some rows. For [`Rule::Unique`], returns the rows whose value
+    /// has occurred before.
     pub fn add(&mut self, rule: &Rule, cells: &Cells, rows: usize) -> Vec<usize> {
         let mut repeated = Vec::new();
         for row in 0..rows {
@@ -253,13 +253,13 @@ impl RunValues {
         repeated
     }
 
-    /// Adds what was counted of other rows; their values are not compared.
+    /// Adds the counts of other rows. Their values are not compared with these.
     pub fn append(&mut self, other: Self) {
         self.rows += other.rows;
         self.nulls += other.nulls;
     }
 
-    /// Why the run as a whole breaks a rule, if it does.
+    /// Says why the run as a whole breaks a rule, or `None` if it does not.
     pub fn broken(&self, expectation: &Expectation) -> Option<String> {
         let Rule::NullFraction(most) = expectation.rule else {
             return None;
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_break_rules_with_reasons() {
+    fn expectations_give_reasons_for_rows() {
         let range = |min, max| Rule::Range { min, max };
         let big = (1 << 53) + 1;
         let bytes = |text: &'static str| Some(CellRef::Bytes(text.as_bytes()));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_break_rules_as_a_whole() {
+    fn expectations_apply_to_whole_runs() {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(1), Some(2)]));
         let cells = Cells::new(&column).unwrap();
         let mut values = RunValues::default();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_fit_types() {
+    fn expectations_are_checked_against_types() {
         let range = Rule::Range {
             min: Some(Bound::Int(0)),
             max: None,

@@ -1,5 +1,5 @@
-//! The point-in-time join: for each label the newest row of its entity that was
-//! known at the label's time.
+//! The point-in-time join, which finds for each label the newest row of its entity that was known
+//! at the label's time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::Timestamp;
 use crate::rules::{RowVersion, is_expired};
 
-/// No entity: the key is null, or nobody asked for it. No row: nothing matched.
+/// Stands for the absence of an entity: the key is null or too long, or no row has it.
 pub const NONE: u32 = u32::MAX;
 
-/// Rows of each entity next to each other: a counting sort, which keeps the order
-/// within an entity. Rows of [`NONE`] are left out.
+/// Rows grouped by entity. The grouping is a counting sort, which keeps the order within an entity.
+/// Rows of [`NONE`] are left out.
 #[derive(Clone, Debug)]
 pub struct ByEntity {
     starts: Vec<u32>,
@@ -19,7 +19,7 @@ pub struct ByEntity {
 }
 
 impl ByEntity {
-    /// Sorts rows by their entity, which is below `count`.
+    /// Groups rows by the number of their entity, which is below `count`.
     pub fn new(entities: &[u32], count: usize) -> Self {
         let mut starts = vec![0u32; count + 1];
         for entity in entities.iter().filter(|entity| **entity != NONE) {
@@ -48,7 +48,7 @@ impl ByEntity {
         self.len() == 0
     }
 
-    /// Rows of an entity.
+    /// The rows of an entity.
     pub fn rows(&self, entity: usize) -> &[u32] {
         &self.rows[self.places(entity)]
     }
@@ -58,13 +58,13 @@ impl ByEntity {
         &self.rows
     }
 
-    /// Places of an entity's rows in [`order`](Self::order).
+    /// The positions of an entity's rows in [`order`](Self::order).
     pub fn places(&self, entity: usize) -> Range<usize> {
         self.starts[entity] as usize..self.starts[entity + 1] as usize
     }
 
-    /// Sorts the rows of every entity by a key, unless they are in order already,
-    /// as rows that were written in the order of time are.
+    /// Sorts the rows of every entity by a key, unless they are in order already, as rows that were
+    /// written in the order of time are.
     pub fn sort_by_key<K: Ord>(&mut self, key: impl Fn(u32) -> K) {
         for entity in 0..self.len() {
             let places = self.places(entity);
@@ -76,16 +76,17 @@ impl ByEntity {
     }
 }
 
-/// Labels by their entity and time; several joins may share them.
+/// Labels grouped by entity and sorted by time. Several joins may share them.
 #[derive(Debug)]
 pub struct SortedLabels {
     by_entity: ByEntity,
-    /// Times of the labels, in the order of `by_entity`.
+    /// Times of the labels, in microseconds since the Unix epoch, in the order of `by_entity`.
     times: Vec<i64>,
 }
 
 impl SortedLabels {
-    /// Labels by the number of their entity, below `count`, and their time.
+    /// Sorts labels, given the number of each label's entity, below `count`, and its time in
+    /// microseconds since the Unix epoch.
     pub fn new(entities: &[u32], times: &[i64], count: usize) -> Self {
         let mut by_entity = ByEntity::new(entities, count);
         by_entity.sort_by_key(|label| times[label as usize]);
@@ -99,45 +100,44 @@ impl SortedLabels {
         }
     }
 
-    /// The labels, by entity, in the order of their times.
+    /// The labels grouped by entity, in the order of their times.
     pub fn by_entity(&self) -> &ByEntity {
         &self.by_entity
     }
 
-    /// Times of the labels, microseconds, in the same order.
+    /// The times of the labels, in microseconds since the Unix epoch, in the order of
+    /// [`by_entity`](Self::by_entity).
     pub fn times(&self) -> &[i64] {
         &self.times
     }
 }
 
-/// For each label the newest row seen so far that begins to count between the label
-/// before it and itself.
+/// Finds for each label the newest row of its entity that was known at the label's time.
 ///
-/// Rows may come in any order and are not kept: a row is put down at the first
-/// label at or after the time from which it counts; in the end, the newest row at a
-/// label or any earlier one of its entity is the label's. So memory depends on the
-/// number of labels alone, however many rows there are, and however many of one
-/// entity.
+/// Rows may come in any order and are not kept. A row is recorded at the first label at or after
+/// the time from which the row counts, if it is the newest there. In the end, a label's row is the
+/// newest one recorded at that label or at any earlier label of its entity. Memory therefore
+/// depends on the number of labels alone, however many rows there are, in total or for one entity.
 ///
-/// `V` is what orders rows: their event time alone as long as no two of an entity
-/// share it, else their whole [`RowVersion`].
+/// `V` orders the rows of an entity: it is their event time as long as no two of them share it, and
+/// the whole [`RowVersion`] otherwise.
 #[derive(Clone, Debug)]
 pub struct AsOfJoin<V> {
     labels: Arc<SortedLabels>,
-    /// What was put down at each label.
+    /// The newest row recorded at each label.
     found: Vec<Found<V>>,
-    /// Where the last row of each entity was put down: rows mostly come in the
-    /// order of time.
+    /// Where the last row of each entity was recorded. Rows mostly come in the order of time, so
+    /// the search for the next one starts there.
     hints: Vec<u32>,
-    /// Whether two rows differed in nothing that was given of them.
+    /// Whether two rows of an entity had equal versions, so that neither was the newer.
     ties: bool,
 }
 
-/// What orders the rows of an entity.
+/// What the rows of an entity are ordered by.
 pub trait Version: Copy + Ord {
-    /// The event time.
+    /// The event time of the row.
     fn event(self) -> Timestamp;
-    /// The least.
+    /// The least version.
     const LEAST: Self;
 }
 
@@ -161,7 +161,7 @@ impl Version for RowVersion {
     }
 }
 
-/// A row and what orders it.
+/// A row and its version.
 #[derive(Clone, Copy, Debug)]
 struct Found<V> {
     version: V,
@@ -169,7 +169,7 @@ struct Found<V> {
 }
 
 impl<V: Version> Found<V> {
-    /// No row.
+    /// The absence of a row.
     const NOTHING: Self = Self {
         version: V::LEAST,
         row: u64::MAX,
@@ -177,7 +177,7 @@ impl<V: Version> Found<V> {
 }
 
 impl<V: Version> AsOfJoin<V> {
-    /// No rows yet.
+    /// Creates a join without rows.
     pub fn new(labels: Arc<SortedLabels>) -> Self {
         let by_entity = &labels.by_entity;
         Self {
@@ -188,8 +188,9 @@ impl<V: Version> AsOfJoin<V> {
         }
     }
 
-    /// Takes a row: its entity, from when it counts (the later of its event and
-    /// available time), what orders it, and its number.
+    /// Adds a row: the number of its entity, the time from which it counts (the later of its event
+    /// time and its available time, in microseconds since the Unix epoch), its version, and its
+    /// number.
     #[inline]
     pub fn add(&mut self, entity: u32, active: i64, version: V, row: u64) {
         let start = self.labels.by_entity.starts[entity as usize];
@@ -207,8 +208,8 @@ impl<V: Version> AsOfJoin<V> {
         }
     }
 
-    /// The first of the labels `start..end` that is not before a time, looked for
-    /// around a hint in steps that double.
+    /// The first of the labels `start..end` that is not before a time, searched for around a hint
+    /// in steps that double.
     #[inline]
     fn place(&self, start: u32, end: u32, hint: u32, time: i64) -> u32 {
         let before = |place: u32| self.labels.times[place as usize] < time;
@@ -233,7 +234,7 @@ impl<V: Version> AsOfJoin<V> {
         low + places.partition_point(|other| *other < time) as u32
     }
 
-    /// Takes over what another join of the same labels found in other rows.
+    /// Adds the rows that another join of the same labels has recorded.
     pub fn merge(&mut self, other: &Self) {
         self.ties |= other.ties;
         for (found, more) in self.found.iter_mut().zip(&other.found) {
@@ -248,10 +249,12 @@ impl<V: Version> AsOfJoin<V> {
         }
     }
 
-    /// For each label, by its number, the row with the greatest version among those
-    /// that count at its time; none where there is none, or where that row is older
-    /// than `ttl`. And whether some rows could not be told apart by what was given of
-    /// them, so that more must be.
+    /// Returns for each label, by its number, the row with the greatest version among those that
+    /// count at the label's time, or `None` where there is no such row or it is more than `ttl`
+    /// microseconds old.
+    ///
+    /// Also returns whether some rows had equal versions. If so, the join must be repeated with
+    /// versions that differ.
     pub fn finish(self, labels: usize, ttl: Option<i64>) -> (Vec<Option<u64>>, bool) {
         let Self {
             labels: sorted,
@@ -299,7 +302,7 @@ mod tests {
         id: u64,
     }
 
-    /// Joins with the rows shared out to two joins, as workers do.
+    /// Joins by two joins that each get half of the rows, as parallel workers do.
     fn join(rows: &[Row], labels: &[(u32, i64)], ttl: Option<i64>) -> Vec<Option<u64>> {
         let (entities, times): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
         let labels_sorted = Arc::new(SortedLabels::new(&entities, &times, 4));
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_by_itself() {
+    fn as_of_join_rules() {
         let row = |event, available, created, id| Row {
             entity: 0,
             event,
@@ -358,12 +361,12 @@ mod tests {
         ] {
             assert_eq!(one(&rows, time, None), wanted, "at {time}");
         }
-        // Visible late, and older than what is known: it changes nothing.
+        // A row that becomes visible late, and is older than the known one, changes nothing.
         assert_eq!(
             one(&[row(10, 10, 0, 0), row(5, 20, 9, 0)], 30, None),
             Some(0)
         );
-        // Of one event time the row written last, then the greater identity.
+        // Among rows of one event time the last written one wins, then the greater identity.
         assert_eq!(
             one(&[row(10, 10, 2, 0), row(10, 10, 1, 9)], 10, None),
             Some(0)
@@ -375,13 +378,13 @@ mod tests {
         // The time to live includes its last instant.
         assert_eq!(one(&[row(10, 10, 0, 0)], 15, Some(5)), Some(0));
         assert_eq!(one(&[row(10, 10, 0, 0)], 16, Some(5)), None);
-        // Duplicates are kept, in their order; nobody's key matches nothing.
+        // Duplicate labels are kept in their order, and a label without an entity matches nothing.
         let labels = [(0, 10), (NONE, 10), (0, 10), (1, 10)];
         assert_eq!(join(&rows, &labels, None), [Some(0), None, Some(0), None]);
     }
 
     #[test]
-    fn rows_that_cannot_be_told_apart_are_noticed() {
+    fn as_of_join_reports_ties() {
         let version = Timestamp::from_micros(3);
         let mut join = AsOfJoin::new(Arc::new(SortedLabels::new(&[0, 0], &[10, 20], 1)));
         join.add(0, 5, version, 0);
@@ -391,13 +394,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_its_definition_says(
+        fn as_of_join_matches_its_definition(
             rows in prop::collection::vec((0u32..5, 0i64..30, 0i64..10, 0i64..3), 0..60),
             labels in prop::collection::vec((0u32..5, 0i64..50), 0..40),
             ttl in prop::option::of(0i64..20),
         ) {
             let entity = |n| if n == 4 { NONE } else { n };
-            // Identities differ, so that there is one newest row.
+            // Identities differ, so that one row is always the newest.
             let rows: Vec<Row> = rows
                 .into_iter()
                 .enumerate()

@@ -1,4 +1,4 @@
-//! One value of a column as JSON.
+//! Column values as JSON.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -10,13 +10,13 @@ use serde_json::{Number, Value as Json};
 
 use crate::Timestamp;
 
-/// The value of a row: nulls as `null`, int64 as a number with all its digits,
-/// floats in the shortest form that reads back exactly (`"NaN"`, `"Infinity"`
-/// and `"-Infinity"` as texts, since JSON has no such numbers), timestamps as
-/// RFC 3339, dates as ISO 8601, binary as hexadecimal digits.
+/// The value of a row as JSON: nulls as `null`, int64 as a number with all its digits, floats in
+/// the shortest form that reads back exactly (`"NaN"`, `"Infinity"` and `"-Infinity"` as strings,
+/// since JSON has no such numbers), timestamps as RFC 3339, dates as ISO 8601, binary as
+/// hexadecimal digits, lists and vectors as arrays.
 ///
 /// # Panics
-/// When the column's type is none that is storable, or `row` is out of range.
+/// Panics when the column's type cannot be stored, or `row` is out of range.
 pub fn cell_to_json(column: &ArrayRef, row: usize) -> Json {
     if column.is_null(row) {
         return Json::Null;
@@ -49,7 +49,7 @@ fn float(value: f64) -> Json {
     Number::from_f64(value).map_or_else(|| not_a_number(value).into(), Json::Number)
 }
 
-/// Through its own shortest text: 0.1f32 is 0.1, not 0.10000000149011612.
+/// Converts through the float32's own shortest text: 0.1f32 is 0.1, not 0.10000000149011612.
 fn float32(value: f32) -> Json {
     if value.is_finite() {
         float(

@@ -1,5 +1,5 @@
-//! Entity keys: the join keys of a row, encoded so that they compare bytewise
-//! as their values do, component by component.
+//! Entity keys: the join keys of a row, encoded so that the bytes compare as the values do,
+//! component by component.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Int64Type, TimestampMicrosecondType};
@@ -7,8 +7,8 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
 use serde::{Deserialize, Serialize};
 
-/// Longest encoded key. LMDB takes keys of 511 bytes, of which the store needs
-/// some for the table.
+/// Maximum length of an encoded key, in bytes. LMDB takes keys of 511 bytes, of which the store
+/// needs some for the table.
 pub const MAX_KEY_BYTES: usize = 440;
 
 /// The encoded join keys of one entity.
@@ -16,39 +16,41 @@ pub const MAX_KEY_BYTES: usize = 440;
 pub struct EntityKey(Box<[u8]>);
 
 impl EntityKey {
-    /// The encoding.
+    /// The encoded bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Why a row has no entity key.
+/// The error for a row without a valid entity key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// A key column is null; the index of the column.
+    /// A key column is null. Holds the index of the column.
     #[error("key column {0} is null")]
     Null(usize),
-    /// The encoded key would be longer than [`MAX_KEY_BYTES`].
+    /// The encoded key would be longer than [`MAX_KEY_BYTES`]. Holds its length.
     #[error("entity key of {0} bytes; at most {MAX_KEY_BYTES} fit")]
     TooLong(usize),
 }
 
-/// Encodes the key columns of a row, in their declared order: integers big
-/// endian with the sign flipped; strings with each zero byte written as
-/// `00 ff` and closed by `00 00`, so that no value is a prefix of another.
+/// Encodes the key columns of a row in their declared order. Integers, timestamps and dates are 8
+/// bytes, big endian, with the sign bit flipped. Strings and byte strings have each zero byte
+/// written as `00 ff` and end in `00 00`, so that no value is a prefix of another. Booleans are one
+/// byte.
 ///
 /// # Errors
-/// [`KeyError`]
+/// Returns [`KeyError`] when a key column is null or the key is too long.
 ///
 /// # Panics
-/// When a column's type is [no key](crate::DataType::is_key), or `row` is out of range.
+/// Panics when a column's type is [not a key type](crate::DataType::is_key), or `row` is out of
+/// range.
 pub fn entity_key(columns: &[ArrayRef], row: usize) -> Result<EntityKey, KeyError> {
     let mut bytes = Vec::with_capacity(32);
     encode_key(columns, row, &mut bytes)?;
     Ok(EntityKey(bytes.into()))
 }
 
-/// Appends the key of a row; see [`entity_key`].
+/// Appends the encoded key of a row; see [`entity_key`].
 pub(crate) fn encode_key(
     columns: &[ArrayRef],
     row: usize,
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_and_long_keys_are_refused() {
+    fn null_and_long_keys_are_rejected() {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![1])),
             Arc::new(StringArray::from(vec![None::<&str>])),

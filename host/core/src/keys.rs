@@ -1,4 +1,4 @@
-//! Entities of many rows as small numbers.
+//! Numbers for the entities of many rows.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,13 +12,13 @@ use foldhash::fast::RandomState;
 use crate::join::NONE;
 use crate::key::encode_key;
 
-/// Numbers entities in the order in which they are first seen. Keys are compared
-/// column by column, never as joined texts.
+/// Numbers entities in the order in which they are first seen. Keys are compared column by column,
+/// never as joined texts.
 #[derive(Clone, Debug, Default)]
 pub struct EntityIndex {
-    /// Of a single int64 key.
+    /// Numbers of entities whose key is a single int64.
     ints: HashMap<i64, u32, RandomState>,
-    /// Of all other keys, encoded.
+    /// Numbers of entities with any other key, which is encoded.
     encoded: HashMap<Box<[u8]>, u32, RandomState>,
 }
 
@@ -28,16 +28,16 @@ impl EntityIndex {
         self.ints.len() + self.encoded.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entities.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Appends the number of each row's entity, numbering those that are new;
-    /// [`NONE`] for a row with a null key, or one too long to be stored.
+    /// Appends the number of each row's entity, giving new entities the next numbers. A row whose
+    /// key is null, or too long to be stored, gets [`NONE`].
     ///
     /// # Panics
-    /// When a column's type is [no key](crate::DataType::is_key).
+    /// Panics when a column's type is [not a key type](crate::DataType::is_key).
     pub fn number(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
         let next = |length: usize| u32::try_from(length).expect("fewer entities than rows");
         if let [column] = columns
@@ -73,10 +73,10 @@ impl EntityIndex {
         }
     }
 
-    /// Appends the number of each row's entity; [`NONE`] for one that has none.
+    /// Appends the number of each row's entity, or [`NONE`] for an entity that has no number.
     ///
     /// # Panics
-    /// As [`number`](Self::number).
+    /// Panics as [`number`](Self::number) does.
     pub fn find(&self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<u32>) {
         if let [column] = columns
             && *column.data_type() == ArrowType::Int64

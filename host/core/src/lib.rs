@@ -1,9 +1,8 @@
-//! Vocabulary and arithmetic of features.
+//! Types and arithmetic of features: schemas and signatures, entity keys, timestamps, packed rows,
+//! aggregates, and the rules that online, offline, batch and stream share.
 //!
-//! Types and signatures, entity keys, times, packed rows, and the rules that
-//! online, offline, batch and stream share. Arrow arrays in and out. There is no
-//! I/O here, no async and no WebAssembly, so nothing here can fail for a reason
-//! other than its arguments.
+//! Values come in and go out as Arrow arrays. There is no I/O, no async code and no WebAssembly
+//! here, so a call can fail only because of its arguments.
 
 pub mod aggregate;
 mod bytes;

@@ -1,13 +1,18 @@
 //! Rows packed into bytes, as the online store and the outbox hold them.
 //!
-//! Format, version 1: one byte 1; the number of columns, 2 bytes; a bit map of `ceil(columns / 8)` bytes, least
-//! significant bit first, 1 = present; then for each present value in column
-//! order: boolean 1 byte; int64, float64 and timestamp 8 bytes; float32 and date
-//! 4 bytes; utf8 and binary a length of 4 bytes and the bytes; vector its
-//! numbers, 4 bytes each; lists a count of 4 bytes and the items, each as above.
-//! All little endian. The columns are not described: who reads must know the
-//! schema, which stores check by its fingerprint. Columns that were added to the
-//! end of the schema since are null.
+//! Format, version 1, with all numbers little endian:
+//!
+//! - the version, one byte;
+//! - the number of columns, 2 bytes;
+//! - a bit map of `ceil(columns / 8)` bytes, least significant bit first, where 1 means present;
+//! - each present value in column order: a boolean in 1 byte; int64, float64 and timestamp in 8
+//!   bytes; float32 and date in 4 bytes; utf8 and binary as a length of 4 bytes and the bytes; a
+//!   vector as its numbers, 4 bytes each; a list as a count of 4 bytes and its items, each encoded
+//!   as above.
+//!
+//! The columns are not described: the reader must know the schema, which stores check by its
+//! fingerprint. In a row that was packed before columns were added to the end of the schema, those
+//! columns are null.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -22,10 +27,10 @@ use crate::column::Inner;
 
 const VERSION: u8 = 1;
 
-/// Packs one row of some columns, appending to `out`.
+/// Packs one row of `columns`, appending to `out`.
 ///
 /// # Panics
-/// When a column's type is not storable, or `row` is out of range.
+/// Panics when a column's type cannot be stored, or `row` is out of range.
 pub fn encode_row(columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
     out.push(VERSION);
     // A schema has at most 1,024 fields.
@@ -95,14 +100,14 @@ fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 fn encode_length(length: usize, out: &mut Vec<u8>) {
-    // An Arrow value's length fits its 31-bit offsets.
+    // Arrow offsets have 31 bits, so every length fits.
     out.extend_from_slice(&(length as u32).to_le_bytes());
 }
 
-/// Number of columns that a row was packed with.
+/// The number of columns that a row was packed with.
 ///
 /// # Errors
-/// [`DamagedError`]
+/// Returns [`DamagedError`] when the header cannot be read.
 pub fn packed_columns(bytes: &[u8]) -> Result<usize, DamagedError> {
     header(&mut Reader::new(bytes))
 }
@@ -114,12 +119,12 @@ fn header(reader: &mut Reader<'_>) -> Result<usize, DamagedError> {
     Ok(u16::from_le_bytes(reader.array()?).into())
 }
 
-/// Unpacks one row, appending one value to each column, nulls to those at the end
-/// that the row was packed without.
+/// Unpacks one row, appending one value to each column. Columns beyond those that the row was
+/// packed with get a null.
 ///
 /// # Errors
-/// [`DamagedError`] when the bytes do not fit the columns; some columns may have
-/// one value more than others then, and must be thrown away.
+/// Returns [`DamagedError`] when the bytes do not fit the columns. Some columns may then have one
+/// value more than others, and all must be discarded.
 pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DamagedError> {
     let rest = decode(bytes, columns)?;
     match rest.0.rest() {
@@ -128,11 +133,11 @@ pub fn decode_row(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), Dam
     }
 }
 
-/// As [`decode_row`], for a row that may have been packed with more columns after these,
-/// which are passed over.
+/// Like [`decode_row`], but the row may have been packed with further columns after these, which
+/// are skipped.
 ///
 /// # Errors
-/// As [`decode_row`].
+/// Returns the errors of [`decode_row`].
 pub fn decode_leading(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DamagedError> {
     match packed_columns(bytes)? <= columns.len() {
         true => decode_row(bytes, columns),
@@ -140,7 +145,7 @@ pub fn decode_leading(bytes: &[u8], columns: &mut [ColumnBuilder]) -> Result<(),
     }
 }
 
-/// Unpacks the values of columns; what is left after them.
+/// Unpacks the values of `columns`, and returns a reader of the bytes after them.
 fn decode<'a>(
     bytes: &'a [u8],
     columns: &mut [ColumnBuilder],
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_were_added_later_are_passed_over() {
+    fn decode_leading_skips_columns_added_later() {
         let bytes = packed(&full_row());
         for count in 0..=TYPES.len() {
             let mut columns = builders();
@@ -294,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_round_trip_with_every_mix_of_nulls() {
+    fn packed_rows_round_trip_with_every_mix_of_nulls() {
         let full = full_row();
         for mask in 0..1 << full.len() {
             let row: Vec<Json> = (0..full.len())
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_noticed() {
+    fn truncated_packed_rows_are_errors() {
         let bytes = packed(&full_row());
         for length in 0..bytes.len() {
             assert!(
@@ -332,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_never_panics(mut bytes in Just(packed(&full_row())), at in 0usize..80, to: u8) {
+        fn damaged_packed_rows_never_panic(mut bytes in Just(packed(&full_row())), at in 0usize..80, to: u8) {
             let at = at % bytes.len();
             bytes[at] = to;
             let _ = decode_row(&bytes, &mut builders());

@@ -1,70 +1,70 @@
-//! The rules of time that online, offline, batch and stream share; each has its
-//! one place here.
+//! The rules of time that online, offline, batch and stream share. Each is implemented once, here.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// What orders two rows of one entity: the event time, between rows of the same
-/// event time the time they were created (claimed for writing), and between those
-/// the identity of their event, so that no two orders of arrival differ.
+/// Orders the rows of one entity: by event time, then by creation time (when the write was
+/// claimed), then by the identity of the event. The order does not depend on the order in which
+/// rows arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RowVersion {
-    /// When the fact held.
+    /// Event time: when the fact held.
     pub event: Timestamp,
-    /// When its writing was claimed.
+    /// Creation time: when the write was claimed.
     pub created: Timestamp,
-    /// [`identity`] of its event.
+    /// [`identity`] of the event.
     pub id: u64,
 }
 
-/// The identity of an event as a number: XXH64 of its text.
+/// The identity of an event as a number: the XXH64 hash, with seed 0, of its id.
 pub fn identity(event_id: &str) -> u64 {
     twox_hash::XxHash64::oneshot(0, event_id.as_bytes())
 }
 
 impl RowVersion {
-    /// Says which row was read, in the log of requests and in comparisons with it: of two
-    /// rows of one identity all values are the same.
+    /// Names the row that was read, for the request log and for comparisons with it. Two rows of an
+    /// entity with equal names have equal values.
     pub fn identity(self) -> String {
         let Self { event, created, id } = self;
         format!("{}/{}/{id:016x}", event.as_micros(), created.as_micros())
     }
 }
 
-/// The online write rule: a row replaces the stored one only if it is newer.
-/// Writing the same row twice changes nothing.
+/// The online write rule: a row replaces the stored one only if it is newer. Writing the same row
+/// twice changes nothing.
 pub fn replaces(new: RowVersion, stored: Option<RowVersion>) -> bool {
     stored.is_none_or(|stored| new > stored)
 }
 
-/// Whether a row of this event time has outlived its time to live at `now`.
-/// `ttl` in microseconds; absent means it lives for ever.
+/// Whether a row with this event time has outlived its time to live at `now`. `ttl` is in
+/// microseconds; with `None` rows never expire. A row that is exactly `ttl` old has not expired.
 pub fn is_expired(event: Timestamp, ttl: Option<i64>, now: Timestamp) -> bool {
     ttl.is_some_and(|ttl| event < now.minus_micros(ttl))
 }
 
-/// How long rows are answered as expired, before a store may forget them.
-const EXPIRED_FOR: i64 = 30 * 86_400_000_000;
+/// How long a row is still answered as expired before a store may delete it: 30 days, in
+/// microseconds.
+const EXPIRED_RETENTION: i64 = 30 * 86_400_000_000;
 
-/// Until when a row is to be kept online, so that requests are told that it is
-/// expired, and not that there never was one. `None`: for ever.
+/// The time until which a row is kept online, or `None` to keep it for ever. An expired row is kept
+/// for a while, so that requests learn that it has expired rather than that it never existed.
 pub fn keep_until(event: Timestamp, ttl: Option<i64>) -> Option<Timestamp> {
-    ttl.map(|ttl| event.plus_micros(ttl).plus_micros(EXPIRED_FOR))
+    ttl.map(|ttl| event.plus_micros(ttl).plus_micros(EXPIRED_RETENTION))
 }
 
-/// What to do with a row, by how far in the future its event time lies.
+/// What to do with a row, depending on how far in the future its event time lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Not in the future: apply it.
+    /// Not in the future: apply it now.
     Due,
-    /// Within the allowed skew: keep it, apply it online when it is due.
+    /// In the future by no more than the allowed skew: keep it, and apply it online when it is due.
     Early,
-    /// Beyond the allowed skew: refuse it.
+    /// Further in the future than the allowed skew: reject it.
     Future,
 }
 
-/// Judges a row by its event time. `skew` in microseconds.
+/// Classifies a row by its event time. `skew` is in microseconds.
 pub fn admit(event: Timestamp, now: Timestamp, skew: i64) -> Admission {
     if event <= now {
         Admission::Due
@@ -75,17 +75,17 @@ pub fn admit(event: Timestamp, now: Timestamp, skew: i64) -> Admission {
     }
 }
 
-/// Whether an event comes in time.
+/// Whether an event arrived in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lateness {
-    /// It counts.
+    /// The event counts.
     InTime,
-    /// It is older than allowed, and waits to be healed.
+    /// The event is older than allowed and counts only after it is healed.
     TooLate,
 }
 
-/// Judges an event that comes in at `now` by its age. `allowed` in microseconds,
-/// that age included; absent: no event is too late.
+/// Classifies an event that arrives at `now` by its age. `allowed` is the greatest accepted age in
+/// microseconds, inclusive; with `None` no event is too late.
 pub fn judge_lateness(event: Timestamp, now: Timestamp, allowed: Option<i64>) -> Lateness {
     match allowed {
         Some(allowed) if event < now.minus_micros(allowed) => Lateness::TooLate,
@@ -93,50 +93,50 @@ pub fn judge_lateness(event: Timestamp, now: Timestamp, allowed: Option<i64>) ->
     }
 }
 
-/// When a request could first have seen an event that came in at `ingested`.
+/// The earliest time at which a request could have seen an event that arrived at `ingested`.
 pub fn available_from_event(event: Timestamp, ingested: Timestamp) -> Timestamp {
     event.max(ingested)
 }
 
-/// When a request could first have seen a row that a scheduled run makes: the
-/// run starts `delay` microseconds after the end of its interval.
+/// The earliest time at which a request could have seen a row of a scheduled run. The run starts
+/// `delay` microseconds after the end of its interval.
 pub fn available_from_schedule(interval: Interval, delay: i64) -> Timestamp {
     interval.to.plus_micros(delay)
 }
 
-/// When a request could first have seen a row of an unscheduled file, whose
-/// source declares `delay` microseconds between a fact and its arrival.
+/// The earliest time at which a request could have seen a row of an unscheduled file. `delay` is
+/// the time between a fact and its arrival that the source declares, in microseconds.
 pub fn available_from_file(event: Timestamp, delay: i64) -> Timestamp {
     event.plus_micros(delay)
 }
 
-/// A span of event time that a run covers: from `from`, included, to `to`, not.
+/// The half-open span of event time that a run covers: `from <= time < to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Interval {
-    /// First point in time that belongs to it.
+    /// The first instant of the interval.
     pub from: Timestamp,
-    /// First point in time after it.
+    /// The first instant after the interval.
     pub to: Timestamp,
 }
 
 impl Interval {
-    /// All of time.
+    /// The interval of all time.
     pub const ALL: Self = Self {
         from: Timestamp::MIN,
         to: Timestamp::MAX,
     };
 
-    /// Whether a point in time belongs to it.
+    /// Whether a time lies in the interval.
     pub fn contains(self, time: Timestamp) -> bool {
         self.from <= time && time < self.to
     }
 
-    /// Whether two intervals share a point in time.
+    /// Whether two intervals have an instant in common.
     pub fn overlaps(self, other: Self) -> bool {
         self.from < other.to && other.from < self.to
     }
 
-    /// A name for it that can be part of a path: `all`, or both ends in UTC.
+    /// A name for the interval that can be part of a path: `all`, or both ends in UTC.
     pub fn slug(self) -> String {
         if self == Self::ALL {
             return "all".to_owned();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_lives_for_its_ttl_and_that_instant_included() {
+    fn rows_expire_after_their_ttl() {
         for (event, ttl, now, wanted) in [
             (100, Some(10), 110, false),
             (100, Some(10), 111, true),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_is_refused_beyond_the_skew() {
+    fn rows_are_rejected_beyond_the_skew() {
         for (event, wanted) in [
             (99, Admission::Due),
             (100, Admission::Due),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn availability() {
+    fn availability_times() {
         assert_eq!(available_from_event(at(5), at(7)), at(7));
         assert_eq!(available_from_event(at(7), at(5)), at(7));
         assert_eq!(available_from_file(at(5), 3), at(8));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals() {
+    fn intervals_contain_overlap_and_have_slugs() {
         let interval = |from, to| Interval {
             from: at(from),
             to: at(to),

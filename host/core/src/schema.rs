@@ -1,5 +1,5 @@
-//! Types, fields and signatures: what the contract's `signature` says, as the
-//! host records it.
+//! Column types, fields, schemas and function signatures, as the host records them. They correspond
+//! to those in `wit/types.wit`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,47 +9,46 @@ use std::sync::Arc;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-/// Longest name of a field, in bytes.
+/// Maximum length of a field's name, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
-/// Most fields that a schema may have.
+/// Maximum number of fields in a schema.
 pub(crate) const MAX_FIELDS: usize = 1_024;
 
-/// Type of a column. Written as in the contract: `int64`, `vector(3)`,
-/// `list<utf8>`.
+/// The type of a column. It is written as `int64`, `vector(3)`, `list<utf8>` and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "DataTypeRepr", try_from = "DataTypeRepr")]
 pub enum DataType {
-    /// true or false
+    /// `true` or `false`.
     Boolean,
-    /// 64-bit signed integer
+    /// A 64-bit signed integer.
     Int64,
-    /// 64-bit IEEE 754 number
+    /// A 64-bit IEEE 754 number.
     Float64,
-    /// 32-bit IEEE 754 number
+    /// A 32-bit IEEE 754 number.
     Float32,
-    /// UTF-8 string
+    /// A UTF-8 string.
     Utf8,
-    /// byte string
+    /// A byte string.
     Binary,
-    /// microseconds since 1970-01-01T00:00:00 UTC
+    /// Microseconds since the Unix epoch, 1970-01-01T00:00:00 UTC.
     Timestamp,
-    /// days since 1970-01-01
+    /// Days since 1970-01-01.
     Date,
-    /// fixed-length vector of float32, with its dimension
+    /// A vector of float32 with this fixed number of dimensions.
     Vector(u32),
-    /// list of int64
+    /// A list of int64.
     ListInt64,
-    /// list of float64
+    /// A list of float64.
     ListFloat64,
-    /// list of utf8
+    /// A list of utf8.
     ListUtf8,
-    /// Any other Arrow type, taken as it is: a function may read it, but it
-    /// cannot be stored as a feature.
+    /// Any other Arrow type, passed through unchanged. A function may read it, but it cannot be
+    /// stored as a feature.
     Arrow(Box<ArrowType>),
 }
 
 impl DataType {
-    /// The Arrow type that columns of this type have everywhere in the host.
+    /// The Arrow type that columns of this type have throughout the host.
     pub fn to_arrow(&self) -> ArrowType {
         match self {
             Self::Boolean => ArrowType::Boolean,
@@ -71,12 +70,35 @@ impl DataType {
         }
     }
 
-    /// Whether a feature group or a request may have columns of this type.
+    /// The type whose columns have an Arrow type throughout the host; [`DataType::Arrow`] for
+    /// every other Arrow type.
+    pub fn from_arrow(arrow: &ArrowType) -> Self {
+        let mut known = vec![
+            Self::Boolean,
+            Self::Int64,
+            Self::Float64,
+            Self::Float32,
+            Self::Utf8,
+            Self::Binary,
+            Self::Timestamp,
+            Self::Date,
+            Self::ListInt64,
+            Self::ListFloat64,
+            Self::ListUtf8,
+        ];
+        if let ArrowType::FixedSizeList(_, dimensions) = arrow {
+            known.extend(u32::try_from(*dimensions).ok().map(Self::Vector));
+        }
+        let found = known.into_iter().find(|known| known.to_arrow() == *arrow);
+        found.unwrap_or_else(|| Self::Arrow(Box::new(arrow.clone())))
+    }
+
+    /// Whether columns of feature groups and requests may have this type.
     pub fn is_storable(&self) -> bool {
         !matches!(self, Self::Arrow(_))
     }
 
-    /// Whether a join key may have this type: its values compare exactly.
+    /// Whether a join key may have this type. Only types whose values compare exactly qualify.
     pub fn is_key(&self) -> bool {
         matches!(
             self,
@@ -110,7 +132,7 @@ impl fmt::Display for DataType {
     }
 }
 
-/// A text that names no type.
+/// The error for text that is not the name of a type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a type; use boolean, int64, float64, float32, utf8, binary, timestamp, date, \
@@ -148,7 +170,7 @@ impl FromStr for DataType {
     }
 }
 
-/// How a [`DataType`] is written in JSON: its name, or the Arrow type in full.
+/// The JSON form of a [`DataType`]: its name, or the Arrow type in full.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum DataTypeRepr {
@@ -178,7 +200,7 @@ impl TryFrom<DataTypeRepr> for DataType {
 /// A named, typed column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Field {
-    /// Unique within its schema.
+    /// Name of the column, unique within its schema.
     pub name: String,
     /// Type of the column.
     #[serde(rename = "type")]
@@ -192,7 +214,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// A field without a description.
+    /// Creates a field without a description.
     pub fn new(name: impl Into<String>, data_type: DataType, nullable: bool) -> Self {
         Self {
             name: name.into(),
@@ -208,35 +230,35 @@ impl Field {
     }
 }
 
-/// Named, typed columns in order.
+/// An ordered list of named, typed columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Schema {
     fields: Vec<Field>,
 }
 
-/// Why a list of fields is not a schema.
+/// The error for a list of fields that is not a valid schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// Neither none nor more than 1,024.
+    /// There are no fields, or more than 1,024.
     #[error("{0} fields; a schema has 1 to {MAX_FIELDS}")]
     Count(usize),
-    /// A name that is no identifier.
+    /// A name is not a valid column name.
     #[error(
         "`{0}` is not a column name; use letters, digits and underscores, \
          not starting with a digit, at most {MAX_NAME_BYTES} bytes"
     )]
     Name(String),
-    /// The same name twice.
+    /// Two fields have the same name.
     #[error("column `{0}` is there twice")]
     Duplicate(String),
 }
 
 impl Schema {
-    /// Checks names and numbers of fields.
+    /// Creates a schema, checking the number of fields and their names.
     ///
     /// # Errors
-    /// [`SchemaError`] names the field that breaks a rule.
+    /// Returns a [`SchemaError`] that names the field that breaks a rule.
     pub fn new(fields: Vec<Field>) -> Result<Self, SchemaError> {
         if fields.is_empty() || fields.len() > MAX_FIELDS {
             return Err(SchemaError::Count(fields.len()));
@@ -253,12 +275,12 @@ impl Schema {
         Ok(Self { fields })
     }
 
-    /// The fields in order.
+    /// The fields, in order.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// Position of a field.
+    /// The position of a field.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|f| f.name == name)
     }
@@ -275,7 +297,7 @@ impl Schema {
     }
 }
 
-/// Whether a text can name a column.
+/// Whether a text is a valid column name.
 fn is_column_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES
         && name.starts_with(|c: char| c.is_alphabetic() || c == '_')
@@ -288,14 +310,14 @@ fn is_column_name(name: &str) -> bool {
 pub enum Mapping {
     /// Exactly one output row for each input row, in the same order.
     OneToOne,
-    /// Any number of output rows, none included, for each input row.
+    /// Any number of output rows, including none, for each input row.
     OneToMany,
 }
 
-/// What a function takes and gives.
+/// The input and output columns of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// Columns of the batch that a call is given.
+    /// Columns of the batch that a call receives.
     pub inputs: Schema,
     /// Columns of the batch that a call returns.
     pub outputs: Schema,
@@ -311,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_round_trip_through_text_and_json() {
+    fn data_types_round_trip_through_text_and_json() {
         for text in [
             "boolean",
             "int64",
@@ -337,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_name_no_type() {
+    fn unknown_type_names_are_rejected() {
         for text in [
             "",
             "int32",
@@ -354,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn schemas_refuse_bad_names() {
+    fn schemas_reject_invalid_names() {
         let schema = |names: &[&str]| {
             Schema::new(
                 names

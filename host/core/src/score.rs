@@ -1,4 +1,4 @@
-//! How good predictions are: the usual figures for each kind of task.
+//! Metrics that say how good predictions are, for each kind of task.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// Whether something is so: the label is true or false (1 or 0), the prediction
-    /// greater where it is more likely, a probability in the best case.
+    /// Whether something is so. The label is true or false (1 or 0); the prediction is greater
+    /// where it is more likely, and ideally a probability.
     Binary,
     /// A number.
     Regression,
 }
 
-/// Labels and predictions, row by row, from which figures are computed.
+/// Labels and predictions, collected row by row, from which metrics are computed.
 #[derive(Clone, Debug)]
 pub struct Scores {
     task: Task,
-    /// Label and prediction.
+    /// The label and the prediction of each row.
     rows: Vec<(f64, f64)>,
-    /// Rows that had a label and no prediction, or NaN.
+    /// Number of rows without a prediction, or with NaN as label or prediction.
     missing: u64,
 }
 
 impl Scores {
-    /// Of no rows yet.
+    /// Creates scores without rows.
     pub fn new(task: Task) -> Self {
         Self {
             task,
@@ -35,7 +35,7 @@ impl Scores {
         }
     }
 
-    /// Adds a row with a label.
+    /// Adds a row with its label, and its prediction if there is one.
     pub fn add(&mut self, label: f64, prediction: Option<f64>) {
         match prediction.filter(|p| !p.is_nan() && !label.is_nan()) {
             Some(prediction) => self.rows.push((label, prediction)),
@@ -43,15 +43,18 @@ impl Scores {
         }
     }
 
-    /// The figures, by name. Of `Binary`: `auc` (area under the ROC curve, ties counted
-    /// half; absent when all labels are the same), `log_loss` and `brier` (absent when a
-    /// prediction is no probability), `positives` (fraction of the labels). Of
-    /// `Regression`: `rmse`, `mae`, `r2`. Of both: `rows`, and `missing` when there are.
-    /// A figure that is no finite number is absent.
-    /// Sums are in the rows' order, so that equal inputs give equal figures.
+    /// Computes the metrics, by name. A metric that is not a finite number is absent.
     ///
-    /// Definitions: T. Hastie et al., "The Elements of Statistical Learning", 2009; for
-    /// ties: T. Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 27.
+    /// - Of [`Task::Binary`]: `auc` (area under the ROC curve, with ties counted half; absent when
+    ///   all labels are the same), `log_loss` and `brier` (absent when a prediction is not a
+    ///   probability), and `positives` (the fraction of positive labels).
+    /// - Of [`Task::Regression`]: `rmse`, `mae`, and `r2` (absent when all labels are the same).
+    /// - Of both: `rows`, and `missing` if there are rows without a prediction.
+    ///
+    /// Sums are computed in the order of the rows, so that equal inputs give equal metrics.
+    ///
+    /// Definitions: T. Hastie et al., "The Elements of Statistical Learning", 2009; for ties: T.
+    /// Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 27.
     pub fn figures(&self) -> BTreeMap<String, f64> {
         let mut figures = match self.task {
             Task::Binary => self.binary(),
@@ -66,19 +69,20 @@ impl Scores {
         figures.into_iter().filter_map(figure).collect()
     }
 
-    fn mean(&self, of: impl Fn(f64, f64) -> f64) -> f64 {
-        let sum: f64 = self.rows.iter().map(|(y, p)| of(*y, *p)).sum();
+    fn mean(&self, term: impl Fn(f64, f64) -> f64) -> f64 {
+        let sum: f64 = self.rows.iter().map(|(y, p)| term(*y, *p)).sum();
         sum / self.rows.len() as f64
     }
 
     fn binary(&self) -> BTreeMap<&'static str, Option<f64>> {
         let any = !self.rows.is_empty();
         let is_probability = any && self.rows.iter().all(|(_, p)| (0.0..=1.0).contains(p));
-        // As the libraries do: no prediction is believed to be certain.
+        // Clamped, as in other libraries, so that a certain but wrong prediction does not have an
+        // infinite loss.
         let log_loss = |y: f64, p: f64| {
             let p = p.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
-            let of = if is_positive(y) { p } else { 1.0 - p };
-            -libm::log(of)
+            let likelihood = if is_positive(y) { p } else { 1.0 - p };
+            -libm::log(likelihood)
         };
         let one = |y: f64| f64::from(u8::from(is_positive(y)));
         BTreeMap::from([
@@ -104,14 +108,14 @@ impl Scores {
         if positives == 0.0 || negatives == 0.0 {
             return None;
         }
-        // Pairs in which the positive one is greater; halves for ties. Sums of halves are
-        // exact up to 2^52 pairs.
+        // Counts the pairs in which the positive row has the greater prediction, and ties as
+        // halves. Sums of halves are exact up to 2^52 pairs.
         let (mut below, mut pairs) = (0.0, 0.0);
         for tie in rows.chunk_by(|a, b| a.0 == b.0) {
-            let of_tie = tie.iter().filter(|(_, y)| *y).count() as f64;
-            let others = tie.len() as f64 - of_tie;
-            pairs += of_tie * (below + others / 2.0);
-            below += others;
+            let tied_positives = tie.iter().filter(|(_, y)| *y).count() as f64;
+            let tied_negatives = tie.len() as f64 - tied_positives;
+            pairs += tied_positives * (below + tied_negatives / 2.0);
+            below += tied_negatives;
         }
         Some(pairs / (positives * negatives))
     }
@@ -146,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn areas_under_the_curve() {
-        // By hand, and as scikit-learn's roc_auc_score has them.
+    fn auc_of_binary_predictions() {
+        // Computed by hand, and by scikit-learn's roc_auc_score.
         for (rows, wanted) in [
             (
                 &[(0.0, 0.1), (0.0, 0.4), (1.0, 0.35), (1.0, 0.8)][..],
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_of_probabilities() {
+    fn log_loss_and_brier_of_probabilities() {
         let found = figures(Task::Binary, &[(1.0, 0.8), (0.0, 0.4)]);
         assert!((found["log_loss"] - (-(0.8f64.ln()) - 0.6f64.ln()) / 2.0).abs() < 1e-15);
         assert!((found["brier"] - 0.1).abs() < 1e-15);
@@ -184,23 +188,23 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_numbers() {
+    fn regression_metrics() {
         let found = figures(
             Task::Regression,
             &[(3.0, 2.5), (-0.5, 0.0), (2.0, 2.0), (7.0, 8.0)],
         );
-        // As scikit-learn's documentation has them for these rows.
+        // The values that scikit-learn's documentation gives for these rows.
         assert!((found["r2"] - 0.948_608_137_044_967_9).abs() < 1e-12);
         assert_eq!(found["mae"], 0.5);
         assert!((found["rmse"] - 0.375f64.sqrt()).abs() < 1e-15);
         let same = figures(Task::Regression, &[(1.0, 1.0), (1.0, 1.0)]);
         assert!(!same.contains_key("r2") && same["rmse"] == 0.0);
-        let endless = figures(Task::Regression, &[(1.0, f64::INFINITY), (2.0, 1.0)]);
-        assert_eq!(endless.keys().collect::<Vec<_>>(), ["rows"]);
+        let infinite = figures(Task::Regression, &[(1.0, f64::INFINITY), (2.0, 1.0)]);
+        assert_eq!(infinite.keys().collect::<Vec<_>>(), ["rows"]);
     }
 
     #[test]
-    fn rows_without_a_prediction_are_counted() {
+    fn rows_without_a_prediction_are_counted_as_missing() {
         let mut scores = Scores::new(Task::Regression);
         scores.add(1.0, None);
         scores.add(1.0, Some(f64::NAN));

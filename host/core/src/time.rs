@@ -1,4 +1,4 @@
-//! Points in time, and clocks that are handed in.
+//! Timestamps, and the clocks that tell the current one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time: microseconds since 1970-01-01T00:00:00 UTC. Never floats,
-/// never local time. Written as RFC 3339, in binary formats as a number.
+/// A point in time: microseconds since the Unix epoch, 1970-01-01T00:00:00 UTC. Never a float and
+/// never local time. Serialized as RFC 3339 text, or in binary formats as an integer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -22,34 +22,34 @@ impl Timestamp {
     /// The latest point in time.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// Whether it lies in the years 1 to 9999, as every stored time must: readers
-    /// of tables and texts know no others.
+    /// Whether the year is between 1 and 9999, as it must be for every stored time: table readers
+    /// and text formats support no other years.
     pub const fn is_storable(self) -> bool {
         -62_135_596_800_000_000 <= self.0 && self.0 <= 253_402_300_799_999_999
     }
 
-    /// From microseconds since the epoch.
+    /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the epoch.
+    /// The microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Milliseconds since the epoch, rounded towards the past.
+    /// The milliseconds since the Unix epoch, rounded towards the past.
     pub const fn as_millis(self) -> i64 {
         self.0.div_euclid(1_000)
     }
 
-    /// Later by so many microseconds; saturates.
+    /// The time `micros` microseconds later; saturates.
     #[must_use]
     pub const fn plus_micros(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
-    /// Earlier by so many microseconds; saturates.
+    /// The time `micros` microseconds earlier; saturates.
     #[must_use]
     pub const fn minus_micros(self, micros: i64) -> Self {
         Self(self.0.saturating_sub(micros))
@@ -57,8 +57,8 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, as few decimals as the value needs; microseconds since
-    /// the epoch when the year does not fit the format.
+    /// Writes RFC 3339 in UTC with as few decimals as the value needs, or microseconds since the
+    /// epoch with the suffix `us` when the year does not fit that format.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::<Utc>::from_timestamp_micros(self.0) {
             Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
@@ -67,7 +67,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A text that is not a point in time.
+/// The error for text that is not a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
@@ -77,8 +77,8 @@ pub struct ParseTimestampError(String);
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
-    /// RFC 3339 with an offset; a date alone means its midnight UTC. Digits
-    /// beyond microseconds are cut off.
+    /// Parses RFC 3339 with an offset, a date (its midnight in UTC), or microseconds since the Unix
+    /// epoch with the suffix `us`. Digits beyond microseconds are cut off.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseTimestampError(text.chars().take(60).collect());
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
@@ -117,30 +117,31 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where the present comes from. Everything that needs the time is handed a
-/// clock, so that history can be lived through and tests can be replayed.
+/// The source of the current time. Everything that needs the time is given a clock, so that history
+/// and tests can be replayed.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The present.
+    /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// Sets the present, if this clock can be set.
+    /// Sets the clock and returns the time that it then shows, or `None` if this clock cannot be
+    /// set.
     fn set(&self, _now: Timestamp) -> Option<Timestamp> {
         None
     }
 }
 
-/// A clock that starts at a given point and runs at a given speed against
-/// another clock; speed 0 stands still until it is set.
+/// A clock that starts at a given time and runs at a given speed relative to another clock. At
+/// speed 0 it stands still until it is set.
 #[derive(Debug)]
 pub struct SettableClock {
     base: Arc<dyn Clock>,
     speed: f64,
-    /// (reading of the base, time shown then)
+    /// The base clock's time at the last setting, and the time that this clock showed then.
     anchor: Mutex<(Timestamp, Timestamp)>,
 }
 
 impl SettableClock {
-    /// Shows `start` now and runs `speed` times as fast as `base`.
+    /// Creates a clock that shows `start` now and runs `speed` times as fast as `base`.
     pub fn new(base: Arc<dyn Clock>, start: Timestamp, speed: f64) -> Self {
         let anchor = Mutex::new((base.now(), start));
         Self {
@@ -155,12 +156,12 @@ impl Clock for SettableClock {
     fn now(&self) -> Timestamp {
         let (base, shown) = *self.anchor.lock().unwrap_or_else(|e| e.into_inner());
         let elapsed = self.base.now().as_micros().saturating_sub(base.as_micros());
-        // Float arithmetic only scales a difference; what is stored is integer.
+        // Only the elapsed difference is computed in floats; timestamps stay integers.
         shown.plus_micros((elapsed as f64 * self.speed) as i64)
     }
 
-    /// Moves the clock; it never goes back: an earlier time than it shows is
-    /// answered with the time it shows.
+    /// Sets the clock, which never goes back: if `now` is earlier than the time it shows, it keeps
+    /// that time and returns it.
     fn set(&self, now: Timestamp) -> Option<Timestamp> {
         let now = now.max(self.now());
         *self.anchor.lock().unwrap_or_else(|e| e.into_inner()) = (self.base.now(), now);
@@ -168,16 +169,16 @@ impl Clock for SettableClock {
     }
 }
 
-/// The machine's clock, for composition roots: everything else is handed a clock.
-/// When the machine's is set back, this one stands still until it has caught up:
-/// what was answered before stays before.
+/// The machine's clock, for the place where a program is put together; everything else is given a
+/// [`Clock`]. When the machine's clock is set back, this one stands still until the machine has
+/// caught up, so that time never decreases.
 #[derive(Debug)]
 pub struct SystemClock {
     latest: AtomicI64,
 }
 
 impl SystemClock {
-    /// The clock of this process.
+    /// Creates the clock of this process.
     pub fn new() -> Self {
         Self {
             latest: AtomicI64::new(i64::MIN),
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_parse_and_print() {
+    fn timestamps_parse_and_print() {
         for (text, micros, printed) in [
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
             (
@@ -248,15 +249,15 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Hand(AtomicI64);
-    impl Clock for Hand {
+    struct ManualClock(AtomicI64);
+    impl Clock for ManualClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_micros(self.0.load(Ordering::Relaxed))
         }
     }
 
     #[test]
-    fn stored_times_have_years_of_four_digits() {
+    fn storable_timestamps_have_years_1_to_9999() {
         for (text, wanted) in [
             ("0001-01-01T00:00:00Z", true),
             ("9999-12-31T23:59:59.999999Z", true),
@@ -273,10 +274,10 @@ mod tests {
 
     #[test]
     fn a_settable_clock_scales_and_never_goes_back() {
-        let hand = Arc::new(Hand(AtomicI64::new(1_000)));
-        let clock = SettableClock::new(Arc::clone(&hand) as _, Timestamp::from_micros(50), 10.0);
+        let base = Arc::new(ManualClock(AtomicI64::new(1_000)));
+        let clock = SettableClock::new(Arc::clone(&base) as _, Timestamp::from_micros(50), 10.0);
         assert_eq!(clock.now().as_micros(), 50);
-        hand.0.store(1_007, Ordering::Relaxed);
+        base.0.store(1_007, Ordering::Relaxed);
         assert_eq!(clock.now().as_micros(), 120);
         assert_eq!(
             clock.set(Timestamp::from_micros(500)).unwrap().as_micros(),
@@ -286,7 +287,7 @@ mod tests {
             clock.set(Timestamp::from_micros(400)).unwrap().as_micros(),
             500
         );
-        hand.0.store(1_008, Ordering::Relaxed);
+        base.0.store(1_008, Ordering::Relaxed);
         assert_eq!(clock.now().as_micros(), 510);
     }
 }

@@ -1,6 +1,6 @@
-//! Durations and sizes as people write them in settings.
+//! Durations and sizes, as they are written in settings.
 
-/// A text that is not a duration or a size.
+/// The error for text that is not a duration or a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {what}; write {example}")]
 pub struct ParseUnitError {
@@ -18,11 +18,12 @@ const DURATION_UNITS: [(&str, i64); 6] = [
     ("us", 1),
 ];
 
-/// Microseconds of a duration such as `30d`, `12h`, `5m`, `60s`, `100ms`, `50us`
-/// or several of them (`1h30m`).
+/// Parses a duration such as `30d`, `12h`, `5m`, `60s`, `100ms` or `50us`, or several of them
+/// (`1h30m`), into microseconds.
 ///
 /// # Errors
-/// When it has no number, no unit, an unknown unit, or does not fit 64 bits.
+/// Returns an error when a number or a unit is missing, the unit is unknown, or the duration does
+/// not fit 64 bits.
 pub fn parse_duration(text: &str) -> Result<i64, ParseUnitError> {
     let error = || ParseUnitError {
         text: text.to_owned(),
@@ -54,7 +55,7 @@ pub fn parse_duration(text: &str) -> Result<i64, ParseUnitError> {
     Ok(micros)
 }
 
-/// A duration in the largest unit that divides it.
+/// Formats a duration in microseconds with the largest unit that divides it.
 pub fn duration_text(micros: i64) -> String {
     let (unit, scale) = DURATION_UNITS
         .into_iter()
@@ -70,10 +71,11 @@ const BYTE_UNITS: [(&str, u64); 4] = [
     ("B", 1),
 ];
 
-/// Bytes of a size such as `256 MiB`, `64KiB`, `2GiB` or `100 B`.
+/// Parses a size such as `256 MiB`, `64KiB`, `2GiB` or `100 B` into bytes.
 ///
 /// # Errors
-/// When it has no number, no unit, an unknown unit, or does not fit 64 bits.
+/// Returns an error when the number or the unit is missing, the unit is unknown, or the size does
+/// not fit 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, ParseUnitError> {
     let error = || ParseUnitError {
         text: text.to_owned(),
@@ -98,7 +100,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, ParseUnitError> {
         .ok_or_else(error)
 }
 
-/// A size in the largest unit that divides it.
+/// Formats a size in bytes with the largest unit that divides it.
 pub fn bytes_text(bytes: u64) -> String {
     let (unit, scale) = BYTE_UNITS
         .into_iter()
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_parse_and_print() {
         for (text, micros, printed) in [
             ("30d", 30 * 86_400_000_000, "30d"),
             ("90m", 5_400_000_000, "90m"),
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_parse_and_print() {
         for (text, bytes, printed) in [
             ("256 MiB", 256 << 20, "256 MiB"),
             ("64KiB", 64 << 10, "64 KiB"),

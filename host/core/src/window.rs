@@ -1,9 +1,9 @@
-//! Windows of time that aggregates cover, and the tiles that windows share.
+//! Time windows of aggregates, and the tiles that windows share.
 //!
-//! A window of width W at time q covers events with `floor_hop(q - W) < event <= q`:
-//! its head is exact, its tail is aligned to a hop. A tile covers `(end - hop, end]`,
-//! so that an event belongs to the tile that ends at `ceil_hop(event)`, and a
-//! window is made of whole tiles. Hops start at the epoch.
+//! A window of width W at time q covers events with `floor_hop(q - W) < event <= q`: its head is
+//! exact, its tail is aligned to a hop. A tile covers `(end - hop, end]`, so that an event belongs
+//! to the tile that ends at `ceil_hop(event)`, and a window is made of whole tiles. Hops are
+//! counted from the Unix epoch.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,50 +13,50 @@ const MINUTE: i64 = 60_000_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// How far back an aggregate looks, and how exactly.
+/// How far back an aggregate looks, and to what its start is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Window {
-    /// Microseconds that it is wide; absent: everything up to now.
+    /// Width in microseconds, or `None` for everything up to now.
     pub width: Option<i64>,
-    /// Microseconds that its tail is aligned to; absent: its tail is exact.
+    /// Step in microseconds to which the tail is aligned, or `None` if it is exact.
     pub hop: Option<i64>,
 }
 
-/// Why a text is not a window.
+/// The error for text that is not a window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    /// Neither a duration nor `lifetime`.
+    /// The text is neither a duration nor `lifetime`.
     #[error("`{0}` is not a window; write a duration such as 30m, 24h or 7d, or lifetime")]
     Text(String),
-    /// Its tail cannot be aligned.
+    /// The width is not a multiple of the hop, so that the tail cannot be aligned.
     #[error(
         "a window of {width} is not a multiple of its hop of {hop}; use {below} or {above}, or set `exact = true`"
     )]
     Hop {
-        /// How wide it is.
+        /// Width of the window.
         width: String,
-        /// What it would be aligned to.
+        /// The hop to which its tail would be aligned.
         hop: String,
-        /// The next narrower one that is aligned.
+        /// The next narrower width that can be aligned.
         below: String,
-        /// The next wider one.
+        /// The next wider width that can be aligned.
         above: String,
     },
 }
 
 impl Window {
-    /// Everything up to now.
+    /// The window that covers everything up to now.
     pub const LIFETIME: Self = Self {
         width: None,
         hop: None,
     };
 
-    /// A window from its text: a duration, or `lifetime`. Its tail is exact when
-    /// asked for and when it is shorter than an hour; else it is aligned to 5
-    /// minutes, from 12 hours on to the hour, from 12 days on to the day (UTC).
+    /// Parses a window: a duration, or `lifetime`. The tail is exact if `exact` is set or the
+    /// window is shorter than an hour. Otherwise it is aligned to 5 minutes, from 12 hours on to
+    /// the hour, and from 12 days on to the day (UTC).
     ///
     /// # Errors
-    /// [`WindowError`]
+    /// Returns [`WindowError`] when the text is not a window, or its tail cannot be aligned.
     pub fn parse(text: &str, exact: bool) -> Result<Self, WindowError> {
         if text == "lifetime" {
             return Ok(Self::LIFETIME);
@@ -89,7 +89,7 @@ impl Window {
         })
     }
 
-    /// The last time before the window at `now`: what it covers is later.
+    /// The last time before the window at `now`: the window covers events that are later.
     pub fn start(self, now: Timestamp) -> Timestamp {
         let Some(width) = self.width else {
             return Timestamp::MIN;
@@ -115,8 +115,8 @@ impl std::fmt::Display for Window {
     }
 }
 
-/// The end of the tile that an event belongs to: the first multiple of `hop` that
-/// is not before it.
+/// The end of the tile that an event belongs to: the first multiple of `hop` microseconds that is
+/// not before the event.
 pub fn tile_end(event: Timestamp, hop: i64) -> Timestamp {
     let micros = event.as_micros();
     Timestamp::from_micros(micros.saturating_add((-micros).rem_euclid(hop)))
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn hops_follow_from_widths() {
+    fn window_hops_follow_from_widths() {
         for (text, exact, hop) in [
             ("30d", false, Some(DAY)),
             ("12d", false, Some(DAY)),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_windows() {
+    fn invalid_windows_are_rejected() {
         let message = |text, exact| Window::parse(text, exact).unwrap_err().to_string();
         assert_eq!(
             message("36h30m", false),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn tails_are_aligned_and_heads_exact() {
+    fn window_tails_are_aligned_and_heads_exact() {
         let day = Window::parse("1d", false).unwrap();
         for (now, start) in [
             ("2013-01-02T10:00:00Z", "2013-01-01T10:00:00Z"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn tiles_have_their_end_and_not_their_start() {
+    fn tiles_include_their_end_and_not_their_start() {
         for (event, end) in [
             ("2013-01-01T10:00:00Z", "2013-01-01T10:00:00Z"),
             ("2013-01-01T10:00:00.000001Z", "2013-01-01T11:00:00Z"),

@@ -24,7 +24,7 @@ pub(crate) async fn open() -> Result<Handler> {
     let project = setting("WAFER_PROJECT")?;
     let (online, objects) = (url("WAFER_STORE_ONLINE")?, url("WAFER_STORE_OBJECTS")?);
     let sources = event_sources(&std::env::var("WAFER_EVENT_SOURCES").unwrap_or_default())?;
-    let wall: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = getrandom::u64().context("the system has no random numbers")?;
     let copies = std::env::var_os("WAFER_COPIES").unwrap_or_else(|| COPIES.into());
     let stores = wafer_aws::open(
@@ -32,7 +32,7 @@ pub(crate) async fn open() -> Result<Handler> {
         (&online, &objects),
         Path::new(&copies),
         seed,
-        Arc::clone(&wall),
+        Arc::clone(&machine_clock),
     )
     .await?;
     let runtime = Runtime::new(RuntimeConfig {
@@ -49,17 +49,17 @@ pub(crate) async fn open() -> Result<Handler> {
             None => stores.artifacts,
         }),
         offline: stores.offline,
-        remote: Some(Arc::new(wafer_aws::Files::default())),
+        remote: Arc::new(wafer_aws::Files::default()),
         runtime,
         guests: Guests::new(cores, QUEUE),
         event_guests: Guests::new(cores, QUEUE),
-        clock: Arc::clone(&wall),
-        wall,
+        clock: Arc::clone(&machine_clock),
+        machine_clock,
         // Environments of a function may have the same host name and process id.
         holder: format!("lambda-{seed:016x}/{}", std::process::id()),
     };
     let platform = Arc::new(Platform::open(&project, components).await?);
-    platform.check_clock().await?;
+    platform.context().check_clock().await?;
     Ok(Handler::new(platform, sources, objects))
 }
 

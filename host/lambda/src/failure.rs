@@ -35,7 +35,7 @@ impl Failure {
             Kind::Conflict => "Wafer.Conflict",
             Kind::Unavailable => "Wafer.Unavailable",
             Kind::Function => "Wafer.Function",
-            Kind::Internal => "Wafer.Internal",
+            Kind::Corrupt | Kind::Internal => "Wafer.Internal",
         }
     }
 }

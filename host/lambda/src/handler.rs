@@ -1,7 +1,7 @@
 //! What an invocation is, and what becomes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,16 +11,12 @@ use lambda_runtime::LambdaEvent;
 use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
-use wafer_core::Timestamp;
-use wafer_platform::{Arrival, Platform};
+use wafer_platform::{Arrival, Background, Moment, Platform};
 use wafer_server::router;
 
 use crate::failure::Failure;
 use crate::records::{Batch, Record, Stored};
 use crate::task::{Asked, Task};
-
-/// Definitions are looked at again when they are older, in microseconds.
-const DEFINITIONS_AGE: i64 = 1_000_000;
 
 /// How often a flush is tried while others are at it, and how long apart.
 const FLUSHES: u32 = 100;
@@ -34,7 +30,7 @@ pub(crate) struct Handler {
     sources: BTreeMap<String, String>,
     /// The project's folder on S3.
     objects: Url,
-    looked: Mutex<Timestamp>,
+    background: Background,
 }
 
 /// What an invocation is.
@@ -97,7 +93,7 @@ impl Handler {
     ) -> Self {
         Self {
             router: router(Arc::clone(&platform)),
-            looked: Mutex::new(platform.components().wall.now()),
+            background: Background::new(Arc::clone(&platform)),
             platform,
             sources,
             objects,
@@ -109,7 +105,10 @@ impl Handler {
         let (payload, context) = event.into_parts();
         let invocation = Invocation::of(payload)?;
         let is_request = matches!(invocation, Invocation::Request(_));
-        self.look(is_request).await?;
+        self.background.run_at(Moment::BeforeInvocation).await?;
+        if is_request {
+            self.background.run_at(Moment::BeforeRequest).await?;
+        }
         match invocation {
             Invocation::Request(request) => {
                 let mut adapter = Adapter::from(self.router.clone());
@@ -121,27 +120,11 @@ impl Handler {
         }
     }
 
-    /// Writes what is to be logged of the requests that were answered.
-    pub(crate) async fn write_log(&self) {
-        self.platform.write_log().await;
-    }
-
-    /// Takes up what was applied since, at most once a second, and where endpoints go if
-    /// that is of use: functions that answer no requests may not even read models.
-    async fn look(&self, is_request: bool) -> Result<(), Failure> {
-        let now = self.platform.components().wall.now();
-        {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            if looked.plus_micros(DEFINITIONS_AGE) > now {
-                return Ok(());
-            }
-            *looked = now;
+    /// Does what nobody waits for, after an answer was sent.
+    pub(crate) async fn after_answer(&self) {
+        if let Err(error) = self.background.run_at(Moment::AfterAnswer).await {
+            tracing::warn!("{}", error.chain());
         }
-        self.platform.refresh().await?;
-        if is_request {
-            self.platform.refresh_endpoints().await?;
-        }
-        Ok(())
     }
 
     /// Takes in a batch, and says which of its records are to be delivered again.
@@ -209,7 +192,11 @@ impl Handler {
         if events.is_empty() {
             return Ok(());
         }
-        let report = self.platform.ingest(source, events, Arrival::Now).await;
+        let report = self
+            .platform
+            .pipelines()
+            .ingest(source, events, Arrival::Now)
+            .await;
         let report = report?;
         tracing::info!(
             "`{source}`: {} accepted, {} known, {} set aside",
@@ -224,7 +211,7 @@ impl Handler {
     /// are still being written.
     async fn flush(&self) -> Result<Vec<String>, Failure> {
         for _ in 0..FLUSHES {
-            let report = self.platform.flush().await?;
+            let report = self.platform.tables().flush().await?;
             if !report.busy {
                 return Ok(report.unfinished);
             }

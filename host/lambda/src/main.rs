@@ -84,7 +84,7 @@ where
         let (answered, handler) = (self.inner.call(invocation), Arc::clone(&self.handler));
         Box::pin(async move {
             let answered = answered.await;
-            handler.write_log().await;
+            handler.after_answer().await;
             answered
         })
     }

@@ -69,7 +69,7 @@ impl Task {
     pub(crate) async fn perform(self, platform: &Platform, deadline: u64) -> Result<Json, Failure> {
         match self {
             Self::Flush {} => {
-                let report = platform.flush().await?;
+                let report = platform.tables().flush().await?;
                 Ok(json!({"rows": report.rows, "busy": report.busy}))
             }
             Self::Tick { pipeline, except } => {
@@ -77,8 +77,8 @@ impl Task {
                 let pipelines = match pipeline {
                     Some(pipeline) => vec![pipeline],
                     None => {
-                        platform.flush().await?;
-                        platform.scheduled()
+                        platform.tables().flush().await?;
+                        platform.pipelines().scheduled()
                     }
                 };
                 let (mut ran, mut failure) = (Vec::new(), None);
@@ -109,37 +109,49 @@ impl Task {
             }
             Self::Partition { run, partition } => {
                 let run = held(platform, &run).await?;
-                platform.run_partition(&run, partition).await?;
+                platform.pipelines().run_partition(&run, partition).await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Commit { run } => {
                 let run = held(platform, &run).await?;
-                let partitions = platform.commit_distributed(&run).await?;
+                let partitions = platform.pipelines().commit_distributed(&run).await?;
                 Ok(json!({"partitions": partitions}))
             }
             Self::Online { run, partition } => {
                 let run = held(platform, &run).await?;
-                platform.put_partition_online(&run, partition).await?;
+                platform
+                    .pipelines()
+                    .put_partition_online(&run, partition)
+                    .await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Finish { run } => {
                 let RunName { pipeline, key } = &run;
-                let ran = match platform.distributed(pipeline, key).await {
+                let ran = match platform.pipelines().distributed(pipeline, key).await {
                     Ok(run) => {
-                        platform.hold(&run).await?;
-                        platform.finish_distributed(&run).await?
+                        platform.pipelines().hold(&run).await?;
+                        platform.pipelines().finish_distributed(&run).await?
                     }
                     // Asked once more, as the answer was lost.
                     Err(e) if e.kind() == Kind::Conflict => {
-                        platform.finished_distributed(pipeline, key).await?
+                        platform
+                            .pipelines()
+                            .finished_distributed(pipeline, key)
+                            .await?
                     }
                     Err(e) => return Err(e.into()),
                 };
                 Ok(json!({"ran": ran}))
             }
             Self::Fail { run, error } => {
-                let run = platform.distributed(&run.pipeline, &run.key).await?;
-                let error = platform.fail_distributed(&run, &reason(&error)).await?;
+                let run = platform
+                    .pipelines()
+                    .distributed(&run.pipeline, &run.key)
+                    .await?;
+                let error = platform
+                    .pipelines()
+                    .fail_distributed(&run, &reason(&error))
+                    .await?;
                 Ok(json!({"failed": run.key(), "error": error}))
             }
         }
@@ -155,11 +167,11 @@ async fn run_due(
 ) -> Result<Vec<RunRecord>, Failure> {
     let mut ran = Vec::new();
     let is_over = || {
-        let now = platform.components().wall.now().as_millis();
+        let now = platform.context().components().wall.now().as_millis();
         u64::try_from(now).unwrap_or(0) > until
     };
     while !is_over()
-        && let Some(record) = platform.run_due(pipeline).await?
+        && let Some(record) = platform.pipelines().run_due(pipeline).await?
     {
         ran.push(record);
     }
@@ -184,6 +196,7 @@ async fn plan(
         )));
     }
     let started = platform
+        .pipelines()
         .start_distributed(pipeline, interval, division, execution)
         .await;
     let run = match started {
@@ -201,13 +214,20 @@ async fn plan(
 }
 
 fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
-    platform.scheduled().iter().any(|name| name == pipeline)
+    platform
+        .pipelines()
+        .scheduled()
+        .iter()
+        .any(|name| name == pipeline)
 }
 
 /// A run, kept for another while.
 async fn held(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
-    let run = platform.distributed(&run.pipeline, &run.key).await?;
-    platform.hold(&run).await?;
+    let run = platform
+        .pipelines()
+        .distributed(&run.pipeline, &run.key)
+        .await?;
+    platform.pipelines().hold(&run).await?;
     Ok(run)
 }
 

@@ -1,89 +1,126 @@
-//! Projects, pipelines, events and feature views: the services that the edges
-//! (HTTP, command line, later Lambda) call.
+//! A project, opened: its services, and what joins several of them.
 //!
-//! [`Project`] is what `wafer.toml` says; [`Definitions`] is what it means once
-//! the functions have described themselves; [`Platform`] runs what was applied.
-//! One path leads from source rows to a feature group, in [`Platform::run`] as
-//! in [`Platform::ingest`]; it differs in where rows come from and how they are
-//! committed.
+//! [`Platform`] holds the services that share a [`Context`]: [`Pipelines`], [`Training`],
+//! [`Registry`] and [`Serving`], over the project's [`Tables`]. Here is only what needs more than
+//! one of them: applying a project, registering its functions, batch inference, skew, and
+//! compiling for a deployment. The edges (HTTP, command line, Lambda) call these.
+//!
+//! What is deliberately absent: HTTP, and the names of backends.
 
-mod backfill;
-mod chain;
-mod check;
-mod definition;
-mod deletion;
+mod apply;
+mod background;
+mod batch_inference;
 mod deploy;
-mod endpoints;
-mod error;
-mod events;
-mod features;
-mod flush;
 mod functions;
-mod group_rows;
-mod history;
-mod infer;
-mod input;
-mod log;
-mod maker;
-mod materialize;
 mod metrics;
-mod models;
-mod objects;
-mod plan;
-mod platform;
-mod project;
-mod quarantine;
-mod recipe;
-mod record;
-mod releases;
-mod resolve;
-mod run;
-mod schedule;
 mod skew;
-mod source;
-mod training;
-mod upkeep;
-mod wall;
 
-pub use backfill::{BackfillReport, BackfillRequest};
-pub use chain::Upstream;
-pub use check::{CheckReport, check_function};
-pub use definition::{
-    AggregateDef, ComponentDef, Definitions, FunctionDef, GroupDef, Location, LookupDef, MadeBy,
-    ModelDef, OnDemandDef, Overlap, PipelineDef, SYSTEM_COLUMNS, ScheduleDef, SourceDef,
-    SourceKind, TableDef, TrainingDef, ViewDef,
-};
-pub use deletion::Deletion;
-pub use deploy::{Infrastructure, ScheduleExpressions};
-pub use endpoints::{Endpoint, EndpointInfo, EndpointServing, Routing, WHOLE, parse_percent};
-pub use error::{Error, Kind, Result};
-pub use events::{Arrival, EventResult, IncomingEvent, IngestReport};
-pub use features::{FeatureRow, Status, Vectors};
-pub use flush::FlushReport;
-pub use functions::{ProjectFunction, ProjectFunctions, specs};
-pub use history::PastEvent;
-pub use infer::{InferRequest, Inference};
-pub use materialize::Materialized;
-pub use metrics::Counters;
-pub use models::{
-    Artifact, ArtifactName, Lineage, ModelNote, ModelSummary, ModelVersion, NewVersion, Origin,
-    TrainReport, TrainRequest, VersionName, Which,
-};
-pub use plan::{Change, ChangeKind, Plan};
-pub use platform::{Components, Platform};
-pub use project::{
-    AssetSource, CloudStores, FunctionRole, FunctionSource, Overrides, Project, ProjectError,
-    Stock, StoreSettings,
-};
-pub use recipe::Recipe;
-pub use record::{Reject, RunRecord, RunState};
-pub use releases::Release;
-pub use resolve::resolve;
-pub use run::{DistributedRun, Division, Progress, RunRequest};
-pub use schedule::{ScheduleState, ScheduleStatus, Ticks};
+use std::sync::Arc;
+
+use batch_inference::ModelPredictors;
+
+pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
-pub use source::{Format, SourceReader};
-pub use training::{
-    ColumnStatistics, LabelFormat, Split, SplitBy, TrainingSet, TrainingSetRequest,
+pub use wafer_catalog::{
+    Artifact, ArtifactName, CHECK_ROWS, Change, ChangeKind, CheckReport, ColumnStatistics,
+    ComponentDef, Components, Context, Definitions, Format, FunctionDef, FunctionRole, GroupDef,
+    Lineage, Location, ModelDef, ModelNote, ModelVersion, Plan, Progress, ProjectFunction,
+    ProjectFunctions, Recipe, Reject, Release, RunRecord, RunState, ScheduleDef, SourceDef,
+    SourceKind, Split, SplitBy, TableDef, Ticks, TrainingSet, VersionName, ViewDef, Which,
+    check_function,
 };
-pub use upkeep::{CompactReport, HealReport, TableStatus};
+pub use wafer_pipelines::{
+    Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, EventResult,
+    HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines, RunRequest,
+    ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+};
+pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry};
+pub use wafer_serving::{
+    Endpoint, EndpointInfo, EndpointServing, FeatureRow, InferRequest, Inference, Routing, Serving,
+    Status, Vectors, WHOLE, parse_percent,
+};
+pub use wafer_store::{Error, Kind, Result};
+pub use wafer_tables::{Deletion, FlushReport, Tables};
+pub use wafer_training::{TrainReport, TrainRequest, Training, TrainingSetRequest};
+
+/// A project, opened: its services over one context.
+#[derive(Debug)]
+pub struct Platform {
+    context: Arc<Context>,
+    tables: Arc<Tables>,
+    pipelines: Arc<Pipelines>,
+    training: Arc<Training>,
+    registry: Arc<Registry>,
+    serving: Arc<Serving>,
+}
+
+impl Platform {
+    /// Opens a project: reads what was applied to it, and starts its services.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn open(project: &str, components: Components) -> Result<Self> {
+        let context = Arc::new(Context::open(project, components).await?);
+        let tables = Arc::new(Tables::new(Arc::clone(&context)));
+        let registry = Arc::new(Registry::new(Arc::clone(&context)));
+        let training = Arc::new(Training::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            Arc::clone(&registry),
+        ));
+        let serving = Arc::new(Serving::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            Arc::clone(&registry),
+        ));
+        let predictors = ModelPredictors {
+            context: Arc::clone(&context),
+            tables: Arc::clone(&tables),
+            registry: Arc::clone(&registry),
+            training: Arc::clone(&training),
+        };
+        let pipelines = Arc::new(Pipelines::new(
+            Arc::clone(&context),
+            Arc::clone(&tables),
+            Arc::new(predictors),
+        ));
+        Ok(Self {
+            context,
+            tables,
+            pipelines,
+            training,
+            registry,
+            serving,
+        })
+    }
+
+    /// What the services share: stores, sandbox, clocks and applied definitions.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// The tables of the project, and the outbox of rows on their way to them.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// Feature pipelines: runs, events, schedules, backfills and upkeep.
+    pub fn pipelines(&self) -> &Arc<Pipelines> {
+        &self.pipelines
+    }
+
+    /// Training sets, training and evaluation.
+    pub fn training(&self) -> &Arc<Training> {
+        &self.training
+    }
+
+    /// Versions of models and releases.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Feature vectors, endpoints and inference.
+    pub fn serving(&self) -> &Arc<Serving> {
+        &self.serving
+    }
+}

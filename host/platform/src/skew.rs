@@ -19,24 +19,25 @@ use arrow_select::filter::filter_record_batch;
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value as Json;
+use wafer_catalog::{
+    Progress, Recipe, SYSTEM_COLUMNS, TableDef, blocking, call, nulled, of_good_rows, readable,
+    temporary_folder,
+};
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Timestamp, cell_to_json, coerce, encode_row, widen};
+use wafer_files::Output;
+use wafer_registry::BoundRelease;
 use wafer_runtime::{Deadline, Function};
-use wafer_store::{AsOf, Kind as StoreKind, TableSnapshot};
+use wafer_serving::{LogTable, is_log_of};
+use wafer_store::{AsOf, Error, Kind, Result, TableSnapshot};
+use wafer_tables::stored_column;
+use wafer_training::{RejoinRequest, Rejoined, RejoinedBatch};
 
-use crate::definition::{SYSTEM_COLUMNS, TableDef};
-use crate::error::{Error, Kind, Result};
-use crate::features::{nulled, of_good_rows};
-use crate::group_rows::stored_column;
-use crate::log::{LogTable, is_log_of};
-use crate::platform::Platform;
-use crate::recipe::Recipe;
-use crate::releases::Bound;
-use crate::run::{Progress, blocking, temporary_folder};
-use crate::training::{Output, RejoinRequest, Rejoined, RejoinedBatch, call, readable};
+use crate::Platform;
 
 /// Differences that are kept as examples, of each value.
 const EXAMPLES: usize = 3;
+
 /// Column of the time in the file that is joined; the others' names begin like it, as no
 /// input's can.
 const TIME: &str = "#time";
@@ -127,12 +128,12 @@ impl Platform {
         progress: &Arc<dyn Progress>,
     ) -> Result<SkewReport> {
         let endpoint = &request.endpoint;
-        self.flush_all().await?;
-        let tables = self.known_tables().await?.into_iter();
+        self.tables.flush_all().await?;
+        let tables = self.tables.known_tables().await?.into_iter();
         let tables: Vec<TableDef> = tables.filter(|t| is_log_of(t, endpoint)).collect();
         if tables.is_empty() {
             // Says so if there is no such endpoint.
-            self.endpoint(endpoint).await?;
+            self.serving.endpoint(endpoint).await?;
         }
         let mut report = SkewReport {
             endpoint: endpoint.clone(),
@@ -141,9 +142,9 @@ impl Platform {
             releases: Vec::new(),
         };
         for table in tables {
-            let offline = &self.components().offline;
+            let offline = &self.context.components().offline;
             let snapshot = match offline.snapshot(&table.name, AsOf::Latest).await {
-                Err(e) if e.kind() == StoreKind::NotFound => continue,
+                Err(e) if e.kind() == Kind::NotFound => continue,
                 other => other?,
             };
             for release in releases(&table, &snapshot, request.interval).await? {
@@ -178,8 +179,8 @@ impl Platform {
         request: &SkewRequest,
         progress: &Arc<dyn Progress>,
     ) -> Result<ReleaseSkew> {
-        let release = self.release(logged.release).await?;
-        let Bound { recipe, model } = self.bound(&release).await?;
+        let release = self.registry.release(logged.release).await?;
+        let BoundRelease { recipe, model } = self.registry.bound(&release).await?;
         let log = LogTable::new(&request.endpoint, &recipe, model.outputs())?;
         let folder = temporary_folder()?;
         let path = folder.path().join("logged.parquet");
@@ -188,7 +189,7 @@ impl Platform {
         let inputs = columns.zip(inputs).collect();
         let mut skew = logged.write(&inputs, request.interval, &path).await?;
         let rejoin = RejoinRequest {
-            snapshots: self.snapshots(&recipe, AsOf::Latest).await?,
+            snapshots: self.tables.snapshots(&recipe, AsOf::Latest).await?,
             recipe: recipe.clone(),
             view: &release.view,
             rows: &path,
@@ -196,14 +197,18 @@ impl Platform {
             identities: true,
             memory: request.memory,
         };
-        let rejoined = self.rejoin(rejoin, progress).await?;
+        let rejoined = self.training.rejoin(rejoin, progress).await?;
         progress.stage("comparing");
         let functions = recipe.view.functions.iter();
-        let functions =
-            functions.map(|f| self.load_function(&f.function, &recipe.functions[&f.function]));
+        let functions = functions.map(|f| {
+            self.context
+                .load_function(&f.function, &recipe.functions[&f.function])
+        });
         let comparison = Comparison {
             functions: functions.collect::<Result<_>>()?,
-            model: self.load_function(&model.function_name, &model.function)?,
+            model: self
+                .context
+                .load_function(&model.function_name, &model.function)?,
             recipe,
             log,
         };

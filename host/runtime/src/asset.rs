@@ -1,4 +1,4 @@
-//! What functions are loaded with: bytes, or files that are never read whole.
+//! Assets that functions are loaded with: bytes in memory, or files, which are streamed.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use wafer_core::Digest;
 use wafer_store::digest_file;
 
-/// Bytes of an asset in one call of `load`.
+/// Maximum number of bytes of an asset in one call of `load`.
 const CHUNK: usize = 1 << 20;
 
-/// A named thing that a function is loaded with: a model, a vocabulary, a list.
+/// An asset that a function is loaded with, such as a model or a vocabulary.
 #[derive(Clone, Debug)]
 pub struct Asset {
     digest: Digest,
@@ -22,14 +22,14 @@ pub struct Asset {
 /// Where the bytes of an asset are.
 #[derive(Clone, Debug)]
 pub enum AssetContent {
-    /// Here.
+    /// In memory.
     Bytes(Bytes),
-    /// In a file.
+    /// In a local file.
     File(PathBuf),
 }
 
 impl Asset {
-    /// Some bytes.
+    /// Creates an asset from bytes in memory.
     pub fn of(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self {
@@ -39,21 +39,21 @@ impl Asset {
         }
     }
 
-    /// A file that somebody else may write to: copied first, and read from the copy from
-    /// now on, so that what is loaded is what its digest says.
+    /// Creates an asset from a file that may still change: copies `path` to `copy`, and uses only
+    /// the copy, so that the loaded bytes match the digest.
     ///
     /// # Errors
-    /// When it cannot be read, or not be copied.
+    /// Fails when the file cannot be read or copied.
     pub fn copied(path: &Path, copy: &Path) -> io::Result<Self> {
         io::copy(&mut File::open(path)?, &mut File::create(copy)?)?;
         Self::file(copy)
     }
 
-    /// A file, which is read once now, for its digest, and again when it is loaded. It
-    /// must not change meanwhile.
+    /// Creates an asset from a file. The file is read now to compute its digest, and again when the
+    /// asset is loaded. It must not change in between.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when the file cannot be read.
     pub fn file(path: &Path) -> io::Result<Self> {
         Ok(Self {
             digest: digest_file(path)?,
@@ -62,23 +62,23 @@ impl Asset {
         })
     }
 
-    /// Its content's digest.
+    /// Digest of the content.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Its length in bytes.
+    /// Size of the content in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Where its bytes are.
+    /// Where the content is.
     pub fn content(&self) -> &AssetContent {
         &self.content
     }
 
-    /// Hands the content out, chunk by chunk, and whether one is the last; empty content
-    /// is one empty chunk.
+    /// Passes the content to `take` in chunks of at most [`CHUNK`] bytes, each with whether it is
+    /// the last. Empty content is one empty chunk.
     pub(crate) fn chunks<E: Into<T>, T>(
         &self,
         unreadable: impl Fn(io::Error) -> E,
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_and_files_come_in_the_same_chunks() {
+    fn chunks_of_bytes_and_files_are_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("asset");
         for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {

@@ -1,5 +1,5 @@
-//! Host side of the contract, generated from `wit/`: of both worlds at once, which
-//! share their types.
+//! Host bindings generated from `wit/`. Both worlds are generated together, because they share
+//! their types.
 
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Result};
@@ -39,32 +39,32 @@ mod generated {
     });
 }
 
-/// Lets components say something, the one thing they may import.
+/// Adds the log, which is all that components may import, to a linker.
 pub(crate) fn add_to_linker(linker: &mut wasmtime::component::Linker<State>) -> Result<()> {
     generated::Both::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, |state| state)
 }
 
-/// A component of one of the worlds, linked, its exports looked up.
+/// A linked component of one of the worlds, whose exports have been looked up.
 #[derive(Clone)]
 pub(crate) struct Linked<I> {
     pub(crate) instance: InstancePre<State>,
     exports: I,
 }
 
-/// A function.
+/// A linked function.
 pub(crate) type FunctionPre = Linked<transform::GuestIndices>;
-/// A trainer.
+/// A linked trainer.
 pub(crate) type TrainerPre = Linked<training::GuestIndices>;
 
-/// What a world exports.
+/// The interface that a world exports.
 pub(crate) trait Exports: Sized {
-    /// Its functions, in an instance.
+    /// The interface's functions in an instance.
     type Guest;
-    /// The interface's name in the contract.
+    /// Name of the interface in the WIT package.
     const INTERFACE: &str;
-    /// Finds them.
+    /// Looks up the interface's functions in a linked component.
     fn find(instance: &InstancePre<State>) -> Result<Self>;
-    /// Takes them from an instance.
+    /// Loads the interface's functions from an instance.
     fn load(&self, store: impl AsContextMut, instance: &Instance) -> Result<Self::Guest>;
 }
 
@@ -96,7 +96,7 @@ impl<I: Exports> Linked<I> {
         Ok(Self { instance, exports })
     }
 
-    /// A fresh instance, and its functions.
+    /// Creates an instance, and loads the functions of its interface.
     pub(crate) fn instantiate(
         &self,
         mut store: impl AsContextMut<Data = State>,

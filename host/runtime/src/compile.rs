@@ -1,8 +1,7 @@
-//! Compiling components to native code, in a process of its own.
+//! Compiling components to native code, in a child process.
 //!
-//! A component is somebody else's input, and compilers are large: a child
-//! process bounds what compiling one can cost in time and memory, whatever
-//! happens inside.
+//! A component is untrusted input, and a compiler is large: the child process bounds the time and
+//! memory of a compilation, and isolates crashes of the compiler.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -13,38 +12,38 @@ use std::time::Duration;
 
 use crate::engine::Target;
 
-/// Longest compilation of one component.
+/// Maximum time to compile one component.
 const TIME: Duration = Duration::from_secs(300);
-/// Most memory a compilation may use. Address space, so a generous number.
+/// Maximum memory of a compilation. Generous, because it limits address space.
 const MEMORY_BYTES: u64 = 8 << 30;
 
 /// How components are compiled.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// In this process; for tests and benches, which trust their components.
+    /// In this process, without limits; for tests and benches, which trust their components.
     InProcess,
-    /// By running this program with these arguments; it must call
-    /// [`compile_worker`].
+    /// In a child process, by a program that calls [`compile_worker`].
     Child {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// Its arguments.
+        /// First arguments of the program. Two more are appended, the mode and the target of
+        /// [`compile_worker`].
         arguments: Vec<String>,
     },
-    /// Not at all: what is run was compiled before.
+    /// Not at all: only code that was compiled before can be loaded.
     Absent,
 }
 
 /// Why a component was not compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// It is not a valid component; the compiler's message.
+    /// The bytes are not a valid component. Holds the message of the compiler.
     #[error("{0}")]
     Invalid(String),
-    /// It took too long or too much memory.
+    /// The compilation took too much time or memory.
     #[error("compiling it takes more than {} s or {} GiB of memory; is it generated code?", TIME.as_secs(), MEMORY_BYTES >> 30)]
     TooExpensive,
-    /// There is no compiler, and no code for this engine.
+    /// There is no compiler, and no native code that this engine can load.
     #[error(
         "there is no compiled code of it for this version of Wafer and kind of processor, and this program \
          has no compiler: run `wafer deploy` with the version that is deployed, which compiles what is missing"
@@ -56,7 +55,7 @@ pub enum CompileError {
 }
 
 impl Compiler {
-    /// Native code for a component.
+    /// Compiles a component to native code.
     pub(crate) fn compile(
         &self,
         target: Target,
@@ -106,7 +105,7 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
     let mut stderr = child.stderr.take().expect("stderr is piped");
 
     thread::scope(|scope| {
-        // A child that dies early closes its input: what matters is how it ended.
+        // A write error means that the child ended early; its exit status says why.
         scope.spawn(move || {
             let _ = stdin.write_all(component);
         });
@@ -129,7 +128,8 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
         match (code, status.code()) {
             (Ok(code), Some(0)) => code.map_err(host),
             (Ok(_), Some(INVALID)) => Err(CompileError::Invalid(errors.trim().to_owned())),
-            // Killed by us, by its memory limit (which aborts), or by the system.
+            // The child was killed after the timeout, was aborted by its memory limit, or was
+            // killed by the system.
             (Err(_), _) | (Ok(_), None) => Err(CompileError::TooExpensive),
             (Ok(_), Some(_)) => Err(CompileError::Host(errors.trim().to_owned())),
         }
@@ -138,12 +138,16 @@ fn in_child(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileEr
 
 /// Exit code of a worker whose component is invalid.
 const INVALID: i32 = 65;
-/// Exit code of a worker that could not do its work.
+/// Exit code of a worker that failed for another reason.
 const FAILED: i32 = 70;
 
-/// The child's side: reads a component from standard input, writes native code
-/// to standard output. `mode` and `target` are the arguments that [`Compiler::Child`]
-/// appends. Returns the exit code.
+/// Runs the compiler in the child process of [`Compiler::Child`], and returns the exit code for
+/// the process.
+///
+/// Reads a component from standard input, and writes native code to standard output, or an error
+/// message to standard error. `mode` (`strict-nan` or `default`) and `target` (the
+/// [name](Target::name) of a target) are the arguments that [`Compiler::Child`] appends. Limits the
+/// memory of the process.
 pub fn compile_worker(mode: &str, target: &str) -> i32 {
     let limit = rustix::process::Rlimit {
         current: Some(MEMORY_BYTES),

@@ -1,4 +1,4 @@
-//! The engines: how code is compiled, and where instances live.
+//! The wasmtime engines: their compiler settings and the allocation of instances.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,28 +12,30 @@ use crate::Compiler;
 use crate::bindings;
 use crate::state::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 
-/// Code of one major version of wasmtime runs in all of it.
+/// Major version of wasmtime. Native code can be loaded by every release of the major version that
+/// compiled it.
 const WASMTIME: u32 = 48;
-/// Rises when [`engine_config`] changes.
+/// Version of the compiler settings; must be raised when [`engine_config`] changes.
 const CONFIGURATION: u32 = 1;
-/// How often limits of time are looked at.
+/// Length of an epoch: how often time limits are checked.
 const TICK: Duration = Duration::from_millis(2);
-/// The call stack of a function.
+/// Size of a function's call stack in bytes.
 pub(crate) const STACK_BYTES: usize = 512 << 10;
-/// Memory of an instance that stays with its slot: a chunk of a batch with its
-/// results. Only pages that were written are cleared where the kernel can tell.
+/// Bytes of linear memory that stay resident in a slot of the pool: enough for a chunk of rows and
+/// its results. Where the kernel reports which pages were written, only those are reset.
 const KEEP_RESIDENT: usize = 8 << 20;
-/// Address space for one linear memory; 32-bit code cannot leave it.
+/// Reserved address space per linear memory. A 32-bit memory cannot exceed it, so the compiled code
+/// needs no bounds checks.
 const MEMORY_BYTES: u64 = 4 << 30;
 
 /// Settings of the sandbox.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// Instances that may exist at once; each takes 4 GiB of address space, and
-    /// memory only as far as it is touched. Without enough address space
-    /// instances are allocated one by one, which is slower. Default 64.
+    /// Maximum number of concurrent instances. Each reserves 4 GiB of address space, and uses
+    /// physical memory only for pages that it touches. If the address space of the process is too
+    /// small for the pool, instances are allocated individually, which is slower. Default 64.
     pub instances: u32,
-    /// How components are compiled.
+    /// How components are compiled. Default [`Compiler::InProcess`].
     pub compiler: Compiler,
 }
 
@@ -46,7 +48,7 @@ impl Default for RuntimeConfig {
     }
 }
 
-/// The sandbox of a process: compiles, loads and runs functions.
+/// The sandbox of a process: compiles, loads and runs functions. Clones share the same engines.
 #[derive(Clone)]
 pub struct Runtime {
     pub(crate) shared: Arc<Shared>,
@@ -54,14 +56,14 @@ pub struct Runtime {
 
 pub(crate) struct Shared {
     pub(crate) config: RuntimeConfig,
-    /// For functions as they are.
+    /// The engine for functions without `strict_nan`.
     default: EngineSet,
-    /// For functions with `strict_nan`, made when the first one comes.
+    /// The engine for functions with `strict_nan`, created when it is first needed.
     strict: OnceLock<EngineSet>,
     stopped: Arc<AtomicBool>,
 }
 
-/// An engine with what belongs to it.
+/// An engine with its linker.
 #[derive(Clone)]
 pub(crate) struct EngineSet {
     pub(crate) engine: Engine,
@@ -70,10 +72,11 @@ pub(crate) struct EngineSet {
 }
 
 impl Runtime {
-    /// Starts a sandbox, and the thread that ends calls which take too long.
+    /// Creates a sandbox, and starts the thread that advances the epoch, by which time limits are
+    /// enforced.
     ///
     /// # Errors
-    /// When this machine cannot run compiled code at all.
+    /// Fails when the engine cannot be created on this machine.
     pub fn new(config: RuntimeConfig) -> wasmtime::Result<Self> {
         let default = engine_set(&config, false)?;
         let stopped = Arc::new(AtomicBool::new(false));
@@ -112,7 +115,8 @@ impl Runtime {
         Ok(self.shared.strict.get_or_init(|| set).clone())
     }
 
-    /// Whether instances come from a pool (fast) or are allocated one by one.
+    /// Returns whether instances are allocated from a pool, as opposed to individually; see
+    /// [`RuntimeConfig::instances`].
     pub fn is_pooled(&self) -> bool {
         self.shared.default.pooled
     }
@@ -132,8 +136,8 @@ impl Drop for Shared {
     }
 }
 
-/// Ticks of the epoch that a time limit in microseconds lasts; at least one
-/// whole tick, and one more because the current one has begun.
+/// Converts a time limit in microseconds to a number of epoch ticks, rounded up so that a call is
+/// never ended early: the current tick has already begun.
 pub(crate) fn ticks(micros: i64) -> u64 {
     let tick = TICK.as_micros() as i64;
     u64::try_from(micros.max(0) / tick).unwrap_or(0) + 2
@@ -165,8 +169,8 @@ fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<Engi
     })
 }
 
-/// Everything that compiled code depends on; allocation is chosen apart. Whatever is
-/// changed here, raise [`CONFIGURATION`].
+/// Returns the settings that compiled code depends on, without those of allocation. Raise
+/// [`CONFIGURATION`] with every change.
 pub(crate) fn engine_config(strict_nan: bool, target: Target) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     compiler(&mut config, strict_nan, target)?;
@@ -178,7 +182,7 @@ pub(crate) fn engine_config(strict_nan: bool, target: Target) -> wasmtime::Resul
         .memory_may_move(false)
         .memory_init_cow(true)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32))
-        // Deterministic everywhere: no operation whose result a machine may choose.
+        // Relaxed SIMD has operations whose results differ between machines.
         .wasm_relaxed_simd(false)
         .wasm_multi_memory(false)
         .wasm_memory64(false);
@@ -193,7 +197,8 @@ fn compiler(config: &mut Config, strict_nan: bool, target: Target) -> wasmtime::
         .cranelift_nan_canonicalization(strict_nan)
         .target(&target.triple())?;
     if target.baseline() == V3 {
-        // https://gitlab.com/x86-psABIs/x86-64-ABI, micro-architecture levels
+        // Features of the micro-architecture level x86-64-v3, from
+        // https://gitlab.com/x86-psABIs/x86-64-ABI
         for flag in [
             "has_sse3",
             "has_ssse3",
@@ -213,21 +218,23 @@ fn compiler(config: &mut Config, strict_nan: bool, target: Target) -> wasmtime::
     Ok(())
 }
 
-/// What is loaded says itself how it was compiled.
+/// Without a compiler there is nothing to set: compiled code itself records how it was compiled.
 #[cfg(not(feature = "compiler"))]
 fn compiler(_config: &mut Config, _strict_nan: bool, _target: Target) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The kind of machine that code is compiled for: always a fixed set of instructions,
-/// never whatever the CPU at hand has, so that code runs on every machine of its kind.
+/// The kind of machine that code is compiled for.
+///
+/// Each kind has a fixed set of instructions, and does not use further features of the CPU at hand,
+/// so that code runs on every machine of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The kind that this machine is of.
+    /// The kind of this machine.
     Here,
-    /// Linux on x86-64 of level 3 (since about 2015), as all that Lambda runs on.
+    /// Linux on x86-64-v3 (CPUs since about 2015), which all x86-64 machines of Lambda have.
     X86_64,
-    /// Linux on 64-bit Arm, such as Graviton.
+    /// Linux on 64-bit Arm, such as AWS Graviton.
     Aarch64,
 }
 
@@ -235,7 +242,7 @@ const V1: &str = "x86_64-v1";
 const V3: &str = "x86_64-v3";
 
 impl Target {
-    /// Its name, by which it is kept.
+    /// Returns the name of the target, such as `x86_64`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Here => "here",
@@ -244,12 +251,13 @@ impl Target {
         }
     }
 
-    /// By its name.
+    /// Returns the target of a [name](Self::name), or `None` if there is none.
     pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Here, Self::X86_64, Self::Aarch64];
         all.into_iter().find(|target| target.name() == name)
     }
 
+    /// Name of the instruction set that code may use.
     fn baseline(self) -> &'static str {
         match self {
             Self::X86_64 => V3,
@@ -272,8 +280,8 @@ impl Target {
         }
     }
 
-    /// Names everything that compiled code depends on, for programs with and without a
-    /// compiler alike.
+    /// Returns a name for everything that compiled code depends on: instruction set, version of
+    /// wasmtime and settings. It is the same in programs with and without a compiler.
     pub(crate) fn compatibility(self, strict_nan: bool) -> String {
         let strict = if strict_nan { "-strict" } else { "" };
         let baseline = self.baseline();
@@ -310,7 +318,8 @@ fn pooled(mut config: Config, instances: u32) -> Config {
         .max_core_instance_size(1 << 20)
         .max_memory_size(MEMORY_BYTES as usize)
         .table_elements(MAX_TABLE_ELEMENTS)
-        // A page that stays costs a memset, one that is given back costs a fault.
+        // Resetting a resident page costs a memset; a page that is given back to the system costs
+        // a page fault.
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);

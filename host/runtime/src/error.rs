@@ -1,34 +1,35 @@
-//! What can go wrong in a call, and who is to blame.
+//! Errors of calls, and whose fault they are.
 
 use wafer_core::{bytes_text, duration_text};
+use wafer_store::{Error, Kind};
 
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The rows do not fit the function.
+    /// The caller passed rows that do not fit the function.
     Caller,
-    /// The function refused, trapped, broke the contract or its limits.
+    /// The function refused the rows, trapped, violated the contract or exceeded a limit.
     Function,
-    /// The host itself.
+    /// The host failed.
     Host,
 }
 
-/// A limit that a function ran into.
+/// A limit that a function exceeded, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKind {
-    /// Linear memory, in bytes.
+    /// Total linear memory, in bytes.
     Memory(u64),
-    /// Time of one call inside a request, in microseconds.
+    /// Time of one call in a request, in microseconds.
     RequestTime(i64),
-    /// Time of one call on a chunk, in microseconds.
+    /// Time of one call on a chunk of rows, in microseconds.
     BatchTime(i64),
-    /// Time of loading, `init` and `describe`, in microseconds.
+    /// Time to load assets and to call `init` and `describe`, in microseconds.
     InitTime(i64),
     /// Time of one call of a trainer, in microseconds.
     TrainTime(i64),
-    /// What it returns, in bytes.
+    /// Size of what a call returns and logs, in bytes.
     Output(u64),
-    /// The call stack, in bytes; fixed.
+    /// Size of the call stack, in bytes. Not a setting.
     Stack(u64),
 }
 
@@ -88,10 +89,11 @@ impl std::fmt::Display for LimitKind {
     }
 }
 
-/// Why a call failed as a whole.
+/// Why a call failed as a whole. Rows that fail by themselves are in
+/// [`Output::row_errors`](crate::Output::row_errors) instead.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// The batch does not fit the signature.
+    /// The rows do not fit the signature, or the function refused them as invalid input.
     #[error("function `{function}` was given wrong input: {message}")]
     Input {
         /// Name of the function.
@@ -99,46 +101,47 @@ pub enum InvokeError {
         /// What does not fit.
         message: String,
     },
-    /// The function answered with an error.
+    /// The function returned an error for the whole batch.
     #[error("function `{function}` refused the batch: {message}")]
     Refused {
         /// Name of the function.
         function: String,
-        /// Its message.
+        /// Message of the function.
         message: String,
     },
-    /// The trainer answered with an error.
+    /// The trainer returned an error.
     #[error("function `{function}` could not train: {message}")]
     Training {
-        /// Name of the function.
+        /// Name of the trainer.
         function: String,
-        /// Its message.
+        /// Message of the trainer.
         message: String,
     },
-    /// The function panicked or did something undefined.
+    /// The function panicked or trapped.
     #[error("function `{function}` trapped: {message}")]
     Trapped {
         /// Name of the function.
         function: String,
-        /// The panic message if there is one, else the kind of trap.
+        /// The last error that the function logged, such as its panic message, else the kind of
+        /// trap.
         message: String,
-        /// The guest's frames, innermost first; may be empty.
+        /// The guest's stack frames, innermost first; may be empty.
         backtrace: String,
     },
-    /// The function ran into a limit.
+    /// The function exceeded a limit.
     #[error("function `{function}` {limit}")]
     OverLimit {
         /// Name of the function.
         function: String,
-        /// Which limit.
+        /// The limit that was exceeded.
         limit: LimitKind,
     },
-    /// What the function returned breaks the contract.
+    /// The output of the function violates the contract.
     #[error("function `{function}` returned something invalid: {message}")]
     Output {
         /// Name of the function.
         function: String,
-        /// Column, row and what is wrong.
+        /// What is wrong, with the column and row.
         message: String,
     },
     /// The host failed.
@@ -152,7 +155,7 @@ pub enum InvokeError {
 }
 
 impl InvokeError {
-    /// Whose fault it is.
+    /// Returns whose fault the error is.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Input { .. } => Blame::Caller,
@@ -163,5 +166,16 @@ impl InvokeError {
             | Self::Output { .. } => Blame::Function,
             Self::Host { .. } => Blame::Host,
         }
+    }
+}
+
+impl From<InvokeError> for Error {
+    fn from(error: InvokeError) -> Self {
+        let kind = match error.blame() {
+            Blame::Caller => Kind::Invalid,
+            Blame::Function => Kind::Function,
+            Blame::Host => Kind::Internal,
+        };
+        Self::caused(kind, error.to_string(), error)
     }
 }

@@ -1,4 +1,4 @@
-//! Calling a function.
+//! Loaded functions, and calling them.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::lower::with_batch;
 use crate::state::State;
 use crate::{CHUNK_ROWS, Runtime};
 
-/// Bytes of input columns that a chunk aims at, for wide rows.
+/// Target size in bytes of the input columns of a chunk of wide rows.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Which limit of time a call has.
+/// Selects the time limit of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// `request_time`
+    /// [`Limits::request_time`]
     Request,
-    /// `batch_time`
+    /// [`Limits::batch_time`]
     Batch,
 }
 
-/// A loaded function, ready to be called from many threads at once.
+/// A loaded function, which many threads can call at the same time. Clones share the same code.
 #[derive(Clone)]
 pub struct Function {
     inner: Arc<Inner>,
@@ -43,27 +43,26 @@ struct Inner {
     input_types: Vec<DataType>,
     limits: Limits,
     pre: FunctionPre,
-    /// Ticks the engine's epoch as long as the function lives.
+    /// Keeps the epoch thread running, which enforces time limits.
     _runtime: Runtime,
 }
 
-/// What a function made of some rows.
+/// The output of a call.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Columns as the signature's outputs say, each with `rows` values.
+    /// The columns of the signature's outputs, each with `rows` values.
     pub columns: Vec<ArrayRef>,
     /// Number of output rows.
     pub rows: usize,
-    /// For each output row the input row it came from; absent when rows map one
-    /// to one.
+    /// For each output row, the index of its input row. `None` when rows map one to one.
     pub source_rows: Option<Vec<u32>>,
-    /// Input rows that failed, ascending, with the reason. One-to-one outputs
-    /// have a row for them, whose values mean nothing.
+    /// Input rows that failed, in ascending order, with the reason. A one-to-one output has a row
+    /// for each of them, whose values are undefined.
     pub row_errors: Vec<(u32, String)>,
 }
 
 impl Output {
-    /// Whether an input row failed.
+    /// Returns whether an input row failed.
     pub fn has_failed(&self, row: usize) -> bool {
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         let found = self.row_errors.binary_search_by_key(&row, |(row, _)| *row);
@@ -82,6 +81,7 @@ impl Output {
         }
     }
 
+    /// Concatenates the outputs of chunks, each with the index of its first input row.
     fn concat(parts: Vec<(usize, Lifted)>, signature: &Signature) -> Self {
         let mut all = Self::empty(signature);
         for (start, part) in &parts {
@@ -107,7 +107,7 @@ impl Output {
         all
     }
 
-    /// The input row of an output row.
+    /// Returns the index of the input row of an output row.
     pub fn source_row(&self, row: usize) -> usize {
         self.source_rows
             .as_ref()
@@ -142,25 +142,27 @@ impl Function {
         }
     }
 
-    /// The name it was loaded under, for messages.
+    /// The name that the function was loaded under, for error messages and logs.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// What it takes and gives.
+    /// Input and output columns of the function.
     pub fn signature(&self) -> &Signature {
         &self.inner.signature
     }
 
-    /// Computes some rows: the only way into the sandbox. Columns are the
-    /// signature's inputs, in order and of its types. Many rows are cut into
-    /// chunks, each of which is one call in a fresh instance, under the limits.
+    /// Calls the function on some rows. This is the only way to run a function.
     ///
-    /// Blocks; guest code runs on the calling thread.
+    /// `columns` must be the signature's inputs, in the same order and of the same types. Rows are
+    /// split into chunks of at most [`CHUNK_ROWS`] rows; each chunk is one call in a new instance,
+    /// under the limits.
+    ///
+    /// Blocks: guest code runs on the calling thread.
     ///
     /// # Errors
-    /// [`InvokeError`] says who is to blame. Rows that fail by themselves are no
-    /// error: see [`Output::row_errors`].
+    /// Returns [`InvokeError`], whose [`blame`](InvokeError::blame) says whose fault it is. Single
+    /// rows that fail are not an error of the call; see [`Output::row_errors`].
     pub fn invoke(&self, columns: &[ArrayRef], deadline: Deadline) -> Result<Output, InvokeError> {
         let rows = self.check_input(columns)?;
         let signature = &self.inner.signature;
@@ -191,11 +193,11 @@ impl Function {
         Ok(Output::concat(parts, signature))
     }
 
-    /// Keeps one instance for many calls. State that a call leaves behind is
-    /// seen by the next: only for measuring what a fresh instance costs.
+    /// Creates one instance for many calls. A call can see state that earlier calls left in it, so
+    /// this is only for measuring the cost of new instances.
     ///
     /// # Errors
-    /// [`InvokeError`]
+    /// Returns [`InvokeError`].
     pub fn warm(&self) -> Result<Warm, InvokeError> {
         let mut store = self.store(Deadline::Batch);
         let instance = self.instantiate(&mut store, Deadline::Batch)?;
@@ -206,6 +208,7 @@ impl Function {
         })
     }
 
+    /// Checks the input columns against the signature, and returns the number of rows.
     fn check_input(&self, columns: &[ArrayRef]) -> Result<usize, InvokeError> {
         let fields = self.inner.signature.inputs.fields();
         let refuse = |message| {
@@ -267,7 +270,7 @@ impl Function {
             if error.is::<Trap>() || store.data().out_of_memory {
                 return self.failure(&error, store, deadline);
             }
-            // No place for an instance: not the function's fault.
+            // The pool has no room for another instance, which is not the function's fault.
             let function = self.inner.name.clone();
             InvokeError::Host {
                 function,
@@ -360,7 +363,7 @@ impl std::fmt::Debug for Function {
     }
 }
 
-/// An instance that is kept between calls.
+/// An instance that is kept between calls; see [`Function::warm`].
 pub struct Warm {
     function: Function,
     store: Store<State>,
@@ -368,10 +371,11 @@ pub struct Warm {
 }
 
 impl Warm {
-    /// Computes one chunk of rows in the kept instance.
+    /// Calls the function on one chunk of rows in this instance, with the limit
+    /// [`Deadline::Batch`].
     ///
     /// # Errors
-    /// [`InvokeError`]; the instance cannot be used after a trap.
+    /// Returns [`InvokeError`]. The instance cannot be used again after a trap.
     pub fn call(&mut self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
         let rows = self.function.check_input(columns)?;
         self.store
@@ -406,15 +410,15 @@ impl std::fmt::Debug for Warm {
     }
 }
 
-/// Rows in one call: [`CHUNK_ROWS`], fewer when rows are wide.
+/// Returns the number of rows in one call: [`CHUNK_ROWS`], or fewer if rows are wide.
 pub(crate) fn chunk_rows(columns: &[ArrayRef], rows: usize) -> usize {
     let bytes: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
-    // A slice counts the memory of the whole; that only makes chunks smaller.
+    // The memory size of a slice is that of the whole array, which only makes chunks smaller.
     let row_bytes = (bytes / rows).max(1);
     (CHUNK_BYTES / row_bytes).clamp(64, CHUNK_ROWS)
 }
 
-/// What a failed call means.
+/// Converts the failure of a call. `time` is the time limit of the call.
 pub(crate) fn failure(
     function: &str,
     error: &wasmtime::Error,
@@ -437,7 +441,7 @@ pub(crate) fn failure(
         _ => {}
     }
     let root = error.root_cause().to_string();
-    // wasmtime has no type for this one.
+    // wasmtime has no error type for this limit.
     if root.contains("fuel allocated for hostcalls has been exhausted") {
         return over(LimitKind::Output(limits.output));
     }
@@ -453,7 +457,8 @@ pub(crate) fn failure(
             )
         }
         (None, Some(_)) => root,
-        // Not a trap: values that the canonical ABI refuses, or the host's own failure.
+        // The guest did not trap, but returned values that the canonical ABI refuses, or the host
+        // failed.
         (None, None) if backtrace.is_empty() => {
             return InvokeError::Output {
                 function,

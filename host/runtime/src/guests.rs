@@ -1,12 +1,12 @@
-//! Threads for guest code, apart from those that do I/O.
+//! Threads for guest code, separate from those that do I/O.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// Runs guest work on threads of its own, so many at once, with a bounded queue.
-/// A health check answers while every one of them spins.
+/// Runs guest code on separate threads, with limited concurrency and a bounded queue, so that the
+/// server stays responsive while all of the threads are busy.
 #[derive(Clone, Debug)]
 pub struct Guests {
     running: Arc<Semaphore>,
@@ -14,13 +14,20 @@ pub struct Guests {
     queue: usize,
 }
 
-/// The queue is full.
+/// Error for work that is refused because the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are waiting for a sandbox")]
 pub struct Busy;
 
+impl From<Busy> for wafer_store::Error {
+    fn from(busy: Busy) -> Self {
+        Self::caused(wafer_store::Kind::Unavailable, busy.to_string(), busy)
+    }
+}
+
 impl Guests {
-    /// At most `threads` at once and `queue` waiting.
+    /// Creates an executor that runs at most `threads` pieces of work at the same time, while at
+    /// most `queue` wait.
     pub fn new(threads: usize, queue: usize) -> Self {
         Self {
             running: Arc::new(Semaphore::new(threads)),
@@ -29,13 +36,13 @@ impl Guests {
         }
     }
 
-    /// Runs some work on a guest thread and waits for its result.
+    /// Runs `work` on a guest thread, and waits for its result.
     ///
     /// # Errors
-    /// [`Busy`] when the queue is full.
+    /// Returns [`Busy`] when the queue is full.
     ///
     /// # Panics
-    /// When the work panics.
+    /// Panics when `work` panics.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -57,7 +64,7 @@ impl Guests {
     }
 }
 
-/// A place in the queue, given back however the wait ends.
+/// A place in the queue, which is freed on drop, also when the waiting future is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -84,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_full_queue_refuses_and_a_free_one_does_not() {
+    async fn full_queue_is_busy() {
         let guests = Guests::new(1, 2);
         let (release, wait) = mpsc::channel::<()>();
         let spin = tokio::spawn({

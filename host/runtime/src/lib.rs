@@ -1,13 +1,12 @@
-//! The sandbox.
+//! The sandbox: registers, loads and calls functions, and runs trainers.
 //!
 //! A function is a WebAssembly component of the world `wafer:function/function`.
-//! [`Runtime::register`] feeds it its assets, initialises it, asks for its
-//! signature and snapshots its memory; [`Runtime::load`] turns that snapshot into
-//! native code, from a cache when it can; [`Function::invoke`] is the only way
-//! into it, from batch runs, events and requests alike. Every call starts from
-//! the snapshot in an instance of its own.
+//! [`Runtime::register`] loads its assets, initialises it, asks for its signature and snapshots
+//! its memory. [`Runtime::load`] loads the native code of that snapshot, which is cached.
+//! [`Function::invoke`] calls it; batch runs, events and requests all use this one entry point.
+//! Every call runs in an instance of its own that starts from the snapshot.
 //!
-//! Guest code must not run on threads that do I/O: [`Guests`] keeps them apart.
+//! Guest code must not run on threads that do I/O; [`Guests`] provides separate threads.
 
 mod asset;
 mod bindings;
@@ -34,10 +33,10 @@ pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};
 pub use limits::Limits;
 pub use register::{FunctionSpec, RegisterError, Registered};
-pub use train::{MAX_ARTIFACT_BYTES, Role, Trained, Training};
+pub use train::{MAX_ARTIFACT_BYTES, Role, Trained, TrainingSession};
 
-/// Rows in one call of a function at most; wide rows come in smaller chunks.
+/// Maximum number of rows in one call of a function. Wide rows are passed in smaller chunks.
 pub const CHUNK_ROWS: usize = 8_192;
 
-/// Version of the contract that this host speaks.
+/// Name and version of the WIT package that this host implements.
 pub const CONTRACT: &str = "wafer:function@0.1.0";

@@ -1,7 +1,7 @@
-//! What a guest returned, checked before anything believes it, as Arrow columns.
+//! Lifting: converts the output of a guest to Arrow columns, and validates it first.
 //!
-//! Numbers are taken over without a copy. Every NaN becomes one canonical NaN:
-//! which bits an operation gives a NaN depends on the machine.
+//! Numbers are not copied. Every NaN is replaced by one canonical NaN, because the bits of a NaN
+//! that an operation produces depend on the machine.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use wafer_core::{DataType, Field, Mapping, Schema, Signature, Timestamp, is_stor
 
 use crate::bindings::types as wit;
 
-/// Rows that a function made, checked.
+/// The validated output of a call; see [`Output`](crate::Output).
 #[derive(Debug)]
 pub(crate) struct Lifted {
     pub(crate) columns: Vec<ArrayRef>,
@@ -29,9 +29,10 @@ pub(crate) struct Lifted {
     pub(crate) row_errors: Vec<(u32, String)>,
 }
 
+/// Maximum length of the message of a row error; longer ones are truncated.
 const MAX_ERROR_BYTES: usize = 1_024;
 
-/// Checks an output against the signature and the number of rows that went in.
+/// Validates an output against the signature and the number of input rows, and converts it.
 pub(crate) fn output(
     output: wit::Output,
     signature: &Signature,
@@ -138,7 +139,7 @@ fn source_rows(
     }
 }
 
-/// A null in a column that is not nullable, in a row that did not fail.
+/// Returns an error if a column that is not nullable has a null in a row that did not fail.
 fn check_nulls(
     column: &ArrayRef,
     field: &Field,
@@ -258,7 +259,8 @@ fn check_length(found: usize, rows: usize) -> Result<(), String> {
     }
 }
 
-/// Times and dates that tables and texts cannot hold.
+/// Returns an error if a time or date is outside the years 1 to 9999, which tables and texts cannot
+/// represent.
 fn check_years<T>(
     values: &[T],
     nulls: Option<&NullBuffer>,
@@ -386,7 +388,7 @@ fn canonical_f32(values: &mut [f32]) {
     }
 }
 
-/// Builds an Arrow column from its nodes, which Arrow validates in full.
+/// Builds an Arrow column from its nodes. The Arrow library validates it completely.
 fn arrow_column(
     v: wit::ArrowArrayResult,
     data_type: &ArrowType,
@@ -442,7 +444,7 @@ fn children(data_type: &ArrowType) -> Vec<&ArrowField> {
     }
 }
 
-/// The signature that a function described, checked.
+/// Validates and converts the signature that a function described.
 pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> {
     Ok(Signature {
         inputs: schema(signature.inputs, "inputs")?,
@@ -455,7 +457,7 @@ pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> 
     })
 }
 
-/// Checks a list of fields; `what` it is, for messages.
+/// Validates and converts a list of fields. `what` names the list in error messages.
 pub(crate) fn schema(fields: Vec<wit::FieldResult>, what: &str) -> Result<Schema, String> {
     let fields = fields.into_iter().map(field).collect::<Result<_, String>>();
     fields
@@ -501,7 +503,7 @@ fn data_type(data_type: wit::DataTypeResult) -> Result<DataType, String> {
     })
 }
 
-/// Deepest nesting of an Arrow type.
+/// Maximum nesting depth of an Arrow type.
 const MAX_DEPTH: usize = 16;
 
 fn arrow_type(
@@ -599,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn nans_are_one() {
+    fn nans_become_canonical() {
         let mut values = [f64::from_bits(0xfff0_0000_0000_0001), -0.0, f64::INFINITY];
         canonical_f64(&mut values);
         assert_eq!(
@@ -612,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn arrow_columns_cross_and_come_back() {
+    fn arrow_columns_round_trip() {
         use arrow_array::builder::{ListBuilder, StringBuilder};
         use arrow_array::{Decimal128Array, StructArray};
 

@@ -1,23 +1,25 @@
-//! How much a function may use.
+//! Limits on the time, memory and output of functions.
 
 use serde::{Deserialize, Serialize};
 
-/// Limits of one function. Times in microseconds, sizes in bytes; each has a
-/// setting of the same name in the function's table of `wafer.toml`.
+/// Limits of one function or trainer.
+///
+/// Times are in microseconds, sizes in bytes. Each limit is a setting of the same name in the
+/// function's table of `wafer.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// All its linear memories together. Default 256 MiB; of a trainer 4 GiB.
+    /// Total size of all linear memories. Default 256 MiB (for a trainer in `wafer.toml`: 4 GiB).
     pub memory: u64,
-    /// One call inside a request. Default 100 ms.
+    /// Time of one call in a request. Default 100 ms.
     pub request_time: i64,
-    /// One call on a chunk of a batch run or of events. Default 60 s.
+    /// Time of one call on a chunk of rows of a batch run or of events. Default 60 s.
     pub batch_time: i64,
-    /// Loading assets, `init` and `describe`, together. Default 60 s.
+    /// Time to load assets and to call `init` and `describe`, together. Default 60 s.
     pub init_time: i64,
-    /// One call of a trainer: a chunk of rows, or the end of a pass. Default 1 h.
+    /// Time of one call of a trainer, such as one chunk of rows or the end of a pass. Default 1 h.
     #[serde(default = "hour")]
     pub train_time: i64,
-    /// What one call returns or logs. Default 64 MiB.
+    /// Total size of what one call returns and logs. Default 64 MiB.
     pub output: u64,
 }
 

@@ -1,8 +1,8 @@
-//! Arrow columns into the guest: borrowed where the layout allows it.
+//! Lowering: converts Arrow columns to the contract's types, and borrows their buffers where the
+//! layout allows it.
 //!
-//! What a function sees is a matter of the rows alone: values at the place of
-//! nulls are zero or empty and bits past the last row are zero, wherever the
-//! rows came from and however they were cut.
+//! The result depends only on the rows, not on how they were sliced or what the buffers hold
+//! elsewhere: values of null rows are zero or empty, and bits past the last row are zero.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use wafer_core::{DataType, Field};
 
 use crate::bindings::types as wit;
 
-/// A column ready to cross, owning only what had to be copied.
+/// A lowered column, which owns only the buffers that had to be copied.
 pub(crate) struct Lowered<'a> {
     data: LoweredData<'a>,
     validity: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ struct Varying<'a> {
     bytes: Cow<'a, [u8]>,
 }
 
-/// Lends a batch of columns, which have the types of `fields`.
+/// Lowers columns, which must have the types of `fields`, and passes them to `call` as a batch.
 pub(crate) fn with_batch<T>(
     columns: &[ArrayRef],
     fields: &[Field],
@@ -68,7 +68,8 @@ pub(crate) fn with_batch<T>(
     })
 }
 
-/// The contract's field of a storable type.
+/// Converts a field to the contract's type. The field must not have an Arrow type that cannot be
+/// stored.
 pub(crate) fn field(field: &Field) -> wit::FieldParam<'_> {
     use wit::DataTypeParam as T;
     let data_type = match &field.data_type {
@@ -94,7 +95,7 @@ pub(crate) fn field(field: &Field) -> wit::FieldParam<'_> {
     }
 }
 
-/// Prepares a column whose Arrow type is that of `data_type`.
+/// Lowers a column, which must have the Arrow type of `data_type`.
 pub(crate) fn lower<'a>(column: &'a ArrayRef, data_type: &DataType) -> Lowered<'a> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
     let data = match data_type {
@@ -114,7 +115,7 @@ pub(crate) fn lower<'a>(column: &'a ArrayRef, data_type: &DataType) -> Lowered<'
         DataType::Date => LoweredData::Date(values(column.as_primitive::<Date32Type>())),
         DataType::Vector(n) => {
             let vectors = column.as_fixed_size_list();
-            // `values` of a slice are those of the whole.
+            // The values of a slice are those of the whole array.
             let n_items = *n as usize;
             let start = vectors.value_offset(0) as usize;
             let items = vectors.values().as_primitive::<Float32Type>();
@@ -156,7 +157,8 @@ pub(crate) fn lower<'a>(column: &'a ArrayRef, data_type: &DataType) -> Lowered<'
 }
 
 impl Lowered<'_> {
-    /// The contract's column. `buffers` are the slices of `Self::buffers`.
+    /// Returns the column in the contract's type. `buffers` must be the result of
+    /// [`buffers`](Self::buffers).
     pub(crate) fn as_wit<'b>(&'b self, buffers: &'b [&'b [u8]]) -> wit::ColumnParam<'b> {
         let text = |v: &'b Varying<'_>| wit::VaryingParam {
             offsets: &v.offsets,
@@ -197,7 +199,7 @@ impl Lowered<'_> {
         }
     }
 
-    /// The buffers of an Arrow column; none for others.
+    /// Returns the buffers of a column of type [`DataType::Arrow`], or none for other types.
     pub(crate) fn buffers(&self) -> Vec<&[u8]> {
         match &self.data {
             LoweredData::Arrow(_, buffers) => buffers.iter().map(Vec::as_slice).collect(),
@@ -218,7 +220,7 @@ fn values<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>) -> Cow<'_, [T::Nati
     )
 }
 
-/// Values with zeros at the place of nulls; `width` values belong to each row.
+/// Sets the values of null rows to zero; each row has `width` values.
 fn zeroed<'a, T: ArrowNativeType>(
     values: &'a [T],
     nulls: Option<&NullBuffer>,
@@ -236,7 +238,7 @@ fn zeroed<'a, T: ArrowNativeType>(
     Cow::Owned(values)
 }
 
-/// Packed bits from bit 0 on, zeros past the end.
+/// Packs bits into bytes, starting at bit 0, with zeros past the end.
 fn bitmap(bits: &BooleanBuffer) -> Vec<u8> {
     let mut bytes = bits.sliced().as_slice()[..bits.len().div_ceil(8)].to_vec();
     if let (Some(last), rest @ 1..) = (bytes.last_mut(), bits.len() % 8) {
@@ -259,7 +261,7 @@ where
             .any(|(row, valid)| !valid && offsets[row] != offsets[row + 1])
     };
     if nulls.is_some_and(has_hidden) {
-        // Bytes behind a null: left out.
+        // Leave out the bytes of null rows.
         let mut packed = Varying {
             offsets: owned(&[0]),
             bytes: owned(&[]),
@@ -280,7 +282,7 @@ where
     }
 }
 
-/// Offsets that start at zero.
+/// Shifts offsets so that they start at zero.
 fn rebased(offsets: &[i32]) -> Cow<'_, [i32]> {
     match offsets[0] {
         0 => Cow::Borrowed(offsets),
@@ -288,7 +290,7 @@ fn rebased(offsets: &[i32]) -> Cow<'_, [i32]> {
     }
 }
 
-/// Offsets from zero on, and the items they point into; null lists are empty.
+/// Returns the offsets of a list column, starting at zero, and its items. Null lists are empty.
 fn list(column: &ArrayRef) -> (Cow<'static, [i32]>, ArrayRef) {
     let lists = column.as_list::<i32>();
     let offsets = lists.offsets();
@@ -324,8 +326,8 @@ fn list(column: &ArrayRef) -> (Cow<'static, [i32]>, ArrayRef) {
     )
 }
 
-/// Lengths and buffers of an Arrow column and its children, depth first. Goes
-/// through a copy without an offset, so that buffers start at the first row.
+/// Returns the lengths and buffers of an Arrow column and its children, depth first. Copies the
+/// column first, so that buffers start at the first row.
 fn arrow(column: &ArrayRef) -> (Vec<u32>, Vec<Vec<u8>>) {
     let rows = arrow_array::UInt32Array::from_iter_values(0..column.len() as u32);
     let copy = arrow_select::take::take(column, &rows, None)
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_sees_does_not_depend_on_the_slice() {
+    fn lowered_columns_do_not_depend_on_slicing() {
         let numbers = || -> ArrayRef {
             Arc::new(Int64Array::new(
                 ScalarBuffer::from(vec![9, 1, 77, 3]),
@@ -405,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn null_lists_are_empty() {
+    fn null_lists_are_lowered_as_empty() {
         let item = |c: &ListArray| match c.data_type() {
             arrow_schema::DataType::List(item) => Arc::clone(item),
             _ => unreachable!(),

@@ -1,4 +1,4 @@
-//! Registering a function: initialise once, describe, snapshot, compile.
+//! Registering functions (initialise, describe, snapshot, compile) and loading them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,27 +24,27 @@ use crate::limits::Limits;
 use crate::state::State;
 use crate::{CONTRACT, Runtime, load};
 
-/// Everything that makes a function what it is.
+/// The definition of a function or trainer that is to be registered.
 #[derive(Clone, Debug, Default)]
 pub struct FunctionSpec {
-    /// Name for messages.
+    /// Name for error messages and logs.
     pub name: String,
-    /// The component.
+    /// The bytes of the component.
     pub component: Bytes,
-    /// Assets by name, given to `load`.
+    /// Assets by name, passed to `load`.
     pub assets: BTreeMap<String, Asset>,
-    /// Texts by name, given to `init`.
+    /// Parameters by name, passed to `init`.
     pub parameters: BTreeMap<String, String>,
-    /// Limits.
+    /// Limits of each call.
     pub limits: Limits,
-    /// Whether the bits of a NaN are fixed inside the function too, at the cost
-    /// of slower arithmetic; see `docs` of the setting `strict_nan`.
+    /// Whether NaNs have canonical bits inside the function, too, at the cost of slower
+    /// arithmetic. Outputs have canonical NaNs in any case. Setting `strict_nan`.
     pub strict_nan: bool,
 }
 
 impl FunctionSpec {
-    /// The function's identity: component, assets, parameters and `strict_nan`.
-    /// Limits are not part of it: they change what is allowed, not the result.
+    /// Computes the function's identity, a digest of component, assets, parameters and
+    /// `strict_nan`. Limits are not part of it, because they do not change the result of a call.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
         hasher
@@ -73,7 +73,7 @@ impl FunctionSpec {
             .collect()
     }
 
-    /// Hands out the assets, chunk by chunk in the order of their names.
+    /// Passes the assets to `load` in chunks, in the order of their names.
     pub(crate) fn load_assets(
         &self,
         mut load: impl FnMut(&str, &[u8], bool) -> Result<(), RegisterError>,
@@ -89,18 +89,18 @@ impl FunctionSpec {
     }
 }
 
-/// A function that was registered: immutable, and all that is needed to load it.
+/// A registered function: immutable, with everything that is needed to load it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
-    /// Its identity, which covers assets and parameters.
+    /// Identity of the function; see [`FunctionSpec::digest`].
     pub digest: Digest,
     /// Digest of the component's bytes.
     pub component: Digest,
-    /// Digest of the initialised component, an artifact.
+    /// Digest of the snapshot, which is an artifact.
     pub snapshot: Digest,
-    /// What it takes and gives.
+    /// Input and output columns of the function.
     pub signature: Signature,
-    /// How it is compiled.
+    /// Whether the function is compiled with canonical NaNs; see [`FunctionSpec::strict_nan`].
     #[serde(default)]
     pub strict_nan: bool,
 }
@@ -116,15 +116,15 @@ pub enum RegisterError {
         /// What is wrong with it.
         message: String,
     },
-    /// Its `init` returned an error.
+    /// `init` returned an error, or `begin` for a trainer.
     #[error("function `{function}` could not be initialised: {message}")]
     Init {
         /// Name of the function.
         function: String,
-        /// Its message.
+        /// Message of the function.
         message: String,
     },
-    /// Its signature breaks the contract.
+    /// The signature violates the contract.
     #[error("function `{function}` describes itself wrongly: {message}")]
     Signature {
         /// Name of the function.
@@ -132,15 +132,15 @@ pub enum RegisterError {
         /// What is wrong with it.
         message: String,
     },
-    /// It trapped or ran into a limit in `load`, `init` or `describe`.
+    /// The function trapped or exceeded a limit in `load`, `init` or `describe`.
     #[error("while it was initialised: {0}")]
     Invoke(#[from] InvokeError),
-    /// The compiler could not be run, or took too much.
+    /// The compiler is absent, could not be run, or took too much time or memory.
     #[error("function `{function}` could not be compiled: {source}")]
     Compile {
         /// Name of the function.
         function: String,
-        /// Why.
+        /// The cause.
         source: CompileError,
     },
     /// The artifact store failed.
@@ -148,7 +148,23 @@ pub enum RegisterError {
     Store(#[from] wafer_store::Error),
 }
 
-/// A store under the limits of an initialisation.
+impl From<RegisterError> for wafer_store::Error {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Store(store) => store,
+            error => {
+                let message = error.to_string();
+                // The message already includes that of the call's error, so it is not the source.
+                match error {
+                    RegisterError::Invoke(_) => Self::new(wafer_store::Kind::Function, message),
+                    error => Self::caused(wafer_store::Kind::Function, message, error),
+                }
+            }
+        }
+    }
+}
+
+/// Creates a store with the limits of an initialisation.
 pub(crate) fn limited(engine: &Engine, spec: &FunctionSpec) -> Store<State> {
     let mut store = Store::new(engine, State::new(spec.limits.memory));
     store.limiter(|state| state);
@@ -158,13 +174,14 @@ pub(crate) fn limited(engine: &Engine, spec: &FunctionSpec) -> Store<State> {
 }
 
 impl Runtime {
-    /// Registers a function: checks its world, feeds its assets, initialises it,
-    /// asks for its signature, snapshots it, and keeps snapshot and native code
-    /// in `artifacts`. Runs guest code, under the limits; call it on a thread
-    /// that may block.
+    /// Registers a function: checks its world, loads its assets, initialises it, asks for its
+    /// signature, snapshots it, and stores the snapshot and its native code in `artifacts`.
+    ///
+    /// Runs guest code, under the limits of the function. Blocks; call it on a thread that may
+    /// block.
     ///
     /// # Errors
-    /// [`RegisterError`]
+    /// Returns [`RegisterError`].
     pub fn register(
         &self,
         spec: &FunctionSpec,
@@ -196,11 +213,12 @@ impl Runtime {
         })
     }
 
-    /// Loads a registered function: maps its native code, compiling it again
-    /// when the artifact is missing, damaged or of another compiler.
+    /// Loads a registered function: maps its native code into memory, and first compiles the
+    /// snapshot again if the code is missing, damaged or from another version of the compiler.
+    /// Blocks.
     ///
     /// # Errors
-    /// [`RegisterError`]
+    /// Returns [`RegisterError`].
     pub fn load(
         &self,
         name: &str,
@@ -230,11 +248,11 @@ impl Runtime {
         ))
     }
 
-    /// Checks that a component is a function, and compiles it unless that was done; nothing
-    /// of it is run.
+    /// Checks that a component exports the world of a function, and compiles it unless its native
+    /// code is in `artifacts`. Runs no guest code.
     ///
     /// # Errors
-    /// [`RegisterError`]
+    /// Returns [`RegisterError`].
     pub fn check_function(
         &self,
         spec: &FunctionSpec,
@@ -244,7 +262,7 @@ impl Runtime {
         checked.map(drop)
     }
 
-    /// A component as it is, compiled, of one of the worlds.
+    /// Compiles and links the component of `spec` itself, without a snapshot, and checks its world.
     pub(crate) fn linked<I: Exports>(
         &self,
         spec: &FunctionSpec,
@@ -263,8 +281,8 @@ impl Runtime {
         })
     }
 
-    /// Maps compiled code, or compiles it again when it is missing, damaged or of another
-    /// compiler.
+    /// Maps native code into memory. If it is missing, damaged or from another version of the
+    /// compiler, compiles it from the component that `source` returns, and stores it.
     pub(crate) fn component(
         &self,
         name: &str,
@@ -282,11 +300,11 @@ impl Runtime {
         Ok(component)
     }
 
-    /// Compiles a registered function for some kind of machine, unless that was done;
-    /// says whether it was not.
+    /// Compiles a registered function for a kind of machine, unless the native code is in
+    /// `artifacts`. Returns whether it was compiled.
     ///
     /// # Errors
-    /// [`RegisterError`]
+    /// Returns [`RegisterError`].
     pub fn compile_for(
         &self,
         target: Target,
@@ -332,9 +350,9 @@ impl Runtime {
     }
 }
 
-/// Native code of a component.
+/// Identifies the native code of a component.
 pub(crate) struct Code {
-    /// Of everything it depends on but the machine.
+    /// Digest of the input of the compiler.
     digest: Digest,
     strict_nan: bool,
 }
@@ -347,7 +365,7 @@ impl Code {
         }
     }
 
-    /// Of a component as it is, before anything is loaded into it.
+    /// The code of a component itself, as opposed to its snapshot.
     fn of_component(spec: &FunctionSpec) -> Self {
         let mut hasher = Hasher::new();
         let component = Digest::of(&spec.component);
@@ -358,7 +376,7 @@ impl Code {
         }
     }
 
-    /// Where it is kept.
+    /// Returns the name of the artifact that holds the code.
     fn name(&self, target: Target) -> String {
         let machine = target.compatibility(self.strict_nan);
         format!("compiled/{machine}/{}.cwasm", self.digest.hex())
@@ -385,7 +403,7 @@ pub(crate) fn host(function: &str, error: &wasmtime::Error) -> RegisterError {
     .into()
 }
 
-/// Links a component of one of the worlds.
+/// Links a component, and looks up the exports of its world.
 pub(crate) fn link<I: Exports>(
     set: &EngineSet,
     component: &Component,
@@ -396,7 +414,7 @@ pub(crate) fn link<I: Exports>(
         .map_err(|e| format!("its types differ from the contract's: {e:#}"))
 }
 
-/// Checks that a component is of a world, and links it.
+/// Checks the imports and exports of a component, and links it.
 pub(crate) fn linked<I: Exports>(
     set: &EngineSet,
     component: &Component,
@@ -405,7 +423,7 @@ pub(crate) fn linked<I: Exports>(
     link(set, component)
 }
 
-/// A component may import the log and nothing else, and must export an interface.
+/// Checks that a component imports nothing but the log, and exports the interface.
 fn check_world(set: &EngineSet, component: &Component, interface: &str) -> Result<(), String> {
     let (package, version) = CONTRACT.split_once('@').expect("a contract has a version");
     let allowed = [
@@ -445,13 +463,13 @@ fn check_world(set: &EngineSet, component: &Component, interface: &str) -> Resul
     }
 }
 
-/// Runs a future to its end on this thread, which may block.
+/// Blocks this thread until a future is complete.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     match future.as_mut().poll(&mut context) {
         Poll::Ready(output) => output,
-        // The store really waits: leave that to a runtime.
+        // The embedded stores are ready at once; other stores need a Tokio runtime to wait.
         Poll::Pending => match tokio::runtime::Handle::try_current() {
             Ok(handle) => handle.block_on(future),
             Err(_) => tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,5 @@
-//! From a component to its snapshot: the component that starts initialised.
+//! Snapshots: a component is initialised, and its memory becomes the initial memory of a new
+//! component.
 
 use wafer_core::Signature;
 use wafer_store::ArtifactStore;
@@ -15,8 +16,7 @@ use crate::state::State;
 use crate::{Runtime, lift, load};
 
 impl Runtime {
-    /// Initialises a function and returns its signature and the component that
-    /// starts from there.
+    /// Initialises a function, and returns its signature and its snapshot.
     pub(crate) fn snapshot(
         &self,
         spec: &FunctionSpec,
@@ -46,7 +46,7 @@ impl Runtime {
         store.data_mut().log.emit(&spec.name);
         let (signature, instance) = result?;
 
-        // Reading the memory out is the host's own work: it has no limits.
+        // The limits of the function do not apply while the host reads its memory.
         store.set_epoch_deadline(u64::MAX / 2);
         store.set_hostcall_fuel(usize::MAX);
         let mut reader = SnapshotReader { store, instance };
@@ -57,12 +57,12 @@ impl Runtime {
 }
 
 impl Runtime {
-    /// Loads the assets of a function into a fresh sandbox, initialises and describes it,
-    /// and keeps nothing: what every sandbox would take if there were no snapshots. Its code
-    /// is compiled the first time.
+    /// Initialises a function in a new instance like [`register`](Self::register), but makes no
+    /// snapshot, and returns its signature. For measuring what every call would cost without
+    /// snapshots. The component is compiled unless its native code is in `artifacts`.
     ///
     /// # Errors
-    /// [`RegisterError`]
+    /// Returns [`RegisterError`].
     pub fn initialise_once(
         &self,
         spec: &FunctionSpec,
@@ -74,6 +74,7 @@ impl Runtime {
     }
 }
 
+/// Creates an instance, loads its assets, initialises it and asks for its signature.
 fn initialise(
     spec: &FunctionSpec,
     pre: &FunctionPre,
@@ -113,8 +114,8 @@ fn initialise(
     Ok((signature, instance))
 }
 
-/// Reads an instance's memories and globals through the exports that the
-/// snapshotter added.
+/// Reads the memories and globals of an instance, through exports that Wizer added to the
+/// component.
 struct SnapshotReader {
     store: Store<State>,
     instance: Instance,

@@ -1,20 +1,21 @@
-//! What the host keeps beside one instance: its limits and its log.
+//! The host's state for one instance: its memory limit and its log.
 
 use wasmtime::ResourceLimiter;
 
 use crate::bindings::log::{Host, Level};
 use crate::bindings::types;
 
-/// Longest message of the log.
+/// Maximum length of a log message in bytes; longer ones are truncated.
 const MESSAGE_BYTES: usize = 4 << 10;
-/// All messages of one call.
+/// Maximum length of all log messages of one call in bytes; further messages are dropped.
 const LOG_BYTES: usize = 64 << 10;
 
-/// The state of a store.
+/// The data of a wasmtime store.
 pub(crate) struct State {
     memory_limit: u64,
+    /// Total size of all linear memories in bytes.
     memory: u64,
-    /// The function asked for more memory than it may have.
+    /// Whether the function requested more memory than its limit.
     pub(crate) out_of_memory: bool,
     pub(crate) log: Log,
 }
@@ -30,16 +31,17 @@ impl State {
     }
 }
 
-/// What a function said in one call.
+/// The log messages of one call.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     messages: Vec<(Level, String)>,
     bytes: usize,
+    /// Number of messages that were dropped.
     dropped: usize,
 }
 
 impl Log {
-    /// Passes the messages on to the host's own log.
+    /// Writes the messages to the host's log, and clears them.
     pub(crate) fn emit(&mut self, function: &str) {
         for (level, message) in self.messages.drain(..) {
             match level {
@@ -51,12 +53,12 @@ impl Log {
             }
         }
         if self.dropped > 0 {
-            tracing::warn!(target: "function", function, dropped = self.dropped, "said too much in one call");
+            tracing::warn!(target: "function", function, dropped = self.dropped, "too many log messages in one call");
         }
         *self = Self::default();
     }
 
-    /// The last error said: for a trap, the panic's message.
+    /// Returns the last error message. After a trap, it is the panic message of the guest.
     pub(crate) fn last_error(&self) -> Option<&str> {
         let errors = self.messages.iter().rev();
         errors
@@ -104,7 +106,7 @@ impl ResourceLimiter for State {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Function tables of real components have a few hundred entries.
+        // Function tables of typical components have a few hundred entries.
         Ok(desired <= MAX_TABLE_ELEMENTS)
     }
 
@@ -121,11 +123,11 @@ impl ResourceLimiter for State {
     }
 }
 
-/// Entries of a function table.
+/// Maximum number of entries of a function table.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
-/// Core instances of a component: the module, and the adapters around it.
+/// Maximum number of core instances of a component: the module and the adapters around it.
 pub(crate) const MAX_INSTANCES: usize = 10;
-/// Linear memories of a component.
+/// Maximum number of linear memories of a component.
 pub(crate) const MAX_MEMORIES: usize = 4;
-/// Tables of a component.
+/// Maximum number of tables of a component.
 pub(crate) const MAX_TABLES: usize = 10;

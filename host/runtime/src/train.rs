@@ -1,4 +1,5 @@
-//! Training: a learner in the sandbox, fed a training set as often as it asks for.
+//! Training: runs a trainer in the sandbox, and feeds it a training set in as many passes as it asks
+//! for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,51 +23,54 @@ use crate::register::{FunctionSpec, RegisterError, limited};
 use crate::state::State;
 use crate::{Runtime, lift};
 
-/// What rows are for.
+/// What rows are used for in a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To learn from.
+    /// Rows to learn from.
     Train,
-    /// To decide when to stop, and the like.
+    /// Rows to decide, for example, when to stop.
     Validation,
 }
 
-/// Largest artifact: a function has 4 GiB for it, and for all that it makes of it.
+/// Maximum size of an artifact in bytes. The function that uses it has at most 4 GiB of memory for
+/// the artifact and for everything that it derives from it.
 pub const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
-/// Most artifacts and metrics of a training.
+/// Maximum number of artifacts of a training.
 const MAX_ARTIFACTS: usize = 64;
+/// Maximum number of metrics of a training.
 const MAX_METRICS: usize = 1_000;
-/// Most passes over a training set.
+/// Maximum number of passes over a training set.
 const MAX_PASSES: u64 = 10_000;
-/// Bytes of an artifact that are read at once.
+/// Number of bytes of an artifact that one call of `read` returns.
 const PIECE: u64 = 1 << 20;
 
-/// What a trainer made.
+/// What a training produced.
 #[derive(Clone, Debug, Default)]
 pub struct Trained {
-    /// Files by name; at least one.
+    /// The artifacts, as files, by name; at least one.
     pub artifacts: BTreeMap<String, Asset>,
-    /// What it measured.
+    /// The metrics by name. All values are finite.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// A training that is under way: one instance, which keeps its memory.
-pub struct Training {
+/// A running training. All calls use the same instance of the trainer, which keeps its memory.
+pub struct TrainingSession {
     name: String,
     limits: Limits,
     columns: Schema,
     store: Store<State>,
     guest: wit::Guest,
     passes: u64,
-    /// Ticks the engine's epoch meanwhile.
+    /// Keeps the epoch thread running, which enforces time limits.
     _runtime: Runtime,
 }
 
 impl Runtime {
-    /// Checks that a component is a trainer, and compiles it unless that was done.
+    /// Checks that a component exports the world of a trainer, and compiles it unless its native
+    /// code is in `artifacts`. Runs no guest code.
     ///
     /// # Errors
-    /// [`RegisterError`]
+    /// Returns [`RegisterError`].
     pub fn check_trainer(
         &self,
         spec: &FunctionSpec,
@@ -76,25 +80,27 @@ impl Runtime {
         checked.map(drop)
     }
 
-    /// Starts a training: loads the trainer's assets, and lets it choose among the
-    /// columns of a training set, of which one is the `label`. Runs guest code; call it on
-    /// a thread that may block.
+    /// Starts a training: loads the trainer's assets, and offers it the columns of a training set,
+    /// one of which is the column `label`, to choose from; see [`TrainingSession::columns`].
+    ///
+    /// Runs guest code; call it on a thread that may block.
     ///
     /// # Errors
-    /// [`RegisterError::Init`] when it refuses the training set or its parameters.
+    /// Returns [`RegisterError::Init`] when the trainer refuses the training set or its parameters,
+    /// and other [`RegisterError`]s when it cannot be started.
     pub fn begin_training(
         &self,
         spec: &FunctionSpec,
         offered: &Schema,
         label: &str,
         artifacts: &dyn ArtifactStore,
-    ) -> Result<Training, RegisterError> {
+    ) -> Result<TrainingSession, RegisterError> {
         let pre: TrainerPre = self.linked(spec, artifacts)?;
         let mut store = limited(pre.instance.engine(), spec);
         let result = begin(spec, &pre, &mut store, offered, label);
         store.data_mut().log.emit(&spec.name);
         let (columns, guest) = result?;
-        Ok(Training {
+        Ok(TrainingSession {
             name: spec.name.clone(),
             limits: spec.limits.clone(),
             columns,
@@ -139,20 +145,20 @@ fn begin(
     Ok((wanted, guest))
 }
 
-impl Training {
-    /// The columns that rows are to have, as the trainer asked for them. It may have asked
-    /// for what there is not.
+impl TrainingSession {
+    /// Returns the columns that the trainer asked for, which the rows of [`feed`](Self::feed) must
+    /// have. They are not checked: the trainer may have asked for columns that were not offered.
     pub fn columns(&self) -> &[Field] {
         self.columns.fields()
     }
 
-    /// Feeds rows.
+    /// Feeds rows, in chunks.
     ///
     /// # Errors
-    /// [`InvokeError`]; the training is over then.
+    /// Returns [`InvokeError`]. The training cannot be continued then.
     ///
     /// # Panics
-    /// When the columns are not what the trainer asked for.
+    /// Panics when the columns are not those of [`columns`](Self::columns).
     pub fn feed(&mut self, role: Role, columns: &[ArrayRef]) -> Result<(), InvokeError> {
         let rows = columns[0].len();
         if rows == 0 {
@@ -175,10 +181,11 @@ impl Training {
         Ok(())
     }
 
-    /// Ends a pass over all rows; says whether the trainer wants another one.
+    /// Ends a pass over all rows, and returns whether the trainer asks for another one.
     ///
     /// # Errors
-    /// [`InvokeError`]; the training is over then.
+    /// Returns [`InvokeError`], also when the trainer asks for more than 10,000 passes. The
+    /// training cannot be continued then.
     pub fn next_pass(&mut self) -> Result<bool, InvokeError> {
         let is_wanted = self.call(|guest, _, store| guest.call_next_pass(store))?;
         self.passes += 1;
@@ -189,11 +196,11 @@ impl Training {
         Ok(is_wanted)
     }
 
-    /// Ends the training, and writes what was made to files of a folder. Metrics that are
-    /// no finite numbers are left out.
+    /// Ends the training, and writes its artifacts to files in `folder`. Metrics that are not
+    /// finite numbers are left out, with a warning in the log.
     ///
     /// # Errors
-    /// [`InvokeError`]
+    /// Returns [`InvokeError`].
     pub fn finish(mut self, folder: &Path) -> Result<Trained, InvokeError> {
         let made = self.call(|guest, _, store| guest.call_finish(store))?;
         self.check(&made)?;
@@ -213,7 +220,7 @@ impl Training {
         Ok(trained)
     }
 
-    /// Checks names, numbers and sizes, before anything is read.
+    /// Validates names, numbers and sizes of artifacts and metrics, before artifacts are read.
     fn check(&self, made: &wit::Trained) -> Result<(), InvokeError> {
         let (metrics, artifacts) = (made.metrics.len(), made.artifacts.len());
         if artifacts == 0 {
@@ -247,7 +254,7 @@ impl Training {
             }
             total += size;
         }
-        // It cannot hold more than it has memory.
+        // The trainer cannot hold more than its memory, so larger sizes must be wrong.
         if total > self.limits.memory {
             return Err(self.invalid(format!(
                 "artifacts of {}, and it has {} of memory",
@@ -258,13 +265,14 @@ impl Training {
         Ok(())
     }
 
+    /// Reads an artifact from the trainer into a file.
     fn read(&mut self, name: &str, size: u64, path: &Path) -> Result<Asset, InvokeError> {
         let function = self.name.clone();
-        let unwritten = |e: io::Error| InvokeError::Host {
+        let write_failed = |e: io::Error| InvokeError::Host {
             function: function.clone(),
             message: format!("{} cannot be written: {e}", path.display()),
         };
-        let mut file = BufWriter::new(File::create(path).map_err(unwritten)?);
+        let mut file = BufWriter::new(File::create(path).map_err(write_failed)?);
         let mut offset = 0;
         while offset < size {
             let piece = self.call(|guest, _, store| {
@@ -277,14 +285,14 @@ impl Training {
                     "{found} bytes of artifact `{name}` from byte {offset} on instead of {wanted}"
                 )));
             }
-            file.write_all(&piece).map_err(unwritten)?;
+            file.write_all(&piece).map_err(write_failed)?;
             offset += found;
         }
-        file.flush().map_err(unwritten)?;
-        Asset::file(path).map_err(unwritten)
+        file.flush().map_err(write_failed)?;
+        Asset::file(path).map_err(write_failed)
     }
 
-    /// One call into the trainer, under its limits.
+    /// Makes one call into the trainer, under its limits.
     fn call<T>(
         &mut self,
         call: impl FnOnce(
@@ -295,7 +303,7 @@ impl Training {
     ) -> Result<T, InvokeError> {
         let fuel = usize::try_from(self.limits.output).unwrap_or(usize::MAX);
         self.store.set_hostcall_fuel(fuel);
-        // Of a call before, which it survived.
+        // An earlier call may have survived a refused allocation.
         self.store.data_mut().out_of_memory = false;
         self.store.set_epoch_deadline(ticks(self.limits.train_time));
         let result = call(&self.guest, self.columns.fields(), &mut self.store);
@@ -318,20 +326,20 @@ impl Training {
     }
 }
 
-impl std::fmt::Debug for Training {
+impl std::fmt::Debug for TrainingSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Training")
+        f.debug_struct("TrainingSession")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
 
-/// A name as messages have it.
+/// Shortens a name for an error message.
 fn shortened(name: &str) -> String {
     name.chars().take(64).collect()
 }
 
-/// Whether a text is of ASCII letters, digits and some others, 1 to 64 of them.
+/// Returns whether a text has 1 to 64 characters, all of them ASCII letters, digits or `others`.
 fn is_word(text: &str, others: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
     (1..=64).contains(&text.len()) && text.chars().all(is_allowed)

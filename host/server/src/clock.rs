@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_core::Timestamp;
-use wafer_platform::{Error, Platform};
+use wafer_platform::Platform;
 
 use crate::error::Failure;
 
@@ -23,7 +23,7 @@ pub(crate) struct Now {
 
 pub(crate) async fn get(State(platform): State<Arc<Platform>>) -> JsonBody<Now> {
     JsonBody(Now {
-        now: platform.now(),
+        now: platform.context().now(),
     })
 }
 
@@ -33,16 +33,21 @@ pub(crate) async fn post(
 ) -> Result<JsonBody<Now>, Failure> {
     let wanted: Now = serde_json::from_slice(&body?)
         .map_err(|e| Failure::invalid(format!("the body is not {{\"now\":\"…\"}}: {e}")))?;
-    let now = platform.components().clock.set(wanted.now).ok_or_else(|| {
-        let message = "the clock cannot be set: start the server with --clock";
-        Failure::new(StatusCode::CONFLICT, "conflict", message)
-    })?;
+    let now = platform
+        .context()
+        .components()
+        .clock
+        .set(wanted.now)
+        .ok_or_else(|| {
+            let message = "the clock cannot be set: start the server with --clock";
+            Failure::new(StatusCode::CONFLICT, "conflict", message)
+        })?;
     // Rows that are due by now are readable from now on.
     platform
+        .context()
         .components()
         .online
         .apply_due(now)
-        .await
-        .map_err(Error::from)?;
+        .await?;
     Ok(JsonBody(Now { now }))
 }

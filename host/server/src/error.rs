@@ -52,14 +52,14 @@ impl From<Error> for Failure {
             Kind::Conflict => (StatusCode::CONFLICT, "conflict"),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Kind::Function => (StatusCode::INTERNAL_SERVER_ERROR, "function"),
-            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Kind::Corrupt | Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         if status.is_server_error() {
             tracing::error!(code, "{}", error.chain());
         }
         // What happened inside is for the log; a function's failure is for its author.
         let message = match error.kind() {
-            Kind::Internal => "the server failed; its log says why".to_owned(),
+            Kind::Corrupt | Kind::Internal => "the server failed; its log says why".to_owned(),
             _ => error.to_string(),
         };
         Self {

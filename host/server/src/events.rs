@@ -29,7 +29,10 @@ pub(crate) async fn post(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
     let events = decode(&headers, &body?)?;
-    let report = platform.ingest(&source, events, Arrival::Now).await?;
+    let report = platform
+        .pipelines()
+        .ingest(&source, events, Arrival::Now)
+        .await?;
     let status = if report.rejected == 0 {
         StatusCode::OK
     } else {

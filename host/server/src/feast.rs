@@ -175,7 +175,7 @@ fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<Wanted>, Failure> {
     };
     match (&asked.feature_service, asked.features.as_slice()) {
         (Some(view), []) => {
-            let recipe = platform.view(view)?;
+            let recipe = platform.context().view(view)?;
             let features = recipe.outputs().into_iter().zip(recipe.aliases());
             let features = features.map(|(field, alias)| {
                 let set = alias.unwrap_or(view);
@@ -217,14 +217,14 @@ impl Set {
         set: &SetName,
         mut rows: Vec<Json>,
     ) -> Result<Self, Failure> {
-        let definitions = platform.definitions();
+        let definitions = platform.context().definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();
         let name = set.as_str();
         let group = definitions.groups.get(name);
         if let (SetName::Any(_), Some(group)) = (set, group) {
             with_zones(&mut rows, &timestamps(&group.keys));
             return Ok(Self {
-                vectors: platform.group_features(name, &rows).await?,
+                vectors: platform.serving().group_features(name, &rows).await?,
                 prefix: format!("{name}_"),
                 inputs: names(&group.keys),
                 version: group.version,
@@ -232,12 +232,12 @@ impl Set {
         }
         if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
             // Says which groups there are.
-            platform.group_features(name, &rows).await?;
+            platform.serving().group_features(name, &rows).await?;
         }
-        let recipe = platform.view(name)?;
+        let recipe = platform.context().view(name)?;
         with_zones(&mut rows, &timestamps(&recipe.view.inputs));
         Ok(Self {
-            vectors: platform.features(name, &rows).await?,
+            vectors: platform.serving().features(name, &rows).await?,
             prefix: String::new(),
             inputs: names(&recipe.view.inputs),
             version: 0,
@@ -312,7 +312,7 @@ async fn write(
         df,
     } = read(&body?)?;
     let mut rows = rows(&df, "df")?;
-    if let Some(definition) = platform.definitions().groups.get(&group) {
+    if let Some(definition) = platform.context().definitions().groups.get(&group) {
         check_columns(definition, &df)?;
         let fields = definition.columns.iter().chain(&definition.keys);
         let mut times = timestamps(fields);
@@ -324,7 +324,10 @@ async fn write(
         }
         with_zones(&mut rows, &times);
     }
-    let report = platform.write_group(&group, events(&rows)).await?;
+    let report = platform
+        .pipelines()
+        .write_group(&group, events(&rows))
+        .await?;
     written(&report)
 }
 
@@ -368,7 +371,7 @@ async fn push(
         return Err(Failure::invalid(message));
     }
     let mut rows = rows(&df, "df")?;
-    let definitions = platform.definitions();
+    let definitions = platform.context().definitions();
     let pipelines = definitions.pipelines.values();
     let read = pipelines
         .filter(|pipeline| pipeline.source == source)
@@ -377,6 +380,7 @@ async fn push(
     let times = timestamps(read);
     with_zones(&mut rows, &times);
     let report = platform
+        .pipelines()
         .ingest(&source, events(&rows), Arrival::Now)
         .await?;
     written(&report)

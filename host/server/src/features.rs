@@ -36,7 +36,7 @@ pub(crate) async fn post(
         );
         return Err(Failure::invalid(message));
     }
-    let vectors = platform.features(&view, &request.rows).await?;
+    let vectors = platform.serving().features(&view, &request.rows).await?;
     let body = serde_json::to_vec(&Answer {
         rows: Rows(&vectors),
     })

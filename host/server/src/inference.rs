@@ -144,7 +144,7 @@ async fn metadata(
     path: NamedPath,
 ) -> Result<JsonBody<Json>, Refusal> {
     let Path(Named { model, version }) = path?;
-    let endpoint = platform.serving_endpoint(&model).await?;
+    let endpoint = platform.serving().serving_endpoint(&model).await?;
     let info = endpoint.info(version.as_deref())?;
     let tensors = |fields: &[Field]| -> Json { fields.iter().map(tensor::metadata).collect() };
     Ok(JsonBody(json!({
@@ -161,7 +161,7 @@ async fn ready(
     path: NamedPath,
 ) -> Result<JsonBody<Json>, Refusal> {
     let Path(Named { model, version }) = path?;
-    let endpoint = platform.serving_endpoint(&model).await?;
+    let endpoint = platform.serving().serving_endpoint(&model).await?;
     endpoint.info(version.as_deref())?;
     Ok(JsonBody(json!({ "name": model, "ready": true })))
 }
@@ -207,7 +207,7 @@ async fn infer(
     let (mut request, binary) = read(&headers, &body)?;
     tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
     // Once: whatever is switched meanwhile, all of the answer is of what there was.
-    let endpoint = platform.serving_endpoint(&model).await?;
+    let endpoint = platform.serving().serving_endpoint(&model).await?;
     let info = endpoint.info(version.as_deref())?;
     let asked = InferRequest {
         id: request.id.clone(),
@@ -219,7 +219,10 @@ async fn infer(
         request.outputs.as_deref(),
         &info.outputs,
     )?;
-    let inference = platform.infer(&endpoint, version.as_deref(), asked).await?;
+    let inference = platform
+        .serving()
+        .infer(&endpoint, version.as_deref(), asked)
+        .await?;
     answer(model, inference, &wanted)
 }
 

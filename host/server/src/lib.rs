@@ -35,7 +35,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use wafer_platform::Platform;
 
-pub use serve::{ServeOptions, serve};
+pub use serve::serve;
 
 /// Largest body of a request.
 pub const MAX_BODY_BYTES: usize = 64 << 20;

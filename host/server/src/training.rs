@@ -82,7 +82,10 @@ pub(crate) async fn post(
         split: split.transpose().map_err(Failure::invalid)?,
     };
     let progress: Arc<dyn Progress> = Arc::new(());
-    let set = platform.training_set(&request, &progress).await?;
+    let set = platform
+        .training()
+        .training_set(&request, &progress)
+        .await?;
     let bytes = tokio::fs::read(&out).await.map_err(|e| failed(&e))?;
     let headers = [
         (CONTENT_TYPE.as_str(), media.to_owned()),

@@ -10,7 +10,7 @@ use wafer_platform::Platform;
 use crate::error::Failure;
 
 pub(crate) async fn list(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
-    let definitions = platform.definitions();
+    let definitions = platform.context().definitions();
     let views: Vec<_> = definitions
         .views
         .iter()
@@ -23,7 +23,7 @@ pub(crate) async fn one(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
 ) -> Result<JsonBody<Json>, Failure> {
-    let recipe = platform.view(&name)?;
+    let recipe = platform.context().view(&name)?;
     let (view, features) = (&recipe.view, recipe.outputs());
     Ok(JsonBody(
         json!({ "name": name, "doc": view.doc, "inputs": view.inputs, "features": features }),

@@ -1,4 +1,5 @@
-//! Components, compiled code, assets: immutable bytes named by their content.
+//! The artifact store: components, compiled code and assets, as immutable bytes that are named
+//! by their content.
 
 use std::fmt::{Debug, Display};
 use std::io::Read as _;
@@ -10,18 +11,19 @@ use wafer_core::{Digest, Hasher};
 
 use crate::{Error, Kind, Result};
 
-/// A map from names to bytes. Names are relative paths of letters, digits,
-/// `-`, `_`, `.` and `/`.
+/// A map from names to bytes.
+///
+/// Names are relative paths of ASCII letters, digits, `-`, `_`, `.` and `/`.
 #[async_trait]
 pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
-    /// The bytes of a name, or `None`.
+    /// Returns an artifact, or `None` if there is no artifact of that name.
     async fn get(&self, name: &str) -> Result<Option<Bytes>>;
 
-    /// Writes a name, replacing what it had; readers see the old bytes or the
-    /// new ones, never a mixture, and after a crash too.
+    /// Writes an artifact, replacing any artifact of that name. The write is atomic: readers
+    /// see the old bytes or the new bytes, also after a crash.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
 
-    /// Writes a name, unless there is such a name.
+    /// Writes an artifact unless there is already one of that name.
     async fn put_new(&self, name: &str, bytes: Bytes) -> Result<()> {
         if self.contains(name).await? {
             return Ok(());
@@ -29,22 +31,22 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
         self.put(name, bytes).await
     }
 
-    /// Writes a name with the content of a file, which is never read whole, unless there is
-    /// such a name.
+    /// Writes the content of a local file as an artifact, unless there is already one of that
+    /// name. The file is streamed and never held in memory as a whole.
     async fn put_file(&self, name: &str, path: &Path) -> Result<()>;
 
-    /// Whether there is such a name.
+    /// Returns whether there is an artifact of that name.
     async fn contains(&self, name: &str) -> Result<bool>;
 
-    /// A file of this machine that holds the bytes of a name, so that code can be
-    /// mapped instead of read; `None` when there is no such name.
+    /// Returns a local file that holds the artifact, so that compiled code can be mapped into
+    /// memory instead of read. `None` if there is no artifact of that name.
     async fn file(&self, name: &str) -> Result<Option<PathBuf>>;
 }
 
-/// Digest of a file's content, without reading it whole.
+/// Computes the digest of a file's content without holding the whole file in memory.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Fails when the file cannot be read.
 pub fn digest_file(path: &Path) -> std::io::Result<Digest> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = Hasher::new();
@@ -58,23 +60,28 @@ pub fn digest_file(path: &Path) -> std::io::Result<Digest> {
     }
 }
 
-/// Where bytes of this digest are kept.
+/// Returns the name under which bytes with this digest are stored.
 pub fn blob_name(digest: Digest) -> String {
     let hex = digest.hex();
     format!("blobs/{}/{hex}", &hex[..2])
 }
 
-/// What every artifact store can do.
+/// Content-addressed access to any [`ArtifactStore`].
 #[async_trait]
 pub trait ArtifactStoreExt: ArtifactStore {
-    /// Keeps some bytes under their digest. Keeping them twice costs a look.
+    /// Stores bytes under their digest, unless they are already stored, and returns the
+    /// digest.
     async fn put_blob(&self, bytes: Bytes) -> Result<Digest> {
         let digest = Digest::of(&bytes);
         self.put_new(&blob_name(digest), bytes).await?;
         Ok(digest)
     }
 
-    /// The bytes of a digest, verified.
+    /// Returns the bytes with this digest.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`] when the bytes are not stored, and [`Kind::Corrupt`] when
+    /// the stored bytes do not have this digest.
     async fn get_blob(&self, digest: Digest) -> Result<Bytes> {
         let bytes = self.get(&blob_name(digest)).await?.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("{self} has no artifact {digest}"))

@@ -1,6 +1,7 @@
-//! What every backend must do, as a suite that takes any backend.
+//! The contract of the store traits, as a test suite that every backend runs.
 //!
-//! Each function wants a fresh, empty store and panics with the broken promise.
+//! Each public function needs a fresh, empty store, and panics when the store violates the
+//! contract.
 #![allow(clippy::unwrap_used, reason = "a test suite")]
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use wafer_core::{EntityKey, Timestamp, entity_key};
 
 use crate::{
     ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
-    Kind, Lease, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow,
+    Kind, Lease, Leased, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow,
     PutCounts, blob_name,
 };
 
@@ -95,21 +96,21 @@ async fn values_at(store: &dyn OnlineStore, name: &str, now: i64) -> Option<Stri
         .map(|row| String::from_utf8(row.values.to_vec()).unwrap())
 }
 
-/// Promises of [`OnlineStore`].
+/// Tests the contract of [`OnlineStore`].
 pub async fn online(store: &dyn OnlineStore) {
-    rows_come_back_in_order(store).await;
-    newest_wins(store).await;
+    get_many_returns_rows_in_order_of_keys(store).await;
+    newest_row_wins(store).await;
     events_commit_once(store).await;
-    early_rows_wait(store).await;
-    identities_are_forgotten_in_time(store).await;
-    the_outbox_keeps_its_order(store).await;
-    concurrent_writes_all_arrive(store).await;
-    summaries_are_added_up(store).await;
-    content_is_replaced_at_once(store).await;
+    early_rows_appear_when_due(store).await;
+    event_identities_expire(store).await;
+    outbox_keeps_its_order(store).await;
+    concurrent_commits_all_succeed(store).await;
+    summaries_are_merged(store).await;
+    replace_group_replaces_content_atomically(store).await;
     deleted_entities_stay_deleted(store).await;
 }
 
-/// An entity's summary of events at some times: their number.
+/// Writes a summary of events at some times to an entity. Its aggregate is the number of events.
 fn summary(name: &str, times: &[i64]) -> OnlineWrite {
     let layout = layout();
     let mut item = Item::new(&layout);
@@ -140,6 +141,7 @@ fn layout() -> Layout {
     Layout::new(&[count], &[])
 }
 
+/// Reads the number of events from the summary of an entity.
 async fn counted(store: &dyn OnlineStore, name: &str, now: i64) -> Option<Answer> {
     let rows = store.get_many(&[key("sums", name)], at(now)).await.unwrap();
     let row = rows[0].as_ref()?;
@@ -151,7 +153,7 @@ fn number(value: i64) -> Option<Answer> {
     Some(Answer::One(Cell::Int(value)))
 }
 
-async fn summaries_are_added_up(store: &dyn OnlineStore) {
+async fn summaries_are_merged(store: &dyn OnlineStore) {
     let commit =
         |id: &'static str, writes| store.commit_events(vec![event(id, writes, vec![])], at(0));
     let done = EventOutcome::Committed { older: 0 };
@@ -159,7 +161,7 @@ async fn summaries_are_added_up(store: &dyn OnlineStore) {
         commit("sum1", vec![summary("a", &[5, 9])]).await.unwrap(),
         [done]
     );
-    // Older events count as well, once.
+    // An older event counts as well, but only once.
     assert_eq!(
         commit("sum2", vec![summary("a", &[2])]).await.unwrap(),
         [done]
@@ -170,7 +172,8 @@ async fn summaries_are_added_up(store: &dyn OnlineStore) {
     assert_eq!(counted(store, "b", 0).await, None);
 }
 
-/// An event of the outbox of the group `sums`, for entity `a`, at its event time.
+/// Converts an outbox row of the group `sums` into a summary of one event of entity `a`, due at
+/// its event time.
 fn from_outbox(row: &OutboxRow) -> crate::Result<EarlyWrite> {
     Ok(EarlyWrite {
         due: row.event,
@@ -178,7 +181,7 @@ fn from_outbox(row: &OutboxRow) -> crate::Result<EarlyWrite> {
     })
 }
 
-async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
+async fn replace_group_replaces_content_atomically(store: &dyn OnlineStore) {
     let outbox = |event: i64| OutboxRow {
         event: at(event),
         ..outbox("sums", "o")
@@ -193,7 +196,7 @@ async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
     let content = GroupContent {
         rows: vec![summary("a", &[1]), summary("c", &[7])],
         early: vec![waiting(550, summary("c", &[550]))],
-        // The first of the three is in `rows`.
+        // `rows` includes the first of the three outbox rows.
         outbox_after: numbers[0],
         from_outbox: Arc::new(from_outbox),
         now: at(10),
@@ -206,13 +209,13 @@ async fn content_is_replaced_at_once(store: &dyn OnlineStore) {
         "it is not in the new content"
     );
     assert_eq!(counted(store, "c", 0).await, number(1));
-    // Early rows of before are forgotten; those of the content and of the outbox wait.
+    // Earlier early rows are gone; those of the new content and of the outbox appear when due.
     assert_eq!(counted(store, "a", 560).await, number(2));
     assert_eq!(counted(store, "c", 560).await, number(2));
     assert_eq!(counted(store, "a", 600).await, number(3));
-    // Another group's rows are its own.
+    // Other groups are not affected.
     assert!(store.count("g@1").await.unwrap() > 0);
-    // Rows that left the outbox after the content was made would be lost with it.
+    // Rows that left the outbox after the content was made would be missing from it.
     store.trim_outbox("sums", numbers[1]).await.unwrap();
     let error = store
         .replace_group("sums", content.clone())
@@ -273,15 +276,15 @@ async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
     assert_eq!(
         counted(store, "a", 700).await,
         None,
-        "nothing brings it back"
+        "replacing the group does not bring back a deleted entity"
     );
-    // New facts do.
+    // A newer row brings the entity back.
     store
         .put_many(vec![write("gone", 651, 1, "new")])
         .await
         .unwrap();
     assert_eq!(values_at(store, "gone", 700).await.as_deref(), Some("new"));
-    // So do those that were waiting, and a row of after a deletion stays.
+    // So does an early row from after the deletion. A row from after a deletion stays.
     let of_after = || values_at(store, "gone", 800);
     assert_eq!(of_after().await.as_deref(), Some("of after"));
     store
@@ -291,7 +294,7 @@ async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
     assert_eq!(of_after().await.as_deref(), Some("of after"));
 }
 
-async fn rows_come_back_in_order(store: &dyn OnlineStore) {
+async fn get_many_returns_rows_in_order_of_keys(store: &dyn OnlineStore) {
     assert!(store.get_many(&[], at(0)).await.unwrap().is_empty());
     let writes = vec![write("b", -5, 0, "B"), write("a", 1, 1, "A")];
     assert_eq!(
@@ -325,7 +328,7 @@ async fn rows_come_back_in_order(store: &dyn OnlineStore) {
     );
 }
 
-async fn newest_wins(store: &dyn OnlineStore) {
+async fn newest_row_wins(store: &dyn OnlineStore) {
     for (event, created, values, wanted) in [
         (10, 10, "first", "first"),
         (9, 99, "older event", "first"),
@@ -387,7 +390,7 @@ async fn events_commit_once(store: &dyn OnlineStore) {
     assert_eq!(store.read_outbox("once", 10).await.unwrap().len(), 3);
 }
 
-async fn early_rows_wait(store: &dyn OnlineStore) {
+async fn early_rows_appear_when_due(store: &dyn OnlineStore) {
     let mut early = event("early", Vec::new(), Vec::new());
     early.early = vec![
         waiting(100, write("f", 100, 1, "future")),
@@ -397,7 +400,7 @@ async fn early_rows_wait(store: &dyn OnlineStore) {
     let value = |now| values_at(store, "f", now);
     assert_eq!(value(49).await, None);
     assert_eq!(value(50).await.as_deref(), Some("soon"));
-    // Other events' commits apply what is due as well.
+    // Committing another event applies early rows that are due, too.
     let other = event("late", vec![write("f", 70, 1, "now")], Vec::new());
     store.commit_events(vec![other], at(100)).await.unwrap();
     store.apply_due(at(100)).await.unwrap();
@@ -406,7 +409,7 @@ async fn early_rows_wait(store: &dyn OnlineStore) {
     assert_eq!(value(1_000).await.as_deref(), Some("future"));
 }
 
-async fn identities_are_forgotten_in_time(store: &dyn OnlineStore) {
+async fn event_identities_expire(store: &dyn OnlineStore) {
     let brief = event("brief", Vec::new(), Vec::new());
     let commit = |now| store.commit_events(vec![brief.clone()], at(now));
     assert_eq!(
@@ -420,7 +423,7 @@ async fn identities_are_forgotten_in_time(store: &dyn OnlineStore) {
     );
 }
 
-async fn the_outbox_keeps_its_order(store: &dyn OnlineStore) {
+async fn outbox_keeps_its_order(store: &dyn OnlineStore) {
     let rows: Vec<_> = (0..5).map(|n| outbox("order", &format!("o{n}"))).collect();
     let commit = event("order", Vec::new(), rows.clone());
     store.commit_events(vec![commit], at(0)).await.unwrap();
@@ -446,14 +449,14 @@ async fn the_outbox_keeps_its_order(store: &dyn OnlineStore) {
     );
     store.trim_outbox("order", rest[1].sequence).await.unwrap();
     assert!(store.read_outbox("order", 10).await.unwrap().is_empty());
-    // Sequence numbers go on after the outbox was emptied.
+    // Sequence numbers continue after the outbox was emptied.
     let commit = event("order2", Vec::new(), vec![outbox("order", "o5")]);
     store.commit_events(vec![commit], at(0)).await.unwrap();
     let again = store.read_outbox("order", 10).await.unwrap();
     assert!(again[0].sequence > rest[1].sequence);
 }
 
-async fn concurrent_writes_all_arrive(store: &dyn OnlineStore) {
+async fn concurrent_commits_all_succeed(store: &dyn OnlineStore) {
     let commits = (0..200).map(|n| {
         let name = format!("c{}", n % 20);
         let id = format!("concurrent {n}");
@@ -465,7 +468,7 @@ async fn concurrent_writes_all_arrive(store: &dyn OnlineStore) {
         store.commit_events(vec![commit], at(0))
     });
     for outcome in join_all(commits).await {
-        // Which of them comes first is nobody's promise.
+        // The order of the commits is not defined, so `older` can be anything.
         let outcome = outcome.unwrap();
         assert!(matches!(outcome[..], [EventOutcome::Committed { .. }]));
     }
@@ -476,13 +479,13 @@ async fn concurrent_writes_all_arrive(store: &dyn OnlineStore) {
     assert_eq!(store.read_outbox("many", 1_000).await.unwrap().len(), 200);
 }
 
-/// Promises of [`MetadataStore`], and of leases on it.
+/// Tests the contract of [`MetadataStore`], and leases on it.
 pub async fn metadata(store: &dyn MetadataStore) {
     objects_are_versioned(store).await;
-    lists_are_sorted_and_bounded_by_their_prefix(store).await;
-    one_of_many_writers_wins(store).await;
-    limits_are_named(store).await;
-    leases_change_hands(store).await;
+    list_returns_objects_of_prefix_sorted(store).await;
+    one_of_many_concurrent_writers_wins(store).await;
+    limits_on_names_and_objects_are_enforced(store).await;
+    leases_expire_and_change_hands(store).await;
 }
 
 async fn objects_are_versioned(store: &dyn MetadataStore) {
@@ -519,7 +522,7 @@ async fn objects_are_versioned(store: &dyn MetadataStore) {
     assert_eq!(store.get("a").await.unwrap(), None);
 }
 
-async fn lists_are_sorted_and_bounded_by_their_prefix(store: &dyn MetadataStore) {
+async fn list_returns_objects_of_prefix_sorted(store: &dyn MetadataStore) {
     for name in ["run/b", "run/a", "runs", "run/c/d", "ru"] {
         store.put(name, Bytes::new(), Expect::Absent).await.unwrap();
     }
@@ -534,7 +537,7 @@ async fn lists_are_sorted_and_bounded_by_their_prefix(store: &dyn MetadataStore)
     assert!(store.list("none").await.unwrap().is_empty());
 }
 
-async fn one_of_many_writers_wins(store: &dyn MetadataStore) {
+async fn one_of_many_concurrent_writers_wins(store: &dyn MetadataStore) {
     let writers = (0..20).map(|n| store.put("race", Bytes::from(n.to_string()), Expect::Absent));
     let won = join_all(writers)
         .await
@@ -544,7 +547,7 @@ async fn one_of_many_writers_wins(store: &dyn MetadataStore) {
     assert_eq!(won, 1);
 }
 
-async fn limits_are_named(store: &dyn MetadataStore) {
+async fn limits_on_names_and_objects_are_enforced(store: &dyn MetadataStore) {
     let error = store
         .put(&"n".repeat(500), Bytes::new(), Expect::Anything)
         .await
@@ -559,30 +562,33 @@ async fn limits_are_named(store: &dyn MetadataStore) {
     assert!(error.to_string().contains("`large`"), "{error}");
 }
 
-async fn leases_change_hands(store: &dyn MetadataStore) {
-    let take = |holder: &'static str, now| Lease::acquire(store, "work", holder, at(now), 100);
-    let mut first = take("one", 0).await.unwrap().unwrap();
-    assert_eq!(take("two", 99).await.unwrap().unwrap_err(), "one");
+async fn leases_expire_and_change_hands(store: &dyn MetadataStore) {
+    let acquire = |holder: &'static str, now| Lease::acquire(store, "work", holder, at(now), 100);
+    let mine = async |holder, now| match acquire(holder, now).await.unwrap() {
+        Leased::Mine(lease) => lease,
+        Leased::HeldBy(other) => panic!("{holder} at {now}: held by {other}"),
+    };
+    let held_by = async |holder, now| match acquire(holder, now).await.unwrap() {
+        Leased::Mine(_) => panic!("{holder} at {now}: nobody has it"),
+        Leased::HeldBy(other) => other,
+    };
+    let mut first = mine("one", 0).await;
+    assert_eq!(held_by("two", 99).await, "one");
     first.renew(store, at(50), 100).await.unwrap();
-    assert_eq!(take("two", 149).await.unwrap().unwrap_err(), "one");
-    let second = take("two", 150).await.unwrap().unwrap();
+    assert_eq!(held_by("two", 149).await, "one");
+    let second = mine("two", 150).await;
     assert_eq!(
         first.renew(store, at(151), 100).await.unwrap_err().kind(),
         Kind::Conflict
     );
     first.release(store).await.unwrap();
-    assert_eq!(take("three", 152).await.unwrap().unwrap_err(), "two");
+    assert_eq!(held_by("three", 152).await, "two");
     second.release(store).await.unwrap();
-    take("three", 153)
-        .await
-        .unwrap()
-        .unwrap()
-        .release(store)
-        .await
-        .unwrap();
+    let third = mine("three", 153).await;
+    third.release(store).await.unwrap();
 }
 
-/// Promises of [`ArtifactStore`].
+/// Tests the contract of [`ArtifactStore`].
 pub async fn artifacts(store: &dyn ArtifactStore) {
     assert_eq!(store.get("a/b").await.unwrap(), None);
     assert!(!store.contains("a/b").await.unwrap());
@@ -623,7 +629,7 @@ pub async fn artifacts(store: &dyn ArtifactStore) {
     let copy = store.file(&blob_name(digest)).await;
     let is_damaged = match &copy {
         Err(error) => error.kind() == Kind::Corrupt,
-        // Who maps it looks at it.
+        // A backend may return the damaged file; the code that maps it must check it.
         Ok(path) => std::fs::read(path.as_ref().unwrap()).unwrap() == b"blub",
     };
     assert!(is_damaged, "{copy:?}");

@@ -1,26 +1,31 @@
-//! One error for all stores: few kinds, chosen by what the caller does.
+//! The error type of the host. Its kinds are chosen by what a caller can do about an error.
+//!
+//! Stores, services and edges share it. Each backend keeps an error with all details of its own
+//! and converts it in one place; the details stay available as the source.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What a caller can do about a store's error.
+/// The kind of an error, chosen by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// There is no such object, table or artifact.
+    /// The object, table, artifact or definition does not exist.
     NotFound,
-    /// Somebody else wrote first: read again, decide again.
+    /// Another process wrote the object first; read it again and retry.
     Conflict,
-    /// The store cannot take it now (disk full, server busy): try again later.
+    /// The store cannot serve the request now (disk full, server busy); try again later.
     Unavailable,
-    /// The request breaks a limit or rule of the store: change the request.
+    /// The request is wrong or breaks a limit; change the request.
     Invalid,
-    /// Stored bytes are damaged: restore or rebuild them.
+    /// A function refused, trapped or broke a limit; its author has to act.
+    Function,
+    /// Stored bytes are damaged; restore or rebuild them.
     Corrupt,
-    /// Anything else: a bug, or a broken machine.
+    /// Any other failure, such as a bug or a broken machine.
     Internal,
 }
 
-/// A store's error: its kind, what was being done, and the cause.
+/// An error: its [`Kind`], a message that says what failed, and the underlying cause.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -28,11 +33,11 @@ pub struct Error {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The result of everything that touches a store.
+/// The result type of stores and services.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error without a cause of its own.
+    /// Creates an error without an underlying cause.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -41,7 +46,7 @@ impl Error {
         }
     }
 
-    /// An error caused by another.
+    /// Creates an error with an underlying cause.
     pub fn caused(
         kind: Kind,
         message: impl Into<String>,
@@ -54,13 +59,34 @@ impl Error {
         }
     }
 
-    /// What a caller can do about it.
+    /// Creates an error of [`Kind::Invalid`] without an underlying cause.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// Returns the kind of this error.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// An error of the operating system about a path. A full disk is worth a
-    /// retry; a file that is not there is named.
+    /// Returns the message and those of all underlying causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = StdError::source(self);
+        while let Some(error) = cause {
+            let message = error.to_string();
+            // Skip a cause whose message is already included.
+            if !text.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Converts an I/O error on `path`. A full disk becomes [`Kind::Unavailable`], because a
+    /// retry may succeed; a missing file becomes [`Kind::NotFound`].
     pub(crate) fn io(action: &str, path: &std::path::Path, error: std::io::Error) -> Self {
         use std::io::ErrorKind;
         let kind = match error.kind() {

@@ -1,4 +1,4 @@
-//! Artifacts in a folder.
+//! The embedded artifact store: a local folder.
 
 use std::fmt;
 use std::io;
@@ -10,25 +10,29 @@ use bytes::Bytes;
 
 use crate::{ArtifactStore, Error, Kind, Result};
 
-/// One file for each artifact, written beside its place and renamed into it.
+/// An [`ArtifactStore`] with one file per artifact in a local folder.
+///
+/// Each file is written under a temporary name beside its final place and then renamed, so
+/// that writes are atomic.
 #[derive(Debug)]
 pub struct ArtifactFolder {
     root: PathBuf,
+    /// Number of files written so far; makes temporary names unique.
     written: AtomicU64,
 }
 
 impl ArtifactFolder {
-    /// Opens a folder, making it if need be.
+    /// Opens a folder, creating it if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// Fails when the folder cannot be created.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         std::fs::create_dir_all(&root).map_err(|e| Error::io("make", &root, e))?;
         Ok(Self::of(root))
     }
 
-    /// A folder that is there already, and may be read-only.
+    /// Uses an existing folder, which may be read-only.
     pub fn of(root: PathBuf) -> Self {
         Self {
             root,
@@ -36,10 +40,10 @@ impl ArtifactFolder {
         }
     }
 
-    /// Where a name is, or would be.
+    /// Returns the path of the file that holds, or would hold, an artifact.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for what is no name.
+    /// Returns [`Kind::Invalid`] when `name` is not a valid artifact name.
     pub fn path(&self, name: &str) -> Result<PathBuf> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_part =
@@ -57,7 +61,7 @@ impl ArtifactFolder {
     fn write(&self, path: &Path, content: &mut dyn io::Read) -> Result<()> {
         let folder = path.parent().expect("a path below the root has a parent");
         std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
-        // Unique among processes and within this one.
+        // The temporary name is unique among processes and within this process.
         let count = self.written.fetch_add(1, Ordering::Relaxed);
         let beside = path.with_extension(format!("{}-{count}.part", std::process::id()));
         let written = std::fs::File::create(&beside)
@@ -65,7 +69,7 @@ impl ArtifactFolder {
             .and_then(|()| std::fs::rename(&beside, path))
             .and_then(|()| std::fs::File::open(folder)?.sync_all());
         written.map_err(|e| {
-            // Best effort: a left-over is only garbage.
+            // Best effort: a leftover temporary file does no harm.
             let _ = std::fs::remove_file(&beside);
             Error::io("write", path, e)
         })
@@ -117,13 +121,13 @@ mod tests {
     use crate::contract;
 
     #[tokio::test]
-    async fn contract() {
+    async fn artifact_contract() {
         let folder = tempfile::tempdir().unwrap();
         contract::artifacts(&ArtifactFolder::open(folder.path()).unwrap()).await;
     }
 
     #[tokio::test]
-    async fn nothing_is_read_or_written_outside() {
+    async fn names_that_leave_the_folder_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactFolder::open(folder.path().join("a")).unwrap();
         for name in [

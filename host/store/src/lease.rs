@@ -1,4 +1,4 @@
-//! Leases: who may do a piece of work, until when.
+//! Leases: exclusive claims on a piece of work that expire.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,27 @@ use wafer_core::Timestamp;
 
 use crate::{Error, Expect, Kind, MetadataStore, Result};
 
-/// A claim on a name by one holder. It ends when it is released or when its time
-/// is over; after that another holder may take it.
+/// An exclusive claim on a name by one holder.
 ///
-/// Times are of a clock that all holders share and that runs by itself (the
-/// machine's), never of one that can be set.
+/// A lease ends when it is released or when it expires; after that another holder can acquire
+/// it. It is stored as the object `lease/NAME` of a [`MetadataStore`].
+///
+/// All times must come from the machine's clock, which all holders share, and not from a
+/// clock that can be set.
 #[derive(Debug)]
 pub struct Lease {
     name: String,
     holder: String,
     version: u64,
+}
+
+/// The outcome of an attempt to acquire a lease.
+#[derive(Debug)]
+pub enum Leased {
+    /// The lease was acquired.
+    Mine(Lease),
+    /// Another holder, named here, has the lease.
+    HeldBy(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -25,25 +36,26 @@ struct Claim {
 }
 
 impl Lease {
-    /// Claims a name for `duration` microseconds, or returns who holds it.
-    /// A holder may claim its own lease again.
+    /// Acquires the lease on `name` for `duration` microseconds from `now`.
+    ///
+    /// A holder can acquire a lease again that it already has.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn acquire(
         store: &dyn MetadataStore,
         name: &str,
         holder: &str,
         now: Timestamp,
         duration: i64,
-    ) -> Result<Result<Self, String>> {
+    ) -> Result<Leased> {
         let object = format!("lease/{name}");
         let expect = match store.get(&object).await? {
             None => Expect::Absent,
             Some(stored) => {
                 let claim = read_claim(name, &stored.value)?;
                 if claim.expires > now && claim.holder != holder {
-                    return Ok(Err(claim.holder));
+                    return Ok(Leased::HeldBy(claim.holder));
                 }
                 Expect::Version(stored.version)
             }
@@ -52,13 +64,15 @@ impl Lease {
             .put(&object, claim(holder, now.plus_micros(duration)), expect)
             .await
         {
-            Ok(version) => Ok(Ok(Self {
+            Ok(version) => Ok(Leased::Mine(Self {
                 name: object,
                 holder: holder.to_owned(),
                 version,
             })),
-            // Somebody was faster.
-            Err(e) if e.kind() == Kind::Conflict => Ok(Err("another process".to_owned())),
+            // Another process acquired it between the read and the write.
+            Err(e) if e.kind() == Kind::Conflict => {
+                Ok(Leased::HeldBy("another process".to_owned()))
+            }
             Err(e) => Err(e),
         }
     }
@@ -66,7 +80,7 @@ impl Lease {
     /// Extends the lease to `duration` microseconds from `now`.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when it was lost: it ran out and somebody else took it.
+    /// Returns [`Kind::Conflict`] when the lease expired and another holder acquired it.
     pub async fn renew(
         &mut self,
         store: &dyn MetadataStore,
@@ -80,10 +94,10 @@ impl Lease {
         Ok(())
     }
 
-    /// Makes it another holder's, for `duration` microseconds from `now`.
+    /// Transfers the lease to `holder`, for `duration` microseconds from `now`.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when it was lost.
+    /// Returns [`Kind::Conflict`] when the lease expired and another holder acquired it.
     pub async fn hand_over(
         &mut self,
         store: &dyn MetadataStore,
@@ -95,11 +109,13 @@ impl Lease {
         self.renew(store, now, duration).await
     }
 
-    /// Extends a holder's lease, from whichever process, to `duration` microseconds
-    /// from `now` when a third of that is over; says whether it still has it.
+    /// Extends a holder's lease to `duration` microseconds from `now`, from any process.
+    ///
+    /// Nothing is written as long as more than two thirds of `duration` are left. Returns
+    /// whether `holder` still has the lease.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn keep(
         store: &dyn MetadataStore,
         name: &str,
@@ -124,17 +140,17 @@ impl Lease {
                 .put(&object, value, Expect::Version(stored.version))
                 .await
             {
-                // Somebody else extended or took it: looked at again.
+                // Another process extended or acquired the lease; read it again.
                 Err(e) if e.kind() == Kind::Conflict => {}
                 other => return other.map(|_| true),
             }
         }
     }
 
-    /// Gives the lease up; losing it meanwhile is no error.
+    /// Releases the lease. It is not an error if the lease was lost before.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn release(self, store: &dyn MetadataStore) -> Result<()> {
         match store
             .delete(&self.name, Expect::Version(self.version))

@@ -1,15 +1,16 @@
-//! Where Wafer keeps things.
+//! The stores of Wafer and their embedded backends.
 //!
-//! - [`OnlineStore`]: the latest row of each entity, and the outbox of rows on
-//!   their way to the offline tables.
-//! - [`MetadataStore`]: definitions, runs and leases, each object by itself.
-//! - [`ArtifactStore`]: components and compiled code, named by their content.
+//! - [`OnlineStore`]: the latest row of each entity, and the outbox of rows that are not in
+//!   the offline tables yet.
+//! - [`MetadataStore`]: definitions, runs and leases, as small objects that are written one
+//!   by one.
+//! - [`ArtifactStore`]: components, compiled code and assets, named by their content.
 //! - [`OfflineTables`]: all rows, as Delta tables of Parquet files.
 //!
-//! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]); those
-//! on AWS are in the crate `wafer-aws`. The `contract` module (feature
-//! `contract`) holds the suite that every backend must pass. Offline tables are
-//! one concrete type: Delta brings an object store of its own.
+//! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]). The AWS
+//! backends are in the crate `wafer-aws`. The `contract` module (feature `contract`) holds
+//! the test suite that every backend must pass. Offline tables are a concrete type and not a
+//! trait, because Delta Lake already abstracts over object stores.
 
 mod artifact;
 #[cfg(feature = "contract")]
@@ -27,7 +28,7 @@ mod usage;
 pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
 pub use error::{Error, Kind, Result};
 pub use folder::ArtifactFolder;
-pub use lease::Lease;
+pub use lease::{Lease, Leased};
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use metadata::{Expect, MetadataStore, Versioned};
 pub use offline::{
@@ -38,5 +39,5 @@ pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
     OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Waiting, combine,
 };
-pub use remote::{RemoteFile, RemoteFiles};
+pub use remote::{RemoteFile, RemoteFiles, UnreachableFiles};
 pub use usage::{Consumed, for_work, work_label};

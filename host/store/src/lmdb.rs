@@ -1,9 +1,8 @@
-//! Online rows, outbox and metadata in one LMDB environment.
+//! The embedded online and metadata store: one LMDB environment.
 //!
-//! LMDB is memory-mapped, crash-safe and shared by processes: readers never
-//! wait, writers take turns. Every write of this process goes through one
-//! thread, which gathers what is waiting into one transaction (one `fsync` for
-//! many requests).
+//! LMDB is memory-mapped, crash-safe and shared by processes. Readers never wait; writers take
+//! turns. All writes of this process go through one thread, which gathers the waiting writes
+//! into one transaction, so that many requests share one `fsync`.
 
 use std::fmt;
 use std::ops::Bound;
@@ -34,44 +33,47 @@ use crate::{
 /// Settings of the embedded store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LmdbConfig {
-    /// Folder of the environment; made if need be.
+    /// Folder of the environment; created if it does not exist.
     pub path: PathBuf,
-    /// Most bytes it may grow to. Address space, not disk: the file is as long
-    /// as its content. Setting `store.map_size`.
+    /// Maximum size in bytes (setting `store.map_size`). It reserves address space, not disk
+    /// space: the file is only as long as its content.
     pub map_size: u64,
 }
 
-/// Threads of all processes that may read at once.
+/// Maximum number of concurrent read transactions, over all processes.
 const MAX_READERS: u32 = 1_024;
-/// Most jobs in one transaction, so that a stream of writes is acknowledged in turn.
+/// Maximum number of jobs in one transaction, so that jobs are answered in time even under a
+/// continuous stream of writes.
 const MAX_GROUP: usize = 1_024;
-/// Expired event identities that a commit forgets at most, to keep it short.
+/// Maximum number of expired event identities that one commit removes, to keep it short.
 const MAX_FORGOTTEN: usize = 1_000;
 const MAX_OBJECT_BYTES: usize = 256 * 1_024;
 const MAX_NAME_BYTES: usize = 400;
 
 type Table = Database<'static, Raw, Raw>;
 
-/// The named databases of the environment.
+/// The named databases of the environment, with the layout of their keys and values.
 #[derive(Clone, Copy, Debug)]
 struct Tables {
-    /// group, 0, entity → event, created, identity, fingerprint, values
+    /// Online rows: group, 0, entity → event time, created time, event identity, fingerprint,
+    /// values.
     online: Table,
-    /// due, counter → online key's length, online key, online value
+    /// Early rows, sorted by due time: due time, counter → length of the online key, online
+    /// key, online value.
     early: Table,
-    /// source, 0, digest of the event id → until
+    /// Identities of committed events: source, 0, digest of the event id → expiry time.
     seen: Table,
-    /// until, key of `seen` → nothing
+    /// Identities sorted by expiry: expiry time, key of `seen` → nothing.
     forget: Table,
-    /// table, 0, sequence → outbox row
+    /// The outbox: table, 0, sequence number → outbox row.
     outbox: Table,
-    /// name → last number given
+    /// Sequence counters: name → last number assigned.
     counters: Table,
-    /// name → version, value
+    /// Metadata objects: name → version, value.
     metadata: Table,
 }
 
-/// The embedded online and metadata store.
+/// The embedded online and metadata store: one LMDB environment.
 pub struct Lmdb {
     path: PathBuf,
     env: &'static Env<WithoutTls>,
@@ -80,14 +82,15 @@ pub struct Lmdb {
 }
 
 impl Lmdb {
-    /// Opens the store, making it if need be, and starts its writer thread,
-    /// which ends when the store is dropped. The environment itself stays open
-    /// until the process ends: LMDB forbids a process to open one twice, and
-    /// handles of its tables live as long as it.
+    /// Opens the store, creating it if it does not exist, and starts its writer thread, which
+    /// ends when the store is dropped.
+    ///
+    /// The environment stays open until the process ends, because a process must not open an
+    /// LMDB environment twice, and the handles of its databases borrow from it.
     ///
     /// # Errors
-    /// When the folder cannot be made or is no LMDB environment, or when this
-    /// process has it open already.
+    /// Fails when the folder cannot be created, when it holds something other than an LMDB
+    /// environment, or when this process has already opened it.
     pub fn open(config: &LmdbConfig) -> Result<Self> {
         let path = &config.path;
         std::fs::create_dir_all(path).map_err(|e| Error::io("make", path, e))?;
@@ -106,8 +109,8 @@ impl Lmdb {
             unsafe_code,
             reason = "heed cannot know what else is done with a file it maps"
         )]
-        // SAFETY: the files of the environment are changed by LMDB alone: the
-        // folder belongs to the store, and LMDB's lock file orders processes.
+        // SAFETY: only LMDB changes the files of the environment: the folder belongs to the
+        // store, and LMDB's lock file synchronises processes.
         let env = unsafe { options.open(path) }.map_err(|e| failed("open", path, e))?;
         env.clear_stale_readers()
             .map_err(|e| failed("clean", path, e))?;
@@ -164,8 +167,8 @@ impl Lmdb {
         action(&txn, &self.tables).map_err(|e| failed("read", &self.path, e))
     }
 
-    /// Has the writer thread run an action in a transaction, and waits until it
-    /// is durable. The action may be run more than once.
+    /// Runs an action in a transaction on the writer thread, and waits until the transaction is
+    /// durable. The action may run more than once.
     async fn write<T: Send + 'static>(
         &self,
         action: impl FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send + 'static,
@@ -196,9 +199,11 @@ impl fmt::Display for Lmdb {
     }
 }
 
-/// Something to be written, and somebody who waits for it.
+/// A write, with the caller that waits for its result.
 trait Job: Send {
+    /// Executes the write in a transaction.
     fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> heed::Result<()>;
+    /// Sends the result to the caller, once the transaction has been committed or has failed.
     fn answer(self: Box<Self>, failure: Option<Error>);
 }
 
@@ -227,7 +232,7 @@ where
                 "a write was answered before it ran",
             )),
         };
-        // Who no longer waits does not need the answer.
+        // The receiver is gone if the caller no longer waits.
         let _ = self.reply.send(result);
     }
 }
@@ -245,8 +250,8 @@ fn write_loop(
             group.into_iter().for_each(|job| job.answer(None));
             continue;
         }
-        // One of them failed, and with it the transaction: each by itself, so
-        // that only those fail that have a reason to.
+        // One job failed, and the whole transaction with it. Retry each job in its own
+        // transaction, so that only the failing jobs fail.
         for mut job in group {
             let failure = run_group(env, tables, std::slice::from_mut(&mut job))
                 .err()
@@ -263,10 +268,10 @@ fn run_group(
 ) -> heed::Result<()> {
     let mut txn = env.write_txn()?;
     for job in group {
-        // Whatever one of them trips over, the thread goes on for the others.
+        // A panic in one job must not end the writer thread, which serves the others.
         let run = AssertUnwindSafe(|| job.run(&mut txn, tables));
         catch_unwind(run).unwrap_or_else(|_| {
-            let message = "a write failed at what should not happen; the log says where";
+            let message = "a write panicked; the log says where";
             Err(refused(Error::new(Kind::Internal, message)))
         })?;
     }
@@ -315,8 +320,8 @@ fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
     )
 }
 
-// Encodings. Numbers in keys are big endian with the sign flipped, so that they
-// sort; numbers in values are little endian.
+// Encodings. Numbers in keys are big endian, and times have their sign bit flipped, so that
+// keys sort by value. Numbers in values are little endian.
 
 fn sortable(time: Timestamp) -> [u8; 8] {
     (time.as_micros() ^ i64::MIN).to_be_bytes()
@@ -394,7 +399,7 @@ fn damaged(what: &str) -> Error {
     Error::new(Kind::Corrupt, format!("a stored {what} is damaged"))
 }
 
-// Actions inside a write transaction.
+// Actions within a transaction.
 
 fn last_number(txn: &RoTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {
     let last = tables.counters.get(txn, name)?;
@@ -409,8 +414,8 @@ fn next_number(txn: &mut RwTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Resul
     Ok(last + 1)
 }
 
-/// Applies a write; says whether it changed anything. Inside of heed's errors, so
-/// that a damaged row stops the transaction.
+/// Writes a row by [`combine`], and returns whether that changed anything. A damaged stored row
+/// is returned as a `heed` error, so that it aborts the transaction.
 fn put_row(
     txn: &mut RwTxn<'_>,
     tables: &Tables,
@@ -428,7 +433,8 @@ fn put_row(
     Ok(combined.is_some())
 }
 
-/// An error of this crate on its way through a transaction.
+/// Wraps an error of this crate in a `heed` error, so that it aborts the transaction. [`failed`]
+/// unwraps it.
 fn refused(error: Error) -> heed::Error {
     heed::Error::Encoding(Box::new(error))
 }
@@ -442,22 +448,22 @@ fn put_early(txn: &mut RwTxn<'_>, tables: &Tables, early: &EarlyWrite) -> heed::
     tables.early.put(txn, &place, &entry)
 }
 
-/// Key and value of an early entry.
+/// Splits an entry of `early` into the online key and the online value.
 fn early_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = entry.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-/// Forgets early rows whose key and value fit.
+/// Removes the early rows whose online key and value match `matches`.
 fn forget_early(
     txn: &mut RwTxn<'_>,
     tables: &Tables,
-    fits: impl Fn(&[u8], &[u8]) -> bool,
+    matches: impl Fn(&[u8], &[u8]) -> bool,
 ) -> heed::Result<()> {
     let mut places = Vec::new();
     for entry in tables.early.iter(txn)? {
         let (place, entry) = entry?;
-        if early_entry(entry).is_some_and(|(key, value)| fits(key, value)) {
+        if early_entry(entry).is_some_and(|(key, value)| matches(key, value)) {
             places.push(place.to_vec());
         }
     }
@@ -467,7 +473,7 @@ fn forget_early(
     Ok(())
 }
 
-/// The last number of a table's outbox whose row is no longer in it.
+/// Returns the sequence number of the last row that has been trimmed from a table's outbox.
 fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> heed::Result<u64> {
     let prefix = prefixed(table, &[]);
     let first = tables
@@ -736,8 +742,8 @@ impl OnlineStore for Lmdb {
         self.write(move |txn, tables| {
             if trimmed_through(txn, tables, &group)? > content.outbox_after {
                 let message = format!(
-                    "rows of `{group}` left the outbox for its table while its online rows were made anew \
-                     by what the table had before; try again"
+                    "rows of `{group}` left the outbox for its table while its online rows were rebuilt \
+                     from an older version of the table; try again"
                 );
                 return Ok(Err(Error::new(Kind::Conflict, message)));
             }
@@ -757,7 +763,8 @@ impl OnlineStore for Lmdb {
             })?;
             for key in &keys {
                 let stored = tables.online.get(txn, key)?.and_then(online_row);
-                // A newer row stays; a summary has what is older in it as well.
+                // A newer row stays. A newer summary does not, because it includes older
+                // events as well.
                 let stays =
                     stored.is_some_and(|row| !is_item(&row.values) && row.version.event > deleted);
                 if !stays {
@@ -791,7 +798,8 @@ fn versioned(stored: &[u8]) -> Option<Versioned> {
     })
 }
 
-/// The version of an object if `expect` holds; 0 when there is none.
+/// Returns the version of an object, or 0 if it does not exist. Returns an inner
+/// [`Kind::Conflict`] error if `expect` does not hold.
 fn expected(
     txn: &RwTxn<'_>,
     tables: &Tables,
@@ -911,7 +919,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_store_names_its_setting_and_keeps_what_it_has() {
+    async fn full_store_names_map_size_setting_and_keeps_its_data() {
         let folder = tempfile::tempdir().unwrap();
         let config = LmdbConfig {
             path: folder.path().to_owned(),
@@ -936,7 +944,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_of_another_kind_is_refused() {
+    async fn opening_a_non_lmdb_file_is_corrupt() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("data.mdb"), vec![9u8; 8192]).unwrap();
         let config = LmdbConfig {

@@ -1,4 +1,5 @@
-//! Definitions, runs and leases: small objects, each written by itself.
+//! The metadata store: definitions, runs and leases, as small objects that are written one by
+//! one.
 
 use std::fmt::{Debug, Display};
 
@@ -10,45 +11,47 @@ use crate::Result;
 /// A stored object and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versioned {
-    /// Rises by one with each write of the object; starts at 1. After a delete
-    /// it may start over.
+    /// Starts at 1 and rises by one with each write of the object. It may start at 1 again
+    /// after the object was deleted.
     pub version: u64,
-    /// The object.
+    /// The content of the object.
     pub value: Bytes,
 }
 
-/// What must be true of an object for a write to happen.
+/// The condition under which an object is written or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// It does not exist.
+    /// The object does not exist.
     Absent,
-    /// It has this version.
+    /// The object has this version.
     Version(u64),
-    /// Nothing: last writer wins.
+    /// No condition: the last writer wins.
     Anything,
 }
 
-/// A map from names to small objects (at most 256 KiB), with conditional
-/// writes. Names are texts of at most 400 bytes with `/` between their parts.
+/// A map from names to small objects, with conditional writes.
+///
+/// A name has 1 to 400 bytes, with `/` between its parts. An object has at most 256 KiB.
 #[async_trait]
 pub trait MetadataStore: Debug + Display + Send + Sync + 'static {
-    /// An object, or `None` when there is none of that name.
+    /// Returns an object, or `None` if there is no object of that name.
     async fn get(&self, name: &str) -> Result<Option<Versioned>>;
 
-    /// Writes an object atomically and durably and returns its new version.
+    /// Writes an object atomically and durably, and returns its new version.
     ///
     /// # Errors
-    /// [`Kind::Conflict`](crate::Kind::Conflict) when `expect` does not hold;
-    /// nothing is written then.
+    /// Returns [`Kind::Conflict`](crate::Kind::Conflict) when `expect` does not hold, and
+    /// [`Kind::Invalid`](crate::Kind::Invalid) when the name or the object is too long.
+    /// Nothing is written then.
     async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64>;
 
-    /// Removes an object. Removing one that is not there is no error unless a
+    /// Deletes an object. Deleting an object that does not exist is only an error if a
     /// version is expected.
     ///
     /// # Errors
-    /// [`Kind::Conflict`](crate::Kind::Conflict) when `expect` does not hold.
+    /// Returns [`Kind::Conflict`](crate::Kind::Conflict) when `expect` does not hold.
     async fn delete(&self, name: &str, expect: Expect) -> Result<()>;
 
-    /// All objects whose name starts with `prefix`, in the order of their names.
+    /// Returns all objects whose name starts with `prefix`, sorted by name.
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>>;
 }

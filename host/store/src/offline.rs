@@ -1,9 +1,9 @@
-//! All rows of the feature groups, as Delta tables of Parquet files.
+//! The offline tables: all rows of the feature groups, as Delta tables of Parquet files.
 //!
-//! A table is a folder that any reader of Delta Lake opens without Wafer. Each
-//! commit carries a [`Txn`], so that the same work committed twice is committed
-//! once; the data files of a piece of work live below a folder of its own, so
-//! that it can be replaced as a whole.
+//! A table is a folder that any Delta Lake reader can open without Wafer. Commits carry a
+//! [`Txn`], which makes them idempotent: committing the same work twice has no further effect.
+//! The data files of a piece of work are below a folder of their own, so that the work can be
+//! replaced as a whole.
 //!
 //! Format: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>
 
@@ -44,75 +44,73 @@ pub use maintain::Compaction;
 pub use snapshot::{AsOf, DataFile, Share, TableSnapshot};
 pub use written::WrittenFiles;
 
-/// Data files are closed when they reach this size.
+/// Size at which a data file is closed and the next one is started.
 const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
-/// Rows of a Parquet row group; bounds what a writer holds in memory.
+/// Rows per Parquet row group; bounds the memory of a writer.
 const ROW_GROUP_ROWS: usize = 65_536;
-/// A dictionary of more values than this has room for is given up: most of a row
-/// group's values are different then, and are smaller and faster without one.
+/// Maximum size of a Parquet dictionary page. A larger dictionary means that most values of the
+/// row group are distinct, and those are smaller and faster to read without a dictionary.
 const DICTIONARY_BYTES: usize = 64 << 10;
 
-/// Identity of a piece of work: committing the same version of it again, or an
-/// older one, changes nothing.
+/// Identity of a piece of work, recorded with its commit as a Delta application transaction.
+///
+/// Committing the same version again, or an older one, changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Txn {
-    /// Whose work it is.
+    /// Identifies the series of work, such as the runs of one interval.
     pub app_id: String,
-    /// Rises with each new piece.
+    /// Version of the work; rises with each new piece of the series.
     pub version: i64,
-    /// What the table must have of this work before.
+    /// Which version of this series the table must have for the commit to succeed.
     pub follows: Follows,
 }
 
-/// What must be true of the work that a table has, for more of it to be
-/// committed.
+/// The condition on the last version of a series of work in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
     /// Any earlier version, or none.
     Anything,
-    /// Exactly this version, or none at all: for work that was made from what
-    /// came after it.
+    /// Exactly this version, or none for `None`. For work that continues from that version.
     Exactly(Option<i64>),
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
     /// The table has a new version with the rows.
     Committed,
-    /// The table had this work, or later work of the same kind, already.
+    /// The table already had this version of the work, or a later one; nothing was changed.
     Already,
 }
 
-/// Size of a table, for people.
+/// Version and size of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableInfo {
     /// Version of the table.
     pub version: u64,
     /// Number of live data files.
     pub files: usize,
-    /// Bytes of the live data files.
+    /// Total size of the live data files in bytes.
     pub bytes: u64,
-    /// Rows in them, as their statistics say.
+    /// Number of rows in the live data files, according to their statistics.
     pub rows: u64,
 }
 
-/// The Delta tables below one location.
+/// The Delta tables below one location. Clones share a cache of table states.
 #[derive(Clone, Debug)]
 pub struct OfflineTables {
     root: Url,
-    /// Tables as they were last seen, so that only what is new in their logs is
-    /// read.
+    /// The last known state of each table, so that only new log entries have to be read.
     seen: Arc<Mutex<HashMap<String, DeltaTable>>>,
-    /// The whole bucket, of tables in one.
+    /// The object store of the whole bucket; `None` for tables in a local folder.
     bucket: Option<Arc<dyn ObjectStore>>,
 }
 
 impl OfflineTables {
-    /// Tables in a folder of this machine, such as `file:///data/offline/`.
+    /// Opens the tables in a local folder, such as `file:///data/offline/`.
     ///
     /// # Errors
-    /// When it is not the URL of a folder of this machine.
+    /// Returns [`Kind::Invalid`] when `root` is not a `file://` URL.
     pub fn open(root: Url) -> Result<Self> {
         if root.scheme() != "file" {
             let message =
@@ -133,25 +131,26 @@ impl OfflineTables {
         }
     }
 
-    /// Where a table is.
+    /// Returns the URL of a table.
     pub fn location(&self, table: &str) -> Url {
         self.root
             .join(table)
             .expect("a table's name is a plain path segment")
     }
 
-    /// Makes a table if there is none. The schema of one that exists must be the
-    /// same, except that nullable columns may be added at its end.
+    /// Creates a table if it does not exist, and adds nullable columns of `schema` that an
+    /// existing table lacks at its end.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] names the first difference between the schemas.
+    /// Returns [`Kind::Invalid`] when the schemas differ in any other way; the message names
+    /// the first difference.
     pub async fn ensure(&self, table: &str, schema: &Schema) -> Result<()> {
         let wanted = table_schema(schema);
         match self.load(table).await {
             Ok(existing) => self.extend(table, existing, &wanted).await,
             Err(e) if e.kind() == Kind::NotFound => match self.create(table, &wanted).await {
                 Ok(()) => Ok(()),
-                // Somebody else made it in the meantime.
+                // Another process may have created it in the meantime.
                 Err(first) => match self.load(table).await {
                     Ok(existing) => same_schema(table, &existing, &wanted),
                     Err(_) => Err(first),
@@ -174,8 +173,8 @@ impl OfflineTables {
             )
         })?;
         let mut create = CreateBuilder::new();
-        // Every commit reads what the log says of all files: of keys and times, by which
-        // files are skipped, and not of features, by which they are not.
+        // Every commit reads the statistics of all files. Collect them only for the key and
+        // time columns, which files are skipped by, and not for the features after them.
         let is_time = |field: &Arc<Field>| field.name() == snapshot::AVAILABLE_TIME;
         if let Some(last) = schema.fields().iter().position(is_time) {
             let property = TableProperty::DataSkippingNumIndexedCols;
@@ -186,14 +185,15 @@ impl OfflineTables {
             .with_table_name(table)
             .with_save_mode(SaveMode::ErrorIfExists)
             .with_columns(fields.fields().cloned())
-            // Every version can be read as long as its files are there.
+            // Keep old log entries, so that every version can be read as long as its files
+            // exist.
             .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
             .await
             .map_err(|e| failed("make", table, e))?;
         Ok(())
     }
 
-    /// Adds the columns that a table lacks.
+    /// Adds the columns of `wanted` that a table lacks.
     async fn extend(&self, table: &str, existing: DeltaTable, wanted: &Schema) -> Result<()> {
         let present = arrow_schema(table, &existing)?.fields().len();
         let added: Vec<_> = wanted.fields().iter().skip(present).cloned().collect();
@@ -243,11 +243,11 @@ impl OfflineTables {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts writing the data files of a piece of work below `folder` (a
-    /// relative path). Nothing of it is visible before it is committed.
+    /// Starts writing the data files of a piece of work below `folder`, a path relative to the
+    /// table. The rows are not visible before they are committed.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such table.
+    /// Returns [`Kind::NotFound`] when there is no such table.
     pub async fn writer(&self, table: &str, folder: &str) -> Result<TableWriter> {
         Self::writer_of(table, self.load(table).await?, folder)
     }
@@ -261,7 +261,8 @@ impl OfflineTables {
             .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned());
-        // Zstandard makes measured numbers hardly smaller, and twice as slow to read.
+        // Zstandard hardly compresses measured floating-point numbers better than Snappy, and
+        // makes them twice as slow to read.
         for field in schema
             .fields()
             .iter()
@@ -296,18 +297,18 @@ impl OfflineTables {
         })
     }
 
-    /// The last version of a piece of work that the table has, if any.
+    /// Returns the last committed version of the series of work `app_id`, if any.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such table.
+    /// Returns [`Kind::NotFound`] when there is no such table.
     pub async fn txn_version(&self, table: &str, app_id: &str) -> Result<Option<i64>> {
         txn_version(table, &self.load(table).await?, app_id).await
     }
 
-    /// Version, files, bytes and rows of a table.
+    /// Returns the version, files, bytes and rows of a table.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such table.
+    /// Returns [`Kind::NotFound`] when there is no such table.
     pub async fn info(&self, table: &str) -> Result<TableInfo> {
         let delta = self.load(table).await?;
         let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
@@ -332,7 +333,7 @@ impl fmt::Display for OfflineTables {
     }
 }
 
-/// Writes the data files of one piece of work, then commits them at once.
+/// Writes the data files of one piece of work, and commits them atomically.
 #[must_use = "rows are visible only after `commit`"]
 pub struct TableWriter {
     table: String,
@@ -351,9 +352,10 @@ impl fmt::Debug for TableWriter {
 }
 
 impl TableWriter {
-    /// Writes some rows; their columns must be the table's, in order.
+    /// Writes rows, whose columns must be those of the table, in the same order.
     ///
     /// # Errors
+    /// Returns [`Kind::Invalid`] when the columns do not fit the table, and
     /// [`Kind::Unavailable`] when the disk is full.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
@@ -378,21 +380,21 @@ impl TableWriter {
             .map_err(|e| failed("write to", &self.table, e))
     }
 
-    /// Commits everything written, with its identity, in one new version of the
-    /// table. `replaces` names a folder whose files it takes the place of.
+    /// Commits all written rows atomically, as one new version of the table that carries the
+    /// identity `txn`. `replaces` names a folder whose files are removed in the same version.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when the table changed in a way that this commit
-    /// cannot follow, such as a commit of the same identity at the same time.
+    /// Returns [`Kind::Conflict`] when the table does not have the version that
+    /// [`Txn::follows`] requires, or when other processes keep committing first.
     pub async fn commit(self, txn: &Txn, replaces: Option<&str>) -> Result<Commit> {
         let delta = self.delta.clone();
         self.finish().await?.commit(delta, txn, replaces).await
     }
 
-    /// Closes the files, and leaves it to another process to commit them.
+    /// Closes the files without committing them, so that another process can do that.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when the disk is full.
+    /// Returns [`Kind::Unavailable`] when the disk is full.
     pub async fn finish(self) -> Result<WrittenFiles> {
         let Self {
             table,
@@ -405,10 +407,11 @@ impl TableWriter {
         Ok(WrittenFiles::new(table, &folder, files))
     }
 
-    /// Gives the work up; its data files are removed as far as they are open.
+    /// Abandons the work, and discards the data file that is still open. Files that were already
+    /// closed are left to [`vacuum`](OfflineTables::vacuum).
     ///
     /// # Errors
-    /// Those of the object store.
+    /// Returns the errors of the object store.
     pub async fn abort(self) -> Result<()> {
         self.inner
             .abort()
@@ -417,17 +420,17 @@ impl TableWriter {
     }
 }
 
-/// A table that was seen before, as it is now; none when its log cannot be
-/// followed, as when it is another one by now.
+/// Updates the last known state of a table. Returns `None` if that fails, for example because the
+/// table was deleted and created anew.
 async fn followed(seen: Option<DeltaTable>) -> Option<DeltaTable> {
     let mut table = seen?;
     table.update_state().await.ok()?;
     Some(table)
 }
 
-/// Makes a new version of a table, right after the one that was read: files first, so that they are there when the
-/// log names them. Old log entries are kept, so that every version can be read as
-/// long as its files are there.
+/// Commits actions as the version right after the one that was read, and returns its number.
+///
+/// Data files are made durable before the log entry that names them.
 async fn commit_actions(
     table: &str,
     delta: &DeltaTable,
@@ -445,8 +448,8 @@ async fn commit_actions(
     let identity = txn.map(|txn| Transaction::new(&txn.app_id, txn.version));
     let properties = CommitProperties::default()
         .with_application_transactions(identity.into_iter().collect())
-        // A commit that was made for one version is not put on top of another one:
-        // the files that it removes may have been merged or replaced meanwhile.
+        // Do not retry on top of another version: the files that this commit removes may have
+        // been merged or replaced in the meantime.
         .with_max_retries(0)
         .with_cleanup_expired_logs(Some(false));
     let done = CommitBuilder::from(properties)
@@ -475,8 +478,7 @@ fn arrow_schema(table: &str, delta: &DeltaTable) -> Result<SchemaRef> {
     Ok(state.snapshot().arrow_schema())
 }
 
-/// The schema of a table that holds columns of `schema`: Delta has no lists of a
-/// fixed length.
+/// Converts a schema to that of its table. Delta has no fixed-size lists, so they become lists.
 fn table_schema(schema: &Schema) -> Schema {
     let fields: Vec<_> = schema
         .fields()
@@ -493,6 +495,7 @@ fn table_schema(schema: &Schema) -> Schema {
     Schema::new(fields)
 }
 
+/// Converts a column to the type that the table has for it; see [`table_schema`].
 fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_array::ArrayRef {
     use arrow_array::Array as _;
     use arrow_array::cast::AsArray as _;
@@ -563,8 +566,9 @@ fn no_table(table: &str) -> Error {
     Error::new(Kind::NotFound, format!("there is no table `{table}`"))
 }
 
-/// Makes files below a folder of this machine survive a power cut: who commits
-/// may forget its own copy of the rows. Other stores do so by themselves.
+/// Syncs files and their folders below the local folder `root` to disk, because the caller may
+/// discard its own copy of the rows after the commit. Does nothing without `root`: object stores
+/// are durable by themselves.
 fn sync(root: Option<&Path>, files: impl IntoIterator<Item = String>) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let mut folders = BTreeSet::from([root.to_owned()]);

@@ -1,4 +1,5 @@
-//! The latest row of each entity, and the outbox.
+//! The online store: the latest row of each entity, and the outbox of rows for the offline
+//! tables.
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -12,30 +13,33 @@ use wafer_core::{EntityKey, Timestamp};
 
 use crate::{Consumed, Error, Kind, Result};
 
-/// Names one row: the version of a feature group, and an entity of it.
+/// The key of an online row: a version of a feature group, and an entity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OnlineKey {
-    /// Such as `plane_outcome_v1`; at most 64 bytes, without a zero byte.
+    /// Name and version of the feature group, such as `plane_outcome_v1`. At most 64 bytes,
+    /// without a zero byte.
     pub group: String,
-    /// The entity's encoded join keys.
+    /// The encoded join keys of the entity.
     pub entity: EntityKey,
 }
 
-/// What is stored of an entity: its newest row, or a summary of its events.
+/// The stored state of an entity: its newest row, a summary of its events (an aggregate
+/// [item](wafer_core::aggregate::Item)), or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlineRow {
-    /// Its event time, when it was created, and its event's identity.
+    /// Event time, creation time and event identity of the row. Orders the rows of an entity.
     pub version: RowVersion,
-    /// Says by which schema `values` was packed; the store only keeps it.
+    /// Fingerprint of the schema that `values` was packed with. The store does not interpret
+    /// it.
     pub fingerprint: u64,
-    /// The packed features, an [item](wafer_core::aggregate::Item), or nothing:
-    /// the entity was deleted.
+    /// The packed features, or an encoded aggregate item. Empty for a tombstone.
     #[serde(with = "in_bytes")]
     pub values: Bytes,
 }
 
 impl OnlineRow {
-    /// Says that an entity was deleted: facts up to this time are not stored again.
+    /// Creates a tombstone: the entity was deleted, and rows with an event time up to
+    /// `deleted` are not stored again.
     pub fn tombstone(deleted: Timestamp) -> Self {
         Self {
             version: RowVersion {
@@ -48,18 +52,20 @@ impl OnlineRow {
         }
     }
 
-    /// Whether it says that its entity was deleted.
+    /// Returns whether this is a tombstone: its entity was deleted.
     pub fn is_tombstone(&self) -> bool {
         self.values.is_empty()
     }
 }
 
-/// The online write rule, which every backend applies: of rows the newer one
-/// stays; events are added to an entity's summary; nothing of before its deletion
-/// comes back. `None`: what is stored stays as it is.
+/// The online write rule, which every backend applies.
+///
+/// Two summaries of events are merged. Otherwise the row with the higher version is kept, so
+/// that a tombstone also keeps out older rows. Returns the row to store, or `None` if the
+/// stored row stays as it is.
 ///
 /// # Errors
-/// [`Kind::Corrupt`](crate::Kind::Corrupt) when what is stored cannot be read.
+/// Returns [`Kind::Corrupt`](crate::Kind::Corrupt) when a summary cannot be decoded.
 pub fn combine(stored: Option<&OnlineRow>, new: &OnlineRow) -> Result<Option<OnlineRow>> {
     match stored {
         Some(stored) if is_item(&new.values) && is_item(&stored.values) => {
@@ -79,43 +85,44 @@ pub fn combine(stored: Option<&OnlineRow>, new: &OnlineRow) -> Result<Option<Onl
     }
 }
 
-/// A row to be written, or events to be added.
+/// A row to write, or a summary of events to add.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlineWrite {
-    /// Whose row it is.
+    /// Group version and entity of the row.
     pub key: OnlineKey,
-    /// The row.
+    /// The row, or the summary.
     pub row: OnlineRow,
-    /// When requests stop asking for it: its `ttl` and the time that it is answered
-    /// `expired` are over. The store may forget it then. `None`: never.
+    /// When the store may forget the row: after its `ttl` and the time during which requests
+    /// are answered `expired`. `None` means never.
     pub keep_until: Option<Timestamp>,
 }
 
-/// A write whose time is still to come.
+/// A write that is applied later, because its row has an event time in the future.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlyWrite {
-    /// When it is to be applied.
+    /// When the write is applied.
     pub due: Timestamp,
-    /// What is written then.
+    /// The write.
     pub write: OnlineWrite,
 }
 
-/// Turns a row of the outbox into what it writes online, and when.
+/// Converts an outbox row into its online write and the time when that is due.
 pub type FromOutbox = Arc<dyn Fn(&OutboxRow) -> Result<EarlyWrite> + Send + Sync>;
 
-/// What a group holds online, to be put in the place of what it held.
+/// The new online content of a group version, for
+/// [`replace_group`](OnlineStore::replace_group).
 #[derive(Clone)]
 pub struct GroupContent {
-    /// What is due.
+    /// Rows that are due.
     pub rows: Vec<OnlineWrite>,
-    /// What is not due yet.
+    /// Rows that are not due yet.
     pub early: Vec<EarlyWrite>,
-    /// Rows of the group's outbox after this number are not in it yet, and are
-    /// added.
+    /// Sequence number of the last outbox row that `rows` and `early` include. Later rows of
+    /// the group's outbox are added to the content.
     pub outbox_after: u64,
-    /// How.
+    /// Converts the outbox rows that are added.
     pub from_outbox: FromOutbox,
-    /// The present: what of the outbox is due.
+    /// The current time, which decides which outbox rows are due.
     pub now: Timestamp,
 }
 
@@ -128,147 +135,156 @@ impl Debug for GroupContent {
     }
 }
 
-/// What became of some writes.
+/// Counts of the outcomes of [`put_many`](OnlineStore::put_many).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PutCounts {
-    /// Rows that are now stored.
+    /// Number of rows that were stored.
     pub applied: u64,
-    /// Rows that a newer one, or the same one, stood in the way of.
+    /// Number of rows that were not stored, because a row of the same or a newer version was
+    /// already stored.
     pub older: u64,
 }
 
-/// A row on its way to an offline table.
+/// A row that waits to be appended to an offline table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxRow {
-    /// The table it belongs to.
+    /// Name of the offline table.
     pub table: String,
-    /// When the fact held.
+    /// Event time of the row.
     pub event: Timestamp,
-    /// When a request could first have seen it.
+    /// When a request could first have seen the row.
     pub available: Timestamp,
-    /// When its writing was claimed.
+    /// Creation time of the row.
     pub created: Timestamp,
-    /// Identity of the event it came from.
+    /// Identity of the event that the row comes from.
     pub event_id: String,
     /// The packed keys and features.
     #[serde(with = "in_bytes")]
     pub values: Bytes,
 }
 
-/// A row of the outbox with its place in the order of its table.
+/// An outbox row with its sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEntry {
-    /// Rises with each row of the table, and is never used twice.
+    /// Position of the row in its table's outbox. Rises with each row, and is never reused.
     pub sequence: u64,
     /// The row.
     pub row: OutboxRow,
 }
 
-/// One event, ready to be committed: what it is known by, and everything that
-/// it writes. All of it happens, or none.
+/// One event with everything that it writes. It is committed atomically.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventCommit {
-    /// Source that the event came from; ids are unique within it.
+    /// Name of the source that the event came from. Identities are unique within a source.
     pub source: String,
     /// Identity of the event.
     pub id: String,
-    /// Until when the identity is remembered, to recognise a repetition.
+    /// Until when the identity is remembered, to recognise duplicates.
     pub remember_until: Timestamp,
-    /// What is due: applied by [`combine`].
+    /// Writes that are due; applied by [`combine`].
     pub writes: Vec<OnlineWrite>,
-    /// What is still to come: applied once it is due.
+    /// Writes that are not due yet; applied when they are.
     pub early: Vec<EarlyWrite>,
     /// Rows for the offline tables.
     pub outbox: Vec<OutboxRow>,
 }
 
-/// What became of an event.
+/// The outcome of committing one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventOutcome {
-    /// It is stored, durably; so many of its writes were older than what was
-    /// stored, and changed nothing online.
+    /// The event is stored durably.
     Committed {
-        /// Of its `writes`.
+        /// Number of its `writes` that changed nothing, because a row of the same or a newer
+        /// version was already stored.
         older: u32,
     },
-    /// An event of this identity is stored already; nothing was changed.
+    /// An event of this identity was already stored; nothing was changed.
     Duplicate,
 }
 
-/// What is in the outbox.
+/// What waits in the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Tables that have rows in it, with the number of rows.
+    /// Tables that have rows in the outbox, with the number of rows.
     pub tables: Vec<(String, u64)>,
-    /// Names of commits that are still being written: their rows will be in it.
+    /// Names of commits that are not finished yet; their rows are not in the outbox yet.
     pub unfinished: Vec<String>,
 }
 
-/// The latest row per (group version, entity), with the outbox that makes
+/// Stores the latest row of each entity of each group version, and an outbox that makes
 /// acknowledged events durable before they reach the offline tables.
 ///
-/// Everything here is safe with several processes on one store, and every write
-/// is durable when it returns.
+/// Several processes can share one store. Every write is durable when it returns.
 #[async_trait]
 pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
-    /// The rows of some keys as they are at `now`, in the order of the keys; `None`
-    /// where there is none. Sees every write that returned before the call, and
-    /// early rows that are due.
+    /// Returns the rows of `keys` as they are at `now`, in the order of the keys, with `None`
+    /// for entities that have no row or were deleted.
+    ///
+    /// Sees every write that returned before the call, and the early rows that are due at
+    /// `now`. A backend can offer weaker reads as a setting.
     async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>>;
 
-    /// Writes rows by [`combine`]. Each by itself is atomic; on an error some of
-    /// them may have been written. Repeating is safe for rows; summaries of events
-    /// would be added twice, and go through [`commit_events`](Self::commit_events).
+    /// Writes rows by [`combine`].
+    ///
+    /// Each write is atomic by itself; on an error some of the writes may have happened.
+    /// Repeating the call is safe for rows, but would add summaries of events twice: use
+    /// [`commit_events`](Self::commit_events) for those.
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts>;
 
-    /// Commits events, each atomically and in order; the outcomes are in order
-    /// too. Early rows that are due at `now` are applied first.
+    /// Commits events in order, each one atomically, and returns their outcomes in the same
+    /// order. Early rows that are due at `now` are applied first.
     async fn commit_events(
         &self,
         events: Vec<EventCommit>,
         now: Timestamp,
     ) -> Result<Vec<EventOutcome>>;
 
-    /// Upkeep for a store that puts early rows aside: takes in those that are due,
-    /// so that reads find them in their places.
+    /// Applies the early rows that are due at `now`. Does nothing in a store that applies
+    /// them when it reads them.
     async fn apply_due(&self, now: Timestamp) -> Result<()>;
 
-    /// Whether there is anything in the outbox: for those who look often.
+    /// Returns whether the outbox may have rows. Cheaper than [`waiting`](Self::waiting), for
+    /// polling.
     async fn has_outbox(&self) -> Result<bool>;
 
-    /// What is in the outbox. Commits whose process died are finished on the way: to be
-    /// asked by one process at a time.
+    /// Returns what waits in the outbox.
+    ///
+    /// Finishes commits whose process died, so only one process should call it at a time.
     async fn waiting(&self) -> Result<Waiting>;
 
-    /// The first rows of a table's outbox, oldest first, at most `limit`.
+    /// Returns the first rows of a table's outbox, oldest first, at most `limit`.
     async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>>;
 
-    /// Forgets the rows of a table's outbox up to a sequence number, included.
+    /// Removes the rows of a table's outbox up to and including sequence number `through`.
     async fn trim_outbox(&self, table: &str, through: u64) -> Result<()>;
 
-    /// Puts content in the place of all that a group version has, early rows
-    /// included, at once: readers see either. Tombstones stay.
+    /// Replaces everything that a group version holds, early rows included, atomically:
+    /// readers see either the old or the new content. Tombstones stay.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when rows after `outbox_after` have left the outbox: they
-    /// would be nowhere. Nothing is changed then.
+    /// Returns [`Kind::Conflict`] when rows after `outbox_after` have left the outbox, because
+    /// the new content would lack them. Nothing is changed then.
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()>;
 
-    /// Writes tombstones and forgets early rows of their entities; rows of after
-    /// `deleted` stay, summaries go as a whole.
+    /// Deletes entities: writes tombstones, and removes the entities' early rows up to
+    /// `deleted`.
+    ///
+    /// A row with an event time after `deleted` stays. A summary is removed as a whole, even
+    /// if some of its events are later.
     async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()>;
 
-    /// Number of entities that a group version has a row for, tombstones included.
+    /// Returns the number of entities that have a row in a group version, tombstones included.
     async fn count(&self, group: &str) -> Result<u64>;
 
-    /// What its service charged for since this process opened it; nothing for a
-    /// store without one.
+    /// Returns the service capacity that this process has consumed since it opened the store;
+    /// empty for a store without such a service.
     fn consumed(&self) -> Vec<Consumed> {
         Vec::new()
     }
 }
 
-/// `Bytes` as one piece, where the format has such.
+/// Serialises `Bytes` as one byte string, in formats that have them, instead of a sequence of
+/// numbers.
 mod in_bytes {
     use std::fmt;
 
@@ -281,9 +297,9 @@ mod in_bytes {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        struct Found;
+        struct BytesVisitor;
 
-        impl<'de> Visitor<'de> for Found {
+        impl<'de> Visitor<'de> for BytesVisitor {
             type Value = Bytes;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,6 +319,6 @@ mod in_bytes {
             }
         }
 
-        from.deserialize_bytes(Found)
+        from.deserialize_bytes(BytesVisitor)
     }
 }

@@ -1,4 +1,5 @@
-//! What a store's services charge for, by the work that they were called for.
+//! Accounting of the capacity that a store's calls to paid services consume, by the work that
+//! they were made for.
 
 use std::future::Future;
 
@@ -6,26 +7,27 @@ tokio::task_local! {
     static WORK: String;
 }
 
-/// Calls of one kind that were made for one kind of work, and what they cost.
+/// The number and cost of a store's calls of one action for one kind of work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Consumed {
-    /// What they were made for, such as `view/arrival_delay`; empty when nobody
-    /// said.
+    /// The work that the calls were made for, such as `view/arrival_delay`; empty outside
+    /// [`for_work`].
     pub work: String,
-    /// The service's name of the call.
+    /// The service's name of the action, such as `BatchGetItem`.
     pub action: String,
-    /// How many there were.
+    /// Number of calls.
     pub calls: u64,
-    /// Units that the service counted for them.
+    /// Capacity units that the service charged for the calls.
     pub units: f64,
 }
 
-/// Runs `future`; what stores are called for in it counts as this work.
+/// Runs `future`, and counts the store calls that it makes towards `work`.
 pub async fn for_work<F: Future>(work: String, future: F) -> F::Output {
     WORK.scope(work, future).await
 }
 
-/// The work that is being done here.
+/// Returns the name of the work that the current task is doing, or an empty string outside
+/// [`for_work`].
 pub fn work_label() -> String {
     WORK.try_with(Clone::clone).unwrap_or_default()
 }

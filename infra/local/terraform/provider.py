@@ -1,8 +1,8 @@
-"""provider.py SCHEMA.json OUT: stands in for Terraform's AWS provider; knows its schema, and no cloud.
+"""provider.py SCHEMA.json OUT: a stub of Terraform's AWS provider, with its schema but without AWS.
 
-Serves on 127.0.0.1 until it is killed, and writes to OUT how Terraform finds it (TF_REATTACH_PROVIDERS). Then
-`terraform init`, `validate`, `test` and `plan` need no download and no credentials. What only the real provider
-checks is not checked: values of enumerations, conflicts of attributes, anything that AWS decides.
+Serves on 127.0.0.1 until it is killed, and writes the value of TF_REATTACH_PROVIDERS, by which Terraform finds it, to OUT.
+With it, `terraform init`, `validate`, `test`, `plan` and `apply` need no download and no credentials. Checks that only the
+real provider makes are missing: values of enumerations, conflicting attributes, and everything that AWS decides.
 """
 
 import json
@@ -19,11 +19,12 @@ from tf.gen import grpc_controller_pb2, grpc_controller_pb2_grpc
 from tf.gen import tfplugin_pb2 as plugin
 from tf.gen import tfplugin_pb2_grpc
 
+# Terraform's encoding of a value that is not known before it is applied.
 UNKNOWN = msgpack.ExtType(0, b"\0")
 ACCOUNT = "123456789012"
 NESTING = {name: getattr(plugin.Schema.NestedBlock, name.upper()) for name in ("single", "list", "set", "map")}
-MOST = 256 << 20
-# What data sources know without AWS.
+MAX_MESSAGE_BYTES = 256 << 20
+# Fixed answers of data sources.
 KNOWN = {
     "aws_caller_identity": {"account_id": ACCOUNT, "arn": f"arn:aws:iam::{ACCOUNT}:root", "user_id": "stub"},
 }
@@ -56,6 +57,7 @@ def block_message(block):
 
 
 def decode(value):
+    """Decodes a DynamicValue."""
     if value.json and not value.msgpack:
         return json.loads(value.json)
     return msgpack.unpackb(value.msgpack, ext_hook=lambda code, data: UNKNOWN, strict_map_key=False)
@@ -66,7 +68,7 @@ def encode(value):
 
 
 def each_attribute(value, block, change):
-    """A value of a block, with `change(name, attribute, value)` of every attribute in it."""
+    """Returns a block's value with every attribute replaced by `change(name, attribute, value)`, in nested blocks, too."""
     if not isinstance(value, dict):
         return value
     changed = {}
@@ -85,8 +87,8 @@ def each_attribute(value, block, change):
     return changed
 
 
-def made_up(kind, value):
-    """Values for what only AWS would know."""
+def placeholder(kind, value):
+    """Returns a `change` function that replaces unknown attributes, which only AWS would know, by placeholders."""
     names = (value.get(key) for key in ("name", "function_name", "bucket", "id"))
     own = next((name for name in names if isinstance(name, str)), kind)
     simple = {"string": own, "number": 0, "bool": False, "dynamic": None}
@@ -103,7 +105,7 @@ def made_up(kind, value):
 
 
 def policy(value):
-    """The document of `aws_iam_policy_document`, which the provider writes without AWS."""
+    """Returns the policy document of an `aws_iam_policy_document`, as the real provider renders it."""
     statements = []
     for given in value.get("statement") or []:
         statement = {"Effect": given.get("effect") or "Allow"}
@@ -202,7 +204,7 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
     def ApplyResourceChange(self, request, context):
         planned, kind = decode(request.planned_state), request.type_name
         if planned is not None:
-            planned = each_attribute(planned, self.schema["resources"][kind], made_up(kind, planned))
+            planned = each_attribute(planned, self.schema["resources"][kind], placeholder(kind, planned))
         return plugin.ApplyResourceChange.Response(new_state=encode(planned))
 
     def ReadDataSource(self, request, context):
@@ -215,17 +217,20 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
         value = each_attribute(value, block, found) | KNOWN.get(kind, {})
         if kind == "aws_iam_policy_document":
             value["json"] = value["minified_json"] = UNKNOWN if has_unknown(value.get("statement")) else policy(value)
-        return plugin.ReadDataSource.Response(state=encode(each_attribute(value, block, made_up(kind, value))))
+        return plugin.ReadDataSource.Response(state=encode(each_attribute(value, block, placeholder(kind, value))))
 
 
 class Controller(grpc_controller_pb2_grpc.GRPCControllerServicer):
     def Shutdown(self, request, context):
-        # Terraform closes it after each command; this one stays for the next.
+        # Terraform sends this after each command, but the stub keeps running for the next one.
         return grpc_controller_pb2.Empty()
 
 
 def main(schema, out):
-    options = [("grpc.max_send_message_length", MOST), ("grpc.max_receive_message_length", MOST)]
+    options = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ]
     server = grpc.server(futures.ThreadPoolExecutor(8), options=options)
     provider = Provider(json.loads(pathlib.Path(schema).read_text()))
     tfplugin_pb2_grpc.add_ProviderServicer_to_server(provider, server)

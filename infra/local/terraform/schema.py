@@ -1,14 +1,14 @@
-"""schema.py OUT.json: the schema of Terraform's AWS provider, from a package on npm.
+"""schema.py OUT.json: extracts the schema of Terraform's AWS provider from an npm package.
 
-Terraform checks configurations against the schema that the provider's program gives it. That program is not
-on any package registry, but @cdktn/provider-aws (MPL-2.0) is: classes generated from the same schema. Each of
-its modules keeps its source in a source map, where comments say of every attribute whether it is computed,
-optional or required. This reads them, and writes for each resource and data source
+Terraform checks configurations against the schema that the provider's program returns. That program is not on any
+package registry, but @cdktn/provider-aws (MPL-2.0) is, whose classes are generated from the same schema. Each of its
+modules has a source map with its source, in which comments say for every attribute whether it is computed, optional or
+required. This script parses these sources, and writes for each resource and data source
 
     {"attributes": {name: {"type": T, "use": "required" | "optional" | "optional_computed" | "computed"}},
      "blocks": {name: {"nesting": "single" | "list" | "set" | "map", "min": n, "max": n, "attributes": …}}}
 
-with types as Terraform writes them in JSON: "string", ["list", "string"], ["object", {…}].
+with types in Terraform's JSON encoding: "string", ["list", "string"], ["object", {…}].
 """
 
 import base64
@@ -33,7 +33,7 @@ GETTERS = {
     "BooleanMap": ["map", "bool"],
     "NumberMap": ["map", "number"],
 }
-# An entry of the table that a class writes itself by: name, value, kind.
+# An entry of the table from which a class writes its HCL: name, value, whether it is a block, type, storage class type.
 ENTRY = re.compile(
     r"^ +(\w+): \{\n\s+value: (.*),\n\s+isBlock: (true|false),\n\s+type: \"(\w+)\",\n"
     r"\s+storageClassType: \"(\w+)\",\n",
@@ -61,7 +61,7 @@ TOO_DEEP = 6
 
 
 def type_of(kind, storage):
-    """The type of a plain attribute."""
+    """Returns the type of an attribute that is not an object."""
     if kind == "simple":
         return SIMPLE.get(storage, "dynamic")
     match = re.fullmatch(r"(string|number|boolean)((?:List|Map)+)", storage)
@@ -75,7 +75,7 @@ def type_of(kind, storage):
 
 
 def uses(text):
-    """For each attribute whether it is required, optional, computed."""
+    """Returns for each attribute whether it is required, optional or computed."""
     names = {
         ("false", "true"): "optional",
         ("true", "true"): "optional_computed",
@@ -89,7 +89,7 @@ def uses(text):
 
 
 def getters(text):
-    """Types of the attributes that a class reads."""
+    """Returns the types of the attributes that a class has getters for."""
     found = {name: GETTERS.get(kind, "dynamic") for kind, name in GETTER.findall(text)}
     found |= {name: GETTERS.get(kind, "dynamic") for kind, name in MAP_GETTER.findall(text)}
     found |= {name: ["set", "string"] for name in SET_GETTER.findall(text)}
@@ -97,7 +97,7 @@ def getters(text):
 
 
 class Module:
-    """One module of the package: a resource, a data source or the provider."""
+    """The source of one module of the package: a resource, a data source or the provider."""
 
     def __init__(self, text):
         self.text = text
@@ -105,6 +105,7 @@ class Module:
         self.classes = dict(CLASS.findall(text))
 
     def schema(self):
+        """Returns the schema of the module's main class, or None if it has none."""
         main = MAIN.search(self.text)
         if main is None:
             return None
@@ -114,7 +115,7 @@ class Module:
         return found
 
     def object_type(self, name, depth):
-        """The type of what a class stands for, of its attributes and of those nested in it."""
+        """Returns the object type of a class, with its attributes and nested objects."""
         text = self.classes.get(name)
         if text is None or depth > TOO_DEEP:
             return "string"
@@ -132,6 +133,7 @@ class Module:
         return found
 
     def block(self, entries, text):
+        """Returns the schema of a block, from the entries that it writes and the source of its class."""
         use, single, nested = uses(text), set(SINGLE.findall(text)), self.nested_types(text)
         attributes, blocks = {}, {}
         for name, value, is_block, kind, storage in entries:
@@ -161,6 +163,7 @@ class Module:
 
 
 def without_dynamic(found):
+    """Returns a type with every dynamic type replaced by string."""
     if found == "dynamic":
         return "string"
     if isinstance(found, str):
@@ -171,7 +174,7 @@ def without_dynamic(found):
 
 
 def forbid_dynamic_in_sets(block, is_in_set=False):
-    """Terraform has no dynamic types in sets of blocks."""
+    """Replaces dynamic types within sets of blocks, where Terraform does not allow them."""
     if is_in_set:
         for attribute in block["attributes"].values():
             attribute["type"] = without_dynamic(attribute["type"])
@@ -180,7 +183,7 @@ def forbid_dynamic_in_sets(block, is_in_set=False):
 
 
 def read(library):
-    """The schemas of all modules below a folder."""
+    """Returns the schemas of all modules below a folder."""
     found = {"provider": None, "resources": {}, "data_sources": {}}
     for path in sorted(library.glob("*/index.js")):
         script = path.read_text()
@@ -194,7 +197,7 @@ def read(library):
         kind = re.search(r'tfResourceType = "(\w+)"', script)
         folder = path.parent.name
         if folder == "provider":
-            # Terraform adds these itself.
+            # Terraform itself adds these attributes.
             del schema["attributes"]["id"]
             schema["attributes"].pop("alias", None)
             found["provider"] = schema
@@ -205,7 +208,7 @@ def read(library):
 
 def main(out):
     with tempfile.TemporaryDirectory() as folder:
-        # Data only: no script of the package is run.
+        # The package is only downloaded and unpacked; none of its scripts are run.
         subprocess.run(
             ["npm", "pack", PACKAGE, "--loglevel=error"], cwd=folder, check=True, stdout=subprocess.DEVNULL
         )

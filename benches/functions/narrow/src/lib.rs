@@ -15,7 +15,7 @@ pub struct Points {
     to_lon: f64,
 }
 
-/// How far they are apart.
+/// The distance between two points.
 #[derive(Debug, Row)]
 pub struct Distance {
     /// Great-circle distance, km.

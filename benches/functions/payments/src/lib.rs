@@ -1,19 +1,19 @@
-//! Passes payments on: what is measured is what becomes of them.
+//! Passes payments on unchanged, for benches that measure what happens to the rows afterwards.
 
 use wafer::{Row, Timestamp};
 
-/// An amount of an entity at some time.
+/// A payment of an entity.
 #[derive(Debug, Row)]
 pub struct Payment {
-    /// The entity.
+    /// Identifies the entity.
     entity_id: i64,
-    /// When.
+    /// Time of the payment.
     event_timestamp: Timestamp,
-    /// How much.
+    /// Amount of the payment.
     amount: f64,
 }
 
-/// The same.
+/// Returns the payment unchanged.
 #[wafer::function]
 pub fn payments(payment: Payment) -> Payment {
     payment

@@ -1,13 +1,13 @@
-//! Passes points on: what is measured is what becomes of them.
+//! Passes points on unchanged, for benches that measure what happens to the rows afterwards.
 
 use wafer::{Row, Timestamp};
 
 /// Five numbers of an entity at some time.
 #[derive(Debug, Row)]
 pub struct Point {
-    /// The entity.
+    /// Identifies the entity.
     entity_id: i64,
-    /// When.
+    /// Time of the point.
     event_timestamp: Timestamp,
     /// A number.
     f0: f64,
@@ -21,7 +21,7 @@ pub struct Point {
     f4: f64,
 }
 
-/// The same.
+/// Returns the point unchanged.
 #[wafer::function]
 pub fn points(point: Point) -> Point {
     point

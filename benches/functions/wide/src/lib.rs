@@ -47,7 +47,7 @@ pub struct Numbers {
     c19: f64,
 }
 
-/// Twenty more.
+/// Twenty other numbers.
 #[derive(Debug, Row)]
 pub struct Sums {
     /// A number.
@@ -92,7 +92,7 @@ pub struct Sums {
     d19: f64,
 }
 
-/// Sums of neighbours.
+/// Weighted sums of neighbouring columns.
 #[wafer::function]
 pub fn wide(row: Numbers) -> Sums {
     Sums {

@@ -1,8 +1,8 @@
-//! What is known of an airport once and for all.
+//! Properties of an airport that do not change from day to day.
 
 use wafer::{Init, Row, Timestamp};
 
-/// An airport of the FAA's list.
+/// An airport in the FAA's list.
 #[derive(Debug, Row)]
 pub struct AirportRecord {
     /// Code of the airport.
@@ -21,12 +21,12 @@ pub struct AirportRecord {
     dst: String,
 }
 
-/// An airport.
+/// Position, altitude and time zone of an airport.
 #[derive(Debug, Row)]
 pub struct AirportProfile {
     /// Code of the airport.
     faa: String,
-    /// Since when this has been so: the parameter `valid_from`.
+    /// The time from which this holds: the parameter `valid_from_seconds`.
     valid_from: Timestamp,
     /// Name.
     name: String,
@@ -42,8 +42,8 @@ pub struct AirportProfile {
     observes_dst: bool,
 }
 
-/// The parameter `valid_from_seconds`: since when the list holds, seconds since
-/// 1970 UTC.
+/// Reads the parameter `valid_from_seconds`: the time from which the list holds, in seconds since
+/// the Unix epoch.
 pub fn valid_from(init: &Init) -> Result<Timestamp, String> {
     let text = init
         .parameter("valid_from_seconds")
@@ -56,7 +56,7 @@ pub fn valid_from(init: &Init) -> Result<Timestamp, String> {
 
 const M_PER_FOOT: f64 = 0.3048;
 
-/// An airport's place, altitude and clock. Places that are none are refused.
+/// An airport's position, altitude and time zone. A row whose position is not on Earth is an error.
 #[wafer::function(init = valid_from)]
 pub fn airport_profile(
     airport: AirportRecord,
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_start_when_the_parameter_says() {
+    fn airport_profiles_hold_from_the_parameter_on() {
         let start = valid_from(&Init::new().with_parameter("valid_from_seconds", "86400")).unwrap();
         let profile = airport_profile(airport(40.8, -73.9), &start).unwrap();
         assert_eq!(
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_parameters_are_checked() {
+    fn positions_and_parameters_are_checked() {
         let start = Timestamp::from_seconds(0);
         assert!(airport_profile(airport(140.8, -73.9), &start).is_err());
         assert!(airport_profile(airport(f64::NAN, 0.0), &start).is_err());

@@ -1,11 +1,9 @@
-//! What can be said of a flight at scheduled departure, from the request and the
-//! two airports.
+//! Features of a flight at its scheduled departure, computed from the request and the two airports.
 
 use local_time::Zone;
 use wafer::{Row, Timestamp};
 
-/// A flight as known at scheduled departure. Airports that are not known leave
-/// their columns empty.
+/// A flight as known at scheduled departure. The columns of an unknown airport are null.
 #[derive(Debug, Row)]
 pub struct Departure {
     /// Scheduled departure.
@@ -35,7 +33,7 @@ pub struct DepartureFeatures {
     course_degrees: Option<f64>,
     /// Hour of the scheduled departure on the wall clock of the origin, 0 to 23.
     local_hour: Option<i64>,
-    /// Day of the week there: 1 = Monday to 7 = Sunday.
+    /// Day of the week on that clock: 1 = Monday to 7 = Sunday.
     local_weekday: Option<i64>,
     /// Scheduled time from gate to gate, minutes.
     scheduled_minutes: f64,
@@ -74,7 +72,7 @@ pub fn departure_features(d: Departure) -> Result<DepartureFeatures, String> {
     })
 }
 
-/// Latitude and longitude, radians.
+/// A position: latitude and longitude in radians.
 #[derive(Clone, Copy)]
 struct Place {
     lat: f64,
@@ -127,7 +125,8 @@ mod tests {
     #[test]
     fn new_york_to_los_angeles() {
         let features = departure_features(jfk_to(33.942_536, -118.408_075)).unwrap();
-        // The records give 2,475 miles, on an ellipsoid; a sphere is off by up to 0.5 %.
+        // The records give 2,475 miles, on an ellipsoid; distances on a sphere differ by up to 0.5
+        // %.
         let miles = features.distance_km.unwrap() / 1.609_344;
         assert!((miles / 2_475.0 - 1.0).abs() < 0.005, "{miles}");
         assert!((features.course_degrees.unwrap() - 273.9).abs() < 0.5);
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_airports_leave_gaps() {
+    fn unknown_airports_give_nulls() {
         let unknown = Departure {
             dest_lat: None,
             ..jfk_to(0.0, 0.0)

@@ -1,4 +1,4 @@
-//! What became of a flight, known when it has landed.
+//! The outcome of a flight, known when it has landed.
 
 use std::collections::HashMap;
 
@@ -38,9 +38,9 @@ pub struct FlightRecord {
 pub struct FlightOutcome {
     /// Tail number of the plane.
     tailnum: String,
-    /// When it arrived.
+    /// Time of arrival.
     arrived_at: Timestamp,
-    /// When it left the gate.
+    /// Time of leaving the gate.
     departed_at: Timestamp,
     /// Two-letter code of the airline.
     carrier: String,
@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_are_instants() {
-        // UA 1545 of 1 January: off the gate 5:17 in New York, 8:30 in Houston.
+    fn arrival_times_become_instants() {
+        // UA 1545 of 1 January left the gate at 5:17 in New York and arrived at 8:30 in Houston.
         assert_eq!(
             arrived(flight("2013-01-01T10", 15, 2, "IAH", 830)),
             "2013-01-01T14:30"
@@ -161,7 +161,7 @@ mod tests {
             arrived(flight("2013-06-01T23", 0, 0, "IAH", 2400)),
             "2013-06-02T05:00"
         );
-        // Over the beginning and the end of daylight saving.
+        // Across the beginning and the end of daylight saving time.
         assert_eq!(
             arrived(flight("2013-03-10T04", 0, 0, "IAH", 305)),
             "2013-03-10T08:05"
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_rows_say_why() {
+    fn invalid_flights_are_errors() {
         let message = |f| flight_outcome(f, &zones()).err().unwrap();
         assert!(message(flight("2013-01-01T10", 15, 2, "XXX", 830)).contains("`XXX`"));
         assert!(message(flight("2013-01-01T10", 15, 2, "IAH", 2561)).contains("2561"));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_zones_are_named_by_line() {
+    fn invalid_zones_are_errors_that_name_the_line() {
         let load = |csv: &str| load_zones(&Init::new().with_asset("zones", csv)).unwrap_err();
         assert!(load("faa,m,d\nJFK,-300,yes\n").contains("line 2: `JFK,-300,yes`"));
         assert!(load("faa,m,d\nJFK,-300,true\nIAH\n").contains("line 3"));

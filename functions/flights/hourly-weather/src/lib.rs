@@ -1,13 +1,13 @@
-//! Weather at an airport, from its hourly reports.
+//! The weather at an airport, from its hourly reports.
 
 use wafer::{Row, Timestamp};
 
 /// An hourly report in the units of its station.
 #[derive(Debug, Row)]
 pub struct WeatherReport {
-    /// Airport that reports.
+    /// Code of the airport that reports.
     origin: String,
-    /// The hour it reports on, UTC.
+    /// The hour that the report is about, UTC.
     time_hour: Timestamp,
     /// Temperature, °F.
     temp: Option<f64>,
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_converted_and_gaps_stay_gaps() {
+    fn weather_units_are_converted_and_nulls_stay_null() {
         let report = WeatherReport {
             origin: "EWR".into(),
             time_hour: Timestamp::from_seconds(0),

@@ -1,10 +1,9 @@
-//! Local time at an airport of the United States.
+//! Local time at airports of the United States.
 //!
-//! The data says hours and minutes on the wall clock of the airport; a model
-//! needs instants. Two numbers say what a wall clock shows: the standard offset
-//! from UTC and whether daylight saving is observed. Since 2007 it lasts from
-//! 2:00 on the second Sunday of March to 2:00 on the first Sunday of November
-//! (Energy Policy Act of 2005, section 110).
+//! The data gives hours and minutes on the wall clock of an airport; a model needs instants. Two
+//! values determine what a wall clock shows: the standard offset from UTC, and whether daylight
+//! saving time is observed. Since 2007 that lasts from 2:00 on the second Sunday of March to 2:00
+//! on the first Sunday of November (Energy Policy Act of 2005, section 110).
 
 use std::collections::HashMap;
 
@@ -12,7 +11,7 @@ use wafer::{Date, Timestamp};
 
 const MINUTE: i64 = 60_000_000;
 
-/// How far an airport's wall clock is from UTC.
+/// The difference between an airport's wall clock and UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Zone {
     /// Standard time minus UTC, minutes; negative in the Americas.
@@ -22,7 +21,7 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Minutes that the wall clock is ahead of UTC at an instant.
+    /// The minutes by which the wall clock is ahead of UTC at an instant; negative if it is behind.
     pub fn offset_at(self, time: Timestamp) -> i64 {
         let (year, ..) = time
             .plus_micros(self.utc_offset_minutes * MINUTE)
@@ -40,9 +39,8 @@ impl Zone {
         self.utc_offset_minutes + if summer { 60 } else { 0 }
     }
 
-    /// The instants at which the wall clock shows `minutes` after midnight of a
-    /// day, in order: none in the hour that is left out in spring, two in the
-    /// hour that comes twice in autumn.
+    /// The instants at which the wall clock shows `minutes` after midnight of a day, in order: none
+    /// in the hour that is skipped in spring, two in the hour that is repeated in autumn.
     pub fn instants(self, day: Date, minutes: i64) -> impl Iterator<Item = Timestamp> {
         [self.utc_offset_minutes + 60, self.utc_offset_minutes]
             .into_iter()
@@ -52,11 +50,11 @@ impl Zone {
             })
     }
 
-    /// The first instant after another at which the wall clock shows `hhmm`. Flights
-    /// take less than a day, so it is the one meant.
+    /// The first instant after `time` at which the wall clock shows `hhmm`. Flights take less than
+    /// a day, so this is the instant of their arrival.
     ///
     /// # Errors
-    /// When `hhmm` is no time of day, or does not come within a day.
+    /// Returns an error when `hhmm` is not a time of day, or does not occur within a day.
     pub fn first_after(self, time: Timestamp, hhmm: i64) -> Result<Timestamp, String> {
         let (hour, minute) = (hhmm / 100, hhmm % 100);
         if !(0..=2400).contains(&hhmm) || minute > 59 {
@@ -79,11 +77,11 @@ impl Zone {
     }
 }
 
-/// Zones of airports, by code: CSV with the columns `faa`, `utc_offset_minutes` and
+/// Reads the zones of airports, by code, from CSV with the columns `faa`, `utc_offset_minutes` and
 /// `observes_dst`.
 ///
 /// # Errors
-/// Names the line that is wrong.
+/// Returns an error that names the first invalid line.
 pub fn read_zones(text: &str) -> Result<HashMap<String, Zone>, String> {
     let lines = text.lines().enumerate().skip(1);
     lines
@@ -108,12 +106,12 @@ pub fn read_zones(text: &str) -> Result<HashMap<String, Zone>, String> {
         .collect()
 }
 
-/// The instant that is so many minutes after midnight, at an offset from UTC.
+/// The instant that is `minutes` after midnight of a day, at an offset from UTC.
 fn instant(day: Date, minutes: i64, offset_minutes: i64) -> Timestamp {
     Timestamp::from_micros((i64::from(day.as_days()) * 1_440 + minutes - offset_minutes) * MINUTE)
 }
 
-/// The `nth` Sunday of a month, from 1.
+/// The `nth` Sunday of a month, counted from 1.
 fn sunday(year: i32, month: u32, nth: i32) -> Option<Date> {
     let first = Date::from_ymd(year, month, 1)?;
     let to_sunday = 7 - first.weekday() as i32;
@@ -142,7 +140,7 @@ mod tests {
 
     #[test]
     fn wall_clocks_become_instants() {
-        // Daylight saving of 2013 in the United States: 10 March to 3 November.
+        // Daylight saving time of 2013 in the United States: 10 March to 3 November.
         for (zone, month, day, hour, minute, wanted) in [
             (NEW_YORK, 1, 1, 5, 15, vec!["2013-01-01T10:15"]),
             (NEW_YORK, 7, 1, 5, 15, vec!["2013-07-01T09:15"]),

@@ -1,4 +1,4 @@
-//! A flight as it was scheduled, with the delay that it came to have: the label.
+//! Flights as they were scheduled, with their later arrival delay, which is the label.
 
 use local_time::Zone;
 use wafer::{Init, Row, Timestamp};
@@ -26,7 +26,7 @@ pub struct FlightRecord {
     arr_delay: Option<i64>,
 }
 
-/// A flight at its scheduled departure, and what came of it.
+/// A flight at its scheduled departure, and its outcome.
 #[derive(Debug, Row)]
 pub struct ScheduledFlight {
     /// Two-letter code of the airline.
@@ -37,13 +37,13 @@ pub struct ScheduledFlight {
     origin: String,
     /// Airport of destination.
     dest: String,
-    /// When it was scheduled to leave: the time of the row.
+    /// Scheduled departure, as the time of the row.
     departs_at: Timestamp,
     /// Tail number of the plane; missing for some cancelled flights.
     tailnum: Option<String>,
-    /// When it was scheduled to leave.
+    /// Scheduled departure.
     scheduled_departure: Timestamp,
-    /// When it was scheduled to arrive.
+    /// Scheduled arrival.
     scheduled_arrival: Timestamp,
     /// The label: arrival delay, minutes; missing for cancelled and diverted flights.
     arrival_delay: Option<i64>,
@@ -51,10 +51,11 @@ pub struct ScheduledFlight {
     arrived_late: Option<bool>,
 }
 
-/// Later than this counts as late, minutes: as the US Department of Transportation counts.
+/// A flight that arrives more than this many minutes late counts as late, as for the US Department
+/// of Transportation.
 const LATE_MINUTES: i64 = 15;
 
-/// Every flight, cancelled ones included.
+/// The schedule and the arrival delay of every flight, including cancelled ones.
 #[wafer::function(init = load_zones)]
 pub fn scheduled_flight(flight: FlightRecord, zones: &Zones) -> Result<ScheduledFlight, String> {
     let zone = zones
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn schedules_are_instants() {
+    fn scheduled_times_become_instants() {
         let scheduled = scheduled_flight(flight("IAH", 819), &zones()).unwrap();
         assert_eq!(&scheduled.departs_at.to_string()[..16], "2013-01-01T10:15");
         assert_eq!(
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_rows_say_why() {
+    fn invalid_scheduled_flights_are_errors() {
         let message = |f| scheduled_flight(f, &zones()).err().unwrap();
         assert!(message(flight("XXX", 819)).contains("`XXX`"));
         assert!(message(flight("IAH", 2561)).contains("sched_arr_time 2561"));

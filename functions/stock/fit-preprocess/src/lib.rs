@@ -1,28 +1,29 @@
-//! Fits what `preprocess` applies, on the rows of the part `train`. Parameters, each a list of
-//! columns separated by commas:
+//! Fits the steps that `preprocess` applies, on the rows of the part `train`. Parameters, each a
+//! list of columns separated by commas:
 //!
-//! - `scale`: numbers, by mean and standard deviation.
-//! - `ordinal`, `one_hot`: texts, by the values that there are (at most `most`, default 1,000;
-//!   those of most rows).
-//! - `mean`: texts, by the mean of the label over rows with each value, drawn to the mean of
-//!   all rows as if `smoothing` (default 20) more rows had that.
+//! - `scale`: numbers, to be scaled by mean and standard deviation.
+//! - `ordinal`, `one_hot`: texts, to be encoded by the values that occur (at most `most`, default
+//!   1,000; the most frequent ones).
+//! - `mean`: texts, to be replaced by the mean of the label over the rows with each value. That
+//!   mean is drawn towards the mean of all rows, as if `smoothing` (default 20) further rows had
+//!   that mean.
 //!
-//! The artifact is `fitted`. Outputs are named `COLUMN_scaled`, `COLUMN_code`,
-//! `COLUMN_is_VALUE` and `COLUMN_mean`; values that differ only in what no name can have are
-//! numbered: `COLUMN_is_VALUE_2`.
+//! The artifact is `fitted`. Outputs are named `COLUMN_scaled`, `COLUMN_code`, `COLUMN_is_VALUE`
+//! and `COLUMN_mean`. Values whose names would be the same, because they differ only in characters
+//! that names cannot have, are numbered: `COLUMN_is_VALUE_2`.
 
 use std::collections::BTreeMap;
 
 use stock_preprocess::{Fitted, Rule, Step};
 use wafer::{Column, DataType, Field, Init, Role, Table, Trained, Trainer};
 
-/// Most columns of a function, and bytes of their names.
+/// Maximum number of output columns, and maximum length of their names in bytes.
 const MAX_COLUMNS: usize = 1_024;
 const MAX_NAME: usize = 128;
-/// Characters of a value that the name of its column has.
+/// Number of characters of a value that become part of its column's name.
 const WORD: usize = 20;
 
-/// What has been seen of the training set.
+/// What has been gathered from the training set.
 #[derive(Debug)]
 pub struct Fit {
     label: String,
@@ -36,8 +37,9 @@ pub struct Fit {
     labels: Moments,
 }
 
-/// Number, mean and spread of some numbers, by Welford's method: B. P. Welford, "Note on a
-/// method for calculating corrected sums of squares and products", Technometrics 4 (1962).
+/// Count, mean and sum of squared deviations of some numbers, by Welford's method: B. P. Welford,
+/// "Note on a method for calculating corrected sums of squares and products", Technometrics 4
+/// (1962).
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     count: u64,
@@ -48,9 +50,9 @@ struct Moments {
 impl Moments {
     fn add(&mut self, value: f64) {
         self.count += 1;
-        let off = value - self.mean;
-        self.mean += off / self.count as f64;
-        self.squares += off * (value - self.mean);
+        let deviation = value - self.mean;
+        self.mean += deviation / self.count as f64;
+        self.squares += deviation * (value - self.mean);
     }
 
     fn stddev(&self) -> f64 {
@@ -228,7 +230,7 @@ impl Fit {
         &found.expect("all texts are seen").1
     }
 
-    /// The values of a column, sorted; those of most rows when there are too many.
+    /// The values of a column, sorted. If there are too many, those of most rows.
     fn values(&self, name: &str) -> Vec<String> {
         let mut values: Vec<_> = self.seen(name).iter().collect();
         values.sort_by_key(|(text, moments)| (std::cmp::Reverse(moments.count), *text));
@@ -252,7 +254,7 @@ impl Fit {
     }
 }
 
-/// Checks what is made of columns: how many columns that is, and what they are called.
+/// Checks the number of output columns and their names.
 fn check_steps(steps: &[Step]) -> Result<(), String> {
     if steps.len() > MAX_COLUMNS {
         return Err(format!(
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fitted_is_of_the_rows_that_are_trained_on() {
+    fn preprocessing_is_fitted_on_training_rows_only() {
         let init = Init::new()
             .with_parameter("scale", "x")
             .with_parameter("ordinal", "c")
@@ -345,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_alike_have_columns_of_their_own() {
+    fn one_hot_columns_of_similar_values_are_numbered() {
         let init = Init::new().with_parameter("one_hot", "c");
         let mut fit = Fit::begin(&init, &columns(), "y").unwrap();
         let texts = ["a b", "a_b", "a-b"].map(|text| Some(text.to_owned()));
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_fitted_is_refused() {
+    fn invalid_fit_parameters_are_rejected() {
         for (parameter, value, wanted) in [
             ("scale", "", "nothing is to be fitted"),
             ("scale", "z", "no column `z`"),

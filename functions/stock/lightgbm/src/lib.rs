@@ -1,11 +1,14 @@
-//! Predicts by a model file of LightGBM: `booster.save_model("model.txt")`, given as the
-//! asset `model`.
+//! Predicts with a model file of LightGBM, as `booster.save_model("model.txt")` writes it, given as
+//! the asset `model`.
 //!
-//! Parameters: `features` names the columns in the order of the model's features, where the
-//! file's names are none or others; `raw = true` gives sums of leaves instead of
-//! probabilities; `categories` names the columns that were of pandas' type `category`, in the
-//! order of the data frame, where the file does not tell (categories that were ordered, or of
-//! which the model used none).
+//! Parameters:
+//!
+//! - `features` names the columns in the order of the model's features. It is needed where the file
+//!   has no names, or others.
+//! - `raw = true` gives sums of leaves instead of probabilities.
+//! - `categories` names the columns that were of pandas' type `category`, in the order of the data
+//!   frame. It is needed where the file does not tell them: if categories were ordered, or the
+//!   model used none of a column.
 //!
 //! Format: `GBDT::SaveModelToString` and `Tree::ToString` of LightGBM,
 //! <https://github.com/microsoft/LightGBM>, version 4 of the format (`version=v4`) and before.
@@ -16,7 +19,7 @@ use std::str::FromStr;
 use stock_trees::{Forest, Input, Link, Missing, Node, Test, Tree, is_raw};
 use wafer::{Init, Table};
 
-/// Prediction of gradient-boosted trees, by a model file of LightGBM.
+/// Prediction of gradient-boosted trees, from a model file of LightGBM.
 #[wafer::function(init = load)]
 pub fn lightgbm(rows: Table, model: &Forest) -> Result<Table, String> {
     model.predict(rows)
@@ -25,19 +28,19 @@ pub fn lightgbm(rows: Table, model: &Forest) -> Result<Table, String> {
 /// Reads the model, when the function is registered.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns a message that says what is wrong with the model.
 pub fn load(init: &Init) -> Result<Forest, String> {
     init.only_parameters(&["features", "raw", "categories"])?;
     let mut forest = parse(init.text_asset("model")?, &init.list("categories"))
         .map_err(|e| format!("asset `model` is no model file of LightGBM: {e}"))?;
     if is_raw(init)? {
-        // Sums, of random forests as well: only their predictions are means.
+        // Raw sums are not averaged, not even those of random forests: only predictions are means.
         (forest.link, forest.is_mean) = (Link::Identity, false);
     }
     forest.checked(init.list("features"))
 }
 
-/// The lines `key=value` of a part of the file.
+/// A section of the file: its first line, and its lines `key=value`.
 struct Part<'a> {
     name: &'a str,
     values: HashMap<&'a str, &'a str>,
@@ -60,7 +63,7 @@ impl<'a> Part<'a> {
             .map_err(|_| format!("{}: `{key}` is `{text}`", self.name))
     }
 
-    /// Numbers with spaces between them; none when the key is missing.
+    /// Numbers separated by spaces, or none when the key is missing.
     fn numbers<T: FromStr>(&self, key: &str) -> Result<Vec<T>, String> {
         let texts = self.find(key).unwrap_or_default().split_whitespace();
         texts
@@ -72,11 +75,11 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Reads a model file; `categorical` names the columns of pandas' categories, if it is not
-/// to be told from the file.
+/// Reads a model file. `categorical` names the columns of pandas' type `category` if the file does
+/// not tell them, and is empty otherwise.
 fn parse(text: &str, categorical: &[String]) -> Result<Forest, String> {
-    // As written on Windows; copied only then, as what was copied stays in the memory that is
-    // snapshotted.
+    // Files from Windows have other line ends. The text is copied only then, because a copy would
+    // stay in the memory that is snapshotted.
     let unix = text.contains('\r').then(|| text.replace("\r\n", "\n"));
     let text = unix.as_deref().unwrap_or(text);
     let mut sections = text.split("\n\n").filter(|part| !part.trim().is_empty());
@@ -163,7 +166,8 @@ fn link(objective: &str) -> Result<Link, String> {
     })
 }
 
-/// What columns are: those of pandas' categories are texts or numbers with codes.
+/// How columns are read. Those of pandas' type `category` are texts, or numbers that are their own
+/// codes.
 fn inputs(
     header: &Part<'_>,
     text: &str,
@@ -178,7 +182,7 @@ fn inputs(
     let line = line.filter(|line| *line != "null").unwrap_or("[]");
     let categories: Vec<Vec<serde_json::Value>> =
         serde_json::from_str(line).map_err(|e| format!("pandas_categorical: {e}"))?;
-    // Columns of categories that are integers are told to LightGBM, and no matter of pandas.
+    // Without pandas, categorical columns are integers, which are read as numbers.
     if categories.is_empty() && named.is_empty() {
         return Ok(inputs);
     }
@@ -208,7 +212,7 @@ fn inputs(
         let texts: Option<Vec<(String, f64)>> = texts
             .map(|(code, value)| Some((value.as_str()?.to_owned(), code as f64)))
             .collect();
-        // Categories that are numbers from 0 on are their own codes.
+        // Categories that are the numbers from 0 on are their own codes.
         let is_own_code =
             |(code, value): (usize, &serde_json::Value)| value.as_u64() == Some(code as u64);
         match texts {
@@ -227,9 +231,9 @@ fn inputs(
     Ok(inputs)
 }
 
-/// The features that are split by sets.
+/// The indices of the features that are split by sets of categories.
 fn categorical_features(header: &Part<'_>, features: usize) -> Vec<usize> {
-    // A range such as [0:1] is of numbers, a list such as 0:1:2 of categories.
+    // A range such as [0:1] stands for numbers, a list such as 0:1:2 for categories.
     let infos = header.find("feature_infos").unwrap_or_default();
     let infos = infos.split_whitespace().take(features).enumerate();
     let sets = infos.filter(|(_, info)| !info.starts_with('[') && *info != "none");
@@ -261,7 +265,8 @@ fn tree(part: &Part<'_>) -> Result<Tree, String> {
     }
     let node = |index: usize| {
         let decision = decisions[index];
-        // Bit 0: categories; bit 1: missing values go left; bits 2 and 3: what is missing.
+        // Bit 0: the split is by categories; bit 1: missing values go left; bits 2 and 3: which
+        // values are missing.
         let is_category = decision & 1 == 1;
         let test = if is_category {
             let set = thresholds[index] as usize;
@@ -309,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_model_file_is_refused() {
+    fn invalid_lightgbm_files_are_rejected() {
         let start = "tree\nversion=v4\nnum_tree_per_iteration=1\nobjective=binary sigmoid:1\nfeature_names=a b\n\n";
         let tree = "Tree=0\nnum_leaves=2\nsplit_feature=0\nthreshold=0.5\ndecision_type=2\nleft_child=-1\nright_child=-2\nleaf_value=1 2\n\n";
         let end = "end of trees\n\npandas_categorical:null\n";
@@ -369,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn categories_are_told_or_named() {
+    fn pandas_categories_are_in_the_file_or_named() {
         let file = |infos: &str, categories: &str| {
             format!(
                 "tree\nversion=v4\nnum_tree_per_iteration=1\nobjective=regression\nfeature_names=a b\n\
@@ -385,7 +390,7 @@ mod tests {
         let texts = r#"[["x","y"]]"#;
         for (text, named, wanted) in [
             (file("[0:1] 0:1", texts), &[][..], Ok(vec![false, true])),
-            // Integers that LightGBM was told to be categories.
+            // Integers that were declared as categories to LightGBM itself.
             (file("[0:1] -1:2:4", "[]"), &[], Ok(vec![false, false])),
             (file("[0:1] -1:2:4", "null"), &[], Ok(vec![false, false])),
             (

@@ -1,11 +1,11 @@
-//! Predicts by a linear model, given as the asset `model`, in JSON:
+//! Predicts with a linear model, which the asset `model` describes in JSON:
 //!
 //! ```json
 //! {"intercept": 0.5, "coefficients": {"distance_km": 0.01, "hour": -0.2}, "link": "logistic"}
 //! ```
 //!
-//! `link`: `identity` (the default), `logistic` or `exponential`. A row in which a value is
-//! missing has no prediction, unless `missing` names a value to take in its place:
+//! `link` is `identity` (the default), `logistic` or `exponential`. A row in which a value is
+//! missing or NaN has no prediction, unless `missing` names a value to take in its place:
 //! `"missing": {"hour": 12.0}`.
 
 use std::collections::BTreeMap;
@@ -41,22 +41,22 @@ pub fn linear(mut rows: Table, model: &Linear) -> Result<Table, String> {
     let mut sums = vec![Some(model.intercept); count];
     for (name, coefficient) in &model.coefficients {
         let column: Column<Option<f64>> = rows.take(name)?;
-        let instead = model.missing.get(name);
+        let default_value = model.missing.get(name);
         for (row, sum) in sums.iter_mut().enumerate() {
             let value = column.is_present(row).then(|| column.data()[row]);
-            let value = value.filter(|v| !v.is_nan()).or(instead.copied());
+            let value = value.filter(|v| !v.is_nan()).or(default_value.copied());
             *sum = sum.zip(value).map(|(sum, value)| sum + coefficient * value);
         }
     }
     let predictions: Column<Option<f64>> = sums
         .into_iter()
-        .map(|sum| sum.map(|sum| model.link.of(sum)))
+        .map(|sum| sum.map(|sum| model.link.apply(sum)))
         .collect();
     Ok(Table::new(count).with("prediction", predictions))
 }
 
 impl Link {
-    fn of(self, sum: f64) -> f64 {
+    fn apply(self, sum: f64) -> f64 {
         match self {
             Self::Identity => sum,
             Self::Logistic => 1.0 / (1.0 + (-sum).exp()),
@@ -81,7 +81,7 @@ impl Describe for Linear {
 /// Reads the model, when the function is registered.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns a message that says what is wrong with the model.
 pub fn load(init: &Init) -> Result<Linear, String> {
     init.only_parameters(&[])?;
     let model: Linear = serde_json::from_slice(init.asset("model")?)
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_predicted() {
+    fn linear_models_predict_rows() {
         let model =
             model(r#"{"intercept": 1, "coefficients": {"a": 2, "b": -1}, "missing": {"b": 4}}"#)
                 .unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_model_is_refused() {
+    fn invalid_linear_models_are_rejected() {
         for (json, wanted) in [
             ("", "no linear model"),
             ("{}", "missing field `intercept`"),

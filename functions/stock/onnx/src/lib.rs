@@ -1,16 +1,16 @@
-//! Predicts by an ONNX model, given as the asset `model`, with the operators that
-//! [tract](https://github.com/sonos/tract) has.
+//! Predicts with an ONNX model, given as the asset `model`. It may use the operators that
+//! [tract](https://github.com/sonos/tract) supports.
 //!
-//! Each input of the graph is read from the column of its name: one number for each row (of
-//! shape `[N]` or `[N, 1]`), or a vector of `k` (`[N, k]`, from a column `vector(k)`). A graph
-//! with one input of shape `[N, k]` reads `k` columns of numbers instead when the parameter
-//! `features` names them, separated by commas. Integers are read from `int64`, exactly, all
-//! else from `float64`. A missing number is NaN; where the graph takes integers or booleans,
-//! its row is an error, as is one that the graph cannot be run for.
+//! Each input of the graph is read from the column of its name: one number for each row (shape
+//! `[N]` or `[N, 1]`), or a vector of `k` numbers (shape `[N, k]`, from a column `vector(k)`). If
+//! the graph has only one input, of shape `[N, k]`, the parameter `features` may instead name `k`
+//! columns of numbers, separated by commas. Integers are read exactly, from `int64`, everything
+//! else from `float64`. A missing number is NaN; where the graph takes integers or booleans, the
+//! row is an error. So is a row for which the graph cannot be run.
 //!
-//! Each output of the graph becomes a column of its name: one number for each row, or a list.
-//! Parameter `class`: of a classifier, whose probabilities are a list, the one of this class, from
-//! 0, is the column `prediction`.
+//! Each output of the graph becomes a column of its name, with one number or a list for each row.
+//! For a classifier whose probabilities are a list, the parameter `class` is a class, from 0; its
+//! probability is the column `prediction`.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Model {
     plan: Arc<TypedRunnableModel>,
     inputs: Vec<GraphInput>,
     outputs: Vec<GraphOutput>,
-    /// An output that is a list, and the place in it that is the prediction.
+    /// The index of an output that is a list, and the position in the list that is the prediction.
     class: Option<(usize, usize)>,
     /// Whether the graph takes one row at a time.
     is_single: bool,
@@ -38,17 +38,17 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// An input of the graph, and where its numbers come from.
+/// An input of the graph, and the columns from which it is read.
 #[derive(Debug)]
 struct GraphInput {
-    /// Columns of numbers, side by side; or one column of vectors.
+    /// Several columns of numbers, or one column of vectors.
     columns: Vec<String>,
-    /// Numbers of a row.
+    /// Number of numbers in a row.
     width: usize,
     /// Whether it is one column of vectors.
     is_vector: bool,
     datum: DatumType,
-    /// 1 or 2.
+    /// Number of dimensions: 1 or 2.
     rank: usize,
 }
 
@@ -56,11 +56,11 @@ struct GraphInput {
 struct GraphOutput {
     name: String,
     datum: DatumType,
-    /// Numbers of a row; absent: one, without a list.
+    /// Length of each row's list, or `None` if a row has a single number.
     width: Option<usize>,
 }
 
-/// Numbers of rows, one row after the other.
+/// The numbers of some rows, one row after the other.
 #[derive(Clone, Debug)]
 enum Values {
     Floats(Vec<f64>),
@@ -82,7 +82,7 @@ impl Values {
         }
     }
 
-    /// Adds others of the same kind.
+    /// Appends other values of the same kind.
     fn extend(&mut self, more: Self) {
         match (self, more) {
             (Self::Floats(values), Self::Floats(more)) => values.extend(more),
@@ -91,7 +91,7 @@ impl Values {
         }
     }
 
-    /// Adds zeros.
+    /// Appends zeros.
     fn pad(&mut self, count: usize) {
         let length = self.len() + count;
         match self {
@@ -101,7 +101,7 @@ impl Values {
     }
 }
 
-/// Prediction by an ONNX model.
+/// Prediction of an ONNX model.
 #[wafer::function(init = load)]
 pub fn onnx(mut rows: wafer::Table, model: &Model) -> Result<wafer::Table, String> {
     let count = rows.len();
@@ -111,49 +111,50 @@ pub fn onnx(mut rows: wafer::Table, model: &Model) -> Result<wafer::Table, Strin
         .iter()
         .map(|input| input.read(&mut rows, &mut out))
         .collect::<Result<_, _>>()?;
-    let made = model.answer(&inputs, count, &mut out);
+    let outputs = model.answer(&inputs, count, &mut out);
     if let Some((output, class)) = model.class {
         let width = model.outputs[output].width.unwrap_or(1);
-        let of_class: Vec<f64> = match &made[output] {
+        let class_values: Vec<f64> = match &outputs[output] {
             Values::Floats(values) => values.chunks_exact(width).map(|row| row[class]).collect(),
             Values::Integers(values) => {
                 let rows = values.chunks_exact(width);
                 rows.map(|row| row[class] as f64).collect()
             }
         };
-        out = out.with("prediction", Column::from(of_class));
+        out = out.with("prediction", Column::from(class_values));
     }
-    for (output, numbers) in model.outputs.iter().zip(made) {
+    for (output, numbers) in model.outputs.iter().zip(outputs) {
         out = output.column(out, numbers);
     }
     Ok(out)
 }
 
 impl Model {
-    /// The outputs for all rows. Rows that the graph cannot be run for fail alone.
+    /// The outputs for all rows. If the graph cannot be run for all of them at once, it is run row
+    /// by row, so that only bad rows fail.
     fn answer(&self, inputs: &[Values], count: usize, out: &mut wafer::Table) -> Vec<Values> {
         if !self.is_single
-            && let Ok(made) = self.run(inputs, 0, count)
+            && let Ok(outputs) = self.run(inputs, 0, count)
         {
-            return made;
+            return outputs;
         }
         let kinds = self.outputs.iter().map(|o| Values::new(o.is_integers()));
-        let mut made: Vec<Values> = kinds.collect();
+        let mut outputs: Vec<Values> = kinds.collect();
         for row in 0..count {
             match self.run(inputs, row, 1) {
-                Ok(more) => {
-                    let more = made.iter_mut().zip(more);
-                    more.for_each(|(values, more)| values.extend(more));
+                Ok(row_values) => {
+                    let row_values = outputs.iter_mut().zip(row_values);
+                    row_values.for_each(|(values, row_values)| values.extend(row_values));
                 }
                 Err(message) => {
                     out.fail(row, message);
                     let widths = self.outputs.iter().map(|o| o.width.unwrap_or(1));
-                    let made = made.iter_mut().zip(widths);
-                    made.for_each(|(values, width)| values.pad(width));
+                    let outputs = outputs.iter_mut().zip(widths);
+                    outputs.for_each(|(values, width)| values.pad(width));
                 }
             }
         }
-        made
+        outputs
     }
 
     /// Runs the graph for some rows.
@@ -183,12 +184,12 @@ impl Model {
 }
 
 impl GraphInput {
-    /// Whether it is read from columns of integers.
+    /// Whether the input is read from columns of integers.
     fn is_integers(&self) -> bool {
         !self.is_vector && matches!(self.datum, DatumType::I64 | DatumType::I32)
     }
 
-    /// The numbers of all rows.
+    /// Reads the numbers of all rows.
     fn read(&self, rows: &mut wafer::Table, out: &mut wafer::Table) -> Result<Values, String> {
         let count = rows.len();
         if self.is_integers() {
@@ -242,7 +243,7 @@ impl GraphInput {
         Ok(Values::Integers(values))
     }
 
-    /// Fails a row that has not what the graph takes, where that is no float.
+    /// Marks a row as failed if the input is not a float and does not take the row's values.
     fn check(&self, row: usize, name: &str, values: &[f64], out: &mut wafer::Table) {
         if self.datum.is_float() {
             return;
@@ -359,7 +360,7 @@ impl Describe for Model {
 /// Reads the model, when the function is registered.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns a message that says what is wrong with the model.
 pub fn load(init: &Init) -> Result<Model, String> {
     init.only_parameters(&["features", "class"])?;
     let mut model = read(init.asset("model")?, &init.list("features"))
@@ -387,7 +388,8 @@ pub fn load(init: &Init) -> Result<Model, String> {
 }
 
 impl Model {
-    /// Runs it for a row of zeros: what cannot be run is to be known at registration.
+    /// Runs the model for a row of zeros, so that a model that cannot be run is refused at
+    /// registration.
     fn try_one(&self) -> Result<(), String> {
         let zeros = self.inputs.iter().map(|input| {
             let mut values = Values::new(input.is_integers());
@@ -400,8 +402,8 @@ impl Model {
 }
 
 fn read(mut bytes: &[u8], features: &[String]) -> TractResult<Model> {
-    // What the file says of values between operators may name the number of rows, which is
-    // another symbol here.
+    // The file's types of intermediate values are ignored, because they may name the number of
+    // rows, for which another symbol is used here.
     let framework = tract_onnx::onnx().with_ignore_value_info(true);
     let mut model = framework.model_for_read(&mut bytes)?;
     if model.input_outlets()?.is_empty() {
@@ -515,7 +517,7 @@ fn read(mut bytes: &[u8], features: &[String]) -> TractResult<Model> {
     })
 }
 
-/// A name that a column can have.
+/// Turns a name of the graph into a valid column name.
 fn column_name(name: &str) -> String {
     let word = |c: char| {
         if c.is_alphanumeric() || c == '_' {
@@ -536,7 +538,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_model_is_refused() {
+    fn invalid_onnx_models_are_rejected() {
         for bytes in [&b""[..], b"no model", b"{}"] {
             let init = Init::new().with_asset("model", bytes);
             let message = load(&init).unwrap_err();

@@ -1,5 +1,5 @@
-//! Scales numbers and encodes categories as they were fitted on a training set: the asset
-//! `fitted`, which `fit_preprocess` makes, or any other tool, in JSON:
+//! Scales numbers and encodes categories as fitted on a training set. The asset `fitted`, which
+//! `fit_preprocess` or any other tool makes, lists the steps in JSON:
 //!
 //! ```json
 //! {"steps": [
@@ -11,57 +11,57 @@
 //! ```
 //!
 //! - `scale`: `(x - mean) / stddev`.
-//! - `ordinal`: position of a text in the list, from 0; others are missing.
-//! - `is`: 1 for the text, 0 for others.
-//! - `mean`: what is known of rows with this text; of others `other`.
+//! - `ordinal`: the position of a text in the list, from 0; other texts become missing.
+//! - `is`: 1 for this text, 0 for others.
+//! - `mean`: the value that is listed for the text, and `other` for other texts.
 //!
-//! A missing value stays missing, but in `mean`, where it is `other`.
+//! A missing value stays missing, except in `mean`, where it becomes `other`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wafer::{Column, DataType, Describe, Field, Init, Table};
 
-/// What was fitted.
+/// The steps that were fitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fitted {
-    /// What is computed, in order.
+    /// The steps, in order. Each makes one output column.
     pub steps: Vec<Step>,
 }
 
-/// A column that is made of another one.
+/// A column that is computed from another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// What is read.
+    /// Name of the column that is read.
     pub column: String,
-    /// What is made.
+    /// Name of the column that is made.
     pub output: String,
-    /// How.
+    /// How it is computed.
     #[serde(flatten)]
     pub rule: Rule,
 }
 
-/// How a column is made.
+/// How a column is computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// `(x - mean) / stddev`
     Scale {
-        /// Mean of the training set's rows.
+        /// Mean of the column in the training set.
         mean: f64,
-        /// Their standard deviation; above 0.
+        /// Standard deviation of the column in the training set; above 0.
         stddev: f64,
     },
-    /// Position of a text in a list.
+    /// The position of a text in a list.
     Ordinal(Vec<String>),
-    /// Whether it is this text.
+    /// Whether the value is this text.
     Is(String),
-    /// What is known of rows with a text.
+    /// A mean that was computed for each text.
     Mean {
-        /// By text.
+        /// Means by text.
         values: BTreeMap<String, f64>,
-        /// Of all others.
+        /// Mean for all other texts.
         other: f64,
     },
 }
@@ -163,10 +163,10 @@ impl Describe for Fitted {
     }
 }
 
-/// Reads what was fitted, when the function is registered.
+/// Reads the fitted steps, when the function is registered.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns a message that says what is wrong with the asset.
 pub fn load(init: &Init) -> Result<Fitted, String> {
     init.only_parameters(&[])?;
     let fitted: Fitted = serde_json::from_slice(init.asset("fitted")?)
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_made_as_fitted() {
+    fn preprocess_applies_fitted_steps() {
         let fitted = fitted(
             r#"{"column": "x", "output": "x_scaled", "scale": {"mean": 1, "stddev": 2}},
                {"column": "c", "output": "c_code", "ordinal": ["a", "b"]},
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_fitted_is_refused() {
+    fn invalid_fitted_steps_are_rejected() {
         for (steps, wanted) in [
             ("", "no steps"),
             (r#"{"column": "x", "output": "y"}"#, "cannot be read"),

@@ -1,23 +1,24 @@
-//! Trains gradient-boosted trees: the artifact `model` is a model file in LightGBM's text
+//! Trains gradient-boosted trees. The artifact `model` is a model file in LightGBM's text
 //! format, for the function `lightgbm`, or for LightGBM itself.
 //!
-//! Reads all columns of the view that are numbers or booleans, unless `features` names some,
-//! and but those that `exclude` names (separated by commas). The label is a number; one of
-//! `boolean` is predicted as a probability, unless `objective` says otherwise.
+//! Reads the columns that `features` names, or else all columns of the view that are numbers or
+//! booleans, except those that `exclude` names (names are separated by commas). The label is a
+//! number; a label of type `boolean` is predicted as a probability, unless `objective` says
+//! otherwise.
 //!
-//! | parameter | default | |
+//! | parameter | default | meaning |
 //! | --- | --- | --- |
 //! | `objective` | by the label's type | `binary` or `regression` |
-//! | `trees` | 100 | at most |
-//! | `learning_rate` | 0.1 | |
-//! | `max_depth` | 6 | of a tree |
-//! | `max_leaves` | unlimited | of a tree |
-//! | `min_leaf_weight` | 1 | sum of second derivatives in a leaf |
-//! | `l1`, `l2`, `gamma` | 0, 1, 0 | regularisation; least gain of a split |
-//! | `subsample`, `colsample` | 1 | fraction of rows, of columns, that a tree is made of |
-//! | `bins` | 256 | that values are put into |
-//! | `early_stopping` | 20 | trees without a gain on the part `validation` after which it ends; 0: never |
-//! | `seed` | 0 | of what is random |
+//! | `trees` | 100 | maximum number of trees |
+//! | `learning_rate` | 0.1 | step size of each tree |
+//! | `max_depth` | 6 | maximum depth of a tree |
+//! | `max_leaves` | unlimited | maximum number of leaves of a tree |
+//! | `min_leaf_weight` | 1 | least sum of second derivatives in a leaf |
+//! | `l1`, `l2`, `gamma` | 0, 1, 0 | L1 and L2 regularisation; least gain of a split |
+//! | `subsample`, `colsample` | 1 | fraction of rows and of columns that each tree uses |
+//! | `bins` | 256 | number of bins for the values of a column |
+//! | `early_stopping` | 20 | number of trees without a gain on the part `validation` after which training ends; 0: never |
+//! | `seed` | 0 | seed of random choices |
 
 mod model_file;
 
@@ -30,8 +31,8 @@ use forust_ml::sampler::SampleMethod;
 use forust_ml::{GradientBooster, Matrix};
 use wafer::{Column, DataType, Field, Init, Role, Table, Trained, Trainer};
 
-/// The library seeds its generator of random numbers itself, and must be told where there
-/// would be others.
+/// The library seeds its random number generator itself. But the crate `getrandom` requires a
+/// source of randomness for this target, so one is registered that always fails.
 #[cfg(target_arch = "wasm32")]
 mod no_randomness {
     fn none(_: &mut [u8]) -> Result<(), getrandom::Error> {
@@ -48,7 +49,7 @@ struct Rows {
     labels: Vec<f64>,
 }
 
-/// What is trained.
+/// The training function: its settings and the rows it has been fed.
 pub struct Trees {
     names: Vec<String>,
     label: String,
@@ -67,7 +68,7 @@ impl std::fmt::Debug for Trees {
     }
 }
 
-/// All parameters.
+/// Names of all parameters.
 const PARAMETERS: [&str; 16] = [
     "features",
     "exclude",
@@ -87,7 +88,7 @@ const PARAMETERS: [&str; 16] = [
     "seed",
 ];
 
-/// Parameters that are numbers.
+/// Reads parameters that are numbers.
 struct Parameters<'a>(&'a Init);
 
 impl Parameters<'_> {
@@ -118,7 +119,7 @@ fn is_number(data_type: &DataType) -> bool {
     )
 }
 
-/// The columns that are learned from.
+/// The names of the columns to learn from.
 fn features(init: &Init, columns: &[Field], label: &str) -> Result<Vec<String>, String> {
     let (wanted, excluded) = (init.list("features"), init.list("exclude"));
     for (parameter, names) in [("features", &wanted), ("exclude", &excluded)] {
@@ -249,7 +250,8 @@ impl Trainer for Trees {
         };
         for (name, column) in self.names.iter().zip(&mut rows.columns) {
             let values: Column<Option<f64>> = table.take(name)?;
-            // What is infinite is beyond all others, and no histogram holds it.
+            // The library's histograms cannot hold infinite values, so they become the greatest
+            // finite ones.
             let finite = |value: f64| value.clamp(f64::MIN, f64::MAX);
             let value = |row| values.get(row).flatten().map_or(f64::NAN, finite);
             column.extend((0..values.len()).map(value));
@@ -288,11 +290,11 @@ impl Trainer for Trees {
                 train.labels[0]
             ));
         }
-        let data = together(train.columns);
+        let data = concatenated(train.columns);
         let matrix = Matrix::new(&data, count, names.len());
         let weights = vec![1.0; count];
         let valid_count = validation.labels.len();
-        let valid_data = together(validation.columns);
+        let valid_data = concatenated(validation.columns);
         let valid_weights = vec![1.0; valid_count];
         let evaluation = (valid_count > 0).then(|| {
             let matrix = Matrix::new(&valid_data, valid_count, names.len());
@@ -306,15 +308,15 @@ impl Trainer for Trees {
         booster
             .fit(&matrix, &train.labels, &weights, evaluation)
             .map_err(|e| e.to_string())?;
-        // Those after the best one only fitted the noise.
-        let kept = booster
+        // Trees after the best one only fitted noise.
+        let tree_count = booster
             .best_iteration
             .map_or(booster.trees.len(), |best| best + 1);
-        booster.trees.truncate(kept);
+        booster.trees.truncate(tree_count);
         let text = model_file::write(&booster, &names, is_binary);
         let mut trained = Trained::default()
             .with_artifact("model", text)
-            .with_metric("trees", kept as f64);
+            .with_metric("trees", tree_count as f64);
         if let (Some(history), Some(best)) = (&booster.evaluation_history, booster.best_iteration) {
             let name = if is_binary {
                 "validation_log_loss"
@@ -327,8 +329,8 @@ impl Trainer for Trees {
     }
 }
 
-/// Columns one after the other, each given back as soon as it is copied.
-fn together(columns: Vec<Vec<f64>>) -> Vec<f64> {
+/// Concatenates columns. Each is freed as soon as it is copied, to save memory.
+fn concatenated(columns: Vec<Vec<f64>>) -> Vec<f64> {
     let length = columns.iter().map(Vec::len).sum();
     let mut data = Vec::with_capacity(length);
     for column in columns {
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_checked() {
+    fn train_trees_parameters_are_checked() {
         for (name, value, wanted) in [
             ("trees", "0", "`0` is not a number from 1 to 100000"),
             ("learning_rate", "x", "`x` is not a number"),
@@ -390,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learned_is_told_apart() {
+    fn trained_trees_separate_labels() {
         let trained = fed("binary", |value| f64::from(u8::from(value > 20.0)));
         assert!(trained.metric("validation_log_loss").unwrap() < 0.2);
         let text = String::from_utf8(trained.artifact("model").unwrap().to_vec()).unwrap();
@@ -403,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_learned_of_no_rows_or_endless_labels() {
+    fn training_without_rows_or_with_infinite_labels_fails() {
         for objective in ["binary", "regression"] {
             let init = Init::new().with_parameter("objective", objective);
             let trees = Trees::begin(&init, &columns(), "y").unwrap();
@@ -420,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_all_the_same_teach_nothing() {
+    fn training_with_equal_labels_fails() {
         let init = Init::new().with_parameter("features", "a");
         let mut trees = Trees::begin(&init, &columns(), "y").unwrap();
         let a: Column<Option<f64>> = [Some(1.0), None].into_iter().collect();

@@ -1,4 +1,4 @@
-//! Trees as a model file of LightGBM, whose reader wants every line of it.
+//! Writes trees as a model file of LightGBM, whose reader requires all of these lines.
 //!
 //! Format: `GBDT::SaveModelToString` and `Tree::ToString` of LightGBM,
 //! <https://github.com/microsoft/LightGBM>, version 4 of the format.
@@ -14,7 +14,7 @@ pub(crate) fn write(booster: &GradientBooster, names: &[String], is_binary: bool
         .iter()
         .enumerate()
         .map(|(index, tree)| {
-            // What predictions start from is added to the first tree's leaves.
+            // The base score is added to the leaves of the first tree, since the format has none.
             let start = if index == 0 { booster.base_score } else { 0.0 };
             write_tree(index, tree, start)
         })
@@ -44,7 +44,7 @@ pub(crate) fn write(booster: &GradientBooster, names: &[String], is_binary: bool
     text
 }
 
-/// The splits and leaves of a tree, numbered apart.
+/// The splits and leaves of a tree, each numbered separately.
 #[derive(Default)]
 struct Parts {
     features: Vec<usize>,
@@ -59,7 +59,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Adds a node with all below it; returns its number, of a leaf `-1 - n`.
+    /// Adds a node and everything below it. Returns the node's number; that of leaf `n` is `-1 -
+    /// n`.
     fn add(&mut self, tree: &Tree, index: usize, start: f64) -> i64 {
         let node = &tree.nodes[index];
         if node.is_leaf {
@@ -70,9 +71,9 @@ impl Parts {
         let place = self.features.len();
         self.features.push(node.split_feature);
         self.gains.push(node.split_gain);
-        // There: up to the threshold goes left; here: below it.
+        // In LightGBM values up to the threshold go left, in forust only those below it.
         self.thresholds.push(node.split_value.next_down());
-        // NaN is missing; bit 1: it goes left.
+        // Bits 2 and 3: NaN is missing; bit 1: missing values go left.
         let goes_left = node.missing_node == node.left_child;
         self.decisions.push(2 << 2 | u8::from(goes_left) << 1);
         self.weights.push(node.hessian_sum);
@@ -113,7 +114,7 @@ fn write_tree(index: usize, tree: &Tree, start: f64) -> String {
     text
 }
 
-/// Numbers that read back as they are.
+/// Numbers separated by spaces, in a form that reads back exactly.
 fn joined(numbers: &[impl Display]) -> String {
     let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     texts.join(" ")
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Two features with gaps, and values at every threshold that there may be.
+    /// Two features with missing values, and with values at every possible threshold.
     fn rows() -> (Vec<f64>, Vec<f64>) {
         let gap = |n: u32, value: u32| match n % 11 {
             0 => f64::NAN,
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_predicts_what_was_trained() {
+    fn model_file_predicts_as_the_booster() {
         let (data, labels) = rows();
         let count = labels.len();
         let matrix = Matrix::new(&data, count, 2);

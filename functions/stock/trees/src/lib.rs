@@ -1,14 +1,14 @@
-//! Ensembles of decision trees: how they are laid out, and what they predict.
+//! Ensembles of decision trees: their layout and their predictions.
 //!
-//! One layout for the formats of several libraries, whose trees differ in details that
-//! matter at the last digit: see [`Node`].
+//! One layout serves the formats of several libraries, whose trees differ in details that matter at
+//! the last digit; see [`Node`].
 
 use wafer::{Column, DataType, Describe, Field, Init, Table};
 
-/// What a missing value is, at a split.
+/// Which values count as missing at a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// There is none: NaN counts as 0.
+    /// None. NaN counts as 0.
     None,
     /// Zero, and NaN, which counts as 0.
     Zero,
@@ -16,12 +16,13 @@ pub enum Missing {
     Nan,
 }
 
-/// A split. Children from 0 on are splits of the tree, negative ones leaves: `!child`.
+/// A split. Children from 0 on are splits of the tree; a negative child is the leaf with the index
+/// `!child`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Node {
-    /// Position of the feature.
+    /// Index of the feature.
     pub feature: u32,
-    /// What goes left.
+    /// Which values go left.
     pub test: Test,
     /// Which values are missing.
     pub missing: Missing,
@@ -33,43 +34,42 @@ pub struct Node {
     pub right: i32,
 }
 
-/// What goes left at a split.
+/// Which values go left at a split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Test {
-    /// Values up to this one.
+    /// Values up to this one, inclusive.
     AtMost(f64),
-    /// Categories whose bits are set, from a position in the tree's sets on, in so many
-    /// words of 32 bits; `inverted`: those whose bits are not.
+    /// Categories whose bits are set in some words of the tree's `sets`; or, if `inverted`,
+    /// categories whose bits are not set.
     In {
-        /// First word.
+        /// Index of the first word.
         start: u32,
-        /// Number of words.
+        /// Number of words of 32 bits.
         words: u32,
-        /// Whether it is the others that go left.
+        /// Whether the categories that are not in the set go left.
         inverted: bool,
     },
 }
 
-/// A tree.
+/// A decision tree.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tree {
-    /// Splits; the first is the root. None: the first leaf is all there is.
+    /// The splits. The first is the root; if there is none, the tree is its first leaf.
     pub nodes: Vec<Node>,
     /// Values of the leaves.
     pub leaves: Vec<f64>,
-    /// Bits of sets of categories.
+    /// Bit sets of categories.
     pub sets: Vec<u32>,
 }
 
-/// Least absolute value that is no zero, as LightGBM has it.
+/// The greatest absolute value that counts as zero, as in LightGBM.
 const ZERO: f64 = 1e-35;
 
 impl Tree {
-    /// Checks that every child, leaf, feature and set is there, and that no way down goes in
-    /// circles.
+    /// Checks that every child, leaf, feature and set exists, and that no path runs in circles.
     ///
     /// # Errors
-    /// What is wrong.
+    /// Returns a message that says what is wrong.
     pub fn check(&self, features: usize) -> Result<(), String> {
         if self.leaves.is_empty() {
             return Err("a tree without a leaf".to_owned());
@@ -100,7 +100,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The leaf's value for some features.
+    /// The value of the leaf that some features lead to.
     pub fn value(&self, features: &[f64]) -> f64 {
         let mut at = if self.nodes.is_empty() { !0 } else { 0 };
         while at >= 0 {
@@ -136,7 +136,7 @@ impl Tree {
                     (true, _) => 0.0,
                     (false, _) => value,
                 };
-                // What is no category is in no set.
+                // A value that is not a category is in no set.
                 let is_in = category >= 0.0 && category < f64::from(words * 32) && {
                     let category = category as u32;
                     let word = self.sets[(start + category / 32) as usize];
@@ -148,10 +148,10 @@ impl Tree {
     }
 }
 
-/// What is made of the sums of leaves.
+/// How sums of leaves become predictions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Link {
-    /// Nothing.
+    /// The sum itself.
     Identity,
     /// `1 / (1 + exp(-slope * x))`: a probability.
     Logistic {
@@ -162,23 +162,23 @@ pub enum Link {
     Exponential,
     /// `x * |x|`
     SignedSquare,
-    /// Whether it is above 0.
+    /// 1 if the sum is above 0, otherwise 0.
     Positive,
     /// Probabilities of classes, which add up to 1.
     Softmax,
     /// The class with the greatest sum.
     MostLikely,
-    /// Probabilities of classes, each by itself.
+    /// Probabilities of classes, each independent of the others.
     OneAgainstAll {
         /// The slope.
         slope: f64,
     },
 }
 
-/// What comes of a row.
+/// The outputs of a model for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// The most likely class, and the probability of each.
+    /// The most likely class, and the probability of each class.
     Probabilities,
     /// The most likely class.
     Class,
@@ -191,36 +191,38 @@ enum Answer {
 /// How a column becomes a feature.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// It is a number.
+    /// The column is a number.
     Number,
-    /// It is a text: its position in this sorted list of texts and their numbers.
+    /// The column is text. The feature is the number beside the text in this list, which is sorted
+    /// by text, and missing if the text is not in it.
     Category(Vec<(String, f64)>),
 }
 
-/// A model: trees, and what is made of them.
+/// A model: trees, and how their sums become predictions.
 #[derive(Clone, Debug)]
 pub struct Forest {
     /// Names of the features.
     pub names: Vec<String>,
     /// How columns become features.
     pub inputs: Vec<Input>,
-    /// Trees; of several classes one after the other.
+    /// The trees. With several classes, the trees of the classes take turns.
     pub trees: Vec<Tree>,
-    /// Numbers that sums start from, one for each class.
+    /// The numbers that sums start from, one for each class.
     pub start: Vec<f64>,
-    /// What is made of the sums.
+    /// How sums become predictions.
     pub link: Link,
-    /// Whether sums are divided by the number of trees of each class.
+    /// Whether sums are divided by the number of trees of a class.
     pub is_mean: bool,
-    /// Whether features and sums are of 32 bits.
+    /// Whether features and sums are rounded to 32 bits.
     pub is_single: bool,
 }
 
 impl Forest {
-    /// Checks that it hangs together, and gives the columns these names, if there are any.
+    /// Checks that the parts of the model fit together, and renames the features to `names` unless
+    /// that is empty.
     ///
     /// # Errors
-    /// What is wrong, and what to do.
+    /// Returns a message that says what is wrong and what to do.
     pub fn checked(mut self, names: Vec<String>) -> Result<Self, String> {
         if !names.is_empty() {
             if names.len() != self.names.len() {
@@ -252,7 +254,7 @@ impl Forest {
         Ok(self)
     }
 
-    /// Sums of leaves, one for each class.
+    /// Computes the sums of leaves, one for each class.
     fn sums(&self, features: &[f64], sums: &mut [f64]) {
         sums.copy_from_slice(&self.start);
         let classes = sums.len();
@@ -270,7 +272,7 @@ impl Forest {
         }
     }
 
-    /// What comes of a row.
+    /// The outputs of the model for a row.
     fn answer(&self) -> Answer {
         match self.link {
             Link::Softmax | Link::OneAgainstAll { .. } => Answer::Probabilities,
@@ -280,10 +282,10 @@ impl Forest {
         }
     }
 
-    /// Predictions for all rows of a table.
+    /// Predicts all rows of a table.
     ///
     /// # Errors
-    /// When it has not the model's columns.
+    /// Returns an error when the table does not have the model's columns.
     pub fn predict(&self, mut rows: Table) -> Result<Table, String> {
         let columns: Vec<Vec<f64>> = self
             .names
@@ -293,7 +295,7 @@ impl Forest {
             .collect::<Result<_, _>>()?;
         let mut features = vec![0.0; columns.len()];
         let mut sums = vec![0.0; self.start.len()];
-        let mut row_of = |row: usize| {
+        let mut sums_of = |row: usize| {
             for (feature, column) in features.iter_mut().zip(&columns) {
                 *feature = column[row];
             }
@@ -304,30 +306,37 @@ impl Forest {
         let table = Table::new(count);
         Ok(match self.answer() {
             Answer::Probabilities => {
-                let all: Vec<Vec<f64>> = (0..count).map(|row| self.classes(row_of(row))).collect();
-                let most: Vec<i64> = all.iter().map(|sums| greatest(sums) as i64).collect();
+                let all: Vec<Vec<f64>> = (0..count)
+                    .map(|row| self.class_probabilities(sums_of(row)))
+                    .collect();
+                let most_likely: Vec<i64> = all.iter().map(|sums| greatest(sums) as i64).collect();
                 let probabilities: Column<Vec<f64>> = all.into_iter().collect();
                 table
-                    .with("prediction", Column::from(most))
+                    .with("prediction", Column::from(most_likely))
                     .with("probabilities", probabilities)
             }
             Answer::Class => {
-                let most = (0..count).map(|row| greatest(&row_of(row)) as i64);
-                table.with("prediction", Column::from(most.collect::<Vec<_>>()))
+                let most_likely = (0..count).map(|row| greatest(&sums_of(row)) as i64);
+                table.with("prediction", Column::from(most_likely.collect::<Vec<_>>()))
             }
             Answer::Numbers => {
-                let numbers = |row| row_of(row).into_iter().map(|sum| self.one(sum)).collect();
+                let numbers = |row| {
+                    sums_of(row)
+                        .into_iter()
+                        .map(|sum| self.apply_link(sum))
+                        .collect()
+                };
                 let all: Column<Vec<f64>> = (0..count).map(numbers).collect();
                 table.with("predictions", all)
             }
             Answer::Number => {
-                let values = (0..count).map(|row| self.one(row_of(row)[0]));
+                let values = (0..count).map(|row| self.apply_link(sums_of(row)[0]));
                 table.with("prediction", Column::from(values.collect::<Vec<_>>()))
             }
         })
     }
 
-    fn one(&self, sum: f64) -> f64 {
+    fn apply_link(&self, sum: f64) -> f64 {
         match self.link {
             Link::Logistic { slope } => logistic(slope * sum),
             Link::Exponential => sum.exp(),
@@ -337,14 +346,15 @@ impl Forest {
         }
     }
 
-    fn classes(&self, mut sums: Vec<f64>) -> Vec<f64> {
+    fn class_probabilities(&self, mut sums: Vec<f64>) -> Vec<f64> {
         if let Link::OneAgainstAll { slope } = self.link {
             sums.iter_mut()
                 .for_each(|sum| *sum = logistic(slope * *sum));
             return sums;
         }
-        let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        sums.iter_mut().for_each(|sum| *sum = (*sum - most).exp());
+        let greatest_sum = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        sums.iter_mut()
+            .for_each(|sum| *sum = (*sum - greatest_sum).exp());
         let total: f64 = sums.iter().sum();
         sums.iter_mut().for_each(|sum| *sum /= total);
         sums
@@ -416,7 +426,7 @@ fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The first of the greatest.
+/// The index of the greatest value, and of the first if there are several.
 fn greatest(values: &[f64]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
@@ -427,10 +437,10 @@ fn greatest(values: &[f64]) -> usize {
     best
 }
 
-/// The parameter `raw`: whether sums of leaves are the answer.
+/// Reads the parameter `raw`, false by default: whether the sums of leaves are the predictions.
 ///
 /// # Errors
-/// When it is neither true nor false.
+/// Returns an error when it is neither true nor false.
 pub fn is_raw(init: &Init) -> Result<bool, String> {
     match init.parameter("raw") {
         None | Some("false") => Ok(false),
@@ -441,7 +451,7 @@ pub fn is_raw(init: &Init) -> Result<bool, String> {
     }
 }
 
-/// Whether a text can name a column.
+/// Whether a text is a valid column name.
 pub fn is_column_name(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|c: char| c.is_alphabetic() || c == '_')
@@ -469,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_values_go_where_they_went() {
+    fn missing_values_take_the_default_direction() {
         let at_most = Test::AtMost(-1.0);
         for (test, missing, default_left, value, wanted) in [
             (at_most, Missing::None, true, f64::NAN, 2.0),
@@ -487,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn categories_are_in_sets_or_not() {
+    fn categorical_splits_test_sets() {
         let set = |inverted| Test::In {
             start: 0,
             words: 1,
@@ -507,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_trees_are_refused() {
+    fn invalid_trees_are_rejected() {
         let good = split(Test::AtMost(0.0), Missing::Nan, true);
         assert_eq!(good.check(1), Ok(()));
         let broken = |change: fn(&mut Tree)| {

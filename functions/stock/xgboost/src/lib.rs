@@ -1,13 +1,17 @@
-//! Predicts by a model file of XGBoost, `booster.save_model("model.json")` or `"model.ubj"`,
-//! given as the asset `model`.
+//! Predicts with a model file of XGBoost, as `booster.save_model("model.json")` or `"model.ubj"`
+//! writes it, given as the asset `model`.
 //!
-//! Parameters: `features` names the columns in the order of the model's features, where the
-//! file has no names, or others; `raw = true` gives margins instead of probabilities; `trees`
-//! is `best` or `all`, where training was stopped early and the file has trees from after the
-//! best round: XGBoost's scikit-learn classes predict by the best, `Booster.predict` by all.
+//! Parameters:
+//!
+//! - `features` names the columns in the order of the model's features. It is needed where the file
+//!   has no names, or others.
+//! - `raw = true` gives margins instead of probabilities.
+//! - `trees` is `best` or `all`. It is needed where training was stopped early and the file has
+//!   trees from after the best round: XGBoost's scikit-learn classes predict with the best,
+//!   `Booster.predict` with all.
 //!
 //! Format: <https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html>. Boosters of
-//! trees (`gbtree`, `dart`); numbers are of 32 bits, as there.
+//! trees (`gbtree`, `dart`) are supported. Numbers have 32 bits, as in XGBoost.
 
 mod ubjson;
 
@@ -15,7 +19,7 @@ use serde::Deserialize;
 use stock_trees::{Forest, Input, Link, Missing, Node, Test, Tree, is_raw};
 use wafer::{Init, Table};
 
-/// Prediction of gradient-boosted trees, by a model file of XGBoost.
+/// Prediction of gradient-boosted trees, from a model file of XGBoost.
 #[wafer::function(init = load)]
 pub fn xgboost(rows: Table, model: &Forest) -> Result<Table, String> {
     model.predict(rows)
@@ -24,7 +28,7 @@ pub fn xgboost(rows: Table, model: &Forest) -> Result<Table, String> {
 /// Reads the model, when the function is registered.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns a message that says what is wrong with the model.
 pub fn load(init: &Init) -> Result<Forest, String> {
     init.only_parameters(&["features", "raw", "trees"])?;
     let rounds = match init.parameter("trees") {
@@ -45,12 +49,12 @@ pub fn load(init: &Init) -> Result<Forest, String> {
     forest.checked(init.list("features"))
 }
 
-/// Which rounds of training count.
+/// Which rounds of training are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rounds {
-    /// Those up to the best one.
+    /// Rounds up to the best one.
     Best,
-    /// All.
+    /// All rounds.
     All,
 }
 
@@ -72,11 +76,11 @@ struct Learner {
 
 #[derive(Default, Deserialize)]
 struct Attributes {
-    /// Written when training was stopped early; from 0.
+    /// The best round, from 0. Written when training was stopped early.
     best_iteration: Option<String>,
 }
 
-/// Numbers are texts here.
+/// Numbers are strings in this part of the file.
 #[derive(Deserialize)]
 struct ModelParam {
     base_score: String,
@@ -139,7 +143,7 @@ struct TreeParts {
     tree_param: TreeParam,
 }
 
-/// JSON has 0 and 1 or true and false, by version.
+/// A flag, which is 0 or 1, or true or false, depending on the version of XGBoost.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Flag {
@@ -163,8 +167,8 @@ struct TreeParam {
 }
 
 fn parse(bytes: &[u8], rounds: Option<Rounds>) -> Result<Forest, String> {
-    // Both begin with a brace, text maybe with white space before it; UBJSON goes on with the
-    // length of a name.
+    // Both formats begin with a brace, JSON possibly with white space before it. In UBJSON the
+    // length of a name follows, in JSON a quotation mark or a brace.
     let bytes = bytes.trim_ascii_start();
     let is_text = bytes.iter().skip(1).find(|b| !b.is_ascii_whitespace());
     let file: File = match is_text {
@@ -191,7 +195,7 @@ fn forest(learner: Learner, rounds: Option<Rounds>) -> Result<Forest, String> {
     let (link, to_margin) = objective(&learner.objective.name)?;
     let start = base_scores(&param.base_score, classes)?;
     let names = match learner.feature_names {
-        // Named by a parameter.
+        // The parameter `features` may still rename these.
         names if names.is_empty() => (0..features).map(|n| format!("f{n}")).collect(),
         names if names.len() == features => names,
         names => return Err(format!("{} names for {features} features", names.len())),
@@ -201,9 +205,9 @@ fn forest(learner: Learner, rounds: Option<Rounds>) -> Result<Forest, String> {
         Some(text) => Some(number::<usize>(text, "best_iteration")?),
     };
     let (model, weights) = trees_of(learner.gradient_booster)?;
-    let most = most_trees(&model, classes, best, rounds)?;
+    let tree_count = most_trees(&model, classes, best, rounds)?;
     let mut trees = by_class(model, weights, classes)?;
-    trees.truncate(most);
+    trees.truncate(tree_count);
     Ok(Forest {
         inputs: vec![Input::Number; names.len()],
         names,
@@ -215,7 +219,7 @@ fn forest(learner: Learner, rounds: Option<Rounds>) -> Result<Forest, String> {
     })
 }
 
-/// `5E-1`, or `[5E-1]` since version 3, and several of these.
+/// Reads `5E-1`, or `[5E-1]` since version 3, which may hold several scores.
 fn base_scores(text: &str, classes: usize) -> Result<Vec<f32>, String> {
     let inside = text.trim_start_matches('[').trim_end_matches(']');
     let scores = inside
@@ -229,16 +233,17 @@ fn base_scores(text: &str, classes: usize) -> Result<Vec<f32>, String> {
     }
 }
 
-/// From the score that is in the file to what sums start from.
+/// Converts the base score in the file to the number from which sums start.
 type ToMargin = fn(f32) -> f32;
 
-/// What is made of the sums, and of the score that these start from.
+/// How an objective turns sums into predictions, and the base score into the number from which sums
+/// start.
 fn objective(name: &str) -> Result<(Link, ToMargin), String> {
     let logit: ToMargin = |p| -((1.0 / p - 1.0).ln());
     let same: ToMargin = |x| x;
     Ok(match name {
         "binary:logistic" | "reg:logistic" => (Link::Logistic { slope: 1.0 }, logit),
-        // It is a margin there already.
+        // Here the base score is a margin already.
         "binary:logitraw" => (Link::Identity, same),
         "binary:hinge" => (Link::Positive, same),
         "multi:softprob" => (Link::Softmax, same),
@@ -282,7 +287,7 @@ fn trees_of(booster: Booster) -> Result<(TreeModel, Vec<f32>), String> {
     }
 }
 
-/// The number of trees that count, of those in the order of rounds.
+/// The number of trees that are used, in the order of rounds.
 fn most_trees(
     model: &TreeModel,
     classes: usize,
@@ -311,7 +316,7 @@ fn most_trees(
     }
 }
 
-/// Trees of one round after the other, in each one for each class in order. Where a round has
+/// The trees of each round, one for each class in order, round after round. Where a round has
 /// several trees for a class, each counts as a round.
 fn by_class(model: TreeModel, weights: Vec<f32>, classes: usize) -> Result<Vec<Tree>, String> {
     let TreeModel {
@@ -320,20 +325,20 @@ fn by_class(model: TreeModel, weights: Vec<f32>, classes: usize) -> Result<Vec<T
     if tree_info.len() != trees.len() || !(weights.is_empty() || weights.len() == trees.len()) {
         return Err("its lists of trees are of different lengths".to_owned());
     }
-    let mut of_class: Vec<Vec<Tree>> = vec![Vec::new(); classes];
+    let mut class_trees: Vec<Vec<Tree>> = vec![Vec::new(); classes];
     for (index, parts) in trees.into_iter().enumerate() {
         let weight = weights.get(index).copied().unwrap_or(1.0);
         let tree = tree(parts, weight).map_err(|e| format!("tree {index}: {e}"))?;
-        let class = of_class.get_mut(tree_info[index]);
+        let class = class_trees.get_mut(tree_info[index]);
         class
             .ok_or_else(|| format!("tree {index} is of class {}", tree_info[index]))?
             .push(tree);
     }
-    let rounds = of_class[0].len();
-    if of_class.iter().any(|trees| trees.len() != rounds) {
+    let rounds = class_trees[0].len();
+    if class_trees.iter().any(|trees| trees.len() != rounds) {
         return Err("classes have different numbers of trees".to_owned());
     }
-    let mut iterators: Vec<_> = of_class.into_iter().map(Vec::into_iter).collect();
+    let mut iterators: Vec<_> = class_trees.into_iter().map(Vec::into_iter).collect();
     let mut all = Vec::new();
     for _ in 0..rounds {
         all.extend(iterators.iter_mut().filter_map(Iterator::next));
@@ -356,7 +361,7 @@ fn tree(parts: TreeParts, weight: f32) -> Result<Tree, String> {
     if lengths != [count; 5] || count == 0 {
         return Err("its lists are of different lengths".to_owned());
     }
-    // Splits and leaves are numbered together there, and apart here.
+    // XGBoost numbers splits and leaves together; here they are numbered separately.
     let is_leaf = |node: usize| parts.left_children[node] == -1;
     let mut numbers = Vec::with_capacity(count);
     let (mut splits, mut leaves) = (0, 0);
@@ -387,7 +392,8 @@ fn tree(parts: TreeParts, weight: f32) -> Result<Tree, String> {
         let is_category = parts.split_type.get(node) == Some(&1);
         let test = match is_category {
             true => category_test(&parts, node, &mut tree.sets)?,
-            // Left is what is below, of numbers of 32 bits.
+            // Values below the threshold go left, in 32-bit numbers; `AtMost` also includes its own
+            // value.
             false => Test::AtMost(f64::from(parts.split_conditions[node].next_down())),
         };
         tree.nodes.push(Node {
@@ -402,7 +408,7 @@ fn tree(parts: TreeParts, weight: f32) -> Result<Tree, String> {
     Ok(tree)
 }
 
-/// The categories of a split are those that go right.
+/// The test of a categorical split. The categories that the file lists go right.
 fn category_test(parts: &TreeParts, node: usize, sets: &mut Vec<u32>) -> Result<Test, String> {
     let missing = || format!("split {node} has no categories");
     let place = parts
@@ -414,12 +420,12 @@ fn category_test(parts: &TreeParts, node: usize, sets: &mut Vec<u32>) -> Result<
     let size = parts.categories_sizes.get(place).ok_or_else(missing)?;
     let end = start.saturating_add(*size);
     let categories = parts.categories.get(*start..end).ok_or_else(missing)?;
-    let most = categories.iter().max().copied().unwrap_or(0);
-    if most >= 1 << 20 {
-        return Err(format!("split {node} has a category {most}"));
+    let greatest = categories.iter().max().copied().unwrap_or(0);
+    if greatest >= 1 << 20 {
+        return Err(format!("split {node} has a category {greatest}"));
     }
     let first = sets.len();
-    sets.resize(first + (most as usize / 32) + 1, 0);
+    sets.resize(first + (greatest as usize / 32) + 1, 0);
     for category in categories {
         sets[first + (*category as usize / 32)] |= 1 << (category % 32);
     }
@@ -450,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_below_and_missing_values_go_their_way() {
+    fn xgboost_splits_are_below_the_threshold() {
         let forest = parse(file().to_string().as_bytes(), None).unwrap();
         let tree = &forest.trees[0];
         for (value, wanted) in [
@@ -465,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn trees_after_the_best_round_are_a_choice() {
+    fn trees_after_the_best_round_need_a_parameter() {
         let mut file = file();
         let tree = file["learner"]["gradient_booster"]["model"]["trees"][0].clone();
         let model = &mut file["learner"]["gradient_booster"]["model"];
@@ -486,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_model_file_is_refused() {
+    fn invalid_xgboost_files_are_rejected() {
         let changed = |pointer: &str, value: Json| {
             let mut file = file();
             *file.pointer_mut(pointer).unwrap() = value;

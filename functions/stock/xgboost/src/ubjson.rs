@@ -3,7 +3,7 @@
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Visitor};
 
-/// Why bytes are not UBJSON of the wanted shape.
+/// The error for bytes that are not UBJSON of the wanted shape.
 #[derive(Debug)]
 pub(crate) struct Error(String);
 
@@ -21,7 +21,7 @@ impl de::Error for Error {
     }
 }
 
-/// Deepest nesting.
+/// Maximum depth of nesting.
 const MAX_DEPTH: usize = 64;
 
 /// Reads a document.
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    /// The next marker that is no filler.
+    /// The next marker that is not a no-op.
     fn marker(&mut self) -> Result<u8, Error> {
         loop {
             match self.array::<1>()?[0] {
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What comes after the marker of a container.
+    /// Reads the type and the count that may follow the marker of a container.
     fn container(&mut self, end: u8) -> Result<Items, Error> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         } else if items.marker.is_some() {
             return self.wrong("a typed container without a count");
         }
-        // Items of no bytes could be any number.
+        // Items without bytes are refused, because a short file could announce any number of them.
         if items.marker.is_some_and(|marker| b"ZTF".contains(&marker)) {
             return self.wrong("a container of constants");
         }
@@ -133,15 +133,15 @@ impl<'a> Reader<'a> {
 }
 
 struct Items {
-    /// Type of all items.
+    /// Type of all items, if the container is typed.
     marker: Option<u8>,
-    /// Number of items that are left; none: up to the end's marker.
+    /// Number of items that are left, or `None` if the container ends with a marker.
     left: Option<usize>,
     end: u8,
 }
 
 impl Items {
-    /// Whether there is another item.
+    /// Advances to the next item, and returns whether there is one.
     fn more(&mut self, reader: &mut Reader<'_>) -> Result<bool, Error> {
         let more = match &mut self.left {
             Some(0) => false,
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_of_every_type_are_read() {
+    fn ubjson_documents_of_every_type_are_read() {
         let mut bytes = b"{i\x01a[$d#i\x02".to_vec();
         bytes.extend(1.5f32.to_be_bytes());
         bytes.extend((-2f32).to_be_bytes());

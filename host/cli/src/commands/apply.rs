@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use wafer_platform::{Definitions, Platform, Project, resolve, specs};
+use wafer_config::{Project, resolve, specs};
+use wafer_platform::{Definitions, Platform};
 
 use super::Context;
 use crate::output::say;
@@ -53,7 +54,11 @@ pub(crate) async fn definitions(
     let functions = platform
         .register(specs(project, &build::built_folder(project))?)
         .await?;
-    Ok(resolve(project, functions, &platform.definitions())?)
+    Ok(resolve(
+        project,
+        functions,
+        &platform.context().definitions(),
+    )?)
 }
 
 pub(crate) fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {

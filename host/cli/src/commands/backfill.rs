@@ -66,7 +66,10 @@ impl Backfill {
                 .clamp(1, 2 * app::cores()),
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
-        let result = platform.backfill(&request, Arc::clone(&bar) as _).await;
+        let result = platform
+            .pipelines()
+            .backfill(&request, Arc::clone(&bar) as _)
+            .await;
         bar.finish();
         let report = result?;
         context.format.print(&report, || {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
+use wafer_config::{resolve, specs};
 use wafer_core::DataType;
-use wafer_platform::{SourceReader, check_function, resolve, specs};
+use wafer_platform::{CHECK_ROWS, SourceReader, check_function};
 
 use super::Context;
 use crate::output::{say, table};
@@ -54,12 +55,12 @@ impl Check {
             specs = whole;
         }
         let functions = platform.register(specs).await?;
-        let definitions = resolve(&project, functions, &platform.definitions())?;
+        let definitions = resolve(&project, functions, &platform.context().definitions())?;
         platform.apply(definitions.clone(), true).await?;
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {
-            let function = platform.function(name)?;
+            let function = platform.context().function(name)?;
             let inputs = function.signature().inputs.clone();
             let source = definitions
                 .pipelines
@@ -68,7 +69,7 @@ impl Check {
                 .and_then(|p| {
                     let source = &definitions.sources[&p.source];
                     source.files.as_ref().map(|_| {
-                        let remote = platform.components().remote.as_ref();
+                        let remote = &platform.context().components().remote;
                         SourceReader::open(source, &p.source, &inputs, remote)
                     })
                 });
@@ -83,9 +84,13 @@ impl Check {
                 ));
                 continue;
             }
-            let report =
-                tokio::task::spawn_blocking(move || check_function(&function, source.as_ref()))
-                    .await??;
+            let report = tokio::task::spawn_blocking(move || {
+                let rows = source
+                    .map(|source| source.first_rows(CHECK_ROWS))
+                    .transpose()?;
+                check_function(&function, rows.flatten())
+            })
+            .await??;
             checked.push(Checked {
                 function: name.clone(),
                 rows: report.rows,

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use wafer_platform::{CloudStores, Infrastructure, Plan, Platform, Project};
+use wafer_config::{CloudStores, Project};
+use wafer_platform::{Plan, Platform};
 use wafer_runtime::Target;
 
 use super::{Context, apply};
@@ -84,7 +85,7 @@ impl Arch {
 #[derive(Debug, Serialize)]
 struct Variables {
     #[serde(flatten)]
-    infrastructure: Infrastructure,
+    infrastructure: serde_json::Value,
     region: String,
     table: String,
     bucket: String,
@@ -147,7 +148,7 @@ impl Deploy {
              names it",
         )?;
         Ok(Variables {
-            infrastructure: Infrastructure::of(project)?,
+            infrastructure: app::infrastructure(project)?,
             region,
             table: cloud.online.host_str().unwrap_or_default().to_owned(),
             bucket: cloud.objects.host_str().unwrap_or_default().to_owned(),
@@ -167,7 +168,10 @@ impl Deploy {
         say("compiling for the machines there");
         report.compiled = platform.compile_for(&wanted, self.arch.target()).await?;
         say("copying files of sources");
-        let copied = platform.copy_sources(&mut wanted, &cloud.objects).await?;
+        let copied = platform
+            .pipelines()
+            .copy_sources(&mut wanted, &cloud.objects)
+            .await?;
         report.copied = copied.into_iter().map(String::from).collect();
         // Everything is there before anything names it.
         report.plan = Some(platform.apply(wanted, self.now).await?);

@@ -135,8 +135,8 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
     let project = match context.project() {
         Ok(project) => project,
         Err(error) => {
-            let unread = error.downcast_ref::<wafer_platform::ProjectError>();
-            if matches!(unread, Some(wafer_platform::ProjectError::Read { .. })) {
+            let unread = error.downcast_ref::<wafer_config::ProjectError>();
+            if matches!(unread, Some(wafer_config::ProjectError::Read { .. })) {
                 let detail = "none in this folder; make one with `wafer new NAME`".to_owned();
                 return vec![Finding {
                     what: "project",
@@ -151,12 +151,12 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
     let stores = match app::open_at_any_time(&project, None).await {
         Ok(platform) => {
             let checked = if accept_clock {
-                platform.accept_clock().await
+                platform.context().accept_clock().await
             } else {
-                platform.check_clock().await
+                platform.context().check_clock().await
             };
             clock = checked.map_err(anyhow::Error::from);
-            let components = platform.components();
+            let components = platform.context().components();
             let outbox = match components.online.has_outbox().await {
                 Ok(true) => "rows wait in the outbox",
                 Ok(false) => "the outbox is empty",

@@ -79,34 +79,34 @@ impl Endpoints {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
-        let present = platform.definitions();
+        let present = platform.context().definitions();
         match self.command.unwrap_or(Command::List) {
             Command::List => {
-                let endpoints = platform.endpoints().await?;
+                let endpoints = platform.serving().endpoints().await?;
                 context.format.print(&endpoints, || list_text(&endpoints));
             }
             Command::Set(set) => {
                 let routing = Routing::parse(&set.routes, set.shadow, set.key, set.log);
                 let routing =
                     routing.map_err(|e| anyhow::anyhow!("endpoint `{}`: {e}", set.name))?;
-                let endpoint = platform.set_endpoint(&set.name, routing).await?;
+                let endpoint = platform.serving().set_endpoint(&set.name, routing).await?;
                 context
                     .format
                     .print(&endpoint, || text(&set.name, &endpoint));
             }
             Command::Rollback { name } => {
-                let endpoint = platform.rollback(&name).await?;
+                let endpoint = platform.serving().rollback(&name).await?;
                 context.format.print(&endpoint, || text(&name, &endpoint));
             }
             Command::Remove { name } => {
-                platform.remove_endpoint(&name).await?;
+                platform.serving().remove_endpoint(&name).await?;
                 let done = json!({ "endpoint": name });
                 context
                     .format
                     .print(&done, || format!("endpoint {name} is gone"));
             }
         }
-        warn(&platform.outdated_endpoints(&present).await?);
+        warn(&platform.serving().outdated_endpoints(&present).await?);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -19,7 +19,7 @@ impl Functions {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
-        let mut functions = platform.definitions().functions.clone();
+        let mut functions = platform.context().definitions().functions.clone();
         if let Some(wanted) = &self.function {
             functions.retain(|name, _| name == wanted);
             anyhow::ensure!(

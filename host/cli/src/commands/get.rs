@@ -34,7 +34,7 @@ impl Get {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, self.clock).await?;
-        let definitions = platform.definitions();
+        let definitions = platform.context().definitions();
         let mut row = Map::new();
         for field in &self.fields {
             let (name, text) = field
@@ -55,7 +55,10 @@ impl Get {
                 json.unwrap_or_else(|| Json::String(text.to_owned())),
             );
         }
-        let vectors = platform.features(&self.view, &[Json::Object(row)]).await?;
+        let vectors = platform
+            .serving()
+            .features(&self.view, &[Json::Object(row)])
+            .await?;
         let answer = serde_json::to_value(vectors.rows().next().context("one row was asked for")?)?;
         context.format.print(&answer, || text(&answer));
         Ok(ExitCode::SUCCESS)

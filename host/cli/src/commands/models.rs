@@ -273,14 +273,17 @@ impl Models {
                 alias,
                 remove: true,
             } => {
-                platform.remove_alias(&version.model, &alias).await?;
+                platform
+                    .registry()
+                    .remove_alias(&version.model, &alias)
+                    .await?;
                 let model = &version.model;
                 let done = json!({ "model": model, "alias": alias, "version": null });
                 let said = || format!("{model} has no alias {alias} any more");
                 context.format.print(&done, said);
             }
             Command::Alias { version, alias, .. } => {
-                let number = platform.set_alias(&version, &alias).await?;
+                let number = platform.registry().set_alias(&version, &alias).await?;
                 let model = &version.model;
                 let done = json!({ "model": model, "alias": alias, "version": number });
                 let said = || format!("{model}@{alias} is {model}@{number}");
@@ -288,7 +291,10 @@ impl Models {
             }
             Command::Note { version, note } => {
                 let tags = note.tags.into_iter().collect();
-                let note = platform.note(&version, note.doc.as_deref(), &tags).await?;
+                let note = platform
+                    .registry()
+                    .note(&version, note.doc.as_deref(), &tags)
+                    .await?;
                 context.format.print(&note, || note_text(&note));
             }
             Command::Evaluate(evaluate) => evaluate.run(context, &platform).await?,
@@ -297,7 +303,7 @@ impl Models {
                 artifact,
                 out,
             } => {
-                let path = platform.artifact(&version, &artifact).await?;
+                let path = platform.registry().artifact(&version, &artifact).await?;
                 std::fs::copy(&path, &out)
                     .with_context(|| format!("cannot write {}", out.display()))?;
                 let done = json!({ "artifact": artifact, "out": out });
@@ -311,7 +317,7 @@ impl Models {
 }
 
 async fn list(context: &Context, platform: &Platform) -> Result<()> {
-    let models = platform.models().await?;
+    let models = platform.registry().models().await?;
     context.format.print(&models, || {
         if models.is_empty() {
             return "no models; define one under [models.NAME] in wafer.toml".to_owned();
@@ -343,7 +349,7 @@ async fn list(context: &Context, platform: &Platform) -> Result<()> {
 }
 
 async fn versions(context: &Context, platform: &Platform, model: &str) -> Result<()> {
-    let versions = platform.model_versions(model).await?;
+    let versions = platform.registry().model_versions(model).await?;
     let all: Vec<WithNote<'_>> = versions
         .iter()
         .map(|(version, note)| WithNote { version, note })
@@ -385,14 +391,14 @@ fn note_text(note: &ModelNote) -> String {
 }
 
 async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Result<()> {
-    let version = platform.model_version(name).await?;
-    let all = platform.model_versions(&version.model).await?;
+    let version = platform.registry().model_version(name).await?;
+    let all = platform.registry().model_versions(&version.model).await?;
     let note = all
         .into_iter()
         .find(|(other, _)| other.version == version.version)
         .map(|(_, note)| note)
         .unwrap_or_default();
-    let models = platform.models().await?;
+    let models = platform.registry().models().await?;
     let model = models.into_iter().find(|m| m.name == version.model);
     let (owner, aliases) = model.map(|m| (m.owner, m.aliases)).unwrap_or_default();
     let aliases = aliases
@@ -499,7 +505,10 @@ impl Push {
             trainer: None,
             note: self.note.into_note(),
         };
-        let version = platform.register_version(new, self.memory, &progress).await;
+        let version = platform
+            .training()
+            .register_version(new, self.memory, &progress)
+            .await;
         bar.finish();
         let version = version?;
         context.format.print(&version, || {
@@ -520,6 +529,7 @@ impl Evaluate {
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let part = self.part.as_deref();
         let figures = platform
+            .training()
             .evaluate(
                 &self.version,
                 &self.training_set,
@@ -541,7 +551,7 @@ impl LineageOf {
         let platform = app::open(&project, None).await?;
         let origin = match self.of {
             Thing::Model { version } => {
-                let version = platform.model_version(&version).await?;
+                let version = platform.registry().model_version(&version).await?;
                 context
                     .format
                     .print(&version.lineage, || origins_text(&version));
@@ -552,7 +562,7 @@ impl LineageOf {
             Thing::Function { name } => Origin::Function(name),
             Thing::View { name } => Origin::View(name),
         };
-        let versions = platform.models_from(&origin).await?;
+        let versions = platform.registry().models_from(&origin).await?;
         let names: Vec<String> = versions.iter().map(ModelVersion::name).collect();
         context.format.print(&names, || match names.is_empty() {
             true => "no model".to_owned(),

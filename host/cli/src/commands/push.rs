@@ -112,10 +112,13 @@ impl Push {
                         .iter()
                         .map(|(_, line)| IncomingEvent::from_json(line))
                         .collect();
-                    let report = platform.ingest(&self.source, events, arrival).await?;
+                    let report = platform
+                        .pipelines()
+                        .ingest(&self.source, events, arrival)
+                        .await?;
                     summary.add(&report, &place, &batch);
                 }
-                platform.flush().await?;
+                platform.tables().flush().await?;
             }
         }
         for reject in &summary.rejects {

@@ -67,16 +67,17 @@ impl Releases {
         let platform = app::open(&project, None).await?;
         match self.command.unwrap_or(Command::List) {
             Command::List => {
-                let releases = platform.releases().await?;
+                let releases = platform.registry().releases().await?;
                 context.format.print(&releases, || list_text(&releases));
             }
             Command::Show { name } => {
-                let release = platform.release(&name).await?;
+                let release = platform.registry().release(&name).await?;
                 context.format.print(&release, || text(&release));
             }
             Command::Create(create) => {
                 let name = create.name.as_deref();
                 let release = platform
+                    .registry()
                     .create_release(name, &create.model, create.present_view, &create.doc)
                     .await?;
                 context.format.print(&release, || text(&release));

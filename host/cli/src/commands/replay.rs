@@ -123,7 +123,7 @@ impl Replay {
         let platform = tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(app::open(&project, None))
         })?;
-        let definitions = platform.definitions();
+        let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
         // Pipelines that share a function read the same events.
         let mut played = BTreeSet::new();
@@ -135,7 +135,7 @@ impl Replay {
             if !played.insert((&pipeline.source, pipeline.made_by.function())) {
                 continue;
             }
-            for event in platform.past_events(name, interval)? {
+            for event in platform.pipelines().past_events(name, interval)? {
                 let events = &mut moments.entry(event.time).or_default().events;
                 events
                     .entry(pipeline.source.clone())
@@ -178,22 +178,24 @@ impl Replay {
             doc: String::new(),
         };
         let mut requests = Vec::new();
-        SourceReader::open(&file, "requests", &schema, None)?.for_each_row(|columns, row| {
-            let cells = schema.fields().iter().zip(columns);
-            let mut object: serde_json::Map<String, Json> = cells
-                .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
-                .collect();
-            let time = object
-                .get(&self.time)
-                .and_then(Json::as_str)
-                .and_then(|text| text.parse().ok());
-            if !inputs.iter().any(|f| f.name == self.time) {
-                object.remove(&self.time);
-            }
-            if let Some(time) = time {
-                requests.push((time, Json::Object(object)));
-            }
-        })?;
+        SourceReader::open(&file, "requests", &schema, &app::remote_files())?.for_each_row(
+            |columns, row| {
+                let cells = schema.fields().iter().zip(columns);
+                let mut object: serde_json::Map<String, Json> = cells
+                    .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
+                    .collect();
+                let time = object
+                    .get(&self.time)
+                    .and_then(Json::as_str)
+                    .and_then(|text| text.parse().ok());
+                if !inputs.iter().any(|f| f.name == self.time) {
+                    object.remove(&self.time);
+                }
+                if let Some(time) = time {
+                    requests.push((time, Json::Object(object)));
+                }
+            },
+        )?;
         Ok(requests)
     }
 

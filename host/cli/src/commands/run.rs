@@ -98,7 +98,7 @@ impl Run {
         let bar = Arc::new(Bar::new(&request.pipeline));
         let progress: Arc<dyn Progress> = Arc::clone(&bar) as _;
         let result = match self.processes {
-            None => platform.run(&request, progress).await,
+            None => platform.pipelines().run(&request, progress).await,
             Some(processes) => {
                 let division = Division {
                     bytes: self.partition_size,
@@ -111,6 +111,7 @@ impl Run {
                     })
                 };
                 platform
+                    .pipelines()
                     .run_distributed(&request, division, &progress, work)
                     .await
             }

@@ -25,6 +25,7 @@ impl Runs {
         let platform = app::open(&project, None).await?;
         let wanted = |name: &str| self.pipeline.as_deref().is_none_or(|p| p == name);
         let runs: Vec<_> = platform
+            .pipelines()
             .runs()
             .await?
             .into_iter()

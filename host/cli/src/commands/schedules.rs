@@ -33,12 +33,12 @@ impl Schedules {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
         if let Some(pipeline) = &self.pause {
-            platform.pause_schedule(pipeline, true).await?;
+            platform.pipelines().pause_schedule(pipeline, true).await?;
         }
         if let Some(pipeline) = &self.resume {
-            platform.pause_schedule(pipeline, false).await?;
+            platform.pipelines().pause_schedule(pipeline, false).await?;
         }
-        let schedules = platform.schedules().await?;
+        let schedules = platform.pipelines().schedules().await?;
         context.format.print(&schedules, || text(&schedules));
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use wafer_server::{ServeOptions, serve};
+use wafer_server::serve;
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -39,7 +39,9 @@ impl Serve {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = Arc::new(app::open(&project, self.clock).await?);
-        if platform.definitions().views.is_empty() && platform.definitions().sources.is_empty() {
+        if platform.context().definitions().views.is_empty()
+            && platform.context().definitions().sources.is_empty()
+        {
             say("nothing was applied yet; run `wafer apply`, the server takes it up");
         }
         let listener = TcpListener::bind(self.listen)
@@ -52,7 +54,7 @@ impl Serve {
             project.name,
             listener.local_addr()?
         ));
-        serve(platform, listener, ServeOptions::default(), stop).await?;
+        serve(platform, listener, stop).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -64,7 +64,7 @@ impl Train {
             memory: self.memory,
             note: self.note.into_note(),
         };
-        let report = platform.train(request, &progress).await;
+        let report = platform.training().train(request, &progress).await;
         bar.finish();
         let report = report?;
         context.format.print(&report, || {

@@ -79,10 +79,16 @@ impl MakeTrainingSet {
         let result = match &self.recreate {
             Some(id) => {
                 platform
+                    .training()
                     .recreate_training_set(id, &self.out, self.memory, &progress)
                     .await
             }
-            None => platform.training_set(&self.request()?, &progress).await,
+            None => {
+                platform
+                    .training()
+                    .training_set(&self.request()?, &progress)
+                    .await
+            }
         };
         bar.finish();
         let set = result?;
@@ -160,9 +166,12 @@ impl TrainingSets {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.delete {
-            platform.delete_training_set(id, self.force).await?;
+            platform
+                .training()
+                .delete_training_set(id, self.force)
+                .await?;
         }
-        let sets = platform.training_sets().await?;
+        let sets = platform.context().training_sets().await?;
         context.format.print(&sets, || {
             if sets.is_empty() {
                 return "no training sets; make one with `wafer training-set`".to_owned();

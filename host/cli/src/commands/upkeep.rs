@@ -19,7 +19,7 @@ pub(crate) struct Tables {}
 impl Tables {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
-        let tables = platform.tables().await?;
+        let tables = platform.pipelines().tables().await?;
         context.format.print(&tables, || {
             if tables.is_empty() {
                 return "no tables yet; make them with `wafer apply`".to_owned();
@@ -79,6 +79,7 @@ impl Export {
         app::share_memory_pools();
         let platform = app::open(&context.project()?, None).await?;
         let rows = platform
+            .training()
             .export(&self.table, &self.out, self.columns, self.as_of)
             .await?;
         let answer = serde_json::json!({"table": self.table, "rows": rows});
@@ -113,6 +114,7 @@ impl Compact {
         app::share_memory_pools();
         let platform = app::open(&context.project()?, None).await?;
         let reports = platform
+            .pipelines()
             .compact(self.table.as_deref(), self.horizon)
             .await?;
         context.format.print(&reports, || {
@@ -150,7 +152,7 @@ pub(crate) struct Heal {
 impl Heal {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
-        let report = platform.heal(&self.group).await?;
+        let report = platform.pipelines().heal(&self.group).await?;
         context.format.print(&report, || {
             format!(
                 "{}: {} late rows healed",
@@ -189,7 +191,7 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, self.clock).await?;
-        let definitions = platform.definitions();
+        let definitions = platform.context().definitions();
         let group = definitions
             .groups
             .values()
@@ -215,7 +217,10 @@ impl Delete {
             };
             keys.insert(name.to_owned(), value);
         }
-        let deletion = platform.delete_entity(&self.entity, &keys).await?;
+        let deletion = platform
+            .pipelines()
+            .delete_entity(&self.entity, &keys)
+            .await?;
         context.format.print(&deletion, || {
             let rows: Vec<_> = deletion
                 .rows
@@ -243,7 +248,7 @@ impl Materialize {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         app::share_memory_pools();
         let platform = app::open(&context.project()?, self.clock).await?;
-        let made = platform.materialize_group(&self.group).await?;
+        let made = platform.pipelines().materialize_group(&self.group).await?;
         context.format.print(&made, || {
             format!(
                 "{}: {} entities from {} rows",

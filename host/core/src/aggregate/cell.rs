@@ -13,35 +13,35 @@ use arrow_schema::DataType as ArrowType;
 
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 
-/// A value: an integer (also a boolean, a time, a date), a float, or bytes (also
-/// a text). Ordered by value, NaN last.
+/// A value: an integer (also a boolean, a timestamp or a date), a float, or bytes (also text).
+/// Ordered by value, with NaN last.
 #[derive(Clone, Debug)]
 pub enum Cell {
-    /// int64, boolean, timestamp, date
+    /// A value of type int64, boolean, timestamp or date.
     Int(i64),
-    /// float64, float32
+    /// A value of type float64 or float32.
     Float(f64),
-    /// utf8, binary
+    /// A value of type utf8 or binary.
     Bytes(Box<[u8]>),
 }
 
-/// A value that is borrowed.
+/// A borrowed [`Cell`].
 #[derive(Clone, Copy, Debug)]
 pub enum CellRef<'a> {
-    /// int64, boolean, timestamp, date
+    /// A value of type int64, boolean, timestamp or date.
     Int(i64),
-    /// float64, float32
+    /// A value of type float64 or float32.
     Float(f64),
-    /// utf8, binary
+    /// A value of type utf8 or binary.
     Bytes(&'a [u8]),
 }
 
-/// What an aggregate answers.
+/// The answer of an aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Nothing to say.
+    /// No value.
     Null,
-    /// A value.
+    /// A single value.
     One(Cell),
     /// A list of values.
     Many(Vec<Cell>),
@@ -115,7 +115,7 @@ impl Ord for CellRef<'_> {
             (Self::Int(a), Self::Int(b)) => a.cmp(b),
             (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
             (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
-            // Of one column all values are of one kind.
+            // All values of a column are of one kind, so that other pairs may compare in any order.
             (Self::Int(_), _) | (Self::Float(_), Self::Bytes(_)) => Ordering::Less,
             _ => Ordering::Greater,
         }
@@ -162,7 +162,7 @@ impl Hash for Cell {
     }
 }
 
-/// A column's values, ready to be taken one by one.
+/// The values of a column, ready to be read one by one.
 #[derive(Clone, Debug)]
 pub struct Cells {
     values: Values,
@@ -178,8 +178,8 @@ enum Values {
 }
 
 impl Cells {
-    /// The values of a column; none of a type that is neither number, time, text
-    /// nor bytes. NaN of every kind is one NaN.
+    /// Reads a column, or returns `None` if its type is not a number, boolean, timestamp, date,
+    /// text or byte string. All NaNs become the same NaN.
     pub fn new(column: &ArrayRef) -> Option<Self> {
         let float = |value: f64| if value.is_nan() { f64::NAN } else { value };
         let values = match column.data_type() {
@@ -216,7 +216,7 @@ impl Cells {
         })
     }
 
-    /// The value in a row; none if it is null.
+    /// The value in a row, or `None` if it is null.
     pub fn get(&self, row: usize) -> Option<CellRef<'_>> {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return None;

@@ -1,15 +1,19 @@
-//! An entity's events, summed up in tiles, as the online store holds them.
+//! The events of an entity, summed up in tiles, as the online store holds them.
 //!
-//! Format: one byte 2; the newest event time, 8 bytes little endian; the number
-//! of series, and for each: its hop in microseconds (0: every event by itself, 1:
-//! everything in one tile), its retention in microseconds plus one (0: for ever),
-//! the number of states and the kind of each; the number of entries, and for each
-//! its place (the tile's end over the hop, or the event time), its length, and
-//! its states, or the event's identity and values. Numbers are LEB128. The series
-//! describe themselves, so that items are merged without knowing the group.
+//! Format, with numbers in LEB128 where no size is given:
 //!
-//! What is older than every window at the newest event is left out; so an item
-//! is a function of the set of events, whatever their order.
+//! - the number of the format, 2, one byte;
+//! - the newest event time, in microseconds since the Unix epoch, 8 bytes little endian;
+//! - the number of series, and each series: its hop in microseconds (0: every event by itself; 1:
+//!   everything in one tile); its retention in microseconds plus one (0: for ever); the number of
+//!   states and the kind of each; the number of entries, and for each entry its place (the tile's
+//!   end divided by the hop, or the event time), its length, and its states, or the event's
+//!   identity and values.
+//!
+//! The series describe themselves, so that items can be merged without knowing the feature group.
+//!
+//! Events that are older than every window at the newest event are left out. An item is thus a
+//! function of the set of events, whatever their order.
 
 use std::collections::BTreeMap;
 
@@ -30,37 +34,37 @@ enum Span {
     Tiles(i64),
 }
 
-/// A state and the column that it sums up.
+/// A kind of state, and the column that it sums up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Accumulator {
     kind: Kind,
     column: Option<usize>,
 }
 
-/// Tiles of one size, or single events, that several windows share.
+/// Tiles of one size, or single events, which several windows share.
 #[derive(Clone, Debug)]
 struct Series {
     span: Span,
-    /// Widest window; absent: for ever.
+    /// Width of the widest window in microseconds, or `None` if events are kept for ever.
     retention: Option<i64>,
-    /// Of tiles their states.
+    /// The states of each tile.
     accumulators: Vec<Accumulator>,
-    /// Of single events their values.
+    /// The columns whose values are kept of each single event.
     columns: Vec<usize>,
 }
 
-/// Where an aggregate is answered from.
+/// An aggregate, and where in an item its answer comes from.
 #[derive(Clone, Debug)]
 struct Placed {
     series: usize,
-    /// Of tiles the state.
+    /// Index of the state in a tile.
     slot: usize,
     aggregate: Aggregate,
-    /// Whether the answer is an integer that a float could not hold.
+    /// Whether the answer is a sum of int64 values, which a float could not hold.
     int_sum: bool,
 }
 
-/// What the items of a group are made of.
+/// The series that the items of a feature group are made of.
 #[derive(Clone, Debug)]
 pub struct Layout {
     series: Vec<Series>,
@@ -68,7 +72,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for some aggregates over columns of some types.
+    /// Creates the layout for some aggregates over columns of these types.
     pub fn new(aggregates: &[Aggregate], columns: &[DataType]) -> Self {
         let mut series: Vec<Series> = Vec::new();
         let mut placed = Vec::new();
@@ -92,13 +96,13 @@ impl Layout {
             let Series {
                 retention,
                 accumulators,
-                columns: kept,
+                columns: value_columns,
                 ..
             } = &mut series[index];
             *retention = (*retention).max(width);
             let column = aggregate.column;
             if span == Span::Exact {
-                kept.extend(column.filter(|column| !kept.contains(column)));
+                value_columns.extend(column.filter(|column| !value_columns.contains(column)));
             }
             let accumulator = Accumulator {
                 kind: aggregate.function.kind(),
@@ -120,13 +124,13 @@ impl Layout {
     }
 }
 
-/// Whether an aggregate is a sum of integers.
+/// Whether an aggregate is a sum of int64 values.
 pub(super) fn is_int_sum(aggregate: &Aggregate, columns: &[DataType]) -> bool {
     aggregate.function == Function::Sum
         && aggregate.column.map(|column| &columns[column]) == Some(&DataType::Int64)
 }
 
-/// What a state answers to an aggregate.
+/// The answer of a state to an aggregate.
 pub(super) fn answer(state: &State, function: Function, int_sum: bool) -> Answer {
     if int_sum {
         state.int_sum()
@@ -152,7 +156,7 @@ impl Series {
         }
     }
 
-    /// Where an event belongs.
+    /// The place of an event in the series.
     fn place(&self, event: i64) -> i64 {
         match self.span {
             Span::Exact => event,
@@ -162,7 +166,7 @@ impl Series {
     }
 }
 
-/// What a series' header says.
+/// The header of a series.
 struct Header {
     span: Span,
     retention: Option<i64>,
@@ -192,7 +196,7 @@ impl Header {
         })
     }
 
-    /// The last place that no window at `newest` or later covers.
+    /// The last place that no window covers at `newest` or later.
     fn horizon(span: Span, retention: Option<i64>, newest: i64) -> i64 {
         let hop = match span {
             Span::Tiles(hop) => Some(hop),
@@ -211,29 +215,30 @@ impl Header {
     }
 }
 
-/// An entity's events, being added.
+/// The events of an entity, to which others can be added.
 #[derive(Clone, Debug)]
 pub struct Item {
     newest: i64,
     series: Vec<Entries>,
-    /// Events since what is too old was left out, and how many of them may come.
+    /// Number of events that were added since old ones were last left out, and the number at which
+    /// old ones are left out again.
     unpruned: usize,
     allowed: usize,
 }
 
-/// Least number of events after which what is too old is left out, so that an item
-/// that takes in a long history stays about as small as what is stored of it.
+/// Least number of added events after which old ones are left out, so that an item that takes in a
+/// long history stays about as small as its stored form.
 const PRUNE_AFTER: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Entries {
-    /// Event time, then identity and values.
+    /// The time of each event, and its encoded identity and values.
     Exact(Vec<(i64, Vec<u8>)>),
     Tiles(BTreeMap<i64, Vec<State>>),
 }
 
 impl Item {
-    /// No events yet.
+    /// Creates an item without events.
     pub fn new(layout: &Layout) -> Self {
         let entries = |series: &Series| match series.span {
             Span::Exact => Entries::Exact(Vec::new()),
@@ -247,9 +252,9 @@ impl Item {
         }
     }
 
-    /// Leaves out what no window at the newest event or later covers.
+    /// Leaves out events that no window covers at the newest event or later.
     fn prune(&mut self, layout: &Layout) {
-        let mut kept = 0;
+        let mut remaining = 0;
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             let horizon = Header::horizon(series.span, series.retention, self.newest);
             match entries {
@@ -259,13 +264,14 @@ impl Item {
                     *tiles = tiles.split_off(&horizon.saturating_add(1));
                 }
             }
-            kept = kept.max(match entries {
+            remaining = remaining.max(match entries {
                 Entries::Exact(events) => events.len(),
                 Entries::Tiles(tiles) => tiles.len(),
             });
         }
-        // As many again, so that looking through them costs each event the same.
-        (self.unpruned, self.allowed) = (0, kept.max(PRUNE_AFTER));
+        // Pruning again only after as many events as are left now keeps the cost per event
+        // constant.
+        (self.unpruned, self.allowed) = (0, remaining.max(PRUNE_AFTER));
     }
 
     /// Adds an event: its time, its identity, and its value in each column.
@@ -312,12 +318,12 @@ impl Item {
         }
     }
 
-    /// Time of the newest event.
+    /// The time of the newest event.
     pub fn newest(&self) -> Timestamp {
         Timestamp::from_micros(self.newest)
     }
 
-    /// The item as it is stored.
+    /// Encodes the item as it is stored.
     pub fn encode(&mut self, layout: &Layout) -> Vec<u8> {
         self.prune(layout);
         let mut out = vec![FORMAT];
@@ -354,27 +360,27 @@ fn put_entry(out: &mut Vec<u8>, place: i64, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Whether stored values are an item, and not a packed row.
+/// Whether stored values are an item rather than a packed row.
 pub fn is_item(values: &[u8]) -> bool {
     values.first() == Some(&FORMAT)
 }
 
-/// Time of the newest event of a stored item.
+/// The time of the newest event of a stored item.
 ///
 /// # Errors
-/// [`DamagedError`]
+/// Returns [`DamagedError`] when it is not an item.
 pub fn newest_event(item: &[u8]) -> Result<Timestamp, DamagedError> {
     let (_, newest) = open(item)?;
     Ok(Timestamp::from_micros(newest))
 }
 
-/// Says which events were read, in the log of requests and in comparisons with it: XXH64 of
-/// the stored item, which is a function of the set of its events.
+/// Names the events that were read, for the request log and for comparisons with it: the XXH64 hash
+/// of the stored item, which is a function of the set of its events.
 pub fn item_identity(item: &[u8]) -> String {
     format!("{:016x}", twox_hash::XxHash64::oneshot(0, item))
 }
 
-/// Begins to read an item: what follows the newest event time, and that.
+/// Begins to read an item. Returns a reader of what follows the newest event time, and that time.
 fn open(item: &[u8]) -> Result<(Reader<'_>, i64), DamagedError> {
     let mut reader = Reader::new(item);
     if reader.byte()? != FORMAT {
@@ -384,10 +390,10 @@ fn open(item: &[u8]) -> Result<(Reader<'_>, i64), DamagedError> {
     Ok((reader, newest))
 }
 
-/// A place and the bytes there.
+/// A place and its bytes.
 type Entry<'a> = (i64, &'a [u8]);
 
-/// An entry after the other.
+/// Reads the entries of a series one after the other.
 struct EntryReader<'a, 'b> {
     reader: &'b mut Reader<'a>,
     left: usize,
@@ -410,10 +416,10 @@ impl<'a, 'b> EntryReader<'a, 'b> {
     }
 }
 
-/// The item of the events of two items of one group, each in one of them.
+/// Merges two items of one feature group that have no event in common.
 ///
 /// # Errors
-/// [`DamagedError`] when one is no item, or they are of different groups.
+/// Returns [`DamagedError`] when one is not an item, or they are of different groups.
 pub fn merge_items(left: &[u8], right: &[u8]) -> Result<Vec<u8>, DamagedError> {
     let ((mut a, newest), (mut b, other)) = (open(left)?, open(right)?);
     let newest = newest.max(other);
@@ -443,8 +449,8 @@ pub fn merge_items(left: &[u8], right: &[u8]) -> Result<Vec<u8>, DamagedError> {
     Ok(out)
 }
 
-/// Merges the entries of a series in order; most are only in one item, and are
-/// copied as they are. Returns how many there are.
+/// Merges the entries of a series in order, and returns how many there are. Most of them are in one
+/// item only and are copied as they are.
 fn merge_series(
     header: &Header,
     newest: i64,
@@ -500,10 +506,10 @@ fn merge_tiles(
     Ok(())
 }
 
-/// What the aggregates of a group answer at `now`, from an entity's stored item.
+/// The answers of a group's aggregates at `now`, from an entity's stored item.
 ///
 /// # Errors
-/// [`DamagedError`] when it is no item of this layout.
+/// Returns [`DamagedError`] when it is not an item of this layout.
 pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>, DamagedError> {
     let (mut reader, _) = open(item)?;
     if reader.varint()? != layout.series.len() as u64 {
@@ -536,8 +542,8 @@ pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>,
     Ok(answers)
 }
 
-/// Windows from the narrowest to the widest, over tiles from the newest to the
-/// oldest: each tile is merged once.
+/// Reads windows from the narrowest to the widest, and tiles from the newest to the oldest, so that
+/// each tile is merged once.
 fn read_tiles(
     series: &Series,
     entries: &[Entry<'_>],

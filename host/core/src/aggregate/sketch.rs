@@ -1,29 +1,30 @@
 //! Sketches: approximate answers in little space, whatever the order of events.
 //!
-//! Both are sets of counts, so that merging is adding, taking back is
-//! subtracting, and equal sets of values have equal sketches, bit for bit. The
-//! published implementations keep float sums or collapse by order of arrival,
-//! and none can take a value back, as a sliding window must.
+//! Equal sets of values have equal sketches, bit for bit. [`Quantiles`] and [`SlidingHll`] are sets
+//! of counts, so values can also be removed by subtracting, as a sliding window must do. The
+//! published implementations keep float sums or collapse by order of arrival, and none can remove a
+//! value.
 
 use std::collections::BTreeMap;
 
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 
-/// Bits of a hash that choose a register: 4,096 of them, 1.6 % standard error.
+/// Bits of a hash that choose one of 4,096 registers, which gives a standard error of 1.6 %.
 const REGISTER_BITS: u32 = 12;
 const REGISTERS: usize = 1 << REGISTER_BITS;
-/// Bits that are left to count leading zeros of.
+/// The other bits of a hash, whose leading zeros are counted.
 const RANK_BITS: usize = 64 - REGISTER_BITS as usize;
 
-/// Number of distinct values, after P. Flajolet and others, "HyperLogLog: the
+/// Estimates the number of distinct values, after P. Flajolet and others, "HyperLogLog: the
 /// analysis of a near-optimal cardinality estimation algorithm" (2007).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hll {
-    /// Register to the greatest rank of its hashes; those without one are zero.
+    /// The greatest rank of the hashes of each register. Registers without hashes are left out and
+    /// have rank zero.
     registers: BTreeMap<u16, u8>,
 }
 
-/// Register and rank of a hash.
+/// The register and the rank of a hash.
 fn place(hash: u64) -> (u16, u8) {
     let register = (hash >> (64 - REGISTER_BITS)) as u16;
     let rank = (hash << REGISTER_BITS)
@@ -81,7 +82,7 @@ impl Hll {
     }
 }
 
-/// How many registers have each rank, zero left out.
+/// How many registers have each rank, except rank zero.
 #[derive(Clone, Debug)]
 struct Histogram {
     counts: [u32; RANK_BITS + 2],
@@ -108,9 +109,9 @@ impl Histogram {
         self.used -= 1;
     }
 
-    /// O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches"
-    /// (2017), algorithm 6: no bias to correct at either end.
-    /// <https://arxiv.org/abs/1702.01284>
+    /// Estimates the number of distinct values by algorithm 6 of O. Ertl, "New cardinality
+    /// estimation algorithms for HyperLogLog sketches" (2017), <https://arxiv.org/abs/1702.01284>.
+    /// It needs no correction of bias at either end of the range.
     fn estimate(&self) -> u64 {
         let registers = REGISTERS as f64;
         let zeros = registers - f64::from(self.used);
@@ -157,10 +158,10 @@ fn tau(mut x: f64) -> f64 {
     }
 }
 
-/// The same count for a window that slides: hashes can be taken back.
+/// The same estimate for a sliding window, from which hashes can be removed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SlidingHll {
-    /// Register to the number of hashes of each rank.
+    /// How many hashes of each register have each rank.
     registers: BTreeMap<u16, BTreeMap<u8, u32>>,
     histogram: Histogram,
 }
@@ -199,23 +200,23 @@ impl SlidingHll {
 
 /// Greatest relative error of a quantile.
 const ACCURACY: f64 = 0.01;
-/// Further from zero than the bin of any finite number.
+/// Bin of infinity, further from zero than the bin of any finite number.
 const INFINITE: i32 = 80_000;
-/// Bins of positive numbers start here: the least float is in bin -37,222.
+/// Offset that makes the bins of positive numbers positive: without it the least float has bin
+/// -37,222.
 const OFFSET: i32 = 40_000;
 
-/// Quantiles within 1 % of the value, after C. Masson, J. E. Rim, H. K. Lee,
-/// "DDSketch: a fast and fully-mergeable quantile sketch with relative-error
-/// guarantees" (2019). <https://arxiv.org/abs/1908.10693>. Bins are never
-/// collapsed. NaN counts as the greatest value.
+/// Estimates quantiles within 1 % of the value, after C. Masson, J. E. Rim, H. K. Lee, "DDSketch: a
+/// fast and fully-mergeable quantile sketch with relative-error guarantees" (2019),
+/// <https://arxiv.org/abs/1908.10693>. Bins are never collapsed. NaN counts as the greatest value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quantiles {
-    /// Bin to number of values; bins are in the order of values.
+    /// Number of values in each bin. Bins are in the order of values.
     bins: BTreeMap<i32, u64>,
     count: u64,
 }
 
-/// ln((1 + a) / (1 - a)): the logarithm of the ratio of a bin's ends.
+/// ln((1 + a) / (1 - a)), where a is the accuracy: the logarithm of the ratio of a bin's ends.
 fn ln_gamma() -> f64 {
     libm::log((1.0 + ACCURACY) / (1.0 - ACCURACY))
 }
@@ -235,7 +236,7 @@ fn bin(value: f64) -> i32 {
     if value < 0.0 { -magnitude } else { magnitude }
 }
 
-/// The value that stands for all of a bin.
+/// The value by which all values of a bin are represented.
 fn middle(bin: i32) -> f64 {
     let sign = f64::from(bin.signum());
     match bin.abs() {
@@ -276,7 +277,7 @@ impl Quantiles {
         self.count = self.count.saturating_add(other.count);
     }
 
-    /// The value below which a fraction of the values lies; none of no values.
+    /// The value below which a fraction of the values lies, or `None` if there are no values.
     pub(crate) fn quantile(&self, fraction: f64) -> Option<f64> {
         let rank = (fraction * self.count.checked_sub(1)? as f64).floor() as u64;
         let mut below = 0;
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_counts_are_within_their_error() {
+    fn hll_estimates_are_within_their_error() {
         for wanted in [0u64, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000] {
             let mut sketch = Hll::default();
             (0..wanted).for_each(|value| sketch.add(hash(value)));
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_values_have_bins_in_order() {
+    fn quantile_bins_are_in_the_order_of_values() {
         let values = [
             f64::NEG_INFINITY,
             f64::MIN,
@@ -383,7 +384,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sliding_counts_equal_fresh_ones(values in prop::collection::vec(0u64..500, 0..300), gone in 0usize..300) {
+        fn sliding_hll_equals_a_fresh_hll(values in prop::collection::vec(0u64..500, 0..300), gone in 0usize..300) {
             let gone = gone.min(values.len());
             let mut sliding = SlidingHll::default();
             values.iter().for_each(|v| sliding.add(hash(*v)));
@@ -394,7 +395,7 @@ mod tests {
         }
 
         #[test]
-        fn sketches_do_not_depend_on_order(values in prop::collection::vec(any::<f64>(), 0..50), cut in 0usize..50) {
+        fn quantile_sketches_do_not_depend_on_order(values in prop::collection::vec(any::<f64>(), 0..50), cut in 0usize..50) {
             let cut = cut.min(values.len());
             let (mut whole, mut left, mut right) = (Quantiles::default(), Quantiles::default(), Quantiles::default());
             values.iter().for_each(|v| whole.add(*v));

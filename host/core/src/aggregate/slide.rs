@@ -11,16 +11,16 @@ use crate::rules::is_expired;
 use crate::window::Window;
 use crate::{DataType, Timestamp};
 
-/// An entity's events, in the order of (event time, identity).
+/// The events of an entity, in the order of event time and then identity.
 #[derive(Clone, Copy, Debug)]
 pub struct EntityEvents<'a> {
-    /// Event times, microseconds.
+    /// Event times, in microseconds since the Unix epoch.
     pub events: &'a [i64],
-    /// Identities, as 64-bit hashes.
+    /// Identities of the events, as 64-bit hashes.
     pub ids: &'a [u64],
-    /// When each counts: the later of its event and available time.
+    /// The time from which each event counts: the later of its event time and its available time.
     pub active: &'a [i64],
-    /// Row of the first in the columns; the others follow.
+    /// Row of the first event in the columns. The other events follow it.
     pub first: usize,
     /// The columns that aggregates read.
     pub columns: &'a [Cells],
@@ -34,8 +34,8 @@ impl EntityEvents<'_> {
         }
     }
 
-    /// The events in the order in which they begin to count: mostly that of time, then
-    /// nothing.
+    /// The events in the order in which they begin to count, or nothing if that is their own order,
+    /// as it mostly is.
     fn by_activity(&self) -> Vec<usize> {
         if self.active.is_sorted() {
             return Vec::new();
@@ -46,15 +46,15 @@ impl EntityEvents<'_> {
     }
 }
 
-/// What a window needs to keep of a column while it slides.
+/// What is kept of a column while a window slides over it.
 enum Sliding {
-    /// States from which values can be taken back.
+    /// A state from which values can be removed.
     State(State),
     Hll(SlidingHll),
-    /// Candidates for the greatest (or least) value: each is beaten by none that
-    /// is later, so that their values fall (or rise).
+    /// Candidates for the greatest (or least) value. None is beaten by a later one, so that their
+    /// values fall (or rise).
     Extreme(Kind, VecDeque<usize>),
-    /// Nothing: the ends of the window are looked at.
+    /// Nothing. The events at the ends of the window are read instead.
     Ends(Kind),
 }
 
@@ -64,13 +64,13 @@ struct Slot {
     sliding: Sliding,
 }
 
-/// Aggregates over one window.
+/// The aggregates over one window.
 struct Sliders {
     window: Window,
-    /// First event that is not before the window.
+    /// Index of the first event that is not before the window.
     low: usize,
     slots: Vec<Slot>,
-    /// Position of the aggregate, its slot, and whether it is a sum of integers.
+    /// The position of each aggregate, its slot, and whether it is a sum of int64 values.
     answers: Vec<(usize, usize, bool)>,
 }
 
@@ -163,7 +163,7 @@ impl Slot {
         }
     }
 
-    /// The slot's answer at `time`, from events `low..high` that are active.
+    /// The slot's answer at `time`, from those of the events `low..high` that are active.
     fn answer(
         &self,
         aggregate: &Aggregate,
@@ -197,7 +197,7 @@ impl Slot {
         }
     }
 
-    /// Adds the first `k` events that are active, and those that tie with the last.
+    /// Adds the first `k` events that are active, and those that tie with the last of them.
     fn collect(
         &self,
         state: &mut State,
@@ -225,10 +225,10 @@ impl Slot {
     }
 }
 
-/// Answers aggregates over an entity's events as of each of some times, which
-/// rise. `emit` is given the position of the time, that of the aggregate, and the
-/// answer; before the entity's first event, and when its last one is older than
-/// `ttl`, every answer is null.
+/// Answers aggregates over an entity's events as of each of some ascending times. `emit` is called
+/// with the position of the time, the position of the aggregate, and the answer. Every answer is
+/// null before the entity's first event, and while its newest event is older than `ttl`
+/// microseconds.
 pub fn slide(
     aggregates: &[Aggregate],
     types: &[DataType],
@@ -259,7 +259,8 @@ pub fn slide(
             let start = group.window.start(now).as_micros();
             let lifetime = group.window.width.is_none();
             while !lifetime && group.low < length && events.events[group.low] <= start {
-                // What counted at the time before had entered then.
+                // An event that was active at the previous time has entered the window and must
+                // leave it.
                 if events.active[group.low] <= before && position > 0 {
                     let low = group.low;
                     group.slots.iter_mut().for_each(|s| s.leave(events, low));
@@ -283,8 +284,8 @@ pub fn slide(
     }
 }
 
-/// What [`item_identity`] says of an entity's events as of each of some times, which rise:
-/// nothing before its first event, and when its last one is older than `ttl`.
+/// The [`item_identity`] of an entity's events as of each of some ascending times, or `None` before
+/// the first event and while the newest one is older than `ttl` microseconds.
 pub fn identities(
     layout: &Layout,
     events: &EntityEvents<'_>,

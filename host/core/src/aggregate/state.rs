@@ -1,4 +1,4 @@
-//! What is kept of some events to answer an aggregate over them.
+//! Summaries of events from which aggregates are answered.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use super::sketch::{Hll, Quantiles};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 use crate::exact::ExactSum;
 
-/// Which state; several functions share one.
+/// The kind of a state. Several functions may share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
     Count,
@@ -24,8 +24,8 @@ pub(super) enum Kind {
     Quantiles,
 }
 
-/// An event of a list: ties of its time are broken by its identity, then by its
-/// value, so that the list does not depend on the order of arrival.
+/// An entry in a list of events. Events of the same time are ordered by identity, then by value, so
+/// that the list does not depend on the order of arrival.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     event: i64,
@@ -41,9 +41,9 @@ pub(super) enum State {
     Moments(u64, ExactSum, ExactSum),
     Min(Option<Cell>),
     Max(Option<Cell>),
-    /// The first of the events, earliest first.
+    /// The earliest events, earliest first, and the maximum length of the list.
     First(u32, Vec<Entry>),
-    /// The last of the events, latest first.
+    /// The latest events, latest first, and the maximum length of the list.
     Last(u32, Vec<Reverse<Entry>>),
     Values(BTreeMap<Cell, u64>),
     Hll(Hll),
@@ -90,7 +90,7 @@ impl Kind {
     }
 }
 
-/// A cell as a number.
+/// A cell as a float; NaN for bytes.
 fn number(cell: CellRef<'_>) -> f64 {
     match cell {
         CellRef::Int(value) => value as f64,
@@ -99,7 +99,7 @@ fn number(cell: CellRef<'_>) -> f64 {
     }
 }
 
-/// Keeps a list's first `k` entries in order.
+/// Inserts an entry into a sorted list, of which only the first `k` entries are kept.
 fn insert<T: Ord>(list: &mut Vec<T>, k: u32, entry: T) {
     let place = list.partition_point(|other| *other <= entry);
     if place < k as usize {
@@ -124,7 +124,7 @@ impl State {
         }
     }
 
-    /// Adds an event's value.
+    /// Adds the value of an event.
     pub(super) fn add(&mut self, event: i64, id: u64, cell: CellRef<'_>) {
         match self {
             Self::Count(count) => *count += 1,
@@ -172,10 +172,10 @@ impl State {
         }
     }
 
-    /// Takes back a value that was added.
+    /// Removes a value that was added.
     ///
     /// # Panics
-    /// For states that cannot: extremes, lists and HLL.
+    /// Panics for states that cannot remove values: extremes, lists and HyperLogLog.
     pub(super) fn remove(&mut self, cell: CellRef<'_>) {
         match self {
             Self::Count(count) => *count -= 1,
@@ -248,13 +248,14 @@ impl State {
             }
             (Self::Hll(a), Self::Hll(b)) => a.merge(&b),
             (Self::Quantiles(a), Self::Quantiles(b)) => a.merge(&b),
-            // An extreme of nothing; other pairs are never of one kind.
+            // The other extreme is missing or does not beat this one. States of different kinds are
+            // never merged.
             _ => {}
         }
     }
 
-    /// What a function over these events answers. `int` says that the column's
-    /// values are integers.
+    /// The answer of a function over these events. Sums are answered as floats; for integers there
+    /// is [`int_sum`](Self::int_sum).
     pub(super) fn answer(&self, function: Function) -> Answer {
         let float = |value: f64| Answer::One(Cell::Float(value));
         let int = |value: u64| Answer::One(Cell::Int(i64::try_from(value).unwrap_or(i64::MAX)));
@@ -265,7 +266,7 @@ impl State {
             Self::Sum(count, sum) if function == Function::Mean => {
                 float(sum.to_f64() / *count as f64)
             }
-            // The caller knows whether an int64 or a float64 is wanted.
+            // The caller uses `int_sum` if an int64 is wanted.
             Self::Sum(_, sum) => float(sum.to_f64()),
             Self::Moments(0 | 1, ..) => Answer::Null,
             Self::Moments(count, sum, squares) => {
@@ -293,7 +294,8 @@ impl State {
             Self::Values(counts) => match function {
                 Function::TopK(k) => {
                     let mut cells: Vec<_> = counts.iter().collect();
-                    // The map is in the order of values, and the sort is stable.
+                    // The map is in the order of values and the sort is stable, so equally frequent
+                    // values stay in that order.
                     cells.sort_by_key(|(_, count)| Reverse(**count));
                     let cells = cells.into_iter().take(k as usize);
                     Answer::Many(cells.map(|(cell, _)| cell.clone()).collect())
@@ -311,7 +313,7 @@ impl State {
         }
     }
 
-    /// A sum of integers; none when it does not fit.
+    /// The sum as an int64, or null when there are no values or it does not fit.
     pub(super) fn int_sum(&self) -> Answer {
         match self {
             Self::Sum(1.., sum) => sum

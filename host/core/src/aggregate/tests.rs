@@ -38,7 +38,7 @@ impl Event {
     }
 }
 
-/// Every function over every column that it takes, over windows of every kind.
+/// Every function over every column that it takes, and over windows of every kind.
 fn aggregates() -> Vec<Aggregate> {
     let functions = [
         Function::Count,
@@ -84,7 +84,7 @@ fn aggregates() -> Vec<Aggregate> {
     all
 }
 
-/// The definition, word for word: look at every event.
+/// The definition of an aggregate, which looks at every event.
 fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -> Answer {
     let now = Timestamp::from_micros(time);
     let visible: Vec<&Event> = events.iter().filter(|e| e.active() <= time).collect();
@@ -175,7 +175,7 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -
                     .collect(),
             )
         }
-        // Of few values the sketches are as good as exact.
+        // The definition of an approximate function is the sketch over all values.
         Function::ApproxCountDistinct => {
             let mut sketch = sketch::Hll::default();
             cells().for_each(|cell| sketch.add(cell.as_ref().hash64()));
@@ -191,8 +191,8 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -
     }
 }
 
-/// What the online store would answer at each time: events are added when they
-/// become active, in the given order among those of one time.
+/// What the online store would answer at each time. Events are added when they become active, and
+/// in the given order if they become active at the same time.
 fn online(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>> {
     let aggregates = aggregates();
     let layout = Layout::new(&aggregates, &TYPES);
@@ -226,7 +226,7 @@ fn single(layout: &Layout, event: &Event) -> Vec<u8> {
     whole(layout, std::slice::from_ref(event))
 }
 
-/// The item of some events at once, as it is made after a backfill.
+/// The item of some events at once, as a backfill makes it.
 fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
     let mut item = Item::new(layout);
     for event in events {
@@ -251,11 +251,11 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>
         Arc::new(sorted.iter().map(|e| e.text).collect::<StringArray>()),
     ];
     let columns: Vec<Cells> = columns.iter().map(|c| Cells::new(c).unwrap()).collect();
-    let of = |value: fn(&Event) -> i64| sorted.iter().map(|e| value(e)).collect::<Vec<_>>();
+    let values = |value: fn(&Event) -> i64| sorted.iter().map(|e| value(e)).collect::<Vec<_>>();
     let entity = EntityEvents {
-        events: &of(|e| e.event),
+        events: &values(|e| e.event),
         ids: &sorted.iter().map(|e| e.id).collect::<Vec<_>>(),
-        active: &of(Event::active),
+        active: &values(Event::active),
         first: 0,
         columns: &columns,
     };
@@ -274,8 +274,8 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    // Few distinct times and identities, so that they tie; times on the edges of
-    // hops and just beside them.
+    // Few distinct times and identities, so that there are ties. Times are on the edges of hops and
+    // just beside them.
     let time = (0i64..400, -1i64..=1).prop_map(|(five, beside)| five * 5 * MINUTE + beside);
     let late = prop_oneof![3 => Just(0), 1 => (0i64..40).prop_map(|n| n * 10 * MINUTE)];
     let int = prop_oneof![
@@ -306,8 +306,8 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Online at q, offline at q, and the definition at q, for every function and
-    /// window: equal, bit for bit.
+    /// For every function and window, the online answer, the offline answer and the definition are
+    /// equal, bit for bit.
     #[test]
     fn online_offline_and_the_definition_agree(
         events in prop::collection::vec(event(), 0..40),
@@ -354,14 +354,14 @@ proptest! {
         let mut damaged = item.clone();
         let flip = flip % item.len();
         damaged[flip] ^= 0x40;
-        // Whatever they say, they do not panic.
+        // The results do not matter, as long as nothing panics.
         let _ = read(&layout, &damaged, now);
         let _ = merge_items(&damaged, &item);
     }
 }
 
 #[test]
-fn functions_have_types_and_parameters() {
+fn aggregate_functions_have_types_and_parameters() {
     let parse = |name, k, quantile| Function::parse(name, k, quantile).map_err(|e| e.to_string());
     assert_eq!(parse("last_k", Some(5), None), Ok(Function::LastK(5)));
     assert_eq!(

@@ -27,7 +27,7 @@ fn check(column: impl Array + 'static, wanted: &str, expected: Result<Json, &str
 }
 
 #[test]
-fn numbers_widen_and_never_narrow() {
+fn coerced_numbers_widen_and_never_narrow() {
     check(
         Int8Array::from(vec![Some(-1), None]),
         "int64",
@@ -64,7 +64,7 @@ fn numbers_widen_and_never_narrow() {
 }
 
 #[test]
-fn texts_of_every_kind() {
+fn texts_of_every_arrow_type_are_coerced() {
     check(
         LargeStringArray::from(vec![Some("a"), None]),
         "utf8",
@@ -77,7 +77,7 @@ fn texts_of_every_kind() {
 }
 
 #[test]
-fn times_of_every_unit_and_zone() {
+fn timestamps_of_every_unit_and_zone_are_coerced() {
     let one = json!(["1970-01-01T00:00:01Z"]);
     check(
         TimestampSecondArray::from(vec![1]),
@@ -112,7 +112,7 @@ fn times_of_every_unit_and_zone() {
 }
 
 #[test]
-fn lists_and_vectors() {
+fn lists_and_vectors_are_coerced() {
     let mut large = LargeListBuilder::new(arrow_array::builder::Int32Builder::new());
     large.append_value([Some(1), Some(2)]);
     large.append_null();
@@ -146,9 +146,9 @@ fn lists_and_vectors() {
 }
 
 #[test]
-fn slices_keep_their_place() {
-    let dictionary: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3, 4]).slice(1, 2));
-    let read = coerce(&dictionary, &DataType::Int64).unwrap();
+fn sliced_columns_are_coerced() {
+    let sliced: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3, 4]).slice(1, 2));
+    let read = coerce(&sliced, &DataType::Int64).unwrap();
     assert_eq!(
         (cell_to_json(&read, 0), cell_to_json(&read, 1)),
         (json!(2), json!(3))
@@ -156,7 +156,7 @@ fn slices_keep_their_place() {
 }
 
 #[test]
-fn models_read_numbers_as_float64() {
+fn models_widen_numbers_to_float64() {
     let wide = |column: ArrayRef| widen(&column, &DataType::Float64);
     let wanted: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), None, Some(0.0)]));
     let columns: [ArrayRef; 4] = [
@@ -168,7 +168,7 @@ fn models_read_numbers_as_float64() {
     for column in columns {
         assert_eq!(&wide(column), &wanted);
     }
-    // As numpy does: to the nearest.
+    // Rounded to the nearest, as numpy does.
     let large: ArrayRef = Arc::new(Int64Array::from(vec![(1 << 53) + 1]));
     let nearest: ArrayRef = Arc::new(Float64Array::from(vec![9_007_199_254_740_992.0]));
     assert_eq!(&wide(large), &nearest);

@@ -1,4 +1,5 @@
-//! What changed between two versions of a table.
+//! The change feed: the data files that were added and removed between two versions of a
+//! table.
 
 use std::collections::HashMap;
 
@@ -9,30 +10,32 @@ use super::snapshot::{AsOf, DataFile};
 use super::{OfflineTables, failed};
 use crate::{Error, Kind, Result};
 
-/// Rows that came or went with one version of a table.
+/// A data file whose rows were added or removed by one version of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The version.
+    /// Version of the table.
     pub version: u64,
-    /// The file that they are in.
+    /// The data file that holds the rows.
     pub file: DataFile,
-    /// Whether they went.
+    /// Whether the rows were removed, as opposed to added.
     pub is_removal: bool,
 }
 
 impl OfflineTables {
-    /// What changed after a version of a table, up to another one, in order. Files
-    /// whose rows were only put into other files, as compaction does, are not in it.
+    /// Returns the changes after version `after`, up to and including version `through`, in
+    /// order of the versions.
+    ///
+    /// Files whose rows were only moved to other files, as compaction does, are not included.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when the log does not go back so far.
+    /// Returns [`Kind::NotFound`] when the log does not reach back that far.
     pub async fn changes(&self, table: &str, after: u64, through: u64) -> Result<Vec<Change>> {
         if after >= through {
             return Ok(Vec::new());
         }
         let delta = self.load(table).await?;
         let before = self.snapshot(table, AsOf::Version(after)).await?;
-        // What is removed is described where it was added.
+        // A remove action does not describe its file; the earlier add action does.
         let mut known: HashMap<String, DataFile> = HashMap::new();
         for file in before.files() {
             known.insert(file.path.clone(), file.clone());

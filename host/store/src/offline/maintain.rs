@@ -1,4 +1,4 @@
-//! Upkeep of tables: merging small files, removing old ones, deleting rows.
+//! Maintenance of tables: compacting small files, vacuuming old files and deleting rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,27 +18,31 @@ use super::snapshot::{AsOf, DataFile, TableSnapshot};
 use super::{OfflineTables, WrittenFiles, commit_actions, failed};
 use crate::{Error, Kind, Result};
 
-/// Files below this size are merged, up to this size.
+/// Maximum size of a merged file. Files smaller than half of this are merged.
 const SMALL_FILE_BYTES: u64 = 64 << 20;
-/// Files that no version names may be of a writer at work, until they are so old.
+/// Age in microseconds below which a file that no version names may belong to a running writer,
+/// and is not deleted.
 const ORPHAN_AGE: i64 = 86_400_000_000;
 
-/// What compacting a table did.
+/// The result of compacting a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compaction {
-    /// Files that were merged.
+    /// Number of files that were merged.
     pub merged: usize,
-    /// Files that they were merged into.
+    /// Number of files that were written in their place.
     pub written: usize,
 }
 
 impl OfflineTables {
-    /// Merges small files of the same piece of work, their rows sorted by some
-    /// columns. Never merges pieces that can be replaced by themselves. Safe
-    /// beside writers: who was slower gives up, and nothing is lost.
+    /// Merges small files of the same piece of work, and sorts their rows by the columns
+    /// `sort_by`.
+    ///
+    /// Pieces of work that can be replaced separately are never merged with each other. Other
+    /// processes can write to the table at the same time: a merge whose files were replaced
+    /// in the meantime is skipped, and no rows are lost.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] names a file that cannot be read.
+    /// Returns [`Kind::Corrupt`] when a file cannot be read; the message names it.
     pub async fn compact(&self, table: &str, sort_by: &[String]) -> Result<Compaction> {
         let mut done = Compaction::default();
         let snapshot = self.snapshot(table, AsOf::Latest).await?;
@@ -51,7 +55,7 @@ impl OfflineTables {
                     done.merged += files.len();
                     done.written += written;
                 }
-                // The files were replaced meanwhile: what replaced them is newer.
+                // Another process replaced the files in the meantime; skip them.
                 Err(e) if e.kind() == Kind::Conflict => {}
                 Err(e) => return Err(e),
             }
@@ -78,7 +82,7 @@ impl OfflineTables {
             .into_actions();
         let written = actions.len();
         let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-        // The same rows in other files: readers of changes see none.
+        // The rows do not change, so the change feed must not report these files.
         for action in &mut actions {
             if let Action::Add(add) = action {
                 add.data_change = false;
@@ -92,7 +96,7 @@ impl OfflineTables {
         Ok(written)
     }
 
-    /// Writes batches to new files below a folder that nothing names yet.
+    /// Writes batches to new files below a folder, without committing them.
     async fn write_files(
         &self,
         table: &str,
@@ -106,8 +110,7 @@ impl OfflineTables {
         writer.finish().await
     }
 
-    /// One commit that removes files and adds others in their place, if all of
-    /// them are still there.
+    /// Removes the files `paths` and adds others in one commit, if all of `paths` are still live.
     async fn swap(
         &self,
         table: &str,
@@ -133,11 +136,14 @@ impl OfflineTables {
         Ok(())
     }
 
-    /// Removes files from the store that no version of the last `horizon`
-    /// microseconds needs, nor any of the `pinned` versions; says how many.
+    /// Deletes files from the object store that neither a version of the last `horizon`
+    /// microseconds nor one of the `pinned` versions needs, and returns their number.
+    ///
+    /// Files that were never committed are only deleted if `horizon` is at least a day, because
+    /// a running writer may still commit newer ones.
     ///
     /// # Errors
-    /// Those of the object store.
+    /// Returns the errors of the object store.
     pub async fn vacuum(&self, table: &str, horizon: i64, pinned: &[u64]) -> Result<usize> {
         let delta = self.load(table).await?;
         let mode = if horizon >= ORPHAN_AGE {
@@ -157,11 +163,14 @@ impl OfflineTables {
         Ok(metrics.files_deleted.len())
     }
 
-    /// Deletes the rows that `keep` does not mark, in one commit; says how many.
-    /// Older versions still have them until they are vacuumed.
+    /// Deletes the rows for which `keep` is not true, in one commit, and returns their number.
+    ///
+    /// Older versions of the table keep the rows until [`vacuum`](Self::vacuum) deletes their
+    /// files.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when the files were replaced meanwhile: try again.
+    /// Returns [`Kind::Conflict`] when another process replaced the files in the meantime; try
+    /// again.
     pub async fn delete_rows(
         &self,
         table: &str,
@@ -197,10 +206,10 @@ impl OfflineTables {
         Ok(deleted)
     }
 
-    /// Removes whole files from a table, in one commit.
+    /// Removes whole files from a table in one commit.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when they are not all there.
+    /// Returns [`Kind::Conflict`] when not all of the files are live.
     pub async fn remove_files(&self, table: &str, files: &[DataFile]) -> Result<()> {
         let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         let operation = DeltaOperation::Delete { predicate: None };
@@ -208,12 +217,13 @@ impl OfflineTables {
     }
 }
 
-/// The folder of a file.
+/// Returns the folder part of a file's path.
 fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// Small files that may become one, by the folder that they go to.
+/// Groups the small files that can be merged into one, each group with the folder that the merged
+/// file is written to.
 fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
     let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
     for (interval, generation) in snapshot.files().iter().filter_map(|f| of_run(&f.path)) {
@@ -224,11 +234,12 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
     let small = |file: &&DataFile| file.bytes < SMALL_FILE_BYTES / 2;
     for file in snapshot.files().iter().filter(small) {
         let piece = match of_run(&file.path) {
-            // Generations that were added to others are replaced with them; the
-            // newest one may still be on its way to the online store, by its folder.
+            // All generations of an interval are replaced together, so they can be merged,
+            // except for the newest: a run may still be copying it to the online store, and
+            // finds its files by their folder.
             Some((interval, generation)) if generation < newest[interval] => interval,
             Some(_) => folder_of(&file.path),
-            // Events are never replaced, so all of them are one piece.
+            // Event files are never replaced, so all of them can be merged.
             None if file.path.starts_with("events/") => "events",
             None => folder_of(&file.path),
         };
@@ -252,7 +263,8 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
     groups
 }
 
-/// Folder of the interval, and the generation, that a file of a run belongs to.
+/// Splits the path of a file of a run, `runs/INTERVAL/GENERATION/…`, into the interval's folder
+/// and the generation.
 fn of_run(path: &str) -> Option<(&str, i64)> {
     let (interval, generation) = folder_of(path).rsplit_once('/')?;
     let generation = generation.parse().ok()?;

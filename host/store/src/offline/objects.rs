@@ -1,4 +1,4 @@
-//! Tables in a bucket: how Delta finds it.
+//! Tables in a bucket: registers the bucket's object store with `deltalake`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -16,18 +16,19 @@ use url::Url;
 use super::OfflineTables;
 use crate::{Error, Kind, Result};
 
-/// Buckets that were opened, by their names: Delta looks stores up by URL, for the
-/// whole process.
+/// The buckets that this process has opened, by name. `deltalake` looks object stores up by URL
+/// in a registry that is global to the process.
 #[derive(Debug, Default)]
 struct Buckets(RwLock<HashMap<String, Arc<dyn ObjectStore>>>);
 
 impl OfflineTables {
-    /// Tables in a bucket, such as below `s3://bucket/offline`. `bucket` is the whole
-    /// of it, and must refuse to write over an object that is there when it is asked
-    /// to: commits rest on that.
+    /// Opens the tables below a URL such as `s3://BUCKET/offline`.
+    ///
+    /// `bucket` is the object store of the whole bucket. It must support conditional creation
+    /// (`PutMode::Create`), because commits rely on it.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a URL of another kind.
+    /// Returns [`Kind::Invalid`] when `root` is not an `s3://` URL.
     pub fn in_bucket(root: Url, bucket: Arc<dyn ObjectStore>) -> Result<Self> {
         let name = root.host_str().filter(|_| root.scheme() == "s3");
         let name = name.ok_or_else(|| {
@@ -44,7 +45,8 @@ impl OfflineTables {
         })
     }
 
-    /// Whether a table has a log, if tables are in a bucket.
+    /// Returns whether a table has a log in the bucket; always true if the tables are not in a
+    /// bucket.
     pub(super) async fn is_in_bucket(&self, table: &str) -> Result<bool> {
         let Some(bucket) = &self.bucket else {
             return Ok(true);
@@ -64,7 +66,7 @@ impl Buckets {
         static BUCKETS: OnceLock<Arc<Buckets>> = OnceLock::new();
         let buckets = BUCKETS.get_or_init(|| {
             let buckets = Arc::new(Self::default());
-            let scheme = Url::parse("s3://").expect("it is one");
+            let scheme = Url::parse("s3://").expect("`s3://` is a valid URL");
             object_store_factories().insert(scheme.clone(), Arc::clone(&buckets) as _);
             logstore_factories().insert(scheme, Arc::clone(&buckets) as _);
             buckets
@@ -88,7 +90,8 @@ impl ObjectStoreFactory for Buckets {
 }
 
 impl LogStoreFactory for Buckets {
-    /// Each commit is an object that is written only if there is none of its number.
+    /// Uses the default log store, in which each commit is an object that is created only if
+    /// there is none of that version.
     fn with_options(
         &self,
         prefixed_store: ObjectStoreRef,

@@ -1,4 +1,5 @@
-//! One version of a table: its files, and reading from them only what is needed.
+//! Snapshots: one version of a table, its data files, and reading selected columns and row groups
+//! from them.
 
 use std::sync::Arc;
 
@@ -25,40 +26,43 @@ use wafer_core::rules::Interval;
 use super::{OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
 
-/// Rows of one batch that is read.
+/// Rows per batch that is read.
 const BATCH_ROWS: usize = 8_192;
-/// The column that files and row groups are left out by.
+/// The event time column, whose statistics decide which files and row groups are skipped.
 const EVENT_TIME: &str = "event_timestamp";
+/// The column with the time from which on a row was visible to requests.
 pub(super) const AVAILABLE_TIME: &str = "available_timestamp";
 
-/// Which version of a table.
+/// Selects a version of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
-    /// The newest.
+    /// The newest version.
     Latest,
-    /// The one of this number.
+    /// The version of this number.
     Version(u64),
-    /// The one that was the newest at this time, by the machine's clock.
+    /// The version that was the newest at this time, by the clock of the machine that
+    /// committed it.
     Time(Timestamp),
 }
 
 /// A live data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// Where it is, below the table.
+    /// Path relative to the table.
     pub path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Rows, if its statistics say so.
+    /// Number of rows, if known from statistics.
     pub rows: Option<u64>,
-    /// Event times that it may have, if its statistics say so.
+    /// Bounds of the event times (both inclusive), if known from statistics.
     pub events: Option<(Timestamp, Timestamp)>,
-    /// Times from which on its rows were visible, if its statistics say so.
+    /// Bounds of the times from which on rows were visible (both inclusive), if known from
+    /// statistics.
     pub available: Option<(Timestamp, Timestamp)>,
 }
 
 impl DataFile {
-    /// A file and what its statistics say, JSON as in the table's log.
+    /// Creates a file with its statistics, which are JSON as in the table's log.
     pub(super) fn new(path: String, bytes: i64, rows: Option<usize>, stats: Option<&str>) -> Self {
         let stats: Json = stats
             .and_then(|stats| serde_json::from_str(stats).ok())
@@ -72,37 +76,37 @@ impl DataFile {
         }
     }
 
-    /// A file of which only the path is known.
+    /// Creates a file of which only the path is known.
     pub(super) fn unknown(path: String) -> Self {
         Self::new(path, 0, None, None)
     }
 
-    /// Whether rows with an event time of an interval may be in it.
+    /// Returns whether the file may have rows with an event time in an interval.
     pub fn overlaps(&self, interval: Interval) -> bool {
-        may_meet(self.events, interval)
+        may_overlap(self.events, interval)
     }
 
-    /// Whether rows that became visible in an interval may be in it.
+    /// Returns whether the file may have rows that became visible in an interval.
     pub fn became_available_in(&self, interval: Interval) -> bool {
-        may_meet(self.available, interval)
+        may_overlap(self.available, interval)
     }
 }
 
-fn may_meet(times: Option<(Timestamp, Timestamp)>, interval: Interval) -> bool {
+fn may_overlap(times: Option<(Timestamp, Timestamp)>, interval: Interval) -> bool {
     times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
 }
 
-/// Some of a file's row groups: one of several shares of about the same size.
+/// One of several shares of a file's row groups, of about the same size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Which, from 0.
+    /// Index of the share, from 0.
     pub number: usize,
-    /// Of how many.
+    /// Number of shares that the file is divided into.
     pub of: usize,
 }
 
 impl Share {
-    /// All of them.
+    /// The whole file.
     pub const ALL: Self = Self { number: 0, of: 1 };
 
     fn has(self, group: usize, groups: usize) -> bool {
@@ -110,7 +114,7 @@ impl Share {
     }
 }
 
-/// A version of a table.
+/// A snapshot of one version of a table.
 #[derive(Clone)]
 pub struct TableSnapshot {
     table: String,
@@ -130,11 +134,11 @@ impl std::fmt::Debug for TableSnapshot {
 }
 
 impl OfflineTables {
-    /// A version of a table.
+    /// Opens a version of a table.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such table or version, or when the
-    /// table was made after the time that was asked for.
+    /// Returns [`Kind::NotFound`] when there is no such table or version, or when the table was
+    /// created after the requested time.
     pub async fn snapshot(&self, table: &str, as_of: AsOf) -> Result<TableSnapshot> {
         let delta = match as_of {
             AsOf::Latest => self.load(table).await?,
@@ -164,7 +168,7 @@ impl OfflineTables {
     }
 }
 
-/// The newest version that was there at a time.
+/// Returns the newest version that existed at `time`.
 async fn version_at(table: &str, delta: &DeltaTable, time: Timestamp) -> Result<u64> {
     let mut version = delta.version().unwrap_or(0);
     let mut history = delta.history(None);
@@ -211,34 +215,36 @@ impl TableSnapshot {
         &self.table
     }
 
-    /// Number of the version.
+    /// Version number of the snapshot.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Columns of the table.
+    /// Arrow schema of the table.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Its live data files.
+    /// The live data files.
     pub fn files(&self) -> &[DataFile] {
         &self.files
     }
 
-    /// Its data files below a folder.
+    /// Returns the live data files below a folder.
     pub fn files_below(&self, folder: &str) -> Vec<DataFile> {
         let prefix = format!("{folder}/");
         let below = self.files.iter().filter(|f| f.path.starts_with(&prefix));
         below.cloned().collect()
     }
 
-    /// Rows of one file: some columns, in the given order. Row groups without an
-    /// event time in `interval` are left out, other rows of it are not. A column
-    /// that was added to the table after the file was written is null.
+    /// Reads the given columns of one file, in the given order.
+    ///
+    /// Row groups without an event time in `interval` are skipped. Rows are not filtered: a row
+    /// group that is read may have rows outside of `interval`. A column that was added to the
+    /// table after the file was written is null.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] names the file when it is missing or damaged.
+    /// Returns [`Kind::Corrupt`] when the file is missing or damaged; the message names it.
     pub async fn read(
         &self,
         file: &DataFile,
@@ -248,11 +254,11 @@ impl TableSnapshot {
         self.read_share(file, columns, interval, Share::ALL).await
     }
 
-    /// As [`read`](Self::read), of some of the row groups: shares of one file can be
-    /// read side by side.
+    /// Reads one share of a file's row groups, like [`read`](Self::read). The shares of a file
+    /// can be read in parallel.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Returns the errors of [`read`](Self::read).
     pub async fn read_share(
         &self,
         file: &DataFile,
@@ -317,7 +323,7 @@ impl TableSnapshot {
         Ok(arranged.boxed())
     }
 
-    /// All rows of some files, one file after the other.
+    /// Reads all rows of some files, one file after the other, like [`read`](Self::read).
     pub fn read_all(
         &self,
         files: Vec<DataFile>,
@@ -334,8 +340,8 @@ impl TableSnapshot {
             .boxed()
     }
 
-    /// All rows, in no particular order, with columns as the table has them
-    /// (vectors as lists).
+    /// Reads all rows of the table, in no particular order. Vectors are lists, as the table
+    /// stores them.
     pub fn rows(&self) -> BoxStream<'static, Result<RecordBatch>> {
         self.read_all(self.files.clone(), self.columns(), Interval::ALL)
     }
@@ -347,7 +353,7 @@ impl TableSnapshot {
     }
 }
 
-/// A batch's columns in the order of a schema, nulls for those it lacks.
+/// Puts the columns of a batch in the order of a schema, with nulls for columns that it lacks.
 fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
     let columns: Vec<ArrayRef> = schema
         .fields()
@@ -367,7 +373,8 @@ fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
         .expect("the fields were made for these columns")
 }
 
-/// Whether rows of an interval may be in a row group, by its statistics.
+/// Returns whether a row group may have rows with an event time in an interval, by its
+/// statistics.
 fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
     let column = group
         .columns()
@@ -384,8 +391,8 @@ fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
     }
 }
 
-/// Least and greatest value of a column of times in a file's statistics, which cut
-/// them off at milliseconds.
+/// Returns the bounds of a time column in a file's statistics. Those are truncated to
+/// milliseconds, so the upper bound is rounded up.
 fn times(stats: &Json, column: &str) -> Option<(Timestamp, Timestamp)> {
     let time =
         |ends: &str| -> Option<Timestamp> { stats.get(ends)?.get(column)?.as_str()?.parse().ok() };

@@ -87,7 +87,7 @@ async fn commit(
 }
 
 #[tokio::test]
-async fn the_same_work_is_committed_once() {
+async fn repeated_commit_of_same_txn_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     assert_eq!(
@@ -110,7 +110,7 @@ async fn the_same_work_is_committed_once() {
 }
 
 #[tokio::test]
-async fn work_that_was_overtaken_is_refused() {
+async fn commit_that_follows_outdated_version_is_conflict() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     let after = |version, follows| Txn {
@@ -122,7 +122,7 @@ async fn work_that_was_overtaken_is_refused() {
         commit(&tables, "a", &[1], &first, None).await,
         Commit::Committed
     );
-    // Made from everything since the beginning, by somebody who was slower.
+    // Another writer that also started from no earlier version, and was slower.
     let mut slow = tables.writer("t@1", "b").await.unwrap();
     slow.write(&rows(&[1, 2])).await.unwrap();
     let error = slow
@@ -139,14 +139,14 @@ async fn work_that_was_overtaken_is_refused() {
 }
 
 #[tokio::test]
-async fn work_is_replaced_as_a_whole() {
+async fn commit_replaces_all_files_of_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     commit(&tables, "jan/1", &[1, 2], &txn("jan", 1), Some("jan")).await;
     commit(&tables, "feb/1", &[3], &txn("feb", 1), Some("feb")).await;
     commit(&tables, "jan/2", &[10, 20, 30], &txn("jan", 2), Some("jan")).await;
     assert_eq!(numbers(&tables).await, [3, 10, 20, 30]);
-    // An older generation that comes late changes nothing.
+    // A late commit of an older generation changes nothing.
     assert_eq!(
         commit(&tables, "jan/1", &[1], &txn("jan", 1), Some("jan")).await,
         Commit::Already
@@ -165,7 +165,7 @@ async fn work_is_replaced_as_a_whole() {
 }
 
 #[tokio::test]
-async fn nothing_is_visible_before_the_commit() {
+async fn rows_are_not_visible_before_commit() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     let mut writer = tables.writer("t@1", "x").await.unwrap();
@@ -176,7 +176,7 @@ async fn nothing_is_visible_before_the_commit() {
 }
 
 #[tokio::test]
-async fn writers_at_the_same_time_all_commit() {
+async fn concurrent_writers_all_commit() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     let commits = (0..8).map(|n| {
@@ -199,7 +199,7 @@ async fn writers_at_the_same_time_all_commit() {
 }
 
 #[tokio::test]
-async fn the_same_work_at_the_same_time_is_committed_once() {
+async fn concurrent_commits_of_same_txn_commit_once() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     let mut writers = Vec::new();
@@ -224,7 +224,7 @@ async fn the_same_work_at_the_same_time_is_committed_once() {
 }
 
 #[tokio::test]
-async fn another_schema_is_refused_by_name() {
+async fn schema_mismatch_is_invalid_and_names_the_column() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     tables.ensure("t@1", &schema()).await.unwrap();
@@ -249,7 +249,7 @@ async fn another_schema_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn what_changed_is_told_from_what_was_only_moved() {
+async fn changes_leave_out_files_moved_by_compaction() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     commit(&tables, "events/1", &[1], &txn("o", 1), None).await;
@@ -280,7 +280,7 @@ async fn what_changed_is_told_from_what_was_only_moved() {
 }
 
 #[tokio::test]
-async fn generations_that_were_added_are_merged_but_for_the_newest() {
+async fn compaction_merges_all_generations_but_the_newest() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(folder.path()).await;
     for generation in [1, 2, 10] {
@@ -294,7 +294,7 @@ async fn generations_that_were_added_are_merged_but_for_the_newest() {
     assert_eq!(numbers(&tables).await, [1, 2, 4, 10]);
     let snapshot = tables.snapshot("t@1", AsOf::Latest).await.unwrap();
     assert_eq!(snapshot.files_below("runs/jan/10").len(), 1);
-    // All of them go when the interval is replaced.
+    // Replacing the interval removes merged generations as well.
     commit(
         &tables,
         "runs/jan/11",
@@ -306,10 +306,10 @@ async fn generations_that_were_added_are_merged_but_for_the_newest() {
     assert_eq!(numbers(&tables).await, [4, 7]);
 }
 
-/// Whoever comes second between files that are merged, replaced and filtered gives up
-/// or looks again; nothing is lost and nothing is there twice.
+/// When compaction, replacement and deletion conflict, the slower one gives up or retries; no row
+/// is lost or duplicated.
 #[tokio::test]
-async fn merging_replacing_and_deleting_at_the_same_time_lose_nothing() {
+async fn concurrent_compaction_replacement_and_deletion_lose_no_rows() {
     let folder = tempfile::tempdir().unwrap();
     let all = tables(folder.path()).await;
     for round in 1..=8i64 {
@@ -318,7 +318,7 @@ async fn merging_replacing_and_deleting_at_the_same_time_lose_nothing() {
             let identity = txn("o", round * 10 + part);
             commit(&all, &folder, &[round * 10 + part], &identity, None).await;
         }
-        // Handles of their own, as other processes have.
+        // Separate handles, as separate processes would have.
         let open = || OfflineTables::open(Url::from_directory_path(folder.path()).unwrap());
         let (a, b, c, d) = (
             open().unwrap(),

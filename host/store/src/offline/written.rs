@@ -1,4 +1,4 @@
-//! Data files that were written and are not part of their table yet.
+//! Data files that have been written but not committed to their table yet.
 
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::{Commit, DataFile, Follows, OfflineTables, Txn, commit_actions, failed, txn_version};
 use crate::{Error, Kind, Result};
 
-/// Attempts of a commit that others come before.
+/// Maximum number of attempts of a commit that conflicts with other commits.
 const ATTEMPTS: usize = 100;
 
 const OVERTAKEN: &str = "work on a table was overtaken by another process";
 
-/// Work that was made from what is no longer the newest.
+/// The table no longer has the version of the work that a commit builds on, so that retrying
+/// the commit is pointless.
 #[derive(Debug, thiserror::Error)]
 #[error("table `{0}` has other work by now")]
 struct Overtaken(String);
@@ -23,7 +24,8 @@ fn is_overtaken(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.is::<Overtaken>())
 }
 
-/// Closed data files of one table, to be committed by whoever gathers them.
+/// Closed data files of one table that are not committed yet. They can be serialised, so that
+/// another process can commit the files of several writers at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WrittenFiles {
     table: String,
@@ -31,7 +33,7 @@ pub struct WrittenFiles {
 }
 
 impl WrittenFiles {
-    /// Files that were written below a folder of a table.
+    /// Describes files whose paths are relative to `folder` within the table.
     pub(super) fn new(table: String, folder: &str, files: Vec<Add>) -> Self {
         let below = |add: Add| Add {
             path: format!("{folder}/{}", add.path),
@@ -43,23 +45,23 @@ impl WrittenFiles {
         }
     }
 
-    /// No files of a table: what a commit of them replaces is removed all the same.
+    /// No files. Committing them still removes the files of the folder that they replace.
     pub fn none(table: &str) -> Self {
         Self::new(table.to_owned(), "", Vec::new())
     }
 
-    /// Whether there is no file.
+    /// Returns whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Adds more files of the same table.
+    /// Adds more files, which must be of the same table.
     pub fn append(&mut self, more: Self) {
         debug_assert_eq!(self.table, more.table);
         self.files.extend(more.files);
     }
 
-    /// The files, as readers of the table will see them.
+    /// Returns the files as readers of the table will see them.
     pub fn data_files(&self) -> Vec<DataFile> {
         let file = |add: &Add| {
             let stats = add.stats.as_deref();
@@ -81,7 +83,8 @@ impl WrittenFiles {
         let Self { table, files } = &self;
         for _ in 0..ATTEMPTS {
             match try_commit(table, &mut delta, files, txn, replaces).await {
-                // Another commit came between: what this one replaces is looked up anew.
+                // Another process committed first. Try again on the new version, because the
+                // files to replace may have changed.
                 Err(e) if e.kind() == Kind::Conflict && !is_overtaken(&e) => {}
                 done => return done,
             }
@@ -92,12 +95,12 @@ impl WrittenFiles {
 }
 
 impl OfflineTables {
-    /// Commits files that were written by one or several writers, with the identity of
-    /// the work, in one new version of their table. `replaces` names a folder whose
-    /// files they take the place of.
+    /// Commits files of one or several writers atomically, as one new version of their table
+    /// that carries the identity `txn`. `replaces` names a folder whose files are removed in
+    /// the same version.
     ///
     /// # Errors
-    /// Those of [`TableWriter::commit`](super::TableWriter::commit).
+    /// Returns the errors of [`TableWriter::commit`](super::TableWriter::commit).
     pub async fn commit(
         &self,
         files: WrittenFiles,
@@ -108,8 +111,8 @@ impl OfflineTables {
         files.commit(delta, txn, replaces).await
     }
 
-    /// Removes files that will not be committed, as far as that can be done: what
-    /// stays is not part of the table, and upkeep removes it.
+    /// Deletes files that will not be committed. Best effort: a file that cannot be deleted is
+    /// not part of the table, and [`vacuum`](Self::vacuum) deletes it later.
     pub async fn discard(&self, files: WrittenFiles) {
         let Ok(delta) = self.load(&files.table).await else {
             return;
@@ -123,7 +126,7 @@ impl OfflineTables {
     }
 }
 
-/// Commits files, if nobody else commits at the same time.
+/// Commits files. Returns [`Kind::Conflict`] if another process commits at the same time.
 async fn try_commit(
     table: &str,
     delta: &mut DeltaTable,
@@ -131,7 +134,7 @@ async fn try_commit(
     txn: &Txn,
     replaces: Option<&str>,
 ) -> Result<Commit> {
-    // The work may have been committed between the start and now.
+    // Another process may have committed this work in the meantime.
     delta
         .update_state()
         .await

@@ -1,14 +1,18 @@
 //! A trainer that does whatever its parameter `mode` says a trainer must not.
 //!
-//! It is written against the contract itself: the SDK would not let it.
+//! It is written against the contract itself: the SDK would not let it. `behaviours.rs` has a row
+//! for each mode; in any other mode the trainer behaves well.
 
 #![cfg(target_arch = "wasm32")]
 
+mod behaviours;
+
 use std::cell::Cell;
-use std::hint::black_box;
 
 use wafer::bindings::trainer::training::{Artifact, Guest, Metric, Role, Trained};
 use wafer::bindings::types::{Batch, DataType, Field, Parameter};
+
+use self::behaviours::Behaviour;
 
 thread_local! {
     static MODE: Cell<&'static str> = const { Cell::new("") };
@@ -20,29 +24,23 @@ const MODEL: &[u8] =
 
 struct Mistrained;
 
-/// Traps, spins or asks for memory without end, if the mode says so of this place.
+/// The behaviours of the mode that was asked for.
+fn present() -> impl Iterator<Item = Behaviour> {
+    behaviours::of(MODE.get())
+}
+
+/// Traps, refuses, spins or asks for memory without end, if the mode says so of this place.
 fn pass(place: &str) -> Result<(), String> {
-    let Some(what) = MODE.get().strip_suffix(place) else {
-        return Ok(());
-    };
-    match what {
-        "panic-in-" => panic!("as asked"),
-        "refuse-in-" => return Err("as asked".to_owned()),
-        "spin-in-" => {
-            let mut turns = 0u64;
-            loop {
-                turns = black_box(turns + 1);
-            }
-        }
-        "grow-in-" => {
-            let mut all = Vec::new();
-            loop {
-                all.push(black_box(vec![1u8; 1 << 20]));
-            }
-        }
-        _ => {}
+    behaviours::in_place(MODE.get(), place).map_or(Ok(()), |act| act())
+}
+
+fn field(name: &str, data_type: DataType) -> Field {
+    Field {
+        name: name.to_owned(),
+        data_type,
+        nullable: false,
+        doc: String::new(),
     }
-    Ok(())
 }
 
 fn artifact(name: &str, size: u64) -> Artifact {
@@ -70,18 +68,13 @@ impl Guest for Mistrained {
         let mode = parameters.into_iter().find(|p| p.name == "mode");
         MODE.set(mode.map_or("", |p| p.value.leak()));
         pass("begin")?;
-        let field = |name: &str, data_type| Field {
-            name: name.to_owned(),
-            data_type,
-            nullable: false,
-            doc: String::new(),
-        };
-        Ok(match MODE.get() {
-            "no-columns" => Vec::new(),
-            "unknown-column" => vec![field("last_smal", DataType::Int64)],
-            "other-type" => vec![field("last_small", DataType::Utf8)],
-            _ => vec![field(&label, DataType::Float64)],
-        })
+        let mut columns = vec![field(&label, DataType::Float64)];
+        for behaviour in present() {
+            if let Behaviour::Begin(act) = behaviour {
+                act(&mut columns);
+            }
+        }
+        Ok(columns)
     }
 
     fn feed(_: Role, _: Batch) -> Result<(), String> {
@@ -90,44 +83,37 @@ impl Guest for Mistrained {
 
     fn next_pass() -> Result<bool, String> {
         pass("next-pass")?;
-        Ok(MODE.get() == "endless-passes")
+        let mut wishes = false;
+        for behaviour in present() {
+            if let Behaviour::NextPass(act) = behaviour {
+                act(&mut wishes);
+            }
+        }
+        Ok(wishes)
     }
 
     fn finish() -> Result<Trained, String> {
         pass("finish")?;
-        let length = MODEL.len() as u64;
-        let (mut artifacts, mut metrics) = (vec![artifact("model", length)], Vec::new());
-        match MODE.get() {
-            "no-artifact" => artifacts.clear(),
-            "artifact-name" => artifacts = vec![artifact("../model", length)],
-            "artifact-twice" => artifacts.push(artifact("model", length)),
-            "many-artifacts" => {
-                artifacts = (0..100).map(|n| artifact(&n.to_string(), 1)).collect();
+        let mut trained = Trained {
+            artifacts: vec![artifact("model", MODEL.len() as u64)],
+            metrics: Vec::new(),
+        };
+        for behaviour in present() {
+            if let Behaviour::Finish(act) = behaviour {
+                act(&mut trained);
             }
-            "huge-artifact" => artifacts = vec![artifact("model", u64::MAX)],
-            "huge-artifacts" => artifacts = vec![artifact("a", 2 << 30), artifact("b", 2 << 30)],
-            "metric-name" => metrics.push(metric(&"x".repeat(1 << 20), 1.0)),
-            "metric-twice" => metrics.extend([metric("a", 1.0), metric("a", 2.0)]),
-            "endless-metrics" => {
-                metrics = [f64::NAN, f64::INFINITY, 0.5]
-                    .into_iter()
-                    .zip(["a", "b", "c"])
-                    .map(|(value, name)| metric(name, value))
-                    .collect();
-            }
-            _ => {}
         }
-        Ok(Trained { artifacts, metrics })
+        Ok(trained)
     }
 
     fn read(_: String, offset: u64) -> Vec<u8> {
         let _ = pass("read");
-        match MODE.get() {
-            "reads-nothing" => Vec::new(),
-            "reads-little" => MODEL[offset as usize..][..1].to_vec(),
-            "reads-much" => vec![b' '; 2 << 20],
-            _ => MODEL[offset as usize..].to_vec(),
+        for behaviour in present() {
+            if let Behaviour::Read(act) = behaviour {
+                return act(offset);
+            }
         }
+        MODEL[offset as usize..].to_vec()
     }
 }
 

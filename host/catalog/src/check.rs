@@ -1,0 +1,176 @@
+//! Does a function keep its promise, that each output row depends on its own
+//! input row alone?
+
+use arrow_array::{Array as _, ArrayRef, UInt32Array};
+use serde_json::{Value as Json, json};
+use wafer_core::{ColumnBuilder, DataType, Field, Schema, encode_row};
+use wafer_runtime::{Deadline, Function, Output};
+use wafer_store::{Error, Kind, Result};
+
+/// What a check looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Rows that the function was called on.
+    pub rows: usize,
+    /// Whether they were rows of its source, not made up.
+    pub real: bool,
+    /// Rows that the function refused.
+    pub row_errors: usize,
+}
+
+/// The number of rows that a check looks at.
+pub const CHECK_ROWS: usize = 2_000;
+
+/// Checks, on made-up rows, that a function which predicts does so row by row. One that
+/// cannot make anything of such rows is believed.
+pub fn check_predictions(function: &Function) -> Result<()> {
+    let columns = made_up(&function.signature().inputs);
+    match function.invoke(&columns, Deadline::Batch) {
+        Ok(_) => check_function(function, None).map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Calls a function on `rows` of its source, at most [`CHECK_ROWS`], or on made-up ones: whole,
+/// cut into pieces, and in another order. Compares the bytes of what it returns for each row.
+///
+/// # Errors
+/// [`Kind::Function`] names the first row that came out differently.
+pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Result<CheckReport> {
+    let real = rows.is_some();
+    let columns = rows.unwrap_or_else(|| made_up(&function.signature().inputs));
+    let rows = columns[0].len();
+    let whole = function.invoke(&columns, Deadline::Batch)?;
+    let expected = by_row(&whole, rows);
+    for size in [1, 7, rows.div_ceil(2).max(1)] {
+        let limit = if size == 1 { rows.min(50) } else { rows };
+        for start in (0..limit).step_by(size) {
+            let length = size.min(limit - start);
+            let piece: Vec<ArrayRef> = columns.iter().map(|c| c.slice(start, length)).collect();
+            let made = by_row(&function.invoke(&piece, Deadline::Batch)?, length);
+            compare(
+                function,
+                &expected[start..start + length],
+                &made,
+                |row| start + row,
+                "cut into other batches",
+            )?;
+        }
+    }
+    let order: Vec<u32> = (0..rows as u32).rev().collect();
+    let turned: Vec<ArrayRef> = columns
+        .iter()
+        .map(|c| {
+            arrow_select::take::take(c, &UInt32Array::from(order.clone()), None)
+                .expect("rows of the column")
+        })
+        .collect();
+    let made = by_row(&function.invoke(&turned, Deadline::Batch)?, rows);
+    let turned: Vec<_> = expected.iter().rev().cloned().collect();
+    compare(
+        function,
+        &turned,
+        &made,
+        |row| rows - 1 - row,
+        "in another order",
+    )?;
+    Ok(CheckReport {
+        rows,
+        real,
+        row_errors: whole.row_errors.len(),
+    })
+}
+
+/// For each input row the bytes of its output rows, or its error.
+fn by_row(output: &Output, rows: usize) -> Vec<Result<Vec<Vec<u8>>, String>> {
+    let mut made: Vec<Result<Vec<Vec<u8>>, String>> = vec![Ok(Vec::new()); rows];
+    for (row, message) in &output.row_errors {
+        made[*row as usize] = Err(message.clone());
+    }
+    for row in 0..output.rows {
+        if let Ok(bytes) = &mut made[output.source_row(row)] {
+            let mut packed = Vec::new();
+            encode_row(&output.columns, row, &mut packed);
+            bytes.push(packed);
+        }
+    }
+    made
+}
+
+type MadeRow = Result<Vec<Vec<u8>>, String>;
+
+fn compare(
+    function: &Function,
+    expected: &[MadeRow],
+    made: &[MadeRow],
+    row_number: impl Fn(usize) -> usize,
+    how: &str,
+) -> Result<()> {
+    match (0..expected.len()).find(|row| expected[*row] != made[*row]) {
+        None => Ok(()),
+        Some(row) => Err(Error::new(
+            Kind::Function,
+            format!(
+                "function `{}` gives another result for row {} {how}: an output row may depend on its own \
+                 input row, the assets and the parameters only",
+                function.name(),
+                row_number(row)
+            ),
+        )),
+    }
+}
+
+/// Rows with usual and unusual values of every type, the same each time.
+fn made_up(schema: &Schema) -> Vec<ArrayRef> {
+    let column = |(place, field): (usize, &Field)| {
+        let mut builder = ColumnBuilder::new(&field.data_type, CHECK_ROWS);
+        // A linear congruential generator: D. Knuth, MMIX.
+        let mut state = place as u64 + 1;
+        for row in 0..CHECK_ROWS {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let random = state >> 33;
+            if field.nullable && random.is_multiple_of(5) {
+                builder.append_null();
+            } else {
+                builder
+                    .append_json(&value(&field.data_type, random, row))
+                    .expect("made for the type");
+            }
+        }
+        builder.finish()
+    };
+    schema.fields().iter().enumerate().map(column).collect()
+}
+
+fn value(data_type: &DataType, random: u64, row: usize) -> Json {
+    let number = random as f64 / f64::from(1u32 << 31);
+    let scale = [1.0, 90.0, -90.0, 1e6, 1e-6][row % 5];
+    match data_type {
+        DataType::Boolean => json!(random.is_multiple_of(2)),
+        DataType::Int64 => match row % 50 {
+            0 => json!(i64::MAX),
+            1 => json!(i64::MIN),
+            _ => json!((random % 3_000) as i64 - 500),
+        },
+        DataType::Float64 | DataType::Float32 => match row % 50 {
+            0 => json!("NaN"),
+            1 => json!("Infinity"),
+            2 => json!(-0.0),
+            _ => json!(number * scale),
+        },
+        DataType::Utf8 => json!(["", "a", "JFK", "ä\u{1f6e9}", "N14228"][random as usize % 5]),
+        DataType::Binary => json!(["", "00", "ff00"][random as usize % 3]),
+        // 2013 to 2029
+        DataType::Timestamp => {
+            json!(1_356_998_400_000_000 + (random % 500_000_000) as i64 * 1_000_000)
+        }
+        DataType::Date => json!(15_706 + (random % 6_000) as i64),
+        DataType::Vector(n) => (0..*n).map(|i| json!(number * f64::from(i + 1))).collect(),
+        DataType::ListInt64 => (0..random % 4).map(|i| json!(i)).collect(),
+        DataType::ListFloat64 => (0..random % 4).map(|i| json!(number * i as f64)).collect(),
+        DataType::ListUtf8 => (0..random % 4).map(|i| json!(i.to_string())).collect(),
+        DataType::Arrow(arrow) => unreachable!("{arrow} cannot be made up"),
+    }
+}

@@ -1,0 +1,43 @@
+//! What was applied: a project's definitions with everything resolved, each
+//! stored as an object by itself.
+
+mod format;
+mod function;
+mod group;
+mod model;
+mod pipeline;
+mod schedule;
+mod source;
+mod table;
+mod view;
+pub use format::Format;
+pub(crate) use function::digests;
+pub use function::{ComponentDef, FunctionDef, FunctionRole, definition};
+pub use group::{AggregateDef, GroupDef, fingerprint};
+pub use model::{
+    ArtifactName, ModelDef, TrainingDef, VersionName, VersionNameError, Which, is_alias,
+};
+pub use pipeline::{MODEL_VERSION, MadeBy, PREDICTION, PipelineDef, predicted};
+pub use schedule::{Overlap, ScheduleDef, Ticks};
+pub use source::{FIVE_MINUTES, Location, SEVEN_DAYS, SourceDef, SourceKind};
+pub use table::{LATE, SYSTEM_COLUMNS, Subject, TableDef};
+pub use view::{LookupDef, OnDemandDef, ViewDef, feature_name};
+
+use std::collections::BTreeMap;
+
+/// Everything that a project defines.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Definitions {
+    /// Sources by name.
+    pub sources: BTreeMap<String, SourceDef>,
+    /// Functions by name.
+    pub functions: BTreeMap<String, FunctionDef>,
+    /// Groups by name.
+    pub groups: BTreeMap<String, GroupDef>,
+    /// Pipelines by name.
+    pub pipelines: BTreeMap<String, PipelineDef>,
+    /// Views by name.
+    pub views: BTreeMap<String, ViewDef>,
+    /// Models by name.
+    pub models: BTreeMap<String, ModelDef>,
+}

@@ -1,0 +1,176 @@
+//! Schedules: when a pipeline runs by itself, and the data intervals between those times.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use serde::{Deserialize, Serialize};
+use wafer_core::Timestamp;
+use wafer_core::rules::Interval;
+use wafer_store::Result;
+
+/// When a pipeline runs by itself, and what happens when it cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleDef {
+    /// When, as five fields of cron: each time ends one data interval and begins
+    /// the next.
+    pub cron: String,
+    /// Whose clock, by its IANA name.
+    pub timezone: String,
+    /// Microseconds after the end of an interval from which on requests see its rows:
+    /// what it is waited for its data and what the run takes.
+    pub delay: i64,
+    /// Microseconds after the end of an interval until it is run: what it is waited for
+    /// its data.
+    pub start_after: i64,
+    /// Intervals that are made up for after a pause; older ones are left out.
+    pub catch_up: u32,
+    /// What happens when an interval is due while another is still run.
+    pub overlap: Overlap,
+    /// How often a failed run is repeated.
+    pub retries: u32,
+    /// Microseconds until the first repetition; doubled for each further one.
+    pub backoff: i64,
+    /// Microseconds that a run may take.
+    pub time_limit: Option<i64>,
+}
+
+/// What happens when an interval is due while another is still run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It is run afterwards.
+    Wait,
+    /// It is left out.
+    Skip,
+}
+
+/// Points in time at which a schedule's intervals end.
+#[derive(Clone, Debug)]
+pub struct Ticks {
+    pub cron: Cron,
+    zone: Tz,
+}
+
+impl Ticks {
+    /// The points in time of a schedule.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what is wrong with it.
+    pub fn new(schedule: &ScheduleDef) -> Result<Self, String> {
+        let parser = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build();
+        let cron = parser.parse(&schedule.cron).map_err(|e| {
+            format!(
+                "cron: `{}` is not a cron expression: {e}; write minute, hour, day, month and \
+                 weekday such as `0 * * * *`",
+                schedule.cron
+            )
+        })?;
+        let zone: Tz = schedule.timezone.parse().map_err(|_| {
+            format!(
+                "timezone: `{}` is not a time zone; write its IANA name such as America/New_York",
+                schedule.timezone
+            )
+        })?;
+        Ok(Self { cron, zone })
+    }
+
+    pub fn cron(&self) -> &Cron {
+        &self.cron
+    }
+
+    fn local(&self, time: Timestamp) -> Option<DateTime<Tz>> {
+        let utc = DateTime::<Utc>::from_timestamp_micros(time.as_micros())?;
+        Some(utc.with_timezone(&self.zone))
+    }
+
+    /// The first one after a time.
+    pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
+        let next = self
+            .cron
+            .find_next_occurrence(&self.local(time)?, false)
+            .ok()?;
+        Some(Timestamp::from_micros(next.timestamp_micros()))
+    }
+
+    /// The last one before a time.
+    pub fn before(&self, time: Timestamp) -> Option<Timestamp> {
+        let last = self
+            .cron
+            .find_previous_occurrence(&self.local(time)?, false)
+            .ok()?;
+        Some(Timestamp::from_micros(last.timestamp_micros()))
+    }
+
+    /// The intervals between two points in time, both included.
+    pub fn intervals(&self, from: Timestamp, to: Timestamp) -> Vec<Interval> {
+        let mut intervals = Vec::new();
+        let first = self.after(from.minus_micros(1));
+        let mut start = first.filter(|first| *first < to);
+        while let Some(from) = start {
+            start = self.after(from).filter(|end| *end <= to);
+            intervals.extend(start.map(|to| Interval { from, to }));
+        }
+        intervals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(cron: &str, timezone: &str) -> Result<Ticks, String> {
+        Ticks::new(&ScheduleDef {
+            cron: cron.to_owned(),
+            timezone: timezone.to_owned(),
+            delay: 0,
+            start_after: 0,
+            catch_up: 1,
+            overlap: Overlap::Wait,
+            retries: 0,
+            backoff: 0,
+            time_limit: None,
+        })
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn intervals_follow_the_clock_of_their_zone() {
+        // New York went to daylight saving time on 2013-03-10: a day of 23 hours.
+        let ticks = ticks("0 0 * * *", "America/New_York").unwrap();
+        let found = ticks.intervals(at("2013-03-09T05:00:00Z"), at("2013-03-12T04:00:00Z"));
+        let ends: Vec<String> = found.iter().map(|i| i.to.to_string()).collect();
+        assert_eq!(
+            ends,
+            [
+                "2013-03-10T05:00:00Z",
+                "2013-03-11T04:00:00Z",
+                "2013-03-12T04:00:00Z"
+            ]
+        );
+        assert!(found.windows(2).all(|pair| pair[0].to == pair[1].from));
+        assert_eq!(
+            ticks.before(at("2013-03-11T04:00:00Z")),
+            Some(at("2013-03-10T05:00:00Z"))
+        );
+        assert!(
+            ticks
+                .intervals(at("2013-03-09"), at("2013-03-09T06:00:00Z"))
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn wrong_schedules_are_named() {
+        let message = |cron, zone| ticks(cron, zone).unwrap_err();
+        assert!(message("every day", "UTC").starts_with("cron: `every day` is not a cron"));
+        assert!(message("0 * * * * *", "UTC").starts_with("cron: "));
+        assert!(message("0 * * * *", "New York").starts_with("timezone: `New York` is not"));
+    }
+}

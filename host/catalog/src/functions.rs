@@ -1,0 +1,121 @@
+//! Components and assets as artifacts, and their registration in the sandbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wafer_core::Digest;
+use wafer_runtime::{Asset, AssetContent, FunctionSpec, RegisterError, Registered};
+use wafer_store::{ArtifactStoreExt as _, Error, Kind, Result, blob_name};
+
+use crate::context::Context;
+use crate::definitions::{ArtifactName, ComponentDef, FunctionDef, FunctionRole, digests};
+use crate::task::blocking;
+
+/// A function of a project, as it is to be registered or kept.
+#[derive(Clone, Debug)]
+pub struct ProjectFunction {
+    /// What it is used for.
+    pub role: FunctionRole,
+    /// The component, with all that belongs to it.
+    pub spec: FunctionSpec,
+    /// Assets that are artifacts of models, by name; they are not in `spec` yet.
+    pub fitted: BTreeMap<String, ArtifactName>,
+}
+
+/// The functions of a project: those that were registered, and those that models are made
+/// with.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectFunctions {
+    /// Functions that map rows.
+    pub registered: BTreeMap<String, FunctionDef>,
+    /// Functions that predict or train.
+    pub components: BTreeMap<String, ComponentDef>,
+}
+
+impl Context {
+    /// Checks that a component is what it is used for, and keeps it with its assets.
+    pub async fn keep_component(
+        &self,
+        role: FunctionRole,
+        spec: FunctionSpec,
+    ) -> Result<ComponentDef> {
+        let runtime = self.components().runtime.clone();
+        let artifacts = Arc::clone(&self.components().artifacts);
+        let checked = blocking(move || {
+            let artifacts = artifacts.as_ref();
+            match role {
+                FunctionRole::Trainer => runtime.check_trainer(&spec, artifacts),
+                FunctionRole::Features | FunctionRole::Inference => {
+                    runtime.check_function(&spec, artifacts)
+                }
+            }?;
+            Ok::<_, RegisterError>(spec)
+        });
+        let spec = checked.await??;
+        let artifacts = &self.components().artifacts;
+        let component = artifacts.put_blob(spec.component.clone()).await?;
+        for asset in spec.assets.values() {
+            self.keep_asset(asset).await?;
+        }
+        Ok(ComponentDef {
+            name: spec.name.clone(),
+            component,
+            assets: digests(&spec),
+            parameters: spec.parameters,
+            limits: spec.limits,
+            strict_nan: spec.strict_nan,
+        })
+    }
+
+    /// Keeps an asset under its digest.
+    pub async fn keep_asset(&self, asset: &Asset) -> Result<()> {
+        let name = blob_name(asset.digest());
+        let artifacts = &self.components().artifacts;
+        match asset.content() {
+            AssetContent::Bytes(bytes) => artifacts.put_new(&name, bytes.clone()).await?,
+            AssetContent::File(path) => artifacts.put_file(&name, path).await?,
+        }
+        Ok(())
+    }
+
+    /// A kept asset.
+    pub async fn kept_asset(&self, digest: Digest) -> Result<Asset> {
+        let artifacts = &self.components().artifacts;
+        let path = artifacts.file(&blob_name(digest)).await?;
+        let path = path.ok_or_else(|| {
+            let message = format!("{artifacts} has no artifact {digest}");
+            Error::new(Kind::NotFound, message)
+        })?;
+        let asset = blocking(move || Asset::file(&path)).await?;
+        let asset =
+            asset.map_err(|e| Error::caused(Kind::Internal, format!("artifact {digest}"), e))?;
+        if asset.digest() == digest {
+            return Ok(asset);
+        }
+        let message =
+            format!("artifact {digest} in {artifacts} is damaged: it is not what its name says");
+        Err(Error::new(Kind::Internal, message))
+    }
+
+    /// A kept component, to be loaded.
+    pub async fn kept_component(&self, kept: &ComponentDef) -> Result<FunctionSpec> {
+        let mut assets = BTreeMap::new();
+        for (name, digest) in &kept.assets {
+            assets.insert(name.clone(), self.kept_asset(*digest).await?);
+        }
+        Ok(FunctionSpec {
+            name: kept.name.clone(),
+            component: self.components().artifacts.get_blob(kept.component).await?,
+            assets,
+            parameters: kept.parameters.clone(),
+            limits: kept.limits.clone(),
+            strict_nan: kept.strict_nan,
+        })
+    }
+
+    pub async fn register_one(&self, spec: FunctionSpec) -> Result<Registered> {
+        let runtime = self.components().runtime.clone();
+        let artifacts = Arc::clone(&self.components().artifacts);
+        Ok(blocking(move || runtime.register(&spec, artifacts.as_ref())).await??)
+    }
+}

@@ -1,0 +1,131 @@
+//! Leases on pieces of work, and their renewal while the work goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use wafer_store::{Lease, Leased, MetadataStore, Result};
+
+use crate::context::{Components, Context};
+
+/// How long a renewed lease lasts without being renewed, in microseconds.
+pub const LEASE: i64 = 15_000_000;
+const RENEWAL: Duration = Duration::from_secs(5);
+
+impl Context {
+    /// Claims a piece of work for `duration` microseconds. A holder that was a process of this
+    /// machine and is no longer alive does not count.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn lease(&self, name: &str, duration: i64) -> Result<Leased> {
+        let Components {
+            metadata, holder, ..
+        } = self.components();
+        let number = self.claims().0.fetch_add(1, Ordering::Relaxed);
+        let holder = &format!("{holder}/{number}");
+        let name = format!("{}/{name}", self.project());
+        let claim = || {
+            Lease::acquire(
+                metadata.as_ref(),
+                &name,
+                holder,
+                self.machine_now(),
+                duration,
+            )
+        };
+        match claim().await? {
+            Leased::HeldBy(other) if has_ended(&other, holder) => {
+                // A lease that is claimed in its holder's name for no time is free.
+                let now = self.machine_now();
+                let _ = Lease::acquire(metadata.as_ref(), &name, &other, now, 0).await?;
+                claim().await
+            }
+            leased => Ok(leased),
+        }
+    }
+
+    /// Renews a lease in the background until it is ended.
+    pub fn renewed(&self, mut lease: Lease) -> RenewedLease {
+        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+        let metadata = Arc::clone(&self.components().metadata);
+        let clock = Arc::clone(&self.components().machine_clock);
+        let store = Arc::clone(&metadata);
+        let task = tokio::spawn(async move {
+            while tokio::time::timeout(RENEWAL, &mut stopped).await.is_err() {
+                if let Err(error) = lease.renew(store.as_ref(), clock.now(), LEASE).await {
+                    tracing::warn!("the lease of a run was not renewed: {error}");
+                }
+            }
+            lease
+        });
+        RenewedLease {
+            stop,
+            task,
+            metadata,
+        }
+    }
+}
+
+/// A lease that is renewed in the background.
+#[derive(Debug)]
+pub struct RenewedLease {
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Lease>,
+    metadata: Arc<dyn MetadataStore>,
+}
+
+impl RenewedLease {
+    /// Stops the renewal and returns the lease; `None` when the process is stopping.
+    pub async fn take(self) -> Option<Lease> {
+        let _ = self.stop.send(());
+        self.task.await.ok()
+    }
+
+    /// Releases the lease. A failure is only logged: the lease then runs out by itself.
+    pub async fn end(self) {
+        let metadata = Arc::clone(&self.metadata);
+        if let Some(lease) = self.take().await
+            && let Err(error) = lease.release(metadata.as_ref()).await
+        {
+            tracing::warn!("the lease of a run was not released: {error}");
+        }
+    }
+}
+
+/// Whether a holder was a process of this machine that has ended. Holders are
+/// `HOST/PROCESS/CLAIM`.
+fn has_ended(holder: &str, own: &str) -> bool {
+    let host_and_process = |holder: &str| -> Option<(String, u32)> {
+        let mut parts = holder.split('/');
+        let host = parts.next()?.to_owned();
+        Some((host, parts.next()?.parse().ok()?))
+    };
+    match (host_and_process(holder), host_and_process(own)) {
+        (Some((host, process)), Some((own_host, _))) if host == own_host => {
+            std::path::Path::new("/proc/self").exists()
+                && !std::path::Path::new(&format!("/proc/{process}")).exists()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ended_processes_of_this_machine_lose_their_lease() {
+        let own = format!("here/{}/7", std::process::id());
+        // No process has a number past the kernel's limit of 2^22.
+        let gone = "here/99999999/0";
+        for (holder, wanted) in [
+            (gone, true),
+            ("there/99999999/0", false),
+            ("distributed run 20260101T000000.000000Z-p.1", false),
+            (own.as_str(), false),
+        ] {
+            assert_eq!(has_ended(holder, &own), wanted, "{holder}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What is defined and applied.
+//!
+//! [`Definitions`] is what a project means once its functions have described themselves;
+//! records say what was done with them: runs, training sets, model versions, releases.
+//! [`Context`] is what all services share: stores, sandbox, clocks, the applied definitions
+//! and the loaded functions. It is read mostly; a service keeps a cache of its own.
+//!
+//! What is deliberately absent: rows of sources, HTTP, and the names of backends.
+
+mod applied;
+mod check;
+mod context;
+mod definitions;
+mod functions;
+mod generations;
+mod lease;
+mod machine_clock;
+mod names;
+mod native_code;
+mod objects;
+mod on_demand;
+mod plan;
+mod progress;
+mod recipe;
+mod records;
+mod task;
+
+pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
+pub use context::{Components, Context};
+pub use definitions::{
+    AggregateDef, ArtifactName, ComponentDef, Definitions, FIVE_MINUTES, Format, FunctionDef,
+    FunctionRole, GroupDef, LATE, Location, LookupDef, MODEL_VERSION, MadeBy, ModelDef,
+    OnDemandDef, Overlap, PREDICTION, PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS, ScheduleDef,
+    SourceDef, SourceKind, Subject, TableDef, Ticks, TrainingDef, VersionName, VersionNameError,
+    ViewDef, Which, definition, feature_name, fingerprint, is_alias, predicted,
+};
+pub use functions::{ProjectFunction, ProjectFunctions};
+pub use generations::{Applied, Pointer};
+pub use lease::{LEASE, RenewedLease};
+pub use names::{get, is_name, meant, nearest};
+pub use native_code::TARGETS;
+pub use objects::read;
+pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
+pub use plan::{Change, ChangeKind, Plan};
+pub use progress::Progress;
+pub use recipe::Recipe;
+pub use records::{
+    Artifact, ColumnStatistics, Lineage, ModelNote, ModelVersion, Reject, Release, RunRecord,
+    RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
+};
+pub use task::{blocking, ended, temporary_folder};

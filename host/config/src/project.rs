@@ -1,0 +1,396 @@
+//! `wafer.toml`: what a project says about itself.
+//!
+//! Declarative: nothing is executed to read it. Unknown keys are errors that
+//! name the nearest known one; what is wrong is named by line and column, or by
+//! its path such as `pipelines.delays.source`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use wafer_catalog::{FunctionRole, is_name, nearest};
+
+use crate::error::{ProjectError, parse_error};
+use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
+use crate::groups::GroupConfig;
+use crate::models::ModelConfig;
+use crate::pipelines::PipelineConfig;
+use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
+use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
+use crate::values::{check_parameters, typed_fields};
+use crate::views::ViewConfig;
+
+/// A project, as its file says; every name in it refers to something in it.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Folder of the file; relative paths start there.
+    pub folder: PathBuf,
+    /// Name of the project, the namespace of everything in it.
+    pub name: String,
+    /// Where it keeps what it makes.
+    pub store: StoreSettings,
+    /// What features describe.
+    pub entities: BTreeMap<String, EntityConfig>,
+    /// Where raw rows come from.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Components, with their assets and limits.
+    pub functions: BTreeMap<String, FunctionConfig>,
+    /// Stored features.
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// What fills the groups.
+    pub pipelines: BTreeMap<String, PipelineConfig>,
+    /// What models read.
+    pub views: BTreeMap<String, ViewConfig>,
+    /// What predicts.
+    pub models: BTreeMap<String, ModelConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectFile {
+    pub(crate) project: ProjectTable,
+    #[serde(default)]
+    store: StoreTable,
+    #[serde(default)]
+    entities: BTreeMap<String, EntityConfig>,
+    #[serde(default)]
+    sources: BTreeMap<String, SourceConfig>,
+    #[serde(default)]
+    pub(crate) functions: BTreeMap<String, FunctionConfig>,
+    #[serde(default)]
+    groups: BTreeMap<String, GroupConfig>,
+    #[serde(default)]
+    pipelines: BTreeMap<String, PipelineConfig>,
+    #[serde(default)]
+    views: BTreeMap<String, ViewConfig>,
+    #[serde(default)]
+    models: BTreeMap<String, ModelConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectTable {
+    pub(crate) name: String,
+}
+
+impl Project {
+    /// Reads `wafer.toml` in a folder and checks it.
+    ///
+    /// # Errors
+    /// [`ProjectError`]
+    pub fn read(folder: &Path) -> Result<Self, ProjectError> {
+        let path = folder.join("wafer.toml");
+        let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
+        // What is applied from one folder is run from another.
+        if let Ok(whole) = std::path::absolute(&project.folder) {
+            project.folder = whole;
+        }
+        Ok(project)
+    }
+
+    /// Reads the text of a file at `path`.
+    ///
+    /// # Errors
+    /// [`ProjectError`]
+    pub fn parse(path: &Path, text: &str, overrides: Overrides) -> Result<Self, ProjectError> {
+        let file: ProjectFile = toml::from_str(text).map_err(|e| parse_error(path, text, &e))?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let broken = |(key, message)| ProjectError::Rule {
+            path: path.to_owned(),
+            key,
+            message,
+        };
+        let store = file.store;
+        let cloud = cloud_stores(
+            overrides.online.or(store.online),
+            overrides.objects.or(store.objects),
+        )
+        .map_err(broken)?;
+        let local = overrides.path.or(store.path);
+        let project = Self {
+            name: file.project.name,
+            store: StoreSettings {
+                path: folder.join(local.unwrap_or_else(|| ".wafer".into())),
+                map_size: store.map_size.unwrap_or(64 << 30),
+                cloud,
+            },
+            folder,
+            entities: file.entities,
+            sources: file.sources,
+            functions: file.functions,
+            groups: file.groups,
+            pipelines: file.pipelines,
+            views: file.views,
+            models: file.models,
+        };
+        project.check().map_err(broken)?;
+        Ok(project)
+    }
+
+    /// Where a function's component comes from, as a path.
+    pub fn function_source(&self, function: &FunctionConfig) -> FunctionSource {
+        match (&function.krate, &function.component, function.stock) {
+            (Some(folder), _, _) => FunctionSource::Crate(self.folder.join(folder)),
+            (None, Some(file), _) => FunctionSource::Component(self.folder.join(file)),
+            (None, None, stock) => FunctionSource::Stock(stock.expect("checked when it was read")),
+        }
+    }
+
+    /// What a function is used for.
+    pub fn role(&self, function: &str) -> FunctionRole {
+        let mut models = self.models.values();
+        if models.any(|model| model.trainer.as_deref() == Some(function)) {
+            return FunctionRole::Trainer;
+        }
+        match self.models.values().any(|model| model.function == function) {
+            true => FunctionRole::Inference,
+            false => FunctionRole::Features,
+        }
+    }
+
+    pub fn check(&self) -> Result<(), (String, String)> {
+        is_name(&self.name).map_err(|m| ("project.name".to_owned(), m))?;
+        let kinds: [(&str, Vec<&String>); 7] = [
+            ("entities", self.entities.keys().collect()),
+            ("sources", self.sources.keys().collect()),
+            ("functions", self.functions.keys().collect()),
+            ("groups", self.groups.keys().collect()),
+            ("pipelines", self.pipelines.keys().collect()),
+            ("views", self.views.keys().collect()),
+            ("models", self.models.keys().collect()),
+        ];
+        for (kind, names) in kinds {
+            for name in names {
+                is_name(name).map_err(|m| (format!("{kind}.{name}"), m))?;
+            }
+        }
+        for (name, entity) in &self.entities {
+            let key = format!("entities.{name}.keys");
+            for (column, data_type) in typed_fields(&entity.keys, &key)? {
+                if !data_type.is_key() {
+                    let message = format!(
+                        "{data_type} cannot be a join key; use utf8, int64, boolean, date, timestamp or binary"
+                    );
+                    return Err((format!("{key}.{column}"), message));
+                }
+            }
+        }
+        for (name, source) in &self.sources {
+            check_source(source).map_err(|(part, m)| (format!("sources.{name}.{part}"), m))?;
+            if let Some(group) = &source.group {
+                known(
+                    &self.groups,
+                    group,
+                    "group",
+                    &format!("sources.{name}.group"),
+                )?;
+            }
+        }
+        for (name, function) in &self.functions {
+            self.check_function(name, function)?;
+        }
+        for (name, group) in &self.groups {
+            known(
+                &self.entities,
+                &group.entity,
+                "entity",
+                &format!("groups.{name}.entity"),
+            )?;
+            if group.version == 0 {
+                return Err((
+                    format!("groups.{name}.version"),
+                    "versions start at 1".to_owned(),
+                ));
+            }
+        }
+        let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, pipeline) in &self.pipelines {
+            let key = |part: &str| format!("pipelines.{name}.{part}");
+            known(&self.sources, &pipeline.source, "source", &key("source"))?;
+            self.check_maker(pipeline, key)?;
+            known(&self.groups, &pipeline.group, "group", &key("group"))?;
+            if let Some(other) = writers.insert(&pipeline.group, name) {
+                let message = format!(
+                    "group `{}` is written by pipeline `{other}` already",
+                    pipeline.group
+                );
+                return Err((key("group"), message));
+            }
+        }
+        for (name, view) in &self.views {
+            self.check_view(name, view)?;
+        }
+        for (name, model) in &self.models {
+            self.check_model(name, model)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that a pipeline has a function or a model.
+    fn check_maker(
+        &self,
+        pipeline: &PipelineConfig,
+        key: impl Fn(&str) -> String,
+    ) -> Result<(), (String, String)> {
+        let model = match (&pipeline.function, &pipeline.model) {
+            (Some(function), None) => return self.known_features(function, &key("function")),
+            (None, Some(model)) => model,
+            (None, None) => {
+                let message = "is missing; name it, or a `model`";
+                return Err((key("function"), message.to_owned()));
+            }
+            (Some(_), Some(_)) => {
+                let message = "is beside `function`; a pipeline has one of them";
+                return Err((key("model"), message.to_owned()));
+            }
+        };
+        known(&self.models, &model.model, "model", &key("model"))?;
+        match self.sources[&pipeline.source].kind {
+            SourceType::Stream => {
+                let message =
+                    "predicts for the rows of files or of another group; events ask an endpoint";
+                Err((key("model"), message.to_owned()))
+            }
+            SourceType::Files | SourceType::Table => Ok(()),
+        }
+    }
+
+    /// A function that maps rows, and is not a model's.
+    fn known_features(&self, function: &str, key: &str) -> Result<(), (String, String)> {
+        known(&self.functions, function, "function", key)?;
+        let use_ = match self.role(function) {
+            FunctionRole::Features => return Ok(()),
+            FunctionRole::Inference => "is loaded with what trainings make",
+            FunctionRole::Trainer => "trains",
+        };
+        Err((
+            key.to_owned(),
+            format!(
+                "function `{function}` is a model's and {use_}; define it once more under another name"
+            ),
+        ))
+    }
+
+    fn check_model(&self, name: &str, model: &ModelConfig) -> Result<(), (String, String)> {
+        let key = |part: &str| format!("models.{name}.{part}");
+        known(&self.views, &model.view, "view", &key("view"))?;
+        known(
+            &self.functions,
+            &model.function,
+            "function",
+            &key("function"),
+        )?;
+        check_parameters(&model.parameters, &format!("models.{name}"))?;
+        if let Some(trainer) = &model.trainer {
+            known(&self.functions, trainer, "function", &key("trainer"))?;
+            if self.models.values().any(|model| model.function == *trainer) {
+                let message = format!("function `{trainer}` cannot both train and predict");
+                return Err((key("trainer"), message));
+            }
+            if model.label.is_none() {
+                let message = "is missing: name the column of training sets that is predicted";
+                return Err((key("label"), message.to_owned()));
+            }
+        }
+        if model.task.is_some() && model.label.is_none() {
+            return Err((key("task"), "needs `label` beside it".to_owned()));
+        }
+        model
+            .training
+            .split()
+            .map(drop)
+            .map_err(|(part, message)| (key(&format!("training.{part}")), message))
+    }
+
+    pub fn check_function(
+        &self,
+        name: &str,
+        function: &FunctionConfig,
+    ) -> Result<(), (String, String)> {
+        let key = format!("functions.{name}");
+        let given = [
+            ("crate", function.krate.is_some()),
+            ("component", function.component.is_some()),
+            ("stock", function.stock.is_some()),
+        ];
+        let given: Vec<&str> = given
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| *name)
+            .collect();
+        match given[..] {
+            [_] => {}
+            [] => {
+                return Err((
+                    key,
+                    "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"` or `stock = \"NAME\"`"
+                        .to_owned(),
+                ));
+            }
+            [one, other, ..] => {
+                return Err((key, format!("has both `{one}` and `{other}`; keep one")));
+            }
+        }
+        const MOST: u64 = 4 << 30;
+        if function.memory.is_some_and(|bytes| bytes > MOST) {
+            return Err((
+                format!("{key}.memory"),
+                "a function has at most 4 GiB".to_owned(),
+            ));
+        }
+        for (asset, source) in &function.assets {
+            if let AssetSource::Model(artifact) = source {
+                let key = format!("{key}.assets.{asset}");
+                known(&self.models, &artifact.version.model, "model", &key)?;
+            }
+        }
+        check_parameters(&function.parameters, &key)
+    }
+
+    fn check_view(&self, name: &str, view: &ViewConfig) -> Result<(), (String, String)> {
+        let key = format!("views.{name}");
+        typed_fields(&view.request, &format!("{key}.request"))?;
+        for (index, lookup) in view.lookups.iter().enumerate() {
+            known(
+                &self.groups,
+                &lookup.group,
+                "group",
+                &format!("{key}.lookups[{index}].group"),
+            )?;
+            if let Some(alias) = &lookup.alias {
+                is_name(alias).map_err(|m| (format!("{key}.lookups[{index}].as"), m))?;
+            }
+        }
+        for function in &view.functions {
+            self.known_features(function, &format!("{key}.functions"))?;
+        }
+        if view.lookups.is_empty() && view.functions.is_empty() {
+            return Err((key, "has neither lookups nor functions".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+pub fn known<T>(
+    things: &BTreeMap<String, T>,
+    name: &str,
+    what: &str,
+    key: &str,
+) -> Result<(), (String, String)> {
+    if things.contains_key(name) {
+        return Ok(());
+    }
+    let nearest = nearest(name, things.keys().map(String::as_str));
+    let message = match nearest {
+        Some(nearest) => format!("there is no {what} `{name}`; did you mean `{nearest}`?"),
+        None => format!("there is no {what} `{name}`"),
+    };
+    Err((key.to_owned(), message))
+}
+
+#[cfg(test)]
+mod tests;

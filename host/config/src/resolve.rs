@@ -1,0 +1,189 @@
+//! From what a file says to what it means: columns are found in the functions'
+//! signatures and in the sources, and everything is checked to fit.
+
+pub(crate) mod aggregates;
+pub(crate) mod group;
+pub(crate) mod model;
+pub(crate) mod view;
+
+use wafer_catalog::{
+    Definitions, FIVE_MINUTES, Location, MadeBy, Overlap, PipelineDef, ProjectFunctions,
+    SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
+};
+use wafer_core::{DataType, Schema, Signature, duration_text};
+use wafer_store::{ArtifactStoreExt as _, Error, Result};
+
+use crate::pipelines::{PipelineConfig, ScheduleConfig};
+use crate::project::Project;
+use crate::resolve::group::group;
+use crate::resolve::model::model;
+use crate::resolve::view::view;
+use crate::sources::{SourceConfig, SourceType};
+
+/// Resolves a project's definitions, given its registered functions. Columns of a
+/// group version that is in use keep their order; new ones come after them.
+///
+/// # Errors
+/// [`Kind::Invalid`] names the key and the column that do
+/// not fit.
+pub fn resolve(
+    project: &Project,
+    functions: ProjectFunctions,
+    applied: &Definitions,
+) -> Result<Definitions> {
+    let mut definitions = Definitions {
+        functions: functions.registered,
+        ..Definitions::default()
+    };
+    for (name, config) in &project.sources {
+        definitions
+            .sources
+            .insert(name.clone(), source(project, config));
+    }
+    for (name, config) in &project.pipelines {
+        let group = group(project, &definitions, name, config, applied)?;
+        definitions.groups.insert(config.group.clone(), group);
+        let pipeline = PipelineDef {
+            source: config.source.clone(),
+            made_by: made_by(config),
+            group: config.group.clone(),
+            schedule: schedule(name, config)?,
+            doc: config.doc.clone(),
+        };
+        definitions.pipelines.insert(name.clone(), pipeline);
+    }
+    for (name, pipeline) in &definitions.pipelines {
+        chained(&definitions, name, pipeline)?;
+    }
+    for name in project.groups.keys() {
+        if !definitions.groups.contains_key(name) {
+            let message =
+                format!("groups.{name}: no pipeline writes it; add one with group = \"{name}\"");
+            return Err(Error::invalid(message));
+        }
+    }
+    for (name, config) in &project.views {
+        let view = view(&definitions, name, config)?;
+        definitions.views.insert(name.clone(), view);
+    }
+    for (name, config) in &project.models {
+        let model = model(project, &functions.components, name, config)?;
+        definitions.models.insert(name.clone(), model);
+    }
+    Ok(definitions)
+}
+
+pub(crate) fn made_by(config: &PipelineConfig) -> MadeBy {
+    match (&config.function, &config.model) {
+        (Some(function), _) => MadeBy::Function(function.clone()),
+        (None, model) => MadeBy::Model(model.clone().expect("checked when the file was read")),
+    }
+}
+
+/// Checks that a function over another group's rows finds what it reads.
+fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
+    let SourceKind::Table { group } = &definitions.sources[&pipeline.source].kind else {
+        return Ok(());
+    };
+    let key = format!("sources.{}.group", pipeline.source);
+    let group = definitions
+        .groups
+        .get(group)
+        .ok_or_else(|| Error::invalid(format!("{key}: no pipeline writes group `{group}`")))?;
+    let table = group.rows_table().schema();
+    // What a model reads depends on its version, and is checked by runs.
+    let Some(function) = pipeline.made_by.function() else {
+        return Ok(());
+    };
+    for field in signature(definitions, function)?.inputs.fields() {
+        let is_time = field.name == group.event_time && field.data_type == DataType::Timestamp;
+        let found = table.field(&field.name);
+        if !is_time && found.is_none_or(|found| found.data_type != field.data_type) {
+            let known = table.fields().iter().map(|f| f.name.as_str());
+            let hint = nearest(&field.name, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            return Err(Error::invalid(format!(
+                "pipelines.{name}: function `{}` reads `{}` ({}), and group `{}` has no such column{hint}",
+                function, field.name, field.data_type, group.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A schedule with its defaults.
+pub fn schedule_def(config: &ScheduleConfig) -> ScheduleDef {
+    ScheduleDef {
+        cron: config.cron.clone(),
+        timezone: config.timezone.clone().unwrap_or_else(|| "UTC".to_owned()),
+        delay: config.delay.unwrap_or(0),
+        start_after: config.start_after.unwrap_or(0),
+        catch_up: config.catch_up.unwrap_or(10).max(1),
+        overlap: config.overlap.unwrap_or(Overlap::Wait),
+        retries: config.retries.unwrap_or(3),
+        backoff: config.backoff.unwrap_or(10_000_000),
+        time_limit: config.time_limit,
+    }
+}
+
+fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> {
+    let Some(config) = &config.schedule else {
+        return Ok(None);
+    };
+    let schedule = schedule_def(config);
+    if schedule.start_after > schedule.delay {
+        let [start, delay] = [schedule.start_after, schedule.delay].map(duration_text);
+        return Err(Error::invalid(format!(
+            "pipelines.{name}.schedule.start_after: a run that starts {start} after its interval cannot be \
+             seen {delay} after it; set `delay` to {start} and the time that a run takes"
+        )));
+    }
+    Ticks::new(&schedule)
+        .map_err(|message| Error::invalid(format!("pipelines.{name}.schedule.{message}")))?;
+    Ok(Some(schedule))
+}
+
+fn source(project: &Project, config: &SourceConfig) -> SourceDef {
+    let kind = match config.kind {
+        SourceType::Files => SourceKind::Files,
+        SourceType::Table => SourceKind::Table {
+            group: config
+                .group
+                .clone()
+                .expect("checked when the file was read"),
+        },
+        SourceType::Stream => SourceKind::Stream {
+            id: config.id.clone(),
+            remember: config.remember.unwrap_or(SEVEN_DAYS),
+            archive: config.archive.unwrap_or(true),
+        },
+    };
+    SourceDef {
+        kind,
+        files: config
+            .path
+            .as_ref()
+            .map(|path| Location::of(&project.folder, path)),
+        format: config.format,
+        delay: config.delay.unwrap_or(0),
+        lateness: config.lateness,
+        skew: config.skew.unwrap_or(FIVE_MINUTES),
+        doc: config.doc.clone(),
+    }
+}
+
+pub(crate) fn signature<'a>(definitions: &'a Definitions, function: &str) -> Result<&'a Signature> {
+    definitions
+        .functions
+        .get(function)
+        .map(|def| &def.registered.signature)
+        .ok_or_else(|| Error::invalid(format!("function `{function}` is not registered")))
+}
+
+pub(crate) fn similar(outputs: &Schema, name: &str) -> String {
+    let names = outputs.fields().iter().map(|f| f.name.as_str());
+    nearest(name, names).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Resolves `aggregates` of a group: the features over windows.
+
+use wafer_catalog::AggregateDef;
+use wafer_core::aggregate::{Aggregate, Function};
+use wafer_core::window::Window;
+use wafer_core::{Field, Schema};
+use wafer_store::{Error, Result};
+
+use crate::groups::GroupConfig;
+
+pub(crate) fn aggregates(
+    name: &str,
+    group: &GroupConfig,
+    columns: &[Field],
+) -> Result<Vec<AggregateDef>> {
+    let mut all: Vec<AggregateDef> = Vec::new();
+    for (index, config) in group.aggregates.iter().enumerate() {
+        let key = format!("groups.{name}.aggregates[{index}]");
+        let wrong = |part: &str, message: String| Error::invalid(format!("{key}{part}: {message}"));
+        let column = config.column.as_ref().map(|column| {
+            let place = columns.iter().position(|field| field.name == *column);
+            place.expect("what aggregates read is stored")
+        });
+        if config.windows.is_empty() {
+            return Err(wrong(
+                ".windows",
+                "is empty; write such as [\"1d\", \"7d\"]".to_owned(),
+            ));
+        }
+        if config.functions.is_empty() {
+            return Err(wrong(
+                ".function",
+                "is empty; write such as \"mean\"".to_owned(),
+            ));
+        }
+        for function in &config.functions {
+            let function = Function::parse(function, config.k, config.quantile)
+                .map_err(|e| wrong("", e.to_string()))?;
+            let input = column.map(|column| &columns[column].data_type);
+            let output = function.output(input).map_err(|e| {
+                let of = config
+                    .column
+                    .as_ref()
+                    .map_or_else(String::new, |c| format!("column `{c}`: "));
+                wrong("", format!("{of}{e}"))
+            })?;
+            for text in &config.windows {
+                let window = Window::parse(text, config.exact)
+                    .map_err(|e| wrong(".windows", e.to_string()))?;
+                let mut start = function_label(function);
+                if let Some(of) = config.name.as_ref().or(config.column.as_ref()) {
+                    start = format!("{of}_{start}");
+                }
+                if config.exact {
+                    start += "_exact";
+                }
+                let field = Field {
+                    doc: aggregate_doc(function, config.column.as_deref(), window),
+                    ..Field::new(format!("{start}_{text}"), output.clone(), true)
+                };
+                if all.iter().any(|other| other.field.name == field.name) {
+                    let message = format!("`{}` is there twice; give one a `name`", field.name);
+                    return Err(wrong("", message));
+                }
+                let aggregate = Aggregate {
+                    function,
+                    column,
+                    window,
+                };
+                all.push(AggregateDef { field, aggregate });
+            }
+        }
+    }
+    let fields = all.iter().map(|a| a.field.clone()).collect::<Vec<_>>();
+    if !fields.is_empty() {
+        Schema::new(fields)
+            .map_err(|e| Error::invalid(format!("groups.{name}.aggregates: {e}")))?;
+    }
+    Ok(all)
+}
+
+/// A function in the name of a feature: `mean`, `last_5`, `p99`.
+fn function_label(function: Function) -> String {
+    match function {
+        Function::FirstK(k) => format!("first_{k}"),
+        Function::LastK(k) => format!("last_{k}"),
+        Function::TopK(k) => format!("top_{k}"),
+        Function::ApproxQuantile(millionths) => {
+            let percent = f64::from(millionths) / 10_000.0;
+            format!("p{percent}").replace('.', "_")
+        }
+        other => other.name().to_owned(),
+    }
+}
+
+fn aggregate_doc(function: Function, column: Option<&str>, window: Window) -> String {
+    let of = column.map_or_else(|| "events".to_owned(), |column| format!("`{column}`"));
+    let label = function_label(function);
+    match window.width {
+        None => format!("{label} of {of} up to now."),
+        Some(_) => format!("{label} of {of} over the last {window}."),
+    }
+}

@@ -1,0 +1,199 @@
+//! Resolves `[groups]`: keys, event time, stored columns, expectations.
+
+use std::borrow::Cow;
+
+use wafer_catalog::{Definitions, GroupDef, MadeBy, SYSTEM_COLUMNS, nearest, predicted};
+use wafer_core::expect::{Expectation, Policy, Rule};
+use wafer_core::{DataType, Field, Schema};
+use wafer_store::{Error, Result};
+
+use crate::groups::{ExpectationConfig, GroupConfig};
+use crate::pipelines::PipelineConfig;
+use crate::project::Project;
+use crate::resolve::aggregates::aggregates;
+use crate::resolve::{made_by, signature, similar};
+use crate::values::typed_fields;
+
+pub(crate) fn group(
+    project: &Project,
+    definitions: &Definitions,
+    pipeline: &str,
+    config: &PipelineConfig,
+    applied: &Definitions,
+) -> Result<GroupDef> {
+    let group: &GroupConfig = &project.groups[&config.group];
+    let entity_key = format!("entities.{}.keys", group.entity);
+    let entity = typed_fields(&project.entities[&group.entity].keys, &entity_key)
+        .expect("types were checked when the file was read");
+    let made_by = made_by(config);
+    if entity.iter().any(|(key, _)| *key == group.event_time) {
+        return Err(Error::invalid(format!(
+            "groups.{}.event_time: `{}` is a join key of entity `{}`",
+            config.group, group.event_time, group.entity
+        )));
+    }
+    let outputs = match &made_by {
+        MadeBy::Function(function) => Cow::Borrowed(&signature(definitions, function)?.outputs),
+        MadeBy::Model(_) => Cow::Owned(predictions(&entity, &group.event_time)?),
+    };
+    let outputs = outputs.as_ref();
+    let place = match &made_by {
+        MadeBy::Function(_) => format!("pipelines.{pipeline}: function `{made_by}`"),
+        MadeBy::Model(_) => format!("pipelines.{pipeline}: model `{made_by}`"),
+    };
+
+    let mut keys = Vec::new();
+    for (name, data_type) in entity {
+        let field = outputs.field(&name).ok_or_else(|| {
+            Error::invalid(format!(
+                "{place} has no output `{name}`, the join key of entity `{}`{}",
+                group.entity,
+                similar(outputs, &name)
+            ))
+        })?;
+        if field.data_type != data_type {
+            return Err(Error::invalid(format!(
+                "{place}: output `{name}` is {}, and the join key of entity `{}` is {data_type}",
+                field.data_type, group.entity
+            )));
+        }
+        // A null key is a rejected row, whatever the function says it may return.
+        keys.push(Field {
+            nullable: false,
+            ..field.clone()
+        });
+    }
+    let event_time = outputs.field(&group.event_time).ok_or_else(|| {
+        Error::invalid(format!(
+            "groups.{}.event_time: {place} has no output `{}`{}",
+            config.group,
+            group.event_time,
+            similar(outputs, &group.event_time)
+        ))
+    })?;
+    if event_time.data_type != DataType::Timestamp {
+        return Err(Error::invalid(format!(
+            "groups.{}.event_time: output `{}` is {}, not timestamp",
+            config.group, event_time.name, event_time.data_type
+        )));
+    }
+    let is_feature = |field: &&Field| {
+        field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
+    };
+    let features = outputs.fields().iter().filter(is_feature);
+    let features: Vec<Field> = features.cloned().collect();
+    let mut columns = stored_columns(&config.group, group, &features, &place)?;
+    if let Some(used) = applied.groups.get(&config.group)
+        && used.version == group.version
+    {
+        let place = |field: &Field| used.columns.iter().position(|c| c.name == field.name);
+        columns.sort_by_key(|field| place(field).unwrap_or(usize::MAX));
+    }
+    for field in columns.iter().chain(&keys) {
+        if !field.data_type.is_storable() {
+            return Err(Error::invalid(format!(
+                "{place}: output `{}` is {}, which cannot be stored",
+                field.name, field.data_type
+            )));
+        }
+        if SYSTEM_COLUMNS.contains(&field.name.as_str()) {
+            return Err(Error::invalid(format!(
+                "{place}: output `{}` has the name of a column that every table has; rename it",
+                field.name
+            )));
+        }
+    }
+    Ok(GroupDef {
+        name: config.group.clone(),
+        version: group.version,
+        entity: group.entity.clone(),
+        keys,
+        event_time: group.event_time.clone(),
+        aggregates: aggregates(&config.group, group, &columns)?,
+        expectations: expectations(&config.group, group, &columns)?,
+        columns,
+        ttl: group.ttl,
+        doc: group.doc.clone(),
+    })
+}
+
+/// What a model gives.
+fn predictions(entity: &[(String, DataType)], event_time: &str) -> Result<Schema> {
+    let keys = entity.iter();
+    let keys: Vec<Field> = keys
+        .map(|(name, data_type)| Field::new(name, data_type.clone(), false))
+        .collect();
+    Schema::new(predicted(&keys, event_time)).map_err(|e| Error::invalid(e.to_string()))
+}
+
+/// The outputs that a group stores.
+fn stored_columns(
+    name: &str,
+    group: &GroupConfig,
+    outputs: &[Field],
+    place: &str,
+) -> Result<Vec<Field>> {
+    let read: Vec<&String> = group
+        .aggregates
+        .iter()
+        .filter_map(|a| a.column.as_ref())
+        .collect();
+    let wanted: Vec<&String> = match &group.columns {
+        Some(columns) => columns.iter().collect(),
+        None if group.aggregates.is_empty() => outputs.iter().map(|f| &f.name).collect(),
+        None => {
+            let expected = group.expectations.iter().map(|e| &e.column);
+            read.iter().copied().chain(expected).collect()
+        }
+    };
+    for column in wanted.iter().chain(&read) {
+        if !outputs.iter().any(|field| field.name == **column) {
+            let known = outputs.iter().map(|f| f.name.as_str());
+            let hint = nearest(column, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            let message = format!("groups.{name}: {place} has no output `{column}`{hint}");
+            return Err(Error::invalid(message));
+        }
+    }
+    let stored = |field: &&Field| {
+        wanted
+            .iter()
+            .chain(&read)
+            .any(|column| **column == field.name)
+    };
+    let columns: Vec<Field> = outputs.iter().filter(stored).cloned().collect();
+    if columns.is_empty() && group.aggregates.is_empty() {
+        let message = format!("{place} has no outputs beside keys and event time");
+        return Err(Error::invalid(message));
+    }
+    Ok(columns)
+}
+
+fn expectations(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<Expectation>> {
+    let one = |(index, config): (usize, &ExpectationConfig)| {
+        let key = format!("groups.{name}.expectations[{index}]");
+        let wrong = |message: String| Error::invalid(format!("{key}: {message}"));
+        let field = columns.iter().find(|field| field.name == config.column);
+        let field = field.ok_or_else(|| {
+            let known = columns.iter().map(|f| f.name.as_str());
+            let hint = nearest(&config.column, known)
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            wrong(format!(
+                "the group stores no column `{}`{hint}",
+                config.column
+            ))
+        })?;
+        let rule = config.rule().map_err(wrong)?;
+        rule.check(&field.data_type).map_err(wrong)?;
+        if config.policy == Policy::Reject && matches!(rule, Rule::NullFraction(_)) {
+            let message = "a fraction is of all rows, none can be rejected; use policy = \"warn\" or \"fail\"";
+            return Err(wrong(message.to_owned()));
+        }
+        Ok(Expectation {
+            column: config.column.clone(),
+            rule,
+            policy: config.policy,
+        })
+    };
+    group.expectations.iter().enumerate().map(one).collect()
+}

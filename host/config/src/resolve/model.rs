@@ -1,0 +1,45 @@
+//! Resolves `[models]`.
+
+use std::collections::BTreeMap;
+
+use wafer_catalog::{ComponentDef, ModelDef, TrainingDef};
+use wafer_store::{Error, Result};
+
+use crate::models::ModelConfig;
+use crate::project::Project;
+
+pub(crate) fn model(
+    project: &Project,
+    components: &BTreeMap<String, ComponentDef>,
+    name: &str,
+    config: &ModelConfig,
+) -> Result<ModelDef> {
+    let component = |function: &String| {
+        let message = || Error::invalid(format!("function `{function}` is not registered"));
+        components.get(function).cloned().ok_or_else(message)
+    };
+    let split = config.training.split().map_err(|(part, message)| {
+        Error::invalid(format!("models.{name}.training.{part}: {message}"))
+    })?;
+    Ok(ModelDef {
+        view: config.view.clone(),
+        label: config.label.clone(),
+        task: config.task,
+        prediction: config.prediction.clone(),
+        function: component(&config.function)?,
+        trainer: config.trainer.as_ref().map(component).transpose()?,
+        parameters: config.parameters(),
+        training: TrainingDef {
+            labels: config
+                .training
+                .labels
+                .as_ref()
+                .map(|path| project.folder.join(path)),
+            time: config.training.time.clone(),
+            split,
+        },
+        owner: config.owner.clone(),
+        tags: config.tags.clone(),
+        doc: config.doc.clone(),
+    })
+}

@@ -1,0 +1,84 @@
+//! Values of settings: durations, sizes, lists and typed fields.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use wafer_core::{DataType, parse_bytes, parse_duration};
+
+pub(crate) fn texts(parameters: &BTreeMap<String, toml::Value>) -> BTreeMap<String, String> {
+    let text = |value: &toml::Value| match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect()
+}
+
+pub(crate) fn check_parameters(
+    parameters: &BTreeMap<String, toml::Value>,
+    key: &str,
+) -> Result<(), (String, String)> {
+    for (parameter, value) in parameters {
+        if matches!(
+            value,
+            toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)
+        ) {
+            let message = "is a text, a number or a boolean".to_owned();
+            return Err((format!("{key}.parameters.{parameter}"), message));
+        }
+    }
+    Ok(())
+}
+
+/// Reads `{ name = "type" }`.
+pub(crate) fn typed_fields(
+    table: &toml::Table,
+    key: &str,
+) -> Result<Vec<(String, DataType)>, (String, String)> {
+    table
+        .iter()
+        .map(|(name, value)| {
+            let key = || format!("{key}.{name}");
+            let text = value
+                .as_str()
+                .ok_or_else(|| (key(), "is the name of a type".to_owned()))?;
+            let data_type = text
+                .parse()
+                .map_err(|e: wafer_core::ParseDataTypeError| (key(), e.to_string()))?;
+            Ok((name.clone(), data_type))
+        })
+        .collect()
+}
+
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(text) => vec![text],
+        OneOrMore::More(texts) => texts,
+    })
+}
+
+pub(crate) fn duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<i64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bytes(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,168 @@
+//! Arrow IPC, as a file and as a stream. A file of either kind is read whatever its name says.
+
+use std::fs::File;
+use std::io::{BufReader, Seek as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_ipc::writer::{FileWriter, StreamWriter};
+use arrow_schema::{ArrowError, SchemaRef};
+use wafer_catalog::Format;
+use wafer_core::{DataType, Digest, Field};
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::Result;
+
+use crate::{
+    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, places, unreadable,
+};
+
+/// An Arrow IPC file.
+#[derive(Debug)]
+pub(crate) struct ArrowFile;
+
+/// An Arrow IPC stream.
+#[derive(Debug)]
+pub(crate) struct ArrowStream;
+
+impl FileFormat for ArrowFile {
+    fn format(&self) -> Format {
+        Format::Arrow
+    }
+
+    fn schema(
+        &self,
+        path: &Path,
+        _declared: &dyn Fn(&str) -> Option<DataType>,
+    ) -> Result<SchemaRef> {
+        schema(path)
+    }
+
+    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
+        read(path, file, columns)
+    }
+
+    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
+        Ok(Box::new(Writer::File(FileWriter::try_new(sink, schema)?)))
+    }
+}
+
+impl FileFormat for ArrowStream {
+    fn format(&self) -> Format {
+        Format::ArrowStream
+    }
+
+    fn schema(
+        &self,
+        path: &Path,
+        _declared: &dyn Fn(&str) -> Option<DataType>,
+    ) -> Result<SchemaRef> {
+        schema(path)
+    }
+
+    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
+        read(path, file, columns)
+    }
+
+    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
+        let writer = StreamWriter::try_new(sink, schema)?;
+        Ok(Box::new(Writer::Stream(writer)))
+    }
+}
+
+type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
+
+fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
+    let copy = file.try_clone().map_err(|e| unreadable(path, e))?;
+    if let Ok(reader) = FileReader::try_new(BufReader::new(copy), None) {
+        return Ok((reader.schema(), Box::new(reader)));
+    }
+    file.rewind().map_err(|e| unreadable(path, e))?;
+    let reader = StreamReader::try_new(BufReader::new(file), None);
+    let reader = reader.map_err(|e| unreadable(path, e))?;
+    Ok((reader.schema(), Box::new(reader)))
+}
+
+fn schema(path: &Path) -> Result<SchemaRef> {
+    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+    Ok(open(path, file)?.0)
+}
+
+fn read(path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
+    let (schema, batches) = open(path, file)?;
+    let fields = schema.fields().iter();
+    let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+    Ok(Box::new(Reader {
+        path: path.to_owned(),
+        places: places(path, &names, columns)?,
+        batches,
+        rest: RecordBatch::new_empty(schema),
+        next_row: 0,
+    }))
+}
+
+struct Reader {
+    path: PathBuf,
+    batches: Batches,
+    places: Vec<usize>,
+    /// What was read and not given yet: batches of a file may be large.
+    rest: RecordBatch,
+    next_row: u64,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Reader");
+        debug.field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl RowReader for Reader {
+    fn next(&mut self) -> Result<Option<Rows>> {
+        while self.rest.num_rows() == 0 {
+            match self.batches.next() {
+                None => return Ok(None),
+                Some(batch) => self.rest = batch.map_err(|e| unreadable(&self.path, e))?,
+            }
+        }
+        let count = self.rest.num_rows().min(CHUNK_ROWS);
+        let batch = self.rest.slice(0, count);
+        self.rest = self.rest.slice(count, self.rest.num_rows() - count);
+        let first = self.next_row;
+        self.next_row += count as u64;
+        let places = self.places.iter();
+        Ok(Some(Rows {
+            columns: places
+                .map(|place| Arc::clone(batch.column(*place)))
+                .collect(),
+            numbers: (first..self.next_row).collect(),
+            rejects: Vec::new(),
+            seen: count as u64,
+        }))
+    }
+}
+
+enum Writer {
+    File(FileWriter<Sink>),
+    Stream(StreamWriter<Sink>),
+}
+
+impl RowWriter for Writer {
+    fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
+        Statistics::add_all(statistics, batch);
+        match self {
+            Self::File(writer) => writer.write(batch)?,
+            Self::Stream(writer) => writer.write(batch)?,
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _statistics: &mut [Statistics]) -> WriteResult<Digest> {
+        let sink = match *self {
+            Self::File(writer) => writer.into_inner()?,
+            Self::Stream(writer) => writer.into_inner()?,
+        };
+        Ok(sink.finish()?)
+    }
+}

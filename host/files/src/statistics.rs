@@ -1,0 +1,93 @@
+//! Statistics of the columns of a training set.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float32Type, Float64Type, Int64Type};
+use arrow_array::{Array as _, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
+use arrow_schema::DataType as ArrowType;
+use wafer_catalog::ColumnStatistics;
+
+/// Gathers statistics of a column, batch by batch in the order of the rows.
+#[derive(Debug)]
+pub struct Statistics {
+    name: String,
+    data_type: String,
+    nulls: u64,
+    min: f64,
+    max: f64,
+    count: f64,
+    mean: f64,
+    /// Sum of squared deviations from the mean.
+    deviations: f64,
+}
+
+impl Statistics {
+    pub(crate) fn new(name: &str, data_type: &ArrowType) -> Self {
+        Self {
+            name: name.to_owned(),
+            data_type: data_type.to_string(),
+            nulls: 0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            count: 0.0,
+            mean: 0.0,
+            deviations: 0.0,
+        }
+    }
+
+    /// Adds a batch to the statistics of its columns.
+    pub(crate) fn add_all(statistics: &mut [Self], batch: &RecordBatch) {
+        for (statistics, column) in statistics.iter_mut().zip(batch.columns()) {
+            statistics.add(column);
+        }
+    }
+
+    pub(crate) fn add(&mut self, column: &ArrayRef) {
+        self.nulls += column.null_count() as u64;
+        match column.data_type() {
+            ArrowType::Int64 => self.numbers(column.as_primitive::<Int64Type>(), |n| n as f64),
+            ArrowType::Float64 => self.numbers(column.as_primitive::<Float64Type>(), |n| n),
+            ArrowType::Float32 => self.numbers(column.as_primitive::<Float32Type>(), f64::from),
+            _ => {}
+        }
+    }
+
+    /// Adds a batch: its own mean and deviations first, then both together (Chan,
+    /// Golub and LeVeque, 1983).
+    fn numbers<T: ArrowPrimitiveType>(
+        &mut self,
+        values: &PrimitiveArray<T>,
+        number: impl Fn(T::Native) -> f64,
+    ) {
+        let known = || values.iter().flatten().map(&number);
+        let finite = || known().filter(|value| value.is_finite());
+        for value in known() {
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
+        }
+        let (count, sum) =
+            finite().fold((0.0, 0.0), |(count, sum), value| (count + 1.0, sum + value));
+        if count == 0.0 {
+            return;
+        }
+        let mean = sum / count;
+        let deviations: f64 = finite().map(|value| (value - mean) * (value - mean)).sum();
+        let (apart, both) = (mean - self.mean, self.count + count);
+        self.deviations += deviations + apart * apart * (self.count * count / both);
+        self.mean += apart * (count / both);
+        self.count = both;
+    }
+
+    pub(crate) fn finish(self) -> ColumnStatistics {
+        let some =
+            |value: f64, least: f64| (self.count >= least && value.is_finite()).then_some(value);
+        ColumnStatistics {
+            name: self.name,
+            data_type: self.data_type,
+            nulls: self.nulls,
+            min: some(self.min, 1.0),
+            max: some(self.max, 1.0),
+            mean: some(self.mean, 1.0),
+            stddev: some((self.deviations / (self.count - 1.0)).sqrt(), 2.0),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Healing: rows that came too late are taken in after all.
+
+use futures::TryStreamExt as _;
+use serde::Serialize;
+use wafer_catalog::get;
+use wafer_core::rules::available_from_event;
+use wafer_core::{EntityKey, Timestamp, encode_row, entity_key};
+use wafer_store::{
+    AsOf, EarlyWrite, Error, EventCommit, EventOutcome, Kind, OnlineKey, OutboxRow, Result,
+};
+use wafer_tables::StoredRows;
+
+use crate::group_rows::Target;
+use crate::service::Pipelines;
+
+/// Late rows of one commit.
+const HEAL_BATCH: usize = 1_000;
+
+/// What healing a group did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HealReport {
+    /// Late rows that count from now on.
+    pub healed: u64,
+    /// Late rows that had been healed before.
+    pub known: u64,
+}
+
+impl Pipelines {
+    /// Takes the rows of a group that came too late in after all: they count from
+    /// now on, and are in training sets for labels from now on.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown group; those of the stores. It can be
+    /// repeated: a row is healed once.
+    pub async fn heal(&self, group: &str) -> Result<HealReport> {
+        let definitions = self.context.definitions();
+        let group = get(&definitions.groups, group, "feature group")?.clone();
+        self.tables.flush_all().await?;
+        let late = group.late_table();
+        let offline = &self.context.components().offline;
+        let snapshot = match offline.snapshot(&late.name, AsOf::Latest).await {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(HealReport::default()),
+            other => other?,
+        };
+        let target = Target::new(group, &*self.tables.deletions().await?);
+        let mut report = HealReport::default();
+        let mut batches = snapshot.rows();
+        while let Some(batch) = batches.try_next().await? {
+            let rows = StoredRows::new(&late, &batch)?;
+            for start in (0..rows.len()).step_by(HEAL_BATCH) {
+                let end = rows.len().min(start + HEAL_BATCH);
+                self.heal_rows(&target, &rows, start..end, &mut report)
+                    .await?;
+            }
+        }
+        if !snapshot.files().is_empty() {
+            match offline.remove_files(&late.name, snapshot.files()).await {
+                // Somebody healed them as well, or merged them: next time.
+                Err(e) if e.kind() == Kind::Conflict => {}
+                other => other?,
+            }
+        }
+        self.tables.flush_all().await?;
+        Ok(report)
+    }
+
+    async fn heal_rows(
+        &self,
+        target: &Target,
+        rows: &StoredRows,
+        range: std::ops::Range<usize>,
+        report: &mut HealReport,
+    ) -> Result<()> {
+        let now = self.context.now();
+        let table = &target.table.name;
+        let mut commits = Vec::new();
+        for row in range {
+            let mut version = rows.version(row);
+            version.created = now;
+            let available = available_from_event(version.event, now);
+            let entity = entity(&rows.keys, row, table)?;
+            if target.deleted.is_before(&entity, version.event) {
+                continue;
+            }
+            let write = target.single_at(entity, &rows.columns, row, version);
+            let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
+            let mut values = Vec::new();
+            encode_row(&columns, row, &mut values);
+            let event_id = rows.ids.value(row).to_owned();
+            let is_due = available <= now;
+            let early = (!is_due).then(|| EarlyWrite {
+                due: available,
+                write: write.clone(),
+            });
+            commits.push(EventCommit {
+                // A row is one entity's of one event: an event may have made several.
+                source: format!("heal/{table}"),
+                id: format!("{event_id}/{}", hex(&write.key)),
+                remember_until: Timestamp::MAX,
+                writes: is_due.then_some(write).into_iter().collect(),
+                early: early.into_iter().collect(),
+                outbox: vec![OutboxRow {
+                    table: table.clone(),
+                    event: version.event,
+                    available,
+                    created: now,
+                    event_id,
+                    values: values.into(),
+                }],
+            });
+        }
+        for outcome in self
+            .context
+            .components()
+            .online
+            .commit_events(commits, now)
+            .await?
+        {
+            match outcome {
+                EventOutcome::Committed { .. } => report.healed += 1,
+                EventOutcome::Duplicate => report.known += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entity(keys: &[arrow_array::ArrayRef], row: usize, table: &str) -> Result<EntityKey> {
+    entity_key(keys, row)
+        .map_err(|e| Error::caused(Kind::Internal, format!("a row of table `{table}`"), e))
+}
+
+fn hex(key: &OnlineKey) -> String {
+    wafer_core::Digest::of(key.entity.as_bytes()).short()
+}

@@ -1,0 +1,86 @@
+//! The past of a stream, event by event, so that it can be lived through.
+
+use serde_json::{Map, Value as Json};
+use wafer_catalog::get;
+use wafer_core::rules::{Interval, available_from_file};
+use wafer_core::{Timestamp, cell_to_json};
+use wafer_runtime::Deadline;
+use wafer_store::{Error, Result};
+
+use crate::group_rows::{Gate, Target};
+use crate::service::Pipelines;
+use crate::source::SourceReader;
+
+/// An event of the past, as it would have been pushed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastEvent {
+    /// When it could first have been pushed: the latest event time of the rows
+    /// that it makes, plus the source's delay.
+    pub time: Timestamp,
+    /// Its fields, as far as the pipeline reads them.
+    pub payload: Json,
+}
+
+impl Pipelines {
+    /// The events of a pipeline's source that make rows within an interval, in
+    /// the order of their time. Blocks, and calls the pipeline's function.
+    ///
+    /// # Errors
+    /// When the source has no files, or its rows hold columns that JSON cannot.
+    pub fn past_events(&self, pipeline: &str, interval: Interval) -> Result<Vec<PastEvent>> {
+        let definitions = self.context.definitions();
+        let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
+        let source = &definitions.sources[&pipeline.source];
+        let group = &definitions.groups[&pipeline.group];
+        let name = pipeline.made_by.function().ok_or_else(|| {
+            Error::invalid(format!(
+                "pipeline of group `{}` has no function",
+                pipeline.group
+            ))
+        })?;
+        let function = self.context.function(name)?;
+        let fields = function.signature().inputs.fields();
+        if let Some(field) = fields.iter().find(|f| !f.data_type.is_storable()) {
+            let message = format!(
+                "column `{}` is {}, which an event cannot have",
+                field.name, field.data_type
+            );
+            return Err(Error::invalid(message));
+        }
+        let remote = &self.context.components().remote;
+        let inputs = &function.signature().inputs;
+        let reader = SourceReader::open(source, &pipeline.source, inputs, remote)?;
+        let gate = Gate {
+            interval,
+            now: Timestamp::MAX,
+            skew: 0,
+        };
+        let target = Target::new(group.clone(), &self.tables.known_deletions());
+        let mut chunks = reader.chunks();
+        let mut events = Vec::new();
+        while let Some(chunk) = chunks.next()? {
+            let output = function.invoke(&chunk.columns, Deadline::Batch)?;
+            let made = target.rows_of(&function.signature().outputs, &output, gate);
+            // Rows of one source row are next to each other.
+            let mut latest: Vec<(usize, Timestamp)> = Vec::new();
+            for (row, source) in made.sources.iter().enumerate() {
+                match latest.last_mut() {
+                    Some((last, time)) if last == source => *time = (*time).max(made.events[row]),
+                    _ => latest.push((*source, made.events[row])),
+                }
+            }
+            for (row, time) in latest {
+                let cells = fields.iter().zip(&chunk.columns);
+                let payload: Map<String, Json> = cells
+                    .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
+                    .collect();
+                events.push(PastEvent {
+                    time: available_from_file(time, source.delay),
+                    payload: payload.into(),
+                });
+            }
+        }
+        events.sort_by_key(|event| event.time);
+        Ok(events)
+    }
+}

@@ -1,0 +1,148 @@
+//! The archive of a stream as the source of a run: raw events that came in before their pipeline
+//! wrote to a table.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{BooleanArray, RecordBatch};
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use wafer_catalog::{Reject, TableDef};
+use wafer_core::rules::{Interval, identity};
+use wafer_core::{ColumnBuilder, Digest, Hasher, Schema, Timestamp};
+use wafer_files::append_object;
+use wafer_store::{AsOf, Kind, Result, TableSnapshot};
+use wafer_tables::StoredRows;
+
+use super::{Selection, Source, stored_chunks};
+use crate::service::Pipelines;
+use crate::source::chunk::{Chunk, StoredRowOrigins};
+
+/// The raw events of a stream that were not written to a table when they came in.
+#[derive(Debug)]
+pub(super) struct ArchiveSource {
+    snapshot: TableSnapshot,
+    table: String,
+    inputs: Schema,
+    /// Says which events these are.
+    digest: Digest,
+}
+
+impl Pipelines {
+    /// Opens the archive of a source; `None` when no event has come in yet.
+    pub(super) async fn archive_source(
+        &self,
+        source: &str,
+        table: String,
+        inputs: Schema,
+    ) -> Result<Option<ArchiveSource>> {
+        self.tables.flush_all().await?;
+        let archive = TableDef::archive(source).name;
+        let offline = &self.context.components().offline;
+        let snapshot = match offline.snapshot(&archive, AsOf::Latest).await {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+            other => other?,
+        };
+        Ok(Some(ArchiveSource {
+            digest: digest_unwritten(&snapshot, &table).await?,
+            snapshot,
+            table,
+            inputs,
+        }))
+    }
+}
+
+impl Source for ArchiveSource {
+    fn identify(&self, hasher: &mut Hasher) {
+        hasher.part(self.digest.as_bytes());
+    }
+
+    fn total_rows(&self, _selection: &Selection) -> Option<u64> {
+        self.snapshot.files().iter().map(|file| file.rows).sum()
+    }
+
+    fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
+        let (table, inputs) = (self.table.clone(), self.inputs.clone());
+        let files = self.snapshot.files().to_vec();
+        stored_chunks(&self.snapshot, files, move |batch, file, first| {
+            archived_chunk(batch, file, first, &table, &inputs)
+        })
+    }
+}
+
+/// Digests the raw events that were not written to a table when they came in, in whichever files
+/// and order they are.
+async fn digest_unwritten(snapshot: &TableSnapshot, table: &str) -> Result<Digest> {
+    let columns = ["event_id", "tables"].map(str::to_owned).to_vec();
+    let mut batches = snapshot.read_all(snapshot.files().to_vec(), columns, Interval::ALL);
+    let (mut count, mut sum) = (0u64, 0u64);
+    while let Some(batch) = batches.try_next().await? {
+        let (ids, tables) = (batch.column(0), batch.column(1));
+        let (ids, tables) = (ids.as_string::<i32>(), tables.as_string::<i32>());
+        let rows = (0..batch.num_rows()).filter(|row| !is_written(tables.value(*row), table));
+        for row in rows {
+            count += 1;
+            sum = sum.wrapping_add(identity(ids.value(row)));
+        }
+    }
+    let mut hasher = Hasher::new();
+    hasher.part(&count.to_le_bytes()).part(&sum.to_le_bytes());
+    Ok(hasher.finish())
+}
+
+/// Whether a raw event was written to a table, by the list of those that it was written to.
+fn is_written(tables: &str, table: &str) -> bool {
+    tables.split(',').any(|name| name == table)
+}
+
+/// The events of a batch that were not written to a table.
+fn archived_chunk(
+    batch: &RecordBatch,
+    file: &str,
+    first: u64,
+    table: &str,
+    inputs: &Schema,
+) -> Result<Chunk> {
+    let rows = StoredRows::new(&TableDef::archive(""), batch)?;
+    let payloads = rows.columns[0].as_string::<i32>();
+    let tables = rows.columns[1].as_string::<i32>();
+    let builder = |field: &wafer_core::Field| ColumnBuilder::new(&field.data_type, rows.len());
+    let mut builders: Vec<ColumnBuilder> = inputs.fields().iter().map(builder).collect();
+    let (mut numbers, mut rejects, mut is_good) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut available) = (Vec::new(), Vec::new());
+    for row in (0..rows.len()).filter(|row| !is_written(tables.value(*row), table)) {
+        let number = first + row as u64;
+        let read = match serde_json::from_str(payloads.value(row)) {
+            Ok(payload) => append_object(&payload, inputs.fields(), &mut builders),
+            Err(e) => {
+                builders.iter_mut().for_each(ColumnBuilder::append_null);
+                Err(format!("is not JSON: {e}"))
+            }
+        };
+        is_good.push(read.is_ok());
+        match read {
+            Ok(()) => {
+                numbers.push(number);
+                ids.push(rows.ids.value(row).to_owned());
+                available.push(Timestamp::from_micros(rows.available.value(row)));
+            }
+            Err(message) => rejects.push(Reject::new(format!("{file}:{number}"), message)),
+        }
+    }
+    let is_good = BooleanArray::from(is_good);
+    let columns = builders.iter_mut().map(|builder| {
+        let column = builder.finish();
+        arrow_select::filter::filter(&column, &is_good).expect("as many bits as rows")
+    });
+    Ok(Chunk {
+        columns: columns.collect(),
+        file_id: Digest::of(file.as_bytes()).short(),
+        file: file.to_owned(),
+        numbers,
+        stored: Some(StoredRowOrigins {
+            ids,
+            available,
+            as_events: true,
+        }),
+        rejects,
+        seen: rows.len() as u64,
+    })
+}

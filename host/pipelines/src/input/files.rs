@@ -1,0 +1,64 @@
+//! Files as the source of a run.
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use wafer_catalog::{SourceDef, blocking};
+use wafer_core::{Hasher, Schema};
+use wafer_store::Result;
+
+use super::{Selection, Source};
+use crate::service::Pipelines;
+use crate::source::chunk::Chunk;
+use crate::source::files::SourceFile;
+use crate::source::{Chunks, SourceReader};
+
+/// The rows of files.
+#[derive(Debug)]
+pub(super) struct FileSource(SourceReader);
+
+impl Pipelines {
+    /// Opens the files of a source.
+    pub(super) async fn file_source(
+        &self,
+        name: &str,
+        source: &SourceDef,
+        inputs: Schema,
+    ) -> Result<FileSource> {
+        let remote = self.context.components().remote.clone();
+        let (name, source) = (name.to_owned(), source.clone());
+        let open = move || SourceReader::open(&source, &name, &inputs, &remote);
+        Ok(FileSource(blocking(open).await??))
+    }
+
+    /// Files of a source that were found earlier.
+    pub(super) fn files_of_source(&self, files: Vec<SourceFile>, inputs: Schema) -> FileSource {
+        let remote = self.context.components().remote.clone();
+        FileSource(SourceReader::of_files(files, inputs, remote))
+    }
+}
+
+impl Source for FileSource {
+    fn identify(&self, hasher: &mut Hasher) {
+        hasher.part(self.0.digest().as_bytes());
+    }
+
+    fn total_rows(&self, _selection: &Selection) -> Option<u64> {
+        self.0.total_rows()
+    }
+
+    fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
+        file_chunks(self.0.chunks()).boxed()
+    }
+
+    fn files(&self) -> Option<&[SourceFile]> {
+        Some(self.0.files())
+    }
+}
+
+/// The chunks of files, read on a thread that may block.
+fn file_chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
+    stream::try_unfold(chunks, |mut chunks| async move {
+        let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
+        Ok(chunk?.map(|chunk| (chunk, chunks)))
+    })
+}

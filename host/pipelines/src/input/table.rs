@@ -1,0 +1,105 @@
+//! Another group's table as the source of a run.
+
+use arrow_array::RecordBatch;
+use futures::stream::BoxStream;
+use wafer_catalog::{GroupDef, TableDef};
+use wafer_core::{Digest, Field, Hasher, Schema, Timestamp};
+use wafer_store::{AsOf, Result, TableSnapshot};
+use wafer_tables::{StoredRows, stored_column};
+
+use super::{Selection, Source, stored_chunks};
+use crate::service::Pipelines;
+use crate::source::chunk::{Chunk, StoredRowOrigins};
+
+/// The rows of another group.
+#[derive(Debug)]
+pub(super) struct TableSource {
+    snapshot: TableSnapshot,
+    table: TableDef,
+    /// The name under which the other group's function knows the event time.
+    event_time: String,
+    inputs: Schema,
+}
+
+impl Pipelines {
+    /// Opens the table of another group.
+    pub(super) async fn table_source(
+        &self,
+        group: &GroupDef,
+        inputs: Schema,
+    ) -> Result<TableSource> {
+        // Events that came in a moment ago count as well.
+        self.tables.flush_all().await?;
+        let table = group.rows_table();
+        let offline = &self.context.components().offline;
+        Ok(TableSource {
+            snapshot: offline.snapshot(&table.name, AsOf::Latest).await?,
+            table,
+            event_time: group.event_time.clone(),
+            inputs,
+        })
+    }
+}
+
+impl Source for TableSource {
+    /// Says only which table it is: what changes in it is looked up in its log.
+    fn identify(&self, hasher: &mut Hasher) {
+        hasher.part(self.table.name.as_bytes());
+    }
+
+    fn total_rows(&self, selection: &Selection) -> Option<u64> {
+        selection.files.iter().map(|file| file.rows).sum()
+    }
+
+    fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
+        let (table, inputs) = (self.table.clone(), self.inputs.clone());
+        let (event_time, arrivals) = (self.event_time.clone(), selection.arrivals);
+        let files = selection.files.clone();
+        stored_chunks(&self.snapshot, files, move |batch, file, first| {
+            let chunk = table_chunk(batch, (file, first), &table, &event_time, &inputs)?;
+            Ok(chunk.arrived_in(arrivals))
+        })
+    }
+
+    fn table(&self) -> Option<&TableSnapshot> {
+        Some(&self.snapshot)
+    }
+}
+
+/// Rows of another group. A function reads its keys, columns and times by name, and the event
+/// time also by the name that the group's function gives it.
+fn table_chunk(
+    batch: &RecordBatch,
+    (file, first): (&str, u64),
+    table: &TableDef,
+    event_time: &str,
+    inputs: &Schema,
+) -> Result<Chunk> {
+    let rows = StoredRows::new(table, batch)?;
+    let column = |field: &Field| {
+        let name = match field.name == event_time {
+            true => "event_timestamp",
+            false => &field.name,
+        };
+        let stored = Field {
+            name: name.to_owned(),
+            ..field.clone()
+        };
+        stored_column(table, batch, &stored)
+    };
+    let columns = inputs.fields().iter().map(column);
+    let available = rows.available.values().iter();
+    Ok(Chunk {
+        columns: columns.collect::<Result<_>>()?,
+        file_id: Digest::of(file.as_bytes()).short(),
+        file: file.to_owned(),
+        numbers: (first..first + rows.len() as u64).collect(),
+        stored: Some(StoredRowOrigins {
+            ids: rows.ids.iter().flatten().map(str::to_owned).collect(),
+            available: available.map(|t| Timestamp::from_micros(*t)).collect(),
+            as_events: false,
+        }),
+        rejects: Vec::new(),
+        seen: rows.len() as u64,
+    })
+}

@@ -1,0 +1,153 @@
+//! From the offline tables to the online store: what a group has online, made
+//! anew.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use wafer_catalog::{PipelineDef, blocking, get};
+use wafer_core::rules::{Interval, RowVersion, identity};
+use wafer_core::{ColumnBuilder, decode_row, entity_key};
+use wafer_store::{AsOf, EarlyWrite, Error, FromOutbox, GroupContent, Kind, OutboxRow, Result};
+use wafer_tables::{Deleted, StoredRows};
+
+use crate::group_rows::{OnlineRows, Target};
+use crate::service::Pipelines;
+
+/// What was written online.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Materialized {
+    /// Offline rows that were read.
+    pub rows: u64,
+    /// Entities that have values online now.
+    pub entities: u64,
+}
+
+impl Pipelines {
+    /// Makes what a live group has online anew from its offline table and the rows
+    /// that are on their way to it, at once.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown group; those of the stores.
+    pub async fn materialize_group(&self, group: &str) -> Result<Materialized> {
+        let definitions = self.context.definitions();
+        let target = get(&definitions.groups, group, "feature group")?.clone();
+        let target = Target::new(target, &*self.tables.deletions().await?);
+        let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
+        let pipeline = definitions.pipelines.iter().find(writes);
+        let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
+        // A run adds what it committed: not while everything is made anew.
+        let lease = self.run_lease(pipeline).await?;
+        let result = self.materialize(&Arc::new(target)).await;
+        lease.end().await;
+        result
+    }
+
+    pub(crate) async fn materialize(&self, target: &Arc<Target>) -> Result<Materialized> {
+        // Rows leave the outbox for the table under this lease; while it is held,
+        // each row is in exactly one of them.
+        let lease = self.context.renewed(self.tables.outbox_lease().await?);
+        let result = self.materialize_undeleted(target).await;
+        lease.end().await;
+        result
+    }
+
+    /// As often as an entity was deleted meanwhile, of which the rows had been read.
+    async fn materialize_undeleted(&self, target: &Arc<Target>) -> Result<Materialized> {
+        loop {
+            let deletions = self.tables.deletions().await?;
+            let deleted = deletions.of(&target.table);
+            let done = self.materialize_claimed(target, &deleted).await?;
+            if self.tables.deletions().await?.version() == deletions.version() {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn materialize_claimed(
+        &self,
+        target: &Arc<Target>,
+        deleted: &Deleted,
+    ) -> Result<Materialized> {
+        let table = &target.table.name;
+        let offline = &self.context.components().offline;
+        let flushed = offline
+            .txn_version(table, &self.tables.outbox_app_id())
+            .await?;
+        let snapshot = offline.snapshot(table, AsOf::Latest).await?;
+        let now = self.context.now();
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(8);
+        let gathering = {
+            let target = Arc::clone(target);
+            blocking(move || {
+                let mut gathered = OnlineRows::new(&target, now);
+                while let Some(batch) = receiver.blocking_recv() {
+                    gathered.add(&StoredRows::new(&target.table, &batch)?)?;
+                }
+                Ok::<_, Error>(gathered.finish())
+            })
+        };
+        let columns = snapshot.columns();
+        let mut batches = snapshot.read_all(snapshot.files().to_vec(), columns, Interval::ALL);
+        let reading = async {
+            let mut rows = 0;
+            while let Some(batch) = batches.try_next().await? {
+                let batch = deleted.without(&target.table, batch)?;
+                rows += batch.num_rows() as u64;
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+            Ok::<_, Error>(rows)
+        };
+        let (gathered, rows) = tokio::join!(gathering, reading);
+        let (rows, (writes, early)) = (rows?, gathered??);
+        let entities = writes.len() as u64;
+        let content = GroupContent {
+            rows: writes,
+            early,
+            outbox_after: flushed.map_or(0, |last| u64::try_from(last).unwrap_or(0)),
+            from_outbox: from_outbox(Arc::clone(target)),
+            now,
+        };
+        self.context
+            .components()
+            .online
+            .replace_group(table, content)
+            .await?;
+        Ok(Materialized { rows, entities })
+    }
+}
+
+/// Turns rows of the outbox of a group into what they write online.
+fn from_outbox(target: Arc<Target>) -> FromOutbox {
+    Arc::new(move |row: &OutboxRow| {
+        target.outbox_write(row).map_err(|e| {
+            wafer_store::Error::caused(wafer_store::Kind::Corrupt, "a row of the outbox", e)
+        })
+    })
+}
+
+impl Target {
+    fn outbox_write(&self, row: &OutboxRow) -> Result<EarlyWrite> {
+        let fields = self.table.keys.iter().chain(&self.table.columns);
+        let mut builders: Vec<_> = fields
+            .map(|f| ColumnBuilder::new(&f.data_type, 1))
+            .collect();
+        let damaged = |e| Error::caused(Kind::Internal, format!("of `{}`", self.table.name), e);
+        decode_row(&row.values, &mut builders).map_err(damaged)?;
+        let mut keys: Vec<_> = builders.iter_mut().map(ColumnBuilder::finish).collect();
+        let columns = keys.split_off(self.table.keys.len());
+        let entity = entity_key(&keys, 0)
+            .map_err(|e| Error::caused(Kind::Internal, format!("of `{}`", self.table.name), e))?;
+        let version = RowVersion {
+            event: row.event,
+            created: row.created,
+            id: identity(&row.event_id),
+        };
+        Ok(EarlyWrite {
+            due: row.event.max(row.available),
+            write: self.single(entity, &columns, version),
+        })
+    }
+}

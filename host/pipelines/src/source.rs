@@ -1,0 +1,403 @@
+//! Reads the rows of a source from files, in chunks, as the inputs of a function.
+//!
+//! A row that cannot be read is rejected with its file and line; a file that cannot be read, or
+//! lacks columns that the function needs, is an error.
+
+pub(crate) mod chunk;
+pub(crate) mod copy;
+pub(crate) mod files;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use wafer_catalog::{Location, Reject, SourceDef};
+use wafer_core::{CoerceError, Digest, Field, Hasher, Schema, coerce};
+use wafer_files::{RowReader, Rows, file_format, unreadable};
+use wafer_store::{Error, RemoteFiles, Result};
+
+use crate::source::chunk::Chunk;
+use crate::source::files::{SourceFile, find_files, find_remote};
+
+/// The files of a source, with the digests of their contents.
+#[derive(Clone, Debug)]
+pub struct SourceReader {
+    files: Vec<SourceFile>,
+    inputs: Schema,
+    remote: Arc<dyn RemoteFiles>,
+}
+
+impl SourceReader {
+    /// Finds the files of a source and digests them. Blocks.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file,
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when one cannot be read.
+    pub fn open(
+        source: &SourceDef,
+        name: &str,
+        inputs: &Schema,
+        remote: &Arc<dyn RemoteFiles>,
+    ) -> Result<Self> {
+        let Some(location) = &source.files else {
+            return Err(Error::invalid(format!(
+                "source `{name}` has no files: push events to it, or set its `path` to files with the same fields"
+            )));
+        };
+        let format = source.format;
+        let files = match location {
+            Location::Here(path) => find_files(path)?
+                .into_iter()
+                .map(|file| SourceFile::here(file, format))
+                .collect::<Result<_>>()?,
+            Location::Remote(url) => find_remote(url, remote)?
+                .into_iter()
+                .map(|file| SourceFile::elsewhere(file, format))
+                .collect::<Result<_>>()?,
+        };
+        Ok(Self::of_files(files, inputs.clone(), Arc::clone(remote)))
+    }
+
+    /// Reads files that were found earlier.
+    pub(crate) fn of_files(
+        files: Vec<SourceFile>,
+        inputs: Schema,
+        remote: Arc<dyn RemoteFiles>,
+    ) -> Self {
+        Self {
+            files,
+            inputs,
+            remote,
+        }
+    }
+
+    /// The files, in order.
+    pub(crate) fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
+    /// The digest of the contents of all files in their order.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        for file in &self.files {
+            hasher.part(file.digest.as_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// The number of rows, when all files are on this machine and say it.
+    pub(crate) fn total_rows(&self) -> Option<u64> {
+        let count = |file: &SourceFile| {
+            if file.remote.is_some() {
+                return None;
+            }
+            file_format(file.format).count_rows(File::open(&file.path).ok()?)
+        };
+        self.files.iter().map(count).sum()
+    }
+
+    /// Visits every row: its columns, in the order of the inputs, and its index in them.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Returns an error when a file or a row cannot be read.
+    pub fn for_each_row(&self, mut visit: impl FnMut(&[ArrayRef], usize)) -> Result<()> {
+        let mut chunks = self.chunks();
+        while let Some(chunk) = chunks.next()? {
+            if let Some(Reject { place, message }) = chunk.rejects.first() {
+                return Err(Error::invalid(format!("{place}: {message}")));
+            }
+            for row in 0..chunk.numbers.len() {
+                visit(&chunk.columns, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of the first rows, at most `limit`; `None` when there are none. Blocks.
+    ///
+    /// # Errors
+    /// Returns an error when the first file cannot be read.
+    pub fn first_rows(&self, limit: usize) -> Result<Option<Vec<ArrayRef>>> {
+        let chunk = self.chunks().next()?;
+        let chunk = chunk.filter(|chunk| chunk.rows() > 0);
+        Ok(chunk.map(|chunk| {
+            let rows = chunk.rows().min(limit);
+            let columns = chunk.columns.iter();
+            columns.map(|column| column.slice(0, rows)).collect()
+        }))
+    }
+
+    /// The rows, file by file, in order.
+    pub(crate) fn chunks(&self) -> Chunks {
+        Chunks {
+            reader: self.clone(),
+            next_file: 0,
+            current: None,
+        }
+    }
+}
+
+/// Goes through the rows of a source, file by file. Blocks.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    reader: SourceReader,
+    next_file: usize,
+    current: Option<FileChunks>,
+}
+
+impl Chunks {
+    /// The next rows; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            if let Some(current) = &mut self.current {
+                if let Some(chunk) = current.next()? {
+                    return Ok(Some(chunk));
+                }
+                self.current = None;
+            }
+            let Some(file) = self.reader.files.get(self.next_file) else {
+                return Ok(None);
+            };
+            self.next_file += 1;
+            self.current = Some(FileChunks::open(file, &self.reader)?);
+        }
+    }
+}
+
+/// Goes through the rows of one file.
+#[derive(Debug)]
+struct FileChunks {
+    path: PathBuf,
+    file_id: String,
+    inputs: Schema,
+    rows: Box<dyn RowReader>,
+}
+
+impl FileChunks {
+    fn open(file: &SourceFile, reader: &SourceReader) -> Result<Self> {
+        let opened = file.open(&reader.remote)?;
+        let columns = reader.inputs.fields();
+        Ok(Self {
+            path: file.path.clone(),
+            file_id: file.digest.short(),
+            inputs: reader.inputs.clone(),
+            rows: file_format(file.format).read(&file.path, opened, columns)?,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Chunk>> {
+        let Some(rows) = self.rows.next()? else {
+            return Ok(None);
+        };
+        let Rows {
+            columns,
+            numbers,
+            rejects,
+            seen,
+        } = rows;
+        let first = numbers.first().copied().unwrap_or(0);
+        let fields = self.inputs.fields().iter().zip(&columns);
+        let columns = fields.map(|(field, column)| {
+            coerce(column, &field.data_type).map_err(|e| misfit(&self.path, field, first, &e))
+        });
+        let file = self.path.display().to_string();
+        let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
+        Ok(Some(Chunk {
+            columns: columns.collect::<Result<_>>()?,
+            file_id: self.file_id.clone(),
+            rejects: rejects.into_iter().map(reject).collect(),
+            file,
+            numbers,
+            stored: None,
+            seen,
+        }))
+    }
+}
+
+fn misfit(path: &Path, field: &Field, first_row: u64, error: &CoerceError) -> Error {
+    let (path, name) = (path.display(), &field.name);
+    Error::invalid(match error {
+        CoerceError::Type { wanted, found } => {
+            format!("{path}: column `{name}` is {found}, and the function reads {wanted}")
+        }
+        CoerceError::Value { row, message } => {
+            let row = first_row + *row as u64;
+            format!("{path}: column `{name}`, row {row}: {message}")
+        }
+    })
+}
+
+pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
+    wafer_store::digest_file(path).map_err(|e| unreadable(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+    use wafer_core::{DataType, cell_to_json};
+    use wafer_store::{Kind, UnreachableFiles};
+
+    use super::*;
+    use crate::source::files::fits;
+
+    fn remote() -> Arc<dyn RemoteFiles> {
+        Arc::new(UnreachableFiles {
+            reason: "this is a test".to_owned(),
+        })
+    }
+
+    fn source(path: PathBuf) -> SourceDef {
+        SourceDef {
+            kind: wafer_catalog::SourceKind::Files,
+            files: Some(path.into()),
+            format: None,
+            delay: 0,
+            lateness: None,
+            skew: 0,
+            doc: String::new(),
+        }
+    }
+
+    fn inputs() -> Schema {
+        Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("name", DataType::Utf8, true),
+        ])
+        .unwrap()
+    }
+
+    type Read = Vec<(u64, Vec<Json>)>;
+
+    fn read(name: &str, content: &[u8]) -> Result<(Read, Vec<(String, String)>)> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), content).unwrap();
+        let mut chunks =
+            SourceReader::open(&source(folder.path().join(name)), "s", &inputs(), &remote())?
+                .chunks();
+        let (mut rows, mut rejects) = (Vec::new(), Vec::new());
+        while let Some(chunk) = chunks.next()? {
+            for (row, number) in chunk.numbers.iter().enumerate() {
+                rows.push((
+                    *number,
+                    chunk.columns.iter().map(|c| cell_to_json(c, row)).collect(),
+                ));
+            }
+            for reject in chunk.rejects {
+                let place = reject.place.rsplit('/').next().unwrap().to_owned();
+                rejects.push((place, reject.message));
+            }
+        }
+        Ok((rows, rejects))
+    }
+
+    #[test]
+    fn csv_rows_are_read_and_bad_ones_named() {
+        let text =
+            b"name,id,extra\nAda,1,x\n,2,\n\"a\nb\",3,\nBob,four,\nshort,5\n\xff\xfe,6,\nEnd,7,\n";
+        let (rows, rejects) = read("a.csv", text).unwrap();
+        let ids: Vec<_> = rows
+            .iter()
+            .map(|(line, cells)| (*line, cells[0].clone()))
+            .collect();
+        assert_eq!(
+            ids,
+            [(2, 1.into()), (3, 2.into()), (4, 3.into()), (9, 7.into())]
+        );
+        assert_eq!(rows[1].1[1], Json::Null);
+        assert_eq!(rows[2].1[1], "a\nb");
+        let wanted = [
+            ("a.csv:6", "field `id`: `four` is not int64"),
+            ("a.csv:7", "has 2 fields, the header 3"),
+            ("a.csv:8", "is not valid UTF-8"),
+        ];
+        assert_eq!(rejects.len(), 3);
+        for ((place, message), (wanted_place, wanted)) in rejects.iter().zip(wanted) {
+            assert_eq!(place, wanted_place);
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn ndjson_rows_are_read_and_bad_ones_named() {
+        let text = b"{\"id\":9007199254740993,\"name\":\"x\"}\n\n{\"id\":1}\n{\"id\":1.5}\n{\"name\":\"y\"}\n{\"id\":null}\n[1]\n{oops\n{\"id\":2}";
+        let (rows, rejects) = read("a.ndjson", text).unwrap();
+        let ids: Vec<_> = rows
+            .iter()
+            .map(|(line, cells)| (*line, cells[0].clone()))
+            .collect();
+        assert_eq!(
+            ids,
+            [
+                (1, 9_007_199_254_740_993_i64.into()),
+                (3, 1.into()),
+                (9, 2.into())
+            ]
+        );
+        let wanted = [
+            ("a.ndjson:4", "field `id`: 1.5 is not int64"),
+            ("a.ndjson:5", "field `id`: is missing"),
+            ("a.ndjson:6", "field `id`: is null"),
+            ("a.ndjson:7", "is not a JSON object"),
+            ("a.ndjson:8", "is not JSON"),
+        ];
+        assert_eq!(rejects.len(), wanted.len());
+        for ((place, message), (wanted_place, wanted)) in rejects.iter().zip(wanted) {
+            assert_eq!(place, wanted_place);
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_named() {
+        let message = |name, content: &[u8]| read(name, content).unwrap_err().chain();
+        assert!(
+            message("a.csv", b"nam,id\n")
+                .contains("no column `name` (utf8), which the function reads; did you mean `nam`?")
+        );
+        assert!(message("a.parquet", b"not parquet").contains("a.parquet cannot be read"));
+        assert!(message("a.xlsx", b"").contains("set `format` of the source"));
+        let missing =
+            SourceReader::open(&source("/nowhere/x.csv".into()), "s", &inputs(), &remote())
+                .unwrap_err();
+        assert_eq!(
+            (missing.kind(), missing.to_string()),
+            (Kind::NotFound, "there is no file /nowhere/x.csv".into())
+        );
+    }
+
+    #[test]
+    fn patterns_and_folders_are_read_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.csv", "a.csv", "c.txt", ".hidden.csv"] {
+            std::fs::write(folder.path().join(name), "id,name\n").unwrap();
+        }
+        let names = |path: PathBuf| -> Vec<String> {
+            find_files(&path)
+                .unwrap()
+                .iter()
+                .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(
+            names(folder.path().join("*.csv")),
+            [".hidden.csv", "a.csv", "b.csv"]
+        );
+        assert_eq!(names(folder.path().to_owned()), ["a.csv", "b.csv", "c.txt"]);
+        assert!(find_files(&folder.path().join("*.parquet")).is_err());
+    }
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, wanted) in [
+            ("*.csv", "a.csv", true),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+            ("*", "", true),
+            ("a", "ab", false),
+        ] {
+            assert_eq!(fits(pattern, name), wanted, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Staged group versions: which tables have to be filled before staged definitions become live.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use wafer_catalog::{Definitions, Pointer, RunState, TableDef};
+use wafer_core::DataType;
+use wafer_core::rules::Interval;
+use wafer_store::{AsOf, Error, Expect, Kind, Result};
+
+use crate::service::Pipelines;
+
+impl Pipelines {
+    /// What a table was once applied with holds for good: rows and summaries of it may
+    /// be there.
+    pub async fn check_table(&self, wanted: &TableDef) -> Result<()> {
+        let stored = match self.tables.table_definition(&wanted.name).await {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let kept = stored.keys.len() + stored.columns.len();
+        let columns = |table: &TableDef| -> Vec<(String, DataType)> {
+            let fields = table.keys.iter().chain(&table.columns).take(kept);
+            fields
+                .map(|field| (field.name.clone(), field.data_type.clone()))
+                .collect()
+        };
+        if stored.aggregates == wanted.aggregates && columns(&stored) == columns(wanted) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "table `{}` was applied with other columns or aggregates before, and may have rows; \
+             give the group a version that was not used yet",
+            wanted.name
+        )))
+    }
+
+    /// Tables of new group versions that would take the place of versions with
+    /// rows, and are not filled yet.
+    pub async fn to_fill(&self, wanted: &Definitions) -> Result<Vec<String>> {
+        let live = self.context.definitions();
+        let mut tables = Vec::new();
+        for (name, group) in &wanted.groups {
+            let Some(stored) = live.groups.get(name) else {
+                continue;
+            };
+            if stored.version != group.version
+                && self
+                    .context
+                    .components()
+                    .offline
+                    .info(&stored.table())
+                    .await?
+                    .rows
+                    > 0
+                && !self.is_filled(&group.table()).await?
+            {
+                tables.push(group.table());
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Event times in the live tables of groups that get other versions.
+    pub async fn spans(&self, wanted: &Definitions) -> Result<BTreeMap<String, Interval>> {
+        self.tables.flush_all().await?;
+        let live = self.context.definitions();
+        let mut spans = BTreeMap::new();
+        for (name, group) in &wanted.groups {
+            let other = live
+                .groups
+                .get(name)
+                .filter(|live| live.version != group.version);
+            let Some(live) = other else {
+                continue;
+            };
+            let offline = &self.context.components().offline;
+            let snapshot = offline.snapshot(&live.table(), AsOf::Latest).await?;
+            let times = snapshot.files().iter().filter_map(|file| file.events);
+            if let Some((from, last)) = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
+                let to = last.plus_micros(1);
+                spans.insert(group.table(), Interval { from, to });
+            }
+        }
+        Ok(spans)
+    }
+
+    /// The first event times that a staged table has yet to be filled for.
+    pub(crate) async fn missing(&self, table: &str) -> Result<Option<Interval>> {
+        let Some(span) = self.context.applied().pointer.spans.get(table).copied() else {
+            return Ok(None);
+        };
+        let mut done: Vec<Interval> = self
+            .claims(table)
+            .await?
+            .into_iter()
+            .filter(|run| run.state == RunState::Succeeded)
+            .map(|run| run.interval)
+            .collect();
+        done.sort_by_key(|interval| interval.from);
+        Ok(first_gap(span, &done))
+    }
+
+    async fn is_filled(&self, table: &str) -> Result<bool> {
+        let name = format!("{}/filled/{table}", self.context.project());
+        Ok(self
+            .context
+            .components()
+            .metadata
+            .get(&name)
+            .await?
+            .is_some())
+    }
+
+    /// Notes that a staged group version is filled; makes the staged definitions
+    /// live when all are. Says whether they are live now.
+    pub(crate) async fn filled(&self, table: &str) -> Result<bool> {
+        let name = format!("{}/filled/{table}", self.context.project());
+        let store = &self.context.components().metadata;
+        store
+            .put(&name, Bytes::from_static(b"{}"), Expect::Anything)
+            .await?;
+        self.context.refresh().await?;
+        let applied = self.context.applied();
+        let (Some(staged), Some(generation)) = (&applied.staged, applied.pointer.staged) else {
+            return Ok(false);
+        };
+        if !self.to_fill(staged).await?.is_empty() {
+            return Ok(false);
+        }
+        let pointer = Pointer {
+            live: generation,
+            ..Pointer::default()
+        };
+        self.context.point(pointer, applied.version).await?;
+        Ok(true)
+    }
+}
+
+/// The first part of a span that no interval covers; these are sorted by their start.
+fn first_gap(span: Interval, done: &[Interval]) -> Option<Interval> {
+    let mut from = span.from;
+    for interval in done {
+        if interval.from > from {
+            let to = interval.from.min(span.to);
+            return (from < span.to).then_some(Interval { from, to });
+        }
+        from = from.max(interval.to);
+    }
+    (from < span.to).then_some(Interval { from, to: span.to })
+}
+
+/// Tables that definitions write to, and whether they are made in advance.
+pub fn written_tables(definitions: &Definitions) -> Vec<(TableDef, bool)> {
+    let groups = definitions.groups.values();
+    let mut tables: Vec<_> = groups
+        .flat_map(|group| {
+            [
+                (group.rows_table(), true),
+                (group.late_table(), false),
+                (group.quarantine_table(), false),
+            ]
+        })
+        .collect();
+    let kept = definitions
+        .sources
+        .iter()
+        .filter(|(_, source)| source.keeps_events());
+    tables.extend(kept.map(|(name, _)| (TableDef::archive(name), false)));
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn gaps_are_found() {
+        let interval = |from, to| Interval {
+            from: Timestamp::from_micros(from),
+            to: Timestamp::from_micros(to),
+        };
+        for (done, wanted) in [
+            (&[][..], Some((10, 20))),
+            (&[(0, 30)], None),
+            (&[(10, 20)], None),
+            (&[(0, 12), (12, 20)], None),
+            (&[(0, 12), (13, 20)], Some((12, 13))),
+            (&[(11, 20)], Some((10, 11))),
+            (&[(0, 19)], Some((19, 20))),
+            (&[(0, 5), (30, 40)], Some((10, 20))),
+            (&[(5, 15), (6, 8), (15, 25)], None),
+        ] {
+            let done: Vec<Interval> = done.iter().map(|(a, b)| interval(*a, *b)).collect();
+            let wanted = wanted.map(|(from, to)| interval(from, to));
+            assert_eq!(first_gap(interval(10, 20), &done), wanted, "{done:?}");
+        }
+    }
+}

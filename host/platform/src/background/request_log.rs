@@ -1,0 +1,37 @@
+//! Writes the answers of endpoints that are to be logged, and asks shadow releases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use wafer_store::Result;
+
+use super::{BackgroundTask, Moment};
+use crate::Platform;
+
+#[derive(Debug)]
+pub(super) struct WriteRequestLog;
+
+#[async_trait]
+impl BackgroundTask for WriteRequestLog {
+    fn failure(&self) -> &'static str {
+        "requests were not logged"
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    fn moment(&self) -> Option<Moment> {
+        Some(Moment::AfterAnswer)
+    }
+
+    fn is_last(&self) -> bool {
+        true
+    }
+
+    async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
+        platform.serving().write_log().await;
+        Ok(())
+    }
+}

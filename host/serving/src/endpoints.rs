@@ -1,0 +1,256 @@
+//! Endpoints: stable names that route requests to releases by weight.
+//!
+//! What an endpoint routes to is one object, which is replaced at once; every request takes
+//! what there is when it comes in, and keeps to it to its end. So no request sees the
+//! features of one release and the model of another.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher as _;
+
+use serde::{Deserialize, Serialize};
+use wafer_catalog::{Definitions, TableDef, meant, nearest};
+use wafer_core::{DataType, Field, Timestamp};
+use wafer_registry::left_behind;
+use wafer_store::{Error, Kind, Result};
+
+use crate::request_log::table::LogTable;
+use crate::routing::Routing;
+use crate::service::Serving;
+
+/// Routings that an endpoint remembers, to go back to.
+const HISTORY: usize = 20;
+
+/// A stable name that requests are sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where its requests go.
+    pub routing: Routing,
+    /// Since when, machine time.
+    pub since: Timestamp,
+    /// Where they went before, oldest first.
+    pub history: Vec<(Timestamp, Routing)>,
+}
+
+impl Serving {
+    /// Has an endpoint route its requests somewhere, at once; a new name makes an endpoint.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a release that there is not, [`Kind::Invalid`] when releases
+    /// answer differently, or read fields of one name and different types.
+    pub async fn set_endpoint(&self, name: &str, routing: Routing) -> Result<Endpoint> {
+        wafer_catalog::is_name(name).map_err(Error::invalid)?;
+        self.check_routing(name, &routing).await?;
+        let now = self.context.machine_now();
+        let set = |before: Option<Endpoint>| {
+            let mut history = Vec::new();
+            if let Some(before) = before {
+                history = before.history;
+                history.push((before.since, before.routing));
+                let surplus = history.len().saturating_sub(HISTORY);
+                history.drain(..surplus);
+            }
+            Ok(Endpoint {
+                routing: routing.clone(),
+                since: now,
+                history,
+            })
+        };
+        self.context
+            .change_object(&endpoint_object(name), set)
+            .await
+    }
+
+    /// Has an endpoint route its requests where they went before.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an endpoint that there is not, [`Kind::Conflict`] when there is
+    /// nothing to go back to.
+    pub async fn rollback(&self, name: &str) -> Result<Endpoint> {
+        let present = self.endpoint(name).await?;
+        if let Some((_, routing)) = present.history.last() {
+            self.check_routing(name, routing).await?;
+        }
+        let now = self.context.machine_now();
+        let back = |before: Option<Endpoint>| {
+            let mut endpoint = before
+                .ok_or_else(|| Error::new(Kind::NotFound, format!("endpoint `{name}` is gone")))?;
+            let (_, routing) = endpoint.history.pop().ok_or_else(|| {
+                let message = format!(
+                    "endpoint `{name}` never went elsewhere: there is nothing to go back to"
+                );
+                Error::new(Kind::Conflict, message)
+            })?;
+            endpoint.routing = routing;
+            endpoint.since = now;
+            Ok(endpoint)
+        };
+        self.context
+            .change_object(&endpoint_object(name), back)
+            .await
+    }
+
+    /// Takes an endpoint away; what it logged stays.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none of that name.
+    pub async fn remove_endpoint(&self, name: &str) -> Result<()> {
+        // Not what somebody else made of it meanwhile.
+        let found = self
+            .context
+            .object::<Endpoint>(&endpoint_object(name))
+            .await?;
+        let Some((_, version)) = found else {
+            return Err(self.no_endpoint(name).await?);
+        };
+        self.context
+            .delete_object(&endpoint_object(name), version)
+            .await?;
+        self.refresh_endpoints().await
+    }
+
+    /// All endpoints by name.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn endpoints(&self) -> Result<BTreeMap<String, Endpoint>> {
+        Ok(self
+            .context
+            .objects("endpoint")
+            .await?
+            .into_iter()
+            .collect())
+    }
+
+    /// An endpoint.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none of that name.
+    pub async fn endpoint(&self, name: &str) -> Result<Endpoint> {
+        if let Some((endpoint, _)) = self.context.object(&endpoint_object(name)).await? {
+            return Ok(endpoint);
+        }
+        Err(self.no_endpoint(name).await?)
+    }
+
+    async fn no_endpoint(&self, name: &str) -> Result<Error> {
+        let endpoints = self.endpoints().await?;
+        let hint = match nearest(name, endpoints.keys().map(String::as_str)) {
+            Some(nearest) => format!("; did you mean `{nearest}`?"),
+            None if endpoints.is_empty() => "; make one with `wafer endpoints set`".to_owned(),
+            None => String::new(),
+        };
+        let message = format!("there is no endpoint `{name}`{hint}");
+        Ok(Error::new(Kind::NotFound, message))
+    }
+
+    /// What is to be said of endpoints whose releases read groups that are written no
+    /// longer once these definitions are live: they go on, with features that grow old.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn outdated_endpoints(&self, definitions: &Definitions) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for (name, endpoint) in self.endpoints().await? {
+            for release in endpoint.routing.releases() {
+                let bound = self
+                    .registry
+                    .bound(&self.registry.release(release).await?)
+                    .await?;
+                if let Some(message) = left_behind(&bound.recipe, definitions) {
+                    warnings.push(format!(
+                        "release `{release}` of endpoint `{name}` {message}; train its model anew and route the \
+                         endpoint to a release of that"
+                    ));
+                }
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Keeps what a log holds, for who appends to it.
+    pub(crate) async fn keep_log_table(&self, log: &LogTable) -> Result<()> {
+        let table = log.definition();
+        let known: Option<(TableDef, u64)> = self
+            .context
+            .object(&format!("table/{}", table.name))
+            .await?;
+        match known {
+            Some(_) => Ok(()),
+            None => self.tables.keep_table(table).await,
+        }
+    }
+
+    /// Checks that all releases are whole, answer alike, can be routed and logged; keeps the
+    /// tables that they are logged to.
+    async fn check_routing(&self, endpoint: &str, routing: &Routing) -> Result<()> {
+        let mut outputs: Option<(String, Vec<(String, DataType)>)> = None;
+        let mut inputs: BTreeMap<String, (String, DataType)> = BTreeMap::new();
+        for name in routing.releases() {
+            let release = self.registry.release(name).await?;
+            let bound = self.registry.bound(&release).await?;
+            self.registry.check_code(&bound).await?;
+            // It may be older than the first deployment.
+            self.context.compile_for_known(bound.functions()).await?;
+            if routing.log > 0 {
+                let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
+                self.keep_log_table(&log).await?;
+            }
+            let columns = |fields: &[Field]| -> Vec<(String, DataType)> {
+                fields
+                    .iter()
+                    .map(|f| (f.name.clone(), f.data_type.clone()))
+                    .collect()
+            };
+            let own = columns(bound.outputs());
+            match &outputs {
+                Some((first, wanted)) if *wanted != own => {
+                    return Err(Error::invalid(format!(
+                        "releases `{first}` and `{name}` answer differently: {} and {}; an endpoint answers alike \
+                         whoever it is asked by",
+                        columns_text(wanted),
+                        columns_text(&own)
+                    )));
+                }
+                Some(_) => {}
+                None => outputs = Some((name.clone(), own)),
+            }
+            for field in &bound.recipe.view.inputs {
+                let seen = inputs.entry(field.name.clone());
+                let (first, data_type) =
+                    seen.or_insert_with(|| (name.clone(), field.data_type.clone()));
+                if *data_type != field.data_type {
+                    return Err(Error::invalid(format!(
+                        "releases `{first}` and `{name}` read `{}` as {data_type} and as {}",
+                        field.name, field.data_type
+                    )));
+                }
+            }
+            if let Some(key) = &routing.key
+                && !bound
+                    .recipe
+                    .view
+                    .inputs
+                    .iter()
+                    .any(|field| field.name == *key)
+            {
+                let known = bound.recipe.view.inputs.iter().map(|f| f.name.as_str());
+                let hint = meant(key, known);
+                return Err(Error::invalid(format!(
+                    "release `{name}` reads no field `{key}` to route by{hint}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn columns_text(columns: &[(String, DataType)]) -> String {
+    let texts = columns
+        .iter()
+        .map(|(name, data_type)| format!("{name} {data_type}"));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+fn endpoint_object(name: &str) -> String {
+    format!("endpoint/{name}")
+}

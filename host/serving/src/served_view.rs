@@ -1,0 +1,414 @@
+//! Views as they are served: how requests are decoded, keys looked up, rows unpacked, and
+//! on-demand functions called.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow_array::ArrayRef;
+use serde_json::Value as Json;
+use wafer_catalog::{
+    Applied, FunctionDef, GroupDef, Readable, Recipe, ViewDef, feature_name, fingerprint, nearest,
+    of_good_rows,
+};
+use wafer_core::aggregate::{self, Layout};
+use wafer_core::rules::is_expired;
+use wafer_core::{
+    ColumnBuilder, DamagedError, EntityKey, Field, Timestamp, decode_leading, entity_key,
+    packed_columns, widen,
+};
+use wafer_runtime::{Deadline, Function};
+use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
+
+use crate::vectors::{Feature, LookupResult, Status, Vectors};
+
+/// What requests for a view need, worked out once.
+#[derive(Debug)]
+pub(crate) struct ServedView {
+    pub(crate) view: ViewDef,
+    pub(crate) lookups: Vec<Lookup>,
+    pub(crate) functions: Vec<Function>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) alias: String,
+    group: GroupDef,
+    table: String,
+    /// How rows are stored.
+    stored: Stored,
+    /// Positions of the join keys among the view's inputs.
+    keys: Vec<usize>,
+    /// Positions of the taken features in the group, and their names in the view.
+    pub(crate) features: Vec<(usize, String)>,
+}
+
+/// How the online store has a group.
+#[derive(Debug)]
+enum Stored {
+    /// The newest row; for each number of columns that it may have the fingerprint
+    /// of its schema.
+    Row(Vec<u64>),
+    /// A summary of its events.
+    Item(Layout),
+}
+
+/// The request's rows as columns.
+pub(crate) struct RequestColumns {
+    pub(crate) rows: usize,
+    /// In the order of the view's inputs.
+    pub(crate) columns: Vec<ArrayRef>,
+}
+
+/// A request with what was looked up for it.
+pub(crate) struct LookedUpRequest {
+    pub(crate) request: RequestColumns,
+    /// For each lookup and row the place of its entity among those that it asked for.
+    pub(crate) places: Vec<Vec<Option<u32>>>,
+    /// For each lookup and entity what was found.
+    pub(crate) found: Vec<Vec<Option<OnlineRow>>>,
+    pub(crate) now: Timestamp,
+}
+
+impl ServedView {
+    /// Of a version of a view, whose functions `load` loads.
+    pub(crate) fn new(
+        recipe: Recipe,
+        load: impl Fn(&str, &FunctionDef) -> Result<Function>,
+    ) -> Result<Self> {
+        let Recipe {
+            view,
+            groups,
+            functions,
+        } = recipe;
+        let lookups = view.lookups.iter().map(|lookup| {
+            let group = groups[&lookup.group].clone();
+            let place = |key: &String| view.inputs.iter().position(|f| f.name == *key);
+            let place = |key| place(key).expect("the view was resolved with its keys");
+            let all = group.features();
+            let feature = |index: &usize| (*index, feature_name(&lookup.alias, &all[*index].name));
+            let prefix = |length| fingerprint(&group.columns[..length]);
+            let stored = match group.layout() {
+                Some(layout) => Stored::Item(layout),
+                None => Stored::Row((0..=group.columns.len()).map(prefix).collect()),
+            };
+            Lookup {
+                alias: lookup.alias.clone(),
+                table: group.table(),
+                stored,
+                keys: lookup.keys.iter().map(place).collect(),
+                features: lookup.features.iter().map(feature).collect(),
+                group,
+            }
+        });
+        let lookups = lookups.collect();
+        let called = view.functions.iter();
+        let called = called.map(|f| load(&f.function, &functions[&f.function]));
+        Ok(Self {
+            functions: called.collect::<Result<_>>()?,
+            lookups,
+            view,
+        })
+    }
+
+    /// The definition of the view.
+    pub(crate) fn definition(&self) -> &ViewDef {
+        &self.view
+    }
+}
+
+pub(crate) fn decode(view: &ViewDef, rows: &[Json]) -> Result<RequestColumns> {
+    let objects: Vec<&serde_json::Map<String, Json>> = rows
+        .iter()
+        .enumerate()
+        .map(|(index, row)| {
+            let message = || Error::invalid(format!("row {index} is not a JSON object"));
+            row.as_object().ok_or_else(message)
+        })
+        .collect::<Result<_>>()?;
+    let numbers: Vec<usize> = (0..rows.len()).collect();
+    decode_rows(view, &numbers, |row, name| {
+        let object = objects[row];
+        object
+            .get(name)
+            .ok_or_else(|| missing(view, object.keys(), name))
+    })
+}
+
+/// Makes columns of the rows of these numbers, given the value of a row and field, or why
+/// there is none.
+pub(crate) fn decode_rows<'a>(
+    view: &ViewDef,
+    rows: &[usize],
+    value: impl Fn(usize, &str) -> Result<&'a Json, String>,
+) -> Result<RequestColumns> {
+    let column = |field: &Field| decode_column(field, rows, |row| value(row, &field.name));
+    Ok(RequestColumns {
+        rows: rows.len(),
+        columns: view.inputs.iter().map(column).collect::<Result<_>>()?,
+    })
+}
+
+/// Makes a column of the rows of these numbers.
+pub(crate) fn decode_column<'a>(
+    field: &Field,
+    rows: &[usize],
+    value: impl Fn(usize) -> Result<&'a Json, String>,
+) -> Result<ArrayRef> {
+    let mut builder = ColumnBuilder::new(&field.data_type, rows.len());
+    for row in rows {
+        let appended = match value(*row) {
+            Ok(Json::Null) if !field.nullable => Err("is null, and a function needs it".to_owned()),
+            Ok(value) => builder.append_json(value),
+            Err(message) => Err(message),
+        };
+        appended.map_err(|message| {
+            let what = &field.data_type;
+            Error::invalid(format!(
+                "row {row}: field `{}` ({what}): {message}",
+                field.name
+            ))
+        })?;
+    }
+    Ok(builder.finish())
+}
+
+/// What is said of a field that is not given.
+pub(crate) fn missing<'a>(
+    view: &ViewDef,
+    given: impl Iterator<Item = &'a String>,
+    name: &str,
+) -> String {
+    let unused = given.filter(|key| !view.inputs.iter().any(|f| f.name == **key));
+    match nearest(name, unused.map(String::as_str)) {
+        Some(nearest) => format!("is missing; is `{nearest}` meant?"),
+        None => "is missing".to_owned(),
+    }
+}
+
+/// Adds the keys of a lookup's entities, each once. For each row the place of its entity
+/// among them; none where a join key is null.
+pub(crate) fn entities(
+    lookup: &Lookup,
+    request: &RequestColumns,
+    keys: &mut Vec<OnlineKey>,
+) -> Vec<Option<u32>> {
+    let columns = lookup.keys.iter();
+    let columns: Vec<ArrayRef> = columns
+        .map(|key| Arc::clone(&request.columns[*key]))
+        .collect();
+    let mut known: HashMap<EntityKey, u32> = HashMap::new();
+    let mut place = |row| {
+        // A null key matches nothing; neither does one too long to be stored.
+        let entity = entity_key(&columns, row).ok()?;
+        let next = known.len() as u32;
+        let place = *known.entry(entity.clone()).or_insert(next);
+        if place == next {
+            keys.push(OnlineKey {
+                group: lookup.table.clone(),
+                entity,
+            });
+        }
+        Some(place)
+    };
+    (0..request.rows).map(&mut place).collect()
+}
+
+/// Feature vectors, and all columns that there are then.
+pub(crate) fn assemble(served: &ServedView, read: LookedUpRequest) -> Result<(Vectors, Readable)> {
+    let LookedUpRequest {
+        request,
+        places,
+        found,
+        now,
+    } = read;
+    let mut vectors = Vectors {
+        rows: request.rows,
+        features: Vec::new(),
+        lookups: Vec::new(),
+        errors: Vec::new(),
+    };
+    for ((lookup, places), rows) in served.lookups.iter().zip(places).zip(found) {
+        add_lookup(&mut vectors, lookup, places, rows, now)?;
+    }
+    let mut columns = Readable::new();
+    for (field, column) in served.view.inputs.iter().zip(&request.columns) {
+        columns.insert(field.name.clone(), Arc::clone(column));
+    }
+    for feature in &vectors.features {
+        // A field of the request of the same name is what functions read.
+        columns
+            .entry(feature.name.clone())
+            .or_insert_with(|| Arc::clone(&feature.values));
+    }
+    for function in &served.functions {
+        add_function(&mut vectors, &mut columns, function)?;
+    }
+    Ok((vectors, columns))
+}
+
+impl Lookup {
+    /// Appends the features that a stored row holds.
+    fn decode(
+        &self,
+        row: &OnlineRow,
+        now: Timestamp,
+        builders: &mut [ColumnBuilder],
+    ) -> Result<()> {
+        let damaged = |e: DamagedError| {
+            Error::caused(Kind::Internal, format!("a row of `{}`", self.table), e)
+        };
+        match &self.stored {
+            Stored::Row(fingerprints) => {
+                let count = packed_columns(&row.values).map_err(damaged)?;
+                // Columns may have been added since these were known; nothing else changes
+                // within a version of a group.
+                let known = fingerprints.get(count);
+                if known.is_some_and(|known| *known != row.fingerprint) {
+                    let message =
+                        format!("a row of `{}` was written with other columns", self.table);
+                    return Err(Error::new(Kind::Internal, message));
+                }
+                decode_leading(&row.values, builders).map_err(damaged)
+            }
+            Stored::Item(layout) => {
+                let answers = aggregate::read(layout, &row.values, now).map_err(damaged)?;
+                for (answer, builder) in answers.iter().zip(builders) {
+                    builder.append_answer(answer);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn add_lookup(
+    vectors: &mut Vectors,
+    lookup: &Lookup,
+    places: Vec<Option<u32>>,
+    rows: Vec<Option<OnlineRow>>,
+    now: Timestamp,
+) -> Result<()> {
+    let group = &lookup.group;
+    let mut builders: Vec<_> = group
+        .features()
+        .iter()
+        .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
+        .collect();
+    let mut statuses = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let status = match row {
+            None => Status::NotFound,
+            Some(row) if is_expired(row.version.event, group.ttl, now) => Status::Expired,
+            Some(_) => Status::Present,
+        };
+        match (row, status) {
+            (Some(row), Status::Present) => lookup.decode(row, now, &mut builders)?,
+            _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
+        }
+        statuses.push(status);
+    }
+    let found = LookupResult {
+        alias: lookup.alias.clone(),
+        places,
+        rows,
+        status: statuses,
+    };
+    let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
+    for (index, name) in &lookup.features {
+        let values = found.for_each_row(&columns[*index]);
+        let status = (0..values.len()).map(|row| with_null(found.status(row), &values, row));
+        vectors.features.push(Feature {
+            name: name.clone(),
+            status: status.collect(),
+            lookup: Some(vectors.lookups.len()),
+            values,
+        });
+    }
+    vectors.lookups.push(found);
+    Ok(())
+}
+
+fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
+    if status == Status::Present && values.is_null(row) {
+        Status::Null
+    } else {
+        status
+    }
+}
+
+fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Function) -> Result<()> {
+    let signature = function.signature();
+    let inputs: Vec<ArrayRef> = signature
+        .inputs
+        .fields()
+        .iter()
+        .map(|f| widen(&columns[&f.name], &f.data_type))
+        .collect();
+    let output = function.invoke(&inputs, Deadline::Request)?;
+    let fields = signature.outputs.fields().iter();
+    for (field, values) in fields.zip(of_good_rows(&output)) {
+        let status = (0..values.len())
+            .map(|row| {
+                if output.has_failed(row) {
+                    Status::Error
+                } else {
+                    with_null(Status::Present, &values, row)
+                }
+            })
+            .collect();
+        columns
+            .entry(field.name.clone())
+            .or_insert_with(|| Arc::clone(&values));
+        vectors.features.push(Feature {
+            name: field.name.clone(),
+            lookup: None,
+            values,
+            status,
+        });
+    }
+    if !output.row_errors.is_empty() {
+        vectors
+            .errors
+            .push((function.name().to_owned(), output.row_errors));
+    }
+    Ok(())
+}
+
+/// The views that requests were answered for, worked out for some applied definitions.
+#[derive(Debug, Default)]
+pub(crate) struct ViewCache(RwLock<CachedViews>);
+
+#[derive(Debug, Default)]
+struct CachedViews {
+    /// The definitions that the views were worked out for.
+    applied: Option<Arc<Applied>>,
+    views: HashMap<String, Arc<ServedView>>,
+}
+
+impl CachedViews {
+    fn are_of(&self, applied: &Arc<Applied>) -> bool {
+        let own = self.applied.as_ref();
+        own.is_some_and(|own| Arc::ptr_eq(own, applied))
+    }
+}
+
+impl ViewCache {
+    pub(crate) fn get(&self, applied: &Arc<Applied>, name: &str) -> Option<Arc<ServedView>> {
+        let cached = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let view = cached.views.get(name).filter(|_| cached.are_of(applied));
+        view.cloned()
+    }
+
+    /// Keeps a view. Views of other definitions are dropped; what was worked out for
+    /// definitions that were replaced meanwhile is dropped by the next one.
+    pub(crate) fn insert(&self, applied: &Arc<Applied>, name: &str, view: &Arc<ServedView>) {
+        let mut cached = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !cached.are_of(applied) {
+            *cached = CachedViews {
+                applied: Some(Arc::clone(applied)),
+                views: HashMap::new(),
+            };
+        }
+        cached.views.insert(name.to_owned(), Arc::clone(view));
+    }
+}

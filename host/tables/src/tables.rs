@@ -1,0 +1,143 @@
+//! The tables of a project, as all services share them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use wafer_catalog::{Recipe, TableDef, read};
+use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot};
+
+use crate::deletions::Deletions;
+use crate::service::Tables;
+
+impl Tables {
+    /// What a table holds, of a group or source that is applied now or was once.
+    pub async fn table_definition(&self, table: &str) -> Result<TableDef> {
+        let missing = || {
+            let message =
+                format!("there is no definition of table `{table}`: it was never applied");
+            Error::new(Kind::NotFound, message)
+        };
+        let stored = self.context.object(&format!("table/{table}")).await?;
+        Ok(stored.ok_or_else(missing)?.0)
+    }
+
+    /// Keeps what a table holds, for ever: rows may still be on their way to it when
+    /// nothing makes any more.
+    pub async fn keep_table(&self, table: &TableDef) -> Result<()> {
+        let name = format!("table/{}", table.name);
+        self.context
+            .put_object(&name, table, Expect::Anything)
+            .await
+            .map(drop)
+    }
+}
+
+impl Tables {
+    /// Every table that was ever applied.
+    pub async fn known_tables(&self) -> Result<Vec<TableDef>> {
+        let tables = self.context.objects("table").await?;
+        Ok(tables.into_iter().map(|(_, table)| table).collect())
+    }
+}
+
+impl Tables {
+    /// The tables that a version of a view reads.
+    pub async fn snapshots(
+        &self,
+        recipe: &Recipe,
+        as_of: AsOf,
+    ) -> Result<BTreeMap<String, TableSnapshot>> {
+        let mut snapshots = BTreeMap::new();
+        for group in recipe.groups.values() {
+            let table = group.table();
+            let snapshot = self
+                .context
+                .components()
+                .offline
+                .snapshot(&table, as_of)
+                .await?;
+            snapshots.insert(table, snapshot);
+        }
+        Ok(snapshots)
+    }
+
+    /// Tables as they were at some versions.
+    pub async fn snapshots_of(
+        &self,
+        versions: &BTreeMap<String, u64>,
+    ) -> Result<BTreeMap<String, TableSnapshot>> {
+        let mut snapshots = BTreeMap::new();
+        for (table, version) in versions {
+            let as_of = AsOf::Version(*version);
+            let snapshot = self
+                .context
+                .components()
+                .offline
+                .snapshot(table, as_of)
+                .await?;
+            snapshots.insert(table.clone(), snapshot);
+        }
+        Ok(snapshots)
+    }
+
+    /// The versions of each table that training sets were made of, or are being made of. They are
+    /// not to be removed.
+    pub async fn pinned(&self) -> Result<BTreeMap<String, Vec<u64>>> {
+        let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        let mut add = |versions: BTreeMap<String, u64>| {
+            for (table, version) in versions {
+                pinned.entry(table).or_default().push(version);
+            }
+        };
+        for set in self.context.training_sets().await? {
+            add(set.versions);
+        }
+        let prefix = format!("{}/training_pin/", self.context.project());
+        for (name, object) in self.context.components().metadata.list(&prefix).await? {
+            add(read(&name, &object.value)?);
+        }
+        for versions in pinned.values_mut() {
+            versions.sort_unstable();
+            versions.dedup();
+        }
+        Ok(pinned)
+    }
+}
+
+impl Tables {
+    /// The deletions, as last read.
+    pub fn known_deletions(&self) -> Arc<Deletions> {
+        let known = self.deletions.read();
+        Arc::clone(&known.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The deletions up to now.
+    pub async fn deletions(&self) -> Result<Arc<Deletions>> {
+        let metadata = &self.context.components().metadata;
+        let counter = metadata.get(&self.deletions_name()).await?;
+        let version = counter.map_or(0, |counter| counter.version);
+        let known = self.known_deletions();
+        if known.version == version {
+            return Ok(known);
+        }
+        let prefix = format!("{}/deletion/", self.context.project());
+        let stored = metadata.list(&prefix).await?;
+        let all = stored
+            .iter()
+            .map(|(name, object)| read(name, &object.value));
+        let deletions = Arc::new(Deletions {
+            version,
+            all: all.collect::<Result<_>>()?,
+        });
+        let mut known = self
+            .deletions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::clone(&deletions);
+        Ok(deletions)
+    }
+
+    pub fn deletions_name(&self) -> String {
+        format!("{}/deletions", self.context.project())
+    }
+}

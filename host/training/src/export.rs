@@ -1,0 +1,78 @@
+//! Exports: the rows of a table as one file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use futures::TryStreamExt as _;
+use wafer_catalog::Format;
+use wafer_core::rules::Interval;
+use wafer_core::{Field, Timestamp};
+use wafer_store::{AsOf, Error, Kind, Result};
+use wafer_tables::stored_column;
+
+use crate::service::Training;
+use wafer_files::Output;
+
+impl Training {
+    /// Writes the rows of a table to one file: Parquet, CSV or Arrow, by its
+    /// extension. Says how many.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown table, [`Kind::Invalid`] for a column that
+    /// it has not.
+    pub async fn export(
+        &self,
+        table: &str,
+        out: &Path,
+        columns: Option<Vec<String>>,
+        as_of: Option<Timestamp>,
+    ) -> Result<u64> {
+        Format::of_output(out)?;
+        let definition = self.tables.table_definition(table).await?;
+        let as_of = as_of.map_or(AsOf::Latest, AsOf::Time);
+        let snapshot = self
+            .context
+            .components()
+            .offline
+            .snapshot(table, as_of)
+            .await?;
+        let schema = definition.schema();
+        let columns = columns.unwrap_or_else(|| {
+            schema
+                .fields()
+                .iter()
+                .map(|field| field.name.clone())
+                .collect()
+        });
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|name| {
+                schema.field(name).cloned().ok_or_else(|| {
+                    let known = schema.fields().iter().map(|f| f.name.as_str());
+                    let hint = wafer_catalog::nearest(name, known)
+                        .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                    Error::invalid(format!("table `{table}` has no column `{name}`{hint}"))
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut files = snapshot.files().to_vec();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut batches = snapshot.read_all(files, columns, Interval::ALL);
+        let arrow: Vec<ArrowField> = fields.iter().map(Field::to_arrow).collect();
+        let arrow = Arc::new(ArrowSchema::new(arrow));
+        let mut output = Output::create(out, &arrow)?;
+        let mut rows = 0;
+        while let Some(batch) = batches.try_next().await? {
+            let columns = fields.iter();
+            let columns = columns.map(|field| stored_column(&definition, &batch, field));
+            let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?);
+            let batch = batch.map_err(|e| Error::caused(Kind::Internal, "rows to export", e))?;
+            rows += batch.num_rows() as u64;
+            tokio::task::block_in_place(|| output.write(&batch))?;
+        }
+        tokio::task::block_in_place(|| output.close())?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,228 @@
+//! Lookups of the newest row as of a time.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{RecordBatch, StringArray, UInt32Array};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
+use futures::{StreamExt as _, TryStreamExt as _};
+use wafer_catalog::blocking;
+use wafer_core::join::{AsOfJoin, NONE, Version};
+use wafer_core::rules::{Interval, RowVersion, identity};
+use wafer_core::{DataType, EntityIndex, Field, Timestamp};
+use wafer_store::{Error, Kind, Result};
+use wafer_tables::stored_column;
+
+use crate::lookup::found::{FoundFeatures, Places};
+use crate::lookup::pieces::{Piece, Queue, WantedRows, first_number};
+use crate::lookup::{Band, KeysAndTimes, LookupJoin, times};
+
+/// Columns that a row's identity is made of.
+const IDENTITY: [&str; 3] = ["event_timestamp", "created_timestamp", "event_id"];
+
+impl LookupJoin {
+    pub(crate) async fn newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
+        let interval = self.covered(band);
+        let (mut rows, ties) = self.winners::<Timestamp>(band, interval).await?;
+        if ties {
+            // Some rows have one event time: what else orders them must be read.
+            (rows, _) = self.winners::<RowVersion>(band, interval).await?;
+        }
+        self.fetch(rows, interval).await
+    }
+
+    /// For each label the number of its row: file and place in it.
+    async fn winners<V: ReadVersion>(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+        interval: Interval,
+    ) -> Result<(Vec<Option<u64>>, bool)> {
+        let band = Arc::clone(band);
+        let labels = band.times.len();
+        let ttl = self.group.ttl;
+        let joins = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+            let band = Arc::clone(&band);
+            async move {
+                let mut as_of = AsOfJoin::<V>::new(Arc::clone(&band.sorted));
+                while let Some((number, piece)) = queue.take() {
+                    join.add_piece((number, piece), &band.index, interval, &mut as_of)
+                        .await?;
+                }
+                Ok(as_of)
+            }
+        });
+        let mut joins = joins.await?.into_iter();
+        let mut first = joins.next().expect("there is at least one worker");
+        blocking(move || {
+            joins.for_each(|other| first.merge(&other));
+            first.finish(labels, ttl)
+        })
+        .await
+    }
+
+    async fn add_piece<V: ReadVersion>(
+        &self,
+        (number, piece): (usize, Piece),
+        index: &EntityIndex,
+        interval: Interval,
+        as_of: &mut AsOfJoin<V>,
+    ) -> Result<()> {
+        let mut columns = self.narrow();
+        columns.extend(V::COLUMNS.iter().map(|column| (*column).to_owned()));
+        let mut batches = self.read_piece(piece, &columns, interval).await?;
+        let mut number = first_number(number);
+        let mut entities = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            let rows = KeysAndTimes::new(&self.group, &batch)?;
+            entities.clear();
+            index.find(&rows.keys, batch.num_rows(), &mut entities);
+            let version = V::reader(&rows, &batch)?;
+            for (row, entity) in entities.iter().enumerate() {
+                if *entity != NONE {
+                    as_of.add(*entity, rows.active(row), version(row), number + row as u64);
+                }
+            }
+            number += batch.num_rows() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads the features of the rows that were found.
+    async fn fetch(
+        self: &Arc<Self>,
+        rows: Vec<Option<u64>>,
+        interval: Interval,
+    ) -> Result<FoundFeatures> {
+        let pieces = self.pieces().len();
+        let (wanted, rows) = blocking(move || (WantedRows::new(&rows, pieces), rows)).await?;
+        let wanted = Arc::new(wanted);
+        let shared = Arc::clone(&wanted);
+        let parts = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+            let wanted = Arc::clone(&shared);
+            async move {
+                let mut parts = Vec::new();
+                while let Some((number, piece)) = queue.take() {
+                    if wanted.is_of(number) {
+                        let rows = join.fetch_piece((number, piece), &wanted, interval);
+                        parts.push((number, rows.await?));
+                    }
+                }
+                Ok(parts)
+            }
+        });
+        let parts: Vec<(usize, RecordBatch)> = parts.await?.into_iter().flatten().collect();
+        let mut batch_of = vec![0; pieces];
+        let mut batches = Vec::new();
+        for (piece, batch) in parts {
+            batch_of[piece] = batches.len() as u32;
+            batches.push(batch);
+        }
+        Ok(FoundFeatures {
+            types: self.types(),
+            batches,
+            places: Places::Rows {
+                rows,
+                wanted,
+                batch_of,
+            },
+        })
+    }
+
+    /// The wanted rows of a piece, in their order.
+    async fn fetch_piece(
+        &self,
+        (number, piece): (usize, Piece),
+        wanted: &WantedRows,
+        interval: Interval,
+    ) -> Result<RecordBatch> {
+        let features = self.wanted().into_iter().map(|field| field.name);
+        let mut columns: Vec<String> = features.collect();
+        if self.identities {
+            columns.extend(IDENTITY.map(str::to_owned));
+        }
+        let mut batches = self.read_piece(piece, &columns, interval).await?;
+        let internal = |e| Error::caused(Kind::Internal, "rows that were found", e);
+        let mut first = 0;
+        let mut taken = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            let end = first + batch.num_rows() as u64;
+            let own: UInt32Array = (first..end)
+                .filter(|row| wanted.has(number, *row))
+                .map(|row| u32::try_from(row - first).ok())
+                .collect();
+            if !own.is_empty() {
+                let rows = arrow_select::take::take_record_batch(&batch, &own);
+                taken.push(rows.map_err(internal)?);
+            }
+            first = end;
+        }
+        let schema = taken
+            .first()
+            .map(RecordBatch::schema)
+            .ok_or_else(|| Error::new(Kind::Internal, "rows that were found are gone"))?;
+        let rows = arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)?;
+        match self.identities {
+            true => self.with_identity(&rows),
+            false => Ok(rows),
+        }
+    }
+
+    /// Rows with their identity in the place of what it is made of.
+    fn with_identity(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let table = self.group.rows_table();
+        let [event, created, id] = IDENTITY;
+        let events = times(&table, rows, event)?;
+        let created = times(&table, rows, created)?;
+        let ids = Field::new(id, DataType::Utf8, false);
+        let ids = stored_column(&table, rows, &ids)?;
+        let identity = |row: usize| {
+            let version = RowVersion {
+                event: Timestamp::from_micros(events[row]),
+                created: Timestamp::from_micros(created[row]),
+                id: identity(ids.as_string::<i32>().value(row)),
+            };
+            Some(version.identity())
+        };
+        let identities: StringArray = (0..rows.num_rows()).map(identity).collect();
+        let count = rows.num_columns() - IDENTITY.len();
+        let mut columns = rows.columns()[..count].to_vec();
+        columns.push(Arc::new(identities));
+        let mut fields: Vec<_> = rows.schema().fields()[..count].to_vec();
+        fields.push(Arc::new(ArrowField::new("identity", ArrowType::Utf8, true)));
+        RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
+            .map_err(|e| Error::caused(Kind::Internal, "identities of rows", e))
+    }
+}
+
+/// What orders rows, as it is read from a table.
+trait ReadVersion: Version + Send + 'static {
+    /// Columns that it needs beside the times.
+    const COLUMNS: &'static [&'static str];
+
+    /// Gives the version of each row of a batch.
+    fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self>;
+}
+
+impl ReadVersion for Timestamp {
+    const COLUMNS: &'static [&'static str] = &[];
+
+    fn reader(rows: &KeysAndTimes, _batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
+        let events = rows.events.clone();
+        Ok(move |row: usize| Self::from_micros(events[row]))
+    }
+}
+
+impl ReadVersion for RowVersion {
+    const COLUMNS: &'static [&'static str] = &["created_timestamp", "event_id"];
+
+    fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
+        let events = rows.events.clone();
+        let created = rows.time(batch, "created_timestamp")?;
+        let ids = rows.ids(batch)?;
+        Ok(move |row: usize| Self {
+            event: Timestamp::from_micros(events[row]),
+            created: Timestamp::from_micros(created[row]),
+            id: identity(ids.as_string::<i32>().value(row)),
+        })
+    }
+}

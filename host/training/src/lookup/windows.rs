@@ -1,0 +1,414 @@
+//! Lookups of aggregates over windows that slide over an entity's events.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use futures::{StreamExt as _, TryStreamExt as _};
+use wafer_catalog::blocking;
+use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Cells, EntityEvents, Layout, slide};
+use wafer_core::join::{ByEntity, NONE};
+use wafer_core::rules::{Interval, identity};
+use wafer_core::{ColumnBuilder, DataType, EntityIndex, Field};
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::Result;
+use wafer_tables::stored_column;
+
+use crate::lookup::found::{FoundFeatures, Places};
+use crate::lookup::pieces::{Piece, Queue};
+use crate::lookup::{Band, KeysAndTimes, LookupJoin, width};
+
+/// Bytes that an event takes while windows slide over it, but for its columns.
+const EVENT_BYTES: u64 = 40;
+
+/// Entities that a worker takes at a time.
+const ENTITIES: usize = 256;
+
+impl LookupJoin {
+    pub(crate) async fn windows(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
+        let wanted: Vec<Aggregate> = self
+            .features
+            .iter()
+            .map(|feature| self.group.aggregates[*feature].aggregate.clone())
+            .collect();
+        // An identity is one of all that is kept of the events.
+        let all = match self.identities {
+            true => self.group.aggregate_list(),
+            false => Vec::new(),
+        };
+        let read: Vec<usize> = {
+            let of = wanted.iter().chain(&all);
+            let mut read: Vec<usize> = of.filter_map(|a| a.column).collect();
+            read.sort_unstable();
+            read.dedup();
+            read
+        };
+        // Aggregates over the columns that are read.
+        let over_read = |aggregate: Aggregate| Aggregate {
+            column: aggregate.column.map(|column| {
+                let place = read.iter().position(|read| *read == column);
+                place.expect("it was put there")
+            }),
+            ..aggregate
+        };
+        let aggregates: Vec<Aggregate> = wanted.into_iter().map(over_read).collect();
+        let all: Vec<Aggregate> = all.into_iter().map(over_read).collect();
+        let columns: Vec<Field> = read
+            .iter()
+            .map(|column| self.group.columns[*column].clone())
+            .collect();
+        let width: u64 = columns.iter().map(|column| width(&column.data_type)).sum();
+        let rows: u64 = self
+            .snapshot
+            .files()
+            .iter()
+            .filter_map(|file| file.rows)
+            .sum();
+        let parts = (rows * (EVENT_BYTES + 2 * width))
+            .div_ceil((self.memory / 3).max(1))
+            .max(1);
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+        let interval = self.covered(band);
+        let mut found = FoundFeatures {
+            types: self.types(),
+            batches: Vec::new(),
+            places: Places::Known(vec![None; band.times.len()]),
+        };
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
+        let plan = Arc::new(WindowPlan {
+            aggregates,
+            identities: self.identities.then(|| Layout::new(&all, &types)),
+            columns,
+            fields: self.fields(),
+            ttl: self.group.ttl,
+            workers: self.workers,
+        });
+        for part in 0..parts {
+            let events = self.events(band, &plan, interval, (part, parts)).await?;
+            let (plan, band) = (Arc::clone(&plan), Arc::clone(band));
+            found = blocking(move || plan.slide_all(events, &band, (part, parts), found)).await?;
+        }
+        Ok(found)
+    }
+
+    /// The events of a part of the entities.
+    pub(crate) async fn events(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+        plan: &Arc<WindowPlan>,
+        interval: Interval,
+        (part, parts): (u32, u32),
+    ) -> Result<Events> {
+        let (band, plan) = (Arc::clone(band), Arc::clone(plan));
+        let shared = Arc::clone(&plan);
+        let pieces = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+            let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
+            async move {
+                let mut events = Events::default();
+                while let Some((_, piece)) = queue.take() {
+                    let own = |entity: u32| entity % parts == part;
+                    join.add_events(piece, &band.index, &plan, interval, own, &mut events)
+                        .await?;
+                }
+                Ok(events)
+            }
+        });
+        let pieces = pieces.await?;
+        blocking(move || Events::joined(pieces, &plan)).await
+    }
+
+    async fn add_events(
+        &self,
+        piece: Piece,
+        index: &EntityIndex,
+        plan: &WindowPlan,
+        interval: Interval,
+        own: impl Fn(u32) -> bool,
+        events: &mut Events,
+    ) -> Result<()> {
+        let mut columns = self.narrow();
+        if plan.needs_ids() {
+            columns.push("event_id".to_owned());
+        }
+        columns.extend(plan.columns.iter().map(|column| column.name.clone()));
+        let table = self.group.rows_table();
+        let mut batches = self.read_piece(piece, &columns, interval).await?;
+        let mut entities = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            let rows = KeysAndTimes::new(&self.group, &batch)?;
+            entities.clear();
+            index.find(&rows.keys, batch.num_rows(), &mut entities);
+            let ids = if plan.needs_ids() {
+                Some(rows.ids(&batch)?)
+            } else {
+                None
+            };
+            let keep: Vec<bool> = entities.iter().map(|e| *e != NONE && own(*e)).collect();
+            for row in (0..batch.num_rows()).filter(|row| keep[*row]) {
+                events.entities.push(entities[row]);
+                events.events.push(rows.events[row]);
+                events.active.push(rows.active(row));
+                let id = |ids: &ArrayRef| identity(ids.as_string::<i32>().value(row));
+                events.ids.push(ids.as_ref().map_or(0, id));
+            }
+            let mask = BooleanArray::from(keep);
+            let kept = plan.columns.iter().map(|field| {
+                let column = stored_column(&table, &batch, field)?;
+                Ok(arrow_select::filter::filter(&column, &mask).expect("as many bits as rows"))
+            });
+            events.columns.push(kept.collect::<Result<_>>()?);
+        }
+        Ok(())
+    }
+}
+
+/// What slides over events.
+pub(crate) struct WindowPlan {
+    /// Over positions in `columns`.
+    pub(crate) aggregates: Vec<Aggregate>,
+    /// How events are summed up online, if identities are asked for.
+    pub(crate) identities: Option<Layout>,
+    pub(crate) columns: Vec<Field>,
+    /// What comes out.
+    pub(crate) fields: Vec<Field>,
+    pub(crate) ttl: Option<i64>,
+    pub(crate) workers: usize,
+}
+
+/// Events of some entities.
+#[derive(Default)]
+pub(crate) struct Events {
+    pub(crate) entities: Vec<u32>,
+    pub(crate) events: Vec<i64>,
+    pub(crate) active: Vec<i64>,
+    pub(crate) ids: Vec<u64>,
+    /// Of each batch its columns.
+    pub(crate) columns: Vec<Vec<ArrayRef>>,
+}
+
+impl Events {
+    /// The events of all workers, their columns in one piece.
+    fn joined(pieces: Vec<Self>, plan: &WindowPlan) -> Self {
+        let mut all = Self::default();
+        for piece in pieces {
+            all.entities.extend(piece.entities);
+            all.events.extend(piece.events);
+            all.active.extend(piece.active);
+            all.ids.extend(piece.ids);
+            all.columns.extend(piece.columns);
+        }
+        let batches = std::mem::take(&mut all.columns);
+        let whole = (0..plan.columns.len()).map(|column| {
+            let parts: Vec<_> = batches.iter().map(|batch| batch[column].as_ref()).collect();
+            match parts.as_slice() {
+                [] => arrow_array::new_empty_array(&plan.columns[column].data_type.to_arrow()),
+                parts => arrow_select::concat::concat(parts).expect("parts of one column"),
+            }
+        });
+        all.columns = vec![whole.collect()];
+        all
+    }
+
+    /// The events in another order, without what says whose they are.
+    fn arranged(self, order: &[u32]) -> Self {
+        fn gather<T: Copy>(values: Vec<T>, order: &[u32]) -> Vec<T> {
+            order.iter().map(|row| values[*row as usize]).collect()
+        }
+        let columns = {
+            let order = UInt32Array::from(order.to_vec());
+            let columns = self.columns.into_iter().flatten();
+            let taken = columns.map(|column| {
+                arrow_select::take::take(&column, &order, None).expect("rows of these columns")
+            });
+            vec![taken.collect()]
+        };
+        Self {
+            entities: Vec::new(),
+            events: gather(self.events, order),
+            active: gather(self.active, order),
+            ids: gather(self.ids, order),
+            columns,
+        }
+    }
+
+    /// Those at some places, without their columns.
+    pub(crate) fn of(&self, places: Range<usize>) -> EntityEvents<'_> {
+        EntityEvents {
+            events: &self.events[places.clone()],
+            ids: &self.ids[places.clone()],
+            active: &self.active[places.clone()],
+            first: places.start,
+            columns: &[],
+        }
+    }
+}
+
+fn text_answer(text: Option<&str>) -> Answer {
+    text.map_or(Answer::Null, |text| {
+        Answer::One(Cell::Bytes(text.as_bytes().into()))
+    })
+}
+
+/// What a worker made of some entities.
+struct WindowAnswers {
+    pub(crate) batches: Vec<RecordBatch>,
+    /// For each label that has an answer, its batch and row.
+    pub(crate) places: Vec<(u32, u32, u32)>,
+    builders: Vec<ColumnBuilder>,
+    /// Rows in the builders.
+    pub(crate) rows: u32,
+    /// Answers at one time, as far as they have come.
+    answers: Vec<Answer>,
+    pending: usize,
+}
+
+impl WindowPlan {
+    /// Slides over an entity's events for its labels, which are given with their times.
+    fn slide(
+        &self,
+        entity: &EntityEvents<'_>,
+        (times, labels): (&[i64], &[u32]),
+        types: &[DataType],
+        made: &mut WindowAnswers,
+    ) {
+        if entity.events.is_empty() || labels.is_empty() {
+            return;
+        }
+        let last = self.aggregates.len() - 1;
+        let identities = self.identities.as_ref();
+        let identities =
+            identities.map(|layout| aggregate::identities(layout, entity, times, self.ttl));
+        slide(
+            &self.aggregates,
+            types,
+            entity,
+            times,
+            self.ttl,
+            |time, index, answer| {
+                // Answers come aggregate by aggregate within a window, not in their order.
+                made.answers[index] = answer;
+                made.pending += 1;
+                if made.pending > last {
+                    if let Some(identities) = &identities {
+                        made.answers[last + 1] = text_answer(identities[time].as_deref());
+                    }
+                    made.push(self, labels[time]);
+                }
+            },
+        );
+    }
+
+    /// Whether ties of time have to be broken by identity.
+    fn needs_ids(&self) -> bool {
+        self.identities.is_some() || self.aggregates.iter().any(|a| a.function.is_of_order())
+    }
+
+    fn slide_all(
+        &self,
+        events: Events,
+        band: &Band,
+        (part, parts): (u32, u32),
+        mut found: FoundFeatures,
+    ) -> FoundFeatures {
+        let count = band.index.len();
+        let mut rows = ByEntity::new(&events.entities, count);
+        rows.sort_by_key(|row| (events.events[row as usize], events.ids[row as usize]));
+        // Each is read several times as windows slide over it: next to its neighbours.
+        let events = events.arranged(rows.order());
+        let labels = band.sorted.by_entity();
+        let columns: Vec<Cells> = events.columns[0]
+            .iter()
+            .map(|column| Cells::new(column).expect("aggregates are over single values"))
+            .collect();
+        let types: Vec<DataType> = self.columns.iter().map(|c| c.data_type.clone()).collect();
+        let next = AtomicUsize::new(0);
+        let slid = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.workers.max(1) {
+                scope.spawn(|| {
+                    let mut made = WindowAnswers::new(self);
+                    loop {
+                        let start = next.fetch_add(ENTITIES, Ordering::Relaxed);
+                        if start >= count {
+                            break;
+                        }
+                        let own = (start..count.min(start + ENTITIES))
+                            .filter(|e| *e as u32 % parts == part);
+                        for number in own {
+                            let entity = EntityEvents {
+                                columns: &columns,
+                                ..events.of(rows.places(number))
+                            };
+                            let times = &band.sorted.times()[labels.places(number)];
+                            let of = (times, labels.rows(number));
+                            self.slide(&entity, of, &types, &mut made);
+                        }
+                    }
+                    made.flush(self);
+                    slid.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(made);
+                });
+            }
+        });
+        let Places::Known(places) = &mut found.places else {
+            unreachable!("windows say where their answers are");
+        };
+        for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let first = found.batches.len() as u32;
+            for (label, batch, row) in made.places {
+                places[label as usize] = Some((first + batch, row));
+            }
+            found.batches.extend(made.batches);
+        }
+        found
+    }
+}
+
+impl WindowAnswers {
+    pub(crate) fn new(plan: &WindowPlan) -> Self {
+        let builder = |field: &Field| ColumnBuilder::new(&field.data_type, CHUNK_ROWS);
+        Self {
+            batches: Vec::new(),
+            places: Vec::new(),
+            builders: plan.fields.iter().map(builder).collect(),
+            rows: 0,
+            answers: vec![Answer::Null; plan.fields.len()],
+            pending: 0,
+        }
+    }
+
+    /// Keeps the answers for a label.
+    pub(crate) fn push(&mut self, plan: &WindowPlan, label: u32) {
+        for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
+            builder.append_answer(answer);
+        }
+        self.places
+            .push((label, self.batches.len() as u32, self.rows));
+        self.pending = 0;
+        self.rows += 1;
+        if self.rows as usize == CHUNK_ROWS {
+            self.flush(plan);
+        }
+    }
+
+    fn flush(&mut self, plan: &WindowPlan) {
+        if self.rows == 0 {
+            return;
+        }
+        let fields = plan.fields.iter();
+        let fields = fields.map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
+        let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        let columns = self
+            .builders
+            .iter_mut()
+            .map(ColumnBuilder::finish)
+            .collect();
+        let batch = RecordBatch::try_new(schema, columns).expect("the columns are the fields'");
+        self.batches.push(batch);
+        self.rows = 0;
+    }
+}

@@ -1,0 +1,498 @@
+//! Training sets: labels joined with the features of a view as they were known at
+//! each label's time, by the rules and components that serve them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use wafer_catalog::{
+    ColumnStatistics, Format, ModelVersion, Progress, Recipe, Reject, Split, TrainingSet, blocking,
+    call, ended, readable,
+};
+use wafer_core::{DataType, Digest, Timestamp};
+use wafer_runtime::Function;
+use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
+
+use crate::labels::LabelFile;
+use crate::lookup::found::Joined;
+use crate::lookup::{Band, LookupJoin};
+use crate::rejoin::{Rejoined, RejoinedBatch};
+use crate::rows::PART;
+use crate::service::Training;
+use crate::splitter::Splitter;
+use crate::spool::Room;
+use wafer_files::Output;
+
+/// Rows that a function failed on, that a record keeps as examples.
+const KEPT_ERRORS: usize = 20;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct TrainingSetRequest {
+    /// Name of the view.
+    pub view: String,
+    /// File with the labels: the view's join keys and request fields, a time, and
+    /// whatever else.
+    pub labels: PathBuf,
+    /// Column of the labels that holds their time.
+    pub time: String,
+    /// Where the training set goes; its format is told by its extension.
+    pub out: PathBuf,
+    /// Take what the offline tables had at this time, by the machine's clock.
+    pub as_of: Option<Timestamp>,
+    /// Bytes of memory that the join may use.
+    pub memory: u64,
+    /// Parts that rows are shared out to.
+    pub split: Option<Split>,
+}
+
+/// A training set, ready to be made.
+pub(crate) struct JoinPlan {
+    pub(crate) recipe: Recipe,
+    pub(crate) view: String,
+    pub(crate) labels: LabelFile,
+    pub(crate) split: Option<Split>,
+    pub(crate) snapshots: BTreeMap<String, TableSnapshot>,
+    /// Whether to say which row, or which events, each lookup found.
+    pub(crate) identities: bool,
+    pub(crate) memory: u64,
+}
+
+/// What came out.
+pub(crate) struct Outcome {
+    rows: u64,
+    /// Of the file that was written.
+    pub(crate) digest: Digest,
+    columns: Vec<ColumnStatistics>,
+    function_errors: u64,
+    errors: Vec<Reject>,
+}
+
+impl Training {
+    /// Makes a training set, and records what it was made of.
+    ///
+    /// For each label: of each group the row, or the events, that were visible at
+    /// the label's time; then the view's functions. As many rows as labels, in
+    /// their order.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for labels that do
+    /// not fit it.
+    pub async fn training_set(
+        &self,
+        request: &TrainingSetRequest,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<TrainingSet> {
+        progress.stage("looking at the labels");
+        let format = Format::of_output(&request.out)?;
+        let definitions = self.context.definitions();
+        let recipe = Recipe::new(&definitions, &request.view)?;
+        let labels = {
+            let (path, time, view) = (
+                request.labels.clone(),
+                request.time.clone(),
+                recipe.view.clone(),
+            );
+            blocking(move || LabelFile::open(&path, None, &time, &view)).await??
+        };
+        let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
+        if request.as_of.is_none() {
+            // What came in a moment ago counts as well.
+            self.tables.flush_all().await?;
+        }
+        let snapshots = self.tables.snapshots(&recipe, as_of).await?;
+        let functions = recipe.functions.iter();
+        let mut set = TrainingSet {
+            id: String::new(),
+            created: self.context.machine_now(),
+            view: request.view.clone(),
+            view_version: recipe.version(),
+            labels: Digest::of(&[]),
+            labels_format: labels.format(),
+            labels_name: request.labels.display().to_string(),
+            time: request.time.clone(),
+            as_of: request.as_of,
+            versions: snapshots
+                .iter()
+                .map(|(t, s)| (t.clone(), s.version()))
+                .collect(),
+            functions: functions
+                .map(|(n, f)| (n.clone(), f.registered.digest))
+                .collect(),
+            split: request.split.clone(),
+            format,
+            digest: Digest::of(&[]),
+            rows: 0,
+            columns: Vec::new(),
+            function_errors: 0,
+            errors: Vec::new(),
+        };
+        let pin = self.pin(&set).await?;
+        let plan = JoinPlan {
+            recipe: recipe.clone(),
+            view: request.view.clone(),
+            labels,
+            split: request.split.clone(),
+            snapshots,
+            identities: false,
+            memory: request.memory,
+        };
+        let (made, kept) = tokio::join!(
+            self.make(plan, &request.out, progress),
+            self.keep_labels(&request.labels)
+        );
+        let made = made.and_then(|made| Ok((made, kept?)));
+        if let Ok((made, labels)) = &made {
+            set.labels = *labels;
+            set.id = set.identity();
+            set.rows = made.rows;
+            set.columns = made.columns.clone();
+            set.function_errors = made.function_errors;
+            set.errors = made.errors.clone();
+            set.digest = made.digest;
+            self.context.keep_recipe(&set.view, &recipe).await?;
+            self.put_set(&set).await?;
+        }
+        self.context
+            .components()
+            .metadata
+            .delete(&pin, Expect::Anything)
+            .await?;
+        made.map(|_| set)
+    }
+
+    /// Keeps a copy of the labels, so that the training set can be made again; its
+    /// digest.
+    async fn keep_labels(&self, labels: &Path) -> Result<Digest> {
+        let path = labels.to_owned();
+        let digest = blocking(move || {
+            wafer_store::digest_file(&path).map_err(|e| wafer_files::unreadable(&path, e))
+        })
+        .await??;
+        let artifacts = &self.context.components().artifacts;
+        artifacts.put_file(&blob_name(digest), labels).await?;
+        Ok(digest)
+    }
+
+    /// Keeps the versions that a training set is being made of; returns under which
+    /// name.
+    async fn pin(&self, set: &TrainingSet) -> Result<String> {
+        let nonce =
+            Digest::of(format!("{} {}", self.context.components().holder, set.created).as_bytes());
+        let name = format!(
+            "{}/training_pin/{}-{}",
+            self.context.project(),
+            set.view,
+            nonce.short()
+        );
+        let json = serde_json::to_vec(&set.versions).expect("numbers are plain data");
+        let metadata = &self.context.components().metadata;
+        metadata
+            .put(&name, Bytes::from(json), Expect::Absent)
+            .await?;
+        Ok(name)
+    }
+
+    /// Makes a training set again, the same bytes, whatever was written since.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown one, [`Kind::Internal`] when something
+    /// that it was made of is gone, or other bytes come out.
+    pub async fn recreate_training_set(
+        &self,
+        id: &str,
+        out: &Path,
+        memory: u64,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<TrainingSet> {
+        let set = self.context.training_set_record(id).await?;
+        if Format::of_output(out)? != set.format {
+            let message = format!(
+                "training set `{id}` was written as {:?}; name a file like that",
+                set.format
+            );
+            return Err(Error::invalid(message));
+        }
+        let digest = self.remake(&set, out, memory, progress).await?.digest;
+        set.check_digest(digest)?;
+        Ok(set)
+    }
+
+    /// Makes a training set again, in whichever format.
+    pub(crate) async fn remake(
+        &self,
+        set: &TrainingSet,
+        out: &Path,
+        memory: u64,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Outcome> {
+        progress.stage("looking at the labels");
+        let recipe = self.context.recipe(&set.view, &set.view_version).await?;
+        let artifacts = &self.context.components().artifacts;
+        let path = artifacts.file(&blob_name(set.labels)).await?;
+        let path = path.ok_or_else(|| {
+            let message = format!("the labels of training set `{}` are gone", set.id);
+            Error::new(Kind::Internal, message)
+        })?;
+        let labels = {
+            let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
+            blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??
+        };
+        let snapshots = self.tables.snapshots_of(&set.versions).await?;
+        let plan = JoinPlan {
+            recipe,
+            view: set.view.clone(),
+            labels,
+            split: set.split.clone(),
+            snapshots,
+            identities: false,
+            memory,
+        };
+        self.make(plan, out, progress).await
+    }
+
+    /// Forgets a training set: the versions of tables that it was made of may be
+    /// removed from now on. The file that was written stays.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown one, [`Kind::Conflict`] for one that versions of
+    /// models were made of, unless it is forced: they could not be evaluated on it again.
+    pub async fn delete_training_set(&self, id: &str, is_forced: bool) -> Result<()> {
+        self.context.training_set_record(id).await?;
+        let mut versions = self
+            .context
+            .objects::<ModelVersion>("model_version")
+            .await?;
+        versions.retain(|(_, version)| version.training_set.as_deref() == Some(id));
+        if !versions.is_empty() && !is_forced {
+            let names: Vec<String> = versions.iter().map(|(_, v)| v.name()).collect();
+            let message = format!(
+                "training set `{id}` is what {} came of: without it nobody can evaluate them on it again, or \
+                 train on the same rows; delete it all the same with --force",
+                names.join(", ")
+            );
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        self.forget(id).await
+    }
+
+    async fn forget(&self, id: &str) -> Result<()> {
+        let name = format!("{}/training_set/{id}", self.context.project());
+        let metadata = &self.context.components().metadata;
+        metadata.delete(&name, Expect::Anything).await
+    }
+
+    async fn put_set(&self, set: &TrainingSet) -> Result<()> {
+        let name = format!("{}/training_set/{}", self.context.project(), set.id);
+        let json = serde_json::to_vec(set).expect("a record is plain data");
+        let metadata = &self.context.components().metadata;
+        metadata
+            .put(&name, Bytes::from(json), Expect::Anything)
+            .await?;
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        plan: JoinPlan,
+        out: &Path,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Outcome> {
+        let functions: Vec<Function> = plan
+            .recipe
+            .view
+            .functions
+            .iter()
+            .map(|f| {
+                self.context
+                    .load_function(&f.function, &plan.recipe.functions[&f.function])
+            })
+            .collect::<Result<_>>()?;
+        let plan = Arc::new(plan);
+        let joined = self.join(&plan, progress).await?;
+        progress.stage("writing");
+        let (out, progress) = (out.to_owned(), Arc::clone(progress));
+        blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
+    }
+
+    /// Looks up the features of all labels, band by band.
+    pub(crate) async fn join(
+        &self,
+        plan: &JoinPlan,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Vec<Joined>> {
+        let lookups = &plan.recipe.view.lookups;
+        let joins: Vec<Arc<LookupJoin>> = lookups
+            .iter()
+            .map(|lookup| {
+                let group = plan.recipe.groups[&lookup.group].clone();
+                Arc::new(LookupJoin {
+                    labels: plan.labels.clone(),
+                    keys: lookup.keys.clone(),
+                    snapshot: plan.snapshots[&group.table()].clone(),
+                    group,
+                    features: lookup.features.clone(),
+                    identities: plan.identities,
+                    memory: plan.memory,
+                    workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                })
+            })
+            .collect();
+        // Somewhat more than half of the memory is for joining, most of the rest for what
+        // waits to be written.
+        let room = Room::new(usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX));
+        let mut joined: Vec<Joined> = joins.iter().map(|join| join.begin(&room)).collect();
+        let Some(rows) = joins.iter().map(|join| join.rows_of_band()).min() else {
+            return Ok(joined);
+        };
+        let mut start = 0;
+        // The first lookup's next labels, which are sorted while these are joined.
+        let mut ahead = None;
+        loop {
+            // Lookups by the same keys share what is made of the labels.
+            let mut band: Option<(&[String], Arc<Band>)> = None;
+            for (index, (join, joined)) in joins.iter().zip(&mut joined).enumerate() {
+                progress.stage(&format!("joining `{}`", lookups[index].alias));
+                let own = match band.take().filter(|(keys, _)| *keys == join.keys) {
+                    Some((_, band)) => band,
+                    None => match ahead.take_if(|_| index == 0) {
+                        Some(sorting) => ended(sorting).await??,
+                        None => join.band(start, rows).await?,
+                    },
+                };
+                if index == 0 && own.len() == rows {
+                    let (join, next) = (Arc::clone(join), start + rows as u64);
+                    ahead = Some(tokio::spawn(async move { join.band(next, rows).await }));
+                }
+                join.add(&own, joined).await.map_err(|e| {
+                    let place = format!("views.{}.lookups[{index}]: {e}", plan.view);
+                    Error::caused(e.kind(), place, e)
+                })?;
+                band = Some((&join.keys, own));
+            }
+            let count = band.map_or(0, |(_, band)| band.len());
+            start += count as u64;
+            if count < rows {
+                return Ok(joined);
+            }
+        }
+    }
+}
+
+/// Puts labels and features together, calls the functions, and writes.
+fn write(
+    plan: &JoinPlan,
+    functions: &[Function],
+    joined: Vec<Joined>,
+    out: &Path,
+    progress: &Arc<dyn Progress>,
+) -> Result<Outcome> {
+    let schema = schema(plan, functions)?;
+    let mut splitter = match &plan.split {
+        None => None,
+        Some(split) => Some(Splitter::new(split, &plan.labels)?),
+    };
+    let output = Output::create(out, &schema)?;
+    // Encoding takes as long as all the rest: it goes on beside it.
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<RecordBatch>(16);
+    let writing = std::thread::spawn(move || {
+        let mut output = output;
+        for batch in receiver {
+            output.write(&batch)?;
+        }
+        Ok::<_, Error>(output)
+    });
+    let mut made = Outcome {
+        rows: 0,
+        digest: Digest::of(&[]),
+        columns: Vec::new(),
+        function_errors: 0,
+        errors: Vec::new(),
+    };
+    for batch in Rejoined::new(plan.labels.clone(), joined)?.batches()? {
+        let RejoinedBatch {
+            rows,
+            first,
+            inputs,
+            lookups,
+        } = batch?;
+        let features = lookups.concat();
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        columns.extend(features.iter().cloned());
+        let mut known = readable(&plan.recipe, &inputs, features);
+        columns.extend(call(functions, &mut known, |function, row, message| {
+            made.failed(function, first + u64::from(row), message);
+        })?);
+        if let Some(splitter) = &mut splitter {
+            columns.push(splitter.column(&rows, first)?);
+        }
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
+            .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
+        if sender.send(batch).is_err() {
+            // It failed, and says why below.
+            break;
+        }
+        made.rows = first + rows.num_rows() as u64;
+        progress.read(made.rows, plan.labels.total_rows());
+    }
+    drop(sender);
+    let output: Output = match writing.join() {
+        Ok(written) => written?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    (made.columns, made.digest) = output.close()?;
+    Ok(made)
+}
+
+impl Outcome {
+    fn failed(&mut self, function: &str, row: u64, message: &str) {
+        self.function_errors += 1;
+        if self.errors.len() < KEPT_ERRORS {
+            let place = format!("label {row}, function `{function}`");
+            self.errors.push(Reject::new(place, message.to_owned()));
+        }
+    }
+}
+
+/// Columns of the labels, then features in the view's order, then the part.
+pub(crate) fn schema(plan: &JoinPlan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
+    let mut fields: Vec<ArrowField> = plan.labels.fields();
+    let mut add = |field: ArrowField| {
+        if fields.iter().any(|other| other.name() == field.name()) {
+            let message = format!(
+                "the labels have a column `{0}`, and so has view `{1}`: rename the labels'",
+                field.name(),
+                plan.view
+            );
+            return Err(Error::invalid(message));
+        }
+        fields.push(field);
+        Ok(())
+    };
+    for lookup in &plan.recipe.view.lookups {
+        for field in plan.recipe.features_of(lookup) {
+            add(ArrowField::new(
+                &field.name,
+                field.data_type.to_arrow(),
+                true,
+            ))?;
+        }
+    }
+    for function in functions {
+        for field in function.signature().outputs.fields() {
+            add(ArrowField::new(
+                &field.name,
+                field.data_type.to_arrow(),
+                true,
+            ))?;
+        }
+    }
+    if plan.split.is_some() {
+        add(ArrowField::new(PART, DataType::Utf8.to_arrow(), false))?;
+    }
+    Ok(Arc::new(ArrowSchema::new(fields)))
+}

@@ -1,0 +1,171 @@
+//! Functions on AWS may do what they do, and nothing else: the policies that Terraform
+//! makes are compared with the calls that the program makes.
+
+mod calls;
+mod policy;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use self::calls::Seen;
+use self::policy::{UNSEEN, allows, grants, policies};
+use crate::harness::Project;
+use crate::harness::accounts::{PUSHED, accounts, released, request, route_and_log};
+use crate::harness::lambda::{Lambda, message, request_v2};
+use crate::harness::ledger::{entries_on_s3, entry, event};
+use crate::harness::proxy::Proxy;
+
+/// An action of IAM, and the last part of the resource's ARN.
+type Action = (String, String);
+
+/// A function of some kind, whose calls are noted.
+fn start(
+    project: &Project,
+    seen: &BTreeMap<&str, Seen>,
+    function: &str,
+    sources: &str,
+) -> (Lambda, [Proxy; 2]) {
+    let (dynamo, s3) = seen[function].proxies();
+    let copies = project.at(function);
+    let settings = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamo.url.as_str()),
+        ("AWS_ENDPOINT_URL_S3", s3.url.as_str()),
+        ("WAFER_EVENT_SOURCES", sources),
+        // On AWS they have no copies in common.
+        ("WAFER_COPIES", copies.as_str()),
+    ];
+    (Lambda::start(project, &settings), [dynamo, s3])
+}
+
+fn large(key: &str, number: i64) -> String {
+    let text = "x".repeat(100 << 10);
+    entry(key, "2020-01-01T00:00:00Z", number, 1.0, &text).to_string()
+}
+
+/// Pushes of every kind: new, repeated, large and larger.
+fn pushes() -> Vec<String> {
+    vec![
+        event("a", 1),
+        event("a", 1),
+        large("b", 1),
+        large("b", 2),
+        event("c", 3),
+    ]
+}
+
+#[test]
+fn iam_policies_allow_what_functions_do_and_nothing_else() {
+    let Some(policies) = policies() else { return };
+    let project = accounts(PUSHED);
+    released(&project, 2);
+    route_and_log(&project, &["r1", "--shadow", "r2"]);
+    let rows: String = (0..20)
+        .map(|n| format!("{}\n", event(&format!("k{n}"), n)))
+        .collect();
+    entries_on_s3(&project, "project/sources/in", vec![rows; 3]);
+    project.replace(
+        "function = \"ledger\"\ngroup = \"last_entry\"",
+        "function = \"ledger\"\ngroup = \"last_entry\"\nschedule = { cron = \"0 0 1 1 *\", delay = \"1h\" }",
+    );
+    project.ok(&["apply"]);
+    let bucket = project.bucket();
+    let seen: BTreeMap<&str, Seen> = ["requests", "events", "flush", "runs"]
+        .map(|f| (f, Seen::default()))
+        .into();
+
+    let (requests, _of_requests) = start(&project, &seen, "requests", "");
+    for body in pushes() {
+        let answer = requests.ok(request_v2("POST", "/v1/sources/entries/events", &body));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
+    let body = json!({"rows": [{"key_a": "a", "key_b": 1}]}).to_string();
+    requests.ok(request_v2("POST", "/v1/views/account/features", &body));
+    requests.ok(request_v2("GET", "/metrics", ""));
+    // Features, a model, a shadow, and what is logged of it all.
+    let body = request(&["a", "b"]).to_string();
+    for _ in 0..2 {
+        let answer = requests.ok(request_v2("POST", "/v2/models/line/infer", &body));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
+
+    let queue = "arn:aws:sqs:us-east-1:000000000000:entries";
+    let (lambda, _proxies) = start(&project, &seen, "events", &format!("{queue}=entries"));
+    for (number, body) in pushes().iter().enumerate() {
+        // Each twice, as queues may deliver.
+        for _ in 0..2 {
+            let answer = lambda.ok(json!({"Records": [message(&format!("m{number}"), body)]}));
+            assert_eq!(answer, json!({"batchItemFailures": []}));
+        }
+    }
+
+    let (lambda, _proxies) = start(&project, &seen, "flush", "");
+    let stored = json!({"Records": [{"eventSource": "aws:s3", "eventSourceARN": "", "s3": {
+        "bucket": {"name": bucket}, "object": {"key": "project/outbox/1"}}}]});
+    lambda.ok(stored);
+
+    // Something that waits for the regular look.
+    requests.ok(request_v2(
+        "POST",
+        "/v1/sources/entries/events",
+        &event("late", 1),
+    ));
+    let (lambda, _proxies) = start(&project, &seen, "runs", "");
+    let task = |name: &str, more: Json| lambda.task(name, more);
+    task("tick", json!({}));
+    for _ in 0..2 {
+        let planned = task("plan", json!({"pipeline": "sums", "partition_bytes": 1}));
+        let run = &planned["run"];
+        for partition in planned["partitions"].as_array().unwrap() {
+            task("partition", json!({"run": run, "partition": partition}));
+            // Its result is there: what is written a second time is removed.
+            task("partition", json!({"run": run, "partition": partition}));
+        }
+        let committed = task("commit", json!({"run": run}));
+        for partition in committed["partitions"].as_array().unwrap() {
+            task("online", json!({"run": run, "partition": partition}));
+        }
+        task("finish", json!({"run": run}));
+        // What it made is replaced.
+        project.write_object(
+            "project/sources/in/1.ndjson",
+            &format!("{}\n", event("z", 1)),
+        );
+    }
+
+    std::thread::sleep(Duration::from_millis(200));
+    let mut problems = Vec::new();
+    for (function, seen) in &seen {
+        let seen = seen.0.lock().unwrap();
+        let policy = policies[*function].as_str().unwrap();
+        // The names that Terraform was given.
+        let policy = policy.replace("flights-bucket", bucket);
+        let policy = policy.replace(":flights\"", &format!(":{bucket}\""));
+        let grants = grants(&policy);
+        println!(
+            "{function}: {} actions seen, {} grants",
+            seen.len(),
+            grants.len()
+        );
+        for action in seen.iter() {
+            if !grants.iter().any(|grant| allows(grant, action)) {
+                problems.push(format!("{function} does {action:?}, which is not granted"));
+            }
+        }
+        for grant in &grants {
+            let is_seen = seen.iter().any(|action| allows(grant, action));
+            let is_explained = UNSEEN
+                .iter()
+                .any(|(of, action, _)| (of.is_empty() || of == function) && *action == grant.0);
+            // The store is tried out by whoever opens it first.
+            let is_probe = grant.1.contains("/probe/");
+            if !is_seen && !is_explained && !is_probe {
+                problems.push(format!(
+                    "{function} is granted {grant:?}, which it never does"
+                ));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}

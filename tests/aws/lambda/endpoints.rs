@@ -1,0 +1,117 @@
+//! Endpoints that the Lambda function answers for.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value as Json, json};
+
+use crate::harness::accounts::{PUSHED, SCORES, accounts, released, request, route_and_log};
+use crate::harness::are_on_aws;
+use crate::harness::lambda::{Lambda, request_v2};
+
+/// Endpoints: what they log is written between two invocations, and shadows are asked then.
+#[test]
+fn endpoints_answer_and_log_requests_and_pipelines_predict() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = accounts(&format!("{SCORES}{PUSHED}"));
+    let due = "key_a,key_b,due_at\nk001,1,2020-01-02T00:00:00Z\nk002,1,2020-01-02T00:00:00Z\n";
+    let url = project.write_object("due.csv", due);
+    project.replace("path = \"due.csv\"", &format!("path = \"{url}\""));
+    project.ok(&["apply"]);
+    released(&project, 2);
+    route_and_log(&project, &["r1", "--shadow", "r2"]);
+    let lambda = Lambda::start(&project, &[]);
+    let body = request(&["k001", "nobody"]).to_string();
+    for _ in 0..3 {
+        let answer = lambda.ok(request_v2("POST", "/v2/models/line/infer", &body));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        let answer: Json = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!(answer["outputs"][0]["data"], json!([1.0, 1.0]));
+    }
+    let task = |name: &str, more: Json| lambda.task(name, more);
+    let run = task("plan", json!({"pipeline": "scores"}))["run"].clone();
+    task("partition", json!({"run": run, "partition": 0}));
+    task("commit", json!({"run": run}));
+    task("online", json!({"run": run, "partition": 0}));
+    let done = task("finish", json!({"run": run}));
+    assert_eq!(done["ran"]["rows_written"], 2, "{done}");
+    drop(lambda);
+    let report = project.json(&["skew", "line"]);
+    assert_eq!(
+        (&report["rows"], &report["mismatches"]),
+        (&json!(12), &json!(0)),
+        "{report}"
+    );
+    let predictions = project.offline("scores_v1");
+    assert_eq!(predictions.len(), 2);
+    assert!(
+        predictions[0].contains("\"prediction\":2.0"),
+        "{predictions:?}"
+    );
+}
+
+/// A program that is warm takes up a switch; errors and binary tensors go through Lambda's
+/// own format.
+#[test]
+fn a_warm_function_takes_up_a_switch_of_an_endpoint() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = accounts(PUSHED);
+    released(&project, 2);
+    let route = |routes: &[&str]| {
+        let fixed = ["endpoints", "set", "line"];
+        project.ok(&[&fixed[..], routes, &["--log", "0"]].concat());
+    };
+    route(&["r1"]);
+    let lambda = Lambda::start(&project, &[]);
+    let infer = |request: &Json| {
+        let path = "/v2/models/line/infer";
+        let answer = lambda.ok(request_v2("POST", path, &request.to_string()));
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+        answer
+    };
+    let data = |keys: &[&str]| -> Json {
+        let answer = infer(&request(keys));
+        let answer: Json = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        answer["outputs"][0]["data"].clone()
+    };
+    assert_eq!(data(&["k001"]), json!([1.0]));
+    let mut binary = request(&["k001"]);
+    binary["parameters"] = json!({"binary_data_output": true});
+    let answer = infer(&binary);
+    assert_eq!(answer["isBase64Encoded"], true, "{answer}");
+    let body = BASE64.decode(answer["body"].as_str().unwrap()).unwrap();
+    let header = answer["headers"]["inference-header-content-length"].as_str();
+    let header: usize = header.unwrap().parse().unwrap();
+    assert_eq!(body[header..], 1.0f64.to_le_bytes());
+    let answer = lambda.ok(request_v2("POST", "/v2/models/lien/infer", "{}"));
+    assert_eq!(answer["statusCode"], 400, "{answer}");
+    let answer = lambda.ok(request_v2("GET", "/v2/models/lien", ""));
+    assert_eq!(answer["statusCode"], 404, "{answer}");
+    assert!(answer["body"].as_str().unwrap().starts_with("{\"error\":"));
+    let takes_up = |wanted: Json| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            data(&["k001"]) == wanted
+        })
+    };
+    route(&["r2"]);
+    assert!(takes_up(json!([2.0])));
+    project.ok(&["endpoints", "rollback", "line"]);
+    assert!(takes_up(json!([1.0])));
+    route(&["r1=50", "r2=50", "--key", "key_a"]);
+    let keys: Vec<String> = (0..40).map(|n| format!("k{n:03}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let both = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let data = data(&keys);
+        let data = data.as_array().unwrap();
+        data.contains(&json!(1.0)) && data.contains(&json!(2.0))
+    });
+    assert!(both);
+    assert_eq!(data(&keys), data(&keys));
+}

@@ -1,0 +1,136 @@
+//! Requests and events of every trigger that reach the Lambda function.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value as Json, json};
+
+use crate::harness::are_on_aws;
+use crate::harness::lambda::{Lambda, QUEUE, count, message, request_v1, request_v2};
+use crate::harness::ledger::{event, ledger};
+
+const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/entries";
+
+const CHANGES: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/entries/stream/2024";
+
+#[test]
+fn a_function_answers_requests_and_takes_events_in() {
+    if !are_on_aws() {
+        return;
+    }
+    let project = ledger("").applied_with("entries.ndjson", "");
+    let sources = format!("{QUEUE}=entries;{STREAM}=entries;{CHANGES}=entries");
+    let lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
+    // Requests of both kinds of gateways, good and bad ones.
+    let path = "/v1/sources/entries/events";
+    let answer = lambda.ok(request_v2("POST", path, &event("a", 1)));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    let answer = lambda.ok(request_v1("POST", path, &event("a", 2)));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    assert_eq!(count(&lambda, "a"), 2);
+    let answer = lambda.ok(request_v1("GET", "/v1/views/acount", ""));
+    assert_eq!(answer["statusCode"], 404);
+    assert!(
+        answer["body"]
+            .as_str()
+            .unwrap()
+            .contains("there is no feature view `acount`"),
+        "{answer}"
+    );
+    // Of a batch, what cannot be read comes again, and the rest does not.
+    let batch = json!({"Records": [
+        message("m1", &event("b", 1)),
+        message("m2", "{oops"),
+        message("m3", &event("b", 2)),
+    ]});
+    for _ in 0..2 {
+        let answer = lambda.ok(batch.clone());
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "m2"}]})
+        );
+        assert_eq!(count(&lambda, "b"), 2, "also when it is delivered twice");
+    }
+    // The same content in another message is another event.
+    lambda.ok(json!({"Records": [message("m4", &event("b", 1))]}));
+    assert_eq!(count(&lambda, "b"), 3);
+    let record = |number: i64, data: &str| {
+        json!({
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0", "partitionKey": "p", "sequenceNumber": number.to_string(),
+                "data": data, "approximateArrivalTimestamp": 1_545_084_650.987,
+            },
+            "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventID": format!("shardId-000000000000:{number}"),
+            "eventName": "aws:kinesis:record", "invokeIdentityArn": "arn:aws:iam::0:role/r",
+            "awsRegion": "us-east-1", "eventSourceARN": STREAM,
+        })
+    };
+    let answer = lambda.ok(json!({"Records": [
+        record(1, &BASE64.encode(event("c", 1))),
+        record(2, "!"),
+        record(3, &BASE64.encode(event("c", 3))),
+    ]}));
+    assert_eq!(
+        answer,
+        json!({"batchItemFailures": [{"itemIdentifier": "2"}]})
+    );
+    assert_eq!(count(&lambda, "c"), 2);
+    let typed: Json = serde_json::from_str::<Json>(&event("d", 1)).unwrap();
+    let typed: serde_json::Map<String, Json> = typed
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Json::Number(number) => json!({"N": number.to_string()}),
+                other => json!({"S": other}),
+            };
+            (name.clone(), value)
+        })
+        .collect();
+    let answer = lambda.ok(json!({"Records": [{
+        "eventID": "1", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1", "eventSourceARN": CHANGES,
+        "dynamodb": {"Keys": {"key_a": {"S": "d"}}, "NewImage": typed, "SequenceNumber": "111", "SizeBytes": 26,
+                     "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    }]}));
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(count(&lambda, "d"), 1);
+    // A queue of which nobody said whose it is.
+    let mut stray = message("m9", &event("e", 1));
+    stray["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:other".into();
+    let answer = lambda.ok(json!({"Records": [stray]}));
+    assert_eq!(
+        answer,
+        json!({"batchItemFailures": [{"itemIdentifier": "m9"}]})
+    );
+    // What S3 says of the outbox brings it to the tables; so does a schedule.
+    let bucket = project.bucket();
+    let stored = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {
+        "bucket": {"name": bucket}, "object": {"key": "project/outbox/1", "size": 1}}}]});
+    let of_s3 = |id: &str, body: &Json| {
+        let mut message = message(id, &body.to_string());
+        message["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:notifications".into();
+        json!({"Records": [message]})
+    };
+    let answer = lambda.ok(of_s3("n1", &stored));
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(project.offline_rows("sums_v1").len(), 8);
+    // Of what else is in the bucket, and of the queue being tried out, nothing follows.
+    let mut other = stored;
+    other["Records"][0]["s3"]["object"]["key"] = "project/offline/x".into();
+    let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket});
+    for (id, body) in [("n2", other), ("n3", test)] {
+        let answer = lambda.ok(of_s3(id, &body));
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+    }
+    let answer = lambda.ok(json!({"wafer": {"flush": {}}}));
+    assert_eq!(answer, json!({"rows": 0, "busy": false}));
+    // What nobody knows is an error of that invocation alone.
+    let (kind, said) = lambda.invoke(json!({"what": 1}));
+    assert_eq!(kind, "error");
+    assert!(
+        said.to_string().contains("an event with what is nothing"),
+        "{said}"
+    );
+    assert_eq!(count(&lambda, "a"), 2);
+}

@@ -1,0 +1,47 @@
+//! Functions of a project: how they are listed and checked.
+
+use crate::harness::Project;
+
+#[test]
+fn functions_are_listed_with_their_documentation() {
+    let project = Project::flights().applied();
+    let functions = project.ok(&["functions"]);
+    assert!(functions.contains("Distance, course, local time and scheduled speed of a departure."));
+    assert!(functions.contains("Great-circle distance from origin to destination, km."));
+    let json = project.json(&["functions", "flight_outcome"]);
+    assert_eq!(
+        json["flight_outcome"]["registered"]["signature"]["mapping"],
+        "one_to_many"
+    );
+    assert!(
+        project
+            .fails(&["functions", "nothing"])
+            .contains("there is no function `nothing`")
+    );
+}
+
+#[test]
+fn the_repository_s_functions_pass_their_check() {
+    let project = Project::flights();
+    let checked = project.json(&["check"]);
+    let names: Vec<_> = checked
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["function"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "airport_profile",
+            "departure_features",
+            "flight_outcome",
+            "hourly_weather",
+            "scheduled_flight"
+        ]
+    );
+    assert!(
+        !project.path().join(".wafer").exists(),
+        "a check writes nothing"
+    );
+}

@@ -1,0 +1,55 @@
+//! The project file: its mistakes are named, with what may have been meant.
+
+use crate::harness::Project;
+
+#[test]
+fn a_project_file_s_mistakes_are_named() {
+    let project = Project::flights();
+    project.replace("ttl = \"30d\"", "tll = \"30d\"");
+    let said = project.fails(&["apply"]);
+    assert!(
+        said.contains("wafer.toml:") && said.contains("unknown key `tll`; did you mean `ttl`?"),
+        "{said}"
+    );
+    let nowhere = Project::new("");
+    std::fs::remove_file(nowhere.path().join("wafer.toml")).unwrap();
+    let said = nowhere.fails(&["plan"]);
+    assert!(
+        said.contains("cannot read") && said.contains("wafer new"),
+        "{said}"
+    );
+}
+
+#[test]
+fn unknown_names_suggest_known_ones() {
+    let project = Project::flights().applied();
+    assert!(
+        project
+            .fails(&["run", "plane_outcom"])
+            .contains("there is no pipeline `plane_outcom`; did you mean `plane_outcome`?")
+    );
+    assert!(
+        project
+            .fails(&["get", "arrival_dela"])
+            .contains("did you mean `arrival_delay`?")
+    );
+    project.write("e.ndjson", "{}");
+    let file = project.path().join("e.ndjson");
+    let file = file.to_str().unwrap();
+    assert!(
+        project
+            .fails(&["push", "weather_report", file])
+            .contains("did you mean `weather_reports`?")
+    );
+    assert!(
+        project
+            .fails(&["push", "airports", file])
+            .contains("reads files and takes no events")
+    );
+    let fresh = Project::flights();
+    assert!(
+        fresh
+            .fails(&["run", "airport"])
+            .contains("run `wafer apply`")
+    );
+}

@@ -1,0 +1,191 @@
+//! Accounts of the ledger with models, releases and endpoints, and requests for them.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Value as Json, json};
+
+use super::ledger::{entry, ledger, lines};
+use super::{Project, Server, guest, repository};
+
+/// Accounts whose last amount says what the label is, and a view that knows it.
+pub(crate) fn accounts(models: &str) -> Project {
+    let project = ledger(&models_of(models));
+    let entries: Vec<Json> = (0..300)
+        .map(|n| {
+            let key = format!("k{n:03}");
+            entry(
+                &key,
+                "2020-01-01T00:00:00Z",
+                n,
+                f64::from(n as i32) / 10.0,
+                "x",
+            )
+        })
+        .collect();
+    project.write("entries.ndjson", lines(&entries));
+    let mut labels = String::from("key_a,key_b,event_timestamp,y,amount_then\n");
+    for n in 0..300 {
+        let day = 2 + n % 3;
+        labels += &format!(
+            "k{n:03},1,2020-01-{day:02}T00:00:00Z,{},{n}\n",
+            u8::from(n > 140)
+        );
+    }
+    project.write("labels.csv", labels);
+    let project = project.applied();
+    project.ok(&["run", "last_entry"]);
+    project
+}
+
+/// The ledger's file with models; `ledger` puts it below its source.
+fn models_of(models: &str) -> String {
+    let function = |name: &str, component: &str, rest: &str| {
+        let component = guest(component);
+        format!(
+            "[functions.{name}]\ncomponent = \"{}\"\n{rest}\n",
+            component.display()
+        )
+    };
+    // Only those that are a model's: others would be registered as they are.
+    let is_used = |name: &str| models.contains(&format!("\"{name}\""));
+    let learned = "parameters = { features = \"last_amount,last_small\", trees = 20 }";
+    let mut text = String::new();
+    for (name, component, rest) in [
+        ("train", "train_trees", learned),
+        ("trees", "lightgbm", ""),
+        ("linear", "linear", "memory = \"64MiB\""),
+        ("passes", "passes", ""),
+        (
+            "mistrained",
+            "mistrained",
+            "train_time = \"1s\"\ninit_time = \"1s\"\nmemory = \"64MiB\"",
+        ),
+    ] {
+        if is_used(name) {
+            text += &function(name, component, rest);
+        }
+    }
+    text + models
+}
+
+pub(crate) const TRAINED: &str = r#"
+[models.high]
+doc = "Whether an account is high."
+owner = "tests"
+view = "account"
+label = "y"
+task = "binary"
+trainer = "train"
+function = "trees"
+parameters = { objective = "binary" }
+training = { labels = "labels.csv", split = "train<2020-01-03T00:00:00Z,validation<2020-01-04T00:00:00Z,test" }
+"#;
+
+pub(crate) const PUSHED: &str = r#"
+[models.line]
+view = "account"
+label = "y"
+task = "regression"
+function = "linear"
+"#;
+
+/// A pipeline that predicts with `line` for the rows of `due.csv`.
+pub(crate) const SCORES: &str = r#"
+[sources.due]
+type = "files"
+path = "due.csv"
+
+[groups.scores]
+entity = "account"
+event_time = "due_at"
+
+[pipelines.scores]
+source = "due"
+model = "line"
+group = "scores"
+
+"#;
+
+/// The file of a model that answers the same, whatever it is asked.
+pub(crate) fn line(intercept: f64) -> String {
+    json!({"intercept": intercept, "coefficients": {"last_amount": 0}, "missing": {"last_amount": 0}}).to_string()
+}
+
+/// Pushes versions of `line` that answer 1, 2, … whatever they are asked, and releases them.
+pub(crate) fn released(project: &Project, count: u32) {
+    for n in 1..=count {
+        let file = project.write("line.json", line(f64::from(n)));
+        project.ok(&[
+            "models",
+            "push",
+            "line",
+            "--artifact",
+            &file.display().to_string(),
+        ]);
+        project.ok(&["release", "create", "--model", &format!("line@{n}")]);
+    }
+}
+
+/// Makes these versions of `line`, each with a version of the view that has a function of its
+/// own, and releases them: the first answers 11, the second 22, the third 33, and anything else
+/// would be of two at once. The function ends for the account `trap`.
+pub(crate) fn released_whole(project: &Project, versions: RangeInclusive<u32>) {
+    project.replace(
+        "[views.account]\n",
+        "[views.account]\nfunctions = [\"offset\"]\n",
+    );
+    let function = |offset: u32| {
+        let component = guest("offset");
+        format!(
+            "[functions.offset]\ncomponent = \"{}\"\nparameters = {{ offset = {offset} }}\n\n[entities.account]\n",
+            component.display()
+        )
+    };
+    let mut before = "[entities.account]\n".to_owned();
+    for n in versions {
+        let now = function(10 * n);
+        project.replace(&before, &now);
+        before = now;
+        project.ok(&["apply"]);
+        let model = json!({"intercept": n, "coefficients": {"offset": 1}}).to_string();
+        let file = project.write("line.json", model).display().to_string();
+        project.ok(&["models", "push", "line", "--artifact", &file]);
+        project.ok(&["release", "create", "--model", &format!("line@{n}")]);
+    }
+}
+
+/// Two releases: `r1` answers with a number, `r2`, of three classes, with a class and
+/// probabilities.
+pub(crate) fn line_and_classes() -> Project {
+    let other = r#"
+[models.high]
+view = "account"
+label = "y"
+function = "trees"
+"#;
+    let project = accounts(&format!("{PUSHED}{other}"));
+    released(&project, 1);
+    let text = std::fs::read_to_string(repository().join("tests/models/classes.txt")).unwrap();
+    let file = project.write("classes.txt", text).display().to_string();
+    project.ok(&["models", "push", "high", "--artifact", &file]);
+    project.ok(&["release", "create", "--model", "high"]);
+    project
+}
+
+/// Routes the endpoint `line` to releases, and logs all of its requests.
+pub(crate) fn route_and_log(project: &Project, routes: &[&str]) {
+    let fixed = ["endpoints", "set", "line"];
+    project.ok(&[&fixed[..], routes, &["--log", "100"]].concat());
+}
+
+/// A request for some accounts.
+pub(crate) fn request(keys: &[&str]) -> Json {
+    let tensor = |name: &str, datatype: &str, data: Json| json!({"name": name, "datatype": datatype, "shape": [keys.len()], "data": data});
+    json!({"inputs": [tensor("key_a", "BYTES", json!(keys)), tensor("key_b", "INT64", json!(vec![1; keys.len()]))]})
+}
+
+/// Asks an endpoint, or one of its releases by `ENDPOINT/versions/RELEASE`.
+pub(crate) fn infer(server: &Server, path: &str, request: &Json) -> (u16, Json) {
+    let path = format!("/v2/models/{path}/infer");
+    server.post(&path, "application/json", request.to_string())
+}

@@ -1,0 +1,45 @@
+//! The project of the flights, with its data and components.
+
+use super::{Project, flights_components, repository};
+
+impl Project {
+    /// The flights project, with its data and components.
+    pub(crate) fn flights() -> Self {
+        let source = repository().join("functions/flights");
+        let mut text = std::fs::read_to_string(source.join("wafer.toml")).unwrap();
+        for (name, krate) in [
+            ("flight_outcome", "flight-outcomes"),
+            ("scheduled_flight", "scheduled-flights"),
+            ("hourly_weather", "hourly-weather"),
+            ("airport_profile", "airport-profile"),
+            ("departure_features", "departure-features"),
+            ("train_trees", "train_trees"),
+            ("trees", "lightgbm"),
+            ("simple", "linear"),
+        ] {
+            let component = flights_components().join(format!("{name}.wasm"));
+            let lines = ["crate", "stock"].map(|kind| format!("{kind} = \"{krate}\""));
+            let line = lines.iter().find(|line| text.contains(*line)).unwrap();
+            text = text.replace(line, &format!("component = \"{}\"", component.display()));
+        }
+        let project = Self::new(&text);
+        std::os::unix::fs::symlink(source.join("data"), project.path().join("data")).unwrap();
+        project
+    }
+
+    /// Runs all of its pipelines, over all of their files.
+    pub(crate) fn run_flights(&self) {
+        for pipeline in [
+            "airport",
+            "airport_weather",
+            "plane_outcome",
+            "route_delays",
+            "carrier_delays",
+            "origin_delays",
+            "plane_delays",
+            "scheduled_flight",
+        ] {
+            self.ok(&["run", pipeline]);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The Lambda function, driven through a Runtime API on this machine by events as AWS sends them.
+//! It runs on the stores on AWS only.
+//!
+//! API: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::{BINARY, Project};
+
+/// The program that Lambda starts: the one beside `wafer`, or one that was packaged.
+pub(crate) fn bootstrap() -> PathBuf {
+    if let Some(packaged) = std::env::var_os("WAFER_TEST_BOOTSTRAP") {
+        return packaged.into();
+    }
+    let path = Path::new(BINARY).with_file_name("bootstrap");
+    assert!(path.is_file(), "build the whole workspace first");
+    path
+}
+
+/// A function with its Runtime API; ends with its test.
+pub(crate) struct Lambda {
+    pub(crate) child: Child,
+    events: Sender<Json>,
+    answers: Receiver<(String, Json)>,
+}
+
+impl Drop for Lambda {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lambda {
+    /// Starts the function of a project, with more settings.
+    pub(crate) fn start(project: &Project, more: &[(&str, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (events, next) = channel();
+        let (answered, answers) = channel();
+        let next = Arc::new(Mutex::new(next));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (next, answered) = (Arc::clone(&next), answered.clone());
+                std::thread::spawn(move || serve(client.unwrap(), &next, &answered));
+            }
+        });
+        let (online, objects) = project.cloud_urls();
+        let child = Command::new(bootstrap())
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "wafer")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "log")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "log")
+            .env("WAFER_PROJECT", "ledger")
+            .env("WAFER_STORE_ONLINE", online)
+            .env("WAFER_STORE_OBJECTS", objects)
+            .env("WAFER_COPIES", project.path().join("copies"))
+            .envs(more.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            events,
+            answers,
+        }
+    }
+
+    /// Invokes it, and returns the kind of the answer, `response` or `error`, and the answer.
+    pub(crate) fn invoke(&self, event: Json) -> (String, Json) {
+        self.events.send(event).unwrap();
+        self.answer()
+    }
+
+    fn answer(&self) -> (String, Json) {
+        self.answers.recv_timeout(Duration::from_secs(60)).unwrap()
+    }
+
+    /// Invokes what must succeed.
+    pub(crate) fn ok(&self, event: Json) -> Json {
+        let (kind, answer) = self.invoke(event);
+        assert_eq!(kind, "response", "{answer}");
+        answer
+    }
+
+    /// Has it do a task of Wafer's own, such as a part of a run; it must succeed.
+    pub(crate) fn task(&self, name: &str, task: Json) -> Json {
+        self.ok(json!({"wafer": {name: task}}))
+    }
+}
+
+/// One connection of the Runtime API.
+fn serve(client: TcpStream, next: &Mutex<Receiver<Json>>, answered: &Sender<(String, Json)>) {
+    let mut writer = client.try_clone().unwrap();
+    let mut reader = BufReader::new(client);
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        let target = first
+            .split_whitespace()
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned();
+        let body = body(&mut reader);
+        let answer = if target.ends_with("/invocation/next") {
+            let Ok(event) = next.lock().unwrap().recv() else {
+                return;
+            };
+            let event = event.to_string();
+            format!(
+                "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n\
+                 Lambda-Runtime-Deadline-Ms: 9999999999999\r\n\
+                 Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:wafer\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{event}",
+                event.len()
+            )
+        } else {
+            let kind = target.rsplit('/').next().unwrap_or_default().to_owned();
+            let answer = serde_json::from_slice(&body).unwrap_or(Json::Null);
+            let _ = answered.send((kind, answer));
+            "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned()
+        };
+        if writer.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The body of a request, in one piece or in chunks.
+fn body(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
+    let (mut length, mut chunked) = (0, false);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim_end().to_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        chunked |= line.starts_with("transfer-encoding:") && line.contains("chunked");
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    while chunked {
+        let mut size = String::new();
+        reader.read_line(&mut size).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).unwrap();
+        body.extend_from_slice(&chunk[..size]);
+        chunked = size > 0;
+    }
+    body
+}
+
+/// A request as function URLs and API Gateway's HTTP APIs send it.
+pub(crate) fn request_v2(method: &str, path: &str, body: &str) -> Json {
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
+        "headers": {"content-type": "application/json", "host": "abc.lambda-url.us-east-1.on.aws"},
+        "requestContext": {
+            "accountId": "anonymous", "apiId": "abc", "domainName": "abc.lambda-url.us-east-1.on.aws",
+            "domainPrefix": "abc", "requestId": "id", "routeKey": "$default", "stage": "$default",
+            "time": "12/Mar/2024:19:03:58 +0000", "timeEpoch": 1_583_348_638_390_i64,
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "t"},
+        },
+        "body": body, "isBase64Encoded": false,
+    })
+}
+
+/// A request as API Gateway's REST APIs send it.
+pub(crate) fn request_v1(method: &str, path: &str, body: &str) -> Json {
+    json!({
+        "resource": "/{proxy+}", "path": path, "httpMethod": method,
+        "headers": {"Content-Type": "application/json", "Host": "x.execute-api.us-east-1.amazonaws.com"},
+        "multiValueHeaders": {"Content-Type": ["application/json"]},
+        "queryStringParameters": null, "multiValueQueryStringParameters": null, "pathParameters": {"proxy": path},
+        "stageVariables": null,
+        "requestContext": {
+            "accountId": "000000000000", "apiId": "x", "httpMethod": method, "identity": {"sourceIp": "127.0.0.1"},
+            "path": path, "protocol": "HTTP/1.1", "requestId": "id", "resourceId": "r", "resourcePath": "/{proxy+}",
+            "stage": "prod",
+        },
+        "body": body, "isBase64Encoded": false,
+    })
+}
+
+/// The queue that `message` comes from.
+pub(crate) const QUEUE: &str = "arn:aws:sqs:us-east-1:000000000000:entries";
+
+/// A message of a queue.
+pub(crate) fn message(id: &str, body: &str) -> Json {
+    json!({
+        "messageId": id, "receiptHandle": "r", "body": body, "attributes": {"ApproximateReceiveCount": "1"},
+        "messageAttributes": {}, "md5OfBody": "x", "eventSource": "aws:sqs", "eventSourceARN": QUEUE,
+        "awsRegion": "us-east-1",
+    })
+}
+
+/// How many entries of a key the group `sums` has, by a request for features.
+pub(crate) fn count(lambda: &Lambda, key: &str) -> Json {
+    let body = json!({"rows": [{"key_a": key, "key_b": 1}]}).to_string();
+    let answer = lambda.ok(request_v2("POST", "/v1/views/account/features", &body));
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    let answer: Json = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    answer["rows"][0]["features"]["sums_count_lifetime"].clone()
+}

@@ -1,0 +1,26 @@
+//! What the tests have in common: one file for each subject.
+
+pub(crate) mod accounts;
+mod cloud;
+mod flights;
+mod guests;
+pub(crate) mod lambda;
+pub(crate) mod ledger;
+pub(crate) mod misbehaving;
+mod project;
+#[allow(dead_code, reason = "written for tests of the stores")]
+#[path = "../../host/aws/tests/proxy.rs"]
+pub(crate) mod proxy;
+mod python;
+mod random;
+pub(crate) mod request_log;
+mod rows;
+mod server;
+
+pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
+pub(crate) use guests::{flights_components, guest};
+pub(crate) use project::{BINARY, Project, repository, text};
+pub(crate) use python::{client_program, witness_python};
+pub(crate) use random::Random;
+pub(crate) use rows::{rows_of, write_batch, write_parquet};
+pub(crate) use server::{Server, agent, wait_for};

@@ -1,0 +1,134 @@
+//! Projects in folders of their own, and commands of the real binary on them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value as Json;
+
+use super::cloud::{Cloud, is_cloud};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
+
+pub(crate) fn repository() -> PathBuf {
+    // Not the one it was compiled in: checkouts may share a target folder.
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
+}
+
+/// A project in a folder of its own, removed in the end.
+pub(crate) struct Project {
+    folder: tempfile::TempDir,
+    /// Stores on AWS, with `WAFER_TEST_STORES=aws`: a table and a bucket of its own.
+    pub(super) cloud: Option<Cloud>,
+}
+
+impl Project {
+    /// A project with this file.
+    pub(crate) fn new(wafer_toml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("wafer.toml"), wafer_toml).unwrap();
+        Self {
+            folder,
+            cloud: is_cloud().then(Cloud::new),
+        }
+    }
+
+    pub(crate) fn applied(self) -> Self {
+        self.ok(&["apply"]);
+        self
+    }
+
+    /// With a file, applied.
+    pub(crate) fn applied_with(self, name: &str, content: &str) -> Self {
+        self.write(name, content);
+        self.applied()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path below the project, as an argument.
+    pub(crate) fn at(&self, name: &str) -> String {
+        self.path().join(name).display().to_string()
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn replace(&self, from: &str, to: &str) {
+        let path = self.path().join("wafer.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .arg("-C")
+            .arg(self.path())
+            .args(arguments)
+            .env_remove("WAFER_STORE_PATH")
+            .env_remove("RUST_LOG");
+        if let Some(Cloud { online, objects }) = &self.cloud {
+            command
+                .env("WAFER_STORE_ONLINE", online)
+                .env("WAFER_STORE_OBJECTS", objects);
+        }
+        command
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Json {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--output", "json"]);
+        serde_json::from_str(&self.ok(&arguments)).unwrap()
+    }
+
+    /// Runs a command that must fail, and returns what it says.
+    pub(crate) fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(
+            !output.status.success(),
+            "{arguments:?} should fail: {}",
+            text(&output)
+        );
+        let said = text(&output);
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    /// Makes a training set from labels below the project, and returns its record.
+    pub(crate) fn training_set(&self, view: &str, labels: &str, out: &str) -> Json {
+        self.json(&[
+            "training-set",
+            view,
+            "--labels",
+            &self.at(labels),
+            "--out",
+            &self.at(out),
+        ])
+    }
+}
+
+/// What a command printed, on both of its streams.
+pub(crate) fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}

@@ -1,0 +1,135 @@
+//! Rows of offline tables and of Parquet files.
+
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use futures::TryStreamExt as _;
+use serde_json::Value as Json;
+use url::Url;
+use wafer_core::{DataType, Digest, cell_to_json, coerce};
+use wafer_store::{AsOf, OfflineTables};
+
+use super::Project;
+#[cfg(feature = "aws")]
+use super::cloud::Cloud;
+
+impl Project {
+    /// All rows of an offline table as JSON objects, sorted; without the columns
+    /// that say when and whence a row was written.
+    pub(crate) fn offline(&self, table: &str) -> Vec<String> {
+        let rows = self.offline_rows(table).into_iter().map(|mut row| {
+            let object = row.as_object_mut().unwrap();
+            for column in ["available_timestamp", "created_timestamp", "event_id"] {
+                assert!(object.remove(column).is_some());
+            }
+            row.to_string()
+        });
+        let mut rows: Vec<String> = rows.collect();
+        rows.sort();
+        rows
+    }
+
+    /// All rows of an offline table as JSON objects.
+    pub(crate) fn offline_rows(&self, table: &str) -> Vec<Json> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let batches: Vec<_> = runtime.block_on(async {
+            let tables = self.offline_tables().await;
+            let snapshot = tables.snapshot(table, AsOf::Latest).await.unwrap();
+            snapshot.rows().try_collect().await.unwrap()
+        });
+        batches.iter().flat_map(json_rows).collect()
+    }
+
+    /// Digest of an offline table's rows, for comparing large tables.
+    pub(crate) fn offline_digest(&self, table: &str) -> (usize, Digest) {
+        let rows = self.offline(table);
+        (rows.len(), Digest::of(rows.join("\n").as_bytes()))
+    }
+
+    #[cfg(feature = "aws")]
+    async fn offline_tables(&self) -> OfflineTables {
+        let Some(Cloud { objects, .. }) = &self.cloud else {
+            return self.embedded_tables();
+        };
+        let account = wafer_aws::Account::from_environment(None).await.unwrap();
+        let bucket = wafer_aws::Bucket::open(&account, &Url::parse(objects).unwrap()).unwrap();
+        OfflineTables::in_bucket(bucket.url("offline"), bucket.root()).unwrap()
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[allow(clippy::unused_async, reason = "as with the feature")]
+    async fn offline_tables(&self) -> OfflineTables {
+        self.embedded_tables()
+    }
+
+    fn embedded_tables(&self) -> OfflineTables {
+        let url = Url::from_directory_path(self.path().join(".wafer/offline")).unwrap();
+        OfflineTables::open(url).unwrap()
+    }
+}
+
+/// The rows of a Parquet file as JSON objects.
+pub(crate) fn rows_of(path: &Path) -> Vec<Json> {
+    let file = std::fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
+    let batches = reader.unwrap().build().unwrap();
+    batches
+        .flat_map(|batch| json_rows(&batch.unwrap()))
+        .collect()
+}
+
+/// Writes rows of texts and integers as Parquet; other values as texts.
+pub(crate) fn write_parquet(path: &Path, rows: &[Json]) {
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    let names = rows[0].as_object().unwrap().keys().cloned();
+    let columns = names.map(|name| {
+        let values = || rows.iter().map(|row| &row[&name]);
+        let column: ArrayRef = if values().any(Json::is_i64) {
+            std::sync::Arc::new(values().map(Json::as_i64).collect::<Int64Array>())
+        } else if name == "event_timestamp" {
+            let times = values().map(|time| time.as_str()?.parse::<wafer_core::Timestamp>().ok());
+            let times = times.map(|time| time.map(|time| time.as_micros()));
+            let times: arrow_array::TimestampMicrosecondArray = times.collect();
+            std::sync::Arc::new(times.with_timezone("UTC"))
+        } else {
+            std::sync::Arc::new(values().map(Json::as_str).collect::<StringArray>())
+        };
+        (name, column)
+    });
+    let batch = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+    write_batch(path, &batch);
+}
+
+/// Writes columns as a Parquet file.
+pub(crate) fn write_batch(path: &Path, batch: &RecordBatch) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn json_rows(batch: &RecordBatch) -> Vec<Json> {
+    let schema = batch.schema();
+    let columns: Vec<_> = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| {
+            let plain = match field.data_type() {
+                arrow_schema::DataType::Timestamp(..) => {
+                    coerce(column, &DataType::Timestamp).unwrap()
+                }
+                _ => std::sync::Arc::clone(column),
+            };
+            (field.name().clone(), plain)
+        })
+        .collect();
+    (0..batch.num_rows())
+        .map(|row| {
+            let cells = columns
+                .iter()
+                .map(|(name, column)| (name.clone(), cell_to_json(column, row)));
+            Json::Object(cells.collect())
+        })
+        .collect()
+}

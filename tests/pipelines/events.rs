@@ -1,0 +1,148 @@
+//! Events that are pushed to a server.
+
+use serde_json::json;
+
+use crate::harness::{Project, text};
+
+const CLOUD_EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/EWR","type":"report","data":{"origin":"EWR","time_hour":"2013-01-01T06:00:00Z","temp":50}}"#;
+
+#[test]
+fn pushed_events_are_readable_online_when_they_are_answered() {
+    let project = Project::flights().applied();
+    let server = project.serve(&["--clock", "2013-01-01T12:00:00Z,0"]);
+    let request = json!([{
+        "tailnum": "N1", "origin": "EWR", "dest": "LAX",
+        "scheduled_departure": "2013-07-01T13:00:00Z", "scheduled_arrival": "2013-07-01T19:00:00Z",
+    }]);
+    let weather = || {
+        let row = server.features("arrival_delay", &request).remove(0);
+        (
+            row["features"]["weather_temperature_c"].clone(),
+            row["status"]["weather_temperature_c"].clone(),
+        )
+    };
+    let push = |hour: &str, temp: f64| {
+        let event =
+            json!({"origin": "EWR", "time_hour": format!("2013-01-01T{hour}:00Z"), "temp": temp});
+        assert_eq!(server.events("weather_reports", &event.to_string()).0, 200);
+    };
+    assert_eq!(weather(), (json!(null), json!("not_found")));
+    push("06:00", 50.0);
+    assert_eq!(weather(), (json!(10.0), json!("present")));
+    push("05:00", 14.0);
+    assert_eq!(weather().0, 10.0, "an older report changes nothing online");
+    push("07:00", 59.0);
+    assert_eq!(weather().0, 15.0);
+    // Early, but within the allowed five minutes: kept until it is due.
+    push("12:03", 68.0);
+    assert_eq!(weather().0, 15.0);
+    server.set_clock("2013-01-01T12:03:00Z");
+    assert_eq!(weather().0, 20.0);
+    // Six hours later it has expired.
+    server.set_clock("2013-01-01T18:03:00Z");
+    assert_eq!(weather(), (json!(20.0), json!("present")));
+    server.set_clock("2013-01-01T18:03:00.000001Z");
+    assert_eq!(weather(), (json!(null), json!("expired")));
+    server.stop();
+    let rows = project.offline_rows("airport_weather_v1");
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let (event, available) = (
+            row["event_timestamp"].as_str().unwrap(),
+            row["available_timestamp"].as_str().unwrap(),
+        );
+        assert_eq!(
+            available,
+            event.max("2013-01-01T12:00:00Z"),
+            "the later of the fact and its arrival"
+        );
+        assert_eq!(row["created_timestamp"], "2013-01-01T12:00:00Z");
+    }
+}
+
+#[test]
+fn cloud_events_are_taken_in_every_http_binding() {
+    let project = Project::flights().applied();
+    let server = project.serve(&[]);
+    let path = "/v1/sources/weather_reports/events";
+    let (status, answer) = server.post(path, "application/cloudevents+json", CLOUD_EVENT);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
+    let again = format!(
+        "[{CLOUD_EVENT},{}]",
+        CLOUD_EVENT
+            .replace("\"1\"", "\"2\"")
+            .replace("06:00", "07:00")
+    );
+    let (_, answer) = server.post(path, "application/cloudevents-batch+json", again);
+    assert_eq!(
+        (&answer["duplicate"], &answer["accepted"]),
+        (&json!(1), &json!(1))
+    );
+    let headers = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "2"),
+        ("ce-source", "/EWR"),
+        ("ce-type", "report"),
+    ];
+    let (_, answer) = server.post_with(
+        path,
+        &headers,
+        "{\"origin\":\"EWR\",\"time_hour\":\"2013-01-01T09:00:00Z\"}",
+    );
+    assert_eq!(
+        answer["events"],
+        json!([{"status": "duplicate"}]),
+        "the same event in another binding"
+    );
+    server.stop();
+    assert_eq!(project.offline("airport_weather_v1").len(), 2);
+}
+
+#[test]
+fn events_that_lack_something_are_rejected_one_by_one() {
+    let project = Project::flights().applied();
+    let server = project.serve(&[]);
+    let good = json!({"origin": "EWR", "time_hour": "2013-01-01T06:00:00Z", "temp": 39.02});
+    let lines = [
+        good.to_string(),
+        json!({"time_hour": "2013-01-01T06:00:00Z"}).to_string(),
+        json!({"origin": null, "time_hour": "2013-01-01T06:00:00Z"}).to_string(),
+        json!({"origin": "EWR", "time_hour": "2013-01-01T07:00:00Z", "temp": "warm"}).to_string(),
+        "not json".to_owned(),
+        json!({"origin": "EWR", "time_hour": "2999-01-01T07:00:00Z"}).to_string(),
+        json!({"origin": "x".repeat(1_000), "time_hour": "2013-01-01T06:00:00Z"}).to_string(),
+        json!({"origin": "EWR", "time_hour": i64::MIN}).to_string(),
+    ];
+    let (status, answer) = server.events("weather_reports", &lines.join("\n"));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (422, &json!(1), &json!(7))
+    );
+    for (event, wanted) in answer["events"].as_array().unwrap().iter().zip([
+        "",
+        "field `origin`: is missing",
+        "field `origin`: is null",
+        "field `temp`: \"warm\" is not float64",
+        "is not JSON",
+        "is in the future",
+        "entity key of 1002 bytes; at most 440 fit",
+        "field `time_hour`: -9223372036854775808 is not timestamp",
+    ]) {
+        let error = event["error"].as_str().unwrap_or_default();
+        assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");
+    }
+    // From a file, with the line.
+    let file = project.write("events.ndjson", lines.join("\n"));
+    let output = project
+        .command(&["push", "weather_reports", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output);
+    assert!(
+        said.contains("events.ndjson:2: field `origin`: is missing")
+            && said.contains("1 already known, 7 rejected"),
+        "{said}"
+    );
+}

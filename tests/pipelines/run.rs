@@ -1,0 +1,157 @@
+//! Runs of a pipeline over files, and the intervals that they cover.
+
+use serde_json::json;
+
+use crate::harness::Project;
+
+#[test]
+fn all_pipelines_run_on_the_real_data() {
+    let project = Project::flights().applied();
+    let run = |pipeline| project.json(&["run", pipeline]);
+
+    let record = run("plane_outcome");
+    assert_eq!(record["rows_read"], 336_776);
+    assert_eq!(record["rows_written"], 328_063, "every flight that arrived");
+    assert_eq!(
+        (&record["rows_rejected"], &record["state"]),
+        (&json!(0), &json!("succeeded"))
+    );
+    assert_eq!(run("airport_weather")["rows_written"], 26_115);
+    assert_eq!(run("airport")["rows_written"], 1_458);
+
+    let at = "2013-07-01T13:00:00Z,0";
+    let vector = project.json(&[
+        "get",
+        "arrival_delay",
+        "--clock",
+        at,
+        "tailnum=N14228",
+        "origin=JFK",
+        "dest=LAX",
+        "scheduled_departure=2013-07-01T13:00:00Z",
+        "scheduled_arrival=2013-07-01T19:00:00Z",
+    ]);
+    assert_eq!(vector["features"]["local_hour"], 9);
+    assert_eq!(vector["features"]["origin_name"], "John F Kennedy Intl");
+    assert_eq!(vector["status"]["distance_km"], "present");
+    // The newest row is of December: from July it is in the future, and a
+    // batch run over all time is no way to live through history.
+    assert_eq!(vector["event_timestamp"]["origin"], "2013-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_run_writes_the_known_values_of_known_flights() {
+    let project = Project::flights().applied();
+    project.ok(&[
+        "run",
+        "plane_outcome",
+        "--from",
+        "2013-01-01",
+        "--to",
+        "2013-01-02",
+    ]);
+    let rows = project.offline_rows("plane_outcome_v1");
+    // UA 1545 of 1 January, Newark to Houston: off the gate at 5:17 Eastern,
+    // at the gate at 8:30 Central, 11 minutes late.
+    let flight = rows.iter().find(|r| r["tailnum"] == "N14228").unwrap();
+    assert_eq!(flight["event_timestamp"], "2013-01-01T14:30:00Z");
+    assert_eq!(flight["departed_at"], "2013-01-01T10:17:00Z");
+    assert_eq!(
+        (&flight["arr_delay_minutes"], &flight["recovered_minutes"]),
+        (&json!(11), &json!(-9))
+    );
+    assert_eq!(
+        flight["available_timestamp"], flight["event_timestamp"],
+        "the source has no delay"
+    );
+    assert!(
+        rows.iter()
+            .all(|r| r["event_timestamp"].as_str().unwrap() < "2013-01-02")
+    );
+}
+
+#[test]
+fn a_run_is_repeated_only_when_its_inputs_changed() {
+    let project = Project::flights().applied();
+    let first = project.json(&["run", "airport"]);
+    let table = project.offline_rows("airport_v1");
+    assert!(project.ok(&["run", "airport"]).contains("nothing to do"));
+    assert_eq!(project.json(&["run", "airport"])["id"], first["id"]);
+    assert_eq!(project.offline_rows("airport_v1").len(), table.len());
+    assert_eq!(project.json(&["runs"]).as_array().unwrap().len(), 1);
+
+    // Other inputs replace what the interval had.
+    project.replace(
+        "valid_from_seconds = 1356998400",
+        "valid_from_seconds = 1356998401",
+    );
+    project.ok(&["apply"]);
+    let second = project.json(&["run", "airport"]);
+    assert_eq!(second["generation"], 2);
+    let rows = project.offline_rows("airport_v1");
+    assert_eq!(rows.len(), table.len());
+    assert!(
+        rows.iter()
+            .all(|r| r["event_timestamp"] == "2013-01-01T00:00:01Z")
+    );
+    assert_eq!(
+        project.json(&["runs", "airport"]).as_array().unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn intervals_of_runs_may_touch_but_not_overlap() {
+    let project = Project::flights().applied();
+    let run = |from, to| ["run", "airport_weather", "--from", from, "--to", to];
+    project.ok(&run("2013-01-01", "2013-01-02"));
+    project.ok(&run("2013-01-02", "2013-01-03"));
+    let said = project.fails(&run("2013-01-02T12:00:00Z", "2013-01-04"));
+    assert!(
+        said.contains("overlaps") && said.contains("2013-01-02"),
+        "{said}"
+    );
+    let whole = Project::flights().applied();
+    whole.ok(&[
+        "run",
+        "airport_weather",
+        "--from",
+        "2013-01-01",
+        "--to",
+        "2013-01-03",
+    ]);
+    assert_eq!(
+        project.offline("airport_weather_v1"),
+        whole.offline("airport_weather_v1")
+    );
+}
+
+/// What a failed run left of an earlier one is not forgotten: another interval
+/// over the same rows would double them.
+#[test]
+fn a_failed_run_still_guards_the_interval_of_the_run_before() {
+    let project = Project::flights();
+    let good = "faa,name,lat,lon,alt,tz,dst\nJFK,Kennedy,40.6,-73.8,13,-5,A\n";
+    project.write("airports.csv", good);
+    project.replace("data/airports.parquet", "airports.csv");
+    project.ok(&["apply"]);
+    project.ok(&["run", "airport"]);
+    project.write("airports.csv", "faa\nJFK\n");
+    project.fails(&["run", "airport"]);
+    project.write("airports.csv", good.replace("Kennedy", "John F. Kennedy"));
+    let said = project.fails(&[
+        "run",
+        "airport",
+        "--from",
+        "2013-01-01",
+        "--to",
+        "2013-02-01",
+    ]);
+    assert!(said.contains("overlaps"), "{said}");
+    let record = project.json(&["run", "airport"]);
+    assert_eq!(
+        (&record["generation"], &record["error"]),
+        (&json!(3), &json!(null))
+    );
+    assert_eq!(project.offline("airport_v1").len(), 1);
+}

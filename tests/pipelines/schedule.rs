@@ -1,0 +1,221 @@
+//! Schedules: a server runs the intervals of a pipeline as they become due.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::harness::ledger::{backfill, count_of, ledger, month, succeeded};
+use crate::harness::{Project, Random, rows_of, wait_for};
+
+const DAILY: &str = r#"schedule = { cron = "0 0 * * *", start_after = "30m", delay = "1h", backoff = "1ms", retries = 2, catch_up = 5 }"#;
+
+/// The ledger with a month of entries, and a schedule of the pipeline `sums`.
+fn scheduled(schedule: &str) -> Project {
+    let project = ledger("");
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        &format!("function = \"ledger\"\ngroup = \"sums\"\n{schedule}"),
+    );
+    project.applied_with("entries.ndjson", &month())
+}
+
+#[test]
+fn a_server_runs_the_schedule_and_a_backfill_sees_the_same() {
+    let project = scheduled(DAILY);
+    let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
+    wait_for("the schedule", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
+    });
+    assert!(
+        succeeded(&project).is_empty(),
+        "it begins when it is first seen"
+    );
+    server.set_clock("2020-01-04T00:29:59Z");
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert!(succeeded(&project).is_empty(), "it waits for its data");
+    server.set_clock("2020-01-06T00:30:00Z");
+    wait_for("three runs", || succeeded(&project).len() == 3);
+    // Newest first: what was made up for was seen later than its rows say.
+    let overran = |run: &Json| run["overran"] == true;
+    let late: Vec<bool> = succeeded(&project).iter().map(overran).collect();
+    assert_eq!(late, [false, true, true]);
+    // More than is made up for: the oldest are left out.
+    server.set_clock("2020-01-16T01:00:00Z");
+    wait_for("five runs", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-16T00:00:00Z"
+    });
+    assert_eq!(project.json(&["schedules"])[0]["state"]["skipped"], 5);
+    assert_eq!(succeeded(&project).len(), 8);
+    project.ok(&["schedules", "--pause", "sums"]);
+    server.set_clock("2020-01-18T01:00:00Z");
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(succeeded(&project).len(), 8, "it is paused");
+    project.ok(&["schedules", "--resume", "sums"]);
+    wait_for("what was missed", || succeeded(&project).len() == 10);
+    server.stop();
+    let available = |project: &Project| -> Vec<(String, String)> {
+        let rows = project.offline_rows("sums_v1").into_iter();
+        let mut times: Vec<(String, String)> = rows
+            .map(|row| {
+                (
+                    row["event_timestamp"].to_string(),
+                    row["available_timestamp"].to_string(),
+                )
+            })
+            .collect();
+        times.sort();
+        times
+    };
+    let lived = available(&project);
+    assert!(
+        lived
+            .iter()
+            .any(|(event, seen)| event.contains("2020-01-05T06:00:00Z")
+                && seen.contains("2020-01-06T01:00:00Z")),
+        "{lived:?}"
+    );
+    // A backfill of the same intervals makes rows that are visible at the same time,
+    // and takes those that were run as they are.
+    let report = backfill(&project, "sums", &[]);
+    assert_eq!(
+        (&report["intervals"], &report["written"]),
+        (&json!(30), &json!(20))
+    );
+    let filled = available(&project);
+    assert!(lived.iter().all(|row| filled.contains(row)));
+    assert_eq!(filled.len(), 120);
+    let said = project.fails(&["run", "sums"]);
+    assert!(
+        said.contains("has a schedule") && said.contains("wafer backfill"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_schedule_cannot_start_a_run_after_its_rows_are_visible() {
+    let project = ledger("");
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        "function = \"ledger\"\ngroup = \"sums\"\n\
+         schedule = { cron = \"0 0 * * *\", start_after = \"2h\", delay = \"1h\" }",
+    );
+    let said = project.fails(&["plan"]);
+    assert!(
+        said.contains("pipelines.sums.schedule.start_after: a run that starts 2h after its interval cannot be seen 1h after it"),
+        "{said}"
+    );
+}
+
+/// With `overlap = "skip"` what became due while a run was under way is left out.
+#[test]
+fn a_schedule_can_skip_intervals_that_a_run_overlaps() {
+    let project =
+        scheduled("schedule = { cron = \"0 * * * *\", overlap = \"skip\", catch_up = 100 }");
+    // Its clock is fast: hours go by while an hour is run.
+    let server = project.serve(&["--clock", "2020-01-03T00:30:00Z,200000"]);
+    wait_for("runs and hours that are left out", || {
+        let state = &project.json(&["schedules"])[0]["state"];
+        succeeded(&project).len() >= 3 && state["skipped"].as_u64() > Some(10)
+    });
+    server.stop();
+    let state = project.json(&["schedules"])[0]["state"].clone();
+    assert_eq!(state["failed"], 0, "{state}");
+}
+
+#[test]
+fn failed_runs_of_a_schedule_are_retried_and_then_given_up() {
+    let project = scheduled(DAILY);
+    let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
+    let state = || project.json(&["schedules"])[0]["state"].clone();
+    wait_for("the schedule", || !state()["done"].is_null());
+    // Its file is gone.
+    std::fs::remove_file(project.path().join("entries.ndjson")).unwrap();
+    server.set_clock("2020-01-04T01:00:00Z");
+    wait_for("that it gives up", || state()["failed"] == 1);
+    let runs = project.json(&["runs"]);
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&runs[0]["state"], &runs[0]["attempts"]),
+        (&json!("failed"), &json!(3)),
+        "{runs}"
+    );
+    assert!(
+        runs[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("there is no file"),
+        "{runs}"
+    );
+    // The file is back: the next interval is run, and that one by hand.
+    project.write("entries.ndjson", month());
+    server.set_clock("2020-01-05T01:00:00Z");
+    wait_for("the next interval", || succeeded(&project).len() == 1);
+    server.stop();
+    let report = backfill(&project, "sums", &[]);
+    assert_eq!(report["written"], 29);
+    assert_eq!(count_of(&project, "a"), 60);
+}
+
+/// A run that takes longer than it may is stopped, and counts as failed.
+#[test]
+fn runs_of_a_schedule_end_at_their_time_limit() {
+    let project = scheduled(&DAILY.replace("retries = 2", "retries = 0, time_limit = \"1us\""));
+    let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
+    let state = || project.json(&["schedules"])[0]["state"].clone();
+    wait_for("the schedule", || !state()["done"].is_null());
+    server.set_clock("2020-01-04T01:00:00Z");
+    wait_for("that it gives up", || state()["failed"] == 1);
+    let runs = project.json(&["runs"]);
+    assert!(
+        runs[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("longer than its `time_limit` of 1us"),
+        "{runs}"
+    );
+    assert!(project.offline("sums_v1").is_empty());
+    server.stop();
+}
+
+/// Two servers share a schedule: each interval is run by one of them; when one is
+/// killed in the middle, the other takes over.
+#[test]
+fn of_two_servers_one_runs_an_interval_of_a_schedule_and_the_other_takes_over() {
+    let mut random = Random::new();
+    let project = scheduled(&DAILY.replace("catch_up = 5", "catch_up = 100"));
+    let first = project.serve(&["--clock", "2020-01-01T12:00:00Z,0"]);
+    wait_for("the schedule", || {
+        !project.json(&["schedules"])[0]["state"]["done"].is_null()
+    });
+    let second = project.serve(&["--clock", "2020-01-01T12:00:00Z,0"]);
+    for server in [&first, &second] {
+        server.set_clock("2020-01-31T01:00:00Z");
+    }
+    std::thread::sleep(Duration::from_millis(500 + random.below(2_000)));
+    first.kill();
+    wait_for("all intervals", || {
+        project.json(&["schedules"])[0]["state"]["done"] == "2020-01-31T00:00:00Z"
+    });
+    second.stop();
+    let runs = succeeded(&project);
+    assert_eq!(runs.len(), 30);
+    let rows = project.offline("sums_v1");
+    // All but the first day, which was under way when the schedule began, are there once.
+    assert_eq!(rows.len(), 120);
+    assert_eq!(count_of(&project, "a"), 60);
+}
+
+/// Labels at any time see what a live run would have shown then.
+#[test]
+fn rows_of_a_schedule_are_visible_after_their_interval() {
+    let project = scheduled(DAILY);
+    backfill(&project, "sums", &[]);
+    project.write(
+        "labels.csv",
+        "key_a,key_b,event_timestamp\na,1,2020-01-02T00:59:59Z\na,1,2020-01-02T01:00:00Z\n",
+    );
+    project.training_set("account", "labels.csv", "out.parquet");
+    let rows = rows_of(&project.path().join("out.parquet"));
+    assert_eq!(rows[0]["sums_count_lifetime"], Json::Null);
+    assert_eq!(rows[1]["sums_count_lifetime"], 2);
+}

@@ -1,0 +1,193 @@
+//! New versions of a group, columns that are added to one, and groups that are added later.
+
+use serde_json::{Value as Json, json};
+
+use crate::harness::ledger::{backfill, count_of, entry, ledger, lines, month, push, sums};
+use crate::harness::rows_of;
+
+/// A new version is filled from files and from the raw events that came in, beside
+/// the live one, and becomes live at once.
+#[test]
+fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
+    let project = ledger("").applied_with("entries.ndjson", &month());
+    backfill(&project, "sums", &[]);
+    let push = |name: &str, day: u32, small: i64| {
+        let time = format!("2020-01-{day:02}T23:59:00Z");
+        let file = project.write(name, lines(&[entry("a", &time, small, 1.0, name)]));
+        project.ok(&[
+            "push",
+            "entries",
+            file.to_str().unwrap(),
+            "--clock",
+            "2020-01-30T23:59:30Z,0",
+        ])
+    };
+    push("before.ndjson", 30, 1_000);
+    assert_eq!(count_of(&project, "a"), 61);
+    // Another version, with one more aggregate.
+    project.replace("[groups.sums]\n", "[groups.sums]\nversion = 2\n");
+    project.replace(
+        r#"{ function = "count", windows = ["20m", "2h", "1d", "lifetime"] },"#,
+        r#"{ function = "count", windows = ["20m", "2h", "1d", "3d", "lifetime"] },"#,
+    );
+    let said = project.ok(&["apply"]);
+    assert!(
+        said.contains("none of it is live before these new versions are filled: sums_v2"),
+        "{said}"
+    );
+    assert_eq!(count_of(&project, "a"), 61, "the old version is live");
+    // What comes in meanwhile goes to both.
+    push("meanwhile.ndjson", 29, 2_000);
+    assert_eq!(count_of(&project, "a"), 62);
+    // Parts of it are not all of it, though events go on coming to both.
+    for (from, to, missing) in [
+        ("2020-01-10", "2020-01-31", "first from 2020-01-01T"),
+        (
+            "2020-01-01",
+            "2020-01-05",
+            "first from 2020-01-05T00:00:00Z to 2020-01-10T00:00:00Z",
+        ),
+    ] {
+        let said = project.ok(&["backfill", "sums", "--from", from, "--to", to]);
+        assert!(
+            said.contains("not live yet") && said.contains(missing),
+            "{said}"
+        );
+    }
+    assert_eq!(count_of(&project, "a"), 62);
+    let report = backfill(&project, "sums", &[]);
+    assert_eq!(
+        (&report["table"], &report["became_live"]),
+        (&json!("sums_v2"), &json!(true))
+    );
+    let features = project.json(&[
+        "get",
+        "account",
+        "key_a=a",
+        "key_b=1",
+        "--clock",
+        "2020-01-31T00:00:00Z,0",
+    ]);
+    assert_eq!(
+        features["features"]["sums_count_lifetime"], 62,
+        "nothing is missing, nothing twice"
+    );
+    assert_eq!(features["features"]["sums_count_3d"], 7);
+    assert_eq!(project.offline("sums_v1").len(), 122);
+    assert_eq!(project.offline("sums_v2").len(), 122);
+    push("after.ndjson", 28, 3_000);
+    assert_eq!(
+        (
+            project.offline("sums_v1").len(),
+            project.offline("sums_v2").len()
+        ),
+        (122, 123)
+    );
+}
+
+/// A nullable column may be added to a version that is in use; rows of before have
+/// nulls in it.
+#[test]
+fn nullable_columns_are_added_to_a_version_of_a_group() {
+    let project = ledger("");
+    project.replace(
+        "[groups.last_entry]\n",
+        "[groups.last_entry]\ncolumns = [\"small\", \"label_text\"]\n",
+    );
+    let project = project.applied_with(
+        "entries.ndjson",
+        &lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 2.5, "x")]),
+    );
+    project.ok(&["run", "last_entry", "--to", "2020-01-02"]);
+    // `amount` comes between the two in the function; in the table it comes last.
+    project.replace(
+        "columns = [\"small\", \"label_text\"]",
+        "columns = [\"small\", \"amount\", \"label_text\"]",
+    );
+    project.ok(&["apply"]);
+    let vector = |clock: &str| sums(&project, "a", clock);
+    let old = vector("2020-01-01T12:00:00Z");
+    assert_eq!(
+        (
+            &old["last_small"],
+            &old["last_amount"],
+            &old["last_label_text"]
+        ),
+        (&json!(1), &Json::Null, &json!("x"))
+    );
+    push(
+        &project,
+        &[entry("a", "2020-01-03T00:00:00Z", 2, 7.5, "y")],
+        "2020-01-03T00:00:00Z",
+    );
+    let new = vector("2020-01-03T00:00:00Z");
+    assert_eq!(
+        (
+            &new["last_small"],
+            &new["last_amount"],
+            &new["last_label_text"]
+        ),
+        (&json!(2), &json!(7.5), &json!("y"))
+    );
+    project.write(
+        "labels.csv",
+        "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\na,1,2020-01-03T00:00:00Z\n",
+    );
+    project.training_set("account", "labels.csv", "out.parquet");
+    let rows = rows_of(&project.path().join("out.parquet"));
+    assert_eq!(
+        [&rows[0]["last_amount"], &rows[1]["last_amount"]],
+        [&Json::Null, &json!(7.5)]
+    );
+    // Taking one away, or changing a windowed group's aggregates, needs a version.
+    project.replace(
+        "columns = [\"small\", \"amount\", \"label_text\"]",
+        "columns = [\"small\"]",
+    );
+    assert!(project.fails(&["apply"]).contains("set `version = 2`"));
+    project.replace(
+        "columns = [\"small\"]",
+        "columns = [\"small\", \"amount\", \"label_text\"]",
+    );
+    project.replace(r#"windows = ["3h"]"#, r#"windows = ["4h"]"#);
+    assert!(
+        project
+            .fails(&["apply"])
+            .contains("its aggregates changed, and version 1 is in use")
+    );
+}
+
+/// Raw events are kept: a group that is added later has them too.
+#[test]
+fn raw_events_fill_groups_that_are_added_later() {
+    let project = ledger("").applied_with("entries.ndjson", "");
+    push(
+        &project,
+        &[entry("a", "2020-01-01T00:00:00Z", 1, 1.0, "x")],
+        "2020-01-01T00:00:10Z",
+    );
+    assert_eq!(project.offline_rows("entries_events").len(), 1);
+    project.replace(
+        "[pipelines.sums]",
+        "[groups.again]\nentity = \"account\"\nevent_time = \"happened_at\"\n[pipelines.again]\nsource = \"entries\"\nfunction = \"ledger\"\ngroup = \"again\"\n[pipelines.sums]",
+    );
+    project.ok(&["apply"]);
+    push(
+        &project,
+        &[entry("a", "2020-01-02T00:00:00Z", 2, 1.0, "x")],
+        "2020-01-02T00:00:10Z",
+    );
+    let record = project.json(&["run", "again", "--archive"]);
+    assert_eq!(record["rows_written"], 1);
+    let mut rows = project.offline_rows("again_v1");
+    rows.sort_by_key(|row| row["small"].as_i64());
+    assert_eq!(rows.len(), 2);
+    // It was visible when it came in, under its own identity.
+    assert_eq!(rows[0]["available_timestamp"], "2020-01-01T00:00:10Z");
+    let archived: Vec<Json> = project
+        .offline_rows("entries_events")
+        .iter()
+        .map(|row| row["event_id"].clone())
+        .collect();
+    assert!(archived.contains(&rows[0]["event_id"]) && archived.contains(&rows[1]["event_id"]));
+}

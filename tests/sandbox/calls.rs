@@ -1,0 +1,207 @@
+//! Functions that misbehave when they are called: the error says who is to blame and which limit or rule
+//! was broken, and nobody else is stopped.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::misbehaving::{ROWS, project, request};
+use crate::harness::text;
+
+#[test]
+fn runs_of_a_function_that_misbehaves_fail_with_the_reason_and_leave_nothing() {
+    for (mode, settings, wanted) in [
+        (
+            "spin-in-call",
+            "batch_time = \"200ms\"",
+            "ran longer than 200ms (setting `batch_time`)",
+        ),
+        ("panic-in-call", "", "function `bad` trapped"),
+        (
+            "grow-in-call",
+            "memory = \"32 MiB\"",
+            "needs more memory than 32 MiB (setting `memory`)",
+        ),
+        ("recurse-in-call", "", "function `bad`"),
+        (
+            "refuse-call",
+            "",
+            "function `bad` refused the batch: not this batch",
+        ),
+        ("bad-utf8", "", "column `text`: row 2 is not valid UTF-8"),
+        (
+            "too-much-output",
+            "output = \"2 MiB\"",
+            "returned more than 2 MiB (setting `output`)",
+        ),
+        ("wrong-length", "", "column `y`: 4 values for 3 rows"),
+        (
+            "wrong-type",
+            "",
+            "column `y`: int64 where the signature has float64",
+        ),
+        ("wrong-columns", "", "3 columns where the signature has 4"),
+        ("wrong-rows", "", "4 rows where 3 went in"),
+        (
+            "decreasing-offsets",
+            "",
+            "column `text`: the first offset is 3, not 0",
+        ),
+        (
+            "offsets-past-the-end",
+            "",
+            "column `text`: the last offset is 3000, and there are 3 values",
+        ),
+        (
+            "short-bitmap",
+            "",
+            "column `y`: a bit map of 0 bytes for 3 rows",
+        ),
+        (
+            "null-in-required",
+            "",
+            "column `y`: row 0 is null, and the column is not nullable",
+        ),
+        ("error-out-of-range", "", "a row error for row 3 of 3"),
+        (
+            "errors-unsorted",
+            "",
+            "row errors are not in ascending order at row 0",
+        ),
+    ] {
+        let project = project(mode, settings);
+        project.write("things.csv", ROWS);
+        project.ok(&["apply"]);
+        let said = project.fails(&["run", "thing"]);
+        assert!(said.contains(wanted), "{mode}: {said}");
+        assert!(
+            said.contains("things.csv, rows 2 to 4"),
+            "{mode} names the rows: {said}"
+        );
+        assert!(project.offline("thing_v1").is_empty(), "{mode}");
+        let runs = project.json(&["runs"]);
+        assert_eq!(runs[0]["state"], "failed", "{mode}");
+        assert!(
+            runs[0]["error"].as_str().unwrap().contains(wanted),
+            "{mode}"
+        );
+    }
+}
+
+#[test]
+fn wrong_source_rows_of_a_function_are_refused() {
+    let bad = project("bad-sources", "");
+    bad.replace("[views.thing]\nrequest = { id = \"int64\", at = \"timestamp\", x = \"float64\" }\nfunctions = [\"bad\"]\n", "");
+    bad.write("things.csv", ROWS);
+    bad.ok(&["apply"]);
+    assert!(
+        bad.fails(&["run", "thing"])
+            .contains("source-rows decrease at row 1")
+    );
+    // As an on-demand function it would not even be applied.
+    let said = project("bad-sources", "").fails(&["apply"]);
+    assert!(said.contains("does not map rows one to one"), "{said}");
+}
+
+#[test]
+fn one_row_that_the_function_rejects_is_set_aside() {
+    let project = project("one-bad-row", "");
+    project.write("things.csv", ROWS);
+    project.ok(&["apply"]);
+    let output = project.command(&["run", "thing"]).output().unwrap();
+    assert!(output.status.success());
+    let said = text(&output);
+    assert!(
+        said.contains("things.csv:2: this one is bad") && said.contains("2 written, 1 rejected"),
+        "{said}"
+    );
+    let server = project.serve(&[]);
+    let (status, answer) = request(&server, 2);
+    assert_eq!(status, 200);
+    assert_eq!(
+        (
+            &answer["rows"][0]["status"]["y"],
+            &answer["rows"][0]["features"]["y"]
+        ),
+        (&json!("error"), &json!(null))
+    );
+    assert_eq!(answer["rows"][0]["errors"]["bad"], "this one is bad");
+    assert_eq!(answer["rows"][1]["status"]["y"], "present");
+    let (status, answer) = server.events("things", "{\"id\":1,\"at\":\"2013-01-01T00:00:00Z\",\"x\":1}\n{\"id\":2,\"at\":\"2013-01-01T00:00:00Z\",\"x\":1}");
+    assert_eq!(status, 422);
+    assert_eq!(
+        answer["events"][0],
+        json!({"status": "rejected", "error": "this one is bad"})
+    );
+    assert_eq!(answer["events"][1]["status"], "accepted");
+}
+
+#[test]
+fn requests_over_the_time_limit_name_it_and_others_go_on() {
+    let project = project("spin-in-call", "request_time = \"300ms\"").applied();
+    let server = project.serve(&[]);
+    let (status, answer) = request(&server, 1);
+    assert_eq!(status, 500);
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("ran longer than 300ms (setting `request_time`)"),
+        "{message}"
+    );
+
+    // While every sandbox spins, the server answers whatever needs none.
+    std::thread::scope(|scope| {
+        let spinning: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| request(&server, 1)))
+            .collect();
+        std::thread::sleep(Duration::from_millis(100));
+        let started = Instant::now();
+        assert_eq!(server.get("/healthz").0, 200);
+        assert_eq!(server.get("/v1/clock").0, 200);
+        let unfinished = spinning.iter().filter(|s| !s.is_finished()).count();
+        assert!(
+            unfinished > 0,
+            "answered in {:?}, while none was spinning",
+            started.elapsed()
+        );
+        for spin in spinning {
+            assert_eq!(spin.join().unwrap().0, 500);
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_in_an_instance_from_one_call_to_the_next() {
+    let project = project("count-calls", "").applied();
+    let server = project.serve(&[]);
+    for _ in 0..5 {
+        assert_eq!(request(&server, 1).1["rows"][0]["features"]["y"], 1.0);
+    }
+}
+
+#[test]
+fn strange_nans_and_a_flood_of_log_lines_do_no_harm() {
+    let nan = project("nan", "").applied();
+    let (status, answer) = request(&nan.serve(&[]), 2);
+    assert_eq!(
+        (status, &answer["rows"][1]["features"]["y"]),
+        (200, &json!("NaN"))
+    );
+    let flood = project("log-flood", "").applied();
+    assert_eq!(request(&flood.serve(&[]), 1).0, 200);
+}
+
+#[test]
+fn an_event_that_traps_the_function_fails_alone() {
+    let project = project("panic-on-seven", "").applied();
+    let server = project.serve(&[]);
+    let lines: Vec<String> = (0..20)
+        .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": 1}).to_string())
+        .collect();
+    let (status, answer) = server.events("things", &lines.join("\n"));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (422, &json!(19), &json!(1))
+    );
+    let error = answer["events"][7]["error"].as_str().unwrap();
+    assert!(error.contains("function `bad` trapped"), "{error}");
+}

@@ -1,0 +1,123 @@
+//! Components: which ones are functions, and what becomes of their compiled code.
+
+use crate::harness::misbehaving::{project, request};
+use crate::harness::{guest, repository};
+
+#[test]
+fn a_component_that_is_no_function_is_refused() {
+    let component = |wat: &str| {
+        let project = project("", "");
+        let path = project.write("other.wasm", wat::parse_str(wat).unwrap());
+        let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
+        let line = toml
+            .lines()
+            .find(|l| l.starts_with("component"))
+            .unwrap()
+            .to_owned();
+        project.replace(&line, &format!("component = \"{}\"", path.display()));
+        project.fails(&["apply"])
+    };
+    let empty = component("(component)");
+    assert!(
+        empty.contains("does not export `wafer:function/transform@0.1.0`"),
+        "{empty}"
+    );
+    let clock = component(
+        "(component (import \"wasi:clocks/monotonic-clock@0.2.0\" (instance (export \"now\" (func (result u64))))))",
+    );
+    assert!(
+        clock.contains("it imports `wasi:clocks/monotonic-clock@0.2.0`")
+            && clock.contains("no clock"),
+        "{clock}"
+    );
+    let other = component(
+        "(component (component $c) (instance $i (instantiate $c)) (export \"wafer:function/other@0.1.0\" (instance $i)))",
+    );
+    assert!(
+        other.contains("it exports `wafer:function/other@0.1.0`"),
+        "{other}"
+    );
+    let types = component(
+        "(component (component $c) (instance $i (instantiate $c)) (export \"wafer:function/transform@0.1.0\" (instance $i)))",
+    );
+    assert!(
+        types.contains("its types differ from the contract's"),
+        "{types}"
+    );
+    let module = component("(module)");
+    assert!(
+        module.contains("it is a core module; make it with `wafer build`"),
+        "{module}"
+    );
+
+    let project = project("", "");
+    let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
+    let line = toml
+        .lines()
+        .find(|l| l.starts_with("component"))
+        .unwrap()
+        .to_owned();
+    project.write("garbage.wasm", "this is not WebAssembly");
+    project.replace(&line, "component = \"garbage.wasm\"");
+    assert!(
+        project
+            .fails(&["apply"])
+            .contains("function `bad` is not a component")
+    );
+    project.replace("garbage.wasm", "nowhere.wasm");
+    assert!(
+        project
+            .fails(&["apply"])
+            .contains("functions.bad.component: cannot read")
+    );
+}
+
+#[test]
+fn damaged_compiled_code_is_compiled_again() {
+    let project = project("", "").applied();
+    if !crate::harness::are_embedded() {
+        return;
+    }
+    let expected = request(&project.serve(&[]), 2);
+    assert_eq!(expected.0, 200);
+    let compiled = project.path().join(".wafer/artifacts/compiled");
+    let files = || -> Vec<_> {
+        let engines = std::fs::read_dir(&compiled).unwrap().flatten();
+        engines
+            .flat_map(|e| {
+                std::fs::read_dir(e.path())
+                    .unwrap()
+                    .flatten()
+                    .map(|f| f.path())
+            })
+            .collect()
+    };
+    assert_eq!(files().len(), 1);
+    std::fs::write(&files()[0], b"damaged").unwrap();
+    assert_eq!(request(&project.serve(&[]), 2), expected);
+    assert!(
+        std::fs::metadata(&files()[0]).unwrap().len() > 1_000,
+        "it was compiled again"
+    );
+    std::fs::remove_dir_all(&compiled).unwrap();
+    assert_eq!(request(&project.serve(&[]), 2), expected);
+}
+
+/// A component is named by its bytes: where it was built must not be among them.
+#[test]
+fn components_name_no_folder_of_this_machine() {
+    let here = repository().canonicalize().unwrap();
+    let here = here.to_str().unwrap().as_bytes();
+    for name in [
+        "linear",
+        "lightgbm",
+        "onnx",
+        "train_trees",
+        "ledger",
+        "facts",
+    ] {
+        let component = std::fs::read(guest(name)).unwrap();
+        let mut pieces = component.windows(here.len());
+        assert!(pieces.all(|piece| piece != here), "{name}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Feature vectors of a request.
+
+use serde_json::json;
+
+use crate::harness::Project;
+
+#[test]
+fn feature_vectors_keep_the_order_of_the_request() {
+    let project = Project::flights().applied();
+    project.ok(&["run", "airport"]);
+    let server = project.serve(&[]);
+    let row = |origin: Option<&str>| {
+        json!({
+            "tailnum": "nobody", "origin": origin, "dest": "LAX",
+            "scheduled_departure": "2013-07-01T13:00:00Z", "scheduled_arrival": "2013-07-01T19:00:00Z",
+        })
+    };
+    let rows = server.features(
+        "arrival_delay",
+        &json!([
+            row(Some("JFK")),
+            row(Some("nowhere")),
+            row(None),
+            row(Some("EWR")),
+            row(Some("JFK"))
+        ]),
+    );
+    let names: Vec<_> = rows.iter().map(|r| &r["features"]["origin_name"]).collect();
+    let (jfk, ewr) = (json!("John F Kennedy Intl"), json!("Newark Liberty Intl"));
+    assert_eq!(names, [&jfk, &json!(null), &json!(null), &ewr, &jfk]);
+    let statuses: Vec<_> = rows
+        .iter()
+        .map(|r| r["status"]["origin_name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        statuses,
+        ["present", "not_found", "not_found", "present", "present"]
+    );
+    assert_eq!(
+        rows[1]["status"]["distance_km"], "null",
+        "the function ran, over what there is"
+    );
+    assert_eq!(rows[1]["event_timestamp"]["origin"], json!(null));
+    assert_eq!(rows[0], rows[4]);
+    assert!(server.features("arrival_delay", &json!([])).is_empty());
+}
+
+#[test]
+fn large_integers_survive_events_and_feature_requests() {
+    let project = Project::flights().applied();
+    let server = project.serve(&[]);
+    let large = 9_007_199_254_740_993_i64;
+    let event = json!({
+        "tailnum": "N1", "carrier": "XX", "flight": large, "origin": "EWR", "dest": "IAH",
+        "time_hour": "2013-01-01T10:00:00Z", "minute": 15, "dep_delay": 2, "arr_time": 830,
+    });
+    assert_eq!(server.events("landed_flights", &event.to_string()).0, 200);
+    let request = json!([{
+        "tailnum": "N1", "origin": "EWR", "dest": "IAH",
+        "scheduled_departure": "2013-07-01T13:00:00Z", "scheduled_arrival": "2013-07-01T19:00:00Z",
+    }]);
+    let rows = server.features("arrival_delay", &request);
+    assert_eq!(rows[0]["status"]["plane_flight"], "expired");
+    server.stop();
+    assert_eq!(
+        project.offline_rows("plane_outcome_v1")[0]["flight"].as_i64(),
+        Some(large)
+    );
+    let server = project.serve(&["--clock", "2013-01-02T00:00:00Z,0"]);
+    assert_eq!(
+        server.features("arrival_delay", &request)[0]["features"]["plane_flight"].as_i64(),
+        Some(large)
+    );
+}
+
+#[test]
+fn feature_requests_that_lack_something_are_refused_by_row_and_field() {
+    let project = Project::flights().applied();
+    let server = project.serve(&[]);
+    let post =
+        |body: String| server.post("/v1/views/arrival_delay/features", "application/json", body);
+    let good = json!({
+        "tailnum": "N1", "origin": "JFK", "dest": "LAX",
+        "scheduled_departure": "2013-07-01T13:00:00Z", "scheduled_arrival": "2013-07-01T19:00:00Z",
+    });
+    assert_eq!(post(json!({ "rows": [good] }).to_string()).0, 200);
+    let with = |name: &str, value: serde_json::Value| {
+        let mut row = good.clone();
+        row[name] = value;
+        json!({ "rows": [good, row] }).to_string()
+    };
+    let mut lacking = good.clone();
+    let value = lacking
+        .as_object_mut()
+        .unwrap()
+        .remove("scheduled_arrival")
+        .unwrap();
+    let mut misspelt = lacking.clone();
+    misspelt["scheduled_arival"] = value;
+    for (body, wanted) in [
+        (
+            json!({ "rows": [good, lacking] }).to_string(),
+            "row 1: field `scheduled_arrival` (timestamp): is missing",
+        ),
+        (
+            json!({ "rows": [misspelt] }).to_string(),
+            "is `scheduled_arival` meant?",
+        ),
+        (
+            with("scheduled_arrival", json!("soon")),
+            "row 1: field `scheduled_arrival` (timestamp): \"soon\" is not timestamp",
+        ),
+        (
+            with("scheduled_arrival", json!(null)),
+            "is null, and a function needs it",
+        ),
+        (
+            with("tailnum", json!(7)),
+            "row 1: field `tailnum` (utf8): 7 is not utf8",
+        ),
+        (
+            json!({ "rows": [1] }).to_string(),
+            "row 0 is not a JSON object",
+        ),
+        (json!({ "row": [] }).to_string(), "unknown field `row`"),
+        ("{".to_owned(), "the body is not {\"rows\":[…]}"),
+        (
+            json!({ "rows": vec![1; 10_001] }).to_string(),
+            "a request has at most 10000",
+        ),
+    ] {
+        let (status, answer) = post(body);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert_eq!(status, 400);
+        assert!(message.contains(wanted), "{message}\n  wanted: {wanted}");
+    }
+}

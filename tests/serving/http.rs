@@ -1,0 +1,77 @@
+//! What all of the HTTP interface has in common: the shape of errors, the clock, the lists.
+
+use crate::harness::Project;
+
+#[test]
+fn every_http_error_has_the_same_shape() {
+    let project = Project::flights().applied();
+    let server = project.serve(&[]);
+    let json_type = "application/json";
+    for ((status, answer), wanted_status, wanted_code) in [
+        (server.get("/nowhere"), 404, "not_found"),
+        (server.get("/v1/views/none"), 404, "not_found"),
+        (
+            server.get("/v1/sources/weather_reports/events"),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            server.post("/v1/views/none/features", json_type, "{\"rows\":[]}"),
+            404,
+            "not_found",
+        ),
+        (
+            server.post("/v1/sources/none/events", json_type, "{}"),
+            404,
+            "not_found",
+        ),
+        (
+            server.post("/v1/sources/airports/events", json_type, "{}"),
+            400,
+            "invalid",
+        ),
+        (
+            server.post("/v1/sources/weather_reports/events", "image/png", "{}"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            server.post(
+                "/v1/views/arrival_delay/features",
+                json_type,
+                vec![b' '; 65 << 20],
+            ),
+            413,
+            "invalid",
+        ),
+        (
+            server.post("/v1/clock", json_type, "{\"now\":\"2013-01-01T00:00:00Z\"}"),
+            409,
+            "conflict",
+        ),
+    ] {
+        assert_eq!(
+            (status, answer["error"]["code"].as_str()),
+            (wanted_status, Some(wanted_code)),
+            "{answer}"
+        );
+        assert!(!answer["error"]["message"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn the_clock_of_a_server_can_be_moved_on_and_not_back() {
+    let project = Project::flights().applied();
+    let server = project.serve(&["--clock", "2013-01-01T00:00:00Z,0"]);
+    assert_eq!(server.get("/v1/clock").1["now"], "2013-01-01T00:00:00Z");
+    server.set_clock("2013-01-02T00:00:00Z");
+    server.set_clock("2013-01-01T12:00:00Z");
+    assert_eq!(server.get("/v1/clock").1["now"], "2013-01-02T00:00:00Z");
+    assert_eq!(server.get("/healthz").0, 200);
+    assert_eq!(server.get("/readyz").0, 200);
+    let views = server.get("/v1/views").1;
+    assert_eq!(views["views"][0]["name"], "arrival_delay");
+    let view = server.get("/v1/views/arrival_delay").1;
+    assert_eq!(view["inputs"].as_array().unwrap().len(), 5);
+    assert_eq!(view["features"].as_array().unwrap().len(), 35);
+}

@@ -1,0 +1,105 @@
+//! Replay: history is lived through, with requests, predictions and events in their order.
+
+use serde_json::json;
+
+use crate::harness::Project;
+
+#[test]
+fn a_replay_of_two_days_serves_what_a_run_writes() {
+    let project = Project::flights().applied();
+    let start = "2013-01-02T05:00:00Z";
+    let clock = format!("{start},0");
+    project.ok(&["run", "airport", "--clock", &clock]);
+    for pipeline in [
+        "plane_outcome",
+        "route_delays",
+        "carrier_delays",
+        "origin_delays",
+        "plane_delays",
+        "airport_weather",
+    ] {
+        project.ok(&["run", pipeline, "--to", start, "--clock", &clock]);
+    }
+    let of = |route: f64, plane: f64| {
+        json!({
+            "intercept": 5,
+            "coefficients": {"route_arr_delay_minutes_mean_7d": route, "plane_dep_delay_minutes": plane,
+                "weather_wind_speed_ms": 0.1, "distance_km": 0.001},
+            "missing": {"route_arr_delay_minutes_mean_7d": 0, "plane_dep_delay_minutes": 0,
+                "weather_wind_speed_ms": 0, "distance_km": 0},
+        })
+    };
+    for (name, model) in [("r1", of(0.7, 0.5)), ("r2", of(1.0 / 3.0, 0.1))] {
+        let file = project.write("line.json", model.to_string());
+        let file = file.display().to_string();
+        project.ok(&["models", "push", "baseline", "--artifact", &file]);
+        project.ok(&["release", "create", name, "--model", "baseline"]);
+    }
+    project.ok(&[
+        "endpoints",
+        "set",
+        "delay",
+        "r1=60",
+        "r2=40",
+        "--key",
+        "tailnum",
+        "--log",
+        "100",
+    ]);
+    let server = project.serve(&["--clock", &clock]);
+    let requests = project.path().join("data/departures.csv");
+    let replay = [
+        "replay",
+        "arrival_delay",
+        "--requests",
+        requests.to_str().unwrap(),
+        "--time",
+        "scheduled_departure",
+        "--from",
+        start,
+        "--to",
+        "2013-01-04T05:00:00Z",
+        "--endpoint",
+        "delay",
+        "--server",
+        &server.url,
+    ];
+    let summary = project.json(&replay);
+    let predictions = &summary["predictions"];
+    let predicted = ["r1", "r2"].map(|release| predictions[release].as_u64().unwrap());
+    assert_eq!(
+        predicted[0] + predicted[1],
+        summary["requests"].as_u64().unwrap()
+    );
+    assert!(predicted.iter().all(|rows| *rows > 500), "{predictions}");
+    assert_eq!(summary["from_the_future"], 0);
+    assert_eq!(summary["events"]["weather_reports"]["accepted"], 144);
+    assert_eq!(summary["events"]["landed_flights"]["rejected"], 0);
+    let requests = summary["requests"].as_u64().unwrap();
+    assert!(requests > 1_800, "{requests}");
+    let status =
+        |feature: &str, status: &str| summary["status"][feature][status].as_u64().unwrap_or(0);
+    assert_eq!(status("weather_temperature_c", "present"), requests);
+    assert!(status("plane_dep_delay_minutes", "present") > requests / 2);
+    assert_eq!(status("local_hour", "present"), requests);
+    server.stop();
+    // Neither is there any skew: what was served is what a training set has.
+    let skew = project.json(&["skew", "delay"]);
+    assert_eq!(
+        (&skew["rows"], &skew["mismatches"]),
+        (&summary["requests"], &json!(0)),
+        "{skew}"
+    );
+    for release in skew["releases"].as_array().unwrap() {
+        for value in release["values"].as_array().unwrap() {
+            assert_eq!(value["timing"], 0, "{value}");
+        }
+    }
+    // What was lived through is what a batch run makes of the same time.
+    let batch = Project::flights().applied();
+    batch.ok(&["run", "plane_outcome", "--to", "2013-01-04T05:00:00Z"]);
+    assert_eq!(
+        project.offline_digest("plane_outcome_v1"),
+        batch.offline_digest("plane_outcome_v1")
+    );
+}

@@ -1,0 +1,111 @@
+//! Disks that are full, and files that cannot grow.
+
+use crate::harness::{Project, text};
+
+/// A disk of its own that is full soon. Needs the right to mount.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        mounted
+            .is_ok_and(|m| m.status.success())
+            .then(|| Self(folder))
+    }
+
+    /// What is used of it.
+    fn used_kib(&self) -> u64 {
+        let mut used = std::process::Command::new("df");
+        let used = used.args(["--output=used", "-k"]).arg(self.0.path());
+        let said = text(&used.output().unwrap());
+        said.lines().last().unwrap().trim().parse().unwrap()
+    }
+
+    fn resize(&self, kib: u64) {
+        let resized = std::process::Command::new("mount")
+            .args(["-o", &format!("remount,size={kib}k")])
+            .arg(self.0.path())
+            .status();
+        assert!(resized.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
+    if !crate::harness::are_embedded() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount("64m") else {
+        println!("skipped: no right to mount a small disk");
+        return;
+    };
+    let project = Project::flights();
+    let store = disk.0.path().join("store");
+    project.replace(
+        "name = \"flights\"\n",
+        &format!(
+            "name = \"flights\"\n[store]\npath = \"{}\"\n",
+            store.display()
+        ),
+    );
+    project.ok(&["apply"]);
+    project.ok(&["run", "airport"]);
+    disk.resize(disk.used_kib() + 1_024);
+    let output = project.command(&["run", "plane_outcome"]).output().unwrap();
+    let said = text(&output);
+    assert!(!output.status.success());
+    assert!(
+        said.contains("No space left on device") || said.contains("disk is full"),
+        "{said}"
+    );
+    // What was there can be read, and the run repeated once there is room.
+    assert!(project.ok(&["runs"]).contains("failed"));
+    disk.resize(64 << 10);
+    assert_eq!(
+        project.json(&["run", "plane_outcome"])["rows_written"],
+        328_063
+    );
+}
+
+/// The same without the right to mount: files that may not grow beyond 2 MiB.
+#[test]
+fn files_that_cannot_grow_fail_the_run_and_it_can_be_repeated() {
+    if !crate::harness::are_embedded() {
+        return;
+    }
+    let project = Project::flights().applied();
+    project.ok(&["run", "airport"]);
+    let run = format!(
+        "trap '' XFSZ; ulimit -f 2048; exec {} -C {} run plane_outcome",
+        crate::harness::BINARY,
+        project.path().display()
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &run])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(
+        text(&output).contains("File too large"),
+        "{}",
+        text(&output)
+    );
+    assert!(project.offline("plane_outcome_v1").is_empty());
+    assert_eq!(project.offline("airport_v1").len(), 1_458);
+    assert_eq!(
+        project.json(&["run", "plane_outcome"])["rows_written"],
+        328_063
+    );
+}

@@ -1,0 +1,186 @@
+//! Model files of other libraries: what the functions that come with Wafer predict by them is
+//! what these libraries predict themselves.
+
+use std::path::Path;
+use std::process::Command;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+use wafer_core::{DataType, coerce, widen};
+use wafer_runtime::{Asset, Compiler, Deadline, FunctionSpec, Runtime, RuntimeConfig};
+use wafer_store::ArtifactFolder;
+
+use crate::harness::accounts::{TRAINED, accounts};
+use crate::harness::{are_embedded, guest, repository, text, witness_python};
+
+/// A model that a library made, and what it predicts.
+#[derive(Deserialize)]
+struct Model {
+    name: String,
+    function: String,
+    output: String,
+    parameters: std::collections::BTreeMap<String, String>,
+    tolerance: f64,
+}
+
+#[test]
+fn predictions_of_model_files_are_those_of_the_libraries() {
+    // It touches no store of a project.
+    let Some(python) = witness_python().filter(|_| are_embedded()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    run(&python, "train.py", folder.path(), &[]);
+    assert!(check_all(folder.path()) > 45);
+}
+
+/// What is trained here is predicted alike by LightGBM.
+#[test]
+fn trained_models_are_read_by_lightgbm() {
+    let Some(python) = witness_python().filter(|_| are_embedded()) else {
+        return;
+    };
+    let project = accounts(TRAINED);
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (n, rate) in ["0.1", "0.7"].into_iter().enumerate() {
+        let set = format!("learning_rate={rate}");
+        project.ok(&["train", "high", "--set", &set]);
+        let (name, out) = (format!("high@{}", n + 1), project.at(&format!("{n}.txt")));
+        project.ok(&["models", "get", &name, "--out", &out]);
+        files.push(out);
+    }
+    let mut arguments = vec!["last_amount,last_small"];
+    arguments.extend(files.iter().map(String::as_str));
+    run(&python, "predict.py", folder.path(), &arguments);
+    assert_eq!(check_all(folder.path()), 2);
+}
+
+/// Runs a script of `tests/models`, which must succeed.
+fn run(python: &Path, script: &str, folder: &Path, arguments: &[&str]) {
+    let script = repository().join("tests/models").join(script);
+    let mut command = Command::new(python);
+    let ran = command.arg(script).arg(folder).args(arguments).output();
+    let ran = ran.unwrap();
+    assert!(ran.status.success(), "{}", text(&ran));
+}
+
+/// Compares all models of a folder; says how many there are.
+fn check_all(folder: &Path) -> usize {
+    let models = std::fs::read(folder.join("models.json")).unwrap();
+    let models: Vec<Model> = serde_json::from_slice(&models).unwrap();
+    let runtime = Runtime::new(RuntimeConfig {
+        instances: 8,
+        compiler: Compiler::InProcess,
+    });
+    let runtime = runtime.unwrap();
+    let artifacts = ArtifactFolder::open(folder.join("artifacts")).unwrap();
+    let mut wrong = Vec::new();
+    for model in &models {
+        if let Err(message) = check(&runtime, &artifacts, folder, model) {
+            wrong.push(format!("{}: {message}", model.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    models.len()
+}
+
+fn check(
+    runtime: &Runtime,
+    artifacts: &ArtifactFolder,
+    folder: &Path,
+    model: &Model,
+) -> Result<(), String> {
+    let file = |extension: &str| folder.join(format!("{}.{extension}", model.name));
+    let spec = FunctionSpec {
+        name: model.name.clone(),
+        component: std::fs::read(guest(&model.function)).unwrap().into(),
+        assets: [("model".to_owned(), Asset::file(&file("model")).unwrap())].into(),
+        parameters: model.parameters.clone(),
+        ..FunctionSpec::default()
+    };
+    let registered = runtime
+        .register(&spec, artifacts)
+        .map_err(|e| e.to_string())?;
+    let function = runtime
+        .load(&spec.name, &registered, &spec.limits, artifacts)
+        .map_err(|e| e.to_string())?;
+    let rows = rows(&file("parquet"));
+    let inputs = function.signature().inputs.fields().iter().map(|field| {
+        let column = rows
+            .column_by_name(&field.name)
+            .ok_or(format!("reads `{}`", field.name))?;
+        let narrow = [DataType::Int64, DataType::Boolean]
+            .iter()
+            .find_map(|t| coerce(column, t).ok());
+        coerce(column, &field.data_type)
+            .or_else(|e| {
+                narrow
+                    .map(|column| widen(&column, &field.data_type))
+                    .ok_or(e)
+            })
+            .map_err(|e| format!("`{}`: {e}", field.name))
+    });
+    let inputs: Vec<ArrayRef> = inputs.collect::<Result<_, _>>()?;
+    let answer = function
+        .invoke(&inputs, Deadline::Batch)
+        .map_err(|e| e.to_string())?;
+    assert!(answer.row_errors.is_empty());
+    let place = function
+        .signature()
+        .outputs
+        .index_of(&model.output)
+        .ok_or("has not that output")?;
+    let (found, wanted) = (
+        &answer.columns[place],
+        rows.column_by_name("expected").unwrap(),
+    );
+    let is_exact = *wanted.data_type() == arrow_schema::DataType::Int64
+        && found.data_type() == wanted.data_type();
+    if is_exact && found != wanted {
+        return Err("integers differ".to_owned());
+    }
+    let (found, wanted) = (numbers(found), numbers(wanted));
+    if found.len() != wanted.len() {
+        return Err(format!(
+            "{} numbers where there are {}",
+            found.len(),
+            wanted.len()
+        ));
+    }
+    let off = |place: usize| (found[place] - wanted[place]).abs() / wanted[place].abs().max(1.0);
+    // A number that is none is as wrong as one that is off.
+    let is_near = |place: &usize| off(*place) <= model.tolerance;
+    let wrong = (0..found.len()).find(|place| !is_near(place));
+    match wrong {
+        None => Ok(()),
+        Some(place) => Err(format!(
+            "off by {:e} at {place}: {} instead of {}",
+            off(place),
+            found[place],
+            wanted[place]
+        )),
+    }
+}
+
+fn rows(path: &Path) -> RecordBatch {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut batches = reader.with_batch_size(1 << 20).build().unwrap();
+    batches.next().unwrap().unwrap()
+}
+
+fn numbers(column: &ArrayRef) -> Vec<f64> {
+    assert_eq!(column.null_count(), 0);
+    let column = match column.as_list_opt::<i32>() {
+        Some(lists) => ArrayRef::clone(lists.values()),
+        None => ArrayRef::clone(column),
+    };
+    match column.as_primitive_opt::<Int64Type>() {
+        Some(integers) => integers.values().iter().map(|n| *n as f64).collect(),
+        None => column.as_primitive::<Float64Type>().values().to_vec(),
+    }
+}
