@@ -3,15 +3,23 @@
 //! requests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use serde_json::{Value as Json, json};
 use wafer_core::{ColumnBuilder, encode_row};
 use wafer_platform::{SourceDef, SourceKind, SourceReader};
 use wafer_runtime::{Deadline, Function, FunctionSpec, Output, Runtime, RuntimeConfig};
-use wafer_store::ArtifactFolder;
+use wafer_store::{ArtifactFolder, RemoteFiles, UnreachableFiles};
 
 use crate::harness::{Project, flights_components, repository};
+
+/// Sources here are files of this machine.
+fn local_only() -> Arc<dyn RemoteFiles> {
+    Arc::new(UnreachableFiles {
+        reason: "the functions are tested on files of this machine".to_owned(),
+    })
+}
 
 fn load(name: &str, assets: &[(&str, &str)], parameters: &[(&str, &str)]) -> Function {
     let runtime = Runtime::new(RuntimeConfig::default()).unwrap();
@@ -62,7 +70,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         .map(|f| ColumnBuilder::new(&f.data_type, most))
         .collect();
     let mut rows = 0;
-    SourceReader::open(&source, "rows", inputs, None)
+    SourceReader::open(&source, "rows", inputs, &local_only())
         .unwrap()
         .for_each_row(|columns, row| {
             if rows < most {

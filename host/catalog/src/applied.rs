@@ -16,6 +16,7 @@ impl Context {
         store.put(&name, value, Expect::Anything).await
     }
 
+    /// Writes the definitions of a generation, which nothing points to yet.
     pub async fn write_generation(&self, generation: u64, definitions: &Definitions) -> Result<()> {
         let store = &self.components().metadata;
         let prefix = generation_prefix(self.project(), generation);

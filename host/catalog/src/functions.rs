@@ -113,6 +113,7 @@ impl Context {
         })
     }
 
+    /// Registers a component: the sandbox describes and snapshots it. Runs guest code.
     pub async fn register_one(&self, spec: FunctionSpec) -> Result<Registered> {
         let runtime = self.components().runtime.clone();
         let artifacts = Arc::clone(&self.components().artifacts);

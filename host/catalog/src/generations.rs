@@ -42,6 +42,7 @@ pub struct Applied {
     pub live: Arc<Definitions>,
     /// What will be, once its new group versions are filled.
     pub staged: Option<Arc<Definitions>>,
+    /// Which generations these are.
     pub pointer: Pointer,
     /// Version of the pointer's object.
     pub version: u64,
@@ -51,7 +52,9 @@ pub struct Applied {
 /// once, so that nobody reads half of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pointer {
+    /// Number of the live generation, from 1; 0: nothing was applied yet.
     pub live: u64,
+    /// Number of the staged one.
     pub staged: Option<u64>,
     /// For each table that the staged one fills, the event times that the version
     /// before it had when it was staged: what came since went to both.

@@ -22,7 +22,7 @@ pub use functions::{AssetSource, FunctionConfig, FunctionSource, Stock, specs};
 pub use groups::{AggregateConfig, ExpectationConfig, GroupConfig};
 pub use models::{ModelConfig, TrainingConfig};
 pub use pipelines::{PipelineConfig, ScheduleConfig};
-pub use project::{Project, known};
+pub use project::Project;
 pub use resolve::{resolve, schedule_def};
 pub use sources::{EntityConfig, SourceConfig, SourceType};
 pub use store::{CloudStores, Overrides, StoreSettings};

@@ -152,7 +152,7 @@ impl Project {
         }
     }
 
-    pub fn check(&self) -> Result<(), (String, String)> {
+    pub(crate) fn check(&self) -> Result<(), (String, String)> {
         is_name(&self.name).map_err(|m| ("project.name".to_owned(), m))?;
         let kinds: [(&str, Vec<&String>); 7] = [
             ("entities", self.entities.keys().collect()),
@@ -306,7 +306,7 @@ impl Project {
             .map_err(|(part, message)| (key(&format!("training.{part}")), message))
     }
 
-    pub fn check_function(
+    pub(crate) fn check_function(
         &self,
         name: &str,
         function: &FunctionConfig,
@@ -375,7 +375,8 @@ impl Project {
     }
 }
 
-pub fn known<T>(
+/// What is said of a name that is not among those that are known.
+pub(crate) fn known<T>(
     things: &BTreeMap<String, T>,
     name: &str,
     what: &str,

@@ -11,7 +11,7 @@ use wafer_catalog::{
     SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
 };
 use wafer_core::{DataType, Schema, Signature, duration_text};
-use wafer_store::{ArtifactStoreExt as _, Error, Result};
+use wafer_store::{Error, Result};
 
 use crate::pipelines::{PipelineConfig, ScheduleConfig};
 use crate::project::Project;

@@ -167,7 +167,12 @@ async fn run_due(
 ) -> Result<Vec<RunRecord>, Failure> {
     let mut ran = Vec::new();
     let is_over = || {
-        let now = platform.context().components().wall.now().as_millis();
+        let now = platform
+            .context()
+            .components()
+            .machine_clock
+            .now()
+            .as_millis();
         u64::try_from(now).unwrap_or(0) > until
     };
     while !is_over()

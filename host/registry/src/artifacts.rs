@@ -7,6 +7,7 @@ use wafer_store::{Error, Result};
 use crate::service::Registry;
 
 impl Registry {
+    /// An artifact of a version of a model, as an asset for a function.
     pub async fn fitted(&self, name: &ArtifactName) -> Result<Asset> {
         let version = self.model_version(&name.version).await?;
         let mut artifacts = version.artifacts.iter();

@@ -12,7 +12,9 @@ use crate::service::Registry;
 /// A release with all that it binds.
 #[derive(Clone, Debug)]
 pub struct BoundRelease {
+    /// The version of the view.
     pub recipe: Recipe,
+    /// The version of the model.
     pub model: ModelVersion,
 }
 

@@ -5,7 +5,6 @@
 //! features of one release and the model of another.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher as _;
 
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{Definitions, TableDef, meant, nearest};

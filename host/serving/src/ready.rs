@@ -1,7 +1,6 @@
 //! Endpoints that are ready to answer.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use wafer_catalog::Release;

@@ -12,11 +12,17 @@ use wafer_store::{Error, Kind, Result};
 /// Rows of an offline table, taken apart.
 #[derive(Debug)]
 pub struct StoredRows {
+    /// The keys, one column for each.
     pub keys: Vec<ArrayRef>,
+    /// When each row held.
     pub events: TimestampMicrosecondArray,
+    /// When each row could be known.
     pub available: TimestampMicrosecondArray,
+    /// When each row was written.
     pub created: TimestampMicrosecondArray,
+    /// Where each row came from.
     pub ids: StringArray,
+    /// The other columns, in the order of the table.
     pub columns: Vec<ArrayRef>,
 }
 
@@ -39,10 +45,17 @@ impl StoredRows {
         })
     }
 
+    /// How many rows there are.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What orders a row among those of its entity.
     pub fn version(&self, row: usize) -> RowVersion {
         RowVersion {
             event: Timestamp::from_micros(self.events.value(row)),

@@ -137,6 +137,7 @@ impl Tables {
         Ok(deletions)
     }
 
+    /// Name of the object that counts deletions.
     pub fn deletions_name(&self) -> String {
         format!("{}/deletions", self.context.project())
     }

@@ -18,7 +18,6 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
-use futures::StreamExt as _;
 use wafer_catalog::{GroupDef, TableDef, blocking};
 use wafer_core::join::SortedLabels;
 use wafer_core::rules::Interval;

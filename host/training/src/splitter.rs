@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{Split, SplitBy};
 use wafer_store::{Error, Result};
 

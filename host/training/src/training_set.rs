@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use bytes::Bytes;
-use futures::TryStreamExt as _;
 use wafer_catalog::{
     ColumnStatistics, Format, ModelVersion, Progress, Recipe, Reject, Split, TrainingSet, blocking,
     call, ended, readable,

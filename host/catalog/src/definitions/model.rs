@@ -121,6 +121,7 @@ impl TryFrom<String> for VersionName {
     }
 }
 
+/// Whether a text may be an alias of a version, such as `champion`.
 pub fn is_alias(text: &str) -> bool {
     text.len() <= 48
         && text.starts_with(|c: char| c.is_ascii_lowercase())

@@ -54,6 +54,7 @@ pub struct PipelineDef {
 /// Columns of a group that a model fills, beside keys and event time.
 pub const PREDICTION: &str = "prediction";
 
+/// The output of a pipeline of a model that says which version predicted.
 pub const MODEL_VERSION: &str = "model_version";
 
 /// What is stored of predictions: join keys, event time, prediction, and the number of the

@@ -48,7 +48,7 @@ pub enum Overlap {
 /// Points in time at which a schedule's intervals end.
 #[derive(Clone, Debug)]
 pub struct Ticks {
-    pub cron: Cron,
+    pub(crate) cron: Cron,
     zone: Tz,
 }
 
@@ -78,6 +78,7 @@ impl Ticks {
         Ok(Self { cron, zone })
     }
 
+    /// The ticks as cron fields.
     pub fn cron(&self) -> &Cron {
         &self.cron
     }

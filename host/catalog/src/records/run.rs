@@ -157,6 +157,7 @@ impl RunRecord {
         }
     }
 
+    /// The record of the same run begun again, with nothing done.
     pub fn restart(self, started: Timestamp) -> Self {
         Self {
             state: RunState::Running,
@@ -215,6 +216,7 @@ impl RunRecord {
         self.warnings.extend(part.warnings);
     }
 
+    /// Counts a rejected row; the first ones are kept with their reasons.
     pub fn rejected(&mut self, reject: Reject) {
         self.rows_rejected += 1;
         if self.rejects.len() < KEPT_REJECTS {

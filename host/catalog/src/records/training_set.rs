@@ -69,6 +69,10 @@ impl Context {
         Ok(sets)
     }
 
+    /// The record of a training set.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for an unknown one.
     pub async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
         let name = format!("{}/training_set/{id}", self.project());
         let stored = self.components().metadata.get(&name).await?;
@@ -84,6 +88,10 @@ impl TrainingSet {
         split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
     }
 
+    /// Checks that the training set, made again, is the same.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when it is not.
     pub fn check_digest(&self, digest: Digest) -> Result<()> {
         if digest == self.digest {
             return Ok(());
@@ -96,6 +104,7 @@ impl TrainingSet {
         Err(Error::new(Kind::Internal, message))
     }
 
+    /// A digest of all that determines it: its name.
     pub fn identity(&self) -> String {
         let mut hasher = Hasher::new();
         let versions = serde_json::to_vec(&self.versions).expect("plain data");

@@ -1,3 +1,5 @@
+use wafer_runtime::Limits;
+
 use super::*;
 
 const GOOD: &str = r#"

@@ -1,9 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use wafer_core::{Digest, Schema};
-use wafer_runtime::{Limits, Registered};
-
 use wafer_catalog::FunctionDef;
+use wafer_core::{Digest, Field, Mapping, Schema};
+use wafer_runtime::{Limits, Registered};
 
 use super::*;
 use crate::Overrides;

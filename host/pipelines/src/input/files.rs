@@ -1,5 +1,7 @@
 //! Files as the source of a run.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use wafer_catalog::{SourceDef, blocking};
@@ -24,7 +26,7 @@ impl Pipelines {
         source: &SourceDef,
         inputs: Schema,
     ) -> Result<FileSource> {
-        let remote = self.context.components().remote.clone();
+        let remote = Arc::clone(&self.context.components().remote);
         let (name, source) = (name.to_owned(), source.clone());
         let open = move || SourceReader::open(&source, &name, &inputs, &remote);
         Ok(FileSource(blocking(open).await??))
@@ -32,7 +34,7 @@ impl Pipelines {
 
     /// Files of a source that were found earlier.
     pub(super) fn files_of_source(&self, files: Vec<SourceFile>, inputs: Schema) -> FileSource {
-        let remote = self.context.components().remote.clone();
+        let remote = Arc::clone(&self.context.components().remote);
         FileSource(SourceReader::of_files(files, inputs, remote))
     }
 }

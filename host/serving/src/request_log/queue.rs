@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt as _;
 use wafer_store::Result;
 
 use crate::infer::{InferCall, ReleaseAnswer};
@@ -198,6 +197,7 @@ impl RequestLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request_log::TOGETHER;
 
     #[test]
     fn the_queue_has_room_for_so_many_rows() {
@@ -221,28 +221,5 @@ mod tests {
         assert_eq!((queue.size, queue.take(1).len()), (Size::default(), 0));
         assert_eq!(queue.push("d", large), Ok(()));
         assert_eq!(queue.push("e", rows(1)), Err("e"));
-    }
-
-    #[test]
-    fn names_of_columns_differ() {
-        let mut columns = Columns::default();
-        for (prefix, name) in [
-            ("", "a"),
-            ("feature_", "a"),
-            ("output_", "a"),
-            ("output_", "feature_a"),
-            ("input_", "event_timestamp"),
-        ] {
-            columns.add(prefix, name.to_owned(), DataType::Int64, "");
-        }
-        let names: Vec<&str> = columns.0.iter().map(|field| field.name.as_str()).collect();
-        let wanted = [
-            "a",
-            "feature_a",
-            "output_a",
-            "output_feature_a",
-            "input_event_timestamp",
-        ];
-        assert_eq!(names, wanted);
     }
 }

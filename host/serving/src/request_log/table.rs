@@ -1,10 +1,8 @@
 //! The tables that answers of endpoints are logged to.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, StringArray};
-use futures::StreamExt as _;
 use wafer_catalog::{Recipe, SYSTEM_COLUMNS, Subject, TableDef};
 use wafer_core::{DataType, Digest, Field, Timestamp, encode_row};
 use wafer_store::{Error, OutboxRow, Result};
@@ -35,8 +33,11 @@ const COLUMNS: [(&str, DataType, &str); 5] = [
 #[derive(Debug)]
 pub struct LogTable {
     pub(crate) definition: TableDef,
+    /// How many inputs of requests it has.
     pub inputs: usize,
+    /// How many features.
     pub features: usize,
+    /// How many outputs of the model.
     pub outputs: usize,
     /// Inputs of the view that are join keys.
     pub keys: Vec<String>,
@@ -127,6 +128,7 @@ impl LogTable {
         &self.values()[self.inputs + self.features + self.outputs..]
     }
 
+    /// The columns after those that every log has.
     pub fn values(&self) -> &[Field] {
         &self.definition.columns[COLUMNS.len()..]
     }
@@ -238,4 +240,32 @@ impl Columns {
 fn timestamps_or_null(times: &[Option<Timestamp>]) -> ArrayRef {
     let known: Vec<Timestamp> = times.iter().map(|t| t.unwrap_or(Timestamp::MIN)).collect();
     wafer_catalog::nulled(&timestamps(&known), &|row| times[row].is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_columns_differ() {
+        let mut columns = Columns::default();
+        for (prefix, name) in [
+            ("", "a"),
+            ("feature_", "a"),
+            ("output_", "a"),
+            ("output_", "feature_a"),
+            ("input_", "event_timestamp"),
+        ] {
+            columns.add(prefix, name.to_owned(), DataType::Int64, "");
+        }
+        let names: Vec<&str> = columns.0.iter().map(|field| field.name.as_str()).collect();
+        let wanted = [
+            "a",
+            "feature_a",
+            "output_a",
+            "output_feature_a",
+            "input_event_timestamp",
+        ];
+        assert_eq!(names, wanted);
+    }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::SchemaRef;
-use futures::{StreamExt as _, TryStreamExt as _};
 use wafer_core::DataType;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};

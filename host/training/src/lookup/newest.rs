@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use wafer_catalog::blocking;
 use wafer_core::join::{AsOfJoin, NONE, Version};
 use wafer_core::rules::{Interval, RowVersion, identity};
