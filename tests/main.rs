@@ -1,5 +1,5 @@
-//! Behaviour seen from outside, mostly through the real binary: one folder for each room of the
-//! product, and one file for each subject.
+//! Tests of behaviour that users can see, mostly through the real binary. There is one folder for
+//! each area of the product, and one file for each subject.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -9,7 +9,7 @@
 
 mod harness;
 
-/// What a project defines, and how it is applied.
+/// Projects: what they define, and how that is applied.
 mod catalog {
     mod functions;
     mod new_project;
@@ -17,7 +17,7 @@ mod catalog {
     mod project_file;
 }
 
-/// From sources to feature groups.
+/// Feature pipelines, from sources to feature groups.
 mod pipelines {
     mod backfill;
     mod chains;
@@ -33,7 +33,7 @@ mod pipelines {
     mod windows;
 }
 
-/// From labels to training sets and models.
+/// Training, from labels to training sets and models.
 mod training {
     mod labels;
     mod preprocessing;
@@ -47,7 +47,7 @@ mod registry {
     mod releases;
 }
 
-/// From requests to features and predictions.
+/// Serving, from requests to features and predictions.
 mod serving {
     mod batch_inference;
     mod endpoints;
@@ -60,7 +60,7 @@ mod serving {
     mod switching;
 }
 
-/// Functions and trainers in their sandbox.
+/// Functions and trainers in the sandbox.
 mod sandbox {
     mod calls;
     mod components;
@@ -69,7 +69,7 @@ mod sandbox {
     mod trainers;
 }
 
-/// What is stored, whatever happens to processes and disks.
+/// Stores whose processes are killed or whose disks are full, and their upkeep.
 mod stores {
     mod compaction;
     mod deletion;
@@ -78,7 +78,7 @@ mod stores {
     mod processes;
 }
 
-/// What there is on AWS only.
+/// Parts that exist on AWS only.
 mod aws {
     mod deploy;
     mod iam;
@@ -93,7 +93,7 @@ mod aws {
     mod stores;
 }
 
-/// Programs of others that compute the same, or that ask a server.
+/// Comparisons with other programs that compute the same results, and clients of other systems.
 mod witnesses {
     mod clients;
     mod duckdb;

@@ -1,8 +1,8 @@
-//! `wafer deploy`: what it brings to AWS, and what it writes for Terraform.
+//! `wafer deploy`: what it copies and compiles for AWS, and what it writes for Terraform.
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, accounts, released_whole};
+use crate::harness::accounts::{PUSHED, accounts, release_with_views};
 use crate::harness::lambda::{Lambda, request_v2};
 use crate::harness::ledger::{event, ledger};
 use crate::harness::{Project, are_on_aws};
@@ -13,7 +13,7 @@ const STORES: [(&str, &str); 3] = [
     ("AWS_REGION", ""),
 ];
 
-/// The variables that were written for Terraform.
+/// Returns the variables that were written for Terraform.
 fn variables(project: &Project, file: &str) -> Json {
     let path = project.path().join(file);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -69,7 +69,7 @@ fn deploy_writes_the_variables_of_terraform_without_aws() {
 }
 
 #[test]
-fn deploy_brings_a_project_to_aws() {
+fn deploy_copies_compiles_and_applies_a_project() {
     if !are_on_aws() {
         return;
     }
@@ -84,7 +84,7 @@ fn deploy_brings_a_project_to_aws() {
     write("a b.ndjson", 1);
     let gone = write("b.ndjson", 2);
     project.replace("path = \"entries.ndjson\"", "path = \"in/*.ndjson\"");
-    // Where they are, functions would not find them.
+    // Functions on AWS could not read these files where they are.
     let output = project.command(&["apply"]).output().unwrap();
     let said = crate::harness::text(&output);
     assert!(
@@ -101,7 +101,7 @@ fn deploy_brings_a_project_to_aws() {
     let (_, objects) = project.cloud_urls();
     let at = |file: &str| format!("{objects}/sources/entries/{file}");
     assert_eq!(copied, [at("a%20b.ndjson"), at("b.ndjson")]);
-    // The files here are no longer needed.
+    // After the deployment the local files are not needed any more.
     std::fs::remove_file(&gone).unwrap();
     let lambda = Lambda::start(&project, &[]);
     let run = |lambda: &Lambda| {
@@ -113,7 +113,8 @@ fn deploy_brings_a_project_to_aws() {
         task("finish", json!({"run": run}))["ran"]["rows_written"].clone()
     };
     assert_eq!(run(&lambda), 2);
-    // What did not change is not copied again; what is gone here is gone there.
+    // Files that did not change are not copied again, and files that were removed are removed
+    // there.
     write("c.ndjson", 3);
     let report = project.json(&["deploy"]);
     assert_eq!(report["copied"], json!([at("c.ndjson")]));
@@ -129,7 +130,7 @@ fn deploy_brings_a_project_to_aws() {
         ids.contains(&json!("k3")) && !ids.contains(&json!("k2")),
         "{ids:?}"
     );
-    // Code of another version is made again by a deployment, and found by what runs.
+    // A deployment replaces code that another version compiled, and functions find the new code.
     project.remove_compiled_code();
     let lambda = Lambda::start(&project, &[("WAFER_COPIES", &project.at("other"))]);
     let push = || {
@@ -142,7 +143,7 @@ fn deploy_brings_a_project_to_aws() {
     assert_eq!(push()["statusCode"], 500);
     assert_eq!(project.json(&["deploy"])["compiled"], json!(["ledger"]));
     assert_eq!(push()["statusCode"], 200);
-    // For other processors as well.
+    // The same holds for other processors.
     let report = project.json(&["deploy", "--arch", "arm64"]);
     assert_eq!(report["compiled"], json!(["ledger"]));
     assert_eq!(
@@ -151,16 +152,17 @@ fn deploy_brings_a_project_to_aws() {
     );
 }
 
-/// Where there is no compiler, what was released after the deployment is compiled already.
+/// A release that is made after the deployment is compiled for the processors of Lambda as well,
+/// because functions there have no compiler.
 #[test]
-fn releases_are_compiled_for_where_the_project_was_deployed() {
+fn releases_are_compiled_for_the_processors_of_the_deployment() {
     if !are_on_aws() {
         return;
     }
     let project = accounts(PUSHED);
     let deploy = || project.json(&["deploy", "--arch", "arm64"])["compiled"].clone();
-    // Registered before anybody knew of these machines, with a function of the view.
-    released_whole(&project, 1..=1);
+    // This version is registered before the project was deployed, and has a function of the view.
+    release_with_views(&project, 1..=1);
     assert_eq!(deploy(), json!(["ledger", "offset"]));
     project.ok(&["endpoints", "set", "line", "r1"]);
     assert_eq!(deploy(), json!([]));
@@ -171,7 +173,8 @@ fn releases_are_compiled_for_where_the_project_was_deployed() {
     project.ok(&["release", "create", "--model", "line@2"]);
     project.ok(&["endpoints", "set", "line", "r2"]);
     assert_eq!(deploy(), json!([]));
-    // Code of another version is made again, of what endpoints go to and went to.
+    // A deployment replaces code of another version, for the releases that endpoints route to and
+    // for those that they routed to before.
     project.remove_compiled_code();
     let compiled = deploy();
     let mut compiled: Vec<_> = compiled.as_array().unwrap().iter().collect();

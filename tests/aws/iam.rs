@@ -1,5 +1,5 @@
-//! Functions on AWS may do what they do, and nothing else: the policies that Terraform
-//! makes are compared with the calls that the program makes.
+//! The policies that Terraform makes are compared with the calls that the program makes: functions
+//! on AWS must be allowed to make these, and no others.
 
 mod calls;
 mod policy;
@@ -12,15 +12,15 @@ use serde_json::{Value as Json, json};
 use self::calls::Seen;
 use self::policy::{UNSEEN, allows, grants, policies};
 use crate::harness::Project;
-use crate::harness::accounts::{PUSHED, accounts, released, request, route_and_log};
+use crate::harness::accounts::{PUSHED, accounts, push_and_release, request, route_and_log};
 use crate::harness::lambda::{Lambda, message, request_v2};
 use crate::harness::ledger::{entries_on_s3, entry, event};
 use crate::harness::proxy::Proxy;
 
-/// An action of IAM, and the last part of the resource's ARN.
+/// An action of IAM, and the last part of the ARN of its resource.
 type Action = (String, String);
 
-/// A function of some kind, whose calls are noted.
+/// Starts a function of a kind, and records its calls.
 fn start(
     project: &Project,
     seen: &BTreeMap<&str, Seen>,
@@ -33,7 +33,7 @@ fn start(
         ("AWS_ENDPOINT_URL_DYNAMODB", dynamo.url.as_str()),
         ("AWS_ENDPOINT_URL_S3", s3.url.as_str()),
         ("WAFER_EVENT_SOURCES", sources),
-        // On AWS they have no copies in common.
+        // Functions on AWS do not share copies of artifacts.
         ("WAFER_COPIES", copies.as_str()),
     ];
     (Lambda::start(project, &settings), [dynamo, s3])
@@ -44,7 +44,7 @@ fn large(key: &str, number: i64) -> String {
     entry(key, "2020-01-01T00:00:00Z", number, 1.0, &text).to_string()
 }
 
-/// Pushes of every kind: new, repeated, large and larger.
+/// Returns pushes of every kind: new ones, a repeated one, and two large ones of the same key.
 fn pushes() -> Vec<String> {
     vec![
         event("a", 1),
@@ -59,7 +59,7 @@ fn pushes() -> Vec<String> {
 fn iam_policies_allow_what_functions_do_and_nothing_else() {
     let Some(policies) = policies() else { return };
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     route_and_log(&project, &["r1", "--shadow", "r2"]);
     let rows: String = (0..20)
         .map(|n| format!("{}\n", event(&format!("k{n}"), n)))
@@ -83,7 +83,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
     let body = json!({"rows": [{"key_a": "a", "key_b": 1}]}).to_string();
     requests.ok(request_v2("POST", "/v1/views/account/features", &body));
     requests.ok(request_v2("GET", "/metrics", ""));
-    // Features, a model, a shadow, and what is logged of it all.
+    // These requests read features, call a model and a shadow release, and are logged.
     let body = request(&["a", "b"]).to_string();
     for _ in 0..2 {
         let answer = requests.ok(request_v2("POST", "/v2/models/line/infer", &body));
@@ -93,7 +93,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
     let queue = "arn:aws:sqs:us-east-1:000000000000:entries";
     let (lambda, _proxies) = start(&project, &seen, "events", &format!("{queue}=entries"));
     for (number, body) in pushes().iter().enumerate() {
-        // Each twice, as queues may deliver.
+        // Each message is delivered twice, as a queue may do.
         for _ in 0..2 {
             let answer = lambda.ok(json!({"Records": [message(&format!("m{number}"), body)]}));
             assert_eq!(answer, json!({"batchItemFailures": []}));
@@ -105,7 +105,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
         "bucket": {"name": bucket}, "object": {"key": "project/outbox/1"}}}]});
     lambda.ok(stored);
 
-    // Something that waits for the regular look.
+    // This event stays in the outbox until the next tick.
     requests.ok(request_v2(
         "POST",
         "/v1/sources/entries/events",
@@ -119,7 +119,8 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
         let run = &planned["run"];
         for partition in planned["partitions"].as_array().unwrap() {
             task("partition", json!({"run": run, "partition": partition}));
-            // Its result is there: what is written a second time is removed.
+            // The partition has a result already, so that the files of the second attempt are
+            // removed.
             task("partition", json!({"run": run, "partition": partition}));
         }
         let committed = task("commit", json!({"run": run}));
@@ -127,7 +128,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
             task("online", json!({"run": run, "partition": partition}));
         }
         task("finish", json!({"run": run}));
-        // What it made is replaced.
+        // A changed file makes the next run replace the rows of this one.
         project.write_object(
             "project/sources/in/1.ndjson",
             &format!("{}\n", event("z", 1)),
@@ -139,7 +140,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
     for (function, seen) in &seen {
         let seen = seen.0.lock().unwrap();
         let policy = policies[*function].as_str().unwrap();
-        // The names that Terraform was given.
+        // These names are those that Terraform was given.
         let policy = policy.replace("flights-bucket", bucket);
         let policy = policy.replace(":flights\"", &format!(":{bucket}\""));
         let grants = grants(&policy);
@@ -158,7 +159,7 @@ fn iam_policies_allow_what_functions_do_and_nothing_else() {
             let is_explained = UNSEEN
                 .iter()
                 .any(|(of, action, _)| (of.is_empty() || of == function) && *action == grant.0);
-            // The store is tried out by whoever opens it first.
+            // The first process that opens the store checks that it supports conditional writes.
             let is_probe = grant.1.contains("/probe/");
             if !is_seen && !is_explained && !is_probe {
                 problems.push(format!(

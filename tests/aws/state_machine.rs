@@ -1,5 +1,5 @@
-//! A run on AWS from beginning to end: the state machine that Terraform makes, the
-//! function, and the command that starts it, on a server on this machine.
+//! Runs on AWS: the command that starts one, the state machine that Terraform makes, and the Lambda
+//! function, all on a server of this machine.
 
 use std::process::Command;
 
@@ -11,8 +11,8 @@ use crate::harness::{Project, agent, are_on_aws, endpoint, terraform};
 
 const ROLE: &str = "arn:aws:iam::000000000000:role/wafer";
 
-/// A request to a service of the local server; it must succeed.
-fn ask(service: &str, path: &str, target: Option<&str>, body: &Json) -> Json {
+/// Sends a request to a service of the local server, which must succeed.
+fn call_service(service: &str, path: &str, target: Option<&str>, body: &Json) -> Json {
     let scope = service.to_lowercase();
     let signed = format!(
         "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/{scope}/aws4_request, SignedHeaders=host, Signature=0"
@@ -35,7 +35,7 @@ fn ask(service: &str, path: &str, target: Option<&str>, body: &Json) -> Json {
     serde_json::from_str(&text).unwrap_or(Json::Null)
 }
 
-/// The function of a project, which is the program that was built; its ARN.
+/// Makes a Lambda function of the program that was built, for a project, and returns its ARN.
 fn function(project: &Project, name: &str) -> String {
     let script = format!("#!/bin/sh\nexec '{}'\n", bootstrap().display());
     let path = project.write("bootstrap", script);
@@ -61,7 +61,7 @@ fn function(project: &Project, name: &str) -> String {
     for service in ["DYNAMODB", "S3"] {
         variables[format!("AWS_ENDPOINT_URL_{service}")] = endpoint(service).into();
     }
-    let made = ask(
+    let made = call_service(
         "LAMBDA",
         "/2015-03-31/functions",
         None,
@@ -74,7 +74,7 @@ fn function(project: &Project, name: &str) -> String {
     made["FunctionArn"].as_str().unwrap().to_owned()
 }
 
-/// What Terraform makes, for another function.
+/// Makes the state machine that Terraform defines, but with another function, and returns its ARN.
 fn state_machine(definition: &Json, name: &str, function: &str) -> String {
     let text = definition.to_string();
     let arn = definition["States"]["Plan"]["Parameters"]["FunctionName"]
@@ -82,7 +82,7 @@ fn state_machine(definition: &Json, name: &str, function: &str) -> String {
         .unwrap();
     let definition = text.replace(arn, function);
     let target = Some("AWSStepFunctions.CreateStateMachine");
-    let made = ask(
+    let made = call_service(
         "SFN",
         "/",
         target,
@@ -141,7 +141,7 @@ fn runs_are_distributed_by_the_state_machine() {
     assert_eq!(vector(&divided), vector(&whole));
     let (is_ok, said) = run(&["sums", "--on", "aws"]);
     assert!(is_ok && said.contains("nothing to do"), "{said}");
-    // What is wrong is said here, and noted there.
+    // The error of a failed run is printed by the command, and is in the record of the run.
     let (is_ok, said) = run(&["sum", "--on", "aws"]);
     assert!(!is_ok && said.contains("did you mean `sums`"), "{said}");
     divided.replace(
@@ -176,7 +176,7 @@ fn runs_are_distributed_by_the_state_machine() {
 }
 
 #[test]
-fn a_run_on_aws_says_which_settings_it_needs() {
+fn a_run_on_aws_names_missing_settings() {
     let project = Project::new("[project]\nname = \"p\"\n");
     let fails = |machine: &str| {
         let mut command = project.command(&["run", "x", "--on", "aws"]);

@@ -1,4 +1,4 @@
-//! The stores on AWS: sources on S3, artifacts, capacity units, and settings that are wrong.
+//! The stores on AWS: sources on S3, artifacts, capacity units, and wrong settings.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn sources_are_read_from_s3() {
     project.ok(&["apply"]);
     let run = project.json(&["run", "sums"]);
     assert_eq!(run["rows_written"], 2, "{run}");
-    // The same files again: nothing to do. Another content: the interval is replaced.
+    // With the same files there is nothing to do. With other content, the interval is replaced.
     assert_eq!(project.json(&["run", "sums"])["generation"], 1);
     project.write_object("in/a.ndjson", &lines(&[day(1), day(3)]));
     let run = project.json(&["run", "sums"]);
@@ -34,7 +34,7 @@ fn sources_are_read_from_s3() {
         (&json!(2), &json!(3))
     );
     assert_eq!(project.offline_rows("sums_v1").len(), 3);
-    // A row that cannot be read is named by the object and its line.
+    // A row that cannot be read is reported with the URL of the object and the line.
     project.write_object("in/b.ndjson", "{oops\n");
     let run = project.json(&["run", "sums"]);
     let place = run["rejects"][0]["place"].as_str().unwrap();
@@ -48,8 +48,8 @@ fn sources_are_read_from_s3() {
     assert!(said.contains("there are no files s3://"), "{said}");
 }
 
-/// What is read from S3 is compared with the digest that it is named by; code that
-/// cannot be used is compiled again where that can be done, and refused where not.
+/// Artifacts from S3 are compared with the digest in their name. Damaged code is compiled again
+/// where there is a compiler, and refused where there is none.
 #[test]
 fn damaged_artifacts_are_not_used() {
     if !are_on_aws() {
@@ -102,7 +102,7 @@ fn capacity_units_of_dynamodb_are_counted() {
         let line = line.unwrap_or_else(|| panic!("{start} is not in {metrics}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
-    // A vector over two groups is one call, and a unit for each small item.
+    // A feature vector over two groups takes one call, and a unit for each small item.
     let of_view = r#"{work="view/account",action="BatchGetItem"}"#;
     assert_eq!(value(&format!("wafer_store_calls_total{of_view}")), 3.0);
     assert!(value(&format!("wafer_store_capacity_units_total{of_view}")) >= 6.0);
@@ -111,7 +111,7 @@ fn capacity_units_of_dynamodb_are_counted() {
 }
 
 #[test]
-fn stores_that_are_named_wrongly_are_explained() {
+fn errors_of_wrong_store_settings_say_what_to_do() {
     let project = Project::new("[project]\nname = \"p\"\n");
     let apply = |settings: &[(&str, &str)]| {
         let mut command = project.command(&["apply"]);
@@ -136,7 +136,7 @@ fn stores_that_are_named_wrongly_are_explained() {
         ),
         (
             vec![(online, "dynamodb://t"), (objects, "/tmp")],
-            "store.objects: `/tmp` is not of the form s3://BUCKET/FOLDER",
+            "store.objects: `/tmp` is not a URL such as s3://BUCKET/FOLDER",
         ),
     ] {
         let said = apply(&settings);

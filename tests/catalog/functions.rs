@@ -21,7 +21,7 @@ fn functions_are_listed_with_their_documentation() {
 }
 
 #[test]
-fn the_repository_s_functions_pass_their_check() {
+fn functions_of_the_repository_pass_their_check() {
     let project = Project::flights();
     let checked = project.json(&["check"]);
     let names: Vec<_> = checked

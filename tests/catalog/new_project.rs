@@ -1,4 +1,4 @@
-//! The first ten minutes: from nothing to a served feature.
+//! `wafer new` and `wafer doctor`: from nothing to a served feature.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn a_new_project_serves_a_feature() {
             .args(arguments)
             .env_remove("WAFER_STORE_PATH");
         if std::env::var_os("CARGO_TARGET_DIR").is_none() {
-            // Share what was compiled for the other tests.
+            // The target folder is shared, so that dependencies are compiled once for all tests.
             command.env("CARGO_TARGET_DIR", repository().join("target"));
         }
         let output = command.output().unwrap();
@@ -56,7 +56,7 @@ fn a_new_project_serves_a_feature() {
 }
 
 #[test]
-fn doctor_says_what_is_there() {
+fn doctor_reports_what_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(BINARY)
         .current_dir(folder.path())

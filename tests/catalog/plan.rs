@@ -3,7 +3,7 @@
 use crate::harness::Project;
 
 #[test]
-fn plans_say_what_would_change() {
+fn plan_says_what_apply_would_change() {
     let project = Project::flights();
     let plan = project.json(&["plan"]);
     assert_eq!(plan["changes"].as_array().unwrap().len(), 29);
@@ -27,7 +27,7 @@ fn plans_say_what_would_change() {
         assert!(changes.contains(line), "{changes}");
     }
 
-    // Columns of a version never change.
+    // The columns of a version of a group never change.
     project.replace(
         "event_time = \"arrived_at\"",
         "event_time = \"departed_at\"",

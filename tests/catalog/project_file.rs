@@ -1,9 +1,9 @@
-//! The project file: its mistakes are named, with what may have been meant.
+//! The project file: its mistakes are named, with suggestions for what may have been meant.
 
 use crate::harness::Project;
 
 #[test]
-fn a_project_file_s_mistakes_are_named() {
+fn mistakes_in_a_project_file_are_named() {
     let project = Project::flights();
     project.replace("ttl = \"30d\"", "tll = \"30d\"");
     let said = project.fails(&["apply"]);

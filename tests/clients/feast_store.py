@@ -1,4 +1,4 @@
-"""Feast's own SDK against a server: feast_store.py URL FOLDER"""
+"""Uses a server with the SDK of Feast. Usage: feast_store.py URL FOLDER"""
 
 import sys
 from datetime import datetime, timedelta, timezone
@@ -23,7 +23,7 @@ entity_key_serialization_version: 3
 
 
 def store():
-    """A Feast repository whose feature view is the group `profile`."""
+    """Returns a Feast repository whose feature view is the group `profile`."""
     (FOLDER / "feature_store.yaml").write_text(CONFIG)
     pd.DataFrame({"customer": ["x"], "event_timestamp": [datetime.now(timezone.utc)]}).to_parquet(
         FOLDER / "none.parquet"
@@ -81,7 +81,7 @@ def main():
     full = feast.get_online_features(features, entities, full_feature_names=True).to_dict()
     assert full["profile__city"] == found["city"], full
 
-    # As its online store's other path reads: one feature view, typed.
+    # The other path of the online store reads one feature view, with types.
     raw = post(
         "get-online-features",
         {"features": ["profile:since", "profile:age"], "entities": {"customer": ["a", "nobody", "old", "b"]}},
@@ -102,7 +102,7 @@ def main():
     assert event == datetime(2020, 2, 1, tzinfo=timezone.utc), event
     assert values["age"].int64_val == 41 and values["since"].unix_timestamp_val == since.timestamp()
 
-    # A data frame with a missing value has floats for integers; the wire has not.
+    # A data frame with a missing value has floats in place of integers, but the answer has integers.
     large = {"customer": ["large"], "age": [(1 << 53) + 1], "event_timestamp": ["2020-02-01T00:00:00"]}
     written = post("write-to-online-store", {"feature_view_name": "profile", "df": large})
     assert written.status_code == 200, written.text
@@ -117,7 +117,7 @@ def main():
     assert service["metadata"]["feature_names"][1] == "profile__age", service
     short = post("get-online-features", {"feature_service": "customer_view", "entities": {"customer": ["a"]}}).json()
     assert short["metadata"]["feature_names"][:2] == ["customer", "age"], short
-    # As the SDK has it for the same service.
+    # The SDK sends this request for the same service.
     by_service = feast.get_online_features(feast.get_feature_service("customer_view"), [{"customer": "a"}]).to_dict()
     assert by_service["age"] == short["results"][1]["values"] == [41], by_service
     versions = post(
@@ -127,7 +127,7 @@ def main():
     assert versions["metadata"]["feature_view_metadata"] == [{"name": "profile", "version": 1}], versions
     assert versions["results"][0]["values"] == [], versions
 
-    # What is pushed goes through the functions of a stream.
+    # Pushed rows pass through the functions of a stream source.
     visit = {"customer": ["a", "d"], "age": [50, 51], "at": ["2020-02-02T00:00:00", "2020-02-02 00:00:00.5"]}
     assert post("push", {"push_source_name": "visits", "df": visit, "to": "online"}).status_code == 200
     pushed = feast.get_online_features(["profile:age"], [{"customer": "a"}, {"customer": "d"}]).to_dict()
@@ -142,7 +142,7 @@ def main():
         ("get-online-features", {"features": ["profile:age"], "entities": {"customer": [1]}}, 400, "customer"),
         ("get-online-features", {"features": ["profile:age"], "entities": {"customer": "a"}}, 400, "is not a list"),
         ("get-online-features", {"features": ["profile:age", "profile:age"], "entities": {"customer": ["a"]}}, 400, "two features"),
-        ("get-online-features", [], 400, "no such request"),
+        ("get-online-features", [], 400, "not a valid request"),
         ("write-to-online-store", {"feature_view_name": "visit_counts", "df": {"customer": ["a"]}}, 400, "made of windows"),
         ("write-to-online-store", {"feature_view_name": "nothing", "df": {"customer": ["a"]}}, 404, "there is no feature group"),
         ("write-to-online-store", {"feature_view_name": "profile", "df": {"customer": ["a"], "age": [1, 2]}}, 400, "has 1 values, and `df.age` has 2"),

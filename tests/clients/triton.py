@@ -1,4 +1,4 @@
-"""NVIDIA's client of the Open Inference Protocol against a server: triton.py HOST:PORT"""
+"""Uses a server with NVIDIA's client of the Open Inference Protocol. Usage: triton.py HOST:PORT"""
 
 import sys
 
@@ -8,7 +8,7 @@ from tritonclient.utils import InferenceServerException
 
 
 def tensors(keys, binary):
-    """The inputs of the endpoint `line`: two join keys for each row."""
+    """Returns the inputs of the endpoint `line`: two join keys for each row."""
     names = http.InferInput("key_a", [len(keys)], "BYTES")
     names.set_data_from_numpy(np.array(keys, dtype=object), binary_data=binary)
     numbers = http.InferInput("key_b", [len(keys), 1], "INT64")
@@ -33,7 +33,7 @@ def main():
             assert answer.get_response()["id"] == "7"
             found = answer.as_numpy("prediction")
             assert found.dtype == np.float64 and found.tolist() == [wanted] * 2, found
-    # The client asks for all outputs as binary when none is named.
+    # If no output is named, the client requests all outputs as binary.
     assert client.infer("line", tensors(["k001"], True)).as_numpy("prediction").tolist() == [1.0]
     for bad, message in [
         (lambda: client.infer("nothing", tensors(["k001"], True)), "there is no endpoint"),

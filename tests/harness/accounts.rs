@@ -1,4 +1,4 @@
-//! Accounts of the ledger with models, releases and endpoints, and requests for them.
+//! The project `ledger` with models of its accounts, their releases and endpoints, and requests.
 
 use std::ops::RangeInclusive;
 
@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 use super::ledger::{entry, ledger, lines};
 use super::{Project, Server, guest, repository};
 
-/// Accounts whose last amount says what the label is, and a view that knows it.
+/// Makes a project with accounts whose label is their last amount, and with a view that has that
+/// amount as a feature.
 pub(crate) fn accounts(models: &str) -> Project {
-    let project = ledger(&models_of(models));
+    let project = ledger(&model_sections(models));
     let entries: Vec<Json> = (0..300)
         .map(|n| {
             let key = format!("k{n:03}");
@@ -37,8 +38,8 @@ pub(crate) fn accounts(models: &str) -> Project {
     project
 }
 
-/// The ledger's file with models; `ledger` puts it below its source.
-fn models_of(models: &str) -> String {
+/// Returns the sections of the project file for models. `ledger` inserts them below its source.
+fn model_sections(models: &str) -> String {
     let function = |name: &str, component: &str, rest: &str| {
         let component = guest(component);
         format!(
@@ -46,7 +47,7 @@ fn models_of(models: &str) -> String {
             component.display()
         )
     };
-    // Only those that are a model's: others would be registered as they are.
+    // Only functions that a model uses are declared. Others would be registered without a model.
     let is_used = |name: &str| models.contains(&format!("\"{name}\""));
     let learned = "parameters = { features = \"last_amount,last_small\", trees = 20 }";
     let mut text = String::new();
@@ -89,7 +90,7 @@ task = "regression"
 function = "linear"
 "#;
 
-/// A pipeline that predicts with `line` for the rows of `due.csv`.
+/// The sections for a pipeline that predicts with the model `line` for the rows of `due.csv`.
 pub(crate) const SCORES: &str = r#"
 [sources.due]
 type = "files"
@@ -106,13 +107,13 @@ group = "scores"
 
 "#;
 
-/// The file of a model that answers the same, whatever it is asked.
+/// Returns the file of a linear model that predicts `intercept` for every row.
 pub(crate) fn line(intercept: f64) -> String {
     json!({"intercept": intercept, "coefficients": {"last_amount": 0}, "missing": {"last_amount": 0}}).to_string()
 }
 
-/// Pushes versions of `line` that answer 1, 2, … whatever they are asked, and releases them.
-pub(crate) fn released(project: &Project, count: u32) {
+/// Pushes versions of the model `line` that predict 1, 2, … for every row, and releases each.
+pub(crate) fn push_and_release(project: &Project, count: u32) {
     for n in 1..=count {
         let file = project.write("line.json", line(f64::from(n)));
         project.ok(&[
@@ -126,10 +127,10 @@ pub(crate) fn released(project: &Project, count: u32) {
     }
 }
 
-/// Makes these versions of `line`, each with a version of the view that has a function of its
-/// own, and releases them: the first answers 11, the second 22, the third 33, and anything else
-/// would be of two at once. The function ends for the account `trap`.
-pub(crate) fn released_whole(project: &Project, versions: RangeInclusive<u32>) {
+/// Makes versions of the model `line`, each with a version of the view that has a function of its
+/// own, and releases them. The first predicts 11, the second 22, the third 33. Any other answer
+/// would mix two releases. The function traps for the account `trap`.
+pub(crate) fn release_with_views(project: &Project, versions: RangeInclusive<u32>) {
     project.replace(
         "[views.account]\n",
         "[views.account]\nfunctions = [\"offset\"]\n",
@@ -154,8 +155,8 @@ pub(crate) fn released_whole(project: &Project, versions: RangeInclusive<u32>) {
     }
 }
 
-/// Two releases: `r1` answers with a number, `r2`, of three classes, with a class and
-/// probabilities.
+/// Makes a project with two releases: `r1` predicts a number, and `r2`, which has three classes,
+/// predicts a class and its probabilities.
 pub(crate) fn line_and_classes() -> Project {
     let other = r#"
 [models.high]
@@ -164,7 +165,7 @@ label = "y"
 function = "trees"
 "#;
     let project = accounts(&format!("{PUSHED}{other}"));
-    released(&project, 1);
+    push_and_release(&project, 1);
     let text = std::fs::read_to_string(repository().join("tests/models/classes.txt")).unwrap();
     let file = project.write("classes.txt", text).display().to_string();
     project.ok(&["models", "push", "high", "--artifact", &file]);
@@ -178,13 +179,14 @@ pub(crate) fn route_and_log(project: &Project, routes: &[&str]) {
     project.ok(&[&fixed[..], routes, &["--log", "100"]].concat());
 }
 
-/// A request for some accounts.
+/// Returns an inference request for some accounts.
 pub(crate) fn request(keys: &[&str]) -> Json {
     let tensor = |name: &str, datatype: &str, data: Json| json!({"name": name, "datatype": datatype, "shape": [keys.len()], "data": data});
     json!({"inputs": [tensor("key_a", "BYTES", json!(keys)), tensor("key_b", "INT64", json!(vec![1; keys.len()]))]})
 }
 
-/// Asks an endpoint, or one of its releases by `ENDPOINT/versions/RELEASE`.
+/// Sends an inference request to an endpoint, or to one of its releases by
+/// `ENDPOINT/versions/RELEASE`, and returns the status and the answer.
 pub(crate) fn infer(server: &Server, path: &str, request: &Json) -> (u16, Json) {
     let path = format!("/v2/models/{path}/infer");
     server.post(&path, "application/json", request.to_string())

@@ -1,4 +1,4 @@
-//! Stores of a project on AWS, at servers on this machine, and what Terraform makes.
+//! Stores on AWS for a project, on servers of this machine, and the outputs of Terraform.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use serde_json::Value as Json;
 use super::Project;
 use super::server::{agent, answer};
 
-/// Whether projects' stores are those on AWS.
+/// Returns whether the tests run on the stores on AWS.
 pub(super) fn is_cloud() -> bool {
     std::env::var("WAFER_TEST_STORES").is_ok_and(|stores| stores == "aws")
 }
 
-/// Whether projects' stores are the embedded ones: a test that looks at their files,
-/// or at how they fail, is skipped otherwise.
+/// Returns whether the tests run on the embedded stores. Otherwise a test that looks at their
+/// files, or at how they fail, is skipped.
 pub(crate) fn are_embedded() -> bool {
     if is_cloud() {
         println!("skipped: it is about the files of the embedded stores");
@@ -21,8 +21,7 @@ pub(crate) fn are_embedded() -> bool {
     !is_cloud()
 }
 
-/// Whether projects' stores are those on AWS: a test of what there is only there is
-/// skipped otherwise.
+/// Returns whether the tests run on the stores on AWS. Otherwise a test that needs them is skipped.
 pub(crate) fn are_on_aws() -> bool {
     if !is_cloud() {
         println!("skipped: it is about the stores on AWS; `cargo xtask test` does both");
@@ -30,7 +29,7 @@ pub(crate) fn are_on_aws() -> bool {
     is_cloud()
 }
 
-/// An output of the configuration in `infra/`, if Terraform made it.
+/// Returns an output of the configuration in `infra/`, if `cargo xtask infra` has made it.
 pub(crate) fn terraform(output: &str) -> Option<Json> {
     let Some(folder) = std::env::var_os("WAFER_TEST_TERRAFORM") else {
         println!("skipped: nothing was made of infra/; `cargo xtask infra` does, with terraform");
@@ -40,21 +39,21 @@ pub(crate) fn terraform(output: &str) -> Option<Json> {
     Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
 }
 
-/// URL of a service of AWS, which is a server on this machine.
+/// Returns the URL of a service of AWS, which a server on this machine stands in for.
 pub(crate) fn endpoint(service: &str) -> String {
     let variable = format!("AWS_ENDPOINT_URL_{service}");
     let url = std::env::var(&variable);
     url.unwrap_or_else(|_| panic!("{variable} is not set: use `cargo xtask test`"))
 }
 
-/// A table and a bucket, by their URLs.
+/// A table and a bucket of a project.
 pub(super) struct Cloud {
     pub(super) online: String,
     pub(super) objects: String,
 }
 
 impl Cloud {
-    /// A table and a bucket at the local servers.
+    /// Makes a table and a bucket on the local servers.
     pub(super) fn new() -> Self {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let name = format!("wafer-{}-{:x}", std::process::id(), since.as_nanos());
@@ -81,7 +80,7 @@ impl Cloud {
             .send(table.to_string());
         assert_eq!(answer(made).0, 200);
         let objects = match std::env::var("WAFER_TEST_BUCKET") {
-            // A server that wants requests to be signed.
+            // This server accepts only signed requests.
             Ok(bucket) => format!("s3://{bucket}/{name}"),
             Err(_) => {
                 let made = agent()
@@ -99,20 +98,20 @@ impl Cloud {
 }
 
 impl Project {
-    /// URLs of its stores on AWS.
+    /// Returns the URLs of the project's table and folder.
     pub(crate) fn cloud_urls(&self) -> (&str, &str) {
         let cloud = self.cloud.as_ref().expect("asked only for stores on AWS");
         (&cloud.online, &cloud.objects)
     }
 
-    /// The bucket of its stores.
+    /// Returns the name of the project's bucket.
     pub(crate) fn bucket(&self) -> &str {
         let (_, objects) = self.cloud_urls();
         let path = objects.trim_start_matches("s3://");
         path.split('/').next().unwrap()
     }
 
-    /// Writes an object into the bucket of its stores, and returns its URL.
+    /// Writes an object to the project's bucket, and returns its URL.
     pub(crate) fn write_object(&self, key: &str, content: &str) -> String {
         let bucket = self.bucket();
         let s3 = endpoint("S3");
@@ -121,7 +120,7 @@ impl Project {
         format!("s3://{bucket}/{key}")
     }
 
-    /// Keys of the objects below a folder of the bucket of its stores.
+    /// Returns the keys of the objects below a folder of the project's bucket.
     pub(crate) fn objects(&self, prefix: &str) -> Vec<String> {
         let bucket = self.bucket();
         let s3 = endpoint("S3");
@@ -135,8 +134,7 @@ impl Project {
         keys
     }
 
-    /// Removes what was compiled for this version, as if there were only code of
-    /// another one.
+    /// Removes the code that this version compiled, as if only another version had been used.
     pub(crate) fn remove_compiled_code(&self) {
         let s3 = endpoint("S3");
         let bucket = self.bucket();

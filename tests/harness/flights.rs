@@ -1,9 +1,9 @@
-//! The project of the flights, with its data and components.
+//! The flights project of `functions/flights`.
 
 use super::{Project, flights_components, repository};
 
 impl Project {
-    /// The flights project, with its data and components.
+    /// Makes a copy of the flights project, with its data and components.
     pub(crate) fn flights() -> Self {
         let source = repository().join("functions/flights");
         let mut text = std::fs::read_to_string(source.join("wafer.toml")).unwrap();
@@ -27,7 +27,7 @@ impl Project {
         project
     }
 
-    /// Runs all of its pipelines, over all of their files.
+    /// Runs all pipelines of the flights project over all of their files.
     pub(crate) fn run_flights(&self) {
         for pipeline in [
             "airport",

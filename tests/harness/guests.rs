@@ -1,4 +1,4 @@
-//! Components that the tests run, built once.
+//! The components that the tests run. They are built once for each test process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,20 +6,20 @@ use std::sync::LazyLock;
 
 use super::project::{BINARY, repository};
 
-/// Folder with the components of `functions/flights`, built once.
+/// Returns the folder with the components of `functions/flights`.
 pub(crate) fn flights_components() -> &'static Path {
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| built("functions/flights"));
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| build("functions/flights"));
     &FOLDER
 }
 
-/// A component of `tests/guests`, built once.
+/// Returns the path of a component of `tests/guests`.
 pub(crate) fn guest(name: &str) -> PathBuf {
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| built("tests/guests"));
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests"));
     FOLDER.join(format!("{name}.wasm"))
 }
 
 /// Builds the components of a project, and returns their folder.
-fn built(project: &str) -> PathBuf {
+fn build(project: &str) -> PathBuf {
     let folder = repository().join(project);
     let status = Command::new(BINARY)
         .arg("-C")

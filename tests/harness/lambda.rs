@@ -1,5 +1,5 @@
-//! The Lambda function, driven through a Runtime API on this machine by events as AWS sends them.
-//! It runs on the stores on AWS only.
+//! The Lambda function, which gets events in the form that AWS sends them, from a Runtime API on
+//! this machine. It runs on the stores on AWS only.
 //!
 //! API: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 
 use super::{BINARY, Project};
 
-/// The program that Lambda starts: the one beside `wafer`, or one that was packaged.
+/// Returns the program that Lambda starts: the one beside `wafer`, or one that was packaged.
 pub(crate) fn bootstrap() -> PathBuf {
     if let Some(packaged) = std::env::var_os("WAFER_TEST_BOOTSTRAP") {
         return packaged.into();
@@ -25,7 +25,7 @@ pub(crate) fn bootstrap() -> PathBuf {
     path
 }
 
-/// A function with its Runtime API; ends with its test.
+/// A function with its Runtime API. It is killed when this is dropped.
 pub(crate) struct Lambda {
     pub(crate) child: Child,
     events: Sender<Json>,
@@ -40,7 +40,7 @@ impl Drop for Lambda {
 }
 
 impl Lambda {
-    /// Starts the function of a project, with more settings.
+    /// Starts the function of a project, with more environment variables.
     pub(crate) fn start(project: &Project, more: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -77,7 +77,8 @@ impl Lambda {
         }
     }
 
-    /// Invokes it, and returns the kind of the answer, `response` or `error`, and the answer.
+    /// Invokes the function, and returns the kind of the answer, `response` or `error`, and the
+    /// answer.
     pub(crate) fn invoke(&self, event: Json) -> (String, Json) {
         self.events.send(event).unwrap();
         self.answer()
@@ -87,20 +88,20 @@ impl Lambda {
         self.answers.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
-    /// Invokes what must succeed.
+    /// Invokes the function, which must succeed, and returns the answer.
     pub(crate) fn ok(&self, event: Json) -> Json {
         let (kind, answer) = self.invoke(event);
         assert_eq!(kind, "response", "{answer}");
         answer
     }
 
-    /// Has it do a task of Wafer's own, such as a part of a run; it must succeed.
+    /// Invokes the function with a task, such as a part of a run. It must succeed.
     pub(crate) fn task(&self, name: &str, task: Json) -> Json {
         self.ok(json!({"wafer": {name: task}}))
     }
 }
 
-/// One connection of the Runtime API.
+/// Serves one connection of the Runtime API.
 fn serve(client: TcpStream, next: &Mutex<Receiver<Json>>, answered: &Sender<(String, Json)>) {
     let mut writer = client.try_clone().unwrap();
     let mut reader = BufReader::new(client);
@@ -139,7 +140,7 @@ fn serve(client: TcpStream, next: &Mutex<Receiver<Json>>, answered: &Sender<(Str
     }
 }
 
-/// The body of a request, in one piece or in chunks.
+/// Reads the body of a request, which may be chunked.
 fn body(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
     let (mut length, mut chunked) = (0, false);
     loop {
@@ -168,7 +169,7 @@ fn body(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
     body
 }
 
-/// A request as function URLs and API Gateway's HTTP APIs send it.
+/// Returns a request in the form of function URLs and of the HTTP APIs of API Gateway.
 pub(crate) fn request_v2(method: &str, path: &str, body: &str) -> Json {
     json!({
         "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
@@ -183,7 +184,7 @@ pub(crate) fn request_v2(method: &str, path: &str, body: &str) -> Json {
     })
 }
 
-/// A request as API Gateway's REST APIs send it.
+/// Returns a request in the form of the REST APIs of API Gateway.
 pub(crate) fn request_v1(method: &str, path: &str, body: &str) -> Json {
     json!({
         "resource": "/{proxy+}", "path": path, "httpMethod": method,
@@ -200,10 +201,10 @@ pub(crate) fn request_v1(method: &str, path: &str, body: &str) -> Json {
     })
 }
 
-/// The queue that `message` comes from.
+/// The ARN of the queue that messages of [`message`] come from.
 pub(crate) const QUEUE: &str = "arn:aws:sqs:us-east-1:000000000000:entries";
 
-/// A message of a queue.
+/// Returns a message of the queue.
 pub(crate) fn message(id: &str, body: &str) -> Json {
     json!({
         "messageId": id, "receiptHandle": "r", "body": body, "attributes": {"ApproximateReceiveCount": "1"},
@@ -212,7 +213,7 @@ pub(crate) fn message(id: &str, body: &str) -> Json {
     })
 }
 
-/// How many entries of a key the group `sums` has, by a request for features.
+/// Returns the number of entries that the group `sums` has of a key, by a request for features.
 pub(crate) fn count(lambda: &Lambda, key: &str) -> Json {
     let body = json!({"rows": [{"key_a": key, "key_b": 1}]}).to_string();
     let answer = lambda.ok(request_v2("POST", "/v1/views/account/features", &body));

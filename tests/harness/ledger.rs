@@ -1,10 +1,11 @@
-//! The project `ledger`: events of two keys, as they are and summed up in windows.
+//! The project `ledger`: a stream of events with two join keys, a group of the newest event and a
+//! group of aggregates over windows.
 
 use serde_json::{Value as Json, json};
 
 use super::{Project, guest};
 
-/// Events of two keys, summed up and as they are.
+/// Makes the project `ledger`, with more settings of its source.
 pub(crate) fn ledger(extra: &str) -> Project {
     Project::new(&format!(
         r#"
@@ -56,22 +57,22 @@ lookups = [{{ group = "last_entry", as = "last" }}, {{ group = "sums" }}]
     ))
 }
 
-/// An event as a line of JSON.
+/// Returns an event.
 pub(crate) fn entry(key: &str, happened_at: &str, small: i64, amount: f64, text: &str) -> Json {
     json!({"key_a": key, "key_b": 1, "happened_at": happened_at, "small": small, "amount": amount, "wild": null, "label_text": text})
 }
 
-/// Entries as lines of JSON.
+/// Formats events as NDJSON.
 pub(crate) fn lines(entries: &[Json]) -> String {
     entries.iter().map(|e| format!("{e}\n")).collect()
 }
 
-/// An entry at the beginning of 2020, as a text.
+/// Returns an event of 1 January 2020 as text.
 pub(crate) fn event(key: &str, number: i64) -> String {
     entry(key, "2020-01-01T00:00:00Z", number, 1.0, "x").to_string()
 }
 
-/// Two entries of the key `a` and one of `b`.
+/// Returns two events of the key `a` and one of `b`, as NDJSON.
 pub(crate) fn three_entries() -> String {
     lines(&[
         entry("a", "2020-01-01T00:00:00Z", 1, 0.1, "x"),
@@ -80,7 +81,7 @@ pub(crate) fn three_entries() -> String {
     ])
 }
 
-/// Entries of thirty days, several a day.
+/// Returns events of thirty days, several each day, as NDJSON.
 pub(crate) fn month() -> String {
     let entries: Vec<Json> = (0..120)
         .map(|n| {
@@ -91,10 +92,10 @@ pub(crate) fn month() -> String {
     lines(&entries)
 }
 
-/// The days of `month`.
+/// The span of the events of [`month`].
 pub(crate) const MONTH_SPAN: [&str; 4] = ["--from", "2020-01-01", "--to", "2020-01-31"];
 
-/// Backfills the days of `month`, and returns the report.
+/// Backfills the span of [`month`], and returns the report.
 pub(crate) fn backfill(project: &Project, pipeline: &str, more: &[&str]) -> Json {
     let mut arguments = vec!["backfill", pipeline];
     arguments.extend(MONTH_SPAN);
@@ -102,7 +103,7 @@ pub(crate) fn backfill(project: &Project, pipeline: &str, more: &[&str]) -> Json
     project.json(&arguments)
 }
 
-/// Pushes entries at a time, and returns the summary.
+/// Pushes events at a time, and returns the summary.
 pub(crate) fn push(project: &Project, entries: &[Json], clock: &str) -> Json {
     let file = project.write("push.ndjson", lines(entries));
     let clock = format!("{clock},0");
@@ -115,12 +116,12 @@ pub(crate) fn push(project: &Project, entries: &[Json], clock: &str) -> Json {
         "--output",
         "json",
     ];
-    // It says by its status whether some were rejected.
+    // The exit code says whether events were rejected, so that it may be a failure.
     let output = project.command(&arguments).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The features of a key at a time.
+/// Returns the features of a key at a time.
 pub(crate) fn sums(project: &Project, key: &str, clock: &str) -> Json {
     let key = format!("key_a={key}");
     project.json(&[
@@ -134,7 +135,7 @@ pub(crate) fn sums(project: &Project, key: &str, clock: &str) -> Json {
         .clone()
 }
 
-/// How many entries of a key the group `sums` has at the end of `month`.
+/// Returns the number of events that the group `sums` has of a key at the end of [`month`].
 pub(crate) fn count_of(project: &Project, key: &str) -> Json {
     let key = format!("key_a={key}");
     project.json(&[
@@ -148,7 +149,7 @@ pub(crate) fn count_of(project: &Project, key: &str) -> Json {
         .clone()
 }
 
-/// Records of the runs that succeeded, the newest first.
+/// Returns the records of the runs that succeeded, newest first.
 pub(crate) fn succeeded(project: &Project) -> Vec<Json> {
     let runs = project.json(&["runs", "--limit", "1000"]);
     let runs = runs.as_array().unwrap().iter();
@@ -157,7 +158,7 @@ pub(crate) fn succeeded(project: &Project) -> Vec<Json> {
         .collect()
 }
 
-/// Writes files of entries into a folder of the project's bucket, as the files of its source.
+/// Writes files of events to the project's bucket, and makes them the files of its source.
 pub(crate) fn entries_on_s3(
     project: &Project,
     folder: &str,

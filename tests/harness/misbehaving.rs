@@ -1,10 +1,10 @@
-//! A project with the component that misbehaves on demand.
+//! A project with the component `misbehaving`, which breaks a rule by its mode.
 
 use serde_json::json;
 
 use super::{Project, Server, guest};
 
-/// A project whose one function misbehaves in some mode.
+/// Makes a project whose only function misbehaves in a mode.
 pub(crate) fn project(mode: &str, settings: &str) -> Project {
     let component = guest("misbehaving");
     Project::new(&format!(
@@ -35,11 +35,11 @@ functions = ["bad"]
     ))
 }
 
-/// Three rows, for its source `things.csv`.
+/// Three rows for the source `things.csv`.
 pub(crate) const ROWS: &str =
     "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n2,2013-01-01T00:00:01Z,1.5\n3,2013-01-01T00:00:02Z,2.5\n";
 
-/// Asks its view for some rows.
+/// Sends a request with some rows for features of the view.
 pub(crate) fn request(server: &Server, rows: usize) -> (u16, serde_json::Value) {
     let rows: Vec<_> = (0..rows)
         .map(|id| json!({"id": id, "at": "2013-01-01T00:00:00Z", "x": id}))

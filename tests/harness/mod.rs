@@ -1,4 +1,4 @@
-//! What the tests have in common: one file for each subject.
+//! Set-up that several tests share, in one file for each subject.
 
 pub(crate) mod accounts;
 mod cloud;

@@ -1,4 +1,4 @@
-//! Projects in folders of their own, and commands of the real binary on them.
+//! Projects in temporary folders, and commands of the real binary on them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,22 +10,22 @@ use super::cloud::{Cloud, is_cloud};
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
 
 pub(crate) fn repository() -> PathBuf {
-    // Not the one it was compiled in: checkouts may share a target folder.
+    // It is found at run time, because checkouts may share a target folder.
     Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`"))
         .join("../..")
         .canonicalize()
         .unwrap()
 }
 
-/// A project in a folder of its own, removed in the end.
+/// A project in a temporary folder, which is removed when this is dropped.
 pub(crate) struct Project {
     folder: tempfile::TempDir,
-    /// Stores on AWS, with `WAFER_TEST_STORES=aws`: a table and a bucket of its own.
+    /// The table and the bucket of the project, with `WAFER_TEST_STORES=aws`.
     pub(super) cloud: Option<Cloud>,
 }
 
 impl Project {
-    /// A project with this file.
+    /// Makes a project with this project file.
     pub(crate) fn new(wafer_toml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("wafer.toml"), wafer_toml).unwrap();
@@ -40,7 +40,7 @@ impl Project {
         self
     }
 
-    /// With a file, applied.
+    /// Writes a file and applies the project.
     pub(crate) fn applied_with(self, name: &str, content: &str) -> Self {
         self.write(name, content);
         self.applied()
@@ -50,7 +50,7 @@ impl Project {
         self.folder.path()
     }
 
-    /// A path below the project, as an argument.
+    /// Returns a path below the project as text, for arguments.
     pub(crate) fn at(&self, name: &str) -> String {
         self.path().join(name).display().to_string()
     }
@@ -98,7 +98,7 @@ impl Project {
         serde_json::from_str(&self.ok(&arguments)).unwrap()
     }
 
-    /// Runs a command that must fail, and returns what it says.
+    /// Runs a command that must fail, and returns what it printed.
     pub(crate) fn fails(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         assert!(
@@ -124,7 +124,7 @@ impl Project {
     }
 }
 
-/// What a command printed, on both of its streams.
+/// Returns what a command printed to standard output and standard error.
 pub(crate) fn text(output: &Output) -> String {
     format!(
         "{}{}",

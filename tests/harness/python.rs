@@ -1,18 +1,19 @@
-//! Pythons with libraries of others, which `cargo xtask test` installs.
+//! Python environments with other libraries, which `cargo xtask test` installs.
 
 use std::path::PathBuf;
 
-/// The Python of the witnesses, with DuckDB and the libraries that train models.
+/// Returns the Python with DuckDB and the libraries that train models.
 pub(crate) fn witness_python() -> Option<PathBuf> {
     named_by("WAFER_ORACLE_PYTHON")
 }
 
-/// A program beside the Python that the clients of other systems are installed for.
+/// Returns a program of the Python environment that has the clients of other systems.
 pub(crate) fn client_program(name: &str) -> Option<PathBuf> {
     Some(named_by("WAFER_CLIENTS_PYTHON")?.with_file_name(name))
 }
 
-/// The Python that a variable names; a test that needs it is skipped otherwise.
+/// Returns the Python that an environment variable names. Without it, a test that needs it is
+/// skipped.
 fn named_by(variable: &str) -> Option<PathBuf> {
     let python = std::env::var_os(variable).map(PathBuf::from);
     if python.is_none() {

@@ -1,11 +1,11 @@
-//! Random numbers that can be replayed.
+//! Random numbers that can be repeated.
 
 /// Numbers from a seed: a linear congruential generator (D. Knuth, MMIX).
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// From the environment variable `WAFER_TEST_SEED`, so that a failure can be
-    /// replayed; else from the clock. Says which.
+    /// Returns a generator with the seed of the environment variable `WAFER_TEST_SEED`, by which a
+    /// failure can be repeated, or else with one from the clock. Prints the seed.
     pub(crate) fn new() -> Self {
         let seed = std::env::var("WAFER_TEST_SEED")
             .ok()
@@ -18,6 +18,7 @@ impl Random {
         Self(seed)
     }
 
+    /// Returns a number less than `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self
             .0

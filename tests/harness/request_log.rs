@@ -1,11 +1,11 @@
-//! The request log of the endpoint `line`, which `accounts` has.
+//! The request log of the endpoint `line` of the project `accounts`.
 
 use serde_json::Value as Json;
 
 use super::ledger::{entry, lines};
 use super::{Project, Server};
 
-/// The tables that the endpoint `line` logs to.
+/// Returns the tables that the endpoint `line` logs to.
 fn log_tables(project: &Project) -> Vec<String> {
     let tables = project.json(&["tables"]);
     let tables = tables.as_array().unwrap().iter();
@@ -14,15 +14,15 @@ fn log_tables(project: &Project) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The only table that the endpoint `line` logs to.
+/// Returns the table that the endpoint `line` logs to, which must be the only one.
 pub(crate) fn log_table(project: &Project) -> String {
     let mut tables = log_tables(project);
     assert_eq!(tables.len(), 1, "{tables:?}");
     tables.remove(0)
 }
 
-/// The rows of the log, in the order of requests and rows.
-pub(crate) fn logged(project: &Project) -> Vec<Json> {
+/// Returns the rows of the log, in the order of requests and rows.
+pub(crate) fn logged_rows(project: &Project) -> Vec<Json> {
     let tables = log_tables(project);
     let rows = tables.iter().flat_map(|table| project.offline_rows(table));
     let mut rows: Vec<Json> = rows.collect();
@@ -39,18 +39,19 @@ pub(crate) fn logged(project: &Project) -> Vec<Json> {
     rows
 }
 
-/// How many rows of the endpoint `line` had an outcome, by the server's own numbers.
-pub(crate) fn counted(server: &Server, outcome: &str) -> u64 {
+/// Returns the number of logged rows of the endpoint `line` with an outcome, by the server's
+/// metrics.
+pub(crate) fn logged_row_count(server: &Server, outcome: &str) -> u64 {
     let label = format!("wafer_log_rows_total{{endpoint=\"line\",outcome=\"{outcome}\"}} ");
     let metrics = server.metrics();
     let line = metrics.lines().find_map(|line| line.strip_prefix(&label));
     line.map_or(0, |count| count.parse().unwrap())
 }
 
-/// Waits until so many rows were logged.
+/// Waits until a number of rows was logged.
 pub(crate) fn wait(server: &Server, rows: u64) {
     for _ in 0..200 {
-        if counted(server, "written") >= rows {
+        if logged_row_count(server, "written") >= rows {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -58,7 +59,7 @@ pub(crate) fn wait(server: &Server, rows: u64) {
     panic!("{}", server.metrics());
 }
 
-/// A server at a time that stands still, with an event of each of some accounts before it.
+/// Starts a server whose clock stands still, and pushes an earlier event of some accounts.
 pub(crate) fn served(project: &Project) -> Server {
     let server = project.serve(&["--clock", "2020-02-01T00:00:00Z,0"]);
     let entries: Vec<Json> = (0..20)

@@ -14,8 +14,8 @@ use super::Project;
 use super::cloud::Cloud;
 
 impl Project {
-    /// All rows of an offline table as JSON objects, sorted; without the columns
-    /// that say when and whence a row was written.
+    /// Returns all rows of an offline table as JSON texts, sorted, and without the columns that say
+    /// when and by what a row was written.
     pub(crate) fn offline(&self, table: &str) -> Vec<String> {
         let rows = self.offline_rows(table).into_iter().map(|mut row| {
             let object = row.as_object_mut().unwrap();
@@ -29,7 +29,7 @@ impl Project {
         rows
     }
 
-    /// All rows of an offline table as JSON objects.
+    /// Returns all rows of an offline table as JSON objects.
     pub(crate) fn offline_rows(&self, table: &str) -> Vec<Json> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let batches: Vec<_> = runtime.block_on(async {
@@ -40,7 +40,7 @@ impl Project {
         batches.iter().flat_map(json_rows).collect()
     }
 
-    /// Digest of an offline table's rows, for comparing large tables.
+    /// Returns the number of rows of an offline table and their digest, for comparing large tables.
     pub(crate) fn offline_digest(&self, table: &str) -> (usize, Digest) {
         let rows = self.offline(table);
         (rows.len(), Digest::of(rows.join("\n").as_bytes()))
@@ -68,7 +68,7 @@ impl Project {
     }
 }
 
-/// The rows of a Parquet file as JSON objects.
+/// Returns the rows of a Parquet file as JSON objects.
 pub(crate) fn rows_of(path: &Path) -> Vec<Json> {
     let file = std::fs::File::open(path).unwrap();
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
@@ -78,7 +78,7 @@ pub(crate) fn rows_of(path: &Path) -> Vec<Json> {
         .collect()
 }
 
-/// Writes rows of texts and integers as Parquet; other values as texts.
+/// Writes rows as a Parquet file. Integers are kept, and all other values are written as text.
 pub(crate) fn write_parquet(path: &Path, rows: &[Json]) {
     use arrow_array::{ArrayRef, Int64Array, StringArray};
     let names = rows[0].as_object().unwrap().keys().cloned();

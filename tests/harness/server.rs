@@ -1,4 +1,4 @@
-//! Servers that end with their test, and requests to them.
+//! Servers for a test, and requests to them.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -9,15 +9,15 @@ use serde_json::Value as Json;
 
 use super::Project;
 
-/// A server, killed with its test if it has not ended before.
+/// A server. It is killed when this is dropped, unless it was stopped before.
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
-    /// What it says until it ends.
+    /// Reads what the server prints until it ends.
     said: Option<JoinHandle<String>>,
 }
 
-/// Status and body of an answer.
+/// The status and the body of an answer.
 pub(crate) type Answer = (u16, Json);
 
 impl Project {
@@ -44,7 +44,8 @@ impl Project {
             said += &line;
             if let Some((_, url)) = line.trim().rsplit_once(" on ") {
                 let url = url.to_owned();
-                // Keeps the pipe from filling, and what was said for a failure.
+                // The output must be read, or the pipe would fill. It is kept for messages of
+                // failed tests.
                 let said = std::thread::spawn(move || {
                     let mut said = Vec::new();
                     let _ = log.read_to_end(&mut said);
@@ -90,13 +91,13 @@ impl Server {
         )
     }
 
-    /// What `/metrics` says.
+    /// Returns the text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
         let mut answer = agent().get(format!("{}/metrics", self.url)).call().unwrap();
         answer.body_mut().read_to_string().unwrap()
     }
 
-    /// Feature vectors of a view, of a request that must succeed.
+    /// Returns the feature vectors of a view for some rows. The request must succeed.
     pub(crate) fn features(&self, view: &str, rows: &Json) -> Vec<Json> {
         let body = serde_json::json!({ "rows": rows }).to_string();
         let (status, answer) = self.post(
@@ -113,7 +114,7 @@ impl Server {
         assert_eq!(self.post("/v1/clock", "application/json", body).0, 200);
     }
 
-    /// Ends it in order and waits.
+    /// Stops the server in order, and waits until it has ended.
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(
@@ -128,7 +129,7 @@ impl Server {
         assert!(status.success(), "{status}: {said}");
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server without notice, as a power cut would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -142,7 +143,7 @@ impl Drop for Server {
     }
 }
 
-/// A client that returns answers of every status.
+/// Returns a client that does not treat any status as an error.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -150,7 +151,7 @@ pub(crate) fn agent() -> ureq::Agent {
         .into()
 }
 
-/// Status and body, as JSON where it is.
+/// Returns the status and the body, as JSON if it is that.
 pub(super) fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let mut response = result.unwrap();
     let status = response.status().as_u16();
@@ -166,7 +167,7 @@ pub(super) fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Erro
     )
 }
 
-/// Waits until something holds, for at most a minute.
+/// Waits until a condition holds, for at most a minute.
 pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {

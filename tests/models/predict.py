@@ -1,5 +1,5 @@
-"""What LightGBM itself predicts by model files that were trained elsewhere, for rows with gaps and with values
-at every threshold; in the form of train.py. Usage: predict.py FOLDER FEATURE,… MODEL…"""
+"""Writes what LightGBM predicts with model files that were trained elsewhere, for rows with nulls and
+with values at every threshold, in the form of train.py. Usage: predict.py FOLDER FEATURE,… MODEL…"""
 
 import json
 import sys

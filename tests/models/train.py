@@ -1,7 +1,6 @@
-"""Trains models with the libraries that people train them with, and writes for each of them
-its file, rows with gaps, and what the library itself predicts for these: `NAME.model`,
-`NAME.parquet` with the columns of the rows and `expected`, and `models.json`, which says what
-there is. Usage: train.py FOLDER"""
+"""Trains models with the usual libraries. For each model it writes the model file, rows with nulls, and
+the predictions of the library for these rows: `NAME.model`, `NAME.parquet` with the columns of the rows
+and `expected`, and `models.json`, which lists the models. Usage: train.py FOLDER"""
 
 import json
 import sys
@@ -52,12 +51,12 @@ POSITIVE = np.abs(Y) + 0.1
 
 
 def write(name, function, content, columns, expected, output="prediction", parameters=None, tolerance=1e-6):
-    """Expected values: one number for each row, or a list; integers are to be met exactly."""
+    """Returns expected values: a number or a list for each row. Integers must be equal exactly."""
     (FOLDER / f"{name}.model").write_bytes(content if isinstance(content, bytes) else content.encode())
     expected = np.asarray(expected)
     expected = expected if expected.dtype == np.int64 else expected.astype(float)
     values = pa.array(expected if expected.ndim == 1 else list(expected))
-    # A gap is a null: NaN is a number.
+    # A missing value is a null, because NaN is a number.
     arrays = {k: v if isinstance(v, pa.Array) else pa.array(v, from_pandas=True) for k, v in columns.items()}
     pq.write_table(pa.table(arrays | {"expected": values}), FOLDER / f"{name}.parquet")
     models.append({"name": name, "function": function, "output": output, "parameters": parameters or {}, "tolerance": tolerance})
@@ -68,7 +67,7 @@ def columns(x, names=NAMES):
 
 
 def three_sums(sums, data):
-    """Squared error of three numbers against whether it is this class: an objective of one's own."""
+    """A custom objective: the squared error of three numbers, each against whether a row is of its class."""
     sums = np.asarray(sums, dtype=float).reshape(ROWS, 3)
     return sums - np.eye(3)[data.get_label().astype(int)], np.ones((ROWS, 3))
 
@@ -105,7 +104,7 @@ lightgbm_model("lightgbm_forest", Y, boosting="rf", bagging_freq=1, bagging_frac
 lightgbm_model("lightgbm_dart", BINARY, objective="binary", boosting="dart")
 lightgbm_model("lightgbm_one_leaf", np.ones(ROWS), objective="regression", rounds=1)
 
-# Categories of pandas: texts with codes that the file knows.
+# Categories of pandas are texts, whose codes are in the model file.
 random = np.random.default_rng(4)
 colours = pd.Categorical.from_codes(random.integers(-1, len(COLOURS), ROWS), COLOURS)
 frame = pd.DataFrame({"x0": GAPS[:, 0], "colour": colours, "x2": GAPS[:, 2]})
@@ -115,12 +114,12 @@ asked = {"x0": frame.x0, "colour": frame.colour.astype(object), "x2": frame.x2}
 write("lightgbm_texts", "lightgbm", booster.model_to_string(), asked, booster.predict(frame))
 
 
-# A column of integers that LightGBM is told to be categories: none of pandas'.
+# LightGBM is told that this column of integers has categories, which are not those of pandas.
 stores = pd.DataFrame({"x0": GAPS[:, 0], "store": random.integers(0, 9, ROWS)})
 booster = lgb.train({"verbosity": -1, "objective": "regression"}, lgb.Dataset(stores, target, categorical_feature=["store"]), 30)
 write("lightgbm_stores", "lightgbm", booster.model_to_string(), dict(stores), booster.predict(stores))
 
-# Categories in an order, beside such a column: the file does not tell which is which.
+# Ordered categories are used beside such a column, and the file does not say which is which.
 sizes = pd.Categorical.from_codes(random.integers(-1, 3, ROWS), ["S", "M", "L"], ordered=True)
 stores["size"] = sizes
 booster = lgb.train({"verbosity": -1, "objective": "regression"}, lgb.Dataset(stores, target + sizes.codes, categorical_feature=["store"]), 30)
@@ -152,7 +151,8 @@ xgboost_model("xgboost_categorical", Y, types=["float", "c"] + ["float"] * 4, ma
 xgboost_model("xgboost_one_hot", Y, types=["float", "c"] + ["float"] * 4, max_cat_to_onehot=10, form="ubj")
 
 
-# Stopped early: the scikit-learn classes predict by the best round, the booster by all.
+# When training stops early, the scikit-learn classes predict with the best round, and the booster with
+# all rounds.
 stopped = xgb.XGBRegressor(n_estimators=300, max_depth=6, learning_rate=0.3, early_stopping_rounds=5, random_state=1)
 stopped.fit(X[:1500], Y[:1500], eval_set=[(X[1500:], Y[1500:])], verbose=False)
 booster = stopped.get_booster()
@@ -188,7 +188,7 @@ onnx_model("onnx_classifier", MLPClassifier(hidden_layer_sizes=(16,), random_sta
 onnx_model("onnx_class", MLPClassifier(hidden_layer_sizes=(8,), random_state=1, max_iter=300), CLASSES, "prediction", "probabilities", chosen=2, **flat)
 onnx_model("onnx_forest", RandomForestClassifier(20, max_depth=6, random_state=1), BINARY, "probabilities", "probabilities", **flat)
 
-# Several inputs: numbers, vectors, integers and booleans, each from a column of its own.
+# The model has several inputs (numbers, vectors, integers and booleans), each from its own column.
 inputs = [
     onnx.helper.make_tensor_value_info("price", onnx.TensorProto.DOUBLE, ["n"]),
     onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["n", 4]),
@@ -214,7 +214,7 @@ mixed = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(""
 given = {
     "price": Y,
     "embedding": random.normal(size=(ROWS, 4)).astype(np.float32),
-    # Beyond what a float can hold exactly.
+    # This number is larger than the integers that a float can hold exactly.
     "count": random.integers(-9, 9, (ROWS, 1)) + np.where(random.random((ROWS, 1)) < 0.5, (1 << 53) + 1, 0),
     "is_new": random.random(ROWS) < 0.5,
 }
@@ -223,7 +223,7 @@ vectors = pa.FixedSizeListArray.from_arrays(pa.array(given["embedding"].ravel())
 asked = {"price": Y, "embedding": vectors, "count": given["count"][:, 0], "is_new": given["is_new"]}
 write("onnx_mixed", "onnx", mixed, asked, score, "score")
 write("onnx_mixed_integers", "onnx", mixed, asked, twice[:, 0], "twice")
-# With the number of rows named at each value between operators, as exporters write it.
+# Exporters write the number of rows at each value between operators, as here.
 inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(mixed))
 assert any(d.dim_param == "n" for v in inferred.graph.value_info for d in v.type.tensor_type.shape.dim)
 write("onnx_inferred", "onnx", inferred.SerializeToString(), asked, score, "score")

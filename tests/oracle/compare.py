@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from expected import Feature, Oracle, Plan, column
 
 TOLERANCE = 1e-12
-# Values of a feature that are computed again, and rows that are shown, at most.
+# The greatest number of values of a feature that are computed again, and of rows that are shown.
 REFEREED = 200
 SHOWN = 5
 
 
 def check(folder: Path, result_file: Path, plan: Plan) -> int:
-    """Prints what was compared; 1 if anything differs."""
+    """Prints what was compared. Returns 1 if anything differs."""
     labels = pq.read_table(folder / "data" / "labels.parquet").combine_chunks()
     result = pq.read_table(result_file).combine_chunks()
     wrong = check_labels(labels, result)
@@ -47,7 +47,7 @@ def check(folder: Path, result_file: Path, plan: Plan) -> int:
 
 
 def check_labels(labels: pa.Table, result: pa.Table) -> str | None:
-    """The label columns come first and are unchanged, row by row."""
+    """Checks that the label columns come first and are unchanged, row by row."""
     names = labels.column_names
     if result.num_rows != labels.num_rows:
         return f"{result.num_rows:,} rows for {labels.num_rows:,} labels"
@@ -101,11 +101,11 @@ def compare(labels: pa.Table, result: pa.Table, feature: Feature) -> bool:
 
 
 def difference(got: pa.Array, want: pa.Array, rule: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows differ, and by how much of the expected value."""
+    """Returns which rows differ, and by which fraction of the expected value."""
     one_null = np.asarray(got.is_valid()) != np.asarray(want.is_valid())
     if rule == "equal":
         return one_null | np.asarray(pc.not_equal(got, want).fill_null(False)), np.zeros(len(want))
-    # Nulls as zeros: where both are null nothing differs.
+    # Nulls are compared as zeros, so that two nulls are equal.
     a, b = (array.fill_null(0.0).to_numpy() for array in (got, want))
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     if rule == "bits":

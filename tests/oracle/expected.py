@@ -20,20 +20,20 @@ from tables import live_files
 
 SECOND = 1_000_000
 UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND}
-# From which width on a window's tail is aligned, and to what.
+# The least width of a window whose start is rounded down, and the hop that it is rounded to.
 HOPS = [(12 * UNITS["d"], UNITS["d"]), (12 * UNITS["h"], UNITS["h"]), (UNITS["h"], 5 * UNITS["m"])]
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "stddev", "variance", "count_distinct", "first", "last")
-# Functions whose results are rounded, but for sums of int64.
+# Functions whose results are rounded, except sums of int64.
 ROUNDED = ("sum", "mean", "stddev", "variance")
-# Functions of texts, and of the column whose magnitudes are so far apart that
-# squares and running sums of doubles mean nothing.
+# Functions of texts, and of the column whose magnitudes differ so much that squares and running sums
+# of doubles are meaningless.
 TEXT_FUNCTIONS = ("count", "count_distinct", "first", "last")
 WILD, WILD_FUNCTIONS = "wild", tuple(f for f in FUNCTIONS if f not in ("stddev", "variance"))
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of a view: its features' prefix, its table, its time to live."""
+    """A group of a view: the prefix of its features, its table, its time to live."""
 
     alias: str
     table: str
@@ -50,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Span:
-    """A window: the end of its features' names, width and hop in microseconds."""
+    """A window: the suffix of its features' names, and its width and hop in microseconds."""
 
     name: str
     width: int | None
@@ -86,16 +86,16 @@ class Plan:
 
 @dataclass
 class Feature:
-    """A feature's expected values, in the order of the labels."""
+    """The expected values of a feature, in the order of the labels."""
 
     name: str
     values: pa.Array
-    # "bits" or "tolerance" of floats, "equal" of all others.
+    # How values are compared: "bits" or "tolerance" for floats, "equal" for all others.
     rule: str
-    # Rows that have no one right answer.
+    # Rows with more than one right answer.
     ambiguous: np.ndarray | None = None
-    # Computes the values at some positions again, without rounding; until the
-    # oracle turns to the next group.
+    # Computes the values at some positions again, without rounding. It works only until the oracle
+    # continues with the next group.
     referee: Callable[[np.ndarray], dict[int, float]] | None = None
 
 
@@ -114,8 +114,8 @@ class Oracle:
         )
 
     def load(self, group: Group) -> tuple[list[str], dict[str, str]]:
-        """Makes tables `rows` and `asked` of a group: its rows, and the labels that
-        have keys of its entities. Returns its key columns, and its features with their types."""
+        """Makes the tables `rows` and `asked` of a group: its rows, and the labels with keys of its
+        entities. Returns the key columns of the group, and its features with their types."""
         files = live_files(self.folder / ".wafer" / "offline" / group.table)
         paths = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
         self.database.execute(
@@ -132,7 +132,7 @@ class Oracle:
         features = names[names.index("event_id") + 1 :]
         same = " AND ".join(f'l."{key}" = r."{key}"' for key in keys)
         by_key = ", ".join(f'"{key}"' for key in keys)
-        # Entities as numbers, rows by age within all: joins compare integers.
+        # Entities and the order of rows become numbers, so that joins compare integers.
         self.database.execute(
             f"""CREATE OR REPLACE TABLE entities AS
                 SELECT {by_key}, row_number() OVER () AS entity,
@@ -147,7 +147,7 @@ class Oracle:
         return keys, {name: types[name] for name in features}
 
     def plain(self, group: Group) -> list[Feature]:
-        """Values of the newest row that was known."""
+        """Returns the features of the newest row that was known."""
         keys, features = self.load(group)
         picked = ", ".join(f'r."{name}"' for name in features)
         good = "true" if group.ttl is None else f"r.event_timestamp >= l.t - {group.ttl}"
@@ -162,7 +162,7 @@ class Oracle:
         return [picked_feature(f"{group.alias}_{name}", column(found, name)) for name in features]
 
     def second_opinion(self, group: Group, keys: list[str], picked: str, found: pa.Table) -> None:
-        """DuckDB's own ASOF JOIN agrees, where rows become visible in their order."""
+        """Checks that DuckDB's ASOF JOIN agrees, if rows become visible in the order of their times."""
         [(delays, ties)] = self.database.execute(
             """SELECT count(DISTINCT available_timestamp - event_timestamp),
                       count(*) - count(DISTINCT (entity, event_timestamp)) FROM rows"""
@@ -180,19 +180,19 @@ class Oracle:
         print(f"{group.alias}: ASOF JOIN agrees")
 
     def windows(self, group: Group, plan: Plan) -> list[Feature]:
-        """Aggregates over every span."""
+        """Returns the aggregates over every window."""
         _, features = self.load(group)
         columns = {name: features[name] for name in plan.columns}
         ties = ", ".join(
             f"""min("{c}") OVER same IS DISTINCT FROM max("{c}") OVER same AS "{c} tied\""""
             for c in columns
         )
-        # Of events at one time, which is first is not for the oracle to say.
+        # The oracle does not decide which of several events at one time is the first.
         self.database.execute(
             f"CREATE OR REPLACE TABLE rows AS SELECT *, {ties or 'NULL'} FROM rows "
             "WINDOW same AS (PARTITION BY entity, event_timestamp)"
         )
-        # Labels of entities that were known; all others are null.
+        # Only labels of entities that were known have values. All others are null.
         self.database.execute(
             f"""CREATE OR REPLACE TABLE asked AS SELECT * FROM asked l WHERE known AND
                 (SELECT max(r.event_timestamp) FROM rows r WHERE r.entity = l.entity
@@ -216,7 +216,7 @@ class Oracle:
             if f in ("first", "last"):
                 counts[f"{c} {f} tied"] = sql(f"{c} tied", f, "BOOLEAN", f'"{c}" IS NOT NULL')
         aggregates = ", ".join(f'{text} AS "{name}"' for name, text in counts.items())
-        # The windows that are empty have counts of zero.
+        # Counts are zero in empty windows.
         empty = ", ".join(
             f'CASE WHEN l.pos IS NOT NULL THEN coalesce(w."{name}", 0) END AS "{name}"'
             if name.split()[-1] in ("count", "count_distinct")
@@ -245,7 +245,7 @@ class Oracle:
         return results
 
     def values(self, span: Span, name: str, positions: np.ndarray | None = None) -> pa.Table:
-        """A column's values in the windows of some labels, or of all."""
+        """Returns the values of a column in the windows of some labels, or of all."""
         some = ""
         if positions is not None:
             self.database.register("positions", pa.table({"pos": positions}))
@@ -255,7 +255,7 @@ class Oracle:
         ).to_arrow_table().combine_chunks()
 
     def wild_sums(self, span: Span) -> dict[str, pa.Array]:
-        """Sums that are rounded once, and these divided by the count."""
+        """Returns sums that are rounded once, and means, which are such a sum divided by the count."""
         found = self.values(span, WILD)
         sums, means = np.full(self.rows, np.nan), np.full(self.rows, np.nan)
         missing = np.ones(self.rows, dtype=bool)
@@ -268,14 +268,14 @@ class Oracle:
         return {"sum": pa.array(sums, mask=missing), "mean": pa.array(means, mask=missing)}
 
     def exactly(self, span: Span, name: str, function: str, positions: np.ndarray) -> dict[int, float]:
-        """A function of a column in the windows of some labels, in rational numbers."""
+        """Computes a function of a column in the windows of some labels, in rational numbers."""
         found = self.values(span, name, positions)
         lists = zip(column(found, "pos").to_pylist(), column(found, "list").to_pylist())
         return {pos: rational(function, values) for pos, values in lists if all(map(math.isfinite, values))}
 
 
 def picked_feature(name: str, values: pa.Array) -> Feature:
-    """A feature whose values are counted or taken from rows, not computed."""
+    """Returns a feature whose values are counted or taken from rows, not computed."""
     return Feature(name, values, "bits" if pa.types.is_floating(values.type) else "equal")
 
 
@@ -288,10 +288,10 @@ def functions_of(name: str, kind: str) -> tuple[str, ...]:
 
 
 def covered(span: Span) -> str:
-    """Labels `l` and the rows `r` in their windows."""
+    """Returns the SQL that joins the labels `l` with the rows `r` in their windows."""
     start = ""
     if span.width is not None:
-        # DuckDB's // truncates; floor by taking off the remainder that is not negative.
+        # The operator // of DuckDB truncates, so that the non-negative remainder is subtracted.
         left = f"l.t - {span.width}"
         remainder = f"((({left}) % {span.hop}) + {span.hop}) % {span.hop}"
         start = f"AND r.event_timestamp > {left} - {remainder}"
@@ -300,14 +300,14 @@ def covered(span: Span) -> str:
 
 
 def sql(name: str, function: str, kind: str, kept: str | None = None) -> str:
-    """An aggregate over the rows of a window."""
+    """Returns the SQL of an aggregate over the rows of a window."""
     value = f'r."{name}"'
     kept = f"FILTER (WHERE {kept or f'{value} IS NOT NULL'})"
     match function:
         case "count":
             return f"count({value})"
         case "sum" if kind == "BIGINT":
-            # A HUGEINT, which does not overflow.
+            # The sum is a HUGEINT, which does not overflow.
             whole = f"sum({value})"
             return f"CASE WHEN {whole} BETWEEN {-(2**63)}::HUGEINT AND {2**63 - 1} THEN {whole}::BIGINT END"
         case "sum":
@@ -337,7 +337,7 @@ def column(table: pa.Table, name: str) -> pa.Array:
 
 
 def float_sum(values: np.ndarray) -> float:
-    """The sum of floats, rounded once; of infinities and NaN as IEEE 754 adds."""
+    """Returns the sum of floats, rounded once. Infinities and NaN are added as in IEEE 754."""
     odd = values[~np.isfinite(values)]
     if len(odd):
         with np.errstate(invalid="ignore"):
@@ -346,7 +346,7 @@ def float_sum(values: np.ndarray) -> float:
 
 
 def rational(function: str, values: list[float]) -> float:
-    """A function of numbers, rounded at the end only."""
+    """Returns a function of numbers, rounded only at the end."""
     numbers = [Fraction(value) for value in values]
     total, n = sum(numbers), len(numbers)
     match function:

@@ -16,16 +16,16 @@ import duckdb
 import tables
 
 DAY = 86_400_000_000
-# Width and what its tail is aligned to.
+# The width of each window, and the hop that its start is rounded down to.
 WINDOWS = {"1d": (DAY, DAY // 24), "7d": (7 * DAY, DAY // 24), "30d": (30 * DAY, DAY)}
-# Alias, table, join keys of table and labels, column.
+# Groups with windows: alias, table, join keys of the table and of the labels, column.
 DELAYS = [
     ("route", "route_delays_v1", {"origin": "origin", "dest": "dest"}, "arr_delay_minutes"),
     ("airline", "carrier_delays_v1", {"carrier": "carrier"}, "arr_delay_minutes"),
     ("departures", "origin_delays_v1", {"origin": "origin"}, "dep_delay_minutes"),
     ("recent", "plane_delays_v1", {"tailnum": "tailnum"}, "arr_delay_minutes"),
 ]
-# Alias, table, join keys, features, time to live in days.
+# Groups with the newest row: alias, table, join keys, features, time to live in days.
 NEWEST = [
     ("plane", "plane_outcome_v1", {"tailnum": "tailnum"}, ["arr_delay_minutes", "departed_at"], 30),
     ("weather", "airport_weather_v1", {"faa": "origin"}, ["temperature_c", "visibility_km"], 0.25),

@@ -20,19 +20,19 @@ DAY = 24 * HOUR
 # 2024-01-01T00:00:00Z
 START = 19_723 * DAY
 DAYS = 100
-# Days of START with events; weeks between them without. The last is around the
-# epoch, where times change their sign.
+# Spans of days after START with events. There are weeks without events between them. The last span is
+# around the epoch, where times change their sign.
 ACTIVE = [(0, 9), (30, 33), (33, 46), (75, DAYS), (-19_724, -19_721)]
 ACTIVE_SHARE = [0.3, 0.2, 0.2, 0.28, 0.02]
 HOPS = [5 * MINUTE, HOUR, DAY]
-# Between an event and a label that sits on the edge of its window, its visibility
-# or its time to live.
+# The times between an event and a label that lies on the edge of a window, of the available time or of
+# the time to live.
 OFFSETS = [MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 13 * HOUR, DAY, 7 * DAY, 12 * DAY]
 NAMES = ["", "a", "b", "ä", "鍵", "a b", "x" * 40, "NULL", "0", "A"]
 NUMBERS = [0, 1, -1, 7, 2**53 + 1, 2**63 - 1, -(2**63)]
 EXTREMES = [2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)]
 TEXTS = ["", "red", "green", "blue", "Blue", "grün", "青", "a,b", 'quote"', "line\nbreak"]
-# The key whose floats may be infinite or no number at all.
+# The key whose floats may be infinite or NaN.
 SPECIAL = (3, 2)
 
 Rng = np.random.Generator
@@ -40,7 +40,7 @@ Keys = tuple[np.ndarray, np.ndarray]
 
 
 def write(folder: Path, seed: int, events: int, facts: int, labels: int) -> None:
-    """Writes FOLDER/data; the same seed and sizes give the same rows."""
+    """Writes FOLDER/data. The same seed and sizes give the same rows."""
     rng = np.random.default_rng(seed)
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def write(folder: Path, seed: int, events: int, facts: int, labels: int) -> None
 
 
 def keys(rng: Rng, n: int) -> Keys:
-    """Places in NAMES and NUMBERS; -1 is null. A third is of one key."""
+    """Returns indices of NAMES and NUMBERS; -1 means null. A third of them is one key."""
     a, b = rng.integers(len(NAMES), size=n), rng.integers(len(NUMBERS), size=n)
     hot = rng.random(n) < 1 / 3
     a[hot], b[hot] = 1, 1
@@ -66,7 +66,7 @@ def keys(rng: Rng, n: int) -> Keys:
 
 
 def times(rng: Rng, n: int) -> np.ndarray:
-    """Microseconds: a tenth on hop edges and beside them, some at one time."""
+    """Returns times in microseconds: a tenth at and beside the edges of hops, and some equal ones."""
     first, last = np.array(ACTIVE).T[:, rng.choice(len(ACTIVE), size=n, p=ACTIVE_SHARE)]
     time = START + first * DAY + (rng.random(n) * (last - first) * DAY).astype(np.int64)
     time = np.where(rng.random(n) < 0.3, time // SECOND * SECOND, time)
@@ -83,7 +83,7 @@ def on_edges(rng: Rng, time: np.ndarray) -> np.ndarray:
 
 
 def unique(key: Keys, time: np.ndarray) -> tuple[Keys, np.ndarray]:
-    """The first fact of each key and time, nulls included."""
+    """Returns the first fact of each key and time, nulls included."""
     _, first = np.unique(np.stack([*key, time]), axis=1, return_index=True)
     first.sort()
     return (key[0][first], key[1][first]), time[first]
@@ -121,8 +121,8 @@ def fact_table(rng: Rng, key: Keys, time: np.ndarray) -> pa.Table:
 
 
 def label_table(rng: Rng, n: int, histories: list[tuple[Keys, np.ndarray]]) -> pa.Table:
-    """Labels around rows of both histories: at them, beside them, a window after
-    them, or anywhere; of their key, of another, of one that nobody knows."""
+    """Returns labels around the rows of both histories: at their times, beside them, a window after
+    them, or at any time; with the same key, with another, or with an unknown one."""
     a, b, time = (np.concatenate(part) for part in zip(*((k[0], k[1], t) for k, t in histories)))
     picked = rng.integers(len(time), size=n)
     a, b, time = a[picked], b[picked], time[picked]
@@ -147,7 +147,7 @@ def label_table(rng: Rng, n: int, histories: list[tuple[Keys, np.ndarray]]) -> p
 
 def key_columns(key: Keys) -> dict[str, pa.Array]:
     a, b = key
-    # One more than NAMES: a key that no row has.
+    # The index after the last of NAMES is a key that no row has.
     texts, numbers = np.array([*NAMES, "nobody"], dtype=object), np.array(NUMBERS)
     return {
         "key_a": pa.array(texts[a], pa.utf8(), mask=a < 0),

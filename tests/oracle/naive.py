@@ -1,5 +1,5 @@
-"""The oracle's own test: a training set made by a loop over tiny data, straight
-from the rules, passes the check, and is found out when one value of each feature is changed."""
+"""The test of the oracle itself. A loop over tiny data makes a training set directly from the rules.
+It must pass the check, and the check must fail when one value of any feature is changed."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ OF_COLUMN = {"small": FUNCTIONS, "amount": FUNCTIONS, "wild": WILD_FUNCTIONS, "l
 
 
 def self_test(seeds: int) -> int:
-    """Prints what it did; 1 if the SQL and the loop differ."""
+    """Prints the results. Returns 1 if the SQL and the loop differ."""
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             wrong = one(Path(folder), seed)
@@ -42,7 +42,7 @@ def self_test(seeds: int) -> int:
 def one(folder: Path, seed: int) -> str | None:
     rng = random.Random(seed)
     quietly(lambda: generate.write(folder, seed, events=400, facts=300, labels=150))
-    # Rows become visible after one delay, or each after its own.
+    # Rows become visible after a common delay, or each after its own.
     late = (lambda: timedelta(minutes=10)) if seed % 2 else (lambda: rng.choice([timedelta(), HOUR / 3, 5 * DAY]))
     facts, events = (table(folder, name, late) for name in ("facts", "events"))
     labels = pq.read_table(folder / "data" / "labels.parquet")
@@ -65,7 +65,7 @@ def one(folder: Path, seed: int) -> str | None:
     code, text = check(folder, result, plan)
     if code:
         return f"the SQL and the loop differ\n{text}"
-    # Which of two events at one time is the first is left open.
+    # The rules leave open which of two events at one time is the first.
     clear = [i for i, label in enumerate(labels.to_pylist()) if not ties(known(events, label))]
     features = result.column_names[labels.num_columns :]
     for name in features:
@@ -77,7 +77,7 @@ def one(folder: Path, seed: int) -> str | None:
 
 
 def table(folder: Path, name: str, late: Any) -> list[Row]:
-    """Writes an offline table by hand: one live file, and one that was removed."""
+    """Writes an offline table with one live file and one that was removed."""
     rows = []
     for source in pq.read_table(folder / "data" / f"{name}.parquet").to_pylist():
         if None in (source["key_a"], source["key_b"]):
@@ -104,7 +104,7 @@ def table(folder: Path, name: str, late: Any) -> list[Row]:
 
 
 def known(rows: list[Row], label: Row) -> list[Row]:
-    """Rows of the label's entity that it could have seen."""
+    """Returns the rows of the label's entity that were visible at its time."""
     at = label["event_timestamp"]
     return [
         row
@@ -124,7 +124,7 @@ def latest(rows: list[Row], label: Row, ttl: timedelta | None) -> Row:
 
 
 def window_types(alias: str) -> dict[str, pa.DataType]:
-    """Names and types of the features, in no order that matters."""
+    """Returns the names and types of the features, in any order."""
     kinds = {"small": pa.int64(), "label_text": pa.utf8()}
     types = {}
     for span in spans(SPANS):
@@ -178,7 +178,7 @@ def aggregate(function: str, values: list[Any]) -> Any:
         return values[0 if function == "first" else -1]
     odd = [value for value in values if isinstance(value, float) and not math.isfinite(value)]
     if function in ("min", "max"):
-        # NaN is the greatest.
+        # NaN is greater than all other values.
         return (min if function == "min" else max)(values, key=lambda value: (value != value, value))
     if odd:
         return sum(odd)
@@ -196,7 +196,7 @@ def ties(rows: list[Row]) -> bool:
 
 
 def change(rng: random.Random, column: pa.ChunkedArray, rows: list[int]) -> pa.Array:
-    """The column with one value changed by little, or filled where it was null."""
+    """Returns the column with one value changed slightly, or filled if it was null."""
     values = column.to_pylist()
     place = rng.choice([row for row in rows if values[row] is None or values[row] == values[row]])
     match values[place]:

@@ -1,4 +1,4 @@
-"""An independent oracle for training sets: DuckDB says what they should hold.
+"""An independent oracle for training sets: DuckDB computes what they should contain.
 
 oracle.py generate FOLDER    writes the data of a project: events, facts, labels
 oracle.py check FOLDER FILE  compares a training set over that project with SQL

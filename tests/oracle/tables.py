@@ -1,4 +1,4 @@
-"""The live Parquet files of an offline table, by its Delta log."""
+"""Finds the live Parquet files of an offline table by its Delta log."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 
 def live_files(table: Path) -> list[Path]:
-    """Replays `add` and `remove` from version 0 on."""
+    """Returns the live files, by replaying `add` and `remove` from version 0 on."""
     logs = sorted((table / "_delta_log").glob("*.json"))
     versions = [int(log.stem) for log in logs]
     if not logs or versions != list(range(len(logs))):
@@ -14,7 +14,7 @@ def live_files(table: Path) -> list[Path]:
     live: set[str] = set()
     for log in logs:
         actions = [json.loads(line) for line in log.read_text().splitlines() if line]
-        # The actions of one version have no order.
+        # The actions of one version are not ordered.
         live -= {action["remove"]["path"] for action in actions if "remove" in action}
         for add in (action["add"] for action in actions if "add" in action):
             if add.get("deletionVector"):

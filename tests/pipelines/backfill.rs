@@ -1,4 +1,4 @@
-//! Backfills: many intervals of a pipeline at once.
+//! Backfills, which run many intervals of a pipeline.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn backfilled_intervals_are_written_once_and_replaced_when_their_inputs_change()
         (&json!(0), &Json::Null)
     );
     assert_eq!(version(&project), before, "nothing was committed");
-    // Other inputs: the same intervals with other rows.
+    // With other inputs, the rows of the same intervals are replaced.
     let fewer: String = month()
         .lines()
         .take(100)
@@ -48,7 +48,7 @@ fn backfilled_intervals_are_written_once_and_replaced_when_their_inputs_change()
         50,
         "online rows of before are taken back"
     );
-    // Intervals that cut across those that are there.
+    // Intervals may not overlap existing ones in part.
     let said = project.fails(&[
         "backfill",
         "sums",
@@ -67,7 +67,7 @@ fn backfilled_intervals_are_written_once_and_replaced_when_their_inputs_change()
 }
 
 #[test]
-fn backfill_refuses_spans_that_make_no_sense() {
+fn backfill_refuses_invalid_spans() {
     let project = ledger("").applied_with("entries.ndjson", "");
     for (arguments, wanted) in [
         (
@@ -106,10 +106,10 @@ fn backfill_refuses_spans_that_make_no_sense() {
     }
 }
 
-/// Killed at random points, again and again; in the end everything is as if it had
-/// run through once.
+/// A backfill is killed again and again at random points. In the end the result is the same as that
+/// of an undisturbed one.
 #[test]
-fn a_killed_backfill_is_taken_up_again() {
+fn a_killed_backfill_is_continued() {
     let mut random = Random::new();
     let whole = ledger("").applied_with("entries.ndjson", &month());
     backfill(&whole, "sums", &[]);

@@ -1,12 +1,12 @@
-//! Chained pipelines: the source of one is the group of another.
+//! Chained pipelines, whose source is the group of another pipeline.
 
 use serde_json::json;
 
 use crate::harness::guest;
 use crate::harness::ledger::ledger;
 
-/// A pipeline over another group's rows: its rows are visible no earlier than those
-/// that they were made from.
+/// The rows of a chained pipeline are visible no earlier than the upstream rows that they were made
+/// from.
 #[test]
 fn a_chained_pipeline_follows_the_rows_of_its_upstream_group() {
     let project = ledger("delay = \"1h\"");
@@ -65,7 +65,7 @@ group = "copied"
     ] {
         assert_eq!(copied[column], original[column], "{column}");
     }
-    // Other rows above, other rows below.
+    // When upstream rows are replaced, the rows made of them are replaced.
     project.write(
         "facts.ndjson",
         fact("2020-01-01T00:00:00Z", 5) + &fact("2020-01-02T00:00:00Z", 6),
@@ -79,7 +79,7 @@ group = "copied"
         .collect();
     values.sort_unstable();
     assert_eq!(values, [5, 6]);
-    // What the function reads must be there.
+    // The upstream group must have the columns that the function reads.
     project.replace(
         "group = \"facts\"\n[sources",
         "group = \"last_entry\"\n[sources",

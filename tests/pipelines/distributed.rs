@@ -1,5 +1,5 @@
-//! Distributed runs: their input is divided among processes, and they end as runs of one process do,
-//! whatever happens to the processes.
+//! Distributed runs, whose input is divided among processes. They have the same result as runs of
+//! one process, whatever happens to the processes.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::harness::{Project, Random};
 
 const FILES: usize = 9;
 
-/// The same present for all, so that rows are equal to the last column.
+/// The same clock for all runs, so that rows are equal in all columns.
 const CLOCK: [&str; 2] = ["--clock", "2020-03-01T00:00:00Z,0"];
 
-/// Entries of a file; some lines cannot be read, some have no time.
+/// Returns the content of a file. Some of its lines cannot be read, and some have no time.
 fn file(number: usize, salt: i64) -> String {
     let mut text = String::new();
     for n in 0..400 {
@@ -56,7 +56,7 @@ fn run(project: &Project, pipeline: &str, more: &[&str]) -> Json {
 
 const DIVIDED: [&str; 4] = ["--processes", "3", "--partition-size", "50KiB"];
 
-/// Everything that can be seen of what the runs wrote.
+/// Returns everything that is visible of what the runs wrote.
 fn everything(project: &Project) -> Json {
     let rows = |table: &str| {
         let mut rows: Vec<String> = project
@@ -85,7 +85,7 @@ fn everything(project: &Project) -> Json {
     json!([tables, vectors])
 }
 
-/// What a record says of the rows.
+/// Returns the counts of rows in a record.
 fn counts(record: &Json) -> Json {
     let names = [
         "generation",
@@ -102,11 +102,11 @@ fn counts(record: &Json) -> Json {
 }
 
 #[test]
-fn distributed_runs_end_as_runs_of_one_process() {
+fn distributed_runs_have_the_result_of_one_process() {
     let (whole, divided) = (project(), project());
     for pipeline in ["sums", "last_entry"] {
         let one = run(&whole, pipeline, &[]);
-        // The place of a row that was set aside is in the project's folder.
+        // The place of a quarantined row contains the path of the project.
         let mut several = run(&divided, pipeline, &DIVIDED).to_string();
         several = several.replace(&divided.at(""), &whole.at(""));
         let several: Json = serde_json::from_str(&several).unwrap();
@@ -120,12 +120,12 @@ fn distributed_runs_end_as_runs_of_one_process() {
     let seen = |project: &Project| everything(project).to_string();
     let same = |text: String| text.replace(&divided.at(""), &whole.at(""));
     assert_eq!(seen(&whole), same(seen(&divided)));
-    // Either knows what the other did.
+    // Each kind of run recognises the work of the other.
     let said = divided.ok(&[&["run", "sums"], &CLOCK[..]].concat());
     assert!(said.contains("nothing changed since run"), "{said}");
     let said = whole.ok(&[&["run", "sums"], &CLOCK[..], &DIVIDED].concat());
     assert!(said.contains("nothing changed since run"), "{said}");
-    // Another content of one file: the interval is replaced.
+    // Other content of one file replaces the interval.
     for project in [&whole, &divided] {
         project.write("in/4.ndjson", file(4, 1));
     }
@@ -178,7 +178,7 @@ fn killed_processes_of_a_distributed_run_change_nothing() {
         std::thread::sleep(Duration::from_millis(random.below(60 * attempt)));
         let workers = children(driver.id());
         if !workers.is_empty() && random.below(2) == 0 {
-            // One of those it has: the others go on, and it gets another.
+            // One of the workers is killed: the others go on, and it is replaced.
             kill(workers[usize::try_from(random.below(workers.len() as u64)).unwrap()]);
             std::thread::sleep(Duration::from_millis(random.below(60)));
         }
@@ -201,7 +201,7 @@ fn a_killed_worker_of_a_distributed_run_is_replaced() {
     let project = project();
     let mut driver = start(&project);
     let mut killed = 0;
-    // Fewer than would make a partition fail for good, wherever they fall.
+    // Two kills cannot make a partition fail for good, even if both hit the same one.
     while killed < 2 && driver.try_wait().unwrap().is_none() {
         if let [first, ..] = children(driver.id())[..] {
             kill(first);
@@ -215,7 +215,7 @@ fn a_killed_worker_of_a_distributed_run_is_replaced() {
 }
 
 #[test]
-fn a_run_that_cannot_be_distributed_says_why() {
+fn errors_of_a_distributed_run_say_why() {
     let project = project();
     let fails =
         |pipeline: &str| project.fails(&[&["run", pipeline], &CLOCK[..], &DIVIDED].concat());
@@ -243,11 +243,11 @@ fn a_run_that_cannot_be_distributed_says_why() {
     assert!(project.offline("last_entry_v1").is_empty());
     let runs = project.json(&["runs"]);
     assert_eq!(runs[0]["state"], "failed", "{runs}");
-    // Mended, it goes on.
+    // The run goes on once the file is corrected.
     project.write("in/6.ndjson", file(6, 0));
     let record = run(&project, "last_entry", &DIVIDED);
     assert_eq!(record["rows_written"], 400 * FILES);
-    // A null fraction is one of all partitions together.
+    // A null fraction is checked over all partitions together.
     project.replace(
         "min = 0, policy = \"fail\"",
         "null_fraction = 0.0, policy = \"fail\"",

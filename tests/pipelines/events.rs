@@ -33,12 +33,12 @@ fn pushed_events_are_readable_online_when_they_are_answered() {
     assert_eq!(weather().0, 10.0, "an older report changes nothing online");
     push("07:00", 59.0);
     assert_eq!(weather().0, 15.0);
-    // Early, but within the allowed five minutes: kept until it is due.
+    // This event is early, but within the allowed five minutes, so that it is kept until it is due.
     push("12:03", 68.0);
     assert_eq!(weather().0, 15.0);
     server.set_clock("2013-01-01T12:03:00Z");
     assert_eq!(weather().0, 20.0);
-    // Six hours later it has expired.
+    // Six hours later the row has expired.
     server.set_clock("2013-01-01T18:03:00Z");
     assert_eq!(weather(), (json!(20.0), json!("present")));
     server.set_clock("2013-01-01T18:03:00.000001Z");
@@ -61,7 +61,7 @@ fn pushed_events_are_readable_online_when_they_are_answered() {
 }
 
 #[test]
-fn cloud_events_are_taken_in_every_http_binding() {
+fn cloud_events_are_accepted_in_every_http_binding() {
     let project = Project::flights().applied();
     let server = project.serve(&[]);
     let path = "/v1/sources/weather_reports/events";
@@ -100,7 +100,7 @@ fn cloud_events_are_taken_in_every_http_binding() {
 }
 
 #[test]
-fn events_that_lack_something_are_rejected_one_by_one() {
+fn incomplete_events_are_rejected_one_by_one() {
     let project = Project::flights().applied();
     let server = project.serve(&[]);
     let good = json!({"origin": "EWR", "time_hour": "2013-01-01T06:00:00Z", "temp": 39.02});
@@ -132,7 +132,7 @@ fn events_that_lack_something_are_rejected_one_by_one() {
         let error = event["error"].as_str().unwrap_or_default();
         assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");
     }
-    // From a file, with the line.
+    // Errors of events from a file name the line.
     let file = project.write("events.ndjson", lines.join("\n"));
     let output = project
         .command(&["push", "weather_reports", file.to_str().unwrap()])

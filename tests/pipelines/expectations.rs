@@ -1,12 +1,12 @@
-//! Expectations: rows that break them go to the quarantine table, and a run may fail for them.
+//! Expectations: rows that break one go to the quarantine table, or fail the run.
 
 use serde_json::{Value as Json, json};
 
 use crate::harness::Project;
 use crate::harness::ledger::{entry, ledger, lines};
 
-/// The ledger with expectations of the group `sums`.
-fn expecting(expectations: &str) -> Project {
+/// Makes the project `ledger` with expectations of the group `sums`.
+fn ledger_with_expectations(expectations: &str) -> Project {
     let project = ledger("");
     project.replace(
         "[groups.sums]\n",
@@ -35,7 +35,7 @@ fn rows_that_break_expectations_go_to_quarantine_with_the_reason() {
         entry("a", &day(5), 3, 1.0, "y"),
         entry("a", &day(6), 3, 1.0, "y"),
     ];
-    let project = expecting(rules).applied_with("entries.ndjson", &lines(&entries));
+    let project = ledger_with_expectations(rules).applied_with("entries.ndjson", &lines(&entries));
     let record = project.json(&["run", "sums"]);
     assert_eq!(
         ["rows_written", "rows_rejected", "rows_warned"].map(|name| record[name].clone()),
@@ -70,7 +70,7 @@ fn rows_that_break_expectations_go_to_quarantine_with_the_reason() {
     );
     let row: Json = serde_json::from_str(minus["row"].as_str().unwrap()).unwrap();
     assert_eq!(row["small"], -1);
-    // Again, and as events: set aside once each.
+    // Rows that are run again, or pushed as events, are in quarantine only once.
     project.ok(&["run", "sums"]);
     for _ in 0..2 {
         let output = project
@@ -90,12 +90,12 @@ fn rows_that_break_expectations_go_to_quarantine_with_the_reason() {
             crate::harness::text(&output)
         );
     }
-    // Uniqueness is of a run; the three others are refused as events as well.
+    // Uniqueness is checked in runs only. Events that break one of the other three are refused.
     assert_eq!(project.offline_rows("sums_v1_quarantine").len(), 4 + 3);
 }
 
 #[test]
-fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
+fn a_run_that_breaks_an_expectation_about_all_its_rows_commits_nothing() {
     let entries: Vec<Json> = (0..10)
         .map(|n| {
             let mut entry = entry("a", &format!("2020-01-01T00:0{n}:00Z"), n, 1.0, "x");
@@ -108,7 +108,8 @@ fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
     let rule = |most: &str, policy: &str| {
         format!(r#"{{ column = "amount", null_fraction = {most}, policy = "{policy}" }}"#)
     };
-    let failing = expecting(&rule("0.2", "fail")).applied_with("entries.ndjson", &lines(&entries));
+    let failing = ledger_with_expectations(&rule("0.2", "fail"))
+        .applied_with("entries.ndjson", &lines(&entries));
     let said = failing.fails(&["run", "sums"]);
     assert!(
         said.contains("3 of 10 values of `amount` are null, more than the fraction 0.2"),
@@ -116,10 +117,12 @@ fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
     );
     assert!(failing.offline("sums_v1").is_empty());
     assert_eq!(failing.json(&["runs"])[0]["state"], "failed");
-    let warning = expecting(&rule("0.2", "warn")).applied_with("entries.ndjson", &lines(&entries));
+    let warning = ledger_with_expectations(&rule("0.2", "warn"))
+        .applied_with("entries.ndjson", &lines(&entries));
     let said = warning.ok(&["run", "sums"]);
     assert!(said.contains("warning: 3 of 10 values"), "{said}");
-    let fine = expecting(&rule("0.3", "fail")).applied_with("entries.ndjson", &lines(&entries));
+    let fine = ledger_with_expectations(&rule("0.3", "fail"))
+        .applied_with("entries.ndjson", &lines(&entries));
     fine.ok(&["run", "sums"]);
     for (rules, wanted) in [
         (
@@ -137,7 +140,7 @@ fn a_run_that_breaks_an_expectation_for_all_rows_commits_nothing() {
         ),
         (r#"{ column = "label_text", regex = "(" }"#, "unclosed"),
     ] {
-        let project = expecting(rules);
+        let project = ledger_with_expectations(rules);
         project.write("entries.ndjson", "");
         let said = project.fails(&["apply"]);
         assert!(said.contains(wanted), "{said}");

@@ -1,4 +1,4 @@
-//! Events that come late, too late or as history, and `wafer heal`.
+//! Events that are late, too late or pushed as history, and `wafer heal`.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::harness::ledger::{entry, ledger, lines, push, sums};
 use crate::harness::rows_of;
 
 #[test]
-fn late_events_are_counted_and_those_too_late_are_healed() {
+fn late_events_count_and_those_too_late_count_after_healing() {
     let project = ledger("lateness = \"1h\"").applied_with("entries.ndjson", "");
     let now = "2020-01-02T00:00:00Z";
     let at = |time: &str, small| entry("a", time, small, 1.0, "x");
@@ -39,7 +39,7 @@ fn late_events_are_counted_and_those_too_late_are_healed() {
         sums(&project, "a", "2020-01-03T00:00:00Z")["sums_small_sum_lifetime"],
         10
     );
-    // It is known from the heal on, not before.
+    // The event is visible from the healing on, not before.
     project.write(
         "labels.csv",
         "key_a,key_b,event_timestamp\na,1,2020-01-02T23:59:59Z\na,1,2020-01-03T00:00:00Z\n",

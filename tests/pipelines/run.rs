@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::Project;
 
 #[test]
-fn all_pipelines_run_on_the_real_data() {
+fn all_pipelines_run_on_the_flights_data() {
     let project = Project::flights().applied();
     let run = |pipeline| project.json(&["run", pipeline]);
 
@@ -34,8 +34,8 @@ fn all_pipelines_run_on_the_real_data() {
     assert_eq!(vector["features"]["local_hour"], 9);
     assert_eq!(vector["features"]["origin_name"], "John F Kennedy Intl");
     assert_eq!(vector["status"]["distance_km"], "present");
-    // The newest row is of December: from July it is in the future, and a
-    // batch run over all time is no way to live through history.
+    // The newest row is of December, which is in the future in July: a batch run over all time does
+    // not replay history.
     assert_eq!(vector["event_timestamp"]["origin"], "2013-01-01T00:00:00Z");
 }
 
@@ -51,8 +51,8 @@ fn a_run_writes_the_known_values_of_known_flights() {
         "2013-01-02",
     ]);
     let rows = project.offline_rows("plane_outcome_v1");
-    // UA 1545 of 1 January, Newark to Houston: off the gate at 5:17 Eastern,
-    // at the gate at 8:30 Central, 11 minutes late.
+    // UA 1545 of 1 January, from Newark to Houston, left the gate at 5:17 Eastern and arrived at
+    // the gate at 8:30 Central, 11 minutes late.
     let flight = rows.iter().find(|r| r["tailnum"] == "N14228").unwrap();
     assert_eq!(flight["event_timestamp"], "2013-01-01T14:30:00Z");
     assert_eq!(flight["departed_at"], "2013-01-01T10:17:00Z");
@@ -80,7 +80,7 @@ fn a_run_is_repeated_only_when_its_inputs_changed() {
     assert_eq!(project.offline_rows("airport_v1").len(), table.len());
     assert_eq!(project.json(&["runs"]).as_array().unwrap().len(), 1);
 
-    // Other inputs replace what the interval had.
+    // Other inputs replace the rows of the interval.
     project.replace(
         "valid_from_seconds = 1356998400",
         "valid_from_seconds = 1356998401",
@@ -126,8 +126,8 @@ fn intervals_of_runs_may_touch_but_not_overlap() {
     );
 }
 
-/// What a failed run left of an earlier one is not forgotten: another interval
-/// over the same rows would double them.
+/// A failed run leaves the rows of the earlier run in place. An overlapping interval must still be
+/// refused then, because it would write these rows twice.
 #[test]
 fn a_failed_run_still_guards_the_interval_of_the_run_before() {
     let project = Project::flights();

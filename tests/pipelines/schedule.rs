@@ -9,8 +9,8 @@ use crate::harness::{Project, Random, rows_of, wait_for};
 
 const DAILY: &str = r#"schedule = { cron = "0 0 * * *", start_after = "30m", delay = "1h", backoff = "1ms", retries = 2, catch_up = 5 }"#;
 
-/// The ledger with a month of entries, and a schedule of the pipeline `sums`.
-fn scheduled(schedule: &str) -> Project {
+/// Makes the project `ledger` with events of a month, and a schedule of the pipeline `sums`.
+fn ledger_with_schedule(schedule: &str) -> Project {
     let project = ledger("");
     project.replace(
         "function = \"ledger\"\ngroup = \"sums\"",
@@ -20,8 +20,8 @@ fn scheduled(schedule: &str) -> Project {
 }
 
 #[test]
-fn a_server_runs_the_schedule_and_a_backfill_sees_the_same() {
-    let project = scheduled(DAILY);
+fn a_server_runs_the_schedule_and_a_backfill_writes_the_same() {
+    let project = ledger_with_schedule(DAILY);
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
     wait_for("the schedule", || {
         project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
@@ -35,11 +35,11 @@ fn a_server_runs_the_schedule_and_a_backfill_sees_the_same() {
     assert!(succeeded(&project).is_empty(), "it waits for its data");
     server.set_clock("2020-01-06T00:30:00Z");
     wait_for("three runs", || succeeded(&project).len() == 3);
-    // Newest first: what was made up for was seen later than its rows say.
+    // Newest first: the two missed intervals were run later than the available time of their rows.
     let overran = |run: &Json| run["overran"] == true;
     let late: Vec<bool> = succeeded(&project).iter().map(overran).collect();
     assert_eq!(late, [false, true, true]);
-    // More than is made up for: the oldest are left out.
+    // When more intervals were missed than `catch_up` allows, the oldest are skipped.
     server.set_clock("2020-01-16T01:00:00Z");
     wait_for("five runs", || {
         project.json(&["schedules"])[0]["state"]["done"] == "2020-01-16T00:00:00Z"
@@ -74,8 +74,8 @@ fn a_server_runs_the_schedule_and_a_backfill_sees_the_same() {
                 && seen.contains("2020-01-06T01:00:00Z")),
         "{lived:?}"
     );
-    // A backfill of the same intervals makes rows that are visible at the same time,
-    // and takes those that were run as they are.
+    // A backfill of the same intervals gives rows the same available times, and does not repeat the
+    // intervals that were run.
     let report = backfill(&project, "sums", &[]);
     assert_eq!(
         (&report["intervals"], &report["written"]),
@@ -106,12 +106,13 @@ fn a_schedule_cannot_start_a_run_after_its_rows_are_visible() {
     );
 }
 
-/// With `overlap = "skip"` what became due while a run was under way is left out.
+/// With `overlap = "skip"`, intervals that become due during a run are skipped.
 #[test]
 fn a_schedule_can_skip_intervals_that_a_run_overlaps() {
-    let project =
-        scheduled("schedule = { cron = \"0 * * * *\", overlap = \"skip\", catch_up = 100 }");
-    // Its clock is fast: hours go by while an hour is run.
+    let project = ledger_with_schedule(
+        "schedule = { cron = \"0 * * * *\", overlap = \"skip\", catch_up = 100 }",
+    );
+    // The clock is so fast that hours pass while one interval is run.
     let server = project.serve(&["--clock", "2020-01-03T00:30:00Z,200000"]);
     wait_for("runs and hours that are left out", || {
         let state = &project.json(&["schedules"])[0]["state"];
@@ -123,12 +124,12 @@ fn a_schedule_can_skip_intervals_that_a_run_overlaps() {
 }
 
 #[test]
-fn failed_runs_of_a_schedule_are_retried_and_then_given_up() {
-    let project = scheduled(DAILY);
+fn failed_runs_of_a_schedule_are_retried_and_then_skipped() {
+    let project = ledger_with_schedule(DAILY);
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
     let state = || project.json(&["schedules"])[0]["state"].clone();
     wait_for("the schedule", || !state()["done"].is_null());
-    // Its file is gone.
+    // The runs fail because their file is missing.
     std::fs::remove_file(project.path().join("entries.ndjson")).unwrap();
     server.set_clock("2020-01-04T01:00:00Z");
     wait_for("that it gives up", || state()["failed"] == 1);
@@ -146,7 +147,8 @@ fn failed_runs_of_a_schedule_are_retried_and_then_given_up() {
             .contains("there is no file"),
         "{runs}"
     );
-    // The file is back: the next interval is run, and that one by hand.
+    // With the file in place, the schedule runs the next interval, and the failed one is run by
+    // hand.
     project.write("entries.ndjson", month());
     server.set_clock("2020-01-05T01:00:00Z");
     wait_for("the next interval", || succeeded(&project).len() == 1);
@@ -156,10 +158,11 @@ fn failed_runs_of_a_schedule_are_retried_and_then_given_up() {
     assert_eq!(count_of(&project, "a"), 60);
 }
 
-/// A run that takes longer than it may is stopped, and counts as failed.
+/// A run that exceeds its time limit is stopped, and counts as failed.
 #[test]
 fn runs_of_a_schedule_end_at_their_time_limit() {
-    let project = scheduled(&DAILY.replace("retries = 2", "retries = 0, time_limit = \"1us\""));
+    let project =
+        ledger_with_schedule(&DAILY.replace("retries = 2", "retries = 0, time_limit = \"1us\""));
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
     let state = || project.json(&["schedules"])[0]["state"].clone();
     wait_for("the schedule", || !state()["done"].is_null());
@@ -177,12 +180,12 @@ fn runs_of_a_schedule_end_at_their_time_limit() {
     server.stop();
 }
 
-/// Two servers share a schedule: each interval is run by one of them; when one is
-/// killed in the middle, the other takes over.
+/// Two servers share a schedule. Each interval is run by one of them, and when one is killed during
+/// a run, the other takes over.
 #[test]
-fn of_two_servers_one_runs_an_interval_of_a_schedule_and_the_other_takes_over() {
+fn one_of_two_servers_runs_each_interval_of_a_schedule_and_the_other_takes_over() {
     let mut random = Random::new();
-    let project = scheduled(&DAILY.replace("catch_up = 5", "catch_up = 100"));
+    let project = ledger_with_schedule(&DAILY.replace("catch_up = 5", "catch_up = 100"));
     let first = project.serve(&["--clock", "2020-01-01T12:00:00Z,0"]);
     wait_for("the schedule", || {
         !project.json(&["schedules"])[0]["state"]["done"].is_null()
@@ -200,15 +203,15 @@ fn of_two_servers_one_runs_an_interval_of_a_schedule_and_the_other_takes_over() 
     let runs = succeeded(&project);
     assert_eq!(runs.len(), 30);
     let rows = project.offline("sums_v1");
-    // All but the first day, which was under way when the schedule began, are there once.
+    // Every day is there once, except the first, which had begun when the schedule was applied.
     assert_eq!(rows.len(), 120);
     assert_eq!(count_of(&project, "a"), 60);
 }
 
-/// Labels at any time see what a live run would have shown then.
+/// A label sees the rows that a scheduled run would have made visible by its time.
 #[test]
 fn rows_of_a_schedule_are_visible_after_their_interval() {
-    let project = scheduled(DAILY);
+    let project = ledger_with_schedule(DAILY);
     backfill(&project, "sums", &[]);
     project.write(
         "labels.csv",

@@ -1,4 +1,4 @@
-//! Files of a source that do not fit its function, that are damaged, or that have bad rows.
+//! Source files that do not fit their function, that are damaged, or that have bad rows.
 
 use crate::harness::{Project, repository, text, write_batch};
 
@@ -10,7 +10,7 @@ fn a_source_that_does_not_fit_its_function_is_named() {
     project.ok(&["apply"]);
     let said = project.fails(&["run", "airport_weather"]);
     assert!(said.contains("w.csv has no column `time_hour` (timestamp), which the function reads; did you mean `time_hours`?"), "{said}");
-    // A Parquet file with a column of another type.
+    // This Parquet file has a column of another type.
     let project = Project::flights();
     project.replace("data/weather.parquet", "data/flights.parquet");
     project.ok(&["apply"]);
@@ -31,7 +31,7 @@ fn a_source_that_does_not_fit_its_function_is_named() {
     );
 }
 
-/// Writes an airport whose columns are all texts.
+/// Writes a file with an airport whose columns are all text.
 fn write_airports_as_text(path: &std::path::Path) {
     use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What changes in the upstream group of a chained pipeline is read once, and followed.
+//! Changes in the upstream group of a chained pipeline: each is read once, and applied.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 use crate::harness::ledger::{lines, succeeded};
 use crate::harness::{Project, guest, wait_for};
 
-/// Facts that are pushed, and a group that is made of them.
-fn chained(pipeline: &str) -> Project {
+/// Makes a project with a group of pushed facts, and a chained pipeline over it.
+fn chained_project(pipeline: &str) -> Project {
     let project = Project::new(&format!(
         r#"
 [project]
@@ -79,7 +79,7 @@ fn count(project: &Project, key: &str, clock: &str) -> Json {
 
 #[test]
 fn a_chained_run_reads_only_rows_that_are_new_upstream() {
-    let project = chained("");
+    let project = chained_project("");
     let noon = ["--clock", "2020-01-01T12:00:00Z,0"];
     let run = || project.json(&["run", "counts"]);
     let counts = |run: &Json| [run["rows_read"].clone(), run["rows_written"].clone()];
@@ -89,7 +89,7 @@ fn a_chained_run_reads_only_rows_that_are_new_upstream() {
         &noon,
     );
     assert_eq!(counts(&run()), [2, 2]);
-    // Later ones and late ones alike.
+    // Only the new rows are read, whether their event times are later or earlier.
     push(
         &project,
         &[
@@ -109,20 +109,20 @@ fn a_chained_run_reads_only_rows_that_are_new_upstream() {
     assert_eq!(count(&project, "a", now), json!([3, 8]));
     assert_eq!(count(&project, "b", now), json!([2, 7]));
     assert_eq!(project.offline_rows("counts_v1").len(), 5);
-    // Rows that are only put into other files are not new.
+    // Rows that compaction moves to other files are not new.
     project.ok(&["compact"]);
     assert!(project.ok(&["run", "counts"]).contains("nothing changed"));
     push(&project, &[fact(6, "c", "2020-01-01")], &noon);
     assert_eq!(counts(&run()), [1, 1]);
     project.ok(&["compact"]);
     assert_eq!(project.offline_rows("counts_v1").len(), 6);
-    // New rows that were merged with old ones are read with them.
+    // When compaction merges new rows with old ones, both are read.
     push(&project, &[fact(7, "c", "2020-01-01")], &noon);
     push(&project, &[fact(8, "c", "2020-01-01")], &noon);
     project.ok(&["compact"]);
     assert_eq!(counts(&run()), [8, 8]);
     assert_eq!(count(&project, "c", now), json!([3, 21]));
-    // Rows that are gone above are gone below.
+    // Rows made of deleted upstream rows are removed.
     project.ok(&[
         "delete",
         "thing",
@@ -145,8 +145,8 @@ fn a_chained_run_reads_only_rows_that_are_new_upstream() {
 }
 
 #[test]
-fn a_killed_chained_run_is_taken_up_again() {
-    let project = chained("");
+fn a_killed_chained_run_is_continued() {
+    let project = chained_project("");
     let noon = ["--clock", "2020-01-01T12:00:00Z,0"];
     let facts = |ids: std::ops::Range<u64>| -> Vec<Json> {
         ids.map(|id| fact(id, &format!("k{}", id % 7), "2020-01-01"))
@@ -173,11 +173,11 @@ fn a_killed_chained_run_is_taken_up_again() {
     }
 }
 
-/// An interval covers what became visible in it, late or not; what comes into a finished
-/// one after all, as history that is pushed, has it run again.
+/// An interval covers the rows that became visible in it, late or not. When rows are added to a
+/// finished interval, such as pushed history, it is run again.
 #[test]
 fn a_schedule_repeats_intervals_whose_upstream_rows_changed() {
-    let project = chained("schedule = { cron = \"0 0 * * *\", delay = \"1h\" }");
+    let project = chained_project("schedule = { cron = \"0 0 * * *\", delay = \"1h\" }");
     let server = project.serve(&["--clock", "2020-01-03T12:00:00Z,0"]);
     wait_for("the schedule", || {
         project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
@@ -201,7 +201,7 @@ fn a_schedule_repeats_intervals_whose_upstream_rows_changed() {
     assert_eq!(seen(1), ["2020-01-04T01:00:00Z"]);
     assert_eq!(seen(2), ["2020-01-04T01:00:00Z"]);
     assert_eq!(seen(3), ["2020-01-05T01:00:00Z"]);
-    // History: it was visible on the first of these days.
+    // This event is pushed as history: it was visible on the first of these days.
     push(
         &project,
         &[fact(4, "a", "2020-01-03T18:00:00Z")],
@@ -221,10 +221,10 @@ fn a_schedule_repeats_intervals_whose_upstream_rows_changed() {
     assert_eq!(rows.len(), 4);
 }
 
-/// A file of rows that were visible on two days, of which one was run before.
+/// A file has rows that became visible on two days, and the interval of one of them was run before.
 #[test]
 fn an_upstream_file_is_read_once_for_several_intervals() {
-    let project = chained("");
+    let project = chained_project("");
     let history = |facts: &[Json]| push(&project, facts, &["--backfill"]);
     let backfill = |to: &str| {
         let arguments = ["backfill", "counts", "--from", "2020-01-09", "--to", to];
@@ -242,10 +242,11 @@ fn an_upstream_file_is_read_once_for_several_intervals() {
     assert_eq!(count(&project, "a", "2020-02-01T00:00:00Z"), json!([3, 6]));
 }
 
-/// What could not be run again is not forgotten.
+/// An interval that could not be run again is tried later.
 #[test]
 fn an_interval_whose_upstream_file_was_missing_is_run_after_the_next() {
-    let project = chained("schedule = { cron = \"0 0 * * *\", delay = \"1h\", retries = 0 }");
+    let project =
+        chained_project("schedule = { cron = \"0 0 * * *\", delay = \"1h\", retries = 0 }");
     if !crate::harness::are_embedded() {
         return;
     }
@@ -256,7 +257,7 @@ fn an_interval_whose_upstream_file_was_missing_is_run_after_the_next() {
     server.events("raw", &lines(&[fact(1, "a", "2020-01-03")]));
     server.set_clock("2020-01-04T00:00:00Z");
     wait_for("a run", || succeeded(&project).len() == 1);
-    // History of that day, in a file that is gone when it is to be read.
+    // History of that day is pushed, but its file is missing when the interval is run again.
     let history = [fact(2, "a", "2020-01-03T18:00:00Z")];
     push(
         &project,

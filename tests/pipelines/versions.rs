@@ -1,12 +1,12 @@
-//! New versions of a group, columns that are added to one, and groups that are added later.
+//! New versions of a group, columns that are added to a version, and groups that are added later.
 
 use serde_json::{Value as Json, json};
 
 use crate::harness::ledger::{backfill, count_of, entry, ledger, lines, month, push, sums};
 use crate::harness::rows_of;
 
-/// A new version is filled from files and from the raw events that came in, beside
-/// the live one, and becomes live at once.
+/// A new version is filled beside the live one, from files and from archived raw events, and
+/// becomes live when it is complete.
 #[test]
 fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
     let project = ledger("").applied_with("entries.ndjson", &month());
@@ -24,7 +24,7 @@ fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
     };
     push("before.ndjson", 30, 1_000);
     assert_eq!(count_of(&project, "a"), 61);
-    // Another version, with one more aggregate.
+    // The new version has one more aggregate.
     project.replace("[groups.sums]\n", "[groups.sums]\nversion = 2\n");
     project.replace(
         r#"{ function = "count", windows = ["20m", "2h", "1d", "lifetime"] },"#,
@@ -36,10 +36,10 @@ fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
         "{said}"
     );
     assert_eq!(count_of(&project, "a"), 61, "the old version is live");
-    // What comes in meanwhile goes to both.
+    // Events that come in meanwhile are written to both versions.
     push("meanwhile.ndjson", 29, 2_000);
     assert_eq!(count_of(&project, "a"), 62);
-    // Parts of it are not all of it, though events go on coming to both.
+    // A part of the history is not enough for the new version to become live.
     for (from, to, missing) in [
         ("2020-01-10", "2020-01-31", "first from 2020-01-01T"),
         (
@@ -85,8 +85,7 @@ fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
     );
 }
 
-/// A nullable column may be added to a version that is in use; rows of before have
-/// nulls in it.
+/// A nullable column may be added to a version that is in use. It is null in earlier rows.
 #[test]
 fn nullable_columns_are_added_to_a_version_of_a_group() {
     let project = ledger("");
@@ -99,7 +98,7 @@ fn nullable_columns_are_added_to_a_version_of_a_group() {
         &lines(&[entry("a", "2020-01-01T00:00:00Z", 1, 2.5, "x")]),
     );
     project.ok(&["run", "last_entry", "--to", "2020-01-02"]);
-    // `amount` comes between the two in the function; in the table it comes last.
+    // In the function, `amount` is between the two other columns. In the table it is the last one.
     project.replace(
         "columns = [\"small\", \"label_text\"]",
         "columns = [\"small\", \"amount\", \"label_text\"]",
@@ -139,7 +138,7 @@ fn nullable_columns_are_added_to_a_version_of_a_group() {
         [&rows[0]["last_amount"], &rows[1]["last_amount"]],
         [&Json::Null, &json!(7.5)]
     );
-    // Taking one away, or changing a windowed group's aggregates, needs a version.
+    // Removing a column, or changing the aggregates of a group, needs a new version.
     project.replace(
         "columns = [\"small\", \"amount\", \"label_text\"]",
         "columns = [\"small\"]",
@@ -157,7 +156,7 @@ fn nullable_columns_are_added_to_a_version_of_a_group() {
     );
 }
 
-/// Raw events are kept: a group that is added later has them too.
+/// A group that is added later is filled from the archived raw events.
 #[test]
 fn raw_events_fill_groups_that_are_added_later() {
     let project = ledger("").applied_with("entries.ndjson", "");
@@ -182,7 +181,7 @@ fn raw_events_fill_groups_that_are_added_later() {
     let mut rows = project.offline_rows("again_v1");
     rows.sort_by_key(|row| row["small"].as_i64());
     assert_eq!(rows.len(), 2);
-    // It was visible when it came in, under its own identity.
+    // An archived event keeps its available time and its identity.
     assert_eq!(rows[0]["available_timestamp"], "2020-01-01T00:00:10Z");
     let archived: Vec<Json> = project
         .offline_rows("entries_events")

@@ -1,4 +1,4 @@
-//! Windows: the same values online at a time, and offline as of that time.
+//! Windows: values that are served at a time equal those of a training set as of that time.
 
 use serde_json::{Value as Json, json};
 
@@ -10,8 +10,8 @@ fn time(seconds: u64) -> String {
         .to_string()
 }
 
-/// Random events in the order in which they come in: most on time, some late, some
-/// twice, many at one time or on the edge of a tile.
+/// Returns random events in the order in which they are pushed: most are on time, some are late,
+/// some come twice, and many have the same time or lie on the edge of a tile.
 fn random_events(random: &mut Random, count: usize) -> Vec<(u64, Json)> {
     let mut now = 0;
     let mut events: Vec<(u64, Json)> = Vec::new();
@@ -46,9 +46,8 @@ fn request(key: &str) -> Json {
     json!({"key_a": key, "key_b": 1})
 }
 
-/// History is lived through: events come in, requests are answered in between. Then
-/// the same requests are labels: what a training set says of them must be what was
-/// answered, bit for bit.
+/// History is replayed: events are pushed, and requests are answered in between. Then the same
+/// requests become labels, and the values in the training set must equal the answers bit for bit.
 #[test]
 fn windows_served_online_are_those_of_the_training_set() {
     let mut random = Random::new();
@@ -56,7 +55,7 @@ fn windows_served_online_are_those_of_the_training_set() {
     let server = project.serve(&["--clock", &format!("{},0", time(0))]);
     let mut labels = String::from("key_a,key_b,event_timestamp\n");
     let mut served: Vec<Json> = Vec::new();
-    // The clock never goes back, and is sometimes ahead of the events.
+    // The clock never goes back, and sometimes runs ahead of the events.
     let mut clock = 0;
     for (now, event) in random_events(&mut random, 250) {
         clock = clock.max(now);
@@ -70,7 +69,7 @@ fn windows_served_online_are_those_of_the_training_set() {
                 labels += &format!("{key},1,{}\n", time(clock));
                 served.push(answer["features"].clone());
             }
-            // What comes in at the very instant of a request comes before it offline.
+            // Offline, an event that arrives at the very time of a request counts for the request.
             clock += 1;
         }
     }
@@ -95,8 +94,8 @@ fn compare(served: &[Json], trained: &[Json]) {
     assert!(values > 1_000, "{values} values were compared");
 }
 
-/// Events that came in one by one, the same in one batch, from files, or rebuilt
-/// from the table: online they are the same.
+/// The online values are the same for events that were pushed one by one, that were pushed in one
+/// batch, that come from files, or that were rebuilt from the table.
 #[test]
 fn window_summaries_are_the_same_from_pushes_files_and_tables() {
     let mut random = Random::new();
@@ -128,7 +127,7 @@ fn window_summaries_are_the_same_from_pushes_files_and_tables() {
         "{wanted:?}"
     );
 
-    // In another order, in one batch, twice.
+    // The same events are pushed in reverse order in one batch, twice.
     let reversed = ledger("").applied_with("entries.ndjson", "");
     let backwards: Vec<Json> = all.iter().rev().cloned().collect();
     let file = reversed.write("part.ndjson", lines(&backwards));
@@ -137,13 +136,13 @@ fn window_summaries_are_the_same_from_pushes_files_and_tables() {
     }
     assert_eq!(request(&reversed), wanted);
 
-    // Made anew from the tables.
+    // The groups are materialized from the tables.
     for group in ["sums", "last_entry"] {
         pushed.ok(&["materialize", group, "--clock", &clock]);
     }
     assert_eq!(request(&pushed), wanted);
 
-    // From a file: rows that are there twice are two, so each once.
+    // A file must have each event once, because equal rows of a file are two events.
     let mut once = Vec::new();
     all.iter().for_each(|event| {
         if !once.contains(event) {
@@ -167,7 +166,7 @@ fn window_summaries_are_the_same_from_pushes_files_and_tables() {
         rows.into_iter()
             .map(|row| {
                 let mut row = row.as_object().unwrap().clone();
-                // Ties of time are broken by identity, which rows of files have other ones of.
+                // Ties of time are broken by identity, and rows of files have other identities.
                 row.retain(|name, _| {
                     name.starts_with("sums_") && !name.contains("first") && !name.contains("last_3")
                 });
@@ -215,7 +214,7 @@ fn windows_and_aggregates_that_do_not_fit_are_refused() {
         ),
     ] {
         let project = ledger("");
-        // The exact window would be allowed what an aligned one is not.
+        // An exact window would be allowed this width, but an aligned one is not.
         if to.contains("13h30m") {
             project.replace(", exact = true", "");
         }

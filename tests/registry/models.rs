@@ -1,4 +1,4 @@
-//! Versions of models: how they are pushed, checked, noted and found.
+//! Versions of models: how they are pushed, checked, annotated and found.
 
 use std::sync::Arc;
 
@@ -44,13 +44,13 @@ fn a_model_that_was_trained_elsewhere_is_pushed_and_checked() {
         "{said}"
     );
 
-    // Too large for its function, and for any.
+    // These artifacts are too large, for this function and for any.
     for (size, wanted) in [
         (
             1u64 << 30,
             "has 1 GiB, and function `linear` has 64 MiB of memory: raise its `memory`",
         ),
-        (3 << 30, "a model has at most 2 GiB in each"),
+        (3 << 30, "an artifact has at most 2 GiB"),
     ] {
         let path = project.at("large");
         std::fs::File::create(&path).unwrap().set_len(size).unwrap();

@@ -1,15 +1,15 @@
-//! Releases: what they bind, and when they are refused.
+//! Releases: what they bind, and which ones are refused.
 
 use serde_json::json;
 
-use crate::harness::accounts::{PUSHED, accounts, infer, released, request, route_and_log};
+use crate::harness::accounts::{PUSHED, accounts, infer, push_and_release, request, route_and_log};
 use crate::harness::ledger::{entry, lines};
 use crate::harness::{are_embedded, text};
 
 #[test]
-fn releases_do_not_change_and_refuse_what_is_gone() {
+fn releases_do_not_change_and_need_everything_that_they_bind() {
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     let names: Vec<_> = project
         .json(&["release"])
         .as_array()
@@ -78,7 +78,7 @@ fn releases_do_not_change_and_refuse_what_is_gone() {
             .contains("there is nothing to go back to")
     );
 
-    // Another version of a group that the release's view reads.
+    // A group that the view of the release reads gets another version.
     project.replace(
         "[groups.last_entry]\n",
         "[groups.last_entry]\nversion = 2\n",
@@ -119,9 +119,9 @@ fn releases_do_not_change_and_refuse_what_is_gone() {
     }
 }
 
-/// What a release reads may get columns that it does not know of.
+/// A group that a release reads may get more columns.
 #[test]
-fn a_release_goes_on_when_its_group_gets_a_column() {
+fn a_release_still_serves_when_its_group_gets_a_column() {
     let project = accounts(PUSHED);
     project.replace(
         "[groups.last_entry]\n",

@@ -1,5 +1,5 @@
-//! Functions that misbehave when they are called: the error says who is to blame and which limit or rule
-//! was broken, and nobody else is stopped.
+//! Functions that misbehave when they are called. The error says who is to blame and which limit or
+//! rule was broken, and others are not affected.
 
 use std::time::{Duration, Instant};
 
@@ -98,13 +98,13 @@ fn wrong_source_rows_of_a_function_are_refused() {
         bad.fails(&["run", "thing"])
             .contains("source-rows decrease at row 1")
     );
-    // As an on-demand function it would not even be applied.
+    // As an on-demand function it could not even be applied.
     let said = project("bad-sources", "").fails(&["apply"]);
     assert!(said.contains("does not map rows one to one"), "{said}");
 }
 
 #[test]
-fn one_row_that_the_function_rejects_is_set_aside() {
+fn a_row_that_the_function_rejects_goes_to_quarantine() {
     let project = project("one-bad-row", "");
     project.write("things.csv", ROWS);
     project.ok(&["apply"]);
@@ -137,7 +137,7 @@ fn one_row_that_the_function_rejects_is_set_aside() {
 }
 
 #[test]
-fn requests_over_the_time_limit_name_it_and_others_go_on() {
+fn requests_over_the_time_limit_fail_with_it_and_others_go_on() {
     let project = project("spin-in-call", "request_time = \"300ms\"").applied();
     let server = project.serve(&[]);
     let (status, answer) = request(&server, 1);
@@ -148,7 +148,7 @@ fn requests_over_the_time_limit_name_it_and_others_go_on() {
         "{message}"
     );
 
-    // While every sandbox spins, the server answers whatever needs none.
+    // While every sandbox is busy, the server still answers requests that need none.
     std::thread::scope(|scope| {
         let spinning: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| request(&server, 1)))
@@ -170,7 +170,7 @@ fn requests_over_the_time_limit_name_it_and_others_go_on() {
 }
 
 #[test]
-fn nothing_is_left_in_an_instance_from_one_call_to_the_next() {
+fn an_instance_keeps_no_state_from_one_call_to_the_next() {
     let project = project("count-calls", "").applied();
     let server = project.serve(&[]);
     for _ in 0..5 {
@@ -179,7 +179,7 @@ fn nothing_is_left_in_an_instance_from_one_call_to_the_next() {
 }
 
 #[test]
-fn strange_nans_and_a_flood_of_log_lines_do_no_harm() {
+fn strange_nans_and_floods_of_log_lines_do_no_harm() {
     let nan = project("nan", "").applied();
     let (status, answer) = request(&nan.serve(&[]), 2);
     assert_eq!(

@@ -1,10 +1,10 @@
-//! Components: which ones are functions, and what becomes of their compiled code.
+//! Components: which ones are accepted as functions, and their compiled code.
 
 use crate::harness::misbehaving::{project, request};
 use crate::harness::{guest, repository};
 
 #[test]
-fn a_component_that_is_no_function_is_refused() {
+fn a_component_that_is_not_a_function_is_refused() {
     let component = |wat: &str| {
         let project = project("", "");
         let path = project.write("other.wasm", wat::parse_str(wat).unwrap());
@@ -103,9 +103,10 @@ fn damaged_compiled_code_is_compiled_again() {
     assert_eq!(request(&project.serve(&[]), 2), expected);
 }
 
-/// A component is named by its bytes: where it was built must not be among them.
+/// A component is named by a digest of its bytes, so that they must not depend on where it was
+/// built.
 #[test]
-fn components_name_no_folder_of_this_machine() {
+fn components_contain_no_paths_of_this_machine() {
     let here = repository().canonicalize().unwrap();
     let here = here.to_str().unwrap().as_bytes();
     for name in [

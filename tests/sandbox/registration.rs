@@ -45,7 +45,7 @@ fn registration_refuses_a_function_with_the_reason() {
 }
 
 #[test]
-fn a_function_that_looks_at_neighbouring_rows_fails_its_check() {
+fn a_function_that_depends_on_neighbouring_rows_fails_its_check() {
     let project = project("neighbours", "");
     project.write("things.csv", ROWS);
     let said = project.fails(&["check"]);

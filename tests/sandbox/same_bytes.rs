@@ -1,6 +1,5 @@
-//! The same bytes in all three modes: every function of the repository, over the
-//! same rows, as batch (in several chunkings and formats), as events and in
-//! requests.
+//! The same bytes in all three modes: every function of the repository is called on the same rows
+//! in batch runs (with several chunkings and formats), on events and in requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +13,14 @@ use wafer_store::{ArtifactFolder, RemoteFiles, UnreachableFiles};
 
 use crate::harness::{Project, flights_components, repository};
 
-/// Sources here are files of this machine.
+/// Returns an access to remote files that fails, because all sources here are local files.
 fn local_only() -> Arc<dyn RemoteFiles> {
     Arc::new(UnreachableFiles {
         reason: "the functions are tested on files of this machine".to_owned(),
     })
 }
 
+/// Loads a function with its assets and parameters.
 fn load(name: &str, assets: &[(&str, &str)], parameters: &[(&str, &str)]) -> Function {
     let runtime = Runtime::new(RuntimeConfig::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn load(name: &str, assets: &[(&str, &str)], parameters: &[(&str, &str)]) -> Fun
         .unwrap()
 }
 
-/// The first rows of a file, as a function's inputs.
+/// Returns the first rows of a file, as input columns of a function.
 fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
     let source = SourceDef {
         kind: SourceKind::Files,
@@ -86,7 +86,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
     builders.iter_mut().map(ColumnBuilder::finish).collect()
 }
 
-/// The bytes of each output row with the input row it came from, and the errors.
+/// Adds the bytes of each output row, by the input row that it came from, and those of row errors.
 fn bytes(output: &Output, first: usize, all: &mut BTreeMap<usize, Vec<Vec<u8>>>) {
     for (row, message) in &output.row_errors {
         all.entry(first + *row as usize)
@@ -122,7 +122,7 @@ fn in_chunks(
     all
 }
 
-/// Batch in several chunkings, and single rows as requests bring them.
+/// Calls a function on the same rows in several chunkings, and row by row as requests do.
 fn check_chunkings(function: &Function, columns: &[ArrayRef]) {
     let whole = in_chunks(function, columns, columns[0].len(), Deadline::Batch);
     assert!(!whole.is_empty());
@@ -134,7 +134,7 @@ fn check_chunkings(function: &Function, columns: &[ArrayRef]) {
         );
     }
     assert_eq!(in_chunks(function, columns, 1, Deadline::Request), whole);
-    // Other functions loaded from the same component are the same function.
+    // A function that is loaded again from the same component gives the same bytes.
     let threads: Vec<_> = (0..2)
         .map(|_| {
             let (function, columns) = (function.clone(), columns.to_vec());
@@ -164,7 +164,7 @@ fn every_function_gives_the_same_bytes_in_every_chunking() {
     check_chunkings(&departure, &made);
 }
 
-/// Real departures, joined with their airports as a view would.
+/// Returns real departures, joined with their airports as a view joins them.
 fn departures(function: &Function) -> Vec<ArrayRef> {
     let airports = read_json(
         "airports.parquet",
@@ -219,7 +219,7 @@ fn read_json(file: &str, function: &Function) -> Vec<Json> {
         .collect()
 }
 
-/// Rows of a pipeline's source as lines of JSON.
+/// Returns rows of a pipeline's source as lines of JSON.
 fn lines(file: &str, function: &Function, most: usize) -> Vec<String> {
     let columns = rows_of(file, function, most);
     let fields = function.signature().inputs.fields();
@@ -234,8 +234,8 @@ fn lines(file: &str, function: &Function, most: usize) -> Vec<String> {
         .collect()
 }
 
-/// Each pipeline of the project over the same rows from Parquet, NDJSON and as
-/// events: the offline tables hold the same bytes.
+/// Each pipeline of the project gets the same rows from Parquet, from NDJSON and as events. The
+/// offline tables must hold the same bytes.
 #[test]
 fn pipelines_write_the_same_as_batch_and_as_events() {
     let zones = [("zones", "airport_zones.csv")];
@@ -271,7 +271,7 @@ fn pipelines_write_the_same_as_batch_and_as_events() {
         let expected = batch.offline(&table);
         assert!(!expected.is_empty());
 
-        // One worker or several, the order of the files' rows is kept.
+        // The order of the rows in the files is kept with any number of workers.
         let again = Project::flights();
         std::fs::copy(&ndjson, again.path().join("rows.ndjson")).unwrap();
         again.replace(&format!("data/{file}.parquet"), "rows.ndjson");
@@ -279,7 +279,7 @@ fn pipelines_write_the_same_as_batch_and_as_events() {
         again.ok(&["run", pipeline, "--workers", "3"]);
         assert_eq!(again.offline(&table), expected);
 
-        // Pushed, in batches of other sizes and in reverse.
+        // The same rows are pushed in batches of other sizes, and in reverse.
         let events = Project::flights();
         let text = std::fs::read_to_string(events.path().join("wafer.toml")).unwrap();
         if text.contains(&format!("[sources.{source}]\ntype = \"files\"")) {
@@ -299,8 +299,7 @@ fn pipelines_write_the_same_as_batch_and_as_events() {
     }
 }
 
-/// One-to-one functions inside requests, through HTTP: the same values as in
-/// batch.
+/// One-to-one functions must return the same values in HTTP requests as in batch runs.
 #[test]
 fn requests_answer_the_same_as_batch() {
     let seconds = [("valid_from_seconds", "1356998400")];

@@ -1,4 +1,4 @@
-//! Trainers that misbehave.
+//! Trainers that misbehave are stopped, and the error says why.
 
 use serde_json::json;
 
@@ -96,7 +96,7 @@ training = { labels = "labels.csv" }
             "{mode}: {said}"
         );
     }
-    // A number that is none is left out, with a word; what is kept can be read.
+    // A metric that is not a finite number is left out with a warning. The others can be read.
     let set = format!("--training-set={set}");
     let report = project.json(&["train", "line", &set, "--set", "mode=endless-metrics"]);
     assert_eq!(report["version"]["metrics"], json!({"c": 0.5}));

@@ -1,4 +1,4 @@
-//! Batch inference: pipelines that predict, with features as of the time of each row.
+//! Batch inference: pipelines that predict with the features as of the time of each row.
 
 use serde_json::{Value as Json, json};
 
@@ -12,7 +12,7 @@ lookups = [{ group = "scores" }]
 
 "#;
 
-/// Pushes a version of the model `line`, which multiplies the last amount.
+/// Pushes a version of the model `line`, which multiplies the last amount by `factor`.
 fn push(project: &Project, factor: f64) {
     let model = json!({"intercept": 0.5, "coefficients": {"last_amount": factor}, "missing": {"last_amount": -1}});
     let file = project.write("line.json", model.to_string());
@@ -25,14 +25,15 @@ fn push(project: &Project, factor: f64) {
     ]);
 }
 
-/// Accounts with a pipeline that predicts for the rows of `due.csv`, and a view of the predictions.
-fn scored(due: &str) -> Project {
+/// Makes a project with accounts, a pipeline that predicts for the rows of `due.csv`, and a view of
+/// the predictions.
+fn scored_accounts(due: &str) -> Project {
     let project = accounts(&format!("{SCORES}{SCORED}{PUSHED}"));
     project.write("due.csv", due);
     project
 }
 
-/// Predictions by key and time.
+/// Returns the predictions in the order of key and time.
 fn predictions(project: &Project) -> Vec<Json> {
     let rows = project.offline("scores_v1").into_iter();
     let rows = rows.map(|row| serde_json::from_str::<Json>(&row).unwrap());
@@ -48,8 +49,8 @@ fn predictions(project: &Project) -> Vec<Json> {
 }
 
 #[test]
-fn batch_predictions_are_of_what_was_known_then() {
-    let project = scored(
+fn batch_predictions_use_what_was_known_at_the_time_of_each_row() {
+    let project = scored_accounts(
         "key_a,key_b,due_at\n\
          k003,1,2019-12-31T00:00:00Z\n\
          k003,1,2020-01-01T00:00:00Z\n\
@@ -66,7 +67,7 @@ fn batch_predictions_are_of_what_was_known_then() {
         (&record["rows_written"], &record["rows_rejected"]),
         (&json!(4), &json!(2))
     );
-    // The linear model takes -1 for an amount that is not known.
+    // The linear model uses -1 for an amount that is not known.
     let of = |factor: f64, version: u64| {
         vec![
             json!(["k003", "2019-12-31T00:00:00Z", 0.5 - factor, version]),
@@ -92,7 +93,8 @@ fn batch_predictions_are_of_what_was_known_then() {
         "nothing changed"
     );
 
-    // Another version of the model, and what became known later of the time before.
+    // The interval is run again with another version of the model, and after an earlier amount
+    // became known.
     push(&project, 4.0);
     assert_eq!(project.json(&["run", "scores"])["generation"], 2);
     assert_eq!(predictions(&project), of(4.0, 2));
@@ -108,7 +110,7 @@ fn batch_predictions_are_of_what_was_known_then() {
         Some(json!(["nobody", "2020-01-02T00:00:00Z", 40.5, 2]))
     );
 
-    // Predictions are features like others.
+    // Predictions are served like other features.
     let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);
     let rows = json!([{"key_a": "nobody", "key_b": 1}, {"key_a": "k003", "key_b": 1}]);
     let answered = server.features("scored", &rows);
@@ -124,8 +126,8 @@ fn batch_predictions_are_of_what_was_known_then() {
 }
 
 #[test]
-fn pipelines_that_cannot_predict_say_why() {
-    let project = scored("key_a,key_b,due_at\n");
+fn errors_of_pipelines_that_cannot_predict_say_why() {
+    let project = scored_accounts("key_a,key_b,due_at\n");
     for (from, to, wanted) in [
         (
             "model = \"line\"",
@@ -169,7 +171,7 @@ fn pipelines_that_cannot_predict_say_why() {
     project.ok(&["apply"]);
     let said = project.fails(&["run", "scores"]);
     assert!(said.contains("champoin"), "{said}");
-    // A time that is no column of the file.
+    // The time must be a column of the file.
     project.replace("model = \"line@champoin\"", "model = \"line@champion\"");
     project.ok(&["apply"]);
     project.write("due.csv", "key_a,key_b,due\nk003,1,2020-01-02T00:00:00Z\n");

@@ -1,13 +1,15 @@
-//! Endpoints: how they answer, and which release a row falls to.
+//! Endpoints: how they answer, and which release gets a row.
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, accounts, infer, line_and_classes, released, request};
+use crate::harness::accounts::{
+    PUSHED, accounts, infer, line_and_classes, push_and_release, request,
+};
 
 #[test]
 fn endpoints_answer_by_the_open_inference_protocol() {
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     project.ok(&["endpoints", "set", "line", "r1"]);
     let server = project.serve(&[]);
     for (path, wanted) in [
@@ -66,7 +68,7 @@ fn endpoints_answer_by_the_open_inference_protocol() {
         (with("/inputs/0/shape", json!([])), "has no shape"),
         (
             with("/inputs/0/shape", json!([-1])),
-            "the body is no inference request",
+            "the body is not an inference request",
         ),
         (
             with("/inputs/0/data", json!(["k001"])),
@@ -78,12 +80,12 @@ fn endpoints_answer_by_the_open_inference_protocol() {
         ),
         (
             with("/inputs/1/datatype", json!("INT7")),
-            "datatype `INT7` is not taken",
+            "datatype `INT7` is not supported",
         ),
         (with("/inputs", json!([])), "there are no inputs"),
         (
             with("/inputs", json!({})),
-            "the body is no inference request",
+            "the body is not an inference request",
         ),
         (
             with(
@@ -116,7 +118,7 @@ fn endpoints_answer_by_the_open_inference_protocol() {
             json!({"error": "there is no output `score`; there are prediction"})
         )
     );
-    // A request that was answered above, but for a byte.
+    // One byte of a valid request is changed.
     let mut not_utf8 = request(&["k001"]).to_string().into_bytes();
     let place = not_utf8.windows(4).position(|w| w == b"k001").unwrap();
     not_utf8[place] = 0xff;
@@ -145,9 +147,9 @@ fn endpoints_answer_by_the_open_inference_protocol() {
 }
 
 #[test]
-fn rows_of_an_endpoint_stay_with_their_release_by_key() {
+fn rows_with_the_same_key_get_the_same_release_of_an_endpoint() {
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     project.ok(&[
         "endpoints",
         "set",
@@ -188,7 +190,7 @@ fn releases_of_an_endpoint_must_answer_alike() {
         said.contains("releases `r1` and `r2` answer differently: prediction float64 and prediction int64, probabilities list<float64>"),
         "{said}"
     );
-    // Only what is asked for is answered, in that order.
+    // The answer has only the requested outputs, in the order of the request.
     project.ok(&["endpoints", "set", "classes", "r2"]);
     let server = project.serve(&[]);
     let asked = |outputs: &[&str]| {

@@ -74,7 +74,7 @@ fn large_integers_survive_events_and_feature_requests() {
 }
 
 #[test]
-fn feature_requests_that_lack_something_are_refused_by_row_and_field() {
+fn incomplete_feature_requests_are_refused_with_row_and_field() {
     let project = Project::flights().applied();
     let server = project.serve(&[]);
     let post =

@@ -1,4 +1,4 @@
-//! What all of the HTTP interface has in common: the shape of errors, the clock, the lists.
+//! The HTTP interface as a whole: the shape of errors, the clock, and the lists of views.
 
 use crate::harness::Project;
 
@@ -60,7 +60,7 @@ fn every_http_error_has_the_same_shape() {
 }
 
 #[test]
-fn the_clock_of_a_server_can_be_moved_on_and_not_back() {
+fn the_clock_of_a_server_can_be_set_forward_but_not_back() {
     let project = Project::flights().applied();
     let server = project.serve(&["--clock", "2013-01-01T00:00:00Z,0"]);
     assert_eq!(server.get("/v1/clock").1["now"], "2013-01-01T00:00:00Z");

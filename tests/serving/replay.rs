@@ -1,4 +1,4 @@
-//! Replay: history is lived through, with requests, predictions and events in their order.
+//! `wafer replay`: events, requests and predictions of history, in the order of time.
 
 use serde_json::json;
 
@@ -83,7 +83,7 @@ fn a_replay_of_two_days_serves_what_a_run_writes() {
     assert!(status("plane_dep_delay_minutes", "present") > requests / 2);
     assert_eq!(status("local_hour", "present"), requests);
     server.stop();
-    // Neither is there any skew: what was served is what a training set has.
+    // There is no skew: a training set has the values that were served.
     let skew = project.json(&["skew", "delay"]);
     assert_eq!(
         (&skew["rows"], &skew["mismatches"]),
@@ -95,7 +95,7 @@ fn a_replay_of_two_days_serves_what_a_run_writes() {
             assert_eq!(value["timing"], 0, "{value}");
         }
     }
-    // What was lived through is what a batch run makes of the same time.
+    // A batch run over the same time makes the same rows as the replay.
     let batch = Project::flights().applied();
     batch.ok(&["run", "plane_outcome", "--to", "2013-01-04T05:00:00Z"]);
     assert_eq!(

@@ -1,17 +1,17 @@
-//! The request log of an endpoint: which rows are in it, and what can be joined to it.
+//! The request log of an endpoint: which rows it has, and how it is joined with labels.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, accounts, infer, released, request, route_and_log};
+use crate::harness::accounts::{PUSHED, accounts, infer, push_and_release, request, route_and_log};
 use crate::harness::ledger::{entry, lines};
-use crate::harness::request_log::{log_table, logged, served, wait};
+use crate::harness::request_log::{log_table, logged_rows, served, wait};
 
 #[test]
 fn requests_and_shadows_are_logged_and_compared() {
     let project = accounts(PUSHED);
-    released(&project, 3);
+    push_and_release(&project, 3);
     route_and_log(
         &project,
         &["r1=50", "r2=50", "--shadow", "r3", "--key", "key_a"],
@@ -30,19 +30,19 @@ fn requests_and_shadows_are_logged_and_compared() {
         .split(',')
         .collect();
     wait(&server, 2 * 13);
-    // Later, with other windows and another event.
+    // The second request comes later, with other windows and after another event.
     server.set_clock("2020-02-01T00:25:00Z");
     let more = entry("k001", "2020-02-01T00:10:00Z", 99, 1e300, "z");
     assert_eq!(server.events("entries", &lines(&[more])).0, 200);
     asked["id"] = json!("two");
     assert_eq!(infer(&server, "line", &asked).0, 200);
-    // One release is asked by its name: no shadows.
+    // A request that names a release is not sent to shadow releases.
     asked["id"] = json!("three");
     assert_eq!(infer(&server, "line/versions/r2", &asked).0, 200);
     wait(&server, 5 * 13);
     server.stop();
 
-    let rows = logged(&project);
+    let rows = logged_rows(&project);
     assert_eq!(rows.len(), 5 * 13);
     let of = |request: &str, release: &str| -> Vec<&Json> {
         let rows = rows.iter();
@@ -75,7 +75,7 @@ fn requests_and_shadows_are_logged_and_compared() {
     );
     assert_eq!((of("three", "r2").len(), of("three", "r3").len()), (13, 0));
 
-    // Nothing else is known now than was then.
+    // The tables have nothing that was not known when the requests were served.
     let report = project.json(&["skew", "line"]);
     assert_eq!(
         (&report["rows"], &report["mismatches"]),
@@ -110,11 +110,11 @@ fn requests_and_shadows_are_logged_and_compared() {
     );
 }
 
-/// What came of it later is joined to what was logged, by whatever reads the table.
+/// Labels that become known later are joined with the request log, as other programs would do.
 #[test]
 fn labels_are_joined_to_the_request_log() {
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     route_and_log(&project, &["r1=50", "r2=50", "--key", "key_a"]);
     let server = served(&project);
     let keys: Vec<String> = (0..12).map(|n| format!("k{n:03}")).collect();
@@ -123,8 +123,8 @@ fn labels_are_joined_to_the_request_log() {
     asked["id"] = json!("one");
     assert_eq!(infer(&server, "line", &asked).0, 200);
     server.stop();
-    // The log is a file of labels as any other: what is asked of the same accounts at the
-    // same times is what was served.
+    // The log also serves as a file of labels: a training set of it has the values that were
+    // served.
     let out = project.at("logged.parquet");
     let columns = "event_timestamp,key_a,key_b,log_request,log_row,log_release,prediction";
     project.ok(&[
@@ -136,7 +136,7 @@ fn labels_are_joined_to_the_request_log() {
         columns,
     ]);
     project.training_set("account", &out, "joined.parquet");
-    let served: BTreeMap<String, Json> = logged(&project)
+    let served: BTreeMap<String, Json> = logged_rows(&project)
         .into_iter()
         .map(|row| (row["key_a"].as_str().unwrap().to_owned(), row))
         .collect();
@@ -160,7 +160,7 @@ fn labels_are_joined_to_the_request_log() {
 #[test]
 fn the_request_log_has_all_or_none_of_a_sampled_key() {
     let project = accounts(PUSHED);
-    released(&project, 1);
+    push_and_release(&project, 1);
     project.ok(&["endpoints", "set", "line", "r1", "--log", "40"]);
     let server = project.serve(&[]);
     let keys: Vec<String> = (0..100).map(|n| format!("k{n:03}")).collect();
@@ -169,7 +169,7 @@ fn the_request_log_has_all_or_none_of_a_sampled_key() {
         assert_eq!(infer(&server, "line", &request(part)).0, 200);
     }
     server.stop();
-    let rows = logged(&project);
+    let rows = logged_rows(&project);
     let count = |key: &str| rows.iter().filter(|row| row["key_a"] == key).count();
     let counts: Vec<usize> = keys.iter().skip(1).map(|key| count(key)).collect();
     assert!(
@@ -179,18 +179,18 @@ fn the_request_log_has_all_or_none_of_a_sampled_key() {
     let sampled = counts.iter().filter(|count| **count > 0).count();
     assert!((20..=60).contains(&sampled), "{sampled}");
     assert!([0, 3].contains(&count("k000")));
-    // None at all, when it is said so.
+    // Nothing is logged when the percentage is 0.
     project.ok(&["endpoints", "set", "line", "r1", "--log", "0"]);
     let server = project.serve(&[]);
     assert_eq!(infer(&server, "line", &request(&keys)).0, 200);
     server.stop();
-    assert_eq!(logged(&project).len(), rows.len());
+    assert_eq!(logged_rows(&project).len(), rows.len());
 }
 
 #[test]
-fn a_deleted_entity_is_in_no_request_log() {
+fn a_deleted_entity_is_removed_from_the_request_log() {
     let project = accounts(PUSHED);
-    released(&project, 1);
+    push_and_release(&project, 1);
     route_and_log(&project, &["r1"]);
     let clock = "2020-02-01T00:00:00Z,0";
     let server = project.serve(&["--clock", clock]);
@@ -207,11 +207,11 @@ fn a_deleted_entity_is_in_no_request_log() {
     ];
     let deletion = project.json(&delete);
     assert_eq!(deletion["rows"][log_table(&project)], 2, "{deletion}");
-    // What was asked no later than that and is still on its way.
+    // These requests are not later than the deletion, and are written to the log after it.
     ask(&["k001", "k003"]);
     wait(&server, 5);
     server.stop();
-    let rows = logged(&project);
+    let rows = logged_rows(&project);
     let mut keys: Vec<&str> = rows
         .iter()
         .filter_map(|row| row["key_a"].as_str())

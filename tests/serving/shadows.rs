@@ -3,16 +3,17 @@
 use serde_json::{Value as Json, json};
 
 use crate::harness::accounts::{
-    PUSHED, accounts, infer, released, released_whole, request, route_and_log,
+    PUSHED, accounts, infer, push_and_release, release_with_views, request, route_and_log,
 };
-use crate::harness::request_log::{counted, logged, wait};
+use crate::harness::request_log::{logged_row_count, logged_rows, wait};
 
 #[test]
-fn shadow_releases_that_fail_fail_alone() {
+fn failing_shadow_releases_do_not_fail_requests() {
     let project = accounts(PUSHED);
-    released(&project, 1);
-    // Has a function that the first release has not, and that ends for one account.
-    released_whole(&project, 2..=2);
+    push_and_release(&project, 1);
+    // The second release has a function that the first one does not have, and that traps for one
+    // account.
+    release_with_views(&project, 2..=2);
     route_and_log(&project, &["r1", "--shadow", "r2"]);
     let server = project.serve(&[]);
     for keys in [&["k001", "trap"][..], &["k002"]] {
@@ -20,9 +21,9 @@ fn shadow_releases_that_fail_fail_alone() {
         assert_eq!(status, 200, "{answer}");
     }
     wait(&server, 4);
-    assert_eq!(counted(&server, "failed"), 2);
+    assert_eq!(logged_row_count(&server, "failed"), 2);
     server.stop();
-    let mut of: Vec<(Json, Json)> = logged(&project)
+    let mut of: Vec<(Json, Json)> = logged_rows(&project)
         .into_iter()
         .map(|row| (row["log_release"].clone(), row["key_a"].clone()))
         .collect();
@@ -42,7 +43,7 @@ fn shadow_releases_that_fail_fail_alone() {
 #[test]
 fn shadow_releases_need_a_request_log() {
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     let said = project.fails(&[
         "endpoints",
         "set",

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, accounts, infer, released, request, route_and_log};
+use crate::harness::accounts::{PUSHED, accounts, infer, push_and_release, request, route_and_log};
 use crate::harness::are_embedded;
 use crate::harness::ledger::{entry, lines};
 use crate::harness::request_log::{log_table, served, wait};
 
 #[test]
-fn skew_counts_what_is_known_later_as_timing_and_what_was_altered_as_a_mismatch() {
+fn skew_counts_late_knowledge_as_timing_and_altered_values_as_mismatches() {
     let project = accounts(PUSHED);
-    released(&project, 1);
+    push_and_release(&project, 1);
     route_and_log(&project, &["r1"]);
     let server = served(&project);
     assert_eq!(infer(&server, "line", &request(&["k001", "k002"])).0, 200);
     wait(&server, 2);
     server.stop();
-    // History that nobody had told the server, of before the request.
+    // An event from before the request is pushed only afterwards.
     let history = entry("k001", "2020-01-31T23:50:00Z", 50, 7.0, "z");
     let file = project.write("history.ndjson", lines(&[history]));
     let clock = "2020-02-01T01:00:00Z,0";
@@ -46,7 +46,7 @@ fn skew_counts_what_is_known_later_as_timing_and_what_was_altered_as_a_mismatch(
     if !are_embedded() {
         return;
     }
-    // A value that is not what was served: the other account's, in the log itself.
+    // A logged value is changed, so that it differs from what was served.
     let table = project
         .path()
         .join(".wafer/offline")
@@ -72,7 +72,7 @@ fn skew_counts_what_is_known_later_as_timing_and_what_was_altered_as_a_mismatch(
     assert_eq!(value["examples"][0]["offline"], 2);
 }
 
-/// Writes a table's only file again, with one added to a column of integers.
+/// Rewrites the only file of a table, with 1 added to the values of a column of integers.
 fn alter(table: &std::path::Path, column: &str) {
     use arrow_array::cast::AsArray as _;
     use arrow_array::types::Int64Type;
@@ -116,7 +116,7 @@ fn alter(table: &std::path::Path, column: &str) {
         writer.write(&batch).unwrap();
     }
     writer.close().unwrap();
-    // The table's log says how long it is.
+    // The log of the table has the size of the file, which must be right.
     let after = std::fs::metadata(file).unwrap().len();
     for entry in std::fs::read_dir(table.join("_delta_log")).unwrap() {
         let path = entry.unwrap().path();

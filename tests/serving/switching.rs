@@ -1,4 +1,4 @@
-//! Endpoints that are switched to another release while clients ask them.
+//! Endpoints that are switched to another release while clients send requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,26 +7,26 @@ use serde_json::{Value as Json, json};
 
 use crate::harness::Project;
 use crate::harness::accounts::{
-    PUSHED, accounts, infer, line_and_classes, released_whole, request,
+    PUSHED, accounts, infer, line_and_classes, release_with_views, request,
 };
 
-/// Tells the clients that the test is over when it is dropped, also when the test fails.
-struct Over(Arc<AtomicBool>);
+/// Tells the clients to stop when this is dropped, also when the test fails.
+struct StopOnDrop(Arc<AtomicBool>);
 
-impl Drop for Over {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Switches an endpoint between its releases `r1` and `r2` six times, the last time back, while
-/// others ask it for three accounts; `check` looks at each answer and says of which of the
-/// two it is.
+/// Switches an endpoint between its releases `r1` and `r2` six times, the last time with a
+/// rollback, while clients send requests for three accounts. `check` checks each answer, and
+/// returns which of the two releases it comes from.
 fn switch_under_load(project: &Project, endpoint: &'static str, check: fn(&Json) -> usize) {
     project.ok(&["endpoints", "set", endpoint, "r1"]);
     let server = Arc::new(project.serve(&[]));
     let over = Arc::new(AtomicBool::new(false));
-    let ended = Over(Arc::clone(&over));
+    let ended = StopOnDrop(Arc::clone(&over));
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (server, over) = (Arc::clone(&server), Arc::clone(&over));
@@ -42,7 +42,7 @@ fn switch_under_load(project: &Project, endpoint: &'static str, check: fn(&Json)
             })
         })
         .collect();
-    // What a switch that was answered says holds from a moment later on.
+    // A switch takes effect within a moment after the command has returned.
     for n in 0..6 {
         let release = if n % 2 == 0 { "r2" } else { "r1" };
         match n {
@@ -67,9 +67,9 @@ fn switch_under_load(project: &Project, endpoint: &'static str, check: fn(&Json)
 }
 
 #[test]
-fn switching_an_endpoint_under_load_drops_and_mixes_nothing() {
+fn switching_an_endpoint_under_load_drops_no_request_and_mixes_no_releases() {
     let project = accounts(PUSHED);
-    released_whole(&project, 1..=2);
+    release_with_views(&project, 1..=2);
     switch_under_load(&project, "line", |answer| {
         let (release, wanted) = match answer["model_version"].as_str().unwrap() {
             "r1" => (0, json!([11.0, 11.0, 11.0])),
@@ -80,9 +80,9 @@ fn switching_an_endpoint_under_load_drops_and_mixes_nothing() {
     });
 }
 
-/// What is answered is of one release, also when the next one answers with other columns.
+/// Each answer comes from one release, even if the releases have different outputs.
 #[test]
-fn switching_an_endpoint_to_other_outputs_mixes_nothing() {
+fn switching_an_endpoint_to_other_outputs_mixes_no_releases() {
     switch_under_load(&line_and_classes(), "any", |answer| {
         let outputs = answer["outputs"].as_array().unwrap().iter();
         let texts = outputs.map(|output| format!("{} {}", output["name"], output["datatype"]));

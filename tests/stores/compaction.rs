@@ -1,4 +1,4 @@
-//! Compaction of tables.
+//! Compaction of offline tables.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn tables_are_compacted_beside_writers() {
         (&json!(1), &json!(pushed), &json!(2)),
         "{table}"
     );
-    // Sorted by key and time.
+    // The merged file is sorted by key and time.
     let rows = project.offline_rows("sums_v1");
     let order: Vec<(String, String)> = rows
         .iter()
@@ -57,7 +57,7 @@ fn tables_are_compacted_beside_writers() {
         .collect();
     assert!(order.is_sorted(), "{order:?}");
     if crate::harness::are_embedded() {
-        let on_disk = walk(&project.path().join(".wafer/offline/sums_v1/events"));
+        let on_disk = count_files(&project.path().join(".wafer/offline/sums_v1/events"));
         assert_eq!(on_disk, 1, "old files are gone");
     }
     let said = project.fails(&["compact", "sum_v1"]);
@@ -67,11 +67,11 @@ fn tables_are_compacted_beside_writers() {
     );
 }
 
-/// Number of files below a folder.
-fn walk(folder: &std::path::Path) -> usize {
+/// Returns the number of files below a folder.
+fn count_files(folder: &std::path::Path) -> usize {
     std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| if path.is_dir() { walk(&path) } else { 1 })
+        .map(|path| if path.is_dir() { count_files(&path) } else { 1 })
         .sum()
 }

@@ -1,4 +1,4 @@
-//! Deleted entities.
+//! Deletion of entities.
 
 use serde_json::{Value as Json, json};
 
@@ -50,7 +50,7 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
     let now = "2020-01-04T00:00:00Z";
     assert_eq!(sums(&project, "a", now)["sums_count_lifetime"], Json::Null);
     assert_eq!(sums(&project, "b", now)["sums_count_lifetime"], 2);
-    // Facts of before stay out online, those of after come in.
+    // Events from before the deletion are not accepted online, and those from after it are.
     push(
         &project,
         &[entry("a", "2020-01-02T12:00:00Z", 5, 1.0, "x")],
@@ -63,7 +63,7 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         now,
     );
     assert_eq!(sums(&project, "a", now)["sums_small_sum_lifetime"], 6);
-    // Also now that there is something newer; and what they say is not kept.
+    // This also holds when the entity has a newer row, and the refused event is not archived.
     let report = push(
         &project,
         &[entry("a", "2020-01-02T13:00:00Z", 50, 1.0, "x")],
@@ -79,7 +79,7 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
         "{said}"
     );
     assert_eq!(sums(&project, "a", now)["sums_small_sum_lifetime"], 6);
-    // Nor do they come from files, with the other rows of an interval that is run again.
+    // Rows of files from before the deletion are left out when the interval is run again.
     project.write(
         "entries.ndjson",
         lines(&[
@@ -121,10 +121,10 @@ fn a_deleted_entity_is_gone_and_stays_gone() {
     }
 }
 
-/// Others that are alike stay: entities with the same keys, events of another source
-/// with the same identity.
+/// A deletion does not affect other entities with the same keys, or events of other sources with
+/// the same identity.
 #[test]
-fn a_deletion_is_of_one_entity_alone() {
+fn a_deletion_affects_one_entity_only() {
     let ledger = |name: &str, entity: &str| {
         format!(
             r#"
@@ -168,7 +168,7 @@ lookups = [{{ group = "orders" }}]
     server.events("users", &lines(&[fact(5, "x"), fact(6, "y")]));
     server.events("orders", &lines(&[fact(5, "x"), fact(6, "y")]));
     server.events("payments", &lines(&[fact(5, "y"), fact(7, "x")]));
-    // Rows are in the outbox still, or on their way.
+    // Some rows are still in the outbox, or are being flushed.
     let deletion = project.json(&[
         "delete",
         "user",
@@ -201,7 +201,7 @@ lookups = [{{ group = "orders" }}]
             .clone()
     };
     assert_eq!((value("user"), value("order")), (Json::Null, json!(5)));
-    // What another entity had before is still taken in.
+    // Earlier events of other entities are still accepted.
     let file = project.write("push.ndjson", lines(&[fact(8, "x")]));
     let push = |source: &str| {
         let arguments = [

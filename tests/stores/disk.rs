@@ -2,7 +2,7 @@
 
 use crate::harness::{Project, text};
 
-/// A disk of its own that is full soon. Needs the right to mount.
+/// A small disk, which is mounted for the test. This needs the right to mount.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -17,7 +17,7 @@ impl SmallDisk {
             .then(|| Self(folder))
     }
 
-    /// What is used of it.
+    /// Returns how much of the disk is used.
     fn used_kib(&self) -> u64 {
         let mut used = std::process::Command::new("df");
         let used = used.args(["--output=used", "-k"]).arg(self.0.path());
@@ -70,7 +70,7 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
         said.contains("No space left on device") || said.contains("disk is full"),
         "{said}"
     );
-    // What was there can be read, and the run repeated once there is room.
+    // Earlier rows can still be read, and the run can be repeated once there is room.
     assert!(project.ok(&["runs"]).contains("failed"));
     disk.resize(64 << 10);
     assert_eq!(
@@ -79,7 +79,7 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
     );
 }
 
-/// The same without the right to mount: files that may not grow beyond 2 MiB.
+/// The same is tested without the right to mount, by limiting the size of files to 2 MiB.
 #[test]
 fn files_that_cannot_grow_fail_the_run_and_it_can_be_repeated() {
     if !crate::harness::are_embedded() {

@@ -1,4 +1,5 @@
-//! Processes that are killed at any moment lose nothing that was acknowledged, and double nothing.
+//! Processes that are killed at any moment: nothing that was acknowledged is lost, and nothing is
+//! counted twice.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,11 +15,11 @@ fn a_killed_run_is_taken_up_again() {
     let whole = Project::flights().applied();
     let expected = whole.json(&["run", "plane_outcome"]);
     let digest = whole.offline_digest("plane_outcome_v1");
-    let vector = vector_of(&whole);
+    let vector = feature_vector(&whole);
 
     let project = Project::flights().applied();
     let mut killed = 0;
-    // Sooner at first, so that kills fall into every part of a run.
+    // The time until the kill grows, so that kills hit every part of a run.
     for attempt in 1..=12 {
         let mut run = project
             .command(&["run", "plane_outcome"])
@@ -30,7 +31,7 @@ fn a_killed_run_is_taken_up_again() {
         killed += usize::from(run.try_wait().unwrap().is_none());
         run.kill().unwrap();
         run.wait().unwrap();
-        // Whatever happened, the table is readable and has all of it or nothing.
+        // The table must be readable, and have all rows of the run or none.
         let rows = project.offline("plane_outcome_v1").len();
         assert!(rows == 0 || rows == digest.0, "{rows} rows");
     }
@@ -39,10 +40,10 @@ fn a_killed_run_is_taken_up_again() {
     assert_eq!(record["rows_written"], expected["rows_written"]);
     assert_eq!(record["generation"], 1, "the inputs never changed");
     assert_eq!(project.offline_digest("plane_outcome_v1"), digest);
-    assert_eq!(vector_of(&project), vector);
+    assert_eq!(feature_vector(&project), vector);
 }
 
-fn vector_of(project: &Project) -> Json {
+fn feature_vector(project: &Project) -> Json {
     project.json(&[
         "get",
         "arrival_delay",
@@ -57,7 +58,8 @@ fn vector_of(project: &Project) -> Json {
         .clone()
 }
 
-/// A run that adds to the online store, killed anywhere, adds each event once.
+/// A run that adds events to summaries in the online store adds each event once, wherever it is
+/// killed.
 #[test]
 fn a_killed_run_counts_every_event_once() {
     let mut random = Random::new();
@@ -108,8 +110,8 @@ fn report(n: usize) -> Json {
     json!({"origin": station, "time_hour": format!("2013-01-{day:02}T{hour:02}:00:00Z"), "temp": n as f64})
 }
 
-/// A server is killed again and again while events are pushed and flushed; who
-/// was not answered pushes again.
+/// A server is killed again and again while events are pushed and flushed. Clients push again what
+/// was not acknowledged.
 #[test]
 fn acknowledged_events_survive_a_killed_server() {
     let mut random = Random::new();
@@ -133,9 +135,9 @@ fn acknowledged_events_survive_a_killed_server() {
                 .header("content-type", "application/x-ndjson")
                 .send(lines.join("\n"));
             match answer {
-                // Acknowledged: it must be there in the end, once.
+                // The event was acknowledged, so that it must be stored once in the end.
                 Ok(answer) => assert_eq!(answer.status().as_u16(), 200),
-                // Not answered: perhaps it is there, perhaps not; push again.
+                // Without an answer the event may be stored or not, so that it is pushed again.
                 Err(_) => break,
             }
             next = end;
@@ -145,7 +147,7 @@ fn acknowledged_events_survive_a_killed_server() {
         kills += 1;
     }
     println!("{kills} servers were killed");
-    // A server that ends in order appends what is left.
+    // A server that is stopped in order flushes the outbox.
     project.serve(&[]).stop();
     let rows = project.offline_rows("airport_weather_v1");
     let mut seen: Vec<f64> = rows
@@ -158,7 +160,7 @@ fn acknowledged_events_survive_a_killed_server() {
         .collect();
     expected.sort_by(f64::total_cmp);
     assert_eq!(seen, expected, "every event once");
-    // Pushed all over again, nothing changes.
+    // Pushing all events again changes nothing.
     let lines: Vec<String> = reports.iter().map(Json::to_string).collect();
     let file = project.write("again.ndjson", lines.join("\n"));
     let summary = project.json(&["push", "weather_reports", file.to_str().unwrap()]);
@@ -169,8 +171,8 @@ fn acknowledged_events_survive_a_killed_server() {
     assert_eq!(project.offline_rows("airport_weather_v1").len(), 900);
 }
 
-/// The first milestone as one story: one function through all three edges over
-/// one store, with the server killed in the middle.
+/// One function is used in a run, on events and in requests, on one store, and the server is killed
+/// in between.
 #[test]
 fn one_function_serves_runs_events_and_requests_through_a_kill() {
     let project = Project::flights().applied();
@@ -204,9 +206,9 @@ fn one_function_serves_runs_events_and_requests_through_a_kill() {
     assert_eq!(project.offline("airport_weather_v1").len(), batch_rows + 1);
 }
 
-/// Whatever is killed, whenever, and repeated: every event counts once.
+/// Every event counts once, whichever commands are killed and repeated.
 #[test]
-fn killed_upkeep_loses_nothing_and_doubles_nothing() {
+fn killed_upkeep_commands_lose_nothing_and_count_nothing_twice() {
     let mut random = Random::new();
     let event =
         |id: i64, time: String| entry(&format!("k{}", id % 5), &time, id, 1.0, &id.to_string());
@@ -218,7 +220,7 @@ fn killed_upkeep_loses_nothing_and_doubles_nothing() {
             )
         })
         .collect();
-    // Every fourth comes too late.
+    // Every fourth event is too late.
     let pushed: Vec<Json> = (400..800)
         .map(|id| {
             event(
@@ -242,7 +244,8 @@ fn killed_upkeep_loses_nothing_and_doubles_nothing() {
             "--clock",
             "2020-01-02T12:00:00Z,0",
         ],
-        // On the same day: what is long past by the clock of a run, its store forgets.
+        // The clock is of the same day, because a store forgets identities that are long past by
+        // the clock of a run.
         &[
             "run",
             "sums",
@@ -279,7 +282,7 @@ fn killed_upkeep_loses_nothing_and_doubles_nothing() {
     for _ in 0..40 {
         next = kill(commands[next]);
     }
-    // In an order in which each has something to do; and once more, for nothing.
+    // In this order each command has something to do. Repeated once more, none of them has.
     for command in [0, 1, 2, 3, 0, 1, 2, 3] {
         project.ok(commands[command]);
     }

@@ -1,4 +1,4 @@
-//! Several processes on one store.
+//! Several processes that share one store.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use crate::harness::ledger::ledger;
 use crate::harness::{Project, text};
 
 #[test]
-fn a_batch_run_and_pushes_beside_a_server() {
+fn runs_and_pushes_work_beside_a_server() {
     let project = Project::flights().applied();
     let server = project.serve(&[]);
     let request = json!([{
@@ -24,7 +24,7 @@ fn a_batch_run_and_pushes_beside_a_server() {
         .spawn()
         .unwrap();
     project.ok(&["run", "airport"]);
-    // What another process wrote is seen at once.
+    // A process reads what another one wrote at once.
     let after = server.features("arrival_delay", &request);
     assert_eq!(after[0]["status"]["origin_lat"], "present");
     for hour in 0..20 {
@@ -49,7 +49,7 @@ fn a_batch_run_and_pushes_beside_a_server() {
 }
 
 #[test]
-fn of_several_runs_of_one_pipeline_one_has_the_lease() {
+fn one_of_several_runs_of_a_pipeline_gets_the_lease() {
     let project = Project::flights().applied();
     let start = || {
         project
@@ -70,7 +70,7 @@ fn of_several_runs_of_one_pipeline_one_has_the_lease() {
 }
 
 #[test]
-fn a_server_takes_up_what_is_applied_beside_it() {
+fn a_server_reads_definitions_that_are_applied_beside_it() {
     let project = Project::flights();
     let server = project.serve(&[]);
     assert_eq!(server.get("/v1/views/arrival_delay").0, 404);

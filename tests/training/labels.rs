@@ -1,10 +1,10 @@
-//! Labels of a training set: which ones are taken, and which are refused.
+//! Labels of a training set: which ones are accepted, and which are refused.
 
 use crate::harness::ledger::{ledger, three_entries};
 use crate::harness::{rows_of, write_batch};
 
 #[test]
-fn labels_that_do_not_fit_are_named() {
+fn errors_of_labels_that_do_not_fit_say_why() {
     let project = ledger("").applied_with("entries.ndjson", &three_entries());
     project.ok(&["run", "last_entry"]);
     let said = |name: &str, content: &str| {
@@ -73,7 +73,7 @@ fn labels_that_do_not_fit_are_named() {
     );
 }
 
-/// Times of other units are the same instants; numbers are not taken for times.
+/// Times are accepted in every unit. Numbers are not accepted as times.
 #[test]
 fn label_times_of_every_unit_are_instants_and_numbers_are_not() {
     use arrow_array::{

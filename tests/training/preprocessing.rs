@@ -32,7 +32,7 @@ training = {{ labels = "labels.csv" }}
     };
     let project = accounts(&functions("# encode"));
     project.ok(&["train", "encoders"]);
-    // The same component, with what the training made, in a view.
+    // The view uses the same component, with the artifacts of the training.
     let encode = |asset: &str| {
         format!(
             "[functions.encode]\ncomponent = \"{}\"\nassets = {{ fitted = \"{asset}\" }}\n\n[views.encoded]\n\
@@ -77,13 +77,13 @@ training = {{ labels = "labels.csv" }}
         "2020-01-05T00:00:00Z,0",
     ]);
     let encoded = &view["features"];
-    // 0 to 299, each once: the mean is 149.5, the variance (300² - 1) / 12.
+    // The values are 0 to 299, so that the mean is 149.5 and the variance (300² - 1) / 12.
     let scaled = encoded["last_small_scaled"].as_f64().unwrap();
     let wanted = -149.5 / (89_999.0f64 / 12.0).sqrt();
     assert!((scaled - wanted).abs() < 1e-12, "{scaled}");
     let rate = encoded["last_label_text_mean"].as_f64().unwrap();
     assert!((rate - 159.0 / 300.0).abs() < 1e-9, "{rate}");
-    // In a training set the same, to the last bit.
+    // A training set has the same values, bit for bit.
     project.write(
         "two.csv",
         "key_a,key_b,event_timestamp\nk000,1,2020-01-05T00:00:00Z\n",

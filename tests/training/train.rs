@@ -6,7 +6,7 @@ use crate::harness::Project;
 use crate::harness::accounts::{TRAINED, accounts};
 
 #[test]
-fn a_model_is_trained_evaluated_and_traced() {
+fn a_model_is_trained_and_evaluated_and_has_a_lineage() {
     let project = accounts(TRAINED);
     let report = project.json(&["train", "high", "--doc", "first", "--tag", "by=tests"]);
     assert_eq!(
@@ -24,7 +24,7 @@ fn a_model_is_trained_evaluated_and_traced() {
     assert_eq!(version["lineage"]["groups"]["last_entry"], "last_entry_v1");
     assert_eq!(version["lineage"]["sources"], json!(["entries"]));
 
-    // The same again is the same, bit by bit; other parameters are not.
+    // Training again gives the same bytes, and other parameters give others.
     let again = project.json(&[
         "train",
         "high",
@@ -67,7 +67,7 @@ fn a_model_is_trained_evaluated_and_traced() {
     let from = project.json(&["lineage", "model", "high"]);
     assert_eq!(from["sources"], json!(["entries"]));
 
-    // What was made can be taken out.
+    // The artifacts can be written to files.
     let out = project.at("model.txt");
     project.ok(&["models", "get", "high@1", "--out", &out]);
     assert!(
@@ -88,7 +88,7 @@ fn a_model_is_trained_evaluated_and_traced() {
 }
 
 #[test]
-fn a_model_that_cannot_be_trained_says_why() {
+fn errors_of_a_model_that_cannot_be_trained_say_why() {
     let project = accounts(TRAINED);
     let said = project.fails(&["train", "hihg"]);
     assert!(
@@ -101,7 +101,7 @@ fn a_model_that_cannot_be_trained_says_why() {
         "{said}"
     );
     let said = project.fails(&["train", "high", "--set", "features=amount_then"]);
-    // A column that only the labels have is not there when the model is asked.
+    // The model cannot use a column that only the labels have, because requests do not have it.
     assert!(
         said.contains("parameter `features`: there is no column `amount_then`"),
         "{said}"
@@ -159,7 +159,7 @@ training = { labels = "labels.csv" }
         (&report["passes"], &report["rows"]),
         (&json!(3), &json!(300))
     );
-    // 159 of 300 labels are 1.
+    // Of the 300 labels, 159 are 1.
     let variance = report["version"]["metrics"]["variance"].as_f64().unwrap();
     assert!((variance - 0.53 * 0.47).abs() < 1e-12, "{variance}");
     let said = project.fails(&["train", "line", "--set", "passes=2"]);
@@ -204,7 +204,7 @@ fn training_sets_of_models_are_not_deleted_by_mistake() {
             .fails(&evaluate)
             .contains("there is no training set")
     );
-    // Nobody learns from a part that has no rows.
+    // A part without rows cannot be trained on.
     project.replace("train<2020-01-03", "train<2019-01-03");
     project.ok(&["apply"]);
     let said = project.fails(&["train", "high"]);
@@ -214,8 +214,8 @@ fn training_sets_of_models_are_not_deleted_by_mistake() {
     );
 }
 
-/// The whole way on the real data: labels, trees that are trained in the sandbox, and how much
-/// better they are than what is simple.
+/// On the real data, trees are trained in the sandbox, and they predict better than simple
+/// baselines.
 #[test]
 fn a_model_trained_on_the_flights_beats_its_baselines() {
     let project = Project::flights().applied();

@@ -1,4 +1,5 @@
-//! Training sets: what was known at each label, in the order of the labels, and the same again.
+//! Training sets: they have what was known at each label, in the order of the labels, and can be
+//! made again.
 
 use serde_json::{Value as Json, json};
 
@@ -43,7 +44,7 @@ fn a_training_set_has_what_was_known_in_the_order_of_the_labels() {
             none.clone()
         ]
     );
-    // The day's window is right-closed, and its tail aligned to the hour.
+    // The window of a day includes its end, and its start is rounded down to the hour.
     assert_eq!(
         column("sums_count_1d"),
         [
@@ -92,7 +93,7 @@ fn training_sets_of_every_format_have_the_same_rows() {
         if out.ends_with(".parquet") {
             seen.push(rows_of(&project.path().join(out)));
         }
-        // What came out are labels again, without the features.
+        // A training set without its features serves as labels again.
         let export = ["last_", "sums_"];
         labels = match out {
             "one.parquet" => {
@@ -122,7 +123,7 @@ fn training_sets_of_every_format_have_the_same_rows() {
 }
 
 #[test]
-fn a_server_makes_training_sets_too() {
+fn a_server_makes_training_sets() {
     let project = ledger("").applied_with("entries.ndjson", &three_entries());
     project.ok(&["run", "last_entry"]);
     project.write("labels.csv", LABELS);
@@ -188,7 +189,7 @@ fn a_training_set_is_recreated_whatever_was_written_since() {
         "7",
     ]);
     let id = set["id"].as_str().unwrap();
-    // Other rows, other files, old ones removed, the labels gone.
+    // Rows are added, files are merged, old ones are removed, and so are the labels.
     let more = three_entries() + &lines(&[entry("a", "2020-01-01T06:00:00Z", 5, 9.0, "new")]);
     project.write("entries.ndjson", more);
     project.ok(&["run", "last_entry"]);
@@ -212,7 +213,7 @@ fn a_training_set_is_recreated_whatever_was_written_since() {
         splits.contains(&json!("train")) && splits.contains(&json!("test")),
         "{splits:?}"
     );
-    // What was not pinned is gone: once the set is deleted, its files go as well.
+    // Files that no training set pins are removed, and those of a deleted set are removed later.
     let listed = project.json(&["training-sets"]);
     assert_eq!(listed[0]["id"], id);
     project.ok(&["training-sets", "--delete", id]);
@@ -269,7 +270,7 @@ fn a_training_set_is_as_of_a_time() {
     assert!(said.contains("was not there at 2001-01-01"), "{said}");
 }
 
-/// The present, as it is written in arguments.
+/// Returns the current time in the form of arguments.
 fn chrono_now() -> String {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     wafer_core::Timestamp::from_micros(since.as_micros() as i64).to_string()

@@ -1,34 +1,34 @@
-//! Clients of other systems against a server: Feast's SDK, NVIDIA's client of the Open
-//! Inference Protocol, and a fuzzer that knows the protocol's description.
+//! Clients of other systems that use a server: the SDK of Feast, NVIDIA's client of the Open
+//! Inference Protocol, and a fuzzer that reads the description of the protocol.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::accounts::{PUSHED, accounts, released};
+use crate::harness::accounts::{PUSHED, accounts, push_and_release};
 use crate::harness::{Project, Server, client_program, guest, repository, text};
 
 /// Runs a command that must succeed.
-fn succeeds(command: &mut Command) {
+fn run_successfully(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// The folder with the programs that use the clients.
+/// Returns the folder with the programs that use the clients.
 fn clients() -> PathBuf {
     repository().join("tests/clients")
 }
 
-/// A server with the endpoint `line`, which answers 1.
+/// Starts a server with the endpoint `line`, which predicts 1.
 fn line() -> (Project, Server) {
     let project = accounts(PUSHED);
-    released(&project, 1);
+    push_and_release(&project, 1);
     project.ok(&["endpoints", "set", "line", "r1"]);
     let server = project.serve(&[]);
     (project, server)
 }
 
 #[test]
-fn feast_reads_writes_and_pushes() {
+fn feast_s_sdk_reads_writes_and_pushes() {
     let Some(python) = client_program("python") else {
         return;
     };
@@ -74,7 +74,7 @@ lookups = [{{ group = "profile" }}]
     .applied();
     let server = project.serve(&["--clock", "2020-02-03T00:00:00Z,0"]);
     let folder = tempfile::tempdir().unwrap();
-    succeeds(
+    run_successfully(
         Command::new(python)
             .arg(clients().join("feast_store.py"))
             .arg(&server.url)
@@ -83,7 +83,7 @@ lookups = [{{ group = "profile" }}]
             .env("NO_PROXY", "127.0.0.1"),
     );
     server.stop();
-    // What was written past the pipeline is in the offline table, too.
+    // Rows that were written without the pipeline are in the offline table as well.
     let rows = project.offline("profile_v1");
     assert!(rows.iter().any(|row| row.contains("Zürich")), "{rows:?}");
 }
@@ -95,7 +95,7 @@ fn triton_s_client_is_answered() {
     };
     let (_project, server) = line();
     let address = server.url.trim_start_matches("http://");
-    succeeds(
+    run_successfully(
         Command::new(python)
             .arg(clients().join("triton.py"))
             .arg(address),
@@ -104,13 +104,13 @@ fn triton_s_client_is_answered() {
 }
 
 #[test]
-fn a_fuzzer_finds_nothing_that_the_protocol_does_not_know() {
+fn a_fuzzer_finds_no_answer_that_breaks_the_protocol() {
     let Some(fuzzer) = client_program("st") else {
         return;
     };
     let (_project, server) = line();
     let folder = tempfile::tempdir().unwrap();
-    succeeds(
+    run_successfully(
         Command::new(fuzzer)
             .current_dir(folder.path())
             .args(["--no-color", "run"])

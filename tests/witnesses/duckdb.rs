@@ -1,4 +1,4 @@
-//! DuckDB and exact arithmetic as independent witnesses of training sets.
+//! Training sets are compared with results of DuckDB and of exact arithmetic in Python.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ const SPANS: [(&str, bool); 6] = [
     ("lifetime", false),
 ];
 
-/// The functions that the oracle knows, of each column.
+/// Returns the aggregates of a column that the oracle can compute.
 fn functions(column: &str) -> &'static [&'static str] {
     match column {
         "label_text" => &["count", "count_distinct", "first", "last"],
@@ -108,7 +108,7 @@ lookups = [{{ group = "facts", as = "fact" }}, {{ group = "fresh" }}, {{ group =
     ))
 }
 
-/// Runs the oracle, which must succeed, and returns what it says.
+/// Runs the oracle, which must succeed, and returns what it printed.
 fn oracle(python: &Path, arguments: &[&str]) -> String {
     let script = repository().join("tests/oracle/oracle.py");
     let output = Command::new(python)
@@ -129,8 +129,7 @@ fn duckdb_agrees_on_training_sets_of_generated_data() {
         return;
     }
     let seed = Random::new().below(1_000_000).to_string();
-    // Mistakes about availability show with a delay, those about the event itself
-    // without.
+    // A delay shows mistakes about available times. Without one, mistakes about event times show.
     for delay in ["0s", "10m"] {
         let project = project(delay);
         let folder = project.path().display().to_string();
@@ -144,7 +143,7 @@ fn duckdb_agrees_on_training_sets_of_generated_data() {
         let project = project.applied();
         project.ok(&["run", "events"]);
         project.ok(&["run", "fresh"]);
-        // In many commits, as it would be in use.
+        // The backfill makes many commits, as in practice.
         project.ok(&[
             "backfill",
             "facts",
@@ -155,7 +154,7 @@ fn duckdb_agrees_on_training_sets_of_generated_data() {
             "--interval",
             "1000d",
         ]);
-        // Little memory, so that everything goes through in parts and bands.
+        // With little memory, the join works in bands of labels and in parts of the entities.
         project.ok(&[
             "training-set",
             "all",
@@ -203,8 +202,8 @@ fn check(python: &Path, project: &Project, result: &Path) {
     println!("{said}");
 }
 
-/// All flights of 2013: at scheduled departure nothing is known that had not happened
-/// and arrived by then.
+/// The training set has all flights of 2013. At scheduled departure, only facts are known that had
+/// happened and arrived by then.
 #[test]
 fn duckdb_agrees_on_the_training_set_of_the_flights() {
     let Some(python) = witness_python() else {
@@ -249,7 +248,7 @@ fn duckdb_agrees_on_the_training_set_of_the_flights() {
     println!("{}", text(&output));
 }
 
-/// The oracle itself is held against a loop.
+/// The oracle itself is compared with a simple loop.
 #[test]
 fn the_oracle_finds_mistakes() {
     let Some(python) = witness_python() else {

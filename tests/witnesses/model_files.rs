@@ -1,5 +1,4 @@
-//! Model files of other libraries: what the functions that come with Wafer predict by them is
-//! what these libraries predict themselves.
+//! Model files of other libraries: the stock functions must predict the same as the libraries.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +15,7 @@ use wafer_store::ArtifactFolder;
 use crate::harness::accounts::{TRAINED, accounts};
 use crate::harness::{are_embedded, guest, repository, text, witness_python};
 
-/// A model that a library made, and what it predicts.
+/// A model that a library made.
 #[derive(Deserialize)]
 struct Model {
     name: String,
@@ -27,8 +26,8 @@ struct Model {
 }
 
 #[test]
-fn predictions_of_model_files_are_those_of_the_libraries() {
-    // It touches no store of a project.
+fn model_files_predict_the_same_as_their_libraries() {
+    // The test uses no stores, so that it need not run on those on AWS.
     let Some(python) = witness_python().filter(|_| are_embedded()) else {
         return;
     };
@@ -37,9 +36,9 @@ fn predictions_of_model_files_are_those_of_the_libraries() {
     assert!(check_all(folder.path()) > 45);
 }
 
-/// What is trained here is predicted alike by LightGBM.
+/// LightGBM makes the same predictions with models that Wafer trained.
 #[test]
-fn trained_models_are_read_by_lightgbm() {
+fn trained_models_predict_the_same_in_lightgbm() {
     let Some(python) = witness_python().filter(|_| are_embedded()) else {
         return;
     };
@@ -68,7 +67,7 @@ fn run(python: &Path, script: &str, folder: &Path, arguments: &[&str]) {
     assert!(ran.status.success(), "{}", text(&ran));
 }
 
-/// Compares all models of a folder; says how many there are.
+/// Compares the predictions of all models of a folder, and returns the number of models.
 fn check_all(folder: &Path) -> usize {
     let models = std::fs::read(folder.join("models.json")).unwrap();
     let models: Vec<Model> = serde_json::from_slice(&models).unwrap();
@@ -152,7 +151,7 @@ fn check(
         ));
     }
     let off = |place: usize| (found[place] - wanted[place]).abs() / wanted[place].abs().max(1.0);
-    // A number that is none is as wrong as one that is off.
+    // NaN is never near, so that it counts as wrong.
     let is_near = |place: &usize| off(*place) <= model.tolerance;
     let wrong = (0..found.len()).find(|place| !is_near(place));
     match wrong {

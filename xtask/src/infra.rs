@@ -1,5 +1,9 @@
-//! Checks of `infra/`: Terraform's own against the schema of its AWS provider, which a
-//! small program stands in for, and those of checkov.
+//! `cargo xtask infra`: checks `infra/` with Terraform and checkov, without AWS.
+//!
+//! Terraform needs its AWS provider to validate, test and apply. A small program,
+//! `infra/local/terraform/provider.py`, takes its place: it knows the schema of the real provider,
+//! and answers every request without calling AWS. The outputs of `apply` are kept, and the tests
+//! compare them with what the host does.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,17 +11,21 @@ use std::time::{Duration, Instant};
 
 use crate::{Result, python, root, spawn, target};
 
+/// How long the stand-in for the provider may take to start.
 const START: Duration = Duration::from_secs(60);
 
-/// What tests need of what Terraform makes: policies of functions, the state machine.
+/// The outputs of Terraform that tests use: the policies of the functions, and the definition of
+/// the state machine.
 const OUTPUTS: [&str; 2] = ["policies", "definition"];
 
-/// The folder with a file for each of these, and an empty one until there are.
+/// Returns the folder with a JSON file for each of [`OUTPUTS`]. It exists only after `infra` has
+/// run.
 pub(crate) fn outputs() -> PathBuf {
     target().join("terraform/outputs")
 }
 
-/// All checks. Without Terraform, which is on no package registry, or npm it says so.
+/// Runs all checks. If Terraform or npm is not installed, which no package registry can provide,
+/// this prints that the checks are skipped.
 pub(crate) fn infra() -> Result {
     let _ = std::fs::remove_dir_all(outputs());
     for tool in ["terraform", "npm"] {
@@ -39,23 +47,24 @@ pub(crate) fn infra() -> Result {
     spawn(&mut checks)
 }
 
-/// What stands in for the AWS provider; ends with this.
+/// The stand-in for the AWS provider. Its process is killed when this is dropped.
 struct Provider {
     child: Child,
-    /// How Terraform finds it.
+    /// The value of `TF_REATTACH_PROVIDERS`, by which Terraform finds the process.
     reattach: String,
     folder: PathBuf,
 }
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // An error only means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Provider {
+    /// Starts the process, and waits until Terraform can reach it.
     fn start() -> Result<Self> {
         let python = python("terraform/venv", "infra/local/terraform/requirements.txt")?;
         let folder = target().join("terraform");
@@ -84,9 +93,10 @@ impl Provider {
         Ok(provider)
     }
 
+    /// Returns a Terraform command for a folder.
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
         let settings = self.folder.join("settings.tfrc");
-        // Empty: whatever this machine is set up for does not matter.
+        // A settings file of its own keeps the settings of this machine out of the checks.
         let _ = std::fs::write(&settings, "disable_checkpoint = true\n");
         let mut terraform = Command::new("terraform");
         terraform
@@ -99,11 +109,12 @@ impl Provider {
         terraform
     }
 
+    /// Runs Terraform in a folder.
     fn terraform(&self, folder: &Path, arguments: &[&str]) -> Result {
         spawn(&mut self.command(folder, arguments))
     }
 
-    /// Makes everything as far as that goes without AWS, and keeps the outputs.
+    /// Applies the configuration against the stand-in, and writes the outputs to files.
     fn apply(&self, folder: &Path) -> Result {
         let state = format!("-state={}", self.folder.join("state.tfstate").display());
         let _ = std::fs::remove_file(self.folder.join("state.tfstate"));
@@ -139,7 +150,8 @@ impl Provider {
     }
 }
 
-/// The schema of the provider, made once for each version of the script.
+/// Returns the file with the schema of the provider. It is made again when the script that makes it
+/// changes.
 fn schema(python: &Path, folder: &Path) -> Result<PathBuf> {
     let script = root().join("infra/local/terraform/schema.py");
     let (schema, noted) = (folder.join("aws.json"), folder.join("schema.py"));

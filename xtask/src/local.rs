@@ -1,4 +1,7 @@
-//! Servers that speak AWS's protocols on this machine; see `infra/local/README.md`.
+//! Servers on this machine that speak the protocols of AWS, for tests and development.
+//!
+//! `infra/local/README.md` describes them. [`Servers`] are two servers for DynamoDB, one of which
+//! also serves S3, Step Functions and Lambda. [`Ceph`] is a real S3 store, for slow tests.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -7,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Result, python, root, run, spawn, target};
 
+/// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
 
-/// Running servers; they end with this.
+/// Running servers. They are killed when this is dropped.
 pub(crate) struct Servers {
     children: Vec<Child>,
     dynamodb: u16,
@@ -19,7 +23,7 @@ pub(crate) struct Servers {
 impl Drop for Servers {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // It may have ended by itself.
+            // An error only means that the process has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -27,7 +31,7 @@ impl Drop for Servers {
 }
 
 impl Servers {
-    /// Installs what is missing and starts all of them.
+    /// Installs what is missing, starts all servers, and waits until they listen.
     pub(crate) fn start() -> Result<Self> {
         let python = python("ministack", "infra/local/requirements.txt")?;
         let program = python.with_file_name("ministack");
@@ -44,13 +48,14 @@ impl Servers {
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", servers.ministack.to_string())
             .env("LAMBDA_EXECUTOR", "local")
-            // Ports of services that nobody uses here.
+            // These services are not used, and would listen on fixed ports.
             .env("SFTP_ENABLED", "0")
             .env("IOT_MTLS_ENABLED", "0");
         servers.launch(&mut ministack, servers.ministack)?;
         Ok(servers)
     }
 
+    /// Starts a server, and waits until it listens on a port.
     fn launch(&mut self, command: &mut Command, port: u16) -> Result {
         let name = Path::new(command.get_program()).display().to_string();
         let child = command
@@ -70,7 +75,7 @@ impl Servers {
         Ok(())
     }
 
-    /// What AWS's tools, and the tests, find them by.
+    /// Returns the environment variables with which tests and tools of AWS find the servers.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let at = |port: u16| format!("http://127.0.0.1:{port}");
         vec![
@@ -87,7 +92,8 @@ impl Servers {
     }
 }
 
-/// Ceph's RADOS gateway: a real S3 store, that keeps copies and answers side by side.
+/// The RADOS gateway of Ceph: a real S3 store, which answers requests concurrently. It is stopped
+/// when this is dropped.
 pub(crate) struct Ceph {
     folder: PathBuf,
     port: u16,
@@ -95,7 +101,7 @@ pub(crate) struct Ceph {
 
 impl Drop for Ceph {
     fn drop(&mut self) {
-        // What does not stop is said by the script.
+        // The script prints what it cannot stop.
         let _ = Self::script().arg("stop").arg(&self.folder).status();
     }
 }
@@ -114,7 +120,7 @@ impl Ceph {
         script
     }
 
-    /// Installs what is missing, starts it, and makes a bucket.
+    /// Installs what is missing, starts the store, and makes a bucket.
     pub(crate) fn start() -> Result<Self> {
         if Command::new("radosgw").arg("--version").output().is_err() {
             let packages = [
@@ -138,7 +144,8 @@ impl Ceph {
         Ok(ceph)
     }
 
-    /// What tests find it by, beside the other servers.
+    /// Returns the environment variables with which tests find the store. They replace those of
+    /// [`Servers`].
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let mut all = vec![
             (
@@ -152,7 +159,7 @@ impl Ceph {
     }
 }
 
-/// The first of several ports beside each other that nobody listens on.
+/// Returns the first of `count` consecutive ports that nobody listens on.
 fn free_ports(count: u16) -> Result<u16> {
     for _ in 0..100 {
         let first = free_port()?;
@@ -161,10 +168,10 @@ fn free_ports(count: u16) -> Result<u16> {
             return Ok(first);
         }
     }
-    Err("there are no free ports beside each other".to_owned())
+    Err("there are no consecutive free ports".to_owned())
 }
 
-/// A port that nobody listens on.
+/// Returns a port that nobody listens on.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;

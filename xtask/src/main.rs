@@ -1,8 +1,12 @@
-//! `cargo xtask`: set-up, tests and checks of this repository, each one command.
+//! `cargo xtask`: set-up, tests and checks of this repository, each by one command.
+//!
+//! A task runs other programs: cargo, the `wafer` binary, Terraform, Python. It prints each command
+//! line before it runs it, and stops at the first that fails. What a task needs and is missing (a
+//! Python environment, servers) is installed below the target folder.
 #![allow(
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "it says what it runs"
+    reason = "a task prints the commands that it runs"
 )]
 
 mod infra;
@@ -18,11 +22,11 @@ cargo xtask quickstart   set everything up, and run the flights project on its r
 cargo xtask test         build everything and run all tests
 cargo xtask check        format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         what takes long: the package for Lambda, and tests on Ceph's S3
-cargo xtask demo         live through three days of January 2013 against a server
+cargo xtask slow         slow tests: the package for Lambda, and the stores on Ceph's S3
+cargo xtask demo         replay three days of January 2013 against a server
 cargo xtask model        train a model of late arrivals, serve two releases, compare with training
-cargo xtask bench        all benches
-cargo xtask aws          servers that speak AWS's protocols on this machine, until interrupted";
+cargo xtask bench        run all benchmarks
+cargo xtask aws          run servers that speak the protocols of AWS, until interrupted";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -49,17 +53,17 @@ fn main() -> ExitCode {
 
 type Result<T = (), E = String> = std::result::Result<T, E>;
 
-/// The checkout. Asked for when it runs: what was compiled in another checkout is
-/// not compiled again where the two share their target folder.
+/// Returns the folder of the checkout. It is found at run time: checkouts can share a target
+/// folder, and then this program may have been compiled in another one.
 fn root() -> PathBuf {
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo xtask`");
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for `cargo xtask`");
     Path::new(&here)
         .parent()
         .expect("xtask is in the repository")
         .to_owned()
 }
 
-/// Everything but what is for AWS, which costs minutes of compilation.
+/// Arguments of cargo for all packages but those for AWS, which take minutes to compile.
 const WITHOUT_AWS: [&str; 7] = [
     "--workspace",
     "--exclude",
@@ -69,16 +73,17 @@ const WITHOUT_AWS: [&str; 7] = [
     "--exclude",
     "wafer-local-dynamodb",
 ];
-/// Everything.
+/// Arguments of cargo for all packages.
 const WITH_AWS: [&str; 3] = ["--workspace", "--features", "wafer-cli/aws"];
 
-/// The binary, built. The whole workspace is built, so that its dependencies are
-/// compiled once, with one set of features.
+/// Builds the `wafer` binary, and returns its path. The whole workspace is built, so that
+/// dependencies are compiled once, with one set of features.
 fn binary(packages: &[&str]) -> Result<PathBuf> {
     cargo(&[&["build", "--release"], packages].concat())?;
     Ok(target().join("release/wafer"))
 }
 
+/// Sets everything up, and runs the flights project.
 fn quickstart() -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -86,7 +91,7 @@ fn quickstart() -> Result {
     for pipeline in ["airport", "airport_weather", "plane_outcome"] {
         flights(wafer, &["run", pipeline])?;
     }
-    // The last flight of the year that left Newark for Houston.
+    // This is the last flight of 2013 from Newark to Houston.
     flights(
         wafer,
         &[
@@ -103,6 +108,7 @@ fn quickstart() -> Result {
     )
 }
 
+/// Builds everything, and runs all tests: on the embedded stores, and again on the stores on AWS.
 fn test() -> Result {
     let wafer = &binary(&WITH_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -118,7 +124,7 @@ fn test() -> Result {
         tests.envs(servers.environment());
         tests.env("WAFER_ORACLE_PYTHON", &oracle);
         tests.env("WAFER_CLIENTS_PYTHON", &clients);
-        // Of the last `cargo xtask infra`.
+        // These are the outputs of the last `cargo xtask infra`, if it has run.
         if infra::outputs().is_dir() {
             tests.env("WAFER_TEST_TERRAFORM", infra::outputs());
         }
@@ -126,7 +132,7 @@ fn test() -> Result {
     };
     spawn(&mut tests())?;
     stock(&["test", "--release"])?;
-    // The same behaviour on other stores.
+    // All tests of behaviour run a second time, on the stores on AWS.
     spawn(
         tests()
             .args(["--test", "behaviour"])
@@ -134,8 +140,8 @@ fn test() -> Result {
     )
 }
 
-/// The package for Lambda, and what is tested with it in the place of the program that
-/// was built; the stores and several processes on a real S3 store.
+/// Runs the slow tests: the stores, and several processes at once, on a real S3 store; then the
+/// package for Lambda, whose program takes the place of the one that was built.
 fn slow() -> Result {
     let wafer = &binary(&WITH_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -180,20 +186,22 @@ fn slow() -> Result {
     spawn(tests(&lambda).env("WAFER_TEST_BOOTSTRAP", &bootstrap))
 }
 
-/// Servers that speak AWS's protocols, until this is interrupted.
+/// Runs servers that speak the protocols of AWS, until this is interrupted. Prints the environment
+/// variables with which they are found.
 fn aws() -> Result {
     cargo(&[&["build", "--release"], &WITH_AWS[..]].concat())?;
     let servers = Servers::start()?;
     for (name, value) in servers.environment() {
         println!("export {name}={value}");
     }
-    println!("# they run until this is interrupted");
+    println!("# the servers run until this is interrupted");
     loop {
         std::thread::park();
     }
 }
 
-/// A Python with what a file of requirements names, installed once.
+/// Makes a Python environment with the packages of a requirements file, and returns the path of its
+/// interpreter. An environment that has the right packages is used again.
 fn python(name: &str, requirements: &str) -> Result<PathBuf> {
     let folder = target().join(name);
     let python = folder.join("bin/python");
@@ -210,7 +218,7 @@ fn python(name: &str, requirements: &str) -> Result<PathBuf> {
         )
     };
     if make().is_err() {
-        // Debian has it in a package of its own.
+        // On Debian, the module `venv` is in a package of its own.
         run(Path::new("apt-get"), &["install", "-y", "python3-venv"])?;
         make()?;
     }
@@ -223,11 +231,12 @@ fn python(name: &str, requirements: &str) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// Returns the target folder of cargo.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Cargo, for the functions that come with Wafer: a workspace of its own.
+/// Runs cargo on the stock functions, which have a workspace of their own.
 fn stock(arguments: &[&str]) -> Result {
     let mut cargo = Command::new("cargo");
     cargo.args(arguments);
@@ -239,6 +248,7 @@ fn stock(arguments: &[&str]) -> Result {
     )
 }
 
+/// Checks format, lints and docs, and that everything compiles without the crates for AWS.
 fn check() -> Result {
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
@@ -263,7 +273,7 @@ fn check() -> Result {
     spawn(&mut docs)
 }
 
-/// A script of the flights project.
+/// Runs a script of the flights project.
 fn flights_script(script: &str) -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -272,31 +282,40 @@ fn flights_script(script: &str) -> Result {
     spawn(shell.arg(script).env("WAFER", wafer))
 }
 
+/// Runs all benchmarks.
 fn bench() -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["-C", "functions/flights", "build"])?;
-    // The whole workspace, as for the tests: the same features, no second build.
+    // The whole workspace is named, as in `binary`, so that nothing is built a second time with
+    // other features.
     let benches = ["--bench", "invoke", "--bench", "cold_start"];
     cargo(&[&["bench"], &WITHOUT_AWS[..], &benches].concat())
 }
 
+/// Runs cargo.
 fn cargo(arguments: &[&str]) -> Result {
     run(Path::new("cargo"), arguments)
 }
 
+/// Runs a `wafer` command on the flights project.
 fn flights(wafer: &Path, arguments: &[&str]) -> Result {
     run(wafer, &[&["-C", "functions/flights"], arguments].concat())
 }
 
+/// Runs a program in the checkout.
 fn run(program: &Path, arguments: &[&str]) -> Result {
     spawn(Command::new(program).args(arguments))
 }
 
+/// Prints a command and runs it, in the checkout unless it has a folder of its own.
+///
+/// # Errors
+/// Returns the command line when the command cannot be started or fails.
 fn spawn(command: &mut Command) -> Result {
     let shown = format!("{command:?}").replace('"', "");
     eprintln!("$ {shown}");
-    // What cargo tells this program of itself would make some dependencies'
-    // build scripts run again, depending on who called cargo.
+    // Cargo sets these variables for this program. Passed on, they would make build scripts of some
+    // dependencies run again, depending on who called cargo.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

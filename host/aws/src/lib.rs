@@ -7,7 +7,7 @@
 //! - [`StateMachine`]: the Step Functions state machine that divided runs are started with.
 //! - [`Account`]: credentials and region.
 //!
-//! [`open`] opens all stores of a project.
+//! [`Aws`] opens all stores of a project.
 
 mod account;
 mod call;
@@ -39,7 +39,7 @@ pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
 pub use objects::{Artifacts, Bucket};
-pub use stores::{Stores, open};
+pub use stores::Aws;
 
 use commit::Writers;
 use layout::Layouts;

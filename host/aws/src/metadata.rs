@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use wafer_store::{Error, Expect, Kind, MetadataStore, Result, Versioned};
+use wafer_store::{Error, Expect, Kind, MetadataStore, Result, Versioned, check_object};
 
 use crate::Dynamo;
 use crate::table::{Condition, Item, Key, Written, bytes, bytes_of, number, number_of};
@@ -10,9 +10,6 @@ use crate::table::{Condition, Item, Key, Written, bytes, bytes_of, number, numbe
 const PARTITION: &str = "m";
 /// Attributes with the random tokens of the last writes, newest first.
 const WRITERS: [&str; 4] = ["w", "w1", "w2", "w3"];
-/// The limits that [`MetadataStore`] documents.
-const MAX_NAME_BYTES: usize = 400;
-const MAX_OBJECT_BYTES: usize = 256 << 10;
 
 fn key(name: &str) -> Key {
     Key::new(PARTITION, name.as_bytes())
@@ -105,17 +102,7 @@ impl MetadataStore for Dynamo {
     }
 
     async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
-        if name.is_empty() || name.len() > MAX_NAME_BYTES {
-            let message = format!("a name has 1 to {MAX_NAME_BYTES} bytes, not {}", name.len());
-            return Err(Error::new(Kind::Invalid, message));
-        }
-        if value.len() > MAX_OBJECT_BYTES {
-            let message = format!(
-                "`{name}` has {} bytes; an object has at most {MAX_OBJECT_BYTES}",
-                value.len()
-            );
-            return Err(Error::new(Kind::Invalid, message));
-        }
+        check_object(name, &value)?;
         if let Some(condition) = condition(expect) {
             let version = match expect {
                 Expect::Version(version) => version + 1,

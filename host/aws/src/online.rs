@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use wafer_core::Timestamp;
 use wafer_store::{
-    Consumed, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey,
-    OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Waiting,
+    Consumed, EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, Metered, OnlineKey,
+    OnlineRow, OnlineStore, OnlineWrite, OutboxEntry, PutCounts, Result, Upkeep, Waiting,
 };
 
 use crate::Dynamo;
@@ -398,32 +398,6 @@ impl OnlineStore for Dynamo {
         self.commit(events, now).await
     }
 
-    /// Does nothing: early rows are in their entity's item, and are applied when it is read or
-    /// written.
-    async fn apply_due(&self, _now: Timestamp) -> Result<()> {
-        Ok(())
-    }
-
-    async fn has_outbox(&self) -> Result<bool> {
-        self.outbox.has_commits(self.listed_from()).await
-    }
-
-    async fn waiting(&self) -> Result<Waiting> {
-        Ok(Waiting {
-            unfinished: self.number_commits().await?,
-            tables: self.outbox.waiting(&self.table).await?,
-        })
-    }
-
-    async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
-        self.number_commits().await?;
-        self.outbox.first_rows(&self.table, table, limit).await
-    }
-
-    async fn trim_outbox(&self, table: &str, through: u64) -> Result<()> {
-        self.outbox.trim(&self.table, table, through).await
-    }
-
     async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
         self.check_outbox(group, content.outbox_after).await?;
         let table = &self.table;
@@ -515,7 +489,41 @@ impl OnlineStore for Dynamo {
         let counts = (0..BUCKETS).map(|bucket| count(bucket).boxed());
         Ok(run_concurrently(counts.collect()).await?.into_iter().sum())
     }
+}
 
+#[async_trait]
+impl Upkeep for Dynamo {
+    /// Does nothing: early rows are in their entity's item, and are applied when it is read or
+    /// written.
+    async fn apply_due(&self, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl wafer_store::Outbox for Dynamo {
+    async fn has_rows(&self) -> Result<bool> {
+        self.outbox.has_commits(self.listed_from()).await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        Ok(Waiting {
+            unfinished: self.number_commits().await?,
+            tables: self.outbox.waiting(&self.table).await?,
+        })
+    }
+
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.number_commits().await?;
+        self.outbox.first_rows(&self.table, table, limit).await
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        self.outbox.trim(&self.table, table, through).await
+    }
+}
+
+impl Metered for Dynamo {
     fn consumed(&self) -> Vec<Consumed> {
         self.table.usage.counts()
     }

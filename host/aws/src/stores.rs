@@ -1,66 +1,69 @@
 //! Opens all AWS stores of a project from two URLs.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use url::Url;
 use wafer_core::Clock;
-use wafer_store::{Error, Kind, OfflineTables, Result};
+use wafer_store::{Backend, Error, Kind, Location, OfflineTables, Result, Stores};
 
 use crate::{Account, Artifacts, Bucket, Dynamo, DynamoConfig};
 
-/// All stores of a project on AWS.
-#[derive(Debug)]
-pub struct Stores {
-    /// The online and metadata store.
-    pub dynamo: Arc<Dynamo>,
-    /// Components, compiled code and assets, below `artifacts/` of the folder.
-    pub artifacts: Artifacts,
-    /// The offline tables, below `offline/` of the folder.
-    pub offline: OfflineTables,
-    /// The project's folder on S3.
-    pub bucket: Bucket,
-    /// The account that was used to open the stores.
-    pub account: Account,
-}
-
-/// Opens the stores of a project.
+/// The AWS backend: the online and metadata store in a DynamoDB table, everything else on S3.
 ///
 /// The online URL is `dynamodb://TABLE[?region=REGION][&reads=eventual]`, and the objects URL is
-/// `s3://BUCKET/FOLDER`. `copies` is a local folder that caches artifacts. `seed` must be
-/// different in every process. `wall` is the machine's clock.
-///
-/// # Errors
-/// Fails when there is no region, there are no credentials, or there is no such table or bucket;
-/// when the table belongs to another project; and when the bucket's server does not honour
-/// `If-None-Match: *`.
-pub async fn open(
-    project: &str,
-    (online, objects): (&Url, &Url),
-    copies: &Path,
-    seed: u64,
-    wall: Arc<dyn Clock>,
-) -> Result<Stores> {
-    let Options { region, consistent } = Options::of(online)?;
-    let account = Account::from_environment(region).await?;
-    let bucket = Bucket::open(&account, objects)?;
-    let table = online.host_str().unwrap_or_default();
-    let config = DynamoConfig {
-        consistent,
-        ..DynamoConfig::new(table, project, seed)
-    };
-    let dynamo = Dynamo::open(&account, config, bucket.folder(), Arc::clone(&wall)).await?;
-    let dynamo = Arc::new(dynamo);
-    bucket
-        .check(dynamo.as_ref(), project, wall.as_ref())
-        .await?;
-    Ok(Stores {
-        artifacts: Artifacts::open(bucket.clone(), copies)?,
-        offline: OfflineTables::in_bucket(bucket.url("offline"), bucket.root())?,
-        dynamo,
-        bucket,
-        account,
-    })
+/// `s3://BUCKET/FOLDER`, with artifacts below `artifacts/` and offline tables below `offline/`.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    /// The machine's clock.
+    pub machine_clock: Arc<dyn Clock>,
+    /// Seed of random numbers. It must be different in every process.
+    pub seed: u64,
+    /// Folder of artifacts that came with the program, which are used in the place of those on S3.
+    pub shipped: Option<PathBuf>,
+}
+
+#[async_trait]
+impl Backend for Aws {
+    fn online_form(&self) -> &'static str {
+        "dynamodb://TABLE"
+    }
+
+    fn objects_form(&self) -> &'static str {
+        "s3://BUCKET/FOLDER"
+    }
+
+    /// Opens the stores.
+    ///
+    /// # Errors
+    /// Fails when there is no region, there are no credentials, or there is no such table or
+    /// bucket; when the table belongs to another project; and when the bucket's server does not
+    /// honour `If-None-Match: *`.
+    async fn open(&self, location: &Location) -> Result<Stores> {
+        let Location {
+            project, online, ..
+        } = location;
+        let Options { region, consistent } = Options::of(online)?;
+        let account = Account::from_environment(region).await?;
+        let bucket = Bucket::open(&account, &location.objects)?;
+        let table = online.host_str().unwrap_or_default();
+        let config = DynamoConfig {
+            consistent,
+            ..DynamoConfig::new(table, project, self.seed)
+        };
+        let clock = &self.machine_clock;
+        let dynamo = Dynamo::open(&account, config, bucket.folder(), Arc::clone(clock)).await?;
+        bucket.check(&dynamo, project, clock.as_ref()).await?;
+        let artifacts = Artifacts::open(bucket.clone(), &location.local.join("artifacts"))?;
+        let artifacts = match &self.shipped {
+            Some(folder) => artifacts.with_shipped(folder.clone()),
+            None => artifacts,
+        };
+        let offline = OfflineTables::in_bucket(bucket.url("offline"), bucket.root())?;
+        Ok(Stores::new(Arc::new(dynamo), Arc::new(artifacts), offline))
+    }
 }
 
 /// Options in the query of the online URL.

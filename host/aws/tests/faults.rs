@@ -18,7 +18,7 @@ use wafer_core::window::Window;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp, entity_key};
 use wafer_store::{
     EventCommit, EventOutcome, Expect, GroupContent, Kind, MetadataStore, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, OutboxRow,
+    OnlineStore, OnlineWrite, Outbox as _, OutboxRow,
 };
 
 use crate::local::{account, client, config, dynamos, folder, has, table};
@@ -207,11 +207,11 @@ async fn two_writers(minutes: [i64; 2]) {
         }
         // Reading the outbox finishes commits whose writers gave up.
         tokio::time::sleep(Duration::from_millis(600)).await;
-        let rows = store.read_outbox("sums", 1_000).await.unwrap();
+        let rows = store.read("sums", 1_000).await.unwrap();
         let ids: BTreeSet<&str> = rows.iter().map(|e| e.row.event_id.as_str()).collect();
         assert_eq!((rows.len(), ids.len()), (60, 60));
         assert!(rows.is_sorted_by_key(|entry| entry.sequence));
-        store.trim_outbox("sums", u64::MAX).await.unwrap();
+        store.trim("sums", u64::MAX).await.unwrap();
         assert!(store.waiting().await.unwrap().tables.is_empty());
         for name in ["k0", "k1", "k2"] {
             assert_eq!(count(&store, name).await, 20, "{name}, after the flush");
@@ -257,7 +257,7 @@ async fn replace_group_keeps_events_committed_meanwhile() {
     tokio::join!(pushing, replacing);
     drop(writer);
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(store.read_outbox("sums", 1_000).await.unwrap().len(), 90);
+    assert_eq!(store.read("sums", 1_000).await.unwrap().len(), 90);
     for name in ["k0", "k1", "k2"] {
         assert_eq!(count(&store, name).await, 30, "{name}");
     }

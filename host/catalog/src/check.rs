@@ -1,5 +1,8 @@
-//! Does a function keep its promise, that each output row depends on its own
-//! input row alone?
+//! Checks whether each output row of a function depends on its own input row alone.
+//!
+//! Chunks of rows are cut differently in batch runs, on events and in requests. The results are
+//! the same in all three modes only if the other rows of a chunk do not matter. `wafer check` uses
+//! [`check_function`]; registering a version of a model uses [`check_predictions`].
 
 use arrow_array::{Array as _, ArrayRef, UInt32Array};
 use serde_json::{Value as Json, json};
@@ -7,70 +10,75 @@ use wafer_core::{ColumnBuilder, DataType, Field, Schema, encode_row};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{Error, Kind, Result};
 
-/// What a check looked at.
+/// The result of a check that found nothing wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Rows that the function was called on.
+    /// The number of rows that the function was called on.
     pub rows: usize,
-    /// Whether they were rows of its source, not made up.
+    /// Whether the rows were read from the function's source, and not synthetic.
     pub real: bool,
-    /// Rows that the function refused.
+    /// The number of rows that the function refused.
     pub row_errors: usize,
 }
 
-/// The number of rows that a check looks at.
+/// The maximum number of rows that a check uses.
 pub const CHECK_ROWS: usize = 2_000;
 
-/// Checks, on made-up rows, that a function which predicts does so row by row. One that
-/// cannot make anything of such rows is believed.
+/// Checks with synthetic rows that a function predicts row by row. A function that cannot process
+/// synthetic rows at all passes the check.
+///
+/// # Errors
+/// Returns [`Kind::Function`] that names the first row whose prediction depends on other rows.
 pub fn check_predictions(function: &Function) -> Result<()> {
-    let columns = made_up(&function.signature().inputs);
+    let columns = synthetic_rows(&function.signature().inputs);
     match function.invoke(&columns, Deadline::Batch) {
         Ok(_) => check_function(function, None).map(drop),
         Err(_) => Ok(()),
     }
 }
 
-/// Calls a function on `rows` of its source, at most [`CHECK_ROWS`], or on made-up ones: whole,
-/// cut into pieces, and in another order. Compares the bytes of what it returns for each row.
+/// Calls a function on `rows` of its source (at most [`CHECK_ROWS`]), or on synthetic rows if
+/// there are none. The rows are passed whole, cut into pieces, and in reverse order; the outputs
+/// for each row must have the same bytes every time.
 ///
 /// # Errors
-/// [`Kind::Function`] names the first row that came out differently.
+/// Returns [`Kind::Function`] that names the first row with a different result, and the errors of
+/// calling the function.
 pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Result<CheckReport> {
     let real = rows.is_some();
-    let columns = rows.unwrap_or_else(|| made_up(&function.signature().inputs));
+    let columns = rows.unwrap_or_else(|| synthetic_rows(&function.signature().inputs));
     let rows = columns[0].len();
     let whole = function.invoke(&columns, Deadline::Batch)?;
-    let expected = by_row(&whole, rows);
+    let expected = results_by_row(&whole, rows);
     for size in [1, 7, rows.div_ceil(2).max(1)] {
         let limit = if size == 1 { rows.min(50) } else { rows };
         for start in (0..limit).step_by(size) {
             let length = size.min(limit - start);
             let piece: Vec<ArrayRef> = columns.iter().map(|c| c.slice(start, length)).collect();
-            let made = by_row(&function.invoke(&piece, Deadline::Batch)?, length);
+            let actual = results_by_row(&function.invoke(&piece, Deadline::Batch)?, length);
             compare(
                 function,
                 &expected[start..start + length],
-                &made,
+                &actual,
                 |row| start + row,
                 "cut into other batches",
             )?;
         }
     }
     let order: Vec<u32> = (0..rows as u32).rev().collect();
-    let turned: Vec<ArrayRef> = columns
+    let reversed: Vec<ArrayRef> = columns
         .iter()
         .map(|c| {
             arrow_select::take::take(c, &UInt32Array::from(order.clone()), None)
                 .expect("rows of the column")
         })
         .collect();
-    let made = by_row(&function.invoke(&turned, Deadline::Batch)?, rows);
-    let turned: Vec<_> = expected.iter().rev().cloned().collect();
+    let actual = results_by_row(&function.invoke(&reversed, Deadline::Batch)?, rows);
+    let reversed: Vec<_> = expected.iter().rev().cloned().collect();
     compare(
         function,
-        &turned,
-        &made,
+        &reversed,
+        &actual,
         |row| rows - 1 - row,
         "in another order",
     )?;
@@ -81,32 +89,32 @@ pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Resul
     })
 }
 
-/// For each input row the bytes of its output rows, or its error.
-fn by_row(output: &Output, rows: usize) -> Vec<Result<Vec<Vec<u8>>, String>> {
-    let mut made: Vec<Result<Vec<Vec<u8>>, String>> = vec![Ok(Vec::new()); rows];
+/// Returns for each input row the encoded output rows, or the error of the row.
+fn results_by_row(output: &Output, rows: usize) -> Vec<Result<Vec<Vec<u8>>, String>> {
+    let mut actual: Vec<Result<Vec<Vec<u8>>, String>> = vec![Ok(Vec::new()); rows];
     for (row, message) in &output.row_errors {
-        made[*row as usize] = Err(message.clone());
+        actual[*row as usize] = Err(message.clone());
     }
     for row in 0..output.rows {
-        if let Ok(bytes) = &mut made[output.source_row(row)] {
+        if let Ok(bytes) = &mut actual[output.source_row(row)] {
             let mut packed = Vec::new();
             encode_row(&output.columns, row, &mut packed);
             bytes.push(packed);
         }
     }
-    made
+    actual
 }
 
-type MadeRow = Result<Vec<Vec<u8>>, String>;
+type RowResult = Result<Vec<Vec<u8>>, String>;
 
 fn compare(
     function: &Function,
-    expected: &[MadeRow],
-    made: &[MadeRow],
+    expected: &[RowResult],
+    actual: &[RowResult],
     row_number: impl Fn(usize) -> usize,
     how: &str,
 ) -> Result<()> {
-    match (0..expected.len()).find(|row| expected[*row] != made[*row]) {
+    match (0..expected.len()).find(|row| expected[*row] != actual[*row]) {
         None => Ok(()),
         Some(row) => Err(Error::new(
             Kind::Function,
@@ -120,8 +128,8 @@ fn compare(
     }
 }
 
-/// Rows with usual and unusual values of every type, the same each time.
-fn made_up(schema: &Schema) -> Vec<ArrayRef> {
+/// Returns rows with usual and unusual values of every type. They are the same every time.
+fn synthetic_rows(schema: &Schema) -> Vec<ArrayRef> {
     let column = |(place, field): (usize, &Field)| {
         let mut builder = ColumnBuilder::new(&field.data_type, CHECK_ROWS);
         // A linear congruential generator: D. Knuth, MMIX.
@@ -135,8 +143,8 @@ fn made_up(schema: &Schema) -> Vec<ArrayRef> {
                 builder.append_null();
             } else {
                 builder
-                    .append_json(&value(&field.data_type, random, row))
-                    .expect("made for the type");
+                    .append_json(&synthetic_value(&field.data_type, random, row))
+                    .expect("the value is of the type");
             }
         }
         builder.finish()
@@ -144,7 +152,7 @@ fn made_up(schema: &Schema) -> Vec<ArrayRef> {
     schema.fields().iter().enumerate().map(column).collect()
 }
 
-fn value(data_type: &DataType, random: u64, row: usize) -> Json {
+fn synthetic_value(data_type: &DataType, random: u64, row: usize) -> Json {
     let number = random as f64 / f64::from(1u32 << 31);
     let scale = [1.0, 90.0, -90.0, 1e6, 1e-6][row % 5];
     match data_type {
@@ -162,7 +170,7 @@ fn value(data_type: &DataType, random: u64, row: usize) -> Json {
         },
         DataType::Utf8 => json!(["", "a", "JFK", "ä\u{1f6e9}", "N14228"][random as usize % 5]),
         DataType::Binary => json!(["", "00", "ff00"][random as usize % 3]),
-        // 2013 to 2029
+        // The years 2013 to 2029.
         DataType::Timestamp => {
             json!(1_356_998_400_000_000 + (random % 500_000_000) as i64 * 1_000_000)
         }

@@ -1,5 +1,10 @@
-//! The context that all services share: stores, sandbox, clocks, the applied definitions and
-//! the loaded functions.
+//! The context that all services share: the stores, the sandbox, the clocks, the applied
+//! definitions and the loaded functions.
+//!
+//! A service asks the context for the definitions and for the functions that it needs.
+//! [`Context::refresh`] reads definitions that another process has applied; long-running processes
+//! call it regularly. [`Context::load_function`] keeps loaded functions, so that their code is
+//! mapped or compiled once in a process.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -7,10 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use wafer_core::{Clock, Digest, Timestamp};
 use wafer_runtime::{Function, Guests, Runtime};
-use wafer_store::{
-    ArtifactStore, Error, Expect, Kind, MetadataStore, OfflineTables, OnlineStore, RemoteFiles,
-    Result,
-};
+use wafer_store::{Error, Expect, Kind, RemoteFiles, Result, Stores};
 
 use crate::definitions::{Definitions, FunctionDef};
 use crate::generations::{self, Applied};
@@ -19,37 +21,32 @@ use crate::names::get;
 /// The parts that a [`Context`] is made of. The composition root decides which backend each is.
 #[derive(Clone, Debug)]
 pub struct Components {
-    /// The online store: latest rows, and the outbox of rows on their way to the tables.
-    pub online: Arc<dyn OnlineStore>,
-    /// The metadata store: definitions, records, leases.
-    pub metadata: Arc<dyn MetadataStore>,
-    /// The artifact store: components, assets and compiled code.
-    pub artifacts: Arc<dyn ArtifactStore>,
-    /// The offline tables: all rows.
-    pub offline: OfflineTables,
-    /// Source files that are not on this machine.
+    /// The stores, as a backend opened them.
+    pub stores: Stores,
+    /// Access to source files that are not on this machine.
     pub remote: Arc<dyn RemoteFiles>,
-    /// The sandbox.
+    /// The sandbox that functions run in.
     pub runtime: Runtime,
-    /// Threads for guest code inside requests.
+    /// The threads that run guest code for requests.
     pub guests: Guests,
-    /// Threads for guest code on events, which may take longer than a request.
+    /// The threads that run guest code for events, which may take longer than a request.
     pub event_guests: Guests,
-    /// The clock that requests, events and schedules go by. It may be set to a past that is
-    /// lived through.
+    /// The clock of requests, events and schedules. It may be set to a time in the past, to replay
+    /// history.
     pub clock: Arc<dyn Clock>,
-    /// The machine's clock, which leases go by.
+    /// The machine's clock, which leases use.
     pub machine_clock: Arc<dyn Clock>,
-    /// The name of this process among others: `HOST/PROCESS`.
+    /// The name of this process, which no other process has: `HOST/PROCESS`.
     pub holder: String,
 }
 
-/// What all services of a project share. It is read mostly: only applied definitions and loaded
-/// functions change.
+/// What all services of a project share. Only the applied definitions and the loaded functions
+/// change after it is opened.
 #[derive(Debug)]
 pub struct Context {
     project: String,
-    /// The id of the online store, which is part of the identity of what is flushed from it.
+    /// The id of the online store. It is part of the identity of the Delta commits that flush the
+    /// store's outbox.
     store_id: String,
     components: Components,
     applied: RwLock<Arc<Applied>>,
@@ -57,8 +54,8 @@ pub struct Context {
     claims: ClaimNumbers,
 }
 
-/// Numbers the leases that a process claims: each claim has a holder of its own, so that two
-/// tasks of one process exclude one another.
+/// Numbers the leases that this process claims. Each claim has a holder name of its own, so that
+/// two tasks of one process exclude each other.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimNumbers(pub(crate) AtomicU64);
 
@@ -74,7 +71,7 @@ impl Context {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn open(project: &str, components: Components) -> Result<Self> {
-        let applied = generations::read(components.metadata.as_ref(), project).await?;
+        let applied = generations::read(components.stores.metadata.as_ref(), project).await?;
         Ok(Self {
             project: project.to_owned(),
             store_id: store_id(project, &components).await?,
@@ -85,50 +82,50 @@ impl Context {
         })
     }
 
-    /// The name of the project.
+    /// Returns the name of the project.
     pub fn project(&self) -> &str {
         &self.project
     }
 
-    /// The id of the online store. Another store, as after a loss, has another id.
+    /// Returns the id of the online store. A new store that replaces a lost one has another id.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }
 
-    /// The parts that this context is made of.
+    /// Returns the parts that this context was made of.
     pub fn components(&self) -> &Components {
         &self.components
     }
 
-    /// The numbers of the leases that this process claimed.
+    /// Returns the counter that numbers the leases of this process.
     pub(crate) fn claims(&self) -> &ClaimNumbers {
         &self.claims
     }
 
-    /// The live and the staged definitions, as last read. The same `Arc` means the same
+    /// Returns the live and the staged definitions, as last read. The same `Arc` means the same
     /// definitions, so caches compare it by pointer.
     pub fn applied(&self) -> Arc<Applied> {
         Arc::clone(&self.applied.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The live definitions, as last read.
+    /// Returns the live definitions, as last read.
     pub fn definitions(&self) -> Arc<Definitions> {
         Arc::clone(&self.applied().live)
     }
 
-    /// The staged definitions, as last read: they become live when their new group versions
-    /// are filled.
+    /// Returns the staged definitions, as last read. They become live when their new group
+    /// versions are filled.
     pub fn staged(&self) -> Option<Arc<Definitions>> {
         self.applied().staged.clone()
     }
 
-    /// Reads the applied definitions again if any process has applied others since; returns
-    /// whether they changed.
+    /// Reads the applied definitions again if another process has applied the project since.
+    /// Returns whether they changed.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn refresh(&self) -> Result<bool> {
-        let metadata = self.components.metadata.as_ref();
+        let metadata = self.components.stores.metadata.as_ref();
         if generations::is_current(metadata, &self.project, &self.applied()).await? {
             return Ok(false);
         }
@@ -137,44 +134,47 @@ impl Context {
     }
 
     pub(crate) fn replace_applied(&self, applied: Applied) {
-        let mut present = self.applied.write().unwrap_or_else(PoisonError::into_inner);
-        *present = Arc::new(applied);
+        let mut current = self.applied.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(applied);
     }
 
-    /// The present, by the clock that requests, events and schedules go by.
+    /// Returns the present by the clock of requests, events and schedules.
     pub fn now(&self) -> Timestamp {
         self.components.clock.now()
     }
 
-    /// The present, by the machine's clock.
+    /// Returns the present by the machine's clock.
     pub fn machine_now(&self) -> Timestamp {
         self.components.machine_clock.now()
     }
 
-    /// Loads a function of the live definitions. The first time takes as long as mapping its
-    /// code, or compiling it where there is none.
+    /// Returns a function of the live definitions, and loads it if this process has not loaded it
+    /// yet. Loading maps the function's native code, or compiles the function if there is none.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when no such function was applied.
+    /// Returns [`Kind::NotFound`] when no function of that name is live, and the errors of
+    /// [`load_function`](Self::load_function).
     pub fn function(&self, name: &str) -> Result<Function> {
         self.function_of(&self.definitions(), name)
     }
 
-    /// Loads a function of some definitions.
+    /// Returns a function of the given definitions, and loads it if necessary.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when they have no such function.
+    /// Returns [`Kind::NotFound`] when the definitions have no function of that name, and the
+    /// errors of [`load_function`](Self::load_function).
     pub fn function_of(&self, definitions: &Definitions, name: &str) -> Result<Function> {
         self.load_function(name, get(&definitions.functions, name, "function")?)
     }
 
-    /// Loads a function by its definition, or takes it from the cache.
+    /// Returns the function with this definition from the cache, or loads it.
     ///
     /// # Errors
-    /// Returns [`Kind::Function`] when its code cannot be made or mapped, and the errors of the
-    /// artifact store.
+    /// Returns [`Kind::Function`] when the function's code cannot be compiled or mapped, and the
+    /// errors of the artifact store.
     pub fn load_function(&self, name: &str, definition: &FunctionDef) -> Result<Function> {
-        // One name may have a live version, a staged one and those of old training sets.
+        // The digest is part of the key because a name may stand for several functions at once: a
+        // live one, a staged one, and those of old training sets.
         let key = (name.to_owned(), definition.registered.digest);
         let functions = self.functions.read();
         let functions = functions.unwrap_or_else(PoisonError::into_inner);
@@ -183,9 +183,10 @@ impl Context {
             return Ok(loaded.function.clone());
         }
         drop(functions);
-        // It may have to be compiled: other tasks of this thread go on meanwhile.
+        // Loading may compile the function. Meanwhile, other tasks of this thread move to other
+        // threads.
         let function = tokio::task::block_in_place(|| {
-            let artifacts = self.components.artifacts.as_ref();
+            let artifacts = self.components.stores.artifacts.as_ref();
             let FunctionDef {
                 registered, limits, ..
             } = definition;
@@ -205,19 +206,20 @@ impl Context {
     }
 }
 
-/// Reads the id of the online store. The first process that opens the store gives it one.
+/// Reads the id of the online store. The first process that opens the store chooses the id.
 async fn store_id(project: &str, components: &Components) -> Result<String> {
     let Components {
-        metadata,
+        stores,
         machine_clock,
         holder,
         ..
     } = components;
+    let metadata = &stores.metadata;
     let name = format!("{project}/store_id");
     if metadata.get(&name).await?.is_none() {
         let id = Digest::of(format!("{holder} {}", machine_clock.now()).as_bytes()).short();
         match metadata.put(&name, id.into(), Expect::Absent).await {
-            // Another process opened the store at the same time; its id counts.
+            // Another process opened the store at the same time, and its id counts.
             Err(e) if e.kind() == Kind::Conflict => {}
             other => drop(other?),
         }

@@ -1,5 +1,7 @@
-//! What was applied: a project's definitions with everything resolved, each
-//! stored as an object by itself.
+//! The definitions of a project with everything resolved. Each is stored as an object by itself.
+//!
+//! The crate `wafer-config` makes them from `wafer.toml` and the signatures of the registered
+//! functions. Their JSON is stored, so a field that is added later needs a default value.
 
 mod format;
 mod function;
@@ -28,16 +30,16 @@ use std::collections::BTreeMap;
 /// Everything that a project defines.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Definitions {
-    /// Sources by name.
+    /// The sources, by name.
     pub sources: BTreeMap<String, SourceDef>,
-    /// Functions by name.
+    /// The functions, by name.
     pub functions: BTreeMap<String, FunctionDef>,
-    /// Groups by name.
+    /// The feature groups, by name.
     pub groups: BTreeMap<String, GroupDef>,
-    /// Pipelines by name.
+    /// The pipelines, by name.
     pub pipelines: BTreeMap<String, PipelineDef>,
-    /// Views by name.
+    /// The feature views, by name.
     pub views: BTreeMap<String, ViewDef>,
-    /// Models by name.
+    /// The models, by name.
     pub models: BTreeMap<String, ModelDef>,
 }

@@ -1,4 +1,4 @@
-//! Components and assets as artifacts, and their registration in the sandbox.
+//! Keeps components and assets as artifacts, and registers functions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,36 +11,39 @@ use crate::context::Context;
 use crate::definitions::{ArtifactName, ComponentDef, FunctionDef, FunctionRole, digests};
 use crate::task::blocking;
 
-/// A function of a project, as it is to be registered or kept.
+/// A function of a project that is to be registered or kept.
 #[derive(Clone, Debug)]
 pub struct ProjectFunction {
-    /// What it is used for.
+    /// What the function is used for.
     pub role: FunctionRole,
-    /// The component, with all that belongs to it.
+    /// The component with its assets, parameters and limits.
     pub spec: FunctionSpec,
-    /// Assets that are artifacts of models, by name; they are not in `spec` yet.
+    /// The assets that are artifacts of models, by name. They are not in `spec` yet.
     pub fitted: BTreeMap<String, ArtifactName>,
 }
 
-/// The functions of a project: those that were registered, and those that models are made
-/// with.
+/// The functions of a project after registration.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectFunctions {
-    /// Functions that map rows.
+    /// The registered functions, which map rows, by name.
     pub registered: BTreeMap<String, FunctionDef>,
-    /// Functions that predict or train.
+    /// The kept components, which predict or train, by name.
     pub components: BTreeMap<String, ComponentDef>,
 }
 
 impl Context {
-    /// Checks that a component is what it is used for, and keeps it with its assets.
+    /// Checks that a component can do what it is used for, and stores it with its assets.
+    ///
+    /// # Errors
+    /// Returns an error when the component is not fit for its role, and the errors of the artifact
+    /// store.
     pub async fn keep_component(
         &self,
         role: FunctionRole,
         spec: FunctionSpec,
     ) -> Result<ComponentDef> {
         let runtime = self.components().runtime.clone();
-        let artifacts = Arc::clone(&self.components().artifacts);
+        let artifacts = Arc::clone(&self.components().stores.artifacts);
         let checked = blocking(move || {
             let artifacts = artifacts.as_ref();
             match role {
@@ -52,7 +55,7 @@ impl Context {
             Ok::<_, RegisterError>(spec)
         });
         let spec = checked.await??;
-        let artifacts = &self.components().artifacts;
+        let artifacts = &self.components().stores.artifacts;
         let component = artifacts.put_blob(spec.component.clone()).await?;
         for asset in spec.assets.values() {
             self.keep_asset(asset).await?;
@@ -67,10 +70,13 @@ impl Context {
         })
     }
 
-    /// Keeps an asset under its digest.
+    /// Stores an asset under its digest.
+    ///
+    /// # Errors
+    /// Returns the errors of the artifact store.
     pub async fn keep_asset(&self, asset: &Asset) -> Result<()> {
         let name = blob_name(asset.digest());
-        let artifacts = &self.components().artifacts;
+        let artifacts = &self.components().stores.artifacts;
         match asset.content() {
             AssetContent::Bytes(bytes) => artifacts.put_new(&name, bytes.clone()).await?,
             AssetContent::File(path) => artifacts.put_file(&name, path).await?,
@@ -78,9 +84,13 @@ impl Context {
         Ok(())
     }
 
-    /// A kept asset.
+    /// Returns the stored asset with this digest.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`] when the asset is not stored, and [`Kind::Internal`] when it
+    /// cannot be read or is damaged.
     pub async fn kept_asset(&self, digest: Digest) -> Result<Asset> {
-        let artifacts = &self.components().artifacts;
+        let artifacts = &self.components().stores.artifacts;
         let path = artifacts.file(&blob_name(digest)).await?;
         let path = path.ok_or_else(|| {
             let message = format!("{artifacts} has no artifact {digest}");
@@ -97,7 +107,11 @@ impl Context {
         Err(Error::new(Kind::Internal, message))
     }
 
-    /// A kept component, to be loaded.
+    /// Returns a stored component with its assets, ready to be loaded.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`] when the component or an asset is not stored, and an error when
+    /// one is damaged.
     pub async fn kept_component(&self, kept: &ComponentDef) -> Result<FunctionSpec> {
         let mut assets = BTreeMap::new();
         for (name, digest) in &kept.assets {
@@ -105,7 +119,12 @@ impl Context {
         }
         Ok(FunctionSpec {
             name: kept.name.clone(),
-            component: self.components().artifacts.get_blob(kept.component).await?,
+            component: self
+                .components()
+                .stores
+                .artifacts
+                .get_blob(kept.component)
+                .await?,
             assets,
             parameters: kept.parameters.clone(),
             limits: kept.limits.clone(),
@@ -113,10 +132,14 @@ impl Context {
         })
     }
 
-    /// Registers a component: the sandbox describes and snapshots it. Runs guest code.
+    /// Registers a component: the sandbox initialises it, asks for its signature and snapshots it.
+    /// This runs guest code.
+    ///
+    /// # Errors
+    /// Returns an error when the component is refused, and the errors of the artifact store.
     pub async fn register_one(&self, spec: FunctionSpec) -> Result<Registered> {
         let runtime = self.components().runtime.clone();
-        let artifacts = Arc::clone(&self.components().artifacts);
+        let artifacts = Arc::clone(&self.components().stores.artifacts);
         Ok(blocking(move || runtime.register(&spec, artifacts.as_ref())).await??)
     }
 }

@@ -1,4 +1,10 @@
-//! Applied definitions on disk: generations behind one pointer, of which one is live and one may be staged.
+//! Applied definitions in the metadata store.
+//!
+//! Every apply writes a whole generation of definitions under `PROJECT/definitions/N/…`, one
+//! object for each definition. One small object, `PROJECT/applied`, is the pointer: it says which
+//! generation is live and which one is staged. A process that reads definitions compares the
+//! version of the pointer before and after, so that it never mixes two generations. `applied.rs`
+//! writes what this module reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +16,10 @@ use wafer_store::{Error, Kind, MetadataStore, Result};
 
 use crate::definitions::Definitions;
 
-/// Kinds of definitions, as their objects are named.
+/// The kinds of definitions, as they appear in the names of their objects.
 pub(crate) const KINDS: [&str; 6] = ["source", "function", "group", "pipeline", "view", "model"];
 
-/// Definitions as objects: name to JSON.
+/// Returns definitions as JSON objects, by the position of their kind in [`KINDS`] and their name.
 pub(crate) fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), serde_json::Value> {
     fn add<T: Serialize>(
         objects: &mut BTreeMap<(usize, String), serde_json::Value>,
@@ -35,37 +41,39 @@ pub(crate) fn objects(definitions: &Definitions) -> BTreeMap<(usize, String), se
     all
 }
 
-/// What was applied to a project.
+/// The definitions that are applied to a project.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
-    /// What is served.
+    /// The definitions that are served.
     pub live: Arc<Definitions>,
-    /// What will be, once its new group versions are filled.
+    /// The definitions that become live once their new group versions are filled.
     pub staged: Option<Arc<Definitions>>,
-    /// Which generations these are.
+    /// The numbers of these generations.
     pub pointer: Pointer,
-    /// Version of the pointer's object.
+    /// The version of the pointer's object; 0 if nothing has been applied yet.
     pub version: u64,
 }
 
-/// Which generations of definitions count: one small object that is written at
-/// once, so that nobody reads half of two.
+/// Which generations of definitions count. It is one small object that is written at once, so that
+/// all definitions of a project change together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pointer {
-    /// Number of the live generation, from 1; 0: nothing was applied yet.
+    /// The number of the live generation, from 1; 0 if nothing has been applied yet.
     pub live: u64,
-    /// Number of the staged one.
+    /// The number of the staged generation.
     pub staged: Option<u64>,
-    /// For each table that the staged one fills, the event times that the version
-    /// before it had when it was staged: what came since went to both.
+    /// For each table that the staged generation fills, the event times that the previous version
+    /// had when the new one was staged. Later events are written to both versions.
     #[serde(default)]
     pub spans: BTreeMap<String, Interval>,
 }
 
+/// Returns the name of the pointer's object.
 pub(crate) fn pointer_name(project: &str) -> String {
     format!("{project}/applied")
 }
 
+/// Reads the pointer and the version of its object. Without one, nothing has been applied yet.
 async fn read_pointer(store: &dyn MetadataStore, project: &str) -> Result<(Pointer, u64)> {
     let name = pointer_name(project);
     let Some(stored) = store.get(&name).await? else {
@@ -78,7 +86,7 @@ async fn read_pointer(store: &dyn MetadataStore, project: &str) -> Result<(Point
     Ok((pointer, stored.version))
 }
 
-/// Whether these definitions are still what was applied.
+/// Returns whether the pointer has not moved since these definitions were read.
 pub(crate) async fn is_current(
     store: &dyn MetadataStore,
     project: &str,
@@ -88,7 +96,7 @@ pub(crate) async fn is_current(
     Ok(stored.map_or(0, |stored| stored.version) == applied.version)
 }
 
-/// Reads what was applied to a project.
+/// Reads the definitions that are applied to a project.
 pub(crate) async fn read(store: &dyn MetadataStore, project: &str) -> Result<Applied> {
     loop {
         let (pointer, version) = read_pointer(store, project).await?;
@@ -103,13 +111,15 @@ pub(crate) async fn read(store: &dyn MetadataStore, project: &str) -> Result<App
             pointer,
             version,
         };
-        // Old generations are removed; one that was read while it was, counts not.
+        // Old generations are removed when the pointer moves. What was read while it moved may be
+        // incomplete, so it is read again.
         if is_current(store, project, &applied).await? {
             return Ok(applied);
         }
     }
 }
 
+/// Returns the prefix of the names of a generation's objects.
 pub(crate) fn generation_prefix(project: &str, generation: u64) -> String {
     format!("{project}/definitions/{generation:08}/")
 }

@@ -1,4 +1,9 @@
 //! Leases on pieces of work, and their renewal while the work goes on.
+//!
+//! A lease is claimed with [`Context::lease`]. Work that takes longer than [`LEASE`] hands it to
+//! [`Context::renewed`], which renews it in the background. If the process dies, renewal stops and
+//! another process can claim the lease once it has run out; on the same machine at once, because
+//! the next claim finds that the holder's process has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,26 +13,25 @@ use wafer_store::{Lease, Leased, MetadataStore, Result};
 
 use crate::context::{Components, Context};
 
-/// How long a renewed lease lasts without being renewed, in microseconds.
+/// How long a lease that is renewed in the background lasts after each renewal, in microseconds.
 pub const LEASE: i64 = 15_000_000;
+/// The time between two renewals: short enough that a lease survives a failed one.
 const RENEWAL: Duration = Duration::from_secs(5);
 
 impl Context {
-    /// Claims a piece of work for `duration` microseconds. A holder that was a process of this
-    /// machine and is no longer alive does not count.
+    /// Claims a piece of work for `duration` microseconds. Returns [`Leased::HeldBy`] if somebody
+    /// else has claimed it. A lease of a process of this machine that has ended is taken over.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn lease(&self, name: &str, duration: i64) -> Result<Leased> {
-        let Components {
-            metadata, holder, ..
-        } = self.components();
+        let Components { stores, holder, .. } = self.components();
         let number = self.claims().0.fetch_add(1, Ordering::Relaxed);
         let holder = &format!("{holder}/{number}");
         let name = format!("{}/{name}", self.project());
         let claim = || {
             Lease::acquire(
-                metadata.as_ref(),
+                stores.metadata.as_ref(),
                 &name,
                 holder,
                 self.machine_now(),
@@ -36,25 +40,25 @@ impl Context {
         };
         match claim().await? {
             Leased::HeldBy(other) if has_ended(&other, holder) => {
-                // A lease that is claimed in its holder's name for no time is free.
+                // Acquiring the lease in its holder's name for zero time frees it.
                 let now = self.machine_now();
-                let _ = Lease::acquire(metadata.as_ref(), &name, &other, now, 0).await?;
+                let _ = Lease::acquire(stores.metadata.as_ref(), &name, &other, now, 0).await?;
                 claim().await
             }
             leased => Ok(leased),
         }
     }
 
-    /// Renews a lease in the background until it is ended.
+    /// Renews a lease in the background until the returned guard is taken or ended.
     pub fn renewed(&self, mut lease: Lease) -> RenewedLease {
         let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-        let metadata = Arc::clone(&self.components().metadata);
+        let metadata = Arc::clone(&self.components().stores.metadata);
         let clock = Arc::clone(&self.components().machine_clock);
         let store = Arc::clone(&metadata);
         let task = tokio::spawn(async move {
             while tokio::time::timeout(RENEWAL, &mut stopped).await.is_err() {
                 if let Err(error) = lease.renew(store.as_ref(), clock.now(), LEASE).await {
-                    tracing::warn!("the lease of a run was not renewed: {error}");
+                    tracing::warn!("the lease of a run could not be renewed: {error}");
                 }
             }
             lease
@@ -76,24 +80,25 @@ pub struct RenewedLease {
 }
 
 impl RenewedLease {
-    /// Stops the renewal and returns the lease; `None` when the process is stopping.
+    /// Stops the renewal and returns the lease, or `None` when the process is stopping.
     pub async fn take(self) -> Option<Lease> {
         let _ = self.stop.send(());
         self.task.await.ok()
     }
 
-    /// Releases the lease. A failure is only logged: the lease then runs out by itself.
+    /// Stops the renewal and releases the lease. A failure is only logged, because the lease then
+    /// runs out by itself.
     pub async fn end(self) {
         let metadata = Arc::clone(&self.metadata);
         if let Some(lease) = self.take().await
             && let Err(error) = lease.release(metadata.as_ref()).await
         {
-            tracing::warn!("the lease of a run was not released: {error}");
+            tracing::warn!("the lease of a run could not be released: {error}");
         }
     }
 }
 
-/// Whether a holder was a process of this machine that has ended. Holders are
+/// Returns whether a holder was a process of this machine that has ended. Names of holders are
 /// `HOST/PROCESS/CLAIM`.
 fn has_ended(holder: &str, own: &str) -> bool {
     let host_and_process = |holder: &str| -> Option<(String, u32)> {
@@ -115,9 +120,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_ended_processes_of_this_machine_lose_their_lease() {
+    fn only_an_ended_process_of_this_machine_loses_its_lease() {
         let own = format!("here/{}/7", std::process::id());
-        // No process has a number past the kernel's limit of 2^22.
+        // The kernel limits process numbers to 2^22.
         let gone = "here/99999999/0";
         for (holder, wanted) in [
             (gone, true),

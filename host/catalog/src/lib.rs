@@ -1,10 +1,13 @@
-//! What is defined and applied.
+//! The catalog: what a project defines, which of it is applied, and what was done with it.
 //!
-//! [`Definitions`] is what a project means once its functions have described themselves;
-//! records say what was done with them: runs, training sets, model versions, releases.
-//! [`Context`] is what all services share: stores, sandbox, clocks, the applied definitions
-//! and the loaded functions. It is read mostly; a service keeps a cache of its own.
+//! [`Definitions`] holds what `wafer.toml` means once the project's functions have described
+//! themselves. Applying writes them as a generation and moves a [`Pointer`] to it, so that all
+//! definitions of a project change at once. Records ([`RunRecord`], [`TrainingSet`],
+//! [`ModelVersion`], [`Release`]) say what was done with the definitions. [`Context`] holds what
+//! all services share: the stores, the sandbox, the clocks, the applied definitions and the loaded
+//! functions. It is mostly read; each service keeps its own cache.
 //!
+//! What is deliberately absent: rows of sources, HTTP, and the names of backends.
 //! What is deliberately absent: rows of sources, HTTP, and the names of backends.
 
 mod applied;

@@ -1,5 +1,7 @@
-//! The machine's clock, compared with what it was when the project was last used: one
-//! that was set back would date facts wrongly for good.
+//! Guards against a machine's clock that was set back.
+//!
+//! Times that are written are never corrected afterwards. So the latest time that the project has
+//! seen is kept as an object, and a process whose clock is clearly behind that time is refused.
 
 use bytes::Bytes;
 use wafer_core::{Timestamp, duration_text};
@@ -7,33 +9,36 @@ use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
 use crate::context::Context;
 
-/// Microseconds that clocks of several machines may differ by.
+/// How much the clocks of several machines may differ, in microseconds.
 const TOLERANCE: i64 = 5 * 60 * 1_000_000;
 
-/// The time is written down again after so many microseconds.
+/// How old the kept time must be to be replaced, in microseconds.
 const PERIOD: i64 = 60 * 1_000_000;
 
-fn object(project: &str) -> String {
+/// Returns the name of the object that holds the latest time.
+fn object_name(project: &str) -> String {
     format!("{project}/clock")
 }
 
-async fn latest(metadata: &dyn MetadataStore, project: &str) -> Result<Option<Timestamp>> {
-    let stored = metadata.get(&object(project)).await?;
-    // One that cannot be read is as good as none: it is written anew.
+/// Returns the latest time that the project has seen.
+async fn read_latest(metadata: &dyn MetadataStore, project: &str) -> Result<Option<Timestamp>> {
+    let stored = metadata.get(&object_name(project)).await?;
+    // An unreadable object counts as missing. It is replaced by the next write.
     let text = stored.and_then(|stored| String::from_utf8(stored.value.to_vec()).ok());
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
-/// Refuses a clock that is behind what it was before, and notes how late it is.
+/// Checks that the clock is not behind the latest time of the project, and stores the present as
+/// the latest time if that is old.
 ///
 /// # Errors
-/// [`Kind::Invalid`] says both times.
+/// Returns [`Kind::Invalid`] with both times when the clock is behind by more than the tolerance.
 pub(crate) async fn check(
     metadata: &dyn MetadataStore,
     project: &str,
     now: Timestamp,
 ) -> Result<()> {
-    let latest = latest(metadata, project).await?;
+    let latest = read_latest(metadata, project).await?;
     if let Some(latest) = latest
         && now.plus_micros(TOLERANCE) < latest
     {
@@ -41,9 +46,9 @@ pub(crate) async fn check(
         return Err(Error::new(
             Kind::Invalid,
             format!(
-                "the machine's clock says {now}, which is {behind} before project `{project}` was last \
-                 used, at {latest}: what is written now would be dated wrongly. Set the clock right; or \
-                 if it was wrong then, say `wafer doctor --accept-clock`"
+                "the machine's clock says {now}, which is {behind} before project `{project}` was \
+                 last used, at {latest}: what is written now would have wrong times. Correct the \
+                 clock; or, if it was wrong then, run `wafer doctor --accept-clock`"
             ),
         ));
     }
@@ -53,31 +58,42 @@ pub(crate) async fn check(
     Ok(())
 }
 
+/// Stores a time as the latest time of the project, also if it is earlier than the stored one.
 async fn accept(metadata: &dyn MetadataStore, project: &str, now: Timestamp) -> Result<()> {
     let value = Bytes::from(now.to_string());
     metadata
-        .put(&object(project), value, Expect::Anything)
+        .put(&object_name(project), value, Expect::Anything)
         .await?;
     Ok(())
 }
 
 impl Context {
-    /// Compares the machine's clock with what it was before, and notes it.
+    /// Checks that the machine's clock was not set back since the project was last used.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when it was set back.
+    /// Returns [`Kind::Invalid`] when it was, and the errors of the metadata store.
     pub async fn check_clock(&self) -> Result<()> {
         let now = self.machine_now();
-        check(self.components().metadata.as_ref(), self.project(), now).await
+        check(
+            self.components().stores.metadata.as_ref(),
+            self.project(),
+            now,
+        )
+        .await
     }
 
-    /// Takes the machine's clock as right, whatever it was before.
+    /// Accepts the machine's clock as correct, whatever time the project has seen before.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn accept_clock(&self) -> Result<()> {
         let now = self.machine_now();
-        accept(self.components().metadata.as_ref(), self.project(), now).await
+        accept(
+            self.components().stores.metadata.as_ref(),
+            self.project(),
+            now,
+        )
+        .await
     }
 }
 
@@ -98,26 +114,26 @@ mod tests {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let check = |now: &'static str| check(&store, "p", at(now));
         check("2026-01-01T12:00:00Z").await.unwrap();
-        // As much as machines may differ.
+        // The difference is within the tolerance for several machines.
         check("2026-01-01T11:56:00Z").await.unwrap();
         let error = check("2026-01-01T11:00:00Z").await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
-        let said = error.to_string();
+        let message = error.to_string();
         for part in [
             "says 2026-01-01T11:00:00Z",
             "1h before",
             "at 2026-01-01T12:00:00Z",
         ] {
-            assert!(said.contains(part), "{said}");
+            assert!(message.contains(part), "{message}");
         }
-        // It goes on, and what it was then counts.
+        // A later time is accepted, and stored as the new latest time.
         check("2026-01-01T13:00:00Z").await.unwrap();
         check("2026-01-01T12:00:00Z").await.unwrap_err();
         accept(&store, "p", at("2026-01-01T12:00:00Z"))
             .await
             .unwrap();
         check("2026-01-01T12:00:00Z").await.unwrap();
-        // Another project has seen nothing yet.
+        // Another project has no latest time yet.
         super::check(&store, "q", at("2020-01-01")).await.unwrap();
     }
 }

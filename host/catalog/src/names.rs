@@ -1,8 +1,12 @@
-//! Names of definitions: which texts can be one, and which one an unknown name was meant to be.
+//! Names of definitions: which names are valid, and which known name an unknown one resembles.
 
 use wafer_store::{Error, Kind, Result};
 
-/// Whether a text can be a name in a project; or why not.
+/// Checks that a text can be a name in a project: at most 48 lowercase ASCII letters, digits and
+/// underscores, the first of them a letter.
+///
+/// # Errors
+/// Returns a message for the user when it cannot.
 pub fn is_name(name: &str) -> Result<(), String> {
     let ok = name.len() <= 48
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -18,12 +22,13 @@ pub fn is_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// What messages say after an unknown name that is like a known one: `; is … meant?`.
+/// Returns a suggestion to append to the message about an unknown name: `; is … meant?`. It is
+/// empty when no known name is similar.
 pub fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(name, known).map_or_else(String::new, |nearest| format!("; is `{nearest}` meant?"))
 }
 
-/// The known name that an unknown one is most like, if it is like one at all.
+/// Returns the known name that is most similar to an unknown one, or `None` if none is similar.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
@@ -32,7 +37,11 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
-/// A definition by name, or which name could be meant.
+/// Returns a definition by name. `what` is the kind of definition, for the message.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is none of that name. The message suggests a similar name
+/// or lists the known ones.
 pub fn get<'a, T>(
     things: &'a std::collections::BTreeMap<String, T>,
     name: &str,

@@ -1,4 +1,8 @@
-//! Native code of functions for every kind of machine that the project was deployed to.
+//! Compiles functions for the machines that the project was deployed to.
+//!
+//! A machine that runs Wafer on Lambda has no compiler. So the native code of every function is
+//! made in advance for every target, the combination of processor and compiler settings that code
+//! is compiled for. `wafer deploy` records the targets in one object.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,25 +14,32 @@ use crate::context::Context;
 use crate::definitions::FunctionDef;
 use crate::task::blocking;
 
-/// Object that holds the kinds of machines that the project was deployed to.
+/// The name of the object that holds the targets that the project was deployed to.
 pub const TARGETS: &str = "compile_targets";
 
 impl Context {
-    /// Compiles functions for all kinds of machines that the project was deployed to: there
-    /// is no compiler.
+    /// Compiles functions for all targets that the project was deployed to, because there is no
+    /// compiler on those machines.
+    ///
+    /// # Errors
+    /// Returns the errors of the compiler and of the stores.
     pub async fn compile_for_known(
         &self,
         functions: impl Iterator<Item = (&String, &FunctionDef)> + Clone,
     ) -> Result<()> {
-        let known: Option<(BTreeSet<String>, u64)> = self.object(TARGETS).await?;
-        let known = known.map(|(known, _)| known).unwrap_or_default();
-        for target in known.iter().filter_map(|target| Target::parse(target)) {
+        let targets: Option<(BTreeSet<String>, u64)> = self.object(TARGETS).await?;
+        let targets = targets.map(|(targets, _)| targets).unwrap_or_default();
+        for target in targets.iter().filter_map(|target| Target::parse(target)) {
             self.compile_all(functions.clone(), target).await?;
         }
         Ok(())
     }
 
-    /// Compiles functions for some kind of machine; the names of those that were not.
+    /// Compiles functions for one target. Returns the names of the functions that were not
+    /// compiled for it before.
+    ///
+    /// # Errors
+    /// Returns the errors of the compiler and of the artifact store.
     pub async fn compile_all(
         &self,
         functions: impl Iterator<Item = (&String, &FunctionDef)>,
@@ -42,7 +53,7 @@ impl Context {
         Ok(compiled)
     }
 
-    /// Compiles a function for some kind of machine; says whether it was not.
+    /// Compiles one function for one target. Returns whether it was not compiled for it before.
     async fn compile_one(
         &self,
         name: &str,
@@ -51,7 +62,7 @@ impl Context {
     ) -> Result<bool> {
         let (name, registered) = (name.to_owned(), registered.clone());
         let runtime = self.components().runtime.clone();
-        let artifacts = Arc::clone(&self.components().artifacts);
+        let artifacts = Arc::clone(&self.components().stores.artifacts);
         let work =
             blocking(move || runtime.compile_for(target, &name, &registered, artifacts.as_ref()));
         Ok(work.await??)

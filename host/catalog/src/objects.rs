@@ -1,4 +1,5 @@
-//! Small objects of the metadata store, as JSON, below the project's name.
+//! Small objects in the metadata store. They are kept as JSON, under names that start with the
+//! project's name.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -6,23 +7,32 @@ use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::context::Context;
 
-/// How often something is read again and changed when others write it meanwhile.
+/// How often a change is tried again when other processes write the object at the same time.
 const ATTEMPTS: usize = 50;
 
 impl Context {
-    /// An object and its version.
+    /// Reads an object and its version, or returns `None` if there is no object of that name.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Internal`] when the object cannot be decoded, and the errors of the
+    /// metadata store.
     pub async fn object<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>> {
-        let full = format!("{}/{name}", self.project());
-        let stored = self.components().metadata.get(&full).await?;
+        let full_name = format!("{}/{name}", self.project());
+        let stored = self.components().stores.metadata.get(&full_name).await?;
         let read =
-            |stored: wafer_store::Versioned| Ok((read(&full, &stored.value)?, stored.version));
+            |stored: wafer_store::Versioned| Ok((read(&full_name, &stored.value)?, stored.version));
         stored.map(read).transpose()
     }
 
-    /// All objects below a name, by the rest of their names, in order.
+    /// Reads all objects whose names start with `below` and a slash. Returns them in the order of
+    /// their names, with the rest of each name.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Internal`] when an object cannot be decoded, and the errors of the metadata
+    /// store.
     pub async fn objects<T: DeserializeOwned>(&self, below: &str) -> Result<Vec<(String, T)>> {
         let prefix = format!("{}/{below}/", self.project());
-        let stored = self.components().metadata.list(&prefix).await?;
+        let stored = self.components().stores.metadata.list(&prefix).await?;
         stored
             .into_iter()
             .map(|(name, object)| {
@@ -31,7 +41,11 @@ impl Context {
             .collect()
     }
 
-    /// Writes an object; its version.
+    /// Writes an object and returns its new version.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the stored object is not what `expect` says, and the errors
+    /// of the metadata store.
     pub async fn put_object<T: Serialize>(
         &self,
         name: &str,
@@ -39,29 +53,40 @@ impl Context {
         expect: Expect,
     ) -> Result<u64> {
         let json = serde_json::to_vec(object).expect("objects are plain data");
-        let full = format!("{}/{name}", self.project());
+        let full_name = format!("{}/{name}", self.project());
         self.components()
+            .stores
             .metadata
-            .put(&full, json.into(), expect)
+            .put(&full_name, json.into(), expect)
             .await
     }
 
-    /// Deletes an object that still has a version.
+    /// Deletes an object if it still has this version.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the object has changed, and the errors of the metadata
+    /// store.
     pub async fn delete_object(&self, name: &str, version: u64) -> Result<()> {
-        let full = format!("{}/{name}", self.project());
-        let metadata = &self.components().metadata;
-        let deleted = metadata.delete(&full, Expect::Version(version)).await;
+        let full_name = format!("{}/{name}", self.project());
+        let metadata = &self.components().stores.metadata;
+        let deleted = metadata.delete(&full_name, Expect::Version(version)).await;
         deleted.map_err(|e| match e {
             e if e.kind() == Kind::Conflict => {
-                let message = format!("`{name}` was changed meanwhile; look at it again");
+                let message =
+                    format!("another process changed `{name}` at the same time; look at it again");
                 Error::caused(Kind::Conflict, message, e)
             }
             e => e,
         })
     }
 
-    /// Changes an object, which others may change at the same time: what `change` makes of
-    /// what is there is written if it is still there, else `change` is asked again.
+    /// Changes an object that other processes may change at the same time. `change` is called with
+    /// the stored object and returns the new one. If the stored object has changed before the new
+    /// one is written, `change` is called again.
+    ///
+    /// # Errors
+    /// Returns the error of `change`, and [`Kind::Unavailable`] when too many others change the
+    /// object.
     pub async fn change_object<T, F>(&self, name: &str, mut change: F) -> Result<T>
     where
         T: Serialize + DeserializeOwned,
@@ -78,12 +103,15 @@ impl Context {
                 written => return written.map(|_| after),
             }
         }
-        let message = format!("`{name}` is changed by many at once; try again");
+        let message = format!("`{name}` is changed by too many processes at once; try again");
         Err(Error::new(Kind::Unavailable, message))
     }
 }
 
-/// Reads an object of that name.
+/// Decodes the stored object of the given name.
+///
+/// # Errors
+/// Returns [`Kind::Internal`] when it cannot be decoded.
 pub fn read<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T> {
     serde_json::from_slice(value).map_err(|e| {
         let message = format!("stored object `{name}` cannot be read");

@@ -1,4 +1,7 @@
-//! On-demand functions: called one after the other on columns by name, after a lookup or a join.
+//! Calls on-demand functions on named columns, after features were looked up or joined.
+//!
+//! Training sets, batch inference and the comparison of served with recomputed values call them
+//! here. Requests call them in `host/serving`, where features have a status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +16,8 @@ use crate::recipe::Recipe;
 /// Columns by name, as functions and models read them.
 pub type Readable = HashMap<String, ArrayRef>;
 
-/// What a function answered, with nulls for rows that failed: what these hold means nothing,
-/// and must not get out.
+/// Returns the columns of an output, with nulls in failed rows. The values that a function returns
+/// for a failed row have no meaning and must not be visible.
 pub fn of_good_rows(output: &Output) -> Vec<ArrayRef> {
     let columns = output.columns.iter();
     match output.row_errors.is_empty() {
@@ -25,7 +28,7 @@ pub fn of_good_rows(output: &Output) -> Vec<ArrayRef> {
     }
 }
 
-/// The column with nulls at some rows.
+/// Returns a column with nulls in the rows for which `at` is true.
 pub fn nulled(column: &ArrayRef, at: &impl Fn(usize) -> bool) -> ArrayRef {
     let rows: UInt32Array = (0..column.len())
         .map(|row| (!at(row)).then_some(row as u32))
@@ -33,7 +36,8 @@ pub fn nulled(column: &ArrayRef, at: &impl Fn(usize) -> bool) -> ArrayRef {
     arrow_select::take::take(column, &rows, None).expect("the rows are the column's")
 }
 
-/// What functions and models read: inputs before features of their names.
+/// Collects the columns that functions and models read. If an input of the view and a feature have
+/// the same name, the input is read.
 pub fn readable(
     recipe: &Recipe,
     inputs: &[ArrayRef],
@@ -51,8 +55,12 @@ pub fn readable(
     known
 }
 
-/// Calls functions one after the other on columns by name, to which it adds what they
-/// answer; their outputs in order. What a failed row holds means nothing: it is null.
+/// Calls functions one after the other. Each reads its inputs from `known`, and its outputs are
+/// added there for the functions after it. Returns all outputs in order, with nulls in failed
+/// rows; `failed` is called with the function, the row and the message of each failure.
+///
+/// # Errors
+/// Returns the errors of calling a function.
 pub fn call(
     functions: &[Function],
     known: &mut Readable,

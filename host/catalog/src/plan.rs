@@ -1,4 +1,4 @@
-//! What applying a project would change.
+//! Plans: what applying a project would change.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use crate::context::Context;
 use crate::definitions::{Definitions, FunctionDef, GroupDef};
 use crate::generations::{KINDS, objects};
 
-/// What would happen to one definition.
+/// What would happen to a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// It is new.
+    /// The definition is new and would be created.
     Create,
-    /// It differs from what was applied.
+    /// The definition differs from the applied one and would be updated.
     Update,
-    /// It is no longer in the project. Data is kept.
+    /// The definition is no longer in the project and would be removed. Its data is kept.
     Remove,
 }
 
-/// A difference between a project and what was applied.
+/// A difference between a project and the applied definitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What would happen.
+    /// What would happen to the definition.
     pub kind: ChangeKind,
-    /// Kind and name, such as `group plane_outcome`.
+    /// The kind and the name of the definition, such as `group plane_outcome`.
     pub object: String,
-    /// What differs, for people.
+    /// What differs, for people to read.
     pub detail: String,
 }
 
@@ -48,23 +48,23 @@ impl fmt::Display for Change {
     }
 }
 
-/// All differences, in the order of their objects.
+/// All changes that applying a project would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// The differences; none when everything is applied.
+    /// The changes, in the order of their objects. There are none when everything is applied.
     pub changes: Vec<Change>,
-    /// Tables of new group versions that are to be filled before all of it is live.
+    /// The tables of new group versions that must be filled before the definitions become live.
     pub staged: Vec<String>,
-    /// What would suffer from it, for people.
+    /// Warnings about what else would be affected, for people to read.
     pub warnings: Vec<String>,
 }
 
 impl Context {
-    /// What applying these definitions would change.
+    /// Compares definitions with the live ones.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when a group's columns differ from those that were
-    /// applied under the same version; those of the metadata store.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a group's columns or aggregates
+    /// differ from those that are live under the same version.
     pub fn plan(&self, wanted: &Definitions) -> Result<Plan> {
         let applied = self.definitions();
         for (name, group) in &wanted.groups {
@@ -113,7 +113,8 @@ impl Context {
     }
 }
 
-/// Columns of a version never change, except that nullable ones may be added.
+/// Checks that the columns of a group version stay the same, except that nullable columns may be
+/// added.
 fn check_version(stored: &GroupDef, wanted: &GroupDef) -> Result<()> {
     let columns = |group: &GroupDef| -> Vec<String> {
         let fields = group.keys.iter().chain(&group.columns);
@@ -165,6 +166,7 @@ fn check_version(stored: &GroupDef, wanted: &GroupDef) -> Result<()> {
     )))
 }
 
+/// Returns what a plan says about a new definition.
 fn detail(definitions: &Definitions, kind: usize, name: &str) -> String {
     match KINDS[kind] {
         "function" => {
@@ -183,7 +185,7 @@ fn detail(definitions: &Definitions, kind: usize, name: &str) -> String {
     }
 }
 
-/// Names of the top-level keys that differ.
+/// Returns the names of the top-level keys that differ.
 fn differences(old: &serde_json::Value, new: &serde_json::Value) -> Vec<String> {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return Vec::new();

@@ -1,14 +1,14 @@
-//! Reports of how long work comes along, for people who wait for it.
+//! Reports of the progress of work, for people who wait for it.
 
-/// Told how a run comes along.
+/// Receives reports of the progress of a run.
 pub trait Progress: Send + Sync {
-    /// So many source rows were read, of so many if that is known.
+    /// Reports the number of source rows read so far, and their total number if it is known.
     fn read(&self, rows: u64, total: Option<u64>);
-    /// The run enters a stage.
+    /// Reports that the run enters a stage.
     fn stage(&self, stage: &str);
 }
 
-/// Tells nobody.
+/// Ignores all reports.
 impl Progress for () {
     fn read(&self, _rows: u64, _total: Option<u64>) {}
     fn stage(&self, _stage: &str) {}

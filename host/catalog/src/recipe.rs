@@ -1,4 +1,8 @@
-//! Versions of views: a view with everything that it uses, as it was at some time.
+//! Versions of views: a view with everything that it uses, fixed at some time.
+//!
+//! A version is named by the digest of its content. Training sets, models and releases record the
+//! version that they were made with ([`Context::keep_recipe`]) and read it back later
+//! ([`Context::recipe`]), so that later applies do not change what they mean.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +14,23 @@ use crate::context::Context;
 use crate::definitions::{Definitions, FunctionDef, GroupDef, LookupDef, ViewDef, feature_name};
 use crate::names::get;
 
-/// A version of a view: what training sets, models and releases are bound to, whatever
-/// is applied afterwards.
+/// A version of a view: what training sets, models and releases are bound to, whatever is applied
+/// afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// The view.
     pub view: ViewDef,
-    /// The groups that it looks up.
+    /// The groups that the view looks up, by name.
     pub groups: BTreeMap<String, GroupDef>,
-    /// The functions that it calls.
+    /// The functions that the view calls, by name.
     pub functions: BTreeMap<String, FunctionDef>,
 }
 
 impl Recipe {
-    /// Of a view as it is defined.
+    /// Creates the version of a view that the definitions describe.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when they have no view of that name.
     pub fn new(definitions: &Definitions, view: &str) -> Result<Self> {
         let view = get(&definitions.views, view, "feature view")?.clone();
         let groups = view.lookups.iter().map(|lookup| {
@@ -44,10 +48,10 @@ impl Recipe {
         })
     }
 
-    /// A view of all features of one group, by its own join keys.
+    /// Creates a view of all features of one group, looked up by the group's own join keys.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when the definitions have no group of that name.
     pub fn of_group(definitions: &Definitions, name: &str) -> Result<Self> {
         let group = get(&definitions.groups, name, "feature group")?.clone();
         let keys = group.keys.iter();
@@ -69,13 +73,13 @@ impl Recipe {
         })
     }
 
-    /// Its name: a digest of all of it.
+    /// Returns the name of this version, a digest of its content.
     pub fn version(&self) -> String {
         let json = serde_json::to_vec(self).expect("definitions are plain data");
         Digest::of(&json).short()
     }
 
-    /// The features of the view, in the order in which they are answered.
+    /// Returns the features of the view, in the order in which they are answered.
     pub fn outputs(&self) -> Vec<Field> {
         let mut fields = Vec::new();
         for lookup in &self.view.lookups {
@@ -88,8 +92,8 @@ impl Recipe {
         fields
     }
 
-    /// For each of them the alias of the lookup that it is of; none of what functions
-    /// compute.
+    /// Returns, for each of the [`outputs`](Self::outputs), the alias of its lookup. Outputs of
+    /// functions have none.
     pub fn aliases(&self) -> Vec<Option<&str>> {
         let lookups = self.view.lookups.iter();
         let mut aliases: Vec<Option<&str>> = lookups
@@ -99,12 +103,12 @@ impl Recipe {
         aliases
     }
 
-    /// What a lookup takes of its group, under the names that the view gives it.
+    /// Returns the features that a lookup takes from its group, under their names in the view.
     pub fn features_of(&self, lookup: &LookupDef) -> Vec<Field> {
         let features = self.groups[&lookup.group].features();
         let taken = lookup.features.iter().map(|index| {
             let feature = &features[*index];
-            // An entity that is not known has no value.
+            // An entity that is not in the group has no values.
             Field {
                 name: feature_name(&lookup.alias, &feature.name),
                 nullable: true,
@@ -114,7 +118,8 @@ impl Recipe {
         taken.collect()
     }
 
-    /// What a model can read, by name: fields of the request before features.
+    /// Returns the fields that a model can read, by name. If a request field and a feature have
+    /// the same name, the request field is read.
     pub fn readable(&self) -> BTreeMap<String, Field> {
         let inputs = self.view.inputs.iter().cloned();
         let all = self.outputs().into_iter().chain(inputs);
@@ -123,18 +128,18 @@ impl Recipe {
 }
 
 impl Context {
-    /// A view as it is live.
+    /// Returns the live version of a view.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when no view of that name is live.
     pub fn view(&self, name: &str) -> Result<Recipe> {
         Recipe::new(&self.definitions(), name)
     }
 
-    /// A version of a view that something was bound to.
+    /// Reads a version of a view that was kept.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns [`Kind::Internal`] when it is missing, and the errors of the metadata store.
     pub async fn recipe(&self, view: &str, version: &str) -> Result<Recipe> {
         let name = recipe_name(view, version);
         let stored = self.object(&name).await?;
@@ -142,7 +147,10 @@ impl Context {
         Ok(stored.ok_or_else(missing)?.0)
     }
 
-    /// Keeps a version of a view, for what is bound to it; its name.
+    /// Keeps a version of a view, for what is bound to it. Returns the name of the version.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn keep_recipe(&self, view: &str, recipe: &Recipe) -> Result<String> {
         let version = recipe.version();
         let name = recipe_name(view, &version);

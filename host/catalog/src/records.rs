@@ -1,4 +1,4 @@
-//! Records of work that was done, each stored as an object by itself.
+//! Records of work that was done. Each is stored as an object by itself.
 
 mod model;
 mod release;

@@ -1,20 +1,30 @@
-//! Work that blocks, kept off the threads that do I/O.
+//! Helpers for blocking work, which must not run on the threads that do I/O.
 
 use tempfile::TempDir;
 use wafer_store::{Error, Kind, Result};
 
-/// A folder that is removed when it is dropped.
+/// Creates a temporary folder, which is removed when the returned value is dropped.
+///
+/// # Errors
+/// Returns [`Kind::Internal`] when the folder cannot be created.
 pub fn temporary_folder() -> Result<TempDir> {
     tempfile::tempdir()
-        .map_err(|e| Error::caused(Kind::Internal, "a temporary folder cannot be made", e))
+        .map_err(|e| Error::caused(Kind::Internal, "cannot create a temporary folder", e))
 }
 
-/// Runs something that blocks on a thread for it.
+/// Runs blocking work on a thread of its own and returns its result. A panic of the work is passed
+/// on.
+///
+/// # Errors
+/// Returns [`Kind::Unavailable`] when the process is stopping.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     ended(tokio::task::spawn_blocking(work)).await
 }
 
-/// What a task ended with.
+/// Waits for a task and returns its result. A panic of the task is passed on.
+///
+/// # Errors
+/// Returns [`Kind::Unavailable`] when the process is stopping.
 pub async fn ended<T>(task: tokio::task::JoinHandle<T>) -> Result<T> {
     match task.await {
         Ok(result) => Ok(result),

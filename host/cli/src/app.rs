@@ -1,30 +1,34 @@
-//! The composition root: the one place that names concrete backends.
+//! The composition root: the one file of this program that names concrete backends.
+//!
+//! [`open`] opens the stores by the settings of the project, with one of the [`backends`] (those on
+//! AWS are there with the feature `aws`), starts the sandbox, makes the clocks, and hands everything to the
+//! platform. Whatever a build without AWS cannot do fails here, with a message that says so.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use url::Url;
-use wafer_config::{CloudStores, Project, StoreSettings};
+use wafer_config::Project;
 #[cfg(feature = "aws")]
 use wafer_config::{SourceType, schedule_def};
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
-use wafer_store::{
-    ArtifactFolder, ArtifactStore, Lmdb, LmdbConfig, MetadataStore, OfflineTables, OnlineStore,
-    RemoteFiles,
-};
+#[cfg(not(feature = "aws"))]
+use wafer_store::LeftOut;
+use wafer_store::{Backends, Embedded, Location, RemoteFiles};
 
-/// Requests that may wait for a sandbox before new ones are refused.
+/// The number of requests that may wait for a sandbox before new ones are refused.
 const QUEUE: usize = 1_024;
 
-/// What to do when something on AWS is asked for that this program cannot reach.
+/// The hint of every error about AWS in a program that was built without it.
 #[cfg(not(feature = "aws"))]
 const WITHOUT_AWS: &str = "this `wafer` was built without AWS; build it with \
                            `cargo build --release --workspace --features wafer-cli/aws`";
 
-/// `--clock START[,SPEED]`: a present that starts somewhere else.
+/// The option `--clock START[,SPEED]`: a clock that starts at another time than now, and that runs
+/// `SPEED` times as fast as the machine's clock (1 by default; 0 means that it stands still).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClockOption {
     start: Timestamp,
@@ -44,20 +48,27 @@ impl std::str::FromStr for ClockOption {
             .parse()
             .map_err(|_| format!("`{speed}` is not a speed; write a number such as 60"))?;
         if !speed.is_finite() || speed < 0.0 {
-            return Err(format!("speed {speed}: time does not run backwards"));
+            return Err(format!(
+                "speed {speed} is not a finite number of at least 0"
+            ));
         }
         Ok(Self { start, speed })
     }
 }
 
-/// Opens a project's stores and starts its sandbox.
+/// Opens the stores of a project and starts its sandbox.
+///
+/// # Errors
+/// Returns an error when a store cannot be opened, when the sandbox does not start, and when the
+/// clock is behind the time at which the project was last used.
 pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Result<Platform> {
     let platform = open_at_any_time(project, clock).await?;
     platform.context().check_clock().await?;
     Ok(platform)
 }
 
-/// As [`open`], whatever the machine's clock was before.
+/// Opens a project like [`open`], but does not compare the clock with the time at which the project
+/// was last used.
 pub(crate) async fn open_at_any_time(
     project: &Project,
     clock: Option<ClockOption>,
@@ -71,15 +82,9 @@ pub(crate) async fn open_at_any_time(
         )),
         None => Arc::clone(&machine_clock),
     };
-    let stores = match &project.store.cloud {
-        None => embedded(&project.store)?,
-        Some(cloud) => on_aws(project, cloud, &machine_clock).await?,
-    };
+    let backends = backends(&machine_clock)?;
     let components = Components {
-        online: stores.online,
-        metadata: stores.metadata,
-        artifacts: stores.artifacts,
-        offline: stores.offline,
+        stores: backends.open(&location(project)?).await?,
         remote: remote_files(),
         runtime: runtime()?,
         guests: Guests::new(cores(), QUEUE),
@@ -91,53 +96,57 @@ pub(crate) async fn open_at_any_time(
     Ok(Platform::open(&project.name, components).await?)
 }
 
-/// Where everything is kept.
-struct Stores {
-    online: Arc<dyn OnlineStore>,
-    metadata: Arc<dyn MetadataStore>,
-    artifacts: Arc<dyn ArtifactStore>,
-    offline: OfflineTables,
-}
-
-fn embedded(settings: &StoreSettings) -> Result<Stores> {
-    let root = &settings.path;
-    let lmdb = Arc::new(Lmdb::open(&LmdbConfig {
-        path: root.join("online"),
-        map_size: settings.map_size,
-    })?);
-    Ok(Stores {
-        online: Arc::clone(&lmdb) as _,
-        metadata: lmdb,
-        artifacts: Arc::new(ArtifactFolder::open(root.join("artifacts"))?),
-        offline: OfflineTables::open(folder_url(&root.join("offline"))?)?,
-    })
+/// The backends that this program can open stores with.
+pub(crate) fn backends(machine_clock: &Arc<dyn Clock>) -> Result<Backends> {
+    Ok(Backends::default().with(aws(machine_clock)?).with(Embedded))
 }
 
 #[cfg(feature = "aws")]
-async fn on_aws(
-    project: &Project,
-    cloud: &CloudStores,
-    machine_clock: &Arc<dyn Clock>,
-) -> Result<Stores> {
-    let seed = getrandom::u64().context("the system has no random numbers")?;
-    let copies = project.store.path.join("artifacts");
-    let stores = wafer_aws::open(
-        &project.name,
-        (&cloud.online, &cloud.objects),
-        &copies,
-        seed,
-        Arc::clone(machine_clock),
-    )
-    .await?;
-    Ok(Stores {
-        online: Arc::clone(&stores.dynamo) as _,
-        metadata: stores.dynamo,
-        artifacts: Arc::new(stores.artifacts),
-        offline: stores.offline,
+fn aws(machine_clock: &Arc<dyn Clock>) -> Result<wafer_aws::Aws> {
+    Ok(wafer_aws::Aws {
+        machine_clock: Arc::clone(machine_clock),
+        seed: getrandom::u64().context("the system has no random numbers")?,
+        shipped: None,
     })
 }
 
-/// Has the state machine of the environment run something, and returns its output.
+#[cfg(not(feature = "aws"))]
+#[allow(clippy::unnecessary_wraps, reason = "as with the feature")]
+fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<LeftOut> {
+    Ok(LeftOut {
+        online_form: "dynamodb://TABLE",
+        objects_form: "s3://BUCKET/FOLDER",
+        hint: WITHOUT_AWS.to_owned(),
+    })
+}
+
+/// Checks that a backend opens the stores that the settings of a project name, without opening them.
+pub(crate) fn check_stores(project: &Project) -> Result<()> {
+    let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    backends(&machine_clock)?.choose(&location(project)?)?;
+    Ok(())
+}
+
+/// Returns where a project keeps its stores: at the URLs of its settings, or else in its folder.
+pub(crate) fn location(project: &Project) -> Result<Location> {
+    let settings = &project.store;
+    let (online, objects) = match &settings.cloud {
+        Some(stores) => (stores.online.clone(), stores.objects.clone()),
+        None => {
+            let folder = folder_url(&settings.path)?;
+            (folder.clone(), folder)
+        }
+    };
+    Ok(Location {
+        project: project.name.clone(),
+        online,
+        objects,
+        local: settings.path.clone(),
+        map_size: settings.map_size,
+    })
+}
+
+/// Starts the state machine that `WAFER_STATE_MACHINE` names, waits for it, and returns its output.
 #[cfg(feature = "aws")]
 pub(crate) async fn run_on_aws(input: &serde_json::Value) -> Result<serde_json::Value> {
     let arn = std::env::var("WAFER_STATE_MACHINE")
@@ -158,7 +167,7 @@ pub(crate) async fn run_on_aws(_input: &serde_json::Value) -> Result<serde_json:
     anyhow::bail!(WITHOUT_AWS)
 }
 
-/// Source files on S3, whatever the stores are.
+/// Returns the access to source files on S3, which does not depend on the stores.
 #[cfg(feature = "aws")]
 pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
     Arc::new(wafer_aws::Files::default())
@@ -171,7 +180,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
     })
 }
 
-/// Describes what Terraform makes for a project.
+/// Returns the infrastructure that Terraform makes for a project.
 #[cfg(feature = "aws")]
 pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
     let streams = project.sources.iter();
@@ -190,30 +199,16 @@ pub(crate) fn infrastructure(_project: &Project) -> Result<serde_json::Value> {
     anyhow::bail!(WITHOUT_AWS)
 }
 
-#[cfg(not(feature = "aws"))]
-#[allow(clippy::unused_async, reason = "as with the feature")]
-async fn on_aws(
-    _project: &Project,
-    cloud: &CloudStores,
-    _machine_clock: &Arc<dyn Clock>,
-) -> Result<Stores> {
-    anyhow::bail!(
-        "{} and {}: {WITHOUT_AWS}, or take `store.online` and \
-         `store.objects` (WAFER_STORE_ONLINE, WAFER_STORE_OBJECTS) away to use the embedded stores",
-        cloud.online,
-        cloud.objects
-    )
-}
-
-/// A sandbox that compiles in a child process: this program again.
+/// Starts a sandbox. It compiles in a child process, which is this program with the command
+/// `compile-component`.
 pub(crate) fn runtime() -> Result<Runtime> {
-    let program =
-        std::env::current_exe().context("cannot find this program, to run the compiler")?;
+    let program = std::env::current_exe()
+        .context("cannot find the path of this program, to run the compiler")?;
     let compiler = Compiler::Child {
         program,
         arguments: vec!["compile-component".to_owned()],
     };
-    // Room for a batch run's workers beside requests and events.
+    // The workers of a batch run need instances beside those for requests and events.
     let instances = u32::try_from(cores() * 4).unwrap_or(u32::MAX).max(64);
     let config = RuntimeConfig {
         instances,
@@ -222,13 +217,14 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }
 
-/// Processors that work is spread over.
+/// Returns the number of processors that work is spread over.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn folder_url(path: &Path) -> Result<Url> {
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    std::fs::create_dir_all(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))?;
     let path = path
         .canonicalize()
         .with_context(|| format!("cannot find {}", path.display()))?;
@@ -241,14 +237,15 @@ fn host_name() -> String {
     name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
-/// A run hands large buffers from thread to thread. glibc keeps a pool of freed
-/// memory for each thread, so that a longer run would hold ever more of it; two
-/// pools for all threads keep it nearly flat.
+/// Limits glibc to two pools of freed memory for all threads.
+///
+/// A run passes large buffers from thread to thread. By default glibc keeps a pool for each thread,
+/// so that a long run would hold more and more freed memory.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "a setting of the C library")]
 pub(crate) fn share_memory_pools() {
-    // SAFETY: `mallopt` may be called at any time; it changes how later pools are
-    // made, and no memory that is in use.
+    // SAFETY: `mallopt` may be called at any time. It changes how later pools are made, and does
+    // not touch memory that is in use.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
     }

@@ -1,4 +1,4 @@
-//! `wafer build`: crates to components.
+//! `wafer build`: compiles the crates of functions to components.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,13 @@ use wafer_config::{FunctionSource, Project};
 use crate::output::say;
 use crate::sdk;
 
-/// Where components of crates are put: with the project, wherever its stores are.
+/// Returns the folder for the components of a project. It is below the folder of the project,
+/// wherever the stores are.
 pub(crate) fn built_folder(project: &Project) -> PathBuf {
     project.folder.join(".wafer").join("build")
 }
 
-/// Where the sources of stock functions are unpacked to.
+/// The folder of a project that the sources of stock functions are unpacked to.
 const STOCK: &str = ".wafer/stock";
 
 /// A component that was built.
@@ -22,13 +23,17 @@ const STOCK: &str = ".wafer/stock";
 pub(crate) struct Built {
     /// Name of the function.
     pub(crate) function: String,
-    /// The component.
+    /// Path of the component.
     pub(crate) path: PathBuf,
-    /// Its size.
+    /// Size of the component in bytes.
     pub(crate) bytes: usize,
 }
 
-/// Builds the crates of a project's functions.
+/// Builds every function of a project that has a crate, stock functions included. Functions that
+/// are given as a component are skipped.
+///
+/// # Errors
+/// Returns an error when there is no compiler for WebAssembly, and when a crate does not compile.
 pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     let stock_folder = project.folder.join(STOCK);
     let crates: Vec<_> = project
@@ -54,7 +59,8 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     }
     let toolchain = Toolchain::find()?;
     let out = built_folder(project);
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(&out)
+        .with_context(|| format!("cannot make the folder {}", out.display()))?;
     let target_dir = target_dir(project);
     crates
         .into_iter()
@@ -81,8 +87,8 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
         .collect()
 }
 
-/// Where cargo compiles functions: apart from the host's own builds, which use
-/// other flags.
+/// Returns the target folder for functions. It differs from that of other builds, because cargo
+/// would compile everything again whenever the flags change.
 fn target_dir(project: &Project) -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(shared) => Path::new(&shared).join("functions"),

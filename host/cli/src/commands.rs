@@ -1,4 +1,7 @@
-//! The commands, one file for each.
+//! The arguments of the program, and the dispatch to the commands.
+//!
+//! Each command has a file of its own: a struct with the arguments, whose doc comments are the help
+//! texts, and a method `run` that opens the project, calls the platform and prints the result.
 
 mod apply;
 mod backfill;
@@ -49,11 +52,11 @@ pub(crate) struct Arguments {
     )]
     project: PathBuf,
 
-    /// How results are printed
+    /// Format of the results
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
     output: Format,
 
-    /// Log more, and what functions say
+    /// Log more, including the messages of functions
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 
@@ -61,7 +64,7 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// What a command does is said at its arguments, with examples.
+/// The commands. The struct with the arguments of each has its help text.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     New(new::New),
@@ -98,37 +101,45 @@ pub(crate) enum Command {
     Doctor(doctor::Doctor),
     #[command(hide = true)]
     RunPartitions(RunPartitions),
-    /// Compile a component; the sandbox calls this
+    /// Compile a component, as a child process of the sandbox
     #[command(hide = true)]
     CompileComponent {
-        /// Which engine
+        /// The kind of engine that the component is for
         mode: String,
-        /// For which kind of machine
+        /// The kind of processor that the component is for
         target: String,
     },
 }
 
-/// What every command is given.
+/// The arguments that all commands share.
 pub(crate) struct Context {
+    /// Folder of the project.
     pub(crate) folder: PathBuf,
+    /// Format of the results.
     pub(crate) format: Format,
 }
 
 impl Context {
+    /// Reads the project file, `wafer.toml`.
+    ///
+    /// # Errors
+    /// Returns an error when the file cannot be read or is not valid.
     pub(crate) fn project(&self) -> Result<Project> {
         Ok(Project::read(&self.folder)?)
     }
 }
 
+/// Parses a number of bytes, such as `1GiB`.
 fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
 }
 
-/// Microseconds of an argument such as `7d`.
+/// Parses a duration such as `7d`, and returns it in microseconds.
 fn duration(text: &str) -> Result<i64, String> {
     wafer_core::parse_duration(text).map_err(|e| e.to_string())
 }
 
+/// Runs the command of the arguments, and returns the exit code of the program.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let context = Context {
         folder: arguments.project,
@@ -171,12 +182,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Functions(command) => command.run(&context).await,
         Command::Doctor(command) => command.run(&context).await,
         Command::RunPartitions(command) => {
-            // Whichever clock the run has, it is not this process' own.
+            // The run may have another clock than this process, whose own is not to be checked.
             let platform = app::open_at_any_time(&context.project()?, None).await?;
             command.run(&platform)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::CompileComponent { .. } => unreachable!("main runs it"),
+        Command::CompileComponent { .. } => unreachable!("`main` runs this command itself"),
     }
 }
 

@@ -1,4 +1,9 @@
-//! The `wafer` command: what a person types.
+//! The `wafer` command.
+//!
+//! `commands.rs` parses the arguments and dispatches to one file for each command; each opens the
+//! project's platform through `app.rs`, calls it, and prints what it returned through `output.rs`.
+//! The program also starts itself as a child process: to compile components apart from the
+//! sandbox (`compile-component`), and to work on the partitions of a run (`partitions.rs`).
 
 mod app;
 mod build;

@@ -1,5 +1,4 @@
-//! What the command prints: results on standard output, everything else on
-//! standard error.
+//! Printing: results go to standard output, and everything else to standard error.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -11,21 +10,21 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use wafer_platform::Progress;
 
-/// How results are printed.
+/// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For scripts: one JSON document.
+    /// One JSON document, for scripts.
     Json,
 }
 
 impl Format {
-    /// Prints a result: its JSON, or the text made by `text`.
+    /// Prints a result, either as JSON or as the text that `text` makes.
     pub(crate) fn print<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) {
         match self {
             Self::Json => {
-                let json = serde_json::to_string_pretty(value).expect("results are plain data");
+                let json = serde_json::to_string_pretty(value).expect("results always serialise");
                 line(json);
             }
             Self::Text => line(text()),
@@ -33,19 +32,20 @@ impl Format {
     }
 }
 
-/// A line of result. A reader that has gone away is no reason to fail.
+/// Prints a line of a result. Errors are ignored, because a command need not fail when the reader
+/// of its output has gone away.
 pub(crate) fn line(text: impl Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}");
 }
 
-/// A line about what is going on.
+/// Prints a line about the progress of a command to standard error.
 pub(crate) fn say(text: impl Display) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "{text}");
 }
 
-/// An error with its causes, each once.
+/// Prints an error with its causes. A cause that an earlier message contains already is left out.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {
@@ -57,7 +57,8 @@ pub(crate) fn error(error: &anyhow::Error) {
     say(text);
 }
 
-/// The log goes to standard error; `RUST_LOG` says what of it, or `-v`.
+/// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
+/// decides how much is logged.
 pub(crate) fn start_log(verbose: bool) {
     let default = if verbose {
         "info,function=trace"
@@ -72,7 +73,7 @@ pub(crate) fn start_log(verbose: bool) {
         .init();
 }
 
-/// A progress bar on a terminal; elsewhere a line for each stage.
+/// A progress bar. It is hidden unless standard error is a terminal.
 pub(crate) struct Bar {
     bar: ProgressBar,
     label: String,
@@ -80,6 +81,7 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
+    /// Returns a progress bar with a label, such as the name of a pipeline.
     pub(crate) fn new(label: &str) -> Self {
         let bar = if std::io::stderr().is_terminal() {
             ProgressBar::new_spinner()
@@ -94,6 +96,7 @@ impl Bar {
         }
     }
 
+    /// Removes the progress bar from the terminal.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -125,7 +128,7 @@ impl Progress for Bar {
     }
 }
 
-/// Columns of text, aligned.
+/// Formats rows as a table with a header and aligned columns.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
     for row in rows {
@@ -148,7 +151,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// A whole number with its thousands set apart.
+/// Formats a number with commas between groups of three digits.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,5 +1,11 @@
-//! The partitions of a run, worked on by processes of this program: the same plan as
-//! on AWS, on one machine.
+//! Runs whose partitions several processes of this machine work on (`wafer run --processes`).
+//!
+//! The run is divided, worked on and committed in the same way as on AWS; only the processes
+//! differ. This process starts some children with the hidden command `run-partitions`, and one
+//! thread for each of them takes partitions from a [`Queue`], writes the number of each to the
+//! child's standard input, and reads the answer, a line of JSON, from its standard output. A
+//! partition that fails for a passing reason, or whose child ends, is put back into the queue. The
+//! first failure that is final stops the run.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,16 +16,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use wafer_platform::{DistributedRun, Error, Kind, Platform, Progress, Result};
 
-/// How often a partition is tried.
+/// How often a partition is tried before the run fails.
 const ATTEMPTS: u32 = 3;
 
-/// What a process says about a partition that it was given.
+/// The answer of a child about one partition.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     partition: usize,
     error: Option<Failure>,
 }
 
+/// Why a child could not work on a partition.
 #[derive(Debug, Serialize, Deserialize)]
 struct Failure {
     message: String,
@@ -27,12 +34,12 @@ struct Failure {
     may_pass: bool,
 }
 
-/// Has all partitions of a run worked on.
+/// Works on all partitions of a run, with up to `processes` children.
 ///
 /// # Errors
-/// The first partition that failed for good: refused by the function or the
-/// expectations, or tried several times in vain.
-pub(crate) fn work(
+/// Returns the error of the first partition that failed for good: because the function or an
+/// expectation refused it, or because it failed [`ATTEMPTS`] times.
+pub(crate) fn run_partitions(
     project: &Path,
     run: &DistributedRun,
     processes: usize,
@@ -42,7 +49,7 @@ pub(crate) fn work(
     std::thread::scope(|scope| {
         for _ in 0..processes.min(run.partitions) {
             scope.spawn(|| {
-                if let Err(error) = keep_working(project, run, &queue, progress) {
+                if let Err(error) = work_through(project, run, &queue, progress) {
                     queue.stop(error);
                 }
             });
@@ -54,7 +61,8 @@ pub(crate) fn work(
     }
 }
 
-fn keep_working(
+/// Works on partitions with one child until the queue is empty.
+fn work_through(
     project: &Path,
     run: &DistributedRun,
     queue: &Queue,
@@ -82,7 +90,7 @@ fn keep_working(
             Err(gone) => {
                 worker = None;
                 Failure {
-                    message: format!("its process ended: {gone}"),
+                    message: format!("the process that worked on it ended: {gone}"),
                     may_pass: true,
                 }
             }
@@ -110,11 +118,13 @@ fn keep_working(
     Ok(())
 }
 
-/// Partitions that wait, with the number of their next attempt.
+/// The partitions that wait to be worked on.
 struct Queue(Mutex<Waiting>);
 
 struct Waiting {
+    /// Each partition with the number of its next attempt, from 1.
     partitions: VecDeque<(usize, u32)>,
+    /// The first error that stopped the run.
     error: Option<Error>,
 }
 
@@ -138,7 +148,7 @@ impl Queue {
         self.waiting().partitions.push_back((partition, attempt));
     }
 
-    /// Nothing more is begun.
+    /// Stops the run with an error: no more partitions are handed out.
     fn stop(&self, error: Error) {
         let mut waiting = self.waiting();
         waiting.partitions.clear();
@@ -151,10 +161,10 @@ impl Queue {
     }
 }
 
-/// A process of this program that works on partitions.
+/// A child process that works on partitions. It is killed when this is dropped.
 struct Worker {
     child: Child,
-    questions: ChildStdin,
+    numbers: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
@@ -173,21 +183,28 @@ impl Worker {
         let mut child = started.map_err(|e| {
             Error::caused(
                 Kind::Unavailable,
-                "a process for partitions does not start",
+                "cannot start a process that works on partitions",
                 e,
             )
         })?;
-        let questions = child.stdin.take().expect("it is piped");
-        let answers = child.stdout.take().expect("it is piped");
+        let numbers = child
+            .stdin
+            .take()
+            .expect("the child is started with a pipe");
+        let answers = child
+            .stdout
+            .take()
+            .expect("the child is started with a pipe");
         Ok(Self {
             child,
-            questions,
+            numbers,
             answers: BufReader::new(answers),
         })
     }
 
+    /// Has the child work on a partition, and waits for its answer.
     fn work_on(&mut self, partition: usize) -> std::io::Result<Answer> {
-        writeln!(self.questions, "{partition}")?;
+        writeln!(self.numbers, "{partition}")?;
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
             let status = self.child.wait()?;
@@ -204,8 +221,8 @@ impl Drop for Worker {
     }
 }
 
-/// Work on the partitions of a run that are named on standard input; `wafer run
-/// --processes` starts it
+/// Work on the partitions of a run whose numbers are read from standard input; started by `wafer
+/// run --processes`
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunPartitions {
     pipeline: String,
@@ -213,7 +230,7 @@ pub(crate) struct RunPartitions {
 }
 
 impl RunPartitions {
-    /// Answers each number with a line of JSON, until there are no more.
+    /// Works on the partition of each number on standard input, and answers with a line of JSON.
     pub(crate) fn run(&self, platform: &Platform) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {

@@ -1,6 +1,8 @@
-//! Sources that this binary was built with: the guest SDK and the contract, which `wafer
-//! new` unpacks, so that a project builds without a registry; and the functions that come
-//! with Wafer.
+//! The sources that are embedded in this program: the guest SDK, the contract in `wit/`, and the
+//! stock functions.
+//!
+//! `wafer new` unpacks the SDK into a project, so that the project builds without a registry. Stock
+//! functions are unpacked and compiled when a project uses them.
 
 use std::path::Path;
 
@@ -12,6 +14,7 @@ macro_rules! files {
     };
 }
 
+/// The SDK and the contract: paths in the repository with the contents.
 const FILES: &[(&str, &str)] = files![
     "guest-sdk/Cargo.toml",
     "guest-sdk/macros/Cargo.toml",
@@ -37,6 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "wit/types.wit",
 ];
 
+/// The stock functions: paths in the repository with the contents.
 const STOCK: &[(&str, &str)] = files![
     "functions/stock/Cargo.lock",
     "functions/stock/Cargo.toml",
@@ -60,7 +64,7 @@ const STOCK: &[(&str, &str)] = files![
     "functions/stock/xgboost/src/ubjson.rs",
 ];
 
-/// Writes the SDK below a folder.
+/// Writes the SDK and the contract below a folder.
 pub(crate) fn unpack(folder: &Path) -> Result<()> {
     for (path, text) in FILES {
         write(&folder.join(path), text)?;
@@ -68,12 +72,11 @@ pub(crate) fn unpack(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where the functions that come with Wafer are in its repository.
+/// The folder of the stock functions in the repository.
 const STOCK_FOLDER: &str = "functions/stock/";
 
-/// Writes the functions that come with Wafer to a folder, and the SDK that they are made
-/// with. Files that are there already stay as they are, so that nothing is compiled
-/// twice.
+/// Writes the stock functions to a folder, together with the SDK that they use. Files that have the
+/// right content already are not written again, so that cargo compiles nothing twice.
 pub(crate) fn unpack_stock(folder: &Path) -> Result<()> {
     for (path, text) in FILES.iter().chain(STOCK) {
         let text = stock_text(path, text);
@@ -86,9 +89,11 @@ pub(crate) fn unpack_stock(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A file of these functions as it is unpacked: the SDK is inside their workspace, so that
-/// cargo names its sources by paths below that, and components are the same wherever they
-/// are built.
+/// Returns the content of a file as it is unpacked.
+///
+/// In the manifest of the stock functions, the path of the SDK is changed to be inside their
+/// workspace. Cargo then names the SDK's sources by paths relative to the workspace, so that
+/// components are the same wherever they are built.
 fn stock_text(path: &str, text: &str) -> String {
     if path != "functions/stock/Cargo.toml" {
         return text.to_owned();
@@ -97,11 +102,11 @@ fn stock_text(path: &str, text: &str) -> String {
         .replace("[workspace]\n", "[workspace]\nexclude = [\"guest-sdk\"]\n")
 }
 
-/// Writes a file, making its folder.
+/// Writes a file, and makes its folder if needed.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -111,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stock_functions_have_the_sdk_inside_their_workspace() {
+    fn unpacked_stock_functions_have_the_sdk_inside_their_workspace() {
         let folder = tempfile::tempdir().unwrap();
         unpack_stock(folder.path()).unwrap();
         let manifest = std::fs::read_to_string(folder.path().join("Cargo.toml")).unwrap();
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_source_is_unpacked() {
+    fn every_source_file_is_embedded() {
         let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
         let root = Path::new(&here).join("../..");
         let mut missing = Vec::new();

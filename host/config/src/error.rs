@@ -1,46 +1,47 @@
-//! Errors of a project file, with their place in it.
+//! Errors in a project file, with their place in it.
 
 use std::path::{Path, PathBuf};
 
 use wafer_catalog::nearest;
 
-/// A file that is not a project.
+/// The error of a project file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(
         "cannot read {path}: {source}; make a project with `wafer new NAME`, or name its folder with --project"
     )]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
-    /// It is not TOML, or has a key or value that it cannot have.
+    /// The file is not TOML, or has an unknown key or an invalid value.
     #[error("{path}:{line}:{column}: {message}")]
     Parse {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Column, from 1.
+        /// The column, from 1.
         column: usize,
-        /// What is wrong and what could be meant.
+        /// What is wrong, and what may have been meant.
         message: String,
     },
-    /// Its parts do not fit each other.
+    /// Parts of the file do not fit each other.
     #[error("{path}: {key}: {message}")]
     Rule {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Path of the key.
+        /// The path of the key, such as `pipelines.delays.source`.
         key: String,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do.
         message: String,
     },
 }
 
+/// Creates the error of a file that cannot be parsed, with the line and column of the mistake.
 pub(crate) fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ProjectError {
     let start = error.span().map_or(0, |span| span.start).min(text.len());
     let before = &text[..start];
@@ -55,7 +56,7 @@ pub(crate) fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> P
     }
 }
 
-/// Turns serde's list of all known keys into the nearest one.
+/// Replaces serde's list of all known keys or values by the most similar one, if there is one.
 fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let is_field = message.starts_with("unknown field");

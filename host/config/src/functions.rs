@@ -1,4 +1,4 @@
-//! `[functions]`.
+//! `[functions]`: the project's functions, and what they are registered with.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use wafer_runtime::{Asset, FunctionSpec, Limits};
 use wafer_store::{Error, Kind, Result};
 
 use crate::project::Project;
-use crate::values::{duration, size, texts};
+use crate::values::{duration, parameter_texts, size};
 
-/// `[functions.NAME]`
+/// The table `[functions.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionConfig {
-    /// Folder of a crate that `wafer build` compiles.
+    /// The folder of a crate that `wafer build` compiles.
     #[serde(rename = "crate")]
     pub(crate) krate: Option<PathBuf>,
-    /// A component that was built otherwise.
+    /// The file of a component that was built in another way.
     pub(crate) component: Option<PathBuf>,
-    /// A function that comes with Wafer, by its name.
+    /// The name of a function that comes with Wafer.
     pub(crate) stock: Option<Stock>,
-    /// Files, or artifacts of models, given to the function when it is registered, by name.
+    /// The assets that the function is loaded with, by name: files, or artifacts of models.
     #[serde(default)]
     pub assets: BTreeMap<String, AssetSource>,
-    /// Texts, numbers or booleans given to it, by name.
+    /// The parameters of the function, by name: strings, numbers or booleans.
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, toml::Value>,
     #[serde(default, deserialize_with = "size")]
@@ -43,7 +43,7 @@ pub struct FunctionConfig {
     output: Option<u64>,
     #[serde(default, deserialize_with = "size")]
     stack: Option<u64>,
-    /// Fix the bits of NaN inside the function too; slower.
+    /// Whether every NaN inside the function has the same bits. This makes the function slower.
     #[serde(default)]
     pub strict_nan: bool,
 }
@@ -52,9 +52,9 @@ pub struct FunctionConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum AssetSource {
-    /// A file.
+    /// A file, with its path relative to the project's folder.
     File(PathBuf),
-    /// What a training made: `model:NAME@VERSION/ARTIFACT`.
+    /// An artifact of a version of a model: `model:NAME@VERSION/ARTIFACT`.
     Model(ArtifactName),
 }
 
@@ -69,39 +69,39 @@ impl TryFrom<String> for AssetSource {
     }
 }
 
-/// Where a function's component comes from.
+/// Where the component of a function comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FunctionSource {
-    /// A crate, in this folder.
+    /// The crate in this folder.
     Crate(PathBuf),
-    /// A file.
+    /// This component file.
     Component(PathBuf),
     /// A crate that comes with Wafer.
     Stock(Stock),
 }
 
-/// Functions that come with Wafer.
+/// The functions that come with Wafer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stock {
-    /// Predicts by a model file of LightGBM, in its text format.
+    /// Predicts with a LightGBM model file in text format.
     Lightgbm,
-    /// Predicts by a model file of XGBoost, JSON or UBJSON.
+    /// Predicts with an XGBoost model file in JSON or UBJSON.
     Xgboost,
-    /// Predicts by an ONNX model.
+    /// Predicts with an ONNX model.
     Onnx,
-    /// Predicts by a linear or logistic model, in JSON.
+    /// Predicts with a linear or logistic model in JSON.
     Linear,
-    /// Scales numbers and encodes categories as they were fitted, in JSON.
+    /// Scales numbers and encodes categories by a fitted description in JSON.
     Preprocess,
-    /// Trains gradient-boosted trees, for `lightgbm`.
+    /// Trains gradient-boosted trees that `lightgbm` predicts with.
     TrainTrees,
-    /// Fits what `preprocess` applies.
+    /// Fits the description that `preprocess` applies.
     FitPreprocess,
 }
 
 impl Stock {
-    /// Folder of its crate below `functions/stock` of Wafer's sources.
+    /// Returns the folder of the function's crate below `functions/stock` of Wafer's sources.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Lightgbm => "lightgbm",
@@ -115,18 +115,19 @@ impl Stock {
     }
 }
 
-/// Stack of a function inside its memory, unless `stack` says otherwise. Every
-/// page of it that is touched costs a fresh instance a page fault.
+/// The default stack size of a function, in bytes. The stack is part of the function's memory, and
+/// every page of it that is touched costs each fresh instance a page fault.
 const DEFAULT_STACK: u64 = 64 << 10;
 
-/// The same of a trainer, of which there is one instance.
+/// The default stack size of a trainer, in bytes. It can be larger, because a training has only
+/// one instance.
 const TRAINER_STACK: u64 = 1 << 20;
 
-/// Memory of a trainer, unless `memory` says otherwise: all that 32 bits can name.
+/// The default memory limit of a trainer, in bytes: all that a 32-bit address can reach.
 const TRAINER_MEMORY: u64 = 4 << 30;
 
 impl FunctionConfig {
-    /// Limits: those of the file, and defaults.
+    /// Returns the limits of the function: those of the file, and defaults for the others.
     pub fn limits(&self, role: FunctionRole) -> Limits {
         let mut default = Limits::default();
         if role == FunctionRole::Trainer {
@@ -142,7 +143,7 @@ impl FunctionConfig {
         }
     }
 
-    /// Bytes of stack to build a crate with.
+    /// Returns the stack size, in bytes, that the function's crate is built with.
     pub fn stack(&self, role: FunctionRole) -> u64 {
         self.stack.unwrap_or(match role {
             FunctionRole::Trainer => TRAINER_STACK,
@@ -150,17 +151,18 @@ impl FunctionConfig {
         })
     }
 
-    /// Parameters as texts: strings as they are, others as in JSON.
+    /// Returns the parameters as text: strings as they are, other values as TOML writes them.
     pub fn parameters(&self) -> BTreeMap<String, String> {
-        texts(&self.parameters)
+        parameter_texts(&self.parameters)
     }
 }
 
-/// Reads components, assets and parameters of all functions of a project.
-/// Components of crates are looked for in `built`, as `NAME.wasm`.
+/// Reads the components, assets and parameters of all functions of a project. Components of crates
+/// are read from the folder `built`, as `NAME.wasm`.
 ///
 /// # Errors
-/// When a file is missing: which one, and what makes it.
+/// Returns [`Kind::NotFound`] when a file cannot be read. The message names the file, or the
+/// command that makes it.
 pub fn specs(project: &Project, built: &Path) -> Result<Vec<ProjectFunction>> {
     project
         .functions
@@ -210,6 +212,7 @@ pub fn specs(project: &Project, built: &Path) -> Result<Vec<ProjectFunction>> {
         .collect()
 }
 
+/// Reads a file; `message` describes the failure.
 fn read(path: &Path, message: impl FnOnce() -> String) -> Result<Bytes> {
     std::fs::read(path)
         .map(Bytes::from)

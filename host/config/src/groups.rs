@@ -1,100 +1,104 @@
-//! `[groups]`: feature groups, their aggregates and expectations.
+//! `[groups]`: feature groups with their aggregates and expectations.
 
 use serde::Deserialize;
 use wafer_core::expect::{Bound, Policy, Rule};
 
 use crate::values::{duration, one_or_more};
 
-/// `[groups.NAME]`
+/// The table `[groups.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
-    /// Entity that the features describe.
+    /// The name of the entity that the features describe.
     pub entity: String,
-    /// Version, from 1; a change of the columns needs a new one.
-    #[serde(default = "one")]
+    /// The number of the version, from 1 (the default). Changed columns need a new version.
+    #[serde(default = "default_version")]
     pub version: u32,
-    /// Output of the function that says when a row held.
+    /// The output of the function that is the event time.
     pub event_time: String,
-    /// Outputs of the function to store; default: all, or those that aggregates
-    /// read.
+    /// The outputs of the function to store. The default is all outputs, or with aggregates those
+    /// that aggregates and expectations use.
     pub columns: Option<Vec<String>>,
-    /// Features over windows of time, in the place of the columns themselves.
+    /// Features over windows of time. If there are any, the columns themselves are not features.
     #[serde(default)]
     pub aggregates: Vec<AggregateConfig>,
-    /// What rows must be like.
+    /// The rules that rows must meet.
     #[serde(default)]
     pub expectations: Vec<ExpectationConfig>,
-    /// How long a row is good for; default: for ever.
+    /// How long a row is good for, in microseconds. The default is forever.
     #[serde(default, deserialize_with = "duration")]
     pub ttl: Option<i64>,
-    /// Description.
+    /// The description of the group.
     #[serde(default)]
     pub doc: String,
 }
 
-pub(crate) fn one() -> u32 {
+/// Returns the default version of a group.
+pub(crate) fn default_version() -> u32 {
     1
 }
 
-/// `[[groups.NAME.aggregates]]`
+/// A table of `[[groups.NAME.aggregates]]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AggregateConfig {
-    /// What is computed, such as `mean`; several are written as a list.
+    /// The aggregate functions, such as `mean`. The file has one as a string, or several as a
+    /// list.
     #[serde(rename = "function", deserialize_with = "one_or_more")]
     pub functions: Vec<String>,
-    /// Over which column; `count` needs none.
+    /// The column to aggregate. The function `count` needs none.
     pub column: Option<String>,
-    /// Over how much time: durations, or `lifetime`.
+    /// The widths of the windows: durations, or `lifetime`.
     pub windows: Vec<String>,
-    /// Length of a list.
+    /// The length of the list, for functions that return one.
     pub k: Option<u32>,
-    /// Which quantile, from 0 to 1.
+    /// The quantile, from 0 to 1.
     pub quantile: Option<f64>,
-    /// Whether the windows' tails are exact too.
+    /// Whether the starts of the windows are exact, and not rounded down to a hop. The default is
+    /// no.
     #[serde(default)]
     pub exact: bool,
-    /// Start of the features' names, before function and window; default: the column.
+    /// The start of the features' names, before function and window. The default is the column.
     pub name: Option<String>,
 }
 
-/// `[[groups.NAME.expectations]]`: one rule, and what happens otherwise.
+/// A table of `[[groups.NAME.expectations]]`: one rule, and what happens when it is broken.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectationConfig {
-    /// The column.
+    /// The column that the rule is about.
     pub column: String,
-    /// Least value.
+    /// The smallest allowed value.
     pub min: Option<Bound>,
-    /// Greatest value.
+    /// The greatest allowed value.
     pub max: Option<Bound>,
-    /// Allowed values.
+    /// The allowed values.
     pub values: Option<Vec<String>>,
-    /// A regular expression that texts match as a whole.
+    /// A regular expression that must match the whole text.
     pub regex: Option<String>,
-    /// No nulls.
+    /// Whether nulls are forbidden.
     #[serde(default)]
     pub not_null: bool,
-    /// Greatest fraction of nulls in a run.
+    /// The greatest allowed fraction of nulls in a run.
     pub null_fraction: Option<f64>,
-    /// No value twice in a run.
+    /// Whether no value may occur twice in a run.
     #[serde(default)]
     pub unique: bool,
-    /// What happens otherwise; default: the row is rejected.
-    #[serde(default = "reject")]
+    /// What happens when the rule is broken. The default is to reject the row.
+    #[serde(default = "default_policy")]
     pub policy: Policy,
 }
 
-fn reject() -> Policy {
+/// Returns the default policy of an expectation.
+fn default_policy() -> Policy {
     Policy::Reject
 }
 
 impl ExpectationConfig {
-    /// Its one rule.
+    /// Returns the one rule of the expectation.
     ///
     /// # Errors
-    /// When it has none, or several.
+    /// Returns a message when it has no rule, or several.
     pub(crate) fn rule(&self) -> Result<Rule, String> {
         let range = (self.min.is_some() || self.max.is_some()).then_some(Rule::Range {
             min: self.min,

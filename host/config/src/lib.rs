@@ -1,7 +1,10 @@
-//! `wafer.toml`: what a project says about itself, and what that means.
+//! The project file `wafer.toml`, and what it means.
 //!
-//! [`Project`] is the file, checked; [`resolve`] makes [`Definitions`](wafer_catalog::Definitions)
-//! of it, given the signatures of its functions. Only this crate reads environment variables.
+//! [`Project::read`] parses the file and checks it by itself: keys, types, and names that refer to
+//! something in the file. [`specs`] reads the components and assets of its functions, which the
+//! caller registers. [`resolve`] then combines the project with the functions' signatures into
+//! [`Definitions`](wafer_catalog::Definitions), and checks that columns and types fit.
+//! [`Overrides`] are settings from environment variables, which override those of the file.
 //!
 //! What is deliberately absent: stores, and running anything.
 

@@ -1,4 +1,4 @@
-//! `[models]`.
+//! `[models]`: what versions of a model have in common, and how they are trained.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,67 +7,72 @@ use serde::Deserialize;
 use wafer_catalog::{Split, SplitBy};
 use wafer_core::Task;
 
-use crate::values::texts;
+use crate::values::parameter_texts;
 
-/// `[models.NAME]`
+/// The table `[models.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// View that it reads.
+    /// The name of the view that the model reads.
     pub view: String,
-    /// Column of training sets that it predicts.
+    /// The column of training sets that the model predicts.
     pub label: Option<String>,
-    /// `binary` or `regression`: versions are evaluated accordingly.
+    /// The kind of prediction, `binary` or `regression`, by which versions are evaluated.
     pub task: Option<Task>,
-    /// Output of the function that is the prediction; default: the first number.
+    /// The output of the function that is the prediction. The default is the first numeric output.
     pub prediction: Option<String>,
-    /// Function that predicts.
+    /// The name of the function that predicts.
     pub function: String,
-    /// Function that trains; none: it is trained elsewhere, and pushed.
+    /// The name of the function that trains. Without it, versions are trained elsewhere and
+    /// pushed.
     pub trainer: Option<String>,
-    /// Texts, numbers or booleans given to the trainer, before its own.
+    /// The parameters of the trainer, which come before those of the function: strings, numbers or
+    /// booleans.
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, toml::Value>,
-    /// What `wafer train` takes its rows from.
+    /// The defaults of `wafer train`.
     #[serde(default)]
     pub training: TrainingConfig,
-    /// Who answers for it.
+    /// Who is responsible for the model.
     #[serde(default)]
     pub owner: String,
-    /// Whatever else there is to say.
+    /// Free-form tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Description.
+    /// The description of the model.
     #[serde(default)]
     pub doc: String,
 }
 
 impl ModelConfig {
-    /// Parameters as texts: strings as they are, others as in JSON.
+    /// Returns the parameters as text: strings as they are, other values as TOML writes them.
     pub(crate) fn parameters(&self) -> BTreeMap<String, String> {
-        texts(&self.parameters)
+        parameter_texts(&self.parameters)
     }
 }
 
-/// `[models.NAME.training]`
+/// The table `[models.NAME.training]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// File of labels.
+    /// The file of labels.
     pub labels: Option<PathBuf>,
-    /// Column of the labels' time; default `event_timestamp`.
+    /// The column of the labels' time. The default is `event_timestamp`.
     pub time: Option<String>,
-    /// Parts, such as `train=0.7,validation=0.1,test=0.2`, or
+    /// The parts that rows are divided into, such as `train=0.7,validation=0.1,test=0.2`, or
     /// `train<2013-09-01T00:00:00Z,validation<2013-10-01T00:00:00Z,test`.
     pub split: Option<String>,
-    /// `row` (the default), `time`, or a column of the labels.
+    /// How rows are divided: `row` (the default), `time`, or the name of a column of the labels.
     pub split_by: Option<String>,
-    /// Decides what is random in it; default 0.
+    /// The seed of the random assignment. The default is 0.
     pub seed: Option<u64>,
 }
 
 impl TrainingConfig {
-    /// The split, if there is one; or the key that is wrong, and how.
+    /// Returns the split, or `None` if there is none.
+    ///
+    /// # Errors
+    /// Returns the key that is wrong, and a message.
     pub(crate) fn split(&self) -> Result<Option<Split>, (&'static str, String)> {
         match (&self.split, &self.split_by) {
             (None, Some(_)) => Err(("split_by", "needs `split` beside it".to_owned())),

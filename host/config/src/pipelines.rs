@@ -1,55 +1,59 @@
-//! `[pipelines]` and their schedules.
+//! `[pipelines]`: what fills each group, and when.
 
 use serde::Deserialize;
 use wafer_catalog::{Overlap, VersionName};
 
 use crate::values::duration;
 
-/// `[pipelines.NAME]`
+/// The table `[pipelines.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineConfig {
-    /// Where rows come from.
+    /// The name of the source that rows are read from.
     pub source: String,
-    /// What makes features of them: this, or `model`.
+    /// The name of the function that computes features from the rows. A pipeline has either this
+    /// or `model`.
     pub function: Option<String>,
-    /// A version of a model that predicts for each of them, with the features of its view
-    /// as of the row's time: `late`, `late@3`, `late@champion`.
+    /// The version of a model that predicts for each row, with the features of its view as of the
+    /// row's time: `late`, `late@3` or `late@champion`.
     pub model: Option<VersionName>,
-    /// Where features go.
+    /// The name of the group that the features are written to.
     pub group: String,
-    /// When it runs by itself; default: by hand, or on events.
+    /// When the pipeline runs by itself. The default is only by hand or on events.
     pub schedule: Option<ScheduleConfig>,
-    /// Description.
+    /// The description of the pipeline.
     #[serde(default)]
     pub doc: String,
 }
 
-/// `schedule` of a pipeline.
+/// The table `schedule` of a pipeline.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// Five fields of cron, such as `0 * * * *`; each time ends a data interval.
+    /// The five fields of a cron expression, such as `0 * * * *`. Each of its times ends a data
+    /// interval.
     pub cron: String,
-    /// IANA name of the time zone of `cron`; default UTC.
+    /// The IANA name of the time zone of `cron`. The default is UTC.
     pub timezone: Option<String>,
-    /// From the end of an interval until requests see its rows: the time that is left
-    /// for the interval's data to come in and for the run. Default none.
+    /// The time from the end of an interval until requests see its rows, in microseconds. It
+    /// leaves time for the interval's data to arrive and for the run. The default is 0.
     #[serde(default, deserialize_with = "duration")]
     pub delay: Option<i64>,
-    /// From the end of an interval to its run, at most `delay`; default none.
+    /// The time from the end of an interval until its run starts, in microseconds; at most
+    /// `delay`. The default is 0.
     #[serde(default, deserialize_with = "duration")]
     pub start_after: Option<i64>,
-    /// Most intervals that are made up for after a pause; default 10.
+    /// The maximum number of missed intervals that are run after a pause. The default is 10.
     pub catch_up: Option<u32>,
-    /// `wait` (the default) or `skip`.
+    /// What happens when an interval is due during another run: `wait` (the default) or `skip`.
     pub overlap: Option<Overlap>,
-    /// How often a failed run is repeated; default 3.
+    /// How often a failed run is repeated. The default is 3.
     pub retries: Option<u32>,
-    /// Until the first repetition, doubled for each further one; default 10s.
+    /// The time until the first repetition, in microseconds. It doubles with each further one. The
+    /// default is 10 seconds.
     #[serde(default, deserialize_with = "duration")]
     pub backoff: Option<i64>,
-    /// How long a run may take; default: as long as it takes.
+    /// The maximum duration of a run, in microseconds. The default is no limit.
     #[serde(default, deserialize_with = "duration")]
     pub time_limit: Option<i64>,
 }

@@ -1,8 +1,9 @@
-//! `wafer.toml`: what a project says about itself.
+//! Reads and checks `wafer.toml`.
 //!
-//! Declarative: nothing is executed to read it. Unknown keys are errors that
-//! name the nearest known one; what is wrong is named by line and column, or by
-//! its path such as `pipelines.delays.source`.
+//! The file is declarative: nothing is executed to read it. Errors of parsing, such as an unknown
+//! key, are reported by line and column, and suggest the most similar known key. Other mistakes are
+//! reported by the path of their key, such as `pipelines.delays.source`. Checks that need the
+//! signatures of functions are in the module `resolve`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,31 +21,33 @@ use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
 use crate::views::ViewConfig;
 
-/// A project, as its file says; every name in it refers to something in it.
+/// A project as its file describes it. Every name in it has been checked to refer to something in
+/// it.
 #[derive(Clone, Debug)]
 pub struct Project {
-    /// Folder of the file; relative paths start there.
+    /// The folder of the file. Relative paths start there.
     pub folder: PathBuf,
-    /// Name of the project, the namespace of everything in it.
+    /// The name of the project, which is the namespace of everything in it.
     pub name: String,
-    /// Where it keeps what it makes.
+    /// Where the project stores its data.
     pub store: StoreSettings,
-    /// What features describe.
+    /// The entities, by name.
     pub entities: BTreeMap<String, EntityConfig>,
-    /// Where raw rows come from.
+    /// The sources, by name.
     pub sources: BTreeMap<String, SourceConfig>,
-    /// Components, with their assets and limits.
+    /// The functions, by name.
     pub functions: BTreeMap<String, FunctionConfig>,
-    /// Stored features.
+    /// The feature groups, by name.
     pub groups: BTreeMap<String, GroupConfig>,
-    /// What fills the groups.
+    /// The pipelines, by name.
     pub pipelines: BTreeMap<String, PipelineConfig>,
-    /// What models read.
+    /// The feature views, by name.
     pub views: BTreeMap<String, ViewConfig>,
-    /// What predicts.
+    /// The models, by name.
     pub models: BTreeMap<String, ModelConfig>,
 }
 
+/// The file as it is written, before names are checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProjectFile {
@@ -74,10 +77,11 @@ struct ProjectTable {
 }
 
 impl Project {
-    /// Reads `wafer.toml` in a folder and checks it.
+    /// Reads and checks `wafer.toml` in a folder. Environment variables override settings of
+    /// `[store]`.
     ///
     /// # Errors
-    /// [`ProjectError`]
+    /// Returns a [`ProjectError`] when the file cannot be read, parsed, or used.
     pub fn read(folder: &Path) -> Result<Self, ProjectError> {
         let path = folder.join("wafer.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read {
@@ -85,21 +89,23 @@ impl Project {
             source,
         })?;
         let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
-        // What is applied from one folder is run from another.
+        // Paths are stored when the project is applied, and are read by processes in other
+        // folders.
         if let Ok(whole) = std::path::absolute(&project.folder) {
             project.folder = whole;
         }
         Ok(project)
     }
 
-    /// Reads the text of a file at `path`.
+    /// Parses and checks the text of a project file. `path` is the path of the file, whose folder
+    /// is the project's folder.
     ///
     /// # Errors
-    /// [`ProjectError`]
+    /// Returns a [`ProjectError`] when the text cannot be parsed or used.
     pub fn parse(path: &Path, text: &str, overrides: Overrides) -> Result<Self, ProjectError> {
         let file: ProjectFile = toml::from_str(text).map_err(|e| parse_error(path, text, &e))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let broken = |(key, message)| ProjectError::Rule {
+        let rule_error = |(key, message)| ProjectError::Rule {
             path: path.to_owned(),
             key,
             message,
@@ -109,7 +115,7 @@ impl Project {
             overrides.online.or(store.online),
             overrides.objects.or(store.objects),
         )
-        .map_err(broken)?;
+        .map_err(rule_error)?;
         let local = overrides.path.or(store.path);
         let project = Self {
             name: file.project.name,
@@ -127,11 +133,11 @@ impl Project {
             views: file.views,
             models: file.models,
         };
-        project.check().map_err(broken)?;
+        project.check().map_err(rule_error)?;
         Ok(project)
     }
 
-    /// Where a function's component comes from, as a path.
+    /// Returns where the component of a function comes from. Paths start at the project's folder.
     pub fn function_source(&self, function: &FunctionConfig) -> FunctionSource {
         match (&function.krate, &function.component, function.stock) {
             (Some(folder), _, _) => FunctionSource::Crate(self.folder.join(folder)),
@@ -140,7 +146,8 @@ impl Project {
         }
     }
 
-    /// What a function is used for.
+    /// Returns what a function is used for: by a model to train or to predict, or else to map
+    /// rows.
     pub fn role(&self, function: &str) -> FunctionRole {
         let mut models = self.models.values();
         if models.any(|model| model.trainer.as_deref() == Some(function)) {
@@ -152,6 +159,7 @@ impl Project {
         }
     }
 
+    /// Checks everything that the file alone decides. An error is the path of a key and a message.
     pub(crate) fn check(&self) -> Result<(), (String, String)> {
         is_name(&self.name).map_err(|m| ("project.name".to_owned(), m))?;
         let kinds: [(&str, Vec<&String>); 7] = [
@@ -182,7 +190,7 @@ impl Project {
         for (name, source) in &self.sources {
             check_source(source).map_err(|(part, m)| (format!("sources.{name}.{part}"), m))?;
             if let Some(group) = &source.group {
-                known(
+                check_defined(
                     &self.groups,
                     group,
                     "group",
@@ -194,7 +202,7 @@ impl Project {
             self.check_function(name, function)?;
         }
         for (name, group) in &self.groups {
-            known(
+            check_defined(
                 &self.entities,
                 &group.entity,
                 "entity",
@@ -210,9 +218,9 @@ impl Project {
         let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, pipeline) in &self.pipelines {
             let key = |part: &str| format!("pipelines.{name}.{part}");
-            known(&self.sources, &pipeline.source, "source", &key("source"))?;
-            self.check_maker(pipeline, key)?;
-            known(&self.groups, &pipeline.group, "group", &key("group"))?;
+            check_defined(&self.sources, &pipeline.source, "source", &key("source"))?;
+            self.check_function_or_model(pipeline, key)?;
+            check_defined(&self.groups, &pipeline.group, "group", &key("group"))?;
             if let Some(other) = writers.insert(&pipeline.group, name) {
                 let message = format!(
                     "group `{}` is written by pipeline `{other}` already",
@@ -230,14 +238,16 @@ impl Project {
         Ok(())
     }
 
-    /// Checks that a pipeline has a function or a model.
-    fn check_maker(
+    /// Checks that a pipeline has either a function or a model, and that it is defined.
+    fn check_function_or_model(
         &self,
         pipeline: &PipelineConfig,
         key: impl Fn(&str) -> String,
     ) -> Result<(), (String, String)> {
         let model = match (&pipeline.function, &pipeline.model) {
-            (Some(function), None) => return self.known_features(function, &key("function")),
+            (Some(function), None) => {
+                return self.check_feature_function(function, &key("function"));
+            }
             (None, Some(model)) => model,
             (None, None) => {
                 let message = "is missing; name it, or a `model`";
@@ -248,7 +258,7 @@ impl Project {
                 return Err((key("model"), message.to_owned()));
             }
         };
-        known(&self.models, &model.model, "model", &key("model"))?;
+        check_defined(&self.models, &model.model, "model", &key("model"))?;
         match self.sources[&pipeline.source].kind {
             SourceType::Stream => {
                 let message =
@@ -259,10 +269,10 @@ impl Project {
         }
     }
 
-    /// A function that maps rows, and is not a model's.
-    fn known_features(&self, function: &str, key: &str) -> Result<(), (String, String)> {
-        known(&self.functions, function, "function", key)?;
-        let use_ = match self.role(function) {
+    /// Checks that a function is defined, and that no model trains or predicts with it.
+    fn check_feature_function(&self, function: &str, key: &str) -> Result<(), (String, String)> {
+        check_defined(&self.functions, function, "function", key)?;
+        let usage = match self.role(function) {
             FunctionRole::Features => return Ok(()),
             FunctionRole::Inference => "is loaded with what trainings make",
             FunctionRole::Trainer => "trains",
@@ -270,15 +280,15 @@ impl Project {
         Err((
             key.to_owned(),
             format!(
-                "function `{function}` is a model's and {use_}; define it once more under another name"
+                "function `{function}` is a model's and {usage}; define it once more under another name"
             ),
         ))
     }
 
     fn check_model(&self, name: &str, model: &ModelConfig) -> Result<(), (String, String)> {
         let key = |part: &str| format!("models.{name}.{part}");
-        known(&self.views, &model.view, "view", &key("view"))?;
-        known(
+        check_defined(&self.views, &model.view, "view", &key("view"))?;
+        check_defined(
             &self.functions,
             &model.function,
             "function",
@@ -286,7 +296,7 @@ impl Project {
         )?;
         check_parameters(&model.parameters, &format!("models.{name}"))?;
         if let Some(trainer) = &model.trainer {
-            known(&self.functions, trainer, "function", &key("trainer"))?;
+            check_defined(&self.functions, trainer, "function", &key("trainer"))?;
             if self.models.values().any(|model| model.function == *trainer) {
                 let message = format!("function `{trainer}` cannot both train and predict");
                 return Err((key("trainer"), message));
@@ -335,8 +345,8 @@ impl Project {
                 return Err((key, format!("has both `{one}` and `{other}`; keep one")));
             }
         }
-        const MOST: u64 = 4 << 30;
-        if function.memory.is_some_and(|bytes| bytes > MOST) {
+        const MAX_MEMORY: u64 = 4 << 30;
+        if function.memory.is_some_and(|bytes| bytes > MAX_MEMORY) {
             return Err((
                 format!("{key}.memory"),
                 "a function has at most 4 GiB".to_owned(),
@@ -345,7 +355,7 @@ impl Project {
         for (asset, source) in &function.assets {
             if let AssetSource::Model(artifact) = source {
                 let key = format!("{key}.assets.{asset}");
-                known(&self.models, &artifact.version.model, "model", &key)?;
+                check_defined(&self.models, &artifact.version.model, "model", &key)?;
             }
         }
         check_parameters(&function.parameters, &key)
@@ -355,7 +365,7 @@ impl Project {
         let key = format!("views.{name}");
         typed_fields(&view.request, &format!("{key}.request"))?;
         for (index, lookup) in view.lookups.iter().enumerate() {
-            known(
+            check_defined(
                 &self.groups,
                 &lookup.group,
                 "group",
@@ -366,7 +376,7 @@ impl Project {
             }
         }
         for function in &view.functions {
-            self.known_features(function, &format!("{key}.functions"))?;
+            self.check_feature_function(function, &format!("{key}.functions"))?;
         }
         if view.lookups.is_empty() && view.functions.is_empty() {
             return Err((key, "has neither lookups nor functions".to_owned()));
@@ -375,8 +385,8 @@ impl Project {
     }
 }
 
-/// What is said of a name that is not among those that are known.
-pub(crate) fn known<T>(
+/// Checks that a name is defined. The error suggests the most similar name.
+pub(crate) fn check_defined<T>(
     things: &BTreeMap<String, T>,
     name: &str,
     what: &str,

@@ -1,5 +1,9 @@
-//! From what a file says to what it means: columns are found in the functions'
-//! signatures and in the sources, and everything is checked to fit.
+//! Resolves a project: combines its file with the signatures of its functions.
+//!
+//! The file names functions, columns and groups; the resolved [`Definitions`] have their types.
+//! Sources come first. Each pipeline then defines the group that it fills, from the outputs of its
+//! function or model. Views are resolved against the groups, and models last. Every mismatch is an
+//! error that names the key of the file.
 
 pub(crate) mod aggregates;
 pub(crate) mod group;
@@ -20,12 +24,13 @@ use crate::resolve::model::model;
 use crate::resolve::view::view;
 use crate::sources::{SourceConfig, SourceType};
 
-/// Resolves a project's definitions, given its registered functions. Columns of a
-/// group version that is in use keep their order; new ones come after them.
+/// Resolves the definitions of a project, given its functions. `applied` are the definitions that
+/// are live: the columns of a group version that is in use keep their order, and new ones come
+/// after them.
 ///
 /// # Errors
-/// [`Kind::Invalid`] names the key and the column that do
-/// not fit.
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid). The message names the key and the column
+/// that do not fit.
 pub fn resolve(
     project: &Project,
     functions: ProjectFunctions,
@@ -53,7 +58,7 @@ pub fn resolve(
         definitions.pipelines.insert(name.clone(), pipeline);
     }
     for (name, pipeline) in &definitions.pipelines {
-        chained(&definitions, name, pipeline)?;
+        check_chained(&definitions, name, pipeline)?;
     }
     for name in project.groups.keys() {
         if !definitions.groups.contains_key(name) {
@@ -73,6 +78,7 @@ pub fn resolve(
     Ok(definitions)
 }
 
+/// Returns what a pipeline computes rows with.
 pub(crate) fn made_by(config: &PipelineConfig) -> MadeBy {
     match (&config.function, &config.model) {
         (Some(function), _) => MadeBy::Function(function.clone()),
@@ -80,8 +86,8 @@ pub(crate) fn made_by(config: &PipelineConfig) -> MadeBy {
     }
 }
 
-/// Checks that a function over another group's rows finds what it reads.
-fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
+/// Checks that a function over the rows of another group finds the columns that it reads.
+fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
     let SourceKind::Table { group } = &definitions.sources[&pipeline.source].kind else {
         return Ok(());
     };
@@ -91,7 +97,7 @@ fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Res
         .get(group)
         .ok_or_else(|| Error::invalid(format!("{key}: no pipeline writes group `{group}`")))?;
     let table = group.rows_table().schema();
-    // What a model reads depends on its version, and is checked by runs.
+    // The columns that a model reads depend on its version, so runs check them.
     let Some(function) = pipeline.made_by.function() else {
         return Ok(());
     };
@@ -111,7 +117,7 @@ fn chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Res
     Ok(())
 }
 
-/// A schedule with its defaults.
+/// Fills in the defaults of a schedule.
 pub fn schedule_def(config: &ScheduleConfig) -> ScheduleDef {
     ScheduleDef {
         cron: config.cron.clone(),
@@ -126,6 +132,7 @@ pub fn schedule_def(config: &ScheduleConfig) -> ScheduleDef {
     }
 }
 
+/// Resolves and checks the schedule of a pipeline.
 fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> {
     let Some(config) = &config.schedule else {
         return Ok(None);
@@ -143,6 +150,7 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
     Ok(Some(schedule))
 }
 
+/// Resolves a source.
 fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     let kind = match config.kind {
         SourceType::Files => SourceKind::Files,
@@ -172,6 +180,7 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     }
 }
 
+/// Returns the signature of a registered function.
 pub(crate) fn signature<'a>(definitions: &'a Definitions, function: &str) -> Result<&'a Signature> {
     definitions
         .functions
@@ -180,7 +189,8 @@ pub(crate) fn signature<'a>(definitions: &'a Definitions, function: &str) -> Res
         .ok_or_else(|| Error::invalid(format!("function `{function}` is not registered")))
 }
 
-pub(crate) fn similar(outputs: &Schema, name: &str) -> String {
+/// Returns the end of a message that suggests the most similar output; empty if none is similar.
+pub(crate) fn suggestion(outputs: &Schema, name: &str) -> String {
     let names = outputs.fields().iter().map(|f| f.name.as_str());
     nearest(name, names).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
 }

@@ -1,4 +1,4 @@
-//! `[entities]` and `[sources]`.
+//! `[entities]` and `[sources]`: what features describe, and where raw rows come from.
 
 use std::path::PathBuf;
 
@@ -7,67 +7,68 @@ use wafer_catalog::Format;
 
 use crate::values::duration;
 
-/// `[entities.NAME]`
+/// The table `[entities.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EntityConfig {
-    /// Join keys and their types, in the order of the file.
+    /// The join keys and their types, in the order of the file.
     pub keys: toml::Table,
-    /// Description.
+    /// The description of the entity.
     #[serde(default)]
     pub doc: String,
 }
 
-/// `[sources.NAME]`
+/// The table `[sources.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// How rows arrive.
+    /// How the rows arrive.
     #[serde(rename = "type")]
     pub kind: SourceType,
-    /// Group whose rows are read, of a source of type `table`.
+    /// The group whose rows are read, for a source of type `table`.
     pub group: Option<String>,
-    /// A file, a folder, or a pattern with `*` in the file name: the rows of a
-    /// `files` source; for a `stream` what batch runs read, if anything.
+    /// A file, a folder, or a pattern with `*` in the file name. A source of type `files` reads
+    /// its rows there; for a `stream`, it is what batch runs read, if anything.
     pub path: Option<PathBuf>,
-    /// `parquet`, `csv` or `ndjson`; default by the files' extension.
+    /// The format of the files. The default is the format that their extension stands for.
     pub format: Option<Format>,
-    /// Between a fact and its arrival, for files; default none.
+    /// The time between a fact and its arrival in files, in microseconds. The default is 0.
     #[serde(default, deserialize_with = "duration")]
     pub delay: Option<i64>,
-    /// How old an event may be when it comes in: older ones wait in the group's late
-    /// table until they are healed; default: none is too old.
+    /// How old an event may be when it comes in, in microseconds. Older ones wait in the group's
+    /// late table until they are healed. By default, no event is too old.
     #[serde(default, deserialize_with = "duration")]
     pub lateness: Option<i64>,
-    /// How far in the future an event time may lie; default 5 minutes.
+    /// How far in the future an event time may lie, in microseconds. The default is 5 minutes.
     #[serde(default, deserialize_with = "duration")]
     pub skew: Option<i64>,
-    /// Field that identifies an event of a `stream`; default: the CloudEvents
-    /// id, or the hash of the event's content.
+    /// The field that identifies an event of a `stream`. The default is the CloudEvents id, or
+    /// else the digest of the event's content.
     pub id: Option<String>,
-    /// Whether the raw events of a `stream` are kept, for functions of later
-    /// versions; default yes.
+    /// Whether the raw events of a `stream` are kept, so that later versions of a group can be
+    /// filled from them. The default is yes.
     pub archive: Option<bool>,
-    /// How long the identity of an event is remembered; default 7 days.
+    /// How long the identity of an event is remembered, in microseconds. The default is 7 days.
     #[serde(default, deserialize_with = "duration")]
     pub remember: Option<i64>,
-    /// Description.
+    /// The description of the source.
     #[serde(default)]
     pub doc: String,
 }
 
-/// `type` of a source.
+/// The `type` of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceType {
     /// Rows in files.
     Files,
-    /// Events, pushed in.
+    /// Events that are pushed to the source.
     Stream,
     /// Rows of another group.
     Table,
 }
 
+/// Checks that a source has the keys of its type. An error is the key and a message.
 pub(crate) fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
     let url = source.path.as_ref().and_then(|path| path.to_str());
     if let Some(url) = url.filter(|url| url.contains("://") && !url.starts_with("s3://")) {

@@ -1,4 +1,4 @@
-//! `[store]`: where a project keeps its data.
+//! `[store]`: where a project stores its data.
 
 use std::path::PathBuf;
 
@@ -7,43 +7,45 @@ use url::Url;
 
 use crate::values::size;
 
-/// Where a project keeps what it makes.
+/// Where a project stores its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Folder of the embedded stores. Setting `store.path`, environment
-    /// `WAFER_STORE_PATH`; default `.wafer` beside the file.
+    /// The folder of the embedded stores. It is set by `store.path` or the environment variable
+    /// `WAFER_STORE_PATH`. The default is `.wafer` beside the project file.
     pub path: PathBuf,
-    /// Most bytes of the online store. Setting `store.map_size`, default 64 GiB.
+    /// The maximum size of the embedded online store in bytes, set by `store.map_size`. The
+    /// default is 64 GiB.
     pub map_size: u64,
-    /// The stores on AWS, in the place of the embedded ones. `path` is then only for
-    /// copies and temporary files.
+    /// The stores on AWS, which replace the embedded ones. `path` then only holds copies and
+    /// temporary files.
     pub cloud: Option<CloudStores>,
 }
 
-/// Where a project keeps what it makes on AWS.
+/// Where a project stores its data on AWS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloudStores {
-    /// The table, `dynamodb://TABLE[?region=REGION][&reads=eventual]`. Setting
-    /// `store.online`, environment `WAFER_STORE_ONLINE`.
+    /// The DynamoDB table, `dynamodb://TABLE[?region=REGION][&reads=eventual]`. It is set by
+    /// `store.online` or the environment variable `WAFER_STORE_ONLINE`.
     pub online: Url,
-    /// The folder of everything else, `s3://BUCKET/FOLDER`. Setting `store.objects`,
-    /// environment `WAFER_STORE_OBJECTS`.
+    /// The folder of everything else, `s3://BUCKET/FOLDER`. It is set by `store.objects` or the
+    /// environment variable `WAFER_STORE_OBJECTS`.
     pub objects: Url,
 }
 
-/// Settings that come before those of a project's file.
+/// Settings that override those of the project file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// `store.path`.
+    /// Overrides `store.path`.
     pub path: Option<PathBuf>,
-    /// `store.online`.
+    /// Overrides `store.online`.
     pub online: Option<String>,
-    /// `store.objects`.
+    /// Overrides `store.objects`.
     pub objects: Option<String>,
 }
 
 impl Overrides {
-    /// Those of the environment.
+    /// Reads the overrides from the environment variables `WAFER_STORE_PATH`, `WAFER_STORE_ONLINE`
+    /// and `WAFER_STORE_OBJECTS`.
     pub fn from_environment() -> Self {
         let text = |name| {
             std::env::var(name)
@@ -58,16 +60,18 @@ impl Overrides {
     }
 }
 
-/// The stores on AWS, if there are any; or the setting that is wrong, and how.
+/// Returns the stores on AWS, or `None` if neither setting is given.
+///
+/// # Errors
+/// Returns the path of the key that is wrong, and a message. The two settings are required
+/// together.
 pub(crate) fn cloud_stores(
     online: Option<String>,
     objects: Option<String>,
 ) -> Result<Option<CloudStores>, (String, String)> {
-    let url = |key: &str, text: &str, scheme: &str, form: &str| {
-        let url = Url::parse(text).ok().filter(|url| url.scheme() == scheme);
-        let url = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()));
-        url.ok_or_else(|| {
-            let message = format!("`{text}` is not of the form {form}");
+    let url = |key: &str, text: &str, example: &str| {
+        Url::parse(text).map_err(|error| {
+            let message = format!("`{text}` is not a URL such as {example}: {error}");
             (format!("store.{key}"), message)
         })
     };
@@ -83,12 +87,13 @@ pub(crate) fn cloud_stores(
         (Some(_), None) => Err(other("online", "objects")),
         (None, Some(_)) => Err(other("objects", "online")),
         (Some(online), Some(objects)) => Ok(Some(CloudStores {
-            online: url("online", &online, "dynamodb", "dynamodb://TABLE")?,
-            objects: url("objects", &objects, "s3", "s3://BUCKET/FOLDER")?,
+            online: url("online", &online, "dynamodb://TABLE")?,
+            objects: url("objects", &objects, "s3://BUCKET/FOLDER")?,
         })),
     }
 }
 
+/// The table `[store]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoreTable {

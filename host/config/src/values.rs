@@ -1,11 +1,14 @@
-//! Values of settings: durations, sizes, lists and typed fields.
+//! Parsers for values of settings: durations, sizes, lists, parameters and typed fields.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 use wafer_core::{DataType, parse_bytes, parse_duration};
 
-pub(crate) fn texts(parameters: &BTreeMap<String, toml::Value>) -> BTreeMap<String, String> {
+/// Converts parameters to text: strings as they are, other values as TOML writes them.
+pub(crate) fn parameter_texts(
+    parameters: &BTreeMap<String, toml::Value>,
+) -> BTreeMap<String, String> {
     let text = |value: &toml::Value| match value {
         toml::Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -16,6 +19,7 @@ pub(crate) fn texts(parameters: &BTreeMap<String, toml::Value>) -> BTreeMap<Stri
         .collect()
 }
 
+/// Checks that parameters are strings, numbers or booleans.
 pub(crate) fn check_parameters(
     parameters: &BTreeMap<String, toml::Value>,
     key: &str,
@@ -32,7 +36,7 @@ pub(crate) fn check_parameters(
     Ok(())
 }
 
-/// Reads `{ name = "type" }`.
+/// Parses a table of column types, `{ name = "type" }`.
 pub(crate) fn typed_fields(
     table: &toml::Table,
     key: &str,
@@ -52,6 +56,7 @@ pub(crate) fn typed_fields(
         .collect()
 }
 
+/// Deserializes a string, or a list of strings.
 pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<String>, D::Error> {
@@ -67,6 +72,7 @@ pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(
     })
 }
 
+/// Deserializes a duration such as `5m` to microseconds.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<i64>, D::Error> {
@@ -76,6 +82,7 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(
         .map_err(serde::de::Error::custom)
 }
 
+/// Deserializes a size such as `64 MiB` to bytes.
 pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_bytes(&text)

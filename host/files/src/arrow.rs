@@ -1,4 +1,5 @@
-//! Arrow IPC, as a file and as a stream. A file of either kind is read whatever its name says.
+//! The Arrow IPC formats, file and stream. Both kinds are recognised by their content, whatever
+//! the extension of the file is.
 
 use std::fs::File;
 use std::io::{BufReader, Seek as _};
@@ -15,14 +16,15 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
 use crate::{
-    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, places, unreadable,
+    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, column_positions,
+    unreadable,
 };
 
-/// An Arrow IPC file.
+/// The format of Arrow IPC files.
 #[derive(Debug)]
 pub(crate) struct ArrowFile;
 
-/// An Arrow IPC stream.
+/// The format of Arrow IPC streams.
 #[derive(Debug)]
 pub(crate) struct ArrowStream;
 
@@ -71,8 +73,10 @@ impl FileFormat for ArrowStream {
     }
 }
 
+/// The record batches of a file.
 type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
 
+/// Opens a file of either kind and returns its schema and its batches.
 fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
     let copy = file.try_clone().map_err(|e| unreadable(path, e))?;
     if let Ok(reader) = FileReader::try_new(BufReader::new(copy), None) {
@@ -84,18 +88,20 @@ fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
     Ok((reader.schema(), Box::new(reader)))
 }
 
+/// Returns the columns of a file of either kind.
 fn schema(path: &Path) -> Result<SchemaRef> {
     let file = File::open(path).map_err(|e| unreadable(path, e))?;
     Ok(open(path, file)?.0)
 }
 
+/// Opens a file of either kind to read some of its columns.
 fn read(path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
     let (schema, batches) = open(path, file)?;
     let fields = schema.fields().iter();
     let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
     Ok(Box::new(Reader {
         path: path.to_owned(),
-        places: places(path, &names, columns)?,
+        positions: column_positions(path, &names, columns)?,
         batches,
         rest: RecordBatch::new_empty(schema),
         next_row: 0,
@@ -105,8 +111,9 @@ fn read(path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>
 struct Reader {
     path: PathBuf,
     batches: Batches,
-    places: Vec<usize>,
-    /// What was read and not given yet: batches of a file may be large.
+    positions: Vec<usize>,
+    /// The rows that were read and not returned yet, because batches of a file may be larger than
+    /// a chunk.
     rest: RecordBatch,
     next_row: u64,
 }
@@ -131,10 +138,10 @@ impl RowReader for Reader {
         self.rest = self.rest.slice(count, self.rest.num_rows() - count);
         let first = self.next_row;
         self.next_row += count as u64;
-        let places = self.places.iter();
+        let positions = self.positions.iter();
         Ok(Some(Rows {
-            columns: places
-                .map(|place| Arc::clone(batch.column(*place)))
+            columns: positions
+                .map(|position| Arc::clone(batch.column(*position)))
                 .collect(),
             numbers: (first..self.next_row).collect(),
             rejects: Vec::new(),

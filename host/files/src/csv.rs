@@ -1,4 +1,4 @@
-//! Comma-separated values with a header. Quotes and line ends are those of RFC 4180.
+//! Comma-separated values with a header. Quotes and line ends follow RFC 4180.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use wafer_store::Result;
 
 use crate::text::{TextRows, append_all};
 use crate::{
-    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text, places,
-    unreadable,
+    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
+    column_positions, unreadable,
 };
 
-/// Comma-separated values.
+/// The format of comma-separated values.
 #[derive(Debug)]
 pub(crate) struct Csv;
 
@@ -37,15 +37,15 @@ impl FileFormat for Csv {
             .from_path(path)
             .map_err(|e| unreadable(path, e))?;
         let header = reader.headers().map_err(|e| unreadable(path, e))?.clone();
-        let mut columns: Vec<Guess> = header
+        let mut columns: Vec<InferredType> = header
             .iter()
-            .map(|name| Guess::new(declared(name)))
+            .map(|name| InferredType::new(declared(name)))
             .collect();
-        if columns.iter().any(|column| column.is_guessed) {
+        if columns.iter().any(|column| column.is_inferred) {
             for record in reader.byte_records() {
                 let record = record.map_err(|e| unreadable(path, e))?;
                 for (text, column) in record.iter().zip(&mut columns) {
-                    column.look_at(std::str::from_utf8(text).ok());
+                    column.observe(std::str::from_utf8(text).ok());
                 }
             }
         }
@@ -59,13 +59,13 @@ impl FileFormat for Csv {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
         let header = reader.headers().map_err(|e| unreadable(path, e))?;
         let names: Vec<&str> = header.iter().collect();
-        let places = places(path, &names, columns)?;
+        let positions = column_positions(path, &names, columns)?;
         Ok(Box::new(CsvReader {
             path: path.to_owned(),
             width: names.len(),
             reader,
             columns: columns.to_vec(),
-            places,
+            positions,
         }))
     }
 
@@ -77,22 +77,23 @@ impl FileFormat for Csv {
     }
 }
 
-/// The type of a column that nobody declared: integers, else floats, else texts.
-struct Guess {
-    is_guessed: bool,
+/// The type of a column that is not declared: the first of integer, float and text that fits all
+/// values.
+struct InferredType {
+    is_inferred: bool,
     data_type: DataType,
 }
 
-impl Guess {
+impl InferredType {
     fn new(declared: Option<DataType>) -> Self {
         Self {
-            is_guessed: declared.is_none(),
+            is_inferred: declared.is_none(),
             data_type: declared.unwrap_or(DataType::Int64),
         }
     }
 
-    fn look_at(&mut self, text: Option<&str>) {
-        if !self.is_guessed || text == Some("") {
+    fn observe(&mut self, text: Option<&str>) {
+        if !self.is_inferred || text == Some("") {
             return;
         }
         if self.data_type == DataType::Int64 && text.is_none_or(|t| t.parse::<i64>().is_err()) {
@@ -109,9 +110,9 @@ struct CsvReader {
     path: PathBuf,
     reader: csv::Reader<File>,
     columns: Vec<Field>,
-    /// For each column its position in a record.
-    places: Vec<usize>,
-    /// Fields of the header.
+    /// For each column, the position of its field in a record.
+    positions: Vec<usize>,
+    /// The number of fields in the header.
     width: usize,
 }
 
@@ -144,10 +145,10 @@ impl CsvReader {
         builders: &mut [ColumnBuilder],
     ) -> Result<(), String> {
         let appended = append_all(&self.columns, builders, |index, field, builder| {
-            // The parser does not tell `""` from nothing: an empty text is a null where there
-            // may be one.
+            // The parser does not distinguish `""` from an empty field. So an empty text is a null
+            // if the column is nullable.
             let is_text = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
-            let text = record.get(self.places[index]).unwrap_or_default();
+            let text = record.get(self.positions[index]).unwrap_or_default();
             builder.append_text(text, is_text && !field.nullable)
         });
         match record.len() == self.width {
@@ -179,7 +180,7 @@ impl RowWriter for CsvWriter {
     }
 }
 
-/// A value as CSV has it; nothing for a null.
+/// Formats a value as a CSV field. A null is an empty field.
 fn csv_cell(column: &ArrayRef, row: usize) -> String {
     if column.is_null(row) {
         return String::new();

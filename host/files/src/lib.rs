@@ -1,11 +1,12 @@
 //! File formats: how rows are read from files and written to them.
 //!
-//! One world for sources, labels, training sets and exports: each [`FileFormat`] is one file of
-//! this crate and one row of [`FORMATS`]. A reader gives rows in chunks of columns, with the
-//! place of each row and those that could not be read; what becomes of them is the caller's.
-//! [`Output`] writes a file beside its place, and gathers statistics of its columns on the way.
+//! The same formats serve sources, labels, training sets and exports. Each [`FileFormat`] is one
+//! file of this crate and one entry of `FORMATS`. A [`RowReader`] returns rows in chunks of
+//! columns, with the number of each row and the rows that could not be read; the caller decides
+//! what happens to those. An [`Output`] writes a file under a temporary name, gathers statistics
+//! of its columns, and renames the file when it is complete.
 //!
-//! What is deliberately absent: where files are, and what their rows mean.
+//! What is deliberately absent: where files come from, and what their rows mean.
 
 mod arrow;
 mod csv;
@@ -32,7 +33,7 @@ pub use sink::Sink;
 pub use statistics::Statistics;
 pub use text::append_object;
 
-/// All formats. A new one is a file of this crate, a variant of [`Format`] and a row here.
+/// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.
 const FORMATS: [&dyn FileFormat; 5] = [
     &parquet::Parquet,
     &csv::Csv,
@@ -48,30 +49,32 @@ pub fn file_format(format: Format) -> &'static dyn FileFormat {
     found.expect("every format has its row")
 }
 
-/// A file format: how the rows of a file are read, and written.
+/// A file format: how the rows of a file are read and written.
 pub trait FileFormat: Debug + Send + Sync + 'static {
-    /// Which format this is.
+    /// Returns which format this is.
     fn format(&self) -> Format;
 
-    /// The columns of a file, with their types.
+    /// Returns the columns of a file, with their types.
     ///
-    /// A text format has no types of its own: `declared` gives those of columns that somebody
-    /// reads, and the whole file says what other columns are.
+    /// A text format has no types of its own. `declared` returns the types of the columns that are
+    /// read, and the types of other columns are inferred from the whole file.
     ///
     /// # Errors
     /// Returns an error when the file cannot be read.
     fn schema(&self, path: &Path, declared: &dyn Fn(&str) -> Option<DataType>)
     -> Result<SchemaRef>;
 
-    /// Opens a file to read some of its columns. A binary format gives them with the types that
-    /// the file has, which the caller converts; a text format parses them as `columns` says.
+    /// Opens a file to read some of its columns. A binary format returns them with the types that
+    /// the file has, which the caller converts; a text format parses them as the types of
+    /// `columns`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the file cannot be read or lacks one of the columns. A
-    /// format whose rows each name their columns rejects such rows one by one instead.
+    /// Returns [`Kind::Invalid`] when the file cannot be read or lacks one of the columns. Rows of
+    /// NDJSON each name their columns, so a missing column is found when a row is read, and the
+    /// row is rejected unless the column is nullable.
     fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>>;
 
-    /// The number of rows of a file, where the file says it.
+    /// Returns the number of rows of a file, or `None` if the file does not record it.
     fn count_rows(&self, _file: File) -> Option<u64> {
         None
     }
@@ -79,53 +82,54 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     /// Starts a file of rows with these columns.
     ///
     /// # Errors
-    /// Returns an error when the format cannot have a column, or the file cannot be written.
+    /// Returns an error when the format does not support a column, or the file cannot be written.
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>>;
 }
 
-/// The result of writing; the error names no file, which the caller does.
+/// The result of writing. The error does not name the file; the caller adds the name.
 pub type WriteResult<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Reads the rows of one file in their order. Blocks.
+/// Reads the rows of one file in their order. Calls block.
 pub trait RowReader: Debug + Send {
-    /// The next rows, at most [`CHUNK_ROWS`](wafer_runtime::CHUNK_ROWS) of them; `None` at the
-    /// end.
+    /// Returns the next rows, at most [`CHUNK_ROWS`](wafer_runtime::CHUNK_ROWS) of them, or `None`
+    /// at the end of the file.
     ///
     /// # Errors
-    /// Returns an error when the file cannot be read any further.
+    /// Returns an error when the rest of the file cannot be read.
     fn next(&mut self) -> Result<Option<Rows>>;
 }
 
-/// Some rows of a file.
+/// Some consecutive rows of a file.
 #[derive(Debug)]
 pub struct Rows {
-    /// The columns that were asked for, in that order, with a value for each readable row.
+    /// The requested columns in the requested order, with a value for each readable row.
     pub columns: Vec<ArrayRef>,
-    /// For each readable row its number: from 0 in binary formats, its line in text formats.
+    /// The number of each readable row: from 0 in binary formats, the line in text formats.
     pub numbers: Vec<u64>,
     /// The rows that could not be read: their numbers, and why.
     pub rejects: Vec<(u64, String)>,
-    /// The number of rows that were looked at, readable or not.
+    /// The number of rows that were read, including those that could not be parsed.
     pub seen: u64,
 }
 
-/// Writes the rows of one file. Blocks.
+/// Writes the rows of one file. Calls block.
 pub trait RowWriter: Send {
-    /// Writes rows, and adds them to the statistics of their columns, at the latest when the
-    /// file is finished.
+    /// Writes rows. They are added to the statistics of their columns now or when the file is
+    /// finished.
     ///
     /// # Errors
     /// Returns an error when the file cannot be written.
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()>;
 
-    /// Writes the end of the file; returns the digest of all its bytes.
+    /// Writes the end of the file and returns the digest of all its bytes.
     ///
     /// # Errors
     /// Returns an error when the file cannot be written.
     fn finish(self: Box<Self>, statistics: &mut [Statistics]) -> WriteResult<Digest>;
 }
 
-/// Creates the error of a file that cannot be read.
+/// Creates the error of a file that cannot be read: [`Kind::NotFound`] if it does not exist, else
+/// [`Kind::Invalid`].
 pub fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
     let mut io = Some(&cause as &dyn std::error::Error);
     let mut kind = Kind::Invalid;
@@ -140,16 +144,16 @@ pub fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'st
     Error::caused(kind, format!("{} cannot be read", path.display()), cause)
 }
 
-/// The columns of a text file by the names in it, in the order in which they are wanted.
-fn places(path: &Path, names: &[&str], columns: &[Field]) -> Result<Vec<usize>> {
-    let place = |field: &Field| {
-        let place = names.iter().position(|name| *name == field.name);
-        place.ok_or_else(|| missing_column(path, field, names))
+/// Returns the positions of the wanted columns among the names in a file.
+fn column_positions(path: &Path, names: &[&str], columns: &[Field]) -> Result<Vec<usize>> {
+    let position = |field: &Field| {
+        let position = names.iter().position(|name| *name == field.name);
+        position.ok_or_else(|| missing_column(path, field, names))
     };
-    columns.iter().map(place).collect()
+    columns.iter().map(position).collect()
 }
 
-/// Creates the error of a file that lacks a column.
+/// Creates the error of a file that lacks a column. It suggests the most similar name.
 pub fn missing_column(path: &Path, field: &Field, names: &[&str]) -> Error {
     let hint = match wafer_catalog::nearest(&field.name, names.iter().copied()) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),

@@ -16,7 +16,7 @@ use wafer_store::{Error, Result};
 use crate::text::{TextRows, append_object};
 use crate::{FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable};
 
-/// Newline-delimited JSON.
+/// The format of newline-delimited JSON.
 #[derive(Debug)]
 pub(crate) struct Ndjson;
 
@@ -25,7 +25,7 @@ impl FileFormat for Ndjson {
         Format::Ndjson
     }
 
-    /// The columns are the fields of all objects, in the order in which they are first seen.
+    /// Returns the fields of all objects as columns, in the order in which they first occur.
     fn schema(
         &self,
         path: &Path,
@@ -33,30 +33,30 @@ impl FileFormat for Ndjson {
     ) -> Result<SchemaRef> {
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
         let mut lines = Lines::new(path, file);
-        let (mut columns, mut places) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
+        let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
         while let Some(line) = lines.next()? {
             let Ok(Json::Object(object)) = serde_json::from_slice(line) else {
-                // Reading the row says what is wrong with it.
+                // The line is skipped here, because reading the row reports what is wrong with it.
                 continue;
             };
             for (name, value) in object {
-                let place = *places.entry(name.clone()).or_insert_with(|| {
+                let position = *positions.entry(name.clone()).or_insert_with(|| {
                     columns.push(Column {
                         declared: declared(&name),
                         name,
-                        guessed: None,
+                        inferred: None,
                     });
                     columns.len() - 1
                 });
                 let line = lines.number;
-                columns[place].look_at(&value).map_err(|message| {
-                    let (path, name) = (path.display(), &columns[place].name);
+                columns[position].observe(&value).map_err(|message| {
+                    let (path, name) = (path.display(), &columns[position].name);
                     Error::invalid(format!("{path}:{line}: field `{name}`: {message}"))
                 })?;
             }
         }
         let fields = columns.into_iter().map(|column| {
-            let data_type = column.declared.or(column.guessed);
+            let data_type = column.declared.or(column.inferred);
             let data_type = data_type.unwrap_or(DataType::Utf8);
             ArrowField::new(column.name, data_type.to_arrow(), true)
         });
@@ -80,15 +80,16 @@ impl FileFormat for Ndjson {
     }
 }
 
-/// A column of a file, and the type of its values as far as it was read.
+/// A column of a file, with the type that was inferred from the values so far.
 struct Column {
     name: String,
     declared: Option<DataType>,
-    guessed: Option<DataType>,
+    inferred: Option<DataType>,
 }
 
 impl Column {
-    fn look_at(&mut self, value: &Json) -> std::result::Result<(), String> {
+    /// Adjusts the inferred type to another value.
+    fn observe(&mut self, value: &Json) -> std::result::Result<(), String> {
         if self.declared.is_some() {
             return Ok(());
         }
@@ -99,28 +100,28 @@ impl Column {
             Json::Number(_) => DataType::Float64,
             Json::String(_) => DataType::Utf8,
             Json::Array(_) | Json::Object(_) => {
-                return Err("has values within values; leave it out or flatten it".to_owned());
+                return Err("has nested values; leave the field out or flatten it".to_owned());
             }
         };
-        self.guessed = Some(match (self.guessed.take(), found) {
+        self.inferred = Some(match (self.inferred.take(), found) {
             (None, found) => found,
             (Some(before), found) if before == found => found,
             (Some(DataType::Int64), DataType::Float64)
             | (Some(DataType::Float64), DataType::Int64) => DataType::Float64,
             (Some(before), found) => {
-                return Err(format!("is {found} here and {before} in lines before"));
+                return Err(format!("is {found} here, and {before} in earlier lines"));
             }
         });
         Ok(())
     }
 }
 
-/// The lines of a file that are not empty.
+/// Reads the lines of a file that are not empty.
 #[derive(Debug)]
 struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
-    /// Number of the line that was read last, from 1.
+    /// The number of the line that was read last, from 1.
     number: u64,
     line: Vec<u8>,
 }
@@ -135,6 +136,7 @@ impl Lines {
         }
     }
 
+    /// Returns the next line, or `None` at the end of the file.
     fn next(&mut self) -> Result<Option<&[u8]>> {
         loop {
             self.line.clear();

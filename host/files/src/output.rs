@@ -1,4 +1,7 @@
-//! Files of rows that are written beside their place and put there whole.
+//! Output files: written under a temporary name, and renamed when they are complete.
+//!
+//! A reader never sees half a file. [`Output::create`] chooses the format by the file's name; the
+//! bytes go through a [`Sink`], which writes and digests them on threads of its own.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,12 +15,13 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::{RowWriter, Sink, Statistics, file_format};
 
-/// A file of rows that is being written. Dropped before it is closed, it leaves nothing behind.
+/// A file of rows that is being written. If it is dropped before it is closed, the temporary file
+/// is removed.
 pub struct Output {
-    place: PathBuf,
-    /// The file beside its place that is written.
-    part: PathBuf,
-    /// Absent once the file is whole.
+    path: PathBuf,
+    /// The temporary file `NAME.part`, which is written.
+    temporary: PathBuf,
+    /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
     statistics: Vec<Statistics>,
 }
@@ -25,71 +29,72 @@ pub struct Output {
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut debug = f.debug_struct("Output");
-        debug.field("place", &self.place).finish_non_exhaustive()
+        debug.field("path", &self.path).finish_non_exhaustive()
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         if self.writer.is_some() {
-            // Half a file is of no use. Best effort.
-            let _ = std::fs::remove_file(&self.part);
+            // A partial file is of no use. If it cannot be removed, it is left behind.
+            let _ = std::fs::remove_file(&self.temporary);
         }
     }
 }
 
 impl Output {
-    /// Starts a file of rows with these columns; its format is that of its name.
+    /// Starts a file of rows with these columns. Its format follows from its name.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the name says no format, [`Kind::Unavailable`] when the
-    /// file cannot be written.
-    pub fn create(place: &Path, schema: &SchemaRef) -> Result<Self> {
-        let format = Format::of_output(place)?;
-        let mut name = place.file_name().unwrap_or_default().to_os_string();
+    /// Returns [`Kind::Invalid`] when the extension stands for no format, and
+    /// [`Kind::Unavailable`] when the file cannot be written.
+    pub fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
+        let format = Format::of_output(path)?;
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".part");
-        let part = place.with_file_name(name);
-        let file = File::create(&part).map_err(|e| unwritable(place, e))?;
+        let temporary = path.with_file_name(name);
+        let file = File::create(&temporary).map_err(|e| unwritable(path, e))?;
         let writer = file_format(format).write(Sink::new(file), schema);
         let fields = schema.fields().iter();
         Ok(Self {
-            place: place.to_owned(),
-            writer: Some(writer.map_err(|e| unwritable(place, e))?),
-            part,
+            path: path.to_owned(),
+            writer: Some(writer.map_err(|e| unwritable(path, e))?),
+            temporary,
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
         })
     }
 
-    /// Writes rows. Blocks.
+    /// Writes rows. This blocks.
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when the file cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let writer = self.writer.as_mut().expect("it is open until it is closed");
         let written = writer.write(batch, &mut self.statistics);
-        written.map_err(|e| unwritable(&self.place, e))
+        written.map_err(|e| unwritable(&self.path, e))
     }
 
-    /// Puts the file in its place, whole. Returns statistics of its columns, and its digest.
+    /// Completes the file and renames it to its final name. Returns the statistics of its columns
+    /// and the digest of its bytes.
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when the file cannot be written.
     pub fn close(mut self) -> Result<(Vec<ColumnStatistics>, Digest)> {
         let writer = self.writer.take().expect("it is closed once");
         let digest = writer.finish(&mut self.statistics).map_err(|e| {
-            let _ = std::fs::remove_file(&self.part);
-            unwritable(&self.place, e)
+            let _ = std::fs::remove_file(&self.temporary);
+            unwritable(&self.path, e)
         })?;
-        std::fs::rename(&self.part, &self.place).map_err(|e| unwritable(&self.place, e))?;
+        std::fs::rename(&self.temporary, &self.path).map_err(|e| unwritable(&self.path, e))?;
         let statistics = std::mem::take(&mut self.statistics);
         let columns = statistics.into_iter().map(Statistics::finish);
         Ok((columns.collect(), digest))
     }
 }
 
-/// A value as a text: a string as it is, anything else as in JSON.
+/// Formats a value as text: a string as it is, any other value as JSON.
 pub fn cell_text(values: &ArrayRef, row: usize) -> String {
     match cell_to_json(values, row) {
         Json::String(text) => text,
@@ -97,6 +102,7 @@ pub fn cell_text(values: &ArrayRef, row: usize) -> String {
     }
 }
 
+/// Creates the error of a file that cannot be written.
 fn unwritable(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let message = format!("{} cannot be written", path.display());
     Error::caused(Kind::Unavailable, message, cause)

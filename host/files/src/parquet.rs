@@ -1,4 +1,4 @@
-//! Apache Parquet.
+//! The format Apache Parquet. Files are written by `parquet_writer.rs`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,11 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
 use crate::parquet_writer::ParquetWriter;
-use crate::{FileFormat, RowReader, RowWriter, Rows, Sink, WriteResult, places, unreadable};
+use crate::{
+    FileFormat, RowReader, RowWriter, Rows, Sink, WriteResult, column_positions, unreadable,
+};
 
-/// Apache Parquet.
+/// The format Apache Parquet.
 #[derive(Debug)]
 pub(crate) struct Parquet;
 
@@ -37,8 +39,8 @@ impl FileFormat for Parquet {
         let builder = builder(path, file)?;
         let fields = builder.schema().fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-        let places = places(path, &names, columns)?;
-        let mask = ProjectionMask::roots(builder.parquet_schema(), places);
+        let positions = column_positions(path, &names, columns)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), positions);
         let builder = builder.with_projection(mask).with_batch_size(CHUNK_ROWS);
         Ok(Box::new(ParquetReader {
             path: path.to_owned(),
@@ -58,6 +60,7 @@ impl FileFormat for Parquet {
     }
 }
 
+/// Opens a Parquet file and reads its metadata.
 fn builder(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))
 }

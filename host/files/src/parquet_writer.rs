@@ -1,4 +1,7 @@
-//! Parquet files whose columns are encoded side by side.
+//! Writes Parquet files, encoding their columns in parallel.
+//!
+//! Rows are kept in memory until a row group is full. Then each column of the group is encoded on
+//! some thread, and the encoded columns are appended to the file in order.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,40 +21,42 @@ use wafer_core::Digest;
 
 use crate::{RowWriter, Sink, Statistics, WriteResult};
 
-/// Rows of a row group: few enough to wait in memory until all of its columns are
-/// encoded, enough for readers to skip by.
+/// The number of rows of a row group: few enough to keep in memory until all columns are encoded,
+/// and enough for readers to skip whole groups.
 const ROW_GROUP_ROWS: usize = 262_144;
 
-/// A dictionary of more values than this has room for is given up.
+/// The maximum size of a dictionary, in bytes. A column with a larger one is written without it.
 const DICTIONARY_BYTES: usize = 64 << 10;
 
-/// Writes a Parquet file whose columns are encoded side by side.
+/// Writes a Parquet file whose columns are encoded in parallel.
 pub(crate) struct ParquetWriter {
     file: SerializedFileWriter<Sink>,
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
-    /// Rows of the next row group.
+    /// The rows of the next row group.
     batches: Vec<RecordBatch>,
     rows: usize,
     groups: usize,
 }
 
-/// A column of a row group.
+/// A column of a row group, while it is encoded.
 struct Column<'a> {
     index: usize,
-    /// One for each primitive column below it.
+    /// The writers of the primitive columns that the column consists of.
     writers: Vec<ArrowColumnWriter>,
     statistics: &'a mut Statistics,
 }
 
 impl ParquetWriter {
-    pub(crate) fn create(to: Sink, schema: &SchemaRef) -> Result<Self> {
+    /// Starts a file with these columns.
+    pub(crate) fn create(sink: Sink, schema: &SchemaRef) -> Result<Self> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            // Numbers that hardly repeat are smaller and faster without a dictionary.
+            // Numbers that rarely repeat are smaller and faster without a dictionary.
             .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_created_by(concat!("wafer ", env!("CARGO_PKG_VERSION")).to_owned());
-        let writer = ArrowWriter::try_new(to, SchemaRef::clone(schema), Some(properties.build()))?;
+        let writer =
+            ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(properties.build()))?;
         let (file, factory) = writer.into_serialized_writer()?;
         Ok(Self {
             file,
@@ -63,6 +68,7 @@ impl ParquetWriter {
         })
     }
 
+    /// Encodes the waiting rows and appends them to the file as a row group.
     fn end_group(&mut self, statistics: &mut [Statistics]) -> Result<()> {
         let batches = std::mem::take(&mut self.batches);
         self.rows = 0;
@@ -115,8 +121,8 @@ impl RowWriter for ParquetWriter {
     }
 }
 
-/// Encodes the columns of a row group on as many threads as there are processors;
-/// the chunks are in the order of the columns.
+/// Encodes the columns of a row group on as many threads as there are processors. Returns the
+/// chunks in the order of the columns.
 fn encode(
     columns: Vec<Column<'_>>,
     batches: &[RecordBatch],
@@ -151,6 +157,7 @@ fn encode(
 }
 
 impl Column<'_> {
+    /// Encodes the values of the column, and adds them to its statistics.
     fn encode(
         mut self,
         batches: &[RecordBatch],

@@ -1,4 +1,8 @@
-//! A file that is written, and digested, by threads of their own.
+//! A file that is written and digested on threads of its own.
+//!
+//! The caller fills buffers. One thread writes them to the file and passes them on to a second
+//! thread, which digests them, so that encoding, writing and digesting go on at the same time.
+//! Both queues are bounded.
 
 use std::fs::File;
 use std::io::{Error, Result, Write};
@@ -7,17 +11,17 @@ use std::thread::JoinHandle;
 
 use wafer_core::{Digest, Hasher};
 
-/// Bytes that go to the thread at once.
+/// The size of a buffer, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// Buffers that may wait for it.
+/// The maximum number of full buffers that wait for each thread.
 const WAITING: usize = 4;
 
-/// Takes the bytes of a file, which threads of its own write and digest.
+/// The bytes of a file, which threads of its own write and digest.
 pub struct Sink {
     buffer: Vec<u8>,
     sender: SyncSender<Vec<u8>>,
-    /// Absent once it has stopped at an error.
+    /// `None` once the thread has stopped at an error.
     writing: Option<JoinHandle<Result<Digest>>>,
 }
 
@@ -41,7 +45,7 @@ impl Sink {
             for buffer in buffers {
                 file.write_all(&buffer)?;
                 let taken = written.send(buffer);
-                taken.map_err(|_| Error::other("the file's digest was given up"))?;
+                taken.map_err(|_| Error::other("the thread that digests the file has ended"))?;
             }
             drop(written);
             let digest = digesting.join();
@@ -54,10 +58,10 @@ impl Sink {
         }
     }
 
-    /// Writes the bytes that are left; returns the digest of all bytes.
+    /// Writes the remaining bytes, and returns the digest of all bytes.
     ///
     /// # Errors
-    /// Returns the error of the write that failed, whichever it was.
+    /// Returns the error of the first write that failed, also if it belongs to earlier bytes.
     pub fn finish(mut self) -> Result<Digest> {
         let rest = std::mem::take(&mut self.buffer);
         self.send(rest)?;
@@ -65,19 +69,20 @@ impl Sink {
             sender, writing, ..
         } = self;
         drop(sender);
-        stopped(writing)
+        join_writer(writing)
     }
 
+    /// Passes bytes on to the thread that writes. If it has stopped, returns its error.
     fn send(&mut self, bytes: Vec<u8>) -> Result<()> {
         if self.sender.send(bytes).is_ok() {
             return Ok(());
         }
-        stopped(self.writing.take()).map(drop)
+        join_writer(self.writing.take()).map(drop)
     }
 }
 
-/// What a thread ended with.
-fn stopped(writing: Option<JoinHandle<Result<Digest>>>) -> Result<Digest> {
+/// Waits for the thread that writes and returns its result. A panic of the thread is passed on.
+fn join_writer(writing: Option<JoinHandle<Result<Digest>>>) -> Result<Digest> {
     let ended = writing.map(JoinHandle::join);
     match ended {
         Some(Ok(result)) => result,
@@ -97,7 +102,8 @@ impl Write for Sink {
     }
 
     fn flush(&mut self) -> Result<()> {
-        // Readers find the file under its name once it is finished.
+        // Nothing needs to be flushed early: readers find the file only after it is finished and
+        // renamed.
         Ok(())
     }
 }
@@ -107,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_what_was_written_and_its_digest() {
+    fn the_written_file_and_its_digest_are_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut sink = Sink::new(File::create(&path).unwrap());

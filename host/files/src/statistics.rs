@@ -1,4 +1,4 @@
-//! Statistics of the columns of a training set.
+//! Statistics of the columns of a file that is written.
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
@@ -6,7 +6,7 @@ use arrow_array::{Array as _, ArrayRef, ArrowPrimitiveType, PrimitiveArray, Reco
 use arrow_schema::DataType as ArrowType;
 use wafer_catalog::ColumnStatistics;
 
-/// Gathers statistics of a column, batch by batch in the order of the rows.
+/// Gathers the statistics of a column, batch by batch in the order of the rows.
 #[derive(Debug)]
 pub struct Statistics {
     name: String,
@@ -16,7 +16,7 @@ pub struct Statistics {
     max: f64,
     count: f64,
     mean: f64,
-    /// Sum of squared deviations from the mean.
+    /// The sum of the squared deviations from the mean.
     deviations: f64,
 }
 
@@ -41,6 +41,7 @@ impl Statistics {
         }
     }
 
+    /// Adds the values of a batch. Only numeric columns have more than a count of nulls.
     pub(crate) fn add(&mut self, column: &ArrayRef) {
         self.nulls += column.null_count() as u64;
         match column.data_type() {
@@ -51,8 +52,8 @@ impl Statistics {
         }
     }
 
-    /// Adds a batch: its own mean and deviations first, then both together (Chan,
-    /// Golub and LeVeque, 1983).
+    /// Adds the numbers of a batch. Mean and deviations are computed for the batch and then
+    /// combined with those so far (Chan, Golub and LeVeque, 1983).
     fn numbers<T: ArrowPrimitiveType>(
         &mut self,
         values: &PrimitiveArray<T>,
@@ -71,12 +72,13 @@ impl Statistics {
         }
         let mean = sum / count;
         let deviations: f64 = finite().map(|value| (value - mean) * (value - mean)).sum();
-        let (apart, both) = (mean - self.mean, self.count + count);
-        self.deviations += deviations + apart * apart * (self.count * count / both);
-        self.mean += apart * (count / both);
-        self.count = both;
+        let (delta, total) = (mean - self.mean, self.count + count);
+        self.deviations += deviations + delta * delta * (self.count * count / total);
+        self.mean += delta * (count / total);
+        self.count = total;
     }
 
+    /// Returns the statistics of all values.
     pub(crate) fn finish(self) -> ColumnStatistics {
         let some =
             |value: f64, least: f64| (self.count >= least && value.is_finite()).then_some(value);

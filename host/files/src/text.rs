@@ -1,4 +1,4 @@
-//! Rows of text formats, some of which may be bad.
+//! Rows of text formats, some of which may be invalid.
 
 use arrow_array::BooleanArray;
 use serde_json::Value as Json;
@@ -7,7 +7,7 @@ use wafer_runtime::CHUNK_ROWS;
 
 use crate::Rows;
 
-/// Gathers rows of a text, up to a chunk.
+/// Collects the rows of a text file, up to a chunk.
 pub(crate) struct TextRows {
     builders: Vec<ColumnBuilder>,
     numbers: Vec<u64>,
@@ -17,6 +17,7 @@ pub(crate) struct TextRows {
 }
 
 impl TextRows {
+    /// Creates an empty collection of rows with these columns.
     pub(crate) fn new(columns: &[Field]) -> Self {
         let builder = |field: &Field| ColumnBuilder::new(&field.data_type, CHUNK_ROWS);
         Self {
@@ -28,12 +29,13 @@ impl TextRows {
         }
     }
 
+    /// Returns whether the chunk is full.
     pub(crate) fn is_full(&self) -> bool {
         self.seen >= CHUNK_ROWS as u64
     }
 
-    /// Adds a row. `row` must append one value to every column, also when it finds the row to
-    /// be bad.
+    /// Adds a row. `row` must append exactly one value to every column, even if it returns an
+    /// error.
     pub(crate) fn push(
         &mut self,
         line: u64,
@@ -48,7 +50,7 @@ impl TextRows {
         }
     }
 
-    /// Rejects a row that cannot even be taken apart.
+    /// Rejects a row that cannot be split into fields.
     pub(crate) fn reject(&mut self, line: u64, message: String) {
         self.push(line, |builders| {
             builders.iter_mut().for_each(ColumnBuilder::append_null);
@@ -56,7 +58,8 @@ impl TextRows {
         });
     }
 
-    /// The rows that were gathered; `None` when there are none.
+    /// Returns the collected rows, or `None` if there are none. The values of rejected rows are
+    /// removed.
     pub(crate) fn finish(mut self) -> Option<Rows> {
         if self.seen == 0 {
             return None;
@@ -75,8 +78,7 @@ impl TextRows {
     }
 }
 
-/// Appends one value to every column, and nulls after the first that fails: the row is left out
-/// later.
+/// Appends one value to every column, and nulls after the first failure. The row is removed later.
 pub(crate) fn append_all(
     fields: &[Field],
     builders: &mut [ColumnBuilder],
@@ -96,11 +98,11 @@ pub(crate) fn append_all(
     failure.map_or(Ok(()), Err)
 }
 
-/// Appends the fields of a JSON object to the columns that they belong to. Every column gets a
-/// value, also when the object is refused.
+/// Appends the fields of a JSON object to the columns of the same names. Every column gets a
+/// value, even if an error is returned.
 ///
 /// # Errors
-/// Returns which field is missing or does not fit its column's type.
+/// Returns a message that names the field that is missing or does not have the type of its column.
 pub fn append_object(
     json: &Json,
     fields: &[Field],

@@ -1,4 +1,5 @@
-//! The composition root: what is made of what, by the environment.
+//! The composition root: opens the stores on AWS and the platform by the settings of the
+//! environment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +10,23 @@ use url::Url;
 use wafer_core::{Clock, SystemClock};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
+use wafer_store::{Backends, Location};
 
 use crate::handler::Handler;
 
-/// Sandboxes at once: one invocation at a time, and some for its batches.
+/// The number of sandboxes. An environment of Lambda has one invocation at a time, which may call
+/// several functions at once.
 const INSTANCES: u32 = 16;
-/// Requests that may wait for a sandbox.
+/// The number of requests that may wait for a sandbox.
 const QUEUE: usize = 64;
-/// The only folder that can be written to.
-const COPIES: &str = "/tmp/wafer/artifacts";
+/// The default folder for copies of artifacts, which are in `artifacts` below it. On Lambda only `/tmp` can be written to.
+const COPIES: &str = "/tmp/wafer";
 
 /// Opens the project that the environment names.
+///
+/// # Errors
+/// Returns an error when a variable is missing or malformed, when a store cannot be opened, and
+/// when the clock is behind the time at which the project was last used.
 pub(crate) async fn open() -> Result<Handler> {
     let project = setting("WAFER_PROJECT")?;
     let (online, objects) = (url("WAFER_STORE_ONLINE")?, url("WAFER_STORE_OBJECTS")?);
@@ -27,14 +34,20 @@ pub(crate) async fn open() -> Result<Handler> {
     let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = getrandom::u64().context("the system has no random numbers")?;
     let copies = std::env::var_os("WAFER_COPIES").unwrap_or_else(|| COPIES.into());
-    let stores = wafer_aws::open(
-        &project,
-        (&online, &objects),
-        Path::new(&copies),
+    let backend = wafer_aws::Aws {
+        machine_clock: Arc::clone(&machine_clock),
         seed,
-        Arc::clone(&machine_clock),
-    )
-    .await?;
+        shipped: shipped(),
+    };
+    let location = Location {
+        project: project.clone(),
+        online,
+        objects: objects.clone(),
+        local: copies.into(),
+        // There is no embedded store.
+        map_size: 0,
+    };
+    let stores = Backends::default().with(backend).open(&location).await?;
     let runtime = Runtime::new(RuntimeConfig {
         instances: INSTANCES,
         compiler: Compiler::Absent,
@@ -42,20 +55,15 @@ pub(crate) async fn open() -> Result<Handler> {
     .map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let components = Components {
-        online: Arc::clone(&stores.dynamo) as _,
-        metadata: stores.dynamo,
-        artifacts: Arc::new(match shipped() {
-            Some(folder) => stores.artifacts.with_shipped(folder),
-            None => stores.artifacts,
-        }),
-        offline: stores.offline,
+        stores,
         remote: Arc::new(wafer_aws::Files::default()),
         runtime,
         guests: Guests::new(cores, QUEUE),
         event_guests: Guests::new(cores, QUEUE),
         clock: Arc::clone(&machine_clock),
         machine_clock,
-        // Environments of a function may have the same host name and process id.
+        // Several environments of a function may have the same host name and process id, so that
+        // only a random number identifies the holder of a lease.
         holder: format!("lambda-{seed:016x}/{}", std::process::id()),
     };
     let platform = Arc::new(Platform::open(&project, components).await?);
@@ -63,13 +71,14 @@ pub(crate) async fn open() -> Result<Handler> {
     Ok(Handler::new(platform, sources, objects))
 }
 
-/// Compiled code that is in the package, if there is any.
+/// Returns the folder of the package with compiled code, if there is one.
 fn shipped() -> Option<PathBuf> {
     let package = std::env::var_os("LAMBDA_TASK_ROOT")?;
     let folder = Path::new(&package).join("artifacts");
     folder.is_dir().then_some(folder)
 }
 
+/// Returns the value of a required environment variable.
 fn setting(name: &str) -> Result<String> {
     let value = std::env::var(name).unwrap_or_default();
     if value.is_empty() {
@@ -78,12 +87,13 @@ fn setting(name: &str) -> Result<String> {
     Ok(value)
 }
 
+/// Returns the value of a required environment variable that is a URL.
 fn url(name: &str) -> Result<Url> {
     let value = setting(name)?;
-    Url::parse(&value).with_context(|| format!("{name} is `{value}`, which is no URL"))
+    Url::parse(&value).with_context(|| format!("{name} is `{value}`, which is not a URL"))
 }
 
-/// `ARN=SOURCE;ARN=SOURCE`
+/// Parses `ARN=SOURCE;ARN=SOURCE`, and returns the sources by ARN.
 fn event_sources(text: &str) -> Result<BTreeMap<String, String>> {
     let pairs = text
         .split(';')
@@ -95,9 +105,7 @@ fn event_sources(text: &str) -> Result<BTreeMap<String, String>> {
                 .split_once('=')
                 .filter(|(arn, _)| arn.starts_with("arn:"));
             let (arn, source) = pair.with_context(|| {
-                format!(
-                    "WAFER_EVENT_SOURCES is `{text}`; write ARN=SOURCE, several with `;` between"
-                )
+                format!("WAFER_EVENT_SOURCES is `{text}`; write ARN=SOURCE, separated by `;`")
             })?;
             Ok((arn.to_owned(), source.to_owned()))
         })
@@ -109,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_sources_are_pairs() {
+    fn event_sources_are_parsed_as_pairs() {
         let found = event_sources("arn:aws:sqs:r:1:q=a; arn:aws:kinesis:r:1:stream/s=b;").unwrap();
         let found: Vec<_> = found.into_iter().collect();
         let wanted = [

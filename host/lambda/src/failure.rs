@@ -1,11 +1,12 @@
-//! Why an invocation failed.
+//! The errors with which an invocation fails.
 
 use std::fmt;
 
 use lambda_runtime::Diagnostic;
 use wafer_platform::{Error, Kind};
 
-/// A failure, by whose type a state machine decides whether to try again.
+/// The error of an invocation. A state machine decides by its type (`Wafer.Unavailable` and so on)
+/// whether to try again.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -13,6 +14,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Returns an error for an invocation that will never succeed.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Invalid,
@@ -20,6 +22,7 @@ impl Failure {
         }
     }
 
+    /// Returns an error for an invocation that may succeed if it is repeated.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Unavailable,
@@ -27,7 +30,7 @@ impl Failure {
         }
     }
 
-    /// As the errors' type is called outside.
+    /// Returns the error type that Lambda reports to the caller.
     fn name(&self) -> &'static str {
         match self.kind {
             Kind::NotFound => "Wafer.NotFound",

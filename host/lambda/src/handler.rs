@@ -1,4 +1,19 @@
-//! What an invocation is, and what becomes of it.
+//! Invocations: what each kind of event is, and what is done with it.
+//!
+//! A *request* of a function URL or of API Gateway is answered by the router of `wafer-server`.
+//!
+//! A *batch of records* comes from a queue or stream, which `WAFER_EVENT_SOURCES` maps to a source,
+//! or is a notification of S3. Records of a source are decoded (`records.rs`) and ingested. Those
+//! that cannot be decoded are reported as failed one by one, so that Lambda delivers only them
+//! again. If the whole batch is delivered again, its records have the same identities, and each
+//! counts once. A notification that a commit was written to the outbox flushes the outbox. If the
+//! commit is still being written, or if others are flushing, the notification is reported as
+//! failed, and Lambda delivers it again.
+//!
+//! A *task* (`task.rs`) is sent by a schedule, a state machine or an operator.
+//!
+//! An environment of Lambda has no threads that run between invocations. The background work of the
+//! platform is done instead before an invocation, before a request, and after an answer was sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,36 +31,41 @@ use wafer_server::router;
 
 use crate::failure::Failure;
 use crate::records::{Batch, Record, Stored};
-use crate::task::{Asked, Task};
+use crate::task::{Task, TaskEvent};
 
-/// How often a flush is tried while others are at it, and how long apart.
-const FLUSHES: u32 = 100;
-const BUSY: Duration = Duration::from_millis(200);
+/// How often a flush is tried while another process is flushing.
+const FLUSH_ATTEMPTS: u32 = 100;
+/// The pause between these attempts.
+const FLUSH_PAUSE: Duration = Duration::from_millis(200);
 
-/// Answers invocations.
+/// Handles the invocations of a project.
 pub(crate) struct Handler {
     platform: Arc<Platform>,
     router: Router,
-    /// For each queue and stream its source.
+    /// The source of each queue and stream, by ARN.
     sources: BTreeMap<String, String>,
-    /// The project's folder on S3.
+    /// URL of the project's folder on S3.
     objects: Url,
     background: Background,
 }
 
-/// What an invocation is.
+/// The kinds of invocations.
 enum Invocation {
+    /// An HTTP request.
     Request(Box<LambdaRequest>),
+    /// A batch of records of a queue, of a stream or of S3.
     Records(Batch),
+    /// A task of a schedule, a state machine or an operator.
     Task(Task),
 }
 
 impl Invocation {
+    /// Recognises the kind of an event by its fields, and decodes it.
     fn of(event: Json) -> Result<Self, Failure> {
         if event.get("wafer").is_some() {
-            let asked: Asked = serde_json::from_value(event)
+            let task_event: TaskEvent = serde_json::from_value(event)
                 .map_err(|e| Failure::invalid(format!("the task cannot be read: {e}")))?;
-            return Ok(Self::Task(asked.wafer));
+            return Ok(Self::Task(task_event.wafer));
         }
         if event.get("Records").is_some() {
             let batch = serde_json::from_value(event).map_err(|e| {
@@ -58,8 +78,9 @@ impl Invocation {
                 .as_object()
                 .map(|event| event.keys().cloned().collect::<Vec<_>>());
             return Err(Failure::invalid(format!(
-                "an event with {} is nothing that this function knows: it answers function URLs, API \
-                 Gateway, SQS, Kinesis, DynamoDB Streams, S3 notifications and {{\"wafer\": …}}",
+                "an event with {} is nothing that this function knows: it handles function \
+                 URLs, API Gateway, SQS, Kinesis, DynamoDB Streams, S3 notifications and \
+                 {{\"wafer\": …}}",
                 fields.unwrap_or_default().join(", ")
             )));
         }
@@ -69,7 +90,7 @@ impl Invocation {
     }
 }
 
-/// A request without the stage of its gateway, which is no part of any route.
+/// Removes the stage of the gateway from the path of a request, because routes do not have it.
 fn without_stage(mut event: Json) -> Json {
     let stage = event["requestContext"]["stage"]
         .as_str()
@@ -86,6 +107,8 @@ fn without_stage(mut event: Json) -> Json {
 }
 
 impl Handler {
+    /// Returns a handler. `sources` has the source of each queue and stream, `objects` is the
+    /// folder of the project on S3.
     pub(crate) fn new(
         platform: Arc<Platform>,
         sources: BTreeMap<String, String>,
@@ -100,7 +123,10 @@ impl Handler {
         }
     }
 
-    /// Answers one invocation.
+    /// Handles an invocation, and returns its answer.
+    ///
+    /// # Errors
+    /// Returns an error when the event is unknown or malformed, and when its work fails.
     pub(crate) async fn handle(&self, event: LambdaEvent<Json>) -> Result<Json, Failure> {
         let (payload, context) = event.into_parts();
         let invocation = Invocation::of(payload)?;
@@ -120,18 +146,21 @@ impl Handler {
         }
     }
 
-    /// Does what nobody waits for, after an answer was sent.
+    /// Does the background work that is due after an answer was sent. Errors are only logged.
     pub(crate) async fn after_answer(&self) {
         if let Err(error) = self.background.run_at(Moment::AfterAnswer).await {
             tracing::warn!("{}", error.chain());
         }
     }
 
-    /// Takes in a batch, and says which of its records are to be delivered again.
+    /// Handles a batch of records, and returns which of them Lambda must deliver again.
+    ///
+    /// # Errors
+    /// Returns an error when the whole batch must be delivered again.
     async fn records(&self, batch: &Batch) -> Result<Json, Failure> {
         let mut failed: BTreeSet<String> = BTreeSet::new();
         let mut by_source: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-        let mut notified: Vec<(&Record, Vec<String>)> = Vec::new();
+        let mut notifications: Vec<(&Record, Vec<String>)> = Vec::new();
         for record in &batch.records {
             if let Some(source) = self.sources.get(record.arn()) {
                 by_source.entry(source).or_default().push(record);
@@ -139,8 +168,8 @@ impl Handler {
             }
             match record.notification() {
                 Some(stored) => {
-                    let commits = stored.iter().filter_map(|stored| self.commit_of(stored));
-                    notified.push((record, commits.collect()));
+                    let commits = stored.iter().filter_map(|stored| self.commit_name(stored));
+                    notifications.push((record, commits.collect()));
                 }
                 None => {
                     tracing::error!(
@@ -151,25 +180,30 @@ impl Handler {
                 }
             }
         }
-        notified.retain(|(_, commits)| !commits.is_empty());
-        if !notified.is_empty() {
-            // What is still being written is told of again; the rest is in the tables.
+        notifications.retain(|(_, commits)| !commits.is_empty());
+        if !notifications.is_empty() {
+            // Commits that are finished are in the tables now. The notifications of those that are
+            // still being written must come again.
             let unfinished = self.flush().await?;
             let is_unfinished = |commits: &[String]| commits.iter().any(|c| unfinished.contains(c));
-            notified.retain(|(_, commits)| is_unfinished(commits));
-            if notified.iter().any(|(record, _)| record.s3.is_some()) {
-                return Err(Failure::unavailable("what was written is not finished yet"));
+            notifications.retain(|(_, commits)| is_unfinished(commits));
+            if notifications.iter().any(|(record, _)| record.s3.is_some()) {
+                return Err(Failure::unavailable(
+                    "a commit in the outbox is not finished yet",
+                ));
             }
-            failed.extend(notified.iter().map(|(record, _)| record.identifier()));
+            failed.extend(notifications.iter().map(|(record, _)| record.identifier()));
         }
         for (source, records) in by_source {
-            self.take_in(source, &records, &mut failed).await?;
+            self.ingest_records(source, &records, &mut failed).await?;
         }
         let failed = failed.iter().map(|id| json!({"itemIdentifier": id}));
         Ok(json!({"batchItemFailures": failed.collect::<Vec<_>>()}))
     }
 
-    async fn take_in(
+    /// Ingests the records of a source as events, and adds those that cannot be decoded to
+    /// `failed`.
+    async fn ingest_records(
         &self,
         source: &str,
         records: &[&Record],
@@ -181,8 +215,8 @@ impl Handler {
                 continue;
             };
             if let Err(reason) = &event.payload {
-                // Redelivery does not mend it: it ends in the dead-letter queue, and is
-                // lost to nobody. The others go on.
+                // Delivering it again does not help, but after that the record goes to the
+                // dead-letter queue, where it is not lost. The other records are not held up.
                 tracing::warn!("record {} of `{source}` {reason}", record.identifier());
                 failed.insert(record.identifier());
                 continue;
@@ -199,7 +233,7 @@ impl Handler {
             .await;
         let report = report?;
         tracing::info!(
-            "`{source}`: {} accepted, {} known, {} set aside",
+            "`{source}`: {} accepted, {} duplicates, {} rejected",
             report.accepted,
             report.duplicate,
             report.rejected
@@ -207,21 +241,28 @@ impl Handler {
         Ok(())
     }
 
-    /// Appends the outbox to the tables, after whoever is at it; returns the commits that
-    /// are still being written.
+    /// Flushes the outbox, and returns the names of the commits that are still being written. While
+    /// another process is flushing, the flush is tried again.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`](wafer_platform::Kind::Unavailable) when others flush for all
+    /// of that time.
     async fn flush(&self) -> Result<Vec<String>, Failure> {
-        for _ in 0..FLUSHES {
+        for _ in 0..FLUSH_ATTEMPTS {
             let report = self.platform.tables().flush().await?;
             if !report.busy {
                 return Ok(report.unfinished);
             }
-            tokio::time::sleep(BUSY).await;
+            tokio::time::sleep(FLUSH_PAUSE).await;
         }
-        Err(Failure::unavailable("others are flushing all the time"))
+        Err(Failure::unavailable(
+            "the outbox is being flushed by another process",
+        ))
     }
 
-    /// The commit that was written, if it is one.
-    fn commit_of(&self, stored: &Stored) -> Option<String> {
+    /// Returns the name of the commit whose object was written to the outbox, or `None` for any
+    /// other object.
+    fn commit_name(&self, stored: &Stored) -> Option<String> {
         let folder = format!("{}/outbox/", self.objects.path().trim_matches('/'));
         let key = stored.key();
         let name = key.strip_prefix(folder.trim_start_matches('/'))?;
@@ -234,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invocations_are_told_apart() {
+    fn invocations_are_recognised_by_their_fields() {
         let kind = |event: Json| match Invocation::of(event) {
             Ok(Invocation::Request(_)) => "request".to_owned(),
             Ok(Invocation::Records(_)) => "records".to_owned(),

@@ -1,19 +1,24 @@
-//! Wafer on AWS Lambda. One program serves whatever a function is invoked by:
-//! function URLs and API Gateway, SQS, Kinesis, DynamoDB Streams, S3
-//! notifications, EventBridge Scheduler.
+//! Wafer on AWS Lambda.
 //!
-//! Settings, from the environment:
+//! One program handles every kind of invocation: requests from function URLs and API Gateway,
+//! records from SQS, Kinesis and DynamoDB Streams, notifications from S3, and tasks from
+//! EventBridge Scheduler and Step Functions. `handler.rs` tells them apart and describes what
+//! happens to each.
 //!
-//! | variable | what |
+//! The program contains no compiler. Components are compiled when the project is deployed, and it
+//! loads the native code.
+//!
+//! It is configured by environment variables:
+//!
+//! | variable | meaning |
 //! | --- | --- |
-//! | `WAFER_PROJECT` | name of the project |
-//! | `WAFER_STORE_ONLINE` | its table, `dynamodb://TABLE` |
-//! | `WAFER_STORE_OBJECTS` | its folder, `s3://BUCKET/FOLDER` |
-//! | `WAFER_EVENT_SOURCES` | for queues and streams the source that their records are events of: `ARN=SOURCE`, several with `;` between |
-//! | `LAMBDA_TASK_ROOT` | the package, set by Lambda; compiled code may be in its folder `artifacts` |
-//! | `WAFER_LOG` | what is logged, such as `info` or `wafer=debug`; default `info` |
-//!
-//! There is no compiler in it: components were compiled when they were deployed.
+//! | `WAFER_PROJECT` | Name of the project |
+//! | `WAFER_STORE_ONLINE` | URL of the project's table: `dynamodb://TABLE` |
+//! | `WAFER_STORE_OBJECTS` | URL of the project's folder: `s3://BUCKET/FOLDER` |
+//! | `WAFER_EVENT_SOURCES` | The source of the events of each queue and stream: `ARN=SOURCE`, separated by `;`; default: none |
+//! | `WAFER_COPIES` | Folder for local copies of artifacts, in `artifacts` below it; default: `/tmp/wafer` |
+//! | `LAMBDA_TASK_ROOT` | Folder of the package, set by Lambda; its folder `artifacts` may contain compiled code |
+//! | `WAFER_LOG` | Filter of the log, such as `info` or `wafer=debug`; default: `info` |
 
 mod app;
 mod failure;
@@ -40,16 +45,17 @@ async fn main() -> Result<(), Error> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        // CloudWatch has its own.
+        // CloudWatch adds the time of each line.
         .without_time()
         .init();
-    // What is wrong here is wrong with the deployment: Lambda shows it as such.
+    // An error here is an error of the deployment. It ends the program before the first
+    // invocation, which Lambda reports as a failed initialisation.
     let handler = Arc::new(app::open().await?);
     let handle = |event: LambdaEvent<Json>| {
         let handler = Arc::clone(&handler);
         async move { handler.handle(event).await }
     };
-    let after = layer_fn(|inner| Afterwards {
+    let after = layer_fn(|inner| BackgroundAfterAnswer {
         handler: Arc::clone(&handler),
         inner,
     });
@@ -60,14 +66,14 @@ async fn main() -> Result<(), Error> {
         .await
 }
 
-/// Does what nobody waits for, between an answer that was sent and the next invocation: the
-/// environment may be frozen then.
-struct Afterwards<S> {
+/// A layer that does background work after an answer was sent, and before it asks for the next
+/// invocation. While the program waits for an invocation, Lambda may freeze it.
+struct BackgroundAfterAnswer<S> {
     handler: Arc<Handler>,
     inner: S,
 }
 
-impl<S> Service<LambdaInvocation> for Afterwards<S>
+impl<S> Service<LambdaInvocation> for BackgroundAfterAnswer<S>
 where
     S: Service<LambdaInvocation, Response = (), Error = Error>,
     S::Future: 'static,

@@ -1,4 +1,4 @@
-//! Records of queues and streams, as Lambda hands them over in batches.
+//! Records of queues and streams, which Lambda passes to a function in batches.
 //!
 //! Formats: <https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>,
 //! <https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html>,
@@ -20,24 +20,24 @@ pub(crate) struct Batch {
     pub(crate) records: Vec<Record>,
 }
 
-/// One record, of whichever service.
+/// A record. Each service fills only its own fields.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     event_source: String,
     #[serde(default, rename = "eventSourceARN")]
     event_source_arn: String,
-    // SQS
+    // Fields of SQS.
     message_id: Option<String>,
     body: Option<String>,
-    // Kinesis
+    // Fields of Kinesis.
     kinesis: Option<Kinesis>,
-    // DynamoDB Streams
+    // Fields of DynamoDB Streams; Kinesis has the last one as well.
     event_name: Option<String>,
     dynamodb: Option<Change>,
     #[serde(rename = "eventID")]
     event_id: Option<String>,
-    // S3
+    // Fields of S3.
     pub(crate) s3: Option<Stored>,
 }
 
@@ -55,7 +55,7 @@ struct Change {
     new_image: Option<Map<String, Json>>,
 }
 
-/// An object that was written.
+/// An object that was written to S3.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Stored {
     bucket: Bucket,
@@ -73,11 +73,12 @@ struct Object {
 }
 
 impl Stored {
+    /// Returns the name of the bucket.
     pub(crate) fn bucket(&self) -> &str {
         &self.bucket.name
     }
 
-    /// Its key, which is encoded as in a form.
+    /// Returns the key of the object. Notifications have it in the encoding of HTML forms.
     pub(crate) fn key(&self) -> String {
         let form = format!("key={}", self.object.key);
         let mut pairs = form_urlencoded::parse(form.as_bytes());
@@ -88,12 +89,12 @@ impl Stored {
 }
 
 impl Record {
-    /// Whose it is: the queue or the stream.
+    /// Returns the ARN of the queue or stream that the record comes from.
     pub(crate) fn arn(&self) -> &str {
         &self.event_source_arn
     }
 
-    /// By what Lambda is told that it failed.
+    /// Returns the identifier by which the answer names a failed record.
     pub(crate) fn identifier(&self) -> String {
         let found = match self.event_source.as_str() {
             "aws:kinesis" => self.kinesis.as_ref().map(|k| k.sequence_number.clone()),
@@ -103,8 +104,9 @@ impl Record {
         found.unwrap_or_default()
     }
 
-    /// The objects that S3 says were written, itself or through a queue; none when S3
-    /// only tries the queue out. `None`: it is something else.
+    /// Returns the objects of a notification of S3, which comes directly or through a queue. The
+    /// list is empty for the test event that S3 sends when a notification is set up. Returns `None`
+    /// for any other record.
     pub(crate) fn notification(&self) -> Option<Vec<Stored>> {
         if let Some(stored) = &self.s3 {
             return Some(vec![stored.clone()]);
@@ -122,13 +124,15 @@ impl Record {
         stored.filter(|stored| !stored.is_empty())
     }
 
-    /// The event that it is; `None` for one that says nothing, such as that a row was
-    /// removed.
+    /// Decodes the record as an event. The payload is an error if that is not possible. Returns
+    /// `None` for the removal of a row, which is no event.
     pub(crate) fn event(&self) -> Option<IncomingEvent> {
         match self.event_source.as_str() {
             "aws:sqs" => {
                 let body = self.body.as_deref().unwrap_or_default();
-                Some(self.named(IncomingEvent::from_json(body.as_bytes()), &self.message_id))
+                Some(
+                    self.with_identity(IncomingEvent::from_json(body.as_bytes()), &self.message_id),
+                )
             }
             "aws:kinesis" => {
                 let data = self.kinesis.as_ref().map_or("", |k| k.data.as_str());
@@ -136,7 +140,7 @@ impl Record {
                     Ok(data) => IncomingEvent::from_json(&data),
                     Err(e) => unreadable(data, &format!("is not Base64: {e}")),
                 };
-                Some(self.named(event, &self.event_id))
+                Some(self.with_identity(event, &self.event_id))
             }
             "aws:dynamodb" => {
                 if self.event_name.as_deref() == Some("REMOVE") {
@@ -154,18 +158,18 @@ impl Record {
                          NEW_AND_OLD_IMAGES",
                     ),
                 };
-                Some(self.named(event, &self.event_id))
+                Some(self.with_identity(event, &self.event_id))
             }
             other => Some(unreadable(
                 other,
-                &format!("is of event source `{other}`, of which nothing is known"),
+                &format!("has the unknown event source `{other}`"),
             )),
         }
     }
 
-    /// Known by what its service knows it by, however often it is delivered, unless it
-    /// has an identity of its own.
-    fn named(&self, event: IncomingEvent, id: &Option<String>) -> IncomingEvent {
+    /// Gives an event without an identity the one that its service uses for the record. It stays
+    /// the same however often the record is delivered.
+    fn with_identity(&self, event: IncomingEvent, id: &Option<String>) -> IncomingEvent {
         let id = id
             .as_ref()
             .map(|id| format!("{} {id}", self.event_source_arn));
@@ -176,6 +180,7 @@ impl Record {
     }
 }
 
+/// Returns an event that is rejected with a message.
 fn unreadable(content: &str, message: &str) -> IncomingEvent {
     IncomingEvent {
         payload: Err(message.to_owned()),
@@ -184,7 +189,7 @@ fn unreadable(content: &str, message: &str) -> IncomingEvent {
     }
 }
 
-/// A row of DynamoDB as a plain JSON object.
+/// Converts a row of DynamoDB to a plain JSON object.
 fn plain_object(image: &Map<String, Json>) -> Result<Map<String, Json>, String> {
     let cell = |(name, value): (&String, &Json)| {
         let value = plain(value).map_err(|e| format!("attribute `{name}`: {e}"))?;
@@ -193,7 +198,8 @@ fn plain_object(image: &Map<String, Json>) -> Result<Map<String, Json>, String> 
     image.iter().map(cell).collect()
 }
 
-/// Numbers are texts there, so that none of them is rounded.
+/// Converts a typed value of DynamoDB to plain JSON. Numbers are parsed from their text, so that
+/// none is rounded.
 fn plain(value: &Json) -> Result<Json, String> {
     let typed = value.as_object().filter(|typed| typed.len() == 1);
     let (kind, value) = typed
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_dynamodb_are_plain_objects() {
+    fn rows_of_dynamodb_become_plain_objects() {
         let event = of_dynamodb(json!({
             "id": {"N": "9007199254740993"}, "name": {"S": "x"}, "ok": {"BOOL": true}, "none": {"NULL": true},
             "list": {"L": [{"N": "1.5"}, {"S": "y"}]}, "map": {"M": {"a": {"N": "-3"}}}, "set": {"NS": ["1", "2"]},
@@ -267,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_rows_say_nothing() {
+    fn removed_rows_are_no_events() {
         let removed = record(json!({
             "eventName": "REMOVE", "eventSource": "aws:dynamodb", "eventSourceARN": "arn:d",
             "dynamodb": {"SequenceNumber": "7"},
@@ -276,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_known_by_their_service() {
+    fn records_have_the_identifiers_of_their_service() {
         let kinesis = record(json!({
             "eventSource": "aws:kinesis", "eventSourceARN": "arn:k", "eventID": "shard-0:49",
             "kinesis": {"sequenceNumber": "49", "data": STANDARD.encode(r#"{"a":1}"#)},
@@ -296,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn notifications_come_through_queues() {
+    fn notifications_are_read_from_queues() {
         let body = json!({"Records": [{"eventSource": "aws:s3", "s3": {
             "bucket": {"name": "b"}, "object": {"key": "a+b/%C3%A9%2B.csv"}}}]});
         let sqs = record(json!({
@@ -311,7 +317,7 @@ mod tests {
             let sqs = json!({"eventSource": "aws:sqs", "eventSourceARN": "arn:q", "messageId": "m", "body": body.to_string()});
             record(sqs).notification().map(|stored| stored.len())
         };
-        // As S3 sends it when a bucket is told of a queue.
+        // S3 sends this when the notifications of a bucket are set up.
         assert_eq!(
             of_body(json!({"Service": "Amazon S3", "Event": "s3:TestEvent"})),
             Some(0)

@@ -1,4 +1,10 @@
-//! Tasks that schedules, state machines and operators ask for.
+//! Tasks, which schedules, state machines and operators send.
+//!
+//! A run that many invocations work on goes through these tasks: `plan`, then `partition` for each
+//! partition, then `commit`, then `online` for each partition that `commit` returns, then `finish`.
+//! If one of them fails for good, `fail` ends the run. Each task may be sent again, because an
+//! answer can get lost. Between the tasks no process stays with the run: its lease is held in the
+//! run's own name, and each task renews it.
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -8,55 +14,55 @@ use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
 
 use crate::failure::Failure;
 
-/// Milliseconds before the end of an invocation from which on no run is begun.
+/// No run is started when less than this time, in milliseconds, is left of an invocation.
 const TIME_LEFT: u64 = 60_000;
 
-/// What is asked for: `{"wafer": {"flush": {}}}`.
+/// The event of a task, such as `{"wafer": {"flush": {}}}`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct TaskEvent {
     pub(crate) wafer: Task,
 }
 
-/// A task. A run that is worked on by many invocations goes through `plan`,
-/// `partition` for each of its partitions, `commit`, `online` for each that this
-/// returns, and `finish`; or through `fail`. Each may be repeated.
+/// A task.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Task {
-    /// Append what is in the outbox to the tables.
+    /// Flush the outbox.
     Flush {},
-    /// Run what is due of a pipeline's schedule, or of all schedules; and append what is
-    /// in the outbox.
+    /// Run the intervals that are due of a pipeline's schedule. Without a pipeline, flush the
+    /// outbox and run those of all schedules.
     Tick {
         pipeline: Option<String>,
-        /// Pipelines of which other invocations take care.
+        /// Pipelines to skip, because other invocations run them.
         #[serde(default)]
         except: Vec<String>,
     },
-    /// Begin a run over an interval, or over the next one that is due; says into how
-    /// many partitions it is divided.
+    /// Start a run over an interval, or over the next interval that is due, and return its
+    /// partitions.
     Plan {
         pipeline: String,
         from: Option<Timestamp>,
         to: Option<Timestamp>,
-        /// Source bytes of a partition.
+        /// Size of the source files in a partition, in bytes.
         partition_bytes: Option<u64>,
-        /// Names who asks, who may ask again when the answer was lost.
+        /// Name of the execution that sends the task. If it sends the task again, because the
+        /// answer was lost, it gets the same run.
         execution: Option<String>,
     },
-    /// Work on a partition.
+    /// Transform a partition and write its files.
     Partition { run: RunName, partition: usize },
-    /// Make what was written part of the tables; says what is to go online.
+    /// Commit the files of all partitions to the table, and return the partitions with rows for the
+    /// online store.
     Commit { run: RunName },
-    /// Put the rows of a partition online.
+    /// Write the rows of a partition to the online store.
     Online { run: RunName, partition: usize },
-    /// End a run.
+    /// End a run, and return its record.
     Finish { run: RunName },
-    /// End a run that failed; says why it did, the first time.
+    /// End a run that failed, and return its first error.
     Fail { run: RunName, error: Json },
 }
 
-/// A run that was planned.
+/// Identifies a run that `plan` returned.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunName {
@@ -65,7 +71,11 @@ pub(crate) struct RunName {
 }
 
 impl Task {
-    /// Performs it, before a time in milliseconds since 1970.
+    /// Performs the task, and returns its answer. `deadline` is the end of the invocation, in
+    /// milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Returns an error when the task fails; its kind decides whether a state machine tries again.
     pub(crate) async fn perform(self, platform: &Platform, deadline: u64) -> Result<Json, Failure> {
         match self {
             Self::Flush {} => {
@@ -83,7 +93,7 @@ impl Task {
                 };
                 let (mut ran, mut failure) = (Vec::new(), None);
                 for pipeline in pipelines.iter().filter(|name| !except.contains(name)) {
-                    // One pipeline's trouble does not keep the others waiting.
+                    // An error of one pipeline is returned only after the others have run.
                     match run_due(platform, pipeline, until).await {
                         Ok(more) => ran.extend(more),
                         Err(error) => drop(failure.get_or_insert(error)),
@@ -108,17 +118,17 @@ impl Task {
                 plan(platform, &pipeline, (from, to), division, execution).await
             }
             Self::Partition { run, partition } => {
-                let run = held(platform, &run).await?;
+                let run = open_and_renew(platform, &run).await?;
                 platform.pipelines().run_partition(&run, partition).await?;
                 Ok(json!({"partition": partition}))
             }
             Self::Commit { run } => {
-                let run = held(platform, &run).await?;
+                let run = open_and_renew(platform, &run).await?;
                 let partitions = platform.pipelines().commit_distributed(&run).await?;
                 Ok(json!({"partitions": partitions}))
             }
             Self::Online { run, partition } => {
-                let run = held(platform, &run).await?;
+                let run = open_and_renew(platform, &run).await?;
                 platform
                     .pipelines()
                     .put_partition_online(&run, partition)
@@ -132,7 +142,7 @@ impl Task {
                         platform.pipelines().hold(&run).await?;
                         platform.pipelines().finish_distributed(&run).await?
                     }
-                    // Asked once more, as the answer was lost.
+                    // The run is finished already: the first answer was lost, and is given again.
                     Err(e) if e.kind() == Kind::Conflict => {
                         platform
                             .pipelines()
@@ -158,8 +168,8 @@ impl Task {
     }
 }
 
-/// Runs all intervals that are due, but begins none after a time, in milliseconds
-/// since 1970: the next tick goes on.
+/// Runs all intervals of a pipeline that are due. None is started after `until`, in milliseconds
+/// since 1970; the next tick continues with them.
 async fn run_due(
     platform: &Platform,
     pipeline: &str,
@@ -183,6 +193,7 @@ async fn run_due(
     Ok(ran)
 }
 
+/// Starts a run, and returns its name and its partitions.
 async fn plan(
     platform: &Platform,
     pipeline: &str,
@@ -205,7 +216,7 @@ async fn plan(
         .start_distributed(pipeline, interval, division, execution)
         .await;
     let run = match started {
-        // Whoever is at it goes on; the next tick looks again.
+        // Another process is running the pipeline. The next tick looks again.
         Err(e) if is_due && e.kind() == Kind::Conflict => None,
         other => other?,
     };
@@ -218,6 +229,7 @@ async fn plan(
     })
 }
 
+/// Returns whether a pipeline has a schedule.
 fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
     platform
         .pipelines()
@@ -226,8 +238,8 @@ fn is_scheduled(platform: &Platform, pipeline: &str) -> bool {
         .any(|name| name == pipeline)
 }
 
-/// A run, kept for another while.
-async fn held(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
+/// Opens a run, and renews its lease.
+async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<DistributedRun, Failure> {
     let run = platform
         .pipelines()
         .distributed(&run.pipeline, &run.key)
@@ -236,8 +248,8 @@ async fn held(platform: &Platform, run: &RunName) -> Result<DistributedRun, Fail
     Ok(run)
 }
 
-/// What Step Functions says of an error: `{"Error": …, "Cause": …}`, the cause being
-/// what a function answered, as JSON in a text.
+/// Returns the message of an error that Step Functions reports, `{"Error": …, "Cause": …}`. If a
+/// function failed, the cause is its answer, as JSON in a string.
 fn reason(error: &Json) -> String {
     let cause = error["Cause"].as_str().unwrap_or_default();
     let answered: Option<Json> = serde_json::from_str(cause).ok();
@@ -254,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_what_the_function_said() {
+    fn reason_is_the_message_of_the_function() {
         let cause = r#"{"errorType": "Wafer.Invalid", "errorMessage": "a.csv:3: no"}"#;
         for (error, wanted) in [
             (

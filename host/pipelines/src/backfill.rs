@@ -1,4 +1,12 @@
-//! Backfills: history, interval by interval, in few passes over the source.
+//! Backfills: fill a group with history, interval by interval, in as few passes over the source
+//! as possible.
+//!
+//! A backfill splits a span of time into intervals and runs up to 32 of them in one pass over
+//! the source, each with its own claim and commit. The online store is updated once, at the end,
+//! from the offline table. If the project has a staged version of the group, the backfill fills
+//! that version, and the staged definitions become live once all staged tables are filled
+//! (`staging.rs`). A backfill can be stopped and repeated at any time: intervals whose inputs
+//! did not change are skipped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,69 +19,73 @@ use wafer_core::rules::Interval;
 use wafer_store::{Error, Expect, Result};
 
 use crate::run::RunRequest;
-use crate::run::job::{Job, Online};
+use crate::run::job::{Job, OnlineUpdate};
 use crate::service::Pipelines;
 
-/// Intervals that one pass over the source writes: each holds rows in memory until they
-/// fill a piece of a file.
+/// The number of intervals that one pass over the source writes. Each interval keeps rows in
+/// memory until they fill a row group of a file.
 const INTERVALS_OF_A_PASS: usize = 32;
 
+/// The default length of an interval, in microseconds.
 const DAY: i64 = 86_400_000_000;
 
-/// Until then every process that takes events in has learnt of definitions that were
-/// staged before.
+/// The time after which every process that ingests events has loaded the staged definitions,
+/// counted from the start of the backfill.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Most intervals of a backfill.
+/// The largest number of intervals in one backfill.
 const MAX_INTERVALS: usize = 100_000;
 
-/// What to fill.
+/// A request to fill a group with history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackfillRequest {
-    /// Name of the pipeline.
+    /// The name of the pipeline.
     pub pipeline: String,
-    /// First event time.
+    /// The first event time to fill.
     pub from: Timestamp,
-    /// First event time after it.
+    /// The end of the event times to fill, exclusive.
     pub to: Timestamp,
-    /// Microseconds of an interval; default: the schedule's intervals, or days.
+    /// The length of an interval in microseconds. Without it, the intervals are those of the
+    /// pipeline's schedule, or days if it has no schedule.
     pub interval: Option<i64>,
-    /// Chunks that are transformed at the same time.
+    /// The number of chunks that are transformed concurrently.
     pub workers: usize,
 }
 
-/// What a backfill did.
+/// The report of a backfill.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BackfillReport {
-    /// Table that was filled.
+    /// The table that was filled.
     pub table: String,
-    /// Intervals that it covers.
+    /// The number of intervals that the backfill covers.
     pub intervals: usize,
-    /// Of these, those that were written; the others were as they should be.
+    /// The number of these intervals that were written; the others were up to date.
     pub written: usize,
-    /// Rows in the intervals that were written.
+    /// The number of rows in the intervals that were written.
     pub rows_written: u64,
-    /// Rows set aside.
+    /// The number of rows that were rejected and moved to the quarantine table.
     pub rows_rejected: u64,
-    /// Entities in the online store now, if it was made anew.
+    /// The number of entities that the group has in the online store, if its online rows were
+    /// rebuilt.
     pub entities: Option<u64>,
-    /// Whether a new group version became live.
+    /// Whether a staged version of the group became live.
     pub became_live: bool,
-    /// The first event times of rows that the live version has and the new one was not
-    /// filled for.
+    /// The first gap: event times that the live version has rows for and the staged version was
+    /// not filled for.
     pub missing: Option<Interval>,
 }
 
 impl Pipelines {
-    /// Fills a pipeline's group over a span of time: a new version that waits for
-    /// it, else the live one. Intervals whose inputs did not change stay as they
-    /// are; it can be stopped and repeated at any time. When all is written, the
-    /// online store is made from the offline table, at once, and a new version
-    /// becomes live.
+    /// Fills a pipeline's group over a span of time: its staged version if there is one, else
+    /// the live version. Intervals whose inputs did not change are left as they are, so a
+    /// backfill can be stopped and repeated at any time. After all intervals are written, the
+    /// group's online rows are rebuilt from the offline table, and a staged version that is
+    /// complete becomes live.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a span without an interval, and
-    /// those of [`run`](Self::run).
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline,
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) for a span that contains no interval, and
+    /// the errors of [`run`](Self::run).
     pub async fn backfill(
         &self,
         request: &BackfillRequest,
@@ -89,7 +101,7 @@ impl Pipelines {
             .map_err(Error::invalid)?;
         let intervals = intervals(request, ticks.as_ref())?;
         let source = &definitions.sources[&pipeline.source];
-        let archived = source.keeps_events();
+        let keeps_raw_events = source.keeps_events();
         let run = RunRequest {
             pipeline: request.pipeline.clone(),
             interval: Interval {
@@ -97,19 +109,24 @@ impl Pipelines {
                 to: request.to,
             },
             workers: request.workers,
-            archive: archived && (staged || source.files.is_none()),
+            archive: keeps_raw_events && (staged || source.files.is_none()),
         };
         let started = tokio::time::Instant::now();
         let lease = self.run_lease(&request.pipeline).await?;
         let work = async {
-            let job = self.job(&definitions, &run, None, Online::Later).await?;
+            let job = self
+                .job(&definitions, &run, None, OnlineUpdate::ByCaller)
+                .await?;
             let report = self.fill(&job, &intervals, &progress).await?;
-            if !(staged && archived) {
+            if !(staged && keeps_raw_events) {
                 return Ok(report);
             }
-            // Other processes may not have known of the new version in its first moment.
+            // Other processes may not have known the staged version in its first moments, so
+            // events that came in then were not written to it. They are in the archive by now.
             tokio::time::sleep_until(started + SETTLE).await;
-            let job = self.job(&definitions, &run, None, Online::Later).await?;
+            let job = self
+                .job(&definitions, &run, None, OnlineUpdate::ByCaller)
+                .await?;
             let rest = self.fill(&job, &intervals, &progress).await?;
             Ok(report.with(rest))
         };
@@ -117,16 +134,16 @@ impl Pipelines {
         lease.end().await;
         let mut report = result?;
         if staged {
-            report.missing = self.missing(&report.table).await?;
+            report.missing = self.first_missing(&report.table).await?;
             if report.missing.is_none() {
-                report.became_live = self.filled(&report.table).await?;
+                report.became_live = self.record_filled(&report.table).await?;
             }
         }
         Ok(report)
     }
 
-    /// The definitions whose version of the pipeline's group is to be filled, and
-    /// whether they wait for it.
+    /// Returns the definitions whose version of the pipeline's group is to be filled, and
+    /// whether they are the staged ones.
     fn to_backfill(&self, pipeline: &str) -> Result<(Arc<Definitions>, bool)> {
         let live = self.context.definitions();
         let table = |definitions: &Definitions| {
@@ -139,6 +156,8 @@ impl Pipelines {
         })
     }
 
+    /// Runs the intervals in passes. Then rebuilds the group's online rows, if this backfill or
+    /// one that was interrupted recorded that they have to be rebuilt.
     async fn fill(
         &self,
         job: &Job,
@@ -156,23 +175,23 @@ impl Pipelines {
                 report.add(&record, fresh);
             }
         }
-        let owed = self.online_rebuild_name(table);
-        let metadata = &self.context.components().metadata;
-        if metadata.get(&owed).await?.is_some() {
+        let rebuild_marker = self.online_rebuild_name(table);
+        let metadata = &self.context.components().stores.metadata;
+        if metadata.get(&rebuild_marker).await?.is_some() {
             progress.stage("updating the online store");
             report.entities = Some(self.materialize(&job.target).await?.entities);
-            metadata.delete(&owed, Expect::Anything).await?;
+            metadata.delete(&rebuild_marker, Expect::Anything).await?;
         }
         Ok(report)
     }
 }
 
 impl Pipelines {
-    /// Notes that the online store is to be made from a table that is about to be
-    /// written: until that is done whoever repeats the backfill owes it, even if
-    /// nothing else is left to do.
-    pub(crate) async fn note_online_rebuild(&self, table: &str) -> Result<()> {
-        let metadata = &self.context.components().metadata;
+    /// Records that the online rows of a table have to be rebuilt, before the table is written.
+    /// If the backfill is interrupted, whoever repeats it rebuilds them, even if no interval is
+    /// left to run.
+    pub(crate) async fn record_online_rebuild(&self, table: &str) -> Result<()> {
+        let metadata = &self.context.components().stores.metadata;
         let note = Bytes::from_static(b"{}");
         metadata
             .put(&self.online_rebuild_name(table), note, Expect::Anything)
@@ -180,13 +199,15 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Returns the name of the object that records that the online rows of a table have to be
+    /// rebuilt.
     fn online_rebuild_name(&self, table: &str) -> String {
         format!("{}/owed/{table}", self.context.project())
     }
 }
 
 impl BackfillReport {
-    /// Both of two backfills of the same intervals.
+    /// Combines the reports of two consecutive passes over the same intervals.
     fn with(self, next: Self) -> Self {
         Self {
             written: self.written.max(next.written),
@@ -197,6 +218,7 @@ impl BackfillReport {
         }
     }
 
+    /// Adds an interval, which counts only if it was written.
     fn add(&mut self, record: &RunRecord, fresh: bool) {
         if fresh {
             self.written += 1;
@@ -206,7 +228,7 @@ impl BackfillReport {
     }
 }
 
-/// The intervals of a backfill, in order.
+/// Returns the intervals of a backfill, in order.
 fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Interval>> {
     let BackfillRequest { from, to, .. } = *request;
     if from >= to {
@@ -217,13 +239,13 @@ fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Int
     let found = match (ticks, request.interval) {
         (Some(_), Some(_)) => {
             let message = format!(
-                "pipeline `{}` has a schedule, whose intervals are filled; leave the length out",
+                "pipeline `{}` has a schedule, and its intervals are filled; leave out the length of the interval",
                 request.pipeline
             );
             return Err(Error::invalid(message));
         }
         (Some(ticks), None) => ticks.intervals(from, to),
-        (None, length) => steps(from, to, length.unwrap_or(DAY))?,
+        (None, length) => fixed_intervals(from, to, length.unwrap_or(DAY))?,
     };
     if found.is_empty() {
         let message = format!("no interval of the schedule lies between {from} and {to}");
@@ -231,7 +253,7 @@ fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Int
     }
     if found.len() > MAX_INTERVALS {
         let message = format!(
-            "{} intervals; at most {MAX_INTERVALS}, take longer ones",
+            "the span has {} intervals, and at most {MAX_INTERVALS} are allowed; take longer ones",
             found.len()
         );
         return Err(Error::invalid(message));
@@ -239,9 +261,10 @@ fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Int
     Ok(found)
 }
 
-fn steps(from: Timestamp, to: Timestamp, length: i64) -> Result<Vec<Interval>> {
+/// Cuts a span into intervals of a fixed length; the last one may be shorter.
+fn fixed_intervals(from: Timestamp, to: Timestamp, length: i64) -> Result<Vec<Interval>> {
     if length <= 0 {
-        return Err(Error::invalid("an interval is longer than nothing"));
+        return Err(Error::invalid("the length of an interval must be positive"));
     }
     let mut steps = Vec::new();
     let mut start = from;
@@ -261,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_cut_into_intervals() {
+    fn span_is_cut_into_intervals() {
         let request = |from: &str, to: &str, interval| BackfillRequest {
             pipeline: "p".to_owned(),
             from: from.parse().unwrap(),
@@ -282,7 +305,7 @@ mod tests {
         for (from, to, interval, wanted) in [
             ("2013-01-02", "2013-01-01", None, "is not before"),
             ("2013-01-01", "2013-01-01", None, "is not before"),
-            ("2013-01-01", "2013-01-02", Some(0), "longer than nothing"),
+            ("2013-01-01", "2013-01-02", Some(0), "must be positive"),
             (
                 "2013-01-01",
                 "2014-01-01",

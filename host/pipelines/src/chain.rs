@@ -1,8 +1,13 @@
-//! Chained pipelines: what of another group's table a run has yet to read.
+//! Chained pipelines: finds the rows of another group's table that a run has yet to read.
 //!
-//! An interval of such a pipeline covers the rows that became visible in it, so a
-//! late row is in the interval in which it came. Runs remember the version that they
-//! read; what changed since is looked up in the table's log.
+//! The source of a chained pipeline is another group's table. An interval of such a pipeline
+//! covers the rows that *became visible* in it, so a late row belongs to the interval in which
+//! it came in. Each run records the version of the table that it read. The next run looks in the
+//! table's log for the changes since then. If there are only new rows, the run reads only these
+//! and adds its output to what the interval has. If rows were removed, as when an upstream
+//! interval was replaced or an entity was deleted, the run reads the whole interval again.
+//! Compaction moves rows between files without changing them, so it does not count as a change.
+//! A schedule also repeats finished intervals that were changed (`schedule.rs`).
 
 use std::collections::BTreeSet;
 
@@ -12,17 +17,21 @@ use wafer_store::{Change, DataFile, Kind, Result, TableSnapshot};
 
 use crate::service::Pipelines;
 
-/// A table that a pipeline reads, and what changed in it.
+/// A table that a pipeline reads, and the changes in it since an earlier version.
 pub(crate) struct UpstreamChanges {
+    /// The version of the table that the run reads.
     pub(crate) version: u64,
+    /// The data files of that version.
     pub(crate) files: Vec<DataFile>,
-    /// What changed after `since`.
+    /// The changes after the version `since`.
     changes: Vec<Change>,
+    /// The version after which the changes are known.
     pub(crate) since: u64,
 }
 
 impl Pipelines {
-    /// A table as it is now, with what changed since a version of it.
+    /// Returns the table as it is in a snapshot, with its changes after the version `since`, or
+    /// with no changes if `since` is `None` or older than the table's log.
     pub(crate) async fn upstream_changes(
         &self,
         snapshot: &TableSnapshot,
@@ -30,10 +39,11 @@ impl Pipelines {
     ) -> Result<UpstreamChanges> {
         let version = snapshot.version();
         let since = since.unwrap_or(version);
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let (changes, since) = match offline.changes(snapshot.table(), since, version).await {
             Ok(changes) => (changes, since),
-            // Its log begins later: everything is read anew.
+            // The table's log no longer reaches back to that version, so everything is read
+            // again.
             Err(e) if e.kind() == Kind::NotFound => (Vec::new(), version),
             Err(e) => return Err(e),
         };
@@ -47,13 +57,13 @@ impl Pipelines {
 }
 
 impl UpstreamChanges {
-    /// Version of the table.
+    /// The version of the table that the run reads.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// To read everything.
-    pub(crate) fn everything(&self) -> Upstream {
+    /// Says to read everything.
+    pub(crate) fn full_read(&self) -> Upstream {
         Upstream {
             version: self.version,
             changed: self.version,
@@ -62,18 +72,18 @@ impl UpstreamChanges {
         }
     }
 
-    /// What there is to read for an interval that has all rows up to a version;
-    /// `None` when nothing of it changed. With `may_add`, new rows alone where that
-    /// can be.
-    pub(crate) fn after(&self, seen: u64, interval: Interval, may_add: bool) -> Option<Upstream> {
+    /// Says what to read for an interval whose output reflects the table up to the version
+    /// `seen`; returns `None` when nothing in the interval changed since then. With `may_add`,
+    /// only the new rows are read if nothing else changed.
+    pub(crate) fn unread(&self, seen: u64, interval: Interval, may_add: bool) -> Option<Upstream> {
         if seen < self.since {
-            return Some(self.everything());
+            return Some(self.full_read());
         }
         let changed = self
             .changes_after(seen, interval)
             .map(|c| c.version)
             .max()?;
-        // Files that were merged with others meanwhile cannot be read by themselves.
+        // A new file that was merged with others in the meantime cannot be read by itself.
         let live: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let is_new =
             |change: &Change| !change.is_removal && live.contains(change.file.path.as_str());
@@ -86,12 +96,12 @@ impl UpstreamChanges {
         })
     }
 
-    /// Whether anything of an interval changed after a version.
-    pub(crate) fn touches(&self, seen: u64, interval: Interval) -> bool {
+    /// Returns whether anything in an interval changed after the version `seen`.
+    pub(crate) fn has_changes(&self, seen: u64, interval: Interval) -> bool {
         seen < self.since || self.changes_after(seen, interval).next().is_some()
     }
 
-    /// The files that a run over an interval reads.
+    /// Returns the files that a run over an interval reads.
     pub(crate) fn files(&self, upstream: Upstream, interval: Interval) -> Vec<DataFile> {
         match upstream.since {
             Some(since) => {
@@ -106,6 +116,7 @@ impl UpstreamChanges {
         }
     }
 
+    /// Returns the changes in an interval after the version `seen`.
     fn changes_after(&self, seen: u64, interval: Interval) -> impl Iterator<Item = &Change> {
         let of_interval = move |change: &&Change| {
             change.version > seen && change.file.became_available_in(interval)
@@ -143,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_is_added_and_what_went_means_to_read_all() {
+    fn new_rows_are_read_alone_and_removed_rows_cause_a_full_read() {
         let changes = UpstreamChanges {
             version: 9,
             files: vec![file("a", 1), file("b", 2), file("c2", 3), file("m", 4)],
@@ -168,29 +179,29 @@ mod tests {
             })
         };
         for (seen, interval, may_add, wanted) in [
-            // Nothing of the first day came or went.
+            // No rows of the first day were added or removed.
             (4, day(1), true, None),
             (4, day(2), true, upstream(5, Some(4))),
             (4, day(2), false, upstream(5, None)),
             (5, day(2), true, None),
-            // Replaced.
+            // The file of the third day was replaced.
             (4, day(3), true, upstream(6, None)),
-            // What came is in another file by now.
+            // The new file was merged into another one.
             (4, day(4), true, upstream(7, None)),
             (7, Interval::ALL, true, None),
-            // Older than the log.
+            // The version is older than the log.
             (3, day(1), true, upstream(9, None)),
         ] {
-            let found = changes.after(seen, interval, may_add);
+            let found = changes.unread(seen, interval, may_add);
             assert_eq!(found, wanted, "after {seen} in {interval}");
-            assert_eq!(changes.touches(seen, interval), wanted.is_some());
+            assert_eq!(changes.has_changes(seen, interval), wanted.is_some());
         }
         let paths = |upstream, interval| -> Vec<String> {
             let files = changes.files(upstream, interval);
             files.into_iter().map(|file| file.path).collect()
         };
         assert_eq!(paths(upstream(5, Some(4)).unwrap(), day(2)), ["b"]);
-        assert_eq!(paths(changes.everything(), day(3)), ["c2"]);
-        assert_eq!(paths(changes.everything(), Interval::ALL).len(), 4);
+        assert_eq!(paths(changes.full_read(), day(3)), ["c2"]);
+        assert_eq!(paths(changes.full_read(), Interval::ALL).len(), 4);
     }
 }

@@ -1,59 +1,77 @@
-//! Compaction: small files are merged, and files that nothing needs are removed.
+//! Compacts tables: merges small files and removes files that nothing needs.
+//!
+//! Only small files of the same piece of work are merged: the files of an interval or those of
+//! events. The merged rows are sorted by key and time, and the commit changes no data. Files
+//! that only versions older than the horizon need are removed, unless a training set needs them.
 
 use serde::Serialize;
 use wafer_store::{Kind, Result};
 
 use crate::service::Pipelines;
 
-/// A table and how large it is.
+/// The size of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableStatus {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// Its newest version.
+    /// The newest version of the table.
     pub version: u64,
-    /// Live data files.
+    /// The number of live data files.
     pub files: usize,
-    /// Bytes in them.
+    /// The size of these files in bytes.
     pub bytes: u64,
-    /// Rows in them.
+    /// The number of rows in these files.
     pub rows: u64,
-    /// Entities in the online store, of a group's table.
+    /// The number of entities in the online store, if this is a group's table.
     pub entities: Option<u64>,
-    /// Versions that training sets were made of.
+    /// The versions that training sets were made from.
     pub pinned: Vec<u64>,
 }
 
-/// What compacting a table did.
+/// The report of compacting a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CompactReport {
-    /// The table.
+    /// The name of the table.
     pub table: String,
-    /// Files that were merged.
+    /// The number of files that were merged.
     pub merged: usize,
-    /// Files that they were merged into.
+    /// The number of files that they were merged into.
     pub written: usize,
-    /// Old files that were removed.
+    /// The number of old files that were removed.
     pub removed: usize,
 }
 
 impl Pipelines {
-    /// All tables that have been made, with their sizes.
+    /// Returns all tables that exist, with their sizes.
     ///
     /// # Errors
-    /// Those of the stores.
+    /// Returns the errors of the stores.
     pub async fn tables(&self) -> Result<Vec<TableStatus>> {
         let pinned = self.tables.pinned().await?;
         let mut all = Vec::new();
         for table in self.tables.known_tables().await? {
-            let info = match self.context.components().offline.info(&table.name).await {
+            let info = match self
+                .context
+                .components()
+                .stores
+                .offline
+                .info(&table.name)
+                .await
+            {
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 other => other?,
             };
             let entities = if table.keys.is_empty() || table.is_late() {
                 None
             } else {
-                Some(self.context.components().online.count(&table.name).await?)
+                Some(
+                    self.context
+                        .components()
+                        .stores
+                        .online
+                        .count(&table.name)
+                        .await?,
+                )
             };
             all.push(TableStatus {
                 version: info.version,
@@ -68,18 +86,18 @@ impl Pipelines {
         Ok(all)
     }
 
-    /// Merges small files of a table, or of all, sorted by key and time; then
-    /// removes files that only versions older than `horizon` microseconds need, and
-    /// no training set. Safe beside everything else.
+    /// Merges the small files of a table, or of all tables, sorted by key and time. Then removes
+    /// files that only versions older than `horizon` microseconds need and no training set does.
+    /// This is safe while other processes read and write the tables.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown table; those of the store.
+    /// Returns [`Kind::NotFound`] for an unknown table, and the errors of the stores.
     pub async fn compact(&self, table: Option<&str>, horizon: i64) -> Result<Vec<CompactReport>> {
         if let Some(table) = table {
-            // Says which there are.
+            // An unknown table is an error.
             self.tables.table_definition(table).await?;
         }
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let mut reports = Vec::new();
         for definition in self.tables.known_tables().await? {
             let name = &definition.name;
@@ -87,14 +105,16 @@ impl Pipelines {
                 continue;
             }
             let keys = definition.keys.iter().map(|key| key.name.clone());
-            // To the last tie-break, so that the order does not depend on the files'.
+            // The sort key includes the last tie-break, so that the order does not depend on the
+            // order of the files.
             let times = ["event_timestamp", "created_timestamp", "event_id"].map(str::to_owned);
             let sort_by: Vec<String> = keys.chain(times).collect();
             let compaction = match offline.compact(name, &sort_by).await {
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 other => other?,
             };
-            // Read right before: a training set may have been made meanwhile.
+            // The pins are read right before the vacuum, because a training set may have been
+            // made in the meantime.
             let pinned = self.tables.pinned().await?;
             let kept = pinned.get(name).map_or(&[][..], Vec::as_slice);
             let removed = offline.vacuum(name, horizon, kept).await?;

@@ -1,4 +1,4 @@
-//! Numbers about the events that this process took in.
+//! Counters of the events that this process ingested, for the metrics endpoint.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::events::event::IngestReport;
 
-/// Counts of the events of each source, by what became of them.
+/// The number of events of each source, by outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     events: Mutex<BTreeMap<String, BTreeMap<&'static str, usize>>>,
 }
 
 impl Counters {
+    /// Adds the counts of one push to those of its source.
     pub(crate) fn add(&self, source: &str, report: &IngestReport) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = events.entry(source.to_owned()).or_default();
@@ -29,7 +30,7 @@ impl Counters {
         }
     }
 
-    /// The counts in the text format of Prometheus.
+    /// Returns the counts in the text format of Prometheus.
     pub(crate) fn text(&self) -> String {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::from(

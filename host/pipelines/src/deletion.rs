@@ -1,4 +1,10 @@
-//! Deleted entities: nothing of before their deletion stays or comes back.
+//! Deletes entities: nothing that happened before the deletion stays or comes back.
+//!
+//! A deletion is recorded first. From then on every path from a source to a table or to the
+//! online store leaves out the entity's rows that happened before (`wafer_tables::Deletions`).
+//! Then tombstones are written online, and the raw events, quarantined rows and logged requests
+//! of the entity are deleted from the tables, and its own rows last. If a deletion is
+//! interrupted and repeated, it finds what remains by the rows that are still there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,33 +22,35 @@ use wafer_tables::{Deleted, Deletion, key_of, stored_column, subject_keys};
 
 use crate::service::Pipelines;
 
-/// What there is of an entity, beside its rows.
+/// What refers to an entity, beside its own rows.
 #[derive(Default)]
 struct Traces {
-    /// For each table of its groups the events that its rows came from.
+    /// For each table of the entity's groups, the identities of the events that its rows came
+    /// from.
     events: BTreeMap<String, BTreeSet<String>>,
+    /// Whether the entity has rows that happened after the deletion.
     has_newer: bool,
 }
 
-/// What was found of deleted entities in a table.
+/// The result of searching a table for the rows of deleted entities.
 #[derive(Default)]
 struct Found {
-    /// Events of the rows that are to go.
+    /// The identities of the events that the rows to delete came from.
     events: BTreeSet<String>,
-    /// Whether there are rows of after the deletion.
+    /// Whether the table has rows of the entity that happened after the deletion.
     has_newer: bool,
 }
 
 impl Pipelines {
-    /// Deletes an entity: online, in the tables of all groups that describe it and
-    /// the rows of their late tables, the raw events that its rows came from, rows that
-    /// were set aside and name it, and logged requests for it. Recorded; facts up to now are not taken
-    /// in again. Older versions of tables have it until they are compacted past their
-    /// horizon.
+    /// Deletes an entity: its values online, its rows in the tables and late tables of all
+    /// groups that describe it, the raw events that these rows came from, quarantined rows that
+    /// name it, and logged requests for it. The deletion is recorded, and facts up to now are
+    /// not ingested again. Older versions of the tables contain the entity until they are
+    /// compacted past their horizon.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when no group describes such an entity,
-    /// [`Kind::Invalid`] for keys that are not its join keys.
+    /// Returns [`Kind::NotFound`] when no group describes such an entity, [`Kind::Invalid`] for
+    /// keys that are not its join keys, and the errors of the stores.
     pub async fn delete_entity(
         &self,
         entity: &str,
@@ -55,7 +63,8 @@ impl Pipelines {
             return Err(Error::new(Kind::NotFound, message));
         };
         let key = key_of(entity, &first.keys, keys)?;
-        // What came in a moment ago is found in the tables, with its events.
+        // Rows that came in a moment ago have to be in the tables, so that their events are
+        // found there.
         self.tables.flush_all().await?;
         let mut deletion = Deletion {
             entity: entity.to_owned(),
@@ -63,57 +72,60 @@ impl Pipelines {
             time: self.context.now(),
             rows: BTreeMap::new(),
         };
-        // Recorded first: whatever is written from now on leaves it out, and what was
-        // read before is looked at again before it is done.
+        // The deletion is recorded first: whatever is written from now on leaves the entity out,
+        // and runs that read its rows earlier check the deletions again before they finish.
         self.record_deletion(&deletion).await?;
         let counter = self.tables.deletions_name();
-        let metadata = &self.context.components().metadata;
+        let metadata = &self.context.components().stores.metadata;
         metadata
             .put(&counter, Bytes::from_static(b"{}"), Expect::Anything)
             .await?;
-        // All versions of all its groups, live or not.
-        let (own, others): (Vec<TableDef>, Vec<TableDef>) = self
+        // The tables of all versions of the entity's groups, whether or not they are live.
+        let (entity_tables, other_tables): (Vec<TableDef>, Vec<TableDef>) = self
             .tables
             .known_tables()
             .await?
             .into_iter()
             .partition(|table| table.entity == entity && !table.keys.is_empty());
         let mut online = Vec::new();
-        for table in own.iter().filter(|table| !table.is_late()) {
+        for table in entity_tables.iter().filter(|table| !table.is_late()) {
             let entity = key.clone();
             let group = table.name.clone();
             online.push(OnlineKey { group, entity });
         }
         self.context
             .components()
+            .stores
             .online
             .delete(online, deletion.time)
             .await?;
-        // What is on its way to the tables leaves it out from now on.
+        // This flush leaves out the entity's rows that were still in the outbox.
         self.tables.flush_all().await?;
         let deleted = Deleted::from_iter([(key, deletion.time)]);
         let mut traces = Traces::default();
-        for table in &own {
+        for table in &entity_tables {
             let found = self.find_rows(table, &deleted).await?;
             traces.has_newer |= found.has_newer;
-            // Raw events name the table that late rows were meant for.
+            // Raw events name the group's table even if their rows went to its late table.
             let name = table.name.trim_end_matches(LATE).to_owned();
             traces.events.entry(name).or_default().extend(found.events);
         }
-        // The rows last: by them a deletion that was broken off finds the rest.
-        for table in others {
+        // The entity's own rows are deleted last, because a deletion that was interrupted and is
+        // repeated needs them to find the rest.
+        for table in other_tables {
             let rows = match table.subjects.is_empty() {
                 true => self.delete_traces(&table, entity, &traces, keys).await?,
-                false => self.delete_mentions(&table, entity, keys).await?,
+                false => self.delete_rows_about(&table, entity, keys).await?,
             };
             deletion.rows.extend(rows.map(|rows| (table.name, rows)));
         }
-        for table in own {
+        for table in entity_tables {
             let rows = self.delete_rows(&table, &deleted).await?;
             deletion.rows.extend(rows.map(|rows| (table.name, rows)));
         }
         if traces.has_newer {
-            // Its summaries were forgotten as a whole.
+            // The online summaries were deleted as a whole; they are rebuilt from the rows that
+            // happened after the deletion.
             let summed = definitions.groups.values();
             for group in summed.filter(|g| g.entity == entity && !g.aggregates.is_empty()) {
                 self.materialize_group(&group.name).await?;
@@ -123,25 +135,31 @@ impl Pipelines {
         Ok(deletion)
     }
 
+    /// Writes the record of a deletion.
     async fn record_deletion(&self, deletion: &Deletion) -> Result<()> {
         let json = serde_json::to_vec(deletion).expect("a record is plain data");
-        let whom = serde_json::to_vec(&(&deletion.entity, &deletion.keys));
-        let whom = Digest::of(&whom.expect("keys are plain data")).short();
+        let entity_json = serde_json::to_vec(&(&deletion.entity, &deletion.keys));
+        let entity_digest = Digest::of(&entity_json.expect("keys are plain data")).short();
         let name = format!(
-            "{}/deletion/{}-{whom}",
+            "{}/deletion/{}-{entity_digest}",
             self.context.project(),
             deletion.time
         );
-        let metadata = &self.context.components().metadata;
+        let metadata = &self.context.components().stores.metadata;
         metadata
             .put(&name, Bytes::from(json), Expect::Anything)
             .await?;
         Ok(())
     }
 
-    /// Deletes what runs committed of entities that were deleted while they ran: since
-    /// some deletions that they knew, or any.
-    pub(crate) async fn delete_again(&self, table: &TableDef, known: Option<u64>) -> Result<()> {
+    /// Deletes the rows that runs committed of entities that were deleted while the runs were
+    /// under way. `known` is the version of the deletions that the runs took into account, or
+    /// `None` if that is not known.
+    pub(crate) async fn delete_rows_of_deleted(
+        &self,
+        table: &TableDef,
+        known: Option<u64>,
+    ) -> Result<()> {
         let deletions = self.tables.deletions().await?;
         if known == Some(deletions.version()) {
             return Ok(());
@@ -153,10 +171,10 @@ impl Pipelines {
         Ok(())
     }
 
-    /// The events that rows of deleted entities came from.
+    /// Finds the events that the rows of deleted entities came from.
     async fn find_rows(&self, table: &TableDef, deleted: &Deleted) -> Result<Found> {
         let mut found = Found::default();
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let snapshot = match offline.snapshot(&table.name, AsOf::Latest).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(found),
             other => other?,
@@ -166,7 +184,7 @@ impl Pipelines {
         let columns = keys.chain(times).collect();
         let mut batches = snapshot.read_all(snapshot.files().to_vec(), columns, Interval::ALL);
         while let Some(batch) = batches.try_next().await? {
-            let Some((keys, times, ids)) = parts(table, &batch) else {
+            let Some((keys, times, ids)) = row_columns(table, &batch) else {
                 continue;
             };
             for row in 0..batch.num_rows() {
@@ -184,10 +202,11 @@ impl Pipelines {
         Ok(found)
     }
 
-    /// Deletes the rows of deleted entities from a table.
+    /// Deletes the rows of deleted entities from a table. Returns their number, or `None` if the
+    /// table does not exist.
     async fn delete_rows(&self, table: &TableDef, deleted: &Deleted) -> Result<Option<u64>> {
         let keep = |batch: &RecordBatch| -> BooleanArray {
-            match parts(table, batch) {
+            match row_columns(table, batch) {
                 Some((keys, times, _)) => deleted.keep(&keys, &times),
                 None => BooleanArray::from(vec![true; batch.num_rows()]),
             }
@@ -195,8 +214,8 @@ impl Pipelines {
         self.delete_where(table, &keep).await
     }
 
-    /// Deletes raw events that an entity's rows came from, or rows that were set aside
-    /// on their way to its groups: by their event, or by the keys that they name.
+    /// Deletes the raw events that an entity's rows came from, or the quarantined rows of its
+    /// groups that came from the same events or that contain the entity's keys.
     async fn delete_traces(
         &self,
         table: &TableDef,
@@ -204,8 +223,8 @@ impl Pipelines {
         traces: &Traces,
         keys: &BTreeMap<String, Json>,
     ) -> Result<Option<u64>> {
-        let own = table.name.strip_suffix("_quarantine");
-        if own.is_some() && table.entity != entity {
+        let quarantined_table = table.name.strip_suffix("_quarantine");
+        if quarantined_table.is_some() && table.entity != entity {
             return Ok(None);
         }
         let keep = |batch: &RecordBatch| -> BooleanArray {
@@ -214,15 +233,16 @@ impl Pipelines {
                 column.is_valid(row).then(|| column.value(row))
             };
             let is_own = |row: usize| {
-                // Identities are a source's own, so they are looked up by table.
-                let mut tables = match own {
+                // Event identities are unique only within a source, so they are looked up by
+                // table.
+                let mut tables = match quarantined_table {
                     Some(table) => table.split(','),
                     None => text("tables", row).unwrap_or_default().split(','),
                 };
                 let id = text("event_id", row).unwrap_or_default();
                 let of_table = |table: &str| traces.events.get(table);
                 tables.any(|table| of_table(table).is_some_and(|events| events.contains(id)))
-                    || text("row", row).is_some_and(|json| names(json, keys))
+                    || text("row", row).is_some_and(|json| has_fields(json, keys))
             };
             let rows = 0..batch.num_rows();
             rows.map(|row| Some(!is_own(row))).collect()
@@ -230,23 +250,25 @@ impl Pipelines {
         self.delete_where(table, &keep).await
     }
 
-    /// Deletes rows of a table that are about an entity.
-    async fn delete_mentions(
+    /// Deletes the rows of a table that are about an entity although it is not their key, such
+    /// as logged requests.
+    async fn delete_rows_about(
         &self,
         table: &TableDef,
         entity: &str,
         keys: &BTreeMap<String, Json>,
     ) -> Result<Option<u64>> {
-        let own = table.subjects.iter().filter(|s| s.entity == entity);
-        // Where the entity had other keys, it has none that could be found.
-        let own = own.filter_map(|s| Some((s, key_of(entity, &s.keys, keys).ok()?)));
-        let own: Vec<_> = own.collect();
-        if own.is_empty() {
+        let subjects = table.subjects.iter().filter(|s| s.entity == entity);
+        // If the table was defined when the entity had other keys, the entity cannot be found in
+        // it.
+        let subjects = subjects.filter_map(|s| Some((s, key_of(entity, &s.keys, keys).ok()?)));
+        let subjects: Vec<_> = subjects.collect();
+        if subjects.is_empty() {
             return Ok(None);
         }
         let keep = |batch: &RecordBatch| -> BooleanArray {
             let mut keep = vec![true; batch.num_rows()];
-            for (subject, key) in &own {
+            for (subject, key) in &subjects {
                 let Ok(columns) = subject_keys(subject, table, batch) else {
                     continue;
                 };
@@ -259,19 +281,21 @@ impl Pipelines {
         self.delete_where(table, &keep).await
     }
 
-    /// Deletes rows of a table; none where there is no such table.
+    /// Deletes the rows of a table for which `keep` is false. Returns their number, or `None` if
+    /// the table does not exist.
     async fn delete_where(
         &self,
         table: &TableDef,
         keep: &(dyn Fn(&RecordBatch) -> BooleanArray + Sync),
     ) -> Result<Option<u64>> {
         const ATTEMPTS: usize = 100;
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         for attempt in 1.. {
             match offline.delete_rows(&table.name, keep).await {
                 Ok(rows) => return Ok(Some(rows)),
                 Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-                // A file was replaced meanwhile.
+                // A file was replaced by another commit in the meantime; the new file is looked
+                // at.
                 Err(e) if e.kind() == Kind::Conflict && attempt < ATTEMPTS => {}
                 Err(e) => return Err(e),
             }
@@ -280,8 +304,9 @@ impl Pipelines {
     }
 }
 
-/// Keys, event times and event ids of rows of a table.
-fn parts(
+/// Returns the keys, event times and event identities of a batch of rows, or `None` if it lacks
+/// one of these columns.
+fn row_columns(
     table: &TableDef,
     batch: &RecordBatch,
 ) -> Option<(Vec<ArrayRef>, TimestampMicrosecondArray, ArrayRef)> {
@@ -294,8 +319,8 @@ fn parts(
     Some((keys.collect::<Option<_>>()?, times.clone(), ids))
 }
 
-/// Whether a JSON object has all of some keys with their values.
-pub(crate) fn names(json: &str, keys: &BTreeMap<String, Json>) -> bool {
+/// Returns whether a JSON object contains all of the given fields with these values.
+pub(crate) fn has_fields(json: &str, keys: &BTreeMap<String, Json>) -> bool {
     let Ok(Json::Object(object)) = serde_json::from_str(json) else {
         return false;
     };

@@ -1,5 +1,21 @@
-//! Events: rows that are pushed in, and readable online as soon as the push is
-//! answered.
+//! Ingests events: rows that are pushed to a stream source and are readable online as soon as
+//! the push is answered.
+//!
+//! 1. Each event of a push becomes a draft with its identity: the value of its identity field,
+//!    its CloudEvents source and id, or the digest of its content (`draft.rs`).
+//! 2. All events go through the pipelines of the source (`routes.rs`, `route.rs`), with one call
+//!    per function. Pipelines that share a function share its call. An event that makes the
+//!    function trap is found by halving the batch, and is rejected alone.
+//! 3. Everything that one event writes is one commit. If its identity is new, the commit writes
+//!    its rows, by the rule that the newest row wins, the rows that are not due yet, the
+//!    identity, and rows of the outbox, including the raw event with the tables that it was
+//!    written to.
+//! 4. The online store makes the commits durable, and the push is answered event by event.
+//!
+//! An event that is older than the source's `lateness` is written to the late table instead of
+//! the group. Events that the function or an expectation refuses go to the quarantine table. A
+//! row whose entity was deleted after the row's event time is left out, and its event is kept
+//! nowhere. The outbox is appended to the offline tables later (`wafer_tables::Tables::flush`).
 
 pub(crate) mod draft;
 pub(crate) mod event;
@@ -19,15 +35,15 @@ use crate::group_rows::Target;
 use crate::service::Pipelines;
 
 impl Pipelines {
-    /// Takes in events of a stream source: each goes through every pipeline of
-    /// the source, and all it writes is committed at once. Returns when accepted
-    /// events are durable and readable.
+    /// Ingests events of a stream source: each event goes through every pipeline of the source,
+    /// and everything that it writes is committed at once. Returns when the accepted events are
+    /// durable and readable.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown source,
-    /// [`Kind::Invalid`] for one that takes no events,
-    /// [`Kind::Function`] when a function fails on the
-    /// whole batch. Nothing was accepted then.
+    /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that
+    /// takes no events or that no pipeline reads, [`Kind::Function`] when a function fails on
+    /// the whole batch, and the errors of the stores. After one of the first three, no event was
+    /// accepted.
     pub async fn ingest(
         &self,
         source: &str,
@@ -38,7 +54,7 @@ impl Pipelines {
         let definition = get(&definitions.sources, source, "source")?;
         let SourceKind::Stream { id, remember, .. } = &definition.kind else {
             let message = format!(
-                "source `{source}` reads files and takes no events; its `type` would be stream"
+                "source `{source}` reads files and takes no events; give it the `type` stream to push events to it"
             );
             return Err(Error::invalid(message));
         };
@@ -59,15 +75,15 @@ impl Pipelines {
                 .flatten(),
         };
         let watermark = self.watermark(source);
-        let archive = archived(source, definition, &routes);
+        let archive = archive_tables(source, definition, &routes);
         let (name, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
         let drafts = self.context.components().event_guests.run(move || {
-            let mut drafts = drafted(&events, &name, id.as_deref(), until, &routes, terms)?;
+            let mut drafts = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
             let mut watermark = watermark;
             for (draft, event) in drafts.iter_mut().zip(&events) {
-                draft.forget();
+                draft.refuse_if_deleted();
                 draft.archive(event, archive.as_ref(), terms);
-                watermark = draft.mark(watermark);
+                watermark = draft.compare_with_watermark(watermark);
             }
             Ok::<_, Error>((drafts, watermark))
         });
@@ -76,13 +92,12 @@ impl Pipelines {
         self.commit(source, drafts, now, until).await
     }
 
-    /// Writes rows to a group as they are, past its pipeline: with join keys, event time and
-    /// columns as fields.
+    /// Writes events to a group directly, without the group's pipeline. The fields of an event
+    /// are the group's join keys, event time and columns.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown group,
-    /// [`Kind::Invalid`] for one of windows, whose features are made
-    /// of events.
+    /// Returns [`Kind::NotFound`] for an unknown group, [`Kind::Invalid`] for a group with
+    /// windows, whose features are computed from events, and the errors of the stores.
     pub async fn write_group(
         &self,
         group: &str,
@@ -92,7 +107,7 @@ impl Pipelines {
         let definition = get(&definitions.groups, group, "feature group")?;
         if !definition.aggregates.is_empty() {
             let message = format!(
-                "the features of group `{group}` are made of windows of events: push these to its source"
+                "the features of group `{group}` are made of windows of events; push the events to its source"
             );
             return Err(Error::invalid(message));
         }
@@ -114,13 +129,14 @@ impl Pipelines {
             transform: Transform::Columns(columns),
             targets: vec![Target::new(definition.clone(), &deletions)],
         }];
-        // No source has such a name.
+        // A name of a source contains no `/`, so no source shares these identities.
         let name = format!("group/{group}");
         let until = now.plus_micros(SEVEN_DAYS);
-        let drafts = drafted(&events, &name, None, until, &routes, terms)?;
+        let drafts = draft_events(&events, &name, None, until, &routes, terms)?;
         self.commit(&name, drafts, now, until).await
     }
 
+    /// Commits the drafts of a push and reports what became of each event.
     async fn commit(
         &self,
         source: &str,
@@ -132,7 +148,8 @@ impl Pipelines {
         for draft in &drafts {
             match &draft.commit {
                 Ok(commit) => commits.push(commit.clone()),
-                // RefusedRow again and again, it is set aside once.
+                // The identity of this commit makes sure that an event that is pushed and
+                // refused repeatedly is quarantined once.
                 Err(_) if !draft.quarantine.is_empty() => commits.push(EventCommit {
                     source: format!("quarantine/{source}"),
                     id: draft.id.clone(),
@@ -147,7 +164,7 @@ impl Pipelines {
         let mut outcomes = match commits.is_empty() {
             true => Vec::new(),
             false => {
-                let online = &self.context.components().online;
+                let online = &self.context.components().stores.online;
                 let work = format!("source/{source}");
                 for_work(work, online.commit_events(commits, now)).await?
             }
@@ -189,8 +206,8 @@ impl Pipelines {
     }
 }
 
-/// What events write, as far as they are good.
-fn drafted(
+/// Makes a draft of each event and puts the events through all routes.
+fn draft_events(
     events: &[IncomingEvent],
     source: &str,
     id_field: Option<&str>,
@@ -208,8 +225,13 @@ fn drafted(
     Ok(drafts)
 }
 
-/// Where a source's raw events are kept, and which tables they are written to.
-fn archived(source: &str, definition: &SourceDef, routes: &[Route]) -> Option<(String, String)> {
+/// Returns the archive table of a source, and the names of the tables that its events are
+/// written to, separated by commas. Returns `None` if the source does not keep its raw events.
+fn archive_tables(
+    source: &str,
+    definition: &SourceDef,
+    routes: &[Route],
+) -> Option<(String, String)> {
     if !definition.keeps_events() {
         return None;
     }
@@ -219,13 +241,13 @@ fn archived(source: &str, definition: &SourceDef, routes: &[Route]) -> Option<(S
 }
 
 impl Pipelines {
-    /// Counts of the events that this process took in, in the text format of Prometheus
-    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    /// Returns the counts of the events that this process ingested, in the text format of
+    /// Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
     pub fn metrics(&self) -> String {
         self.counters.text()
     }
 
-    /// The latest event time of a source that came in at this process.
+    /// Returns the latest event time of a source among the events that this process ingested.
     pub(crate) fn watermark(&self, source: &str) -> Timestamp {
         let watermarks = self
             .watermarks
@@ -234,6 +256,7 @@ impl Pipelines {
         watermarks.get(source).copied().unwrap_or(Timestamp::MIN)
     }
 
+    /// Raises the latest event time of a source to `time`, if that is later.
     pub(crate) fn raise_watermark(&self, source: &str, time: Timestamp) {
         let mut watermarks = self
             .watermarks

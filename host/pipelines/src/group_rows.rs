@@ -1,5 +1,12 @@
-//! From source rows to rows of a feature group: the one path that batch runs
-//! and events share.
+//! Makes rows of a feature group from the output of a function: the one code path that batch
+//! runs and events share.
+//!
+//! A `Target` knows the group, its table, its expectations and the deleted entities.
+//! `Target::rows_of` checks each output row: its event time must be set, lie in the covered
+//! interval and not too far in the future, its join keys must be set, its entity must not have
+//! been deleted afterwards, and it must not break an expectation that rejects rows. The rows
+//! that pass are written offline as batches (`GroupRows::offline_batch`) or as rows of the
+//! outbox, and online as the newest row or the summary of each entity.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,64 +26,73 @@ use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, Error, Kind, OnlineKey, OnlineRow, OnlineWrite, Result};
 use wafer_tables::{Deleted, Deletions, StoredRows, timestamps};
 
-/// A group that rows are made for, with what is worked out once.
+/// A group that rows are made for, with everything about it that is computed once.
 #[derive(Debug)]
 pub(crate) struct Target {
+    /// The definition of the group.
     pub(crate) group: GroupDef,
+    /// The table of the group's rows.
     pub(crate) table: TableDef,
+    /// The fingerprint of the group's schema, which online rows carry.
     fingerprint: u64,
+    /// The layout of the summaries, if the group has windows.
     layout: Option<Layout>,
+    /// The expectations of the group.
     pub(crate) checks: Vec<Check>,
-    /// Entities whose past is not taken in.
+    /// The deleted entities, whose earlier rows are left out.
     pub(crate) deleted: Deleted,
 }
 
-/// Rows of a group, each of which may be written.
+/// Rows of a group that passed all checks, and what became of the others.
 #[derive(Debug)]
 pub(crate) struct GroupRows {
-    /// Join keys, in the group's order.
+    /// The join keys, in the group's order.
     pub(crate) keys: Vec<ArrayRef>,
-    /// The keys, encoded.
+    /// The encoded join keys of each row.
     pub(crate) entities: Vec<EntityKey>,
-    /// Event times.
+    /// The event time of each row.
     pub(crate) events: Vec<Timestamp>,
-    /// Stored columns, in the group's order.
+    /// The stored columns, in the group's order.
     pub(crate) columns: Vec<ArrayRef>,
-    /// For each row the source row it was made from.
+    /// The index of the source row that each row was made from.
     pub(crate) sources: Vec<usize>,
-    /// Source rows that were refused.
+    /// The source rows that were refused.
     pub(crate) rejects: Vec<RefusedRow>,
-    /// Rows that are kept although they break an expectation.
+    /// The number of rows that are kept although they break an expectation.
     pub(crate) warnings: u64,
-    /// Rows whose event time is outside the interval.
+    /// The number of rows whose event time is outside the interval.
     pub(crate) outside: u64,
-    /// Source rows of rows that were left out, as their entity was deleted later.
+    /// The source rows of the rows that were left out because their entity was deleted
+    /// afterwards.
     pub(crate) deleted: Vec<usize>,
 }
 
-/// A source row that makes no row, and why.
+/// A source row that was refused, and the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct RefusedRow {
+    /// The index of the source row.
     pub(crate) row: usize,
+    /// Why the row was refused.
     pub(crate) reason: String,
-    /// Event time of the row that would have been made, if it came so far.
+    /// The event time of the output row, if there was one.
     pub(crate) event: Option<Timestamp>,
-    /// Whether the whole run is to fail.
+    /// Whether the refusal makes the whole run fail.
     pub(crate) fails: bool,
 }
 
-/// Which rows are let in.
+/// Which rows are admitted, by their event times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate {
-    /// Event times that are covered; others are left out.
+    /// The event times that are covered; rows outside the interval are left out.
     pub(crate) interval: Interval,
     /// The present.
     pub(crate) now: Timestamp,
-    /// Microseconds that an event time may lie in the future.
+    /// How far in the future an event time may lie, in microseconds.
     pub(crate) skew: i64,
 }
 
 impl Target {
+    /// Prepares a group for making rows.
     pub(crate) fn new(group: GroupDef, deletions: &Deletions) -> Self {
         let table = group.rows_table();
         Self {
@@ -89,7 +105,8 @@ impl Target {
         }
     }
 
-    /// Makes rows of the group out of columns by name, such as a function returned.
+    /// Makes rows of the group from the output of a function, whose columns have the names in
+    /// `outputs`.
     pub(crate) fn rows_of(&self, outputs: &Schema, output: &Output, gate: Gate) -> GroupRows {
         let group = &self.group;
         let column = |name: &str| {
@@ -110,9 +127,10 @@ impl Target {
             fails: false,
         };
         let mut rejects: Vec<RefusedRow> = output.row_errors.iter().map(refused).collect();
-        // One to one, a failed row is there and means nothing.
+        // A function that maps rows one to one returns a meaningless row for each row that
+        // failed.
         let failed = |row: usize| output.source_rows.is_none() && output.has_failed(row);
-        let checked = self.checked(&columns);
+        let row_checks = self.row_checks(&columns);
         let mut kept = vec![false; output.rows];
         let mut entities = Vec::with_capacity(output.rows);
         let (mut outside, mut warnings, mut deleted) = (0, 0, Vec::new());
@@ -125,11 +143,11 @@ impl Target {
                     .then(|| Timestamp::from_micros(events.value(row))),
                 fails,
             };
-            match admitted(group, &keys, events, row, gate) {
+            match admit_row(group, &keys, events, row, gate) {
                 Ok(Some(entity)) if self.is_deleted(&entity, events.value(row)) => {
                     deleted.push(output.source_row(row));
                 }
-                Ok(Some(entity)) => match broken(&checked, row, &mut warnings) {
+                Ok(Some(entity)) => match first_violation(&row_checks, row, &mut warnings) {
                     None => {
                         *keep = true;
                         entities.push(entity);
@@ -172,13 +190,14 @@ impl Target {
         }
     }
 
+    /// Returns whether an entity was deleted at or after an event time.
     fn is_deleted(&self, entity: &EntityKey, event: i64) -> bool {
         self.deleted
             .is_before(entity, Timestamp::from_micros(event))
     }
 
-    /// The expectations that are about single rows, with their column's values.
-    fn checked(&self, columns: &[ArrayRef]) -> Vec<(&Check, Cells)> {
+    /// Returns the expectations about single rows, each with the values of its column.
+    fn row_checks(&self, columns: &[ArrayRef]) -> Vec<(&Check, Cells)> {
         let of_rows = self
             .checks
             .iter()
@@ -191,7 +210,7 @@ impl Target {
             .collect()
     }
 
-    /// The expectations that are about all rows of a run.
+    /// Returns the expectations about all rows of a run.
     pub(crate) fn run_checks(&self) -> Vec<RunCheck<'_>> {
         let of_runs = self
             .checks
@@ -205,12 +224,13 @@ impl Target {
             .collect()
     }
 
+    /// Returns the stored column of a name.
     pub(crate) fn column<'a>(&self, columns: &'a [ArrayRef], name: &str) -> &'a ArrayRef {
         let index = self.group.columns.iter().position(|c| c.name == name);
         &columns[index.expect("expectations are about stored columns")]
     }
 
-    /// What a row writes online.
+    /// Returns the online write of a row.
     pub(crate) fn write(&self, entity: EntityKey, row: OnlineRow) -> OnlineWrite {
         OnlineWrite {
             key: OnlineKey {
@@ -222,18 +242,18 @@ impl Target {
         }
     }
 
-    /// What a row of its own writes online.
-    pub(crate) fn single(
+    /// Returns the online write of columns that have a single row.
+    pub(crate) fn first_row_write(
         &self,
         entity: EntityKey,
         columns: &[ArrayRef],
         version: RowVersion,
     ) -> OnlineWrite {
-        self.single_at(entity, columns, 0, version)
+        self.row_write(entity, columns, 0, version)
     }
 
-    /// What one row of some columns writes online.
-    pub(crate) fn single_at(
+    /// Returns the online write of one row of some columns.
+    pub(crate) fn row_write(
         &self,
         entity: EntityKey,
         columns: &[ArrayRef],
@@ -246,7 +266,8 @@ impl Target {
         )
     }
 
-    /// What a single row writes online: itself, or an event to be summed up.
+    /// Encodes a row for the online store: its packed columns, or a summary of this one event if
+    /// the group has windows.
     fn online_row(&self, columns: &Columns<'_>, row: usize, version: RowVersion) -> OnlineRow {
         let values = match &self.layout {
             None => packed(columns.columns, row),
@@ -267,7 +288,7 @@ impl Target {
     }
 }
 
-/// Stored columns, and their values one by one where that can be.
+/// Stored columns, with access to their single values where the type allows it.
 #[derive(Debug)]
 pub(crate) struct Columns<'a> {
     pub(crate) columns: &'a [ArrayRef],
@@ -281,13 +302,14 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// Packs the values of a row.
 fn packed(columns: &[ArrayRef], row: usize) -> Bytes {
     let mut bytes = Vec::new();
     encode_row(columns, row, &mut bytes);
     bytes.into()
 }
 
-/// An expectation about all rows of a run, with what was seen so far.
+/// An expectation about all rows of a run, with the values that it has seen so far.
 #[derive(Debug)]
 pub(crate) struct RunCheck<'a> {
     check: &'a Check,
@@ -295,7 +317,7 @@ pub(crate) struct RunCheck<'a> {
 }
 
 impl RunCheck<'_> {
-    /// Looks at the rows of a chunk; returns those that repeat a value.
+    /// Adds the rows of a chunk. Returns the rows that repeat a value that has to be unique.
     pub(crate) fn add(&mut self, target: &Target, rows: &GroupRows) -> Vec<usize> {
         let expectation = self.check.expectation();
         let column = target.column(&rows.columns, &expectation.column);
@@ -303,36 +325,43 @@ impl RunCheck<'_> {
         self.values.add(&expectation.rule, &cells, rows.len())
     }
 
-    /// Why the run breaks it, if it does.
-    pub(crate) fn broken(&self) -> Option<(Policy, String)> {
+    /// Returns the policy of the expectation and the reason if the run breaks it.
+    pub(crate) fn violation(&self) -> Option<(Policy, String)> {
         let expectation = self.check.expectation();
         let reason = self.values.broken(expectation)?;
         Some((expectation.policy, reason))
     }
 
-    /// What was seen so far.
-    pub(crate) fn seen(&self) -> &RunValues {
+    /// The values that were seen so far.
+    pub(crate) fn values(&self) -> &RunValues {
         &self.values
     }
 
-    /// Adds what was seen elsewhere.
+    /// Adds the values that another partition of the run has seen.
     pub(crate) fn append(&mut self, seen: RunValues) {
         self.values.append(seen);
     }
 
+    /// The policy of the expectation.
     pub(crate) fn policy(&self) -> Policy {
         self.check.expectation().policy
     }
 
+    /// The name of the expectation's column.
     pub(crate) fn column(&self) -> &str {
         &self.check.expectation().column
     }
 }
 
-/// The first expectation that a row breaks badly enough not to be kept.
-fn broken(checked: &[(&Check, Cells)], row: usize, warnings: &mut u64) -> Option<(String, Policy)> {
+/// Returns the reason and policy of the first broken expectation that keeps a row from being
+/// written. Counts a warning if the row is kept but breaks an expectation.
+fn first_violation(
+    row_checks: &[(&Check, Cells)],
+    row: usize,
+    warnings: &mut u64,
+) -> Option<(String, Policy)> {
     let mut warned = false;
-    for (check, cells) in checked {
+    for (check, cells) in row_checks {
         let policy = check.expectation().policy;
         if let Some(reason) = check.broken(cells.get(row)) {
             if policy != Policy::Warn {
@@ -345,8 +374,9 @@ fn broken(checked: &[(&Check, Cells)], row: usize, warnings: &mut u64) -> Option
     None
 }
 
-/// The entity of a row, none if it is outside the interval, or why it is refused.
-fn admitted(
+/// Returns the entity of a row, `None` if the row is outside the interval, or the reason why it
+/// is refused.
+fn admit_row(
     group: &GroupDef,
     keys: &[ArrayRef],
     events: &TimestampMicrosecondArray,
@@ -375,12 +405,13 @@ fn admitted(
 }
 
 impl GroupRows {
+    /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Some of the rows, by their positions, without the rows that were refused.
-    pub(crate) fn part(&self, rows: &[usize]) -> Self {
+    /// Returns the rows at some positions, without the refused rows.
+    pub(crate) fn take_rows(&self, rows: &[usize]) -> Self {
         let places: arrow_array::UInt32Array = rows.iter().map(|row| Some(*row as u32)).collect();
         let taken = |column: &ArrayRef| {
             arrow_select::take::take(column, &places, None).expect("positions of these rows")
@@ -398,7 +429,8 @@ impl GroupRows {
         }
     }
 
-    /// The rows as the offline table has them.
+    /// Returns the rows as a batch of the offline table. `available` and `event_ids` have a
+    /// value for each row.
     pub(crate) fn offline_batch(
         &self,
         target: &Target,
@@ -420,18 +452,18 @@ impl GroupRows {
             .expect("the columns are the group's")
     }
 
-    /// The row's keys and columns, packed, as the outbox holds them.
+    /// Packs the keys and columns of a row, as the outbox stores them.
     pub(crate) fn packed_row(&self, row: usize) -> Bytes {
         let columns: Vec<ArrayRef> = self.keys.iter().chain(&self.columns).cloned().collect();
         packed(&columns, row)
     }
 
-    /// The columns, to be written row by row.
+    /// Prepares the columns for writing them row by row.
     pub(crate) fn prepared(&self) -> Columns<'_> {
         Columns::new(&self.columns)
     }
 
-    /// The row as the online store takes it.
+    /// Returns the online write of a row.
     pub(crate) fn online_write(
         &self,
         target: &Target,
@@ -450,14 +482,17 @@ impl GroupRows {
     }
 }
 
-/// Rows that are gathered for the online store: of an entity its newest row, or
-/// the sum of its events.
+/// Collects rows for the online store: the newest row of each entity, or the summary of its
+/// events if the group has windows.
 #[derive(Debug)]
 pub(crate) struct OnlineRows<'a> {
+    /// The group.
     pub(crate) target: &'a Target,
+    /// The present, which decides which rows are due.
     pub(crate) now: Timestamp,
     newest: HashMap<EntityKey, OnlineRow>,
     items: HashMap<EntityKey, Item>,
+    /// The rows that are not due yet.
     pub(crate) early: Vec<EarlyWrite>,
 }
 
@@ -472,6 +507,7 @@ impl<'a> OnlineRows<'a> {
         }
     }
 
+    /// Adds rows of the group's offline table.
     pub(crate) fn add(&mut self, rows: &StoredRows) -> Result<()> {
         let columns = Columns::new(&rows.columns);
         for row in 0..rows.len() {
@@ -510,7 +546,8 @@ impl<'a> OnlineRows<'a> {
         Ok(())
     }
 
-    /// What is due, in the order of the keys, and what is not yet.
+    /// Returns the rows that are due, in the order of their keys, and the rows that are not due
+    /// yet.
     pub(crate) fn finish(self) -> (Vec<OnlineWrite>, Vec<EarlyWrite>) {
         let Self {
             target,

@@ -1,4 +1,8 @@
-//! Healing: rows that came too late are taken in after all.
+//! Heals groups: takes in rows that came too late and wait in the group's late table.
+//!
+//! A healed row counts from the moment it is healed: it is available from then on. Each row is
+//! committed to the online store under an identity of its own, so that a heal that was
+//! interrupted can be repeated. The healed rows are then removed from the late table.
 
 use futures::TryStreamExt as _;
 use serde::Serialize;
@@ -13,31 +17,31 @@ use wafer_tables::StoredRows;
 use crate::group_rows::Target;
 use crate::service::Pipelines;
 
-/// Late rows of one commit.
+/// The number of late rows that are committed in one batch.
 const HEAL_BATCH: usize = 1_000;
 
-/// What healing a group did.
+/// The report of healing a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HealReport {
-    /// Late rows that count from now on.
+    /// The number of late rows that count from now on.
     pub healed: u64,
-    /// Late rows that had been healed before.
+    /// The number of late rows that had been healed before.
     pub known: u64,
 }
 
 impl Pipelines {
-    /// Takes the rows of a group that came too late in after all: they count from
-    /// now on, and are in training sets for labels from now on.
+    /// Takes in the rows of a group that came too late: they count from now on, and training
+    /// sets contain them for labels from now on. Healing can be repeated; each row is healed
+    /// once.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown group; those of the stores. It can be
-    /// repeated: a row is healed once.
+    /// Returns [`Kind::NotFound`] for an unknown group, and the errors of the stores.
     pub async fn heal(&self, group: &str) -> Result<HealReport> {
         let definitions = self.context.definitions();
         let group = get(&definitions.groups, group, "feature group")?.clone();
         self.tables.flush_all().await?;
         let late = group.late_table();
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let snapshot = match offline.snapshot(&late.name, AsOf::Latest).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(HealReport::default()),
             other => other?,
@@ -55,7 +59,8 @@ impl Pipelines {
         }
         if !snapshot.files().is_empty() {
             match offline.remove_files(&late.name, snapshot.files()).await {
-                // Somebody healed them as well, or merged them: next time.
+                // Another process healed or compacted the same files; the next heal removes what
+                // is left.
                 Err(e) if e.kind() == Kind::Conflict => {}
                 other => other?,
             }
@@ -64,6 +69,7 @@ impl Pipelines {
         Ok(report)
     }
 
+    /// Commits a range of late rows.
     async fn heal_rows(
         &self,
         target: &Target,
@@ -82,7 +88,7 @@ impl Pipelines {
             if target.deleted.is_before(&entity, version.event) {
                 continue;
             }
-            let write = target.single_at(entity, &rows.columns, row, version);
+            let write = target.row_write(entity, &rows.columns, row, version);
             let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
             let mut values = Vec::new();
             encode_row(&columns, row, &mut values);
@@ -93,7 +99,8 @@ impl Pipelines {
                 write: write.clone(),
             });
             commits.push(EventCommit {
-                // A row is one entity's of one event: an event may have made several.
+                // An event may have produced rows of several entities, so the entity is part of
+                // the identity.
                 source: format!("heal/{table}"),
                 id: format!("{event_id}/{}", hex(&write.key)),
                 remember_until: Timestamp::MAX,
@@ -112,6 +119,7 @@ impl Pipelines {
         for outcome in self
             .context
             .components()
+            .stores
             .online
             .commit_events(commits, now)
             .await?
@@ -125,11 +133,13 @@ impl Pipelines {
     }
 }
 
+/// Encodes the entity key of a row.
 fn entity(keys: &[arrow_array::ArrayRef], row: usize, table: &str) -> Result<EntityKey> {
     entity_key(keys, row)
         .map_err(|e| Error::caused(Kind::Internal, format!("a row of table `{table}`"), e))
 }
 
+/// Returns a short digest of the entity, in hexadecimal.
 fn hex(key: &OnlineKey) -> String {
     wafer_core::Digest::of(key.entity.as_bytes()).short()
 }

@@ -1,4 +1,5 @@
-//! The past of a stream, event by event, so that it can be lived through.
+//! Replays history: turns the rows of a source's files into the events that would have been
+//! pushed.
 
 use serde_json::{Map, Value as Json};
 use wafer_catalog::get;
@@ -14,19 +15,21 @@ use crate::source::SourceReader;
 /// An event of the past, as it would have been pushed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PastEvent {
-    /// When it could first have been pushed: the latest event time of the rows
-    /// that it makes, plus the source's delay.
+    /// When the event could first have been pushed: the latest event time of the rows that it
+    /// produces, plus the source's delay.
     pub time: Timestamp,
-    /// Its fields, as far as the pipeline reads them.
+    /// The fields of the event that the pipeline reads, as a JSON object.
     pub payload: Json,
 }
 
 impl Pipelines {
-    /// The events of a pipeline's source that make rows within an interval, in
-    /// the order of their time. Blocks, and calls the pipeline's function.
+    /// Returns the events of a pipeline's source that produce rows within an interval, in the
+    /// order of their times. Blocks the thread, and calls the pipeline's function.
     ///
     /// # Errors
-    /// When the source has no files, or its rows hold columns that JSON cannot.
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline and
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when the pipeline has no function, when the
+    /// source has no files, or when its rows hold columns that JSON cannot express.
     pub fn past_events(&self, pipeline: &str, interval: Interval) -> Result<Vec<PastEvent>> {
         let definitions = self.context.definitions();
         let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
@@ -61,7 +64,7 @@ impl Pipelines {
         while let Some(chunk) = chunks.next()? {
             let output = function.invoke(&chunk.columns, Deadline::Batch)?;
             let made = target.rows_of(&function.signature().outputs, &output, gate);
-            // Rows of one source row are next to each other.
+            // The rows that one source row produced are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();
             for (row, source) in made.sources.iter().enumerate() {
                 match latest.last_mut() {

@@ -1,7 +1,8 @@
-//! What a pipeline reads in batch runs.
+//! The inputs of batch runs.
 //!
-//! Each [`Source`] is one file of this folder: files, the archive of a stream's raw events, and
-//! another group's table. A run reads one or several of them, one after the other.
+//! Each [`Source`] has a file in this folder: files, the archive of a stream's raw events, and
+//! the table of another group. A run reads one source or several, one after the other. [`Input`]
+//! joins them.
 
 mod archive;
 mod files;
@@ -22,34 +23,38 @@ use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
 
-/// Where the rows of a batch run come from.
+/// A source of rows for batch runs.
 pub(crate) trait Source: Debug + Send + Sync {
-    /// Adds what there is to read to a digest: other content gives another digest.
+    /// Adds the content of the source to a digest, so that other content gives another digest.
     fn identify(&self, hasher: &mut Hasher);
 
-    /// The number of rows that a run reads, when it is known.
+    /// Returns the number of rows that a run reads, if it is known.
     fn total_rows(&self, selection: &Selection) -> Option<u64>;
 
-    /// The rows in their order.
+    /// Returns the rows, in a fixed order.
     fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>>;
 
-    /// The files that are read, if the source is files: a run over them can be divided.
+    /// Returns the files if the source consists of files, which means that a run over it can be
+    /// divided.
     fn files(&self) -> Option<&[SourceFile]> {
         None
     }
 
-    /// The table that is read, if the source is another group: a run follows its changes.
+    /// Returns the table if the source is another group, which means that a run follows the
+    /// table's changes.
     fn table(&self) -> Option<&TableSnapshot> {
         None
     }
 }
 
-/// What of another group's table is read.
+/// The rows that a run reads. Of another group's table a run reads some data files; files of a
+/// source are always read as a whole.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    /// The data files that are read.
+    /// The data files of the table that are read.
     pub(crate) files: Vec<DataFile>,
-    /// When the rows that are read became visible.
+    /// The interval that the rows lie in, by their available times if they come from another
+    /// group's table, else by their event times.
     pub(crate) arrivals: Interval,
 }
 
@@ -60,8 +65,8 @@ pub(crate) struct Input {
 }
 
 impl Pipelines {
-    /// Opens what a pipeline reads. With `archive`, raw events that were not written to its
-    /// group when they came in are read as well.
+    /// Opens the sources that a pipeline reads. With `archive`, raw events that were not written
+    /// to its group when they came in are read as well.
     pub(crate) async fn input(
         &self,
         definitions: &Arc<Definitions>,
@@ -92,7 +97,8 @@ impl Pipelines {
         Ok(Input { sources })
     }
 
-    /// Some files of a pipeline's source, as they were when the source was opened.
+    /// Opens files of a pipeline's source that were found earlier, such as those of one
+    /// partition of a divided run.
     pub(crate) fn input_of(&self, files: Vec<SourceFile>, inputs: Schema) -> Input {
         Input {
             sources: vec![Box::new(self.files_of_source(files, inputs))],
@@ -101,7 +107,7 @@ impl Pipelines {
 }
 
 impl Input {
-    /// The files that are read, if it is nothing else.
+    /// Returns the files that are read, if the input consists of files only.
     pub(crate) fn files(&self) -> Option<&[SourceFile]> {
         match &self.sources[..] {
             [source] => source.files(),
@@ -109,7 +115,7 @@ impl Input {
         }
     }
 
-    /// Says what there is to read: other content gives another digest.
+    /// Returns the digest of the content of all sources.
     pub(crate) fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
         for source in &self.sources {
@@ -118,18 +124,18 @@ impl Input {
         hasher.finish()
     }
 
-    /// The other group's table that is read, if there is one.
+    /// Returns the table of the other group that is read, if there is one.
     pub(crate) fn table(&self) -> Option<&TableSnapshot> {
         self.sources.iter().find_map(|source| source.table())
     }
 
-    /// The number of rows, when it is known.
+    /// Returns the number of rows, if it is known.
     pub(crate) fn total_rows(&self, selection: &Selection) -> Option<u64> {
         let rows = self.sources.iter();
         rows.map(|source| source.total_rows(selection)).sum()
     }
 
-    /// The rows in their order.
+    /// Returns the rows of all sources, in a fixed order.
     pub(crate) fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
         let sources = self.sources.iter();
         let chunks: Vec<_> = sources.map(|source| source.chunks(selection)).collect();
@@ -137,8 +143,8 @@ impl Input {
     }
 }
 
-/// The chunks of some files of a table. `chunk` is given each batch with its file and the number
-/// of its first row.
+/// Reads files of a table in the order of their paths. `chunk` is called with each batch, the
+/// path of its file and the number of its first row in the file.
 fn stored_chunks(
     snapshot: &TableSnapshot,
     mut files: Vec<DataFile>,

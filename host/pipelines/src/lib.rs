@@ -1,10 +1,18 @@
-//! Feature pipelines: from sources to the rows of feature groups.
+//! Feature pipelines: they turn the rows of sources into the rows of feature groups.
 //!
-//! One path leads from source rows to a group, in batch runs ([`Pipelines::run`]) as for events
-//! ([`Pipelines::ingest`]); they differ in where rows come from and how they are committed.
+//! A single code path leads from the rows of a source to the rows of a group. Batch runs
+//! ([`Pipelines::run`]) and events ([`Pipelines::ingest`]) share it; they differ only in where
+//! the rows come from and how they are committed. A run opens its input, transforms it in
+//! chunks, writes Parquet files, commits them to the offline table in one Delta commit and then
+//! updates the online store. Events are transformed in one call per function, committed to the
+//! online store and answered; the outbox carries their rows to the offline tables later.
 //!
-//! What is deliberately absent: training sets, models and requests. What predicts in a pipeline
-//! is handed in as a [`Producer`].
+//! Schedules ([`Pipelines::run_due`]) and backfills ([`Pipelines::backfill`]) decide which
+//! intervals are run. Healing, compaction, materialization and deletion maintain what pipelines
+//! wrote.
+//!
+//! This crate deliberately knows nothing of training sets, models or feature requests. A
+//! pipeline that predicts with a model receives the model as a [`Producer`].
 
 mod backfill;
 mod chain;

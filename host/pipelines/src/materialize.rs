@@ -1,5 +1,9 @@
-//! From the offline tables to the online store: what a group has online, made
-//! anew.
+//! Materializes groups: rebuilds the online rows of a group from its offline table.
+//!
+//! A materialization reads the offline table and the rows that are still in the outbox, and
+//! replaces the group's online rows at once. It holds the lease of the outbox, so that each row
+//! is in exactly one of the two while it is read. Runs that replace what an interval had, and
+//! backfills, update the online store in this way.
 
 use std::sync::Arc;
 
@@ -13,21 +17,22 @@ use wafer_tables::{Deleted, StoredRows};
 use crate::group_rows::{OnlineRows, Target};
 use crate::service::Pipelines;
 
-/// What was written online.
+/// The report of a materialization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Materialized {
-    /// Offline rows that were read.
+    /// The number of offline rows that were read.
     pub rows: u64,
-    /// Entities that have values online now.
+    /// The number of entities that have values online now.
     pub entities: u64,
 }
 
 impl Pipelines {
-    /// Makes what a live group has online anew from its offline table and the rows
-    /// that are on their way to it, at once.
+    /// Rebuilds the online rows of a live group from its offline table and from the rows that
+    /// are still in the outbox, and replaces them at once.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown group; those of the stores.
+    /// Returns [`Kind::NotFound`] for an unknown group, [`Kind::Conflict`] when the group's
+    /// pipeline is being run, and the errors of the stores.
     pub async fn materialize_group(&self, group: &str) -> Result<Materialized> {
         let definitions = self.context.definitions();
         let target = get(&definitions.groups, group, "feature group")?.clone();
@@ -35,41 +40,45 @@ impl Pipelines {
         let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
         let pipeline = definitions.pipelines.iter().find(writes);
         let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
-        // A run adds what it committed: not while everything is made anew.
+        // A run adds the rows that it committed to the online store, which must not happen while
+        // the online rows are rebuilt.
         let lease = self.run_lease(pipeline).await?;
         let result = self.materialize(&Arc::new(target)).await;
         lease.end().await;
         result
     }
 
+    /// Rebuilds the online rows of a group. The caller must hold the lease of its pipeline.
     pub(crate) async fn materialize(&self, target: &Arc<Target>) -> Result<Materialized> {
-        // Rows leave the outbox for the table under this lease; while it is held,
-        // each row is in exactly one of them.
+        // Rows move from the outbox to the table under this lease only. While it is held, each
+        // row is in exactly one of them.
         let lease = self.context.renewed(self.tables.outbox_lease().await?);
-        let result = self.materialize_undeleted(target).await;
+        let result = self.materialize_current(target).await;
         lease.end().await;
         result
     }
 
-    /// As often as an entity was deleted meanwhile, of which the rows had been read.
-    async fn materialize_undeleted(&self, target: &Arc<Target>) -> Result<Materialized> {
+    /// Rebuilds the online rows, and repeats this if an entity was deleted in the meantime,
+    /// because its rows may have been read already.
+    async fn materialize_current(&self, target: &Arc<Target>) -> Result<Materialized> {
         loop {
             let deletions = self.tables.deletions().await?;
             let deleted = deletions.of(&target.table);
-            let done = self.materialize_claimed(target, &deleted).await?;
+            let done = self.materialize_once(target, &deleted).await?;
             if self.tables.deletions().await?.version() == deletions.version() {
                 return Ok(done);
             }
         }
     }
 
-    async fn materialize_claimed(
+    /// Rebuilds the online rows once, without the rows of deleted entities.
+    async fn materialize_once(
         &self,
         target: &Arc<Target>,
         deleted: &Deleted,
     ) -> Result<Materialized> {
         let table = &target.table.name;
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let flushed = offline
             .txn_version(table, &self.tables.outbox_app_id())
             .await?;
@@ -112,6 +121,7 @@ impl Pipelines {
         };
         self.context
             .components()
+            .stores
             .online
             .replace_group(table, content)
             .await?;
@@ -119,7 +129,7 @@ impl Pipelines {
     }
 }
 
-/// Turns rows of the outbox of a group into what they write online.
+/// Returns a function that turns rows of a group's outbox into online writes.
 fn from_outbox(target: Arc<Target>) -> FromOutbox {
     Arc::new(move |row: &OutboxRow| {
         target.outbox_write(row).map_err(|e| {
@@ -129,6 +139,7 @@ fn from_outbox(target: Arc<Target>) -> FromOutbox {
 }
 
 impl Target {
+    /// Turns a row of the outbox into an online write.
     fn outbox_write(&self, row: &OutboxRow) -> Result<EarlyWrite> {
         let fields = self.table.keys.iter().chain(&self.table.columns);
         let mut builders: Vec<_> = fields
@@ -147,7 +158,7 @@ impl Target {
         };
         Ok(EarlyWrite {
             due: row.event.max(row.available),
-            write: self.single(entity, &columns, version),
+            write: self.first_row_write(entity, &columns, version),
         })
     }
 }

@@ -1,4 +1,12 @@
-//! Producers: what makes rows of a group out of the rows of a source.
+//! Producers: functions and models that turn the rows of a source into the rows of a group.
+//!
+//! For batch inference, a version of a model takes the place of a function: the rows of the
+//! source are read twice. The first pass goes through [`Producer::look_up`], which joins them
+//! with the features of the model's view as of the rows' times; the second pass hands each chunk
+//! of rows, together with what was found for them, to [`Producer::produce`]. The versions of the
+//! tables that features are looked up in are chosen once for the whole run, the same for all
+//! partitions of a divided run, and are part of the run's inputs: a run is repeated when
+//! features changed. The models themselves are implemented elsewhere, behind [`Predictors`].
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,23 +22,23 @@ use wafer_store::Result;
 
 use crate::service::Pipelines;
 
-/// Makes rows of a group out of the rows of a source.
+/// Turns rows of a source into rows of a group.
 ///
-/// A function is one; a version of a model, which needs the features of its view besides, is
-/// another. The same rows, code and table versions always give the same output.
+/// A function is a producer. A version of a model is another; besides the rows it needs the
+/// features of its view. The same rows, code and table versions always give the same output.
 #[async_trait]
 pub trait Producer: Debug + Send + Sync + 'static {
-    /// The columns that it reads.
+    /// The columns that the producer reads.
     fn inputs(&self) -> &Schema;
 
-    /// The columns that it makes.
+    /// The columns that the producer returns.
     fn outputs(&self) -> &Schema;
 
-    /// The digest of everything but the rows and the table versions that decides what it makes.
+    /// The digest of everything that decides the output, except the rows and the table versions.
     fn code(&self) -> Digest;
 
-    /// The versions that the tables it looks features up in have now; empty when it looks up
-    /// nothing.
+    /// Returns the current versions of the tables that the producer looks features up in; the
+    /// map is empty when it looks up nothing.
     ///
     /// # Errors
     /// Returns the errors of the stores.
@@ -38,11 +46,11 @@ pub trait Producer: Debug + Send + Sync + 'static {
         Ok(BTreeMap::new())
     }
 
-    /// Looks up, in some versions of tables, what it needs beside the columns of the source for
-    /// all rows of a run; `None` when it needs nothing.
+    /// Looks up, in the given versions of tables, what the producer needs beside the columns of
+    /// the source, for all rows of a run. Returns `None` when it needs nothing.
     ///
     /// # Errors
-    /// Returns the errors of the stores, and those of `rows`.
+    /// Returns the errors of the stores, and the errors that `rows` yields.
     async fn look_up(
         &self,
         _rows: BoxStream<'static, Result<Vec<ArrayRef>>>,
@@ -52,8 +60,8 @@ pub trait Producer: Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Makes rows of a chunk of the source's rows, and of what was looked up for them. Calls
-    /// guest code, so it must not run on a thread that does I/O.
+    /// Turns a chunk of the source's rows, and what was looked up for them, into rows of the
+    /// group. This calls guest code, so it must not run on a thread that does I/O.
     ///
     /// # Errors
     /// Returns [`Kind::Function`](wafer_store::Kind::Function) when guest code fails on the
@@ -61,13 +69,13 @@ pub trait Producer: Debug + Send + Sync + 'static {
     fn produce(&self, columns: &[ArrayRef], looked_up: &[Vec<ArrayRef>]) -> Result<Output>;
 }
 
-/// What was looked up for the rows of a run, in their order.
+/// The features that were looked up for the rows of a run, in the order of the rows.
 pub trait LookedUp: Send {
-    /// Takes what was looked up for the next rows: for each lookup its columns.
+    /// Takes the features of the next `rows` rows: the columns of each lookup.
     ///
     /// # Errors
-    /// Returns an error when fewer rows were looked up, or the file that they wait in cannot be
-    /// read.
+    /// Returns an error when fewer rows were looked up, or when the temporary file that holds
+    /// them cannot be read.
     fn take(&mut self, rows: usize) -> Result<Vec<Vec<ArrayRef>>>;
 }
 
@@ -82,7 +90,7 @@ pub trait Predictors: Debug + Send + Sync + 'static {
     async fn open(&self, model: &VersionName, group: &GroupDef) -> Result<Arc<dyn Producer>>;
 }
 
-/// A function as a producer.
+/// A producer that calls a function.
 #[derive(Debug)]
 struct FunctionProducer {
     function: Function,
@@ -108,7 +116,7 @@ impl Producer for FunctionProducer {
 }
 
 impl Pipelines {
-    /// Opens what makes the rows of a pipeline.
+    /// Opens the function or the model that produces the rows of a pipeline.
     pub(crate) async fn producer(
         &self,
         definitions: &Definitions,

@@ -1,4 +1,4 @@
-//! Rows that runs rejected, on their way to a group's quarantine table.
+//! Writes the rows that runs rejected to a group's quarantine table.
 
 use std::sync::Arc;
 
@@ -11,29 +11,35 @@ use wafer_tables::timestamps;
 use crate::group_rows::Target;
 use crate::service::Pipelines;
 
-/// Rows and bytes that wait in memory until they are written to a file.
+/// The number of rows that are kept in memory before they are written to a file.
 const MAX_ROWS: usize = 8_192;
 
+/// The number of bytes of such rows that are kept in memory.
 const MAX_BYTES: usize = 8 << 20;
 
-/// A row for the quarantine table.
+/// A row of the quarantine table.
 pub(crate) struct QuarantinedRow {
-    /// Why.
+    /// Why the row was rejected.
     pub(crate) reason: String,
-    /// File and line or row.
+    /// The file, with the line or row.
     pub(crate) place: String,
-    /// What there was to read, JSON.
+    /// The columns of the source row as a JSON object, if it could be read.
     pub(crate) row: Option<String>,
+    /// The event identity of the source row.
     pub(crate) event_id: String,
 }
 
-/// Rows that are rejected by one piece of work.
+/// Collects and writes the rejected rows of one interval of a run, or of one file.
 pub(crate) struct QuarantineWriter {
-    /// Where its files go, below the quarantine table.
+    /// The folder of its files, relative to the quarantine table.
     pub(crate) folder: String,
+    /// The time that the rows are stored with.
     pub(crate) created: Timestamp,
+    /// The rows that are not written to a file yet.
     pub(crate) rows: Vec<QuarantinedRow>,
+    /// The size of these rows in bytes.
     bytes: usize,
+    /// The writer of the files; it is opened with the first write.
     pub(crate) writer: Option<TableWriter>,
 }
 
@@ -48,7 +54,7 @@ impl QuarantineWriter {
         }
     }
 
-    /// What waits, as rows of the table.
+    /// Takes the rows that are not written yet, as a batch of the quarantine table.
     pub(crate) fn take(&mut self, table: &TableDef) -> RecordBatch {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
@@ -71,7 +77,8 @@ impl QuarantineWriter {
 }
 
 impl Pipelines {
-    /// Quarantines a row.
+    /// Adds a row to the quarantine, and writes the collected rows to a file when there are
+    /// enough.
     pub(crate) async fn quarantine(
         &self,
         target: &Target,
@@ -86,13 +93,14 @@ impl Pipelines {
         self.write_quarantine(target, quarantine).await
     }
 
+    /// Writes the collected rows to a file, and creates the table if there is none.
     async fn write_quarantine(
         &self,
         target: &Target,
         quarantine: &mut QuarantineWriter,
     ) -> Result<()> {
         let table = target.group.quarantine_table();
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let batch = quarantine.take(&table);
         let writer = match &mut quarantine.writer {
             Some(writer) => writer,
@@ -107,7 +115,7 @@ impl Pipelines {
         Ok(())
     }
 
-    /// Writes what still waits, and closes the files.
+    /// Writes the remaining rows and closes the files.
     pub(crate) async fn close_quarantine(
         &self,
         target: &Target,
@@ -122,8 +130,8 @@ impl Pipelines {
         }
     }
 
-    /// Makes what was rejected part of the table, in place of what is below a
-    /// folder, if one is given.
+    /// Commits files of rejected rows to the quarantine table. If `replaces` names a folder, the
+    /// files in it are removed by the same commit.
     pub(crate) async fn commit_quarantine(
         &self,
         target: &Target,
@@ -132,18 +140,19 @@ impl Pipelines {
         replaces: Option<&str>,
     ) -> Result<()> {
         let name = &target.group.quarantine_table().name;
-        let offline = &self.context.components().offline;
-        let there = match offline.txn_version(name, &txn.app_id).await {
+        let offline = &self.context.components().stores.offline;
+        let is_known = match offline.txn_version(name, &txn.app_id).await {
             Ok(version) => version.is_some(),
             Err(e) if e.kind() == Kind::NotFound => false,
             Err(e) => return Err(e),
         };
-        if there && replaces.is_none() && txn.follows == Follows::Anything {
-            // Either these very files, by a commit before the process died, or the same
-            // rows written again: those are not part of the table, and upkeep removes them.
+        if is_known && replaces.is_none() && txn.follows == Follows::Anything {
+            // The table has these files, from a commit before the process died, or the same rows
+            // in other files. In that case the new files do not become part of the table, and
+            // vacuuming removes them.
             return Ok(());
         }
-        if quarantine.is_empty() && !(there && replaces.is_some()) {
+        if quarantine.is_empty() && !(is_known && replaces.is_some()) {
             return Ok(());
         }
         let txn = Txn {

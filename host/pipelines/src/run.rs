@@ -1,6 +1,33 @@
-//! Batch runs: a source's rows over intervals, through the function, into the
-//! group's offline table by one commit for each interval, then into the online
-//! store.
+//! Batch runs: read a source's rows over intervals, call the function, commit the output to the
+//! group's offline table with one commit per interval, and then update the online store.
+//!
+//! How a run goes from plan to commit:
+//!
+//! 1. *Lease.* [`Pipelines::run`] acquires the lease of the pipeline, which it renews until the
+//!    end. A holder on this machine that is no longer alive does not count.
+//! 2. *Plan.* The input is opened and digested (`job.rs`, `input.rs`), and compared with the
+//!    claim of the interval, which is the record of the last run over it. If that run succeeded
+//!    with the same inputs, there is nothing to do. If it did not finish, it is taken up again
+//!    with its own creation time. If its inputs were others, the generation rises. An interval
+//!    that overlaps another one with rows is refused. Then the claim is written (`records.rs`).
+//! 3. *Transform.* Chunks are read, transformed by several workers and kept in order. Rows that
+//!    cannot be read, that the function refuses or that break an expectation are counted; the
+//!    first twenty are kept in the record with file and line, and all of them go to the
+//!    quarantine table. The other rows are written to Parquet files below the run's folder
+//!    (`write.rs`).
+//! 4. *Commit.* One Delta commit adds these files and removes what the interval had before.
+//! 5. *Online.* The files of a first generation, or of a run that only adds rows, are read back,
+//!    and the newest row of each entity, or the summary of its events, goes online by commits
+//!    that the store knows by name, so that none is applied twice (`online.rs`). For a run that
+//!    replaces rows, or that was taken up, the group's online rows are rebuilt from the offline
+//!    table instead (`materialize.rs`).
+//!
+//! A run that is killed at any moment and repeated ends in the same state. A process that lost
+//! its lease, for example because it was suspended, finds that another process wrote the claim,
+//! and stops. The pushed events of a stream are not compared with its history in files: the
+//! interval of a run should end (`--to`) where the pushed events begin.
+//!
+//! Runs that several processes work on are in `distributed.rs`.
 
 pub(crate) mod distributed;
 pub(crate) mod job;
@@ -18,44 +45,48 @@ use wafer_store::{DataFile, Error, Kind, Leased, Result, for_work};
 
 use crate::chain::UpstreamChanges;
 use crate::input::Selection;
-use crate::run::job::{Job, Online};
-use crate::run::write::Work;
+use crate::run::job::{Job, OnlineUpdate};
+use crate::run::write::IntervalWork;
 use crate::service::Pipelines;
 
-/// What to run.
+/// A request to run a pipeline over an interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRequest {
-    /// Name of the pipeline.
+    /// The name of the pipeline.
     pub pipeline: String,
-    /// Event times to cover.
+    /// The event times to cover; for a chained pipeline, the available times.
     pub interval: Interval,
-    /// Chunks that are transformed at the same time.
+    /// The number of chunks that are transformed concurrently.
     pub workers: usize,
-    /// Whether to read the raw events that its source keeps as well, as far as they
-    /// were not written to the group when they came in.
+    /// Whether to read the raw events that the source keeps as well, except those that were
+    /// written to the group when they came in.
     pub archive: bool,
 }
 
-/// What is to be done about an interval.
+/// What there is to do for an interval.
 pub(crate) struct Claim {
+    /// The record of the run.
     pub(crate) record: RunRecord,
+    /// Whether there is nothing to do, because the last run succeeded with the same inputs.
     pub(crate) is_done: bool,
-    /// What of another group's table there is to read.
+    /// The data files to read, for a run over another group's table.
     pub(crate) files: Vec<DataFile>,
-    /// Whether it only finishes what is committed, and more came meanwhile.
+    /// Whether the run only finishes an earlier one that is committed, while there are later
+    /// changes that another run has to read.
     pub(crate) is_behind: bool,
 }
 
 impl Pipelines {
-    /// Runs a pipeline over an interval. The same inputs again change nothing;
-    /// other inputs replace what the interval had. A run that was killed is
+    /// Runs a pipeline over an interval. A run with the same inputs as the last one changes
+    /// nothing; a run with other inputs replaces what the interval had. A run that was killed is
     /// taken up again.
     ///
     /// Returns the record, and whether anything was done.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when another process runs it, or the interval overlaps
-    /// another that was run. A failed run is an error, and recorded.
+    /// Returns [`Kind::Conflict`] when another process runs the pipeline or when the interval
+    /// overlaps another one that was run. Every other failure of the run is returned as well as
+    /// recorded.
     pub async fn run(
         &self,
         request: &RunRequest,
@@ -66,16 +97,19 @@ impl Pipelines {
         let definitions = self.context.definitions();
         let lease = self.run_lease(&request.pipeline).await?;
         let work = async {
-            let job = self.job(&definitions, request, None, Online::Each).await?;
+            let job = self
+                .job(&definitions, request, None, OnlineUpdate::AfterRun)
+                .await?;
             self.run_pass(&job, &[request.interval], &progress).await
         };
         let result = work.await;
         lease.end().await;
         let mut done = result?;
-        Ok(done.pop().expect("one interval was asked for"))
+        Ok(done.pop().expect("one interval was requested"))
     }
 
-    /// Refuses an open interval of a pipeline whose rows are visible from its end on.
+    /// Checks that the interval of a pipeline with a schedule has a start and an end, because
+    /// the available times of its rows depend on the end.
     pub(crate) fn check_interval(&self, request: &RunRequest) -> Result<()> {
         let definitions = self.context.definitions();
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
@@ -91,19 +125,19 @@ impl Pipelines {
         Err(Error::invalid(message))
     }
 
-    /// Claims a pipeline for runs.
+    /// Acquires the lease that allows this process to run a pipeline.
     pub(crate) async fn run_lease(&self, pipeline: &str) -> Result<RenewedLease> {
         match self.context.lease(&run_lease_name(pipeline), LEASE).await? {
             Leased::Mine(lease) => Ok(self.context.renewed(lease)),
-            Leased::HeldBy(holder) => Err(is_run_by(pipeline, &holder)),
+            Leased::HeldBy(holder) => Err(pipeline_busy_error(pipeline, &holder)),
         }
     }
 
-    /// Runs a pipeline over some intervals, one after the other, in one pass over its
-    /// source. For each the record, and whether anything was done.
+    /// Runs a pipeline over some intervals in one pass over its source. Returns the record of
+    /// each interval, and whether anything was done for it.
     ///
     /// # Errors
-    /// The first failure; intervals before it are done.
+    /// Returns the first failure; the intervals that were committed before it stay committed.
     pub(crate) async fn run_pass(
         &self,
         job: &Job,
@@ -111,7 +145,7 @@ impl Pipelines {
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<(RunRecord, bool)>> {
         let claims = self.claims(&job.target.table.name).await?;
-        // All of them are looked at before any is claimed.
+        // All intervals are checked before any of them is claimed.
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
         }
@@ -123,22 +157,22 @@ impl Pipelines {
                     .await?,
             );
         }
-        if job.online == Online::Later && planned.iter().any(|claim| !claim.is_done) {
-            self.note_online_rebuild(&job.target.table.name).await?;
+        if job.online == OnlineUpdate::ByCaller && planned.iter().any(|claim| !claim.is_done) {
+            self.record_online_rebuild(&job.target.table.name).await?;
         }
-        let mut works: Vec<Work<'_>> = Vec::new();
+        let mut works: Vec<IntervalWork<'_>> = Vec::new();
         let mut selection = Selection {
             files: Vec::new(),
-            arrivals: hull(intervals),
+            arrivals: covering_interval(intervals),
         };
         for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
             self.insert_record(&mut claim.record).await?;
             self.save(&mut claim.record).await?;
-            works.push(Work::new(claim, job));
+            works.push(IntervalWork::new(claim, job));
             selection.files.append(&mut claim.files);
         }
         selection.files.sort_by(|a, b| a.path.cmp(&b.path));
-        // Described by the table or by its log, it is one file.
+        // A file may be listed twice, once by the table and once by its log.
         selection.files.dedup_by(|a, b| a.path == b.path);
         let work = self.execute(job, &mut works, &selection, progress);
         let result = match job.time_limit {
@@ -168,17 +202,18 @@ impl Pipelines {
                 }
                 record.overran = record.state == RunState::Succeeded && self.overran(job, &record);
                 match self.save(&mut record).await {
-                    // The error that stopped the run says more than one of its record.
+                    // The error that stopped the run says more than the error of writing its
+                    // record.
                     Err(unsaved) if failed.is_some() => {
                         tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
                     }
                     other => other?,
                 }
             }
-            let place = planned
+            let slot = planned
                 .iter_mut()
                 .find(|claim| claim.record.interval == record.interval);
-            place.expect("it was claimed").record = record;
+            slot.expect("the interval was planned").record = record;
         }
         result?;
         let behind = planned.iter().filter(|claim| claim.is_behind);
@@ -190,15 +225,15 @@ impl Pipelines {
         if !behind.is_empty() {
             let again = Box::pin(self.run_pass(job, &behind, progress)).await?;
             for (record, fresh) in again.into_iter().filter(|(_, fresh)| *fresh) {
-                let place = done.iter_mut().find(|(r, _)| r.interval == record.interval);
-                *place.expect("it was asked for") = (record, fresh);
+                let slot = done.iter_mut().find(|(r, _)| r.interval == record.interval);
+                *slot.expect("the interval was requested") = (record, fresh);
             }
         }
         Ok(done)
     }
 
-    /// The other group's table that a job reads, if it does, with what changed since
-    /// the last runs over some intervals.
+    /// Returns the changes in the upstream table of a chained pipeline since the last runs over
+    /// some intervals, or `None` if the pipeline reads no table.
     async fn upstream_changes_of(
         &self,
         job: &Job,
@@ -213,21 +248,21 @@ impl Pipelines {
             .filter(|run| intervals.contains(&run.interval));
         let seen = runs.filter_map(|run| run.upstream);
         let oldest = seen.map(Upstream::oldest).min();
-        let oldest = oldest.map(|oldest| oldest.max(job.followed.unwrap_or(0)));
+        let oldest = oldest.map(|oldest| oldest.max(job.caught_up_to.unwrap_or(0)));
         Ok(Some(self.upstream_changes(snapshot, oldest).await?))
     }
 
-    /// Whether a scheduled run ended later than its rows say they were visible.
+    /// Returns whether a scheduled run ended after the available time of its rows.
     pub(crate) fn overran(&self, job: &Job, record: &RunRecord) -> bool {
         job.pipeline.schedule.as_ref().is_some_and(|schedule| {
             let visible = available_from_schedule(record.interval, schedule.delay);
-            // One that is run by hand, as a backfill is, does not say what was.
+            // A run by hand or a backfill says nothing about whether the schedule was in time.
             job.is_scheduled && self.context.now() > visible
         })
     }
 
-    /// What is to be done about an interval: nothing if the inputs are those of
-    /// before, else a run of a new generation.
+    /// Plans the run over an interval: nothing if the inputs are those of the last run and it
+    /// succeeded, the same run again if it did not finish, else a run of a new generation.
     pub(crate) async fn plan_run(
         &self,
         job: &Job,
@@ -258,9 +293,10 @@ impl Pipelines {
         }
         let started = self.context.machine_now();
         let record = match before {
-            // The same work, not finished: taken up with its own times.
+            // The last run had the same inputs and did not finish: it is taken up with its own
+            // times.
             Some(before) if before.inputs == inputs => before.clone().restart(started),
-            // Attempts go on counting until one succeeds, whatever the inputs become.
+            // Attempts are counted until one succeeds, even if the inputs change in between.
             before => {
                 let failed = before.filter(|b| b.state != RunState::Succeeded);
                 RunRecord {
@@ -287,8 +323,8 @@ impl Pipelines {
         })
     }
 
-    /// What of another group's table a run over an interval reads, and whether more
-    /// came that the next run will read.
+    /// Returns what a run over an interval reads of the upstream table, and whether there are
+    /// later changes that the next run has to read.
     async fn upstream(
         &self,
         job: &Job,
@@ -301,44 +337,44 @@ impl Pipelines {
             .filter(is_same)
             .and_then(|run| run.upstream.map(|read| (run, read)))
         else {
-            return Ok((changes.everything(), false));
+            return Ok((changes.full_read(), false));
         };
-        let followed = job.followed.unwrap_or(0);
+        let caught_up_to = job.caught_up_to.unwrap_or(0);
         let base = self.generation(before).await?;
-        // The version up to which the interval has its rows.
+        // The version of the table up to which the interval has its rows.
         let seen = match before.state {
-            RunState::Succeeded => Some(read.version.max(followed)),
-            // What it has is to be finished first.
+            RunState::Succeeded => Some(read.version.max(caught_up_to)),
+            // The run is committed and has to be finished first.
             _ if base >= Some(before.generation) => {
-                return Ok((read, changes.touches(read.version, interval)));
+                return Ok((read, changes.has_changes(read.version, interval)));
             }
-            // It was to be added to what the interval still has.
+            // The run would have added rows to those that the interval still has.
             _ => read.since.filter(|_| read.base == base),
         };
         let Some(seen) = seen else {
-            return Ok((changes.everything(), false));
+            return Ok((changes.full_read(), false));
         };
-        // What is expected of all rows of a run cannot be told from some of them.
+        // An expectation about all rows of a run cannot be checked on the new rows alone.
         let may_add = job.target.run_checks().is_empty();
-        let Some(upstream) = changes.after(seen, interval, may_add) else {
+        let Some(upstream) = changes.unread(seen, interval, may_add) else {
             return Ok((read, false));
         };
         let base = base.filter(|_| upstream.since.is_some());
         Ok((Upstream { base, ..upstream }, false))
     }
 
-    /// The last generation of a run's interval that the offline table has.
+    /// Returns the last generation of a run's interval that is committed to the offline table.
     async fn generation(&self, run: &RunRecord) -> Result<Option<i64>> {
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         offline.txn_version(&run.table, &run.app_id()).await
     }
 
-    /// Whether the offline table has what a run wrote.
+    /// Returns whether a run is committed to the offline table.
     pub(crate) async fn is_committed(&self, run: &RunRecord) -> Result<bool> {
         Ok(self.generation(run).await? >= Some(run.generation))
     }
 
-    /// Refuses an interval that shares time with another one that has rows.
+    /// Checks that an interval does not overlap another one that has rows.
     pub(crate) async fn check_overlaps(
         &self,
         job: &Job,
@@ -362,25 +398,28 @@ impl Pipelines {
         Ok(())
     }
 
-    /// Whether the offline table has work of a run's interval.
+    /// Returns whether the offline table may have rows of a run's interval.
     async fn has_rows(&self, claim: &RunRecord) -> Result<bool> {
         if claim.state == RunState::Succeeded {
             return Ok(true);
         }
-        // It failed, or its process is gone, as the lease is ours: an earlier
-        // generation, or its own commit, may be there.
+        // The run failed, or its process is gone, because this process holds the lease. An
+        // earlier generation or the run's own commit may still be in the table.
         Ok(self.generation(claim).await?.is_some())
     }
 
+    /// Writes the intervals that are not committed yet to the offline table, then updates the
+    /// online store.
     async fn execute(
         &self,
         job: &Job,
-        works: &mut [Work<'_>],
+        works: &mut [IntervalWork<'_>],
         selection: &Selection,
         progress: &Arc<dyn Progress>,
     ) -> Result<()> {
         let mut to_write = Vec::new();
-        // Copies: files that are being written cannot be shared between threads.
+        // The records are copied, because the works hold open files, which cannot be shared
+        // between threads.
         let records: Vec<RunRecord> = works.iter().map(|work| work.record.clone()).collect();
         for (index, record) in records.iter().enumerate() {
             if !self.is_committed(record).await? {
@@ -397,11 +436,13 @@ impl Pipelines {
             }
             result?;
         }
-        // Of work that was committed earlier it is not known what it left out.
+        // If some of the work was committed earlier, it is not known which deletions it took
+        // into account.
         let is_new = to_write.len() == works.len();
         let known = is_new.then_some(job.deletions.version());
-        self.delete_again(&job.target.table, known).await?;
-        if job.online == Online::Each {
+        self.delete_rows_of_deleted(&job.target.table, known)
+            .await?;
+        if job.online == OnlineUpdate::AfterRun {
             progress.stage("updating the online store");
             let work = format!("pipeline/{}", job.name);
             let records = works.iter_mut().map(|work| &mut work.record);
@@ -410,10 +451,11 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Writes the files of the intervals and commits them.
     async fn write_offline(
         &self,
         job: &Job,
-        works: &mut [Work<'_>],
+        works: &mut [IntervalWork<'_>],
         to_write: &[usize],
         selection: &Selection,
         progress: &Arc<dyn Progress>,
@@ -432,17 +474,19 @@ impl Pipelines {
     }
 }
 
+/// Returns the name of the lease for runs of a pipeline.
 pub(crate) fn run_lease_name(pipeline: &str) -> String {
     format!("run/{pipeline}")
 }
 
-pub(crate) fn is_run_by(pipeline: &str, holder: &str) -> Error {
+/// The error for a pipeline that another process runs.
+pub(crate) fn pipeline_busy_error(pipeline: &str, holder: &str) -> Error {
     let message = format!("pipeline `{pipeline}` is being run by {holder}");
     Error::new(Kind::Conflict, message)
 }
 
-/// The span from the first of some intervals to the last.
-fn hull(intervals: &[Interval]) -> Interval {
+/// Returns the smallest interval that contains all of the given ones.
+fn covering_interval(intervals: &[Interval]) -> Interval {
     let from = intervals.iter().map(|i| i.from).min();
     let to = intervals.iter().map(|i| i.to).max();
     Interval {

@@ -1,4 +1,15 @@
-//! Schedules: which intervals are due, and running them, whichever host comes first.
+//! Schedules: decide which intervals of a pipeline are due, and run them on whichever host comes
+//! first.
+//!
+//! The times of a cron expression end the data intervals of a pipeline with a `schedule`. An
+//! interval is due `start_after` after its end, and its rows count as visible from the end plus
+//! `delay`, whoever runs it and when. A run that ends later than that is marked `overran`. Every
+//! host looks at the schedules, and a run takes the same lease as any other run of the pipeline,
+//! so that one host runs an interval and another one takes over if it fails. The state of a
+//! schedule is one object in the metadata store, written under its version.
+//!
+//! For a chained pipeline, finished intervals are run again when the table that they read
+//! changed in them (`chain.rs`).
 
 use std::sync::Arc;
 
@@ -10,51 +21,53 @@ use wafer_core::rules::Interval;
 use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::run::RunRequest;
-use crate::run::job::{Job, Online};
+use crate::run::job::{Job, OnlineUpdate};
 use crate::service::Pipelines;
 
-/// How a pipeline's schedule stands.
+/// The state of a pipeline's schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleState {
-    /// Intervals up to here are done, or were left out.
+    /// The end of the last interval that is done, given up or was skipped.
     pub done: Timestamp,
-    /// Whether it waits to be resumed.
+    /// Whether the schedule is paused.
     pub paused: bool,
-    /// Intervals that were left out: too many after a pause, or by overlap.
+    /// The number of intervals that were skipped, because there were too many after a pause or
+    /// because of `overlap`.
     pub skipped: u64,
-    /// Intervals that were given up after all retries.
+    /// The number of intervals that were given up after all retries.
     pub failed: u64,
-    /// Of a pipeline that reads another group's table: the version of it that all
-    /// finished intervals have.
+    /// For a pipeline that reads another group's table: the version of the table up to which all
+    /// changes in finished intervals are known.
     pub upstream: Option<u64>,
-    /// Finished intervals of which that table changed after they were run: they are run
-    /// again after the next one.
+    /// The finished intervals in which that table changed after they were run. They are run
+    /// again after the next interval.
     pub again: Vec<Interval>,
 }
 
-/// A schedule and how it stands, for people.
+/// A schedule and its state, as shown to users.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScheduleStatus {
-    /// The pipeline.
+    /// The name of the pipeline.
     pub pipeline: String,
-    /// When it runs.
+    /// The schedule.
     pub schedule: ScheduleDef,
-    /// How it stands.
+    /// The state of the schedule.
     pub state: ScheduleState,
-    /// When its next interval is due.
+    /// When the next interval is due; `None` while the schedule is paused or if it has no
+    /// further interval.
     pub next: Option<Timestamp>,
 }
 
-/// What a look at a schedule says.
+/// Whether an interval of a schedule is due.
 enum Due {
-    /// Run this interval.
+    /// This interval is due.
     Now(Interval),
-    /// Nothing to do yet.
+    /// No interval is due yet.
     Later,
 }
 
 impl Pipelines {
-    /// Names of the pipelines that run by themselves.
+    /// Returns the names of the pipelines that have a schedule.
     pub fn scheduled(&self) -> Vec<String> {
         let definitions = self.context.definitions();
         let pipelines = definitions.pipelines.iter();
@@ -64,11 +77,11 @@ impl Pipelines {
             .collect()
     }
 
-    /// Runs the next interval of a pipeline that is due, if there is one and no
-    /// other host is at it. A failed run is recorded, and repeated later.
+    /// Runs the next interval of a pipeline that is due, unless none is due or another host runs
+    /// the pipeline. A run that fails is recorded, and repeated later.
     ///
     /// # Errors
-    /// Those of the stores; not those of the run, which are in its record.
+    /// Returns the errors of the stores. Errors of the run itself are in its record only.
     pub async fn run_due(&self, pipeline: &str) -> Result<Option<RunRecord>> {
         let definitions = self.context.definitions();
         let definition = get(&definitions.pipelines, pipeline, "pipeline")?.clone();
@@ -86,7 +99,8 @@ impl Pipelines {
             Err(e) if e.kind() == Kind::Conflict => return Ok(None),
             other => other?,
         };
-        // Looked at again: another host may have run it before the lease was ours.
+        // The schedule is looked at again, because another host may have run the interval before
+        // the lease was acquired.
         let due = self
             .due(pipeline, &definition, schedule, &ticks, true)
             .await;
@@ -96,7 +110,7 @@ impl Pipelines {
                 let run = self.run_interval(pipeline, schedule, interval).await;
                 match &run {
                     Ok(Some(record)) if record.state == RunState::Succeeded => {
-                        let again = self.run_touched(pipeline, schedule, &ticks).await;
+                        let again = self.rerun_changed(pipeline, schedule, &ticks).await;
                         let skipped = self
                             .skip_overlapped(pipeline, schedule, &ticks, started)
                             .await;
@@ -112,7 +126,8 @@ impl Pipelines {
         result
     }
 
-    /// The next interval of a pipeline's schedule that is due, for who has its lease.
+    /// Returns the next interval of a pipeline's schedule that is due. The caller must hold the
+    /// lease of the pipeline.
     pub(crate) async fn next_due(&self, pipeline: &str) -> Result<Option<(Interval, ScheduleDef)>> {
         let (schedule, ticks) = self.ticks(pipeline)?;
         let definitions = self.context.definitions();
@@ -124,6 +139,7 @@ impl Pipelines {
         })
     }
 
+    /// Prepares a run by the schedule.
     async fn scheduled_job(
         &self,
         pipeline: &str,
@@ -137,16 +153,21 @@ impl Pipelines {
             archive: false,
         };
         let mut job = self
-            .job(&self.context.definitions(), &request, None, Online::Each)
+            .job(
+                &self.context.definitions(),
+                &request,
+                None,
+                OnlineUpdate::AfterRun,
+            )
             .await?;
         job.time_limit = schedule.time_limit;
         job.is_scheduled = true;
         Ok(job)
     }
 
-    /// Runs finished intervals of a pipeline over another group's table again, of which
-    /// rows came or went since the last look, as by a backfill of that group.
-    async fn run_touched(
+    /// Runs finished intervals of a chained pipeline again in which the upstream table gained or
+    /// lost rows since the last look, for example because of a backfill of that group.
+    async fn rerun_changed(
         &self,
         pipeline: &str,
         schedule: &ScheduleDef,
@@ -159,7 +180,7 @@ impl Pipelines {
             return Ok(());
         };
         let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
-        // Whatever became of them: one that failed has not read what came since either.
+        // Failed runs are included, because they have not read the later changes either.
         let runs = self.claims(&job.target.table.name).await?;
         let seen = runs.iter().filter_map(|run| {
             let read = run.upstream?;
@@ -169,14 +190,15 @@ impl Pipelines {
         let oldest = seen.iter().map(|(_, seen)| *seen).min();
         let changes = self.upstream_changes(snapshot, oldest).await?;
         for (interval, seen) in seen {
-            if changes.touches(seen, interval) && !state.again.contains(&interval) {
+            if changes.has_changes(seen, interval) && !state.again.contains(&interval) {
                 state.again.push(interval);
             }
         }
-        job.followed = state.upstream;
-        // Noted before they are run: whatever happens to them, they are run again.
-        let followed = state.upstream.replace(changes.version());
-        if state.again.is_empty() && followed == state.upstream {
+        job.caught_up_to = state.upstream;
+        // The intervals are recorded before they are run, so that they are run even if this
+        // process is interrupted.
+        let previous = state.upstream.replace(changes.version());
+        if state.again.is_empty() && previous == state.upstream {
             return Ok(());
         }
         self.put_schedule_state(pipeline, &state, version).await?;
@@ -190,6 +212,7 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Runs an interval, and records a failed attempt if it fails.
     async fn run_interval(
         &self,
         pipeline: &str,
@@ -210,14 +233,14 @@ impl Pipelines {
             "scheduled run of `{pipeline}` over {interval} failed: {}",
             error.chain()
         );
-        self.note_attempt(pipeline, interval, started, &error)
+        self.record_failed_attempt(pipeline, interval, started, &error)
             .await
             .map(Some)
     }
 
-    /// Records that a run failed that was begun at some time, also when that was before
-    /// it was claimed, as when its source is missing: an attempt all the same.
-    pub(crate) async fn note_attempt(
+    /// Records a failed attempt that began at `started`, even if it failed before the interval
+    /// was claimed, for example because the source is missing.
+    pub(crate) async fn record_failed_attempt(
         &self,
         pipeline: &str,
         interval: Interval,
@@ -246,8 +269,9 @@ impl Pipelines {
         Ok(record)
     }
 
-    /// What is due of a schedule; moves on over what is done. `is_claimed` says that
-    /// nobody else runs the pipeline: a run that is under way has died.
+    /// Returns the interval that is due, and advances the state of the schedule past intervals
+    /// that are done, given up or skipped. `is_claimed` says that this process holds the lease
+    /// of the pipeline, so that a run that is recorded as running must have died.
     async fn due(
         &self,
         pipeline: &str,
@@ -274,7 +298,7 @@ impl Pipelines {
             from: ticks.before(end).unwrap_or(end),
             to: end,
         };
-        // What is done at the beginning is not left out.
+        // Intervals that are done already do not count as skipped.
         let mut done = 0;
         for end in &ends {
             match self.claimed(&table, interval(*end)).await? {
@@ -308,8 +332,9 @@ impl Pipelines {
                     break;
                 }
                 Some(record) if is_claimed && record.attempts > schedule.retries => {
-                    // Whoever runs it dies of it.
-                    let error = "its process ended before it did, again and again".to_owned();
+                    // Every process that runs the interval dies, so it is given up.
+                    let error =
+                        "every process that ran it ended before the run was finished".to_owned();
                     let finished = Some(self.context.machine_now());
                     let mut record = RunRecord {
                         state: RunState::Failed,
@@ -333,7 +358,8 @@ impl Pipelines {
         Ok(due)
     }
 
-    /// Whether a failed run has waited long enough, by the machine's clock.
+    /// Returns whether a failed run may be retried: the pause after its last attempt, which
+    /// doubles with each attempt, is over by the machine's clock.
     fn may_retry(&self, record: &RunRecord, schedule: &ScheduleDef) -> bool {
         let doubled = 1i64 << record.attempts.saturating_sub(1).min(20);
         let wait = schedule.backoff.saturating_mul(doubled);
@@ -341,8 +367,8 @@ impl Pipelines {
         failed.plus_micros(wait) <= self.context.machine_now()
     }
 
-    /// With `overlap = "skip"`, leaves out what became due while a run was under way
-    /// that started then.
+    /// With `overlap = "skip"`, skips the intervals that became due while the run that began at
+    /// `started` was under way.
     async fn skip_overlapped(
         &self,
         pipeline: &str,
@@ -370,18 +396,20 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Returns the name of the object that holds the state of a schedule.
     fn schedule_name(&self, pipeline: &str) -> String {
         format!("{}/schedule/{pipeline}", self.context.project())
     }
 
-    /// How a schedule stands; one that was never looked at begins now.
+    /// Reads the state of a schedule, with the condition for writing it. A schedule without a
+    /// state begins now.
     async fn schedule_state(
         &self,
         pipeline: &str,
         ticks: &Ticks,
     ) -> Result<(ScheduleState, Expect)> {
         let name = self.schedule_name(pipeline);
-        let Some(stored) = self.context.components().metadata.get(&name).await? else {
+        let Some(stored) = self.context.components().stores.metadata.get(&name).await? else {
             let now = self.context.now();
             let state = ScheduleState {
                 done: ticks.before(now.plus_micros(1)).unwrap_or(now),
@@ -402,8 +430,8 @@ impl Pipelines {
         Ok((state, Expect::Version(stored.version)))
     }
 
-    /// Writes how a schedule stands, unless somebody else did meanwhile: then that
-    /// counts, and the next look goes on from there.
+    /// Writes the state of a schedule. If another process wrote it in the meantime, this state
+    /// is dropped, and the next look at the schedule continues from the other one.
     async fn put_schedule_state(
         &self,
         pipeline: &str,
@@ -415,6 +443,7 @@ impl Pipelines {
         match self
             .context
             .components()
+            .stores
             .metadata
             .put(&name, Bytes::from(json), expect)
             .await
@@ -427,8 +456,8 @@ impl Pipelines {
     /// Pauses or resumes a schedule.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown pipeline, [`Kind::Invalid`] for one
-    /// without a schedule.
+    /// Returns [`Kind::NotFound`] for an unknown pipeline, [`Kind::Invalid`] for a pipeline
+    /// without a schedule, and the errors of the metadata store.
     pub async fn pause_schedule(&self, pipeline: &str, paused: bool) -> Result<ScheduleStatus> {
         let (schedule, ticks) = self.ticks(pipeline)?;
         loop {
@@ -441,6 +470,7 @@ impl Pipelines {
         }
     }
 
+    /// Returns the schedule of a pipeline and the times of its cron expression.
     fn ticks(&self, pipeline: &str) -> Result<(ScheduleDef, Ticks)> {
         let definitions = self.context.definitions();
         let definition = get(&definitions.pipelines, pipeline, "pipeline")?;
@@ -452,10 +482,10 @@ impl Pipelines {
         Ok((schedule, ticks))
     }
 
-    /// All schedules and how they stand.
+    /// Returns all schedules with their states.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn schedules(&self) -> Result<Vec<ScheduleStatus>> {
         let mut all = Vec::new();
         for pipeline in self.scheduled() {
@@ -467,6 +497,7 @@ impl Pipelines {
     }
 }
 
+/// Makes the status of a schedule from its state.
 fn status(
     pipeline: &str,
     schedule: ScheduleDef,

@@ -1,4 +1,4 @@
-//! The pipelines service.
+//! The state of the pipelines service. The other modules of the crate implement its methods.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -11,23 +11,25 @@ use crate::counters::Counters;
 use crate::events::route::Routes;
 use crate::producer::Predictors;
 
-/// Runs pipelines: in batch, on events, by schedules and in backfills.
+/// The pipelines service: runs pipelines in batch, on events, by schedule and in backfills, and
+/// maintains the tables that they write.
 #[derive(Debug)]
 pub struct Pipelines {
     pub(crate) context: Arc<Context>,
     pub(crate) tables: Arc<Tables>,
-    /// Opens what predicts in pipelines of models.
+    /// Opens the models of pipelines that predict with a model instead of calling a function.
     pub(crate) predictors: Arc<dyn Predictors>,
-    /// For each source the latest event time that came in at this process.
+    /// The latest event time of each source among the events that this process ingested.
     pub(crate) watermarks: Mutex<HashMap<String, Timestamp>>,
-    /// For each source where its events go.
+    /// The cached routes of each source: the functions and groups that its events go through.
     pub(crate) routes: RwLock<HashMap<String, Routes>>,
+    /// The counts of ingested events that [`Pipelines::metrics`] reports.
     pub(crate) counters: Counters,
 }
 
 impl Pipelines {
     /// Creates the service over a context and the project's tables. Pipelines of models open
-    /// their model by `predictors`.
+    /// their models with `predictors`.
     pub fn new(
         context: Arc<Context>,
         tables: Arc<Tables>,

@@ -1,7 +1,8 @@
-//! Reads the rows of a source from files, in chunks, as the inputs of a function.
+//! Reads the rows of a source from files, in chunks of columns that match the inputs of a
+//! function.
 //!
-//! A row that cannot be read is rejected with its file and line; a file that cannot be read, or
-//! lacks columns that the function needs, is an error.
+//! A row that cannot be read is rejected with its file and line. A file that cannot be read, or
+//! that lacks a column that the function needs, is an error.
 
 pub(crate) mod chunk;
 pub(crate) mod copy;
@@ -20,7 +21,7 @@ use wafer_store::{Error, RemoteFiles, Result};
 use crate::source::chunk::Chunk;
 use crate::source::files::{SourceFile, find_files, find_remote};
 
-/// The files of a source, with the digests of their contents.
+/// The files of a source, with the digests of their contents, and the columns to read from them.
 #[derive(Clone, Debug)]
 pub struct SourceReader {
     files: Vec<SourceFile>,
@@ -29,11 +30,11 @@ pub struct SourceReader {
 }
 
 impl SourceReader {
-    /// Finds the files of a source and digests them. Blocks.
+    /// Finds the files of a source and digests them. Blocks the thread.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file,
-    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when one cannot be read.
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file and
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read.
     pub fn open(
         source: &SourceDef,
         name: &str,
@@ -49,17 +50,17 @@ impl SourceReader {
         let files = match location {
             Location::Here(path) => find_files(path)?
                 .into_iter()
-                .map(|file| SourceFile::here(file, format))
+                .map(|file| SourceFile::from_local(file, format))
                 .collect::<Result<_>>()?,
             Location::Remote(url) => find_remote(url, remote)?
                 .into_iter()
-                .map(|file| SourceFile::elsewhere(file, format))
+                .map(|file| SourceFile::from_remote(file, format))
                 .collect::<Result<_>>()?,
         };
         Ok(Self::of_files(files, inputs.clone(), Arc::clone(remote)))
     }
 
-    /// Reads files that were found earlier.
+    /// Creates a reader of files that were found earlier.
     pub(crate) fn of_files(
         files: Vec<SourceFile>,
         inputs: Schema,
@@ -72,12 +73,12 @@ impl SourceReader {
         }
     }
 
-    /// The files, in order.
+    /// The files, in the order in which they are read.
     pub(crate) fn files(&self) -> &[SourceFile] {
         &self.files
     }
 
-    /// The digest of the contents of all files in their order.
+    /// Returns the digest of the contents of all files in their order.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new();
         for file in &self.files {
@@ -86,7 +87,7 @@ impl SourceReader {
         hasher.finish()
     }
 
-    /// The number of rows, when all files are on this machine and say it.
+    /// Returns the number of rows if all files are on this machine and their format records it.
     pub(crate) fn total_rows(&self) -> Option<u64> {
         let count = |file: &SourceFile| {
             if file.remote.is_some() {
@@ -97,8 +98,8 @@ impl SourceReader {
         self.files.iter().map(count).sum()
     }
 
-    /// Visits every row: its columns, in the order of the inputs, and its index in them.
-    /// Blocks.
+    /// Calls `visit` for every row, with the columns of its chunk, in the order of the inputs,
+    /// and the row's index in them. Blocks the thread.
     ///
     /// # Errors
     /// Returns an error when a file or a row cannot be read.
@@ -115,7 +116,8 @@ impl SourceReader {
         Ok(())
     }
 
-    /// The columns of the first rows, at most `limit`; `None` when there are none. Blocks.
+    /// Returns the columns of the first rows, at most `limit` of them, or `None` when there are
+    /// no rows. Blocks the thread.
     ///
     /// # Errors
     /// Returns an error when the first file cannot be read.
@@ -129,7 +131,7 @@ impl SourceReader {
         }))
     }
 
-    /// The rows, file by file, in order.
+    /// Returns an iterator over the rows, file by file, in order.
     pub(crate) fn chunks(&self) -> Chunks {
         Chunks {
             reader: self.clone(),
@@ -139,7 +141,7 @@ impl SourceReader {
     }
 }
 
-/// Goes through the rows of a source, file by file. Blocks.
+/// Reads the rows of a source, file by file. Blocks the thread.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     reader: SourceReader,
@@ -148,7 +150,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// The next rows; `None` at the end.
+    /// Reads the next rows; returns `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
         loop {
             if let Some(current) = &mut self.current {
@@ -166,7 +168,7 @@ impl Chunks {
     }
 }
 
-/// Goes through the rows of one file.
+/// Reads the rows of one file.
 #[derive(Debug)]
 struct FileChunks {
     path: PathBuf,
@@ -200,7 +202,8 @@ impl FileChunks {
         let first = numbers.first().copied().unwrap_or(0);
         let fields = self.inputs.fields().iter().zip(&columns);
         let columns = fields.map(|(field, column)| {
-            coerce(column, &field.data_type).map_err(|e| misfit(&self.path, field, first, &e))
+            coerce(column, &field.data_type)
+                .map_err(|e| mismatch_error(&self.path, field, first, &e))
         });
         let file = self.path.display().to_string();
         let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
@@ -216,7 +219,8 @@ impl FileChunks {
     }
 }
 
-fn misfit(path: &Path, field: &Field, first_row: u64, error: &CoerceError) -> Error {
+/// Describes a column that does not fit the type that the function reads.
+fn mismatch_error(path: &Path, field: &Field, first_row: u64, error: &CoerceError) -> Error {
     let (path, name) = (path.display(), &field.name);
     Error::invalid(match error {
         CoerceError::Type { wanted, found } => {
@@ -229,6 +233,7 @@ fn misfit(path: &Path, field: &Field, first_row: u64, error: &CoerceError) -> Er
     })
 }
 
+/// Digests the content of a file; the error names the file.
 pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
     wafer_store::digest_file(path).map_err(|e| unreadable(path, e))
 }
@@ -240,7 +245,7 @@ mod tests {
     use wafer_store::{Kind, UnreachableFiles};
 
     use super::*;
-    use crate::source::files::fits;
+    use crate::source::files::matches_pattern;
 
     fn remote() -> Arc<dyn RemoteFiles> {
         Arc::new(UnreachableFiles {
@@ -397,7 +402,7 @@ mod tests {
             ("*", "", true),
             ("a", "ab", false),
         ] {
-            assert_eq!(fits(pattern, name), wanted, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), wanted, "{pattern} {name}");
         }
     }
 }

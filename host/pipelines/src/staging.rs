@@ -1,4 +1,13 @@
 //! Staged group versions: which tables have to be filled before staged definitions become live.
+//!
+//! Applying a new version of a group whose old version has rows stages the whole generation of
+//! definitions. The old definitions stay live, and events are written to both versions from then
+//! on (`events/routes.rs`). A backfill (`backfill.rs`) fills the staged version from files and
+//! from the raw events that were not written to it when they came in, and then rebuilds its
+//! online rows. The intervals that were filled must cover, without a gap, the event times that
+//! the old version had when the new one was staged. When this holds for all staged tables, the
+//! pointer to the live generation moves, and every process serves the new generation after its
+//! next look at the pointer.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +20,12 @@ use wafer_store::{AsOf, Error, Expect, Kind, Result};
 use crate::service::Pipelines;
 
 impl Pipelines {
-    /// What a table was once applied with holds for good: rows and summaries of it may
-    /// be there.
+    /// Checks that a table keeps the keys, columns and aggregates that it was first applied
+    /// with; only new columns may be added at the end. Rows and summaries with the old columns
+    /// may exist already.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the definition changed in another way.
     pub async fn check_table(&self, wanted: &TableDef) -> Result<()> {
         let stored = match self.tables.table_definition(&wanted.name).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(()),
@@ -35,8 +48,11 @@ impl Pipelines {
         )))
     }
 
-    /// Tables of new group versions that would take the place of versions with
-    /// rows, and are not filled yet.
+    /// Returns the tables of new group versions that would replace versions with rows, and are
+    /// not filled yet.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
     pub async fn to_fill(&self, wanted: &Definitions) -> Result<Vec<String>> {
         let live = self.context.definitions();
         let mut tables = Vec::new();
@@ -48,6 +64,7 @@ impl Pipelines {
                 && self
                     .context
                     .components()
+                    .stores
                     .offline
                     .info(&stored.table())
                     .await?
@@ -61,7 +78,11 @@ impl Pipelines {
         Ok(tables)
     }
 
-    /// Event times in the live tables of groups that get other versions.
+    /// Returns the span of event times in the live table of each group that gets another
+    /// version, by the name of the new version's table.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
     pub async fn spans(&self, wanted: &Definitions) -> Result<BTreeMap<String, Interval>> {
         self.tables.flush_all().await?;
         let live = self.context.definitions();
@@ -74,7 +95,7 @@ impl Pipelines {
             let Some(live) = other else {
                 continue;
             };
-            let offline = &self.context.components().offline;
+            let offline = &self.context.components().stores.offline;
             let snapshot = offline.snapshot(&live.table(), AsOf::Latest).await?;
             let times = snapshot.files().iter().filter_map(|file| file.events);
             if let Some((from, last)) = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
@@ -85,8 +106,8 @@ impl Pipelines {
         Ok(spans)
     }
 
-    /// The first event times that a staged table has yet to be filled for.
-    pub(crate) async fn missing(&self, table: &str) -> Result<Option<Interval>> {
+    /// Returns the first span of event times that a staged table has yet to be filled for.
+    pub(crate) async fn first_missing(&self, table: &str) -> Result<Option<Interval>> {
         let Some(span) = self.context.applied().pointer.spans.get(table).copied() else {
             return Ok(None);
         };
@@ -101,22 +122,24 @@ impl Pipelines {
         Ok(first_gap(span, &done))
     }
 
+    /// Returns whether a staged table was recorded as filled.
     async fn is_filled(&self, table: &str) -> Result<bool> {
         let name = format!("{}/filled/{table}", self.context.project());
         Ok(self
             .context
             .components()
+            .stores
             .metadata
             .get(&name)
             .await?
             .is_some())
     }
 
-    /// Notes that a staged group version is filled; makes the staged definitions
-    /// live when all are. Says whether they are live now.
-    pub(crate) async fn filled(&self, table: &str) -> Result<bool> {
+    /// Records that a staged table is filled, and makes the staged definitions live when all
+    /// staged tables are. Returns whether they became live.
+    pub(crate) async fn record_filled(&self, table: &str) -> Result<bool> {
         let name = format!("{}/filled/{table}", self.context.project());
-        let store = &self.context.components().metadata;
+        let store = &self.context.components().stores.metadata;
         store
             .put(&name, Bytes::from_static(b"{}"), Expect::Anything)
             .await?;
@@ -137,7 +160,8 @@ impl Pipelines {
     }
 }
 
-/// The first part of a span that no interval covers; these are sorted by their start.
+/// Returns the first part of a span that no interval covers. The intervals must be sorted by
+/// their start.
 fn first_gap(span: Interval, done: &[Interval]) -> Option<Interval> {
     let mut from = span.from;
     for interval in done {
@@ -150,7 +174,7 @@ fn first_gap(span: Interval, done: &[Interval]) -> Option<Interval> {
     (from < span.to).then_some(Interval { from, to: span.to })
 }
 
-/// Tables that definitions write to, and whether they are made in advance.
+/// Returns the tables that definitions write to, each with whether it is created in advance.
 pub fn written_tables(definitions: &Definitions) -> Vec<(TableDef, bool)> {
     let groups = definitions.groups.values();
     let mut tables: Vec<_> = groups
@@ -177,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_are_found() {
+    fn first_gap_is_the_first_uncovered_part() {
         let interval = |from, to| Interval {
             from: Timestamp::from_micros(from),
             to: Timestamp::from_micros(to),

@@ -1,4 +1,12 @@
-//! Applying a project: tables are made, definitions are written as a generation, and staged or made live.
+//! Applying the definitions of a project.
+//!
+//! [`Platform::apply`] creates the tables of new groups and writes the definitions as a new
+//! generation. Then it moves the pointer `PROJECT/applied`, which makes the generation live, so
+//! that all definitions change at once.
+//!
+//! If a group has a new version and its old version has rows, the generation is staged instead:
+//! the old definitions stay live, and events are written to both versions. The generation becomes
+//! live when the new version is filled.
 
 use wafer_catalog::{Definitions, Plan, Pointer};
 use wafer_pipelines::written_tables;
@@ -8,7 +16,8 @@ use wafer_store::{Kind, Result};
 use crate::Platform;
 
 impl Platform {
-    /// Returns what applying definitions would change, and what would suffer from it.
+    /// Returns the changes that applying definitions would make, with warnings about endpoints
+    /// whose features would no longer be written.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a group's columns differ from those that were applied
@@ -20,14 +29,15 @@ impl Platform {
         })
     }
 
-    /// Applies definitions: makes the tables of new groups, writes the definitions
-    /// as a new generation, and makes that live at once. A group that has another
-    /// version with rows is live as it is until the new version is filled: then the
-    /// whole generation is staged, unless `at_once`.
+    /// Applies definitions as a new generation, and returns what changed.
+    ///
+    /// The generation is staged if groups have new versions that must be filled first, which the
+    /// plan then names, and `at_once` is not set. Otherwise it is live at once. Definitions that
+    /// are applied already are not written again.
     ///
     /// # Errors
-    /// As [`plan`](Self::plan), those of the stores, and [`Kind::Conflict`] when
-    /// somebody else applies at the same time.
+    /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
+    /// another process applies definitions at the same time.
     pub async fn apply(&self, wanted: Definitions, at_once: bool) -> Result<Plan> {
         let mut plan = self.plan(&wanted).await?;
         for (table, _) in written_tables(&wanted) {
@@ -38,6 +48,7 @@ impl Platform {
                 let schema = table.schema().to_arrow();
                 self.context
                     .components()
+                    .stores
                     .offline
                     .ensure(&table.name, &schema)
                     .await?;

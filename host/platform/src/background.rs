@@ -1,9 +1,9 @@
-//! Background work: what a project needs done again and again, whoever answers its requests.
+//! Background work: the recurring tasks of a process that serves a project.
 //!
-//! Each [`BackgroundTask`] is one file of this folder and one row of [`Background::new`]. A
-//! server has them done by loops of its own ([`Background::start`]). A host that is frozen
-//! between two invocations, as on Lambda, has those done that belong to a [`Moment`] of the
-//! invocation ([`Background::run_at`]).
+//! Each [`BackgroundTask`] is one file of this folder and one row of [`Background::new`]. A server
+//! runs every task in a loop ([`Background::start`]). A process that is frozen between two
+//! invocations, as on Lambda, runs the tasks that belong to a [`Moment`] of an invocation
+//! ([`Background::run_at`]); the other tasks are started there by events of their own.
 
 mod definitions;
 mod due_rows;
@@ -23,36 +23,37 @@ use wafer_store::Result;
 
 use crate::Platform;
 
-/// A task is done again before an invocation when it was last done this long ago, in microseconds.
+/// The time after which a task is run again before an invocation, in microseconds.
 const STALE: i64 = 1_000_000;
 
-/// A piece of background work.
+/// A task that runs again and again in the background.
 #[async_trait]
 pub trait BackgroundTask: Debug + Send + Sync + 'static {
-    /// What a message says when a round fails, before the reason.
+    /// Returns the message for a failed round, to which the reason is appended.
     fn failure(&self) -> &'static str;
 
-    /// The pause between two rounds in a server.
+    /// Returns the pause between two rounds in a server.
     fn pause(&self) -> Duration;
 
-    /// When a host without loops does it; `None`: it is asked for by events of its own.
+    /// Returns the moment of an invocation at which a process without loops runs the task. `None`
+    /// means that events of its own start the task there.
     fn moment(&self) -> Option<Moment> {
         None
     }
 
-    /// Whether it is done once more when a server stops, after the last request.
+    /// Returns whether the task is run once more when a server stops, after the last request.
     fn is_last(&self) -> bool {
         false
     }
 
-    /// Does it once.
+    /// Runs the task once.
     ///
     /// # Errors
-    /// Returns an error when it could not be done; the next round tries again.
+    /// Returns an error when the round failed. The next round tries again.
     async fn run(&self, platform: &Arc<Platform>) -> Result<()>;
 }
 
-/// A moment of an invocation.
+/// A moment of an invocation at which background tasks are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Before any invocation is handled.
@@ -63,22 +64,24 @@ pub enum Moment {
     AfterAnswer,
 }
 
-/// The background work of a project.
+/// The background tasks of a project.
 #[derive(Debug)]
 pub struct Background {
     platform: Arc<Platform>,
-    tasks: Vec<Arc<Scheduled>>,
+    tasks: Vec<Arc<TrackedTask>>,
 }
 
+/// A task and the time of its last round.
 #[derive(Debug)]
-struct Scheduled {
+struct TrackedTask {
     task: Box<dyn BackgroundTask>,
-    /// When it was last done at a moment of an invocation, by the machine's clock.
+    /// The time when the task was last run before an invocation, by the machine's clock.
     last: Mutex<Timestamp>,
 }
 
 impl Background {
-    /// All background work of a project. What was read when the project was opened is fresh.
+    /// Creates all background tasks of a project. Opening the project counts as their last round,
+    /// because it reads the applied definitions.
     pub fn new(platform: Arc<Platform>) -> Self {
         let tasks: [Box<dyn BackgroundTask>; 6] = [
             Box::new(definitions::ReadDefinitions),
@@ -90,7 +93,7 @@ impl Background {
         ];
         let now = platform.context().machine_now();
         let tasks = tasks.into_iter().map(|task| {
-            Arc::new(Scheduled {
+            Arc::new(TrackedTask {
                 task,
                 last: Mutex::new(now),
             })
@@ -101,13 +104,13 @@ impl Background {
         }
     }
 
-    /// Starts a loop for each task.
+    /// Starts a loop for each task, on the current Tokio runtime.
     pub fn start(&self) -> RunningBackground {
         let (stopping, stopped) = watch::channel(false);
         let tasks = self.tasks.iter();
         let loops = tasks.map(|task| {
             let (platform, task) = (Arc::clone(&self.platform), Arc::clone(task));
-            tokio::spawn(run_again_and_again(platform, task, stopped.clone()))
+            tokio::spawn(run_loop(platform, task, stopped.clone()))
         });
         RunningBackground {
             loops: loops.collect(),
@@ -122,26 +125,27 @@ impl Background {
         }
     }
 
-    /// Does what belongs to a moment of an invocation; what comes before it is done once a
-    /// second at most.
+    /// Runs the tasks that belong to a moment of an invocation. Tasks of the moments before an
+    /// invocation or request are run at most once a second.
     ///
     /// # Errors
-    /// Returns the first error of a task; the tasks after it are not done.
+    /// Returns the first error of a task. The tasks after it are not run.
     pub async fn run_at(&self, moment: Moment) -> Result<()> {
-        for scheduled in &self.tasks {
-            if scheduled.task.moment() != Some(moment) {
+        for tracked in &self.tasks {
+            if tracked.task.moment() != Some(moment) {
                 continue;
             }
-            if moment == Moment::AfterAnswer || scheduled.is_stale(&self.platform) {
-                scheduled.task.run(&self.platform).await?;
+            if moment == Moment::AfterAnswer || tracked.is_stale(&self.platform) {
+                tracked.task.run(&self.platform).await?;
             }
         }
         Ok(())
     }
 }
 
-impl Scheduled {
-    /// Whether it was not done for a while; notes that it is done now.
+impl TrackedTask {
+    /// Returns whether the last round was a second ago or longer. If so, the present time is
+    /// recorded as that of the last round.
     fn is_stale(&self, platform: &Platform) -> bool {
         let now = platform.context().machine_now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,18 +157,18 @@ impl Scheduled {
     }
 }
 
-/// The background work of a server, in loops.
+/// The running loops of a server's background tasks.
 #[derive(Debug)]
 pub struct RunningBackground {
     platform: Arc<Platform>,
     loops: Vec<tokio::task::JoinHandle<()>>,
     stopping: watch::Sender<bool>,
-    last: Vec<Arc<Scheduled>>,
+    /// The tasks that are run once more when the loops have stopped.
+    last: Vec<Arc<TrackedTask>>,
 }
 
 impl RunningBackground {
-    /// Stops the loops, each of which finishes its round, and does once more what must not be
-    /// left undone.
+    /// Stops the loops, each of which finishes its round, and runs the last tasks once more.
     ///
     /// # Errors
     /// Returns the first error of these last rounds.
@@ -173,29 +177,29 @@ impl RunningBackground {
         for running in self.loops {
             let _ = running.await;
         }
-        for scheduled in self.last {
-            scheduled.task.run(&self.platform).await?;
+        for tracked in self.last {
+            tracked.task.run(&self.platform).await?;
         }
         Ok(())
     }
 }
 
-/// Does a task again and again, with its pause between, until told to stop. Whatever happens to
-/// one round, even a panic, the next one is tried.
-async fn run_again_and_again(
+/// Runs a task in a loop, with its pause between the rounds, until `stopped` is true. Each round
+/// is a Tokio task of its own, so that the loop goes on even after a panic.
+async fn run_loop(
     platform: Arc<Platform>,
-    scheduled: Arc<Scheduled>,
+    tracked: Arc<TrackedTask>,
     mut stopped: watch::Receiver<bool>,
 ) {
     while !*stopped.borrow() {
-        let (own, platform) = (Arc::clone(&scheduled), Arc::clone(&platform));
+        let (own, platform) = (Arc::clone(&tracked), Arc::clone(&platform));
         let round = tokio::spawn(async move { own.task.run(&platform).await });
-        let failed = scheduled.task.failure();
+        let failed = tracked.task.failure();
         match round.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("{failed}: {}", error.chain()),
             Err(failure) => tracing::error!("{failed}: {failure}"),
         }
-        let _ = tokio::time::timeout(scheduled.task.pause(), stopped.changed()).await;
+        let _ = tokio::time::timeout(tracked.task.pause(), stopped.changed()).await;
     }
 }

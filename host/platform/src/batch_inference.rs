@@ -1,7 +1,16 @@
-//! Batch inference: a pipeline whose rows are the predictions of a version of a model.
+//! Batch inference: a pipeline that has a version of a model in the place of a function.
 //!
-//! The source's rows are read twice: first into a temporary file, which is joined with the
-//! features of the model's view as of their times, then in chunks beside what was found.
+//! A run of such a pipeline goes through the same steps as any run, and calls this module for
+//! three of them:
+//!
+//! 1. [`Producer::table_versions`] fixes the versions of the tables that the model's view reads,
+//!    once for all partitions of a divided run. They are part of the inputs of the run, so an
+//!    interval is run again when features have changed.
+//! 2. [`Producer::look_up`] reads the source's rows into a temporary file, and joins them with the
+//!    features of the view as of the rows' times, by the code that makes training sets.
+//! 3. [`Producer::produce`] is called with chunks of the source's rows, which are read once more,
+//!    and the features that were found for them. It calls the view's on-demand functions and the
+//!    model, and returns the predictions as rows of the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,10 +34,11 @@ use wafer_store::{AsOf, Error, Kind, Result};
 use wafer_tables::Tables;
 use wafer_training::{RejoinRequest, Rejoined, Training};
 
-/// Bytes that the join of a batch of predictions may use: there may be little.
+/// Bytes of memory that the join may use. It is small, because a run may have a machine with little
+/// memory.
 const MEMORY: u64 = 256 << 20;
 
-/// Opens versions of models as producers of predictions.
+/// Opens versions of models as the producers of a pipeline's rows.
 #[derive(Debug)]
 pub(crate) struct ModelPredictors {
     pub(crate) context: Arc<Context>,
@@ -37,7 +47,7 @@ pub(crate) struct ModelPredictors {
     pub(crate) training: Arc<Training>,
 }
 
-/// A version of a model, with the functions of its view.
+/// A version of a model with the functions of its view, which produces predictions.
 #[derive(Debug)]
 struct Predictor {
     tables: Arc<Tables>,
@@ -51,8 +61,12 @@ struct Predictor {
     /// The name of the column with the time as of which features are looked up. It is the
     /// event time of the predictions.
     event_time: String,
+    /// The inputs of the view, followed by those join keys and the event time of the group that
+    /// the view does not read.
     inputs: Schema,
+    /// The columns of the group.
     outputs: Schema,
+    /// Digest of the model's version, the view's version and the function.
     code: Digest,
 }
 
@@ -95,7 +109,7 @@ impl Predictors for ModelPredictors {
                 }
             }
         }
-        let internal = |e| Error::caused(Kind::Internal, "columns of predictions", e);
+        let internal = |e| Error::caused(Kind::Internal, "the columns of predictions clash", e);
         let mut code = Hasher::new();
         code.part(version.name().as_bytes())
             .part(version.view_version.as_bytes())
@@ -131,7 +145,7 @@ impl Producer for Predictor {
     }
 
     async fn table_versions(&self) -> Result<BTreeMap<String, u64>> {
-        // Events that came in a moment ago count as well.
+        // Rows that were just acknowledged may still be in the outbox.
         self.tables.flush_all().await?;
         let snapshots = self.tables.snapshots(&self.recipe, AsOf::Latest).await?;
         let versions = snapshots.into_iter();
@@ -155,7 +169,7 @@ impl Producer for Predictor {
         while let Some(columns) = rows.try_next().await? {
             let columns = self.with_times(&columns);
             let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
-                .map_err(|e| Error::caused(Kind::Internal, "rows to be joined", e))?;
+                .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to join", e))?;
             output = blocking(move || output.write(&batch).map(|()| output)).await??;
         }
         blocking(move || output.close()).await??;
@@ -177,7 +191,7 @@ impl Producer for Predictor {
     }
 }
 
-/// The features that were joined to the rows of a run.
+/// The features that were looked up for the rows of a run.
 struct JoinedRows(Rejoined);
 
 impl LookedUp for JoinedRows {
@@ -187,12 +201,14 @@ impl LookedUp for JoinedRows {
 }
 
 impl Predictor {
+    /// Returns the column of an input.
     fn column(&self, columns: &[ArrayRef], name: &str) -> ArrayRef {
         let index = self.inputs.index_of(name);
         Arc::clone(&columns[index.expect("keys and times are inputs")])
     }
 
-    /// The columns, with some time where there is none: such rows are refused later.
+    /// Returns the columns without nulls in the event time. A row without an event time gets an
+    /// arbitrary one, because the join needs a time for each row. The run rejects such a row later.
     fn with_times(&self, columns: &[ArrayRef]) -> Vec<ArrayRef> {
         let mut columns = columns.to_vec();
         let place = self.inputs.index_of(&self.event_time);
@@ -204,6 +220,7 @@ impl Predictor {
         columns
     }
 
+    /// Calls the on-demand functions and the model for a chunk of rows.
     fn predict(&self, columns: &[ArrayRef], found: &[Vec<ArrayRef>]) -> Result<Output> {
         let rows = columns.first().map_or(0, |column| column.len());
         let inputs = self.recipe.view.inputs.iter();

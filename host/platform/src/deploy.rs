@@ -1,4 +1,4 @@
-//! Compiles what a deployed project calls.
+//! Compiling the functions of a deployed project for the machines that it runs on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,15 @@ use wafer_store::{Kind, Result};
 use crate::Platform;
 
 impl Platform {
-    /// Compiles all functions for some kind of machine, as far as they are not: those of
-    /// definitions, of releases that endpoints go to or went to, and of models that
-    /// pipelines ask. Remembers that there are such machines, so that functions of later
-    /// models and releases are compiled for them. Returns the names of those that were not.
+    /// Compiles the functions of a project for a kind of machine. Returns the names of those that
+    /// were not compiled for it before.
+    ///
+    /// These are the functions of the definitions, of the releases that endpoints route to or
+    /// routed to before, and of the models that pipelines use. The kind of machine is recorded, so
+    /// that the functions of later models and releases are compiled for it as well.
     ///
     /// # Errors
-    /// Those of the compiler and the artifact store.
+    /// Returns the errors of the compiler and of the stores.
     pub async fn compile_for(
         &self,
         definitions: &Definitions,
@@ -39,7 +41,7 @@ impl Platform {
                 .await?;
             match self.context.compile_all(bound.functions(), target).await {
                 Ok(more) => compiled.extend(more),
-                // Nobody is asked there now: it is only no longer one to go back to.
+                // No endpoint routes to this release now. Only a rollback to it is not possible.
                 Err(error) if !is_routed => {
                     tracing::warn!("release `{release}` was not compiled: {}", error.chain());
                 }
@@ -55,7 +57,7 @@ impl Platform {
                     let bound = self.registry.bound_version(version).await?;
                     compiled.extend(self.context.compile_all(bound.functions(), target).await?);
                 }
-                // It is compiled when it is registered.
+                // The version does not exist yet. It is compiled when it is registered.
                 Err(e) if e.kind() == Kind::NotFound => {}
                 Err(e) => return Err(e),
             }
@@ -63,7 +65,8 @@ impl Platform {
         Ok(compiled)
     }
 
-    /// The releases that endpoints go to, or went to before; whether they go there now.
+    /// Returns the releases that endpoints route to or routed to before, with whether they route
+    /// to them now.
     async fn routed_releases(&self) -> Result<BTreeMap<String, bool>> {
         let mut releases = BTreeMap::new();
         for endpoint in self.serving.endpoints().await?.into_values() {

@@ -1,4 +1,7 @@
-//! Registration of the functions of a project.
+//! Registering the functions of a project before its definitions are applied.
+//!
+//! A function may have artifacts of models as assets. They come from the registry, so they are
+//! added here ([`Platform::with_fitted`]) before the function is registered.
 
 use wafer_catalog::{FunctionRole, ProjectFunction, ProjectFunctions, definition};
 use wafer_store::{Error, Result};
@@ -6,12 +9,15 @@ use wafer_store::{Error, Result};
 use crate::Platform;
 
 impl Platform {
-    /// Registers functions, as far as they are not registered already with the
-    /// same component, assets and parameters; keeps those that models are made with. Runs
-    /// guest code.
+    /// Registers the functions of a project. Runs guest code.
+    ///
+    /// A function that is registered already with the same component, assets and parameters is
+    /// not registered again. The components of models and trainers are only stored, because they
+    /// are registered together with the artifacts of a version.
     ///
     /// # Errors
-    /// [`Kind::Function`] when a function refuses, traps or is no function.
+    /// Returns [`Kind::Function`](wafer_store::Kind::Function) when a component is not a function,
+    /// or fails when it is initialised.
     pub async fn register(&self, functions: Vec<ProjectFunction>) -> Result<ProjectFunctions> {
         let mut all = ProjectFunctions::default();
         let known = self.context.definitions();
@@ -36,11 +42,10 @@ impl Platform {
         Ok(all)
     }
 
-    /// A function with the assets that are artifacts of models, which are in this
-    /// platform's registry.
+    /// Adds to a function the assets that are artifacts of models in the registry.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for a version or an artifact that there is not.
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown version or artifact.
     pub async fn with_fitted(&self, mut function: ProjectFunction) -> Result<ProjectFunction> {
         for (asset, artifact) in std::mem::take(&mut function.fitted) {
             let found = self.registry.fitted(&artifact).await.map_err(|e| {

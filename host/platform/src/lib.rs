@@ -1,11 +1,16 @@
-//! A project, opened: its services, and what joins several of them.
+//! The facade of an open project: its services, and the operations that need several of them.
 //!
 //! [`Platform`] holds the services that share a [`Context`]: [`Pipelines`], [`Training`],
-//! [`Registry`] and [`Serving`], over the project's [`Tables`]. Here is only what needs more than
-//! one of them: applying a project, registering its functions, batch inference, skew, and
-//! compiling for a deployment. The edges (HTTP, command line, Lambda) call these.
+//! [`Registry`] and [`Serving`], over the project's [`Tables`]. The edges (HTTP, command line,
+//! Lambda) call these services. This crate adds only what needs more than one of them:
 //!
-//! What is deliberately absent: HTTP, and the names of backends.
+//! - `functions` registers the functions of a project, and `apply` makes definitions live.
+//! - `batch_inference` runs a model in the place of a pipeline's function.
+//! - `skew` compares logged requests with what a training set would have.
+//! - `deploy` compiles functions for the machines of a deployment.
+//! - `background` does the recurring work of a process, and `metrics` reports what it did.
+//!
+//! This crate knows nothing of HTTP, and names no concrete backend.
 
 mod apply;
 mod background;
@@ -43,7 +48,7 @@ pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
 pub use wafer_training::{TrainReport, TrainRequest, Training, TrainingSetRequest};
 
-/// A project, opened: its services over one context.
+/// An open project, with its services over one context.
 #[derive(Debug)]
 pub struct Platform {
     context: Arc<Context>,
@@ -55,7 +60,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Opens a project: reads what was applied to it, and starts its services.
+    /// Opens a project: reads its applied definitions and creates its services.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
@@ -94,32 +99,32 @@ impl Platform {
         })
     }
 
-    /// What the services share: stores, sandbox, clocks and applied definitions.
+    /// Returns what the services share: stores, runtime, clocks and applied definitions.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    /// The tables of the project, and the outbox of rows on their way to them.
+    /// Returns the service for the project's offline tables and for the outbox.
     pub fn tables(&self) -> &Arc<Tables> {
         &self.tables
     }
 
-    /// Feature pipelines: runs, events, schedules, backfills and upkeep.
+    /// Returns the service for feature pipelines: runs, events, schedules, backfills and upkeep.
     pub fn pipelines(&self) -> &Arc<Pipelines> {
         &self.pipelines
     }
 
-    /// Training sets, training and evaluation.
+    /// Returns the service for training sets, training and evaluation.
     pub fn training(&self) -> &Arc<Training> {
         &self.training
     }
 
-    /// Versions of models and releases.
+    /// Returns the service for versions of models and releases.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
-    /// Feature vectors, endpoints and inference.
+    /// Returns the service for feature vectors, endpoints and inference.
     pub fn serving(&self) -> &Arc<Serving> {
         &self.serving
     }

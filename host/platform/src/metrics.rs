@@ -1,4 +1,4 @@
-//! Numbers about what this process did, in Prometheus' text format.
+//! The metrics of a process, in the text format of Prometheus.
 
 use std::fmt::Write as _;
 
@@ -7,12 +7,13 @@ use wafer_store::Consumed;
 use crate::Platform;
 
 impl Platform {
-    /// What this process did, in the text format of Prometheus
-    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    /// Returns the metrics of this process in the text format of Prometheus
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>): those of the pipelines, of
+    /// the request log, and of the calls of the online store.
     pub fn metrics(&self) -> String {
         let mut text = self.pipelines.metrics();
         text.push_str(&self.serving.metrics());
-        let consumed = self.context.components().online.consumed();
+        let consumed = self.context.components().stores.metered.consumed();
         if consumed.is_empty() {
             return text;
         }

@@ -1,11 +1,19 @@
-//! Training/serving skew: what endpoints looked up and computed, beside what a training set
-//! of the same requests would have.
+//! Training/serving skew: the values that an endpoint logged, compared with those that a training
+//! set of the same requests would have.
 //!
-//! Each logged value is judged by the identity of what it was made of. If the offline join
-//! finds the same row, or the same events, all values must be the same to the last bit: one
-//! that differs is a mismatch. If it finds others, as when an event reached the tables after
-//! the request, values may differ: that is a difference in timing. What functions and models
-//! computed is computed again from the logged values.
+//! [`Platform::skew`] writes the logged rows of each release to a file, and joins them as labels,
+//! by the code that makes training sets. For each lookup, the log says which row it found (event
+//! time, created time and identity) or, for windows, a hash of the stored summary, which depends
+//! only on the set of its events. The join returns the same identities, and each value is judged
+//! by them:
+//!
+//! - If the identities are equal, the values must be equal in every bit. A value that differs is a
+//!   mismatch.
+//! - If they differ, as when an event reached the tables after the request, the values may differ.
+//!   This is a difference in timing, which is counted apart.
+//!
+//! The on-demand functions and the model are called again on the logged values. An output that
+//! differs is a mismatch. So is an output that the log has as failed and that does not fail now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,93 +43,96 @@ use wafer_training::{RejoinRequest, Rejoined, RejoinedBatch};
 
 use crate::Platform;
 
-/// Differences that are kept as examples, of each value.
+/// The number of differences that are kept as examples of each value.
 const EXAMPLES: usize = 3;
 
-/// Column of the time in the file that is joined; the others' names begin like it, as no
-/// input's can.
+/// Name of the column with the requests' times in the file that is joined. The names of all other
+/// columns that are not inputs begin with `#` as well, because the name of an input cannot.
 const TIME: &str = "#time";
 
-/// What to compare.
+/// The logged requests to compare.
 #[derive(Clone, Debug)]
 pub struct SkewRequest {
-    /// The endpoint.
+    /// Name of the endpoint.
     pub endpoint: String,
-    /// Requests of which time.
+    /// The times of the requests to compare.
     pub interval: Interval,
-    /// Bytes that the join may use.
+    /// Bytes of memory that the join may use.
     pub memory: u64,
 }
 
-/// What came out.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SkewReport {
-    /// The endpoint.
+    /// Name of the endpoint.
     pub endpoint: String,
-    /// Logged rows that were compared.
+    /// The number of logged rows that were compared.
     pub rows: u64,
-    /// Values that differ although they were made of the same: there should be none.
+    /// The number of values that differ although they were computed from the same rows or events.
+    /// There should be none.
     pub mismatches: u64,
-    /// By release.
+    /// The comparison of each release and log table.
     pub releases: Vec<ReleaseSkew>,
 }
 
-/// What a release logged, compared.
+/// The comparison of what one release logged to one table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReleaseSkew {
-    /// The release.
+    /// Name of the release.
     pub release: String,
-    /// Where it was logged.
+    /// Name of the table that it was logged to.
     pub table: String,
-    /// Logged rows.
+    /// The number of logged rows.
     pub rows: u64,
-    /// Time of the first and of the last one.
+    /// Time of the first logged row.
     pub from: Timestamp,
-    /// See `from`.
+    /// Time of the last logged row.
     pub to: Timestamp,
-    /// For each lookup, by its alias, the rows for which another row, or other events, are
-    /// found now.
+    /// For each lookup, by its alias, the number of rows for which another row, or other events,
+    /// are found now.
     pub other_identity: BTreeMap<String, u64>,
-    /// The view's features, in its order, then what the model answered.
+    /// The features of the view, in its order, followed by the outputs of the model.
     pub values: Vec<ValueSkew>,
 }
 
-/// A feature or a prediction, compared.
+/// The comparison of a feature or of an output of the model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ValueSkew {
-    /// Its name.
+    /// Name of the feature or output.
     pub name: String,
-    /// Rows for which it differs although it was made of the same.
+    /// The number of rows whose values differ although they were computed from the same rows or
+    /// events.
     pub mismatches: u64,
-    /// Rows for which it differs as what it is made of does.
+    /// The number of rows whose values differ because other rows or events are found now.
     pub timing: u64,
-    /// Some of them, mismatches first.
+    /// Up to three of the differences, mismatches first.
     pub examples: Vec<SkewExample>,
 }
 
-/// A value that differs.
+/// A logged value that differs from the present one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SkewExample {
-    /// Name of the request.
+    /// Id of the request.
     pub request: String,
-    /// Row of the request.
+    /// Number of the row in the request, from 0.
     pub row: i64,
-    /// When it was asked.
+    /// Time of the request.
     pub time: Timestamp,
-    /// Whether it is a mismatch.
+    /// Whether the difference is a mismatch, and not one in timing.
     pub is_mismatch: bool,
-    /// What was logged.
+    /// The value that was logged.
     pub logged: Json,
-    /// What comes out now.
+    /// The value that is found or computed now.
     pub offline: Json,
 }
 
 impl Platform {
-    /// Compares what an endpoint logged with what a training set would have, bit by bit.
+    /// Compares the values that an endpoint logged with those that a training set would have, bit
+    /// by bit. Runs guest code.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an endpoint that logged nothing; [`Kind::Internal`] when a
-    /// table of its view is gone.
+    /// Returns [`Kind::NotFound`] for an unknown endpoint and for one that logged nothing in the
+    /// interval, and [`Kind::Internal`] when a table of its view is gone.
     pub async fn skew(
         &self,
         request: &SkewRequest,
@@ -132,7 +143,7 @@ impl Platform {
         let tables = self.tables.known_tables().await?.into_iter();
         let tables: Vec<TableDef> = tables.filter(|t| is_log_of(t, endpoint)).collect();
         if tables.is_empty() {
-            // Says so if there is no such endpoint.
+            // This returns an error if there is no such endpoint.
             self.serving.endpoint(endpoint).await?;
         }
         let mut report = SkewReport {
@@ -142,7 +153,7 @@ impl Platform {
             releases: Vec::new(),
         };
         for table in tables {
-            let offline = &self.context.components().offline;
+            let offline = &self.context.components().stores.offline;
             let snapshot = match offline.snapshot(&table.name, AsOf::Latest).await {
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 other => other?,
@@ -173,6 +184,7 @@ impl Platform {
         Ok(report)
     }
 
+    /// Compares the rows that one release logged to one table.
     async fn release_skew(
         &self,
         logged: Logged<'_>,
@@ -221,14 +233,15 @@ impl Platform {
     }
 }
 
-/// What a release logged to a table.
+/// The rows that a release logged to a table.
 struct Logged<'a> {
     table: &'a TableDef,
     snapshot: &'a TableSnapshot,
     release: &'a str,
 }
 
-/// The releases that logged to a table.
+/// Returns the names of the releases that logged to a table. Releases that logged to it outside of
+/// the interval only may be among them.
 async fn releases(
     table: &TableDef,
     snapshot: &TableSnapshot,
@@ -251,8 +264,12 @@ async fn releases(
 }
 
 impl Logged<'_> {
-    /// Writes the rows as a file that can be joined: inputs under their names, given by
-    /// those of their columns, the time, and all else with a `#` before its name.
+    /// Writes the rows to a file that can be joined. Returns a comparison with their number and
+    /// times, and without values.
+    ///
+    /// `inputs` has the names of the view's inputs by those of their columns in the log. In the
+    /// file, inputs have their own names, the time is [`TIME`], and all other columns have a `#`
+    /// before their names.
     async fn write(
         &self,
         inputs: &BTreeMap<String, String>,
@@ -287,10 +304,11 @@ impl Logged<'_> {
         while let Some(batch) = batches.try_next().await? {
             let columns = fields.iter();
             let columns = columns.map(|field| stored_column(self.table, &batch, field));
-            let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?)
-                .map_err(|e| Error::caused(Kind::Internal, "logged rows", e))?;
+            let batch =
+                RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?)
+                    .map_err(|e| Error::caused(Kind::Internal, "cannot assemble logged rows", e))?;
             let release = batch["#log_release"].as_string::<i32>();
-            // Files were chosen by their times; these are of rows.
+            // Reading skips whole files by the interval, so single rows are filtered here.
             let own = release.iter().zip(times(&batch));
             let own: BooleanArray = own
                 .map(|(release, time)| {
@@ -310,12 +328,13 @@ impl Logged<'_> {
     }
 }
 
+/// Returns the times of the requests of logged rows.
 fn times(batch: &RecordBatch) -> impl Iterator<Item = Timestamp> {
     let times = batch[TIME].as_primitive::<arrow_array::types::TimestampMicrosecondType>();
     times.values().iter().map(|t| Timestamp::from_micros(*t))
 }
 
-/// What logged values are compared with.
+/// The definitions and functions that a release's logged values are compared by.
 struct Comparison {
     recipe: Recipe,
     functions: Vec<Function>,
@@ -324,6 +343,7 @@ struct Comparison {
 }
 
 impl Comparison {
+    /// Compares all logged rows.
     fn compare_all(
         &self,
         rejoined: Rejoined,
@@ -348,6 +368,7 @@ impl Comparison {
         Ok(())
     }
 
+    /// Compares a batch of logged rows with the features that were joined to them.
     fn compare(&self, batch: &RejoinedBatch, skew: &mut ReleaseSkew) -> Result<()> {
         let of_log = |fields: &[Field]| -> Result<Vec<ArrayRef>> {
             fields
@@ -356,10 +377,10 @@ impl Comparison {
                 .collect()
         };
         let features = of_log(self.log.features())?;
-        let (looked_up, computed) = features.split_at(self.looked_up());
+        let (looked_up, computed) = features.split_at(self.looked_up_count());
         let (of_lookups, others) = skew.values.split_at_mut(looked_up.len());
         let (of_functions, of_model) = others.split_at_mut(computed.len());
-        // What is found now, beside what was found then.
+        // Looked-up features: the logged ones are compared with those that the join found.
         let found = of_log(self.log.lookups())?;
         let identities = found.iter().skip(1).step_by(2);
         let mut values = looked_up.iter().zip(of_lookups);
@@ -383,7 +404,9 @@ impl Comparison {
                 }
             }
         }
-        // What was computed, from what was logged and from what is found now.
+        // Outputs of functions: they are computed again from the logged features, where a
+        // difference is a mismatch, and from the features that the join found, where another
+        // difference is one in timing.
         let recipe = &self.recipe;
         let mut known = readable(recipe, &batch.inputs, looked_up.iter().cloned());
         let mut failed = BTreeSet::new();
@@ -413,13 +436,15 @@ impl Comparison {
             .invoke(&inputs.collect::<Vec<ArrayRef>>(), Deadline::Batch)?;
         let errors = logged(&batch.rows, &Field::new("log_error", DataType::Utf8, true))?;
         let outputs = of_log(self.log.outputs())?;
-        // A row that lacked a feature failed whatever the model says of it.
+        // Rows that the log has as failed, and for which neither a function nor the model fails
+        // now.
         let is_other = |row: &usize| {
             errors.is_valid(*row) && !failed.contains(row) && !answer.has_failed(*row)
         };
         let others: Vec<usize> = (0..errors.len()).filter(is_other).collect();
         for ((logged, again), value) in outputs.iter().zip(of_good_rows(&answer)).zip(of_model) {
-            // Of a row that failed nothing was answered; one that does not fail now differs.
+            // The log has no outputs for a row that failed. The present outputs are left out as
+            // well, unless the row does not fail now, which is a mismatch.
             let is_left_out = |row| errors.is_valid(row) && others.binary_search(&row).is_err();
             let again = nulled(&again, &is_left_out);
             for row in differing(logged, &again) {
@@ -429,15 +454,16 @@ impl Comparison {
         Ok(())
     }
 
-    /// Number of features that are looked up.
-    fn looked_up(&self) -> usize {
+    /// Returns the number of looked-up features.
+    fn looked_up_count(&self) -> usize {
         let lookups = self.recipe.view.lookups.iter();
         lookups.map(|lookup| lookup.features.len()).sum()
     }
 }
 
 impl ValueSkew {
-    /// Counts a value that was logged and another that comes out now.
+    /// Counts a difference between a logged value and the present one, and keeps it as an
+    /// example if there is room.
     fn note(
         &mut self,
         rows: &RecordBatch,
@@ -450,7 +476,7 @@ impl ValueSkew {
             false => self.timing += 1,
         }
         if self.examples.len() == EXAMPLES {
-            // Mismatches count for more.
+            // A mismatch takes the place of an example of a difference in timing.
             match self
                 .examples
                 .iter()
@@ -476,16 +502,16 @@ impl ValueSkew {
     }
 }
 
-/// A column as it was logged.
+/// Returns a logged column of a batch.
 fn logged(rows: &RecordBatch, field: &Field) -> Result<ArrayRef> {
     let name = format!("#{}", field.name);
     let internal = || Error::new(Kind::Internal, format!("column `{name}` was not read"));
     let column = rows.column_by_name(&name).ok_or_else(internal)?;
     coerce(column, &field.data_type)
-        .map_err(|e| Error::caused(Kind::Internal, format!("column `{name}`"), e))
+        .map_err(|e| Error::caused(Kind::Internal, format!("cannot convert column `{name}`"), e))
 }
 
-/// The rows, ascending, in which two columns of one type differ, be it in a bit.
+/// Returns the rows, ascending, in which two columns of one type differ in at least one bit.
 fn differing(left: &ArrayRef, right: &ArrayRef) -> Vec<usize> {
     if left.to_data() == right.to_data() {
         return Vec::new();
@@ -506,7 +532,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_differ_in_bits() {
+    fn differing_compares_values_bit_by_bit() {
         let column = |values: Vec<Option<f64>>| Arc::new(Float64Array::from(values)) as ArrayRef;
         let left = column(vec![Some(0.0), None, Some(f64::NAN), Some(1.0), None]);
         let right = column(vec![Some(-0.0), None, Some(f64::NAN), Some(1.0), Some(0.0)]);

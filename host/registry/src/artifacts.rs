@@ -1,4 +1,4 @@
-//! Artifacts of models as assets of functions.
+//! The artifacts of models as assets of functions, such as a fitted scaler.
 
 use wafer_catalog::{ArtifactName, get};
 use wafer_runtime::Asset;
@@ -7,7 +7,12 @@ use wafer_store::{Error, Result};
 use crate::service::Registry;
 
 impl Registry {
-    /// An artifact of a version of a model, as an asset for a function.
+    /// Returns an artifact of a version of a model, as an asset for a function.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown version or artifact,
+    /// and [`Kind::Invalid`](wafer_store::Kind::Invalid) when no artifact is named and the version
+    /// has several.
     pub async fn fitted(&self, name: &ArtifactName) -> Result<Asset> {
         let version = self.model_version(&name.version).await?;
         let mut artifacts = version.artifacts.iter();

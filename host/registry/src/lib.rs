@@ -1,6 +1,13 @@
-//! The registry: versions of models, where they came from, and releases.
+//! The registry: versions of models, their lineage, and releases.
 //!
-//! What is deliberately absent: training, and answering requests.
+//! - The module `register` describes how artifacts become the next version of a model.
+//! - The module `models` reads versions, and keeps their aliases and notes.
+//! - The module `lineage` finds the versions that came from a group, a source, a function or a
+//!   view.
+//! - The module `releases` binds a version of a model to a version of its view.
+//! - The module `artifacts` gives functions the artifacts of models as assets.
+//!
+//! This crate neither trains models nor answers requests.
 
 mod artifacts;
 mod lineage;

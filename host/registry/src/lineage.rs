@@ -1,11 +1,11 @@
-//! What came from what.
+//! Lineage: the groups, sources, functions and models that a version of a model came from.
 
 use wafer_catalog::{Definitions, Lineage, ModelVersion, Recipe};
 use wafer_store::{Error, Kind, Result};
 
 use crate::service::Registry;
 
-/// Something that models may have come from.
+/// A definition that versions of models may have come from, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A feature group.
@@ -19,8 +19,8 @@ pub enum Origin {
 }
 
 impl Registry {
-    /// What a view's version comes from, as the definitions say; through models that made
-    /// its features, too.
+    /// Returns the lineage of a version of a view, by the given definitions. If batch inference
+    /// with a model made some of its features, the lineage of that version is part of it.
     pub(crate) async fn lineage_of(
         &self,
         recipe: &Recipe,
@@ -33,20 +33,20 @@ impl Registry {
                 found => found?,
             };
             let digest = version.function.registered.digest;
-            let above = version.lineage;
-            lineage.groups.extend(above.groups);
-            lineage.sources.extend(above.sources);
-            lineage.functions.extend(above.functions);
+            let upstream = version.lineage;
+            lineage.groups.extend(upstream.groups);
+            lineage.sources.extend(upstream.sources);
+            lineage.functions.extend(upstream.functions);
             lineage.functions.insert(version.function_name, digest);
-            lineage.models.extend(above.models);
+            lineage.models.extend(upstream.models);
         }
         Ok(lineage)
     }
 
-    /// Versions of models that came from something.
+    /// Returns the versions of models that came from `origin`.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when neither a definition nor a version knows it.
+    /// Returns [`Kind::NotFound`] when `origin` is not defined and no version came from it.
     pub async fn models_from(&self, origin: &Origin) -> Result<Vec<ModelVersion>> {
         let mut found = self
             .context

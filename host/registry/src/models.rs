@@ -1,8 +1,8 @@
-//! The registry: versions of models, what they are made of and what is said of them.
+//! Versions of models, their aliases and their notes.
 //!
-//! Each is an object by itself: `model_version/NAME/N` is written once; `model_alias/NAME/A`
-//! and `model_note/NAME/N` are changed under their versions, so that of two who write at
-//! once neither is lost.
+//! Each is a metadata object of its own. `model_version/NAME/N` is written once and never changes.
+//! `model_alias/NAME/ALIAS` and `model_note/NAME/N` can be changed. Such a change is conditional
+//! on the version of the object that was read, so that no concurrent change is lost.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,33 +15,38 @@ use wafer_store::{Error, Kind, Result, blob_name};
 
 use crate::service::Registry;
 
-/// A model, with what is known of it.
+/// A model with its newest version and its aliases.
+///
+/// Description, owner and tags are empty if the model is no longer defined.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelSummary {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Description.
+    /// Description of the model.
     pub doc: String,
-    /// Who answers for it.
+    /// The person or team that is responsible for the model.
     pub owner: String,
-    /// Whatever else there is to say.
+    /// Tags of the model.
     pub tags: BTreeMap<String, String>,
-    /// Number of its newest version; 0 when there is none.
+    /// Number of the newest version; 0 if there is none.
     pub latest: u64,
-    /// Aliases, with the numbers of their versions.
+    /// Number of the version that each alias stands for.
     pub aliases: BTreeMap<String, u64>,
 }
 
+/// The object of an alias.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Alias {
+    /// Number of the version that the alias stands for.
     pub version: u64,
 }
 
 impl Registry {
-    /// All models, those that are no longer defined included.
+    /// Returns all models, by name. Models that are no longer defined but have versions are
+    /// included.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn models(&self) -> Result<Vec<ModelSummary>> {
         let definitions = self.context.definitions();
         let mut models: BTreeMap<String, ModelSummary> = definitions
@@ -71,17 +76,17 @@ impl Registry {
         Ok(models.into_values().collect())
     }
 
-    /// All versions of a model with their notes, oldest first.
+    /// Returns all versions of a model with their notes, oldest first.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is neither such a model nor a version of it.
+    /// Returns [`Kind::NotFound`] when the model is not defined and has no version.
     pub async fn model_versions(&self, model: &str) -> Result<Vec<(ModelVersion, ModelNote)>> {
         let versions = self
             .context
             .objects::<ModelVersion>(&format!("model_version/{model}"))
             .await?;
         if versions.is_empty() && !self.context.definitions().models.contains_key(model) {
-            return Err(self.no_model(model).await?);
+            return Err(self.unknown_model(model).await?);
         }
         let notes = self
             .context
@@ -92,14 +97,14 @@ impl Registry {
         Ok(versions.into_iter().map(with_note).collect())
     }
 
-    /// A version of a model.
+    /// Returns a version of a model.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for a model, a number or an alias that there is not.
+    /// Returns [`Kind::NotFound`] for an unknown model, number or alias.
     pub async fn model_version(&self, name: &VersionName) -> Result<ModelVersion> {
         let number = match &name.which {
             Which::Number(number) => *number,
-            Which::Latest => self.latest(&name.model).await?,
+            Which::Latest => self.existing_newest(&name.model).await?,
             Which::Alias(alias) => self.alias(&name.model, alias).await?,
         };
         match self
@@ -109,7 +114,7 @@ impl Registry {
         {
             Some((version, _)) => Ok(version),
             None => {
-                let latest = self.latest(&name.model).await?;
+                let latest = self.existing_newest(&name.model).await?;
                 let message = format!(
                     "model `{}` has no version {number}; its newest is {latest}",
                     name.model
@@ -119,23 +124,34 @@ impl Registry {
         }
     }
 
-    /// A file of this machine that holds an artifact of a version.
+    /// Returns the path of a file on this machine that holds an artifact of a version.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for a version or an artifact that there is not.
+    /// Returns [`Kind::NotFound`] for an unknown version or artifact, and [`Kind::Internal`] when
+    /// the bytes are missing from the artifact store.
     pub async fn artifact(&self, name: &VersionName, artifact: &str) -> Result<PathBuf> {
         let version = self.model_version(name).await?;
         let found = get(&version.artifacts, artifact, "artifact")?;
         let blob = blob_name(found.digest);
-        let path = self.context.components().artifacts.file(&blob).await?;
+        let path = self
+            .context
+            .components()
+            .stores
+            .artifacts
+            .file(&blob)
+            .await?;
         path.ok_or_else(|| {
             let message = format!("artifact `{artifact}` of {} is gone", version.name());
             Error::new(Kind::Internal, message)
         })
     }
 
-    async fn latest(&self, model: &str) -> Result<u64> {
-        let newest = self.newest(model).await?;
+    /// Returns the number of the newest version.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`] when the model has no version.
+    async fn existing_newest(&self, model: &str) -> Result<u64> {
+        let newest = self.newest_number(model).await?;
         if newest > 0 {
             return Ok(newest);
         }
@@ -145,15 +161,15 @@ impl Registry {
             );
             return Err(Error::new(Kind::NotFound, message));
         }
-        Err(self.no_model(model).await?)
+        Err(self.unknown_model(model).await?)
     }
 
-    /// The number of the newest version; 0 when there is none.
-    pub(crate) async fn newest(&self, model: &str) -> Result<u64> {
-        let below = format!("model_version/{model}");
+    /// Returns the number of the newest version, or 0 if there is none.
+    pub(crate) async fn newest_number(&self, model: &str) -> Result<u64> {
+        let prefix = format!("model_version/{model}");
         let versions = self
             .context
-            .objects::<serde::de::IgnoredAny>(&below)
+            .objects::<serde::de::IgnoredAny>(&prefix)
             .await?;
         Ok(versions
             .last()
@@ -161,7 +177,8 @@ impl Registry {
             .unwrap_or(0))
     }
 
-    async fn no_model(&self, model: &str) -> Result<Error> {
+    /// Returns the error for a model that does not exist.
+    async fn unknown_model(&self, model: &str) -> Result<Error> {
         let models = self.models().await?;
         let hint = match nearest(model, models.iter().map(|m| m.name.as_str())) {
             Some(nearest) => format!("; did you mean `{nearest}`?"),
@@ -171,6 +188,7 @@ impl Registry {
         Ok(Error::new(Kind::NotFound, message))
     }
 
+    /// Returns the number of the version that an alias stands for.
     async fn alias(&self, model: &str, alias: &str) -> Result<u64> {
         if let Some((found, _)) = self
             .context
@@ -179,8 +197,8 @@ impl Registry {
         {
             return Ok(found.version);
         }
-        // Says first when there is not even the model.
-        self.latest(model).await?;
+        // A missing model or version is the better explanation for a missing alias.
+        self.existing_newest(model).await?;
         let known = self
             .context
             .objects::<Alias>(&format!("model_alias/{model}"))
@@ -197,11 +215,12 @@ impl Registry {
         Err(Error::new(Kind::NotFound, message))
     }
 
-    /// Has an alias stand for a version, whatever it stood for; which version it is.
+    /// Makes an alias stand for a version, and creates or moves it for that. Returns the number
+    /// of the version.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for what cannot be an alias, [`Kind::NotFound`] for a version that
-    /// there is not.
+    /// Returns [`Kind::Invalid`] for a name that cannot be an alias and [`Kind::NotFound`] for an
+    /// unknown version.
     pub async fn set_alias(&self, name: &VersionName, alias: &str) -> Result<u64> {
         if !is_alias(alias) {
             return Err(Error::invalid(format!(
@@ -210,7 +229,7 @@ impl Registry {
             )));
         }
         let bound = self.bound_version(self.model_version(name).await?).await?;
-        // A pipeline may ask it from now on.
+        // Pipelines may use the version through its alias from now on, on any of the machines.
         self.context.compile_for_known(bound.functions()).await?;
         let version = bound.model.version;
         let set = |_: Option<Alias>| Ok(Alias { version });
@@ -220,24 +239,26 @@ impl Registry {
         Ok(version)
     }
 
-    /// Takes an alias away.
+    /// Removes an alias. The version stays.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when the model has no such alias.
     pub async fn remove_alias(&self, model: &str, alias: &str) -> Result<()> {
         let name = alias_object(model, alias);
         match self.context.object::<Alias>(&name).await? {
             Some((_, version)) => self.context.delete_object(&name, version).await,
-            // Says what there is instead.
+            // This returns an error that lists the aliases that exist.
             None => self.alias(model, alias).await.map(drop),
         }
     }
 
-    /// Says something of a version: sets its description, and tags; an empty tag is taken
-    /// away.
+    /// Sets the description and tags of a version, and returns all that it has then.
+    ///
+    /// A `doc` of `None` leaves the description as it is. A tag with an empty value is removed;
+    /// tags that are not named stay.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for a version that there is not.
+    /// Returns [`Kind::NotFound`] for an unknown version.
     pub async fn note(
         &self,
         name: &VersionName,
@@ -254,7 +275,7 @@ impl Registry {
             note.tags.retain(|_, value| !value.is_empty());
             Ok(note)
         };
-        let name = format!("model_note/{}", numbered(&name.model, version));
+        let name = format!("model_note/{}", version_key(&name.model, version));
         self.context.change_object(&name, change).await
     }
 }
@@ -271,13 +292,15 @@ fn summary(definitions: &Definitions, name: &str) -> ModelSummary {
     }
 }
 
-/// Numbers sort as names do.
-fn numbered(model: &str, version: u64) -> String {
+/// Returns model and number as part of an object's name. The number is padded with zeros, so that
+/// the order of the names is the order of the numbers.
+fn version_key(model: &str, version: u64) -> String {
     format!("{model}/{version:06}")
 }
 
+/// Returns the name of the object that holds a version.
 pub(crate) fn version_object(model: &str, version: u64) -> String {
-    format!("model_version/{}", numbered(model, version))
+    format!("model_version/{}", version_key(model, version))
 }
 
 fn alias_object(model: &str, alias: &str) -> String {

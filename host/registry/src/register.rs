@@ -1,4 +1,11 @@
-//! From artifacts to the next version of a model.
+//! Registering the next version of a model from its artifacts.
+//!
+//! [`Registry::prepare`] loads the function that predicts with the artifacts as its assets, and
+//! snapshots it, as any function is registered. So a request's sandbox starts with the model in
+//! memory. The function is checked against the version of the view that the model was trained
+//! on, and checked to predict row by row on made-up rows. The result is a [`Candidate`], which can
+//! be evaluated. [`Registry::publish`] compiles its functions for the machines that the project
+//! was deployed to, and writes it as the next version.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +21,23 @@ use crate::models::version_object;
 use crate::releases::BoundRelease;
 use crate::service::Registry;
 
-/// What a version is to be made of.
+/// The artifacts and origins of a version to register.
 #[derive(Clone, Debug, Default)]
 pub struct NewVersion {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// Bytes by name, as its function wants to be loaded with them.
+    /// Artifacts by name. The model's function is loaded with them as its assets.
     pub artifacts: BTreeMap<String, Asset>,
-    /// What was measured.
+    /// Metrics by name, such as those that the trainer measured. All are finite.
     pub metrics: BTreeMap<String, f64>,
-    /// What it was trained with.
+    /// Parameters that the version was trained with.
     pub parameters: BTreeMap<String, String>,
-    /// Training set that it was made of; absent: it is taken to fit the view as it is.
+    /// Id of the training set that the version was trained on. `None` means that it is bound to
+    /// the view as it is defined now.
     pub training_set: Option<String>,
-    /// Name and digest of the training function.
+    /// Name and digest of the trainer, if Wafer trained the version.
     pub trainer: Option<(String, Digest)>,
-    /// What there is to say of it.
+    /// Description and tags of the version.
     pub note: ModelNote,
 }
 
@@ -42,7 +50,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The version; its number is 0.
+    /// Returns the version. Its number is 0.
     pub fn version(&self) -> &ModelVersion {
         &self.bound.model
     }
@@ -58,18 +66,20 @@ impl Registry {
     /// it, and checks that it fits the view and predicts row by row. Runs guest code.
     ///
     /// # Errors
-    /// Returns [`Kind::Function`] when an artifact cannot be read; [`Kind::Invalid`] when the
-    /// function reads what the view has not, naming each difference, and for artifacts that
-    /// are too large.
+    /// Returns [`Kind::Function`] when the function fails to load an artifact, and
+    /// [`Kind::Invalid`] when the function reads something that the view does not have, with each
+    /// difference, an artifact is too large, or a metric is not finite.
     pub async fn prepare(&self, new: NewVersion) -> Result<Candidate> {
         let definitions = self.context.definitions();
         let model = get(&definitions.models, &new.model, "model")?;
-        // JSON, as versions are kept, has no others.
+        // Versions are stored as JSON, which has no infinity and no NaN.
         if let Some((metric, value)) = new.metrics.iter().find(|(_, v)| !v.is_finite()) {
             let message = format!("metric `{metric}` is {value}: only finite numbers are kept");
             return Err(Error::invalid(message));
         }
-        let (view_version, recipe) = self.view_of(model, new.training_set.as_deref()).await?;
+        let (view_version, recipe) = self
+            .view_trained_on(model, new.training_set.as_deref())
+            .await?;
 
         let mut spec = self.context.kept_component(&model.function).await?;
         let mut artifacts = BTreeMap::new();
@@ -91,7 +101,7 @@ impl Registry {
             let message = format!("model `{}` was not registered: {}", new.model, e.chain());
             Error::new(e.kind(), message)
         })?;
-        // What cannot be loaded is not kept.
+        // Artifacts are stored only after the function has loaded them.
         for asset in new.artifacts.values() {
             self.context.keep_asset(asset).await?;
         }
@@ -133,8 +143,8 @@ impl Registry {
         })
     }
 
-    /// Compiles a candidate for all machines that the project was deployed to, and gives it the
-    /// next number.
+    /// Compiles a candidate's functions for all machines that the project was deployed to, and
+    /// registers it under the next number. Returns the version.
     ///
     /// # Errors
     /// Returns the errors of the compiler and of the metadata store.
@@ -166,8 +176,9 @@ impl Registry {
         )
     }
 
-    /// The version of the view that a model was trained on, or that there is.
-    async fn view_of(
+    /// Returns the version of the view, with its digest, that the training set was made from, or
+    /// the present one if there is no training set.
+    async fn view_trained_on(
         &self,
         model: &ModelDef,
         training_set: Option<&str>,
@@ -190,17 +201,17 @@ impl Registry {
         Ok((set.view_version, recipe))
     }
 
-    /// Gives the version the next number.
+    /// Writes the version under the next number, and sets the number.
     async fn put_version(&self, version: &mut ModelVersion) -> Result<()> {
         loop {
-            version.version = self.newest(&version.model).await? + 1;
+            version.version = self.newest_number(&version.model).await? + 1;
             let name = version_object(&version.model, version.version);
             match self
                 .context
                 .put_object(&name, version, Expect::Absent)
                 .await
             {
-                // Somebody registered one meanwhile: the one after it, then.
+                // Another process registered a version of this number; try the number after it.
                 Err(e) if e.kind() == Kind::Conflict => {}
                 put => return put.map(drop),
             }
@@ -208,6 +219,7 @@ impl Registry {
     }
 }
 
+/// Checks that an artifact is not larger than the limit, or than the memory of the function.
 fn check_size(name: &str, bytes: u64, memory: u64, function: &str) -> Result<()> {
     let size = bytes_text(bytes);
     if bytes > MAX_ARTIFACT_BYTES {
@@ -226,7 +238,8 @@ fn check_size(name: &str, bytes: u64, memory: u64, function: &str) -> Result<()>
     Ok(())
 }
 
-/// Checks that a model's function reads what its view has; names each difference.
+/// Checks that a model's function reads only what its view has, maps rows one to one, and has
+/// outputs that can be stored. The error names every difference.
 fn check_fit(
     name: &str,
     view: &str,

@@ -1,5 +1,9 @@
-//! Releases: a version of a view, one of a model, and the digests of all functions in one
-//! unchangeable manifest, which is switched to and back from as a whole.
+//! Releases: immutable manifests, each of which binds a version of a model, a version of its view
+//! and the digests of all functions.
+//!
+//! A release is the metadata object `release/NAME`, which is written once. Endpoints route
+//! requests to releases, so a switch to another release, or back, changes features, functions and
+//! model together.
 
 use wafer_catalog::{
     Definitions, FunctionDef, ModelVersion, Recipe, Release, VersionName, Which, nearest,
@@ -9,7 +13,8 @@ use wafer_store::{Error, Expect, Kind, Result, blob_name};
 
 use crate::service::Registry;
 
-/// A release with all that it binds.
+/// The version of a view and the version of a model that belong together, as a release binds
+/// them.
 #[derive(Clone, Debug)]
 pub struct BoundRelease {
     /// The version of the view.
@@ -19,26 +24,30 @@ pub struct BoundRelease {
 }
 
 impl BoundRelease {
-    /// The functions of the view, and the one that predicts.
+    /// Returns the on-demand functions of the view and the function that predicts, by name.
     pub fn functions(&self) -> impl Iterator<Item = (&String, &FunctionDef)> + Clone {
         let model = &self.model;
         let predicts = std::iter::once((&model.function_name, &model.function));
         self.recipe.functions.iter().chain(predicts)
     }
 
-    /// What it answers.
+    /// Returns the outputs of the model.
     pub fn outputs(&self) -> &[Field] {
         self.model.outputs()
     }
 }
 
 impl Registry {
-    /// Makes a release of a version of a model, with the version of the view that it was
-    /// trained on, or with the view as it is now. Without a name it is `r1`, `r2`, ….
+    /// Creates a release of a version of a model.
+    ///
+    /// The release binds the version of the view that the model was trained on or, if
+    /// `present_view` is set, the view as it is defined now. Without a name it is called `r1`,
+    /// `r2`, and so on.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when there is another release of that name, [`Kind::Invalid`] when
-    /// a function or a group that it needs is gone, or the model does not fit the view.
+    /// Returns [`Kind::Conflict`] when there is another release of that name, and
+    /// [`Kind::Invalid`] when a function or a group that it needs is gone, or the model does not
+    /// fit the view.
     pub async fn create_release(
         &self,
         name: Option<&str>,
@@ -114,6 +123,7 @@ impl Registry {
             .map(drop)
     }
 
+    /// Writes the release under the next free name of the form `r1`, and sets that name.
     async fn put_numbered(&self, release: &mut Release) -> Result<()> {
         loop {
             let names = self.releases().await?;
@@ -122,17 +132,17 @@ impl Registry {
                 .filter_map(|r| r.name.strip_prefix('r')?.parse::<u64>().ok());
             release.name = format!("r{}", numbers.max().unwrap_or(0) + 1);
             match self.put_release(release).await {
-                // Somebody made one meanwhile.
+                // Another process created a release of this name; try the next one.
                 Err(e) if e.kind() == Kind::Conflict => {}
                 put => return put,
             }
         }
     }
 
-    /// All releases, oldest first.
+    /// Returns all releases, oldest first.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn releases(&self) -> Result<Vec<Release>> {
         let mut releases: Vec<Release> = self
             .context
@@ -145,10 +155,10 @@ impl Registry {
         Ok(releases)
     }
 
-    /// A release.
+    /// Returns a release by its name.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when there is no release of that name.
     pub async fn release(&self, name: &str) -> Result<Release> {
         if let Some((release, _)) = self.context.object(&format!("release/{name}")).await? {
             return Ok(release);
@@ -163,7 +173,10 @@ impl Registry {
         Err(Error::new(Kind::NotFound, message))
     }
 
-    /// A release with what it binds.
+    /// Returns the version of the view and the version of the model that a release binds.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn bound(&self, release: &Release) -> Result<BoundRelease> {
         let version = VersionName {
             model: release.model.clone(),
@@ -178,7 +191,10 @@ impl Registry {
         })
     }
 
-    /// A version of a model with the version of the view that it was trained on.
+    /// Returns a version of a model with the version of the view that it was trained on.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn bound_version(&self, model: ModelVersion) -> Result<BoundRelease> {
         let recipe = self
             .context
@@ -187,7 +203,10 @@ impl Registry {
         Ok(BoundRelease { recipe, model })
     }
 
-    /// Checks that the functions' code is there.
+    /// Checks that the snapshots of all functions are in the artifact store.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when a snapshot is missing.
     pub async fn check_code(&self, bound: &BoundRelease) -> Result<()> {
         for (name, function) in bound.functions() {
             let registered = &function.registered;
@@ -195,6 +214,7 @@ impl Registry {
             if !self
                 .context
                 .components()
+                .stores
                 .artifacts
                 .contains(&snapshot)
                 .await?
@@ -203,7 +223,7 @@ impl Registry {
                     "function `{name}` ({}) is gone from {}: apply the version of the project that has it, or \
                      register the model again",
                     registered.digest.short(),
-                    self.context.components().artifacts
+                    self.context.components().stores.artifacts
                 )));
             }
         }
@@ -211,7 +231,8 @@ impl Registry {
     }
 }
 
-/// What a view's version reads that is written no longer once these definitions are live.
+/// Returns a message about a group that a version of a view reads and that is no longer written
+/// under `definitions`, or `None` if all are written.
 pub fn left_behind(recipe: &Recipe, definitions: &Definitions) -> Option<String> {
     let mut groups = recipe.groups.iter();
     groups.find_map(|(name, group)| match definitions.groups.get(name) {

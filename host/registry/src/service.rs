@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use wafer_catalog::Context;
 
-/// The registry of a project: versions of models, aliases, notes and releases.
+/// The service for the versions of a project's models, with their aliases and notes, and for its
+/// releases.
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) context: Arc<Context>,

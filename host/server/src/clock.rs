@@ -1,6 +1,7 @@
-//! `/v1/clock`: the present. A server that was started with a clock of its own
-//! lives through history; `POST {"now": "2013-01-01T12:00:00Z"}` moves it on,
-//! never back.
+//! `/v1/clock`: the time that the server's clock shows.
+//!
+//! A server that was started with `--clock` replays history. `POST {"now":
+//! "2013-01-01T12:00:00Z"}` sets its clock forward, but never back.
 
 use std::sync::Arc;
 
@@ -15,18 +16,21 @@ use wafer_platform::Platform;
 
 use crate::error::Failure;
 
+/// The body of a request and of an answer.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Now {
     now: Timestamp,
 }
 
+/// Answers `GET /v1/clock` with the current time.
 pub(crate) async fn get(State(platform): State<Arc<Platform>>) -> JsonBody<Now> {
     JsonBody(Now {
         now: platform.context().now(),
     })
 }
 
+/// Answers `POST /v1/clock`: sets the clock, and returns the time that it shows now.
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     body: Result<Bytes, BytesRejection>,
@@ -42,11 +46,12 @@ pub(crate) async fn post(
             let message = "the clock cannot be set: start the server with --clock";
             Failure::new(StatusCode::CONFLICT, "conflict", message)
         })?;
-    // Rows that are due by now are readable from now on.
+    // The rows that became due by the change must be readable when the request is answered.
     platform
         .context()
         .components()
-        .online
+        .stores
+        .upkeep
         .apply_due(now)
         .await?;
     Ok(JsonBody(Now { now }))

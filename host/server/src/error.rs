@@ -1,4 +1,6 @@
-//! Errors as responses: kind to status, in one place.
+//! Errors as HTTP responses.
+//!
+//! This is the one place that assigns a status and a code to each kind of error.
 
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
@@ -7,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use wafer_platform::{Error, Kind};
 
-/// An error on its way to a client.
+/// An error response: a status, a code for programs and a message for people.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
@@ -16,6 +18,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Returns an error response.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -24,14 +27,17 @@ impl Failure {
         }
     }
 
+    /// Returns the HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
+    /// Returns the message, for a protocol with its own form of errors.
     pub(crate) fn into_message(self) -> String {
         self.message
     }
 
+    /// Returns an error for a request that is not valid: status 400.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
@@ -57,9 +63,12 @@ impl From<Error> for Failure {
         if status.is_server_error() {
             tracing::error!(code, "{}", error.chain());
         }
-        // What happened inside is for the log; a function's failure is for its author.
+        // Details of a failure inside the server are for its log, not for clients. The message of
+        // a failed function goes to the client, because the function's author needs it.
         let message = match error.kind() {
-            Kind::Corrupt | Kind::Internal => "the server failed; its log says why".to_owned(),
+            Kind::Corrupt | Kind::Internal => {
+                "internal error; see the log of the server".to_owned()
+            }
             _ => error.to_string(),
         };
         Self {
@@ -90,6 +99,7 @@ impl From<BytesRejection> for Failure {
     }
 }
 
+/// Answers a request whose path belongs to no route.
 pub(crate) async fn no_route(uri: Uri) -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
@@ -98,6 +108,7 @@ pub(crate) async fn no_route(uri: Uri) -> Failure {
     )
 }
 
+/// Answers a request with a method that the route does not have.
 pub(crate) async fn no_method(method: Method, uri: Uri) -> Failure {
     let message = format!("{} does not take {method}", uri.path());
     Failure::new(

@@ -1,11 +1,15 @@
-//! `POST /v1/sources/{source}/events`: NDJSON, or CloudEvents 1.0 (structured,
-//! binary or batch), answered event by event.
+//! `POST /v1/sources/{source}/events`: accepts events as NDJSON or as CloudEvents 1.0 (structured,
+//! binary or batch).
 //!
-//! Status 200: every event is durable and readable. 422: some were rejected;
-//! the answer says which and why, and the others are durable. Pushing the same
-//! events again is safe.
+//! This module decodes the body into events, each with its identity if it brings one. The pipelines
+//! service passes them through the pipelines of the source and commits each event durably; only
+//! then is the request answered, with a result for each event. With status 200, every event is
+//! durable and readable online. With status 422, some events were rejected: the answer says which
+//! ones and why, and the others are durable. Pushing the same events again is safe, because an
+//! event whose identity is known changes nothing.
 //!
-//! Format: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
+//! Format:
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
 use std::sync::Arc;
 
@@ -22,6 +26,7 @@ use wafer_platform::{Arrival, IncomingEvent, Platform};
 
 use crate::error::Failure;
 
+/// Answers a request with events.
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     Path(source): Path<String>,
@@ -41,6 +46,11 @@ pub(crate) async fn post(
     Ok((status, JsonBody(report)).into_response())
 }
 
+/// Decodes the events of a body by its content type.
+///
+/// # Errors
+/// Returns an error for a content type that is not supported, and when CloudEvents are not JSON. An
+/// event that is not valid by itself is returned with its error as the payload.
 fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<IncomingEvent>, Failure> {
     let content_type = headers
         .get(CONTENT_TYPE)
@@ -82,7 +92,7 @@ fn json(body: &[u8]) -> Result<Json, Failure> {
     serde_json::from_slice(body).map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))
 }
 
-/// One event in each line; blank lines are none.
+/// Returns the event of each line. Blank lines are skipped.
 fn ndjson(body: &[u8]) -> Vec<IncomingEvent> {
     body.split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)
@@ -91,7 +101,7 @@ fn ndjson(body: &[u8]) -> Vec<IncomingEvent> {
         .collect()
 }
 
-/// A CloudEvent with its attributes beside its data.
+/// Decodes a structured CloudEvent, whose attributes are in the same object as its data.
 fn structured(event: Json) -> IncomingEvent {
     let text = event.to_string();
     let attribute = |name: &str| event.get(name).and_then(Json::as_str);
@@ -116,7 +126,7 @@ fn structured(event: Json) -> IncomingEvent {
     }
 }
 
-/// A CloudEvent with its attributes in headers.
+/// Decodes a binary CloudEvent, whose attributes are in headers and whose data is the body.
 fn binary(headers: &HeaderMap, body: &[u8]) -> IncomingEvent {
     let attribute = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let attributes = [
@@ -134,7 +144,7 @@ fn binary(headers: &HeaderMap, body: &[u8]) -> IncomingEvent {
     }
 }
 
-/// An event is known by its source and its id.
+/// Checks the attributes of a CloudEvent, and returns its identity: its source and its id.
 fn identity([version, id, source, kind]: [Option<&str>; 4]) -> Result<String, String> {
     let needed = |name: &str, value: Option<&str>| -> Result<String, String> {
         let value = value.filter(|value| !value.is_empty());
@@ -171,7 +181,7 @@ mod tests {
         r#"{"specversion":"1.0","id":"7","source":"/ewr","type":"report","data":{"a":1}}"#;
 
     #[test]
-    fn every_form_of_an_event() {
+    fn plain_and_cloud_events_are_decoded() {
         let plain = decode(
             &headers(&[("content-type", "application/x-ndjson; charset=utf-8")]),
             b"{\"a\":1}\n\n {\"a\":2} \r\n",
@@ -214,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_events_are_rejected_one_by_one() {
+    fn invalid_events_are_rejected_one_by_one() {
         for (event, wanted) in [
             (STRUCTURED.replace("1.0", "0.3"), "CloudEvents version 0.3"),
             (STRUCTURED.replace("\"id\":\"7\",", ""), "`id` is missing"),
@@ -238,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn other_media_are_refused() {
+    fn unsupported_content_types_are_refused() {
         let failure = decode(&headers(&[("content-type", "application/xml")]), b"<a/>");
         assert_eq!(
             failure.unwrap_err().into_response().status(),

@@ -1,11 +1,14 @@
-//! The wire format of Feast's feature server, as the remote online store of Feast 0.67
-//! speaks it (<https://docs.feast.dev/reference/online-stores/remote>): a client is pointed
-//! here by its `online_store: {type: remote, path: URL}`.
+//! The wire format of Feast's feature server, as the remote online store of Feast 0.67 speaks it:
+//! <https://docs.feast.dev/reference/online-stores/remote>. A client of Feast uses this server when
+//! its configuration has `online_store: {type: remote, path: URL}`.
 //!
-//! What Feast calls a feature view is a feature group here, or a feature view with its
-//! request fields and functions; a feature service is a feature view, whose lookups are what
-//! Feast has its feature views for; a push source is a stream. Times are whole seconds as
-//! values, and RFC 3339 as event timestamps.
+//! Feast's terms map to Wafer's as follows. A feature view of Feast is a feature group, or a
+//! feature view with its request fields and functions. A feature service is a feature view; its
+//! lookups take the place of the feature views of a service. A push source is a stream source.
+//! Among values, times are whole seconds since 1970; event timestamps are written as in RFC 3339.
+//!
+//! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
+//! but no function is called.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,13 +31,14 @@ use wafer_platform::{
 use crate::MAX_ROWS;
 use crate::error::Failure;
 
-/// Event timestamp of what has none.
+/// The event timestamp of a value that has none, such as a join key.
 const NEVER: &str = "1970-01-01T00:00:00Z";
 
-/// Columns that every data frame of Feast's may have.
+/// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
 const CREATED_TIME: &str = "created";
 
+/// Returns the routes of Feast's feature server.
 pub(crate) fn router() -> Router<Arc<Platform>> {
     Router::new()
         .route("/get-online-features", post(online_features))
@@ -43,8 +47,9 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
         .route("/health", get(|| async { StatusCode::OK }))
 }
 
+/// The body of a request for features.
 #[derive(Deserialize)]
-struct Asked {
+struct OnlineFeaturesRequest {
     entities: Map<String, Json>,
     #[serde(default)]
     features: Vec<String>,
@@ -55,6 +60,7 @@ struct Asked {
     include_feature_view_version_metadata: bool,
 }
 
+/// The answer to a request for features: a column for each name in the metadata.
 #[derive(Serialize)]
 struct Answer {
     metadata: Metadata,
@@ -69,7 +75,7 @@ struct Metadata {
     feature_view_metadata: Vec<Json>,
 }
 
-/// One feature, or join key, of all entities.
+/// The values of one feature or join key, for all entities of the request.
 #[derive(Serialize)]
 struct Column {
     values: Vec<Json>,
@@ -77,21 +83,22 @@ struct Column {
     event_timestamps: Vec<String>,
 }
 
-/// A feature that is asked for.
+/// A feature that the request names.
 struct Wanted {
+    /// The group or view that the feature is taken from.
     set: SetName,
-    /// Its name in the set.
+    /// Name of the feature in its group or view.
     feature: String,
-    /// Its name in the answer.
+    /// Name of the feature in the answer.
     answered: String,
 }
 
-/// What features are taken from.
+/// The name of a group or view that features are taken from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum SetName {
-    /// A group, or a view where there is no group of that name.
+    /// The name of a group, or of a view if no group has the name.
     Any(String),
-    /// A view.
+    /// The name of a view.
     View(String),
 }
 
@@ -103,23 +110,25 @@ impl SetName {
     }
 }
 
-/// A group or a view with what was looked up in it.
+/// The vectors of a group or view for all entities of the request.
 struct Set {
     vectors: Vectors,
-    /// What the vectors' names have before those of the features.
+    /// The prefix of the features' names in the vectors.
     prefix: String,
-    /// Join keys and request fields.
+    /// Names of the join keys and request fields that were read.
     inputs: Vec<String>,
+    /// Version of the group; 0 for a view.
     version: u32,
 }
 
+/// Answers `POST /get-online-features`.
 async fn online_features(
     State(platform): State<Arc<Platform>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Body<Answer>, Failure> {
-    let asked: Asked = read(&body?)?;
-    let rows = read_rows(&asked.entities)?;
-    let wanted = wanted(&platform, &asked)?;
+    let request: OnlineFeaturesRequest = read(&body?)?;
+    let rows = read_rows(&request.entities)?;
+    let wanted = wanted(&platform, &request)?;
     let mut sets: BTreeMap<&SetName, Set> = BTreeMap::new();
     for Wanted { set, .. } in &wanted {
         if !sets.contains_key(set) {
@@ -135,7 +144,7 @@ async fn online_features(
         status: true,
     };
     let read: BTreeSet<&String> = sets.values().flat_map(|set| &set.inputs).collect();
-    for (name, values) in asked
+    for (name, values) in request
         .entities
         .iter()
         .filter(|(name, _)| read.contains(name))
@@ -158,7 +167,7 @@ async fn online_features(
         })?;
         answer.add(wanted.answered.clone(), column)?;
     }
-    if asked.include_feature_view_version_metadata {
+    if request.include_feature_view_version_metadata {
         let versions = sets.iter();
         answer.metadata.feature_view_metadata = versions
             .map(|(name, set)| json!({ "name": name.as_str(), "version": set.version }))
@@ -167,13 +176,13 @@ async fn online_features(
     Ok(Body(answer))
 }
 
-/// The features that are asked for.
-fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<Wanted>, Failure> {
-    let answered = |set: &str, feature: &str| match asked.full_feature_names {
+/// Returns the features that the request names, by themselves or by a feature service.
+fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wanted>, Failure> {
+    let answered = |set: &str, feature: &str| match request.full_feature_names {
         true => format!("{set}__{feature}"),
         false => feature.to_owned(),
     };
-    match (&asked.feature_service, asked.features.as_slice()) {
+    match (&request.feature_service, request.features.as_slice()) {
         (Some(view), []) => {
             let recipe = platform.context().view(view)?;
             let features = recipe.outputs().into_iter().zip(recipe.aliases());
@@ -189,7 +198,7 @@ fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<Wanted>, Failure> {
             Ok(features.collect())
         }
         (None, []) => Err(Failure::invalid(
-            "neither `features` nor a `feature_service` is asked for",
+            "the request names neither `features` nor a `feature_service`",
         )),
         (None, features) => features
             .iter()
@@ -206,12 +215,13 @@ fn wanted(platform: &Platform, asked: &Asked) -> Result<Vec<Wanted>, Failure> {
             })
             .collect(),
         (Some(_), _) => Err(Failure::invalid(
-            "both `features` and a `feature_service` are asked for",
+            "the request names both `features` and a `feature_service`",
         )),
     }
 }
 
 impl Set {
+    /// Looks up the features of all rows in a group or view.
     async fn look_up(
         platform: &Platform,
         set: &SetName,
@@ -222,7 +232,7 @@ impl Set {
         let name = set.as_str();
         let group = definitions.groups.get(name);
         if let (SetName::Any(_), Some(group)) = (set, group) {
-            with_zones(&mut rows, &timestamps(&group.keys));
+            normalize_times(&mut rows, &timestamps(&group.keys));
             return Ok(Self {
                 vectors: platform.serving().group_features(name, &rows).await?,
                 prefix: format!("{name}_"),
@@ -231,11 +241,11 @@ impl Set {
             });
         }
         if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
-            // Says which groups there are.
+            // There is neither a group nor a view. This fails with a list of the groups.
             platform.serving().group_features(name, &rows).await?;
         }
         let recipe = platform.context().view(name)?;
-        with_zones(&mut rows, &timestamps(&recipe.view.inputs));
+        normalize_times(&mut rows, &timestamps(&recipe.view.inputs));
         Ok(Self {
             vectors: platform.serving().features(name, &rows).await?,
             prefix: String::new(),
@@ -244,6 +254,7 @@ impl Set {
         })
     }
 
+    /// Returns a feature as a column of the answer, or `None` if there is no such feature.
     fn column(&self, feature: &str) -> Option<Column> {
         let name = format!("{}{feature}", self.prefix);
         let values = self.vectors.column(&name)?;
@@ -266,10 +277,14 @@ impl Set {
 }
 
 impl Answer {
+    /// Adds a column.
+    ///
+    /// # Errors
+    /// Returns an error when a column of this name exists already.
     fn add(&mut self, name: String, column: Column) -> Result<(), Failure> {
         if self.metadata.feature_names.contains(&name) {
             return Err(Failure::invalid(format!(
-                "two features are called `{name}`; ask with full_feature_names"
+                "two features are called `{name}`; set full_feature_names"
             )));
         }
         self.metadata.feature_names.push(name);
@@ -288,7 +303,7 @@ fn status_text(status: Status) -> &'static str {
     }
 }
 
-/// A time as Feast has it among values.
+/// Converts a time to the form that Feast uses for values: whole seconds since 1970.
 fn seconds(time: &str) -> Json {
     let time: Result<Timestamp, _> = time.parse();
     time.map_or(Json::Null, |time| {
@@ -296,13 +311,15 @@ fn seconds(time: &str) -> Json {
     })
 }
 
+/// The body of a request that writes rows.
 #[derive(Deserialize)]
 struct Write {
     feature_view_name: String,
     df: Map<String, Json>,
 }
 
-/// Rows of a group, by its join keys, its features, and `event_timestamp`.
+/// Answers `POST /write-to-online-store`: writes rows of a group, given as columns with its join
+/// keys, its features and `event_timestamp`.
 async fn write(
     State(platform): State<Arc<Platform>>,
     body: Result<Bytes, BytesRejection>,
@@ -322,7 +339,7 @@ async fn write(
                 row.insert(definition.event_time.clone(), time);
             }
         }
-        with_zones(&mut rows, &times);
+        normalize_times(&mut rows, &times);
     }
     let report = platform
         .pipelines()
@@ -331,7 +348,8 @@ async fn write(
     written(&report)
 }
 
-/// Refuses columns that a group has not: they would be lost.
+/// Checks that the group has all columns of a data frame. Values of other columns would be lost
+/// without notice.
 fn check_columns(group: &GroupDef, df: &Map<String, Json>) -> Result<(), Failure> {
     let fields = group.keys.iter().chain(&group.columns);
     let mut known: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
@@ -347,6 +365,7 @@ fn check_columns(group: &GroupDef, df: &Map<String, Json>) -> Result<(), Failure
     Err(Failure::invalid(message))
 }
 
+/// The body of a request that pushes events.
 #[derive(Deserialize)]
 struct Push {
     push_source_name: String,
@@ -354,7 +373,7 @@ struct Push {
     to: Option<String>,
 }
 
-/// Events of a stream.
+/// Answers `POST /push`: accepts events of a stream source.
 async fn push(
     State(platform): State<Arc<Platform>>,
     body: Result<Bytes, BytesRejection>,
@@ -364,7 +383,8 @@ async fn push(
         df,
         to,
     } = read(&body?)?;
-    // What is pushed is in both stores; there is nothing that is in one of them alone.
+    // Events are always written to both stores, so all values of `to` have the same effect. Only
+    // unknown ones are refused.
     let known = ["online", "offline", "online_and_offline"];
     if let Some(to) = to.filter(|to| !known.contains(&to.as_str())) {
         let message = format!("`to` is `{to}`; it is one of {}", known.join(", "));
@@ -378,7 +398,7 @@ async fn push(
         .filter_map(|pipeline| definitions.functions.get(pipeline.made_by.function()?))
         .flat_map(|function| function.registered.signature.inputs.fields());
     let times = timestamps(read);
-    with_zones(&mut rows, &times);
+    normalize_times(&mut rows, &times);
     let report = platform
         .pipelines()
         .ingest(&source, events(&rows), Arrival::Now)
@@ -388,20 +408,26 @@ async fn push(
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
-        .map_err(|e| Failure::invalid(format!("the body is no such request: {e}")))
+        .map_err(|e| Failure::invalid(format!("the body is not a valid request: {e}")))
 }
 
-/// The rows that are asked for.
+/// Returns the entities of a request as rows, and checks their number.
 fn read_rows(columns: &Map<String, Json>) -> Result<Vec<Json>, Failure> {
     let rows = rows(columns, "entities")?;
     if rows.len() > MAX_ROWS {
-        let message = format!("{} rows; a request has at most {MAX_ROWS}", rows.len());
+        let message = format!(
+            "{} rows are too many: a request has at most {MAX_ROWS}",
+            rows.len()
+        );
         return Err(Failure::invalid(message));
     }
     Ok(rows)
 }
 
-/// Columns as objects, one for each row.
+/// Converts columns to one JSON object for each row.
+///
+/// # Errors
+/// Returns an error when a column is not a list, or when the lists differ in length.
 fn rows(columns: &Map<String, Json>, what: &str) -> Result<Vec<Json>, Failure> {
     let mut count = None;
     let mut lists = Vec::new();
@@ -431,14 +457,16 @@ fn rows(columns: &Map<String, Json>, what: &str) -> Result<Vec<Json>, Failure> {
     Ok((0..rows).map(row).collect())
 }
 
+/// Returns the names of the fields that hold times.
 fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<String> {
     let fields = fields.into_iter();
     let times = fields.filter(|field| field.data_type == DataType::Timestamp);
     times.map(|field| field.name.clone()).collect()
 }
 
-/// Feast sends times without a zone, which are in UTC, and as whole seconds.
-fn with_zones(rows: &mut [Json], times: &BTreeSet<String>) {
+/// Converts the times in `rows` to RFC 3339. Feast sends times without a zone, which are in UTC, or
+/// as whole seconds.
+fn normalize_times(rows: &mut [Json], times: &BTreeSet<String>) {
     let rows = rows.iter_mut().filter_map(Json::as_object_mut);
     let cells = rows.flat_map(|row| row.iter_mut());
     for (_, value) in cells.filter(|(name, _)| times.contains(*name)) {
@@ -465,7 +493,10 @@ fn events(rows: &[Json]) -> Vec<IncomingEvent> {
         .collect()
 }
 
-/// An error if any row was refused: others are stored.
+/// Returns the answer to a write.
+///
+/// # Errors
+/// Returns an error when a row was rejected. The other rows are stored nevertheless.
 fn written(report: &IngestReport) -> Result<Body<Json>, Failure> {
     let refused = report.events.iter().enumerate();
     let refused: Vec<String> = refused

@@ -1,6 +1,8 @@
-//! `POST /v1/views/{view}/features`: `{"rows":[{keys and request fields}]}` in,
-//! `{"rows":[{"features":{…},"status":{…},"event_timestamp":{…}}]}` out, in the
-//! order of the request.
+//! `POST /v1/views/{view}/features`: feature vectors of a view.
+//!
+//! The request is `{"rows":[{…}]}`, with the join keys and request fields of each row. The answer
+//! is `{"rows":[{"features":{…},"status":{…},"event_timestamp":{…}}]}`, in the order of the
+//! request.
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ struct Request {
     rows: Vec<Json>,
 }
 
+/// Answers a request for feature vectors.
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     Path(view): Path<String>,
@@ -31,7 +34,7 @@ pub(crate) async fn post(
         .map_err(|e| Failure::invalid(format!("the body is not {{\"rows\":[…]}}: {e}")))?;
     if request.rows.len() > MAX_ROWS {
         let message = format!(
-            "{} rows; a request has at most {MAX_ROWS}",
+            "{} rows are too many: a request has at most {MAX_ROWS}",
             request.rows.len()
         );
         return Err(Failure::invalid(message));
@@ -40,7 +43,7 @@ pub(crate) async fn post(
     let body = serde_json::to_vec(&Answer {
         rows: Rows(&vectors),
     })
-    .expect("vectors are plain data");
+    .expect("vectors always serialise");
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
@@ -49,6 +52,7 @@ struct Answer<'a> {
     rows: Rows<'a>,
 }
 
+/// Serialises the vectors row by row, without a copy of them all.
 struct Rows<'a>(&'a Vectors);
 
 impl Serialize for Rows<'_> {

@@ -1,17 +1,18 @@
 //! The Open Inference Protocol, version 2, over REST:
 //! <https://github.com/kserve/open-inference-protocol>.
 //!
-//! A model is an endpoint, a version of it one of the releases that it goes to. Inputs are
-//! join keys and request fields, one tensor each, of shape `[rows]` or `[rows, 1]`, vectors and
-//! lists `[rows, k]`. Times are texts as in RFC 3339, or microseconds since 1970 as integers; byte
-//! strings are hexadecimal texts. Outputs are what the model predicts.
+//! A model of the protocol is an endpoint, and a version of the model is one of the releases that
+//! the endpoint routes to. The inputs are the join keys and request fields of the view, one tensor
+//! each, of shape `[rows]` or `[rows, 1]`; vectors and lists have the shape `[rows, k]`. Times are
+//! strings as in RFC 3339, or integers that count microseconds since 1970. Byte strings are
+//! hexadecimal. The outputs are what the model predicts.
 //!
-//! Tensors may be binary as well, by the extension `binary_tensor_data`:
+//! Tensors may also be binary, by the extension `binary_tensor_data`:
 //! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.
 //!
-//! Every error is `{"error": "…"}`: 404 for what there is not (a method of a path included), 400
-//! for all else that is the caller's or a function's, 503 when it may be tried again, 500 when
-//! the server failed.
+//! Every error is `{"error": "…"}`. The status is 404 if the path, the method or what it names does
+//! not exist, 400 for any other error of the caller or of a function, 503 if the request may be
+//! tried again, and 500 if the server failed.
 
 mod tensor;
 
@@ -35,10 +36,11 @@ use crate::MAX_ROWS;
 use crate::error::Failure;
 use tensor::{Output, Tensor};
 
-/// Length of the JSON in a body that has binary tensors after it.
+/// The header with the length of the JSON, in bytes, in a body that has binary tensors after the
+/// JSON.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// The routes below `/v2`.
+/// Returns the routes below `/v2`.
 pub(crate) fn router() -> Router<Arc<Platform>> {
     let model = |prefix: &str| {
         Router::new()
@@ -59,7 +61,7 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
         .method_not_allowed_fallback(no_method)
 }
 
-/// An error on its way to a client of this protocol.
+/// An error response in the form of this protocol.
 struct Refusal {
     status: StatusCode,
     message: String,
@@ -111,12 +113,13 @@ async fn no_route(OriginalUri(uri): OriginalUri) -> Refusal {
 
 async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal {
-        // The protocol knows 400 and 404.
+        // The protocol has no status 405, only 400 and 404.
         status: StatusCode::NOT_FOUND,
         message: format!("{} does not take {method}", uri.path()),
     }
 }
 
+/// Answers `GET /v2`: the metadata of the server.
 pub(crate) async fn server() -> JsonBody<Json> {
     JsonBody(json!({
         "name": "wafer",
@@ -130,20 +133,21 @@ async fn server_ready(State(platform): State<Arc<Platform>>) -> Result<JsonBody<
     Ok(JsonBody(json!({ "live": true, "ready": true })))
 }
 
-/// What is named in a path.
+/// The endpoint and the release that a path names.
 #[derive(Deserialize)]
-struct Named {
+struct ModelPath {
     model: String,
     version: Option<String>,
 }
 
-type NamedPath = Result<Path<Named>, PathRejection>;
+type ModelPathResult = Result<Path<ModelPath>, PathRejection>;
 
+/// Answers a request for the metadata of an endpoint.
 async fn metadata(
     State(platform): State<Arc<Platform>>,
-    path: NamedPath,
+    path: ModelPathResult,
 ) -> Result<JsonBody<Json>, Refusal> {
-    let Path(Named { model, version }) = path?;
+    let Path(ModelPath { model, version }) = path?;
     let endpoint = platform.serving().serving_endpoint(&model).await?;
     let info = endpoint.info(version.as_deref())?;
     let tensors = |fields: &[Field]| -> Json { fields.iter().map(tensor::metadata).collect() };
@@ -156,16 +160,18 @@ async fn metadata(
     })))
 }
 
+/// Answers whether an endpoint is ready, and the release too if the path names one.
 async fn ready(
     State(platform): State<Arc<Platform>>,
-    path: NamedPath,
+    path: ModelPathResult,
 ) -> Result<JsonBody<Json>, Refusal> {
-    let Path(Named { model, version }) = path?;
+    let Path(ModelPath { model, version }) = path?;
     let endpoint = platform.serving().serving_endpoint(&model).await?;
     endpoint.info(version.as_deref())?;
     Ok(JsonBody(json!({ "name": model, "ready": true })))
 }
 
+/// The JSON of an inference request.
 #[derive(Deserialize)]
 struct Request {
     id: Option<String>,
@@ -174,17 +180,19 @@ struct Request {
     outputs: Option<Vec<Wanted>>,
 }
 
-/// An output that is asked for.
+/// An output that the request names.
 #[derive(Deserialize)]
 struct Wanted {
     name: String,
     parameters: Option<Map<String, Json>>,
 }
 
-fn is_set(parameters: Option<&Map<String, Json>>, name: &str) -> Option<bool> {
+/// Returns the value of a parameter, or `None` if it is not given.
+fn flag(parameters: Option<&Map<String, Json>>, name: &str) -> Option<bool> {
     parameters?.get(name).and_then(Json::as_bool)
 }
 
+/// The JSON of an answer.
 #[derive(Serialize)]
 struct Answer {
     model_name: String,
@@ -196,17 +204,19 @@ struct Answer {
     outputs: Vec<Output>,
 }
 
+/// Answers an inference request.
 async fn infer(
     State(platform): State<Arc<Platform>>,
-    path: NamedPath,
+    path: ModelPathResult,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let Path(Named { model, version }) = path?;
+    let Path(ModelPath { model, version }) = path?;
     let body = body.map_err(|e| Refusal::invalid(Failure::from(e).into_message()))?;
     let (mut request, binary) = read(&headers, &body)?;
     tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
-    // Once: whatever is switched meanwhile, all of the answer is of what there was.
+    // The endpoint is read once, so that all of the answer comes from the same releases, even if
+    // the endpoint is switched meanwhile.
     let endpoint = platform.serving().serving_endpoint(&model).await?;
     let info = endpoint.info(version.as_deref())?;
     let asked = InferRequest {
@@ -226,7 +236,7 @@ async fn infer(
     answer(model, inference, &wanted)
 }
 
-/// The JSON of a request, and what comes after it.
+/// Splits a body into its JSON and the bytes of binary tensors after that.
 fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), Refusal> {
     let (text, binary) = match headers.get(HEADER_LENGTH) {
         None => (body, &[][..]),
@@ -238,7 +248,7 @@ fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), 
             let length = length.filter(|length| *length <= body.len());
             let length = length.ok_or_else(|| {
                 Refusal::invalid(format!(
-                    "header {HEADER_LENGTH} is no length within the body of {} bytes",
+                    "header {HEADER_LENGTH} is not a length within the body of {} bytes",
                     body.len()
                 ))
             })?;
@@ -246,11 +256,14 @@ fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), 
         }
     };
     let request = serde_json::from_slice(text)
-        .map_err(|e| Refusal::invalid(format!("the body is no inference request: {e}")))?;
+        .map_err(|e| Refusal::invalid(format!("the body is not an inference request: {e}")))?;
     Ok((request, binary))
 }
 
-/// Number of rows, which all tensors must have.
+/// Returns the number of rows, which must be the same in all tensors.
+///
+/// # Errors
+/// Returns an error when the tensors differ, and when there are no rows or too many.
 fn rows(inputs: &[Tensor]) -> Result<usize, Refusal> {
     let mut rows: Option<(usize, &str)> = None;
     for input in inputs {
@@ -269,13 +282,17 @@ fn rows(inputs: &[Tensor]) -> Result<usize, Refusal> {
         None => Err(Refusal::invalid("there are no inputs")),
         Some((0, name)) => Err(Refusal::invalid(format!("input `{name}` has no rows"))),
         Some((rows, _)) if rows > MAX_ROWS => Err(Refusal::invalid(format!(
-            "{rows} rows; a request has at most {MAX_ROWS}"
+            "{rows} rows are too many: a request has at most {MAX_ROWS}"
         ))),
         Some((rows, _)) => Ok(rows),
     }
 }
 
-/// Tensors as columns. Those that no release reads are refused: they are misspelt.
+/// Converts tensors to columns of values by their names.
+///
+/// # Errors
+/// Returns an error when a tensor does not fit its field. A tensor that no release reads is also
+/// refused, because its name is probably misspelt.
 fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<Json>>, Refusal> {
     let mut columns = HashMap::new();
     for input in inputs {
@@ -299,13 +316,14 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
     Ok(columns)
 }
 
-/// Which outputs are answered, by their positions, and which of them as bytes.
+/// Returns the positions of the outputs to answer, each with whether it is binary. Without a list
+/// in the request these are all outputs.
 fn wanted(
     parameters: Option<&Map<String, Json>>,
     outputs: Option<&[Wanted]>,
     fields: &[Field],
 ) -> Result<Vec<(usize, bool)>, Refusal> {
-    let all_binary = is_set(parameters, "binary_data_output").unwrap_or(false);
+    let all_binary = flag(parameters, "binary_data_output").unwrap_or(false);
     let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else {
         return Ok((0..fields.len()).map(|index| (index, all_binary)).collect());
     };
@@ -321,12 +339,17 @@ fn wanted(
         })?;
         Ok((
             index,
-            is_set(wanted.parameters.as_ref(), "binary_data").unwrap_or(all_binary),
+            flag(wanted.parameters.as_ref(), "binary_data").unwrap_or(all_binary),
         ))
     };
     outputs.iter().map(place).collect()
 }
 
+/// Encodes an inference as the response.
+///
+/// # Errors
+/// Returns an error when every row failed. If only some failed, the answer has a parameter
+/// `errors`.
 fn answer(
     model: String,
     inference: Inference,
@@ -339,7 +362,7 @@ fn answer(
         return Err(Refusal::invalid(message.clone()));
     }
     if !inference.errors.is_empty() {
-        // Parameters are numbers, texts and booleans.
+        // The protocol allows no lists as parameters, so the messages are joined to one string.
         let texts = inference
             .errors
             .iter()
@@ -368,7 +391,7 @@ fn answer(
         parameters,
         outputs,
     };
-    let mut body = serde_json::to_vec(&answer).expect("an answer is plain data");
+    let mut body = serde_json::to_vec(&answer).expect("an answer always serialises");
     if !wanted.iter().any(|(_, is_binary)| *is_binary) {
         return Ok(([(CONTENT_TYPE, "application/json")], body).into_response());
     }

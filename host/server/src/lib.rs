@@ -1,20 +1,30 @@
-//! The HTTP edge: translates requests, calls the platform, translates answers.
+//! The HTTP edge: it decodes requests, calls the platform, and encodes the answers.
+//!
+//! A handler holds no logic of its own. It reads the body, calls one method of [`Platform`] or of
+//! one of its services, and writes what that returned. A request for features goes like this:
+//! `features.rs` decodes the rows, the serving service reads all stored rows with one batch read
+//! and calls the on-demand functions on a thread for guests, and the handler serialises the
+//! vectors in the order of the request. Nothing is written.
+//!
+//! [`router`] has the routes alone, for a host that does its own background work, such as the
+//! Lambda function. [`serve()`] also listens on a socket and does the background work.
 //!
 //! | route | what it does |
 //! | --- | --- |
-//! | `POST /v1/views/{view}/features` | feature vectors |
-//! | `POST /v1/views/{view}/training-set` | labels in, training set out |
-//! | `POST /v1/sources/{source}/events` | takes events in |
-//! | `POST /v2/models/{endpoint}/infer`, and all of `/v2` | the Open Inference Protocol |
-//! | `POST /get-online-features`, `/write-to-online-store`, `/push`, `GET /health` | as Feast's feature server |
-//! | `GET /v1/views`, `GET /v1/views/{view}` | which views there are, and their fields |
-//! | `GET`, `POST /v1/clock` | the present; sets it, when the server was started with a clock |
-//! | `GET /metrics` | numbers in Prometheus' text format |
-//! | `GET /healthz` | the process answers |
-//! | `GET /readyz` | the stores answer |
+//! | `POST /v1/views/{view}/features` | returns feature vectors |
+//! | `POST /v1/views/{view}/training-set` | joins labels with the features of a view |
+//! | `POST /v1/sources/{source}/events` | accepts events |
+//! | `POST /v2/models/{endpoint}/infer`, and all of `/v2` | speaks the Open Inference Protocol |
+//! | `POST /get-online-features`, `/write-to-online-store`, `/push`, `GET /health` | speaks the protocol of Feast's feature server |
+//! | `GET /v1/views`, `GET /v1/views/{view}` | lists the views, and the fields of one |
+//! | `GET`, `POST /v1/clock` | returns the clock's time; sets it, if it can be set |
+//! | `GET /metrics` | returns metrics in the text format of Prometheus |
+//! | `GET /healthz` | succeeds while the process runs |
+//! | `GET /readyz` | succeeds while the stores answer |
 //!
-//! Every error is `{"error": {"code": "…", "message": "…"}}` with a fitting
-//! status; the kinds are those of [`wafer_platform::Kind`].
+//! Every error is `{"error": {"code": "…", "message": "…"}}`, with the status and the code that
+//! `error.rs` assigns to its [`wafer_platform::Kind`]. Only the Open Inference Protocol has its
+//! own form of errors.
 
 mod clock;
 mod error;
@@ -37,12 +47,12 @@ use wafer_platform::Platform;
 
 pub use serve::serve;
 
-/// Largest body of a request.
+/// The greatest size of a request's body in bytes. Labels may be larger.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
-/// Most rows of one request for features.
+/// The greatest number of rows in one request for features or for an inference.
 pub const MAX_ROWS: usize = 10_000;
 
-/// All routes, over a platform.
+/// Returns the router with all routes, which call `platform`.
 pub fn router(platform: Arc<Platform>) -> Router {
     Router::new()
         .route("/v1/views", get(views::list))
@@ -66,6 +76,7 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .with_state(platform)
 }
 
+/// Answers `GET /metrics`.
 async fn metrics(State(platform): State<Arc<Platform>>) -> impl IntoResponse {
     let text = platform.metrics();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)

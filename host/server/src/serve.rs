@@ -1,4 +1,4 @@
-//! A server's life: listen, keep the tables up, stop in order.
+//! Running a server: answering requests beside the background work, and stopping in order.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,11 +10,14 @@ use wafer_platform::{Background, Error, Kind, Platform, Result};
 use crate::error::Failure;
 use crate::router;
 
-/// Answers requests until `stop` ends; then finishes those under way, appends
-/// what is in the outbox, and returns.
+/// Answers the requests of a listener until `stop` completes.
+///
+/// The background work of the platform runs at the same time: it flushes the outbox, runs
+/// schedules and looks for changed definitions and endpoints. After `stop`, the requests in
+/// progress are finished, the outbox is flushed, and the function returns.
 ///
 /// # Errors
-/// When the listener fails.
+/// Returns an error when the listener fails, or when the background work cannot be finished.
 pub async fn serve(
     platform: Arc<Platform>,
     listener: TcpListener,
@@ -29,15 +32,16 @@ pub async fn serve(
     served
 }
 
-/// `GET /readyz`: whether the stores answer.
+/// Answers `GET /readyz`: succeeds if the stores answer.
 pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
     check_stores(&platform).await?;
     Ok("ready")
 }
 
-/// Whether the stores answer.
+/// Checks that the stores answer, by reading a metadata object. Whether the object exists does not
+/// matter.
 pub(crate) async fn check_stores(platform: &Platform) -> Result<()> {
-    let metadata = &platform.context().components().metadata;
+    let metadata = &platform.context().components().stores.metadata;
     let name = format!("{}/ready", platform.context().project());
     metadata.get(&name).await?;
     Ok(())

@@ -1,6 +1,9 @@
-//! `POST /v1/views/{view}/training-set`: labels in (Arrow, Parquet or CSV by their
-//! content type), the training set out (Arrow stream, or Parquet or CSV by `Accept`).
-//! Its record is named in the header `wafer-training-set`.
+//! `POST /v1/views/{view}/training-set`: makes a training set of the labels in the body.
+//!
+//! The labels are Arrow, Parquet or CSV, as `Content-Type` says. The training set is returned in
+//! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
+//! of the answer has the id of its record. Labels and result pass through temporary files, because
+//! the join reads and writes files.
 
 use std::sync::Arc;
 
@@ -17,13 +20,15 @@ use wafer_platform::{Platform, Progress, Split, SplitBy, TrainingSetRequest};
 
 use crate::error::Failure;
 
-/// Largest body of labels.
+/// The greatest size of a body with labels, in bytes.
 pub(crate) const MAX_LABEL_BYTES: usize = 256 << 20;
-/// Bytes of memory that a join may use.
+/// The memory that a join may use, in bytes.
 const MEMORY: u64 = 512 << 20;
-/// Training sets that are made at the same time; each holds its labels and its result.
+/// Limits how many training sets are made at the same time, because each holds its labels and its
+/// result in memory.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
+/// Media types with the file extension of their format.
 const FORMATS: [(&str, &str); 4] = [
     ("application/vnd.apache.arrow.stream", "arrows"),
     ("application/vnd.apache.arrow.file", "arrow"),
@@ -31,10 +36,11 @@ const FORMATS: [(&str, &str); 4] = [
     ("text/csv", "csv"),
 ];
 
+/// The query parameters, which have the meaning of the options of `wafer training-set`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Column of the labels' time.
+    /// The column of the labels that holds their time.
     #[serde(default = "event_timestamp")]
     time: String,
     as_of: Option<Timestamp>,
@@ -48,6 +54,7 @@ fn event_timestamp() -> String {
     "event_timestamp".to_owned()
 }
 
+/// Answers a request for a training set.
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     Path(view): Path<String>,
@@ -56,19 +63,19 @@ pub(crate) async fn post(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Failure> {
     let _place = AT_ONCE.try_acquire().map_err(|_| {
-        let message = "two training sets are being made; try again when they are done";
+        let message = "two training sets are being made already; try again later";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     })?;
     let (_, labels) = format_of(&headers, CONTENT_TYPE)?;
     let (media, out) = format_of(&headers, ACCEPT)?;
-    let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
+    let folder = tempfile::tempdir().map_err(|e| temporary_file_error(&e))?;
     let (labels, out) = (
         folder.path().join(format!("labels.{labels}")),
         folder.path().join(format!("out.{out}")),
     );
     tokio::fs::write(&labels, body?)
         .await
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| temporary_file_error(&e))?;
     let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
     let split = options.split.as_deref();
     let split = split.map(|text| Split::parse(text, by, options.seed));
@@ -86,7 +93,9 @@ pub(crate) async fn post(
         .training()
         .training_set(&request, &progress)
         .await?;
-    let bytes = tokio::fs::read(&out).await.map_err(|e| failed(&e))?;
+    let bytes = tokio::fs::read(&out)
+        .await
+        .map_err(|e| temporary_file_error(&e))?;
     let headers = [
         (CONTENT_TYPE.as_str(), media.to_owned()),
         ("wafer-training-set", set.id),
@@ -94,7 +103,8 @@ pub(crate) async fn post(
     Ok((headers, bytes).into_response())
 }
 
-/// Media type and extension that a header asks for; without one, an Arrow stream.
+/// Returns the media type that a header names and the file extension of its format. Without the
+/// header this is an Arrow stream.
 fn format_of(
     headers: &HeaderMap,
     name: axum::http::HeaderName,
@@ -122,7 +132,7 @@ fn format_of(
     })
 }
 
-fn failed(error: &std::io::Error) -> Failure {
+fn temporary_file_error(error: &std::io::Error) -> Failure {
     let message = format!("a temporary file cannot be used: {error}");
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
 }

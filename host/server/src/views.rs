@@ -1,4 +1,4 @@
-//! `GET /v1/views` and `GET /v1/views/{view}`: what a client can ask for.
+//! `GET /v1/views` and `GET /v1/views/{view}`: the feature views that clients can query.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use wafer_platform::Platform;
 
 use crate::error::Failure;
 
+/// Lists the live views.
 pub(crate) async fn list(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
     let definitions = platform.context().definitions();
     let views: Vec<_> = definitions
@@ -19,6 +20,7 @@ pub(crate) async fn list(State(platform): State<Arc<Platform>>) -> JsonBody<Json
     JsonBody(json!({ "views": views }))
 }
 
+/// Returns the input fields and the features of a view.
 pub(crate) async fn one(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,

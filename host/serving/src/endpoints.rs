@@ -1,8 +1,9 @@
 //! Endpoints: stable names that route requests to releases by weight.
 //!
-//! What an endpoint routes to is one object, which is replaced at once; every request takes
-//! what there is when it comes in, and keeps to it to its end. So no request sees the
-//! features of one release and the model of another.
+//! The routing of an endpoint is one metadata object, `endpoint/NAME`, which also holds the
+//! earlier routings for a rollback. Processes that answer requests look for changes and make the
+//! new releases ready (module `refresh`). A request uses the routing that was ready when it came
+//! in, to its end. So no request sees the features of one release and the model of another.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +17,27 @@ use crate::request_log::table::LogTable;
 use crate::routing::Routing;
 use crate::service::Serving;
 
-/// Routings that an endpoint remembers, to go back to.
+/// The number of earlier routings that an endpoint keeps for a rollback.
 const HISTORY: usize = 20;
 
-/// A stable name that requests are sent to.
+/// The routing of an endpoint, and its earlier routings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// Where its requests go.
+    /// The present routing.
     pub routing: Routing,
-    /// Since when, machine time.
+    /// The time of the present routing's start, by the machine's clock.
     pub since: Timestamp,
-    /// Where they went before, oldest first.
+    /// Earlier routings with their starts, oldest first.
     pub history: Vec<(Timestamp, Routing)>,
 }
 
 impl Serving {
-    /// Has an endpoint route its requests somewhere, at once; a new name makes an endpoint.
+    /// Sets the routing of an endpoint, and creates the endpoint if the name is new.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for a release that there is not, [`Kind::Invalid`] when releases
-    /// answer differently, or read fields of one name and different types.
+    /// Returns [`Kind::NotFound`] for an unknown release, and [`Kind::Invalid`] when the releases
+    /// have different outputs, read fields of one name and different types, or cannot be routed
+    /// or logged.
     pub async fn set_endpoint(&self, name: &str, routing: Routing) -> Result<Endpoint> {
         wafer_catalog::is_name(name).map_err(Error::invalid)?;
         self.check_routing(name, &routing).await?;
@@ -59,11 +61,11 @@ impl Serving {
             .await
     }
 
-    /// Has an endpoint route its requests where they went before.
+    /// Restores the routing that an endpoint had before the present one.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an endpoint that there is not, [`Kind::Conflict`] when there is
-    /// nothing to go back to.
+    /// Returns [`Kind::NotFound`] for an unknown endpoint, and [`Kind::Conflict`] when there is no
+    /// earlier routing.
     pub async fn rollback(&self, name: &str) -> Result<Endpoint> {
         let present = self.endpoint(name).await?;
         if let Some((_, routing)) = present.history.last() {
@@ -74,9 +76,7 @@ impl Serving {
             let mut endpoint = before
                 .ok_or_else(|| Error::new(Kind::NotFound, format!("endpoint `{name}` is gone")))?;
             let (_, routing) = endpoint.history.pop().ok_or_else(|| {
-                let message = format!(
-                    "endpoint `{name}` never went elsewhere: there is nothing to go back to"
-                );
+                let message = format!("endpoint `{name}` has no earlier routing to go back to");
                 Error::new(Kind::Conflict, message)
             })?;
             endpoint.routing = routing;
@@ -88,18 +88,19 @@ impl Serving {
             .await
     }
 
-    /// Takes an endpoint away; what it logged stays.
+    /// Removes an endpoint. Its logs stay.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when there is no endpoint of that name, and [`Kind::Conflict`]
+    /// when it is changed at the same time.
     pub async fn remove_endpoint(&self, name: &str) -> Result<()> {
-        // Not what somebody else made of it meanwhile.
+        // The version makes the deletion fail if another process changes the endpoint.
         let found = self
             .context
             .object::<Endpoint>(&endpoint_object(name))
             .await?;
         let Some((_, version)) = found else {
-            return Err(self.no_endpoint(name).await?);
+            return Err(self.unknown_endpoint(name).await?);
         };
         self.context
             .delete_object(&endpoint_object(name), version)
@@ -107,10 +108,10 @@ impl Serving {
         self.refresh_endpoints().await
     }
 
-    /// All endpoints by name.
+    /// Returns all endpoints by name.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn endpoints(&self) -> Result<BTreeMap<String, Endpoint>> {
         Ok(self
             .context
@@ -120,18 +121,19 @@ impl Serving {
             .collect())
     }
 
-    /// An endpoint.
+    /// Returns an endpoint by its name.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name.
+    /// Returns [`Kind::NotFound`] when there is no endpoint of that name.
     pub async fn endpoint(&self, name: &str) -> Result<Endpoint> {
         if let Some((endpoint, _)) = self.context.object(&endpoint_object(name)).await? {
             return Ok(endpoint);
         }
-        Err(self.no_endpoint(name).await?)
+        Err(self.unknown_endpoint(name).await?)
     }
 
-    async fn no_endpoint(&self, name: &str) -> Result<Error> {
+    /// Returns the error for an endpoint that does not exist.
+    async fn unknown_endpoint(&self, name: &str) -> Result<Error> {
         let endpoints = self.endpoints().await?;
         let hint = match nearest(name, endpoints.keys().map(String::as_str)) {
             Some(nearest) => format!("; did you mean `{nearest}`?"),
@@ -142,11 +144,12 @@ impl Serving {
         Ok(Error::new(Kind::NotFound, message))
     }
 
-    /// What is to be said of endpoints whose releases read groups that are written no
-    /// longer once these definitions are live: they go on, with features that grow old.
+    /// Returns a warning for each release of an endpoint that reads a group which is no longer
+    /// written under `definitions`. Such an endpoint keeps answering, with features that grow
+    /// old.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn outdated_endpoints(&self, definitions: &Definitions) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         for (name, endpoint) in self.endpoints().await? {
@@ -166,7 +169,8 @@ impl Serving {
         Ok(warnings)
     }
 
-    /// Keeps what a log holds, for who appends to it.
+    /// Stores the definition of a log table, which is needed to append rows to it, unless it is
+    /// stored already.
     pub(crate) async fn keep_log_table(&self, log: &LogTable) -> Result<()> {
         let table = log.definition();
         let known: Option<(TableDef, u64)> = self
@@ -179,8 +183,9 @@ impl Serving {
         }
     }
 
-    /// Checks that all releases are whole, answer alike, can be routed and logged; keeps the
-    /// tables that they are logged to.
+    /// Checks that the functions of all releases exist, that their outputs are the same, and that
+    /// they can be routed and logged. Stores the definitions of the tables that they are logged
+    /// to.
     async fn check_routing(&self, endpoint: &str, routing: &Routing) -> Result<()> {
         let mut outputs: Option<(String, Vec<(String, DataType)>)> = None;
         let mut inputs: BTreeMap<String, (String, DataType)> = BTreeMap::new();
@@ -188,7 +193,7 @@ impl Serving {
             let release = self.registry.release(name).await?;
             let bound = self.registry.bound(&release).await?;
             self.registry.check_code(&bound).await?;
-            // It may be older than the first deployment.
+            // A release that is older than the first deployment was not compiled for it.
             self.context.compile_for_known(bound.functions()).await?;
             if routing.log > 0 {
                 let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
@@ -204,8 +209,8 @@ impl Serving {
             match &outputs {
                 Some((first, wanted)) if *wanted != own => {
                     return Err(Error::invalid(format!(
-                        "releases `{first}` and `{name}` answer differently: {} and {}; an endpoint answers alike \
-                         whoever it is asked by",
+                        "releases `{first}` and `{name}` answer differently: {} and {}; all releases of an endpoint \
+                         must have the same outputs",
                         columns_text(wanted),
                         columns_text(&own)
                     )));

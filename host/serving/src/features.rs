@@ -1,4 +1,15 @@
-//! Reads feature vectors: one batched get of the view's groups, then its on-demand functions.
+//! Feature vectors of views and groups.
+//!
+//! [`Serving::features`] answers a request in these steps:
+//!
+//! 1. The rows of the request become columns of join keys and request fields.
+//! 2. One `get_many` reads the entities of all lookups and rows from the online store. This is
+//!    the only I/O of a request, and nothing is written.
+//! 3. On a guest thread, the stored rows are unpacked into columns with a status for each value,
+//!    and each on-demand function is called once for all rows. When all sandboxes are busy, the
+//!    request waits in a bounded queue.
+//!
+//! The result has the rows in the order of the request.
 
 use std::sync::Arc;
 
@@ -7,32 +18,39 @@ use wafer_catalog::{Definitions, Recipe};
 use wafer_core::Timestamp;
 use wafer_store::{Result, for_work};
 
-use crate::served_view::{LookedUpRequest, RequestColumns, ServedView, assemble, decode, entities};
+use crate::served_view::{
+    LookedUpRequest, RequestColumns, ServedView, add_entity_keys, assemble, decode,
+};
 use crate::service::Serving;
 use crate::vectors::Vectors;
 
 impl Serving {
-    /// Feature vectors of a view for some rows, each an object with the view's
-    /// join keys and request fields. Entities that are not known are no error:
-    /// their features have the status `not_found`.
+    /// Returns the feature vectors of a view for some rows. Each row is a JSON object with the
+    /// view's join keys and request fields.
+    ///
+    /// An unknown entity is not an error: its features have the status `not_found`.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for a row that
-    /// lacks a field or has one of another type, [`Kind::Function`] when an
-    /// on-demand function fails on the whole request, [`Kind::Unavailable`] when
-    /// too many requests are waiting.
+    /// Returns [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for a row that lacks a
+    /// field or has one of another type, [`Kind::Function`] when an on-demand function fails on
+    /// the whole request, and [`Kind::Unavailable`] when too many requests are waiting.
+    ///
+    /// [`Kind::NotFound`]: wafer_store::Kind::NotFound
+    /// [`Kind::Invalid`]: wafer_store::Kind::Invalid
+    /// [`Kind::Function`]: wafer_store::Kind::Function
+    /// [`Kind::Unavailable`]: wafer_store::Kind::Unavailable
     pub async fn features(&self, view: &str, rows: &[Json]) -> Result<Vectors> {
         let served = self.served_view(view)?;
         self.vectors(served, rows, &format!("view/{view}")).await
     }
 
-    /// All features of a group for some entities, each an object with the group's join
-    /// keys.
+    /// Returns all features of a group for some entities. Each entity is a JSON object with the
+    /// group's join keys.
     ///
     /// # Errors
-    /// As [`features`](Self::features).
+    /// Returns the errors of [`features`](Self::features).
     pub async fn group_features(&self, group: &str, rows: &[Json]) -> Result<Vectors> {
-        // No view has such a name.
+        // The name of a view has no slash, so this one cannot be a view's.
         let name = format!("group/{group}");
         let served = self.cached_view(&name, |definitions| {
             let recipe = Recipe::of_group(definitions, group)?;
@@ -52,7 +70,8 @@ impl Serving {
         self.context.components().guests.run(work).await?
     }
 
-    /// Reads what requests look up, as of a time; `work` is what for.
+    /// Reads the entities that a request looks up, as of `now`. The calls of the store are counted
+    /// for `work`.
     pub(crate) async fn look_up(
         &self,
         served: &ServedView,
@@ -60,13 +79,13 @@ impl Serving {
         now: Timestamp,
         work: &str,
     ) -> Result<LookedUpRequest> {
-        let (mut keys, mut places, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut entity_indices, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for lookup in &served.lookups {
             let before = keys.len();
-            places.push(entities(lookup, &request, &mut keys));
+            entity_indices.push(add_entity_keys(lookup, &request, &mut keys));
             counts.push(keys.len() - before);
         }
-        let online = &self.context.components().online;
+        let online = &self.context.components().stores.online;
         let found = for_work(work.to_owned(), online.get_many(&keys, now)).await?;
         let mut found = found.into_iter();
         let of_lookups = counts
@@ -75,7 +94,7 @@ impl Serving {
         Ok(LookedUpRequest {
             found: of_lookups.collect(),
             request,
-            places,
+            entity_indices,
             now,
         })
     }
@@ -90,8 +109,8 @@ impl Serving {
 }
 
 impl Serving {
-    /// Returns what requests for a view need by the live definitions, worked out by `make` the
-    /// first time.
+    /// Returns a view, resolved by the live definitions. It is resolved by `make` the first time,
+    /// and cached.
     fn cached_view(
         &self,
         name: &str,

@@ -1,4 +1,16 @@
-//! Inference: features, then the model, of one release, in one go.
+//! Inference: the answer of an endpoint to a request.
+//!
+//! [`Serving::infer`] goes through these steps:
+//!
+//! 1. Each row of the request is routed to a release by the endpoint's routing key, or all rows
+//!    to one release by chance (module `routing`).
+//! 2. For each of these releases, the features of its view are looked up and computed as for a
+//!    feature vector (module `features`).
+//! 3. On the same guest thread, the model is called last ([`predict`]). A row that an on-demand
+//!    function failed on has no prediction.
+//! 4. The answers of the releases are put together in the order of the request's rows.
+//! 5. The sampled rows, and the shadows to ask, are put into the queue of the request log (module
+//!    `request_log`). The client does not wait for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,84 +25,85 @@ use wafer_store::Result;
 
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Shadow};
-use crate::request_log::sampled;
+use crate::request_log::sampled_rows;
 use crate::routing::point;
-use crate::served_view::{assemble, decode_column, decode_rows, missing};
+use crate::served_view::{assemble, decode_column, decode_rows, missing_message};
 use crate::service::Serving;
 use crate::vectors::Vectors;
 
-/// What an endpoint is asked.
+/// A request to an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct InferRequest {
-    /// Name of the request, for the log; absent: one is made up.
+    /// Id of the request, which the log has. `None` means that a unique one is made.
     pub id: Option<String>,
-    /// Number of rows.
+    /// The number of rows.
     pub rows: usize,
-    /// Join keys and request fields by name, a value for each row.
+    /// Join keys and request fields by name, with one value for each row.
     pub columns: HashMap<String, Vec<Json>>,
 }
 
 impl ReleaseAnswer {
-    /// About how many bytes it keeps in memory.
+    /// Returns the estimated bytes that the answer takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        let columns = self.inputs.iter().chain(&self.answer.outputs);
+        let columns = self.inputs.iter().chain(&self.prediction.outputs);
         let columns = columns.map(|column| column.get_array_memory_size());
         columns.sum::<usize>() + self.vectors.bytes()
     }
 }
 
 impl InferRequest {
-    /// About how many bytes it keeps in memory.
+    /// Returns the estimated bytes that the request takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.columns.values().flatten().map(json_bytes).sum()
     }
 
+    /// Returns the value of a row and field, or the reason why there is none.
     fn value(&self, view: &ViewDef, row: usize, name: &str) -> Result<&Json, String> {
         let values = self.columns.get(name);
-        let values = values.ok_or_else(|| missing(view, self.columns.keys(), name))?;
+        let values = values.ok_or_else(|| missing_message(view, self.columns.keys(), name))?;
         values
             .get(row)
-            .ok_or_else(|| "has no value for it".to_owned())
+            .ok_or_else(|| "has no value for this row".to_owned())
     }
 }
 
-/// What it answers.
+/// The answer of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Inference {
-    /// Name of the request.
+    /// Id of the request.
     pub id: String,
-    /// For each row the release that answered.
+    /// Name of the release that answered, for each row.
     pub releases: Vec<String>,
-    /// What the model predicts, one value for each row; null where it failed.
+    /// The outputs of the model, with one value for each row; null where the row failed.
     pub outputs: Vec<(Field, ArrayRef)>,
-    /// Rows that failed, ascending, with the reason.
+    /// The rows that failed, ascending, with the reason.
     pub errors: Vec<(u32, String)>,
 }
 
-/// What one release made of some rows.
+/// The predictions of a model for some rows.
 #[derive(Debug)]
 pub struct Prediction {
     /// A column for each output of the model.
     pub outputs: Vec<ArrayRef>,
-    /// Rows that failed, ascending.
+    /// The rows that failed, ascending, with the reason.
     pub errors: Vec<(u32, String)>,
 }
 
-/// What one release was asked, looked up, computed and answered.
+/// The inputs, features and predictions of one release for some rows of a request.
 pub(crate) struct ReleaseAnswer {
-    /// In the order of the view's inputs.
+    /// The columns of the request in the order of the view's inputs.
     pub(crate) inputs: Vec<ArrayRef>,
     pub(crate) vectors: Vectors,
-    pub(crate) answer: Prediction,
+    pub(crate) prediction: Prediction,
 }
 
-/// A request under way.
+/// A request that is being answered.
 pub(crate) struct InferCall {
-    /// Its name, as its sender knows it.
+    /// Id of the request, given by the client or made here.
     pub(crate) id: String,
-    /// Its name that no other request has.
-    pub(crate) own_id: String,
-    /// The time that features are of.
+    /// An id that no other request has.
+    pub(crate) unique_id: String,
+    /// The time as of which features are read.
     pub(crate) now: Timestamp,
     pub(crate) request: InferRequest,
 }
@@ -105,45 +118,51 @@ fn json_bytes(value: &Json) -> usize {
     size_of::<Json>() + inner
 }
 
-/// Some rows of a request, for one release.
+/// The rows of a request that one release answers, and its answer.
 struct Part {
     ready: Arc<ReadyRelease>,
     rows: Vec<usize>,
-    asked: ReleaseAnswer,
+    answer: ReleaseAnswer,
 }
 
 impl Serving {
-    /// Asks an endpoint, or one of its releases, as it was when it was looked up. Rows are
-    /// routed by the endpoint's key, or all alike.
+    /// Answers a request to an endpoint, or to one of its releases if `release` is named. A
+    /// named release is not routed to, and no shadows are asked. Runs guest code.
     ///
     /// # Errors
-    /// As [`features`](Self::features), and [`Kind::NotFound`] for a
-    /// release that the endpoint has not.
+    /// Returns the errors of [`features`](Self::features), and
+    /// [`Kind::NotFound`](wafer_store::Kind::NotFound) when the endpoint does not route to
+    /// `release`.
     pub async fn infer(
         &self,
         serving: &EndpointServing,
         release: Option<&str>,
         request: InferRequest,
     ) -> Result<Inference> {
-        let own_id = self.request_id();
+        let unique_id = self.request_id();
         let call = Arc::new(InferCall {
-            id: request.id.clone().unwrap_or_else(|| own_id.clone()),
-            own_id,
+            id: request.id.clone().unwrap_or_else(|| unique_id.clone()),
+            unique_id,
             now: self.context.now(),
             request,
         });
         let mut parts = Vec::new();
-        for (ready, rows) in routed(serving, release, &call)? {
-            let asked = self.ask(&ready, &call, &rows).await?;
-            parts.push(Part { ready, rows, asked });
+        for (ready, rows) in route_rows(serving, release, &call)? {
+            let answer = self.ask(&ready, &call, &rows).await?;
+            parts.push(Part {
+                ready,
+                rows,
+                answer,
+            });
         }
-        let answer = together(serving.outputs(), &call, &parts);
+        let inference = merge_parts(serving.outputs(), &call, &parts);
         let shadows = release.is_none().then(|| serving.shadows());
         self.log_parts(serving, &call, parts, shadows.unwrap_or_default());
-        Ok(answer)
+        Ok(inference)
     }
 
-    /// Queues what is to be logged, and the shadows that are to be asked.
+    /// Puts the sampled rows of the answers, and the shadows to ask for these rows, into the
+    /// queue of the request log.
     fn log_parts(
         &self,
         serving: &EndpointServing,
@@ -153,19 +172,24 @@ impl Serving {
     ) {
         let log = &self.request_log;
         let mut logged = Vec::new();
-        for Part { ready, rows, asked } in parts {
-            let places = sampled(serving, &ready, call, &asked.inputs);
-            if places.is_empty() {
+        for Part {
+            ready,
+            rows,
+            answer,
+        } in parts
+        {
+            let positions = sampled_rows(serving, &ready, call, &answer.inputs);
+            if positions.is_empty() {
                 continue;
             }
-            logged.extend(places.iter().map(|place| rows[*place]));
-            log.answered(Answered {
+            logged.extend(positions.iter().map(|position| rows[*position]));
+            log.push_answered(Answered {
                 ready,
                 call: Arc::clone(call),
                 is_shadow: false,
                 part: rows,
-                rows: places,
-                asked,
+                rows: positions,
+                answer,
             });
         }
         if logged.is_empty() {
@@ -173,7 +197,7 @@ impl Serving {
         }
         logged.sort_unstable();
         for ready in shadows {
-            log.shadow(Shadow {
+            log.push_shadow(Shadow {
                 ready,
                 call: Arc::clone(call),
                 rows: logged.clone(),
@@ -181,7 +205,7 @@ impl Serving {
         }
     }
 
-    /// A name that no other request of this project has.
+    /// Returns an id that no other request of this project has.
     fn request_id(&self) -> String {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +216,7 @@ impl Serving {
         Digest::of(format!("{holder} {now} {count}").as_bytes()).hex()[..32].to_owned()
     }
 
-    /// Has a release answer some rows of a request.
+    /// Asks a release for some rows of a request.
     pub(crate) async fn ask(
         &self,
         ready: &Arc<ReadyRelease>,
@@ -208,7 +232,7 @@ impl Serving {
         let predicted = self.context.components().guests.run(move || {
             let inputs = read.request.columns.clone();
             let (vectors, readable) = assemble(&ready.view, read)?;
-            let answer = predict(
+            let prediction = predict(
                 &ready.model,
                 vectors.failures(),
                 &readable,
@@ -217,19 +241,19 @@ impl Serving {
             Ok(ReleaseAnswer {
                 inputs,
                 vectors,
-                answer,
+                prediction,
             })
         });
         predicted.await?
     }
 }
 
-/// Which release answers which rows.
-fn routed(
+/// Returns the releases that answer a request, with the rows that each of them answers.
+fn route_rows(
     serving: &EndpointServing,
     release: Option<&str>,
     InferCall {
-        own_id, request, ..
+        unique_id, request, ..
     }: &InferCall,
 ) -> Result<Vec<(Arc<ReadyRelease>, Vec<usize>)>> {
     let all = || (0..request.rows).collect::<Vec<usize>>();
@@ -237,16 +261,16 @@ fn routed(
         return Ok(vec![(Arc::clone(serving.release(release)?), all())]);
     }
     let Some(key) = serving.routing_key() else {
-        let ready = serving.at(point("route", &serving.name, own_id.as_bytes()));
+        let ready = serving.release_at(point("route", &serving.name, unique_id.as_bytes()));
         return Ok(vec![(Arc::clone(ready), all())]);
     };
-    let view = serving.any().view.definition();
-    // As it was meant, however it was written: 1 and 1.0 are one number.
+    let view = serving.any_release().view.definition();
+    // Keys are decoded before they are hashed, so that 1 and 1.0 are the same number.
     let keys = decode_column(&key, &all(), |row| request.value(view, row, &key.name))?;
     let mut parts: Vec<(Arc<ReadyRelease>, Vec<usize>)> = Vec::new();
     for row in 0..request.rows {
-        let value = encoded(std::slice::from_ref(&keys), row);
-        let ready = serving.at(point("route", &serving.name, &value));
+        let value = encoded_row(std::slice::from_ref(&keys), row);
+        let ready = serving.release_at(point("route", &serving.name, &value));
         match parts
             .iter_mut()
             .find(|(other, _)| Arc::ptr_eq(other, ready))
@@ -258,15 +282,20 @@ fn routed(
     Ok(parts)
 }
 
-/// Values of a row, as bytes that only equal values share.
-pub(crate) fn encoded(columns: &[ArrayRef], row: usize) -> Vec<u8> {
+/// Encodes the values of a row. Only equal values have the same encoding.
+pub(crate) fn encoded_row(columns: &[ArrayRef], row: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_row(columns, row, &mut bytes);
     bytes
 }
 
-/// Calls the model on what was looked up and computed; with the rows that a function of the
-/// view failed on, and why.
+/// Calls a model on the columns of its view. Runs guest code.
+///
+/// `failures` are the rows that an on-demand function failed on, with the name of the function
+/// and the reason. They have no prediction, like the rows that the model fails on.
+///
+/// # Errors
+/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the model fails on all rows.
 pub fn predict<'a>(
     model: &Function,
     failures: impl Iterator<Item = (u32, &'a str, &'a str)>,
@@ -280,7 +309,8 @@ pub fn predict<'a>(
         .collect();
     let output = model.invoke(&inputs, deadline)?;
     let mut errors: HashMap<u32, String> = output.row_errors.into_iter().collect();
-    // A row without its features has no prediction, whatever the model says.
+    // The model may have answered for a row whose features could not be computed. The row has
+    // failed nevertheless.
     for (row, function, message) in failures {
         errors.insert(row, format!("function `{function}`: {message}"));
     }
@@ -299,30 +329,35 @@ pub fn predict<'a>(
     Ok(Prediction { outputs, errors })
 }
 
-/// The answers of several releases, in the order of the request's rows.
-fn together(fields: &[Field], call: &InferCall, parts: &[Part]) -> Inference {
+/// Merges the answers of several releases in the order of the request's rows.
+fn merge_parts(fields: &[Field], call: &InferCall, parts: &[Part]) -> Inference {
     let count = call.request.rows;
     let mut releases = vec![String::new(); count];
-    // For each row of the request where its answer is.
-    let mut places: Vec<(usize, usize)> = vec![(0, 0); count];
+    // The part that answers each row of the request, and the position of the row in it.
+    let mut positions: Vec<(usize, usize)> = vec![(0, 0); count];
     let mut errors = Vec::new();
-    for (number, Part { ready, rows, asked }) in parts.iter().enumerate() {
-        for (place, row) in rows.iter().enumerate() {
+    for (number, part) in parts.iter().enumerate() {
+        let Part {
+            ready,
+            rows,
+            answer,
+        } = part;
+        for (position, row) in rows.iter().enumerate() {
             releases[*row].clone_from(&ready.release.name);
-            places[*row] = (number, place);
+            positions[*row] = (number, position);
         }
-        let of_part = asked.answer.errors.iter();
+        let of_part = answer.prediction.errors.iter();
         errors.extend(of_part.map(|(row, m)| (rows[*row as usize] as u32, m.clone())));
     }
     errors.sort_unstable();
     let column = |index: usize| match parts {
-        [only] => Arc::clone(&only.asked.answer.outputs[index]),
+        [only] => Arc::clone(&only.answer.prediction.outputs[index]),
         _ => {
             let columns: Vec<_> = parts
                 .iter()
-                .map(|part| part.asked.answer.outputs[index].as_ref())
+                .map(|part| part.answer.prediction.outputs[index].as_ref())
                 .collect();
-            arrow_select::interleave::interleave(&columns, &places)
+            arrow_select::interleave::interleave(&columns, &positions)
                 .expect("releases of one endpoint answer with the same types")
         }
     };

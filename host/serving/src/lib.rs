@@ -1,6 +1,12 @@
-//! Answers to requests: feature vectors, endpoints, inference, and the log of requests.
+//! Answers to requests: feature vectors, endpoints, inference, and the request log.
 //!
-//! What is deliberately absent: pipelines and training sets, and HTTP.
+//! - The module `features` describes how a feature vector is read, and `served_view` holds the
+//!   steps that need no I/O.
+//! - The module `endpoints` keeps the routing of endpoints, `refresh` makes their releases ready
+//!   to answer, and `infer` describes how a request is answered.
+//! - The module `request_log` describes how answers are logged and how shadows are asked.
+//!
+//! This crate knows nothing of pipelines, training sets or HTTP.
 
 mod endpoints;
 mod features;

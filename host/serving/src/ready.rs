@@ -1,4 +1,5 @@
-//! Endpoints that are ready to answer.
+//! Endpoints and releases that are ready to answer: their views are resolved and their functions
+//! are loaded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,43 +13,49 @@ use crate::request_log::table::LogTable;
 use crate::routing::Routing;
 use crate::served_view::ServedView;
 
-/// A release, ready to answer.
+/// A release that is ready to answer.
 #[derive(Debug)]
 pub(crate) struct ReadyRelease {
-    /// The endpoint.
+    /// Name of the endpoint that routes to the release.
     pub(crate) endpoint: String,
     pub(crate) release: Release,
     pub(crate) view: ServedView,
     pub(crate) model: Function,
-    /// Where its answers are logged.
+    /// The table that the release's answers are logged to.
     pub(crate) log: LogTable,
 }
 
-/// An endpoint, ready to answer: what a request takes once and keeps to.
+/// An endpoint that is ready to answer, with all releases that it routes to.
+///
+/// It never changes. A request uses the same one from its start to its end, so a switch of the
+/// endpoint cannot mix the features of one release with the model of another.
 #[derive(Debug)]
 pub struct EndpointServing {
     pub(crate) name: String,
     pub(crate) routing: Routing,
+    /// The releases by name, shadows included.
     pub(crate) releases: BTreeMap<String, Arc<ReadyRelease>>,
+    /// Names of the fields whose values decide which rows are logged.
     pub(crate) sampled_by: Vec<String>,
 }
 
-/// What clients are told of an endpoint.
+/// The description of an endpoint that clients get.
 #[derive(Clone, Debug)]
 pub struct EndpointInfo {
-    /// Its releases.
+    /// Names of the endpoint's releases, shadows included.
     pub releases: Vec<String>,
-    /// What requests may have.
+    /// The fields that a request may have.
     pub inputs: Vec<Field>,
-    /// What is answered.
+    /// The outputs of the model.
     pub outputs: Vec<Field>,
 }
 
 impl EndpointServing {
-    /// What it takes and gives; of one release when that is named.
+    /// Describes the endpoint. If `release` is named, the inputs are those of that release, and
+    /// otherwise those of all releases together.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for a release that it has not.
+    /// Returns [`Kind::NotFound`] when the endpoint does not route to `release`.
     pub fn info(&self, release: Option<&str>) -> Result<EndpointInfo> {
         let inputs = match release {
             Some(release) => self.release(release)?.view.definition().inputs.clone(),
@@ -61,8 +68,10 @@ impl EndpointServing {
         })
     }
 
-    /// The field that rows are routed by. A release may refuse a null in it, and another
-    /// take it.
+    /// Returns the field that rows are routed by, if there is one.
+    ///
+    /// It is nullable, because the release that a null is routed to decides whether it accepts
+    /// it.
     pub(crate) fn routing_key(&self) -> Option<Field> {
         let key = self.routing.key.as_ref()?;
         let field = self.inputs().into_iter().find(|field| field.name == *key)?;
@@ -72,17 +81,18 @@ impl EndpointServing {
         })
     }
 
-    /// The fields that rows are sampled by.
+    /// Returns the names of the fields whose values decide which rows are logged.
     pub(crate) fn sampled_by(&self) -> &[String] {
         &self.sampled_by
     }
 
-    /// The release that a point from 0 to [`WHOLE`] falls to.
-    pub(crate) fn at(&self, point: u32) -> &Arc<ReadyRelease> {
-        &self.releases[self.routing.at(point)]
+    /// Returns the release that answers at a point from 0, included, to
+    /// [`WHOLE`](crate::routing::WHOLE), excluded.
+    pub(crate) fn release_at(&self, point: u32) -> &Arc<ReadyRelease> {
+        &self.releases[self.routing.release_at(point)]
     }
 
-    /// A release by its name.
+    /// Returns a release by its name.
     pub(crate) fn release(&self, name: &str) -> Result<&Arc<ReadyRelease>> {
         self.releases.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.releases.keys().map(String::as_str).collect();
@@ -95,13 +105,14 @@ impl EndpointServing {
         })
     }
 
-    /// The releases that are asked as well, to be logged.
+    /// Returns the shadow releases.
     pub(crate) fn shadows(&self) -> Vec<Arc<ReadyRelease>> {
         let names = self.routing.shadow.iter();
         names.map(|name| Arc::clone(&self.releases[name])).collect()
     }
 
-    /// What any of the releases reads from a request.
+    /// Returns the inputs of all releases together. A field is nullable if it is in all of them
+    /// that have it.
     pub(crate) fn inputs(&self) -> Vec<Field> {
         let mut fields: Vec<Field> = Vec::new();
         for ready in self.releases.values() {
@@ -115,35 +126,37 @@ impl EndpointServing {
         fields
     }
 
-    /// What all of them answer.
+    /// Returns the outputs of the model, which are the same for all releases.
     pub(crate) fn outputs(&self) -> &[Field] {
-        self.any().model.signature().outputs.fields()
+        self.any_release().model.signature().outputs.fields()
     }
 
-    /// One of the releases.
-    pub(crate) fn any(&self) -> &ReadyRelease {
+    /// Returns one of the releases.
+    pub(crate) fn any_release(&self) -> &ReadyRelease {
         let mut releases = self.releases.values();
         releases.next().expect("an endpoint has a release")
     }
 }
 
-/// Endpoints that could not be made ready: they are tried again, but not all the time.
+/// The endpoints that could not be made ready, by name.
 #[derive(Debug, Default)]
-pub(crate) struct FailedEndpoints(pub(crate) BTreeMap<String, Failed>);
+pub(crate) struct FailedEndpoints(pub(crate) BTreeMap<String, FailedEndpoint>);
 
 /// An endpoint that could not be made ready.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct FailedEndpoint {
+    /// The routing that was tried.
     pub(crate) routing: Routing,
+    /// The reason for the failure.
     pub(crate) message: String,
-    /// When it is tried again, machine time.
+    /// The time of the next attempt, by the machine's clock.
     pub(crate) next: Timestamp,
 }
 
-/// How long an endpoint that could not be made ready is left alone, in microseconds.
-pub(crate) const PAUSE: i64 = 10_000_000;
+/// The time until an endpoint that could not be made ready is tried again, in microseconds.
+pub(crate) const RETRY_PAUSE: i64 = 10_000_000;
 
-/// The names that are in all lists, sorted.
+/// Returns the names that are in all lists, sorted.
 pub(crate) fn common_keys<'a>(mut lists: impl Iterator<Item = &'a [String]>) -> Vec<String> {
     let mut common = lists.next().unwrap_or_default().to_vec();
     for list in lists {

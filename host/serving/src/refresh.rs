@@ -1,4 +1,9 @@
-//! Makes endpoints ready whose routing changed.
+//! Making endpoints ready to answer after their routing changed.
+//!
+//! [`Serving::refresh_endpoints`] is called again and again: by a loop of a server, and before
+//! requests by the Lambda program. It lists the endpoints in the metadata store, loads the
+//! releases of those that changed, one after the other, and then replaces all endpoints at once.
+//! An endpoint that cannot be made ready stays as it was, and is tried again after a pause.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -6,23 +11,32 @@ use std::sync::{Arc, PoisonError};
 use wafer_store::{Error, Kind, Result};
 
 use crate::endpoints::Endpoint;
-use crate::ready::{EndpointServing, Failed, PAUSE, ReadyRelease, common_keys};
+use crate::ready::{EndpointServing, FailedEndpoint, RETRY_PAUSE, ReadyRelease, common_keys};
 use crate::request_log::table::LogTable;
 use crate::routing::Routing;
 use crate::served_view::ServedView;
 use crate::service::Serving;
 
 impl Serving {
-    /// Looks which endpoints there are, and makes ready those that changed. One that cannot
-    /// be made ready goes on as it was, and is tried again after a while.
+    /// Reads all endpoints and makes ready those whose routing changed.
+    ///
+    /// An endpoint that cannot be made ready stays as it was; the reason is logged, and it is
+    /// tried again after ten seconds.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn refresh_endpoints(&self) -> Result<()> {
-        // One after the other: what was read first must not replace what was read later.
-        let mut unready = self.unready.lock().await;
+        // The lock makes refreshes run one after the other. Otherwise endpoints that were read
+        // earlier could replace endpoints that were read later.
+        let mut failures = self.failed_endpoints.lock().await;
         let prefix = format!("{}/endpoint/", self.context.project());
-        let stored = self.context.components().metadata.list(&prefix).await?;
+        let stored = self
+            .context
+            .components()
+            .stores
+            .metadata
+            .list(&prefix)
+            .await?;
         let before = self.ready_endpoints();
         let mut after = BTreeMap::new();
         let mut failed = BTreeMap::new();
@@ -41,49 +55,51 @@ impl Serving {
                 after.insert(name.to_owned(), Arc::clone(known));
                 continue;
             }
-            let tried = unready.0.remove(name).filter(|f| f.routing == routing);
-            match self.try_ready(name, routing, known, tried).await {
+            let earlier = failures.0.remove(name).filter(|f| f.routing == routing);
+            match self.try_make_ready(name, routing, known, earlier).await {
                 Ok(ready) => {
                     after.insert(name.to_owned(), Arc::new(ready));
                 }
-                Err(still) => {
-                    failed.insert(name.to_owned(), still);
+                Err(failure) => {
+                    failed.insert(name.to_owned(), failure);
                     after.extend(known.map(|known| (name.to_owned(), Arc::clone(known))));
                 }
             }
         }
-        unready.0 = failed;
+        failures.0 = failed;
         self.replace_endpoints(after);
         Ok(())
     }
 
-    /// Makes an endpoint ready, unless that failed a moment ago.
-    async fn try_ready(
+    /// Makes an endpoint ready. If the same routing failed before, it is not tried again before
+    /// the pause is over, and a reason that is still the same is not logged again.
+    async fn try_make_ready(
         &self,
         name: &str,
         routing: Routing,
         before: Option<&Arc<EndpointServing>>,
-        tried: Option<Failed>,
-    ) -> Result<EndpointServing, Failed> {
+        earlier: Option<FailedEndpoint>,
+    ) -> Result<EndpointServing, FailedEndpoint> {
         let now = self.context.machine_now();
-        let tried = match tried {
-            Some(tried) if tried.next > now => return Err(tried),
-            tried => tried,
+        let earlier = match earlier {
+            Some(failure) if failure.next > now => return Err(failure),
+            earlier => earlier,
         };
         let made = self.make_ready(name, routing.clone(), before).await;
         made.map_err(|error| {
             let message = error.chain();
-            if tried.is_none_or(|tried| tried.message != message) {
+            if earlier.is_none_or(|failure| failure.message != message) {
                 tracing::error!("endpoint `{name}` cannot be switched: {message}");
             }
-            Failed {
+            FailedEndpoint {
                 routing,
                 message,
-                next: now.plus_micros(PAUSE),
+                next: now.plus_micros(RETRY_PAUSE),
             }
         })
     }
 
+    /// Loads the releases of a routing. Those that the endpoint had `before` are not loaded again.
     async fn make_ready(
         &self,
         name: &str,
@@ -95,7 +111,7 @@ impl Serving {
             let known = before.and_then(|before| before.releases.get(release));
             let ready = match known {
                 Some(ready) => Arc::clone(ready),
-                None => Arc::new(self.ready_release(name, release, routing.log > 0).await?),
+                None => Arc::new(self.load_release(name, release, routing.log > 0).await?),
             };
             releases.insert(release.clone(), ready);
         }
@@ -114,7 +130,8 @@ impl Serving {
         })
     }
 
-    async fn ready_release(
+    /// Loads the view's functions and the model of a release.
+    async fn load_release(
         &self,
         endpoint: &str,
         name: &str,
@@ -125,7 +142,8 @@ impl Serving {
         let load = |name: &str, function: &_| self.context.load_function(name, function);
         let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
         if is_logged {
-            // Another version of this program may have called it differently.
+            // The endpoint may have been set by another version of Wafer, which may have given
+            // the table another name.
             self.keep_log_table(&log).await?;
         }
         Ok(ReadyRelease {
@@ -137,24 +155,25 @@ impl Serving {
         })
     }
 
-    /// An endpoint, ready to answer, as it is now.
+    /// Returns an endpoint that is ready to answer.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of that name, [`Kind::Unavailable`] when it
-    /// could not be made ready.
+    /// Returns [`Kind::NotFound`] when there is no endpoint of that name, and
+    /// [`Kind::Unavailable`] when it could not be made ready.
     pub async fn serving_endpoint(&self, name: &str) -> Result<Arc<EndpointServing>> {
         if let Some(ready) = self.ready_endpoints().get(name) {
             return Ok(Arc::clone(ready));
         }
-        // It may be new.
+        // The endpoint may have been created since the last refresh.
         self.endpoint(name).await?;
         self.refresh_endpoints().await?;
         if let Some(ready) = self.ready_endpoints().get(name) {
             return Ok(Arc::clone(ready));
         }
-        let unready = self.unready.lock().await;
-        let reason = unready.0.get(name).map(|failed| failed.message.as_str());
-        let reason = reason.unwrap_or("it was taken away a moment ago");
+        let failures = self.failed_endpoints.lock().await;
+        let failure = failures.0.get(name);
+        let reason = failure.map(|failure| failure.message.as_str());
+        let reason = reason.unwrap_or("it was removed a moment ago");
         let message = format!("endpoint `{name}` is not ready: {reason}");
         Err(Error::new(Kind::Unavailable, message))
     }

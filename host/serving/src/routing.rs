@@ -1,4 +1,9 @@
-//! Routing: which release answers which request.
+//! Routing: the releases of an endpoint, their weights, and the choice of a release for a row.
+//!
+//! A row falls to a release by a hash: of the value of the routing key or, without a key, of the
+//! request. The hash becomes a point, and the weights divide the range of points among the
+//! releases. So the same value goes to the same release, and rows move only as far as weights
+//! change.
 
 use std::collections::BTreeSet;
 use std::hash::Hasher as _;
@@ -7,28 +12,31 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 use wafer_store::Result;
 
-/// All of the requests, in the unit of weights: hundredths of a percent.
+/// The sum of all weights: 100 %, in hundredths of a percent.
 pub const WHOLE: u32 = 10_000;
 
-/// Where an endpoint's requests go.
+/// The routing of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routing {
-    /// Releases and their weights, hundredths of a percent, which add up to all.
+    /// Releases and their weights in hundredths of a percent. The weights add up to [`WHOLE`].
     pub routes: Vec<(String, u32)>,
-    /// Releases that are asked as well, and whose answers are only logged.
+    /// Shadow releases. They are asked as well, and their answers are only logged.
     pub shadow: Vec<String>,
-    /// Field of the request by which a row is routed: the same value goes to the same release
-    /// as long as weights stay. Absent: each request by itself.
+    /// Name of the request field by which rows are routed. The same value goes to the same release
+    /// as long as the weights stay. `None` means that each request is routed as a whole, by
+    /// chance.
     pub key: Option<String>,
-    /// How much is logged, hundredths of a percent.
+    /// The share of rows that is logged, in hundredths of a percent.
     pub log: u32,
 }
 
 impl Routing {
-    /// From texts such as `r1=90 r2=10`; a release alone gets everything.
+    /// Parses routes such as `r1=90` and `r2=10`, with weights in percent. The only route may be
+    /// written without a weight.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Returns a message when a weight is missing or is not a percentage, the weights do not add
+    /// up to 100, a release is named twice, or there are shadows but nothing is logged.
     pub fn parse(
         routes: &[String],
         shadow: Vec<String>,
@@ -70,7 +78,7 @@ impl Routing {
         Ok(routing)
     }
 
-    /// All releases, shadows last.
+    /// Returns the names of all releases, shadows last.
     pub fn releases(&self) -> impl Iterator<Item = &String> {
         self.routes
             .iter()
@@ -78,8 +86,8 @@ impl Routing {
             .chain(&self.shadow)
     }
 
-    /// The release of a point from 0 to [`WHOLE`].
-    pub(crate) fn at(&self, point: u32) -> &str {
+    /// Returns the release at a point from 0, included, to [`WHOLE`], excluded.
+    pub(crate) fn release_at(&self, point: u32) -> &str {
         let mut end = 0;
         for (release, weight) in &self.routes {
             end += weight;
@@ -87,15 +95,15 @@ impl Routing {
                 return release;
             }
         }
-        // Weights add up to all: the last one with any is found above.
+        // The weights add up to `WHOLE`, so every point is found above.
         self.routes.last().map_or("", |(release, _)| release)
     }
 }
 
-/// Hundredths of a percent, from a text such as `12.5`.
+/// Parses a percentage such as `12.5`. Returns it in hundredths of a percent.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns a message when the text is not a number from 0 to 100 with at most two decimals.
 pub fn parse_percent(text: &str) -> Result<u32, String> {
     let wrong = || {
         format!(
@@ -110,10 +118,14 @@ pub fn parse_percent(text: &str) -> Result<u32, String> {
     Ok(rounded as u32)
 }
 
-/// Where something falls, from 0 to [`WHOLE`]: the same on every machine and for ever.
-pub(crate) fn point(what: &str, endpoint: &str, value: &[u8]) -> u32 {
+/// Hashes a value to a point from 0, included, to [`WHOLE`], excluded.
+///
+/// `purpose` and `endpoint` are part of the hash, so that, for example, the rows that are logged
+/// are chosen independently of the release that answers them. The point of a value is the same on
+/// all machines and in all versions of Wafer.
+pub(crate) fn point(purpose: &str, endpoint: &str, value: &[u8]) -> u32 {
     let mut hasher = XxHash64::with_seed(0);
-    for part in [what.as_bytes(), endpoint.as_bytes(), value] {
+    for part in [purpose.as_bytes(), endpoint.as_bytes(), value] {
         hasher.write(&(part.len() as u64).to_le_bytes());
         hasher.write(part);
     }
@@ -130,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn routings_are_read_and_checked() {
+    fn routing_parse_accepts_routes_and_refuses_wrong_weights_and_duplicates() {
         assert_eq!(
             parse(&["r1"], &[]).unwrap().routes,
             [("r1".to_owned(), WHOLE)]
@@ -156,18 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn points_fall_to_releases_by_weight_and_for_ever() {
+    fn routing_divides_keys_by_weight_and_moves_few_when_weights_change() {
         let routing = parse(&["r0=0", "r1=90", "r2=10"], &[]).unwrap();
-        let release = |key: u32| routing.at(point("route", "late", &key.to_le_bytes()));
+        let release = |key: u32| routing.release_at(point("route", "late", &key.to_le_bytes()));
         let of_r2 = (0..20_000).filter(|key| release(*key) == "r2").count();
         assert!((1_800..2_200).contains(&of_r2), "{of_r2}");
         assert!((0..20_000).all(|key| release(key) != "r0"));
-        // Whoever was at r2 stays there when it gets more.
+        // Keys of r2 stay there when r2 gets a larger weight.
         let more = parse(&["r0=0", "r1=50", "r2=50"], &[]).unwrap();
-        let stays = |key: u32| more.at(point("route", "late", &key.to_le_bytes())) == "r2";
+        let stays = |key: u32| more.release_at(point("route", "late", &key.to_le_bytes())) == "r2";
         assert!((0..20_000).filter(|key| release(*key) == "r2").all(stays));
-        // Written down: a new version must not move anybody.
-        let points = ["route", "log"].map(|what| point(what, "late", b"a"));
+        // The expected points are constants, because a new version of Wafer must not move a key.
+        let points = ["route", "log"].map(|purpose| point(purpose, "late", b"a"));
         assert_eq!(points, [649, 5_052]);
     }
 }

@@ -1,5 +1,5 @@
-//! Views as they are served: how requests are decoded, keys looked up, rows unpacked, and
-//! on-demand functions called.
+//! Views that are resolved for serving, and the steps of a request that need no I/O: decoding the
+//! request, encoding the keys, unpacking the stored rows, and calling the on-demand functions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,56 +21,59 @@ use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
 
-/// What requests for a view need, worked out once.
+/// A version of a view, resolved once for all requests.
 #[derive(Debug)]
 pub(crate) struct ServedView {
     pub(crate) view: ViewDef,
     pub(crate) lookups: Vec<Lookup>,
+    /// The on-demand functions, in the order in which they are called.
     pub(crate) functions: Vec<Function>,
 }
 
+/// A lookup of the view.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     pub(crate) alias: String,
     group: GroupDef,
     table: String,
-    /// How rows are stored.
+    /// How the online store holds the group.
     stored: Stored,
     /// Positions of the join keys among the view's inputs.
     keys: Vec<usize>,
-    /// Positions of the taken features in the group, and their names in the view.
+    /// Positions of the looked-up features in the group, and their names in the view.
     pub(crate) features: Vec<(usize, String)>,
 }
 
-/// How the online store has a group.
+/// The form in which the online store holds the entities of a group.
 #[derive(Debug)]
 enum Stored {
-    /// The newest row; for each number of columns that it may have the fingerprint
-    /// of its schema.
+    /// The newest row. The fingerprint at index `n` is that of the schema with the group's first
+    /// `n` columns.
     Row(Vec<u64>),
-    /// A summary of its events.
+    /// The summary of the events.
     Item(Layout),
 }
 
-/// The request's rows as columns.
+/// The rows of a request as columns.
 pub(crate) struct RequestColumns {
+    /// The number of rows.
     pub(crate) rows: usize,
-    /// In the order of the view's inputs.
+    /// The columns in the order of the view's inputs.
     pub(crate) columns: Vec<ArrayRef>,
 }
 
-/// A request with what was looked up for it.
+/// A request with the rows that were read for it.
 pub(crate) struct LookedUpRequest {
     pub(crate) request: RequestColumns,
-    /// For each lookup and row the place of its entity among those that it asked for.
-    pub(crate) places: Vec<Vec<Option<u32>>>,
-    /// For each lookup and entity what was found.
+    /// For each lookup and row of the request the index of its entity in `found`.
+    pub(crate) entity_indices: Vec<Vec<Option<u32>>>,
+    /// For each lookup and entity the stored row.
     pub(crate) found: Vec<Vec<Option<OnlineRow>>>,
     pub(crate) now: Timestamp,
 }
 
 impl ServedView {
-    /// Of a version of a view, whose functions `load` loads.
+    /// Resolves a version of a view. `load` loads its functions.
     pub(crate) fn new(
         recipe: Recipe,
         load: impl Fn(&str, &FunctionDef) -> Result<Function>,
@@ -82,8 +85,8 @@ impl ServedView {
         } = recipe;
         let lookups = view.lookups.iter().map(|lookup| {
             let group = groups[&lookup.group].clone();
-            let place = |key: &String| view.inputs.iter().position(|f| f.name == *key);
-            let place = |key| place(key).expect("the view was resolved with its keys");
+            let position = |key: &String| view.inputs.iter().position(|f| f.name == *key);
+            let position = |key| position(key).expect("the view was resolved with its keys");
             let all = group.features();
             let feature = |index: &usize| (*index, feature_name(&lookup.alias, &all[*index].name));
             let prefix = |length| fingerprint(&group.columns[..length]);
@@ -95,7 +98,7 @@ impl ServedView {
                 alias: lookup.alias.clone(),
                 table: group.table(),
                 stored,
-                keys: lookup.keys.iter().map(place).collect(),
+                keys: lookup.keys.iter().map(position).collect(),
                 features: lookup.features.iter().map(feature).collect(),
                 group,
             }
@@ -110,12 +113,13 @@ impl ServedView {
         })
     }
 
-    /// The definition of the view.
+    /// Returns the definition of the view.
     pub(crate) fn definition(&self) -> &ViewDef {
         &self.view
     }
 }
 
+/// Decodes rows that are JSON objects.
 pub(crate) fn decode(view: &ViewDef, rows: &[Json]) -> Result<RequestColumns> {
     let objects: Vec<&serde_json::Map<String, Json>> = rows
         .iter()
@@ -130,12 +134,12 @@ pub(crate) fn decode(view: &ViewDef, rows: &[Json]) -> Result<RequestColumns> {
         let object = objects[row];
         object
             .get(name)
-            .ok_or_else(|| missing(view, object.keys(), name))
+            .ok_or_else(|| missing_message(view, object.keys(), name))
     })
 }
 
-/// Makes columns of the rows of these numbers, given the value of a row and field, or why
-/// there is none.
+/// Decodes the rows with the numbers `rows`. `value` returns the value of a row and field, or the
+/// reason why there is none.
 pub(crate) fn decode_rows<'a>(
     view: &ViewDef,
     rows: &[usize],
@@ -148,7 +152,7 @@ pub(crate) fn decode_rows<'a>(
     })
 }
 
-/// Makes a column of the rows of these numbers.
+/// Decodes one field of the rows with the numbers `rows`.
 pub(crate) fn decode_column<'a>(
     field: &Field,
     rows: &[usize],
@@ -172,8 +176,9 @@ pub(crate) fn decode_column<'a>(
     Ok(builder.finish())
 }
 
-/// What is said of a field that is not given.
-pub(crate) fn missing<'a>(
+/// Returns the message for a field that a request lacks. It suggests a similar name among the
+/// given ones that the view does not use.
+pub(crate) fn missing_message<'a>(
     view: &ViewDef,
     given: impl Iterator<Item = &'a String>,
     name: &str,
@@ -185,9 +190,9 @@ pub(crate) fn missing<'a>(
     }
 }
 
-/// Adds the keys of a lookup's entities, each once. For each row the place of its entity
-/// among them; none where a join key is null.
-pub(crate) fn entities(
+/// Adds the key of each entity of a lookup to `keys`, once. Returns for each row of the request
+/// the index of its entity among them, or `None` where there is none to look up.
+pub(crate) fn add_entity_keys(
     lookup: &Lookup,
     request: &RequestColumns,
     keys: &mut Vec<OnlineKey>,
@@ -197,27 +202,28 @@ pub(crate) fn entities(
         .map(|key| Arc::clone(&request.columns[*key]))
         .collect();
     let mut known: HashMap<EntityKey, u32> = HashMap::new();
-    let mut place = |row| {
-        // A null key matches nothing; neither does one too long to be stored.
+    let mut index_of = |row| {
+        // No entity has a null key, or one that is too long to be stored.
         let entity = entity_key(&columns, row).ok()?;
         let next = known.len() as u32;
-        let place = *known.entry(entity.clone()).or_insert(next);
-        if place == next {
+        let index = *known.entry(entity.clone()).or_insert(next);
+        if index == next {
             keys.push(OnlineKey {
                 group: lookup.table.clone(),
                 entity,
             });
         }
-        Some(place)
+        Some(index)
     };
-    (0..request.rows).map(&mut place).collect()
+    (0..request.rows).map(&mut index_of).collect()
 }
 
-/// Feature vectors, and all columns that there are then.
+/// Unpacks the stored rows and calls the on-demand functions. Returns the feature vectors, and all
+/// columns that a model can read. Runs guest code.
 pub(crate) fn assemble(served: &ServedView, read: LookedUpRequest) -> Result<(Vectors, Readable)> {
     let LookedUpRequest {
         request,
-        places,
+        entity_indices,
         found,
         now,
     } = read;
@@ -227,15 +233,15 @@ pub(crate) fn assemble(served: &ServedView, read: LookedUpRequest) -> Result<(Ve
         lookups: Vec::new(),
         errors: Vec::new(),
     };
-    for ((lookup, places), rows) in served.lookups.iter().zip(places).zip(found) {
-        add_lookup(&mut vectors, lookup, places, rows, now)?;
+    for ((lookup, entity_indices), rows) in served.lookups.iter().zip(entity_indices).zip(found) {
+        add_lookup(&mut vectors, lookup, entity_indices, rows, now)?;
     }
     let mut columns = Readable::new();
     for (field, column) in served.view.inputs.iter().zip(&request.columns) {
         columns.insert(field.name.clone(), Arc::clone(column));
     }
     for feature in &vectors.features {
-        // A field of the request of the same name is what functions read.
+        // Functions read a field of the request, and not a feature, of the same name.
         columns
             .entry(feature.name.clone())
             .or_insert_with(|| Arc::clone(&feature.values));
@@ -247,7 +253,7 @@ pub(crate) fn assemble(served: &ServedView, read: LookedUpRequest) -> Result<(Ve
 }
 
 impl Lookup {
-    /// Appends the features that a stored row holds.
+    /// Appends the features of a stored row to the builders.
     fn decode(
         &self,
         row: &OnlineRow,
@@ -255,13 +261,15 @@ impl Lookup {
         builders: &mut [ColumnBuilder],
     ) -> Result<()> {
         let damaged = |e: DamagedError| {
-            Error::caused(Kind::Internal, format!("a row of `{}`", self.table), e)
+            let message = format!("a stored row of `{}` cannot be read", self.table);
+            Error::caused(Kind::Internal, message, e)
         };
         match &self.stored {
             Stored::Row(fingerprints) => {
                 let count = packed_columns(&row.values).map_err(damaged)?;
-                // Columns may have been added since these were known; nothing else changes
-                // within a version of a group.
+                // A row with more columns than are known here was written by newer definitions.
+                // Within a version of a group, columns are only added at the end, so the known
+                // ones can still be read.
                 let known = fingerprints.get(count);
                 if known.is_some_and(|known| *known != row.fingerprint) {
                     let message =
@@ -281,10 +289,11 @@ impl Lookup {
     }
 }
 
+/// Adds the features of one lookup to the vectors.
 fn add_lookup(
     vectors: &mut Vectors,
     lookup: &Lookup,
-    places: Vec<Option<u32>>,
+    entity_indices: Vec<Option<u32>>,
     rows: Vec<Option<OnlineRow>>,
     now: Timestamp,
 ) -> Result<()> {
@@ -309,7 +318,7 @@ fn add_lookup(
     }
     let found = LookupResult {
         alias: lookup.alias.clone(),
-        places,
+        entity_indices,
         rows,
         status: statuses,
     };
@@ -328,6 +337,7 @@ fn add_lookup(
     Ok(())
 }
 
+/// Returns [`Status::Null`] for a present value that is null, and otherwise the status itself.
 fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
     if status == Status::Present && values.is_null(row) {
         Status::Null
@@ -336,6 +346,7 @@ fn with_null(status: Status, values: &ArrayRef, row: usize) -> Status {
     }
 }
 
+/// Calls an on-demand function for all rows, and adds its outputs to the vectors and columns.
 fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Function) -> Result<()> {
     let signature = function.signature();
     let inputs: Vec<ArrayRef> = signature
@@ -374,36 +385,38 @@ fn add_function(vectors: &mut Vectors, columns: &mut Readable, function: &Functi
     Ok(())
 }
 
-/// The views that requests were answered for, worked out for some applied definitions.
+/// A cache of resolved views, for one state of the applied definitions.
 #[derive(Debug, Default)]
 pub(crate) struct ViewCache(RwLock<CachedViews>);
 
 #[derive(Debug, Default)]
 struct CachedViews {
-    /// The definitions that the views were worked out for.
+    /// The definitions that the views were resolved by.
     applied: Option<Arc<Applied>>,
     views: HashMap<String, Arc<ServedView>>,
 }
 
 impl CachedViews {
-    fn are_of(&self, applied: &Arc<Applied>) -> bool {
+    /// Returns whether the views were resolved by these definitions.
+    fn belong_to(&self, applied: &Arc<Applied>) -> bool {
         let own = self.applied.as_ref();
         own.is_some_and(|own| Arc::ptr_eq(own, applied))
     }
 }
 
 impl ViewCache {
+    /// Returns a view if it was resolved by these definitions.
     pub(crate) fn get(&self, applied: &Arc<Applied>, name: &str) -> Option<Arc<ServedView>> {
         let cached = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let view = cached.views.get(name).filter(|_| cached.are_of(applied));
+        let view = cached.views.get(name).filter(|_| cached.belong_to(applied));
         view.cloned()
     }
 
-    /// Keeps a view. Views of other definitions are dropped; what was worked out for
-    /// definitions that were replaced meanwhile is dropped by the next one.
+    /// Caches a view, and drops the views of other definitions. If `applied` was replaced while
+    /// the view was resolved, the next insertion drops the view.
     pub(crate) fn insert(&self, applied: &Arc<Applied>, name: &str, view: &Arc<ServedView>) {
         let mut cached = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !cached.are_of(applied) {
+        if !cached.belong_to(applied) {
             *cached = CachedViews {
                 applied: Some(Arc::clone(applied)),
                 views: HashMap::new(),

@@ -12,19 +12,21 @@ use crate::ready::FailedEndpoints;
 use crate::request_log::queue::RequestLog;
 use crate::served_view::ViewCache;
 
-/// Answers requests: feature vectors of views, and inference of endpoints.
+/// The service that answers requests for the feature vectors of views and for the predictions of
+/// endpoints.
 #[derive(Debug)]
 pub struct Serving {
     pub(crate) context: Arc<Context>,
     pub(crate) tables: Arc<Tables>,
     pub(crate) registry: Arc<Registry>,
-    /// What requests for each view need, worked out for the present definitions.
+    /// The views that requests asked for, resolved by the live definitions.
     pub(crate) views: ViewCache,
-    /// The endpoints that answer. They are replaced as a whole.
+    /// The endpoints that are ready to answer. The map is replaced as a whole.
     pub(crate) endpoints: RwLock<Arc<BTreeMap<String, Arc<EndpointServing>>>>,
-    /// The endpoints that could not be made ready. Whoever makes endpoints ready holds the lock.
-    pub(crate) unready: tokio::sync::Mutex<FailedEndpoints>,
-    /// Answers that wait to be logged.
+    /// The endpoints that could not be made ready. The lock is held while endpoints are made
+    /// ready.
+    pub(crate) failed_endpoints: tokio::sync::Mutex<FailedEndpoints>,
+    /// The answers that wait to be logged.
     pub(crate) request_log: RequestLog,
 }
 
@@ -37,7 +39,7 @@ impl Serving {
             registry,
             views: ViewCache::default(),
             endpoints: RwLock::default(),
-            unready: tokio::sync::Mutex::default(),
+            failed_endpoints: tokio::sync::Mutex::default(),
             request_log: RequestLog::default(),
         }
     }

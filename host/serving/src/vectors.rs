@@ -1,4 +1,5 @@
-//! Feature vectors: what a model reads at request time.
+//! Feature vectors: the features of a view for the rows of a request, with a status for each
+//! value.
 
 use std::sync::Arc;
 
@@ -9,29 +10,29 @@ use wafer_core::aggregate::{self, is_item};
 use wafer_core::{Timestamp, cell_to_json};
 use wafer_store::{OnlineRow, Result};
 
-/// What is known of one value.
+/// The status of one value of a feature vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// There is a value.
+    /// The value is known.
     Present,
-    /// The row is there, and its value is null.
+    /// The row was found, and its value is null.
     Null,
-    /// The entity is not known.
+    /// The entity is unknown.
     NotFound,
-    /// The row is older than the group's `ttl`.
+    /// The row that was found is older than the group's `ttl`.
     Expired,
-    /// The function could not compute it for this row.
+    /// The on-demand function failed for this row.
     Error,
 }
 
-/// One feature of all rows.
+/// The values of one feature for all rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Feature {
     pub(crate) name: String,
     pub(crate) values: ArrayRef,
     pub(crate) status: Vec<Status>,
-    /// The lookup that it is of; none of what functions computed.
+    /// The position of the lookup that found the feature; `None` if a function computed it.
     pub(crate) lookup: Option<usize>,
 }
 
@@ -41,51 +42,57 @@ pub struct Vectors {
     pub(crate) rows: usize,
     pub(crate) features: Vec<Feature>,
     pub(crate) lookups: Vec<LookupResult>,
-    /// For each function its name, and the rows that failed, with the reason.
+    /// The name of each function that failed for some rows, and these rows, ascending, with the
+    /// reason.
     pub(crate) errors: Vec<(String, Vec<(u32, String)>)>,
 }
 
-/// What a lookup found.
+/// The rows that a lookup found.
 #[derive(Clone, Debug)]
 pub(crate) struct LookupResult {
     pub(crate) alias: String,
-    /// For each row the place of its entity among those that were asked for; none where a
-    /// join key is null.
-    pub(crate) places: Vec<Option<u32>>,
-    /// For each entity.
+    /// For each row of the request the index of its entity in `rows`; `None` where a join key is
+    /// null or too long.
+    pub(crate) entity_indices: Vec<Option<u32>>,
+    /// The stored row of each entity.
     pub(crate) rows: Vec<Option<OnlineRow>>,
-    /// For each entity.
+    /// The status of each entity.
     pub(crate) status: Vec<Status>,
 }
 
 impl LookupResult {
+    /// Returns the stored row for a row of the request.
     fn row(&self, row: usize) -> Option<&OnlineRow> {
-        self.rows[self.places[row]? as usize].as_ref()
+        self.rows[self.entity_indices[row]? as usize].as_ref()
     }
 
+    /// Returns the status of the entity of a row of the request.
     pub(crate) fn status(&self, row: usize) -> Status {
-        self.places[row].map_or(Status::NotFound, |place| self.status[place as usize])
+        self.entity_indices[row].map_or(Status::NotFound, |index| self.status[index as usize])
     }
 
-    /// A column with a value for each entity as one with a value for each row.
+    /// Turns a column with a value for each entity into one with a value for each row of the
+    /// request.
     pub(crate) fn for_each_row(&self, column: &ArrayRef) -> ArrayRef {
-        let places = self.places.iter().enumerate();
-        let is_same = |(row, place): (usize, &Option<u32>)| *place == Some(row as u32);
-        if self.places.len() == column.len() && places.into_iter().all(is_same) {
+        let entity_indices = self.entity_indices.iter().enumerate();
+        // If each row has an entity of its own, the column can be used as it is.
+        let is_same = |(row, index): (usize, &Option<u32>)| *index == Some(row as u32);
+        if self.entity_indices.len() == column.len() && entity_indices.into_iter().all(is_same) {
             return Arc::clone(column);
         }
-        let places = UInt32Array::from(self.places.clone());
-        arrow_select::take::take(column, &places, None).expect("places are of entities")
+        let entity_indices = UInt32Array::from(self.entity_indices.clone());
+        arrow_select::take::take(column, &entity_indices, None)
+            .expect("each index is that of an entity")
     }
 
-    /// For each row the event time of what was found, expired or not.
+    /// Returns for each row the event time of the stored row that was found, expired or not.
     pub(crate) fn event_times(&self) -> Vec<Option<Timestamp>> {
         let time = |row| Some(self.row(row)?.version.event);
-        (0..self.places.len()).map(time).collect()
+        (0..self.entity_indices.len()).map(time).collect()
     }
 
-    /// For each row which row, or which events, its features are of; nothing when there are
-    /// none.
+    /// Returns for each row the identity of the stored row, or of the events, that its features
+    /// were read from; `None` if it has no features.
     pub(crate) fn identities(&self) -> Vec<Option<String>> {
         let identity = |(row, status): (&Option<OnlineRow>, &Status)| match (row, status) {
             (Some(row), Status::Present) if is_item(&row.values) => {
@@ -95,16 +102,17 @@ impl LookupResult {
             _ => None,
         };
         let found: Vec<_> = self.rows.iter().zip(&self.status).map(identity).collect();
-        let places = self.places.iter();
-        places
-            .map(|place| found[(*place)? as usize].clone())
+        let entity_indices = self.entity_indices.iter();
+        entity_indices
+            .map(|index| found[(*index)? as usize].clone())
             .collect()
     }
 }
 
-/// One row of [`Vectors`]; serialises as
-/// `{"features":{…},"status":{…},"event_timestamp":{…}}`, with `"errors":{…}`
-/// by function if there are any.
+/// One row of [`Vectors`].
+///
+/// It serialises as `{"features":{…},"status":{…},"event_timestamp":{…}}`. If functions failed for
+/// the row, `"errors":{…}` has the reason by the name of the function.
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureRow<'a> {
     pub(crate) vectors: &'a Vectors,
@@ -112,22 +120,22 @@ pub struct FeatureRow<'a> {
 }
 
 impl Vectors {
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there is no row.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// The rows, in order.
+    /// Returns the rows, in the order of the request.
     pub fn rows(&self) -> impl Iterator<Item = FeatureRow<'_>> {
         (0..self.rows).map(|row| FeatureRow { vectors: self, row })
     }
 
-    /// A feature's column, with one value for each row.
+    /// Returns the column of a feature, with one value for each row.
     pub fn column(&self, name: &str) -> Option<&ArrayRef> {
         self.features
             .iter()
@@ -135,24 +143,25 @@ impl Vectors {
             .map(|f| &f.values)
     }
 
-    /// All features, in the view's order.
+    /// Returns the columns of all features, in the order of the view.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &ArrayRef> {
         self.features.iter().map(|feature| &feature.values)
     }
 
-    /// Names of all features, in the view's order.
+    /// Returns the names of all features, in the order of the view.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.features.iter().map(|feature| feature.name.as_str())
     }
 
-    /// Event time of the row that a feature was found in; none of what functions computed.
+    /// Returns the event time of the stored row that a feature was read from, or `None` if
+    /// nothing was found or a function computed the feature.
     pub fn event_time(&self, name: &str, row: usize) -> Option<Timestamp> {
         let feature = self.features.iter().find(|f| f.name == name)?;
         let found = self.lookups[feature.lookup?].row(row)?;
         Some(found.version.event)
     }
 
-    /// About how many bytes it keeps in memory.
+    /// Returns the estimated bytes that the vectors take in memory.
     pub(crate) fn bytes(&self) -> usize {
         let columns = self.columns().map(|column| column.get_array_memory_size());
         let rows = self.lookups.iter().flat_map(|found| &found.rows);
@@ -160,12 +169,12 @@ impl Vectors {
         columns.chain(rows).sum()
     }
 
-    /// What each lookup found.
+    /// Returns the result of each lookup.
     pub(crate) fn found(&self) -> &[LookupResult] {
         &self.lookups
     }
 
-    /// Rows that a function failed on, with the function's name and the reason.
+    /// Returns the rows that a function failed on, with the function's name and the reason.
     pub(crate) fn failures(&self) -> impl Iterator<Item = (u32, &str, &str)> {
         self.errors.iter().flat_map(|(function, rows)| {
             rows.iter()
@@ -173,7 +182,7 @@ impl Vectors {
         })
     }
 
-    /// A feature's statuses, one for each row.
+    /// Returns the statuses of a feature, one for each row.
     pub fn status(&self, name: &str) -> Option<&[Status]> {
         self.features
             .iter()
@@ -208,6 +217,7 @@ impl<'a> Serialize for FeatureRow<'a> {
 }
 
 impl<'a> FeatureRow<'a> {
+    /// Returns the functions that failed for this row, with the reasons.
     pub(crate) fn errors(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
         self.vectors
             .errors

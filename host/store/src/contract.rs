@@ -16,8 +16,8 @@ use wafer_core::{EntityKey, Timestamp, entity_key};
 
 use crate::{
     ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
-    Kind, Lease, Leased, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, OutboxRow,
-    PutCounts, blob_name,
+    Kind, Lease, Leased, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox,
+    OutboxRow, PutCounts, Upkeep, blob_name,
 };
 
 fn at(micros: i64) -> Timestamp {
@@ -85,19 +85,24 @@ fn waiting(due: i64, write: OnlineWrite) -> EarlyWrite {
     }
 }
 
-async fn values_of(store: &dyn OnlineStore, name: &str) -> Option<String> {
+async fn values_of(store: &dyn EventStore, name: &str) -> Option<String> {
     values_at(store, name, i64::MIN).await
 }
 
-async fn values_at(store: &dyn OnlineStore, name: &str, now: i64) -> Option<String> {
+async fn values_at(store: &dyn EventStore, name: &str, now: i64) -> Option<String> {
     let rows = store.get_many(&[key("g@1", name)], at(now)).await.unwrap();
     rows[0]
         .as_ref()
         .map(|row| String::from_utf8(row.values.to_vec()).unwrap())
 }
 
-/// Tests the contract of [`OnlineStore`].
-pub async fn online(store: &dyn OnlineStore) {
+/// A backend that commits events.
+pub trait EventStore: OnlineStore + Outbox + Upkeep {}
+
+impl<S: OnlineStore + Outbox + Upkeep> EventStore for S {}
+
+/// Tests the contract of [`OnlineStore`], [`Outbox`] and [`Upkeep`].
+pub async fn online(store: &dyn EventStore) {
     get_many_returns_rows_in_order_of_keys(store).await;
     newest_row_wins(store).await;
     events_commit_once(store).await;
@@ -142,7 +147,7 @@ fn layout() -> Layout {
 }
 
 /// Reads the number of events from the summary of an entity.
-async fn counted(store: &dyn OnlineStore, name: &str, now: i64) -> Option<Answer> {
+async fn counted(store: &dyn EventStore, name: &str, now: i64) -> Option<Answer> {
     let rows = store.get_many(&[key("sums", name)], at(now)).await.unwrap();
     let row = rows[0].as_ref()?;
     let mut answers = aggregate::read(&layout(), &row.values, at(1_000)).unwrap();
@@ -153,7 +158,7 @@ fn number(value: i64) -> Option<Answer> {
     Some(Answer::One(Cell::Int(value)))
 }
 
-async fn summaries_are_merged(store: &dyn OnlineStore) {
+async fn summaries_are_merged(store: &dyn EventStore) {
     let commit =
         |id: &'static str, writes| store.commit_events(vec![event(id, writes, vec![])], at(0));
     let done = EventOutcome::Committed { older: 0 };
@@ -181,7 +186,7 @@ fn from_outbox(row: &OutboxRow) -> crate::Result<EarlyWrite> {
     })
 }
 
-async fn replace_group_replaces_content_atomically(store: &dyn OnlineStore) {
+async fn replace_group_replaces_content_atomically(store: &dyn EventStore) {
     let outbox = |event: i64| OutboxRow {
         event: at(event),
         ..outbox("sums", "o")
@@ -190,7 +195,7 @@ async fn replace_group_replaces_content_atomically(store: &dyn OnlineStore) {
     committed.early = vec![waiting(500, summary("a", &[500]))];
     committed.outbox.push(outbox(600));
     store.commit_events(vec![committed], at(0)).await.unwrap();
-    let waiting_rows = store.read_outbox("sums", 10).await.unwrap();
+    let waiting_rows = store.read("sums", 10).await.unwrap();
     let numbers: Vec<u64> = waiting_rows.iter().map(|entry| entry.sequence).collect();
     assert_eq!(numbers.len(), 3);
     let content = GroupContent {
@@ -216,7 +221,7 @@ async fn replace_group_replaces_content_atomically(store: &dyn OnlineStore) {
     // Other groups are not affected.
     assert!(store.count("g@1").await.unwrap() > 0);
     // Rows that left the outbox after the content was made would be missing from it.
-    store.trim_outbox("sums", numbers[1]).await.unwrap();
+    store.trim("sums", numbers[1]).await.unwrap();
     let error = store
         .replace_group("sums", content.clone())
         .await
@@ -231,7 +236,7 @@ async fn replace_group_replaces_content_atomically(store: &dyn OnlineStore) {
         .replace_group("sums", later(numbers[1]))
         .await
         .unwrap();
-    store.trim_outbox("sums", u64::MAX).await.unwrap();
+    store.trim("sums", u64::MAX).await.unwrap();
     let error = store
         .replace_group("sums", later(numbers[1]))
         .await
@@ -243,7 +248,7 @@ async fn replace_group_replaces_content_atomically(store: &dyn OnlineStore) {
         .unwrap();
 }
 
-async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
+async fn deleted_entities_stay_deleted(store: &dyn EventStore) {
     store
         .put_many(vec![write("gone", 10, 1, "x")])
         .await
@@ -294,7 +299,7 @@ async fn deleted_entities_stay_deleted(store: &dyn OnlineStore) {
     assert_eq!(of_after().await.as_deref(), Some("of after"));
 }
 
-async fn get_many_returns_rows_in_order_of_keys(store: &dyn OnlineStore) {
+async fn get_many_returns_rows_in_order_of_keys(store: &dyn EventStore) {
     assert!(store.get_many(&[], at(0)).await.unwrap().is_empty());
     let writes = vec![write("b", -5, 0, "B"), write("a", 1, 1, "A")];
     assert_eq!(
@@ -328,7 +333,7 @@ async fn get_many_returns_rows_in_order_of_keys(store: &dyn OnlineStore) {
     );
 }
 
-async fn newest_row_wins(store: &dyn OnlineStore) {
+async fn newest_row_wins(store: &dyn EventStore) {
     for (event, created, values, wanted) in [
         (10, 10, "first", "first"),
         (9, 99, "older event", "first"),
@@ -358,7 +363,7 @@ async fn newest_row_wins(store: &dyn OnlineStore) {
     assert_eq!(values_of(store, "m").await.as_deref(), Some("two"));
 }
 
-async fn events_commit_once(store: &dyn OnlineStore) {
+async fn events_commit_once(store: &dyn EventStore) {
     let first = event(
         "1",
         vec![write("e", 1, 1, "one")],
@@ -387,10 +392,10 @@ async fn events_commit_once(store: &dyn OnlineStore) {
         store.commit_events(vec![repeated], at(0)).await.unwrap(),
         [Duplicate]
     );
-    assert_eq!(store.read_outbox("once", 10).await.unwrap().len(), 3);
+    assert_eq!(store.read("once", 10).await.unwrap().len(), 3);
 }
 
-async fn early_rows_appear_when_due(store: &dyn OnlineStore) {
+async fn early_rows_appear_when_due(store: &dyn EventStore) {
     let mut early = event("early", Vec::new(), Vec::new());
     early.early = vec![
         waiting(100, write("f", 100, 1, "future")),
@@ -409,7 +414,7 @@ async fn early_rows_appear_when_due(store: &dyn OnlineStore) {
     assert_eq!(value(1_000).await.as_deref(), Some("future"));
 }
 
-async fn event_identities_expire(store: &dyn OnlineStore) {
+async fn event_identities_expire(store: &dyn EventStore) {
     let brief = event("brief", Vec::new(), Vec::new());
     let commit = |now| store.commit_events(vec![brief.clone()], at(now));
     assert_eq!(
@@ -423,7 +428,7 @@ async fn event_identities_expire(store: &dyn OnlineStore) {
     );
 }
 
-async fn outbox_keeps_its_order(store: &dyn OnlineStore) {
+async fn outbox_keeps_its_order(store: &dyn EventStore) {
     let rows: Vec<_> = (0..5).map(|n| outbox("order", &format!("o{n}"))).collect();
     let commit = event("order", Vec::new(), rows.clone());
     store.commit_events(vec![commit], at(0)).await.unwrap();
@@ -435,28 +440,28 @@ async fn outbox_keeps_its_order(store: &dyn OnlineStore) {
             .tables
             .contains(&("order".to_owned(), 5))
     );
-    let first = store.read_outbox("order", 3).await.unwrap();
+    let first = store.read("order", 3).await.unwrap();
     assert_eq!(
         first.iter().map(|e| e.row.clone()).collect::<Vec<_>>(),
         rows[..3]
     );
     assert!(first.is_sorted_by(|a, b| a.sequence < b.sequence));
-    store.trim_outbox("order", first[2].sequence).await.unwrap();
-    let rest = store.read_outbox("order", 10).await.unwrap();
+    store.trim("order", first[2].sequence).await.unwrap();
+    let rest = store.read("order", 10).await.unwrap();
     assert_eq!(
         rest.iter().map(|e| e.row.clone()).collect::<Vec<_>>(),
         rows[3..]
     );
-    store.trim_outbox("order", rest[1].sequence).await.unwrap();
-    assert!(store.read_outbox("order", 10).await.unwrap().is_empty());
+    store.trim("order", rest[1].sequence).await.unwrap();
+    assert!(store.read("order", 10).await.unwrap().is_empty());
     // Sequence numbers continue after the outbox was emptied.
     let commit = event("order2", Vec::new(), vec![outbox("order", "o5")]);
     store.commit_events(vec![commit], at(0)).await.unwrap();
-    let again = store.read_outbox("order", 10).await.unwrap();
+    let again = store.read("order", 10).await.unwrap();
     assert!(again[0].sequence > rest[1].sequence);
 }
 
-async fn concurrent_commits_all_succeed(store: &dyn OnlineStore) {
+async fn concurrent_commits_all_succeed(store: &dyn EventStore) {
     let commits = (0..200).map(|n| {
         let name = format!("c{}", n % 20);
         let id = format!("concurrent {n}");
@@ -476,7 +481,7 @@ async fn concurrent_commits_all_succeed(store: &dyn OnlineStore) {
         let newest = (180 + n).to_string();
         assert_eq!(values_of(store, &format!("c{n}")).await, Some(newest));
     }
-    assert_eq!(store.read_outbox("many", 1_000).await.unwrap().len(), 200);
+    assert_eq!(store.read("many", 1_000).await.unwrap().len(), 200);
 }
 
 /// Tests the contract of [`MetadataStore`], and leases on it.

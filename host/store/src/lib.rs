@@ -1,43 +1,56 @@
 //! The stores of Wafer and their embedded backends.
 //!
-//! - [`OnlineStore`]: the latest row of each entity, and the outbox of rows that are not in
-//!   the offline tables yet.
+//! - [`OnlineStore`]: the latest row of each entity, and the commits of events.
+//! - [`Outbox`]: rows that were acknowledged and are not in the offline tables yet.
+//! - [`Upkeep`]: what a store wants done from time to time; [`Metered`]: what its calls cost.
 //! - [`MetadataStore`]: definitions, runs and leases, as small objects that are written one
 //!   by one.
 //! - [`ArtifactStore`]: components, compiled code and assets, named by their content.
 //! - [`OfflineTables`]: all rows, as Delta tables of Parquet files.
 //!
 //! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]). The AWS
-//! backends are in the crate `wafer-aws`. The `contract` module (feature `contract`) holds
+//! backends are in the crate `wafer-aws`, and [`MemoryStore`] is for tests. [`Backends`] opens
+//! all [`Stores`] of a project by the scheme of a URL. The `contract` module (feature `contract`) holds
 //! the test suite that every backend must pass. Offline tables are a concrete type and not a
 //! trait, because Delta Lake already abstracts over object stores.
 
 mod artifact;
+mod backend;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
 mod folder;
+mod in_bytes;
 mod lease;
 mod lmdb;
+mod memory;
 mod metadata;
 mod offline;
 mod online;
+mod outbox;
 mod remote;
+mod stores;
+mod upkeep;
 mod usage;
 
 pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
+pub use backend::{Backend, Backends, Embedded, LeftOut, Location};
 pub use error::{Error, Kind, Result};
 pub use folder::ArtifactFolder;
 pub use lease::{Lease, Leased};
 pub use lmdb::{Lmdb, LmdbConfig};
-pub use metadata::{Expect, MetadataStore, Versioned};
+pub use memory::MemoryStore;
+pub use metadata::{Expect, MetadataStore, Versioned, check_object};
 pub use offline::{
     AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableInfo,
     TableSnapshot, TableWriter, Txn, WrittenFiles,
 };
 pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,
-    OnlineStore, OnlineWrite, OutboxEntry, OutboxRow, PutCounts, Waiting, combine,
+    OnlineStore, OnlineWrite, PutCounts, combine,
 };
+pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use remote::{RemoteFile, RemoteFiles, UnreachableFiles};
-pub use usage::{Consumed, for_work, work_label};
+pub use stores::Stores;
+pub use upkeep::Upkeep;
+pub use usage::{Consumed, Metered, for_work, work_label};

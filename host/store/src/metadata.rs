@@ -6,7 +6,10 @@ use std::fmt::{Debug, Display};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::Result;
+use crate::{Error, Kind, Result};
+
+const MAX_NAME_BYTES: usize = 400;
+const MAX_OBJECT_BYTES: usize = 256 << 10;
 
 /// A stored object and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,4 +57,22 @@ pub trait MetadataStore: Debug + Display + Send + Sync + 'static {
 
     /// Returns all objects whose name starts with `prefix`, sorted by name.
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>>;
+}
+
+/// Checks the limits of [`MetadataStore::put`]. For backends.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`](crate::Kind::Invalid) when the name or the object is too long.
+pub fn check_object(name: &str, value: &[u8]) -> Result<()> {
+    let message = if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        format!("a name has 1 to {MAX_NAME_BYTES} bytes, not {}", name.len())
+    } else if value.len() > MAX_OBJECT_BYTES {
+        format!(
+            "`{name}` has {} bytes; an object has at most {MAX_OBJECT_BYTES}",
+            value.len()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::Invalid, message))
 }

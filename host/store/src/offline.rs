@@ -120,6 +120,20 @@ impl OfflineTables {
         Ok(Self::below(root))
     }
 
+    /// Opens the tables in a local folder, creating it if it does not exist.
+    ///
+    /// # Errors
+    /// Fails when the folder cannot be created.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
+        let folder = folder
+            .canonicalize()
+            .map_err(|e| Error::io("find", folder, e))?;
+        let url = Url::from_directory_path(&folder);
+        let named = |()| Error::invalid(format!("{} is not a path of a URL", folder.display()));
+        Self::open(url.map_err(named)?)
+    }
+
     fn below(mut root: Url) -> Self {
         if !root.path().ends_with('/') {
             root.set_path(&format!("{}/", root.path()));

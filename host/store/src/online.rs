@@ -1,5 +1,4 @@
-//! The online store: the latest row of each entity, and the outbox of rows for the offline
-//! tables.
+//! The online store: the latest row of each entity, and the commits of events.
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use wafer_core::aggregate::{is_item, merge_items};
 use wafer_core::rules::{RowVersion, replaces};
 use wafer_core::{EntityKey, Timestamp};
 
-use crate::{Consumed, Error, Kind, Result};
+use crate::{Error, Kind, OutboxRow, Result};
 
 /// The key of an online row: a version of a feature group, and an entity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,7 +32,7 @@ pub struct OnlineRow {
     /// it.
     pub fingerprint: u64,
     /// The packed features, or an encoded aggregate item. Empty for a tombstone.
-    #[serde(with = "in_bytes")]
+    #[serde(with = "crate::in_bytes")]
     pub values: Bytes,
 }
 
@@ -145,33 +144,6 @@ pub struct PutCounts {
     pub older: u64,
 }
 
-/// A row that waits to be appended to an offline table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutboxRow {
-    /// Name of the offline table.
-    pub table: String,
-    /// Event time of the row.
-    pub event: Timestamp,
-    /// When a request could first have seen the row.
-    pub available: Timestamp,
-    /// Creation time of the row.
-    pub created: Timestamp,
-    /// Identity of the event that the row comes from.
-    pub event_id: String,
-    /// The packed keys and features.
-    #[serde(with = "in_bytes")]
-    pub values: Bytes,
-}
-
-/// An outbox row with its sequence number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutboxEntry {
-    /// Position of the row in its table's outbox. Rises with each row, and is never reused.
-    pub sequence: u64,
-    /// The row.
-    pub row: OutboxRow,
-}
-
 /// One event with everything that it writes. It is committed atomically.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventCommit {
@@ -202,17 +174,10 @@ pub enum EventOutcome {
     Duplicate,
 }
 
-/// What waits in the outbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Tables that have rows in the outbox, with the number of rows.
-    pub tables: Vec<(String, u64)>,
-    /// Names of commits that are not finished yet; their rows are not in the outbox yet.
-    pub unfinished: Vec<String>,
-}
-
-/// Stores the latest row of each entity of each group version, and an outbox that makes
-/// acknowledged events durable before they reach the offline tables.
+/// Stores the latest row of each entity of each group version.
+///
+/// A backend that commits events is an [`Outbox`](crate::Outbox) as well, because a commit writes
+/// the rows for the offline tables together with those for requests.
 ///
 /// Several processes can share one store. Every write is durable when it returns.
 #[async_trait]
@@ -239,25 +204,6 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<EventOutcome>>;
 
-    /// Applies the early rows that are due at `now`. Does nothing in a store that applies
-    /// them when it reads them.
-    async fn apply_due(&self, now: Timestamp) -> Result<()>;
-
-    /// Returns whether the outbox may have rows. Cheaper than [`waiting`](Self::waiting), for
-    /// polling.
-    async fn has_outbox(&self) -> Result<bool>;
-
-    /// Returns what waits in the outbox.
-    ///
-    /// Finishes commits whose process died, so only one process should call it at a time.
-    async fn waiting(&self) -> Result<Waiting>;
-
-    /// Returns the first rows of a table's outbox, oldest first, at most `limit`.
-    async fn read_outbox(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>>;
-
-    /// Removes the rows of a table's outbox up to and including sequence number `through`.
-    async fn trim_outbox(&self, table: &str, through: u64) -> Result<()>;
-
     /// Replaces everything that a group version holds, early rows included, atomically:
     /// readers see either the old or the new content. Tombstones stay.
     ///
@@ -275,50 +221,4 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
 
     /// Returns the number of entities that have a row in a group version, tombstones included.
     async fn count(&self, group: &str) -> Result<u64>;
-
-    /// Returns the service capacity that this process has consumed since it opened the store;
-    /// empty for a store without such a service.
-    fn consumed(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-}
-
-/// Serialises `Bytes` as one byte string, in formats that have them, instead of a sequence of
-/// numbers.
-mod in_bytes {
-    use std::fmt;
-
-    use bytes::Bytes;
-    use serde::de::{Error, SeqAccess, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        struct BytesVisitor;
-
-        impl<'de> Visitor<'de> for BytesVisitor {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes::copy_from_slice(bytes))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = seq.next_element()? {
-                    bytes.push(byte);
-                }
-                Ok(bytes.into())
-            }
-        }
-
-        from.deserialize_bytes(BytesVisitor)
-    }
 }

@@ -1,6 +1,7 @@
 //! Accounting of the capacity that a store's calls to paid services consume, by the work that
 //! they were made for.
 
+use std::fmt::Debug;
 use std::future::Future;
 
 tokio::task_local! {
@@ -19,6 +20,15 @@ pub struct Consumed {
     pub calls: u64,
     /// Capacity units that the service charged for the calls.
     pub units: f64,
+}
+
+/// A store that knows what its calls cost.
+pub trait Metered: Debug + Send + Sync + 'static {
+    /// Returns the service capacity that this process has consumed since it opened the store;
+    /// empty for a store that costs nothing, which is the default.
+    fn consumed(&self) -> Vec<Consumed> {
+        Vec::new()
+    }
 }
 
 /// Runs `future`, and counts the store calls that it makes towards `work`.

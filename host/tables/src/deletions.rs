@@ -1,4 +1,7 @@
-//! Deleted entities: which rows of a table are left out from now on.
+//! Deleted entities: decides which rows of a table are left out.
+//!
+//! A deletion removes what happened up to its time. Every path into the tables and the online
+//! store filters its rows by the deletions: runs, events, the outbox and materializations.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,46 +15,49 @@ use wafer_store::{Error, Result};
 
 use crate::rows::{StoredRows, stored_column};
 
-/// What deleting an entity did.
+/// The record of a deleted entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
-    /// The kind of entity.
+    /// The name of the entity, such as `plane`.
     pub entity: String,
-    /// Its join keys.
+    /// The join keys of the entity, by name.
     pub keys: BTreeMap<String, Json>,
-    /// When, by the platform's clock: facts up to then are not taken in again.
+    /// The time of the deletion by the platform's clock. Facts up to this time are not accepted
+    /// again.
     pub time: Timestamp,
-    /// Rows that were deleted, by table.
+    /// The number of rows that were deleted from each table.
     pub rows: BTreeMap<String, u64>,
 }
 
 /// All deletions of a project.
 #[derive(Debug, Default)]
 pub struct Deletions {
-    /// Rises with each of them.
+    /// The version of the deletions, which rises with each deletion.
     pub(crate) version: u64,
+    /// The deletions.
     pub(crate) all: Vec<Deletion>,
 }
 
-/// The entities of one table that were deleted, and when.
+/// The deleted entities of one table, with the time of their latest deletion.
 #[derive(Clone, Debug, Default)]
 pub struct Deleted(HashMap<EntityKey, Timestamp>);
 
 impl Deletions {
-    /// Rises with each of them.
+    /// Returns the version of the deletions, which rises with each deletion.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Those of the entities that a table describes.
+    /// Returns the deleted entities among those that a table describes.
     pub fn of(&self, table: &TableDef) -> Deleted {
         self.of_entity(&table.entity, &table.keys)
     }
 
+    /// Returns the deleted entities of a name, by the given keys.
     fn of_entity(&self, entity: &str, keys: &[Field]) -> Deleted {
         let mut deleted = HashMap::new();
         for deletion in self.all.iter().filter(|d| d.entity == entity) {
-            // The entity may have had other keys then.
+            // The entity may have had other keys when it was deleted.
             let Ok(key) = key_of(entity, keys, &deletion.keys) else {
                 continue;
             };
@@ -61,8 +67,12 @@ impl Deletions {
         Deleted(deleted)
     }
 
-    /// Rows of a table without those that describe, or are about, entities that were
+    /// Returns rows of a table without those that describe, or are about, an entity that was
     /// deleted after they happened.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Internal`](wafer_store::Kind::Internal) when the batch lacks a column of
+    /// the table.
     pub fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
         let mut batch = self.of(table).without(table, batch)?;
         for subject in &table.subjects {
@@ -78,7 +88,11 @@ impl Deletions {
     }
 }
 
-/// The columns that name an entity which rows of a table are about.
+/// Returns the columns that name an entity which the rows of a table are about.
+///
+/// # Errors
+/// Returns [`Kind::Internal`](wafer_store::Kind::Internal) when the batch lacks one of the
+/// columns.
 pub fn subject_keys(
     subject: &Subject,
     table: &TableDef,
@@ -100,7 +114,11 @@ impl FromIterator<(EntityKey, Timestamp)> for Deleted {
 }
 
 impl Deleted {
-    /// Rows of a table without those of entities that were deleted after they happened.
+    /// Returns rows of a table without those of entities that were deleted after they happened.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Internal`](wafer_store::Kind::Internal) when the batch lacks a column of
+    /// the table.
     pub fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
         if self.is_empty() {
             return Ok(batch);
@@ -110,22 +128,22 @@ impl Deleted {
         Ok(filter_record_batch(&batch, &keep).expect("as many bits as rows"))
     }
 
-    /// Whether no entity was.
+    /// Returns whether no entity was deleted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an entity was deleted at or after a time.
+    /// Returns whether an entity was deleted at or after a time.
     pub fn is_before(&self, entity: &EntityKey, event: Timestamp) -> bool {
         self.0.get(entity).is_some_and(|deleted| event <= *deleted)
     }
 
-    /// When the entity of a row was deleted.
+    /// Returns when the entity of a row was deleted, or `None` if it was not.
     pub fn time(&self, keys: &[ArrayRef], row: usize) -> Option<Timestamp> {
         self.0.get(&entity_key(keys, row).ok()?).copied()
     }
 
-    /// The rows that stay, by their keys and event times.
+    /// Returns which rows stay, by their keys and event times.
     pub fn keep(&self, keys: &[ArrayRef], events: &TimestampMicrosecondArray) -> BooleanArray {
         let stays = |row: usize| {
             let event = Timestamp::from_micros(events.value(row));
@@ -135,7 +153,11 @@ impl Deleted {
     }
 }
 
-/// An entity's key from its values, by name.
+/// Encodes the key of an entity from its values, which are given by name.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a key is missing, unknown, of
+/// another type, null or too long.
 pub fn key_of(entity: &str, fields: &[Field], keys: &BTreeMap<String, Json>) -> Result<EntityKey> {
     let names: Vec<&str> = fields.iter().map(|key| key.name.as_str()).collect();
     if keys.len() != names.len() || !names.iter().all(|name| keys.contains_key(*name)) {

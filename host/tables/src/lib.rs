@@ -1,9 +1,10 @@
 //! The tables of a project, as all services share them.
 //!
-//! [`Tables`] knows what each table holds, appends the outbox to the offline tables, and leaves
-//! out the rows of deleted entities. [`StoredRows`] takes a batch of a table apart.
+//! [`Tables`] knows the definition of each table, appends the rows of the outbox to the offline
+//! tables, and leaves out the rows of deleted entities. [`StoredRows`] splits a batch of a table
+//! into typed columns.
 //!
-//! What is deliberately absent: where rows come from, and what they are used for.
+//! This crate deliberately does not know where rows come from or what they are used for.
 
 mod deletions;
 mod outbox;

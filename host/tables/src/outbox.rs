@@ -1,8 +1,12 @@
-//! From the outbox to the offline tables.
+//! Appends the outbox to the offline tables.
 //!
-//! One process at a time, by a lease; and were there two, the tables would
-//! still take each row once: a commit carries the last sequence number of its
-//! rows, and a table takes it only if it has exactly what came before.
+//! The rows of events wait in the outbox of the online store until a flush appends them to the
+//! Delta tables. Rows leave the outbox only after the commit that contains them is durable. A
+//! lease makes sure that one process flushes at a time. Even if there were two, the tables would
+//! take each row once: a commit carries the last sequence number of its rows as its transaction
+//! identity, and a table accepts it only if the table has exactly the rows before it. If a flush
+//! dies after its commit, the next one finds out by the transaction identity how far the table
+//! is, and only removes the rows from the outbox.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,61 +14,63 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{Components, TableDef};
 use wafer_core::{ColumnBuilder, Timestamp, decode_row};
-use wafer_store::{Error, Follows, Kind, Lease, Leased, OutboxEntry, Result, Txn};
+use wafer_store::{Error, Follows, Kind, Lease, Leased, OutboxEntry, Result, Stores, Txn};
 
 use crate::rows::timestamps;
 use crate::service::Tables;
 
-/// Rows of one commit at most.
+/// The largest number of rows in one commit.
 const MAX_ROWS: usize = 50_000;
 
-const LEASE: i64 = 30_000_000;
+/// How long the lease of a flush lasts, in microseconds: 30 seconds.
+const LEASE_DURATION: i64 = 30_000_000;
 
-const BUSY: &str =
+/// The message of the error for a flush that waited for another process in vain.
+const BUSY_MESSAGE: &str =
     "another process has been appending to the offline tables for a minute; try again";
 
-/// What a flush did.
+/// The report of a flush.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlushReport {
-    /// Rows appended to offline tables.
+    /// The number of rows that were appended to offline tables.
     pub rows: u64,
-    /// Another process is at it.
+    /// Whether another process was flushing, so that this flush did nothing.
     pub busy: bool,
-    /// Names of commits that are still being written: their rows are not in the tables
-    /// yet.
+    /// The names of commits that are still being written, whose rows are not in the tables yet.
     pub unfinished: Vec<String>,
 }
 
 impl Tables {
-    /// Appends everything in the outbox to the offline tables.
+    /// Appends everything in the outbox to the offline tables, unless another process does so.
     ///
     /// # Errors
-    /// Those of the stores. Rows stay in the outbox until they are committed.
+    /// Returns the errors of the stores. Rows stay in the outbox until they are committed.
     pub async fn flush(&self) -> Result<FlushReport> {
         let mut report = FlushReport::default();
-        let online = &self.context.components().online;
-        if !online.has_outbox().await? {
+        let Stores {
+            outbox, metadata, ..
+        } = &self.context.components().stores;
+        if !outbox.has_rows().await? {
             return Ok(report);
         }
-        let Leased::Mine(mut lease) = self.context.lease("flush", LEASE).await? else {
+        let Leased::Mine(mut lease) = self.context.lease("flush", LEASE_DURATION).await? else {
             return Ok(FlushReport {
                 busy: true,
                 ..report
             });
         };
         let flushed = self.flush_tables(&mut lease, &mut report).await;
-        lease
-            .release(self.context.components().metadata.as_ref())
-            .await?;
+        lease.release(metadata.as_ref()).await?;
         flushed.map(|()| report)
     }
 
+    /// Flushes all tables that have rows in the outbox; returns the first error.
     async fn flush_tables(&self, lease: &mut Lease, report: &mut FlushReport) -> Result<()> {
-        let waiting = self.context.components().online.waiting().await?;
+        let waiting = self.context.components().stores.outbox.waiting().await?;
         report.unfinished = waiting.unfinished;
         let mut failure = None;
         for (table, _) in waiting.tables {
-            // One table's trouble does not keep the others waiting.
+            // An error of one table does not keep the others from being flushed.
             if let Err(error) = self.flush_table(&table, lease, report).await {
                 failure.get_or_insert(error);
             }
@@ -72,11 +78,12 @@ impl Tables {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Appends everything that is in the outbox now, waiting for others who are at
-    /// it.
+    /// Appends everything in the outbox to the offline tables; waits for another process that
+    /// does so, for up to a minute.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when they do not come to an end; those of the stores.
+    /// Returns [`Kind::Conflict`] when the other process does not finish in time, and the errors
+    /// of the stores.
     pub async fn flush_all(&self) -> Result<()> {
         for _ in 0..600 {
             if !self.flush().await?.busy {
@@ -84,9 +91,10 @@ impl Tables {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(Error::new(Kind::Conflict, BUSY))
+        Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
     }
 
+    /// Appends the rows of one table, in commits of at most [`MAX_ROWS`] rows.
     async fn flush_table(
         &self,
         table: &str,
@@ -95,28 +103,30 @@ impl Tables {
     ) -> Result<()> {
         let definition = self.table_definition(table).await?;
         let Components {
-            online,
-            offline,
-            metadata,
+            stores,
             machine_clock,
             ..
         } = self.context.components();
+        let Stores {
+            outbox,
+            offline,
+            metadata,
+            ..
+        } = stores;
         let app_id = self.outbox_app_id();
-        // A flush that died after its commit left its rows here.
+        // An earlier flush may have died after its commit and left its rows in the outbox.
         let mut done = match offline.txn_version(table, &app_id).await {
             Err(e) if e.kind() == Kind::NotFound => None,
             other => other?,
         };
         if let Some(done) = done {
-            online
-                .trim_outbox(table, u64::try_from(done).unwrap_or(0))
-                .await?;
+            outbox.trim(table, u64::try_from(done).unwrap_or(0)).await?;
         }
         loop {
             lease
-                .renew(metadata.as_ref(), machine_clock.now(), LEASE)
+                .renew(metadata.as_ref(), machine_clock.now(), LEASE_DURATION)
                 .await?;
-            let entries = online.read_outbox(table, MAX_ROWS).await?;
+            let entries = outbox.read(table, MAX_ROWS).await?;
             let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
                 return Ok(());
             };
@@ -125,7 +135,8 @@ impl Tables {
                 .without_deleted(&definition, batch(&definition, &entries)?)
                 .await?;
             let mut writer = match offline.writer(table, &folder).await {
-                // Tables for what is rare are made when they are needed.
+                // Tables that are rarely needed, such as late tables, are created with their
+                // first rows.
                 Err(e) if e.kind() == Kind::NotFound => {
                     offline
                         .ensure(table, &definition.schema().to_arrow())
@@ -143,41 +154,46 @@ impl Tables {
             };
             match writer.commit(&txn, None).await {
                 Ok(_) => {}
-                // Another process was faster; it goes on from there.
+                // Another process made a commit in the meantime, and goes on from there.
                 Err(e) if e.kind() == Kind::Conflict => return Ok(()),
                 Err(e) => return Err(e),
             }
             done = Some(version);
             report.rows += entries.len() as u64;
-            online.trim_outbox(table, last).await?;
+            outbox.trim(table, last).await?;
         }
     }
 
-    /// Rows without those of entities that were deleted after they happened.
+    /// Returns rows without those of entities that were deleted after they happened.
     async fn without_deleted(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
         self.deletions().await?.without(table, batch)
     }
 
-    /// Identity of the outbox' work. Sequence numbers are those of this online
-    /// store: another one, as after a loss, starts over, and must not be taken for
-    /// this.
+    /// Returns the transaction identity of the outbox' commits. Sequence numbers belong to one
+    /// online store. Another store, for example after a loss, starts again from the beginning
+    /// and must not be taken for this one, so the identity contains the id of the store.
     pub fn outbox_app_id(&self) -> String {
         format!("wafer/outbox/{}", self.context.store_id())
     }
 
-    /// Claims the outbox, waiting for who has it.
+    /// Acquires the lease of the outbox; waits for another process that has it, for up to a
+    /// minute.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the other process does not release it in time, and the
+    /// errors of the metadata store.
     pub async fn outbox_lease(&self) -> Result<Lease> {
         for _ in 0..600 {
-            if let Leased::Mine(lease) = self.context.lease("flush", LEASE).await? {
+            if let Leased::Mine(lease) = self.context.lease("flush", LEASE_DURATION).await? {
                 return Ok(lease);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(Error::new(Kind::Conflict, BUSY))
+        Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
     }
 }
 
-/// Rows of the outbox as the offline table has them.
+/// Makes a batch of the offline table from rows of the outbox.
 fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     let fields: Vec<_> = table.keys.iter().chain(&table.columns).collect();
     let mut builders: Vec<_> = fields

@@ -1,4 +1,4 @@
-//! Rows of offline tables, taken apart into typed columns.
+//! Splits rows of offline tables into typed columns.
 
 use std::sync::Arc;
 
@@ -9,25 +9,28 @@ use wafer_core::rules::{RowVersion, identity};
 use wafer_core::{DataType, Timestamp};
 use wafer_store::{Error, Kind, Result};
 
-/// Rows of an offline table, taken apart.
+/// Rows of an offline table, as typed columns.
 #[derive(Debug)]
 pub struct StoredRows {
-    /// The keys, one column for each.
+    /// The join keys, one column for each.
     pub keys: Vec<ArrayRef>,
-    /// When each row held.
+    /// The event time of each row.
     pub events: TimestampMicrosecondArray,
-    /// When each row could be known.
+    /// The available time of each row.
     pub available: TimestampMicrosecondArray,
-    /// When each row was written.
+    /// The created time of each row.
     pub created: TimestampMicrosecondArray,
-    /// Where each row came from.
+    /// The event identity of each row.
     pub ids: StringArray,
     /// The other columns, in the order of the table.
     pub columns: Vec<ArrayRef>,
 }
 
 impl StoredRows {
-    /// From a batch with the columns of a group's table.
+    /// Splits a batch with the columns of a table.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Internal`] when a column is missing or has another type.
     pub fn new(table: &TableDef, batch: &RecordBatch) -> Result<Self> {
         let column = |field: &wafer_core::Field| stored_column(table, batch, field);
         let time = |name: &str| -> Result<TimestampMicrosecondArray> {
@@ -45,17 +48,17 @@ impl StoredRows {
         })
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What orders a row among those of its entity.
+    /// Returns the version of a row, which orders it among the rows of its entity.
     pub fn version(&self, row: usize) -> RowVersion {
         RowVersion {
             event: Timestamp::from_micros(self.events.value(row)),
@@ -64,13 +67,17 @@ impl StoredRows {
         }
     }
 
-    /// When a row counts online.
+    /// Returns the time from which a row counts online: the later of its event time and its
+    /// available time.
     pub fn due(&self, row: usize) -> Timestamp {
         Timestamp::from_micros(self.events.value(row).max(self.available.value(row)))
     }
 }
 
-/// A column of a batch of an offline table, of its type.
+/// Returns a column of a batch of an offline table, converted to the type of the field.
+///
+/// # Errors
+/// Returns [`Kind::Internal`] when the column is missing or cannot be converted.
 pub fn stored_column(
     table: &TableDef,
     batch: &RecordBatch,
@@ -84,7 +91,7 @@ pub fn stored_column(
         .map_err(|e| Error::caused(Kind::Internal, place(), e))
 }
 
-/// A column of timestamps.
+/// Makes a column of timestamps.
 pub fn timestamps(times: &[Timestamp]) -> ArrayRef {
     let micros: TimestampMicrosecondArray = times
         .iter()

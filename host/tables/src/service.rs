@@ -1,4 +1,4 @@
-//! The service over the tables of a project.
+//! The state of the tables service. The other modules of the crate implement its methods.
 
 use std::sync::{Arc, RwLock};
 
@@ -6,12 +6,13 @@ use wafer_catalog::Context;
 
 use crate::deletions::Deletions;
 
-/// The tables of a project: their definitions, the outbox, and the deletions that every way into
-/// them respects.
+/// The tables of a project: their definitions, the outbox, and the deletions that every path
+/// into the tables respects.
 #[derive(Debug)]
 pub struct Tables {
+    /// The context that all services of the project share.
     pub(crate) context: Arc<Context>,
-    /// The deletions, as last read.
+    /// The deletions that were read last.
     pub(crate) deletions: RwLock<Arc<Deletions>>,
 }
 

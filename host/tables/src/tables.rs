@@ -1,4 +1,4 @@
-//! The tables of a project, as all services share them.
+//! Definitions, snapshots and pins of the project's tables, and its deletions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -10,7 +10,11 @@ use crate::deletions::Deletions;
 use crate::service::Tables;
 
 impl Tables {
-    /// What a table holds, of a group or source that is applied now or was once.
+    /// Returns the definition of a table, whose group or source is applied now or was once.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`] for a table that was never applied, and the errors of the
+    /// metadata store.
     pub async fn table_definition(&self, table: &str) -> Result<TableDef> {
         let missing = || {
             let message =
@@ -21,8 +25,11 @@ impl Tables {
         Ok(stored.ok_or_else(missing)?.0)
     }
 
-    /// Keeps what a table holds, for ever: rows may still be on their way to it when
-    /// nothing makes any more.
+    /// Stores the definition of a table for ever, because rows may still be on their way to the
+    /// table when nothing writes to it any more.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn keep_table(&self, table: &TableDef) -> Result<()> {
         let name = format!("table/{}", table.name);
         self.context
@@ -33,7 +40,10 @@ impl Tables {
 }
 
 impl Tables {
-    /// Every table that was ever applied.
+    /// Returns every table that was ever applied.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn known_tables(&self) -> Result<Vec<TableDef>> {
         let tables = self.context.objects("table").await?;
         Ok(tables.into_iter().map(|(_, table)| table).collect())
@@ -41,7 +51,10 @@ impl Tables {
 }
 
 impl Tables {
-    /// The tables that a version of a view reads.
+    /// Returns snapshots of the tables that a version of a view reads.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
     pub async fn snapshots(
         &self,
         recipe: &Recipe,
@@ -53,6 +66,7 @@ impl Tables {
             let snapshot = self
                 .context
                 .components()
+                .stores
                 .offline
                 .snapshot(&table, as_of)
                 .await?;
@@ -61,7 +75,10 @@ impl Tables {
         Ok(snapshots)
     }
 
-    /// Tables as they were at some versions.
+    /// Returns snapshots of tables at the given versions.
+    ///
+    /// # Errors
+    /// Returns the errors of the stores.
     pub async fn snapshots_of(
         &self,
         versions: &BTreeMap<String, u64>,
@@ -72,6 +89,7 @@ impl Tables {
             let snapshot = self
                 .context
                 .components()
+                .stores
                 .offline
                 .snapshot(table, as_of)
                 .await?;
@@ -80,8 +98,11 @@ impl Tables {
         Ok(snapshots)
     }
 
-    /// The versions of each table that training sets were made of, or are being made of. They are
-    /// not to be removed.
+    /// Returns the versions of each table that training sets were made from or are being made
+    /// from. Vacuuming must keep the files of these versions.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn pinned(&self) -> Result<BTreeMap<String, Vec<u64>>> {
         let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         let mut add = |versions: BTreeMap<String, u64>| {
@@ -93,7 +114,14 @@ impl Tables {
             add(set.versions);
         }
         let prefix = format!("{}/training_pin/", self.context.project());
-        for (name, object) in self.context.components().metadata.list(&prefix).await? {
+        for (name, object) in self
+            .context
+            .components()
+            .stores
+            .metadata
+            .list(&prefix)
+            .await?
+        {
             add(read(&name, &object.value)?);
         }
         for versions in pinned.values_mut() {
@@ -105,15 +133,18 @@ impl Tables {
 }
 
 impl Tables {
-    /// The deletions, as last read.
+    /// Returns the deletions that were read last.
     pub fn known_deletions(&self) -> Arc<Deletions> {
         let known = self.deletions.read();
         Arc::clone(&known.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The deletions up to now.
+    /// Returns the current deletions. They are read again only if there are new ones.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
     pub async fn deletions(&self) -> Result<Arc<Deletions>> {
-        let metadata = &self.context.components().metadata;
+        let metadata = &self.context.components().stores.metadata;
         let counter = metadata.get(&self.deletions_name()).await?;
         let version = counter.map_or(0, |counter| counter.version);
         let known = self.known_deletions();
@@ -137,7 +168,7 @@ impl Tables {
         Ok(deletions)
     }
 
-    /// Name of the object that counts deletions.
+    /// Returns the name of the object whose version counts the deletions.
     pub fn deletions_name(&self) -> String {
         format!("{}/deletions", self.context.project())
     }

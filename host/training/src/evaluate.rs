@@ -1,4 +1,8 @@
-//! How good a version is: its own function, on rows that it has not seen.
+//! The evaluation of a version of a model on rows that it was not trained on.
+//!
+//! [`Training::evaluate`] makes the recorded training set again, calls the version's function on
+//! the rows of one part, and compares its predictions with the labels ([`Scores`]). A new version
+//! is evaluated in the same way on the part `test` before it is registered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,15 +20,18 @@ use crate::rows::TrainingRows;
 use crate::service::Training;
 use crate::train::model_input;
 
-/// Part of a training set that versions are evaluated on.
-const TEST: &str = "test";
+/// The part of a training set on which new versions are evaluated.
+const TEST_PART: &str = "test";
 
 impl Training {
-    /// Evaluates a version on a part of a training set, or on all of it.
+    /// Evaluates a version on one part of a training set, or on the whole training set if `part`
+    /// is `None`. Returns the metrics by name. Runs guest code.
+    ///
+    /// `memory` is the number of bytes that making the training set again may use.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when the model says neither what it predicts nor of which kind it
-    /// is, or there is no such part.
+    /// Returns [`Kind::NotFound`] for an unknown version or training set, and [`Kind::Invalid`]
+    /// when the version has no label or no task, or the training set has no such part.
     pub async fn evaluate(
         &self,
         name: &VersionName,
@@ -45,29 +52,32 @@ impl Training {
         self.scores(&version, &Arc::new(rows), part).await
     }
 
-    /// The id of the training set whose part `test` a new version is evaluated on; `None` when
-    /// it has no such part, or it is not known what the model predicts.
+    /// Returns the id of the training set on whose part `test` a new version is evaluated, or
+    /// `None` when the version has no training set with such a part, no label or no task.
     pub(crate) async fn test_set_of(&self, version: &ModelVersion) -> Result<Option<String>> {
         let Some(id) = &version.training_set else {
             return Ok(None);
         };
         let is_known = version.label.is_some() && version.task.is_some();
         let set = self.context.training_set_record(id).await?;
-        Ok((is_known && set.has_part(TEST)).then(|| id.clone()))
+        Ok((is_known && set.has_part(TEST_PART)).then(|| id.clone()))
     }
 
-    /// Adds the scores on the part `test` to the metrics of a candidate.
+    /// Adds the scores on the part `test` to the metrics of a candidate, under names that begin
+    /// with `test_`.
     pub(crate) async fn evaluate_candidate(
         &self,
         candidate: &mut Candidate,
         rows: &Arc<TrainingRows>,
     ) -> Result<()> {
-        let scores = self.scores(candidate.version(), rows, Some(TEST)).await?;
+        let version = candidate.version();
+        let scores = self.scores(version, rows, Some(TEST_PART)).await?;
         let scores = scores.into_iter();
-        candidate.add_metrics(scores.map(|(name, value)| (format!("{TEST}_{name}"), value)));
+        candidate.add_metrics(scores.map(|(name, value)| (format!("{TEST_PART}_{name}"), value)));
         Ok(())
     }
 
+    /// Calls the version's function on the rows of a part and compares predictions with labels.
     async fn scores(
         &self,
         version: &ModelVersion,
@@ -77,7 +87,7 @@ impl Training {
         let (Some(label), Some(task)) = (version.label.clone(), version.task) else {
             return Err(Error::invalid(format!(
                 "it is not known what model `{0}` predicts: set models.{0}.label and models.{0}.task, and \
-                 register it again",
+                 register a new version",
                 version.model
             )));
         };
@@ -102,7 +112,7 @@ impl Training {
             names.extend(column.clone());
             let part = part.as_deref().zip(column.as_deref());
             for batch in rows.batches(&names)? {
-                add(&mut scores, &function, output, &batch?, &label, part)?;
+                add_scores(&mut scores, &function, output, &batch?, &label, part)?;
             }
             Ok(scores.figures())
         })
@@ -110,7 +120,10 @@ impl Training {
     }
 }
 
-fn add(
+/// Predicts the rows of a batch, and adds those of the part that have a label to the scores.
+///
+/// `part` is the name of the part and of the column that holds it; `None` means all rows.
+fn add_scores(
     scores: &mut Scores,
     function: &Function,
     output: usize,
@@ -140,7 +153,7 @@ fn add(
     let values = widen(&answer.columns[output], &DataType::Float64);
     let values = values
         .as_primitive_opt::<Float64Type>()
-        .ok_or_else(|| Error::new(Kind::Internal, "a prediction that is no number"))?;
+        .ok_or_else(|| Error::new(Kind::Internal, "a prediction is not a number"))?;
     for row in (0..batch.num_rows()).filter(|row| is_in(*row) && labels.is_valid(*row)) {
         let is_there = !answer.has_failed(row) && values.is_valid(row);
         scores.add(labels.value(row), is_there.then(|| values.value(row)));

@@ -1,4 +1,4 @@
-//! Exports: the rows of a table as one file.
+//! Exports: the rows of an offline table as one file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,12 +16,16 @@ use crate::service::Training;
 use wafer_files::Output;
 
 impl Training {
-    /// Writes the rows of a table to one file: Parquet, CSV or Arrow, by its
-    /// extension. Says how many.
+    /// Writes the rows of a table to one file, in the format of its extension, and returns their
+    /// number.
+    ///
+    /// `columns` are the columns to write; `None` means all. `as_of` is the time, by the
+    /// machine's clock, as of which the table is read; `None` means its latest version. Rows that
+    /// are still in the outbox are not exported.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown table, [`Kind::Invalid`] for a column that
-    /// it has not.
+    /// Returns [`Kind::NotFound`] for an unknown table and [`Kind::Invalid`] for an unknown column
+    /// or extension.
     pub async fn export(
         &self,
         table: &str,
@@ -35,6 +39,7 @@ impl Training {
         let snapshot = self
             .context
             .components()
+            .stores
             .offline
             .snapshot(table, as_of)
             .await?;
@@ -68,7 +73,8 @@ impl Training {
             let columns = fields.iter();
             let columns = columns.map(|field| stored_column(&definition, &batch, field));
             let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?);
-            let batch = batch.map_err(|e| Error::caused(Kind::Internal, "rows to export", e))?;
+            let batch = batch
+                .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to export", e))?;
             rows += batch.num_rows() as u64;
             tokio::task::block_in_place(|| output.write(&batch))?;
         }

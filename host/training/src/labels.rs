@@ -1,4 +1,4 @@
-//! Files of labels, read batch by batch, as often as needed.
+//! Files of labels, which are read in batches and as often as needed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,30 @@ use wafer_core::{CoerceError, DataType, Field, coerce};
 use wafer_files::{Rows, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
-/// A file of labels that fits a view.
+/// A file of labels that has the columns that a view needs.
 #[derive(Clone, Debug)]
 pub(crate) struct LabelFile {
     path: PathBuf,
     format: Format,
-    /// Columns as they are read.
+    /// The columns of the file, with the types that they are read as.
     schema: SchemaRef,
-    /// Inputs of the view, in order.
+    /// The inputs of the view, in its order.
     inputs: Vec<Field>,
+    /// Name of the column with the labels' times.
     time: String,
+    /// The number of rows, if the format tells it without reading them.
     rows: Option<u64>,
 }
 
+/// The rows of a file, in batches.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
 impl LabelFile {
-    /// Looks at a file and checks that it has what the view needs.
+    /// Opens a file and checks that it has the columns that the view needs. `format` is told by
+    /// the file's extension if it is `None`.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted.
     pub(crate) fn open(
         path: &Path,
         format: Option<Format>,
@@ -56,11 +63,11 @@ impl LabelFile {
             time: time.to_owned(),
             rows,
         };
-        file.check()?;
+        file.check_columns()?;
         Ok(file)
     }
 
-    fn check(&self) -> Result<()> {
+    fn check_columns(&self) -> Result<()> {
         let time = Field::new(&self.time, DataType::Timestamp, false);
         for (field, what) in self
             .inputs
@@ -84,14 +91,14 @@ impl LabelFile {
                     field.data_type
                 )));
             };
-            // Types are looked at before anything is read.
+            // Converting an empty column checks the type before any rows are read.
             let empty = arrow_array::new_empty_array(self.schema.field(index).data_type());
-            coerce(&empty, &field.data_type).map_err(|e| self.misfit(field, 0, &e))?;
+            coerce(&empty, &field.data_type).map_err(|e| self.conversion_error(field, 0, &e))?;
         }
         Ok(())
     }
 
-    fn misfit(&self, field: &Field, first: u64, error: &CoerceError) -> Error {
+    fn conversion_error(&self, field: &Field, first: u64, error: &CoerceError) -> Error {
         let path = self.path.display();
         Error::invalid(match error {
             CoerceError::Type { wanted, found } => format!(
@@ -113,22 +120,24 @@ impl LabelFile {
         self.format
     }
 
+    /// Returns the number of rows, if the format tells it without reading them.
     pub(crate) fn total_rows(&self) -> Option<u64> {
         self.rows
     }
 
-    /// Its columns, as they are carried over to the training set.
+    /// Returns the columns of the file, as the training set has them.
     pub(crate) fn fields(&self) -> Vec<ArrowField> {
         let fields = self.schema.fields().iter();
         fields.map(|field| field.as_ref().clone()).collect()
     }
 
-    /// All rows, with all columns.
+    /// Reads all rows with all columns.
     pub(crate) fn batches(&self) -> Result<Batches> {
         self.read(Arc::clone(&self.schema))
     }
 
-    /// All rows, with some columns only.
+    /// Reads all rows with some of the columns, in the order of the file. Names that are not
+    /// columns of the file are ignored.
     pub(crate) fn projected(&self, columns: &[String]) -> Result<Batches> {
         let mut places: Vec<usize> = columns.iter().filter_map(|c| self.column(c)).collect();
         places.sort_unstable();
@@ -153,8 +162,8 @@ impl LabelFile {
         })))
     }
 
-    /// Inputs of the view, in order. `first` is the number of the batch's first
-    /// row.
+    /// Returns the inputs of the view, in its order. `first` is the number of the batch's first
+    /// row in the file, which errors name.
     pub(crate) fn inputs(&self, batch: &RecordBatch, first: u64) -> Result<Vec<ArrayRef>> {
         let inputs = self.inputs.iter();
         inputs
@@ -162,13 +171,14 @@ impl LabelFile {
             .collect()
     }
 
-    /// A column of the labels, of the type that the view needs.
+    /// Returns a column of the labels, converted to the type that the view needs.
     fn input(&self, batch: &RecordBatch, field: &Field, first: u64) -> Result<ArrayRef> {
         let found = batch.column_by_name(&field.name).ok_or_else(|| {
             let message = format!("column `{}` was not read", field.name);
             Error::new(Kind::Internal, message)
         })?;
-        let column = coerce(found, &field.data_type).map_err(|e| self.misfit(field, first, &e))?;
+        let column =
+            coerce(found, &field.data_type).map_err(|e| self.conversion_error(field, first, &e))?;
         if !field.nullable
             && let Some(row) = (0..column.len()).find(|row| column.is_null(*row))
         {
@@ -182,7 +192,8 @@ impl LabelFile {
         Ok(column)
     }
 
-    /// Columns of some of the view's inputs, by name, and the labels' times.
+    /// Returns the columns of the inputs `names`, and the labels' times in microseconds since the
+    /// Unix epoch.
     pub(crate) fn keys_and_times(
         &self,
         batch: &RecordBatch,
@@ -191,7 +202,8 @@ impl LabelFile {
     ) -> Result<(Vec<ArrayRef>, Vec<i64>)> {
         let field = |name: &String| {
             let found = self.inputs.iter().find(|input| input.name == *name);
-            // A null key matches nothing, whatever functions need.
+            // A null key matches no entity. This is not an error, even if functions need the
+            // column.
             Field {
                 nullable: true,
                 ..found.expect("keys are inputs of the view").clone()
@@ -204,7 +216,10 @@ impl LabelFile {
         Ok((keys, self.times(batch, first)?))
     }
 
-    /// The labels' times, microseconds.
+    /// Returns the labels' times, in microseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when a time is null.
     pub(crate) fn times(&self, batch: &RecordBatch, first: u64) -> Result<Vec<i64>> {
         let field = Field::new(&self.time, DataType::Timestamp, true);
         let times = self.input(batch, &field, first)?;
@@ -220,12 +235,12 @@ impl LabelFile {
         Ok(times.values().to_vec())
     }
 
-    /// Names of some inputs and of the time.
+    /// Returns `names` and the name of the time column.
     pub(crate) fn with_time(&self, names: &[String]) -> Vec<String> {
         names.iter().chain([&self.time]).cloned().collect()
     }
 
-    /// Position of a column.
+    /// Returns the position of a column in the file.
     pub(crate) fn column(&self, name: &str) -> Option<usize> {
         self.schema.index_of(name).ok()
     }
@@ -235,7 +250,10 @@ impl LabelFile {
     }
 }
 
-/// Rows of a file as a batch; a row that cannot be read is an error.
+/// Makes a batch of rows of a file.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] when a row could not be read.
 fn batch(path: &Path, schema: &SchemaRef, rows: Rows) -> Result<RecordBatch> {
     if let Some((line, message)) = rows.rejects.first() {
         let message = format!("{}:{line}: {message}", path.display());

@@ -1,7 +1,17 @@
-//! Training sets: labels joined with the features of a view as they were known at each label's
-//! time, by the rules and components that serve them; training and evaluation on them.
+//! Training sets, and the training and evaluation of models on them.
 //!
-//! What is deliberately absent: pipelines and requests.
+//! A training set holds labels, joined with the features of a view as they were known at each
+//! label's time. The rules of time and the on-demand functions are those that serve requests.
+//!
+//! - The module `training_set` describes how a training set is made, and the module `lookup` how
+//!   the labels are joined with one feature group.
+//! - The module `train` describes how a model is trained, and the module `evaluate` how its
+//!   versions are scored.
+//! - The module `rejoin` joins rows that are not labels, for batch inference and for the
+//!   comparison with logged requests.
+//! - The module `export` writes the rows of one table to a file.
+//!
+//! This crate knows nothing of pipelines or of requests.
 
 mod evaluate;
 mod export;

@@ -1,11 +1,22 @@
-//! One lookup of a view, for all labels: the newest row of each, or aggregates over
-//! its events, as of the label's time.
+//! One lookup of a view, joined with all labels: the newest row of the label's entity, or
+//! aggregates over its events, as of the label's time.
 //!
-//! Memory is bounded by the number of labels, not by that of feature rows: rows
-//! stream past the labels ([`AsOfJoin`]), and only those that were found are read
-//! with all their features. Labels that are too many for the memory go through in
-//! bands; events of windows, which must be sorted, in parts of the entities. What
-//! comes out waits in a [`Spool`], past its room in a temporary file.
+//! A join goes through these steps:
+//!
+//! 1. [`LookupJoin::load_band`] reads a band: as many of the next labels as the memory limit
+//!    allows. It numbers the entities of the band and sorts the labels by entity and time.
+//! 2. The rows of the table are read once, in pieces, by several workers (`pieces`). They may
+//!    come in any order.
+//!    - For the newest row (`newest`), workers read only keys and times. Each row is recorded at
+//!      the first label that could see it, if it is the newest there
+//!      ([`AsOfJoin`](wafer_core::join::AsOfJoin)). In the end, the newest row at or before a
+//!      label is the label's row. Only the rows that were found are then read with their
+//!      features. Memory therefore depends on the number of labels, and not on the number of rows.
+//!    - For aggregates (`windows`), the events must be sorted, so they are held in memory. If they
+//!      are too many for the limit, the entities are divided into several parts, and the table
+//!      is read once for each part.
+//! 3. The features are appended, in the order of the labels, to a [`Spool`], which moves them to
+//!    a temporary file when the memory budget is used up (`found`).
 
 pub(crate) mod found;
 pub(crate) mod newest;
@@ -27,63 +38,71 @@ use wafer_store::{Result, TableSnapshot};
 use wafer_tables::stored_column;
 
 use crate::labels::LabelFile;
-use crate::lookup::found::Joined;
-use crate::spool::{Room, Spool};
+use crate::lookup::found::JoinedFeatures;
+use crate::spool::{MemoryBudget, Spool};
 
-/// Bytes that a label takes in each worker's join, and besides.
+/// Estimated bytes that a label takes in the join of each worker, and once more outside of them.
 const LABEL_BYTES: u64 = 24;
 
-/// Bytes that a label of windows takes.
+/// Estimated bytes that a label takes in a join of windows.
 const WINDOW_LABEL_BYTES: u64 = 60;
 
-/// What to join.
+/// The join of all labels with one group.
 pub(crate) struct LookupJoin {
     pub(crate) labels: LabelFile,
-    /// Inputs of the view that hold the group's join keys.
+    /// Names of the view's inputs that hold the group's join keys.
     pub(crate) keys: Vec<String>,
     pub(crate) group: GroupDef,
-    /// Positions of the wanted features.
+    /// Positions of the wanted features in the group.
     pub(crate) features: Vec<usize>,
     pub(crate) snapshot: TableSnapshot,
-    /// Whether to say which row, or which events, each label found: as a last column, such
-    /// as the log of requests has it.
+    /// Whether a last column says which row, or which events, each label found. Its values are
+    /// those that the request log has.
     pub(crate) identities: bool,
+    /// Bytes of memory that the training set may use.
     pub(crate) memory: u64,
+    /// The number of threads.
     pub(crate) workers: usize,
 }
 
-/// Some of the labels, by one choice of keys.
+/// Consecutive labels that are joined at the same time, sorted by one choice of join keys.
 pub(crate) struct Band {
+    /// Times of the labels in the order of the file, in microseconds since the Unix epoch.
     pub(crate) times: Vec<i64>,
+    /// Numbers the entities of the labels.
     pub(crate) index: EntityIndex,
     pub(crate) sorted: Arc<SortedLabels>,
 }
 
 impl Band {
-    /// Number of labels.
+    /// Returns the number of labels.
     pub(crate) fn len(&self) -> usize {
         self.times.len()
     }
 }
 
 impl LookupJoin {
-    /// Features of no labels yet, which may wait in memory as far as there is room.
-    pub(crate) fn begin(&self, room: &Arc<Room>) -> Joined {
-        let fields = self.fields();
+    /// Creates the result of the join, which has no features yet. `budget` bounds what it keeps
+    /// in memory.
+    pub(crate) fn new_result(&self, budget: &Arc<MemoryBudget>) -> JoinedFeatures {
+        let fields = self.output_fields();
         let arrow = fields
             .iter()
             .map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
-        Joined {
+        JoinedFeatures {
             schema: Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>())),
-            spool: Spool::new(Arc::clone(room)),
+            spool: Spool::new(Arc::clone(budget)),
         }
     }
 
-    /// Labels that can be joined at a time.
-    pub(crate) fn rows_of_band(&self) -> usize {
-        let fields = self.fields();
-        let width: u64 = fields.iter().map(|field| width(&field.data_type)).sum();
-        // Windows need room for events as well, and make their answers in pieces.
+    /// Returns the number of labels that fit into the memory limit at a time.
+    pub(crate) fn max_band_rows(&self) -> usize {
+        let fields = self.output_fields();
+        let width: u64 = fields
+            .iter()
+            .map(|field| estimated_width(&field.data_type))
+            .sum();
+        // A join of windows also needs memory for events, and makes its answers in batches.
         let each = match self.group.aggregates.is_empty() {
             true => LABEL_BYTES * (self.workers as u64 + 1) + width,
             false => WINDOW_LABEL_BYTES + 2 * width,
@@ -92,30 +111,34 @@ impl LookupJoin {
         rows.max(CHUNK_ROWS)
     }
 
-    /// Adds the features of the next labels.
-    pub(crate) async fn add(self: &Arc<Self>, band: &Arc<Band>, joined: &mut Joined) -> Result<()> {
+    /// Joins a band and appends its features to `joined`.
+    pub(crate) async fn add(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+        joined: &mut JoinedFeatures,
+    ) -> Result<()> {
         if band.len() == 0 {
             return Ok(());
         }
         let found = if self.group.aggregates.is_empty() {
-            self.newest(band).await?
+            self.join_newest(band).await?
         } else {
-            self.windows(band).await?
+            self.join_windows(band).await?
         };
         let (schema, workers) = (Arc::clone(&joined.schema), self.workers);
         let spool = joined.spool.take();
-        joined.spool = blocking(move || found.emit(&schema, spool, workers)).await??;
+        joined.spool = blocking(move || found.append_to(&schema, spool, workers)).await??;
         Ok(())
     }
 
-    /// The labels from `start` on, at most `rows` of them, sorted.
-    pub(crate) async fn band(self: &Arc<Self>, start: u64, rows: usize) -> Result<Arc<Band>> {
+    /// Reads and sorts the labels from `start` on, at most `rows` of them.
+    pub(crate) async fn load_band(self: &Arc<Self>, start: u64, rows: usize) -> Result<Arc<Band>> {
         let join = Arc::clone(self);
         blocking(move || join.sorted_band(start, rows).map(Arc::new)).await?
     }
 
-    /// The wanted features.
-    pub(crate) fn wanted(&self) -> Vec<Field> {
+    /// Returns the wanted features.
+    pub(crate) fn wanted_features(&self) -> Vec<Field> {
         let all = self.group.features();
         self.features
             .iter()
@@ -123,23 +146,24 @@ impl LookupJoin {
             .collect()
     }
 
-    /// What comes out: the wanted features, and the identity.
-    pub(crate) fn fields(&self) -> Vec<Field> {
-        let mut fields = self.wanted();
+    /// Returns the columns of the result: the wanted features, and the identity if it was asked
+    /// for.
+    pub(crate) fn output_fields(&self) -> Vec<Field> {
+        let mut fields = self.wanted_features();
         if self.identities {
             fields.push(Field::new("identity", DataType::Utf8, true));
         }
         fields
     }
 
-    pub(crate) fn types(&self) -> Vec<DataType> {
-        self.fields()
+    pub(crate) fn output_types(&self) -> Vec<DataType> {
+        self.output_fields()
             .into_iter()
             .map(|field| field.data_type)
             .collect()
     }
 
-    /// Entities and times of the labels from `start` on, at most `rows` of them.
+    /// Reads the entities and times of the labels from `start` on, at most `rows` of them.
     fn sorted_band(&self, start: u64, rows: usize) -> Result<Band> {
         let (mut entities, mut times) = (Vec::new(), Vec::new());
         let mut index = EntityIndex::default();
@@ -173,22 +197,23 @@ impl LookupJoin {
         })
     }
 
-    /// Columns of the table that say whose and when a row is.
-    pub(crate) fn narrow(&self) -> Vec<String> {
+    /// Returns the names of the table's columns that hold the join keys and the times.
+    pub(crate) fn key_and_time_columns(&self) -> Vec<String> {
         let keys = self.group.keys.iter().map(|key| key.name.clone());
         let times = ["event_timestamp", "available_timestamp"].map(str::to_owned);
         keys.chain(times).collect()
     }
 
-    /// Event times that a label of the band can have anything to do with.
-    pub(crate) fn covered(&self, band: &Band) -> Interval {
+    /// Returns the event times of the rows that can matter for a label of the band.
+    pub(crate) fn event_interval(&self, band: &Band) -> Interval {
         let first = band.times.iter().min().copied().unwrap_or(0);
         let last = band.times.iter().max().copied().unwrap_or(0);
         let from = match self.group.ttl {
             Some(ttl) if self.group.aggregates.is_empty() => {
                 Timestamp::from_micros(first).minus_micros(ttl)
             }
-            // What an entity had long ago says that it is known.
+            // Without a ttl, a row of any age can be the newest one. With aggregates, an event
+            // before all windows still shows that the entity is known.
             _ => Timestamp::MIN,
         };
         Interval {
@@ -198,8 +223,8 @@ impl LookupJoin {
     }
 }
 
-/// Bytes that a value takes, about.
-pub(crate) fn width(data_type: &DataType) -> u64 {
+/// Returns the estimated bytes that a value takes in memory.
+pub(crate) fn estimated_width(data_type: &DataType) -> u64 {
     match data_type {
         DataType::Boolean => 1,
         DataType::Date | DataType::Float32 => 4,
@@ -209,10 +234,12 @@ pub(crate) fn width(data_type: &DataType) -> u64 {
     }
 }
 
-/// Whose and when the rows of a batch are.
+/// The join keys and times of the rows of a batch.
 pub(crate) struct KeysAndTimes {
     pub(crate) keys: Vec<ArrayRef>,
+    /// Event times, in microseconds since the Unix epoch.
     pub(crate) events: arrow_buffer::ScalarBuffer<i64>,
+    /// Available times, in microseconds since the Unix epoch.
     available: arrow_buffer::ScalarBuffer<i64>,
     pub(crate) table: TableDef,
 }
@@ -233,10 +260,13 @@ impl KeysAndTimes {
         })
     }
 
+    /// Returns the time from which a row counts, in microseconds since the Unix epoch: the later
+    /// of its event time and its available time.
     pub(crate) fn active(&self, row: usize) -> i64 {
         self.events[row].max(self.available[row])
     }
 
+    /// Returns another column of times, in microseconds since the Unix epoch.
     pub(crate) fn time(
         &self,
         batch: &RecordBatch,
@@ -245,6 +275,7 @@ impl KeysAndTimes {
         times(&self.table, batch, name)
     }
 
+    /// Returns the event identities.
     pub(crate) fn ids(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         stored_column(
             &self.table,
@@ -254,6 +285,7 @@ impl KeysAndTimes {
     }
 }
 
+/// Returns a column of times of a batch, in microseconds since the Unix epoch.
 pub(crate) fn times(
     table: &TableDef,
     batch: &RecordBatch,

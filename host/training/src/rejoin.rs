@@ -1,4 +1,7 @@
-//! Rows joined with what a version of a view looks up for them, to go on working with.
+//! Rows of a file, joined with the features that a version of a view looks up for them.
+//!
+//! [`Training::rejoin`] uses the join of training sets, but returns the rows in batches and
+//! writes no training set. Batch inference and the comparison with logged requests use it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,51 +12,56 @@ use wafer_catalog::{Format, Progress, Recipe, blocking};
 use wafer_store::{Result, TableSnapshot};
 
 use crate::labels::{Batches, LabelFile};
-use crate::lookup::found::{Joined, JoinedReader};
+use crate::lookup::found::{JoinedFeatures, JoinedReader};
 use crate::service::Training;
 use crate::training_set::JoinPlan;
 
-/// Rows to be joined: a Parquet file with the inputs of a view, a time, and whatever else.
+/// The rows to join, and what they are joined with.
 #[derive(Debug)]
 pub struct RejoinRequest<'a> {
-    /// The version of the view that they are joined with.
+    /// The version of the view whose lookups are made.
     pub recipe: Recipe,
-    /// The tables that are looked up in.
+    /// Snapshots of the tables that the view reads, by the name of the table.
     pub snapshots: BTreeMap<String, TableSnapshot>,
     /// Name of the view.
     pub view: &'a str,
-    /// The file.
+    /// Path of a Parquet file with the rows. It has the inputs of the view, a time, and any
+    /// other columns.
     pub rows: &'a Path,
-    /// Column of their time.
+    /// Name of the column with the rows' times.
     pub time: &'a str,
-    /// Whether to say which row, or which events, each lookup found.
+    /// Whether each lookup also returns the identity of the row, or of the events, that it found.
     pub identities: bool,
-    /// Bytes that the join may use.
+    /// Bytes of memory that the join may use.
     pub memory: u64,
 }
 
-/// Rows with what was looked up for them.
+/// Rows of a file with the features that were looked up for them.
 #[derive(Debug)]
 pub struct Rejoined {
     rows: LabelFile,
     joined: Vec<JoinedReader>,
 }
 
-/// Some of them.
+/// A batch of joined rows.
 #[derive(Debug)]
 pub struct RejoinedBatch {
-    /// As they are in the file.
+    /// The rows as they are in the file.
     pub rows: RecordBatch,
-    /// Number of the first one.
+    /// Number of the batch's first row in the file, from 0.
     pub first: u64,
-    /// The view's inputs, in order.
+    /// The inputs of the view, in its order.
     pub inputs: Vec<ArrayRef>,
-    /// For each lookup its features, and the identity if it was asked for.
+    /// The features of each lookup, followed by the identity if it was asked for.
     pub lookups: Vec<Vec<ArrayRef>>,
 }
 
 impl Training {
-    /// Looks up, for rows of a file, what was known at their times.
+    /// Looks up the features of rows of a file as they were known at the rows' times.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the file does not have the
+    /// inputs of the view and the time, and the errors of the stores.
     pub async fn rejoin(
         &self,
         request: RejoinRequest<'_>,
@@ -86,21 +94,28 @@ impl Training {
 }
 
 impl Rejoined {
-    pub(crate) fn new(rows: LabelFile, joined: Vec<Joined>) -> Result<Self> {
-        let joined = joined.into_iter().map(Joined::read);
+    pub(crate) fn new(rows: LabelFile, joined: Vec<JoinedFeatures>) -> Result<Self> {
+        let joined = joined.into_iter().map(JoinedFeatures::read);
         Ok(Self {
             joined: joined.collect::<Result<_>>()?,
             rows,
         })
     }
 
-    /// For each lookup the features of the next rows, and the identity if it was asked for.
+    /// Takes the features of the next `rows` rows: for each lookup its features, followed by the
+    /// identity if it was asked for.
+    ///
+    /// # Errors
+    /// Returns an error when a temporary file cannot be read, or fewer rows are left.
     pub fn take(&mut self, rows: usize) -> Result<Vec<Vec<ArrayRef>>> {
         let lookups = self.joined.iter_mut();
         lookups.map(|joined| joined.take(rows)).collect()
     }
 
-    /// The rows in order, some at a time.
+    /// Reads the rows in batches, in the order of the file.
+    ///
+    /// # Errors
+    /// Returns an error when the file cannot be opened.
     pub fn batches(mut self) -> Result<impl Iterator<Item = Result<RejoinedBatch>>> {
         let batches: Batches = self.rows.batches()?;
         let mut first = 0;

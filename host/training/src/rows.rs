@@ -1,4 +1,4 @@
-//! Training sets to be read on this machine, as often as need be.
+//! Training sets in temporary files, from which models are trained and evaluated.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,35 +14,36 @@ use crate::labels::LabelFile;
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
-/// Column that says which part a row belongs to.
-pub(crate) const PART: &str = "split";
+/// Name of the column that holds the part of each row.
+pub(crate) const PART_COLUMN: &str = "split";
 
-/// A training set in a temporary file.
+/// A training set in a temporary file, which can be read several times.
 #[derive(Debug)]
 pub(crate) struct TrainingRows {
     pub(crate) set: TrainingSet,
     pub(crate) file: LabelFile,
+    /// The folder of the file, which is removed when this is dropped.
     _folder: TempDir,
 }
 
 impl TrainingRows {
-    /// The columns that have a type of the contract.
+    /// Returns the columns that can be read as a type that functions know.
     pub(crate) fn fields(&self) -> Vec<Field> {
         let fields = self.file.fields().into_iter();
         fields
             .filter_map(|field| {
-                let data_type = read_as(field.data_type())?;
+                let data_type = contract_type(field.data_type())?;
                 Some(Field::new(field.name(), data_type, true))
             })
             .collect()
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.set.rows
     }
 
-    /// All rows, with these columns at least.
+    /// Reads all rows with some of the columns.
     pub(crate) fn batches(
         &self,
         columns: &[String],
@@ -50,15 +51,16 @@ impl TrainingRows {
         self.file.projected(columns)
     }
 
-    /// The column that says which part a row belongs to, if they were shared out: else a
-    /// column of that name is one of the labels'.
+    /// Returns the name of the column that holds the part of each row, or `None` if the training
+    /// set was not split. Without a split, a column of that name belongs to the labels.
     pub(crate) fn part_column(&self) -> Option<String> {
-        self.set.split.is_some().then(|| PART.to_owned())
+        self.set.split.is_some().then(|| PART_COLUMN.to_owned())
     }
 }
 
-/// The type that a column is read as: the first one that keeps all its values.
-fn read_as(arrow: &ArrowType) -> Option<DataType> {
+/// Returns the type of the contract that a column is read as: the first one that it can be
+/// converted to.
+fn contract_type(arrow: &ArrowType) -> Option<DataType> {
     use DataType as D;
     if let ArrowType::FixedSizeList(_, n) = arrow {
         return u32::try_from(*n).ok().filter(|n| *n > 0).map(D::Vector);
@@ -82,38 +84,41 @@ fn read_as(arrow: &ArrowType) -> Option<DataType> {
 }
 
 impl Training {
-    /// Makes a training set into a temporary file; `request.out` is not looked at.
+    /// Makes and records a training set, in a temporary file. `request.out` is ignored.
     pub(crate) async fn new_training_rows(
         &self,
         request: TrainingSetRequest,
         progress: &Arc<dyn Progress>,
     ) -> Result<TrainingRows> {
-        let (folder, out) = temporary()?;
+        let (folder, out) = temporary_file()?;
         let request = TrainingSetRequest {
             out: out.clone(),
             ..request
         };
         let set = self.training_set(&request, progress).await?;
-        self.opened(set, folder, out).await
+        self.open_training_rows(set, folder, out).await
     }
 
-    /// Makes a recorded training set again, into a temporary file.
+    /// Makes a recorded training set again, in a temporary file.
+    ///
+    /// The file is always Parquet, so its digest can be compared only if the recorded file was
+    /// Parquet as well.
     pub(crate) async fn training_rows(
         &self,
         id: &str,
         memory: u64,
         progress: &Arc<dyn Progress>,
     ) -> Result<TrainingRows> {
-        let (folder, out) = temporary()?;
+        let (folder, out) = temporary_file()?;
         let set = self.context.training_set_record(id).await?;
-        let made = self.remake(&set, &out, memory, progress).await?;
+        let made = self.rebuild(&set, &out, memory, progress).await?;
         if set.format == Format::Parquet {
             set.check_digest(made.digest)?;
         }
-        self.opened(set, folder, out).await
+        self.open_training_rows(set, folder, out).await
     }
 
-    async fn opened(
+    async fn open_training_rows(
         &self,
         set: TrainingSet,
         folder: TempDir,
@@ -134,7 +139,8 @@ impl Training {
     }
 }
 
-fn temporary() -> Result<(TempDir, PathBuf)> {
+/// Creates a temporary folder. Returns it and the path of the training set in it.
+fn temporary_file() -> Result<(TempDir, PathBuf)> {
     let folder = temporary_folder()?;
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))

@@ -6,7 +6,7 @@ use wafer_catalog::Context;
 use wafer_registry::Registry;
 use wafer_tables::Tables;
 
-/// Makes training sets, trains models on them and evaluates versions.
+/// The service that makes training sets, trains models on them and evaluates their versions.
 #[derive(Debug)]
 pub struct Training {
     pub(crate) context: Arc<Context>,

@@ -1,4 +1,7 @@
-//! Assigns rows to the parts of a split.
+//! The splitter, which assigns each row of a training set to a part.
+//!
+//! The part of a row depends only on the split and the row, so it is the same when the training
+//! set is made again.
 
 use std::sync::Arc;
 
@@ -9,14 +12,15 @@ use wafer_store::{Error, Result};
 use crate::labels::LabelFile;
 use wafer_files::cell_text;
 
-/// Says which part each row belongs to.
+/// Assigns rows to the parts of a split.
 pub(crate) struct Splitter {
-    pub(crate) split: Split,
-    pub(crate) labels: LabelFile,
-    /// By time: the last time of each part but the last.
+    split: Split,
+    labels: LabelFile,
+    /// For a split by time, the last time of each part except the last one, in microseconds since
+    /// the Unix epoch.
     ends: Vec<i64>,
-    /// By column: its position.
-    pub(crate) column: usize,
+    /// For a split by a column, the position of that column.
+    column: usize,
 }
 
 impl Splitter {
@@ -25,7 +29,7 @@ impl Splitter {
         let mut column = 0;
         match &split.by {
             SplitBy::Row => {}
-            SplitBy::Time => ends = time_ends(split, labels)?,
+            SplitBy::Time => ends = time_quantiles(split, labels)?,
             SplitBy::Ends(times) => ends = times.iter().map(|end| end.as_micros() - 1).collect(),
             SplitBy::Column(name) => {
                 column = labels.column(name).ok_or_else(|| {
@@ -42,7 +46,7 @@ impl Splitter {
         })
     }
 
-    /// The parts of the rows of a batch; `first` is the number of its first row.
+    /// Returns the part of each row of a batch. `first` is the number of the batch's first row.
     pub(crate) fn column(&mut self, batch: &RecordBatch, first: u64) -> Result<ArrayRef> {
         let parts: StringArray = match &self.split.by {
             SplitBy::Time | SplitBy::Ends(_) => {
@@ -58,30 +62,31 @@ impl Splitter {
             }
             SplitBy::Row => {
                 let rows = first..first + batch.num_rows() as u64;
-                rows.map(|row| Some(self.split.part(self.point(&row.to_le_bytes()))))
+                rows.map(|row| Some(self.split.part(self.hash_fraction(&row.to_le_bytes()))))
                     .collect()
             }
             SplitBy::Column(_) => {
                 let values = batch.column(self.column);
                 let value = |row: usize| cell_text(values, row);
                 let rows = 0..batch.num_rows();
-                rows.map(|row| Some(self.split.part(self.point(value(row).as_bytes()))))
-                    .collect()
+                let part = |row| self.split.part(self.hash_fraction(value(row).as_bytes()));
+                rows.map(|row| Some(part(row))).collect()
             }
         };
         Ok(Arc::new(parts))
     }
 
-    /// A point between 0 and 1 that looks random, the same for the same value.
-    fn point(&self, value: &[u8]) -> f64 {
+    /// Hashes a value to a number from 0, included, to 1, excluded.
+    fn hash_fraction(&self, value: &[u8]) -> f64 {
         let hash = twox_hash::XxHash64::oneshot(self.split.seed, value);
-        // The 53 bits that a float holds.
+        // A float64 represents 53 bits exactly.
         (hash >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
-/// The times at which parts end: quantiles of the labels' times.
-fn time_ends(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
+/// Returns the last time of each part except the last one: the quantiles of the labels' times at
+/// the fractions of the split.
+fn time_quantiles(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
     let mut times = Vec::new();
     for batch in labels.projected(&labels.with_time(&[]))? {
         let batch = batch?;

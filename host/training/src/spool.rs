@@ -1,4 +1,5 @@
-//! Batches that wait to be read again: in memory, past a size in a temporary file.
+//! Record batches that wait in memory, and in a temporary file past a memory budget, until they
+//! are read again.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _, SeekFrom};
@@ -10,81 +11,90 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use wafer_store::{Error, Kind, Result};
 
-/// Bytes that may stay in memory, of several spools.
+/// The number of bytes that several spools together may still keep in memory.
 #[derive(Debug)]
-pub(crate) struct Room(AtomicUsize);
+pub(crate) struct MemoryBudget(AtomicUsize);
 
-impl Room {
+impl MemoryBudget {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self(AtomicUsize::new(bytes)))
     }
 
-    /// Takes so much of it; says whether there was as much.
-    pub(crate) fn take(&self, bytes: usize) -> bool {
-        let left = |room: usize| room.checked_sub(bytes);
+    /// Takes `bytes` from the budget. Returns `false`, and takes nothing, if less is left.
+    pub(crate) fn try_take(&self, bytes: usize) -> bool {
+        let left = |budget: usize| budget.checked_sub(bytes);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.0.fetch_update(set, fetch, left).is_ok()
     }
 }
 
-/// Takes batches of one schema.
+/// A sequence of batches of one schema, of which the first ones are in memory and the others in a
+/// temporary file.
 pub(crate) struct Spool {
-    pub(crate) room: Arc<Room>,
-    held: Vec<RecordBatch>,
+    budget: Arc<MemoryBudget>,
+    in_memory: Vec<RecordBatch>,
     file: Option<StreamWriter<BufWriter<File>>>,
 }
 
 impl Spool {
-    pub(crate) fn new(room: Arc<Room>) -> Self {
+    /// Creates an empty spool.
+    pub(crate) fn new(budget: Arc<MemoryBudget>) -> Self {
         Self {
-            room,
-            held: Vec::new(),
+            budget,
+            in_memory: Vec::new(),
             file: None,
         }
     }
 
-    /// All that came so far, leaving none.
+    /// Returns the spool with all its batches, and leaves an empty one of the same budget.
     pub(crate) fn take(&mut self) -> Self {
-        let empty = Self::new(Arc::clone(&self.room));
+        let empty = Self::new(Arc::clone(&self.budget));
         std::mem::replace(self, empty)
     }
 
+    /// Appends a batch. Once a batch does not fit into the budget, it and all later ones are
+    /// written to the temporary file.
     pub(crate) fn push(&mut self, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
-        if self.file.is_none() && self.room.take(bytes) {
-            self.held.push(batch);
+        if self.file.is_none() && self.budget.try_take(bytes) {
+            self.in_memory.push(batch);
             return Ok(());
         }
         if self.file.is_none() {
-            // Without a name, so that it is gone whatever happens to this process.
-            let file = tempfile::tempfile().map_err(failed)?;
+            // The file has no name, so the operating system removes it even if the process is
+            // killed.
+            let file = tempfile::tempfile().map_err(temporary_file_error)?;
             let writer = StreamWriter::try_new(BufWriter::new(file), &batch.schema());
-            self.file = Some(writer.map_err(failed)?);
+            self.file = Some(writer.map_err(temporary_file_error)?);
         }
-        let file = self.file.as_mut().expect("it was opened");
-        file.write(&batch).map_err(failed)
+        let file = self.file.as_mut().expect("the file was opened above");
+        file.write(&batch).map_err(temporary_file_error)
     }
 
-    /// The batches, in the order in which they came.
+    /// Reads the batches in the order in which they were appended.
     pub(crate) fn read(self) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
-        let held = self.held.into_iter().map(Ok);
+        let in_memory = self.in_memory.into_iter().map(Ok);
         let Some(mut writer) = self.file else {
-            return Ok(Box::new(held));
+            return Ok(Box::new(in_memory));
         };
-        writer.finish().map_err(failed)?;
-        let writer = writer.into_inner().map_err(failed)?;
-        let mut file = writer.into_inner().map_err(|e| failed(e.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let reader = StreamReader::try_new(BufReader::new(file), None).map_err(failed)?;
-        Ok(Box::new(
-            held.chain(reader.map(|batch| batch.map_err(failed))),
-        ))
+        writer.finish().map_err(temporary_file_error)?;
+        let writer = writer.into_inner().map_err(temporary_file_error)?;
+        let mut file = writer
+            .into_inner()
+            .map_err(|e| temporary_file_error(e.into_error()))?;
+        file.seek(SeekFrom::Start(0))
+            .map_err(temporary_file_error)?;
+        let reader =
+            StreamReader::try_new(BufReader::new(file), None).map_err(temporary_file_error)?;
+        Ok(Box::new(in_memory.chain(
+            reader.map(|batch| batch.map_err(temporary_file_error)),
+        )))
     }
 }
 
-fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message =
-        "cannot use a temporary file; the environment variable TMPDIR says where they are";
+fn temporary_file_error(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let message = "cannot use a temporary file; the environment variable TMPDIR names the folder \
+                   for temporary files";
     Error::caused(Kind::Unavailable, message, cause)
 }
 
@@ -97,9 +107,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_in_comes_out_in_order() {
-        for room in [0, 100_000, usize::MAX] {
-            let mut spool = Spool::new(Room::new(room));
+    fn spool_returns_batches_in_order_for_any_memory_budget() {
+        for budget in [0, 100_000, usize::MAX] {
+            let mut spool = Spool::new(MemoryBudget::new(budget));
             for start in 0..20i64 {
                 let column: ArrayRef = Arc::new(Int64Array::from_iter_values(
                     start * 1_000..(start + 1) * 1_000,
@@ -120,8 +130,9 @@ mod tests {
                         .to_vec()
                 })
                 .collect();
-            assert_eq!(numbers, (0..20_000).collect::<Vec<_>>(), "{room}");
+            assert_eq!(numbers, (0..20_000).collect::<Vec<_>>(), "{budget}");
         }
-        assert_eq!(Spool::new(Room::new(0)).read().unwrap().count(), 0);
+        let empty = Spool::new(MemoryBudget::new(0));
+        assert_eq!(empty.read().unwrap().count(), 0);
     }
 }

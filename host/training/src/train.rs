@@ -1,5 +1,20 @@
-//! Training: a training set streamed through a training function, and what comes of it
-//! registered.
+//! The training of models.
+//!
+//! A trainer is a component with a world of its own (`wit/trainer.wit`). It runs in one instance,
+//! which keeps its memory between calls. [`Training::train`] goes through these steps:
+//!
+//! 1. It makes a training set in a temporary file, or makes a recorded one again.
+//! 2. It offers the trainer the columns that the view has, and the label. Columns that only the
+//!    labels have are not offered, because they do not exist when a request is answered.
+//! 3. It feeds the rows of the parts `train` and `validation` to the trainer, once for each pass
+//!    that the trainer asks for.
+//! 4. The trainer returns artifacts, which are files, and metrics. [`Registry::prepare`] loads
+//!    the function that predicts with the artifacts, and checks it against the view.
+//! 5. The candidate is evaluated on the part `test`, if there is one (module `evaluate`), and
+//!    [`Registry::publish`] gives it the next number.
+//!
+//! [`Registry::prepare`]: wafer_registry::Registry::prepare
+//! [`Registry::publish`]: wafer_registry::Registry::publish
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,54 +36,55 @@ use crate::rows::TrainingRows;
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
-/// What to train.
+/// The description of a training.
 #[derive(Clone, Debug)]
 pub struct TrainRequest {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// Training set that was made before; absent: one is made.
+    /// Id of a recorded training set. `None` means that a new one is made.
     pub training_set: Option<String>,
-    /// Labels that it is made of; absent: as the model says.
+    /// Path of the labels of a new training set. `None` means the labels that the model names.
     pub labels: Option<PathBuf>,
-    /// Parameters of this training, before the model's and the trainer's own.
+    /// Parameters of this training. They replace those of the model, which replace those of the
+    /// trainer.
     pub parameters: BTreeMap<String, String>,
     /// Bytes of memory that the join may use.
     pub memory: u64,
-    /// What there is to say of the version.
+    /// Description and tags of the version.
     pub note: ModelNote,
 }
 
-/// What a training came to.
+/// The result of a training.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainReport {
-    /// The version that it made.
+    /// The version that was registered.
     pub version: ModelVersion,
-    /// Passes over the training set.
+    /// The number of passes over the training set.
     pub passes: u64,
-    /// Rows that were fed in each.
+    /// The number of rows that were fed to the trainer in each pass.
     pub rows: u64,
-    /// Rows that were left out: without a label, or with a null that the trainer has no use
-    /// for.
+    /// The number of rows that were left out of each pass, because they have no label, or a null
+    /// in a column in which the trainer accepts none.
     pub left_out: u64,
 }
 
-/// What was fed.
+/// Counts of the rows that a trainer was fed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Fed {
+struct FeedCounts {
     passes: u64,
     rows: u64,
     left_out: u64,
 }
 
 impl Training {
-    /// Trains a model: makes a training set, or takes one that there is, streams it through
-    /// the trainer as often as that asks for, and registers what comes out. Rows of parts
-    /// other than `train` and `validation` are not fed; those of `test` are what the version
-    /// is evaluated on. Runs guest code.
+    /// Trains a model and registers the result as its next version. Runs guest code.
+    ///
+    /// Rows of the parts `train` and `validation` are fed to the trainer. The version is
+    /// evaluated on those of the part `test`. Rows of other parts are not used.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when the model has no trainer, or its training set has not what the
-    /// trainer asks for; [`Kind::Function`] when the trainer fails.
+    /// Returns [`Kind::Invalid`] when the model has no trainer, or its training set does not have
+    /// what the trainer asks for; [`Kind::Function`] when the trainer fails.
     pub async fn train(
         &self,
         request: TrainRequest,
@@ -83,7 +99,7 @@ impl Training {
                 request.model
             )));
         };
-        let rows = Arc::new(self.rows_for(&request, model, progress).await?);
+        let rows = Arc::new(self.rows_to_train_on(&request, model, progress).await?);
         let mut parameters = trainer.parameters.clone();
         parameters.extend(model.parameters.clone());
         parameters.extend(request.parameters);
@@ -114,7 +130,8 @@ impl Training {
         })
     }
 
-    async fn rows_for(
+    /// Returns the recorded training set that the request names, or makes a new one.
+    async fn rows_to_train_on(
         &self,
         request: &TrainRequest,
         model: &ModelDef,
@@ -126,7 +143,7 @@ impl Training {
         let labels = request.labels.as_ref().or(model.training.labels.as_ref());
         let labels = labels.cloned().ok_or_else(|| {
             Error::invalid(format!(
-                "model `{0}` is to be trained on nothing: name labels with --labels, a training set with \
+                "model `{0}` is to be trained on nothing: name labels with --labels or a training set with \
                  --training-set, or set models.{0}.training.labels",
                 request.model
             ))
@@ -144,6 +161,7 @@ impl Training {
         self.new_training_rows(request, progress).await
     }
 
+    /// Feeds a training set to a trainer. The artifacts are written to `folder`.
     async fn feed_trainer(
         &self,
         trainer: &ComponentDef,
@@ -152,7 +170,7 @@ impl Training {
         label: &str,
         folder: &Path,
         progress: &Arc<dyn Progress>,
-    ) -> Result<(Trained, Fed)> {
+    ) -> Result<(Trained, FeedCounts)> {
         let mut spec = self.context.kept_component(trainer).await?;
         spec.parameters = parameters.clone();
         let offered = rows.fields();
@@ -164,35 +182,36 @@ impl Training {
                 rows.set.id
             )));
         }
-        // What only the labels have is not there when a model is asked: learning from it
-        // would be learning from the future.
+        // A column that only the labels have does not exist when the model answers a request. A
+        // model that learned from it would have learned from the future.
         let recipe = self
             .context
             .recipe(&rows.set.view, &rows.set.view_version)
             .await?;
         let readable = recipe.readable();
-        let is_there = |field: &Field| field.name == label || readable.contains_key(&field.name);
-        let offered: Vec<Field> = offered.into_iter().filter(is_there).collect();
+        let is_offered = |field: &Field| field.name == label || readable.contains_key(&field.name);
+        let offered: Vec<Field> = offered.into_iter().filter(is_offered).collect();
         let offered = Schema::new(offered)
             .map_err(|e| Error::invalid(format!("training set `{}`: {e}", rows.set.id)))?;
         let runtime = self.context.components().runtime.clone();
-        let artifacts = Arc::clone(&self.context.components().artifacts);
+        let artifacts = Arc::clone(&self.context.components().stores.artifacts);
         let (rows, label, progress) = (Arc::clone(rows), label.to_owned(), Arc::clone(progress));
         let folder = folder.to_owned();
         blocking(move || {
             let mut training =
                 runtime.begin_training(&spec, &offered, &label, artifacts.as_ref())?;
-            check_asked(&spec.name, &offered, training.columns(), &rows.set.id)?;
-            let fed = feed_all(&mut training, &rows, &label, progress.as_ref())?;
-            Ok((training.finish(&folder)?, fed))
+            check_requested(&spec.name, &offered, training.columns(), &rows.set.id)?;
+            let counts = feed_all(&mut training, &rows, &label, progress.as_ref())?;
+            Ok((training.finish(&folder)?, counts))
         })
         .await?
     }
 }
 
-/// Checks that a trainer asked for columns that there are.
-fn check_asked(trainer: &str, offered: &Schema, asked: &[Field], set: &str) -> Result<()> {
-    for field in asked {
+/// Checks that a trainer asks for columns that were offered, with types that they can be widened
+/// to.
+fn check_requested(trainer: &str, offered: &Schema, requested: &[Field], set: &str) -> Result<()> {
+    for field in requested {
         let found = offered.field(&field.name);
         let message = match found {
             Some(found) if can_widen(&found.data_type, &field.data_type) => continue,
@@ -214,23 +233,24 @@ fn check_asked(trainer: &str, offered: &Schema, asked: &[Field], set: &str) -> R
     Ok(())
 }
 
+/// Feeds the rows to a trainer, as often as it asks for another pass.
 fn feed_all(
     training: &mut TrainingSession,
     rows: &TrainingRows,
     label: &str,
     progress: &dyn Progress,
-) -> Result<Fed> {
-    let asked: Vec<Field> = training.columns().to_vec();
-    let mut names: Vec<String> = asked.iter().map(|f| f.name.clone()).collect();
+) -> Result<FeedCounts> {
+    let requested: Vec<Field> = training.columns().to_vec();
+    let mut names: Vec<String> = requested.iter().map(|f| f.name.clone()).collect();
     names.push(label.to_owned());
     let part = rows.part_column();
     names.extend(part.clone());
     let mut passes = 0;
     loop {
         passes += 1;
-        let mut fed = Fed {
+        let mut counts = FeedCounts {
             passes,
-            ..Fed::default()
+            ..FeedCounts::default()
         };
         let (mut read, mut learned) = (0, 0);
         for batch in rows.batches(&names)? {
@@ -242,9 +262,9 @@ fn feed_all(
                     Some(parts) => parts.value(row) == part,
                     None => role == Role::Train,
                 };
-                let (columns, left_out) = part_of(&batch, &is_in, &asked, label)?;
-                fed.left_out += left_out;
-                fed.rows += columns[0].len() as u64;
+                let (columns, left_out) = rows_of_part(&batch, &is_in, &requested, label)?;
+                counts.left_out += left_out;
+                counts.rows += columns[0].len() as u64;
                 if role == Role::Train {
                     learned += columns[0].len();
                 }
@@ -261,18 +281,18 @@ fn feed_all(
             return Err(Error::invalid(message));
         }
         if !training.next_pass()? {
-            return Ok(fed);
+            return Ok(counts);
         }
         progress.stage(&format!("training, pass {}", passes + 1));
     }
 }
 
-/// The columns that a trainer is fed of the rows of a part, and how many of these were left
-/// out.
-fn part_of(
+/// Returns the requested columns of the rows of a part, and how many rows of the part were left
+/// out, because they have no label or a null in a column that must not have any.
+fn rows_of_part(
     batch: &RecordBatch,
     is_in: &impl Fn(usize) -> bool,
-    asked: &[Field],
+    requested: &[Field],
     label: &str,
 ) -> Result<(Vec<ArrayRef>, u64)> {
     let column = |name: &str| {
@@ -280,34 +300,38 @@ fn part_of(
         batch.column_by_name(name).ok_or_else(message)
     };
     let mut columns = Vec::new();
-    for field in asked {
+    for field in requested {
         columns.push(model_input(column(&field.name)?, &field.data_type)?);
     }
     let label = column(label)?;
-    let required = asked.iter().zip(&columns).filter(|(f, _)| !f.nullable);
+    let required = requested.iter().zip(&columns).filter(|(f, _)| !f.nullable);
     let required: Vec<&ArrayRef> = required.map(|(_, column)| column).chain([label]).collect();
     let mut left_out = 0;
     let wanted: BooleanArray = (0..batch.num_rows())
         .map(|row| {
-            let is_whole = required.iter().all(|column| column.is_valid(row));
-            left_out += u64::from(is_in(row) && !is_whole);
-            Some(is_in(row) && is_whole)
+            let is_complete = required.iter().all(|column| column.is_valid(row));
+            left_out += u64::from(is_in(row) && !is_complete);
+            Some(is_in(row) && is_complete)
         })
         .collect();
     let filtered = columns
         .iter()
         .map(|column| arrow_select::filter::filter(column, &wanted));
     let filtered = filtered.collect::<Result<_, _>>();
-    let filtered = filtered.map_err(|e| Error::caused(Kind::Internal, "rows of a part", e))?;
+    let filtered = filtered
+        .map_err(|e| Error::caused(Kind::Internal, "cannot select the rows of a part", e))?;
     Ok((filtered, left_out))
 }
 
-/// A column of a training set as a model reads it.
+/// Converts a column of a training set to the type that a model reads.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] when the column can be neither converted nor widened to that type.
 pub(crate) fn model_input(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
     if let Ok(column) = coerce(column, wanted) {
         return Ok(column);
     }
-    // It has a wider type than the contract's own.
+    // The model may read a wider type than the column has, such as float64 for int64.
     let as_stored = [DataType::Boolean, DataType::Int64, DataType::Float32];
     let stored = as_stored
         .iter()
@@ -322,14 +346,16 @@ pub(crate) fn model_input(column: &ArrayRef, wanted: &DataType) -> Result<ArrayR
 }
 
 impl Training {
-    /// Registers the next version of a model: loads its function with the artifacts,
-    /// snapshots it, checks that it fits the view, and evaluates it on the part `test` of its
-    /// training set, if there is one; `memory` is for making that again. Runs guest code.
+    /// Registers the next version of a model that was trained elsewhere. Runs guest code.
+    ///
+    /// Loads the model's function with the artifacts, snapshots it, and checks that it fits the
+    /// view. If the training set of the version has a part `test`, it is made again with at most
+    /// `memory` bytes, and the version is evaluated on that part.
     ///
     /// # Errors
-    /// [`Kind::Function`] when an artifact cannot be read; [`Kind::Invalid`] when the
-    /// function reads what the view has not, naming each difference, and for artifacts that
-    /// are too large.
+    /// Returns [`Kind::Function`] when the function fails to load an artifact, and
+    /// [`Kind::Invalid`] when the function reads something that the view does not have, with each
+    /// difference, or an artifact is too large.
     pub async fn register_version(
         &self,
         new: NewVersion,

@@ -1,5 +1,22 @@
-//! Training sets: labels joined with the features of a view as they were known at
-//! each label's time, by the rules and components that serve them.
+//! Training sets: labels joined with the features of a view as they were known at each label's
+//! time.
+//!
+//! [`Training::training_set`] makes one in these steps:
+//!
+//! 1. It opens the file of labels and checks its columns against the inputs of the view.
+//! 2. It flushes the outbox, unless a time was asked for, and fixes the version of every table
+//!    that the view reads. A pin in the metadata store keeps compaction from removing the files
+//!    of these versions while the training set is being made.
+//! 3. [`Training::join`] looks up the features of each lookup. The labels are processed in bands
+//!    that fit into the memory limit. The module `lookup` describes the join.
+//! 4. `write` reads the labels again, puts the features beside them, calls the view's on-demand
+//!    functions, and writes the file. The rows have the order of the labels.
+//! 5. It records the versions of the tables, the definitions (a [`Recipe`]), the digest of the
+//!    file and a copy of the labels, and removes the pin. The record keeps the versions from then
+//!    on.
+//!
+//! [`Training::recreate_training_set`] makes the same file again from such a record, and compares
+//! its digest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,54 +34,56 @@ use wafer_runtime::Function;
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
 use crate::labels::LabelFile;
-use crate::lookup::found::Joined;
+use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
-use crate::rows::PART;
+use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
-use crate::spool::Room;
+use crate::spool::MemoryBudget;
 use wafer_files::Output;
 
-/// Rows that a function failed on, that a record keeps as examples.
+/// The number of rows with a failed function call that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
 
-/// What to make.
+/// The description of a training set to make.
 #[derive(Clone, Debug)]
 pub struct TrainingSetRequest {
     /// Name of the view.
     pub view: String,
-    /// File with the labels: the view's join keys and request fields, a time, and
-    /// whatever else.
+    /// Path of the file with the labels. It has the view's join keys and request fields, a time,
+    /// and any other columns.
     pub labels: PathBuf,
-    /// Column of the labels that holds their time.
+    /// Name of the column of the labels that holds their time.
     pub time: String,
-    /// Where the training set goes; its format is told by its extension.
+    /// Path of the file to write. Its extension decides the format.
     pub out: PathBuf,
-    /// Take what the offline tables had at this time, by the machine's clock.
+    /// The time, by the machine's clock, as of which the offline tables are read. `None` means
+    /// their latest versions.
     pub as_of: Option<Timestamp>,
     /// Bytes of memory that the join may use.
     pub memory: u64,
-    /// Parts that rows are shared out to.
+    /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
 }
 
-/// A training set, ready to be made.
+/// The labels and everything else that a training set is joined from.
 pub(crate) struct JoinPlan {
     pub(crate) recipe: Recipe,
     pub(crate) view: String,
     pub(crate) labels: LabelFile,
     pub(crate) split: Option<Split>,
+    /// The snapshots to read, by the name of the table.
     pub(crate) snapshots: BTreeMap<String, TableSnapshot>,
-    /// Whether to say which row, or which events, each lookup found.
+    /// Whether each lookup also returns the identity of the row, or of the events, that it found.
     pub(crate) identities: bool,
     pub(crate) memory: u64,
 }
 
-/// What came out.
-pub(crate) struct Outcome {
+/// Counts and statistics of a training set that was written.
+pub(crate) struct WrittenSet {
     rows: u64,
-    /// Of the file that was written.
+    /// Digest of the file.
     pub(crate) digest: Digest,
     columns: Vec<ColumnStatistics>,
     function_errors: u64,
@@ -74,12 +93,12 @@ pub(crate) struct Outcome {
 impl Training {
     /// Makes a training set, and records what it was made of.
     ///
-    /// For each label: of each group the row, or the events, that were visible at
-    /// the label's time; then the view's functions. As many rows as labels, in
-    /// their order.
+    /// For each label it looks up in each group the row, or the events, that were visible at the
+    /// label's time, and then calls the view's on-demand functions. The training set has one row
+    /// for each label, in the order of the labels.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for labels that do
+    /// Returns [`Kind::NotFound`] for an unknown view and [`Kind::Invalid`] for labels that do
     /// not fit it.
     pub async fn training_set(
         &self,
@@ -100,7 +119,7 @@ impl Training {
         };
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
         if request.as_of.is_none() {
-            // What came in a moment ago counts as well.
+            // Rows that were just acknowledged may still be in the outbox.
             self.tables.flush_all().await?;
         }
         let snapshots = self.tables.snapshots(&recipe, as_of).await?;
@@ -141,8 +160,8 @@ impl Training {
             memory: request.memory,
         };
         let (made, kept) = tokio::join!(
-            self.make(plan, &request.out, progress),
-            self.keep_labels(&request.labels)
+            self.build(plan, &request.out, progress),
+            self.store_labels(&request.labels)
         );
         let made = made.and_then(|made| Ok((made, kept?)));
         if let Ok((made, labels)) = &made {
@@ -154,31 +173,32 @@ impl Training {
             set.errors = made.errors.clone();
             set.digest = made.digest;
             self.context.keep_recipe(&set.view, &recipe).await?;
-            self.put_set(&set).await?;
+            self.put_record(&set).await?;
         }
         self.context
             .components()
+            .stores
             .metadata
             .delete(&pin, Expect::Anything)
             .await?;
         made.map(|_| set)
     }
 
-    /// Keeps a copy of the labels, so that the training set can be made again; its
-    /// digest.
-    async fn keep_labels(&self, labels: &Path) -> Result<Digest> {
+    /// Stores a copy of the labels, from which the training set can be made again. Returns the
+    /// digest of the labels.
+    async fn store_labels(&self, labels: &Path) -> Result<Digest> {
         let path = labels.to_owned();
         let digest = blocking(move || {
             wafer_store::digest_file(&path).map_err(|e| wafer_files::unreadable(&path, e))
         })
         .await??;
-        let artifacts = &self.context.components().artifacts;
+        let artifacts = &self.context.components().stores.artifacts;
         artifacts.put_file(&blob_name(digest), labels).await?;
         Ok(digest)
     }
 
-    /// Keeps the versions that a training set is being made of; returns under which
-    /// name.
+    /// Pins the versions of the tables that a training set is being made of. Returns the name of
+    /// the metadata object that holds the pin.
     async fn pin(&self, set: &TrainingSet) -> Result<String> {
         let nonce =
             Digest::of(format!("{} {}", self.context.components().holder, set.created).as_bytes());
@@ -189,18 +209,20 @@ impl Training {
             nonce.short()
         );
         let json = serde_json::to_vec(&set.versions).expect("numbers are plain data");
-        let metadata = &self.context.components().metadata;
+        let metadata = &self.context.components().stores.metadata;
         metadata
             .put(&name, Bytes::from(json), Expect::Absent)
             .await?;
         Ok(name)
     }
 
-    /// Makes a training set again, the same bytes, whatever was written since.
+    /// Makes a recorded training set again, with the same bytes, whatever was written to the
+    /// tables since.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown one, [`Kind::Internal`] when something
-    /// that it was made of is gone, or other bytes come out.
+    /// Returns [`Kind::NotFound`] for an unknown training set, [`Kind::Invalid`] when the
+    /// extension of `out` stands for another format, and [`Kind::Internal`] when the labels are
+    /// gone from the artifacts or the digest of the file differs from the recorded one.
     pub async fn recreate_training_set(
         &self,
         id: &str,
@@ -211,27 +233,27 @@ impl Training {
         let set = self.context.training_set_record(id).await?;
         if Format::of_output(out)? != set.format {
             let message = format!(
-                "training set `{id}` was written as {:?}; name a file like that",
+                "training set `{id}` was written as {:?}; name a file with the extension of that format",
                 set.format
             );
             return Err(Error::invalid(message));
         }
-        let digest = self.remake(&set, out, memory, progress).await?.digest;
+        let digest = self.rebuild(&set, out, memory, progress).await?.digest;
         set.check_digest(digest)?;
         Ok(set)
     }
 
-    /// Makes a training set again, in whichever format.
-    pub(crate) async fn remake(
+    /// Makes a recorded training set again, in the format that the extension of `out` names.
+    pub(crate) async fn rebuild(
         &self,
         set: &TrainingSet,
         out: &Path,
         memory: u64,
         progress: &Arc<dyn Progress>,
-    ) -> Result<Outcome> {
+    ) -> Result<WrittenSet> {
         progress.stage("looking at the labels");
         let recipe = self.context.recipe(&set.view, &set.view_version).await?;
-        let artifacts = &self.context.components().artifacts;
+        let artifacts = &self.context.components().stores.artifacts;
         let path = artifacts.file(&blob_name(set.labels)).await?;
         let path = path.ok_or_else(|| {
             let message = format!("the labels of training set `{}` are gone", set.id);
@@ -251,15 +273,16 @@ impl Training {
             identities: false,
             memory,
         };
-        self.make(plan, out, progress).await
+        self.build(plan, out, progress).await
     }
 
-    /// Forgets a training set: the versions of tables that it was made of may be
-    /// removed from now on. The file that was written stays.
+    /// Deletes the record of a training set. Compaction may then remove the versions of the
+    /// tables that it was made of. The file that was written stays.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown one, [`Kind::Conflict`] for one that versions of
-    /// models were made of, unless it is forced: they could not be evaluated on it again.
+    /// Returns [`Kind::NotFound`] for an unknown training set. Unless `is_forced` is set, returns
+    /// [`Kind::Conflict`] when versions of models were trained on it, because they could not be
+    /// evaluated on it again.
     pub async fn delete_training_set(&self, id: &str, is_forced: bool) -> Result<()> {
         self.context.training_set_record(id).await?;
         let mut versions = self
@@ -276,31 +299,32 @@ impl Training {
             );
             return Err(Error::new(Kind::Conflict, message));
         }
-        self.forget(id).await
+        self.delete_record(id).await
     }
 
-    async fn forget(&self, id: &str) -> Result<()> {
+    async fn delete_record(&self, id: &str) -> Result<()> {
         let name = format!("{}/training_set/{id}", self.context.project());
-        let metadata = &self.context.components().metadata;
+        let metadata = &self.context.components().stores.metadata;
         metadata.delete(&name, Expect::Anything).await
     }
 
-    async fn put_set(&self, set: &TrainingSet) -> Result<()> {
+    async fn put_record(&self, set: &TrainingSet) -> Result<()> {
         let name = format!("{}/training_set/{}", self.context.project(), set.id);
         let json = serde_json::to_vec(set).expect("a record is plain data");
-        let metadata = &self.context.components().metadata;
+        let metadata = &self.context.components().stores.metadata;
         metadata
             .put(&name, Bytes::from(json), Expect::Anything)
             .await?;
         Ok(())
     }
 
-    async fn make(
+    /// Joins the labels, calls the functions and writes the file.
+    async fn build(
         &self,
         plan: JoinPlan,
         out: &Path,
         progress: &Arc<dyn Progress>,
-    ) -> Result<Outcome> {
+    ) -> Result<WrittenSet> {
         let functions: Vec<Function> = plan
             .recipe
             .view
@@ -318,12 +342,13 @@ impl Training {
         blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
     }
 
-    /// Looks up the features of all labels, band by band.
+    /// Looks up the features of all labels, one band of labels after the other. Returns the
+    /// features of each lookup, in the order of the view's lookups.
     pub(crate) async fn join(
         &self,
         plan: &JoinPlan,
         progress: &Arc<dyn Progress>,
-    ) -> Result<Vec<Joined>> {
+    ) -> Result<Vec<JoinedFeatures>> {
         let lookups = &plan.recipe.view.lookups;
         let joins: Vec<Arc<LookupJoin>> = lookups
             .iter()
@@ -341,18 +366,19 @@ impl Training {
                 })
             })
             .collect();
-        // Somewhat more than half of the memory is for joining, most of the rest for what
-        // waits to be written.
-        let room = Room::new(usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX));
-        let mut joined: Vec<Joined> = joins.iter().map(|join| join.begin(&room)).collect();
-        let Some(rows) = joins.iter().map(|join| join.rows_of_band()).min() else {
+        // The join takes somewhat more than half of the memory. Most of the rest holds the
+        // features that wait to be written.
+        let budget = MemoryBudget::new(usize::try_from(plan.memory / 10 * 3).unwrap_or(usize::MAX));
+        let mut joined: Vec<JoinedFeatures> =
+            joins.iter().map(|join| join.new_result(&budget)).collect();
+        let Some(rows) = joins.iter().map(|join| join.max_band_rows()).min() else {
             return Ok(joined);
         };
         let mut start = 0;
-        // The first lookup's next labels, which are sorted while these are joined.
+        // The next band of the first lookup is sorted while the present one is joined.
         let mut ahead = None;
         loop {
-            // Lookups by the same keys share what is made of the labels.
+            // Consecutive lookups by the same keys share the sorted labels.
             let mut band: Option<(&[String], Arc<Band>)> = None;
             for (index, (join, joined)) in joins.iter().zip(&mut joined).enumerate() {
                 progress.stage(&format!("joining `{}`", lookups[index].alias));
@@ -360,12 +386,14 @@ impl Training {
                     Some((_, band)) => band,
                     None => match ahead.take_if(|_| index == 0) {
                         Some(sorting) => ended(sorting).await??,
-                        None => join.band(start, rows).await?,
+                        None => join.load_band(start, rows).await?,
                     },
                 };
                 if index == 0 && own.len() == rows {
                     let (join, next) = (Arc::clone(join), start + rows as u64);
-                    ahead = Some(tokio::spawn(async move { join.band(next, rows).await }));
+                    ahead = Some(tokio::spawn(
+                        async move { join.load_band(next, rows).await },
+                    ));
                 }
                 join.add(&own, joined).await.map_err(|e| {
                     let place = format!("views.{}.lookups[{index}]: {e}", plan.view);
@@ -382,21 +410,21 @@ impl Training {
     }
 }
 
-/// Puts labels and features together, calls the functions, and writes.
+/// Puts the features beside the labels, calls the functions, and writes the training set.
 fn write(
     plan: &JoinPlan,
     functions: &[Function],
-    joined: Vec<Joined>,
+    joined: Vec<JoinedFeatures>,
     out: &Path,
     progress: &Arc<dyn Progress>,
-) -> Result<Outcome> {
-    let schema = schema(plan, functions)?;
+) -> Result<WrittenSet> {
+    let schema = output_schema(plan, functions)?;
     let mut splitter = match &plan.split {
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
     let output = Output::create(out, &schema)?;
-    // Encoding takes as long as all the rest: it goes on beside it.
+    // Encoding the file takes as long as everything else, so it has a thread of its own.
     let (sender, receiver) = std::sync::mpsc::sync_channel::<RecordBatch>(16);
     let writing = std::thread::spawn(move || {
         let mut output = output;
@@ -405,7 +433,7 @@ fn write(
         }
         Ok::<_, Error>(output)
     });
-    let mut made = Outcome {
+    let mut made = WrittenSet {
         rows: 0,
         digest: Digest::of(&[]),
         columns: Vec::new(),
@@ -424,7 +452,7 @@ fn write(
         columns.extend(features.iter().cloned());
         let mut known = readable(&plan.recipe, &inputs, features);
         columns.extend(call(functions, &mut known, |function, row, message| {
-            made.failed(function, first + u64::from(row), message);
+            made.record_failure(function, first + u64::from(row), message);
         })?);
         if let Some(splitter) = &mut splitter {
             columns.push(splitter.column(&rows, first)?);
@@ -432,7 +460,7 @@ fn write(
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
             .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
         if sender.send(batch).is_err() {
-            // It failed, and says why below.
+            // The writing thread failed. Joining it below returns its error.
             break;
         }
         made.rows = first + rows.num_rows() as u64;
@@ -447,8 +475,9 @@ fn write(
     Ok(made)
 }
 
-impl Outcome {
-    fn failed(&mut self, function: &str, row: u64, message: &str) {
+impl WrittenSet {
+    /// Counts a row that a function failed on, and keeps the first ones as examples.
+    fn record_failure(&mut self, function: &str, row: u64, message: &str) {
         self.function_errors += 1;
         if self.errors.len() < KEPT_ERRORS {
             let place = format!("label {row}, function `{function}`");
@@ -457,8 +486,12 @@ impl Outcome {
     }
 }
 
-/// Columns of the labels, then features in the view's order, then the part.
-pub(crate) fn schema(plan: &JoinPlan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
+/// Returns the columns of the training set: those of the labels, the features in the order of
+/// the view, and the part if there is a split.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] when two of these columns have one name.
+pub(crate) fn output_schema(plan: &JoinPlan, functions: &[Function]) -> Result<Arc<ArrowSchema>> {
     let mut fields: Vec<ArrowField> = plan.labels.fields();
     let mut add = |field: ArrowField| {
         if fields.iter().any(|other| other.name() == field.name()) {
@@ -491,7 +524,11 @@ pub(crate) fn schema(plan: &JoinPlan, functions: &[Function]) -> Result<Arc<Arro
         }
     }
     if plan.split.is_some() {
-        add(ArrowField::new(PART, DataType::Utf8.to_arrow(), false))?;
+        add(ArrowField::new(
+            PART_COLUMN,
+            DataType::Utf8.to_arrow(),
+            false,
+        ))?;
     }
     Ok(Arc::new(ArrowSchema::new(fields)))
 }

@@ -1,4 +1,5 @@
-//! The calls that a function makes, as actions of IAM: proxies before DynamoDB and S3 note them.
+//! The calls that a function makes, as actions of IAM. Proxies in front of DynamoDB and S3 record
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use super::Action;
 use crate::harness::endpoint;
 use crate::harness::proxy::{Call, Fate, Proxy};
 
-/// What a function was seen to do.
+/// The actions that a function was seen to perform.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(pub(crate) Arc<Mutex<BTreeSet<Action>>>);
 
@@ -20,7 +21,7 @@ impl Seen {
         self.0.lock().unwrap().insert((action, resource.to_owned()));
     }
 
-    /// A proxy before DynamoDB and one before S3.
+    /// Returns a proxy in front of DynamoDB, and one in front of S3.
     pub(crate) fn proxies(&self) -> (Proxy, Proxy) {
         let (table, objects) = (self.clone(), self.clone());
         let dynamo = Proxy::new(&endpoint("DYNAMODB"), move |call| {
@@ -45,7 +46,7 @@ impl Seen {
     }
 }
 
-/// The actions of a request to S3:
+/// Returns the actions of a request to S3:
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html>
 fn of_s3(call: &Call) -> Vec<(&'static str, String)> {
     let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
@@ -63,14 +64,14 @@ fn of_s3(call: &Call) -> Vec<(&'static str, String)> {
         "GET" | "HEAD" => vec![("GetObject", path.to_owned())],
         "DELETE" if has("uploadId") => vec![("AbortMultipartUpload", path.to_owned())],
         "DELETE" => vec![("DeleteObject", path.to_owned())],
-        // Many at once: the keys are in the body.
+        // A deletion of many objects has their keys in the body.
         "POST" if has("delete") => {
             let body = String::from_utf8_lossy(call.body()).into_owned();
             let keys = body.split("<Key>").skip(1);
             let key = |rest: &str| format!("{bucket}/{}", rest.split("</Key>").next().unwrap());
             keys.map(|rest| ("DeleteObject", key(rest))).collect()
         }
-        // Uploads in parts, too.
+        // An upload in parts needs the same action.
         "PUT" | "POST" => vec![("PutObject", path.to_owned())],
         other => panic!("{other} {}", call.target),
     }

@@ -1,12 +1,12 @@
-//! The policies that Terraform makes, and what of them no call of the program shows.
+//! The policies that Terraform makes, and the grants in them that no call of the program shows.
 
 use serde_json::Value as Json;
 
 use super::Action;
 use crate::harness::{are_on_aws, terraform};
 
-/// Grants that no call of the program shows, for all functions unless one is named:
-/// what AWS does for them, and what only follows from a failure.
+/// Grants that no call of the program shows, because AWS makes the calls for a function, or because
+/// only a failure leads to them. They are for all functions unless one is named.
 pub(crate) const UNSEEN: [(&str, &str, &str); 25] = [
     // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
     // https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
@@ -82,7 +82,7 @@ pub(crate) const UNSEEN: [(&str, &str, &str); 25] = [
         "s3:AbortMultipartUpload",
         "only of a large file whose upload failed",
     ),
-    // Whoever comes across a commit whose process died does what that left undone.
+    // A process that finds a commit whose own process died finishes it.
     (
         "requests",
         "dynamodb:UpdateItem",
@@ -101,9 +101,9 @@ pub(crate) const UNSEEN: [(&str, &str, &str); 25] = [
         "large values, and groups that are made anew",
     ),
     ("runs", "dynamodb:UpdateItem", "finishes others' commits"),
-    // Files of a partition that another invocation was faster with.
+    // If another invocation was faster with a partition, the files of the slower one are removed.
     ("runs", "s3:DeleteObject", "removes what came second"),
-    // Another look at a commit of which it is not known whether it is there.
+    // If the answer to the write of a commit is lost, the commit is read.
     ("requests", "s3:GetObject", "finishes others' commits"),
     ("events", "s3:GetObject", "finishes others' commits"),
 ];
@@ -122,7 +122,7 @@ fn list(value: &Json) -> Vec<&str> {
     }
 }
 
-/// A grant: an action, and a pattern for the last part of the ARN.
+/// Returns the grants of a policy: an action, and a pattern for the last part of the ARN.
 pub(crate) fn grants(policy: &str) -> Vec<Action> {
     let policy: Json = serde_json::from_str(policy).unwrap();
     let mut grants = Vec::new();
@@ -148,7 +148,7 @@ pub(crate) fn grants(policy: &str) -> Vec<Action> {
     grants
 }
 
-/// Whether a grant allows an action that was seen.
+/// Returns whether a grant allows an action that was seen.
 pub(crate) fn allows((action, pattern): &Action, (wanted, resource): &Action) -> bool {
     let fits = match pattern.strip_suffix('*') {
         Some(start) => resource.starts_with(start),

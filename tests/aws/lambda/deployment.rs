@@ -1,4 +1,4 @@
-//! A deployment of the Lambda function that is wrong or outdated.
+//! Deployments of the Lambda function with wrong settings or outdated code.
 
 use std::io::Read as _;
 
@@ -9,7 +9,7 @@ use crate::harness::lambda::{Lambda, request_v2};
 use crate::harness::ledger::{event, ledger};
 
 #[test]
-fn a_function_says_what_is_wrong_with_its_deployment() {
+fn a_function_reports_errors_of_its_deployment() {
     if !are_on_aws() {
         return;
     }
@@ -26,7 +26,7 @@ fn a_function_says_what_is_wrong_with_its_deployment() {
             "dynamodb://nothing",
             "there is no DynamoDB table `nothing`",
         ),
-        ("WAFER_STORE_ONLINE", "nothing", "which is no URL"),
+        ("WAFER_STORE_ONLINE", "nothing", "which is not a URL"),
         ("WAFER_EVENT_SOURCES", "queue", "write ARN=SOURCE"),
     ] {
         let mut lambda = Lambda::start(&project, &[(setting, value)]);
@@ -36,7 +36,7 @@ fn a_function_says_what_is_wrong_with_its_deployment() {
         log.read_to_string(&mut said).unwrap();
         assert!(said.contains(wanted), "{said}");
     }
-    // Code that was compiled by another version is not run, and not looked for in vain.
+    // Code that another version compiled is not run, and the error says what to do.
     project.remove_compiled_code();
     let lambda = Lambda::start(&project, &[]);
     let body = json!({"rows": [{"key_a": "a", "key_b": 1}]}).to_string();
@@ -53,7 +53,7 @@ fn a_function_says_what_is_wrong_with_its_deployment() {
             "{said}"
         );
     }
-    // Views without functions are answered all the same.
+    // Views without functions are answered nevertheless.
     let answer = lambda.ok(request_v2("POST", "/v1/views/account/features", &body));
     assert_eq!(answer["statusCode"], 200, "{answer}");
 }

@@ -1,4 +1,4 @@
-//! Distributed runs: a state machine asks the Lambda function for their parts.
+//! Distributed runs, whose parts a state machine sends to the Lambda function as tasks.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use crate::harness::lambda::Lambda;
 use crate::harness::ledger::{entries_on_s3, entry, ledger};
 use crate::harness::{Project, are_on_aws};
 
-/// A run that is divided among invocations, as a state machine asks for it: repeated,
-/// out of order, and interrupted.
+/// The tasks of a distributed run may be repeated, come out of order, and be interrupted.
 #[test]
 fn runs_are_distributed_among_invocations() {
     if !are_on_aws() {
@@ -48,13 +47,13 @@ fn runs_are_distributed_among_invocations() {
         assert_eq!(planned["partitions"], json!([0, 1, 2, 3, 4]));
         let run = &planned["run"];
         assert_eq!(plan(pipeline), planned, "asked once more");
-        // Nobody else runs it meanwhile.
+        // No other process can run the pipeline meanwhile.
         let (kind, said) = fails("plan", json!({"pipeline": pipeline}));
         assert_eq!(kind, "Wafer.Conflict");
         assert!(said.contains("is being run by distributed run"), "{said}");
         let said = divided.fails(&["run", pipeline]);
         assert!(said.contains("is being run by distributed run"), "{said}");
-        // In any order, some twice, and not before all are there.
+        // Partitions come in any order and some of them twice, and the commit needs all of them.
         for partition in [4, 2, 0, 2, 1] {
             task("partition", json!({"run": run, "partition": partition}));
         }
@@ -99,7 +98,7 @@ fn runs_are_distributed_among_invocations() {
         assert_eq!(vectors(&divided), vectors(&whole), "{what}");
     };
     same("at first");
-    // Other content: what the interval had is replaced. The run fails, and is taken up.
+    // Other content replaces the rows of the interval. The run fails first, and is continued.
     for project in [&divided, &whole] {
         project.write_object("in/2.ndjson", &entries(2, 1_000));
     }
@@ -117,12 +116,12 @@ fn runs_are_distributed_among_invocations() {
     for partition in 0..5 {
         task("partition", json!({"run": run, "partition": partition}));
     }
-    // It had other rows before: everything goes online at once.
+    // The interval had other rows before, so that the group is materialized as a whole.
     assert_eq!(task("commit", json!({"run": run}))["partitions"], json!([]));
     task("finish", json!({"run": run}));
     whole.ok(&["run", "sums"]);
     same("after a change");
-    // Definitions that change while a run is under way stop it.
+    // A run is stopped when its definitions change.
     divided.write_object("in/3.ndjson", &entries(3, 9));
     let run = plan("last_entry")["run"].clone();
     divided.replace("[groups.last_entry]", "[groups.last_entry]\nexpectations = [{ column = \"small\", not_null = true, policy = \"warn\" }]");

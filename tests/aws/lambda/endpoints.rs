@@ -1,4 +1,4 @@
-//! Endpoints that the Lambda function answers for.
+//! Endpoints that the Lambda function serves.
 
 use std::time::Duration;
 
@@ -6,11 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, SCORES, accounts, released, request, route_and_log};
+use crate::harness::accounts::{
+    PUSHED, SCORES, accounts, push_and_release, request, route_and_log,
+};
 use crate::harness::are_on_aws;
 use crate::harness::lambda::{Lambda, request_v2};
 
-/// Endpoints: what they log is written between two invocations, and shadows are asked then.
+/// The request log is written between two invocations, and shadow releases are asked then as well.
 #[test]
 fn endpoints_answer_and_log_requests_and_pipelines_predict() {
     if !are_on_aws() {
@@ -21,7 +23,7 @@ fn endpoints_answer_and_log_requests_and_pipelines_predict() {
     let url = project.write_object("due.csv", due);
     project.replace("path = \"due.csv\"", &format!("path = \"{url}\""));
     project.ok(&["apply"]);
-    released(&project, 2);
+    push_and_release(&project, 2);
     route_and_log(&project, &["r1", "--shadow", "r2"]);
     let lambda = Lambda::start(&project, &[]);
     let body = request(&["k001", "nobody"]).to_string();
@@ -53,15 +55,15 @@ fn endpoints_answer_and_log_requests_and_pipelines_predict() {
     );
 }
 
-/// A program that is warm takes up a switch; errors and binary tensors go through Lambda's
-/// own format.
+/// A running function applies a switch of an endpoint. Errors and binary tensors pass through the
+/// format of Lambda.
 #[test]
-fn a_warm_function_takes_up_a_switch_of_an_endpoint() {
+fn a_running_function_applies_a_switch_of_an_endpoint() {
     if !are_on_aws() {
         return;
     }
     let project = accounts(PUSHED);
-    released(&project, 2);
+    push_and_release(&project, 2);
     let route = |routes: &[&str]| {
         let fixed = ["endpoints", "set", "line"];
         project.ok(&[&fixed[..], routes, &["--log", "0"]].concat());

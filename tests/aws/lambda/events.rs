@@ -1,4 +1,4 @@
-//! Requests and events of every trigger that reach the Lambda function.
+//! Requests and events that reach the Lambda function through each trigger.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,14 +13,14 @@ const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/entries";
 const CHANGES: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/entries/stream/2024";
 
 #[test]
-fn a_function_answers_requests_and_takes_events_in() {
+fn a_function_answers_requests_and_ingests_events_of_every_trigger() {
     if !are_on_aws() {
         return;
     }
     let project = ledger("").applied_with("entries.ndjson", "");
     let sources = format!("{QUEUE}=entries;{STREAM}=entries;{CHANGES}=entries");
     let lambda = Lambda::start(&project, &[("WAFER_EVENT_SOURCES", &sources)]);
-    // Requests of both kinds of gateways, good and bad ones.
+    // Requests come from both kinds of gateways, and may fail.
     let path = "/v1/sources/entries/events";
     let answer = lambda.ok(request_v2("POST", path, &event("a", 1)));
     assert_eq!(answer["statusCode"], 200, "{answer}");
@@ -36,7 +36,7 @@ fn a_function_answers_requests_and_takes_events_in() {
             .contains("there is no feature view `acount`"),
         "{answer}"
     );
-    // Of a batch, what cannot be read comes again, and the rest does not.
+    // Only the records of a batch that cannot be read are delivered again.
     let batch = json!({"Records": [
         message("m1", &event("b", 1)),
         message("m2", "{oops"),
@@ -50,7 +50,7 @@ fn a_function_answers_requests_and_takes_events_in() {
         );
         assert_eq!(count(&lambda, "b"), 2, "also when it is delivered twice");
     }
-    // The same content in another message is another event.
+    // Another message with the same content is another event.
     lambda.ok(json!({"Records": [message("m4", &event("b", 1))]}));
     assert_eq!(count(&lambda, "b"), 3);
     let record = |number: i64, data: &str| {
@@ -95,7 +95,7 @@ fn a_function_answers_requests_and_takes_events_in() {
     }]}));
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(count(&lambda, "d"), 1);
-    // A queue of which nobody said whose it is.
+    // This queue is not mapped to a source.
     let mut stray = message("m9", &event("e", 1));
     stray["eventSourceARN"] = "arn:aws:sqs:us-east-1:000000000000:other".into();
     let answer = lambda.ok(json!({"Records": [stray]}));
@@ -103,7 +103,7 @@ fn a_function_answers_requests_and_takes_events_in() {
         answer,
         json!({"batchItemFailures": [{"itemIdentifier": "m9"}]})
     );
-    // What S3 says of the outbox brings it to the tables; so does a schedule.
+    // A notification about the outbox flushes it, and so does a schedule.
     let bucket = project.bucket();
     let stored = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {
         "bucket": {"name": bucket}, "object": {"key": "project/outbox/1", "size": 1}}}]});
@@ -115,7 +115,7 @@ fn a_function_answers_requests_and_takes_events_in() {
     let answer = lambda.ok(of_s3("n1", &stored));
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(project.offline_rows("sums_v1").len(), 8);
-    // Of what else is in the bucket, and of the queue being tried out, nothing follows.
+    // Notifications about other objects, and the test event of S3, are ignored.
     let mut other = stored;
     other["Records"][0]["s3"]["object"]["key"] = "project/offline/x".into();
     let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket});
@@ -125,7 +125,7 @@ fn a_function_answers_requests_and_takes_events_in() {
     }
     let answer = lambda.ok(json!({"wafer": {"flush": {}}}));
     assert_eq!(answer, json!({"rows": 0, "busy": false}));
-    // What nobody knows is an error of that invocation alone.
+    // An unknown event fails only its own invocation.
     let (kind, said) = lambda.invoke(json!({"what": 1}));
     assert_eq!(kind, "error");
     assert!(

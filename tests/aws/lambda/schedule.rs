@@ -1,4 +1,4 @@
-//! Schedules that the Lambda function looks at when it is told the time.
+//! Schedules, which the Lambda function runs on the task `tick`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::ledger::{event, ledger};
 use crate::harness::{are_on_aws, wait_for};
 
 #[test]
-fn a_function_takes_up_what_is_applied_and_runs_the_schedule() {
+fn a_function_reads_applied_definitions_and_runs_the_schedule() {
     if !are_on_aws() {
         return;
     }
@@ -21,7 +21,7 @@ fn a_function_takes_up_what_is_applied_and_runs_the_schedule() {
         "function = \"ledger\"\ngroup = \"sums\"\nschedule = { cron = \"0 0 * * *\", delay = \"1h\", catch_up = 2 }",
     );
     project.ok(&["apply"]);
-    // It was applied long ago.
+    // A server with an early clock makes the schedule look as if it had been applied long ago.
     let server = project.serve(&["--clock", "2020-01-02T12:00:00Z,0"]);
     wait_for("the schedule", || {
         project.json(&["schedules"])[0]["state"]["done"] == "2020-01-02T00:00:00Z"

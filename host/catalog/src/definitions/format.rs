@@ -1,11 +1,11 @@
-//! Formats of files: of sources, labels, training sets and exports.
+//! The formats of files: of sources, labels, training sets and exports.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use wafer_store::{Error, Result};
 
-/// The format of a file.
+/// The format of a file. The crate `wafer-files` implements each one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -22,7 +22,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that the extension of a file says, if it says one.
+    /// Returns the format that the extension of a file stands for, or `None` if it stands for
+    /// none.
     pub fn of_extension(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_string_lossy().to_lowercase();
         match extension.as_str() {
@@ -35,10 +36,11 @@ impl Format {
         }
     }
 
-    /// The format of a file of a source.
+    /// Returns the format of a file of a source, by its extension.
     ///
     /// # Errors
-    /// Returns an error when its extension says no format: the source has to.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the extension stands for no
+    /// format. The source must then set its `format`.
     pub fn of_source(path: &Path) -> Result<Self> {
         Self::of_extension(path).ok_or_else(|| {
             Error::invalid(format!(
@@ -49,10 +51,11 @@ impl Format {
         })
     }
 
-    /// The format of a file of labels, a training set or an export.
+    /// Returns the format of a file of labels, a training set or an export, by its extension.
     ///
     /// # Errors
-    /// Returns an error when its extension says no format: it has to be named otherwise.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the extension stands for no
+    /// format. The file then needs another name.
     pub fn of_output(path: &Path) -> Result<Self> {
         Self::of_extension(path).ok_or_else(|| {
             Error::invalid(format!(

@@ -1,4 +1,4 @@
-//! Functions: registered components, and components that models are made with.
+//! Functions: registered ones, and the components that models predict and train with.
 
 use std::collections::BTreeMap;
 
@@ -6,48 +6,49 @@ use serde::{Deserialize, Serialize};
 use wafer_core::Digest;
 use wafer_runtime::{FunctionSpec, Limits, Registered};
 
-/// A function that was registered, with its limits.
+/// A registered function and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionDef {
-    /// Identity, signature and snapshot.
+    /// The identity, the signature and the snapshot of the function.
     pub registered: Registered,
-    /// How much it may use.
+    /// The limits on time, memory and output.
     pub limits: Limits,
-    /// Digests of its assets.
+    /// The digests of the function's assets, by name.
     pub assets: BTreeMap<String, Digest>,
-    /// Its parameters.
+    /// The function's parameters, by name.
     pub parameters: BTreeMap<String, String>,
 }
 
-/// A component that is kept to be loaded with what a training makes, or to train.
+/// A component that a model is trained or predicts with. It is kept as an artifact, because a
+/// function that predicts is registered only once a version's artifacts exist.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComponentDef {
-    /// Name of the function.
+    /// The name of the function.
     pub name: String,
-    /// Digest of the component's bytes, an artifact.
+    /// The digest of the component's bytes, which are an artifact.
     pub component: Digest,
-    /// Digests of its own assets, artifacts.
+    /// The digests of the component's own assets, by name. They are artifacts too.
     pub assets: BTreeMap<String, Digest>,
-    /// Its parameters.
+    /// The function's parameters, by name.
     pub parameters: BTreeMap<String, String>,
-    /// How much it may use.
+    /// The limits on time, memory and output.
     pub limits: Limits,
-    /// How it is compiled.
+    /// Whether every NaN inside the function has the same bits.
     pub strict_nan: bool,
 }
 
 /// What a function is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FunctionRole {
-    /// Maps rows, in pipelines and views.
+    /// It maps rows, in pipelines and views.
     Features,
-    /// Predicts: it is loaded with the artifacts of a model's version.
+    /// It predicts, and is loaded with the artifacts of a version of a model.
     Inference,
-    /// Trains.
+    /// It trains a model.
     Trainer,
 }
 
-/// A registered function, with its limits.
+/// Creates the definition of a registered function from what it was registered with.
 pub fn definition(spec: &FunctionSpec, registered: Registered) -> FunctionDef {
     FunctionDef {
         registered,
@@ -57,6 +58,7 @@ pub fn definition(spec: &FunctionSpec, registered: Registered) -> FunctionDef {
     }
 }
 
+/// Returns the digests of a function's assets, by name.
 pub(crate) fn digests(spec: &FunctionSpec) -> BTreeMap<String, Digest> {
     let assets = spec.assets.iter();
     assets

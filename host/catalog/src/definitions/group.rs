@@ -7,46 +7,47 @@ use wafer_core::{DataType, Digest, Field};
 
 use crate::definitions::{LATE, TableDef};
 
-/// A version of a stored, typed table of features.
+/// A version of a feature group: a stored, typed table of features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupDef {
-    /// Name of the group.
+    /// The name of the group.
     pub name: String,
-    /// Version, from 1.
+    /// The number of the version, from 1.
     pub version: u32,
-    /// Entity that the features describe.
+    /// The name of the entity that the features describe.
     pub entity: String,
-    /// Join keys, in the entity's order.
+    /// The join keys, in the order of the entity.
     pub keys: Vec<Field>,
-    /// Output of the function that is the event time.
+    /// The name of the function's output that is the event time.
     pub event_time: String,
-    /// What is stored of each row, in the order of the function's outputs.
+    /// The stored columns beside join keys and event time, in the order of the function's outputs.
+    /// New columns of a version come last.
     pub columns: Vec<Field>,
-    /// Features over windows of rows; none: the columns of the newest row are the
+    /// The features over windows of rows. If there are none, the columns of the newest row are the
     /// features.
     #[serde(default)]
     pub aggregates: Vec<AggregateDef>,
-    /// What rows must be like.
+    /// The rules that rows must meet.
     #[serde(default)]
     pub expectations: Vec<Expectation>,
-    /// Microseconds that a row is good for.
+    /// How long a row is good for, in microseconds. `None` means forever.
     pub ttl: Option<i64>,
-    /// Description.
+    /// The description of the group.
     pub doc: String,
 }
 
 impl GroupDef {
-    /// Name of this version in both stores: `plane_outcome_v1`.
+    /// Returns the name of the table of this version in both stores, such as `plane_outcome_v1`.
     pub fn table(&self) -> String {
         format!("{}_v{}", self.name, self.version)
     }
 
-    /// Says by which columns rows of the online store are packed.
+    /// Returns the fingerprint of the columns that online rows are packed with.
     pub fn fingerprint(&self) -> u64 {
         fingerprint(&self.columns)
     }
 
-    /// What a view can take: the columns, or the aggregates over them.
+    /// Returns the features that a view can use: the columns, or the aggregates over them.
     pub fn features(&self) -> Vec<Field> {
         if self.aggregates.is_empty() {
             return self.columns.clone();
@@ -54,7 +55,7 @@ impl GroupDef {
         self.aggregates.iter().map(|a| a.field.clone()).collect()
     }
 
-    /// The aggregates, without their names.
+    /// Returns the aggregates without the names of their features.
     pub fn aggregate_list(&self) -> Vec<Aggregate> {
         self.aggregates
             .iter()
@@ -62,18 +63,19 @@ impl GroupDef {
             .collect()
     }
 
-    /// Types of the columns.
+    /// Returns the types of the columns.
     pub(crate) fn column_types(&self) -> Vec<DataType> {
         self.columns.iter().map(|c| c.data_type.clone()).collect()
     }
 
-    /// How its events are summed up online, if they are.
+    /// Returns how the group's events are summed up online, or `None` if the group has no
+    /// aggregates.
     pub fn layout(&self) -> Option<Layout> {
         let aggregates = self.aggregate_list();
         (!aggregates.is_empty()).then(|| Layout::new(&aggregates, &self.column_types()))
     }
 
-    /// The table of its rows.
+    /// Returns the offline table of the group's rows.
     pub fn rows_table(&self) -> TableDef {
         TableDef {
             name: self.table(),
@@ -85,7 +87,7 @@ impl GroupDef {
         }
     }
 
-    /// The table of rows that came too late, to be healed.
+    /// Returns the late table, where rows that came too late wait to be healed.
     pub fn late_table(&self) -> TableDef {
         TableDef {
             name: format!("{}{LATE}", self.table()),
@@ -93,7 +95,7 @@ impl GroupDef {
         }
     }
 
-    /// The table of rows that were set aside.
+    /// Returns the quarantine table, which holds rows that were rejected, with the reason.
     pub fn quarantine_table(&self) -> TableDef {
         let field = |name, doc: &str, nullable| Field {
             doc: doc.to_owned(),
@@ -118,7 +120,7 @@ impl GroupDef {
     }
 }
 
-/// Says by which columns a row is packed.
+/// Computes the fingerprint of the columns that a row is packed with, from their names and types.
 pub fn fingerprint(columns: &[Field]) -> u64 {
     let columns: Vec<String> = columns
         .iter()
@@ -130,8 +132,8 @@ pub fn fingerprint(columns: &[Field]) -> u64 {
 /// A feature over a window of rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AggregateDef {
-    /// Name and type of the feature.
+    /// The name and type of the feature.
     pub field: Field,
-    /// What it is.
+    /// What is computed, over which column and window.
     pub aggregate: Aggregate,
 }

@@ -14,63 +14,65 @@ use crate::records::Split;
 /// A model: what its versions have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelDef {
-    /// View that it reads.
+    /// The name of the view that the model reads.
     pub view: String,
-    /// Column of training sets that it predicts.
+    /// The column of training sets that the model predicts.
     pub label: Option<String>,
-    /// What it predicts.
+    /// The kind of prediction, which decides how versions are evaluated. Without it they are not
+    /// evaluated.
     pub task: Option<Task>,
-    /// Output of its function that is the prediction; absent: the first number.
+    /// The output of the function that is the prediction. `None` means the first numeric output.
     pub prediction: Option<String>,
-    /// Function that predicts, once it is loaded with a version's artifacts.
+    /// The function that predicts, once it is loaded with the artifacts of a version.
     pub function: ComponentDef,
-    /// Function that trains.
+    /// The function that trains. Without it, versions are trained elsewhere and pushed.
     pub trainer: Option<ComponentDef>,
-    /// Parameters of trainings, in addition to the trainer's.
+    /// The parameters of trainings, in addition to the trainer's own.
     pub parameters: BTreeMap<String, String>,
-    /// Where trainings take their rows from.
+    /// The defaults of trainings.
     pub training: TrainingDef,
-    /// Who answers for it.
+    /// Who is responsible for the model.
     pub owner: String,
-    /// Whatever else there is to say.
+    /// Free-form tags.
     pub tags: BTreeMap<String, String>,
-    /// Description.
+    /// The description of the model.
     pub doc: String,
 }
 
-/// What a training is made of unless it is said otherwise.
+/// What a training uses unless it is told otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingDef {
-    /// File of labels.
+    /// The file of labels.
     pub labels: Option<PathBuf>,
-    /// Column of the labels' time.
+    /// The column of the labels' time.
     pub time: Option<String>,
-    /// Parts that rows are shared out to.
+    /// How rows are divided into parts.
     pub split: Option<Split>,
 }
 
-/// A version of a model, by number, alias or none: `late`, `late@3`, `late@champion`.
+/// The name of a version of a model, by number, by alias, or without either: `late`, `late@3`,
+/// `late@champion`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct VersionName {
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// Which version.
+    /// Which version it is.
     pub which: Which,
 }
 
-/// Which version of a model.
+/// Which version of a model is meant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
-    /// The newest.
+    /// The newest version.
     Latest,
-    /// That of this number.
+    /// The version with this number.
     Number(u64),
-    /// That which this alias stands for.
+    /// The version that this alias stands for.
     Alias(String),
 }
 
-/// A text that names no version.
+/// The error of a text that is not the name of a version of a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` names no version of a model; write NAME, NAME@3 or NAME@champion")]
 pub struct VersionNameError(String);
@@ -121,7 +123,8 @@ impl TryFrom<String> for VersionName {
     }
 }
 
-/// Whether a text may be an alias of a version, such as `champion`.
+/// Returns whether a text can be an alias of a version, such as `champion`: at most 48 lowercase
+/// ASCII letters, digits, underscores and hyphens, the first of them a letter.
 pub fn is_alias(text: &str) -> bool {
     text.len() <= 48
         && text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -130,12 +133,13 @@ pub fn is_alias(text: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
 }
 
-/// An artifact of a version: `late@3/model`, or `late@3` for its only one.
+/// The name of an artifact of a version: `late@3/model`, or `late@3` if the version has only one
+/// artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactName {
-    /// The version.
+    /// The version that the artifact belongs to.
     pub version: VersionName,
-    /// Name of the artifact; absent: the only one.
+    /// The name of the artifact. `None` means the only artifact of the version.
     pub artifact: Option<String>,
 }
 
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_named() {
+    fn version_names_parse_and_print() {
         for (text, which) in [
             ("late", Which::Latest),
             ("late@3", Which::Number(3)),

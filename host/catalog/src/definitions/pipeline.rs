@@ -1,22 +1,22 @@
-//! Pipelines: what writes the rows of a group.
+//! Pipelines: a source, a function or model, and the group that they fill.
 
 use serde::{Deserialize, Serialize};
 use wafer_core::{DataType, Field};
 
 use crate::definitions::{ScheduleDef, VersionName};
 
-/// What makes rows of a group.
+/// What a pipeline computes rows with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MadeBy {
-    /// A function.
+    /// The function of this name.
     Function(String),
-    /// A version of a model: a row for each prediction.
+    /// A version of a model, which computes one prediction for each row.
     Model(VersionName),
 }
 
 impl MadeBy {
-    /// The function, if it is one.
+    /// Returns the name of the function, or `None` if a model computes the rows.
     pub fn function(&self) -> Option<&String> {
         match self {
             Self::Function(function) => Some(function),
@@ -34,31 +34,31 @@ impl std::fmt::Display for MadeBy {
     }
 }
 
-/// Source, function or model, and group.
+/// A pipeline: a source, a function or model, and a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipelineDef {
-    /// Where rows come from.
+    /// The name of the source that rows are read from.
     pub source: String,
-    /// What makes features of them.
+    /// The function or model that computes features from the rows.
     #[serde(flatten)]
     pub made_by: MadeBy,
-    /// Where features go.
+    /// The name of the group that the features are written to.
     pub group: String,
-    /// When it runs by itself.
+    /// When the pipeline runs by itself. `None` means only by hand or on events.
     #[serde(default)]
     pub schedule: Option<ScheduleDef>,
-    /// Description.
+    /// The description of the pipeline.
     pub doc: String,
 }
 
-/// Columns of a group that a model fills, beside keys and event time.
+/// The column of predictions in a group that a model fills.
 pub const PREDICTION: &str = "prediction";
 
-/// The output of a pipeline of a model that says which version predicted.
+/// The column with the number of the model's version in a group that a model fills.
 pub const MODEL_VERSION: &str = "model_version";
 
-/// What is stored of predictions: join keys, event time, prediction, and the number of the
-/// model's version.
+/// Returns the columns of predictions: the join keys, the event time, the prediction, and the
+/// number of the model's version.
 pub fn predicted(keys: &[Field], event_time: &str) -> Vec<Field> {
     let described = |field: Field, doc: &str| Field {
         doc: doc.to_owned(),

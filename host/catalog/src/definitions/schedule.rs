@@ -1,4 +1,7 @@
-//! Schedules: when a pipeline runs by itself, and the data intervals between those times.
+//! Schedules: when a pipeline runs by itself, and over which data intervals.
+//!
+//! The times of a cron expression in a time zone are the ticks of a schedule. Each tick ends one
+//! data interval and begins the next.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -12,40 +15,40 @@ use wafer_store::Result;
 /// When a pipeline runs by itself, and what happens when it cannot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleDef {
-    /// When, as five fields of cron: each time ends one data interval and begins
-    /// the next.
+    /// The ticks, as the five fields of a cron expression. Each tick ends one data interval and
+    /// begins the next.
     pub cron: String,
-    /// Whose clock, by its IANA name.
+    /// The IANA name of the time zone of `cron`.
     pub timezone: String,
-    /// Microseconds after the end of an interval from which on requests see its rows:
-    /// what it is waited for its data and what the run takes.
+    /// The time from the end of an interval until requests see its rows, in microseconds. It
+    /// leaves time for the interval's data to arrive and for the run.
     pub delay: i64,
-    /// Microseconds after the end of an interval until it is run: what it is waited for
-    /// its data.
+    /// The time from the end of an interval until its run starts, in microseconds. It leaves time
+    /// for the interval's data to arrive.
     pub start_after: i64,
-    /// Intervals that are made up for after a pause; older ones are left out.
+    /// The maximum number of missed intervals that are run after a pause. Older ones are skipped.
     pub catch_up: u32,
-    /// What happens when an interval is due while another is still run.
+    /// What happens when an interval is due while the run of another one is still going on.
     pub overlap: Overlap,
     /// How often a failed run is repeated.
     pub retries: u32,
-    /// Microseconds until the first repetition; doubled for each further one.
+    /// The time until the first repetition, in microseconds. It doubles with each further one.
     pub backoff: i64,
-    /// Microseconds that a run may take.
+    /// The maximum duration of a run, in microseconds. `None` means no limit.
     pub time_limit: Option<i64>,
 }
 
-/// What happens when an interval is due while another is still run.
+/// What happens when an interval is due while the run of another one is still going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
-    /// It is run afterwards.
+    /// The interval is run afterwards.
     Wait,
-    /// It is left out.
+    /// The interval is skipped.
     Skip,
 }
 
-/// Points in time at which a schedule's intervals end.
+/// The ticks of a schedule: the points in time at which its data intervals end.
 #[derive(Clone, Debug)]
 pub struct Ticks {
     pub(crate) cron: Cron,
@@ -53,10 +56,10 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// The points in time of a schedule.
+    /// Creates the ticks of a schedule.
     ///
     /// # Errors
-    /// The key that is wrong, and what is wrong with it.
+    /// Returns a message that names the key that is wrong, and what is wrong with it.
     pub fn new(schedule: &ScheduleDef) -> Result<Self, String> {
         let parser = CronParser::builder()
             .seconds(Seconds::Disallowed)
@@ -78,17 +81,18 @@ impl Ticks {
         Ok(Self { cron, zone })
     }
 
-    /// The ticks as cron fields.
+    /// Returns the parsed cron expression.
     pub fn cron(&self) -> &Cron {
         &self.cron
     }
 
+    /// Converts a time to the schedule's time zone, or returns `None` when it is out of range.
     fn local(&self, time: Timestamp) -> Option<DateTime<Tz>> {
         let utc = DateTime::<Utc>::from_timestamp_micros(time.as_micros())?;
         Some(utc.with_timezone(&self.zone))
     }
 
-    /// The first one after a time.
+    /// Returns the first tick after a time.
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
         let next = self
             .cron
@@ -97,7 +101,7 @@ impl Ticks {
         Some(Timestamp::from_micros(next.timestamp_micros()))
     }
 
-    /// The last one before a time.
+    /// Returns the last tick before a time.
     pub fn before(&self, time: Timestamp) -> Option<Timestamp> {
         let last = self
             .cron
@@ -106,7 +110,7 @@ impl Ticks {
         Some(Timestamp::from_micros(last.timestamp_micros()))
     }
 
-    /// The intervals between two points in time, both included.
+    /// Returns the data intervals that lie within `from..=to`.
     pub fn intervals(&self, from: Timestamp, to: Timestamp) -> Vec<Interval> {
         let mut intervals = Vec::new();
         let first = self.after(from.minus_micros(1));
@@ -142,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn intervals_follow_the_clock_of_their_zone() {
-        // New York went to daylight saving time on 2013-03-10: a day of 23 hours.
+    fn intervals_follow_daylight_saving_time() {
+        // New York switched to daylight saving time on 2013-03-10, so that day has 23 hours.
         let ticks = ticks("0 0 * * *", "America/New_York").unwrap();
         let found = ticks.intervals(at("2013-03-09T05:00:00Z"), at("2013-03-12T04:00:00Z"));
         let ends: Vec<String> = found.iter().map(|i| i.to.to_string()).collect();
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_schedules_are_named() {
+    fn an_invalid_schedule_names_the_wrong_key() {
         let message = |cron, zone| ticks(cron, zone).unwrap_err();
         assert!(message("every day", "UTC").starts_with("cron: `every day` is not a cron"));
         assert!(message("0 * * * * *", "UTC").starts_with("cron: "));

@@ -9,49 +9,49 @@ use crate::definitions::Format;
 /// Where raw rows come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceDef {
-    /// Files, or a stream of events.
+    /// How the rows arrive: in files, as events, or as rows of another group.
     pub kind: SourceKind,
-    /// Files, folder or pattern to read in batch runs; a stream may have none.
+    /// The file, folder or pattern that batch runs read. A stream may have none.
     pub files: Option<Location>,
-    /// Format of the files; absent: by their extension.
+    /// The format of the files. `None` means the format that their extension stands for.
     pub format: Option<Format>,
-    /// Microseconds between a fact and its arrival, for files.
+    /// The time between a fact and its arrival in files, in microseconds.
     pub delay: i64,
-    /// Microseconds that an event may be old when it comes in.
+    /// How old an event may be when it comes in, in microseconds. `None` means any age.
     #[serde(default)]
     pub lateness: Option<i64>,
-    /// Microseconds that an event time may lie in the future.
+    /// How far in the future an event time may lie, in microseconds.
     pub skew: i64,
-    /// Description.
+    /// The description of the source.
     pub doc: String,
 }
 
 impl SourceDef {
-    /// Whether its raw events are kept.
+    /// Returns whether the source keeps its raw events.
     pub fn keeps_events(&self) -> bool {
         matches!(self.kind, SourceKind::Stream { archive: true, .. })
     }
 }
 
 impl SourceDef {
-    /// Whether it has files on this machine.
+    /// Returns whether the source has files on this machine.
     pub fn is_here(&self) -> bool {
         matches!(self.files, Some(Location::Here(_)))
     }
 }
 
-/// Where files are: on this machine, or on S3.
+/// Where the files of a source are: on this machine, or on S3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Location {
-    /// A path.
+    /// A path on this machine.
     Here(PathBuf),
-    /// A URL, `s3://BUCKET/…`.
+    /// A URL such as `s3://BUCKET/FOLDER`.
     Remote(String),
 }
 
 impl Location {
-    /// From a setting; a path that is not whole starts at `folder`.
+    /// Creates the location that a setting stands for. A relative path starts at `folder`.
     pub fn of(folder: &Path, setting: &Path) -> Self {
         match setting.to_str() {
             Some(url) if url.contains("://") => Self::Remote(url.to_owned()),
@@ -81,7 +81,7 @@ impl From<Location> for String {
     }
 }
 
-/// How rows of a source arrive.
+/// How the rows of a source arrive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
@@ -89,22 +89,23 @@ pub enum SourceKind {
     Files,
     /// As rows of another group.
     Table {
-        /// The group.
+        /// The name of the other group.
         group: String,
     },
-    /// As events, pushed in.
+    /// As events that are pushed to the source.
     Stream {
-        /// Field that identifies an event.
+        /// The field that identifies an event. `None` means the CloudEvents id, or else the digest
+        /// of the event's content.
         id: Option<String>,
-        /// Microseconds that an event's identity is remembered.
+        /// How long the identity of an event is remembered, in microseconds.
         remember: i64,
         /// Whether raw events are kept.
         archive: bool,
     },
 }
 
-/// How far in the future event times may lie, unless it is said otherwise.
+/// The default of a source's `skew`, in microseconds.
 pub const FIVE_MINUTES: i64 = 300_000_000;
 
-/// How long events' identities are remembered, unless it is said otherwise.
+/// The default of a stream's `remember`, in microseconds.
 pub const SEVEN_DAYS: i64 = 7 * 86_400_000_000;

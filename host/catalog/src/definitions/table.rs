@@ -4,58 +4,59 @@ use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::Aggregate;
 use wafer_core::{DataType, Field, Schema, SchemaError};
 
-/// A table of the offline store. All have the columns of [`SYSTEM_COLUMNS`]
-/// between their keys and their other columns.
+/// A table of the offline store. Every table has the [`SYSTEM_COLUMNS`] between its key columns
+/// and its other columns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableDef {
-    /// Its name.
+    /// The name of the table.
     pub name: String,
-    /// The kind of entity that its rows describe, or were to describe; none for raw
-    /// events.
+    /// The name of the entity that the rows describe, or that rejected rows would have described.
+    /// It is empty for raw events.
     #[serde(default)]
     pub entity: String,
-    /// Columns that name the entity.
+    /// The columns that identify the entity.
     pub keys: Vec<Field>,
-    /// All others.
+    /// All other columns, without the [`SYSTEM_COLUMNS`].
     pub columns: Vec<Field>,
-    /// How its rows are summed up online, if they are: this never changes.
+    /// The aggregates by which rows are summed up online; empty if they are not. They never
+    /// change.
     #[serde(default)]
     pub aggregates: Vec<Aggregate>,
-    /// Entities that its rows are about, without being their features: deleted with them.
+    /// Further entities that the rows are about. Rows are deleted along with any of them.
     #[serde(default)]
     pub subjects: Vec<Subject>,
 }
 
-/// An entity that rows of a table are about.
+/// An entity that rows of a table are about, although the rows are not its features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The kind of entity.
+    /// The name of the entity.
     pub entity: String,
-    /// Its join keys.
+    /// The join keys of the entity.
     pub keys: Vec<Field>,
-    /// For each of them the table's column that holds it.
+    /// For each join key, the column of the table that holds it.
     pub columns: Vec<String>,
 }
 
-/// How the names of tables of late rows end.
+/// The end of the names of late tables.
 pub const LATE: &str = "_late";
 
 impl TableDef {
-    /// Whether it holds rows that wait to be healed.
+    /// Returns whether this is a late table, whose rows wait to be healed.
     pub fn is_late(&self) -> bool {
         !self.keys.is_empty() && self.name.ends_with(LATE)
     }
 
-    /// Its columns: keys, times, identity, others.
+    /// Returns all columns of the table: keys, times, event identity, and the others.
     pub fn schema(&self) -> Schema {
         Self::checked(&self.keys, &self.columns)
             .expect("names were checked when the table was made up")
     }
 
-    /// The columns of a table with these.
+    /// Returns all columns of a table with these keys and other columns.
     ///
     /// # Errors
-    /// When they are too many, or their names are not what names of columns are.
+    /// Returns an error when there are too many columns, or when a name is invalid or used twice.
     pub fn checked(keys: &[Field], columns: &[Field]) -> Result<Schema, SchemaError> {
         let time = |name| Field::new(name, DataType::Timestamp, false);
         let [event, available, created, id] = SYSTEM_COLUMNS;
@@ -69,8 +70,8 @@ impl TableDef {
         Schema::new(fields.chain(columns.iter().cloned()).collect())
     }
 
-    /// The raw events of a stream: what came in, when, and which tables it was
-    /// written to. Their event time is when they came in.
+    /// Returns the table of the raw events of a stream: each event as it came in, and the tables
+    /// that it was written to. The event time of a row is the time when the event came in.
     pub fn archive(source: &str) -> Self {
         let field = |name, doc: &str| Field {
             doc: doc.to_owned(),
@@ -93,7 +94,7 @@ impl TableDef {
     }
 }
 
-/// Columns that every offline table has for itself.
+/// The columns that every offline table has beside its own.
 pub const SYSTEM_COLUMNS: [&str; 4] = [
     "event_timestamp",
     "available_timestamp",

@@ -3,41 +3,41 @@
 use serde::{Deserialize, Serialize};
 use wafer_core::Field;
 
-/// What a model reads.
+/// A feature view: what a model reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewDef {
-    /// Fields that a request row has: join keys, then request fields.
+    /// The fields of a request row: the join keys, then the request fields.
     pub inputs: Vec<Field>,
-    /// Groups that are looked up.
+    /// The lookups of features in groups.
     pub lookups: Vec<LookupDef>,
-    /// Functions that are called, in order.
+    /// The on-demand functions, in the order in which they are called.
     pub functions: Vec<OnDemandDef>,
-    /// Description.
+    /// The description of the view.
     pub doc: String,
 }
 
-/// A group that a view looks up.
+/// The lookup of a group's features in a view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LookupDef {
-    /// The group.
+    /// The name of the group.
     pub group: String,
-    /// Prefix of its features.
+    /// The prefix of the features' names in the view.
     pub alias: String,
-    /// For each join key, the input of the view that holds it.
+    /// For each join key of the group, the input of the view that holds it.
     pub keys: Vec<String>,
-    /// Positions of the taken features in the group.
+    /// The positions, among the group's features, of the features that the view uses.
     pub features: Vec<usize>,
 }
 
-/// A function that a view calls.
+/// An on-demand function of a view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnDemandDef {
-    /// The function. Its inputs are inputs of the view, looked-up features or
-    /// outputs of earlier functions, by name.
+    /// The name of the function. Its inputs are inputs of the view, looked-up features, or outputs
+    /// of earlier functions, matched by name.
     pub function: String,
 }
 
-/// Name of a looked-up feature in its view.
+/// Returns the name of a looked-up feature in its view.
 pub fn feature_name(alias: &str, feature: &str) -> String {
     format!("{alias}_{feature}")
 }

@@ -1,4 +1,4 @@
-//! Versions of models, and what is known of them.
+//! Versions of models, and what is known about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,90 +8,92 @@ use wafer_core::{DataType, Digest, Field, Signature, Task, Timestamp, can_widen}
 use crate::definitions::{Definitions, FunctionDef, MadeBy, SourceKind, VersionName};
 use crate::recipe::Recipe;
 
-/// Bytes that a version holds.
+/// An artifact of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// Of its content, by which it is kept.
+    /// The digest of the content, under which the artifact is stored.
     pub digest: Digest,
-    /// Its length.
+    /// The length of the artifact in bytes.
     pub bytes: u64,
 }
 
-/// A version of a model: never changed.
+/// A version of a model. It never changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelVersion {
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// From 1.
+    /// The number of the version, from 1.
     pub version: u64,
-    /// When it was registered, machine time.
+    /// When the version was registered, by the machine's clock.
     pub created: Timestamp,
-    /// What it is made of, by name.
+    /// The artifacts of the version, by name.
     pub artifacts: BTreeMap<String, Artifact>,
-    /// What was measured, by name.
+    /// The metrics of the version, by name.
     pub metrics: BTreeMap<String, f64>,
-    /// What it was trained with, by name.
+    /// The parameters that the version was trained with, by name.
     pub parameters: BTreeMap<String, String>,
-    /// View that it reads.
+    /// The name of the view that the model reads.
     pub view: String,
-    /// Which version of it.
+    /// The version of the view.
     pub view_version: String,
-    /// Training set that it was made of, if that is known.
+    /// The id of the training set that the version was trained with, if it is known.
     pub training_set: Option<String>,
-    /// Name and digest of the training function; absent: it was trained elsewhere.
+    /// The name and the digest of the trainer. `None` means that the version was trained
+    /// elsewhere.
     pub trainer: Option<(String, Digest)>,
-    /// Name of the function that predicts.
+    /// The name of the function that predicts.
     pub function_name: String,
-    /// That function, loaded with the artifacts.
+    /// The function that predicts, registered with the version's artifacts.
     pub function: FunctionDef,
-    /// Column of training sets that it predicts.
+    /// The column of training sets that the model predicts.
     pub label: Option<String>,
-    /// What it predicts.
+    /// The kind of prediction.
     pub task: Option<Task>,
-    /// Output of the function that is the prediction.
+    /// The output of the function that is the prediction. `None` means the first numeric output.
     pub prediction: Option<String>,
-    /// What it came from.
+    /// What the version came from.
     pub lineage: Lineage,
 }
 
 impl ModelVersion {
-    /// `NAME@N`
+    /// Returns the full name of the version, `NAME@N`.
     pub fn name(&self) -> String {
         format!("{}@{}", self.model, self.version)
     }
 
-    /// What it predicts, row by row.
+    /// Returns the outputs that the version predicts for each row.
     pub fn outputs(&self) -> &[Field] {
         self.function.registered.signature.outputs.fields()
     }
 }
 
-/// What people say of a version; may change.
+/// What people write about a version. It may change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelNote {
-    /// Description.
+    /// The description of the version.
     pub doc: String,
-    /// Whatever else there is to say.
+    /// Free-form tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// What a version of a model came from, as it was when it was registered.
+/// What a version of a model came from, at the time when it was registered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// Groups that its view looks up, and those that these are made of, with the tables of
-    /// their versions.
+    /// The groups that the view looks up and the groups that these are made from, each with the
+    /// table of its version.
     pub groups: BTreeMap<String, String>,
-    /// Sources of these groups.
+    /// The names of the sources of these groups.
     pub sources: BTreeSet<String>,
-    /// Digests of the functions that made its features.
+    /// The digests of the functions that made the features, by name.
     pub functions: BTreeMap<String, Digest>,
-    /// Models that made its features, as the pipelines name them.
+    /// The models whose predictions are features, as their pipelines name them.
     #[serde(default)]
     pub models: BTreeSet<VersionName>,
 }
 
 impl Lineage {
-    /// Of a view's version, whose groups are written as the definitions say.
+    /// Collects the lineage of a version of a view, following the pipelines of the given
+    /// definitions from its groups back to the sources.
     pub fn of(recipe: &Recipe, definitions: &Definitions) -> Self {
         let mut lineage = Self::default();
         for (name, function) in &recipe.functions {
@@ -102,8 +104,8 @@ impl Lineage {
         for (name, group) in &recipe.groups {
             lineage.groups.insert(name.clone(), group.table());
         }
-        let mut open: Vec<String> = recipe.groups.keys().cloned().collect();
-        while let Some(group) = open.pop() {
+        let mut pending: Vec<String> = recipe.groups.keys().cloned().collect();
+        while let Some(group) = pending.pop() {
             let mut pipelines = definitions.pipelines.values();
             let Some(pipeline) = pipelines.find(|p| p.group == group) else {
                 continue;
@@ -118,19 +120,20 @@ impl Lineage {
                 lineage.models.insert(name.clone());
             }
             lineage.sources.insert(pipeline.source.clone());
-            let above = definitions.sources.get(&pipeline.source).map(|s| &s.kind);
-            if let Some(SourceKind::Table { group }) = above
+            let upstream = definitions.sources.get(&pipeline.source).map(|s| &s.kind);
+            if let Some(SourceKind::Table { group }) = upstream
                 && let Some(def) = definitions.groups.get(group)
                 && lineage.groups.insert(group.clone(), def.table()).is_none()
             {
-                open.push(group.clone());
+                pending.push(group.clone());
             }
         }
         lineage
     }
 }
 
-/// The output of a function that is the prediction.
+/// Returns the position and the field of the output that is the prediction: the output of that
+/// name, or the first numeric output if no name is given.
 pub fn prediction<'a>(signature: &'a Signature, name: Option<&str>) -> Option<(usize, &'a Field)> {
     let is_number = |field: &Field| can_widen(&field.data_type, &DataType::Float64);
     let mut outputs = signature.outputs.fields().iter().enumerate();

@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Timestamp};
 
-/// A release: never changed.
+/// A release. It never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its name.
+    /// The name of the release.
     pub name: String,
-    /// When it was made, machine time.
+    /// When the release was created, by the machine's clock.
     pub created: Timestamp,
-    /// The view.
+    /// The name of the view.
     pub view: String,
-    /// Which version of it.
+    /// The version of the view.
     pub view_version: String,
-    /// The model.
+    /// The name of the model.
     pub model: String,
-    /// Which version of it.
+    /// The number of the model's version.
     pub version: u64,
-    /// Digests of all functions: those of the view, and the one that predicts.
+    /// The digests of all functions, by name: the view's functions and the one that predicts.
     pub functions: BTreeMap<String, Digest>,
-    /// What there is to say of it.
+    /// The description of the release.
     pub doc: String,
 }

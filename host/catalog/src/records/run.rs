@@ -1,114 +1,120 @@
 //! Records of runs.
+//!
+//! The record of the last run over an interval of a table is also the claim on that interval: it
+//! is written under the version that was read before, so that a process whose run was taken over
+//! finds that out and stops.
 
 use serde::{Deserialize, Serialize};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Timestamp};
 
-/// Where a run is.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// It was started; if its process is gone, it can be repeated.
+    /// The run was started. If its process has ended, the run can be repeated.
     Running,
-    /// Everything is written.
+    /// The run has written everything.
     Succeeded,
-    /// It stopped at an error. Its rows are in the offline table if that was after the
-    /// commit; repeated, it goes on from there.
+    /// The run stopped at an error. If that was after the commit, its rows are in the offline
+    /// table, and repeating the run continues from there.
     Failed,
 }
 
-/// A row that was set aside.
+/// A row that was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
-    /// File and line or row.
+    /// Where the row came from: the file with the line or row.
     pub place: String,
-    /// Why.
+    /// Why the row was rejected.
     pub message: String,
 }
 
 impl Reject {
-    /// With as much of the message as a record has room for.
+    /// Creates a reject, and truncates its message to 500 bytes.
     pub fn new(place: String, mut message: String) -> Self {
         message.truncate(message.floor_char_boundary(500));
         Self { place, message }
     }
 }
 
-/// One execution of a pipeline over an interval.
+/// One execution of a pipeline over a data interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// Sorts by the time of the claim.
+    /// The id of the run. Ids sort by the time of the claim.
     pub id: String,
-    /// The pipeline.
+    /// The name of the pipeline.
     pub pipeline: String,
-    /// The group version that it writes.
+    /// The table of the group version that the run writes.
     pub table: String,
-    /// Event times it covers.
+    /// The data interval that the run covers: event times, or available times if the source is
+    /// another group.
     pub interval: Interval,
-    /// Rises each time the interval is run with other inputs.
+    /// A number that rises each time the interval is run with other inputs.
     pub generation: i64,
-    /// Digest of files, function and settings.
+    /// The digest of the files, the function and the settings.
     pub inputs: Digest,
-    /// How far it read, if it reads the table of another group.
+    /// How far the run read the table of another group, if that is its source.
     pub upstream: Option<Upstream>,
-    /// Where it is.
+    /// The state of the run.
     pub state: RunState,
-    /// When it was claimed: `created_timestamp` of its rows, by the platform's
-    /// clock. RenewedLease when the run is repeated.
+    /// When the run was claimed, by the platform's clock. It is the `created_timestamp` of the
+    /// run's rows, and is kept when the run is repeated.
     pub created: Timestamp,
-    /// When it was last started, machine time.
+    /// When the run was last started, by the machine's clock.
     pub started: Timestamp,
-    /// When it ended, machine time.
+    /// When the run ended, by the machine's clock.
     pub finished: Option<Timestamp>,
-    /// How often it was started.
+    /// How often the run was started.
     pub attempts: u32,
-    /// Source rows read, those of other intervals included.
+    /// The number of source rows that were read, including those of other intervals.
     pub rows_read: u64,
-    /// Rows written to the offline table.
+    /// The number of rows that were written to the offline table.
     pub rows_written: u64,
-    /// Rows made whose event time is outside the interval.
+    /// The number of computed rows whose event time is outside the interval.
     pub rows_outside: u64,
-    /// Rows set aside; they are in the quarantine table.
+    /// The number of rejected rows. They are in the quarantine table.
     pub rows_rejected: u64,
-    /// Rows left out as their entity was deleted after they happened.
+    /// The number of rows that were left out because their entity was deleted after they happened.
     pub rows_deleted: u64,
-    /// Rows that were written although they break an expectation.
+    /// The number of rows that were written although they break an expectation.
     pub rows_warned: u64,
-    /// The first of those set aside.
+    /// The first of the rejected rows.
     pub rejects: Vec<Reject>,
-    /// What is wrong with the run as a whole, though not badly enough to fail.
+    /// Problems of the run as a whole that did not make it fail.
     pub warnings: Vec<String>,
-    /// Rows that were written online.
+    /// The number of rows that were written online.
     pub online_applied: u64,
-    /// Rows that changed nothing online, as what was there is newer.
+    /// The number of rows that changed nothing online because the stored rows are newer.
     pub online_older: u64,
-    /// Whether it ended after its interval's declared delay: requests saw its rows
-    /// later than its `available_timestamp` says.
+    /// Whether the run ended after the declared `delay` of its interval: requests saw its rows
+    /// later than their `available_timestamp` says.
     pub overran: bool,
-    /// Why it failed.
+    /// Why the run failed.
     pub error: Option<String>,
-    /// Version of the interval's claim as it was last read or written; 0 for none.
+    /// The version of the interval's claim as it was last read or written; 0 for none.
     #[serde(skip)]
     pub claim: u64,
 }
 
 impl RunRecord {
-    /// Folder of the interval's data files, whichever pipeline writes the group.
+    /// Returns the folder of the interval's data files. It does not depend on the pipeline that
+    /// writes the group.
     pub fn work_folder(&self) -> String {
         format!("runs/{}", self.interval.slug())
     }
 
-    /// Folder of this generation's data files.
+    /// Returns the folder of this generation's data files.
     pub fn folder(&self) -> String {
         format!("{}/{}", self.work_folder(), self.generation)
     }
 
-    /// Identity of the work on an interval.
+    /// Returns the identity of the work on the interval, which Delta commits carry.
     pub fn app_id(&self) -> String {
         format!("wafer/{}", self.work_folder())
     }
 
-    /// A run that failed before its inputs were known.
+    /// Creates the record of a run that failed before its inputs were known.
     pub fn unclaimed(
         pipeline: &str,
         table: &str,
@@ -119,7 +125,7 @@ impl RunRecord {
         Self::new(pipeline, table, interval, Digest::of(&[]), created, started)
     }
 
-    /// A run that begins.
+    /// Creates the record of a run that begins.
     pub fn new(
         pipeline: &str,
         table: &str,
@@ -157,7 +163,7 @@ impl RunRecord {
         }
     }
 
-    /// The record of the same run begun again, with nothing done.
+    /// Returns the record of the same run as it starts once more.
     pub fn restart(self, started: Timestamp) -> Self {
         Self {
             state: RunState::Running,
@@ -169,7 +175,7 @@ impl RunRecord {
         }
     }
 
-    /// Forgets what was counted, before everything is read again.
+    /// Resets the counters, before all rows are read again.
     pub fn clear_counts(&mut self) {
         (self.rows_read, self.rows_written, self.rows_outside) = (0, 0, 0);
         (self.rows_rejected, self.rows_deleted, self.rows_warned) = (0, 0, 0);
@@ -181,29 +187,29 @@ impl RunRecord {
 /// How far a run has read the table of another group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
-    /// Version of the table.
+    /// The version of the table that was read.
     pub version: u64,
-    /// The last version that changed rows of the run's interval.
+    /// The last version of the table that changed rows of the run's interval.
     pub changed: u64,
-    /// If there, only rows that came after this version were read, and added to what
-    /// the interval had; else all of them were, in place of what it had.
+    /// If present, only rows that came after this version were read, and they are added to what
+    /// the interval had. Otherwise all rows were read, and they replace what the interval had.
     pub since: Option<u64>,
-    /// What the interval had: the last generation that its table had of it.
+    /// The last generation of the interval that the run's own table had before the run.
     pub base: Option<i64>,
 }
 
 impl Upstream {
-    /// The oldest version that a run looks back to.
+    /// Returns the oldest version of the table that the run looks back to.
     pub fn oldest(self) -> u64 {
         self.since.unwrap_or(self.version)
     }
 }
 
-/// Rejected rows that a run's record keeps as examples.
+/// The maximum number of rejected rows that the record of a run keeps.
 const KEPT_REJECTS: usize = 20;
 
 impl RunRecord {
-    /// Adds what was counted in a part of the run, which follows the parts before.
+    /// Adds the counters of a later part of the run.
     pub fn add(&mut self, part: Self) {
         self.rows_read += part.rows_read;
         self.rows_written += part.rows_written;
@@ -216,7 +222,7 @@ impl RunRecord {
         self.warnings.extend(part.warnings);
     }
 
-    /// Counts a rejected row; the first ones are kept with their reasons.
+    /// Counts a rejected row, and keeps it if it is among the first ones.
     pub fn rejected(&mut self, reject: Reject) {
         self.rows_rejected += 1;
         if self.rejects.len() < KEPT_REJECTS {
@@ -226,8 +232,9 @@ impl RunRecord {
 }
 
 impl RunRecord {
-    /// Whether its rows can be added to what is online: of a run that is taken up it is
-    /// not known what went online before.
+    /// Returns whether the run's rows can be added to what the group has online. They cannot if
+    /// the run replaces rows, nor if it was started before, since it is then unknown which of its
+    /// rows are online already.
     pub fn is_new_online(&self) -> bool {
         let adds = self.upstream.is_some_and(|read| read.since.is_some());
         (self.generation == 1 || adds) && self.attempts == 1

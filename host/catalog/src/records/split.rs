@@ -1,25 +1,25 @@
-//! Splits: the parts that the rows of a training set are assigned to.
+//! Splits: how the rows of a training set are divided into parts.
 
 use serde::{Deserialize, Serialize};
 use wafer_core::Timestamp;
 use wafer_store::Result;
 
-/// By what rows are shared out to parts.
+/// What decides which part a row belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitBy {
-    /// Each row by itself, at random.
+    /// Chance: each row by itself.
     Row,
-    /// By time: the first part has the earliest rows.
+    /// Time: the first part has the earliest rows.
     Time,
-    /// By a column's value, at random: rows of one value are in one part.
+    /// Chance, by the value of a column: rows with the same value are in the same part.
     Column(String),
-    /// By time: each part but the last ends at a time, which is the next one's.
+    /// Time: each part except the last ends at one of these times, where the next part begins.
     Ends(Vec<Timestamp>),
 }
 
 impl SplitBy {
-    /// From `row`, `time`, or the name of a column.
+    /// Parses `row`, `time`, or the name of a column.
     pub fn parse(text: &str) -> Self {
         match text {
             "row" => Self::Row,
@@ -29,23 +29,24 @@ impl SplitBy {
     }
 }
 
-/// Parts that rows are shared out to.
+/// A division of rows into parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Split {
-    /// Names and fractions, which add up to one; zeros when parts end at times.
+    /// The names of the parts and their fractions, which add up to one. The fractions are zero
+    /// when parts end at times.
     pub parts: Vec<(String, f64)>,
-    /// By what.
+    /// What decides which part a row belongs to.
     pub by: SplitBy,
-    /// Decides what is random.
+    /// The seed of the random assignment.
     pub seed: u64,
 }
 
 impl Split {
-    /// From a text such as `train=0.8,test=0.2`, or
-    /// `train<2013-09-01T00:00:00Z,test`, whatever `by` is then.
+    /// Parses a text such as `train=0.8,test=0.2`, or `train<2013-09-01T00:00:00Z,test`; for the
+    /// latter, `by` is ignored.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// Returns a message for the user when the text is not a split.
     pub fn parse(text: &str, by: SplitBy, seed: u64) -> Result<Self, String> {
         if text.contains('<') {
             return Self::parse_ends(text, seed);
@@ -101,7 +102,7 @@ impl Split {
         })
     }
 
-    /// The part of a point between 0 and 1.
+    /// Returns the name of the part that a point between 0 and 1 falls into.
     pub fn part(&self, point: f64) -> &str {
         let mut end = 0.0;
         for (name, fraction) in &self.parts {
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_are_read_and_checked() {
+    fn splits_are_parsed_and_checked() {
         let split = Split::parse("train=0.8, test=0.2", SplitBy::Row, 7).unwrap();
         assert_eq!(
             split.parts,
@@ -151,7 +152,7 @@ mod tests {
         }
     }
     #[test]
-    fn parts_may_end_at_times() {
+    fn parts_can_end_at_times() {
         let text = "train<2013-09-01T00:00:00Z, validation<2013-10-01T00:00:00Z, test";
         let split = Split::parse(text, SplitBy::Row, 0).unwrap();
         let names: Vec<_> = split.parts.iter().map(|(name, _)| name.as_str()).collect();

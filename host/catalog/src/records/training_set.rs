@@ -1,4 +1,8 @@
-//! Records of training sets: everything that one was made of.
+//! Records of training sets: everything that a training set was made of.
+//!
+//! A training set can be made again from its record, byte by byte: the record names the labels,
+//! the version of the view and the versions of all tables, and [`TrainingSet::check_digest`]
+//! compares the result.
 
 use std::collections::BTreeMap;
 
@@ -11,56 +15,57 @@ use crate::definitions::Format;
 use crate::objects::read;
 use crate::records::{Reject, Split};
 
-/// Everything that a training set was made of, so that it can be made again.
+/// The record of a training set: everything that is needed to make it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingSet {
-    /// Its name: a digest of all below but `created` and what came out.
+    /// The id: a digest of what determines the training set. See [`TrainingSet::identity`].
     pub id: String,
-    /// When it was made, machine time.
+    /// When the training set was made, by the machine's clock.
     pub created: Timestamp,
-    /// The view's name.
+    /// The name of the view.
     pub view: String,
-    /// Which version of it: a digest of its definition, and of all that it uses.
+    /// The version of the view: a digest of its definition and of everything that it uses.
     pub view_version: String,
-    /// Digest of the labels' file, which is kept among the artifacts.
+    /// The digest of the file of labels, which is stored as an artifact.
     pub labels: Digest,
-    /// Its format.
+    /// The format of the file of labels.
     pub labels_format: Format,
-    /// Name that the file had.
+    /// The name that the file of labels had.
     pub labels_name: String,
-    /// Column of the labels' time.
+    /// The column of the labels' time.
     pub time: String,
-    /// The time that the tables' versions were asked for.
+    /// The time that table versions were requested for. `None` means the newest versions.
     pub as_of: Option<Timestamp>,
-    /// Versions of the offline tables that were read; they are kept until the
-    /// training set is deleted.
+    /// The versions of the offline tables that were read, by table. Compaction keeps them until
+    /// the training set is deleted.
     pub versions: BTreeMap<String, u64>,
-    /// Digests of the functions.
+    /// The digests of the functions, by name.
     pub functions: BTreeMap<String, Digest>,
-    /// Parts that rows were shared out to.
+    /// How rows were divided into parts.
     pub split: Option<Split>,
-    /// Format of the result.
+    /// The format of the training set's file.
     pub format: Format,
-    /// Digest of the result.
+    /// The digest of the training set's file.
     pub digest: Digest,
-    /// Rows of labels, and of the result.
+    /// The number of labels, which is also the number of rows of the training set.
     pub rows: u64,
-    /// What is in the columns.
+    /// The statistics of the columns.
     pub columns: Vec<ColumnStatistics>,
-    /// Rows that a function failed on: its features are null there.
+    /// The number of rows that a function failed on. The function's features are null in these
+    /// rows.
     pub function_errors: u64,
-    /// The first of them.
+    /// The first of these rows.
     pub errors: Vec<Reject>,
 }
 
 impl Context {
-    /// Training sets that were made and not deleted, newest first.
+    /// Reads the records of all training sets that were not deleted, newest first.
     ///
     /// # Errors
-    /// Those of the metadata store.
+    /// Returns the errors of the metadata store.
     pub async fn training_sets(&self) -> Result<Vec<TrainingSet>> {
         let prefix = format!("{}/training_set/", self.project());
-        let stored = self.components().metadata.list(&prefix).await?;
+        let stored = self.components().stores.metadata.list(&prefix).await?;
         let mut sets: Vec<TrainingSet> = stored
             .iter()
             .map(|(name, object)| read(name, &object.value))
@@ -69,42 +74,42 @@ impl Context {
         Ok(sets)
     }
 
-    /// The record of a training set.
+    /// Reads the record of a training set.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] for an unknown one.
+    /// Returns [`Kind::NotFound`] when there is no training set of that id.
     pub async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
         let name = format!("{}/training_set/{id}", self.project());
-        let stored = self.components().metadata.get(&name).await?;
+        let stored = self.components().stores.metadata.get(&name).await?;
         let missing = || Error::new(Kind::NotFound, format!("there is no training set `{id}`"));
         read(&name, &stored.ok_or_else(missing)?.value)
     }
 }
 
 impl TrainingSet {
-    /// Whether rows were shared out to a part of this name.
+    /// Returns whether the training set has a part of this name.
     pub fn has_part(&self, part: &str) -> bool {
         let split = self.split.as_ref();
         split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
     }
 
-    /// Checks that the training set, made again, is the same.
+    /// Checks the digest of a training set that was made again.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when it is not.
+    /// Returns [`Kind::Internal`] when it differs from the recorded one.
     pub fn check_digest(&self, digest: Digest) -> Result<()> {
         if digest == self.digest {
             return Ok(());
         }
         let message = format!(
-            "training set `{}` came out as {digest}, and was {} when it was made: another version of \
-             wafer, or another machine, made it",
+            "training set `{}` now has the digest {digest}, and had {} when it was first made: it \
+             was made by another version of wafer or on another machine",
             self.id, self.digest
         );
         Err(Error::new(Kind::Internal, message))
     }
 
-    /// A digest of all that determines it: its name.
+    /// Computes the id of the training set: a digest of everything that determines it.
     pub fn identity(&self) -> String {
         let mut hasher = Hasher::new();
         let versions = serde_json::to_vec(&self.versions).expect("plain data");
@@ -120,22 +125,22 @@ impl TrainingSet {
     }
 }
 
-/// What is in a column of a training set.
+/// The statistics of one column of a training set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColumnStatistics {
-    /// Its name.
+    /// The name of the column.
     pub name: String,
-    /// Its type.
+    /// The Arrow type of the column.
     #[serde(rename = "type")]
     pub data_type: String,
-    /// Values that are missing.
+    /// The number of nulls.
     pub nulls: u64,
-    /// Least value, of numbers.
+    /// The smallest value of a numeric column.
     pub min: Option<f64>,
-    /// Greatest value, of numbers.
+    /// The greatest value of a numeric column.
     pub max: Option<f64>,
-    /// Mean, of numbers that are finite.
+    /// The mean of the finite values of a numeric column.
     pub mean: Option<f64>,
-    /// Sample standard deviation, of numbers that are finite.
+    /// The sample standard deviation of the finite values of a numeric column.
     pub stddev: Option<f64>,
 }

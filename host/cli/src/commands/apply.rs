@@ -10,21 +10,21 @@ use super::Context;
 use crate::output::say;
 use crate::{app, build};
 
-/// Show what apply would change.
+/// Show what `wafer apply` would change.
 ///
-/// Functions are built and registered as far as needed to learn their columns;
-/// nothing else is written.
+/// Functions are built and registered, because their columns are known only then.
+/// Nothing else is written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// Take the components as they are, without building
+    /// Use the components that were built before, without building
     #[arg(long)]
     no_build: bool,
 }
 
 /// Make the project's definitions live.
 ///
-/// A new version of a group whose old version has rows is filled first, by
-/// `wafer backfill`: until then the old definitions stay live, and events are
+/// A new version of a group whose old version has rows must be filled first, with
+/// `wafer backfill`. Until then the old definitions stay live, and events are
 /// written to both versions.
 ///
 /// Examples:
@@ -33,16 +33,21 @@ pub(crate) struct Plan {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Apply {
-    /// Take the components as they are, without building
+    /// Use the components that were built before, without building
     #[arg(long)]
     no_build: bool,
 
-    /// Make new versions of groups live although they are empty yet
+    /// Make new versions of groups live at once, although they are still empty
     #[arg(long)]
     now: bool,
 }
 
-/// Builds, registers and resolves: everything short of writing definitions.
+/// Builds and registers the functions of a project, and resolves its definitions. The definitions
+/// are not applied.
+///
+/// # Errors
+/// Returns an error when a function cannot be built or registered, or when definitions do not fit
+/// together.
 pub(crate) async fn definitions(
     project: &Project,
     platform: &Platform,
@@ -61,6 +66,7 @@ pub(crate) async fn definitions(
     )?)
 }
 
+/// Formats the changes of a plan, or returns `none` if there are none.
 pub(crate) fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
     if plan.changes.is_empty() {
         return none.to_owned();
@@ -72,14 +78,14 @@ pub(crate) fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
         .join("\n")
 }
 
-/// Says what people are to know of.
+/// Prints warnings to standard error.
 pub(crate) fn warn(warnings: &[String]) {
     for warning in warnings {
         say(format!("warning: {warning}"));
     }
 }
 
-/// What is to be done about what is not live yet.
+/// Explains what to do with new versions of groups that are not live yet.
 pub(crate) fn staged_text(plan: &wafer_platform::Plan) -> String {
     format!(
         "none of it is live before these new versions are filled: {}\n\
@@ -116,8 +122,8 @@ impl Apply {
         let here: Vec<&str> = here.map(|(name, _)| name.as_str()).collect();
         if project.store.cloud.is_some() && !here.is_empty() {
             say(format!(
-                "warning: the files of {} are on this machine: functions on AWS do not find them; \
-                 `wafer deploy` copies them",
+                "warning: the files of {} are on this machine, where functions on AWS cannot read \
+                 them; `wafer deploy` copies them to S3",
                 here.join(", ")
             ));
         }

@@ -13,11 +13,11 @@ use crate::output::{Bar, thousands};
 
 /// Fill a pipeline's group with history, interval by interval.
 ///
-/// Intervals whose inputs did not change stay as they are, changed ones are
-/// replaced; it can be stopped and repeated at any time. A new version of a group
-/// that `wafer apply` put aside is filled beside the live one, and becomes live at
-/// once when it is complete. Rows become visible when a scheduled run would have
-/// made them so.
+/// Intervals whose inputs did not change are skipped, and those with changed inputs
+/// are replaced, so that a backfill can be stopped and repeated at any time. A new
+/// version of a group that `wafer apply` staged is filled beside the live one, and
+/// becomes live as soon as it is complete. The available time of a row is when a
+/// scheduled run would have made it visible.
 ///
 /// Examples:
 ///   wafer backfill plane_outcome --from 2013-01-01 --to 2014-01-01
@@ -32,20 +32,20 @@ pub(crate) struct Backfill {
     #[arg(long, value_name = "TIME")]
     from: Timestamp,
 
-    /// First event time after it
+    /// End of the event times to cover, not included
     #[arg(long, value_name = "TIME")]
     to: Timestamp,
 
-    /// Length of an interval; default: the schedule's intervals, or 1d
+    /// Length of an interval; default: the intervals of the schedule, or 1d
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     interval: Option<i64>,
 
-    /// Chunks that are transformed at the same time, at most two for each
-    /// processor; default: one
+    /// Number of chunks that are transformed at the same time, at most two for each
+    /// processor; default: one for each
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
-    /// Fill as if it were this time, for what counts as the future
+    /// Clock to use instead of the machine's; it decides which events are in the future
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
@@ -89,8 +89,9 @@ impl Backfill {
             }
             if let Some(missing) = report.missing {
                 text += &format!(
-                    "\nThe new version is not live yet: the old one has rows that it was not filled \
-                     for, first from {} to {}. Backfill these as well, or leave them behind with `wafer apply --now`",
+                    "\nThe new version is not live yet: the old one has rows of times for which \
+                     the new one was not filled, first from {} to {}. Backfill these times as \
+                     well, or leave their rows behind with `wafer apply --now`",
                     missing.from, missing.to
                 );
             }

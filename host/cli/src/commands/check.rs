@@ -12,11 +12,11 @@ use super::Context;
 use crate::output::{say, table};
 use crate::{app, build};
 
-/// Check everything without writing anything.
+/// Check a project without writing anything.
 ///
-/// Reads wafer.toml, loads the components that were built, checks that columns
-/// fit from source to view, and calls every function on rows whole, cut up and
-/// in another order: each output row may depend on its own input row only.
+/// Reads wafer.toml, loads the components that were built, checks that the columns
+/// fit from source to view, and calls every function on the same rows at once, in
+/// parts and in another order: an output row may depend on its own input row only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Build the functions first
@@ -24,10 +24,12 @@ pub(crate) struct Check {
     build: bool,
 }
 
+/// The result for one function.
 #[derive(Serialize)]
 struct Checked {
     function: String,
     rows: usize,
+    /// Where the rows came from.
     of: &'static str,
     row_errors: usize,
 }
@@ -38,21 +40,22 @@ impl Check {
         if self.build {
             build::build_project(&project)?;
         }
-        // In a store of its own, that is thrown away.
+        // The definitions are applied to stores of their own, which are removed at the end.
         let scratch = Scratch::new()?;
-        let mut apart = project.clone();
-        apart.store.path = scratch.0.clone();
-        apart.store.cloud = None;
-        let platform = app::open(&apart, None).await?;
+        let mut scratch_project = project.clone();
+        scratch_project.store.path = scratch.0.clone();
+        scratch_project.store.cloud = None;
+        app::check_stores(&project)?;
+        let platform = app::open(&scratch_project, None).await?;
         let mut specs = specs(&project, &build::built_folder(&project))?;
         if specs.iter().any(|function| !function.fitted.is_empty()) {
-            // What was fitted is in the project's own registry.
+            // Fitted artifacts are versions of models, which only the project's own stores have.
             let registry = app::open(&project, None).await?;
-            let mut whole = Vec::new();
+            let mut complete = Vec::new();
             for function in specs {
-                whole.push(registry.with_fitted(function).await?);
+                complete.push(registry.with_fitted(function).await?);
             }
-            specs = whole;
+            specs = complete;
         }
         let functions = platform.register(specs).await?;
         let definitions = resolve(&project, functions, &platform.context().definitions())?;
@@ -80,7 +83,7 @@ impl Check {
                 .any(|f| matches!(f.data_type, DataType::Arrow(_)));
             if source.is_none() && opaque {
                 say(format!(
-                    "function `{name}`: no rows to call it on, not called"
+                    "function `{name}` was not called, because there are no rows to call it on"
                 ));
                 continue;
             }
@@ -120,7 +123,7 @@ impl Check {
     }
 }
 
-/// A folder that is removed in the end.
+/// A temporary folder, which is removed when this is dropped.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {
@@ -133,7 +136,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Best effort: it is below the system's folder for such things.
+        // An error is ignored, because the system cleans its folder for temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

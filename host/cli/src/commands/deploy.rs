@@ -13,15 +13,15 @@ use super::{Context, apply};
 use crate::app;
 use crate::output::say;
 
-/// Bring the project to AWS, or what changed of it.
+/// Deploy the project, or what changed of it, to AWS.
 ///
-/// Builds the functions, compiles them for the machines there, copies the files of
-/// sources that are on this machine to S3, makes the definitions live, and writes
-/// what Terraform is to make (queues, schedules) into a file of variables. New
-/// versions of functions, pipelines and views are live without Terraform.
+/// Builds the functions, compiles them for the processors of Lambda, copies source
+/// files of this machine to S3, makes the definitions live, and writes a file of
+/// variables with the queues and schedules that Terraform is to make. New versions of
+/// functions, pipelines and views are live without Terraform.
 ///
-/// Where to: `store.online` and `store.objects` of wafer.toml, or WAFER_STORE_ONLINE
-/// and WAFER_STORE_OBJECTS.
+/// The target is given by `store.online` and `store.objects` of wafer.toml, or by
+/// WAFER_STORE_ONLINE and WAFER_STORE_OBJECTS.
 ///
 /// Examples:
 ///   wafer deploy --prepare        # only the file for Terraform; needs nothing on AWS
@@ -30,28 +30,28 @@ use crate::output::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Deploy {
-    /// Only write the file for Terraform
+    /// Only write the variables for Terraform
     #[arg(long)]
     prepare: bool,
 
-    /// Processors of the functions there
+    /// Processors of the Lambda functions
     #[arg(long, value_enum, default_value = "x86_64", value_name = "ARCH")]
     arch: Arch,
 
-    /// The file for Terraform; default: infra/terraform.tfvars.json of the project
+    /// File for the variables; default: infra/terraform.tfvars.json of the project
     #[arg(long, value_name = "FILE")]
     tfvars: Option<PathBuf>,
 
-    /// Take the components as they are, without building
+    /// Use the components that were built before, without building
     #[arg(long)]
     no_build: bool,
 
-    /// Make new versions of groups live although they are empty yet
+    /// Make new versions of groups live at once, although they are still empty
     #[arg(long)]
     now: bool,
 }
 
-/// Processors of Lambda.
+/// The kinds of processors that Lambda has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Arch {
@@ -72,7 +72,7 @@ impl Arch {
         }
     }
 
-    /// As Terraform and Lambda call it.
+    /// Returns the name that Terraform and Lambda use.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86 => "x86_64",
@@ -81,7 +81,7 @@ impl Arch {
     }
 }
 
-/// The variables of the modules in `infra/`.
+/// The variables of the Terraform modules in `infra/`.
 #[derive(Debug, Serialize)]
 struct Variables {
     #[serde(flatten)]
@@ -93,16 +93,18 @@ struct Variables {
     architecture: &'static str,
 }
 
+/// What a deployment did.
 #[derive(Debug, Serialize)]
 struct Report {
+    /// Path of the file of variables.
     tfvars: PathBuf,
-    /// Whether Terraform has something to do.
+    /// Whether the file was written because its content changed, so that Terraform must run.
     tfvars_changed: bool,
-    /// URLs of files that were copied.
+    /// URLs of the source files that were copied.
     copied: Vec<String>,
-    /// Functions that were compiled for the machines there.
+    /// Names of the functions that were compiled for the processors of Lambda.
     compiled: Vec<String>,
-    /// What changed; none with `--prepare`.
+    /// The changes of the definitions; `None` with `--prepare`.
     plan: Option<Plan>,
 }
 
@@ -125,27 +127,29 @@ impl Deploy {
         };
         if !self.prepare {
             let platform = app::open(&project, None).await?;
-            self.bring(&project, &cloud, &platform, &mut report).await?;
+            self.deploy(&project, &cloud, &platform, &mut report)
+                .await?;
         }
-        // Last, as it says whether Terraform has something to do only once.
+        // The file is written last: if something fails before, the next deployment still reports
+        // that Terraform has something to do.
         report.tfvars_changed = write_changed(&report.tfvars, &variables)?;
         context.format.print(&report, || report.text());
         Ok(ExitCode::SUCCESS)
     }
 
     fn variables(&self, project: &Project, cloud: &CloudStores) -> Result<Variables> {
-        let of_url = cloud
+        let url_region = cloud
             .online
             .query_pairs()
             .find(|(name, _)| name == "region");
-        let region = of_url.map(|(_, region)| region.into_owned());
+        let region = url_region.map(|(_, region)| region.into_owned());
         let region = region.or_else(|| {
             let names = ["AWS_REGION", "AWS_DEFAULT_REGION"];
             names.iter().find_map(|name| std::env::var(name).ok())
         });
         let region = region.filter(|region| !region.is_empty()).context(
-            "no AWS region: set AWS_REGION, or `?region=` in `store.online`, as the file for Terraform \
-             names it",
+            "there is no AWS region for the variables of Terraform: set AWS_REGION, or `?region=` \
+             in `store.online`",
         )?;
         Ok(Variables {
             infrastructure: app::infrastructure(project)?,
@@ -157,7 +161,8 @@ impl Deploy {
         })
     }
 
-    async fn bring(
+    /// Compiles, copies and applies, and notes in the report what was done.
+    async fn deploy(
         &self,
         project: &Project,
         cloud: &CloudStores,
@@ -165,15 +170,15 @@ impl Deploy {
         report: &mut Report,
     ) -> Result<()> {
         let mut wanted = apply::definitions(project, platform, self.no_build).await?;
-        say("compiling for the machines there");
+        say("compiling for the processors of Lambda");
         report.compiled = platform.compile_for(&wanted, self.arch.target()).await?;
-        say("copying files of sources");
+        say("copying source files to S3");
         let copied = platform
             .pipelines()
             .copy_sources(&mut wanted, &cloud.objects)
             .await?;
         report.copied = copied.into_iter().map(String::from).collect();
-        // Everything is there before anything names it.
+        // Code and files must be in place before the definitions that name them are live.
         report.plan = Some(platform.apply(wanted, self.now).await?);
         Ok(())
     }
@@ -205,16 +210,16 @@ impl Report {
     }
 }
 
-/// Writes a file if its content is another one; says whether it was.
+/// Writes a file if its content changes, and returns whether it did.
 fn write_changed(path: &Path, variables: &Variables) -> Result<bool> {
-    let mut text = serde_json::to_string_pretty(variables).expect("it is plain data");
+    let mut text = serde_json::to_string_pretty(variables).expect("variables always serialise");
     text.push('\n');
     if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(false);
     }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(true)

@@ -10,18 +10,19 @@ use super::Context;
 use crate::app;
 use crate::output::say;
 
-/// Look whether this machine has what it takes, and say what to do if not.
+/// Check that this machine has what Wafer needs, and say what to do if not.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
-    /// Install what is missing: the WebAssembly target, by rustup or by apt-get
+    /// Install what is missing: the WebAssembly target, with rustup or apt-get
     #[arg(long)]
     fix: bool,
 
-    /// Take the machine's clock as right, though the project was used at a later time
+    /// Accept the machine's clock, although the project was used at a later time before
     #[arg(long)]
     accept_clock: bool,
 }
 
+/// The result of one check.
 #[derive(Serialize)]
 struct Finding {
     what: &'static str,
@@ -102,7 +103,8 @@ fn sandbox() -> Finding {
             let allocation = if runtime.is_pooled() {
                 "instances from a pool"
             } else {
-                "instances one by one: too little address space for a pool (ulimit -v), calls are slower"
+                "no pool of instances, so that calls are slower: too little address space \
+                 (ulimit -v)"
             };
             Finding {
                 what: "sandbox",
@@ -118,7 +120,7 @@ fn sandbox() -> Finding {
     }
 }
 
-/// The project of this folder, if there is one.
+/// Checks the project of this folder, its stores and the clock. A folder without a project is fine.
 async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
     let finding = |what, result: Result<String>| match result {
         Ok(detail) => Finding {
@@ -135,8 +137,8 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
     let project = match context.project() {
         Ok(project) => project,
         Err(error) => {
-            let unread = error.downcast_ref::<wafer_config::ProjectError>();
-            if matches!(unread, Some(wafer_config::ProjectError::Read { .. })) {
+            let project_error = error.downcast_ref::<wafer_config::ProjectError>();
+            if matches!(project_error, Some(wafer_config::ProjectError::Read { .. })) {
                 let detail = "none in this folder; make one with `wafer new NAME`".to_owned();
                 return vec![Finding {
                     what: "project",
@@ -157,14 +159,14 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
             };
             clock = checked.map_err(anyhow::Error::from);
             let components = platform.context().components();
-            let outbox = match components.online.has_outbox().await {
+            let outbox = match components.stores.outbox.has_rows().await {
                 Ok(true) => "rows wait in the outbox",
                 Ok(false) => "the outbox is empty",
                 Err(_) => "the outbox cannot be read",
             };
             Ok(format!(
                 "{}, {}; {outbox}",
-                components.online, components.offline
+                components.stores.online, components.stores.offline
             ))
         }
         Err(error) => Err(error),
@@ -174,7 +176,7 @@ async fn project(context: &Context, accept_clock: bool) -> Vec<Finding> {
         finding("stores", stores),
         finding(
             "clock",
-            clock.map(|()| "not before the last use".to_owned()),
+            clock.map(|()| "not behind the last use of the project".to_owned()),
         ),
     ]
 }

@@ -13,10 +13,10 @@ use super::apply::warn;
 use crate::app;
 use crate::output::table;
 
-/// Endpoints: stable names that route requests to releases by weight.
+/// Manage endpoints: stable names that route requests to releases by weight.
 ///
-/// A server takes a change up within a moment, at once for a whole request: none sees the
-/// features of one release and the model of another.
+/// A running server applies a change within a moment, and never in the middle of a request:
+/// none is answered with the features of one release and the model of another.
 ///
 /// Examples:
 ///   wafer endpoints set late_arrival r1
@@ -34,12 +34,12 @@ enum Command {
     /// List the endpoints
     List,
     Set(Set),
-    /// Go back to where requests went before
+    /// Restore the routing that the endpoint had before the last change
     Rollback {
         /// The endpoint
         name: String,
     },
-    /// Take an endpoint away; what it logged stays
+    /// Remove an endpoint; its logged requests stay
     Remove {
         /// The endpoint
         name: String,
@@ -54,23 +54,23 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Set {
-    /// The endpoint; a new name makes one
+    /// The endpoint; it is made if there is none of this name
     name: String,
 
-    /// Releases with their percentages, which add up to 100; one alone gets everything
+    /// Releases with their percentages, which must add up to 100; a single one gets all requests
     #[arg(value_name = "RELEASE[=PERCENT]", required = true)]
     routes: Vec<String>,
 
-    /// Ask this release as well, and only log what it answers
+    /// Also ask this release, and only log its answers
     #[arg(long, value_name = "RELEASE")]
     shadow: Vec<String>,
 
-    /// Route each row by this field: the same value stays with its release
+    /// Route each row by the value of this field, so that equal values get the same release
     #[arg(long, value_name = "FIELD")]
     key: Option<String>,
 
-    /// How much is logged, in percent: of the entities that are asked for, so that those
-    /// that are logged are logged completely
+    /// Percentage of entities whose requests are logged; all requests of such an entity are
+    /// logged
     #[arg(long, default_value = "10", value_name = "PERCENT", value_parser = parse_percent)]
     log: u32,
 }
@@ -103,7 +103,7 @@ impl Endpoints {
                 let done = json!({ "endpoint": name });
                 context
                     .format
-                    .print(&done, || format!("endpoint {name} is gone"));
+                    .print(&done, || format!("endpoint {name} was removed"));
             }
         }
         warn(&platform.serving().outdated_endpoints(&present).await?);
@@ -135,6 +135,7 @@ fn list_text(endpoints: &BTreeMap<String, Endpoint>) -> String {
     )
 }
 
+/// Formats hundredths of a percent.
 fn percent(hundredths: u32) -> String {
     format!("{} %", f64::from(hundredths) / 100.0)
 }

@@ -11,7 +11,7 @@ use crate::app;
 /// List the applied functions and their signatures.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Functions {
-    /// Only this function
+    /// List only this function
     function: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use super::Context;
 use crate::app::{self, ClockOption};
 use crate::output::table;
 
-/// Get a feature vector of a view.
+/// Get the feature vector of a view for one row.
 ///
 /// Examples:
 ///   wafer get arrival_delay tailnum=N14228 origin=EWR dest=IAH
@@ -21,11 +21,11 @@ pub(crate) struct Get {
     /// The feature view
     view: String,
 
-    /// Join keys and request fields
+    /// Values of join keys and request fields
     #[arg(value_name = "FIELD=VALUE")]
     fields: Vec<String>,
 
-    /// Ask as if it were this time
+    /// Clock to use instead of the machine's; it decides the time of the request
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
@@ -44,7 +44,7 @@ impl Get {
                 let input = view.inputs.iter().find(|f| f.name == name);
                 input.is_none_or(|f| matches!(f.data_type, DataType::Utf8 | DataType::Binary))
             });
-            // Other types are JSON where they can be; times and dates are texts.
+            // Values of other types are read as JSON. What is not JSON, such as a time, is text.
             let json = if is_text {
                 None
             } else {
@@ -59,7 +59,12 @@ impl Get {
             .serving()
             .features(&self.view, &[Json::Object(row)])
             .await?;
-        let answer = serde_json::to_value(vectors.rows().next().context("one row was asked for")?)?;
+        let answer = serde_json::to_value(
+            vectors
+                .rows()
+                .next()
+                .context("there is no vector for the row")?,
+        )?;
         context.format.print(&answer, || text(&answer));
         Ok(ExitCode::SUCCESS)
     }

@@ -19,10 +19,10 @@ use super::Context;
 use crate::app;
 use crate::output::{Bar, table};
 
-/// The registry of models: versions, aliases, metrics.
+/// Manage the versions of models, their aliases and their metrics.
 ///
 /// A version is named by its number or an alias, as in late_arrival@3 and
-/// late_arrival@champion; the model's name alone is its newest version.
+/// late_arrival@champion. The name of the model alone means its newest version.
 ///
 /// Examples:
 ///   wafer models
@@ -43,28 +43,28 @@ enum Command {
         /// The model
         model: Option<String>,
     },
-    /// Show all that is known of a version
+    /// Show everything that is recorded of a version
     Show {
         /// The version
         version: VersionName,
     },
     Push(Push),
-    /// Have an alias stand for a version
+    /// Set an alias for a version
     ///
     /// Examples:
     ///   wafer models alias late_arrival@3 champion
     ///   wafer models alias late_arrival champion --remove
     #[command(verbatim_doc_comment)]
     Alias {
-        /// The version; with --remove the model
+        /// The version; with --remove, the model
         version: VersionName,
         /// The alias, such as champion
         alias: String,
-        /// Take the alias away
+        /// Remove the alias
         #[arg(long)]
         remove: bool,
     },
-    /// Say something of a version
+    /// Set the description and tags of a version
     ///
     /// Examples:
     ///   wafer models note late_arrival@3 --doc "trained on the summer" --tag reviewed=yes
@@ -84,7 +84,7 @@ enum Command {
     Get {
         /// The version
         version: VersionName,
-        /// Which artifact
+        /// Name of the artifact
         #[arg(long, default_value = "model", value_name = "NAME")]
         artifact: String,
         /// File to write
@@ -93,19 +93,20 @@ enum Command {
     },
 }
 
-/// What there is to say of a version.
+/// The arguments for the description and tags of a version.
 #[derive(Debug, Default, Args)]
 pub(crate) struct NoteArguments {
     /// Description of the version
     #[arg(long, value_name = "TEXT")]
     doc: Option<String>,
 
-    /// A tag of the version; an empty value takes it away
+    /// A tag of the version; an empty value removes it
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = named)]
     tags: Vec<(String, String)>,
 }
 
 impl NoteArguments {
+    /// Returns the note of a new version.
     pub(crate) fn into_note(self) -> ModelNote {
         ModelNote {
             doc: self.doc.unwrap_or_default(),
@@ -116,8 +117,8 @@ impl NoteArguments {
 
 /// Register a model that was trained elsewhere, as its next version.
 ///
-/// Its function is loaded with the artifacts and called once they are read, so that a
-/// file that is none is refused now. With --training-set it is evaluated on its part
+/// The function of the model is loaded with the artifacts and called, so that a file that
+/// it cannot use is refused now. With --training-set, the version is evaluated on the part
 /// `test`, as after `wafer train`.
 ///
 /// Examples:
@@ -129,23 +130,23 @@ struct Push {
     /// The model
     model: String,
 
-    /// A file, as the asset `model` of its function, or as one of another name
+    /// File of an artifact; without a name it is the asset `model` of the function
     #[arg(long = "artifact", value_name = "[NAME=]FILE", required = true)]
     artifacts: Vec<String>,
 
-    /// Training set that it was trained on
+    /// Training set that the model was trained on
     #[arg(long, value_name = "ID")]
     training_set: Option<String>,
 
-    /// Something that was measured
+    /// A metric of the version
     #[arg(long = "metric", value_name = "NAME=NUMBER", value_parser = metric)]
     metrics: Vec<(String, f64)>,
 
-    /// Something that it was trained with
+    /// A parameter that the model was trained with
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = named)]
     parameters: Vec<(String, String)>,
 
-    /// Memory that making the training set again may use
+    /// Memory that the join may use when the training set is made again
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 
@@ -153,7 +154,7 @@ struct Push {
     note: NoteArguments,
 }
 
-/// Measure how good a version is on a part of a training set.
+/// Compute the metrics of a version on a part of a training set.
 ///
 /// Examples:
 ///   wafer models evaluate late_arrival@3 --training-set 4f0c9a1b22d0 --part test
@@ -167,16 +168,16 @@ struct Evaluate {
     #[arg(long, value_name = "ID")]
     training_set: String,
 
-    /// Part of it; default: all of it
+    /// Part of the training set; default: all of it
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
 
-    /// Memory that making the training set again may use
+    /// Memory that the join may use when the training set is made again
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 }
 
-/// What came from what: the origins of a version, or the versions that came from something.
+/// Show the lineage of a version, or the versions that came from something.
 ///
 /// Examples:
 ///   wafer lineage model late_arrival@champion
@@ -190,34 +191,34 @@ pub(crate) struct LineageOf {
 
 #[derive(Debug, Subcommand)]
 enum Thing {
-    /// What a version of a model came from
+    /// Show what a version of a model came from
     Model {
         /// The version
         version: VersionName,
     },
-    /// The versions that came from a feature group
+    /// List the versions that came from a feature group
     Group {
         /// The group
         name: String,
     },
-    /// The versions that came from a source
+    /// List the versions that came from a source
     Source {
         /// The source
         name: String,
     },
-    /// The versions that came from a function
+    /// List the versions that came from a function
     Function {
         /// The function
         name: String,
     },
-    /// The versions that read a view
+    /// List the versions that read a view
     View {
         /// The view
         name: String,
     },
 }
 
-/// `NAME=VALUE`
+/// Parses an argument of the form `NAME=VALUE`.
 pub(crate) fn named(text: &str) -> Result<(String, String), String> {
     let (name, value) = text
         .split_once('=')
@@ -225,6 +226,7 @@ pub(crate) fn named(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// Parses an argument of the form `NAME=NUMBER`.
 fn metric(text: &str) -> Result<(String, f64), String> {
     let (name, value) = named(text)?;
     let number = value.parse().ok().filter(|number: &f64| number.is_finite());
@@ -232,7 +234,7 @@ fn metric(text: &str) -> Result<(String, f64), String> {
     Ok((name, number))
 }
 
-/// Metrics in a line.
+/// Formats metrics in one line.
 pub(crate) fn metrics_text(metrics: &BTreeMap<String, f64>) -> String {
     let one = |(name, value): (&String, &f64)| match value.fract() == 0.0 && value.abs() < 1e15 {
         true => format!("{name}={value}"),
@@ -241,6 +243,7 @@ pub(crate) fn metrics_text(metrics: &BTreeMap<String, f64>) -> String {
     metrics.iter().map(one).collect::<Vec<_>>().join("  ")
 }
 
+/// A version in the list of the versions of a model.
 #[derive(Serialize)]
 struct WithNote<'a> {
     #[serde(flatten)]
@@ -249,6 +252,7 @@ struct WithNote<'a> {
     note: &'a ModelNote,
 }
 
+/// A version with everything that is recorded of it.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
@@ -279,7 +283,7 @@ impl Models {
                     .await?;
                 let model = &version.model;
                 let done = json!({ "model": model, "alias": alias, "version": null });
-                let said = || format!("{model} has no alias {alias} any more");
+                let said = || format!("alias {alias} of {model} was removed");
                 context.format.print(&done, said);
             }
             Command::Alias { version, alias, .. } => {
@@ -461,7 +465,7 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
     Ok(())
 }
 
-/// Names and texts, those without a text left out.
+/// Formats pairs of a name and a text, and leaves out those with an empty text.
 fn lines_text(lines: &[(&str, String)]) -> String {
     let lines = lines.iter().filter(|(_, text)| !text.is_empty());
     let lines = lines.map(|(name, text)| format!("{name:13} {text}"));
@@ -471,8 +475,8 @@ fn lines_text(lines: &[(&str, String)]) -> String {
 impl Push {
     async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
         app::share_memory_pools();
-        // Copies: whoever wrote these files may still be at it.
-        let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
+        // The files are copied first, because another program may still be writing them.
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut artifacts = BTreeMap::new();
         for (number, artifact) in self.artifacts.iter().enumerate() {
             let (name, path) = match artifact.split_once('=') {
@@ -483,7 +487,7 @@ impl Push {
             let bytes = std::fs::metadata(path).with_context(unreadable)?.len();
             anyhow::ensure!(
                 bytes <= MAX_ARTIFACT_BYTES,
-                "--artifact: {path} has {}; a model has at most {} in each",
+                "--artifact: {path} has {}, but an artifact has at most {}",
                 bytes_text(bytes),
                 bytes_text(MAX_ARTIFACT_BYTES)
             );
@@ -565,7 +569,7 @@ impl LineageOf {
         let versions = platform.registry().models_from(&origin).await?;
         let names: Vec<String> = versions.iter().map(ModelVersion::name).collect();
         context.format.print(&names, || match names.is_empty() {
-            true => "no model".to_owned(),
+            true => "no versions of models".to_owned(),
             false => names.join("\n"),
         });
         Ok(ExitCode::SUCCESS)

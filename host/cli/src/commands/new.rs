@@ -9,15 +9,15 @@ use super::Context;
 use crate::output::line;
 use crate::sdk;
 
-/// Make a project with one function, some rows, and all it takes to serve a
-/// feature of them.
+/// Make a project with one function, some rows, and definitions that serve a feature
+/// of them.
 ///
 /// Example:
 ///   wafer new rides && cd rides && wafer apply && wafer run last_ride
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct New {
-    /// Folder to make; its name becomes the project's
+    /// Folder to make; the project gets its name
     folder: PathBuf,
 }
 

@@ -13,9 +13,9 @@ use crate::output::{say, thousands};
 
 /// Build the program that runs on Lambda, as a zip file for Terraform.
 ///
-/// It is compiled in Wafer's own checkout, against the C library of Amazon Linux 2023
-/// and without the compiler of functions; the same file serves every project. The
-/// tools (cargo-lambda with zig) are installed below the target folder.
+/// The program is compiled in a checkout of Wafer, against the C library of Amazon Linux
+/// 2023 and without the compiler of functions. The same file serves every project. The
+/// tools that this needs (cargo-lambda with zig) are installed below the target folder.
 ///
 /// Examples:
 ///   wafer package
@@ -23,20 +23,21 @@ use crate::output::{say, thousands};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MakePackage {
-    /// Processors of the functions
+    /// Processors of the Lambda functions
     #[arg(long, value_enum, default_value = "x86_64", value_name = "ARCH")]
     arch: Arch,
 
-    /// The zip file; default: dist/wafer-ARCH.zip in Wafer's checkout
+    /// The zip file; default: dist/wafer-ARCH.zip in the checkout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
-    /// Wafer's checkout; default: the one that this program is in, or the working
-    /// folder is in
+    /// Checkout of Wafer; default: the one that contains this program or the current
+    /// folder
     #[arg(long, value_name = "FOLDER")]
     source: Option<PathBuf>,
 }
 
+/// The package that was made.
 #[derive(Debug, Serialize)]
 struct Report {
     path: PathBuf,
@@ -47,13 +48,12 @@ impl MakePackage {
     pub(crate) fn run(self, context: &Context) -> Result<ExitCode> {
         let source = match self.source {
             Some(source) => source,
-            None => checkout().context(
-                "Wafer's checkout is not around: name it by --source FOLDER, or run this in it",
-            )?,
+            None => checkout()
+                .context("there is no checkout of Wafer here: name one with --source FOLDER")?,
         };
         ensure!(
             is_checkout(&source),
-            "{} is not Wafer's checkout: it has no host/lambda",
+            "{} is not a checkout of Wafer: it has no host/lambda",
             source.display()
         );
         let out = self.out.unwrap_or_else(|| {
@@ -80,7 +80,7 @@ impl MakePackage {
     }
 }
 
-/// The checkout above this program or the working folder.
+/// Finds the checkout that contains this program or the current folder.
 fn checkout() -> Option<PathBuf> {
     let places = [std::env::current_exe(), std::env::current_dir()];
     places.into_iter().flatten().find_map(|place| {

@@ -16,9 +16,9 @@ use crate::output::{say, thousands};
 /// Push events to a source.
 ///
 /// Events are JSON objects, one in each line. Without --server they are written
-/// to the project's stores directly, also while a server is running on them.
-/// Exits with 2 when events were rejected; the others are durable, and pushing
-/// the file again changes nothing.
+/// directly to the stores of the project, which is safe while a server uses them.
+/// The exit code is 2 when events were rejected. The others are durable, and pushing
+/// them again changes nothing.
 ///
 /// Examples:
 ///   wafer push weather_reports reports.ndjson
@@ -32,24 +32,26 @@ pub(crate) struct Push {
     /// File with the events; `-` for standard input
     file: PathBuf,
 
-    /// Push to this server
+    /// Push to this server instead of the stores
     #[arg(long, value_name = "URL", conflicts_with = "clock")]
     server: Option<String>,
 
-    /// The events are history: each was visible when it happened, plus the source's
-    /// `delay`
+    /// Push events of the past: each counts as visible from when it happened, plus the
+    /// `delay` of the source
     #[arg(long, conflicts_with = "server")]
     backfill: bool,
 
-    /// Push as if it were this time
+    /// Clock to use instead of the machine's; it decides when the events arrive
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
 
-/// Events of one batch.
+/// The number of events in a batch.
 const BATCH: usize = 1_000;
+/// The number of rejected events that are printed.
 const SHOWN_REJECTS: usize = 20;
 
+/// The sum of the reports of all batches.
 #[derive(Default, Serialize)]
 struct Summary {
     accepted: usize,
@@ -153,16 +155,17 @@ impl Push {
     }
 }
 
-/// Number of a line, and its text.
+/// The number of a line, from 1, and its text.
 type Line = (u64, Vec<u8>);
 
-/// Lines that are not blank.
+/// Reads lines in batches, and skips blank ones.
 struct Lines {
     reader: Box<dyn BufRead>,
     number: u64,
 }
 
 impl Lines {
+    /// Returns the next batch, or `None` at the end of the file.
     fn batch(&mut self, place: &str) -> Result<Option<Vec<Line>>> {
         let mut batch = Vec::new();
         let mut line = Vec::new();

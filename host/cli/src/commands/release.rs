@@ -10,9 +10,10 @@ use super::Context;
 use crate::app;
 use crate::output::table;
 
-/// Releases: a view's version, its functions and a model's version, bound together.
+/// Manage releases, each of which binds a version of a model to a version of its view and to
+/// the functions of both.
 ///
-/// A release never changes. Endpoints go from one to another, and back, at once.
+/// A release never changes. Endpoints switch from one release to another, and back, at once.
 ///
 /// Examples:
 ///   wafer release create --model late_arrival@champion
@@ -29,7 +30,7 @@ pub(crate) struct Releases {
 enum Command {
     /// List the releases
     List,
-    /// Show one
+    /// Show a release
     Show {
         /// The release
         name: String,
@@ -48,15 +49,15 @@ struct Create {
     /// Name of the release; default: r1, r2, …
     name: Option<String>,
 
-    /// The model's version
+    /// Version of the model
     #[arg(long, value_name = "NAME@VERSION")]
     model: VersionName,
 
-    /// Take the view as it is defined now, instead of as it was when the model was trained
+    /// Use the view as it is defined now, not as it was when the model was trained
     #[arg(long)]
     present_view: bool,
 
-    /// What there is to say of it
+    /// Description of the release
     #[arg(long, default_value = "", value_name = "TEXT")]
     doc: String,
 }

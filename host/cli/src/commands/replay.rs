@@ -1,4 +1,8 @@
-//! `wafer replay`: history lived through, in the order of time.
+//! `wafer replay`: replays history against a server, in the order of time.
+//!
+//! All events and requests of the interval are gathered first, by the moment at which they happen.
+//! Then, for each moment, the server's clock is set, the events are pushed, and the requests are
+//! sent. Each answer is checked: no feature may have an event time after the request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,12 +21,12 @@ use crate::app;
 use crate::http;
 use crate::output::{table, thousands};
 
-/// Live through history against a server that was started with --clock.
+/// Replay history against a server that was started with --clock.
 ///
-/// Events of every stream source with files are pushed when they could have been
-/// pushed; rows of --requests ask for features at the time in their column
-/// --time. The server's clock goes along. No answer may hold anything from
-/// after its request; that is checked.
+/// Events of every stream source with files are pushed at the time when they could
+/// have been pushed, and each row of --requests becomes a request for features at the
+/// time in its column --time. The clock of the server is set accordingly. The command
+/// fails if an answer has a value from after its request.
 ///
 /// Example:
 ///   wafer serve --clock 2013-01-01T05:00:00Z,0 &
@@ -31,10 +35,10 @@ use crate::output::{table, thousands};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Replay {
-    /// The feature view that is asked for
+    /// The feature view to get features of
     view: String,
 
-    /// File with a row for each request: the view's fields
+    /// File with a row for each request: the join keys and request fields of the view
     #[arg(long, value_name = "FILE")]
     requests: PathBuf,
 
@@ -42,15 +46,15 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "COLUMN")]
     time: String,
 
-    /// First moment
+    /// Start of the time to replay
     #[arg(long, value_name = "TIME")]
     from: Timestamp,
 
-    /// First moment after it
+    /// End of the time to replay, not included
     #[arg(long, value_name = "TIME")]
     to: Timestamp,
 
-    /// Ask this endpoint as well, with the same rows
+    /// Also ask this endpoint for predictions, with the same rows
     #[arg(long, value_name = "NAME")]
     endpoint: Option<String>,
 
@@ -59,32 +63,36 @@ pub(crate) struct Replay {
     server: String,
 }
 
-/// An endpoint that is asked, and the types of its inputs.
-struct Asked {
+/// The endpoint that is asked for predictions.
+struct InferenceTarget {
+    /// URL for inferences.
     url: String,
+    /// Metadata of its inputs.
     inputs: Vec<Json>,
 }
 
-/// What happens at one moment: events first, since a request sees what was
+/// The events and requests of one moment. Events are pushed first, since a request sees what was
 /// known by its time.
 #[derive(Default)]
 struct Moment {
+    /// Events by the name of their source.
     events: BTreeMap<String, Vec<Json>>,
     requests: Vec<Json>,
 }
 
+/// What was replayed, and what was answered.
 #[derive(Default, Serialize)]
 struct Summary {
     from: Timestamp,
     to: Timestamp,
     events: BTreeMap<String, IngestReport>,
     requests: usize,
-    /// Rows that the endpoint answered, by release.
+    /// Number of rows that the endpoint answered, by release.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     predictions: BTreeMap<String, usize>,
-    /// For each feature, how often each status was answered.
+    /// How often each status was answered, by feature.
     status: BTreeMap<String, BTreeMap<String, usize>>,
-    /// Answers that held a row from after their request.
+    /// Number of answered rows with a value from after the request. It must be 0.
     from_the_future: usize,
     seconds: f64,
 }
@@ -99,7 +107,9 @@ impl Replay {
             ..Summary::default()
         };
         let endpoint = self.endpoint.as_ref();
-        let endpoint = endpoint.map(|name| self.asked(name)).transpose()?;
+        let endpoint = endpoint
+            .map(|name| self.inference_target(name))
+            .transpose()?;
         let started = Instant::now();
         for (time, moment) in moments {
             self.play(time, moment, endpoint.as_ref(), &mut summary)?;
@@ -108,12 +118,13 @@ impl Replay {
         context.format.print(&summary, || text(&summary));
         ensure!(
             summary.from_the_future == 0,
-            "{} answers held rows from after their request",
+            "{} answers have values from after their request",
             summary.from_the_future
         );
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Gathers the events and requests of the interval.
     fn moments(&self, context: &Context) -> Result<BTreeMap<Timestamp, Moment>> {
         let interval = Interval {
             from: self.from,
@@ -125,7 +136,7 @@ impl Replay {
         })?;
         let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
-        // Pipelines that share a function read the same events.
+        // Pipelines of a source that share a function read the same events, which are pushed once.
         let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];
@@ -155,7 +166,7 @@ impl Replay {
         Ok(moments)
     }
 
-    /// The rows of the file of requests, with their times.
+    /// Reads the file of requests, and returns each row with its time.
     fn requests(&self, inputs: &[Field]) -> Result<Vec<(Timestamp, Json)>> {
         let mut fields = inputs.to_vec();
         match fields.iter().find(|f| f.name == self.time) {
@@ -203,22 +214,23 @@ impl Replay {
         self.server.trim_end_matches('/')
     }
 
-    /// What an endpoint says of itself.
-    fn asked(&self, endpoint: &str) -> Result<Asked> {
+    /// Gets the metadata of an endpoint.
+    fn inference_target(&self, endpoint: &str) -> Result<InferenceTarget> {
         let url = format!("{}/v2/models/{endpoint}", self.server());
         let metadata: Json = http::get(&url)?;
         let inputs = metadata["inputs"].as_array().cloned();
-        Ok(Asked {
-            inputs: inputs.with_context(|| format!("{url} answered no inputs"))?,
+        Ok(InferenceTarget {
+            inputs: inputs.with_context(|| format!("the answer of {url} has no inputs"))?,
             url: format!("{url}/infer"),
         })
     }
 
+    /// Replays one moment.
     fn play(
         &self,
         time: Timestamp,
         moment: Moment,
-        endpoint: Option<&Asked>,
+        endpoint: Option<&InferenceTarget>,
         summary: &mut Summary,
     ) -> Result<()> {
         let server = self.server();
@@ -255,7 +267,7 @@ impl Replay {
         )?;
         for row in answer["rows"]
             .as_array()
-            .context("an answer without rows")?
+            .context("the answer of the server has no rows")?
         {
             for (feature, status) in row["status"].as_object().into_iter().flatten() {
                 let status = status.as_str().unwrap_or_default().to_owned();
@@ -276,8 +288,8 @@ impl Replay {
     }
 }
 
-impl Asked {
-    /// Asks for predictions of some rows.
+impl InferenceTarget {
+    /// Asks the endpoint for predictions, and counts which release answered.
     fn ask(&self, rows: &[Json], summary: &mut Summary) -> Result<()> {
         let input = |input: &Json| {
             let name = input["name"].as_str().unwrap_or_default();
@@ -290,7 +302,7 @@ impl Asked {
         let mut count = |release: &str, rows: usize| {
             *summary.predictions.entry(release.to_owned()).or_default() += rows;
         };
-        // One release answered all rows, or each its own.
+        // `versions` is given only if several releases answered: then it has one for each row.
         match answer["parameters"]["versions"].as_str() {
             Some(releases) => releases.split(',').for_each(|release| count(release, 1)),
             None => count(

@@ -15,9 +15,10 @@ use crate::partitions;
 
 /// Run a pipeline over the files of its source.
 ///
-/// Writes one commit to the group's offline table, then the newest row of each
-/// entity to the online store. The same inputs again change nothing; changed
-/// inputs replace what the interval had; a run that was killed is taken up.
+/// Writes one commit to the offline table of the group, then the newest row of each
+/// entity to the online store. Running again with the same inputs changes nothing,
+/// changed inputs replace the rows of the interval, and a run that was killed is
+/// continued.
 ///
 /// Examples:
 ///   wafer run plane_outcome
@@ -30,46 +31,46 @@ pub(crate) struct Run {
     /// The pipeline
     pipeline: String,
 
-    /// First event time to cover (RFC 3339, or a date); default: the beginning
+    /// First event time to cover (RFC 3339, or a date); default: no start
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
 
-    /// First event time after it; default: no end
+    /// End of the event times to cover, not included; default: no end
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
 
-    /// Read the raw events that the source keeps as well, as far as they were not
-    /// written to the group when they came in
+    /// Also read the archived raw events of the source that were not written to the
+    /// group when they came in
     #[arg(long)]
     archive: bool,
 
-    /// Chunks that are transformed at the same time, at most two for each
-    /// processor; default: one
+    /// Number of chunks that are transformed at the same time, at most two for each
+    /// processor; default: one for each
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
-    /// Divide the source's files among this many processes; the result is the same
+    /// Divide the files of the source among this many processes; the result is the same
     #[arg(long, value_name = "N", conflicts_with_all = ["archive", "workers"], value_parser = clap::value_parser!(u16).range(1..=256))]
     processes: Option<u16>,
 
-    /// Source bytes of a partition, with --processes or --on; files are not split
+    /// Size of the source files in a partition, with --processes or --on; files are not split
     #[arg(long, value_name = "BYTES", value_parser = super::size, default_value = "256MiB")]
     partition_size: u64,
 
-    /// Run it elsewhere: `aws` divides it among functions of Lambda, by the state machine
+    /// Where to run: `aws` divides the run among Lambda functions, with the state machine
     /// that WAFER_STATE_MACHINE names
     #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["archive", "processes", "workers", "clock"])]
     on: Option<Place>,
 
-    /// Run as if it were this time, for what counts as the future
+    /// Clock to use instead of the machine's; it decides which events are in the future
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
 
-/// Where a run is worked on.
+/// The places other than this machine where a run can be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Place {
-    /// Lambda.
+    /// Functions of AWS Lambda.
     Aws,
 }
 
@@ -107,7 +108,7 @@ impl Run {
                 let folder = &context.folder;
                 let work = async |run: &DistributedRun| {
                     tokio::task::block_in_place(|| {
-                        partitions::work(folder, run, processes.into(), bar.as_ref())
+                        partitions::run_partitions(folder, run, processes.into(), bar.as_ref())
                     })
                 };
                 platform
@@ -133,7 +134,7 @@ impl Run {
 }
 
 impl Run {
-    /// Has the state machine run it.
+    /// Runs the pipeline with the state machine on AWS.
     async fn on_aws(&self, context: &Context) -> Result<ExitCode> {
         let mut plan = serde_json::Map::new();
         plan.insert("pipeline".to_owned(), self.pipeline.clone().into());
@@ -150,14 +151,14 @@ impl Run {
             let nothing = serde_json::json!({"ran": null});
             context.format.print(&nothing, || {
                 format!(
-                    "{}: nothing to do: nothing changed, or nothing of its schedule is due",
+                    "{}: nothing to do: nothing changed, or no interval of its schedule is due",
                     self.pipeline
                 )
             });
             return Ok(ExitCode::SUCCESS);
         }
         let record: RunRecord = serde_json::from_value(ran.clone()).context(
-            "the state machine returned something else than a run: is it of this version?",
+            "the output of the state machine is not a run; is the state machine of this version?",
         )?;
         context.format.print(&record, || summary(&record, true));
         Ok(ExitCode::SUCCESS)
@@ -186,7 +187,7 @@ fn summary(record: &RunRecord, fresh: bool) -> String {
     );
     if record.rows_warned > 0 {
         text += &format!(
-            "\n{} rows break an expectation that only warns",
+            "\n{} rows break an expectation with policy `warn`",
             thousands(record.rows_warned)
         );
     }

@@ -11,10 +11,10 @@ use crate::output::{table, thousands};
 /// List runs, newest first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Runs {
-    /// Only runs of this pipeline
+    /// List only the runs of this pipeline
     pipeline: Option<String>,
 
-    /// At most so many
+    /// Greatest number of runs to list
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: usize,
 }

@@ -9,8 +9,8 @@ use super::Context;
 use crate::app;
 use crate::output::{table, thousands};
 
-/// List the schedules of pipelines, or pause and resume one. `wafer serve` runs
-/// them.
+/// List the schedules of pipelines, or pause and resume one. A running `wafer serve`
+/// executes them.
 ///
 /// Examples:
 ///   wafer schedules
@@ -19,12 +19,12 @@ use crate::output::{table, thousands};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Schedules {
-    /// Run nothing of this pipeline until it is resumed
+    /// Pause this pipeline until it is resumed
     #[arg(long, value_name = "PIPELINE", conflicts_with = "resume")]
     pause: Option<String>,
 
-    /// Go on with this pipeline: what was missed is made up for, as far as its
-    /// `catch_up` goes
+    /// Resume this pipeline; missed intervals are run, as far back as its `catch_up`
+    /// allows
     #[arg(long, value_name = "PIPELINE")]
     resume: Option<String>,
 }

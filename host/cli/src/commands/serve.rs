@@ -13,11 +13,11 @@ use super::Context;
 use crate::app::{self, ClockOption};
 use crate::output::say;
 
-/// Answer requests and take events in over HTTP.
+/// Answer requests and accept events over HTTP.
 ///
-/// With --clock the server lives through history: START is its present, which
-/// runs SPEED times as fast as the machine's (0: stands still), and
-/// POST /v1/clock moves it on.
+/// With --clock the server replays history: its clock starts at START and runs SPEED
+/// times as fast as the machine's (0 means that it stands still), and POST /v1/clock
+/// sets it forward.
 ///
 /// Examples:
 ///   wafer serve
@@ -26,11 +26,11 @@ use crate::output::say;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 chooses a free one
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
 
-    /// The present to start with
+    /// Clock to use instead of the machine's
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
@@ -42,12 +42,12 @@ impl Serve {
         if platform.context().definitions().views.is_empty()
             && platform.context().definitions().sources.is_empty()
         {
-            say("nothing was applied yet; run `wafer apply`, the server takes it up");
+            say("nothing was applied yet; run `wafer apply`, and the server will serve it");
         }
         let listener = TcpListener::bind(self.listen)
             .await
             .with_context(|| format!("cannot listen on {}", self.listen))?;
-        // Before anybody is told where to find the server, and could stop it.
+        // Signals are handled before the address is printed, because whoever reads it may send one.
         let stop = stop_signal()?;
         say(format!(
             "serving project `{}` on http://{}",
@@ -59,7 +59,7 @@ impl Serve {
     }
 }
 
-/// Ends at the first SIGINT or SIGTERM.
+/// Returns a future that completes at the first SIGINT or SIGTERM.
 fn stop_signal() -> Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -14,11 +14,11 @@ use crate::output::{Bar, table, thousands};
 
 /// Compare what an endpoint logged with what a training set would have.
 ///
-/// Each logged request is joined again, as of its time, with the tables as they are now,
-/// and put through the same functions and the same model. A value that differs although it
-/// was made of the same row, or of the same events, is a mismatch: there should be none,
-/// and with one this command ends with status 1. Values that differ because something else
-/// is known now, such as an event that was still on its way, are counted apart.
+/// Each logged request is joined again, as of its time, with the tables as they are now, and
+/// passed to the same functions and the same model. A value that differs although it was made
+/// of the same row, or of the same events, is a mismatch. There should be none, and with one
+/// the exit code is 1. Differences in timing, when a value was made of another row or of other
+/// events, such as one that had not arrived yet, are counted apart.
 ///
 /// Examples:
 ///   wafer skew late_arrival
@@ -29,15 +29,15 @@ pub(crate) struct Skew {
     /// The endpoint
     endpoint: String,
 
-    /// Requests from this time on (RFC 3339, or a date); default: all
+    /// Compare requests from this time on (RFC 3339, or a date); default: all
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
 
-    /// Requests before this time
+    /// Compare requests before this time; default: all
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
 
-    /// Memory that the join may use; what does not fit goes to temporary files
+    /// Memory that the join may use; what does not fit is written to temporary files
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 }
@@ -99,7 +99,7 @@ fn release_text(skew: &ReleaseSkew) -> String {
     );
     for (alias, others) in skew.other_identity.iter().filter(|(_, rows)| **rows > 0) {
         text += &format!(
-            "{alias}: for {} rows something else is found now than was then\n",
+            "{alias}: for {} rows another row or other events are found now than were served\n",
             thousands(*others)
         );
     }

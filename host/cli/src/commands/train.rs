@@ -12,11 +12,11 @@ use super::models::{NoteArguments, metrics_text, named};
 use crate::app;
 use crate::output::{Bar, thousands};
 
-/// Train a model, and register what comes of it as its next version.
+/// Train a model, and register the result as its next version.
 ///
-/// A training set is made from the labels that the model names, and streamed through
-/// the model's trainer: rows of the parts `train` and `validation`, or all rows when it
-/// is not split. The version is evaluated on the part `test`, by the very function that
+/// A training set is made from the labels that the model names, and its rows are streamed to
+/// the trainer of the model: those of the parts `train` and `validation`, or all of them when
+/// it is not split. The version is evaluated on the part `test`, with the same function that
 /// will serve it.
 ///
 /// Examples:
@@ -29,19 +29,19 @@ pub(crate) struct Train {
     /// The model
     model: String,
 
-    /// Labels that the training set is made of; default: those that wafer.toml names
+    /// File with the labels of the training set; default: the one that wafer.toml names
     #[arg(long, value_name = "FILE", conflicts_with = "training_set")]
     labels: Option<PathBuf>,
 
-    /// Train on this training set, that was made before
+    /// Train on this training set, which was made before
     #[arg(long, value_name = "ID")]
     training_set: Option<String>,
 
-    /// Set a parameter of the trainer, for this training
+    /// Set a parameter of the trainer for this training
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = named)]
     parameters: Vec<(String, String)>,
 
-    /// Memory that the join may use; what does not fit goes to temporary files
+    /// Memory that the join may use; what does not fit is written to temporary files
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 

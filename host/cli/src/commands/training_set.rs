@@ -14,9 +14,10 @@ use crate::output::{Bar, say, table, thousands};
 
 /// Join labels with a view's features as they were known at each label's time.
 ///
-/// As many rows as labels, in their order: all their columns, then the view's
-/// features. Files are Parquet, CSV or Arrow, by their extension. What it was made
-/// of is recorded, so that it can be made again, byte by byte.
+/// The training set has a row for each label, in the order of the labels: all columns of
+/// the label, then the features of the view. Files are Parquet, CSV or Arrow, by their
+/// extension. What the training set was made of is recorded, so that the same bytes can be
+/// made again.
 ///
 /// Examples:
 ///   wafer training-set arrival_delay --labels flights.parquet --out training.parquet
@@ -30,8 +31,8 @@ pub(crate) struct MakeTrainingSet {
     #[arg(required_unless_present = "recreate")]
     view: Option<String>,
 
-    /// File with the labels: the view's join keys and request fields, a time, and
-    /// whatever else
+    /// File with the labels: join keys and request fields of the view, a time, and any other
+    /// columns
     #[arg(long, value_name = "FILE", required_unless_present = "recreate")]
     labels: Option<PathBuf>,
 
@@ -43,28 +44,28 @@ pub(crate) struct MakeTrainingSet {
     #[arg(long, default_value = "event_timestamp", value_name = "COLUMN")]
     time: String,
 
-    /// Take what the tables had at this time, by the machine's clock
+    /// Use the versions of the tables at this time, by the machine's clock
     #[arg(long, value_name = "TIME")]
     as_of: Option<Timestamp>,
 
-    /// Memory that the join may use; what does not fit goes to temporary files
+    /// Memory that the join may use; what does not fit is written to temporary files
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
     memory: u64,
 
-    /// Share the rows out to parts, named in a column `split`: by fractions, or by times as in
+    /// Divide the rows into parts, named in a column `split`: by fractions, or by times as in
     /// `train<2013-09-01T00:00:00Z,test`
     #[arg(long, value_name = "NAME=FRACTION,…")]
     split: Option<String>,
 
-    /// By what: `row`, `time`, or a column whose values stay together
+    /// What decides the part of a row: `row`, `time`, or a column whose equal values stay together
     #[arg(long, default_value = "row", value_name = "WHAT", requires = "split")]
     split_by: String,
 
-    /// Decides what is random in a split
+    /// Seed of a random split
     #[arg(long, default_value_t = 0, value_name = "N", requires = "split")]
     seed: u64,
 
-    /// Make a recorded training set again, the same bytes
+    /// Make the same bytes of a recorded training set again
     #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "as_of", "split"])]
     recreate: Option<String>,
 }
@@ -149,14 +150,16 @@ fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
     format!("{text}\n\n{}", table(&header, &rows))
 }
 
-/// List training sets, newest first, or delete one: then the versions of tables that
-/// it was made of may be removed.
+/// List training sets, newest first, or delete one.
+///
+/// After a deletion, compaction may remove the versions of tables that only this training set
+/// needed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TrainingSets {
-    /// Delete this one
+    /// Delete this training set
     #[arg(long, value_name = "ID")]
     delete: Option<String>,
-    /// Delete it even if versions of models were made of it
+    /// Delete it even if versions of models were trained on it
     #[arg(long, requires = "delete")]
     force: bool,
 }

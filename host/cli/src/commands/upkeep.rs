@@ -1,4 +1,5 @@
-//! `wafer tables`, `wafer export`, `wafer compact`, `wafer heal`, `wafer delete`, `wafer materialize`.
+//! `wafer tables`, `wafer export`, `wafer compact`, `wafer heal`, `wafer delete` and
+//! `wafer materialize`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use super::Context;
 use crate::app::{self, ClockOption};
 use crate::output::{table, thousands};
 
-/// List the offline tables: versions, files, rows, sizes.
+/// List the offline tables with their versions, files, rows and sizes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tables {}
 
@@ -49,8 +50,8 @@ impl Tables {
 
 /// Write the rows of an offline table to one file.
 ///
-/// Parquet, CSV or Arrow, by the file's extension. The tables themselves are Delta
-/// tables of Parquet, which other tools read without this.
+/// The format is Parquet, CSV or Arrow, by the extension of the file. The tables are
+/// Delta tables, which other tools can also read directly.
 ///
 /// Examples:
 ///   wafer export scheduled_flight_v1 --out labels.parquet
@@ -65,11 +66,11 @@ pub(crate) struct Export {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Columns to take; default: all
+    /// Columns to write; default: all
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     columns: Option<Vec<String>>,
 
-    /// Take what the table had at this time, by the machine's clock
+    /// Use the version of the table at this time, by the machine's clock
     #[arg(long, value_name = "TIME")]
     as_of: Option<Timestamp>,
 }
@@ -90,10 +91,11 @@ impl Export {
     }
 }
 
-/// Merge small files, sorted by key and time, and remove old ones.
+/// Merge small files of the offline tables, and remove old ones.
 ///
-/// Files that only versions older than the horizon need are removed, unless a
-/// training set was made of them. Safe beside servers and runs.
+/// The merged files are sorted by key and time. Files that only versions older than the
+/// horizon need are removed, unless a training set needs them. Servers and runs may go
+/// on at the same time.
 ///
 /// Examples:
 ///   wafer compact
@@ -101,10 +103,10 @@ impl Export {
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Compact {
-    /// The table; default: all
+    /// The table; default: all tables
     table: Option<String>,
 
-    /// How far back versions stay readable
+    /// How long old versions stay readable
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = super::duration)]
     horizon: i64,
 }
@@ -135,16 +137,16 @@ impl Compact {
     }
 }
 
-/// Take the events of a group that came too late in after all.
+/// Accept the events of a group that came too late after all.
 ///
-/// They count from now on: online at once, and in training sets for labels from
-/// now on.
+/// They count from now on: online at once, and in training sets for labels from now
+/// on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Heal {
     /// The group
     group: String,
 
-    /// Heal as if it were this time
+    /// Clock to use instead of the machine's; it decides from when on the events are visible
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
@@ -164,26 +166,26 @@ impl Heal {
     }
 }
 
-/// Delete everything that is stored of an entity, and record that.
+/// Delete everything that is stored of an entity, and record the deletion.
 ///
-/// Facts of before are not taken in again. Versions of tables that training sets
-/// were made of still have its rows, and so do the labels that are kept with them:
-/// delete those sets (`wafer training-sets`), then `wafer compact --horizon 0s`.
-/// Files that sources read are yours.
+/// Facts from before the deletion are not accepted again. Versions of tables that
+/// training sets need still have rows of the entity, and so do the labels of these sets:
+/// delete the sets with `wafer training-sets`, then run `wafer compact --horizon 0s`. The
+/// files of sources are not changed.
 ///
 /// Examples:
 ///   wafer delete plane tailnum=N725MQ
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Delete {
-    /// The kind of entity
+    /// The kind of the entity
     entity: String,
 
-    /// Its join keys
+    /// Join keys of the entity
     #[arg(required = true, value_name = "KEY=VALUE")]
     keys: Vec<String>,
 
-    /// Delete as if it were this time
+    /// Clock to use instead of the machine's; it decides the time of the deletion
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }
@@ -201,7 +203,7 @@ impl Delete {
             let (name, text) = pair
                 .split_once('=')
                 .with_context(|| format!("`{pair}` is not KEY=VALUE"))?;
-            // Texts are texts, everything else is as in JSON.
+            // Integers and booleans are read as JSON, and everything else as text.
             let is_text = group
                 .and_then(|group| group.keys.iter().find(|key| key.name == name))
                 .is_none_or(|key| {
@@ -233,13 +235,13 @@ impl Delete {
     }
 }
 
-/// Make what a group has in the online store anew from its offline table.
+/// Replace the rows of a group in the online store by those of its offline table.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Materialize {
     /// The group
     group: String,
 
-    /// As if it were this time
+    /// Clock to use instead of the machine's; it decides which rows are due
     #[arg(long, value_name = "START[,SPEED]")]
     clock: Option<ClockOption>,
 }

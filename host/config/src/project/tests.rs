@@ -40,7 +40,7 @@ fn parse(text: &str) -> Result<Project, String> {
 }
 
 #[test]
-fn a_project_is_read() {
+fn a_project_file_is_parsed() {
     let project = parse(GOOD).unwrap();
     assert_eq!(project.store.path, Path::new("p/.wafer"));
     let function = &project.functions["order_features"];
@@ -58,7 +58,7 @@ fn a_project_is_read() {
 }
 
 #[test]
-fn mistakes_are_named_with_their_place() {
+fn mistakes_are_reported_with_their_place() {
     for (from, to, wanted) in [
         (
             "delay = \"5m\"",

@@ -1,4 +1,4 @@
-//! Resolves `aggregates` of a group: the features over windows.
+//! Resolves the `aggregates` of a group: the features over windows.
 
 use wafer_catalog::AggregateDef;
 use wafer_core::aggregate::{Aggregate, Function};
@@ -8,6 +8,7 @@ use wafer_store::{Error, Result};
 
 use crate::groups::GroupConfig;
 
+/// Resolves the aggregates of a group, one for each function and window.
 pub(crate) fn aggregates(
     name: &str,
     group: &GroupConfig,
@@ -79,7 +80,7 @@ pub(crate) fn aggregates(
     Ok(all)
 }
 
-/// A function in the name of a feature: `mean`, `last_5`, `p99`.
+/// Returns the part of a feature's name that stands for the function: `mean`, `last_5`, `p99`.
 fn function_label(function: Function) -> String {
     match function {
         Function::FirstK(k) => format!("first_{k}"),
@@ -93,6 +94,7 @@ fn function_label(function: Function) -> String {
     }
 }
 
+/// Returns the description of a feature over a window.
 fn aggregate_doc(function: Function, column: Option<&str>, window: Window) -> String {
     let of = column.map_or_else(|| "events".to_owned(), |column| format!("`{column}`"));
     let label = function_label(function);

@@ -1,4 +1,4 @@
-//! Resolves `[groups]`: keys, event time, stored columns, expectations.
+//! Resolves `[groups]`: join keys, event time, stored columns and expectations.
 
 use std::borrow::Cow;
 
@@ -11,9 +11,10 @@ use crate::groups::{ExpectationConfig, GroupConfig};
 use crate::pipelines::PipelineConfig;
 use crate::project::Project;
 use crate::resolve::aggregates::aggregates;
-use crate::resolve::{made_by, signature, similar};
+use crate::resolve::{made_by, signature, suggestion};
 use crate::values::typed_fields;
 
+/// Resolves the group that a pipeline fills, from the outputs of the pipeline's function or model.
 pub(crate) fn group(
     project: &Project,
     definitions: &Definitions,
@@ -48,7 +49,7 @@ pub(crate) fn group(
             Error::invalid(format!(
                 "{place} has no output `{name}`, the join key of entity `{}`{}",
                 group.entity,
-                similar(outputs, &name)
+                suggestion(outputs, &name)
             ))
         })?;
         if field.data_type != data_type {
@@ -57,7 +58,7 @@ pub(crate) fn group(
                 field.data_type, group.entity
             )));
         }
-        // A null key is a rejected row, whatever the function says it may return.
+        // A row with a null key is rejected, whatever the function declares.
         keys.push(Field {
             nullable: false,
             ..field.clone()
@@ -68,7 +69,7 @@ pub(crate) fn group(
             "groups.{}.event_time: {place} has no output `{}`{}",
             config.group,
             group.event_time,
-            similar(outputs, &group.event_time)
+            suggestion(outputs, &group.event_time)
         ))
     })?;
     if event_time.data_type != DataType::Timestamp {
@@ -117,7 +118,7 @@ pub(crate) fn group(
     })
 }
 
-/// What a model gives.
+/// Returns the columns that a model outputs.
 fn predictions(entity: &[(String, DataType)], event_time: &str) -> Result<Schema> {
     let keys = entity.iter();
     let keys: Vec<Field> = keys
@@ -126,7 +127,7 @@ fn predictions(entity: &[(String, DataType)], event_time: &str) -> Result<Schema
     Schema::new(predicted(&keys, event_time)).map_err(|e| Error::invalid(e.to_string()))
 }
 
-/// The outputs that a group stores.
+/// Returns the outputs that a group stores.
 fn stored_columns(
     name: &str,
     group: &GroupConfig,
@@ -169,6 +170,7 @@ fn stored_columns(
     Ok(columns)
 }
 
+/// Resolves and checks the expectations of a group.
 fn expectations(name: &str, group: &GroupConfig, columns: &[Field]) -> Result<Vec<Expectation>> {
     let one = |(index, config): (usize, &ExpectationConfig)| {
         let key = format!("groups.{name}.expectations[{index}]");

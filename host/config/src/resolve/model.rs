@@ -1,4 +1,4 @@
-//! Resolves `[models]`.
+//! Resolves `[models]`: the functions that predict and train, and the defaults of trainings.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use wafer_store::{Error, Result};
 use crate::models::ModelConfig;
 use crate::project::Project;
 
+/// Resolves a model.
 pub(crate) fn model(
     project: &Project,
     components: &BTreeMap<String, ComponentDef>,

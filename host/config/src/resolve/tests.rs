@@ -91,7 +91,7 @@ const ORDERS: &str = "id: int64, at: timestamp, total: float64?, name: utf8";
 const BASKET: &str = "amount: float64, last_total: float64? -> ratio: float64?";
 
 #[test]
-fn a_project_is_resolved() {
+fn groups_and_views_are_resolved() {
     let definitions = resolved(PROJECT, ORDERS, BASKET).unwrap();
     let group = &definitions.groups["orders"];
     assert_eq!(group.table(), "orders_v1");
@@ -117,7 +117,7 @@ fn a_project_is_resolved() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn mismatches_are_named() {
     for (from, to, orders, basket, wanted) in [
         (
             "",

@@ -12,17 +12,17 @@ use crate::resolve::signature;
 use crate::values::typed_fields;
 use crate::views::ViewConfig;
 
-/// Columns that a view's functions may read, and where each came from.
+/// The columns that a view's functions may read, with their types and where each comes from.
 #[derive(Default)]
 struct Columns {
     types: HashMap<String, (DataType, String)>,
-    /// Names of the request's fields.
+    /// The names of the request's fields.
     request: HashSet<String>,
 }
 
 impl Columns {
-    /// Adds a column that is answered. It may be named as a field of the request
-    /// is; functions then read the field.
+    /// Adds a column that the view answers. It may have the name of a request field; functions
+    /// then read the request field.
     fn add_feature(
         &mut self,
         view: &str,
@@ -50,6 +50,7 @@ impl Columns {
     }
 }
 
+/// Resolves a view.
 pub(crate) fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -> Result<ViewDef> {
     let request_key = format!("views.{name}.request");
     let request = typed_fields(&config.request, &request_key)
@@ -58,7 +59,8 @@ pub(crate) fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -
     let mut columns = Columns::default();
     let mut lookups = Vec::new();
 
-    // Join keys first: a lookup's keys are inputs of the view, by type.
+    // Join keys come first, because the keys of a lookup are inputs of the view, with the key's
+    // type.
     for (index, lookup) in config.lookups.iter().enumerate() {
         let place = format!("views.{name}.lookups[{index}]");
         let group = &definitions.groups[&lookup.group];
@@ -99,7 +101,7 @@ pub(crate) fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -
             group: lookup.group.clone(),
             alias: lookup.alias.clone().unwrap_or_else(|| lookup.group.clone()),
             keys: fields,
-            features: picked(group, lookup.features.as_deref(), &place)?,
+            features: selected_features(group, lookup.features.as_deref(), &place)?,
         });
     }
     for (field, data_type) in request {
@@ -153,7 +155,7 @@ pub(crate) fn view(definitions: &Definitions, name: &str, config: &ViewConfig) -
     })
 }
 
-/// A request field that a function cannot do without is not nullable.
+/// Makes a request field required if a function has a non-nullable input of that name.
 fn require_needed_inputs(
     definitions: &Definitions,
     functions: &[OnDemandDef],
@@ -171,7 +173,12 @@ fn require_needed_inputs(
     }
 }
 
-fn picked(group: &GroupDef, wanted: Option<&[String]>, place: &str) -> Result<Vec<usize>> {
+/// Returns the positions of the features that a lookup uses.
+fn selected_features(
+    group: &GroupDef,
+    wanted: Option<&[String]>,
+    place: &str,
+) -> Result<Vec<usize>> {
     let Some(wanted) = wanted else {
         return Ok((0..group.features().len()).collect());
     };
@@ -197,6 +204,7 @@ fn picked(group: &GroupDef, wanted: Option<&[String]>, place: &str) -> Result<Ve
         .collect()
 }
 
+/// Checks that a function finds its inputs, and adds its outputs to the columns.
 fn on_demand(
     definitions: &Definitions,
     view: &str,

@@ -1,4 +1,4 @@
-//! Drafts: an event on its way to a commit.
+//! Drafts: what an event will write, from its identity to the finished commit.
 
 use std::sync::Arc;
 
@@ -12,33 +12,41 @@ use wafer_store::{EventCommit, OutboxRow, Result};
 use crate::events::event::{Arrival, IncomingEvent};
 use crate::group_rows::Target;
 
-/// An event on its way.
+/// An event on its way to a commit.
 pub(crate) struct Draft {
-    /// What it writes; why it is refused.
+    /// The commit that the event writes, or why the event is refused.
     pub(crate) commit: Result<EventCommit, String>,
-    /// Event time of its latest row.
+    /// The latest event time of the event's rows.
     pub(crate) latest: Option<Timestamp>,
+    /// Whether an event with a later event time came in before.
     pub(crate) late: bool,
+    /// Whether a row of the event goes to a late table.
     pub(crate) too_late: bool,
-    /// Whether a row of it was left out, as its entity was deleted.
-    pub(crate) is_forgotten: bool,
-    /// Rows of quarantine tables, if it is refused.
+    /// Whether a row of the event was left out because its entity was deleted.
+    pub(crate) has_deleted_rows: bool,
+    /// The rows for quarantine tables, if the event is refused.
     pub(crate) quarantine: Vec<OutboxRow>,
-    /// What it is known by.
+    /// The identity of the event.
     pub(crate) id: String,
 }
 
-/// What decides about the events of one push.
+/// The times and settings by which the events of one push are judged.
 #[derive(Clone, Copy)]
 pub(crate) struct IngestTerms {
+    /// The present.
     pub(crate) now: Timestamp,
+    /// Whether the events come in now or are history.
     pub(crate) arrival: Arrival,
+    /// How far in the future an event time may lie, in microseconds.
     pub(crate) skew: i64,
+    /// The delay of the source, in microseconds.
     pub(crate) delay: i64,
+    /// How old an event may be, in microseconds; with `None` no event is too late.
     pub(crate) lateness: Option<i64>,
 }
 
 impl IngestTerms {
+    /// Returns the available time of a row.
     pub(crate) fn available(self, event: Timestamp) -> Timestamp {
         match self.arrival {
             Arrival::Now => available_from_event(event, self.now),
@@ -47,7 +55,7 @@ impl IngestTerms {
     }
 }
 
-/// Texts, packed as a row of a table without keys.
+/// Packs texts as a row of a table without keys.
 fn packed_texts(texts: &[Option<&str>]) -> Bytes {
     let columns: Vec<ArrayRef> = texts
         .iter()
@@ -59,7 +67,8 @@ fn packed_texts(texts: &[Option<&str>]) -> Bytes {
 }
 
 impl Draft {
-    /// An event with its identity and no writes yet.
+    /// Creates a draft with the identity of the event and without writes. The draft is refused
+    /// if the event cannot be read or lacks its identity.
     pub(crate) fn new(
         event: &IncomingEvent,
         source: &str,
@@ -80,13 +89,14 @@ impl Draft {
             latest: None,
             late: false,
             too_late: false,
-            is_forgotten: false,
+            has_deleted_rows: false,
             quarantine: Vec::new(),
             id: id.unwrap_or_else(|_| content_id(event)),
         }
     }
 
-    /// Refuses the event; what of it can be read is set aside.
+    /// Refuses the event, unless it is refused already. If the event could be read, it is put
+    /// into the quarantine of the target.
     pub(crate) fn refuse(
         &mut self,
         reason: String,
@@ -113,17 +123,19 @@ impl Draft {
         self.commit = Err(reason);
     }
 
-    /// Refuses an event of which nothing is left, without keeping what it says.
-    pub(crate) fn forget(&mut self) {
+    /// Refuses an event all of whose rows were left out because their entities were deleted. The
+    /// content of the event is not kept.
+    pub(crate) fn refuse_if_deleted(&mut self) {
         let is_empty = |commit: &EventCommit| commit.outbox.is_empty();
-        if self.is_forgotten && self.commit.as_ref().is_ok_and(is_empty) {
-            let reason =
-                "its entity was deleted after it happened: facts of before are not taken in";
+        if self.has_deleted_rows && self.commit.as_ref().is_ok_and(is_empty) {
+            let reason = "its entity was deleted after it happened, so the event is not accepted";
             self.commit = Err(reason.to_owned());
         }
     }
 
-    /// Keeps the raw event.
+    /// Adds the raw event to the rows for the archive table, if the source has one and no row of
+    /// the event was left out. `archive` is the archive table and the tables that the event is
+    /// written to.
     pub(crate) fn archive(
         &mut self,
         event: &IncomingEvent,
@@ -136,11 +148,12 @@ impl Draft {
         else {
             return;
         };
-        if self.is_forgotten {
+        if self.has_deleted_rows {
             return;
         }
         let payload = payload.to_string();
-        // When it was first visible, as its rows are: of history not when it came in.
+        // The raw event has the available time of its rows: events of a backfill were available
+        // when they happened, not when they came in.
         let available = match terms.arrival {
             Arrival::Now => now,
             Arrival::Backfill => self.latest.map_or(now, |latest| terms.available(latest)),
@@ -155,9 +168,9 @@ impl Draft {
         });
     }
 
-    /// Compares the event with the latest time that was seen before it, and
-    /// returns the latest seen with it.
-    pub(crate) fn mark(&mut self, watermark: Timestamp) -> Timestamp {
+    /// Marks the event as late if its event time is before the watermark. Returns the watermark
+    /// after this event.
+    pub(crate) fn compare_with_watermark(&mut self, watermark: Timestamp) -> Timestamp {
         let Some(latest) = self.latest else {
             return watermark;
         };
@@ -166,10 +179,13 @@ impl Draft {
     }
 }
 
+/// Returns the identity of an event that has no other: the digest of its content.
 fn content_id(event: &IncomingEvent) -> String {
     event.content.hex()[..32].to_owned()
 }
 
+/// Returns the identity of an event: the value of the source's identity field if it has one,
+/// else the identity that the event came with, else the digest of its content.
 pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<String, String> {
     let payload = event.payload.as_ref().map_err(Clone::clone)?;
     let id = match id_field {

@@ -1,4 +1,4 @@
-//! Events as they come in, and what became of them.
+//! Events as they come in, and the report of what became of them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -8,16 +8,18 @@ use wafer_store::Result;
 /// An event as it came in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IncomingEvent {
-    /// Its fields; or why it could not be read.
+    /// The fields of the event, or why it could not be read.
     pub payload: Result<Json, String>,
-    /// Its identity, if it came with one.
+    /// The identity of the event, if it came with one.
     pub id: Option<String>,
-    /// Digest of its content as it came, its identity when it has no other.
+    /// The digest of the content as it came in, which is the identity of an event that has no
+    /// other.
     pub content: Digest,
 }
 
 impl IncomingEvent {
-    /// An event from the text of a JSON object.
+    /// Creates an event from the text of a JSON object. The event has no identity beside its
+    /// content.
     pub fn from_json(text: &[u8]) -> Self {
         let payload = serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}"));
         Self {
@@ -28,57 +30,57 @@ impl IncomingEvent {
     }
 }
 
-/// How events that come in are dated.
+/// How the available times of events are determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// They come in now.
+    /// The events come in now.
     Now,
-    /// They are history: each came in when it happened, plus the source's delay.
+    /// The events are history: each came in when it happened, plus the source's delay.
     Backfill,
 }
 
-/// What became of one event.
+/// The outcome of one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum EventResult {
-    /// It is durable, and readable online.
+    /// The event is durable and readable online.
     Accepted,
-    /// It is durable, and older than the source's `lateness` allows: it waits in
-    /// the late table until it is healed.
+    /// The event is durable, but older than the source's `lateness` allows: it waits in the late
+    /// table until it is healed.
     TooLate,
-    /// It had been accepted before; nothing was changed.
+    /// The event had been accepted before; nothing was changed.
     Duplicate,
-    /// It was refused, and left nothing behind but a row in the quarantine table.
+    /// The event was refused, and left nothing but a row in the quarantine table.
     Rejected {
-        /// Why.
+        /// Why the event was refused.
         error: String,
     },
 }
 
-/// What became of the events of one push, in their order.
+/// The outcomes of the events of one push.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestReport {
-    /// Events that are durable now.
+    /// The number of events that were accepted and are durable now.
     pub accepted: usize,
-    /// Events that were durable before.
+    /// The number of events that had been accepted before.
     pub duplicate: usize,
-    /// Events that were refused.
+    /// The number of events that were refused.
     pub rejected: usize,
-    /// Of the accepted ones, those that an event with a later time came before.
+    /// The number of accepted events that came in after an event with a later event time.
     pub late: usize,
-    /// Of the accepted ones, those that wait in a late table.
+    /// The number of accepted events that wait in a late table.
     pub too_late: usize,
-    /// Of the accepted ones, those that changed nothing online, as what was stored
-    /// is newer.
+    /// The number of accepted events that changed nothing online, because the stored row is
+    /// newer.
     pub older: usize,
-    /// Of the accepted ones, those that are applied online once they are due.
+    /// The number of accepted events that are applied online once they are due.
     pub early: usize,
-    /// Each of them.
+    /// The outcome of each event, in the order of the push.
     pub events: Vec<EventResult>,
 }
 
 impl IngestReport {
-    /// Adds another report's numbers, and its events after these.
+    /// Adds the counts of another report, and appends its events.
     pub fn extend(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.duplicate += other.duplicate;

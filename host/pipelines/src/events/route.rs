@@ -15,31 +15,38 @@ use crate::events::event::IncomingEvent;
 use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
 use wafer_files::append_object;
 
-/// Where a source's events go, by the definitions and deletions of some time.
+/// The routes of a source's events, with the definitions and deletions that they were computed
+/// from.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
+    /// The definitions that the routes were computed from.
     pub(crate) applied: Arc<Applied>,
+    /// The deletions that the routes were computed from.
     pub(crate) deletions: Arc<Deletions>,
+    /// The routes.
     pub(crate) routes: Arc<Vec<Route>>,
 }
 
-/// What a source's events go through, and the groups that it fills.
+/// A function that a source's events go through, and the groups that it fills.
 #[derive(Debug)]
 pub(crate) struct Route {
+    /// The function.
     pub(crate) transform: Transform,
+    /// The groups.
     pub(crate) targets: Vec<Target>,
 }
 
-/// What makes rows of events.
+/// How events become rows.
 #[derive(Debug)]
 pub(crate) enum Transform {
-    /// A function, known by its digest.
+    /// A function turns events into rows. The digest identifies its code.
     Function(Function, Digest),
-    /// Nothing: their fields are the group's columns.
+    /// The fields of the events are the columns of the group.
     Columns(Schema),
 }
 
 impl Transform {
+    /// The columns that are read from the events.
     fn inputs(&self) -> &Schema {
         match self {
             Self::Function(function, _) => &function.signature().inputs,
@@ -47,6 +54,7 @@ impl Transform {
         }
     }
 
+    /// The columns of the rows.
     fn outputs(&self) -> &Schema {
         match self {
             Self::Function(function, _) => &function.signature().outputs,
@@ -54,6 +62,7 @@ impl Transform {
         }
     }
 
+    /// Turns columns of events into rows.
     fn invoke(&self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
         match self {
             Self::Function(function, _) => function.invoke(columns, Deadline::Batch),
@@ -68,7 +77,8 @@ impl Transform {
 }
 
 impl Route {
-    /// Puts the events that are still good through the pipeline.
+    /// Puts the events that were not refused so far through the function, and adds what their
+    /// rows write to the drafts.
     pub(crate) fn apply(
         &self,
         events: &[IncomingEvent],
@@ -80,14 +90,14 @@ impl Route {
             .iter()
             .map(|f| ColumnBuilder::new(&f.data_type, events.len()))
             .collect();
-        // Rows of the batch, as indices of events.
+        // The index of the event that each row of the batch came from.
         let mut rows = Vec::with_capacity(events.len());
         for (index, event) in events.iter().enumerate() {
             let (Ok(payload), Ok(_)) = (&event.payload, &drafts[index].commit) else {
                 continue;
             };
-            // A bad row stays in the batch and is left out after the call, so
-            // that good ones need not be copied.
+            // A row that cannot be read stays in the columns for now; all such rows are filtered
+            // out together below.
             if let Err(message) = append_object(payload, fields, &mut builders) {
                 drafts[index].refuse(message, &self.targets[0], event, terms.now);
             }
@@ -114,8 +124,9 @@ impl Route {
         self.apply_rows(&columns, &rows, events, drafts, terms)
     }
 
-    /// Puts rows through the function; `rows` are the events they belong to. A row
-    /// that traps the function fails alone: it is found by halving.
+    /// Calls the function on rows; `rows` has the index of each row's event. If the function
+    /// traps on the batch, the batch is halved until the row that causes the trap is found and
+    /// refused alone.
     fn apply_rows(
         &self,
         columns: &[ArrayRef],
@@ -131,13 +142,13 @@ impl Route {
         };
         let output = match self.transform.invoke(columns) {
             Ok(output) => output,
-            Err(error) if is_of_a_row(&error) && rows.len() == 1 => {
+            Err(error) if is_caused_by_row(&error) && rows.len() == 1 => {
                 let index = rows[0];
                 let reason = Error::from(error).to_string();
                 drafts[index].refuse(reason, &self.targets[0], &events[index], terms.now);
                 return Ok(());
             }
-            Err(error) if is_of_a_row(&error) => {
+            Err(error) if is_caused_by_row(&error) => {
                 let half = rows.len() / 2;
                 let part = |from, length| -> Vec<ArrayRef> {
                     columns
@@ -158,7 +169,7 @@ impl Route {
                 drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
             }
             for row in &made.deleted {
-                drafts[rows[*row]].is_forgotten = true;
+                drafts[rows[*row]].has_deleted_rows = true;
             }
             add_writes(target, &made, rows, drafts, terms);
         }
@@ -166,7 +177,7 @@ impl Route {
     }
 }
 
-/// Adds what rows of a group write to the events that they belong to.
+/// Adds what the rows of a group write to the drafts of the events that they came from.
 fn add_writes(
     target: &Target,
     made: &GroupRows,
@@ -206,9 +217,10 @@ fn add_writes(
     }
 }
 
-/// Whether a single row may be what a function failed on: it trapped or broke the
-/// contract. One that refuses, or runs out of time or memory, would do so again.
-fn is_of_a_row(error: &InvokeError) -> bool {
+/// Returns whether a single row may have caused the error: the function trapped or broke the
+/// contract. A function that refuses the call, or runs out of time or memory, would fail on a
+/// smaller batch as well.
+fn is_caused_by_row(error: &InvokeError) -> bool {
     matches!(
         error,
         InvokeError::Trapped { .. } | InvokeError::Output { .. }

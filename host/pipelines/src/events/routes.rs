@@ -1,4 +1,4 @@
-//! Works out where the events of a source go, for the applied definitions.
+//! Works out the routes of a source's events from the applied definitions, and caches them.
 
 use std::sync::{Arc, PoisonError};
 
@@ -11,27 +11,28 @@ use crate::group_rows::Target;
 use crate::service::Pipelines;
 
 impl Pipelines {
-    /// The pipelines that a source's events go through, staged ones included; made
-    /// once for the present definitions and deletions.
+    /// Returns the routes of a source's events, including those of staged definitions. They are
+    /// computed again when the definitions or the deletions change.
     pub(crate) async fn routes(&self, source: &str) -> Result<Arc<Vec<Route>>> {
         let (applied, deletions) = (self.context.applied(), self.tables.deletions().await?);
-        let is_present = |routes: &Routes| {
+        let is_current = |routes: &Routes| {
             Arc::ptr_eq(&routes.applied, &applied) && Arc::ptr_eq(&routes.deletions, &deletions)
         };
-        if let Some(found) = self.known_routes(source).filter(is_present) {
+        if let Some(found) = self.cached_routes(source).filter(is_current) {
             return Ok(found.routes);
         }
-        let routes = Arc::new(self.make_routes(source, &applied, &deletions)?);
+        let routes = Arc::new(self.compute_routes(source, &applied, &deletions)?);
         let made = Routes {
             applied,
             deletions,
             routes: Arc::clone(&routes),
         };
-        self.learn_routes(source, made);
+        self.cache_routes(source, made);
         Ok(routes)
     }
 
-    fn make_routes(
+    /// Computes the routes of a source's events.
+    fn compute_routes(
         &self,
         source: &str,
         applied: &Applied,
@@ -51,7 +52,9 @@ impl Pipelines {
                 }
                 let target = Target::new(group.clone(), deletions);
                 let function = pipeline.made_by.function();
-                let function = function.expect("models are asked for files: it was checked");
+                let function = function.expect(
+                    "a pipeline of a model reads no stream, which was checked when it was applied",
+                );
                 let code = definitions.functions[function].registered.digest;
                 let is_same = |route: &&mut Route| matches!(&route.transform, Transform::Function(_, other) if *other == code);
                 match routes.iter_mut().find(is_same) {
@@ -71,13 +74,14 @@ impl Pipelines {
 }
 
 impl Pipelines {
-    /// Where a source's events go, as last worked out.
-    pub(crate) fn known_routes(&self, source: &str) -> Option<Routes> {
+    /// Returns the routes of a source that were computed last.
+    pub(crate) fn cached_routes(&self, source: &str) -> Option<Routes> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         routes.get(source).cloned()
     }
 
-    pub(crate) fn learn_routes(&self, source: &str, made: Routes) {
+    /// Caches the routes of a source.
+    pub(crate) fn cache_routes(&self, source: &str, made: Routes) {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         routes.insert(source.to_owned(), made);
     }

@@ -20,14 +20,15 @@ use crate::source::chunk::{Chunk, StoredRowOrigins};
 #[derive(Debug)]
 pub(super) struct ArchiveSource {
     snapshot: TableSnapshot,
+    /// The table that the run writes to.
     table: String,
     inputs: Schema,
-    /// Says which events these are.
+    /// The digest of the identities of these events.
     digest: Digest,
 }
 
 impl Pipelines {
-    /// Opens the archive of a source; `None` when no event has come in yet.
+    /// Opens the archive of a source, or returns `None` when no event has come in yet.
     pub(super) async fn archive_source(
         &self,
         source: &str,
@@ -36,7 +37,7 @@ impl Pipelines {
     ) -> Result<Option<ArchiveSource>> {
         self.tables.flush_all().await?;
         let archive = TableDef::archive(source).name;
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let snapshot = match offline.snapshot(&archive, AsOf::Latest).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),
             other => other?,
@@ -68,8 +69,8 @@ impl Source for ArchiveSource {
     }
 }
 
-/// Digests the raw events that were not written to a table when they came in, in whichever files
-/// and order they are.
+/// Digests the identities of the raw events that were not written to a table when they came in.
+/// The digest does not depend on the order of the events or on the files that hold them.
 async fn digest_unwritten(snapshot: &TableSnapshot, table: &str) -> Result<Digest> {
     let columns = ["event_id", "tables"].map(str::to_owned).to_vec();
     let mut batches = snapshot.read_all(snapshot.files().to_vec(), columns, Interval::ALL);
@@ -88,12 +89,13 @@ async fn digest_unwritten(snapshot: &TableSnapshot, table: &str) -> Result<Diges
     Ok(hasher.finish())
 }
 
-/// Whether a raw event was written to a table, by the list of those that it was written to.
+/// Returns whether a raw event was written to `table`; `tables` is the event's list of the
+/// tables that it was written to, separated by commas.
 fn is_written(tables: &str, table: &str) -> bool {
     tables.split(',').any(|name| name == table)
 }
 
-/// The events of a batch that were not written to a table.
+/// Makes a chunk of the events of a batch that were not written to a table.
 fn archived_chunk(
     batch: &RecordBatch,
     file: &str,

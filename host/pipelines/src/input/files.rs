@@ -19,7 +19,7 @@ use crate::source::{Chunks, SourceReader};
 pub(super) struct FileSource(SourceReader);
 
 impl Pipelines {
-    /// Opens the files of a source.
+    /// Finds and digests the files of a source.
     pub(super) async fn file_source(
         &self,
         name: &str,
@@ -32,7 +32,7 @@ impl Pipelines {
         Ok(FileSource(blocking(open).await??))
     }
 
-    /// Files of a source that were found earlier.
+    /// Reads files of a source that were found earlier.
     pub(super) fn files_of_source(&self, files: Vec<SourceFile>, inputs: Schema) -> FileSource {
         let remote = Arc::clone(&self.context.components().remote);
         FileSource(SourceReader::of_files(files, inputs, remote))
@@ -57,7 +57,7 @@ impl Source for FileSource {
     }
 }
 
-/// The chunks of files, read on a thread that may block.
+/// Reads chunks on a thread that may block.
 fn file_chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
     stream::try_unfold(chunks, |mut chunks| async move {
         let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;

@@ -1,4 +1,4 @@
-//! Another group's table as the source of a run.
+//! The table of another group as the source of a run.
 
 use arrow_array::RecordBatch;
 use futures::stream::BoxStream;
@@ -11,12 +11,12 @@ use super::{Selection, Source, stored_chunks};
 use crate::service::Pipelines;
 use crate::source::chunk::{Chunk, StoredRowOrigins};
 
-/// The rows of another group.
+/// The rows of another group's table, at one version of it.
 #[derive(Debug)]
 pub(super) struct TableSource {
     snapshot: TableSnapshot,
     table: TableDef,
-    /// The name under which the other group's function knows the event time.
+    /// The name that the other group's function gives the event time.
     event_time: String,
     inputs: Schema,
 }
@@ -28,10 +28,10 @@ impl Pipelines {
         group: &GroupDef,
         inputs: Schema,
     ) -> Result<TableSource> {
-        // Events that came in a moment ago count as well.
+        // Events that came in a moment ago may still be in the outbox.
         self.tables.flush_all().await?;
         let table = group.rows_table();
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         Ok(TableSource {
             snapshot: offline.snapshot(&table.name, AsOf::Latest).await?,
             table,
@@ -42,7 +42,7 @@ impl Pipelines {
 }
 
 impl Source for TableSource {
-    /// Says only which table it is: what changes in it is looked up in its log.
+    /// Adds only the name of the table; the changes in the table are found in its log.
     fn identify(&self, hasher: &mut Hasher) {
         hasher.part(self.table.name.as_bytes());
     }
@@ -57,7 +57,7 @@ impl Source for TableSource {
         let files = selection.files.clone();
         stored_chunks(&self.snapshot, files, move |batch, file, first| {
             let chunk = table_chunk(batch, (file, first), &table, &event_time, &inputs)?;
-            Ok(chunk.arrived_in(arrivals))
+            Ok(chunk.available_in(arrivals))
         })
     }
 
@@ -66,8 +66,8 @@ impl Source for TableSource {
     }
 }
 
-/// Rows of another group. A function reads its keys, columns and times by name, and the event
-/// time also by the name that the group's function gives it.
+/// Makes a chunk of rows of another group. A function reads the keys, columns and times by name,
+/// and the event time also by the name that the other group's function gives it.
 fn table_chunk(
     batch: &RecordBatch,
     (file, first): (&str, u64),

@@ -1,11 +1,23 @@
-//! Runs that several processes work on. One divides the input into partitions; each
-//! partition is transformed and written to files by whoever is given it, as often as
-//! it takes; one makes a single commit of what they wrote.
+//! Distributed runs: runs that several processes work on.
 //!
-//! What they tell one another is in the metadata store, below
-//! `PROJECT/distributed/PIPELINE/RUN.GENERATION/`: `run`, and by number `input/N`,
-//! `result/N` and `online/N`. A result is written once: of a partition that was worked
-//! on twice, the files of the second are removed.
+//! One process claims the run and divides the files of the source into partitions
+//! ([`Pipelines::start_distributed`]). Each partition is transformed and written to files below
+//! the run's folder by any process, as often as needed ([`Pipelines::run_partition`]); its
+//! result is recorded once, so that a second attempt or a slow first one changes nothing. One
+//! process gathers the results into the same single commit that an undivided run makes
+//! ([`Pipelines::commit_distributed`]). Then the rows of each partition go online, and the run
+//! is finished. Expectations about all rows of a run are summed up from the partitions
+//! (fractions of nulls), or prevent the run from being divided (uniqueness). A run that was
+//! interrupted continues with the missing partitions.
+//!
+//! The processes share state in the metadata store, below
+//! `PROJECT/distributed/PIPELINE/RUN.GENERATION/`: the object `run`, and for each partition
+//! number N the objects `input/N`, `result/N` and `online/N`. A result is written only if there
+//! is none; if a partition was worked on twice, the files of the second attempt are removed.
+//!
+//! [`Pipelines::run_distributed`] drives all of this from one process, which holds the lease of
+//! the pipeline. A state machine on AWS has no process that stays with the run; the lease is
+//! then held in the run's own name, by whoever works on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,32 +33,34 @@ use wafer_core::{Digest, Timestamp};
 use wafer_store::{Error, Expect, Kind, Lease, Leased, Result, for_work};
 
 use crate::input::Selection;
-use crate::run::job::{Job, Online, Part};
+use crate::run::job::{Job, OnlineUpdate, PartitionInput};
 use crate::run::online::OnlineCounts;
-use crate::run::write::{UnplacedRejects, Work, Written};
-use crate::run::{Claim, RunRequest, is_run_by, run_lease_name};
+use crate::run::write::{IntervalWork, UnplacedRejects, Written};
+use crate::run::{Claim, RunRequest, pipeline_busy_error, run_lease_name};
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
-/// How long a run without a process of its own keeps its pipeline, after the last sign
-/// of those who work on it. No invocation of Lambda takes half of it.
-const HOLD: i64 = 30 * 60_000_000;
+/// How long, in microseconds, a run without a process of its own keeps the lease of its pipeline
+/// after the last sign of its workers. An invocation of Lambda takes less than half of this.
+const HOLD_DURATION: i64 = 30 * 60_000_000;
 
-/// Leases of runs that no process stays with begin so.
-const HOLDER: &str = "distributed run ";
+/// The prefix of the lease holder's name for runs without a process of their own.
+const HOLDER_PREFIX: &str = "distributed run ";
 
-/// Objects that are written or removed at the same time.
-const AT_ONCE: usize = 16;
+/// The number of objects that are written or removed concurrently.
+const CONCURRENT_WRITES: usize = 16;
 
-/// Files of a partition; what is known of it has to fit into a metadata object.
-const MOST_FILES: usize = 100;
+/// The largest number of files in a partition: their descriptions have to fit into one metadata
+/// object. The number is exceeded only where there would be too many partitions.
+const MAX_FILES_PER_PARTITION: usize = 100;
 
-/// How the input of a run is divided. A file is never split.
+/// How the input of a run is divided into partitions. A file is never split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
-    /// Source bytes of a partition, about.
+    /// The approximate size of a partition in bytes of source files; 256 MiB by default.
     pub bytes: u64,
-    /// Partitions at most; they are larger where there would be more.
+    /// The largest number of partitions, 10,000 by default. Partitions are made larger if there
+    /// would be more.
     pub most: usize,
 }
 
@@ -60,10 +74,11 @@ impl Default for Division {
 }
 
 impl Division {
+    /// Divides files into partitions of consecutive files.
     fn divide(self, files: &[SourceFile]) -> Vec<&[SourceFile]> {
         let total: u64 = files.iter().map(|file| file.bytes).sum();
         let bytes = self.bytes.max(total.div_ceil(self.most.max(1) as u64));
-        let most = MOST_FILES.max(files.len().div_ceil(self.most.max(1)));
+        let most = MAX_FILES_PER_PARTITION.max(files.len().div_ceil(self.most.max(1)));
         let (mut parts, mut start, mut size) = (Vec::new(), 0, 0);
         for (index, file) in files.iter().enumerate() {
             let is_full = size > 0 && size + file.bytes > bytes;
@@ -80,69 +95,75 @@ impl Division {
     }
 }
 
-/// A run that is worked on in partitions: what all who do need to know.
+/// A run that is worked on in partitions: what all processes that work on it need to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DistributedRun {
-    /// As it was claimed.
+    /// The record of the run when it was claimed.
     record: RunRecord,
-    /// Partitions, numbered from 0.
+    /// The number of partitions; they are numbered from 0.
     pub partitions: usize,
-    /// Digest of the function and the settings.
+    /// The digest of the function and of the settings of the pipeline.
     settings: Digest,
-    /// Versions of the tables that features are looked up in.
+    /// The versions of the tables that features are looked up in.
     #[serde(default, rename = "looked_up")]
     table_versions: BTreeMap<String, u64>,
-    /// The present that decides which rows are of the future.
+    /// The present, by which rows of the future are refused.
     now: Timestamp,
+    /// Whether the schedule of the pipeline runs it.
     is_scheduled: bool,
+    /// How long the run may take, in microseconds.
     time_limit: Option<i64>,
-    /// Names who asked for it, who may ask again.
+    /// The name of the request that started the run, which may be repeated.
     asked_by: Option<String>,
 }
 
 impl DistributedRun {
-    /// Name of the pipeline.
+    /// Returns the name of the pipeline.
     pub fn pipeline(&self) -> &str {
         &self.record.pipeline
     }
 
-    /// Names the run among those of its pipeline.
+    /// Returns the key of the run, which is unique among the runs of its pipeline.
     pub fn key(&self) -> String {
         key(&self.record)
     }
 }
 
+/// Returns the key of a run: its id and generation.
 fn key(record: &RunRecord) -> String {
     format!("{}.{}", record.id, record.generation)
 }
 
-/// What became of a partition.
+/// The result of a partition.
 #[derive(Serialize, Deserialize)]
 struct PartitionResult {
-    /// Counts and examples of what was set aside.
+    /// The counts of the partition, with examples of rejected rows.
     record: RunRecord,
-    /// For each expectation about all rows what was seen.
+    /// The values that each expectation about all rows has seen.
     seen: Vec<RunValues>,
+    /// The files that were written.
     written: Written,
+    /// The files of rejected rows that belong to no interval.
     unplaced: Vec<UnplacedRejects>,
-    /// Version of the deletions that were known.
+    /// The version of the deletions that were taken into account.
     deletions: u64,
 }
 
-/// What there is to do about a run.
+/// Whether there is anything to run.
 enum Divided {
-    /// Nothing: its inputs are those of before.
+    /// There is nothing to do: the last run over the interval had the same inputs.
     Done(RunRecord),
+    /// The run was claimed and divided.
     Run(DistributedRun),
 }
 
 impl Pipelines {
-    /// Runs a pipeline over an interval as [`run`](Self::run) does, with the same
-    /// result, but has the partitions of its input worked on by others: `work` sees to
-    /// it that each of them goes through [`run_partition`](Self::run_partition).
+    /// Runs a pipeline over an interval with the same result as [`run`](Self::run), but has
+    /// other processes work on the partitions of its input: `work` makes sure that each of them
+    /// goes through [`run_partition`](Self::run_partition).
     ///
     /// # Errors
-    /// Those of [`run`](Self::run), and those of `work`.
+    /// Returns the errors of [`run`](Self::run), and those of `work`.
     pub async fn run_distributed(
         &self,
         request: &RunRequest,
@@ -164,7 +185,7 @@ impl Pipelines {
                 Err(error) => Err(error),
             };
             if let Err(error) = &done {
-                self.note_failure(&run, &error.chain()).await;
+                self.record_failure(&run, &error.chain()).await;
             }
             Ok((done?, true))
         };
@@ -173,13 +194,14 @@ impl Pipelines {
         result
     }
 
+    /// Commits the results of all partitions, updates the online store and ends the run.
     async fn complete(
         &self,
         run: &DistributedRun,
         progress: &Arc<dyn Progress>,
     ) -> Result<RunRecord> {
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.claimed_as(&run.record).await?;
+        let mut record = self.running_record(&run.record).await?;
         self.commit_results(&job, run, &mut record).await?;
         progress.stage("updating the online store");
         let work = format!("pipeline/{}", job.name);
@@ -187,16 +209,18 @@ impl Pipelines {
         self.end_distributed(&job, run, record).await
     }
 
-    /// Begins a run that no process stays with: over an interval, or over the next one
-    /// that is due of the pipeline's schedule. From then on its partitions are to go
-    /// through [`run_partition`](Self::run_partition), then
-    /// [`commit_distributed`](Self::commit_distributed), what that returns through
-    /// [`put_partition_online`](Self::put_partition_online), and the run through
-    /// [`finish_distributed`](Self::finish_distributed); or through
-    /// [`fail_distributed`](Self::fail_distributed). `None`: there is nothing to do.
+    /// Begins a run without a process of its own: over `interval`, or over the next interval of
+    /// the pipeline's schedule that is due. Returns `None` if there is nothing to do.
+    ///
+    /// The caller then passes each partition to [`run_partition`](Self::run_partition), calls
+    /// [`commit_distributed`](Self::commit_distributed), passes the partitions that it returns
+    /// to [`put_partition_online`](Self::put_partition_online), and ends the run with
+    /// [`finish_distributed`](Self::finish_distributed), or with
+    /// [`fail_distributed`](Self::fail_distributed) if one of these steps failed. A caller that
+    /// repeats the request with the same `asked_by` gets the same run.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub async fn start_distributed(
         &self,
         pipeline: &str,
@@ -206,11 +230,14 @@ impl Pipelines {
     ) -> Result<Option<DistributedRun>> {
         let lease = match self.context.lease(&run_lease_name(pipeline), LEASE).await? {
             Leased::Mine(lease) => self.context.renewed(lease),
-            // Asked once more, as the answer was lost.
+            // The request may be a repetition, because its first answer was lost.
             Leased::HeldBy(holder) => {
-                match self.begun_for(pipeline, &holder, asked_by.as_ref()).await? {
+                match self
+                    .find_begun(pipeline, &holder, asked_by.as_ref())
+                    .await?
+                {
                     Some(run) => return Ok(Some(run)),
-                    None => return Err(is_run_by(pipeline, &holder)),
+                    None => return Err(pipeline_busy_error(pipeline, &holder)),
                 }
             }
         };
@@ -232,9 +259,11 @@ impl Pipelines {
             let limit = schedule.map(|schedule| schedule.time_limit);
             let started = self.context.machine_now();
             let divided = match self.divide(&request, division, limit, asked_by).await {
-                // An attempt all the same, as when the source is missing.
+                // A failure before the run began, such as a missing source, counts as an
+                // attempt.
                 Err(e) if limit.is_some() => {
-                    self.note_attempt(pipeline, interval, started, &e).await?;
+                    self.record_failed_attempt(pipeline, interval, started, &e)
+                        .await?;
                     return Err(e);
                 }
                 other => other?,
@@ -249,59 +278,64 @@ impl Pipelines {
             lease.end().await;
             return begun;
         };
-        let metadata = self.context.components().metadata.as_ref();
+        let metadata = self.context.components().stores.metadata.as_ref();
         let now = self.context.machine_now();
         if let Some(mut lease) = lease.take().await {
-            lease.hand_over(metadata, &holder(&run), now, HOLD).await?;
+            lease
+                .hand_over(metadata, &lease_holder(&run), now, HOLD_DURATION)
+                .await?;
         }
         Ok(Some(run))
     }
 
-    /// The run that was begun for somebody, if it is the one that holds its pipeline.
-    async fn begun_for(
+    /// Returns the run that was begun for the same request, if it holds the lease of its
+    /// pipeline.
+    async fn find_begun(
         &self,
         pipeline: &str,
         lease: &str,
         asked_by: Option<&String>,
     ) -> Result<Option<DistributedRun>> {
-        let Some((key, _)) = lease.strip_prefix(HOLDER).zip(asked_by) else {
+        let Some((key, _)) = lease.strip_prefix(HOLDER_PREFIX).zip(asked_by) else {
             return Ok(None);
         };
         let run: Option<DistributedRun> = self.read(&self.folder(pipeline, key), "run").await?;
         Ok(run.filter(|run| run.asked_by.as_ref() == asked_by))
     }
 
-    /// A run that was begun, by its pipeline and key.
+    /// Returns a run that was begun, by its pipeline and key.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when it is over, or another one took its place.
+    /// Returns [`Kind::Conflict`] when the run is over or another one took its place.
     pub async fn distributed(&self, pipeline: &str, key: &str) -> Result<DistributedRun> {
         let found = self.read(&self.folder(pipeline, key), "run").await?;
-        found.ok_or_else(|| no_run(pipeline, key))
+        found.ok_or_else(|| run_key_over_error(pipeline, key))
     }
 
-    /// Keeps the pipeline for a run that no process stays with.
+    /// Renews the lease of a run without a process of its own.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when another run has it by now.
+    /// Returns [`Kind::Conflict`] when the run is over or another one has the lease.
     pub async fn hold(&self, run: &DistributedRun) -> Result<()> {
-        // One that failed meanwhile has let its pipeline go.
-        self.check_claimed(&run.record).await?;
+        // A run that failed in the meantime has released the lease, and must not acquire it
+        // again.
+        self.check_running(&run.record).await?;
         let name = format!(
             "{}/{}",
             self.context.project(),
             run_lease_name(run.pipeline())
         );
-        let metadata = self.context.components().metadata.as_ref();
+        let metadata = self.context.components().stores.metadata.as_ref();
         let now = self.context.machine_now();
-        if Lease::keep(metadata, &name, &holder(run), now, HOLD).await? {
+        if Lease::keep(metadata, &name, &lease_holder(run), now, HOLD_DURATION).await? {
             return Ok(());
         }
         let message = format!("run {} of `{}` was taken over", run.key(), run.pipeline());
         Err(Error::new(Kind::Conflict, message))
     }
 
-    /// Divides a run's input, or finds how it was divided before it was interrupted.
+    /// Plans and claims a run, and divides its input. A run that was interrupted keeps its
+    /// partitions.
     async fn divide(
         &self,
         request: &RunRequest,
@@ -310,7 +344,12 @@ impl Pipelines {
         asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
-            .job(&self.context.definitions(), request, None, Online::Each)
+            .job(
+                &self.context.definitions(),
+                request,
+                None,
+                OnlineUpdate::AfterRun,
+            )
             .await?;
         let files = divisible(&job)?;
         let claims = self.claims(&job.target.table.name).await?;
@@ -325,30 +364,30 @@ impl Pipelines {
         let folder = self.folder(&request.pipeline, &key(&record));
         let before: Option<DistributedRun> = self.read(&folder, "run").await?;
         let run = match before {
-            // Taken up: what is done of it is done.
+            // The run is taken up; the results of its partitions stay.
             Some(before) => DistributedRun {
                 record,
                 asked_by,
                 ..before
             },
             None => {
-                // Those of earlier runs, all of which are over.
+                // All earlier runs of the pipeline are over.
                 let earlier = format!(
                     "{}/distributed/{}",
                     self.context.project(),
                     request.pipeline
                 );
-                self.sweep(&earlier).await?;
+                self.delete_folder(&earlier).await?;
                 let parts = match self.is_committed(&record).await? {
                     true => Vec::new(),
                     false => division.divide(files),
                 };
                 let writes = parts.iter().enumerate().map(|(number, files)| {
-                    let name = format!("{folder}/{}", numbered("input", number));
+                    let name = format!("{folder}/{}", partition_object("input", number));
                     async move { self.write(&name, files, Expect::Anything).await }
                 });
                 stream::iter(writes)
-                    .buffer_unordered(AT_ONCE)
+                    .buffer_unordered(CONCURRENT_WRITES)
                     .try_collect::<()>()
                     .await?;
                 DistributedRun {
@@ -368,20 +407,22 @@ impl Pipelines {
         Ok(Divided::Run(run))
     }
 
-    /// Works on one partition, if nobody has yet.
+    /// Transforms one partition and records its result, unless it has a result already.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run); [`Kind::Conflict`] when the definitions changed, or
-    /// the run is over.
+    /// Returns the errors of [`run`](Self::run), and [`Kind::Conflict`] when the definitions
+    /// changed or the run is over.
     pub async fn run_partition(&self, run: &DistributedRun, number: usize) -> Result<()> {
         let folder = self.folder(run.pipeline(), &run.key());
-        let name = format!("{folder}/{}", numbered("result", number));
-        let metadata = &self.context.components().metadata;
+        let name = format!("{folder}/{}", partition_object("result", number));
+        let metadata = &self.context.components().stores.metadata;
         if metadata.get(&name).await?.is_some() {
             return Ok(());
         }
         self.check_time(run)?;
-        let files: Option<Vec<SourceFile>> = self.read(&folder, &numbered("input", number)).await?;
+        let files: Option<Vec<SourceFile>> = self
+            .read(&folder, &partition_object("input", number))
+            .await?;
         let files = files.ok_or_else(|| {
             let message = format!("run {} has no partition {number}", run.key());
             Error::new(Kind::NotFound, message)
@@ -393,7 +434,7 @@ impl Pipelines {
             files: Vec::new(),
             is_behind: false,
         };
-        let mut works = [Work::new(&claim, &job)];
+        let mut works = [IntervalWork::new(&claim, &job)];
         let result = self.write_partition(&job, &mut works).await;
         for work in &mut works {
             work.abort().await;
@@ -401,7 +442,7 @@ impl Pipelines {
         let result = result?;
         match self.write(&name, &result, Expect::Absent).await {
             Err(e) if e.kind() == Kind::Conflict => {
-                // Somebody was faster.
+                // Another process recorded a result first.
                 self.discard(result).await;
                 Ok(())
             }
@@ -409,10 +450,11 @@ impl Pipelines {
         }
     }
 
+    /// Writes the files of a partition.
     async fn write_partition(
         &self,
         job: &Job,
-        works: &mut [Work<'_>; 1],
+        works: &mut [IntervalWork<'_>; 1],
     ) -> Result<PartitionResult> {
         let selection = Selection {
             files: Vec::new(),
@@ -429,7 +471,7 @@ impl Pipelines {
             seen: work
                 .checks
                 .iter()
-                .map(|check| check.seen().clone())
+                .map(|check| check.values().clone())
                 .collect(),
             written,
             unplaced,
@@ -437,8 +479,9 @@ impl Pipelines {
         })
     }
 
+    /// Removes the files of a result that is not needed.
     async fn discard(&self, result: PartitionResult) {
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let Written { rows, quarantine } = result.written;
         let unplaced = result.unplaced.into_iter().map(|unplaced| unplaced.files);
         for files in [rows, quarantine].into_iter().chain(unplaced) {
@@ -446,15 +489,15 @@ impl Pipelines {
         }
     }
 
-    /// Commits what was written for all partitions. Returns those whose rows are still
-    /// to go online, one by one.
+    /// Commits what was written for all partitions. Returns the numbers of the partitions whose
+    /// rows still have to be written to the online store.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when a partition is missing, or the run was taken over.
+    /// Returns [`Kind::Conflict`] when a partition has no result or the run was taken over.
     pub async fn commit_distributed(&self, run: &DistributedRun) -> Result<Vec<usize>> {
         self.check_time(run)?;
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.claimed_as(&run.record).await?;
+        let mut record = self.running_record(&run.record).await?;
         self.commit_results(&job, run, &mut record).await?;
         if record.is_new_online() {
             return Ok((0..run.partitions).collect());
@@ -465,6 +508,7 @@ impl Pipelines {
         Ok(Vec::new())
     }
 
+    /// Commits the results of all partitions, if they are not committed yet.
     async fn commit_results(
         &self,
         job: &Job,
@@ -472,7 +516,7 @@ impl Pipelines {
         record: &mut RunRecord,
     ) -> Result<()> {
         if self.is_committed(record).await? {
-            return self.delete_again(&job.target.table, None).await;
+            return self.delete_rows_of_deleted(&job.target.table, None).await;
         }
         let results = self.results(run).await?;
         record.clear_counts();
@@ -490,16 +534,22 @@ impl Pipelines {
         }
         self.commit_unplaced(job, unplaced).await?;
         self.commit_work(job, record, &checks, written).await?;
-        self.delete_again(&job.target.table, known).await
+        self.delete_rows_of_deleted(&job.target.table, known).await
     }
 
-    /// What became of the partitions, in order.
+    /// Returns the results of the partitions, in their order.
     async fn results(&self, run: &DistributedRun) -> Result<Vec<PartitionResult>> {
         let folder = format!("{}/result/", self.folder(run.pipeline(), &run.key()));
-        let stored = self.context.components().metadata.list(&folder).await?;
+        let stored = self
+            .context
+            .components()
+            .stores
+            .metadata
+            .list(&folder)
+            .await?;
         if stored.len() != run.partitions {
             let message = format!(
-                "{} of {} partitions of run {} are worked on; run it again to go on",
+                "{} of {} partitions of run {} are done; run it again to continue",
                 stored.len(),
                 run.partitions,
                 run.key()
@@ -512,15 +562,18 @@ impl Pipelines {
             .collect()
     }
 
-    /// Writes the committed rows of one partition to the online store, once.
+    /// Writes the committed rows of one partition to the online store. They are applied once,
+    /// even if this is repeated.
     ///
     /// # Errors
-    /// Those of the stores; [`Kind::Conflict`] when the run was taken over.
+    /// Returns [`Kind::NotFound`] when the partition has no result, [`Kind::Conflict`] when the
+    /// run was taken over, and the errors of the stores.
     pub async fn put_partition_online(&self, run: &DistributedRun, number: usize) -> Result<()> {
         let folder = self.folder(run.pipeline(), &run.key());
         let job = self.distributed_job(run, Vec::new()).await?;
-        let result: Option<PartitionResult> =
-            self.read(&folder, &numbered("result", number)).await?;
+        let result: Option<PartitionResult> = self
+            .read(&folder, &partition_object("result", number))
+            .await?;
         let result = result.ok_or_else(|| {
             let message = format!("partition {number} of run {} has no result", run.key());
             Error::new(Kind::NotFound, message)
@@ -528,31 +581,39 @@ impl Pipelines {
         let files = result.written.rows.data_files();
         let work = format!("pipeline/{}", job.name);
         let counts = for_work(work, self.add_files(&job, &run.record, number, files)).await?;
-        let name = format!("{folder}/{}", numbered("online", number));
+        let name = format!("{folder}/{}", partition_object("online", number));
         self.write(&name, &counts, Expect::Anything).await
     }
 
-    /// Ends a run of which everything is written.
+    /// Ends a run whose rows are all written, and releases the lease.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when it was taken over.
+    /// Returns [`Kind::Conflict`] when the run was taken over.
     pub async fn finish_distributed(&self, run: &DistributedRun) -> Result<RunRecord> {
         let job = self.distributed_job(run, Vec::new()).await?;
-        let mut record = self.claimed_as(&run.record).await?;
+        let mut record = self.running_record(&run.record).await?;
         if record.is_new_online() {
             let folder = format!("{}/online/", self.folder(run.pipeline(), &run.key()));
             (record.online_applied, record.online_older) = (0, 0);
-            for (name, stored) in self.context.components().metadata.list(&folder).await? {
+            for (name, stored) in self
+                .context
+                .components()
+                .stores
+                .metadata
+                .list(&folder)
+                .await?
+            {
                 let counts: OnlineCounts = read(&name, &stored.value)?;
                 record.online_applied += counts.applied;
                 record.online_older += counts.older;
             }
         }
         let record = self.end_distributed(&job, run, record).await?;
-        self.let_go(run).await?;
+        self.release_pipeline(run).await?;
         Ok(record)
     }
 
+    /// Records that the run succeeded, and removes its objects.
     async fn end_distributed(
         &self,
         job: &Job,
@@ -563,14 +624,15 @@ impl Pipelines {
         record.finished = Some(self.context.machine_now());
         record.overran = self.overran(job, &record);
         self.save(&mut record).await?;
-        self.sweep(&self.folder(run.pipeline(), &run.key())).await?;
+        self.delete_folder(&self.folder(run.pipeline(), &run.key()))
+            .await?;
         Ok(record)
     }
 
-    /// The record of a run that was finished, by its key.
+    /// Returns the record of a run that succeeded, by its key.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when it was not, or another one took its place.
+    /// Returns [`Kind::Conflict`] when the run did not succeed or another one took its place.
     pub async fn finished_distributed(&self, pipeline: &str, run_key: &str) -> Result<RunRecord> {
         let id = run_key.rsplit_once('.').map_or(run_key, |(id, _)| id);
         let found = self.run_record(id).await?;
@@ -578,49 +640,56 @@ impl Pipelines {
             |found: &RunRecord| key(found) == run_key && found.state == RunState::Succeeded;
         found
             .filter(is_done)
-            .ok_or_else(|| no_run(pipeline, run_key))
+            .ok_or_else(|| run_key_over_error(pipeline, run_key))
     }
 
-    /// Records that a run failed; what is done of it is taken up when it is run again.
-    /// Returns why it failed: what was recorded first.
+    /// Records that a run failed, and releases the lease; the partitions that are done are kept
+    /// for the next attempt. Returns why the run failed, which is the error that was recorded
+    /// first.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when it was taken over.
+    /// Returns [`Kind::Conflict`] when the run was taken over.
     pub async fn fail_distributed(&self, run: &DistributedRun, error: &str) -> Result<String> {
-        let mut record = self.claim_of(&run.record).await?;
+        let mut record = self.current_record(&run.record).await?;
         if record.state == RunState::Failed {
-            self.let_go(run).await?;
+            self.release_pipeline(run).await?;
             return Ok(record.error.unwrap_or_default());
         }
         record.state = RunState::Failed;
         record.error = Some(error.to_owned());
         record.finished = Some(self.context.machine_now());
         self.save(&mut record).await?;
-        self.let_go(run).await?;
+        self.release_pipeline(run).await?;
         Ok(error.to_owned())
     }
 
-    /// Records a failure; the error that stopped the run says more than one of its record.
-    async fn note_failure(&self, run: &DistributedRun, error: &str) {
+    /// Records a failure. If that fails too, it is only logged, because the error that stopped
+    /// the run says more.
+    async fn record_failure(&self, run: &DistributedRun, error: &str) {
         if let Err(unsaved) = self.fail_distributed(run, error).await {
             tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
         }
     }
 
-    async fn let_go(&self, run: &DistributedRun) -> Result<()> {
+    /// Releases the lease of a run without a process of its own.
+    async fn release_pipeline(&self, run: &DistributedRun) -> Result<()> {
         let name = format!(
             "{}/{}",
             self.context.project(),
             run_lease_name(run.pipeline())
         );
-        let metadata = self.context.components().metadata.as_ref();
+        let metadata = self.context.components().stores.metadata.as_ref();
         let now = self.context.machine_now();
-        // Claimed in its name for no time at all, it is free; another's is left alone.
-        let _ = Lease::acquire(metadata, &name, &holder(run), now, 0).await?;
+        // Acquired in the run's name for no time at all, the lease is free; the lease of another
+        // holder is left alone.
+        let _ = Lease::acquire(metadata, &name, &lease_holder(run), now, 0).await?;
         Ok(())
     }
 
-    /// What a partition needs, if the definitions are those of the beginning.
+    /// Prepares the job of a partition.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the definitions changed since the run began.
     async fn distributed_job(&self, run: &DistributedRun, files: Vec<SourceFile>) -> Result<Job> {
         let request = RunRequest {
             pipeline: run.pipeline().to_owned(),
@@ -629,12 +698,12 @@ impl Pipelines {
             archive: false,
         };
         let definitions = self.context.definitions();
-        let part = Part {
+        let part = PartitionInput {
             files,
             table_versions: run.table_versions.clone(),
         };
         let mut job = self
-            .job(&definitions, &request, Some(part), Online::Each)
+            .job(&definitions, &request, Some(part), OnlineUpdate::AfterRun)
             .await?;
         if job.settings != run.settings {
             let message = format!(
@@ -647,28 +716,35 @@ impl Pipelines {
         Ok(job)
     }
 
-    /// The record of a run as it is now, if it is this one's and under way.
-    async fn claimed_as(&self, record: &RunRecord) -> Result<RunRecord> {
-        let found = self.claim_of(record).await?;
+    /// Returns the current record of a run that is under way.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the run is over or was taken over.
+    async fn running_record(&self, record: &RunRecord) -> Result<RunRecord> {
+        let found = self.current_record(record).await?;
         match found.state {
             RunState::Running => Ok(found),
-            _ => Err(is_over(record)),
+            _ => Err(run_over_error(record)),
         }
     }
 
-    /// The record of a run as it is now, if it is this one's.
-    async fn claim_of(&self, record: &RunRecord) -> Result<RunRecord> {
+    /// Returns the current record of a run.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when the run was taken over.
+    async fn current_record(&self, record: &RunRecord) -> Result<RunRecord> {
         let found = self.claimed(&record.table, record.interval).await?;
         let is_ours =
             |found: &RunRecord| key(found) == key(record) && found.attempts == record.attempts;
-        found.filter(is_ours).ok_or_else(|| is_over(record))
+        found.filter(is_ours).ok_or_else(|| run_over_error(record))
     }
 
-    /// Refuses to go on with a run that somebody took over.
-    pub(crate) async fn check_claimed(&self, record: &RunRecord) -> Result<()> {
-        self.claimed_as(record).await.map(drop)
+    /// Checks that a run is under way and was not taken over.
+    pub(crate) async fn check_running(&self, record: &RunRecord) -> Result<()> {
+        self.running_record(record).await.map(drop)
     }
 
+    /// Checks that a run has not exceeded its time limit.
     fn check_time(&self, run: &DistributedRun) -> Result<()> {
         let end = run
             .time_limit
@@ -681,51 +757,58 @@ impl Pipelines {
         Err(Error::invalid(message))
     }
 
+    /// Returns the folder of a run's objects in the metadata store.
     fn folder(&self, pipeline: &str, key: &str) -> String {
         format!("{}/distributed/{pipeline}/{key}", self.context.project())
     }
 
-    /// Removes what is below a folder.
-    async fn sweep(&self, folder: &str) -> Result<()> {
-        let metadata = &self.context.components().metadata;
+    /// Removes all objects in a folder of the metadata store.
+    async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let metadata = &self.context.components().stores.metadata;
         let stored = metadata.list(&format!("{folder}/")).await?;
         let removed = stored
             .iter()
             .map(|(name, _)| metadata.delete(name, Expect::Anything));
         stream::iter(removed)
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(CONCURRENT_WRITES)
             .try_collect::<()>()
             .await?;
         Ok(())
     }
 
+    /// Reads an object of a run; returns `None` if there is none.
     async fn read<T: DeserializeOwned>(&self, folder: &str, name: &str) -> Result<Option<T>> {
         let name = format!("{folder}/{name}");
-        let stored = self.context.components().metadata.get(&name).await?;
+        let stored = self.context.components().stores.metadata.get(&name).await?;
         stored.map(|stored| read(&name, &stored.value)).transpose()
     }
 
+    /// Writes an object of a run.
     async fn write<T: Serialize>(&self, name: &str, object: &T, expect: Expect) -> Result<()> {
-        let json = Bytes::from(serde_json::to_vec(object).expect("it is plain data"));
+        let json =
+            Bytes::from(serde_json::to_vec(object).expect("the objects of a run are plain data"));
         let put = self
             .context
             .components()
+            .stores
             .metadata
             .put(name, json, expect)
             .await;
         put.map(drop).map_err(|e| match e.kind() {
-            Kind::Conflict => Error::caused(Kind::Conflict, "it is there already", e),
+            Kind::Conflict => Error::caused(Kind::Conflict, "the object exists already", e),
             _ => e,
         })
     }
 }
 
-fn no_run(pipeline: &str, key: &str) -> Error {
+/// The error for a run that is not under way any more, by its key.
+fn run_key_over_error(pipeline: &str, key: &str) -> Error {
     let message = format!("run {key} of `{pipeline}` is over, or was taken over; see `wafer runs`");
     Error::new(Kind::Conflict, message)
 }
 
-fn is_over(record: &RunRecord) -> Error {
+/// The error for a run that is not under way any more, by its record.
+fn run_over_error(record: &RunRecord) -> Error {
     let message = format!(
         "the run of `{}` over {} is over or was taken over; see `wafer runs`",
         record.pipeline, record.interval
@@ -733,7 +816,10 @@ fn is_over(record: &RunRecord) -> Error {
     Error::new(Kind::Conflict, message)
 }
 
-/// The files that a job reads, if it can be divided.
+/// Returns the files that a job reads.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] when the run cannot be divided.
 fn divisible(job: &Job) -> Result<&[SourceFile]> {
     let mut expectations = job.target.group.expectations.iter();
     if let Some(unique) = expectations.find(|e| e.rule == Rule::Unique) {
@@ -753,13 +839,14 @@ fn divisible(job: &Job) -> Result<&[SourceFile]> {
     })
 }
 
-/// Names of numbers sort as the numbers do.
-fn numbered(kind: &str, number: usize) -> String {
+/// Returns the name of a partition's object. The names sort in the order of the numbers.
+fn partition_object(kind: &str, number: usize) -> String {
     format!("{kind}/{number:06}")
 }
 
-fn holder(run: &DistributedRun) -> String {
-    format!("{HOLDER}{}", run.key())
+/// Returns the name under which a run without a process of its own holds its lease.
+fn lease_holder(run: &DistributedRun) -> String {
+    format!("{HOLDER_PREFIX}{}", run.key())
 }
 
 #[cfg(test)]
@@ -779,10 +866,10 @@ mod tests {
     fn files_are_divided_by_their_size() {
         assert_eq!(sizes(10, 100, &[]), [0; 0]);
         assert_eq!(sizes(10, 100, &[4, 4, 4, 4]), [2, 2]);
-        // One that is larger than a partition is one by itself.
+        // A file that is larger than a partition is a partition by itself.
         assert_eq!(sizes(10, 100, &[3, 40, 3, 3]), [1, 1, 2]);
         assert_eq!(sizes(10, 100, &[0, 0, 0]), [3]);
-        // Larger partitions rather than more of them.
+        // Partitions are made larger if there would be too many.
         assert_eq!(sizes(1, 2, &[1; 10]), [5, 5]);
         assert_eq!(sizes(1_000_000, 100, &[1; 250]), [100, 100, 50]);
         assert_eq!(sizes(1_000_000, 2, &[1; 250]), [125, 125]);

@@ -1,4 +1,4 @@
-//! What runs of a pipeline need, looked up.
+//! Jobs: everything that the runs of a pipeline need, resolved from the definitions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,62 +18,70 @@ use crate::run::RunRequest;
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
-/// When runs write to the online store.
+/// When the online store is updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Online {
-    /// Right after the offline table.
-    Each,
-    /// Not at all: the caller does, for all runs at once.
-    Later,
+pub(crate) enum OnlineUpdate {
+    /// By each run, right after its commit to the offline table.
+    AfterRun,
+    /// By the caller, once for all runs.
+    ByCaller,
 }
 
-/// What is known of a part of a divided run.
+/// The input of one partition of a divided run.
 #[derive(Default)]
-pub(crate) struct Part {
-    /// The source's files that it reads.
+pub(crate) struct PartitionInput {
+    /// The files of the source that the partition reads.
     pub(crate) files: Vec<SourceFile>,
-    /// Versions of the tables that features are looked up in; all parts have the same.
+    /// The versions of the tables that features are looked up in, the same for all partitions.
     pub(crate) table_versions: BTreeMap<String, u64>,
 }
 
-/// Everything that runs of a pipeline need, looked up.
+/// Everything that the runs of a pipeline need.
 pub(crate) struct Job {
+    /// The name of the pipeline.
     pub(crate) name: String,
+    /// The definition of the pipeline.
     pub(crate) pipeline: PipelineDef,
+    /// The definition of its source.
     pub(crate) source: SourceDef,
+    /// The group that is written.
     pub(crate) target: Arc<Target>,
+    /// The function or model that produces the rows.
     pub(crate) producer: Arc<dyn Producer>,
-    /// Versions of the tables that the producer looks features up in.
+    /// The versions of the tables that the producer looks features up in.
     pub(crate) table_versions: BTreeMap<String, u64>,
-    /// When it was made, by the platform's clock.
+    /// When the job was made, by the platform's clock.
     pub(crate) started: Timestamp,
+    /// What is read.
     pub(crate) input: Input,
-    /// Digest of the function and of all settings that decide what is written.
+    /// The digest of the function and of all settings that decide what is written.
     pub(crate) settings: Digest,
-    /// Digest of everything but the interval, and of what changed in another group's
-    /// table, that decides what is written.
+    /// The digest of everything that decides what is written, except the interval and the
+    /// changes in another group's table.
     pub(crate) inputs: Digest,
+    /// The deletions that are taken into account.
     pub(crate) deletions: Arc<Deletions>,
+    /// The number of chunks that are transformed concurrently.
     pub(crate) workers: usize,
-    pub(crate) online: Online,
-    /// Microseconds that its work may take.
+    /// When the online store is updated.
+    pub(crate) online: OnlineUpdate,
+    /// How long a run may take, in microseconds; `None` for no limit.
     pub(crate) time_limit: Option<i64>,
-    /// Whether a schedule runs it, so that requests see its rows once it is done.
+    /// Whether the schedule runs the job, so that requests see its rows once it is done.
     pub(crate) is_scheduled: bool,
-    /// Of another group's table, a version up to which all finished runs have what
-    /// there is.
-    pub(crate) followed: Option<u64>,
+    /// A version of the upstream table up to which all finished runs have read its changes.
+    pub(crate) caught_up_to: Option<u64>,
 }
 
 impl Pipelines {
-    /// Looks up what runs of a pipeline need, in some definitions; `part` is what
-    /// it is of a divided one.
+    /// Prepares runs of a pipeline from the given definitions. With `part`, only one partition's
+    /// files are read instead of the whole source.
     pub(crate) async fn job(
         &self,
         definitions: &Arc<Definitions>,
         request: &RunRequest,
-        part: Option<Part>,
-        online: Online,
+        part: Option<PartitionInput>,
+        online: OnlineUpdate,
     ) -> Result<Job> {
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
         let source = definitions.sources[&pipeline.source].clone();
@@ -122,13 +130,13 @@ impl Pipelines {
             online,
             time_limit: None,
             is_scheduled: false,
-            followed: None,
+            caught_up_to: None,
         })
     }
 }
 
 impl Job {
-    /// Digest of everything that decides what a run over an interval writes.
+    /// Returns the digest of everything that decides what a run over an interval writes.
     pub(crate) fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
         let mut hasher = Hasher::new();
         hasher
@@ -140,8 +148,10 @@ impl Job {
         hasher.finish()
     }
 
-    /// When a request could first have seen a row: after a scheduled run, or as
-    /// its source says; not before the rows that it was made from.
+    /// Returns the available time of a row: after a scheduled run, or by the source's delay, but
+    /// not before the rows that it was made from. `seen` is the available time of the row it was
+    /// made from, if that comes from a stored table, and whether that table is the archive of a
+    /// stream.
     pub(crate) fn available(
         &self,
         interval: Interval,

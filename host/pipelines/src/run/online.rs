@@ -1,4 +1,10 @@
-//! What runs wrote, on its way to the online store.
+//! Writes the rows of committed runs to the online store.
+//!
+//! The files of a run are read back from the offline table. A batch of them becomes commits with
+//! the newest row of each entity, or the summary of its events. The commits are named by run,
+//! generation and number, and the online store remembers these names, so that no commit is
+//! applied twice. An interval whose rows replace others, and a run that is taken up, cannot be
+//! added in this way; the group's online rows are rebuilt then.
 
 use std::sync::Arc;
 
@@ -17,26 +23,29 @@ use crate::group_rows::OnlineRows;
 use crate::run::job::Job;
 use crate::service::Pipelines;
 
-/// Batches of a run whose newest rows go online by one commit.
-const ONLINE_BATCHES: usize = 32;
+/// The number of record batches whose rows are summed up before they are written online.
+const BATCHES_PER_COMMIT: usize = 32;
 
-/// Entities of one commit.
-const PART_WRITES: usize = 5_000;
+/// The largest number of entities in one commit.
+const MAX_WRITES_PER_COMMIT: usize = 5_000;
 
-/// How long the online store remembers which chunks of a run it has.
+/// How long the online store remembers the commits of a run, in microseconds: 400 days.
 const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
 
-/// Rows of a run that were written online, or changed nothing there.
+/// The number of rows of a run that were written online, and of those that changed nothing
+/// there.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OnlineCounts {
+    /// The rows that were written.
     pub(crate) applied: u64,
+    /// The rows that changed nothing, because the stored row is newer.
     pub(crate) older: u64,
 }
 
 impl Pipelines {
-    /// Writes the rows of runs to the online store, as they are in their files. For an
-    /// interval that had other rows before, or a run that is taken up, the group is
-    /// made anew from the offline table.
+    /// Writes the rows of runs to the online store, as they are in the runs' files. If an
+    /// interval had other rows before, or a run was taken up, the group's online rows are
+    /// rebuilt from the offline table instead.
     pub(crate) async fn write_online(&self, job: &Job, records: Vec<&mut RunRecord>) -> Result<()> {
         if !records.iter().all(|record| record.is_new_online()) {
             let counts = self.materialize(&job.target).await?;
@@ -51,20 +60,22 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Adds the rows of a run to the online store.
     async fn add_online(&self, job: &Job, record: &mut RunRecord) -> Result<()> {
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let snapshot = offline.snapshot(&record.table, AsOf::Latest).await?;
         let mut files = snapshot.files_below(&record.folder());
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
         (record.online_applied, record.online_older) = (0, 0);
         let mut number = 0;
-        while let Some(several) = next_batches(&mut batches).await? {
+        while let Some(taken) = next_batches(&mut batches).await? {
             number += 1;
-            // Who was taken over while he slept stops here: the other made everything anew.
+            // If another process took the run over while this one was suspended, this one stops
+            // here. The other process rebuilds the online rows.
             self.save(record).await?;
             let counts = self
-                .add_batches(job, record, &number.to_string(), several, false)
+                .add_batches(job, record, &number.to_string(), taken, false)
                 .await?;
             record.online_applied += counts.applied;
             record.online_older += counts.older;
@@ -72,7 +83,8 @@ impl Pipelines {
         Ok(())
     }
 
-    /// Adds the rows of some files of a run; `part` names them among its others.
+    /// Adds the rows of one partition's files to the online store; `part` is the number of the
+    /// partition.
     pub(crate) async fn add_files(
         &self,
         job: &Job,
@@ -80,23 +92,24 @@ impl Pipelines {
         part: usize,
         files: Vec<DataFile>,
     ) -> Result<OnlineCounts> {
-        let offline = &self.context.components().offline;
+        let offline = &self.context.components().stores.offline;
         let snapshot = offline.snapshot(&record.table, AsOf::Latest).await?;
         let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
         let mut counts = OnlineCounts::default();
         let mut number = 0;
-        while let Some(several) = next_batches(&mut batches).await? {
+        while let Some(taken) = next_batches(&mut batches).await? {
             number += 1;
             let name = format!("{part}-{number}");
-            let added = self.add_batches(job, record, &name, several, true).await?;
+            let added = self.add_batches(job, record, &name, taken, true).await?;
             counts.applied += added.applied;
             counts.older += added.older;
         }
         Ok(counts)
     }
 
-    /// Adds rows of a run, that is or is not shared with other processes. By its name the
-    /// store knows a chunk that it has, and adds it once.
+    /// Adds rows of a run to the online store. `name` identifies the batches within the run, so
+    /// that the store applies them once. `is_shared` says that other processes work on the run
+    /// as well.
     async fn add_batches(
         &self,
         job: &Job,
@@ -124,24 +137,24 @@ impl Pipelines {
             early,
             outbox: Vec::new(),
         };
-        let parts = in_parts(writes)
+        let parts = split_writes(writes)
             .into_iter()
             .map(|writes| (writes, Vec::new()))
             .chain((!early.is_empty()).then_some((Vec::new(), early)));
         let commits: Vec<EventCommit> = parts.enumerate().map(commit).collect();
-        let turns = match is_shared {
+        let commit_batches = match is_shared {
             false => vec![commits],
             true => commits.into_iter().map(|commit| vec![commit]).collect(),
         };
-        let online = &self.context.components().online;
+        let online = &self.context.components().stores.online;
         let mut older = 0;
-        for turn in turns {
+        for batch in commit_batches {
             if is_shared {
-                // Others work on the run as well. When it failed, its group may be made anew
-                // from the table, which has these rows.
-                self.check_claimed(record).await?;
+                // If the run failed in another process, the group may be rebuilt from the table,
+                // which has these rows already.
+                self.check_running(record).await?;
             }
-            for outcome in online.commit_events(turn, now).await? {
+            for outcome in online.commit_events(batch, now).await? {
                 if let EventOutcome::Committed { older: some } = outcome {
                     older += u64::from(some);
                 }
@@ -154,25 +167,25 @@ impl Pipelines {
     }
 }
 
-/// What entities write, in pieces that a store may commit one by one.
-fn in_parts(mut writes: Vec<OnlineWrite>) -> Vec<Vec<OnlineWrite>> {
+/// Splits writes into pieces that a store may commit one by one.
+fn split_writes(mut writes: Vec<OnlineWrite>) -> Vec<Vec<OnlineWrite>> {
     let mut parts = Vec::new();
     while !writes.is_empty() {
-        let rest = writes.split_off(writes.len().min(PART_WRITES));
+        let rest = writes.split_off(writes.len().min(MAX_WRITES_PER_COMMIT));
         parts.push(std::mem::replace(&mut writes, rest));
     }
     parts
 }
 
-/// Some of the batches that are left.
+/// Reads the next batches, or returns `None` at the end.
 async fn next_batches(
     batches: &mut BoxStream<'static, Stored<RecordBatch>>,
 ) -> Result<Option<Vec<RecordBatch>>> {
-    let mut several = Vec::new();
-    while several.len() < ONLINE_BATCHES
+    let mut taken = Vec::new();
+    while taken.len() < BATCHES_PER_COMMIT
         && let Some(batch) = batches.try_next().await?
     {
-        several.push(batch);
+        taken.push(batch);
     }
-    Ok((!several.is_empty()).then_some(several))
+    Ok((!taken.is_empty()).then_some(taken))
 }

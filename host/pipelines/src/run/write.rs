@@ -1,5 +1,11 @@
-//! From a source's chunks to the files of the intervals that their rows belong to, and
-//! the commits that make these part of the tables.
+//! Transforms the chunks of a source, writes the rows to the files of the intervals that they
+//! belong to, and commits these files to the tables.
+//!
+//! Chunks are transformed by several workers and kept in order. The rows of a chunk may belong
+//! to several intervals, because a backfill writes many intervals in one pass. Rejected rows go
+//! to the quarantine of the interval that they belong to. Rows that belong to no interval,
+//! because they could not be read or have no event time, are the same whichever interval is run;
+//! they are kept once for each file and code.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,41 +29,48 @@ use crate::run::job::Job;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 
-/// An interval on its way.
-pub(crate) struct Work<'a> {
+/// An interval that is being written.
+pub(crate) struct IntervalWork<'a> {
+    /// The record of the run.
     pub(crate) record: RunRecord,
+    /// The writer of the group's table; it is opened with the first rows.
     pub(crate) writer: Option<TableWriter>,
+    /// The expectations about all rows of the run.
     pub(crate) checks: Vec<RunCheck<'a>>,
+    /// The quarantine of the interval's rejected rows.
     pub(crate) quarantine: QuarantineWriter,
-    /// Of another group's table, the files that are read for it.
+    /// The paths of the files that are read for the interval, for a run over another group's
+    /// table.
     pub(crate) files: BTreeSet<String>,
 }
 
-/// What was written for an interval, and is not part of its tables yet.
+/// The files that were written for an interval and are not committed yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Written {
-    /// Of the group's table.
+    /// The files of the group's table.
     pub(crate) rows: WrittenFiles,
-    /// Of its quarantine table.
+    /// The files of its quarantine table.
     #[serde(rename = "aside")]
     pub(crate) quarantine: WrittenFiles,
 }
 
-/// What was set aside of a file and belongs to no interval: it is the same whichever
-/// interval is run, and is kept once.
+/// The rejected rows of one source file that belong to no interval. They are the same whichever
+/// interval is run, and are kept once.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UnplacedRejects {
+    /// The folder of the files, relative to the quarantine table.
     pub(crate) folder: String,
+    /// The files that were written.
     pub(crate) files: WrittenFiles,
 }
 
 impl Pipelines {
-    /// Reads and transforms the source, and writes the rows of the intervals to files. Returns
-    /// what was rejected and belongs to none of them.
+    /// Reads and transforms the source, and writes the rows to the files of the intervals at the
+    /// positions `to_write`. Returns the rejected rows that belong to no interval.
     pub(crate) async fn write_files(
         &self,
         job: &Job,
-        works: &mut [Work<'_>],
+        works: &mut [IntervalWork<'_>],
         to_write: &[usize],
         selection: &Selection,
         progress: &Arc<dyn Progress>,
@@ -81,7 +94,7 @@ impl Pipelines {
             if let Some(done) = current.take_if(|quarantine| quarantine.folder != folder) {
                 unplaced.push(self.close_unplaced(job, done).await?);
             }
-            let mut works = Works {
+            let mut works = IntervalWorks {
                 all: &mut *works,
                 to_write,
                 unplaced: &mut current,
@@ -106,7 +119,7 @@ impl Pipelines {
     async fn reject_unreadable(
         &self,
         job: &Job,
-        works: &mut Works<'_, '_>,
+        works: &mut IntervalWorks<'_, '_>,
         chunk: &Chunk,
     ) -> Result<()> {
         for reject in &chunk.rejects {
@@ -124,10 +137,14 @@ impl Pipelines {
     }
 
     /// Quarantines the rows of a chunk that the function or an expectation refused.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a row that breaks an
+    /// expectation whose policy is to fail the run.
     async fn reject_refused(
         &self,
         job: &Job,
-        works: &mut Works<'_, '_>,
+        works: &mut IntervalWorks<'_, '_>,
         transformed: &TransformedChunk,
     ) -> Result<()> {
         let chunk = &transformed.chunk;
@@ -146,13 +163,13 @@ impl Pipelines {
                 event_id: chunk.event_id(refused.row),
             };
             let reject = Reject::new(place, reason.clone());
-            let quarantine = match chunk.placed_at(refused.row, refused.event) {
+            let quarantine = match chunk.interval_time(refused.row, refused.event) {
                 Some(time) => match works.owner(chunk, time) {
                     Some(work) => {
                         work.record.rejected(reject);
                         &mut work.quarantine
                     }
-                    // It belongs to an interval that has it already.
+                    // The row belongs to an interval that was committed earlier and has the row.
                     None => continue,
                 },
                 None => {
@@ -169,7 +186,7 @@ impl Pipelines {
     async fn write_to_intervals(
         &self,
         job: &Job,
-        works: &mut Works<'_, '_>,
+        works: &mut IntervalWorks<'_, '_>,
         transformed: TransformedChunk,
     ) -> Result<()> {
         let TransformedChunk { chunk, rows, .. } = transformed;
@@ -178,7 +195,7 @@ impl Pipelines {
         first.record.rows_warned += rows.warnings;
         first.record.rows_deleted += rows.deleted.len() as u64;
         let times: Vec<Timestamp> = (0..rows.len())
-            .filter_map(|row| chunk.placed_at(rows.sources[row], Some(rows.events[row])))
+            .filter_map(|row| chunk.interval_time(rows.sources[row], Some(rows.events[row])))
             .collect();
         for index in works.to_write {
             let work = &mut works.all[*index];
@@ -193,18 +210,19 @@ impl Pipelines {
             if own.len() == rows.len() && !own.is_empty() {
                 self.write_rows(job, work, &chunk, &rows).await?;
             } else if !own.is_empty() {
-                self.write_rows(job, work, &chunk, &rows.part(&own)).await?;
+                self.write_rows(job, work, &chunk, &rows.take_rows(&own))
+                    .await?;
             }
         }
         Ok(())
     }
 
-    /// Writes rows of an interval to its files, but for those that repeat a value
-    /// that is to be unique.
+    /// Writes rows of an interval to its files, except rows that repeat a value that has to be
+    /// unique.
     async fn write_rows(
         &self,
         job: &Job,
-        work: &mut Work<'_>,
+        work: &mut IntervalWork<'_>,
         chunk: &Chunk,
         rows: &GroupRows,
     ) -> Result<()> {
@@ -240,7 +258,7 @@ impl Pipelines {
                     let rest: Vec<usize> = (0..rows.len())
                         .filter(|row| repeated.binary_search(row).is_err())
                         .collect();
-                    kept = Some(rows.part(&rest));
+                    kept = Some(rows.take_rows(&rest));
                 }
             }
         }
@@ -262,6 +280,7 @@ impl Pipelines {
             none => none.insert(
                 self.context
                     .components()
+                    .stores
                     .offline
                     .writer(&record.table, &record.folder())
                     .await?,
@@ -272,7 +291,7 @@ impl Pipelines {
     }
 
     /// Closes the files of an interval.
-    pub(crate) async fn close(&self, job: &Job, work: &mut Work<'_>) -> Result<Written> {
+    pub(crate) async fn close(&self, job: &Job, work: &mut IntervalWork<'_>) -> Result<Written> {
         let record = &work.record;
         let empty = QuarantineWriter::new(record.folder(), record.created);
         let quarantine = std::mem::replace(&mut work.quarantine, empty);
@@ -286,6 +305,7 @@ impl Pipelines {
         })
     }
 
+    /// Closes the files of rejected rows that belong to no interval.
     async fn close_unplaced(
         &self,
         job: &Job,
@@ -297,7 +317,12 @@ impl Pipelines {
         })
     }
 
-    /// Makes what was written for an interval part of its tables.
+    /// Commits what was written for an interval to its tables.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the rows break an expectation
+    /// whose policy is to fail the run, and [`Kind::Conflict`](wafer_store::Kind::Conflict) when
+    /// the run was taken over.
     pub(crate) async fn commit_work(
         &self,
         job: &Job,
@@ -305,7 +330,7 @@ impl Pipelines {
         checks: &[RunCheck<'_>],
         written: Written,
     ) -> Result<()> {
-        for (policy, reason) in checks.iter().filter_map(RunCheck::broken) {
+        for (policy, reason) in checks.iter().filter_map(RunCheck::violation) {
             if policy == Policy::Fail {
                 return Err(Error::invalid(format!("{}: {reason}", record.interval)));
             }
@@ -315,7 +340,7 @@ impl Pipelines {
             app_id: record.app_id(),
             version: record.generation,
             follows: match record.upstream {
-                // Added to what the interval had when it was looked at.
+                // The rows are added to what the interval had when the run was planned.
                 Some(Upstream {
                     since: Some(_),
                     base,
@@ -324,24 +349,25 @@ impl Pipelines {
                 _ => Follows::Anything,
             },
         };
-        // What a run adds to its interval replaces nothing.
+        // A run that adds rows to its interval replaces none.
         let replaces = match txn.follows {
             Follows::Exactly(_) => None,
             Follows::Anything => Some(record.work_folder()),
         };
         self.commit_quarantine(&job.target, written.quarantine, &txn, replaces.as_deref())
             .await?;
-        // Before the commit, so that a run that is taken up after it knows them, and one
-        // that was taken over stops here.
+        // The record is saved before the commit, so that a process that takes the run up after
+        // the commit knows its counts, and so that a run that was taken over stops here.
         self.save(record).await?;
-        let offline = &self.context.components().offline;
-        // With nothing written, what the interval had is removed all the same.
+        let offline = &self.context.components().stores.offline;
+        // Even if nothing was written, the commit removes what the interval had.
         offline
             .commit(written.rows, &txn, replaces.as_deref())
             .await?;
         Ok(())
     }
 
+    /// Commits the rejected rows that belong to no interval, each file's once.
     pub(crate) async fn commit_unplaced(
         &self,
         job: &Job,
@@ -360,23 +386,24 @@ impl Pipelines {
     }
 }
 
-/// The intervals on their way that a chunk's rows may belong to.
-struct Works<'a, 'b> {
-    all: &'a mut [Work<'b>],
-    /// Positions of those that are written; there is at least one.
+/// The intervals that the rows of a chunk may belong to.
+struct IntervalWorks<'a, 'b> {
+    /// All intervals of the pass.
+    all: &'a mut [IntervalWork<'b>],
+    /// The positions of the intervals that are written; there is at least one.
     to_write: &'a [usize],
-    /// The quarantine of rows that belong to none of them.
+    /// The quarantine of rows that belong to no interval; it is opened with the first such row.
     unplaced: &'a mut Option<QuarantineWriter>,
 }
 
-impl<'b> Works<'_, 'b> {
-    /// The interval that what belongs to none of them is counted for.
-    fn first(&mut self) -> &mut Work<'b> {
+impl<'b> IntervalWorks<'_, 'b> {
+    /// Returns the interval that counts the rows that belong to no interval.
+    fn first(&mut self) -> &mut IntervalWork<'b> {
         &mut self.all[self.to_write[0]]
     }
 
-    /// The interval that a row of a chunk belongs to, of those that read its file.
-    fn owner(&mut self, chunk: &Chunk, time: Timestamp) -> Option<&mut Work<'b>> {
+    /// Returns the interval that a row of a chunk belongs to, among those that read its file.
+    fn owner(&mut self, chunk: &Chunk, time: Timestamp) -> Option<&mut IntervalWork<'b>> {
         let owns = |index: &&usize| {
             let work = &self.all[**index];
             work.reads(chunk) && work.record.interval.contains(time)
@@ -387,12 +414,13 @@ impl<'b> Works<'_, 'b> {
 }
 
 impl Job {
-    /// The folder of the rejects of a file that belong to no interval.
+    /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
         let code = self.producer.code().short();
         format!("rejects/{}-{code}", chunk.file_id)
     }
 
+    /// Returns the quarantine of a file's rows that belong to no interval; opens it if needed.
     fn unplaced_quarantine<'a>(
         &self,
         chunk: &Chunk,
@@ -402,11 +430,11 @@ impl Job {
             .get_or_insert_with(|| QuarantineWriter::new(self.rejects_folder(chunk), self.started))
     }
 
-    /// Which rows are let in.
+    /// Returns which rows are admitted.
     fn gate(&self, selection: &Selection) -> Gate {
         match self.input.table() {
-            // Rows of another group were let in there, and were selected by when they became
-            // visible.
+            // Rows of another group were admitted there already. They are selected by their
+            // available times.
             Some(_) => Gate {
                 interval: Interval::ALL,
                 now: Timestamp::MAX,
@@ -421,7 +449,7 @@ impl Job {
     }
 }
 
-/// The chunks of a job's input, transformed by several workers and kept in order.
+/// Returns the chunks of a job's input, transformed by several workers and kept in order.
 fn transformed_chunks<'a>(
     job: &'a Job,
     selection: &Selection,
@@ -451,7 +479,8 @@ fn transformed_chunks<'a>(
         .buffered(job.workers)
 }
 
-impl<'a> Work<'a> {
+impl<'a> IntervalWork<'a> {
+    /// Prepares the writing of a claimed interval.
     pub(crate) fn new(claim: &Claim, job: &'a Job) -> Self {
         let files = claim.files.iter();
         Self {
@@ -463,7 +492,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Removes what was not closed. Best effort: what stays is not part of the table.
+    /// Removes files that were not closed. Errors are ignored, because such files are not part
+    /// of a table.
     pub(crate) async fn abort(&mut self) {
         let writers = [self.writer.take(), self.quarantine.writer.take()];
         for writer in writers.into_iter().flatten() {
@@ -471,14 +501,15 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Whether the rows of a chunk are for it: of another group's table only some
-    /// files are.
+    /// Returns whether the rows of a chunk are read for this interval. For a run over another
+    /// group's table only some files are.
     fn reads(&self, chunk: &Chunk) -> bool {
         self.record.upstream.is_none() || self.files.contains(&chunk.file)
     }
 }
 
 impl Written {
+    /// Returns no files.
     pub(crate) fn nothing(job: &Job) -> Self {
         Self {
             rows: WrittenFiles::none(&job.target.table.name),
@@ -486,20 +517,24 @@ impl Written {
         }
     }
 
+    /// Adds the files of another partition.
     pub(crate) fn append(&mut self, more: Self) {
         self.rows.append(more.rows);
         self.quarantine.append(more.quarantine);
     }
 }
 
-/// What was made of a chunk.
+/// A transformed chunk.
 struct TransformedChunk {
+    /// The chunk, without its columns.
     chunk: Chunk,
+    /// The rows of the group.
     rows: GroupRows,
-    /// RefusedRow source rows as JSON, in the order of the refusals.
+    /// The refused source rows as JSON, in the order of the refusals.
     rejects: Vec<String>,
 }
 
+/// Calls the producer on a chunk and checks the rows that it returns.
 fn transform(
     chunk: Chunk,
     found: &[Vec<ArrayRef>],
@@ -530,7 +565,7 @@ fn transform(
         .iter()
         .map(|refused| row(refused.row))
         .collect();
-    // The inputs are no longer needed; what follows may wait for its turn.
+    // The input columns are no longer needed, and the chunk may have to wait for its turn.
     let chunk = Chunk {
         columns: Vec::new(),
         ..chunk

@@ -1,4 +1,4 @@
-//! Some rows of one file, as the columns that a function reads.
+//! A chunk: some rows of one file, as the columns that a function reads.
 
 use arrow_array::ArrayRef;
 use wafer_catalog::Reject;
@@ -8,39 +8,44 @@ use wafer_core::rules::Interval;
 /// Some rows of one file.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    /// The function's inputs.
+    /// The function's input columns, in the order of its signature.
     pub(crate) columns: Vec<ArrayRef>,
-    /// Names the file in the identity of its rows.
+    /// The id of the file; the identities of its rows begin with it.
     pub(crate) file_id: String,
-    /// Name of the file, for messages.
+    /// The name of the file, for messages.
     pub(crate) file: String,
-    /// For each row its number in the file: from 0 in Parquet, the line in texts.
+    /// The number of each row in the file: counted from 0 in Parquet files, the line in text
+    /// files.
     pub(crate) numbers: Vec<u64>,
-    /// Rows that have an identity of their own and were visible from some time on:
-    /// those of other tables.
+    /// The identities and available times of the rows, if they come from a stored table and not
+    /// from a source's files.
     pub(crate) stored: Option<StoredRowOrigins>,
-    /// Rows that could not be read.
+    /// The rows that could not be read.
     pub(crate) rejects: Vec<Reject>,
-    /// Rows looked at, readable or not.
+    /// The number of rows that were looked at, including rejected and skipped ones; it is used
+    /// to report progress.
     pub(crate) seen: u64,
 }
 
-/// What is known of rows that were stored before.
+/// The identities and available times of rows that come from a stored table.
 #[derive(Debug)]
 pub(crate) struct StoredRowOrigins {
+    /// The event identity of each row.
     pub(crate) ids: Vec<String>,
+    /// The available time of each row.
     pub(crate) available: Vec<Timestamp>,
-    /// Whether they came in as events, so that the source's delay is in these times.
+    /// Whether the rows are raw events, whose available times already account for the source's
+    /// delay.
     pub(crate) as_events: bool,
 }
 
 impl Chunk {
-    /// Number of rows that could be read.
+    /// The number of rows that could be read.
     pub(crate) fn rows(&self) -> usize {
         self.numbers.len()
     }
 
-    /// Identity of a row.
+    /// Returns the event identity of a row.
     pub(crate) fn event_id(&self, row: usize) -> String {
         match &self.stored {
             Some(known) => known.ids[row].clone(),
@@ -48,8 +53,9 @@ impl Chunk {
         }
     }
 
-    /// The rows of another group that became visible in an interval.
-    pub(crate) fn arrived_in(mut self, interval: Interval) -> Self {
+    /// Returns the chunk with only those rows whose available time lies in an interval. Rows of
+    /// files have no available time of their own and all stay.
+    pub(crate) fn available_in(mut self, interval: Interval) -> Self {
         let Some(known) = &mut self.stored else {
             return self;
         };
@@ -76,16 +82,21 @@ impl Chunk {
         self
     }
 
-    /// The time by which the interval of a row is found: when what it was made from
-    /// became visible, if that is a row of another group, else its own.
-    pub(crate) fn placed_at(&self, source: usize, event: Option<Timestamp>) -> Option<Timestamp> {
+    /// Returns the time that decides which interval an output row belongs to. For rows of
+    /// another group this is the available time of the row at index `source`, for other rows
+    /// their own event time.
+    pub(crate) fn interval_time(
+        &self,
+        source: usize,
+        event: Option<Timestamp>,
+    ) -> Option<Timestamp> {
         match &self.stored {
             Some(known) if !known.as_events => Some(known.available[source]),
             _ => event,
         }
     }
 
-    /// Where a row is, for people.
+    /// Returns the file and the number of a row, for messages.
     pub(crate) fn place(&self, row: usize) -> String {
         format!("{}:{}", self.file, self.numbers[row])
     }

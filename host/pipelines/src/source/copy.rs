@@ -1,4 +1,4 @@
-//! Copies of source files beside the objects of a deployed project.
+//! Copies source files to the object storage of a deployed project.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,18 @@ use crate::service::Pipelines;
 use crate::source::digest_file;
 use crate::source::files::find_files;
 
-/// The files of a source that were copied, with the digests of their contents.
+/// The files of a source that were copied, by URL, with the digests of their contents. It is
+/// kept in the metadata store so that unchanged files are not copied again.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Copied(BTreeMap<String, Digest>);
+struct CopiedFiles(BTreeMap<String, Digest>);
 
 impl Pipelines {
-    /// Copies the files of sources that are on this machine to `sources/` of a folder on
-    /// S3, as far as they are not there, and has the definitions read them there.
-    /// Returns the URLs of what was copied.
+    /// Copies the files of sources that are on this machine to `sources/` in a folder on S3, and
+    /// changes the definitions so that they read the copies. Files whose copies are current are
+    /// skipped. Returns the URLs of the files that were copied.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
+    /// Returns an error when a file cannot be read or written.
     pub async fn copy_sources(
         &self,
         definitions: &mut Definitions,
@@ -37,7 +38,11 @@ impl Pipelines {
             };
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));
             let folder = Url::parse(&folder).map_err(|e| {
-                Error::caused(Kind::Invalid, format!("`{folder}` is no folder on S3"), e)
+                Error::caused(
+                    Kind::Invalid,
+                    format!("`{folder}` is not a folder on S3"),
+                    e,
+                )
             })?;
             copied.extend(self.copy_source(name, find_files(path)?, &folder).await?);
             source.files = Some(Location::Remote(folder.into()));
@@ -45,6 +50,8 @@ impl Pipelines {
         Ok(copied)
     }
 
+    /// Copies the new and changed files of one source and removes the copies of files that are
+    /// gone.
     async fn copy_source(
         &self,
         source: &str,
@@ -53,24 +60,25 @@ impl Pipelines {
     ) -> Result<Vec<Url>> {
         let (remote, metadata) = (
             &self.context.components().remote,
-            &self.context.components().metadata,
+            &self.context.components().stores.metadata,
         );
-        let noted = format!("{}/copied/{source}", self.context.project());
-        let before = metadata.get(&noted).await?;
-        let mut before: Copied = before
+        let object_name = format!("{}/copied/{source}", self.context.project());
+        let before = metadata.get(&object_name).await?;
+        let mut before: CopiedFiles = before
             .and_then(|stored| serde_json::from_slice(&stored.value).ok())
             .unwrap_or_default();
-        let (mut now, mut copied) = (Copied::default(), Vec::new());
+        let (mut now, mut copied) = (CopiedFiles::default(), Vec::new());
         for file in files {
             let url = folder.join(&file_name(&file)?).map_err(|e| {
-                let message = format!("{} has a name that is no part of a URL", file.display());
+                let message = format!("{} has a name that cannot be part of a URL", file.display());
                 Error::caused(Kind::Invalid, message, e)
             })?;
             let digest = digest_file(&file)?;
             if before.0.get(url.as_str()) != Some(&digest) {
-                // Whatever becomes of this, it is not what was noted.
+                // The noted digest is dropped before the copy is overwritten, so that an upload
+                // that is interrupted is repeated the next time.
                 if before.0.remove(url.as_str()).is_some() {
-                    self.note_copied(&noted, &before).await?;
+                    self.save_copied(&object_name, &before).await?;
                 }
                 remote.put(&file, &url).await?;
                 copied.push(url.clone());
@@ -82,18 +90,21 @@ impl Pipelines {
                 remote.remove(&url).await?;
             }
         }
-        self.note_copied(&noted, &now).await?;
+        self.save_copied(&object_name, &now).await?;
         Ok(copied)
     }
 
-    async fn note_copied(&self, name: &str, copied: &Copied) -> Result<()> {
-        let json = Bytes::from(serde_json::to_vec(copied).expect("it is plain data"));
-        let metadata = &self.context.components().metadata;
+    /// Records which files of a source were copied.
+    async fn save_copied(&self, name: &str, copied: &CopiedFiles) -> Result<()> {
+        let json =
+            Bytes::from(serde_json::to_vec(copied).expect("names and digests are plain data"));
+        let metadata = &self.context.components().stores.metadata;
         metadata.put(name, json, Expect::Anything).await?;
         Ok(())
     }
 }
 
+/// Returns the name of a file, encoded for a URL.
 fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| {
@@ -102,9 +113,11 @@ fn file_name(path: &Path) -> Result<String> {
             path.display()
         ))
     })?;
-    // A name is one segment of the URL, whatever is in it.
-    let mut url = Url::parse("s3://x").expect("it is one");
-    url.path_segments_mut().expect("it has a path").push(name);
+    // The URL encodes the name as one path segment, even if it contains characters such as `?`.
+    let mut url = Url::parse("s3://x").expect("the text is a URL");
+    url.path_segments_mut()
+        .expect("an s3 URL has a path")
+        .push(name);
     Ok(url.path().trim_start_matches('/').to_owned())
 }
 
@@ -113,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_names_are_one_segment() {
+    fn file_name_is_encoded_as_one_url_segment() {
         for (name, wanted) in [("a.csv", "a.csv"), ("a b?#.csv", "a%20b%3F%23.csv")] {
             assert_eq!(
                 file_name(Path::new("/x").join(name).as_path()).unwrap(),

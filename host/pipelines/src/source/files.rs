@@ -1,4 +1,4 @@
-//! The files of a source, on this machine or on S3.
+//! Finds the files of a source, on this machine or on S3, and opens them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,15 @@ use wafer_files::unreadable;
 /// A file of a source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SourceFile {
-    /// Where it is; its URL, for one that is not here.
+    /// The path of a local file, or the URL of a remote one.
     pub(crate) path: PathBuf,
+    /// The format of the file.
     pub(crate) format: Format,
-    /// Of its content; of the version of one that is not here.
+    /// The digest of the content of a local file, or of the version and size of a remote one.
     pub(crate) digest: Digest,
+    /// The size of the file in bytes.
     pub(crate) bytes: u64,
+    /// The remote file; `None` for a file on this machine.
     pub(crate) remote: Option<RemoteFile>,
 }
 
@@ -37,7 +40,9 @@ impl SourceFile {
         }
     }
 
-    pub(crate) fn here(path: PathBuf, format: Option<Format>) -> Result<Self> {
+    /// Describes a file on this machine and digests its content. Without `format`, the file's
+    /// name decides its format.
+    pub(crate) fn from_local(path: PathBuf, format: Option<Format>) -> Result<Self> {
         let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&path, e))?;
         Ok(Self {
             format: format.map_or_else(|| Format::of_source(&path), Ok)?,
@@ -48,7 +53,9 @@ impl SourceFile {
         })
     }
 
-    pub(crate) fn elsewhere(file: RemoteFile, format: Option<Format>) -> Result<Self> {
+    /// Describes a remote file, without reading it. Without `format`, the file's name decides
+    /// its format.
+    pub(crate) fn from_remote(file: RemoteFile, format: Option<Format>) -> Result<Self> {
         let path = PathBuf::from(file.url.as_str());
         let mut hasher = Hasher::new();
         hasher
@@ -63,37 +70,41 @@ impl SourceFile {
         })
     }
 
-    /// Its content; a copy of it, which is gone when it is closed, for one that is not
-    /// here.
+    /// Opens the file. A remote file is copied to a temporary file first, which is removed when
+    /// the returned file is closed.
     pub(crate) fn open(&self, remote: &Arc<dyn RemoteFiles>) -> Result<File> {
         let Some(file) = &self.remote else {
             return File::open(&self.path).map_err(|e| unreadable(&self.path, e));
         };
         let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
-        wait(remote.fetch(file, copy.path()))?;
+        block_on(remote.fetch(file, copy.path()))?;
         File::open(copy.path()).map_err(|e| unreadable(&self.path, e))
     }
 }
 
-/// Waits for what is elsewhere, on a thread that may block.
-fn wait<T>(future: impl Future<Output = T>) -> T {
+/// Waits for a future on a thread that may block.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
-/// Whether a file is one of a source's, by its name.
-type Fits = Box<dyn Fn(&str) -> bool>;
+/// Decides by a file's name whether the file belongs to a source.
+type NameFilter = Box<dyn Fn(&str) -> bool>;
 
-/// A file, the files of a folder, or those that a pattern with `*` in the file
-/// name fits, in the order of their names.
+/// Returns the files that a path stands for, in the order of their names: a file, the files of a
+/// folder, or the files whose names match a pattern with `*` in the last part of the path. Names
+/// in a folder that begin with `.` or `_` are left out.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is no such file.
 pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let (folder, fits): (&Path, Fits) = if name.contains('*') {
+    let (folder, is_wanted): (&Path, NameFilter) = if name.contains('*') {
         (
             path.parent().unwrap_or(Path::new(".")),
-            Box::new(move |file| fits(&name, file)),
+            Box::new(move |file| matches_pattern(&name, file)),
         )
     } else if path.is_dir() {
         (path, Box::new(|file| !file.starts_with(['.', '_'])))
@@ -109,7 +120,11 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|p| p.is_file() && p.file_name().is_some_and(|n| fits(&n.to_string_lossy())))
+        .filter(|p| {
+            p.is_file()
+                && p.file_name()
+                    .is_some_and(|n| is_wanted(&n.to_string_lossy()))
+        })
         .collect();
     files.sort();
     if files.is_empty() {
@@ -121,7 +136,11 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// As [`find_files`], elsewhere.
+/// Returns the remote files that a URL stands for, by the rules of [`find_files`].
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is no such file and [`Kind::Invalid`] when the text is
+/// not a URL.
 pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
     let url = Url::parse(text).map_err(|e| {
         let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
@@ -130,13 +149,13 @@ pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<V
     let (folder, name) = text.rsplit_once('/').unwrap_or((text, ""));
     let mut files = if name.contains('*') {
         let folder = Url::parse(&format!("{folder}/")).unwrap_or(url);
-        wait(remote.list(&folder))?
+        block_on(remote.list(&folder))?
     } else {
-        wait(remote.list(&url))?
+        block_on(remote.list(&url))?
     };
     let file_name = |file: &RemoteFile| file.url.path().rsplit('/').next().map(str::to_owned);
     files.retain(|file| match file_name(file) {
-        Some(found) if name.contains('*') => fits(name, &found),
+        Some(found) if name.contains('*') => matches_pattern(name, &found),
         found => found.is_some_and(|found| !found.starts_with(['.', '_'])),
     });
     if files.is_empty() {
@@ -146,14 +165,14 @@ pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<V
     Ok(files)
 }
 
-/// Whether a name fits a pattern in which `*` stands for any text.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+/// Returns whether a name matches a pattern, in which `*` stands for any text.
+pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
             (0..=tail.len())
                 .filter(|at| tail.is_char_boundary(*at))
-                .any(|at| fits(rest, &tail[at..]))
+                .any(|at| matches_pattern(rest, &tail[at..]))
         }),
     }
 }

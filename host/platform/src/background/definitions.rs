@@ -1,4 +1,4 @@
-//! Takes up the definitions that any process applied, and watches the machine's clock.
+//! The task that reads the definitions that any process applied since.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! Applies rows online that were early when they came in and have become due, and notes how late
-//! it is by the machine's clock.
+//! The task that applies early rows online when they are due, and checks the machine's clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +24,19 @@ impl BackgroundTask for ApplyDueRows {
 
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
         let context = platform.context();
-        // A clock that was set back stands still in this process; it is noted for the next one.
+        // The clock of this process stands still when the machine's clock is set back, so this is
+        // only a warning here. The check also records the time, by which the next process refuses
+        // a clock that was set back.
         if let Err(error) = context.check_clock().await {
             tracing::warn!("{error}");
         }
         let now = context.now();
-        context.components().online.apply_due(now).await.map(drop)
+        context
+            .components()
+            .stores
+            .upkeep
+            .apply_due(now)
+            .await
+            .map(drop)
     }
 }

@@ -1,5 +1,5 @@
-//! Makes endpoints ready that were routed elsewhere. A loop of its own, since a large model takes
-//! a while.
+//! The task that makes endpoints ready after their routing changed. It is separate from the task
+//! that reads definitions, because loading a large model takes long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ impl BackgroundTask for ReadEndpoints {
         Duration::from_millis(100)
     }
 
-    /// Hosts that answer no requests may not even be allowed to read models.
+    /// A process that answers no requests needs no endpoints, and may not even have the permission
+    /// to read models.
     fn moment(&self) -> Option<Moment> {
         Some(Moment::BeforeRequest)
     }

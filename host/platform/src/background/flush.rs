@@ -1,4 +1,4 @@
-//! Appends the outbox to the offline tables.
+//! The task that flushes the outbox to the offline tables.
 
 use std::sync::Arc;
 use std::time::Duration;

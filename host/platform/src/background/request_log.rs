@@ -1,4 +1,4 @@
-//! Writes the answers of endpoints that are to be logged, and asks shadow releases.
+//! The task that asks shadow releases and writes the request log.
 
 use std::sync::Arc;
 use std::time::Duration;

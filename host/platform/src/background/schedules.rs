@@ -1,4 +1,5 @@
-//! Starts the runs that are due by the schedules of pipelines, one for each pipeline at a time.
+//! The task that starts the runs that are due by the schedules of pipelines. A pipeline has at
+//! most one such run at a time in a process.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use crate::Platform;
 
 #[derive(Debug, Default)]
 pub(super) struct RunSchedules {
-    /// The pipelines that are being run.
+    /// Names of the pipelines that are being run.
     running: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -26,8 +27,8 @@ impl BackgroundTask for RunSchedules {
         Duration::from_millis(500)
     }
 
-    /// Runs go on after the round. One that is under way when the server stops is taken up by
-    /// the next server.
+    /// Starts the runs, and does not wait for them. A run that a stopping server interrupts is
+    /// taken over by the next server.
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
         for pipeline in platform.pipelines().scheduled() {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +39,8 @@ impl BackgroundTask for RunSchedules {
             let (platform, running) = (Arc::clone(platform), Arc::clone(&self.running));
             tokio::spawn(async move {
                 let (name, own) = (pipeline.clone(), Arc::clone(&platform));
-                // A task of its own: whatever happens to the run, the schedule goes on.
+                // The run is a Tokio task of its own, so that the pipeline can run again even after
+                // a panic.
                 let run = tokio::spawn(async move { own.pipelines().run_due(&name).await });
                 match run.await {
                     Ok(Ok(_)) => {}

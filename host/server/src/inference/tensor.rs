@@ -1,4 +1,4 @@
-//! Tensors: what comes in as values of rows, what goes out of columns.
+//! Conversion of tensors: those of a request to values of rows, and columns to those of an answer.
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef};
@@ -28,7 +28,8 @@ pub(super) struct Output {
     data: Option<Vec<Json>>,
 }
 
-/// Names of datatypes, bytes of an element, and what it is.
+/// The datatypes of the protocol: the name, the size of an element in bytes (0 if sizes vary), and
+/// the kind of its values.
 const DATATYPES: [(&str, usize, Kind); 12] = [
     ("BOOL", 1, Kind::Bool),
     ("UINT8", 1, Kind::Int(0, u8::MAX as i128)),
@@ -44,17 +45,19 @@ const DATATYPES: [(&str, usize, Kind); 12] = [
     ("BYTES", 0, Kind::Bytes),
 ];
 
+/// The kind of the values of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bool,
-    /// From and to.
+    /// An integer between two values, both included.
     Int(i128, i128),
     Float,
     Bytes,
 }
 
 impl Kind {
-    fn has(self, value: &Json) -> bool {
+    /// Returns whether a JSON value is of this kind. Nulls are of every kind.
+    fn accepts(self, value: &Json) -> bool {
         match self {
             _ if value.is_null() => true,
             Self::Bool => value.is_boolean(),
@@ -63,14 +66,14 @@ impl Kind {
                 let value = signed.or_else(|| value.as_u64().map(i128::from));
                 value.is_some_and(|value| (from..=to).contains(&value))
             }
-            // Texts such as NaN, as in what is answered.
+            // Strings such as "NaN" are accepted, because answers have them too.
             Self::Float => value.is_number() || value.is_string(),
             Self::Bytes => value.is_string(),
         }
     }
 }
 
-/// A column as clients are told of it.
+/// Returns the metadata of a field: its name, its datatype and its shape.
 pub(super) fn metadata(field: &Field) -> Json {
     let shape = match &field.data_type {
         DataType::Vector(n) => json!([-1, n]),
@@ -80,13 +83,14 @@ pub(super) fn metadata(field: &Field) -> Json {
     json!({ "name": field.name, "datatype": datatype(&field.data_type), "shape": shape })
 }
 
+/// Returns the datatype of the protocol in which values of a type are answered.
 fn datatype(data_type: &DataType) -> &'static str {
     match data_type {
         DataType::Boolean => "BOOL",
         DataType::Int64 | DataType::ListInt64 => "INT64",
         DataType::Float64 | DataType::ListFloat64 => "FP64",
         DataType::Float32 | DataType::Vector(_) => "FP32",
-        // Times as RFC 3339.
+        // Times are written as in RFC 3339.
         DataType::Utf8
         | DataType::Binary
         | DataType::Timestamp
@@ -97,38 +101,42 @@ fn datatype(data_type: &DataType) -> &'static str {
 }
 
 impl Tensor {
-    /// Its first dimension.
+    /// Returns the number of rows, which is the first dimension.
     pub(super) fn rows(&self) -> Result<usize, String> {
         let first = self.shape.first();
         let first = first.ok_or_else(|| format!("input `{}` has no shape", self.name))?;
         usize::try_from(*first).map_err(|_| format!("input `{}` has too many rows", self.name))
     }
 
+    /// Returns the size of an element in bytes and the kind of the values.
     fn kind(&self) -> Result<(usize, Kind), String> {
         let found = DATATYPES.iter().find(|(name, ..)| *name == self.datatype);
         match found {
             Some((_, bytes, kind)) => Ok((*bytes, *kind)),
             None => Err(format!(
-                "input `{}`: datatype `{}` is not taken; use BOOL, INT8 to INT64, UINT8 to UINT64, FP32, FP64 or \
-                 BYTES",
+                "input `{}`: datatype `{}` is not supported; use BOOL, INT8 to INT64, UINT8 to \
+                 UINT64, FP32, FP64 or BYTES",
                 self.name, self.datatype
             )),
         }
     }
 
-    /// Number of elements that the shape says.
+    /// Returns the number of elements, which is the product of the dimensions.
     fn count(&self) -> Result<usize, String> {
         let product = self
             .shape
             .iter()
             .try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
         let count = product.and_then(|product| usize::try_from(product).ok());
-        // No more than a body can hold.
+        // A body cannot hold more elements, so that a larger shape must be wrong.
         let count = count.filter(|count| *count <= crate::MAX_BODY_BYTES);
         count.ok_or_else(|| format!("input `{}`: shape {:?} is too large", self.name, self.shape))
     }
 
-    /// A value for each row, as a column of this type takes it.
+    /// Returns a value for each row, in the form that a column of type `data_type` is read from.
+    ///
+    /// # Errors
+    /// Returns a message when the datatype, the shape or an element does not fit the type.
     pub(super) fn into_rows(self, data_type: &DataType) -> Result<Vec<Json>, String> {
         let (_, kind) = self.kind()?;
         let fits = match data_type {
@@ -181,7 +189,7 @@ impl Tensor {
                 self.shape
             ));
         }
-        if let Some(index) = flat.iter().position(|value| !kind.has(value)) {
+        if let Some(index) = flat.iter().position(|value| !kind.accepts(value)) {
             return Err(format!(
                 "input `{}`: element {index} is {}, and not {}",
                 self.name, flat[index], self.datatype
@@ -198,6 +206,7 @@ impl Tensor {
     }
 }
 
+/// Appends the elements of nested lists to `flat`, in row-major order.
 fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
     for value in data {
         match value {
@@ -207,7 +216,11 @@ fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
     }
 }
 
-/// Gives tensors with a `binary_data_size` their data, from the bytes after the JSON.
+/// Fills in the data of the tensors that have a `binary_data_size`, from the bytes after the JSON.
+///
+/// # Errors
+/// Returns a message when the sizes do not add up to the number of bytes, or when a tensor has data
+/// in both forms.
 pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(), String> {
     for input in inputs {
         let parameters = input.parameters.as_ref();
@@ -217,7 +230,7 @@ pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(),
         let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
         let Some((own, rest)) = size.and_then(|size| bytes.split_at_checked(size)) else {
             return Err(format!(
-                "input `{}`: binary_data_size is no length within the {} bytes that are left",
+                "input `{}`: binary_data_size is not a length within the {} bytes left",
                 input.name,
                 bytes.len()
             ));
@@ -234,17 +247,18 @@ pub(super) fn take_binary(inputs: &mut [Tensor], mut bytes: &[u8]) -> Result<(),
     match bytes.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "{} bytes of binary data are no input's",
+            "{} bytes of binary data belong to no input",
             bytes.len()
         )),
     }
 }
 
+/// Decodes the binary data of a tensor.
 fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
     let (width, kind) = input.kind()?;
     let name = &input.name;
     if kind == Kind::Bytes {
-        return texts(name, bytes);
+        return strings(name, bytes);
     }
     if bytes.len() != input.count()? * width {
         return Err(format!(
@@ -257,7 +271,7 @@ fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
     }
     let signed = input.datatype.starts_with("INT");
     let element = |bytes: &[u8]| -> Json {
-        // Little endian, extended to eight bytes by the sign.
+        // Elements are little-endian. They are extended to eight bytes, by their sign if signed.
         let is_negative = signed && bytes.last().is_some_and(|byte| byte >> 7 == 1);
         let mut wide = [if is_negative { 0xff } else { 0 }; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
@@ -274,14 +288,14 @@ fn elements(input: &Tensor, bytes: &[u8]) -> Result<Vec<Json>, String> {
     Ok(bytes.chunks_exact(width).map(element).collect())
 }
 
-/// A float as JSON has it, or as the text that stands for it.
+/// Converts a float to JSON: a number, or a string for NaN and infinity.
 fn float(value: f64) -> Json {
     let column: ArrayRef = std::sync::Arc::new(arrow_array::Float64Array::from(vec![value]));
     cell_to_json(&column, 0)
 }
 
-/// Each with its length before it, four bytes.
-fn texts(name: &str, mut bytes: &[u8]) -> Result<Vec<Json>, String> {
+/// Decodes strings, each of which follows its length in four bytes.
+fn strings(name: &str, mut bytes: &[u8]) -> Result<Vec<Json>, String> {
     let mut texts = Vec::new();
     while !bytes.is_empty() {
         let parts = bytes
@@ -299,7 +313,11 @@ fn texts(name: &str, mut bytes: &[u8]) -> Result<Vec<Json>, String> {
 }
 
 impl Output {
-    /// Of a column; with `binary`, its elements are appended there.
+    /// Returns the tensor of a column. If `binary` is given, the elements are appended to it
+    /// instead of being part of the JSON.
+    ///
+    /// # Errors
+    /// Returns a message when a value has no binary form.
     pub(super) fn of(
         field: &Field,
         column: &ArrayRef,
@@ -310,7 +328,7 @@ impl Output {
         let (shape, datatype) = match width {
             Width::One => (vec![rows as u64], datatype(&field.data_type)),
             Width::Some(width) => (vec![rows as u64, width as u64], datatype(&field.data_type)),
-            // Lists of different lengths are no tensor: each is a text.
+            // Lists of different lengths form no tensor, so each is written as a string.
             Width::Ragged => (vec![rows as u64], "BYTES"),
         };
         let is_text = datatype == "BYTES";
@@ -356,11 +374,14 @@ impl Output {
     }
 }
 
-/// How many elements a row of a column has.
+/// The number of elements in each row of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
+    /// Rows are single values.
     One,
+    /// Rows are lists of one length.
     Some(usize),
+    /// Rows are lists of different lengths, or some of them are null.
     Ragged,
 }
 
@@ -383,7 +404,8 @@ fn width(column: &ArrayRef) -> Width {
     }
 }
 
-/// Appends an element, little endian; `None` for a null, which only floats have a form for.
+/// Appends the little-endian form of an element. Returns `None` for a null, which has no binary
+/// form except among floats.
 fn append(binary: &mut Vec<u8>, value: &Json, datatype: &str) -> Option<()> {
     let float = || match value {
         Json::Null => Some(f64::NAN),
@@ -419,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_flat_or_nested() {
+    fn flat_and_nested_data_are_read() {
         for (datatype, shape, data, wanted, rows) in [
             ("INT64", &[2][..], json!([1, 2]), "int64", json!([1, 2])),
             ("INT32", &[2, 1], json!([[1], [2]]), "int64", json!([1, 2])),
@@ -483,7 +505,7 @@ mod tests {
                 &[1],
                 json!([1.0]),
                 "float64",
-                "datatype `FP16` is not taken",
+                "datatype `FP16` is not supported",
             ),
             (
                 "INT8",
@@ -504,7 +526,7 @@ mod tests {
                 &[1],
                 json!([1.0]),
                 "float64",
-                "datatype `QUAD` is not taken",
+                "datatype `QUAD` is not supported",
             ),
             (
                 "INT64",
@@ -564,7 +586,7 @@ mod tests {
         }
     }
 
-    fn with_binary(datatype: &str, shape: &[u64], bytes: &[u8]) -> Result<Vec<Json>, String> {
+    fn read_binary(datatype: &str, shape: &[u64], bytes: &[u8]) -> Result<Vec<Json>, String> {
         let json = json!({"name": "x", "datatype": datatype, "shape": shape,
             "parameters": {"binary_data_size": bytes.len()}});
         let mut inputs = [serde_json::from_value(json).unwrap()];
@@ -599,7 +621,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                json!(with_binary(datatype, shape, &bytes).unwrap()),
+                json!(read_binary(datatype, shape, &bytes).unwrap()),
                 wanted,
                 "{datatype}"
             );
@@ -609,14 +631,14 @@ mod tests {
             ("BYTES", b"\x09\0\0\0hi", "element 0 is cut off"),
             ("BYTES", b"\x01\0\0\0\xff", "element 0 is not UTF-8"),
         ] {
-            let message = with_binary(datatype, &[1], bytes).unwrap_err();
+            let message = read_binary(datatype, &[1], bytes).unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
         let mut none: [Tensor; 0] = [];
         assert!(
             take_binary(&mut none, b"x")
                 .unwrap_err()
-                .contains("1 bytes of binary data are no input's")
+                .contains("1 bytes of binary data belong to no input")
         );
     }
 
@@ -630,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_go_out() {
+    fn columns_are_encoded() {
         let lists = |rows: &[&[f64]]| -> ArrayRef {
             let mut builder = ListBuilder::new(Float64Builder::new());
             for row in rows {

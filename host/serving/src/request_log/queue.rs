@@ -1,4 +1,6 @@
-//! What waits to be logged, bounded in rows and bytes.
+//! The queue of answers that wait to be logged, and of shadows that wait to be asked.
+//!
+//! The queue is bounded in rows and in bytes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -9,50 +11,53 @@ use wafer_store::Result;
 use crate::infer::{InferCall, ReleaseAnswer};
 use crate::ready::ReadyRelease;
 
-/// What may wait to be logged.
-const ROOM: Size = Size {
+/// The capacity of the queue.
+const CAPACITY: Size = Size {
     rows: 16_384,
     bytes: 64 << 20,
 };
 
-/// Some rows of a request, and what a release made of them.
+/// The answer of a release to some rows of a request, to be logged.
 pub(crate) struct Answered {
     pub(crate) ready: Arc<ReadyRelease>,
     pub(crate) call: Arc<InferCall>,
+    /// Whether the release was asked as a shadow.
     pub(crate) is_shadow: bool,
     /// The rows of the request that the release was asked for.
     pub(crate) part: Vec<usize>,
-    /// Places in `part` of those that are to be logged.
+    /// Positions in `part` of the rows to log.
     pub(crate) rows: Vec<usize>,
-    pub(crate) asked: ReleaseAnswer,
+    pub(crate) answer: ReleaseAnswer,
 }
 
 impl Answered {
+    /// Returns the name of the release.
     pub(crate) fn release(&self) -> &str {
         &self.ready.release.name
     }
 }
 
-/// A release that is still to be asked for some rows of a request.
+/// A shadow release to be asked for some rows of a request.
 pub(crate) struct Shadow {
     pub(crate) ready: Arc<ReadyRelease>,
     pub(crate) call: Arc<InferCall>,
-    /// The rows of the request that it is asked for.
+    /// The rows of the request that the release is asked for.
     pub(crate) rows: Vec<usize>,
 }
 
+/// An entry of the queue.
 pub(crate) enum Entry {
     Answered(Answered),
     Shadow(Shadow),
 }
 
 impl Entry {
-    /// What it keeps in memory.
+    /// Returns the size of what the entry keeps in memory.
     fn size(&self) -> Size {
         match self {
             Self::Answered(answered) => Size {
                 rows: answered.part.len(),
-                bytes: answered.call.request.bytes() + answered.asked.bytes(),
+                bytes: answered.call.request.bytes() + answered.answer.bytes(),
             },
             Self::Shadow(shadow) => Size {
                 rows: shadow.call.request.rows,
@@ -61,6 +66,7 @@ impl Entry {
         }
     }
 
+    /// Returns the release that answered, or that is to be asked.
     pub(crate) fn ready(&self) -> &ReadyRelease {
         match self {
             Self::Answered(answered) => &answered.ready,
@@ -68,7 +74,8 @@ impl Entry {
         }
     }
 
-    fn logged(&self) -> usize {
+    /// Returns the number of rows to log.
+    fn logged_rows(&self) -> usize {
         match self {
             Self::Answered(answered) => answered.rows.len(),
             Self::Shadow(shadow) => shadow.rows.len(),
@@ -76,20 +83,22 @@ impl Entry {
     }
 }
 
-/// What waits to be logged.
+/// The queue of the request log, and the counts of its rows.
 #[derive(Default)]
 pub(crate) struct RequestLog {
-    pub(crate) queue: Mutex<Queue<Entry>>,
-    /// Held by who writes.
+    queue: Mutex<Queue<Entry>>,
+    /// Held while entries are taken from the queue and written.
     pub(crate) writing: tokio::sync::Mutex<()>,
-    pub(crate) counts: Mutex<BTreeMap<(String, &'static str), u64>>,
+    /// The number of rows by endpoint and outcome.
+    counts: Mutex<BTreeMap<(String, &'static str), u64>>,
 }
 
-/// How much something is.
+/// The size of an entry, or of all entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
-    pub(crate) rows: usize,
-    /// About so many; what several entries share counts for each.
+    rows: usize,
+    /// The estimated number of bytes. Memory that several entries share is counted for each of
+    /// them.
     bytes: usize,
 }
 
@@ -102,7 +111,7 @@ impl Size {
     }
 }
 
-/// Entries, each with what it keeps in memory.
+/// A queue of entries with their sizes.
 pub(crate) struct Queue<T> {
     pub(crate) entries: VecDeque<(T, Size)>,
     size: Size,
@@ -118,27 +127,30 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Adds an entry if there is room; one that is alone may be larger than the room. Gives
-    /// it back if there is none.
-    pub(crate) fn push(&mut self, entry: T, own: Size) -> Result<(), T> {
-        let size = self.size.plus(own);
-        if (size.rows > ROOM.rows || size.bytes > ROOM.bytes) && !self.entries.is_empty() {
+    /// Adds an entry. An empty queue accepts an entry of any size.
+    ///
+    /// # Errors
+    /// Returns the entry when it does not fit into the queue.
+    pub(crate) fn push(&mut self, entry: T, entry_size: Size) -> Result<(), T> {
+        let size = self.size.plus(entry_size);
+        let is_too_large = size.rows > CAPACITY.rows || size.bytes > CAPACITY.bytes;
+        if is_too_large && !self.entries.is_empty() {
             return Err(entry);
         }
         self.size = size;
-        self.entries.push_back((entry, own));
+        self.entries.push_back((entry, entry_size));
         Ok(())
     }
 
-    /// The next entries, oldest first, up to about so many rows.
+    /// Takes the oldest entries, until they have at least `limit` rows or the queue is empty.
     pub(crate) fn take(&mut self, limit: usize) -> Vec<T> {
         let (mut taken, mut rows) = (Vec::new(), 0);
         while rows < limit
-            && let Some((entry, own)) = self.entries.pop_front()
+            && let Some((entry, entry_size)) = self.entries.pop_front()
         {
-            rows += own.rows;
-            self.size.rows -= own.rows;
-            self.size.bytes -= own.bytes;
+            rows += entry_size.rows;
+            self.size.rows -= entry_size.rows;
+            self.size.bytes -= entry_size.bytes;
             taken.push(entry);
         }
         taken
@@ -152,19 +164,22 @@ impl std::fmt::Debug for RequestLog {
 }
 
 impl RequestLog {
-    pub(crate) fn answered(&self, answered: Answered) {
+    /// Queues an answer to be logged.
+    pub(crate) fn push_answered(&self, answered: Answered) {
         self.push(Entry::Answered(answered));
     }
 
-    pub(crate) fn shadow(&self, shadow: Shadow) {
+    /// Queues a shadow to be asked.
+    pub(crate) fn push_shadow(&self, shadow: Shadow) {
         self.push(Entry::Shadow(shadow));
     }
 
-    pub(crate) fn push(&self, entry: Entry) {
+    /// Queues an entry, or drops and counts it if the queue is full.
+    fn push(&self, entry: Entry) {
         let size = entry.size();
         let pushed = self.queue().push(entry, size);
         if let Err(entry) = pushed {
-            self.count(&entry.ready().endpoint, "dropped", entry.logged());
+            self.count(&entry.ready().endpoint, "dropped", entry.logged_rows());
         }
     }
 
@@ -172,12 +187,13 @@ impl RequestLog {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts rows by endpoint and outcome.
     pub(crate) fn count(&self, endpoint: &str, outcome: &'static str, rows: usize) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((endpoint.to_owned(), outcome)).or_default() += rows as u64;
     }
 
-    /// Its numbers, in the text format of Prometheus.
+    /// Returns the counts in the text format of Prometheus.
     pub(crate) fn metrics(&self) -> String {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::from(
@@ -197,16 +213,16 @@ impl RequestLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request_log::TOGETHER;
+    use crate::request_log::COMMIT_ROWS;
 
     #[test]
-    fn the_queue_has_room_for_so_many_rows() {
+    fn request_log_queue_is_bounded_in_rows_and_bytes() {
         let rows = |rows| Size { rows, bytes: 0 };
         let mut queue = Queue::default();
-        let most = ROOM.rows;
-        assert_eq!(queue.push("larger than the room", rows(most + 1)), Ok(()));
+        let most = CAPACITY.rows;
+        assert_eq!(queue.push("too large", rows(most + 1)), Ok(()));
         assert_eq!(queue.push("too many", rows(1)), Err("too many"));
-        assert_eq!(queue.take(TOGETHER), ["larger than the room"]);
+        assert_eq!(queue.take(COMMIT_ROWS), ["too large"]);
         assert_eq!(queue.push("a", rows(most / 2)), Ok(()));
         assert_eq!(queue.push("b", rows(most / 2)), Ok(()));
         assert_eq!(queue.push("c", rows(1)), Err("c"));
@@ -214,7 +230,7 @@ mod tests {
         assert_eq!(queue.push("c", rows(1)), Ok(()));
         let large = Size {
             rows: 1,
-            bytes: ROOM.bytes + 1,
+            bytes: CAPACITY.bytes + 1,
         };
         assert_eq!(queue.push("d", large), Err("d"));
         assert_eq!(queue.take(most), ["b", "c"]);

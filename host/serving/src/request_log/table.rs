@@ -1,4 +1,4 @@
-//! The tables that answers of endpoints are logged to.
+//! The offline tables that the answers of endpoints are logged to.
 
 use std::sync::Arc;
 
@@ -10,7 +10,10 @@ use wafer_tables::timestamps;
 
 use crate::request_log::queue::Answered;
 
-/// Columns that every log begins with.
+/// Name, type and description of the columns that every log table begins with.
+///
+/// The descriptions of columns are part of the digest that names a log table, so a changed text
+/// makes endpoints log to another table.
 const COLUMNS: [(&str, DataType, &str); 5] = [
     ("log_request", DataType::Utf8, "Name of the request."),
     ("log_row", DataType::Int64, "Row of the request, from 0."),
@@ -27,26 +30,31 @@ const COLUMNS: [(&str, DataType, &str); 5] = [
     ),
 ];
 
-/// The table that a release's answers are logged to: one for each endpoint and set of
-/// columns, which are those of every log, inputs, features and outputs of the release, and
-/// for each lookup the event time and identity of what was found.
+/// The table that a release's answers are logged to.
+///
+/// There is one table for each endpoint and set of columns. The columns are those that every log
+/// table has, the inputs, features and outputs of the release, and for each lookup the event time
+/// and the identity of the row, or of the events, that was found.
 #[derive(Debug)]
 pub struct LogTable {
     pub(crate) definition: TableDef,
-    /// How many inputs of requests it has.
+    /// The number of inputs of the view.
     pub inputs: usize,
-    /// How many features.
+    /// The number of features of the view.
     pub features: usize,
-    /// How many outputs of the model.
+    /// The number of outputs of the model.
     pub outputs: usize,
-    /// Inputs of the view that are join keys.
+    /// Names of the view's inputs that are join keys.
     pub keys: Vec<String>,
 }
 
 impl LogTable {
+    /// Describes the log table of an endpoint and a version of a view, with a model that has these
+    /// outputs.
+    ///
     /// # Errors
-    /// [`Kind::Invalid`] when there are more columns than a table has, or
-    /// a name is too long.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a table cannot have that many
+    /// columns, or a name is too long.
     pub fn new(endpoint: &str, recipe: &Recipe, outputs: &[Field]) -> Result<Self> {
         let view = &recipe.view;
         let mut columns = Columns::default();
@@ -75,7 +83,7 @@ impl LogTable {
         let columns = columns.0;
         TableDef::checked(&[], &columns).map_err(|error| {
             Error::invalid(format!(
-                "what endpoint `{endpoint}` answers cannot be logged: {error}; log nothing with --log 0, or have \
+                "requests of endpoint `{endpoint}` cannot be logged: {error}; log nothing with --log 0, or have \
                  the view take fewer features, under shorter names"
             ))
         })?;
@@ -98,70 +106,70 @@ impl LogTable {
         })
     }
 
-    /// The names of the view's inputs that are join keys.
+    /// Returns the names of the view's inputs that are join keys.
     pub fn keys(&self) -> &[String] {
         &self.keys
     }
 
-    /// What it holds.
+    /// Returns the definition of the table.
     pub fn definition(&self) -> &TableDef {
         &self.definition
     }
 
-    /// The columns of the view's inputs.
+    /// Returns the columns of the view's inputs.
     pub fn inputs(&self) -> &[Field] {
         &self.values()[..self.inputs]
     }
 
-    /// The columns of the view's features.
+    /// Returns the columns of the view's features.
     pub fn features(&self) -> &[Field] {
         &self.values()[self.inputs..][..self.features]
     }
 
-    /// The columns of what the model answers.
+    /// Returns the columns of the model's outputs.
     pub fn outputs(&self) -> &[Field] {
         &self.values()[self.inputs + self.features..][..self.outputs]
     }
 
-    /// For each lookup the columns of the event time and of the identity.
+    /// Returns for each lookup the columns of the event time and of the identity.
     pub fn lookups(&self) -> &[Field] {
         &self.values()[self.inputs + self.features + self.outputs..]
     }
 
-    /// The columns after those that every log has.
+    /// Returns the columns after those that every log table has.
     pub fn values(&self) -> &[Field] {
         &self.definition.columns[COLUMNS.len()..]
     }
 
-    /// The rows of an answer that are to be logged.
+    /// Returns the sampled rows of an answer, as rows of the outbox.
     pub(crate) fn rows(&self, answered: &Answered) -> Vec<OutboxRow> {
         let Answered { call, rows, .. } = answered;
         let columns = self.columns(answered);
-        let logged = rows.iter().map(|place| {
+        let logged = rows.iter().map(|position| {
             let mut values = Vec::new();
-            encode_row(&columns, *place, &mut values);
-            let number = answered.part[*place];
+            encode_row(&columns, *position, &mut values);
+            let number = answered.part[*position];
             OutboxRow {
                 table: self.definition.name.clone(),
                 event: call.now,
                 available: call.now,
                 created: call.now,
-                event_id: format!("{}-{}-{number}", call.own_id, answered.release()),
+                event_id: format!("{}-{}-{number}", call.unique_id, answered.release()),
                 values: values.into(),
             }
         });
         logged.collect()
     }
 
-    /// All columns of an answer, those of rows that are not to be logged included.
+    /// Returns the columns of an answer, with all of its rows, sampled or not.
     fn columns(&self, answered: &Answered) -> Vec<ArrayRef> {
-        let (asked, count) = (&answered.asked, answered.part.len());
+        let (answer, count) = (&answered.answer, answered.part.len());
         let error = |row: usize| {
-            let found = asked
-                .answer
+            let found = answer
+                .prediction
                 .errors
                 .binary_search_by_key(&(row as u32), |(row, _)| *row);
-            Some(asked.answer.errors[found.ok()?].1.as_str())
+            Some(answer.prediction.errors[found.ok()?].1.as_str())
         };
         let numbers = answered.part.iter().map(|row| *row as i64);
         let mut columns: Vec<ArrayRef> = vec![
@@ -171,10 +179,10 @@ impl LogTable {
             Arc::new(BooleanArray::from(vec![answered.is_shadow; count])),
             Arc::new((0..count).map(error).collect::<StringArray>()),
         ];
-        columns.extend(asked.inputs.iter().cloned());
-        columns.extend(asked.vectors.columns().cloned());
-        columns.extend(asked.answer.outputs.iter().cloned());
-        for found in asked.vectors.found() {
+        columns.extend(answer.inputs.iter().cloned());
+        columns.extend(answer.vectors.columns().cloned());
+        columns.extend(answer.prediction.outputs.iter().cloned());
+        for found in answer.vectors.found() {
             columns.push(timestamps_or_null(&found.event_times()));
             columns.push(Arc::new(StringArray::from_iter(found.identities())));
         }
@@ -182,12 +190,13 @@ impl LogTable {
     }
 }
 
-/// The entities that rows are about: what is deleted with them.
+/// Returns the entities that the logged rows are about. When such an entity is deleted, its
+/// logged rows are deleted as well.
 fn subjects(recipe: &Recipe, inputs: &[Field]) -> Vec<Subject> {
     let view = &recipe.view;
     let column_of = |input: &String| {
-        let place = view.inputs.iter().position(|field| field.name == *input);
-        inputs[place.expect("the view was resolved with its keys")]
+        let index = view.inputs.iter().position(|field| field.name == *input);
+        inputs[index.expect("the view was resolved with its keys")]
             .name
             .clone()
     };
@@ -206,7 +215,7 @@ fn subjects(recipe: &Recipe, inputs: &[Field]) -> Vec<Subject> {
     subjects
 }
 
-/// Whether a table is one that an endpoint logs to.
+/// Returns whether a table is a log table of an endpoint.
 pub fn is_log_of(table: &TableDef, endpoint: &str) -> bool {
     let digest = table.name.strip_prefix(endpoint);
     let digest = digest.and_then(|rest| rest.strip_prefix("_log_"));
@@ -217,12 +226,13 @@ pub fn is_log_of(table: &TableDef, endpoint: &str) -> bool {
         && digest.is_some_and(|digest| digest.len() == 8 && !digest.contains('_'))
 }
 
-/// Columns, whose names are made different from one another and from those that every table
-/// has.
+/// A list of columns with unique names, which also differ from the names of the columns that
+/// every table has.
 #[derive(Default)]
 pub(crate) struct Columns(Vec<Field>);
 
 impl Columns {
+    /// Adds a column. `prefix` is put before its name as often as is needed to make it unique.
     pub(crate) fn add(&mut self, prefix: &str, mut name: String, data_type: DataType, doc: &str) {
         let is_taken = |name: &str| {
             SYSTEM_COLUMNS.contains(&name) || self.0.iter().any(|field| field.name == name)
@@ -247,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_columns_differ() {
+    fn log_columns_get_unique_names_by_prefixes() {
         let mut columns = Columns::default();
         for (prefix, name) in [
             ("", "a"),

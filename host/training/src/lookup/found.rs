@@ -1,4 +1,5 @@
-//! Features that were found for labels, written in the order of the labels and read again.
+//! The features that a lookup found for the labels, which are spooled in the order of the
+//! labels and read again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use wafer_store::{Error, Kind, Result};
 use crate::lookup::pieces::WantedRows;
 use crate::spool::Spool;
 
-/// Features for all labels, in their order.
-pub(crate) struct Joined {
+/// The features of one lookup for all labels, in the order of the labels.
+pub(crate) struct JoinedFeatures {
     pub(crate) spool: Spool,
     pub(crate) schema: SchemaRef,
 }
 
-/// Reads joined features again.
+/// Reads joined features in the order of the labels.
 pub(crate) struct JoinedReader {
     batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
     schema: SchemaRef,
-    /// What was read and not yet taken.
+    /// Rows that were read and not taken yet.
     rest: RecordBatch,
 }
 
@@ -32,51 +33,54 @@ impl std::fmt::Debug for JoinedReader {
     }
 }
 
-/// Batches, and for each label what it found in them.
+/// Batches of features in any order, and the row of each label in them.
 pub(crate) struct FoundFeatures {
     /// Types of the features.
     pub(crate) types: Vec<DataType>,
     pub(crate) batches: Vec<RecordBatch>,
-    pub(crate) places: Places,
+    pub(crate) locations: Locations,
 }
 
-/// For each label a batch and a row of it.
-pub(crate) enum Places {
-    /// As they are.
-    Known(Vec<Option<(u32, u32)>>),
-    /// By the number of a row in its table.
-    Rows {
+/// The batch of each label and the row in it, or `None` for a label that found nothing.
+pub(crate) enum Locations {
+    /// The batch and the row of each label.
+    Direct(Vec<Option<(u32, u32)>>),
+    /// The number of each label's row in the table, from which the batch and the row follow.
+    ByRowNumber {
         rows: Vec<Option<u64>>,
         wanted: Arc<WantedRows>,
-        /// For each piece of the table its batch.
+        /// The batch of each piece of the table.
         batch_of: Vec<u32>,
     },
 }
 
-impl Places {
+impl Locations {
+    /// Returns the number of labels.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Known(places) => places.len(),
-            Self::Rows { rows, .. } => rows.len(),
+            Self::Direct(locations) => locations.len(),
+            Self::ByRowNumber { rows, .. } => rows.len(),
         }
     }
 
+    /// Returns the batch and the row of a label.
     pub(crate) fn get(&self, label: usize) -> Option<(u32, u32)> {
         match self {
-            Self::Known(places) => places[label],
-            Self::Rows {
+            Self::Direct(locations) => locations[label],
+            Self::ByRowNumber {
                 rows,
                 wanted,
                 batch_of,
             } => {
-                let (piece, rank) = wanted.place(rows[label]?);
+                let (piece, rank) = wanted.locate(rows[label]?);
                 Some((batch_of[piece], rank))
             }
         }
     }
 }
 
-impl Joined {
+impl JoinedFeatures {
+    /// Opens the features for reading.
     pub(crate) fn read(self) -> Result<JoinedReader> {
         Ok(JoinedReader {
             batches: self.spool.read()?,
@@ -87,14 +91,17 @@ impl Joined {
 }
 
 impl JoinedReader {
-    /// The features of the next labels.
+    /// Takes the features of the next `rows` labels.
     pub(crate) fn take(&mut self, rows: usize) -> Result<Vec<ArrayRef>> {
         let mut parts = Vec::new();
         let mut missing = rows;
         while missing > 0 {
             if self.rest.num_rows() == 0 {
                 self.rest = self.batches.next().ok_or_else(|| {
-                    Error::new(Kind::Internal, "the labels' file has grown meanwhile")
+                    Error::new(
+                        Kind::Internal,
+                        "the file of labels grew while it was joined",
+                    )
                 })??;
             }
             let length = missing.min(self.rest.num_rows());
@@ -105,39 +112,40 @@ impl JoinedReader {
         let batch = match parts.as_slice() {
             [one] => one.clone(),
             parts => arrow_select::concat::concat_batches(&self.schema, parts)
-                .map_err(|e| Error::caused(Kind::Internal, "features that were found", e))?,
+                .map_err(|e| Error::caused(Kind::Internal, "cannot assemble joined features", e))?,
         };
         Ok(batch.columns().to_vec())
     }
 }
 
 impl FoundFeatures {
-    /// The features of all labels, in their order.
-    pub(crate) fn emit(
+    /// Appends the features of all labels to a spool, in the order of the labels, and returns the
+    /// spool. `workers` is the number of threads that gather them.
+    pub(crate) fn append_to(
         self,
         schema: &SchemaRef,
         mut spool: Spool,
         workers: usize,
     ) -> Result<Spool> {
-        let internal = |e| Error::caused(Kind::Internal, "features that were found", e);
+        let internal = |e| Error::caused(Kind::Internal, "cannot assemble joined features", e);
         let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
         for (index, field) in schema.fields().iter().enumerate() {
             let wanted = &self.types[index];
             let mut parts = Vec::with_capacity(self.batches.len() + 1);
             for batch in &self.batches {
                 let column = wafer_core::coerce(batch.column(index), wanted)
-                    .map_err(|e| Error::caused(Kind::Internal, "features that were found", e))?;
+                    .map_err(|e| Error::caused(Kind::Internal, "cannot convert a feature", e))?;
                 parts.push(column);
             }
-            // What was not found.
+            // A last part of one null stands for the labels that found nothing.
             parts.push(new_null_array(field.data_type(), 1));
             columns.push(parts);
         }
         let nothing = (self.batches.len(), 0);
-        let emit = |labels: Range<usize>| -> Result<RecordBatch> {
-            let place = |(batch, row): (u32, u32)| (batch as usize, row as usize);
+        let gather = |labels: Range<usize>| -> Result<RecordBatch> {
+            let index = |(batch, row): (u32, u32)| (batch as usize, row as usize);
             let indices: Vec<(usize, usize)> = labels
-                .map(|label| self.places.get(label).map_or(nothing, place))
+                .map(|label| self.locations.get(label).map_or(nothing, index))
                 .collect();
             let taken = columns.iter().map(|parts| {
                 let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(AsRef::as_ref).collect();
@@ -146,7 +154,7 @@ impl FoundFeatures {
             let taken = taken.collect::<Result<_>>()?;
             RecordBatch::try_new(Arc::clone(schema), taken).map_err(internal)
         };
-        let count = self.places.len();
+        let count = self.locations.len();
         let chunks: Vec<Range<usize>> = (0..count)
             .step_by(CHUNK_ROWS)
             .map(|start| start..count.min(start + CHUNK_ROWS))
@@ -155,7 +163,7 @@ impl FoundFeatures {
             let made: Vec<Result<RecordBatch>> = std::thread::scope(|scope| {
                 let tasks: Vec<_> = several
                     .iter()
-                    .map(|labels| scope.spawn(|| emit(labels.clone())))
+                    .map(|labels| scope.spawn(|| gather(labels.clone())))
                     .collect();
                 let join = |task: std::thread::ScopedJoinHandle<'_, _>| {
                     task.join()

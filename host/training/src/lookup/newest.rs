@@ -1,4 +1,8 @@
-//! Lookups of the newest row as of a time.
+//! Lookups of the newest row of an entity as of the label's time.
+//!
+//! The first pass over the table reads keys and times and finds the row of each label. It orders
+//! rows by their event time. If some rows of an entity share one, the pass is repeated with whole
+//! row versions. The last pass reads the features of the rows that were found.
 
 use std::sync::Arc;
 
@@ -13,26 +17,28 @@ use wafer_core::{DataType, EntityIndex, Field, Timestamp};
 use wafer_store::{Error, Kind, Result};
 use wafer_tables::stored_column;
 
-use crate::lookup::found::{FoundFeatures, Places};
-use crate::lookup::pieces::{Piece, Queue, WantedRows, first_number};
+use crate::lookup::found::{FoundFeatures, Locations};
+use crate::lookup::pieces::{Piece, Queue, WantedRows, first_row_number};
 use crate::lookup::{Band, KeysAndTimes, LookupJoin, times};
 
-/// Columns that a row's identity is made of.
+/// The columns that a row's identity is made of.
 const IDENTITY: [&str; 3] = ["event_timestamp", "created_timestamp", "event_id"];
 
 impl LookupJoin {
-    pub(crate) async fn newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
-        let interval = self.covered(band);
-        let (mut rows, ties) = self.winners::<Timestamp>(band, interval).await?;
+    /// Finds the newest row for each label of a band, and reads its features.
+    pub(crate) async fn join_newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
+        let interval = self.event_interval(band);
+        let (mut rows, ties) = self.newest_rows::<Timestamp>(band, interval).await?;
         if ties {
-            // Some rows have one event time: what else orders them must be read.
-            (rows, _) = self.winners::<RowVersion>(band, interval).await?;
+            // Creation time and event identity decide between rows of one event time. They are
+            // not read before, because most tables have no such rows.
+            (rows, _) = self.newest_rows::<RowVersion>(band, interval).await?;
         }
-        self.fetch(rows, interval).await
+        self.read_features(rows, interval).await
     }
 
-    /// For each label the number of its row: file and place in it.
-    async fn winners<V: ReadVersion>(
+    /// Returns for each label the number of its row, and whether some rows had equal versions.
+    async fn newest_rows<V: ReadVersion>(
         self: &Arc<Self>,
         band: &Arc<Band>,
         interval: Interval,
@@ -40,7 +46,7 @@ impl LookupJoin {
         let band = Arc::clone(band);
         let labels = band.times.len();
         let ttl = self.group.ttl;
-        let joins = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let joins = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
             let band = Arc::clone(&band);
             async move {
                 let mut as_of = AsOfJoin::<V>::new(Arc::clone(&band.sorted));
@@ -60,6 +66,7 @@ impl LookupJoin {
         .await
     }
 
+    /// Adds the rows of a piece to a join.
     async fn add_piece<V: ReadVersion>(
         &self,
         (number, piece): (usize, Piece),
@@ -67,10 +74,10 @@ impl LookupJoin {
         interval: Interval,
         as_of: &mut AsOfJoin<V>,
     ) -> Result<()> {
-        let mut columns = self.narrow();
+        let mut columns = self.key_and_time_columns();
         columns.extend(V::COLUMNS.iter().map(|column| (*column).to_owned()));
         let mut batches = self.read_piece(piece, &columns, interval).await?;
-        let mut number = first_number(number);
+        let mut number = first_row_number(number);
         let mut entities = Vec::new();
         while let Some(batch) = batches.try_next().await? {
             let rows = KeysAndTimes::new(&self.group, &batch)?;
@@ -88,7 +95,7 @@ impl LookupJoin {
     }
 
     /// Reads the features of the rows that were found.
-    async fn fetch(
+    async fn read_features(
         self: &Arc<Self>,
         rows: Vec<Option<u64>>,
         interval: Interval,
@@ -97,13 +104,13 @@ impl LookupJoin {
         let (wanted, rows) = blocking(move || (WantedRows::new(&rows, pieces), rows)).await?;
         let wanted = Arc::new(wanted);
         let shared = Arc::clone(&wanted);
-        let parts = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let parts = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
             let wanted = Arc::clone(&shared);
             async move {
                 let mut parts = Vec::new();
                 while let Some((number, piece)) = queue.take() {
-                    if wanted.is_of(number) {
-                        let rows = join.fetch_piece((number, piece), &wanted, interval);
+                    if wanted.has_rows_of(number) {
+                        let rows = join.read_wanted_rows((number, piece), &wanted, interval);
                         parts.push((number, rows.await?));
                     }
                 }
@@ -118,9 +125,9 @@ impl LookupJoin {
             batches.push(batch);
         }
         Ok(FoundFeatures {
-            types: self.types(),
+            types: self.output_types(),
             batches,
-            places: Places::Rows {
+            locations: Locations::ByRowNumber {
                 rows,
                 wanted,
                 batch_of,
@@ -128,26 +135,27 @@ impl LookupJoin {
         })
     }
 
-    /// The wanted rows of a piece, in their order.
-    async fn fetch_piece(
+    /// Reads the wanted rows of a piece, in the order of the piece.
+    async fn read_wanted_rows(
         &self,
         (number, piece): (usize, Piece),
         wanted: &WantedRows,
         interval: Interval,
     ) -> Result<RecordBatch> {
-        let features = self.wanted().into_iter().map(|field| field.name);
+        let features = self.wanted_features().into_iter().map(|field| field.name);
         let mut columns: Vec<String> = features.collect();
         if self.identities {
             columns.extend(IDENTITY.map(str::to_owned));
         }
         let mut batches = self.read_piece(piece, &columns, interval).await?;
-        let internal = |e| Error::caused(Kind::Internal, "rows that were found", e);
+        let internal =
+            |e| Error::caused(Kind::Internal, "cannot select the rows that were found", e);
         let mut first = 0;
         let mut taken = Vec::new();
         while let Some(batch) = batches.try_next().await? {
             let end = first + batch.num_rows() as u64;
             let own: UInt32Array = (first..end)
-                .filter(|row| wanted.has(number, *row))
+                .filter(|row| wanted.contains(number, *row))
                 .map(|row| u32::try_from(row - first).ok())
                 .collect();
             if !own.is_empty() {
@@ -156,10 +164,9 @@ impl LookupJoin {
             }
             first = end;
         }
-        let schema = taken
-            .first()
-            .map(RecordBatch::schema)
-            .ok_or_else(|| Error::new(Kind::Internal, "rows that were found are gone"))?;
+        let schema = taken.first().map(RecordBatch::schema).ok_or_else(|| {
+            Error::new(Kind::Internal, "rows that were found cannot be read again")
+        })?;
         let rows = arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)?;
         match self.identities {
             true => self.with_identity(&rows),
@@ -167,7 +174,7 @@ impl LookupJoin {
         }
     }
 
-    /// Rows with their identity in the place of what it is made of.
+    /// Replaces the last columns, which the identity is made of, by the identity.
     fn with_identity(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let table = self.group.rows_table();
         let [event, created, id] = IDENTITY;
@@ -190,16 +197,16 @@ impl LookupJoin {
         let mut fields: Vec<_> = rows.schema().fields()[..count].to_vec();
         fields.push(Arc::new(ArrowField::new("identity", ArrowType::Utf8, true)));
         RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
-            .map_err(|e| Error::caused(Kind::Internal, "identities of rows", e))
+            .map_err(|e| Error::caused(Kind::Internal, "cannot add the identities of rows", e))
     }
 }
 
-/// What orders rows, as it is read from a table.
+/// A version, which orders the rows of an entity, that can be read from a table.
 trait ReadVersion: Version + Send + 'static {
-    /// Columns that it needs beside the times.
+    /// Names of the columns that the version needs beside keys, event and available times.
     const COLUMNS: &'static [&'static str];
 
-    /// Gives the version of each row of a batch.
+    /// Returns a function that gives the version of a row of the batch.
     fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self>;
 }
 

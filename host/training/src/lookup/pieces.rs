@@ -1,4 +1,4 @@
-//! Pieces of a table that workers read side by side.
+//! Pieces of a table, which several workers read in parallel.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,24 +13,25 @@ use wafer_store::{Result, Share};
 
 use crate::lookup::LookupJoin;
 
-/// Rows that a worker reads at a time.
+/// The number of rows that a piece has, about.
 const PIECE_ROWS: u64 = 524_288;
 
-/// Some row groups of a file.
+/// Some row groups of a data file.
 #[derive(Clone, Copy)]
 pub(crate) struct Piece {
+    /// Position of the file in the snapshot.
     file: usize,
     share: Share,
 }
 
-/// Pieces that are still to be read.
+/// The pieces of a table, which workers take one after the other.
 pub(crate) struct Queue {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) next: AtomicUsize,
 }
 
 impl Queue {
-    /// The next piece and its number.
+    /// Takes the next piece. Returns its number and the piece, or `None` when all were taken.
     pub(crate) fn take(&self) -> Option<(usize, Piece)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Some((number, *self.pieces.get(number)?))
@@ -38,7 +39,8 @@ impl Queue {
 }
 
 impl LookupJoin {
-    /// What there is to read, in pieces that keep all workers busy.
+    /// Divides the files of the snapshot into pieces of some row groups, so that no worker has
+    /// to wait for another one that reads a large file.
     pub(crate) fn pieces(&self) -> Vec<Piece> {
         let files = self.snapshot.files().iter().enumerate();
         let pieces = files.flat_map(|(file, data)| {
@@ -51,9 +53,11 @@ impl LookupJoin {
         pieces.collect()
     }
 
-    /// Has all pieces read by workers, each of which takes the next one when it is done
-    /// with one, by tasks that may use the processor as they like.
-    pub(crate) async fn each_piece<T, F, Fut>(self: &Arc<Self>, work: F) -> Result<Vec<T>>
+    /// Starts `work` once for each worker, with the queue of all pieces. Returns the results of
+    /// all workers.
+    ///
+    /// The workers run on blocking threads, because decoding and joining keep a processor busy.
+    pub(crate) async fn for_each_piece<T, F, Fut>(self: &Arc<Self>, work: F) -> Result<Vec<T>>
     where
         T: Send + 'static,
         F: Fn(Arc<Self>, Arc<Queue>) -> Fut + Clone + Send + 'static,
@@ -74,7 +78,7 @@ impl LookupJoin {
         done.into_iter().map(|task| task?).collect()
     }
 
-    /// Reads some columns of a piece.
+    /// Reads some columns of the rows of a piece whose event times are in `interval`.
     pub(crate) async fn read_piece(
         &self,
         piece: Piece,
@@ -92,25 +96,29 @@ impl LookupJoin {
     }
 }
 
-/// Rows of a piece are numbered from here on.
-pub(crate) fn first_number(piece: usize) -> u64 {
+/// Returns the number of the first row of a piece. The following rows have the next numbers.
+pub(crate) fn first_row_number(piece: usize) -> u64 {
     (piece as u64) << ROW_BITS
 }
 
-/// Bits of a row's number within its piece.
+/// The number of bits of a row's number that hold its place within the piece. The bits above
+/// hold the number of the piece.
 const ROW_BITS: u32 = 40;
 
-/// Which rows of which pieces are to be read: a bit for each, and how many come before
-/// each 64 of them.
+/// The set of rows to read with their features.
+///
+/// For each piece there is a bit map of its rows, and for each word of 64 bits the number of
+/// bits that are set before it.
 pub(crate) struct WantedRows {
     pub(crate) pieces: Vec<(Vec<u64>, Vec<u32>)>,
 }
 
 impl WantedRows {
+    /// Creates the set of the rows with these numbers.
     pub(crate) fn new(rows: &[Option<u64>], pieces: usize) -> Self {
         let mut bits: Vec<Vec<u64>> = vec![Vec::new(); pieces];
         for number in rows.iter().flatten() {
-            let (piece, row) = split_number(*number);
+            let (piece, row) = split_row_number(*number);
             let word = (row / 64) as usize;
             if bits[piece].len() <= word {
                 bits[piece].resize(word + 1, 0);
@@ -131,18 +139,21 @@ impl WantedRows {
         }
     }
 
-    pub(crate) fn is_of(&self, piece: usize) -> bool {
+    /// Returns whether any row of a piece is in the set.
+    pub(crate) fn has_rows_of(&self, piece: usize) -> bool {
         !self.pieces[piece].0.is_empty()
     }
 
-    pub(crate) fn has(&self, piece: usize, row: u64) -> bool {
+    /// Returns whether a row of a piece is in the set.
+    pub(crate) fn contains(&self, piece: usize, row: u64) -> bool {
         let word = self.pieces[piece].0.get((row / 64) as usize);
         word.is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 
-    /// Piece of a row that is wanted, and its place among those of the piece.
-    pub(crate) fn place(&self, number: u64) -> (usize, u32) {
-        let (piece, row) = split_number(number);
+    /// Returns the piece of a row in the set, and its place among the rows of the piece that are
+    /// in the set.
+    pub(crate) fn locate(&self, number: u64) -> (usize, u32) {
+        let (piece, row) = split_row_number(number);
         let (words, before) = &self.pieces[piece];
         let word = (row / 64) as usize;
         let below = words[word] & ((1 << (row % 64)) - 1);
@@ -150,8 +161,8 @@ impl WantedRows {
     }
 }
 
-/// Piece and row of a number.
-fn split_number(number: u64) -> (usize, u64) {
+/// Splits the number of a row into its piece and its place within the piece.
+fn split_row_number(number: u64) -> (usize, u64) {
     (
         (number >> ROW_BITS) as usize,
         number & ((1 << ROW_BITS) - 1),

@@ -1,4 +1,10 @@
-//! Lookups of aggregates over windows that slide over an entity's events.
+//! Lookups of aggregates over windows as of the label's time.
+//!
+//! The events of the band's entities are read into memory. If they do not fit, the entities are
+//! divided into several parts, and the table is read once for each part. The events are sorted by
+//! entity and time. Then each worker takes some entities and lets every window slide over an
+//! entity's events, in one pass for all its labels: each event is added to a window once and
+//! removed once ([`slide()`]).
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,24 +23,26 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 use wafer_tables::stored_column;
 
-use crate::lookup::found::{FoundFeatures, Places};
+use crate::lookup::found::{FoundFeatures, Locations};
 use crate::lookup::pieces::{Piece, Queue};
-use crate::lookup::{Band, KeysAndTimes, LookupJoin, width};
+use crate::lookup::{Band, KeysAndTimes, LookupJoin, estimated_width};
 
-/// Bytes that an event takes while windows slide over it, but for its columns.
+/// Estimated bytes that an event takes in memory, without its columns.
 const EVENT_BYTES: u64 = 40;
 
-/// Entities that a worker takes at a time.
+/// The number of entities that a worker takes at a time.
 const ENTITIES: usize = 256;
 
 impl LookupJoin {
-    pub(crate) async fn windows(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
+    /// Computes the aggregates for each label of a band.
+    pub(crate) async fn join_windows(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
         let wanted: Vec<Aggregate> = self
             .features
             .iter()
             .map(|feature| self.group.aggregates[*feature].aggregate.clone())
             .collect();
-        // An identity is one of all that is kept of the events.
+        // An identity is a hash of the whole stored summary, so it needs all aggregates of the
+        // group.
         let all = match self.identities {
             true => self.group.aggregate_list(),
             false => Vec::new(),
@@ -46,11 +54,11 @@ impl LookupJoin {
             read.dedup();
             read
         };
-        // Aggregates over the columns that are read.
+        // Aggregates refer to columns of the group; here they refer to the columns that are read.
         let over_read = |aggregate: Aggregate| Aggregate {
             column: aggregate.column.map(|column| {
-                let place = read.iter().position(|read| *read == column);
-                place.expect("it was put there")
+                let position = read.iter().position(|read| *read == column);
+                position.expect("all columns of aggregates are read")
             }),
             ..aggregate
         };
@@ -60,7 +68,10 @@ impl LookupJoin {
             .iter()
             .map(|column| self.group.columns[*column].clone())
             .collect();
-        let width: u64 = columns.iter().map(|column| width(&column.data_type)).sum();
+        let width: u64 = columns
+            .iter()
+            .map(|column| estimated_width(&column.data_type))
+            .sum();
         let rows: u64 = self
             .snapshot
             .files()
@@ -71,31 +82,33 @@ impl LookupJoin {
             .div_ceil((self.memory / 3).max(1))
             .max(1);
         let parts = u32::try_from(parts).unwrap_or(u32::MAX);
-        let interval = self.covered(band);
+        let interval = self.event_interval(band);
         let mut found = FoundFeatures {
-            types: self.types(),
+            types: self.output_types(),
             batches: Vec::new(),
-            places: Places::Known(vec![None; band.times.len()]),
+            locations: Locations::Direct(vec![None; band.times.len()]),
         };
         let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
         let plan = Arc::new(WindowPlan {
             aggregates,
             identities: self.identities.then(|| Layout::new(&all, &types)),
             columns,
-            fields: self.fields(),
+            fields: self.output_fields(),
             ttl: self.group.ttl,
             workers: self.workers,
         });
         for part in 0..parts {
-            let events = self.events(band, &plan, interval, (part, parts)).await?;
+            let events = self
+                .read_events(band, &plan, interval, (part, parts))
+                .await?;
             let (plan, band) = (Arc::clone(&plan), Arc::clone(band));
             found = blocking(move || plan.slide_all(events, &band, (part, parts), found)).await?;
         }
         Ok(found)
     }
 
-    /// The events of a part of the entities.
-    pub(crate) async fn events(
+    /// Reads the events of one part of the entities.
+    async fn read_events(
         self: &Arc<Self>,
         band: &Arc<Band>,
         plan: &Arc<WindowPlan>,
@@ -104,32 +117,33 @@ impl LookupJoin {
     ) -> Result<Events> {
         let (band, plan) = (Arc::clone(band), Arc::clone(plan));
         let shared = Arc::clone(&plan);
-        let pieces = self.each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
+        let pieces = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
             let (band, plan) = (Arc::clone(&band), Arc::clone(&shared));
             async move {
                 let mut events = Events::default();
                 while let Some((_, piece)) = queue.take() {
-                    let own = |entity: u32| entity % parts == part;
-                    join.add_events(piece, &band.index, &plan, interval, own, &mut events)
+                    let is_in_part = |entity: u32| entity % parts == part;
+                    join.add_events(piece, &band.index, &plan, interval, is_in_part, &mut events)
                         .await?;
                 }
                 Ok(events)
             }
         });
         let pieces = pieces.await?;
-        blocking(move || Events::joined(pieces, &plan)).await
+        blocking(move || Events::concat(pieces, &plan)).await
     }
 
+    /// Adds the events of a piece whose entities are in the part.
     async fn add_events(
         &self,
         piece: Piece,
         index: &EntityIndex,
         plan: &WindowPlan,
         interval: Interval,
-        own: impl Fn(u32) -> bool,
+        is_in_part: impl Fn(u32) -> bool,
         events: &mut Events,
     ) -> Result<()> {
-        let mut columns = self.narrow();
+        let mut columns = self.key_and_time_columns();
         if plan.needs_ids() {
             columns.push("event_id".to_owned());
         }
@@ -146,7 +160,10 @@ impl LookupJoin {
             } else {
                 None
             };
-            let keep: Vec<bool> = entities.iter().map(|e| *e != NONE && own(*e)).collect();
+            let keep: Vec<bool> = entities
+                .iter()
+                .map(|entity| *entity != NONE && is_in_part(*entity))
+                .collect();
             for row in (0..batch.num_rows()).filter(|row| keep[*row]) {
                 events.entities.push(entities[row]);
                 events.events.push(rows.events[row]);
@@ -165,33 +182,39 @@ impl LookupJoin {
     }
 }
 
-/// What slides over events.
-pub(crate) struct WindowPlan {
-    /// Over positions in `columns`.
-    pub(crate) aggregates: Vec<Aggregate>,
-    /// How events are summed up online, if identities are asked for.
-    pub(crate) identities: Option<Layout>,
-    pub(crate) columns: Vec<Field>,
-    /// What comes out.
-    pub(crate) fields: Vec<Field>,
-    pub(crate) ttl: Option<i64>,
-    pub(crate) workers: usize,
+/// The aggregates to compute and the columns that they need.
+struct WindowPlan {
+    /// The wanted aggregates. Their columns are positions in `columns`.
+    aggregates: Vec<Aggregate>,
+    /// The layout of the summaries that are stored online, if identities are asked for.
+    identities: Option<Layout>,
+    /// The columns of the group that are read.
+    columns: Vec<Field>,
+    /// The columns of the result.
+    fields: Vec<Field>,
+    /// The group's ttl, in microseconds.
+    ttl: Option<i64>,
+    workers: usize,
 }
 
-/// Events of some entities.
+/// Events of some entities, column by column.
 #[derive(Default)]
-pub(crate) struct Events {
-    pub(crate) entities: Vec<u32>,
-    pub(crate) events: Vec<i64>,
-    pub(crate) active: Vec<i64>,
-    pub(crate) ids: Vec<u64>,
-    /// Of each batch its columns.
-    pub(crate) columns: Vec<Vec<ArrayRef>>,
+struct Events {
+    /// The number of each event's entity.
+    entities: Vec<u32>,
+    /// Event times, in microseconds since the Unix epoch.
+    events: Vec<i64>,
+    /// The time from which each event counts, in microseconds since the Unix epoch.
+    active: Vec<i64>,
+    /// Identities of the events, as hashes; 0 if they are not needed.
+    ids: Vec<u64>,
+    /// The columns of each batch of events.
+    columns: Vec<Vec<ArrayRef>>,
 }
 
 impl Events {
-    /// The events of all workers, their columns in one piece.
-    fn joined(pieces: Vec<Self>, plan: &WindowPlan) -> Self {
+    /// Concatenates the events of all workers, so that there is one batch of columns.
+    fn concat(pieces: Vec<Self>, plan: &WindowPlan) -> Self {
         let mut all = Self::default();
         for piece in pieces {
             all.entities.extend(piece.entities);
@@ -212,8 +235,8 @@ impl Events {
         all
     }
 
-    /// The events in another order, without what says whose they are.
-    fn arranged(self, order: &[u32]) -> Self {
+    /// Puts the events into another order, and drops the numbers of their entities.
+    fn reordered(self, order: &[u32]) -> Self {
         fn gather<T: Copy>(values: Vec<T>, order: &[u32]) -> Vec<T> {
             order.iter().map(|row| values[*row as usize]).collect()
         }
@@ -234,13 +257,13 @@ impl Events {
         }
     }
 
-    /// Those at some places, without their columns.
-    pub(crate) fn of(&self, places: Range<usize>) -> EntityEvents<'_> {
+    /// Returns the events at some positions, without their columns.
+    fn at(&self, positions: Range<usize>) -> EntityEvents<'_> {
         EntityEvents {
-            events: &self.events[places.clone()],
-            ids: &self.ids[places.clone()],
-            active: &self.active[places.clone()],
-            first: places.start,
+            events: &self.events[positions.clone()],
+            ids: &self.ids[positions.clone()],
+            active: &self.active[positions.clone()],
+            first: positions.start,
             columns: &[],
         }
     }
@@ -252,21 +275,22 @@ fn text_answer(text: Option<&str>) -> Answer {
     })
 }
 
-/// What a worker made of some entities.
+/// The answers that one worker computed for the labels of some entities.
 struct WindowAnswers {
-    pub(crate) batches: Vec<RecordBatch>,
-    /// For each label that has an answer, its batch and row.
-    pub(crate) places: Vec<(u32, u32, u32)>,
+    batches: Vec<RecordBatch>,
+    /// Label, batch and row of each answer.
+    locations: Vec<(u32, u32, u32)>,
     builders: Vec<ColumnBuilder>,
-    /// Rows in the builders.
-    pub(crate) rows: u32,
-    /// Answers at one time, as far as they have come.
+    /// The number of rows in the builders.
+    rows: u32,
+    /// The answers for the present label that were computed so far.
     answers: Vec<Answer>,
+    /// The number of aggregates in `answers` that were computed for the present label.
     pending: usize,
 }
 
 impl WindowPlan {
-    /// Slides over an entity's events for its labels, which are given with their times.
+    /// Computes the answers for the labels of one entity, which are given with their times.
     fn slide(
         &self,
         entity: &EntityEvents<'_>,
@@ -288,7 +312,8 @@ impl WindowPlan {
             times,
             self.ttl,
             |time, index, answer| {
-                // Answers come aggregate by aggregate within a window, not in their order.
+                // The aggregates of a label are answered window by window, and not in their own
+                // order. The label is complete when all of them are.
                 made.answers[index] = answer;
                 made.pending += 1;
                 if made.pending > last {
@@ -301,11 +326,13 @@ impl WindowPlan {
         );
     }
 
-    /// Whether ties of time have to be broken by identity.
+    /// Returns whether event identities are needed: to order events of the same time, or as part
+    /// of an identity.
     fn needs_ids(&self) -> bool {
         self.identities.is_some() || self.aggregates.iter().any(|a| a.function.is_of_order())
     }
 
+    /// Computes the answers for all labels of one part of the entities, and adds them to `found`.
     fn slide_all(
         &self,
         events: Events,
@@ -316,8 +343,9 @@ impl WindowPlan {
         let count = band.index.len();
         let mut rows = ByEntity::new(&events.entities, count);
         rows.sort_by_key(|row| (events.events[row as usize], events.ids[row as usize]));
-        // Each is read several times as windows slide over it: next to its neighbours.
-        let events = events.arranged(rows.order());
+        // Windows read each event several times. Sorting the columns as well keeps the events of
+        // an entity next to each other in memory.
+        let events = events.reordered(rows.order());
         let labels = band.sorted.by_entity();
         let columns: Vec<Cells> = events.columns[0]
             .iter()
@@ -340,7 +368,7 @@ impl WindowPlan {
                         for number in own {
                             let entity = EntityEvents {
                                 columns: &columns,
-                                ..events.of(rows.places(number))
+                                ..events.at(rows.places(number))
                             };
                             let times = &band.sorted.times()[labels.places(number)];
                             let of = (times, labels.rows(number));
@@ -354,13 +382,13 @@ impl WindowPlan {
                 });
             }
         });
-        let Places::Known(places) = &mut found.places else {
-            unreachable!("windows say where their answers are");
+        let Locations::Direct(locations) = &mut found.locations else {
+            unreachable!("a join of windows locates its answers directly");
         };
         for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let first = found.batches.len() as u32;
-            for (label, batch, row) in made.places {
-                places[label as usize] = Some((first + batch, row));
+            for (label, batch, row) in made.locations {
+                locations[label as usize] = Some((first + batch, row));
             }
             found.batches.extend(made.batches);
         }
@@ -369,11 +397,11 @@ impl WindowPlan {
 }
 
 impl WindowAnswers {
-    pub(crate) fn new(plan: &WindowPlan) -> Self {
+    fn new(plan: &WindowPlan) -> Self {
         let builder = |field: &Field| ColumnBuilder::new(&field.data_type, CHUNK_ROWS);
         Self {
             batches: Vec::new(),
-            places: Vec::new(),
+            locations: Vec::new(),
             builders: plan.fields.iter().map(builder).collect(),
             rows: 0,
             answers: vec![Answer::Null; plan.fields.len()],
@@ -381,12 +409,12 @@ impl WindowAnswers {
         }
     }
 
-    /// Keeps the answers for a label.
-    pub(crate) fn push(&mut self, plan: &WindowPlan, label: u32) {
+    /// Appends the answers for a label as a row.
+    fn push(&mut self, plan: &WindowPlan, label: u32) {
         for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
             builder.append_answer(answer);
         }
-        self.places
+        self.locations
             .push((label, self.batches.len() as u32, self.rows));
         self.pending = 0;
         self.rows += 1;
@@ -395,6 +423,7 @@ impl WindowAnswers {
         }
     }
 
+    /// Makes a batch of the rows in the builders.
     fn flush(&mut self, plan: &WindowPlan) {
         if self.rows == 0 {
             return;

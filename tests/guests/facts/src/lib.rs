@@ -1,8 +1,8 @@
-//! Passes facts on as they are: what is tested is what becomes of them.
+//! Returns facts unchanged. Tests look at what a pipeline makes of them.
 
 use wafer::{Row, Timestamp};
 
-/// What was known from some time on.
+/// A fact that holds from some time on.
 #[derive(Debug, Row)]
 pub struct Fact {
     /// First join key.
@@ -17,7 +17,7 @@ pub struct Fact {
     score: Option<f64>,
 }
 
-/// The same.
+/// Returns the fact unchanged.
 #[wafer::function]
 pub fn facts(fact: Fact) -> Fact {
     fact

@@ -1,8 +1,8 @@
-//! Passes events on as they are: what is tested is what becomes of them.
+//! Returns events unchanged. Tests look at what a pipeline makes of them.
 
 use wafer::{Row, Timestamp};
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Row)]
 pub struct Entry {
     /// First join key.
@@ -21,7 +21,7 @@ pub struct Entry {
     label_text: Option<String>,
 }
 
-/// The same.
+/// Returns the event unchanged.
 #[wafer::function]
 pub fn ledger(entry: Entry) -> Entry {
     entry

@@ -1,5 +1,5 @@
-//! What the component does in each mode. A new behaviour is a function in the file of the place
-//! where it takes effect, and a row of the table.
+//! The behaviour of the component in each mode. A new behaviour is a function in the file of the
+//! place where it takes effect, and a row of the table.
 
 mod call;
 mod describe;
@@ -51,7 +51,7 @@ const TABLE: &[(&str, Behaviour)] = &[
     ("one-bad-row", Return(output::one_bad_row)),
 ];
 
-/// Where a behaviour takes effect, and what it does there.
+/// A behaviour: where it takes effect, and what it does there.
 #[derive(Clone, Copy)]
 pub(crate) enum Behaviour {
     /// When an asset is loaded.
@@ -74,13 +74,13 @@ pub(crate) struct Rows {
     pub(crate) texts: Vec<Vec<u8>>,
 }
 
-/// The behaviours of a mode; none, if it is not in the table.
+/// Returns the behaviours of a mode; none if the mode is not in the table.
 pub(crate) fn of(mode: &'static str) -> impl Iterator<Item = Behaviour> {
     let rows = TABLE.iter().filter(move |(name, _)| *name == mode);
     rows.map(|(_, behaviour)| *behaviour)
 }
 
-/// Never ends.
+/// Loops for ever.
 fn spin() -> ! {
     let mut turns = 0u64;
     loop {

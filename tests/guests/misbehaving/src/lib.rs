@@ -1,6 +1,6 @@
-//! A component that does whatever its parameter `mode` says a component must not.
+//! A component that breaks a rule for components, which its parameter `mode` names.
 //!
-//! It is written against the contract itself: the SDK would not let it. `behaviours.rs` has a row
+//! It uses the contract directly, because the SDK does not allow this. `behaviours.rs` has a row
 //! for each mode; in any other mode the component behaves well.
 
 #![cfg(target_arch = "wasm32")]
@@ -22,7 +22,7 @@ thread_local! {
 
 struct Misbehaving;
 
-/// The behaviours of the mode that was asked for.
+/// Returns the behaviours of the mode in the parameter.
 fn present() -> impl Iterator<Item = Behaviour> {
     behaviours::of(MODE.get())
 }
@@ -36,7 +36,7 @@ fn field(name: &str, data_type: DataType) -> Field {
     }
 }
 
-/// A column without nulls.
+/// Returns a column without nulls.
 fn plain(data: Data) -> Column {
     Column {
         data,
@@ -44,7 +44,7 @@ fn plain(data: Data) -> Column {
     }
 }
 
-/// A column of texts, which need not be UTF-8.
+/// Returns a column of texts, which need not be UTF-8.
 fn texts(texts: &[Vec<u8>]) -> Column {
     let mut offsets = vec![0];
     let mut bytes = Vec::new();

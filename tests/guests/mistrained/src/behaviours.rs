@@ -1,5 +1,5 @@
-//! What the trainer does in each mode. A new behaviour is a function in the file of the place
-//! where it takes effect, and a row of a table.
+//! The behaviour of the trainer in each mode. A new behaviour is a function in the file of the
+//! place where it takes effect, and a row of a table.
 
 mod anywhere;
 mod begin;
@@ -41,15 +41,15 @@ const ANYWHERE: &[(&str, Act)] = &[
     ("grow-in-", anywhere::grow),
 ];
 
-/// What is done in a place before anything else.
+/// An action at the start of a place.
 pub(crate) type Act = fn() -> Result<(), String>;
 
-/// Where a behaviour takes effect, and what it does there.
+/// A behaviour: where it takes effect, and what it does there.
 #[derive(Clone, Copy)]
 pub(crate) enum Behaviour {
     /// In the columns that it asks for.
     Begin(fn(&mut Vec<Field>)),
-    /// In the wish for another pass.
+    /// In the request for another pass.
     NextPass(fn(&mut bool)),
     /// In the artifacts and metrics.
     Finish(fn(&mut Trained)),
@@ -57,13 +57,13 @@ pub(crate) enum Behaviour {
     Read(fn(u64) -> Vec<u8>),
 }
 
-/// The behaviours of a mode; none, if it is not in the table.
+/// Returns the behaviours of a mode; none if the mode is not in the table.
 pub(crate) fn of(mode: &'static str) -> impl Iterator<Item = Behaviour> {
     let rows = TABLE.iter().filter(move |(name, _)| *name == mode);
     rows.map(|(_, behaviour)| *behaviour)
 }
 
-/// What a mode does in a place, if it names the place.
+/// Returns what a mode does in a place, if it names the place.
 pub(crate) fn in_place(mode: &str, place: &str) -> Option<Act> {
     let start = mode.strip_suffix(place)?;
     let mut rows = ANYWHERE.iter();

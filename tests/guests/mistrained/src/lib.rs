@@ -1,6 +1,6 @@
-//! A trainer that does whatever its parameter `mode` says a trainer must not.
+//! A trainer that breaks a rule for trainers, which its parameter `mode` names.
 //!
-//! It is written against the contract itself: the SDK would not let it. `behaviours.rs` has a row
+//! It uses the contract directly, because the SDK does not allow this. `behaviours.rs` has a row
 //! for each mode; in any other mode the trainer behaves well.
 
 #![cfg(target_arch = "wasm32")]
@@ -24,12 +24,12 @@ const MODEL: &[u8] =
 
 struct Mistrained;
 
-/// The behaviours of the mode that was asked for.
+/// Returns the behaviours of the mode in the parameter.
 fn present() -> impl Iterator<Item = Behaviour> {
     behaviours::of(MODE.get())
 }
 
-/// Traps, refuses, spins or asks for memory without end, if the mode says so of this place.
+/// Traps, refuses, loops for ever or allocates without end, if the mode says so for this place.
 fn pass(place: &str) -> Result<(), String> {
     behaviours::in_place(MODE.get(), place).map_or(Ok(()), |act| act())
 }

@@ -1,5 +1,5 @@
-//! A feature that is the function's parameter: by it a prediction tells which version of the
-//! view it was made with.
+//! A function whose feature is its parameter. By the feature, a prediction shows which version of
+//! the view it was made with.
 
 use wafer::{Init, Row};
 
@@ -10,14 +10,14 @@ pub struct Account {
     key_a: String,
 }
 
-/// What it is answered.
+/// The answer to a request.
 #[derive(Debug, Row)]
 pub struct Offset {
     /// The parameter `offset`.
     offset: f64,
 }
 
-/// The offset of every account. Account `trap` ends the call, whatever the parameter is.
+/// Returns the parameter as the offset of every account. The account `trap` makes the call trap.
 #[wafer::function(init = load)]
 pub fn offset(account: Account, offset: &f64) -> Offset {
     assert_ne!(account.key_a, "trap", "there is no such account");
@@ -27,7 +27,7 @@ pub fn offset(account: Account, offset: &f64) -> Offset {
 /// Reads the parameter.
 ///
 /// # Errors
-/// When it is no number.
+/// Returns an error when the parameter is not a number.
 pub fn load(init: &Init) -> Result<f64, String> {
     init.only_parameters(&["offset"])?;
     let text = init.parameter("offset").unwrap_or_default();

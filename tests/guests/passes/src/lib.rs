@@ -1,16 +1,16 @@
-//! A trainer that needs its training set three times: for the mean of the label, for what is
-//! off by more than that, and to count the rows again.
+//! A trainer that reads its training set three times: for the mean of the label, for the deviations
+//! from it, and to count the rows again.
 
 use wafer::{Field, Init, Role, Row, Table, Trained, Trainer};
 
-/// What is read.
+/// A row of the training set.
 #[derive(Debug, Row)]
 pub struct Example {
     /// The label.
     y: f64,
 }
 
-/// What is known after each pass.
+/// What the passes have computed so far.
 #[derive(Debug, Default)]
 pub struct Passes {
     finished: u32,

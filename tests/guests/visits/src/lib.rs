@@ -1,25 +1,25 @@
-//! Passes on what is known of customers: what other systems' clients write and read.
+//! Returns facts about customers unchanged. Clients of other systems write and read them.
 
 use wafer::{Row, Timestamp};
 
-/// What a visit says of a customer.
+/// A visit of a customer, with what is known of the customer.
 #[derive(Debug, Row)]
 pub struct Visit {
-    /// Who.
+    /// The name of the customer.
     customer: String,
-    /// When.
+    /// When the visit was.
     at: Timestamp,
-    /// Years.
+    /// Age in years.
     age: Option<i64>,
-    /// Whatever it is.
+    /// Any number.
     score: Option<f64>,
-    /// Where.
+    /// The place of the visit.
     city: Option<String>,
-    /// Since when they are a customer.
+    /// Since when the customer has been one.
     since: Option<Timestamp>,
 }
 
-/// The same.
+/// Returns the visit unchanged.
 #[wafer::function]
 pub fn visits(visit: Visit) -> Visit {
     visit

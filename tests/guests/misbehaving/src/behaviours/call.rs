@@ -51,14 +51,14 @@ pub(super) fn refuse(_: &mut Rows) -> Result<(), CallError> {
     Err(CallError::Failed("not this batch".to_owned()))
 }
 
-/// Says how often this instance was called, which must be once.
+/// Returns how often this instance was called, which must be once.
 pub(super) fn count_calls(rows: &mut Rows) -> Result<(), CallError> {
     CALLS.set(CALLS.get() + 1);
     rows.y.fill(CALLS.get() as f64);
     Ok(())
 }
 
-/// Returns for each row what depends on the others.
+/// Returns values that depend on the other rows.
 pub(super) fn neighbours(rows: &mut Rows) -> Result<(), CallError> {
     rows.y.fill(rows.x.iter().sum());
     Ok(())

@@ -1,4 +1,4 @@
-//! Behaviours in the wish for another pass.
+//! Behaviours in the request for another pass.
 
 pub(super) fn endless_passes(wishes: &mut bool) {
     *wishes = true;

@@ -1,0 +1,320 @@
+//! Online rows and the commits of events.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use heed::{PutFlags, RwTxn};
+use wafer_core::Timestamp;
+use wafer_core::aggregate::is_item;
+
+use super::encoding::{
+    damaged, from_sortable, online_key, online_row, online_value, outbox_row, outbox_value,
+    prefixed, sortable,
+};
+use super::outbox::trimmed_through;
+use super::{Lmdb, Tables, next_number, refused};
+use crate::online::combine;
+use crate::{
+    EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey, OnlineRow,
+    OnlineStore, OnlineWrite, PutCounts, Result, Upkeep,
+};
+
+/// Maximum number of expired event identities that one commit removes, to keep it short.
+const MAX_FORGOTTEN: usize = 1_000;
+
+/// Writes a row by [`combine`], and returns whether that changed anything. A damaged stored row
+/// is returned as a `heed` error, so that it aborts the transaction.
+fn put_row(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    key: &[u8],
+    row: &OnlineRow,
+) -> heed::Result<bool> {
+    let stored = match tables.online.get(txn, key)? {
+        None => None,
+        Some(value) => Some(online_row(value).ok_or_else(|| refused(damaged("row")))?),
+    };
+    let combined = combine(stored.as_ref(), row).map_err(refused)?;
+    if let Some(row) = &combined {
+        tables.online.put(txn, key, &online_value(row))?;
+    }
+    Ok(combined.is_some())
+}
+
+fn put_early(txn: &mut RwTxn<'_>, tables: &Tables, early: &EarlyWrite) -> heed::Result<()> {
+    let key = online_key(&early.write.key);
+    let length = (key.len() as u32).to_le_bytes();
+    let number = next_number(txn, tables, b"early")?.to_be_bytes();
+    let place = [sortable(early.due), number].concat();
+    let entry = [&length[..], &key, &online_value(&early.write.row)].concat();
+    tables.early.put(txn, &place, &entry)
+}
+
+/// Splits an entry of `early` into the online key and the online value.
+fn early_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = entry.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// Removes the early rows whose online key and value match `matches`.
+fn forget_early(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    matches: impl Fn(&[u8], &[u8]) -> bool,
+) -> heed::Result<()> {
+    let mut places = Vec::new();
+    for entry in tables.early.iter(txn)? {
+        let (place, entry) = entry?;
+        if early_entry(entry).is_some_and(|(key, value)| matches(key, value)) {
+            places.push(place.to_vec());
+        }
+    }
+    for place in places {
+        tables.early.delete(txn, &place)?;
+    }
+    Ok(())
+}
+
+fn replace_group(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    group: &str,
+    content: &GroupContent,
+) -> heed::Result<()> {
+    let prefix = prefixed(group, &[]);
+    let mut tombstones = Vec::new();
+    let mut end = prefix.clone();
+    for entry in tables.online.prefix_iter(txn, &prefix)? {
+        let (key, value) = entry?;
+        end = key.to_vec();
+        if online_row(value).is_some_and(|row| row.is_tombstone()) {
+            tombstones.push((key.to_vec(), value.to_vec()));
+        }
+    }
+    let range = (
+        Bound::Included(prefix.as_slice()),
+        Bound::Included(end.as_slice()),
+    );
+    tables.online.delete_range(txn, &range)?;
+    forget_early(txn, tables, |key, _| key.starts_with(&prefix))?;
+    for (key, value) in &tombstones {
+        tables.online.put(txn, key, value)?;
+    }
+    for write in &content.rows {
+        put_row(txn, tables, &online_key(&write.key), &write.row)?;
+    }
+    for early in &content.early {
+        put_early(txn, tables, early)?;
+    }
+    let first = prefixed(
+        group,
+        &(content.outbox_after.saturating_add(1)).to_be_bytes(),
+    );
+    let last = prefixed(group, &u64::MAX.to_be_bytes());
+    let mut waiting = Vec::new();
+    let range = (
+        Bound::Included(first.as_slice()),
+        Bound::Included(last.as_slice()),
+    );
+    for entry in tables.outbox.range(txn, &range)? {
+        let (_, value) = entry?;
+        let row = outbox_row(group, value).ok_or_else(|| refused(damaged("outbox row")))?;
+        waiting.push((content.from_outbox)(&row).map_err(refused)?);
+    }
+    for early in &waiting {
+        if early.due <= content.now {
+            put_row(txn, tables, &online_key(&early.write.key), &early.write.row)?;
+        } else {
+            put_early(txn, tables, early)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
+    while let Some((place, entry)) = tables.early.first(txn)? {
+        if from_sortable(place).is_some_and(|due| due > now) {
+            break;
+        }
+        let (place, entry) = (place.to_vec(), entry.to_vec());
+        let (key, value) =
+            early_entry(&entry).ok_or_else(|| refused(damaged("row that is not due")))?;
+        let row = online_row(value).ok_or_else(|| refused(damaged("row that is not due")))?;
+        put_row(txn, tables, key, &row)?;
+        tables.early.delete(txn, &place)?;
+    }
+    Ok(())
+}
+
+fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
+    let expired: Vec<Vec<u8>> = tables
+        .forget
+        .iter(txn)?
+        .take(MAX_FORGOTTEN)
+        .map(|entry| entry.map(|(key, _)| key.to_vec()))
+        .take_while(|key| {
+            key.as_ref()
+                .map_or(true, |k| from_sortable(k).is_some_and(|t| t < now))
+        })
+        .collect::<heed::Result<_>>()?;
+    for key in expired {
+        tables.seen.delete(txn, &key[8..])?;
+        tables.forget.delete(txn, &key)?;
+    }
+    Ok(())
+}
+
+fn commit_event(
+    txn: &mut RwTxn<'_>,
+    tables: &Tables,
+    event: &EventCommit,
+) -> heed::Result<EventOutcome> {
+    let digest = wafer_core::Digest::of(event.id.as_bytes());
+    let seen = prefixed(&event.source, digest.as_bytes());
+    if tables.seen.get(txn, &seen)?.is_some() {
+        return Ok(EventOutcome::Duplicate);
+    }
+    let until = sortable(event.remember_until);
+    tables.seen.put(txn, &seen, &until)?;
+    tables.forget.put(txn, &[&until[..], &seen].concat(), &[])?;
+    let mut older = 0;
+    for write in &event.writes {
+        let applied = put_row(txn, tables, &online_key(&write.key), &write.row)?;
+        older += u32::from(!applied);
+    }
+    for early in &event.early {
+        put_early(txn, tables, early)?;
+    }
+    for row in &event.outbox {
+        let sequence = next_number(txn, tables, &prefixed("outbox", row.table.as_bytes()))?;
+        let place = prefixed(&row.table, &sequence.to_be_bytes());
+        tables
+            .outbox
+            .put_with_flags(txn, PutFlags::NO_OVERWRITE, &place, &outbox_value(row))?;
+    }
+    Ok(EventOutcome::Committed { older })
+}
+
+#[async_trait]
+impl OnlineStore for Lmdb {
+    async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
+        self.apply_due(now).await?;
+        let values = self.read(|txn, tables| {
+            keys.iter()
+                .map(|key| Ok(tables.online.get(txn, &online_key(key))?.map(online_row)))
+                .collect::<heed::Result<Vec<_>>>()
+        })?;
+        values
+            .into_iter()
+            .map(|value| {
+                let row = value.map(|row| row.ok_or_else(|| damaged("row")));
+                Ok(row.transpose()?.filter(|row| !row.is_tombstone()))
+            })
+            .collect()
+    }
+
+    async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
+        self.write(move |txn, tables| {
+            let mut counts = PutCounts::default();
+            for OnlineWrite { key, row, .. } in &writes {
+                if put_row(txn, tables, &online_key(key), row)? {
+                    counts.applied += 1;
+                } else {
+                    counts.older += 1;
+                }
+            }
+            Ok(Ok(counts))
+        })
+        .await
+    }
+
+    async fn commit_events(
+        &self,
+        events: Vec<EventCommit>,
+        now: Timestamp,
+    ) -> Result<Vec<EventOutcome>> {
+        let events = Arc::new(events);
+        self.write(move |txn, tables| {
+            apply_due(txn, tables, now)?;
+            forget_expired(txn, tables, now)?;
+            let outcomes: heed::Result<Vec<_>> = events
+                .iter()
+                .map(|event| commit_event(txn, tables, event))
+                .collect();
+            Ok(Ok(outcomes?))
+        })
+        .await
+    }
+
+    async fn replace_group(&self, group: &str, content: GroupContent) -> Result<()> {
+        let group = group.to_owned();
+        self.write(move |txn, tables| {
+            if trimmed_through(txn, tables, &group)? > content.outbox_after {
+                let message = format!(
+                    "rows of `{group}` left the outbox for its table while its online rows were rebuilt \
+                     from an older version of the table; try again"
+                );
+                return Ok(Err(Error::new(Kind::Conflict, message)));
+            }
+            Ok(Ok(replace_group(txn, tables, &group, &content)?))
+        })
+        .await
+    }
+
+    async fn delete(&self, keys: Vec<OnlineKey>, deleted: Timestamp) -> Result<()> {
+        let keys: Vec<_> = keys.iter().map(online_key).collect();
+        let tombstone = OnlineRow::tombstone(deleted);
+        self.write(move |txn, tables| {
+            let is_before =
+                |value: &[u8]| online_row(value).is_none_or(|row| row.version.event <= deleted);
+            forget_early(txn, tables, |key, value| {
+                keys.iter().any(|k| k == key) && is_before(value)
+            })?;
+            for key in &keys {
+                let stored = tables.online.get(txn, key)?.and_then(online_row);
+                // A newer row stays. A newer summary does not, because it includes older
+                // events as well.
+                let stays =
+                    stored.is_some_and(|row| !is_item(&row.values) && row.version.event > deleted);
+                if !stays {
+                    tables.online.put(txn, key, &online_value(&tombstone))?;
+                }
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn count(&self, group: &str) -> Result<u64> {
+        let prefix = prefixed(group, &[]);
+        self.read(|txn, tables| {
+            tables
+                .online
+                .prefix_iter(txn, &prefix)?
+                .try_fold(0, |count, entry| {
+                    entry?;
+                    Ok(count + 1)
+                })
+        })
+    }
+}
+
+#[async_trait]
+impl Upkeep for Lmdb {
+    async fn apply_due(&self, now: Timestamp) -> Result<()> {
+        let first = self.read(|txn, tables| {
+            Ok(tables
+                .early
+                .first(txn)?
+                .and_then(|(place, _)| from_sortable(place)))
+        })?;
+        match first {
+            Some(due) if due <= now => {
+                self.write(move |txn, tables| Ok(Ok(apply_due(txn, tables, now)?)))
+                    .await
+            }
+            _ => Ok(()),
+        }
+    }
+}

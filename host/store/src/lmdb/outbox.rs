@@ -1,0 +1,90 @@
+//! The outbox: rows that wait to be appended to the offline tables.
+
+use std::ops::Bound;
+
+use async_trait::async_trait;
+use heed::RoTxn;
+
+use super::encoding::{damaged, outbox_row, prefixed};
+use super::{Lmdb, Tables, last_number};
+use crate::{Outbox, OutboxEntry, Result, Waiting};
+
+/// Returns the sequence number of the last row that has been trimmed from a table's outbox.
+pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> heed::Result<u64> {
+    let prefix = prefixed(table, &[]);
+    let first = tables
+        .outbox
+        .prefix_iter(txn, &prefix)?
+        .next()
+        .transpose()?;
+    let number = first.and_then(|(place, _)| place.get(prefix.len()..)?.try_into().ok());
+    match number.map(u64::from_be_bytes) {
+        Some(first) => Ok(first.saturating_sub(1)),
+        None => last_number(txn, tables, &prefixed("outbox", table.as_bytes())),
+    }
+}
+
+#[async_trait]
+impl Outbox for Lmdb {
+    async fn has_rows(&self) -> Result<bool> {
+        self.read(|txn, tables| Ok(tables.outbox.first(txn)?.is_some()))
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        self.read(|txn, tables| {
+            let mut found: Vec<(String, u64)> = Vec::new();
+            for entry in tables.outbox.iter(txn)? {
+                let (place, _) = entry?;
+                let name = place.len().checked_sub(9).map(|end| &place[..end]);
+                let name = String::from_utf8_lossy(name.unwrap_or_default());
+                match found.last_mut() {
+                    Some((last, rows)) if *last == name => *rows += 1,
+                    _ => found.push((name.into_owned(), 1)),
+                }
+            }
+            Ok(Waiting {
+                tables: found,
+                unfinished: Vec::new(),
+            })
+        })
+    }
+
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        let prefix = prefixed(table, &[]);
+        let entries = self.read(|txn, tables| {
+            tables
+                .outbox
+                .prefix_iter(txn, &prefix)?
+                .take(limit)
+                .map(|entry| {
+                    let (place, value) = entry?;
+                    let sequence = place.get(prefix.len()..).and_then(|s| s.try_into().ok());
+                    Ok(sequence
+                        .map(u64::from_be_bytes)
+                        .zip(outbox_row(table, value)))
+                })
+                .collect::<heed::Result<Vec<_>>>()
+        })?;
+        entries
+            .into_iter()
+            .map(|entry| {
+                let (sequence, row) = entry.ok_or_else(|| damaged("outbox row"))?;
+                Ok(OutboxEntry { sequence, row })
+            })
+            .collect()
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        let first = prefixed(table, &0u64.to_be_bytes());
+        let last = prefixed(table, &through.to_be_bytes());
+        self.write(move |txn, tables| {
+            let range = (
+                Bound::Included(first.as_slice()),
+                Bound::Included(last.as_slice()),
+            );
+            tables.outbox.delete_range(txn, &range)?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+}

@@ -1,0 +1,67 @@
+//! The outbox: rows that were acknowledged and are not in the offline tables yet.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use wafer_core::Timestamp;
+
+use crate::Result;
+
+/// A row that waits to be appended to an offline table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxRow {
+    /// Name of the offline table.
+    pub table: String,
+    /// Event time of the row.
+    pub event: Timestamp,
+    /// When a request could first have seen the row.
+    pub available: Timestamp,
+    /// Creation time of the row.
+    pub created: Timestamp,
+    /// Identity of the event that the row comes from.
+    pub event_id: String,
+    /// The packed keys and features.
+    #[serde(with = "crate::in_bytes")]
+    pub values: Bytes,
+}
+
+/// An outbox row with its sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// Position of the row in its table's outbox. Rises with each row, and is never reused.
+    pub sequence: u64,
+    /// The row.
+    pub row: OutboxRow,
+}
+
+/// What waits in the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Tables that have rows in the outbox, with the number of rows.
+    pub tables: Vec<(String, u64)>,
+    /// Names of commits that are not finished yet; their rows are not in the outbox yet.
+    pub unfinished: Vec<String>,
+}
+
+/// Holds the rows that [`commit_events`](crate::OnlineStore::commit_events) wrote for the offline
+/// tables, until they are appended there. That makes acknowledged events durable before they
+/// reach the tables.
+#[async_trait]
+pub trait Outbox: Debug + Send + Sync + 'static {
+    /// Returns whether the outbox may have rows. Cheaper than [`waiting`](Self::waiting), for
+    /// polling.
+    async fn has_rows(&self) -> Result<bool>;
+
+    /// Returns what waits in the outbox.
+    ///
+    /// Finishes commits whose process died, so only one process should call it at a time.
+    async fn waiting(&self) -> Result<Waiting>;
+
+    /// Returns the first rows of a table's outbox, oldest first, at most `limit`.
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>>;
+
+    /// Removes the rows of a table's outbox up to and including sequence number `through`.
+    async fn trim(&self, table: &str, through: u64) -> Result<()>;
+}
