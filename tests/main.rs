@@ -75,6 +75,7 @@ mod stores {
     mod deletion;
     mod disk;
     mod kill;
+    mod old_store;
     mod processes;
 }
 

@@ -11,6 +11,7 @@
 
 mod infra;
 mod local;
+mod rooms;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,7 +21,7 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        format, clippy and docs, with warnings as errors
+cargo xtask check        the arrows between rooms, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the package for Lambda, and the stores on Ceph's S3
 cargo xtask demo         replay three days of January 2013 against a server
@@ -250,6 +251,7 @@ fn stock(arguments: &[&str]) -> Result {
 
 /// Checks format, lints and docs, and that everything compiles without the crates for AWS.
 fn check() -> Result {
+    rooms::check(&root())?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
     let clippy = |packages: &[&str]| {

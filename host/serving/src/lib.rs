@@ -8,6 +8,7 @@
 //!
 //! This crate knows nothing of pipelines, training sets or HTTP.
 
+mod call;
 mod endpoints;
 mod features;
 mod infer;
@@ -19,8 +20,9 @@ mod served_view;
 mod service;
 mod vectors;
 
+pub use call::{InferRequest, Prediction};
 pub use endpoints::Endpoint;
-pub use infer::{InferRequest, Inference, Prediction, predict};
+pub use infer::{Inference, predict};
 pub use ready::{EndpointInfo, EndpointServing};
 pub use request_log::table::{LogTable, is_log_of};
 pub use routing::{Routing, WHOLE, parse_percent};

@@ -15,6 +15,7 @@
 //! that all releases have. So all rows of a key are logged, or none.
 
 pub(crate) mod queue;
+mod rows;
 pub(crate) mod table;
 
 use std::collections::BTreeMap;
@@ -26,10 +27,11 @@ use futures::StreamExt as _;
 use wafer_catalog::blocking;
 use wafer_store::{EventCommit, OutboxRow, Result, for_work};
 
-use crate::infer::{InferCall, encoded_row};
+use crate::call::InferCall;
 use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Entry, Shadow};
-use crate::routing::{WHOLE, point};
+use crate::request_log::rows::logged_rows;
+use crate::routing::{WHOLE, encoded_row, point};
 use crate::service::Serving;
 
 /// The number of rows that are written in one commit, about.
@@ -142,9 +144,7 @@ impl Serving {
             return;
         };
         let packed = blocking(move || {
-            let rows = answers
-                .iter()
-                .map(|answered| answered.ready.log.rows(answered));
+            let rows = answers.iter().map(|answered| logged_rows(answered));
             rows.flatten().collect::<Vec<_>>()
         });
         let written = match packed.await {

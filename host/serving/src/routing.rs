@@ -8,8 +8,10 @@
 use std::collections::BTreeSet;
 use std::hash::Hasher as _;
 
+use arrow_array::ArrayRef;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
+use wafer_core::encode_row;
 use wafer_store::Result;
 
 /// The sum of all weights: 100 %, in hundredths of a percent.
@@ -130,6 +132,13 @@ pub(crate) fn point(purpose: &str, endpoint: &str, value: &[u8]) -> u32 {
         hasher.write(part);
     }
     (hasher.finish() % u64::from(WHOLE)) as u32
+}
+
+/// Encodes the values of a row. Only equal values have the same encoding.
+pub(crate) fn encoded_row(columns: &[ArrayRef], row: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_row(columns, row, &mut bytes);
+    bytes
 }
 
 #[cfg(test)]

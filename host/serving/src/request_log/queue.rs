@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wafer_store::Result;
 
-use crate::infer::{InferCall, ReleaseAnswer};
+use crate::call::{InferCall, ReleaseAnswer};
 use crate::ready::ReadyRelease;
 
 /// The capacity of the queue.

@@ -1,0 +1,78 @@
+//! A store that an earlier binary wrote.
+
+use std::process::Command;
+
+use serde_json::{Value as Json, json};
+
+use crate::harness::accounts::{infer, request};
+use crate::harness::ledger::{entry, lines};
+use crate::harness::{Project, are_embedded, repository};
+
+const FOLDER: &str = "tests/stores/old_store";
+
+/// Returns the project as the earlier binary left it.
+fn old_project() -> Project {
+    let project = Project::new("");
+    let unpacked = Command::new("tar")
+        .arg("-xzf")
+        .arg(repository().join(FOLDER).join("ledger-0.1.tar.gz"))
+        .arg("-C")
+        .arg(project.path())
+        .status()
+        .unwrap();
+    assert!(unpacked.success());
+    project
+}
+
+#[test]
+fn a_store_of_an_earlier_binary_opens_with_its_values() {
+    if !are_embedded() {
+        return;
+    }
+    let project = old_project();
+    let expected = std::fs::read(repository().join(FOLDER).join("expected.json")).unwrap();
+    let expected: Vec<Json> = serde_json::from_slice(&expected).unwrap();
+    assert_eq!(expected.len(), 12);
+    for case in &expected {
+        let arguments: Vec<&str> = case["command"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|argument| argument.as_str().unwrap())
+            .collect();
+        assert_eq!(project.json(&arguments), case["output"], "{arguments:?}");
+    }
+
+    // A training set comes out the same, byte by byte.
+    let sets = project.json(&["training-sets"]);
+    let id = sets[0]["id"].as_str().unwrap();
+    project.ok(&["training-set", "--recreate", id, "--out", "again.parquet"]);
+
+    // What was applied under another path is applied again, and nothing else changes.
+    project.ok(&["apply"]);
+    let server = project.serve(&["--clock", "2020-01-13T01:00:00Z,0"]);
+    let (status, answer) = infer(&server, "line", &request(&["a", "b"]));
+    assert_eq!(status, 200, "{answer}");
+    // intercept 10, twice the last amount, and the number of events.
+    assert_eq!(answer["outputs"][0]["data"], json!([38.0, 40.0]));
+
+    // The identities of events that were acknowledged are still known.
+    let known = entry("b", "2020-01-12T23:59:00Z", 200, 6.5, "out");
+    let new = entry("b", "2020-01-13T00:30:00Z", 201, 6.5, "new");
+    let (status, answer) = server.events("entries", &lines(&[known, new]));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        (&answer["duplicate"], &answer["accepted"]),
+        (&json!(1), &json!(1))
+    );
+    server.stop();
+
+    // Those in the outbox reach the tables.
+    let tables = project.json(&["tables"]);
+    let rows = |name: &str| {
+        let tables = tables.as_array().unwrap().iter();
+        let mut found = tables.filter(|table| table["table"] == name);
+        found.next().unwrap()["rows"].as_u64().unwrap()
+    };
+    assert_eq!((rows("entries_events"), rows("last_entry_v1")), (5, 38));
+}

@@ -1,0 +1,401 @@
+//! Checks the arrows between the rooms of the house.
+//!
+//! A crate may depend on those that [`MAY_DEPEND_ON`] lists for it, and inside of a crate no circle of
+//! imports may go through more than one folder: such a folder could not be understood, moved or
+//! tested by itself. A module file `x.rs` counts as a part of the folder `x/` beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+
+/// For each crate under `host/` those of the same folder that it may depend on, from the ground up.
+///
+/// Feature pipelines, training and serving share only the registry, the tables and what is below
+/// them. Only the edges know a concrete backend.
+const MAY_DEPEND_ON: [(&str, &[&str]); 17] = [
+    ("core", &[]),
+    ("store", &["core"]),
+    ("build", &[]),
+    ("runtime", &["core", "store"]),
+    ("catalog", &["core", "runtime", "store"]),
+    ("config", &["catalog", "core", "runtime", "store"]),
+    ("files", &["catalog", "core", "runtime", "store"]),
+    ("tables", &["catalog", "core", "store"]),
+    ("registry", &["catalog", "core", "runtime", "store"]),
+    (
+        "pipelines",
+        &["catalog", "core", "files", "runtime", "store", "tables"],
+    ),
+    (
+        "training",
+        &[
+            "catalog", "core", "files", "registry", "runtime", "store", "tables",
+        ],
+    ),
+    (
+        "serving",
+        &["catalog", "core", "registry", "runtime", "store", "tables"],
+    ),
+    (
+        "platform",
+        &[
+            "catalog",
+            "core",
+            "files",
+            "pipelines",
+            "registry",
+            "runtime",
+            "serving",
+            "store",
+            "tables",
+            "training",
+        ],
+    ),
+    ("aws", &["catalog", "core", "store"]),
+    ("server", &["core", "platform", "runtime", "store"]),
+    (
+        "lambda",
+        &["aws", "core", "platform", "runtime", "server", "store"],
+    ),
+    (
+        "cli",
+        &[
+            "aws", "build", "config", "core", "platform", "runtime", "server", "store",
+        ],
+    ),
+];
+
+/// Checks all crates of the repository.
+///
+/// # Errors
+/// Returns every dependency that is not allowed and every circle.
+pub(crate) fn check(root: &Path) -> Result {
+    let mut faults = Vec::new();
+    for folder in folders(&root.join("host"))? {
+        faults.extend(wrong_dependencies(&folder)?);
+        faults.extend(circles(&folder.join("src"))?);
+    }
+    for folder in ["guest-sdk", "guest-sdk/macros", "xtask"] {
+        faults.extend(circles(&root.join(folder).join("src"))?);
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(faults.join("\n")),
+    }
+}
+
+fn folders(below: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(below).map_err(|e| format!("{}: {e}", below.display()))?;
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    Ok(folders)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Returns the dependencies of a crate on others of `host/` that it may not have.
+fn wrong_dependencies(folder: &Path) -> Result<Vec<String>> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let Some((_, allowed)) = MAY_DEPEND_ON.iter().find(|(known, _)| *known == name) else {
+        return Ok(vec![format!(
+            "host/{name}: say in xtask/src/rooms.rs which crates it may depend on"
+        )]);
+    };
+    let manifest = read(&folder.join("Cargo.toml"))?;
+    let wrong = dependencies(&manifest).filter(|dependency| !allowed.contains(dependency));
+    Ok(wrong
+        .map(|dependency| format!("host/{name} may not depend on host/{dependency}"))
+        .collect())
+}
+
+/// Returns the crates of `host/` in the dependencies of a manifest, without those of tests.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let section = manifest
+        .split("\n[")
+        .find_map(|s| s.strip_prefix("dependencies]"));
+    let lines = section.unwrap_or_default().lines();
+    lines
+        .filter_map(|line| line.strip_prefix("wafer-"))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|name| *name != "sdk")
+}
+
+/// A file of a crate, by the path of its module; the root is the empty path.
+type Module = Vec<String>;
+
+/// Returns the circles of imports that go through more than one folder of a crate.
+fn circles(src: &Path) -> Result<Vec<String>> {
+    let mut texts = BTreeMap::new();
+    collect(src, &Vec::new(), &mut texts)?;
+    let graph: BTreeMap<&Module, BTreeSet<&Module>> = texts
+        .iter()
+        .map(|(module, text)| (module, imports(module, text, &texts)))
+        .collect();
+    let mut found = BTreeSet::new();
+    for from in texts.keys() {
+        let reached = reachable(from, &graph);
+        if !reached.contains(from) {
+            continue;
+        }
+        let circle: BTreeSet<&Module> = reached
+            .into_iter()
+            .filter(|other| reachable(other, &graph).contains(from))
+            .collect();
+        let folders: BTreeSet<&[String]> = circle
+            .iter()
+            .map(|module| folder_of(module, &texts))
+            .collect();
+        if folders.len() > 1 {
+            found.insert(circle);
+        }
+    }
+    let name = |module: &Module| match module.is_empty() {
+        true => "lib".to_owned(),
+        false => module.join("/"),
+    };
+    let describe = |circle: BTreeSet<&Module>| {
+        let names: Vec<String> = circle.into_iter().map(name).collect();
+        format!(
+            "{}: these import each other in a circle: {}",
+            src.display(),
+            names.join(", ")
+        )
+    };
+    Ok(found.into_iter().map(describe).collect())
+}
+
+/// Reads the files of a folder and of those below, without their tests and comments.
+fn collect(folder: &Path, parent: &Module, texts: &mut BTreeMap<Module, String>) -> Result {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let path = entry.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut module = parent.clone();
+        if path.is_dir() {
+            module.push(name.into_owned());
+            collect(&path, &module, texts)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            if !["lib", "main", "mod"].contains(&&*name) {
+                module.push(name.clone().into_owned());
+            }
+            if name != "tests" {
+                texts.insert(module, without_tests(&read(&path)?));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn without_tests(text: &str) -> String {
+    let code = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The folder that a module belongs to: its own if it has parts, else that of its parent.
+fn folder_of<'a>(module: &'a Module, texts: &BTreeMap<Module, String>) -> &'a [String] {
+    let has_parts = texts
+        .keys()
+        .any(|other| other.len() > module.len() && other.starts_with(module));
+    match has_parts {
+        true => module,
+        false => &module[..module.len().saturating_sub(1)],
+    }
+}
+
+/// The modules that a module names.
+fn imports<'a>(
+    module: &Module,
+    text: &str,
+    texts: &'a BTreeMap<Module, String>,
+) -> BTreeSet<&'a Module> {
+    let mut found = BTreeSet::new();
+    for path in paths(text) {
+        let Some(target) = resolve(module, &path, texts, 0) else {
+            continue;
+        };
+        if target != module {
+            found.insert(target);
+        }
+    }
+    found
+}
+
+/// Returns the module that has an item, through the re-exports on the way.
+fn resolve<'a>(
+    from: &Module,
+    path: &[String],
+    texts: &'a BTreeMap<Module, String>,
+    depth: usize,
+) -> Option<&'a Module> {
+    let mut here = from.clone();
+    let mut rest = path;
+    match path.first()?.as_str() {
+        "crate" => here.clear(),
+        "super" => {
+            here.pop();
+        }
+        _ => {}
+    }
+    rest = match rest[0].as_str() {
+        "crate" | "super" | "self" => &rest[1..],
+        _ => rest,
+    };
+    while let Some(first) = rest.first() {
+        if first == "super" {
+            here.pop();
+        } else {
+            here.push(first.clone());
+            if !texts.contains_key(&here) {
+                here.pop();
+                break;
+            }
+        }
+        rest = &rest[1..];
+    }
+    let (module, text) = texts.get_key_value(&here)?;
+    let (Some(item), true) = (rest.first(), depth < 4) else {
+        return Some(module);
+    };
+    let re_exported = re_exports(text)
+        .into_iter()
+        .find(|path| path.last() == Some(item));
+    match re_exported {
+        Some(path) => resolve(module, &path, texts, depth + 1).or(Some(module)),
+        None => Some(module),
+    }
+}
+
+/// The paths of `pub use` statements.
+fn re_exports(text: &str) -> Vec<Vec<String>> {
+    let statements = text.split(';').filter_map(|statement| {
+        let statement = statement.trim_start();
+        let at = statement
+            .find("pub use ")
+            .or_else(|| statement.find("pub(crate) use "))?;
+        let (_, path) = statement[at..].split_once("use ")?;
+        Some(path)
+    });
+    let mut found = Vec::new();
+    for path in statements {
+        tree(path, &mut Vec::new(), &mut found);
+    }
+    found
+}
+
+/// All paths in a text that begin with `crate::` or `super::`.
+fn paths(text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for root in ["crate::", "super::"] {
+        for (at, _) in text.match_indices(root) {
+            let before = text[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '$') {
+                tree(&text[at..], &mut Vec::new(), &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Reads a path, or a tree of paths in braces; returns what follows.
+fn tree<'a>(text: &'a str, above: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = tree(rest, above, found).trim_start();
+            // A renamed item: `name as other`.
+            rest = rest.trim_start_matches(|c: char| c != ',' && c != '}' && c != ';');
+            match rest.strip_prefix(',') {
+                Some(after) if !after.trim_start().starts_with('}') => rest = after,
+                Some(after) => return after.trim_start().strip_prefix('}').unwrap_or(after),
+                None => return rest.strip_prefix('}').unwrap_or(rest),
+            }
+        }
+    }
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    if name.is_empty() {
+        return rest;
+    }
+    above.push(name.to_owned());
+    let rest = match rest.strip_prefix("::") {
+        Some(below) if !below.starts_with('<') => tree(below, above, found),
+        _ => {
+            found.push(above.clone());
+            rest
+        }
+    };
+    above.pop();
+    rest
+}
+
+/// The modules that can be reached from one by one import or more.
+fn reachable<'a>(
+    from: &Module,
+    graph: &BTreeMap<&'a Module, BTreeSet<&'a Module>>,
+) -> BTreeSet<&'a Module> {
+    let mut found = BTreeSet::new();
+    let mut next: Vec<&Module> = graph[from].iter().copied().collect();
+    while let Some(module) = next.pop() {
+        if found.insert(module) {
+            next.extend(graph[module].iter().copied());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn dependencies_of_a_manifest_are_found_without_those_of_tests() {
+        let manifest = "[package]\nname = \"wafer-x\"\n\n[dependencies]\nwafer-core.workspace = true\n\
+                        wafer-aws = { workspace = true }\nserde = \"1\"\n\n[dev-dependencies]\nwafer-cli = \"1\"\n";
+        assert_eq!(dependencies(manifest).collect::<Vec<_>>(), ["core", "aws"]);
+    }
+
+    #[test]
+    fn circles_through_folders_are_found_and_others_allowed() {
+        let folder = std::env::temp_dir().join(format!("wafer-rooms-{}", std::process::id()));
+        let clean: [(&str, &str); 5] = [
+            ("lib.rs", "mod a;\nmod b;\npub use a::one::One;\n"),
+            ("a.rs", "mod one;\nmod two;\nuse self::one::One;\n"),
+            ("a/one.rs", "use super::two::Two;\npub struct One;\n"),
+            ("a/two.rs", "use crate::One;\npub struct Two;\n"),
+            (
+                "b.rs",
+                "use crate::{a::{two::Two}, One as Other};\n#[cfg(test)]\nmod tests {\n}\n",
+            ),
+        ];
+        write(&folder, &clean);
+        // `a/one` and `a/two` are of one folder.
+        assert_eq!(circles(&folder).unwrap(), Vec::<String>::new());
+        write(&folder, &[("a/two.rs", "use crate::{One, b::B};\n")]);
+        let found = circles(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with("a/one, a/two, b"), "{found:?}");
+    }
+}
