@@ -4,7 +4,7 @@
 # Ten servers; medians and spread. What is made for it is in a copy of the flights project's store.
 # (What it would be without the snapshot is measured by `cold_start.rs`.)
 #
-# usage: benches/first_request.sh   (after the README's commands up to `wafer train`)
+# usage: benches/first_request.sh   (after the commands of docs/models.md up to `wafer train`)
 set -eu
 cd "$(dirname "$0")/.."
 wafer="${WAFER:-${CARGO_TARGET_DIR:-target}/release/wafer}"

@@ -5,7 +5,7 @@
 # model file, which is given the features ready-made. Loaded by wrk (Debian package wrk). What is
 # made for it is in a copy of the project's store.
 #
-# usage: benches/infer.sh   (after the README's commands up to `wafer train`; MLSERVER names the
+# usage: benches/infer.sh   (after the commands of docs/models.md up to `wafer train`; MLSERVER names the
 #        program, `pip install mlserver mlserver-lightgbm 'uvloop<0.22'`; without it Wafer is
 #        measured alone)
 set -eu

@@ -56,7 +56,7 @@ impl Backend for Aws {
         let clock = &self.machine_clock;
         let dynamo = Dynamo::open(&account, config, bucket.folder(), Arc::clone(clock)).await?;
         bucket.check(&dynamo, project, clock.as_ref()).await?;
-        let artifacts = Artifacts::open(bucket.clone(), &location.local.join("artifacts"))?;
+        let artifacts = Artifacts::open(bucket.clone(), location.local.join("artifacts"))?;
         let artifacts = match &self.shipped {
             Some(folder) => artifacts.with_shipped(folder.clone()),
             None => artifacts,

@@ -144,7 +144,7 @@ impl Serving {
             return;
         };
         let packed = blocking(move || {
-            let rows = answers.iter().map(|answered| logged_rows(answered));
+            let rows = answers.iter().map(logged_rows);
             rows.flatten().collect::<Vec<_>>()
         });
         let written = match packed.await {

@@ -163,7 +163,7 @@ impl Backend for LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Expect, MetadataStore as _};
+    use crate::Expect;
 
     fn location(online: &str, objects: &str) -> Location {
         Location {

@@ -1,4 +1,4 @@
-# Who may do what. `tests/iam.rs` compares these policies with the calls that the
+# Who may do what. `tests/aws/iam.rs` compares these policies with the calls that the
 # functions make, and says why those are here that AWS makes for them.
 
 data "aws_iam_policy_document" "lambda" {
