@@ -100,7 +100,7 @@ fn model(criterion: &mut Criterion) {
         assets: BTreeMap::from([("model".to_owned(), Asset::of(forest(50_000_000)))]),
         limits: Limits {
             memory: 1 << 30,
-            init_time: 60_000_000,
+            init_time: wafer_core::Duration::from_mins(1),
             ..Limits::default()
         },
         ..FunctionSpec::default()

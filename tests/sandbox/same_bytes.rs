@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use serde_json::{Value as Json, json};
-use wafer_core::{ColumnBuilder, encode_row};
+use wafer_core::{ColumnBuilder, Duration, encode_row};
 use wafer_platform::{SourceDef, SourceKind, SourceReader};
 use wafer_runtime::{Deadline, Function, FunctionSpec, Output, Runtime, RuntimeConfig};
 use wafer_store::{ArtifactFolder, RemoteFiles, UnreachableFiles};
@@ -58,9 +58,9 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
                 .into(),
         ),
         format: None,
-        delay: 0,
+        delay: Duration::ZERO,
         lateness: None,
-        skew: 0,
+        skew: Duration::ZERO,
         doc: String::new(),
     };
     let inputs = &function.signature().inputs;

@@ -167,6 +167,18 @@ fn a_server_makes_training_sets() {
         let said = answer.body_mut().read_to_string().unwrap();
         assert!(said.contains(wanted), "{said}");
     }
+    let label = r#"{"key_a":"a","key_b":1,"event_timestamp":"2020-01-03T00:00:00Z"}"#;
+    let mut answer = crate::harness::agent()
+        .post(&url)
+        .header("content-type", "application/x-ndjson")
+        .header("accept", "application/x-ndjson")
+        .send(label)
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    let row: Json = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+    // A value that a float could not hold.
+    assert_eq!(row["last_small"], json!(9_007_199_254_740_993_u64));
     server.stop();
 }
 

@@ -1,9 +1,21 @@
 //! Commits of events.
 //!
-//! A batch of events is committed in three steps: everything that the batch writes is put into
-//! one object on S3; each event is claimed for this commit by its identity; the rows are written
-//! to their items. If the process dies, the next process that finds the object does the remaining
-//! steps. All steps are idempotent.
+//! A batch of events is committed in these steps, each of which may be repeated:
+//!
+//! 1. Everything that the batch writes is put into one object on S3. From then on the commit
+//!    counts.
+//! 2. Each event is claimed for the commit by a conditional put under its identity. An event that
+//!    another commit has claimed is a duplicate.
+//! 3. The rows are written to their items: the newest row by one conditional update, a summary by
+//!    a write under the version of its item, which has marks of the commits that were added to it.
+//! 4. A small record says that the commit is complete. Then the push is answered.
+//!
+//! If the process dies, the next process that finds a commit without a record does the remaining
+//! steps: a flusher after the grace period
+//! ([`DynamoConfig::grace`](crate::DynamoConfig::grace)), or a writer whose event belongs to the
+//! commit. After the grace period, the owner also checks before it writes an item whether the
+//! commit still has to be finished. An item that cannot be written, because it is damaged or too
+//! large, stays as it is, and stops neither the other items nor the offline tables.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -299,7 +311,7 @@ impl Dynamo {
 
     /// Returns whether other processes may finish a commit by now.
     fn is_past_grace(&self, name: &CommitName) -> bool {
-        self.wall.now() > name.begun.plus_micros(self.grace)
+        self.wall.now() > name.begun.plus(self.grace)
     }
 
     /// Returns whether a commit still has to be finished.
@@ -575,8 +587,7 @@ impl Dynamo {
     /// the machine's clock. DynamoDB uses the real time.
     pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<i64> {
         let until = until.filter(|until| *until != Timestamp::MAX)?;
-        let left = until.as_micros().saturating_sub(now.as_micros());
-        let at = self.wall.now().plus_micros(left);
+        let at = self.wall.now().plus(until.since(now));
         Some(at.as_micros().div_euclid(1_000_000) + 1)
     }
 }

@@ -109,6 +109,7 @@ fn field(values: Vec<u16>, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use wafer_catalog::Overlap;
+    use wafer_core::Duration;
 
     use super::*;
 
@@ -116,12 +117,12 @@ mod tests {
         let schedule = ScheduleDef {
             cron: cron.to_owned(),
             timezone: "America/New_York".to_owned(),
-            delay: 0,
-            start_after: 0,
+            delay: Duration::ZERO,
+            start_after: Duration::ZERO,
             catch_up: 10,
             overlap: Overlap::Wait,
             retries: 3,
-            backoff: 0,
+            backoff: Duration::ZERO,
             time_limit: None,
         };
         let infrastructure = Infrastructure::new("p", [], [("p", schedule)]).unwrap();

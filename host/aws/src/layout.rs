@@ -1,10 +1,19 @@
 //! The layout item of a table: which project the table belongs to, and in which epoch each
 //! group's rows are.
 //!
-//! To replace the online rows of a group atomically, the new rows are written under a new epoch,
-//! and then the live epoch is changed in this item. Every process reads the item again when its
-//! copy is older than `layout_age` ([`Layouts`]), so a change that all processes must know of has
-//! to wait for that long.
+//! The online rows of a group are replaced atomically in these steps (`replace_group` in
+//! `online.rs`):
+//!
+//! 1. Commits that were left unfinished are finished, because the content of the group may
+//!    include their rows.
+//! 2. The new rows are written under a new epoch, which no process uses yet.
+//! 3. The new epoch is announced as the one that is being filled, and all processes write to it
+//!    as well.
+//! 4. The rows that came in meanwhile are added from the outbox.
+//! 5. The live epoch is changed in this item. Later, the old epoch is cleared.
+//!
+//! Every process reads the item again when its copy is older than `layout_age` ([`Layouts`]), so
+//! each change that all processes must know of waits for that long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -163,7 +172,7 @@ impl Layouts {
         let age = i64::try_from(self.age.as_micros()).unwrap_or(i64::MAX);
         let is_fresh = known
             .read
-            .is_some_and(|read| read.plus_micros(age) > self.wall.now());
+            .is_some_and(|read| self.wall.now().since(read).as_micros() < age);
         (Arc::clone(&known.layout), (!is_fresh).then(own_key))
     }
 

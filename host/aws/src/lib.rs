@@ -99,8 +99,8 @@ pub struct Dynamo {
     pub(crate) layouts: Layouts,
     pub(crate) outbox: Outbox,
     pub(crate) writers: Writers,
-    /// [`DynamoConfig::grace`] in microseconds.
-    pub(crate) grace: i64,
+    /// [`DynamoConfig::grace`].
+    pub(crate) grace: wafer_core::Duration,
     /// The machine's clock.
     pub(crate) wall: Arc<dyn Clock>,
 }
@@ -135,7 +135,9 @@ impl Dynamo {
             layouts,
             outbox: Outbox::new(objects),
             writers: Writers::default(),
-            grace: i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),
+            grace: wafer_core::Duration::from_micros(
+                i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),
+            ),
             wall,
         })
     }

@@ -18,8 +18,8 @@ use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{Condition, Item, Key, bytes_of, number, number_of, run_concurrently};
 
-/// Upper bound on the difference between the clocks of writers, in microseconds.
-const MAX_CLOCK_SKEW: i64 = 3_600_000_000;
+/// Upper bound on the difference between the clocks of writers.
+const MAX_CLOCK_SKEW: wafer_core::Duration = wafer_core::Duration::from_hours(1);
 /// Interval at which unfinished commits are checked again.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -94,7 +94,7 @@ impl Dynamo {
             if complete.contains(&name) {
                 continue;
             }
-            if name.begun.plus_micros(self.grace) > now {
+            if name.begun.plus(self.grace) > now {
                 unfinished.push(name.to_string());
                 continue;
             }
@@ -122,12 +122,12 @@ impl Dynamo {
     /// [`MAX_CLOCK_SKEW`].
     fn listed_from(&self) -> Option<Timestamp> {
         let settled = self.layouts.known().0.settled?;
-        Some(settled.minus_micros(MAX_CLOCK_SKEW))
+        Some(settled.minus(MAX_CLOCK_SKEW))
     }
 
     /// Updates [`Layout::settled`], at most once a minute.
     async fn note_settled(&self, oldest: Option<&CommitName>, now: Timestamp) -> Result<()> {
-        let settled = now.minus_micros(self.grace);
+        let settled = now.minus(self.grace);
         let settled = oldest.map_or(settled, |oldest| oldest.begun.min(settled));
         let known = self.layouts.known().0.settled;
         if known.is_some_and(|known| minute(known) >= minute(settled)) {
@@ -159,7 +159,7 @@ impl Dynamo {
             let now = self.wall.now();
             let mut rest = Vec::new();
             for name in waiting {
-                if name.begun.plus_micros(self.grace) > now {
+                if name.begun.plus(self.grace) > now {
                     rest.push(name);
                 } else {
                     self.finish(&name).await?;

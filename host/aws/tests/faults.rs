@@ -139,7 +139,7 @@ async fn open_at(endpoint: &str, table: &str, bucket: &Bucket, wall: Arc<dyn Clo
 /// A clock that is ahead by some minutes.
 fn ahead(minutes: i64) -> Arc<dyn Clock> {
     let system: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let start = system.now().plus_micros(minutes * 60_000_000);
+    let start = system.now().plus(wafer_core::Duration::from_mins(minutes));
     Arc::new(SettableClock::new(system, start, 1.0))
 }
 

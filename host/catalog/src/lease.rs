@@ -7,24 +7,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
+use wafer_core::Duration;
 use wafer_store::{Lease, Leased, MetadataStore, Result};
 
 use crate::context::{Components, Context};
 
-/// How long a lease that is renewed in the background lasts after each renewal, in microseconds.
-pub const LEASE: i64 = 15_000_000;
+/// How long a lease that is renewed in the background lasts after each renewal.
+pub const LEASE: Duration = Duration::from_secs(15);
 /// The time between two renewals: short enough that a lease survives a failed one.
-const RENEWAL: Duration = Duration::from_secs(5);
+const RENEWAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Context {
-    /// Claims a piece of work for `duration` microseconds. Returns [`Leased::HeldBy`] if somebody
+    /// Claims a piece of work for a time. Returns [`Leased::HeldBy`] if somebody
     /// else has claimed it. A lease of a process of this machine that has ended is taken over.
     ///
     /// # Errors
     /// Returns the errors of the metadata store.
-    pub async fn lease(&self, name: &str, duration: i64) -> Result<Leased> {
+    pub async fn lease(&self, name: &str, duration: Duration) -> Result<Leased> {
         let Components { stores, holder, .. } = self.components();
         let number = self.claims().0.fetch_add(1, Ordering::Relaxed);
         let holder = &format!("{holder}/{number}");
@@ -42,7 +42,9 @@ impl Context {
             Leased::HeldBy(other) if has_ended(&other, holder) => {
                 // Acquiring the lease in its holder's name for zero time frees it.
                 let now = self.machine_now();
-                let _ = Lease::acquire(stores.metadata.as_ref(), &name, &other, now, 0).await?;
+                let _ =
+                    Lease::acquire(stores.metadata.as_ref(), &name, &other, now, Duration::ZERO)
+                        .await?;
                 claim().await
             }
             leased => Ok(leased),

@@ -8,7 +8,6 @@
 //! functions. It is mostly read; each service keeps its own cache.
 //!
 //! What is deliberately absent: rows of sources, HTTP, and the names of backends.
-//! What is deliberately absent: rows of sources, HTTP, and the names of backends.
 
 mod applied;
 mod check;

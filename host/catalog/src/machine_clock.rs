@@ -4,16 +4,16 @@
 //! seen is kept as an object, and a process whose clock is clearly behind that time is refused.
 
 use bytes::Bytes;
-use wafer_core::{Timestamp, duration_text};
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, MetadataStore, Result};
 
 use crate::context::Context;
 
-/// How much the clocks of several machines may differ, in microseconds.
-const TOLERANCE: i64 = 5 * 60 * 1_000_000;
+/// How much the clocks of several machines may differ.
+const TOLERANCE: Duration = Duration::from_mins(5);
 
-/// How old the kept time must be to be replaced, in microseconds.
-const PERIOD: i64 = 60 * 1_000_000;
+/// How old the kept time must be to be replaced.
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// Returns the name of the object that holds the latest time.
 fn object_name(project: &str) -> String {
@@ -40,9 +40,9 @@ pub(crate) async fn check(
 ) -> Result<()> {
     let latest = read_latest(metadata, project).await?;
     if let Some(latest) = latest
-        && now.plus_micros(TOLERANCE) < latest
+        && now.plus(TOLERANCE) < latest
     {
-        let behind = duration_text(latest.as_micros() - now.as_micros());
+        let behind = latest.since(now);
         return Err(Error::new(
             Kind::Invalid,
             format!(
@@ -52,7 +52,7 @@ pub(crate) async fn check(
             ),
         ));
     }
-    if latest.is_none_or(|latest| latest.plus_micros(PERIOD) <= now) {
+    if latest.is_none_or(|latest| latest.plus(PERIOD) <= now) {
         accept(metadata, project, now).await?;
     }
     Ok(())

@@ -134,11 +134,6 @@ fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
 }
 
-/// Parses a duration such as `7d`, and returns it in microseconds.
-fn duration(text: &str) -> Result<i64, String> {
-    wafer_core::parse_duration(text).map_err(|e| e.to_string())
-}
-
 /// Runs the command of the arguments, and returns the exit code of the program.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let context = Context {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::Deserialize;
 use wafer_catalog::{ArtifactName, FunctionRole, ProjectFunction, VersionNameError};
+use wafer_core::Duration;
 use wafer_runtime::{Asset, FunctionSpec, Limits};
 use wafer_store::{Error, Kind, Result};
 
@@ -32,13 +33,13 @@ pub struct FunctionConfig {
     #[serde(default, deserialize_with = "size")]
     pub(crate) memory: Option<u64>,
     #[serde(default, deserialize_with = "duration")]
-    request_time: Option<i64>,
+    request_time: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
-    batch_time: Option<i64>,
+    batch_time: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
-    init_time: Option<i64>,
+    init_time: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
-    train_time: Option<i64>,
+    train_time: Option<Duration>,
     #[serde(default, deserialize_with = "size")]
     output: Option<u64>,
     #[serde(default, deserialize_with = "size")]

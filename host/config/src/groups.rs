@@ -1,6 +1,7 @@
 //! `[groups]`: feature groups with their aggregates and expectations.
 
 use serde::Deserialize;
+use wafer_core::Duration;
 use wafer_core::expect::{Bound, Policy, Rule};
 
 use crate::values::{duration, one_or_more};
@@ -25,9 +26,9 @@ pub struct GroupConfig {
     /// The rules that rows must meet.
     #[serde(default)]
     pub expectations: Vec<ExpectationConfig>,
-    /// How long a row is good for, in microseconds. The default is forever.
+    /// How long a row is good for. The default is forever.
     #[serde(default, deserialize_with = "duration")]
-    pub ttl: Option<i64>,
+    pub ttl: Option<Duration>,
     /// The description of the group.
     #[serde(default)]
     pub doc: String,

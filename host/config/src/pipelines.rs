@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use wafer_catalog::{Overlap, VersionName};
+use wafer_core::Duration;
 
 use crate::values::duration;
 
@@ -35,25 +36,25 @@ pub struct ScheduleConfig {
     pub cron: String,
     /// The IANA name of the time zone of `cron`. The default is UTC.
     pub timezone: Option<String>,
-    /// The time from the end of an interval until requests see its rows, in microseconds. It
+    /// The time from the end of an interval until requests see its rows. It
     /// leaves time for the interval's data to arrive and for the run. The default is 0.
     #[serde(default, deserialize_with = "duration")]
-    pub delay: Option<i64>,
-    /// The time from the end of an interval until its run starts, in microseconds; at most
+    pub delay: Option<Duration>,
+    /// The time from the end of an interval until its run starts; at most
     /// `delay`. The default is 0.
     #[serde(default, deserialize_with = "duration")]
-    pub start_after: Option<i64>,
+    pub start_after: Option<Duration>,
     /// The maximum number of missed intervals that are run after a pause. The default is 10.
     pub catch_up: Option<u32>,
     /// What happens when an interval is due during another run: `wait` (the default) or `skip`.
     pub overlap: Option<Overlap>,
     /// How often a failed run is repeated. The default is 3.
     pub retries: Option<u32>,
-    /// The time until the first repetition, in microseconds. It doubles with each further one. The
+    /// The time until the first repetition. It doubles with each further one. The
     /// default is 10 seconds.
     #[serde(default, deserialize_with = "duration")]
-    pub backoff: Option<i64>,
-    /// The maximum duration of a run, in microseconds. The default is no limit.
+    pub backoff: Option<Duration>,
+    /// The maximum duration of a run. The default is no limit.
     #[serde(default, deserialize_with = "duration")]
-    pub time_limit: Option<i64>,
+    pub time_limit: Option<Duration>,
 }

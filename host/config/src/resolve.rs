@@ -14,7 +14,7 @@ use wafer_catalog::{
     Definitions, FIVE_MINUTES, Location, MadeBy, Overlap, PipelineDef, ProjectFunctions,
     SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
 };
-use wafer_core::{DataType, Schema, Signature, duration_text};
+use wafer_core::{DataType, Duration, Schema, Signature};
 use wafer_store::{Error, Result};
 
 use crate::pipelines::{PipelineConfig, ScheduleConfig};
@@ -122,12 +122,12 @@ pub fn schedule_def(config: &ScheduleConfig) -> ScheduleDef {
     ScheduleDef {
         cron: config.cron.clone(),
         timezone: config.timezone.clone().unwrap_or_else(|| "UTC".to_owned()),
-        delay: config.delay.unwrap_or(0),
-        start_after: config.start_after.unwrap_or(0),
+        delay: config.delay.unwrap_or_default(),
+        start_after: config.start_after.unwrap_or_default(),
         catch_up: config.catch_up.unwrap_or(10).max(1),
         overlap: config.overlap.unwrap_or(Overlap::Wait),
         retries: config.retries.unwrap_or(3),
-        backoff: config.backoff.unwrap_or(10_000_000),
+        backoff: config.backoff.unwrap_or(Duration::from_secs(10)),
         time_limit: config.time_limit,
     }
 }
@@ -139,10 +139,12 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
     };
     let schedule = schedule_def(config);
     if schedule.start_after > schedule.delay {
-        let [start, delay] = [schedule.start_after, schedule.delay].map(duration_text);
+        let ScheduleDef {
+            start_after, delay, ..
+        } = schedule;
         return Err(Error::invalid(format!(
-            "pipelines.{name}.schedule.start_after: a run that starts {start} after its interval cannot be \
-             seen {delay} after it; set `delay` to {start} and the time that a run takes"
+            "pipelines.{name}.schedule.start_after: a run that starts {start_after} after its interval cannot be \
+             seen {delay} after it; set `delay` to {start_after} and the time that a run takes"
         )));
     }
     Ticks::new(&schedule)
@@ -173,7 +175,7 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
             .as_ref()
             .map(|path| Location::of(&project.folder, path)),
         format: config.format,
-        delay: config.delay.unwrap_or(0),
+        delay: config.delay.unwrap_or_default(),
         lateness: config.lateness,
         skew: config.skew.unwrap_or(FIVE_MINUTES),
         doc: config.doc.clone(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use wafer_catalog::Format;
+use wafer_core::Duration;
 
 use crate::values::duration;
 
@@ -32,25 +33,25 @@ pub struct SourceConfig {
     pub path: Option<PathBuf>,
     /// The format of the files. The default is the format that their extension stands for.
     pub format: Option<Format>,
-    /// The time between a fact and its arrival in files, in microseconds. The default is 0.
+    /// The time between a fact and its arrival in files. The default is 0.
     #[serde(default, deserialize_with = "duration")]
-    pub delay: Option<i64>,
-    /// How old an event may be when it comes in, in microseconds. Older ones wait in the group's
+    pub delay: Option<Duration>,
+    /// How old an event may be when it comes in. Older ones wait in the group's
     /// late table until they are healed. By default, no event is too old.
     #[serde(default, deserialize_with = "duration")]
-    pub lateness: Option<i64>,
-    /// How far in the future an event time may lie, in microseconds. The default is 5 minutes.
+    pub lateness: Option<Duration>,
+    /// How far in the future an event time may lie. The default is 5 minutes.
     #[serde(default, deserialize_with = "duration")]
-    pub skew: Option<i64>,
+    pub skew: Option<Duration>,
     /// The field that identifies an event of a `stream`. The default is the CloudEvents id, or
     /// else the digest of the event's content.
     pub id: Option<String>,
     /// Whether the raw events of a `stream` are kept, so that later versions of a group can be
     /// filled from them. The default is yes.
     pub archive: Option<bool>,
-    /// How long the identity of an event is remembered, in microseconds. The default is 7 days.
+    /// How long the identity of an event is remembered. The default is 7 days.
     #[serde(default, deserialize_with = "duration")]
-    pub remember: Option<i64>,
+    pub remember: Option<Duration>,
     /// The description of the source.
     #[serde(default)]
     pub doc: String,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use wafer_core::{DataType, parse_bytes, parse_duration};
+use wafer_core::{DataType, Duration, parse_bytes};
 
 /// Converts parameters to text: strings as they are, other values as TOML writes them.
 pub(crate) fn parameter_texts(
@@ -72,14 +72,12 @@ pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Deserializes a duration such as `5m` to microseconds.
+/// Deserializes a duration such as `5m`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<i64>, D::Error> {
+) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text)
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// Deserializes a size such as `64 MiB` to bytes.

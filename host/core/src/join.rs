@@ -4,8 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::Timestamp;
 use crate::rules::{RowVersion, is_expired};
+use crate::{Duration, Timestamp};
 
 /// Stands for the absence of an entity: the key is null or too long, or no row has it.
 pub const NONE: u32 = u32::MAX;
@@ -255,7 +255,7 @@ impl<V: Version> AsOfJoin<V> {
     ///
     /// Also returns whether some rows had equal versions. If so, the join must be repeated with
     /// versions that differ.
-    pub fn finish(self, labels: usize, ttl: Option<i64>) -> (Vec<Option<u64>>, bool) {
+    pub fn finish(self, labels: usize, ttl: Option<Duration>) -> (Vec<Option<u64>>, bool) {
         let Self {
             labels: sorted,
             found,
@@ -322,7 +322,7 @@ mod tests {
         }
         let [mut left, right] = joins;
         left.merge(&right);
-        let (found, ties) = left.finish(labels.len(), ttl);
+        let (found, ties) = left.finish(labels.len(), ttl.map(Duration::from_micros));
         assert!(!ties, "identities differ");
         found
     }

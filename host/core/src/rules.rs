@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Duration, Timestamp};
 
 /// Orders the rows of one entity: by event time, then by creation time (when the write was
 /// claimed), then by the identity of the event. The order does not depend on the order in which
@@ -37,20 +37,19 @@ pub fn replaces(new: RowVersion, stored: Option<RowVersion>) -> bool {
     stored.is_none_or(|stored| new > stored)
 }
 
-/// Whether a row with this event time has outlived its time to live at `now`. `ttl` is in
-/// microseconds; with `None` rows never expire. A row that is exactly `ttl` old has not expired.
-pub fn is_expired(event: Timestamp, ttl: Option<i64>, now: Timestamp) -> bool {
-    ttl.is_some_and(|ttl| event < now.minus_micros(ttl))
+/// Whether a row with this event time has outlived its time to live at `now`. Without a
+/// `ttl` rows never expire. A row that is exactly `ttl` old has not expired.
+pub fn is_expired(event: Timestamp, ttl: Option<Duration>, now: Timestamp) -> bool {
+    ttl.is_some_and(|ttl| event < now.minus(ttl))
 }
 
-/// How long a row is still answered as expired before a store may delete it: 30 days, in
-/// microseconds.
-const EXPIRED_RETENTION: i64 = 30 * 86_400_000_000;
+/// How long a row is still answered as expired before a store may delete it.
+const EXPIRED_RETENTION: Duration = Duration::from_days(30);
 
 /// The time until which a row is kept online, or `None` to keep it for ever. An expired row is kept
 /// for a while, so that requests learn that it has expired rather than that it never existed.
-pub fn keep_until(event: Timestamp, ttl: Option<i64>) -> Option<Timestamp> {
-    ttl.map(|ttl| event.plus_micros(ttl).plus_micros(EXPIRED_RETENTION))
+pub fn keep_until(event: Timestamp, ttl: Option<Duration>) -> Option<Timestamp> {
+    ttl.map(|ttl| event.plus(ttl).plus(EXPIRED_RETENTION))
 }
 
 /// What to do with a row, depending on how far in the future its event time lies.
@@ -64,11 +63,11 @@ pub enum Admission {
     Future,
 }
 
-/// Classifies a row by its event time. `skew` is in microseconds.
-pub fn admit(event: Timestamp, now: Timestamp, skew: i64) -> Admission {
+/// Classifies a row by its event time. `skew` is how far in the future that may lie.
+pub fn admit(event: Timestamp, now: Timestamp, skew: Duration) -> Admission {
     if event <= now {
         Admission::Due
-    } else if event <= now.plus_micros(skew) {
+    } else if event <= now.plus(skew) {
         Admission::Early
     } else {
         Admission::Future
@@ -84,11 +83,11 @@ pub enum Lateness {
     TooLate,
 }
 
-/// Classifies an event that arrives at `now` by its age. `allowed` is the greatest accepted age in
-/// microseconds, inclusive; with `None` no event is too late.
-pub fn judge_lateness(event: Timestamp, now: Timestamp, allowed: Option<i64>) -> Lateness {
+/// Classifies an event that arrives at `now` by its age. `allowed` is the greatest accepted
+/// age; with `None` no event is too late.
+pub fn judge_lateness(event: Timestamp, now: Timestamp, allowed: Option<Duration>) -> Lateness {
     match allowed {
-        Some(allowed) if event < now.minus_micros(allowed) => Lateness::TooLate,
+        Some(allowed) if event < now.minus(allowed) => Lateness::TooLate,
         _ => Lateness::InTime,
     }
 }
@@ -99,15 +98,15 @@ pub fn available_from_event(event: Timestamp, ingested: Timestamp) -> Timestamp 
 }
 
 /// The earliest time at which a request could have seen a row of a scheduled run. The run starts
-/// `delay` microseconds after the end of its interval.
-pub fn available_from_schedule(interval: Interval, delay: i64) -> Timestamp {
-    interval.to.plus_micros(delay)
+/// `delay` after the end of its interval.
+pub fn available_from_schedule(interval: Interval, delay: Duration) -> Timestamp {
+    interval.to.plus(delay)
 }
 
 /// The earliest time at which a request could have seen a row of an unscheduled file. `delay` is
-/// the time between a fact and its arrival that the source declares, in microseconds.
-pub fn available_from_file(event: Timestamp, delay: i64) -> Timestamp {
-    event.plus_micros(delay)
+/// the time between a fact and its arrival that the source declares.
+pub fn available_from_file(event: Timestamp, delay: Duration) -> Timestamp {
+    event.plus(delay)
 }
 
 /// The half-open span of event time that a run covers: `from <= time < to`.
@@ -200,12 +199,16 @@ mod tests {
             (100, Some(i64::MAX), i64::MAX, false),
             (100, Some(0), 100, false),
         ] {
-            assert_eq!(is_expired(at(event), ttl, at(now)), wanted);
+            assert_eq!(
+                is_expired(at(event), ttl.map(Duration::from_micros), at(now)),
+                wanted
+            );
         }
     }
 
     #[test]
     fn rows_are_rejected_beyond_the_skew() {
+        let skew = Duration::from_micros(5);
         for (event, wanted) in [
             (99, Admission::Due),
             (100, Admission::Due),
@@ -213,9 +216,9 @@ mod tests {
             (105, Admission::Early),
             (106, Admission::Future),
         ] {
-            assert_eq!(admit(at(event), at(100), 5), wanted);
+            assert_eq!(admit(at(event), at(100), skew), wanted);
         }
-        assert_eq!(admit(Timestamp::MAX, Timestamp::MAX, 5), Admission::Due);
+        assert_eq!(admit(Timestamp::MAX, Timestamp::MAX, skew), Admission::Due);
     }
 
     #[test]
@@ -226,7 +229,10 @@ mod tests {
             (i64::MIN, None, Lateness::InTime),
             (200, Some(0), Lateness::InTime),
         ] {
-            assert_eq!(judge_lateness(at(event), at(100), allowed), wanted);
+            assert_eq!(
+                judge_lateness(at(event), at(100), allowed.map(Duration::from_micros)),
+                wanted
+            );
         }
     }
 
@@ -234,12 +240,15 @@ mod tests {
     fn availability_times() {
         assert_eq!(available_from_event(at(5), at(7)), at(7));
         assert_eq!(available_from_event(at(7), at(5)), at(7));
-        assert_eq!(available_from_file(at(5), 3), at(8));
+        assert_eq!(available_from_file(at(5), Duration::from_micros(3)), at(8));
         let hour = Interval {
             from: at(0),
             to: at(60),
         };
-        assert_eq!(available_from_schedule(hour, 5), at(65));
+        assert_eq!(
+            available_from_schedule(hour, Duration::from_micros(5)),
+            at(65)
+        );
     }
 
     #[test]

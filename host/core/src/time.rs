@@ -11,6 +11,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Duration;
+
 /// A point in time: microseconds since the Unix epoch, 1970-01-01T00:00:00 UTC. Never a float and
 /// never local time. Serialized as RFC 3339 text, or in binary formats as an integer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,16 +45,21 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// The time `micros` microseconds later; saturates.
+    /// The time so much later; saturates.
     #[must_use]
-    pub const fn plus_micros(self, micros: i64) -> Self {
-        Self(self.0.saturating_add(micros))
+    pub const fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration.as_micros()))
     }
 
-    /// The time `micros` microseconds earlier; saturates.
+    /// The time so much earlier; saturates.
     #[must_use]
-    pub const fn minus_micros(self, micros: i64) -> Self {
-        Self(self.0.saturating_sub(micros))
+    pub const fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration.as_micros()))
+    }
+
+    /// How much later this time is than another one; saturates, and is negative if it is earlier.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -155,9 +162,9 @@ impl SettableClock {
 impl Clock for SettableClock {
     fn now(&self) -> Timestamp {
         let (base, shown) = *self.anchor.lock().unwrap_or_else(|e| e.into_inner());
-        let elapsed = self.base.now().as_micros().saturating_sub(base.as_micros());
+        let elapsed = self.base.now().since(base).as_micros();
         // Only the elapsed difference is computed in floats; timestamps stay integers.
-        shown.plus_micros((elapsed as f64 * self.speed) as i64)
+        shown.plus(Duration::from_micros((elapsed as f64 * self.speed) as i64))
     }
 
     /// Sets the clock, which never goes back: if `now` is earlier than the time it shows, it keeps

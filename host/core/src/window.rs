@@ -7,19 +7,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, duration_text, parse_duration};
+use crate::{Duration, Timestamp};
 
-const MINUTE: i64 = 60_000_000;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+const FIVE_MINUTES: Duration = Duration::from_mins(5);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_days(1);
 
 /// How far back an aggregate looks, and to what its start is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Window {
-    /// Width in microseconds, or `None` for everything up to now.
-    pub width: Option<i64>,
-    /// Step in microseconds to which the tail is aligned, or `None` if it is exact.
-    pub hop: Option<i64>,
+    /// The width, or `None` for everything up to now.
+    pub width: Option<Duration>,
+    /// The step to which the tail is aligned, or `None` if it is exact.
+    pub hop: Option<Duration>,
 }
 
 /// The error for text that is not a window.
@@ -61,26 +61,27 @@ impl Window {
         if text == "lifetime" {
             return Ok(Self::LIFETIME);
         }
-        let width = parse_duration(text)
+        let width = text
+            .parse::<Duration>()
             .ok()
-            .filter(|width| *width > 0)
+            .filter(|width| *width > Duration::ZERO)
             .ok_or_else(|| WindowError::Text(text.to_owned()))?;
         let hop = match width {
             _ if exact => None,
-            w if w >= 12 * DAY => Some(DAY),
-            w if w >= 12 * HOUR => Some(HOUR),
-            w if w >= HOUR => Some(5 * MINUTE),
+            w if w >= DAY.times(12) => Some(DAY),
+            w if w >= HOUR.times(12) => Some(HOUR),
+            w if w >= HOUR => Some(FIVE_MINUTES),
             _ => None,
         };
         if let Some(hop) = hop
-            && width % hop != 0
+            && width.as_micros() % hop.as_micros() != 0
         {
-            let below = width - width % hop;
+            let hops = width.as_micros() / hop.as_micros();
             return Err(WindowError::Hop {
                 width: text.to_owned(),
-                hop: duration_text(hop),
-                below: duration_text(below),
-                above: duration_text(below + hop),
+                hop: hop.to_string(),
+                below: hop.times(hops).to_string(),
+                above: hop.times(hops + 1).to_string(),
             });
         }
         Ok(Self {
@@ -94,12 +95,12 @@ impl Window {
         let Some(width) = self.width else {
             return Timestamp::MIN;
         };
-        let start = now.minus_micros(width);
+        let start = now.minus(width);
         match self.hop {
             None => start,
             Some(hop) => Timestamp::from_micros(
-                (start.as_micros().div_euclid(hop))
-                    .checked_mul(hop)
+                (start.as_micros().div_euclid(hop.as_micros()))
+                    .checked_mul(hop.as_micros())
                     .unwrap_or(i64::MIN),
             ),
         }
@@ -110,16 +111,16 @@ impl std::fmt::Display for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.width {
             None => f.write_str("lifetime"),
-            Some(width) => f.write_str(&duration_text(width)),
+            Some(width) => write!(f, "{width}"),
         }
     }
 }
 
-/// The end of the tile that an event belongs to: the first multiple of `hop` microseconds that is
+/// The end of the tile that an event belongs to: the first multiple of `hop` since the epoch that is
 /// not before the event.
-pub fn tile_end(event: Timestamp, hop: i64) -> Timestamp {
-    let micros = event.as_micros();
-    Timestamp::from_micros(micros.saturating_add((-micros).rem_euclid(hop)))
+pub fn tile_end(event: Timestamp, hop: Duration) -> Timestamp {
+    let rest = (-event.as_micros()).rem_euclid(hop.as_micros());
+    event.plus(Duration::from_micros(rest))
 }
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
             ("12d", false, Some(DAY)),
             ("7d", false, Some(HOUR)),
             ("12h", false, Some(HOUR)),
-            ("1h", false, Some(5 * MINUTE)),
+            ("1h", false, Some(FIVE_MINUTES)),
             ("59m", false, None),
             ("7d", true, None),
             ("90s", false, None),

@@ -9,13 +9,13 @@
 //! did not change are skipped.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time;
 
 use bytes::Bytes;
 use serde::Serialize;
 use wafer_catalog::{Definitions, Progress, RunRecord, Ticks, get};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Result};
 
 use crate::run::RunRequest;
@@ -26,12 +26,12 @@ use crate::service::Pipelines;
 /// memory until they fill a row group of a file.
 const INTERVALS_OF_A_PASS: usize = 32;
 
-/// The default length of an interval, in microseconds.
-const DAY: i64 = 86_400_000_000;
+/// The default length of an interval.
+const DAY: Duration = Duration::from_days(1);
 
 /// The time after which every process that ingests events has loaded the staged definitions,
 /// counted from the start of the backfill.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: time::Duration = time::Duration::from_secs(1);
 
 /// The largest number of intervals in one backfill.
 const MAX_INTERVALS: usize = 100_000;
@@ -45,9 +45,9 @@ pub struct BackfillRequest {
     pub from: Timestamp,
     /// The end of the event times to fill, exclusive.
     pub to: Timestamp,
-    /// The length of an interval in microseconds. Without it, the intervals are those of the
+    /// The length of an interval. Without it, the intervals are those of the
     /// pipeline's schedule, or days if it has no schedule.
-    pub interval: Option<i64>,
+    pub interval: Option<Duration>,
     /// The number of chunks that are transformed concurrently.
     pub workers: usize,
 }
@@ -262,14 +262,14 @@ fn intervals(request: &BackfillRequest, ticks: Option<&Ticks>) -> Result<Vec<Int
 }
 
 /// Cuts a span into intervals of a fixed length; the last one may be shorter.
-fn fixed_intervals(from: Timestamp, to: Timestamp, length: i64) -> Result<Vec<Interval>> {
-    if length <= 0 {
+fn fixed_intervals(from: Timestamp, to: Timestamp, length: Duration) -> Result<Vec<Interval>> {
+    if length <= Duration::ZERO {
         return Err(Error::invalid("the length of an interval must be positive"));
     }
     let mut steps = Vec::new();
     let mut start = from;
     while start < to && steps.len() <= MAX_INTERVALS {
-        let end = start.plus_micros(length).min(to);
+        let end = start.plus(length).min(to);
         steps.push(Interval {
             from: start,
             to: end,
@@ -305,11 +305,16 @@ mod tests {
         for (from, to, interval, wanted) in [
             ("2013-01-02", "2013-01-01", None, "is not before"),
             ("2013-01-01", "2013-01-01", None, "is not before"),
-            ("2013-01-01", "2013-01-02", Some(0), "must be positive"),
+            (
+                "2013-01-01",
+                "2013-01-02",
+                Some(Duration::ZERO),
+                "must be positive",
+            ),
             (
                 "2013-01-01",
                 "2014-01-01",
-                Some(1_000_000),
+                Some(Duration::from_secs(1)),
                 "take longer ones",
             ),
         ] {

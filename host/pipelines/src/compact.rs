@@ -5,6 +5,7 @@
 //! that only versions older than the horizon need are removed, unless a training set needs them.
 
 use serde::Serialize;
+use wafer_core::Duration;
 use wafer_store::{Kind, Result};
 
 use crate::service::Pipelines;
@@ -87,12 +88,16 @@ impl Pipelines {
     }
 
     /// Merges the small files of a table, or of all tables, sorted by key and time. Then removes
-    /// files that only versions older than `horizon` microseconds need and no training set does.
+    /// files that only versions older than `horizon` need and no training set does.
     /// This is safe while other processes read and write the tables.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown table, and the errors of the stores.
-    pub async fn compact(&self, table: Option<&str>, horizon: i64) -> Result<Vec<CompactReport>> {
+    pub async fn compact(
+        &self,
+        table: Option<&str>,
+        horizon: Duration,
+    ) -> Result<Vec<CompactReport>> {
         if let Some(table) = table {
             // An unknown table is an error.
             self.tables.table_definition(table).await?;

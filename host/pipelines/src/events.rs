@@ -25,7 +25,7 @@ pub(crate) mod routes;
 use std::sync::PoisonError;
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
-use wafer_core::{DataType, Field, Schema, Timestamp};
+use wafer_core::{DataType, Duration, Field, Schema, Timestamp};
 use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
 
 use crate::events::draft::{Draft, IngestTerms};
@@ -76,7 +76,7 @@ impl Pipelines {
         };
         let watermark = self.watermark(source);
         let archive = archive_tables(source, definition, &routes);
-        let (name, id, until) = (source.to_owned(), id.clone(), now.plus_micros(*remember));
+        let (name, id, until) = (source.to_owned(), id.clone(), now.plus(*remember));
         let drafts = self.context.components().event_guests.run(move || {
             let mut drafts = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
             let mut watermark = watermark;
@@ -116,7 +116,7 @@ impl Pipelines {
             now,
             arrival: Arrival::Now,
             skew: FIVE_MINUTES,
-            delay: 0,
+            delay: Duration::ZERO,
             lateness: None,
         };
         let time = Field::new(&definition.event_time, DataType::Timestamp, false);
@@ -131,7 +131,7 @@ impl Pipelines {
         }];
         // A name of a source contains no `/`, so no source shares these identities.
         let name = format!("group/{group}");
-        let until = now.plus_micros(SEVEN_DAYS);
+        let until = now.plus(SEVEN_DAYS);
         let drafts = draft_events(&events, &name, None, until, &routes, terms)?;
         self.commit(&name, drafts, now, until).await
     }

@@ -21,7 +21,7 @@ use wafer_catalog::{GroupDef, TableDef};
 use wafer_core::aggregate::{Cells, Item, Layout};
 use wafer_core::expect::{Check, Policy, RunValues};
 use wafer_core::rules::{Admission, Interval, RowVersion, admit, identity, keep_until};
-use wafer_core::{EntityKey, KeyError, Schema, Timestamp, encode_row, entity_key};
+use wafer_core::{Duration, EntityKey, KeyError, Schema, Timestamp, encode_row, entity_key};
 use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, Error, Kind, OnlineKey, OnlineRow, OnlineWrite, Result};
 use wafer_tables::{Deleted, Deletions, StoredRows, timestamps};
@@ -87,8 +87,8 @@ pub(crate) struct Gate {
     pub(crate) interval: Interval,
     /// The present.
     pub(crate) now: Timestamp,
-    /// How far in the future an event time may lie, in microseconds.
-    pub(crate) skew: i64,
+    /// How far in the future an event time may lie.
+    pub(crate) skew: Duration,
 }
 
 impl Target {
@@ -398,8 +398,7 @@ fn admit_row(
         Admission::Due | Admission::Early => Ok(Some(entity)),
         Admission::Future => Err(format!(
             "event time {event} is in the future: now is {}, and the source allows {} (setting `skew`)",
-            gate.now,
-            wafer_core::duration_text(gate.skew)
+            gate.now, gate.skew
         )),
     }
 }

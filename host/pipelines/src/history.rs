@@ -4,7 +4,7 @@
 use serde_json::{Map, Value as Json};
 use wafer_catalog::get;
 use wafer_core::rules::{Interval, available_from_file};
-use wafer_core::{Timestamp, cell_to_json};
+use wafer_core::{Duration, Timestamp, cell_to_json};
 use wafer_runtime::Deadline;
 use wafer_store::{Error, Result};
 
@@ -56,7 +56,7 @@ impl Pipelines {
         let gate = Gate {
             interval,
             now: Timestamp::MAX,
-            skew: 0,
+            skew: Duration::ZERO,
         };
         let target = Target::new(group.clone(), &self.tables.known_deletions());
         let mut chunks = reader.chunks();

@@ -36,7 +36,6 @@ pub(crate) mod records;
 pub(crate) mod write;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, Upstream, get};
 use wafer_core::Timestamp;
@@ -178,11 +177,11 @@ impl Pipelines {
         let result = match job.time_limit {
             None => work.await,
             Some(limit) => {
-                let allowed = Duration::from_micros(u64::try_from(limit).unwrap_or(0));
+                let allowed = u64::try_from(limit.as_micros()).unwrap_or(0);
+                let allowed = std::time::Duration::from_micros(allowed);
                 tokio::time::timeout(allowed, work)
                     .await
                     .unwrap_or_else(|_| {
-                        let limit = wafer_core::duration_text(limit);
                         let message = format!("it took longer than its `time_limit` of {limit}");
                         Err(Error::new(Kind::Unavailable, message))
                     })

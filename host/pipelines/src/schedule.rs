@@ -16,8 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{Overlap, PipelineDef, RunRecord, RunState, ScheduleDef, Ticks, get};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::run::RunRequest;
@@ -286,7 +286,7 @@ impl Pipelines {
         if state.paused {
             return Ok(Due::Later);
         }
-        let ready = now.minus_micros(schedule.start_after);
+        let ready = now.minus(schedule.start_after);
         let mut ends = Vec::new();
         let mut end = ticks.after(state.done);
         while let Some(time) = end.filter(|time| *time <= ready) {
@@ -362,9 +362,9 @@ impl Pipelines {
     /// doubles with each attempt, is over by the machine's clock.
     fn may_retry(&self, record: &RunRecord, schedule: &ScheduleDef) -> bool {
         let doubled = 1i64 << record.attempts.saturating_sub(1).min(20);
-        let wait = schedule.backoff.saturating_mul(doubled);
+        let wait = schedule.backoff.times(doubled);
         let failed = record.finished.unwrap_or(record.started);
-        failed.plus_micros(wait) <= self.context.machine_now()
+        failed.plus(wait) <= self.context.machine_now()
     }
 
     /// With `overlap = "skip"`, skips the intervals that became due while the run that began at
@@ -381,8 +381,8 @@ impl Pipelines {
         }
         let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
         let before = state.clone();
-        let ready = self.context.now().minus_micros(schedule.start_after);
-        let mut end = ticks.after(started.minus_micros(schedule.start_after));
+        let ready = self.context.now().minus(schedule.start_after);
+        let mut end = ticks.after(started.minus(schedule.start_after));
         while let Some(time) = end.filter(|time| *time <= ready) {
             if time > state.done {
                 state.done = time;
@@ -412,7 +412,7 @@ impl Pipelines {
         let Some(stored) = self.context.components().stores.metadata.get(&name).await? else {
             let now = self.context.now();
             let state = ScheduleState {
-                done: ticks.before(now.plus_micros(1)).unwrap_or(now),
+                done: ticks.before(now.plus(Duration::MICROSECOND)).unwrap_or(now),
                 paused: false,
                 skipped: 0,
                 failed: 0,
@@ -507,7 +507,7 @@ fn status(
     let next = ticks.after(state.done).filter(|_| !state.paused);
     ScheduleStatus {
         pipeline: pipeline.to_owned(),
-        next: next.map(|end| end.plus_micros(schedule.start_after)),
+        next: next.map(|end| end.plus(schedule.start_after)),
         schedule,
         state,
     }

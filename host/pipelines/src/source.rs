@@ -241,7 +241,7 @@ pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
 #[cfg(test)]
 mod tests {
     use serde_json::Value as Json;
-    use wafer_core::{DataType, cell_to_json};
+    use wafer_core::{DataType, Duration, cell_to_json};
     use wafer_store::{Kind, UnreachableFiles};
 
     use super::*;
@@ -258,9 +258,9 @@ mod tests {
             kind: wafer_catalog::SourceKind::Files,
             files: Some(path.into()),
             format: None,
-            delay: 0,
+            delay: Duration::ZERO,
             lateness: None,
-            skew: 0,
+            skew: Duration::ZERO,
             doc: String::new(),
         }
     }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use wafer_catalog::{Definitions, Pointer, RunState, TableDef};
-use wafer_core::DataType;
 use wafer_core::rules::Interval;
+use wafer_core::{DataType, Duration};
 use wafer_store::{AsOf, Error, Expect, Kind, Result};
 
 use crate::service::Pipelines;
@@ -99,7 +99,7 @@ impl Pipelines {
             let snapshot = offline.snapshot(&live.table(), AsOf::Latest).await?;
             let times = snapshot.files().iter().filter_map(|file| file.events);
             if let Some((from, last)) = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
-                let to = last.plus_micros(1);
+                let to = last.plus(Duration::MICROSECOND);
                 spans.insert(group.table(), Interval { from, to });
             }
         }

@@ -14,17 +14,17 @@ mod schedules;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use wafer_core::Timestamp;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::Result;
 
 use crate::Platform;
 
-/// The time after which a task is run again before an invocation, in microseconds.
-const STALE: i64 = 1_000_000;
+/// The time after which a task is run again before an invocation.
+const STALE: Duration = Duration::from_secs(1);
 
 /// A task that runs again and again in the background.
 #[async_trait]
@@ -33,7 +33,7 @@ pub trait BackgroundTask: Debug + Send + Sync + 'static {
     fn failure(&self) -> &'static str;
 
     /// Returns the pause between two rounds in a server.
-    fn pause(&self) -> Duration;
+    fn pause(&self) -> time::Duration;
 
     /// Returns the moment of an invocation at which a process without loops runs the task. `None`
     /// means that events of its own start the task there.
@@ -149,7 +149,7 @@ impl TrackedTask {
     fn is_stale(&self, platform: &Platform) -> bool {
         let now = platform.context().machine_now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stale = last.plus_micros(STALE) <= now;
+        let is_stale = last.plus(STALE) <= now;
         if is_stale {
             *last = now;
         }

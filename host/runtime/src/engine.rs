@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time;
 
+use wafer_core::Duration;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -18,7 +19,7 @@ const WASMTIME: u32 = 48;
 /// Version of the compiler settings; must be raised when [`engine_config`] changes.
 const CONFIGURATION: u32 = 1;
 /// Length of an epoch: how often time limits are checked.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: time::Duration = time::Duration::from_millis(2);
 /// Size of a function's call stack in bytes.
 pub(crate) const STACK_BYTES: usize = 512 << 10;
 /// Bytes of linear memory that stay resident in a slot of the pool: enough for a chunk of rows and
@@ -136,11 +137,11 @@ impl Drop for Shared {
     }
 }
 
-/// Converts a time limit in microseconds to a number of epoch ticks, rounded up so that a call is
+/// Converts a time limit to a number of epoch ticks, rounded up so that a call is
 /// never ended early: the current tick has already begun.
-pub(crate) fn ticks(micros: i64) -> u64 {
+pub(crate) fn ticks(time: Duration) -> u64 {
     let tick = TICK.as_micros() as i64;
-    u64::try_from(micros.max(0) / tick).unwrap_or(0) + 2
+    u64::try_from(time.as_micros().max(0) / tick).unwrap_or(0) + 2
 }
 
 fn engine_set(config: &RuntimeConfig, strict_nan: bool) -> wasmtime::Result<EngineSet> {

@@ -1,6 +1,6 @@
 //! Errors of calls, and whose fault they are.
 
-use wafer_core::{bytes_text, duration_text};
+use wafer_core::{Duration, bytes_text};
 use wafer_store::{Error, Kind};
 
 /// Whose fault an error is.
@@ -20,13 +20,13 @@ pub enum LimitKind {
     /// Total linear memory, in bytes.
     Memory(u64),
     /// Time of one call in a request, in microseconds.
-    RequestTime(i64),
+    RequestTime(Duration),
     /// Time of one call on a chunk of rows, in microseconds.
-    BatchTime(i64),
+    BatchTime(Duration),
     /// Time to load assets and to call `init` and `describe`, in microseconds.
-    InitTime(i64),
+    InitTime(Duration),
     /// Time of one call of a trainer, in microseconds.
-    TrainTime(i64),
+    TrainTime(Duration),
     /// Size of what a call returns and logs, in bytes.
     Output(u64),
     /// Size of the call stack, in bytes. Not a setting.
@@ -44,31 +44,23 @@ impl std::fmt::Display for LimitKind {
                 )
             }
             Self::RequestTime(micros) => {
-                write!(
-                    f,
-                    "ran longer than {} (setting `request_time`)",
-                    duration_text(*micros)
-                )
+                write!(f, "ran longer than {} (setting `request_time`)", micros)
             }
             Self::BatchTime(micros) => {
-                write!(
-                    f,
-                    "ran longer than {} (setting `batch_time`)",
-                    duration_text(*micros)
-                )
+                write!(f, "ran longer than {} (setting `batch_time`)", micros)
             }
             Self::InitTime(micros) => {
                 write!(
                     f,
                     "took longer than {} to initialise (setting `init_time`)",
-                    duration_text(*micros)
+                    micros
                 )
             }
             Self::TrainTime(micros) => {
                 write!(
                     f,
                     "trained longer than {} in one call (setting `train_time`)",
-                    duration_text(*micros)
+                    micros
                 )
             }
             Self::Output(bytes) => {

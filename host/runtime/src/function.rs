@@ -1,10 +1,17 @@
 //! Loaded functions, and calling them.
+//!
+//! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
+//! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
+//! calls the function once. A call is bounded by a deadline, which the epoch of the engine
+//! enforces (`engine.rs`), by limits on memories and output, and by a fixed call stack. Whatever
+//! comes back is checked before it becomes Arrow columns (`lift.rs`). Then the instance is
+//! discarded.
 
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
-use wafer_core::{Mapping, Signature};
+use wafer_core::{Duration, Mapping, Signature};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::bindings::FunctionPre;
@@ -253,7 +260,7 @@ impl Function {
         store
     }
 
-    fn time(&self, deadline: Deadline) -> i64 {
+    fn time(&self, deadline: Deadline) -> Duration {
         match deadline {
             Deadline::Request => self.inner.limits.request_time,
             Deadline::Batch => self.inner.limits.batch_time,

@@ -1,6 +1,7 @@
 //! Limits on the time, memory and output of functions.
 
 use serde::{Deserialize, Serialize};
+use wafer_core::Duration;
 
 /// Limits of one function or trainer.
 ///
@@ -11,29 +12,29 @@ pub struct Limits {
     /// Total size of all linear memories. Default 256 MiB (for a trainer in `wafer.toml`: 4 GiB).
     pub memory: u64,
     /// Time of one call in a request. Default 100 ms.
-    pub request_time: i64,
+    pub request_time: Duration,
     /// Time of one call on a chunk of rows of a batch run or of events. Default 60 s.
-    pub batch_time: i64,
+    pub batch_time: Duration,
     /// Time to load assets and to call `init` and `describe`, together. Default 60 s.
-    pub init_time: i64,
+    pub init_time: Duration,
     /// Time of one call of a trainer, such as one chunk of rows or the end of a pass. Default 1 h.
     #[serde(default = "hour")]
-    pub train_time: i64,
+    pub train_time: Duration,
     /// Total size of what one call returns and logs. Default 64 MiB.
     pub output: u64,
 }
 
-fn hour() -> i64 {
-    3_600_000_000
+fn hour() -> Duration {
+    Duration::from_hours(1)
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: 256 << 20,
-            request_time: 100_000,
-            batch_time: 60_000_000,
-            init_time: 60_000_000,
+            request_time: Duration::from_micros(100_000),
+            batch_time: Duration::from_mins(1),
+            init_time: Duration::from_mins(1),
             train_time: hour(),
             output: 64 << 20,
         }

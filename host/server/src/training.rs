@@ -1,6 +1,6 @@
 //! `POST /v1/views/{view}/training-set`: makes a training set of the labels in the body.
 //!
-//! The labels are Arrow, Parquet or CSV, as `Content-Type` says. The training set is returned in
+//! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is returned in
 //! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
 //! of the answer has the id of its record. Labels and result pass through temporary files, because
 //! the join reads and writes files.
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use wafer_core::Timestamp;
-use wafer_platform::{Platform, Progress, Split, SplitBy, TrainingSetRequest};
+use wafer_platform::{Format, Platform, Progress, Split, SplitBy, TrainingSetRequest};
 
 use crate::error::Failure;
 
@@ -27,14 +27,6 @@ const MEMORY: u64 = 512 << 20;
 /// Limits how many training sets are made at the same time, because each holds its labels and its
 /// result in memory.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
-
-/// Media types with the file extension of their format.
-const FORMATS: [(&str, &str); 4] = [
-    ("application/vnd.apache.arrow.stream", "arrows"),
-    ("application/vnd.apache.arrow.file", "arrow"),
-    ("application/vnd.apache.parquet", "parquet"),
-    ("text/csv", "csv"),
-];
 
 /// The query parameters, which have the meaning of the options of `wafer training-set`.
 #[derive(Deserialize)]
@@ -66,12 +58,12 @@ pub(crate) async fn post(
         let message = "two training sets are being made already; try again later";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     })?;
-    let (_, labels) = format_of(&headers, CONTENT_TYPE)?;
-    let (media, out) = format_of(&headers, ACCEPT)?;
+    let labels = format_of(&headers, CONTENT_TYPE)?.extension();
+    let format = format_of(&headers, ACCEPT)?;
     let folder = tempfile::tempdir().map_err(|e| temporary_file_error(&e))?;
     let (labels, out) = (
         folder.path().join(format!("labels.{labels}")),
-        folder.path().join(format!("out.{out}")),
+        folder.path().join(format!("out.{}", format.extension())),
     );
     tokio::fs::write(&labels, body?)
         .await
@@ -97,29 +89,27 @@ pub(crate) async fn post(
         .await
         .map_err(|e| temporary_file_error(&e))?;
     let headers = [
-        (CONTENT_TYPE.as_str(), media.to_owned()),
+        (CONTENT_TYPE.as_str(), format.media_type().to_owned()),
         ("wafer-training-set", set.id),
     ];
     Ok((headers, bytes).into_response())
 }
 
-/// Returns the media type that a header names and the file extension of its format. Without the
-/// header this is an Arrow stream.
-fn format_of(
-    headers: &HeaderMap,
-    name: axum::http::HeaderName,
-) -> Result<(&'static str, &'static str), Failure> {
+/// Returns the format that a header names by its media type. Without the header this is an Arrow
+/// stream.
+fn format_of(headers: &HeaderMap, name: axum::http::HeaderName) -> Result<Format, Failure> {
     let Some(value) = headers.get(&name) else {
-        return Ok(FORMATS[0]);
+        return Ok(Format::ALL[0]);
     };
     let wanted = value.to_str().unwrap_or_default();
     let media = wanted.split([';', ',']).next().unwrap_or_default().trim();
     if media == "*/*" {
-        return Ok(FORMATS[0]);
+        return Ok(Format::ALL[0]);
     }
-    let found = FORMATS.iter().find(|(known, _)| *known == media);
-    found.copied().ok_or_else(|| {
-        let known: Vec<&str> = FORMATS.iter().map(|(media, _)| *media).collect();
+    let mut formats = Format::ALL.into_iter();
+    let found = formats.find(|format| format.media_type() == media);
+    found.ok_or_else(|| {
+        let known = Format::ALL.map(Format::media_type);
         let message = format!(
             "{name} `{wanted}`; labels and training sets are {}",
             known.join(", ")

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wafer_catalog::Release;
-use wafer_core::{Field, Timestamp};
+use wafer_core::{Duration, Field, Timestamp};
 use wafer_runtime::Function;
 use wafer_store::{Error, Kind, Result};
 
@@ -153,8 +153,8 @@ pub(crate) struct FailedEndpoint {
     pub(crate) next: Timestamp,
 }
 
-/// The time until an endpoint that could not be made ready is tried again, in microseconds.
-pub(crate) const RETRY_PAUSE: i64 = 10_000_000;
+/// The time until an endpoint that could not be made ready is tried again.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Returns the names that are in all lists, sorted.
 pub(crate) fn common_keys<'a>(mut lists: impl Iterator<Item = &'a [String]>) -> Vec<String> {

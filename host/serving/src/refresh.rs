@@ -94,7 +94,7 @@ impl Serving {
             FailedEndpoint {
                 routing,
                 message,
-                next: now.plus_micros(RETRY_PAUSE),
+                next: now.plus(RETRY_PAUSE),
             }
         })
     }

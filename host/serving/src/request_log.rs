@@ -20,11 +20,12 @@ pub(crate) mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time;
 
 use arrow_array::ArrayRef;
 use futures::StreamExt as _;
 use wafer_catalog::blocking;
+use wafer_core::Duration;
 use wafer_store::{EventCommit, OutboxRow, Result, for_work};
 
 use crate::call::InferCall;
@@ -44,7 +45,7 @@ const CONCURRENT_SHADOWS: usize = 16;
 const ATTEMPTS: u32 = 4;
 
 /// The pause before the second attempt. It doubles with each attempt.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: time::Duration = time::Duration::from_millis(100);
 
 /// The name of the source under which logged rows are committed. The name of a source in
 /// `wafer.toml` has no slash, so it cannot be this one.
@@ -172,7 +173,7 @@ impl Serving {
             id,
             // The id is remembered for one minute only, because no commit is repeated but by the
             // loop below.
-            remember_until: now.plus_micros(60_000_000),
+            remember_until: now.plus(Duration::from_mins(1)),
             writes: Vec::new(),
             early: Vec::new(),
             outbox: rows,

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Function, Item, Layout};
 use wafer_core::rules::RowVersion;
 use wafer_core::window::Window;
-use wafer_core::{EntityKey, Timestamp, entity_key};
+use wafer_core::{Duration, EntityKey, Timestamp, entity_key};
 
 use crate::{
     ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
@@ -568,7 +568,8 @@ async fn limits_on_names_and_objects_are_enforced(store: &dyn MetadataStore) {
 }
 
 async fn leases_expire_and_change_hands(store: &dyn MetadataStore) {
-    let acquire = |holder: &'static str, now| Lease::acquire(store, "work", holder, at(now), 100);
+    let time = Duration::from_micros(100);
+    let acquire = |holder: &'static str, now| Lease::acquire(store, "work", holder, at(now), time);
     let mine = async |holder, now| match acquire(holder, now).await.unwrap() {
         Leased::Mine(lease) => lease,
         Leased::HeldBy(other) => panic!("{holder} at {now}: held by {other}"),
@@ -579,11 +580,11 @@ async fn leases_expire_and_change_hands(store: &dyn MetadataStore) {
     };
     let mut first = mine("one", 0).await;
     assert_eq!(held_by("two", 99).await, "one");
-    first.renew(store, at(50), 100).await.unwrap();
+    first.renew(store, at(50), time).await.unwrap();
     assert_eq!(held_by("two", 149).await, "one");
     let second = mine("two", 150).await;
     assert_eq!(
-        first.renew(store, at(151), 100).await.unwrap_err().kind(),
+        first.renew(store, at(151), time).await.unwrap_err().kind(),
         Kind::Conflict
     );
     first.release(store).await.unwrap();

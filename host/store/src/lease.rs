@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wafer_core::Timestamp;
+use wafer_core::{Duration, Timestamp};
 
 use crate::{Error, Expect, Kind, MetadataStore, Result};
 
@@ -47,7 +47,7 @@ impl Lease {
         name: &str,
         holder: &str,
         now: Timestamp,
-        duration: i64,
+        duration: Duration,
     ) -> Result<Leased> {
         let object = format!("lease/{name}");
         let expect = match store.get(&object).await? {
@@ -61,7 +61,7 @@ impl Lease {
             }
         };
         match store
-            .put(&object, claim(holder, now.plus_micros(duration)), expect)
+            .put(&object, claim(holder, now.plus(duration)), expect)
             .await
         {
             Ok(version) => Ok(Leased::Mine(Self {
@@ -85,9 +85,9 @@ impl Lease {
         &mut self,
         store: &dyn MetadataStore,
         now: Timestamp,
-        duration: i64,
+        duration: Duration,
     ) -> Result<()> {
-        let value = claim(&self.holder, now.plus_micros(duration));
+        let value = claim(&self.holder, now.plus(duration));
         self.version = store
             .put(&self.name, value, Expect::Version(self.version))
             .await?;
@@ -103,7 +103,7 @@ impl Lease {
         store: &dyn MetadataStore,
         holder: &str,
         now: Timestamp,
-        duration: i64,
+        duration: Duration,
     ) -> Result<()> {
         holder.clone_into(&mut self.holder);
         self.renew(store, now, duration).await
@@ -121,7 +121,7 @@ impl Lease {
         name: &str,
         holder: &str,
         now: Timestamp,
-        duration: i64,
+        duration: Duration,
     ) -> Result<bool> {
         let object = format!("lease/{name}");
         loop {
@@ -132,10 +132,10 @@ impl Lease {
             if found.holder != holder {
                 return Ok(false);
             }
-            if found.expires > now.plus_micros(duration / 3 * 2) {
+            if found.expires > now.plus(Duration::from_micros(duration.as_micros() / 3 * 2)) {
                 return Ok(true);
             }
-            let value = claim(holder, now.plus_micros(duration));
+            let value = claim(holder, now.plus(duration));
             match store
                 .put(&object, value, Expect::Version(stored.version))
                 .await

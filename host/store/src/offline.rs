@@ -3,7 +3,12 @@
 //! A table is a folder that any Delta Lake reader can open without Wafer. Commits carry a
 //! [`Txn`], which makes them idempotent: committing the same work twice has no further effect.
 //! The data files of a piece of work are below a folder of their own, so that the work can be
-//! replaced as a whole.
+//! replaced as a whole:
+//!
+//! | work | data files below | identity of the commits |
+//! | --- | --- | --- |
+//! | a run over an interval | `runs/INTERVAL/GENERATION` | `wafer/runs/INTERVAL`, with the generation |
+//! | a flush of the outbox | `events/NUMBER` | `wafer/outbox/STORE`, with the last sequence number |
 //!
 //! Format: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>
 

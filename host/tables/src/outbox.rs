@@ -9,11 +9,11 @@
 //! is, and only removes the rows from the outbox.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{Components, TableDef};
-use wafer_core::{ColumnBuilder, Timestamp, decode_row};
+use wafer_core::{ColumnBuilder, Duration, Timestamp, decode_row};
 use wafer_store::{Error, Follows, Kind, Lease, Leased, OutboxEntry, Result, Stores, Txn};
 
 use crate::rows::timestamps;
@@ -22,8 +22,8 @@ use crate::service::Tables;
 /// The largest number of rows in one commit.
 const MAX_ROWS: usize = 50_000;
 
-/// How long the lease of a flush lasts, in microseconds: 30 seconds.
-const LEASE_DURATION: i64 = 30_000_000;
+/// How long the lease of a flush lasts: 30 seconds.
+const LEASE_DURATION: Duration = Duration::from_secs(30);
 
 /// The message of the error for a flush that waited for another process in vain.
 const BUSY_MESSAGE: &str =
@@ -89,7 +89,7 @@ impl Tables {
             if !self.flush().await?.busy {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(time::Duration::from_millis(100)).await;
         }
         Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
     }
@@ -187,7 +187,7 @@ impl Tables {
             if let Leased::Mine(lease) = self.context.lease("flush", LEASE_DURATION).await? {
                 return Ok(lease);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(time::Duration::from_millis(100)).await;
         }
         Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
     }

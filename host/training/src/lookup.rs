@@ -32,7 +32,7 @@ use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use wafer_catalog::{GroupDef, TableDef, blocking};
 use wafer_core::join::SortedLabels;
 use wafer_core::rules::Interval;
-use wafer_core::{DataType, EntityIndex, Field, Timestamp};
+use wafer_core::{DataType, Duration, EntityIndex, Field, Timestamp};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Result, TableSnapshot};
 use wafer_tables::stored_column;
@@ -210,7 +210,7 @@ impl LookupJoin {
         let last = band.times.iter().max().copied().unwrap_or(0);
         let from = match self.group.ttl {
             Some(ttl) if self.group.aggregates.is_empty() => {
-                Timestamp::from_micros(first).minus_micros(ttl)
+                Timestamp::from_micros(first).minus(ttl)
             }
             // Without a ttl, a row of any age can be the newest one. With aggregates, an event
             // before all windows still shows that the entity is known.
@@ -218,7 +218,7 @@ impl LookupJoin {
         };
         Interval {
             from,
-            to: Timestamp::from_micros(last).plus_micros(1),
+            to: Timestamp::from_micros(last).plus(Duration::MICROSECOND),
         }
     }
 }

@@ -22,6 +22,37 @@ pub enum Format {
 }
 
 impl Format {
+    /// All formats; the first one is what clients get that name none.
+    pub const ALL: [Self; 5] = [
+        Self::ArrowStream,
+        Self::Arrow,
+        Self::Parquet,
+        Self::Csv,
+        Self::Ndjson,
+    ];
+
+    /// Returns the media type of the format, as HTTP names it.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Parquet => "application/vnd.apache.parquet",
+            Self::Csv => "text/csv",
+            Self::Ndjson => "application/x-ndjson",
+            Self::Arrow => "application/vnd.apache.arrow.file",
+            Self::ArrowStream => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    /// Returns the usual extension of files of the format.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+            Self::Arrow => "arrow",
+            Self::ArrowStream => "arrows",
+        }
+    }
+
     /// Returns the format that the extension of a file stands for, or `None` if it stands for
     /// none.
     pub fn of_extension(path: &Path) -> Option<Self> {
@@ -63,5 +94,21 @@ impl Format {
                 path.display()
             ))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extensions_name_their_formats() {
+        for format in Format::ALL {
+            let path = format!("a/b.{}", format.extension().to_uppercase());
+            assert_eq!(Format::of_extension(Path::new(&path)), Some(format));
+        }
+        for path in ["a", "a.parquet.gz", "csv"] {
+            assert_eq!(Format::of_extension(Path::new(path)), None, "{path}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::{Aggregate, Layout};
 use wafer_core::expect::Expectation;
-use wafer_core::{DataType, Digest, Field};
+use wafer_core::{DataType, Digest, Duration, Field};
 
 use crate::definitions::{LATE, TableDef};
 
@@ -30,8 +30,8 @@ pub struct GroupDef {
     /// The rules that rows must meet.
     #[serde(default)]
     pub expectations: Vec<Expectation>,
-    /// How long a row is good for, in microseconds. `None` means forever.
-    pub ttl: Option<i64>,
+    /// How long a row is good for. `None` means forever.
+    pub ttl: Option<Duration>,
     /// The description of the group.
     pub doc: String,
 }

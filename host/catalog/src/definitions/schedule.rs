@@ -8,8 +8,8 @@ use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::Result;
 
 /// When a pipeline runs by itself, and what happens when it cannot.
@@ -20,22 +20,22 @@ pub struct ScheduleDef {
     pub cron: String,
     /// The IANA name of the time zone of `cron`.
     pub timezone: String,
-    /// The time from the end of an interval until requests see its rows, in microseconds. It
+    /// The time from the end of an interval until requests see its rows. It
     /// leaves time for the interval's data to arrive and for the run.
-    pub delay: i64,
-    /// The time from the end of an interval until its run starts, in microseconds. It leaves time
+    pub delay: Duration,
+    /// The time from the end of an interval until its run starts. It leaves time
     /// for the interval's data to arrive.
-    pub start_after: i64,
+    pub start_after: Duration,
     /// The maximum number of missed intervals that are run after a pause. Older ones are skipped.
     pub catch_up: u32,
     /// What happens when an interval is due while the run of another one is still going on.
     pub overlap: Overlap,
     /// How often a failed run is repeated.
     pub retries: u32,
-    /// The time until the first repetition, in microseconds. It doubles with each further one.
-    pub backoff: i64,
-    /// The maximum duration of a run, in microseconds. `None` means no limit.
-    pub time_limit: Option<i64>,
+    /// The time until the first repetition. It doubles with each further one.
+    pub backoff: Duration,
+    /// The maximum duration of a run. `None` means no limit.
+    pub time_limit: Option<Duration>,
 }
 
 /// What happens when an interval is due while the run of another one is still going on.
@@ -113,7 +113,7 @@ impl Ticks {
     /// Returns the data intervals that lie within `from..=to`.
     pub fn intervals(&self, from: Timestamp, to: Timestamp) -> Vec<Interval> {
         let mut intervals = Vec::new();
-        let first = self.after(from.minus_micros(1));
+        let first = self.after(from.minus(Duration::MICROSECOND));
         let mut start = first.filter(|first| *first < to);
         while let Some(from) = start {
             start = self.after(from).filter(|end| *end <= to);
@@ -131,12 +131,12 @@ mod tests {
         Ticks::new(&ScheduleDef {
             cron: cron.to_owned(),
             timezone: timezone.to_owned(),
-            delay: 0,
-            start_after: 0,
+            delay: Duration::ZERO,
+            start_after: Duration::ZERO,
             catch_up: 1,
             overlap: Overlap::Wait,
             retries: 0,
-            backoff: 0,
+            backoff: Duration::ZERO,
             time_limit: None,
         })
     }

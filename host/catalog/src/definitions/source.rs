@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use wafer_core::Duration;
 
 use crate::definitions::Format;
 
@@ -15,13 +16,13 @@ pub struct SourceDef {
     pub files: Option<Location>,
     /// The format of the files. `None` means the format that their extension stands for.
     pub format: Option<Format>,
-    /// The time between a fact and its arrival in files, in microseconds.
-    pub delay: i64,
-    /// How old an event may be when it comes in, in microseconds. `None` means any age.
+    /// The time between a fact and its arrival in files.
+    pub delay: Duration,
+    /// How old an event may be when it comes in. `None` means any age.
     #[serde(default)]
-    pub lateness: Option<i64>,
-    /// How far in the future an event time may lie, in microseconds.
-    pub skew: i64,
+    pub lateness: Option<Duration>,
+    /// How far in the future an event time may lie.
+    pub skew: Duration,
     /// The description of the source.
     pub doc: String,
 }
@@ -97,15 +98,15 @@ pub enum SourceKind {
         /// The field that identifies an event. `None` means the CloudEvents id, or else the digest
         /// of the event's content.
         id: Option<String>,
-        /// How long the identity of an event is remembered, in microseconds.
-        remember: i64,
+        /// How long the identity of an event is remembered.
+        remember: Duration,
         /// Whether raw events are kept.
         archive: bool,
     },
 }
 
-/// The default of a source's `skew`, in microseconds.
-pub const FIVE_MINUTES: i64 = 300_000_000;
+/// The default of a source's `skew`.
+pub const FIVE_MINUTES: Duration = Duration::from_mins(5);
 
-/// The default of a stream's `remember`, in microseconds.
-pub const SEVEN_DAYS: i64 = 7 * 86_400_000_000;
+/// The default of a stream's `remember`.
+pub const SEVEN_DAYS: Duration = Duration::from_days(7);

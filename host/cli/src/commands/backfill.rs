@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_core::Timestamp;
+use wafer_core::{Duration, Timestamp};
 use wafer_platform::BackfillRequest;
 
 use super::Context;
@@ -37,8 +37,8 @@ pub(crate) struct Backfill {
     to: Timestamp,
 
     /// Length of an interval; default: the intervals of the schedule, or 1d
-    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
-    interval: Option<i64>,
+    #[arg(long, value_name = "DURATION")]
+    interval: Option<Duration>,
 
     /// Number of chunks that are transformed at the same time, at most two for each
     /// processor; default: one for each

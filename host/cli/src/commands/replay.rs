@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wafer_core::rules::Interval;
-use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
+use wafer_core::{DataType, Duration, Field, Schema, Timestamp, cell_to_json};
 use wafer_platform::{IngestReport, SourceDef, SourceKind, SourceReader};
 
 use super::Context;
@@ -183,9 +183,9 @@ impl Replay {
             kind: SourceKind::Files,
             files: Some(self.requests.clone().into()),
             format: None,
-            delay: 0,
+            delay: Duration::ZERO,
             lateness: None,
-            skew: 0,
+            skew: Duration::ZERO,
             doc: String::new(),
         };
         let mut requests = Vec::new();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value as Json;
-use wafer_core::{Timestamp, bytes_text};
+use wafer_core::{Duration, Timestamp, bytes_text};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -107,8 +107,8 @@ pub(crate) struct Compact {
     table: Option<String>,
 
     /// How long old versions stay readable
-    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = super::duration)]
-    horizon: i64,
+    #[arg(long, default_value = "7d", value_name = "DURATION")]
+    horizon: Duration,
 }
 
 impl Compact {

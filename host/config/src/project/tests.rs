@@ -1,3 +1,4 @@
+use wafer_core::Duration;
 use wafer_runtime::Limits;
 
 use super::*;
@@ -45,7 +46,10 @@ fn a_project_file_is_parsed() {
     assert_eq!(project.store.path, Path::new("p/.wafer"));
     let function = &project.functions["order_features"];
     assert_eq!(function.limits(FunctionRole::Features).memory, 64 << 20);
-    assert_eq!(function.limits(FunctionRole::Features).request_time, 20_000);
+    assert_eq!(
+        function.limits(FunctionRole::Features).request_time,
+        Duration::from_micros(20_000)
+    );
     assert_eq!(
         function.limits(FunctionRole::Features).batch_time,
         Limits::default().batch_time
@@ -54,7 +58,10 @@ fn a_project_file_is_parsed() {
     assert_eq!(parameters, ["EUR", "true", "3"]);
     let source = project.function_source(function);
     assert_eq!(source, FunctionSource::Crate("p/order-features".into()));
-    assert_eq!(project.groups["last_order"].ttl, Some(30 * 86_400_000_000));
+    assert_eq!(
+        project.groups["last_order"].ttl,
+        Some(Duration::from_days(30))
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::state::{Kind, State};
 use super::{Aggregate, Function};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 use crate::window::{Window, tile_end};
-use crate::{DataType, Timestamp};
+use crate::{DataType, Duration, Timestamp};
 
 const FORMAT: u8 = 2;
 
@@ -31,7 +31,7 @@ const FORMAT: u8 = 2;
 enum Span {
     Exact,
     Lifetime,
-    Tiles(i64),
+    Tiles(Duration),
 }
 
 /// A kind of state, and the column that it sums up.
@@ -45,8 +45,8 @@ struct Accumulator {
 #[derive(Clone, Debug)]
 struct Series {
     span: Span,
-    /// Width of the widest window in microseconds, or `None` if events are kept for ever.
-    retention: Option<i64>,
+    /// Width of the widest window, or `None` if events are kept for ever.
+    retention: Option<Duration>,
     /// The states of each tile.
     accumulators: Vec<Accumulator>,
     /// The columns whose values are kept of each single event.
@@ -144,10 +144,14 @@ impl Series {
         let hop = match self.span {
             Span::Exact => 0,
             Span::Lifetime => 1,
-            Span::Tiles(hop) => hop as u64,
+            Span::Tiles(hop) => hop.as_micros() as u64,
         };
         put_varint(out, hop);
-        put_varint(out, self.retention.map_or(0, |width| width as u64 + 1));
+        put_varint(
+            out,
+            self.retention
+                .map_or(0, |width| width.as_micros() as u64 + 1),
+        );
         if self.span == Span::Exact {
             put_varint(out, 0);
         } else {
@@ -161,7 +165,10 @@ impl Series {
         match self.span {
             Span::Exact => event,
             Span::Lifetime => 0,
-            Span::Tiles(hop) => tile_end(Timestamp::from_micros(event), hop).as_micros() / hop,
+            Span::Tiles(hop) => {
+                let end = tile_end(Timestamp::from_micros(event), hop);
+                end.as_micros() / hop.as_micros()
+            }
         }
     }
 }
@@ -169,7 +176,7 @@ impl Series {
 /// The header of a series.
 struct Header {
     span: Span,
-    retention: Option<i64>,
+    retention: Option<Duration>,
     kinds: Vec<Kind>,
 }
 
@@ -180,11 +187,11 @@ impl Header {
         let span = match number(reader)? {
             0 => Span::Exact,
             1 => Span::Lifetime,
-            hop => Span::Tiles(hop),
+            hop => Span::Tiles(Duration::from_micros(hop)),
         };
         let retention = match number(reader)? {
             0 => None,
-            more => Some(more - 1),
+            more => Some(Duration::from_micros(more - 1)),
         };
         let kinds = (0..reader.length()?)
             .map(|_| Kind::decode(reader))
@@ -197,7 +204,7 @@ impl Header {
     }
 
     /// The last place that no window covers at `newest` or later.
-    fn horizon(span: Span, retention: Option<i64>, newest: i64) -> i64 {
+    fn horizon(span: Span, retention: Option<Duration>, newest: i64) -> i64 {
         let hop = match span {
             Span::Tiles(hop) => Some(hop),
             Span::Exact | Span::Lifetime => None,
@@ -210,7 +217,7 @@ impl Header {
         match span {
             Span::Lifetime => i64::MIN,
             Span::Exact => start,
-            Span::Tiles(hop) => start.div_euclid(hop),
+            Span::Tiles(hop) => start.div_euclid(hop.as_micros()),
         }
     }
 }
@@ -557,7 +564,7 @@ fn read_tiles(
     for (index, placed) in placed {
         let window = placed.aggregate.window;
         let start = match series.span {
-            Span::Tiles(hop) => window.start(now).as_micros().div_euclid(hop),
+            Span::Tiles(hop) => window.start(now).as_micros().div_euclid(hop.as_micros()),
             Span::Exact | Span::Lifetime => i64::MIN,
         };
         while next > 0 && entries[next - 1].0 > start {

@@ -9,7 +9,7 @@ use super::sketch::SlidingHll;
 use super::state::{Kind, State};
 use crate::rules::is_expired;
 use crate::window::Window;
-use crate::{DataType, Timestamp};
+use crate::{DataType, Duration, Timestamp};
 
 /// The events of an entity, in the order of event time and then identity.
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +234,7 @@ pub fn slide(
     types: &[DataType],
     events: &EntityEvents<'_>,
     times: &[i64],
-    ttl: Option<i64>,
+    ttl: Option<Duration>,
     mut emit: impl FnMut(usize, usize, Answer),
 ) {
     let mut groups = Sliders::group(aggregates, types);
@@ -285,12 +285,12 @@ pub fn slide(
 }
 
 /// The [`item_identity`] of an entity's events as of each of some ascending times, or `None` before
-/// the first event and while the newest one is older than `ttl` microseconds.
+/// the first event and while the newest one is older than `ttl`.
 pub fn identities(
     layout: &Layout,
     events: &EntityEvents<'_>,
     times: &[i64],
-    ttl: Option<i64>,
+    ttl: Option<Duration>,
 ) -> Vec<Option<String>> {
     let order = events.by_activity();
     let mut item = Item::new(layout);

@@ -5,7 +5,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 
 use super::*;
-use crate::Timestamp;
+use crate::{Duration, Timestamp};
 use crate::exact::ExactSum;
 use crate::rules::is_expired;
 
@@ -85,7 +85,7 @@ fn aggregates() -> Vec<Aggregate> {
 }
 
 /// The definition of an aggregate, which looks at every event.
-fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -> Answer {
+fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duration>) -> Answer {
     let now = Timestamp::from_micros(time);
     let visible: Vec<&Event> = events.iter().filter(|e| e.active() <= time).collect();
     let Some(newest) = visible.iter().map(|e| e.event).max() else {
@@ -193,7 +193,7 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<i64>) -
 
 /// What the online store would answer at each time. Events are added when they become active, and
 /// in the given order if they become active at the same time.
-fn online(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>> {
+fn online(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<Answer>> {
     let aggregates = aggregates();
     let layout = Layout::new(&aggregates, &TYPES);
     let mut order: Vec<&Event> = events.iter().collect();
@@ -241,7 +241,7 @@ fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
     item.encode(layout)
 }
 
-fn offline(events: &[Event], times: &[i64], ttl: Option<i64>) -> Vec<Vec<Answer>> {
+fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<Answer>> {
     let aggregates = aggregates();
     let mut sorted: Vec<&Event> = events.iter().collect();
     sorted.sort_by_key(|e| (e.event, e.id));
@@ -312,7 +312,7 @@ proptest! {
     fn online_offline_and_the_definition_agree(
         events in prop::collection::vec(event(), 0..40),
         queries in prop::collection::vec((0i64..5_000, -1i64..=1), 1..12),
-        ttl in prop_oneof![Just(None), (1i64..100).prop_map(|n| Some(n * 10 * MINUTE))],
+        ttl in prop_oneof![Just(None), (1i64..100).prop_map(|n| Some(Duration::from_mins(n * 10)))],
     ) {
         let mut times: Vec<i64> = queries.iter().map(|(n, beside)| n * 5 * MINUTE + beside).collect();
         times.sort_unstable();

@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use wafer_core::rules::{available_from_event, available_from_file};
-use wafer_core::{Timestamp, encode_row};
+use wafer_core::{Duration, Timestamp, encode_row};
 use wafer_store::{EventCommit, OutboxRow, Result};
 
 use crate::events::event::{Arrival, IncomingEvent};
@@ -37,12 +37,12 @@ pub(crate) struct IngestTerms {
     pub(crate) now: Timestamp,
     /// Whether the events come in now or are history.
     pub(crate) arrival: Arrival,
-    /// How far in the future an event time may lie, in microseconds.
-    pub(crate) skew: i64,
-    /// The delay of the source, in microseconds.
-    pub(crate) delay: i64,
-    /// How old an event may be, in microseconds; with `None` no event is too late.
-    pub(crate) lateness: Option<i64>,
+    /// How far in the future an event time may lie.
+    pub(crate) skew: Duration,
+    /// The delay of the source.
+    pub(crate) delay: Duration,
+    /// How old an event may be; with `None` no event is too late.
+    pub(crate) lateness: Option<Duration>,
 }
 
 impl IngestTerms {

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use wafer_catalog::{LEASE, Progress, RunRecord, RunState, read};
 use wafer_core::expect::{Rule, RunValues};
 use wafer_core::rules::Interval;
-use wafer_core::{Digest, Timestamp};
+use wafer_core::{Digest, Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, Lease, Leased, Result, for_work};
 
 use crate::input::Selection;
@@ -40,9 +40,9 @@ use crate::run::{Claim, RunRequest, pipeline_busy_error, run_lease_name};
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
-/// How long, in microseconds, a run without a process of its own keeps the lease of its pipeline
+/// How long a run without a process of its own keeps the lease of its pipeline
 /// after the last sign of its workers. An invocation of Lambda takes less than half of this.
-const HOLD_DURATION: i64 = 30 * 60_000_000;
+const HOLD_DURATION: Duration = Duration::from_mins(30);
 
 /// The prefix of the lease holder's name for runs without a process of their own.
 const HOLDER_PREFIX: &str = "distributed run ";
@@ -111,8 +111,8 @@ pub struct DistributedRun {
     now: Timestamp,
     /// Whether the schedule of the pipeline runs it.
     is_scheduled: bool,
-    /// How long the run may take, in microseconds.
-    time_limit: Option<i64>,
+    /// How long the run may take.
+    time_limit: Option<Duration>,
     /// The name of the request that started the run, which may be repeated.
     asked_by: Option<String>,
 }
@@ -340,7 +340,7 @@ impl Pipelines {
         &self,
         request: &RunRequest,
         division: Division,
-        schedule: Option<Option<i64>>,
+        schedule: Option<Option<Duration>>,
         asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
@@ -682,7 +682,7 @@ impl Pipelines {
         let now = self.context.machine_now();
         // Acquired in the run's name for no time at all, the lease is free; the lease of another
         // holder is left alone.
-        let _ = Lease::acquire(metadata, &name, &lease_holder(run), now, 0).await?;
+        let _ = Lease::acquire(metadata, &name, &lease_holder(run), now, Duration::ZERO).await?;
         Ok(())
     }
 
@@ -746,13 +746,11 @@ impl Pipelines {
 
     /// Checks that a run has not exceeded its time limit.
     fn check_time(&self, run: &DistributedRun) -> Result<()> {
-        let end = run
-            .time_limit
-            .map(|limit| run.record.started.plus_micros(limit));
+        let end = run.time_limit.map(|limit| run.record.started.plus(limit));
         if end.is_none_or(|end| self.context.machine_now() <= end) {
             return Ok(());
         }
-        let limit = wafer_core::duration_text(run.time_limit.unwrap_or(0));
+        let limit = run.time_limit.unwrap_or_default();
         let message = format!("it took longer than its `time_limit` of {limit}");
         Err(Error::invalid(message))
     }

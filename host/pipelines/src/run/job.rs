@@ -7,7 +7,7 @@ use wafer_catalog::{Definitions, PipelineDef, SourceDef, Upstream, get};
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
-use wafer_core::{Digest, Hasher, Timestamp};
+use wafer_core::{Digest, Duration, Hasher, Timestamp};
 use wafer_store::Result;
 use wafer_tables::Deletions;
 
@@ -65,8 +65,8 @@ pub(crate) struct Job {
     pub(crate) workers: usize,
     /// When the online store is updated.
     pub(crate) online: OnlineUpdate,
-    /// How long a run may take, in microseconds; `None` for no limit.
-    pub(crate) time_limit: Option<i64>,
+    /// How long a run may take; `None` for no limit.
+    pub(crate) time_limit: Option<Duration>,
     /// Whether the schedule runs the job, so that requests see its rows once it is done.
     pub(crate) is_scheduled: bool,
     /// A version of the upstream table up to which all finished runs have read its changes.
@@ -103,7 +103,7 @@ impl Pipelines {
         hasher
             .part(producer.code().as_bytes())
             .part(group.table().as_bytes())
-            .part(source.delay.to_le_bytes().as_slice())
+            .part(source.delay.as_micros().to_le_bytes().as_slice())
             .part(&expectations)
             .part(&schedule);
         let settings = hasher.finish();

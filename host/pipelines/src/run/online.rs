@@ -13,6 +13,7 @@ use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{RunRecord, blocking};
+use wafer_core::Duration;
 use wafer_core::rules::Interval;
 use wafer_store::{
     AsOf, DataFile, Error, EventCommit, EventOutcome, OnlineWrite, Result, Result as Stored,
@@ -29,8 +30,8 @@ const BATCHES_PER_COMMIT: usize = 32;
 /// The largest number of entities in one commit.
 const MAX_WRITES_PER_COMMIT: usize = 5_000;
 
-/// How long the online store remembers the commits of a run, in microseconds: 400 days.
-const REMEMBER_CHUNKS: i64 = 400 * 86_400_000_000;
+/// How long the online store remembers the commits of a run: 400 days.
+const REMEMBER_CHUNKS: Duration = Duration::from_days(400);
 
 /// The number of rows of a run that were written online, and of those that changed nothing
 /// there.
@@ -132,7 +133,7 @@ impl Pipelines {
         let commit = |(number, (writes, early))| EventCommit {
             source: format!("run/{}", record.pipeline),
             id: format!("{}/{}/{name}/{number}", record.id, record.generation),
-            remember_until: now.plus_micros(REMEMBER_CHUNKS),
+            remember_until: now.plus(REMEMBER_CHUNKS),
             writes,
             early,
             outbox: Vec::new(),

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use wafer_catalog::RunRecord;
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, Result, Versioned};
 
 use crate::service::Pipelines;
@@ -69,7 +69,7 @@ impl Pipelines {
                 // The clock stands still, so another run has this id; the next microsecond is
                 // tried.
                 Err(e) if e.kind() == Kind::Conflict => {
-                    record.created = record.created.plus_micros(1);
+                    record.created = record.created.plus(Duration::MICROSECOND);
                 }
                 Err(e) => return Err(e),
             }

@@ -12,6 +12,7 @@ use deltalake::kernel::Action;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt as _;
+use wafer_core::Duration;
 use wafer_core::rules::Interval;
 
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
@@ -20,9 +21,9 @@ use crate::{Error, Kind, Result};
 
 /// Maximum size of a merged file. Files smaller than half of this are merged.
 const SMALL_FILE_BYTES: u64 = 64 << 20;
-/// Age in microseconds below which a file that no version names may belong to a running writer,
+/// Age below which a file that no version names may belong to a running writer,
 /// and is not deleted.
-const ORPHAN_AGE: i64 = 86_400_000_000;
+const ORPHAN_AGE: Duration = Duration::from_days(1);
 
 /// The result of compacting a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,14 +138,14 @@ impl OfflineTables {
     }
 
     /// Deletes files from the object store that neither a version of the last `horizon`
-    /// microseconds nor one of the `pinned` versions needs, and returns their number.
+    /// nor one of the `pinned` versions needs, and returns their number.
     ///
     /// Files that were never committed are only deleted if `horizon` is at least a day, because
     /// a running writer may still commit newer ones.
     ///
     /// # Errors
     /// Returns the errors of the object store.
-    pub async fn vacuum(&self, table: &str, horizon: i64, pinned: &[u64]) -> Result<usize> {
+    pub async fn vacuum(&self, table: &str, horizon: Duration, pinned: &[u64]) -> Result<usize> {
         let delta = self.load(table).await?;
         let mode = if horizon >= ORPHAN_AGE {
             VacuumMode::Full
@@ -154,7 +155,7 @@ impl OfflineTables {
         let kept: Vec<_> = pinned.to_vec();
         let (_, metrics) = delta
             .vacuum()
-            .with_retention_period(chrono::Duration::microseconds(horizon))
+            .with_retention_period(chrono::Duration::microseconds(horizon.as_micros()))
             .with_enforce_retention_duration(false)
             .with_keep_versions(&kept)
             .with_mode(mode)

@@ -20,8 +20,8 @@ use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 use serde_json::Value as Json;
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Duration, Timestamp};
 
 use super::{OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
@@ -396,5 +396,8 @@ fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
 fn times(stats: &Json, column: &str) -> Option<(Timestamp, Timestamp)> {
     let time =
         |ends: &str| -> Option<Timestamp> { stats.get(ends)?.get(column)?.as_str()?.parse().ok() };
-    Some((time("minValues")?, time("maxValues")?.plus_micros(999)))
+    Some((
+        time("minValues")?,
+        time("maxValues")?.plus(Duration::from_micros(999)),
+    ))
 }

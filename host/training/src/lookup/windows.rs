@@ -18,7 +18,7 @@ use wafer_catalog::blocking;
 use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Cells, EntityEvents, Layout, slide};
 use wafer_core::join::{ByEntity, NONE};
 use wafer_core::rules::{Interval, identity};
-use wafer_core::{ColumnBuilder, DataType, EntityIndex, Field};
+use wafer_core::{ColumnBuilder, DataType, Duration, EntityIndex, Field};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 use wafer_tables::stored_column;
@@ -192,8 +192,8 @@ struct WindowPlan {
     columns: Vec<Field>,
     /// The columns of the result.
     fields: Vec<Field>,
-    /// The group's ttl, in microseconds.
-    ttl: Option<i64>,
+    /// The group's ttl.
+    ttl: Option<Duration>,
     workers: usize,
 }
 

@@ -1,0 +1,393 @@
+//! The reference of the project file, `docs/wafer-toml.md`, compared with the structs that
+//! `wafer.toml` is parsed into: each section documents the keys of its table, and no others.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The struct of the whole file. Its keys are the tables of the highest level.
+const FILE: &str = "ProjectFile";
+
+/// The struct of each table, and the heading of its section in the reference.
+const SECTIONS: [(&str, &str); 14] = [
+    ("ProjectTable", "[project]"),
+    ("StoreTable", "[store]"),
+    ("EntityConfig", "[entities.NAME]"),
+    ("SourceConfig", "[sources.NAME]"),
+    ("FunctionConfig", "[functions.NAME]"),
+    ("GroupConfig", "[groups.NAME]"),
+    ("AggregateConfig", "[[groups.NAME.aggregates]]"),
+    ("ExpectationConfig", "[[groups.NAME.expectations]]"),
+    ("PipelineConfig", "[pipelines.NAME]"),
+    ("ScheduleConfig", "[pipelines.NAME.schedule]"),
+    ("ViewConfig", "[views.NAME]"),
+    ("LookupConfig", "[[views.NAME.lookups]]"),
+    ("ModelConfig", "[models.NAME]"),
+    ("TrainingConfig", "[models.NAME.training]"),
+];
+
+/// A field of a struct, as serde reads it.
+#[derive(Debug)]
+enum Field {
+    /// A key of the table.
+    Key(String),
+    /// All keys of another struct.
+    Flattened(String),
+}
+
+/// The fields of structs, by the name of the struct.
+type Structs = BTreeMap<String, Vec<Field>>;
+
+/// The keys that sections document, by the heading of the section.
+type Sections<'a> = BTreeMap<&'a str, Vec<&'a str>>;
+
+#[test]
+fn the_reference_documents_exactly_the_keys_of_the_project_file() {
+    // The folder is found at run time, because checkouts may share a target folder.
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    let structs = structs_of_folder(&folder.join("src"));
+    let reference = read(&folder.join("../../docs/wafer-toml.md"));
+    let sections = documented(&reference);
+    let mut faults = unassigned(&structs, &sections);
+    faults.extend(top_level(&keys_of(&structs, FILE), &sections));
+    for (name, heading) in SECTIONS {
+        let Some(documented) = sections.get(heading) else {
+            faults.push(format!(
+                "docs/wafer-toml.md has no section `## {heading}` for the keys of struct `{name}`"
+            ));
+            continue;
+        };
+        faults.extend(differences(
+            name,
+            heading,
+            &keys_of(&structs, name),
+            documented,
+        ));
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// Returns the structs and sections that [`SECTIONS`] does not name.
+fn unassigned(structs: &Structs, sections: &Sections<'_>) -> Vec<String> {
+    let mut known: BTreeSet<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    known.insert(FILE);
+    for field in structs.values().flatten() {
+        if let Field::Flattened(name) = field {
+            known.insert(name);
+        }
+    }
+    let structs = structs
+        .keys()
+        .filter(|name| !known.contains(name.as_str()))
+        .map(|name| {
+            format!(
+                "struct `{name}` derives Deserialize: name its section in SECTIONS of \
+                 host/config/tests/reference.rs"
+            )
+        });
+    let sections = sections
+        .keys()
+        .filter(|heading| !SECTIONS.iter().any(|(_, known)| known == *heading))
+        .map(|heading| {
+            format!(
+                "section `## {heading}` of docs/wafer-toml.md belongs to no struct: name its \
+                 struct in SECTIONS of host/config/tests/reference.rs"
+            )
+        });
+    structs.chain(sections).collect()
+}
+
+/// Compares the tables of the highest level with the headings of the sections.
+fn top_level(tables: &BTreeSet<String>, sections: &Sections<'_>) -> Vec<String> {
+    let described: BTreeSet<&str> = sections
+        .keys()
+        .filter_map(|heading| heading.trim_matches(['[', ']']).split('.').next())
+        .collect();
+    let undescribed = tables
+        .iter()
+        .filter(|table| !described.contains(table.as_str()))
+        .map(|table| {
+            format!(
+                "struct `{FILE}` has the key `{table}`, and docs/wafer-toml.md has no section of it"
+            )
+        });
+    let unknown = described
+        .iter()
+        .filter(|table| !tables.contains(**table))
+        .map(|table| {
+            format!(
+                "docs/wafer-toml.md has a section of `{table}`, which is no key of struct `{FILE}`"
+            )
+        });
+    undescribed.chain(unknown).collect()
+}
+
+/// Compares the keys of a struct with those that its section documents.
+fn differences(
+    name: &str,
+    heading: &str,
+    keys: &BTreeSet<String>,
+    documented: &[&str],
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    for key in keys {
+        match documented.iter().filter(|other| *other == key).count() {
+            0 => faults.push(format!(
+                "struct `{name}` has the key `{key}`, which section `## {heading}` of \
+                 docs/wafer-toml.md does not document"
+            )),
+            1 => {}
+            count => faults.push(format!(
+                "section `## {heading}` of docs/wafer-toml.md documents the key `{key}` of \
+                 struct `{name}` {count} times"
+            )),
+        }
+    }
+    for key in documented {
+        if !keys.contains(*key) {
+            faults.push(format!(
+                "section `## {heading}` of docs/wafer-toml.md documents the key `{key}`, which \
+                 struct `{name}` does not have"
+            ));
+        }
+    }
+    faults
+}
+
+/// Returns the keys of a table, with those of flattened structs.
+fn keys_of(structs: &Structs, name: &str) -> BTreeSet<String> {
+    let fields = structs.get(name).unwrap_or_else(|| {
+        panic!("host/config/src has no struct `{name}` that derives Deserialize")
+    });
+    let mut keys = BTreeSet::new();
+    for field in fields {
+        match field {
+            Field::Key(key) => {
+                keys.insert(key.clone());
+            }
+            Field::Flattened(other) => keys.extend(keys_of(structs, other)),
+        }
+    }
+    keys
+}
+
+/// Returns the keys that each section of the reference documents: what is in backticks in the
+/// first column of its tables. A section ends at the next heading of any level.
+fn documented(reference: &str) -> Sections<'_> {
+    let mut sections = Sections::new();
+    let mut section = None;
+    for line in reference.lines() {
+        if line.starts_with('#') {
+            section = line
+                .strip_prefix("## ")
+                .filter(|heading| heading.starts_with('['));
+            if let Some(heading) = section {
+                sections.entry(heading).or_default();
+            }
+        } else if let Some(heading) = section
+            && let Some(cells) = line.strip_prefix("| ")
+        {
+            let first = cells.split(" |").next().unwrap_or_default();
+            let keys = first.split('`').skip(1).step_by(2);
+            sections.entry(heading).or_default().extend(keys);
+        }
+    }
+    sections
+}
+
+/// Returns the structs that derive `Deserialize` of all source files in a folder.
+fn structs_of_folder(folder: &Path) -> Structs {
+    let mut found = Structs::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(structs_of(&read(&path)));
+        }
+    }
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Returns the structs that derive `Deserialize` of a source file.
+fn structs_of(source: &str) -> Structs {
+    let mut found = Structs::new();
+    let mut is_read = false;
+    let mut lines = source.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.starts_with("#[") {
+            let attribute = whole_attribute(line, &mut lines);
+            is_read |= attribute.starts_with("#[derive(") && has_word(&attribute, "Deserialize");
+        } else if let Some(name) = struct_name(line) {
+            if is_read {
+                found.insert(name.to_owned(), fields_of(&mut lines));
+            }
+            is_read = false;
+        } else if !line.starts_with("//") {
+            is_read = false;
+        }
+    }
+    found
+}
+
+/// Reads the fields of a struct up to its closing brace.
+fn fields_of<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Field> {
+    let mut fields = Vec::new();
+    let mut attributes = Vec::new();
+    while let Some(line) = lines.next() {
+        if line == "}" {
+            break;
+        }
+        if line.starts_with("#[") {
+            attributes.push(whole_attribute(line, lines));
+        } else if !line.starts_with("//")
+            && let Some((name, kind)) = without_visibility(line).split_once(':')
+        {
+            fields.extend(field(name, kind, &attributes));
+            attributes.clear();
+        }
+    }
+    fields
+}
+
+/// Returns what serde reads into a field, or `None` for a field that it skips.
+fn field(name: &str, kind: &str, attributes: &[String]) -> Option<Field> {
+    let arguments: Vec<&str> = attributes
+        .iter()
+        .filter_map(|attribute| attribute.strip_prefix("#[serde(")?.strip_suffix(")]"))
+        .flat_map(|arguments| arguments.split(','))
+        .map(str::trim)
+        .collect();
+    if arguments.contains(&"skip") || arguments.contains(&"skip_deserializing") {
+        return None;
+    }
+    if arguments.contains(&"flatten") {
+        let kind = kind.trim().trim_end_matches(',');
+        let inner = kind
+            .strip_prefix("Option<")
+            .and_then(|kind| kind.strip_suffix('>'));
+        return Some(Field::Flattened(inner.unwrap_or(kind).to_owned()));
+    }
+    let renamed = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("rename = \"")?.strip_suffix('"'));
+    Some(Field::Key(renamed.unwrap_or(name).to_owned()))
+}
+
+/// Returns an attribute in one line, of which `first` is the first line.
+fn whole_attribute<'a>(first: &str, lines: &mut impl Iterator<Item = &'a str>) -> String {
+    let mut attribute = first.to_owned();
+    while !attribute.ends_with(']') {
+        let Some(next) = lines.next() else {
+            break;
+        };
+        attribute += next;
+    }
+    attribute
+}
+
+/// Returns the name of a struct with named fields, if its definition begins in this line.
+fn struct_name(line: &str) -> Option<&str> {
+    let rest = without_visibility(line).strip_prefix("struct ")?;
+    let end = rest.find(|c: char| !is_of_word(c))?;
+    rest.ends_with('{').then(|| &rest[..end])
+}
+
+fn without_visibility(line: &str) -> &str {
+    for visibility in ["pub ", "pub(crate) ", "pub(super) "] {
+        if let Some(rest) = line.strip_prefix(visibility) {
+            return rest;
+        }
+    }
+    line
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !is_of_word(c))
+        .any(|other| other == word)
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+#[test]
+fn renamed_skipped_and_flattened_fields_are_understood() {
+    let structs = structs_of(
+        r#"
+        /// A table.
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Table {
+            /// How it comes: by files.
+            #[serde(rename = "type")]
+            pub kind: Kind,
+            #[serde(default, deserialize_with = "duration")]
+            pub(crate) delay: Option<i64>,
+            #[serde(
+                default,
+                rename = "as"
+            )]
+            alias: Option<String>,
+            #[serde(skip)]
+            path: PathBuf,
+            #[serde(flatten)]
+            more: Option<More>,
+        }
+
+        #[derive(
+            Debug,
+            Deserialize
+        )]
+        struct More {
+            doc: String,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Kind {
+            Files,
+        }
+
+        #[derive(Debug, Serialize)]
+        struct Written {
+            other: String,
+        }
+        "#,
+    );
+    assert_eq!(structs.keys().collect::<Vec<_>>(), ["More", "Table"]);
+    let keys: Vec<String> = keys_of(&structs, "Table").into_iter().collect();
+    assert_eq!(keys, ["as", "delay", "doc", "type"]);
+}
+
+#[test]
+fn keys_that_differ_are_named_with_their_struct_and_section() {
+    let reference = "\
+## [tables.NAME]
+
+| key | type |
+| --- | --- |
+| `a` | `text` |
+| `c` | text |
+
+### Kinds
+
+| kind | meaning |
+| --- | --- |
+| `d` | text |
+";
+    let sections = documented(reference);
+    assert_eq!(sections["[tables.NAME]"], ["a", "c"]);
+    let keys = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+    assert_eq!(
+        differences("Table", "[tables.NAME]", &keys, &sections["[tables.NAME]"]),
+        [
+            "struct `Table` has the key `b`, which section `## [tables.NAME]` of \
+             docs/wafer-toml.md does not document",
+            "section `## [tables.NAME]` of docs/wafer-toml.md documents the key `c`, which \
+             struct `Table` does not have",
+        ]
+    );
+}
