@@ -1,6 +1,7 @@
 //! Tests of behaviour that users can see, mostly through the real binary. There is one folder for
 //! each area of the product, and one file for each subject.
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,

@@ -53,7 +53,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 17] = [
         ],
     ),
     ("aws", &["catalog", "core", "store"]),
-    ("server", &["core", "platform", "runtime", "store"]),
+    ("server", &["core", "platform"]),
     (
         "lambda",
         &["aws", "core", "platform", "runtime", "server", "store"],

@@ -2,6 +2,7 @@
 //! in alternation: a feature lookup of 1 and of 100 entities, and filling a group. Needs the
 //! environment that `cargo xtask aws` prints.
 #![allow(
+    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,

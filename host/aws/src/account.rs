@@ -107,6 +107,10 @@ impl Account {
     /// Returns the endpoint of a service if it is not the default one: that of
     /// [`with_endpoint`](Self::with_endpoint), else `AWS_ENDPOINT_URL_{service}`, else
     /// `AWS_ENDPOINT_URL`.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a variable of AWS's SDKs, for the clients that are made here"
+    )]
     pub(crate) fn endpoint(&self, service: &str) -> Option<String> {
         let name = format!("AWS_ENDPOINT_URL_{service}");
         let found = self.endpoint.clone().or_else(|| std::env::var(name).ok());

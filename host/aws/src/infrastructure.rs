@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use wafer_catalog::{ScheduleDef, Ticks};
+use wafer_core::Duration;
 use wafer_store::{Error, Result};
 
 /// The infrastructure that Terraform creates for a project, as variables of the modules in
@@ -46,7 +47,7 @@ impl Infrastructure {
             })?;
             // A run that starts some time after its interval is found by the regular look.
             let expressions = match schedule.start_after {
-                0 => eventbridge(&ticks),
+                Duration::ZERO => eventbridge(&ticks),
                 _ => Vec::new(),
             };
             let schedule = ScheduleExpressions {
@@ -109,7 +110,6 @@ fn field(values: Vec<u16>, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use wafer_catalog::Overlap;
-    use wafer_core::Duration;
 
     use super::*;
 

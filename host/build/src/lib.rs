@@ -2,6 +2,10 @@
 //!
 //! [`Toolchain`] finds a way to compile for `wasm32-unknown-unknown` on this machine, or installs
 //! one. [`build`] runs cargo and wraps the module that it compiles into a component.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it runs cargo, whose settings are in the environment"
+)]
 
 mod component;
 pub mod package;

@@ -46,6 +46,10 @@ pub struct Overrides {
 impl Overrides {
     /// Reads the overrides from the environment variables `WAFER_STORE_PATH`, `WAFER_STORE_ONLINE`
     /// and `WAFER_STORE_OBJECTS`.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads settings from the environment"
+    )]
     pub fn from_environment() -> Self {
         let text = |name| {
             std::env::var(name)

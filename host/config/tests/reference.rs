@@ -1,6 +1,6 @@
 //! The reference of the project file, `docs/wafer-toml.md`, compared with the structs that
 //! `wafer.toml` is parsed into: each section documents the keys of its table, and no others.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -19,6 +19,10 @@
 //! | `WAFER_COPIES` | Folder for local copies of artifacts, in `artifacts` below it; default: `/tmp/wafer` |
 //! | `LAMBDA_TASK_ROOT` | Folder of the package, set by Lambda; its folder `artifacts` may contain compiled code |
 //! | `WAFER_LOG` | Filter of the log, such as `info` or `wafer=debug`; default: `info` |
+#![allow(
+    clippy::disallowed_methods,
+    reason = "an edge: it reads the environment and hands in clocks and randomness"
+)]
 
 mod app;
 mod failure;

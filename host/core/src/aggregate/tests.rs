@@ -5,9 +5,9 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Duration, Timestamp};
 use crate::exact::ExactSum;
 use crate::rules::is_expired;
+use crate::{Duration, Timestamp};
 
 const MINUTE: i64 = 60_000_000;
 const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
