@@ -74,11 +74,13 @@ const WITHOUT_AWS: [&str; 7] = [
     "--exclude",
     "wafer-local-dynamodb",
 ];
+/// Arguments of cargo for the program alone. Its dependencies have the features that they have in
+/// the whole workspace, so that nothing is compiled again when the rest is.
+const PROGRAM: [&str; 2] = ["--package", "wafer-cli"];
 /// Arguments of cargo for all packages.
 const WITH_AWS: [&str; 3] = ["--workspace", "--features", "wafer-cli/aws"];
 
-/// Builds the `wafer` binary, and returns its path. The whole workspace is built, so that
-/// dependencies are compiled once, with one set of features.
+/// Builds some packages, the `wafer` binary among them, and returns its path.
 fn binary(packages: &[&str]) -> Result<PathBuf> {
     cargo(&[&["build", "--release"], packages].concat())?;
     Ok(target().join("release/wafer"))
@@ -86,7 +88,7 @@ fn binary(packages: &[&str]) -> Result<PathBuf> {
 
 /// Sets everything up, and runs the flights project.
 fn quickstart() -> Result {
-    let wafer = &binary(&WITHOUT_AWS)?;
+    let wafer = &binary(&PROGRAM)?;
     run(wafer, &["doctor", "--fix"])?;
     flights(wafer, &["apply"])?;
     for pipeline in ["airport", "airport_weather", "plane_outcome"] {
@@ -277,7 +279,7 @@ fn check() -> Result {
 
 /// Runs a script of the flights project.
 fn flights_script(script: &str) -> Result {
-    let wafer = &binary(&WITHOUT_AWS)?;
+    let wafer = &binary(&PROGRAM)?;
     run(wafer, &["doctor", "--fix"])?;
     let script = root().join("functions/flights").join(script);
     let mut shell = Command::new("sh");
@@ -288,7 +290,7 @@ fn flights_script(script: &str) -> Result {
 fn bench() -> Result {
     let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["-C", "functions/flights", "build"])?;
-    // The whole workspace is named, as in `binary`, so that nothing is built a second time with
+    // The same packages are named in both commands, so that nothing is built a second time with
     // other features.
     let benches = ["--bench", "invoke", "--bench", "cold_start"];
     cargo(&[&["bench"], &WITHOUT_AWS[..], &benches].concat())

@@ -223,11 +223,8 @@ pub(crate) fn cores() -> usize {
 }
 
 fn folder_url(path: &Path) -> Result<Url> {
-    std::fs::create_dir_all(path)
-        .with_context(|| format!("cannot make the folder {}", path.display()))?;
-    let path = path
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", path.display()))?;
+    let path = std::path::absolute(path)
+        .with_context(|| format!("{} is not the path of a folder", path.display()))?;
     Url::from_directory_path(&path)
         .map_err(|()| anyhow::anyhow!("{} cannot be written as a URL", path.display()))
 }

@@ -13,13 +13,13 @@ use std::time;
 
 use bytes::Bytes;
 use serde::Serialize;
-use wafer_catalog::{Definitions, Progress, RunRecord, Ticks, get};
+use wafer_catalog::{Definitions, Progress, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Result};
 
-use crate::run::RunRequest;
 use crate::run::job::{Job, OnlineUpdate};
+use crate::run::{RequestedRun, RunRequest};
 use crate::service::Pipelines;
 
 /// The number of intervals that one pass over the source writes. Each interval keeps rows in
@@ -171,8 +171,8 @@ impl Pipelines {
             ..BackfillReport::default()
         };
         for pass in intervals.chunks(INTERVALS_OF_A_PASS) {
-            for (record, fresh) in self.run_pass(job, pass, progress).await? {
-                report.add(&record, fresh);
+            for run in self.run_pass(job, pass, progress).await? {
+                report.add(&run);
             }
         }
         let rebuild_marker = self.online_rebuild_name(table);
@@ -219,11 +219,11 @@ impl BackfillReport {
     }
 
     /// Adds an interval, which counts only if it was written.
-    fn add(&mut self, record: &RunRecord, fresh: bool) {
-        if fresh {
+    fn add(&mut self, run: &RequestedRun) {
+        if run.is_new {
             self.written += 1;
-            self.rows_written += record.rows_written;
-            self.rows_rejected += record.rows_rejected;
+            self.rows_written += run.record.rows_written;
+            self.rows_rejected += run.record.rows_rejected;
         }
     }
 }

@@ -38,8 +38,8 @@ pub(crate) mod write;
 use std::sync::Arc;
 
 use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, Upstream, get};
-use wafer_core::Timestamp;
 use wafer_core::rules::{Interval, available_from_schedule};
+use wafer_core::{Duration, Timestamp};
 use wafer_store::{DataFile, Error, Kind, Leased, Result, for_work};
 
 use crate::chain::UpstreamChanges;
@@ -62,6 +62,15 @@ pub struct RunRequest {
     pub archive: bool,
 }
 
+/// The run of an interval that was requested.
+#[derive(Clone, Debug)]
+pub struct RequestedRun {
+    /// The record of the run.
+    pub record: RunRecord,
+    /// Whether the interval was run now. `false` means that it had been run with the same inputs.
+    pub is_new: bool,
+}
+
 /// What there is to do for an interval.
 pub(crate) struct Claim {
     /// The record of the run.
@@ -80,8 +89,6 @@ impl Pipelines {
     /// nothing; a run with other inputs replaces what the interval had. A run that was killed is
     /// taken up again.
     ///
-    /// Returns the record, and whether anything was done.
-    ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when another process runs the pipeline or when the interval
     /// overlaps another one that was run. Every other failure of the run is returned as well as
@@ -90,7 +97,7 @@ impl Pipelines {
         &self,
         request: &RunRequest,
         progress: Arc<dyn Progress>,
-    ) -> Result<(RunRecord, bool)> {
+    ) -> Result<RequestedRun> {
         progress.stage("reading the source");
         self.check_interval(request)?;
         let definitions = self.context.definitions();
@@ -132,8 +139,7 @@ impl Pipelines {
         }
     }
 
-    /// Runs a pipeline over some intervals in one pass over its source. Returns the record of
-    /// each interval, and whether anything was done for it.
+    /// Runs a pipeline over some intervals in one pass over its source.
     ///
     /// # Errors
     /// Returns the first failure; the intervals that were committed before it stay committed.
@@ -142,93 +148,94 @@ impl Pipelines {
         job: &Job,
         intervals: &[Interval],
         progress: &Arc<dyn Progress>,
-    ) -> Result<Vec<(RunRecord, bool)>> {
+    ) -> Result<Vec<RequestedRun>> {
+        let mut planned = self.plan_runs(job, intervals).await?;
+        if job.online == OnlineUpdate::ByCaller && planned.iter().any(|claim| !claim.is_done) {
+            self.record_online_rebuild(&job.target.table.name).await?;
+        }
+        let mut works: Vec<IntervalWork<'_>> = Vec::new();
+        for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
+            self.insert_record(&mut claim.record).await?;
+            self.save(&mut claim.record).await?;
+            works.push(IntervalWork::new(claim, job));
+        }
+        let selection = selection(intervals, &mut planned);
+        let work = self.execute(job, &mut works, &selection, progress);
+        let result = within(job.time_limit, work).await;
+        let failed = result.as_ref().err().map(Error::chain);
+        for work in works {
+            let record = self.conclude(job, work.record, failed.as_deref()).await?;
+            let mut planned = planned.iter_mut();
+            let claim = planned.find(|claim| claim.record.interval == record.interval);
+            claim.expect("the interval was planned").record = record;
+        }
+        result?;
+        let behind = planned.iter().filter(|claim| claim.is_behind);
+        let behind: Vec<Interval> = behind.map(|claim| claim.record.interval).collect();
+        let mut runs: Vec<RequestedRun> = planned
+            .into_iter()
+            .map(|claim| RequestedRun {
+                record: claim.record,
+                is_new: !claim.is_done,
+            })
+            .collect();
+        if !behind.is_empty() {
+            let again = Box::pin(self.run_pass(job, &behind, progress)).await?;
+            for run in again.into_iter().filter(|run| run.is_new) {
+                let interval = run.record.interval;
+                let slot = runs.iter_mut().find(|run| run.record.interval == interval);
+                *slot.expect("the interval was requested") = run;
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Plans the runs of some intervals. All of them are checked before any of them is claimed.
+    async fn plan_runs(&self, job: &Job, intervals: &[Interval]) -> Result<Vec<Claim>> {
         let claims = self.claims(&job.target.table.name).await?;
-        // All intervals are checked before any of them is claimed.
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
         }
         let changes = self.upstream_changes_of(job, intervals, &claims).await?;
         let mut planned = Vec::new();
         for interval in intervals {
-            planned.push(
-                self.plan_run(job, *interval, &claims, changes.as_ref())
-                    .await?,
-            );
+            let claim = self.plan_run(job, *interval, &claims, changes.as_ref());
+            planned.push(claim.await?);
         }
-        if job.online == OnlineUpdate::ByCaller && planned.iter().any(|claim| !claim.is_done) {
-            self.record_online_rebuild(&job.target.table.name).await?;
+        Ok(planned)
+    }
+
+    /// Records that the run of an interval has ended, unless it was committed and recorded
+    /// already: as failed if there is a reason why the pass stopped.
+    async fn conclude(
+        &self,
+        job: &Job,
+        mut record: RunRecord,
+        failed: Option<&str>,
+    ) -> Result<RunRecord> {
+        if record.state != RunState::Running {
+            return Ok(record);
         }
-        let mut works: Vec<IntervalWork<'_>> = Vec::new();
-        let mut selection = Selection {
-            files: Vec::new(),
-            arrivals: covering_interval(intervals),
-        };
-        for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
-            self.insert_record(&mut claim.record).await?;
-            self.save(&mut claim.record).await?;
-            works.push(IntervalWork::new(claim, job));
-            selection.files.append(&mut claim.files);
-        }
-        selection.files.sort_by(|a, b| a.path.cmp(&b.path));
-        // A file may be listed twice, once by the table and once by its log.
-        selection.files.dedup_by(|a, b| a.path == b.path);
-        let work = self.execute(job, &mut works, &selection, progress);
-        let result = match job.time_limit {
-            None => work.await,
-            Some(limit) => {
-                let allowed = u64::try_from(limit.as_micros()).unwrap_or(0);
-                let allowed = std::time::Duration::from_micros(allowed);
-                tokio::time::timeout(allowed, work)
-                    .await
-                    .unwrap_or_else(|_| {
-                        let message = format!("it took longer than its `time_limit` of {limit}");
-                        Err(Error::new(Kind::Unavailable, message))
-                    })
+        record.finished = Some(self.context.machine_now());
+        match failed {
+            None => {
+                record.state = RunState::Succeeded;
+                record.overran = self.overran(job, &record);
             }
-        };
-        let failed = result.as_ref().err().map(Error::chain);
-        for work in works {
-            let mut record = work.record;
-            if record.state == RunState::Running {
-                record.finished = Some(self.context.machine_now());
-                match &failed {
-                    None => record.state = RunState::Succeeded,
-                    Some(error) => {
-                        record.state = RunState::Failed;
-                        record.error = Some(error.clone());
-                    }
-                }
-                record.overran = record.state == RunState::Succeeded && self.overran(job, &record);
-                match self.save(&mut record).await {
-                    // The error that stopped the run says more than the error of writing its
-                    // record.
-                    Err(unsaved) if failed.is_some() => {
-                        tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
-                    }
-                    other => other?,
-                }
-            }
-            let slot = planned
-                .iter_mut()
-                .find(|claim| claim.record.interval == record.interval);
-            slot.expect("the interval was planned").record = record;
-        }
-        result?;
-        let behind = planned.iter().filter(|claim| claim.is_behind);
-        let behind: Vec<Interval> = behind.map(|claim| claim.record.interval).collect();
-        let mut done: Vec<(RunRecord, bool)> = planned
-            .into_iter()
-            .map(|claim| (claim.record, !claim.is_done))
-            .collect();
-        if !behind.is_empty() {
-            let again = Box::pin(self.run_pass(job, &behind, progress)).await?;
-            for (record, fresh) in again.into_iter().filter(|(_, fresh)| *fresh) {
-                let slot = done.iter_mut().find(|(r, _)| r.interval == record.interval);
-                *slot.expect("the interval was requested") = (record, fresh);
+            Some(error) => {
+                record.state = RunState::Failed;
+                record.error = Some(error.to_owned());
+                record.overran = false;
             }
         }
-        Ok(done)
+        match self.save(&mut record).await {
+            // The error that stopped the run says more than the error of writing its record.
+            Err(unsaved) if failed.is_some() => {
+                tracing::warn!("the failed run was not recorded: {}", unsaved.chain());
+            }
+            other => other?,
+        }
+        Ok(record)
     }
 
     /// Returns the changes in the upstream table of a chained pipeline since the last runs over
@@ -482,6 +489,36 @@ pub(crate) fn run_lease_name(pipeline: &str) -> String {
 pub(crate) fn pipeline_busy_error(pipeline: &str, holder: &str) -> Error {
     let message = format!("pipeline `{pipeline}` is being run by {holder}");
     Error::new(Kind::Conflict, message)
+}
+
+/// Returns what a pass reads for all claims together; takes their files.
+fn selection(intervals: &[Interval], planned: &mut [Claim]) -> Selection {
+    let mut files = Vec::new();
+    for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
+        files.append(&mut claim.files);
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    // A file may be listed twice, once by the table and once by its log.
+    files.dedup_by(|a, b| a.path == b.path);
+    Selection {
+        files,
+        arrivals: covering_interval(intervals),
+    }
+}
+
+/// Waits for work, but not longer than a limit.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(limit) = limit else {
+        return work.await;
+    };
+    let allowed = u64::try_from(limit.as_micros()).unwrap_or(0);
+    let allowed = std::time::Duration::from_micros(allowed);
+    tokio::time::timeout(allowed, work)
+        .await
+        .unwrap_or_else(|_| {
+            let message = format!("it took longer than its `time_limit` of {limit}");
+            Err(Error::new(Kind::Unavailable, message))
+        })
 }
 
 /// Returns the smallest interval that contains all of the given ones.

@@ -58,6 +58,19 @@ pub struct ScheduleStatus {
     pub next: Option<Timestamp>,
 }
 
+/// What is to be done about an interval whose time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The interval is done.
+    Done,
+    /// All attempts failed.
+    GivenUp,
+    /// The interval is to be run.
+    Run,
+    /// The interval is to be run again, but not yet.
+    Wait,
+}
+
 /// Whether an interval of a schedule is due.
 enum Due {
     /// This interval is due.
@@ -226,7 +239,7 @@ impl Pipelines {
         };
         let outcome = run.await;
         let error = match outcome {
-            Ok(mut done) => return Ok(done.pop().map(|(record, _)| record)),
+            Ok(mut runs) => return Ok(runs.pop().map(|run| run.record)),
             Err(error) => error,
         };
         tracing::warn!(
@@ -280,77 +293,33 @@ impl Pipelines {
         ticks: &Ticks,
         is_claimed: bool,
     ) -> Result<Due> {
-        let now = self.context.now();
         let (mut state, version) = self.schedule_state(pipeline, ticks).await?;
         let before = state.clone();
         if state.paused {
             return Ok(Due::Later);
         }
-        let ready = now.minus(schedule.start_after);
-        let mut ends = Vec::new();
-        let mut end = ticks.after(state.done);
-        while let Some(time) = end.filter(|time| *time <= ready) {
-            ends.push(time);
-            end = ticks.after(time);
-        }
         let table = self.context.definitions().groups[&definition.group].table();
-        let interval = |end: Timestamp| Interval {
-            from: ticks.before(end).unwrap_or(end),
-            to: end,
-        };
-        // Intervals that are done already do not count as skipped.
-        let mut done = 0;
-        for end in &ends {
-            match self.claimed(&table, interval(*end)).await? {
-                Some(record) if record.state == RunState::Succeeded => done += 1,
-                _ => break,
-            }
-            state.done = *end;
-        }
-        ends.drain(..done);
-        let most = schedule.catch_up as usize;
-        if ends.len() > most {
-            let left_out = ends.len() - most;
-            state.skipped += left_out as u64;
-            state.done = ends[left_out - 1];
-            ends.drain(..left_out);
-        }
+        let ready = self.context.now().minus(schedule.start_after);
+        let mut ends = self.pending(&table, ticks, ready, &mut state).await?;
+        skip_missed(&mut ends, schedule.catch_up as usize, &mut state);
         let mut due = Due::Later;
         for end in ends {
-            let interval = interval(end);
-            match self.claimed(&table, interval).await? {
-                Some(record) if record.state == RunState::Succeeded => state.done = end,
-                Some(record) if record.state == RunState::Failed => {
-                    if record.attempts > schedule.retries {
-                        state.failed += 1;
-                        state.done = end;
-                        continue;
-                    }
-                    if self.may_retry(&record, schedule) {
-                        due = Due::Now(interval);
-                    }
-                    break;
-                }
-                Some(record) if is_claimed && record.attempts > schedule.retries => {
-                    // Every process that runs the interval dies, so it is given up.
-                    let error =
-                        "every process that ran it ended before the run was finished".to_owned();
-                    let finished = Some(self.context.machine_now());
-                    let mut record = RunRecord {
-                        state: RunState::Failed,
-                        error: Some(error),
-                        finished,
-                        ..record
-                    };
-                    self.save(&mut record).await?;
+            let interval = interval_to(end, ticks);
+            let record = self.claimed(&table, interval).await?;
+            let now = self.context.machine_now();
+            match verdict(record.as_ref(), schedule, is_claimed, now) {
+                Verdict::Done => {}
+                Verdict::GivenUp => {
                     state.failed += 1;
-                    state.done = end;
+                    self.record_death(record).await?;
                 }
-                _ => {
+                Verdict::Run => {
                     due = Due::Now(interval);
                     break;
                 }
+                Verdict::Wait => break,
             }
+            state.done = end;
         }
         if state != before {
             self.put_schedule_state(pipeline, &state, version).await?;
@@ -358,13 +327,46 @@ impl Pipelines {
         Ok(due)
     }
 
-    /// Returns whether a failed run may be retried: the pause after its last attempt, which
-    /// doubles with each attempt, is over by the machine's clock.
-    fn may_retry(&self, record: &RunRecord, schedule: &ScheduleDef) -> bool {
-        let doubled = 1i64 << record.attempts.saturating_sub(1).min(20);
-        let wait = schedule.backoff.times(doubled);
-        let failed = record.finished.unwrap_or(record.started);
-        failed.plus(wait) <= self.context.machine_now()
+    /// Returns the ends of the intervals up to `ready` that are not done, and advances the state
+    /// past the first ones that are: these do not count as skipped.
+    async fn pending(
+        &self,
+        table: &str,
+        ticks: &Ticks,
+        ready: Timestamp,
+        state: &mut ScheduleState,
+    ) -> Result<Vec<Timestamp>> {
+        let mut ends = Vec::new();
+        let mut end = ticks.after(state.done);
+        while let Some(time) = end.filter(|time| *time <= ready) {
+            ends.push(time);
+            end = ticks.after(time);
+        }
+        let mut done = 0;
+        for end in &ends {
+            match self.claimed(table, interval_to(*end, ticks)).await? {
+                Some(record) if record.state == RunState::Succeeded => done += 1,
+                _ => break,
+            }
+            state.done = *end;
+        }
+        ends.drain(..done);
+        Ok(ends)
+    }
+
+    /// Records a run that is given up as failed, if every process that ran it died.
+    async fn record_death(&self, record: Option<RunRecord>) -> Result<()> {
+        let Some(record) = record.filter(|record| record.state == RunState::Running) else {
+            return Ok(());
+        };
+        let error = "every process that ran it ended before the run was finished".to_owned();
+        let mut record = RunRecord {
+            state: RunState::Failed,
+            error: Some(error),
+            finished: Some(self.context.machine_now()),
+            ..record
+        };
+        self.save(&mut record).await
     }
 
     /// With `overlap = "skip"`, skips the intervals that became due while the run that began at
@@ -497,6 +499,54 @@ impl Pipelines {
     }
 }
 
+/// Returns the interval of a schedule that ends at a time.
+fn interval_to(end: Timestamp, ticks: &Ticks) -> Interval {
+    Interval {
+        from: ticks.before(end).unwrap_or(end),
+        to: end,
+    }
+}
+
+/// Skips the oldest intervals beyond the number that a schedule catches up on.
+fn skip_missed(ends: &mut Vec<Timestamp>, catch_up: usize, state: &mut ScheduleState) {
+    let missed = ends.len().saturating_sub(catch_up);
+    if missed > 0 {
+        state.skipped += missed as u64;
+        state.done = ends[missed - 1];
+        ends.drain(..missed);
+    }
+}
+
+/// Returns what is to be done about an interval, by the record of its last run. `is_claimed` says
+/// that nobody runs it, whatever the record says; `now` is the machine's time.
+fn verdict(
+    record: Option<&RunRecord>,
+    schedule: &ScheduleDef,
+    is_claimed: bool,
+    now: Timestamp,
+) -> Verdict {
+    let Some(record) = record else {
+        return Verdict::Run;
+    };
+    let is_last = record.attempts > schedule.retries;
+    match record.state {
+        RunState::Succeeded => Verdict::Done,
+        RunState::Failed if is_last => Verdict::GivenUp,
+        RunState::Failed if now < retry_time(record, schedule) => Verdict::Wait,
+        // Every process that ran the interval died.
+        RunState::Running if is_claimed && is_last => Verdict::GivenUp,
+        RunState::Failed | RunState::Running => Verdict::Run,
+    }
+}
+
+/// Returns when a failed run may be retried, by the machine's clock: the pause after its last
+/// attempt doubles with each attempt.
+fn retry_time(record: &RunRecord, schedule: &ScheduleDef) -> Timestamp {
+    let doubled = 1i64 << record.attempts.saturating_sub(1).min(20);
+    let failed = record.finished.unwrap_or(record.started);
+    failed.plus(schedule.backoff.times(doubled))
+}
+
 /// Makes the status of a schedule from its state.
 fn status(
     pipeline: &str,
@@ -510,5 +560,84 @@ fn status(
         next: next.map(|end| end.plus(schedule.start_after)),
         schedule,
         state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::{Digest, Duration};
+
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    /// Returns a schedule with two retries, and pauses of 10, 20, … microseconds before them.
+    fn schedule() -> ScheduleDef {
+        ScheduleDef {
+            cron: "0 * * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            delay: Duration::ZERO,
+            start_after: Duration::ZERO,
+            catch_up: 10,
+            overlap: Overlap::Wait,
+            retries: 2,
+            backoff: Duration::from_micros(10),
+            time_limit: None,
+        }
+    }
+
+    fn record(state: RunState, attempts: u32) -> RunRecord {
+        let interval = Interval {
+            from: at(0),
+            to: at(1),
+        };
+        RunRecord {
+            state,
+            attempts,
+            finished: (state != RunState::Running).then(|| at(100)),
+            ..RunRecord::new("p", "t", interval, Digest::of(&[]), at(50), at(50))
+        }
+    }
+
+    #[test]
+    fn interval_is_run_retried_after_a_pause_and_given_up() {
+        use RunState::{Failed, Running, Succeeded};
+        for (last, is_claimed, now, wanted) in [
+            (None, false, 0, Verdict::Run),
+            (Some((Succeeded, 1)), false, 100, Verdict::Done),
+            (Some((Failed, 1)), false, 109, Verdict::Wait),
+            (Some((Failed, 1)), false, 110, Verdict::Run),
+            // The pause doubles.
+            (Some((Failed, 2)), false, 119, Verdict::Wait),
+            (Some((Failed, 2)), false, 120, Verdict::Run),
+            (Some((Failed, 3)), false, 1_000, Verdict::GivenUp),
+            // Another process may still run it.
+            (Some((Running, 3)), false, 1_000, Verdict::Run),
+            (Some((Running, 2)), true, 1_000, Verdict::Run),
+            (Some((Running, 3)), true, 1_000, Verdict::GivenUp),
+        ] {
+            let record = last.map(|(state, attempts)| record(state, attempts));
+            let found = verdict(record.as_ref(), &schedule(), is_claimed, at(now));
+            assert_eq!(found, wanted, "{last:?} {is_claimed} at {now}");
+        }
+    }
+
+    #[test]
+    fn oldest_intervals_beyond_the_catch_up_are_skipped() {
+        let mut state = ScheduleState {
+            done: at(0),
+            paused: false,
+            skipped: 1,
+            failed: 0,
+            upstream: None,
+            again: Vec::new(),
+        };
+        let mut ends = vec![at(1), at(2), at(3)];
+        skip_missed(&mut ends, 3, &mut state);
+        assert_eq!((ends.len(), state.skipped, state.done), (3, 1, at(0)));
+        skip_missed(&mut ends, 1, &mut state);
+        assert_eq!((ends, state.skipped, state.done), (vec![at(3)], 3, at(2)));
     }
 }

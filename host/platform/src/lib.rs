@@ -36,8 +36,8 @@ pub use wafer_catalog::{
 };
 pub use wafer_pipelines::{
     Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, EventResult,
-    HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines, RunRequest,
-    ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines, RequestedRun,
+    RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry};
 pub use wafer_serving::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_platform::{DistributedRun, Division, Progress, RunRecord, RunRequest};
+use wafer_platform::{DistributedRun, Division, Progress, RequestedRun, RunRequest};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -118,7 +118,8 @@ impl Run {
             }
         };
         bar.finish();
-        let (record, fresh) = result?;
+        let run = result?;
+        let record = &run.record;
         for reject in &record.rejects {
             say(format!("rejected {}: {}", reject.place, reject.message));
         }
@@ -128,7 +129,7 @@ impl Run {
         if more > 0 {
             say(format!("rejected {} more rows", thousands(more)));
         }
-        context.format.print(&record, || summary(&record, fresh));
+        context.format.print(record, || summary(&run));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -157,16 +158,21 @@ impl Run {
             });
             return Ok(ExitCode::SUCCESS);
         }
-        let record: RunRecord = serde_json::from_value(ran.clone()).context(
+        let record = serde_json::from_value(ran.clone()).context(
             "the output of the state machine is not a run; is the state machine of this version?",
         )?;
-        context.format.print(&record, || summary(&record, true));
+        let run = RequestedRun {
+            record,
+            is_new: true,
+        };
+        context.format.print(&run.record, || summary(&run));
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn summary(record: &RunRecord, fresh: bool) -> String {
-    if !fresh {
+fn summary(run: &RequestedRun) -> String {
+    let record = &run.record;
+    if !run.is_new {
         return format!(
             "{} over {}: nothing changed since run {}, nothing to do",
             record.pipeline, record.interval, record.id

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{LEASE, Progress, RunRecord, RunState, read};
+use wafer_catalog::{LEASE, Progress, RunRecord, RunState, ScheduleDef, read};
 use wafer_core::expect::{Rule, RunValues};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Duration, Timestamp};
@@ -36,7 +36,7 @@ use crate::input::Selection;
 use crate::run::job::{Job, OnlineUpdate, PartitionInput};
 use crate::run::online::OnlineCounts;
 use crate::run::write::{IntervalWork, UnplacedRejects, Written};
-use crate::run::{Claim, RunRequest, pipeline_busy_error, run_lease_name};
+use crate::run::{Claim, RequestedRun, RunRequest, pipeline_busy_error, run_lease_name};
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
@@ -170,13 +170,18 @@ impl Pipelines {
         division: Division,
         progress: &Arc<dyn Progress>,
         work: impl AsyncFnOnce(&DistributedRun) -> Result<()>,
-    ) -> Result<(RunRecord, bool)> {
+    ) -> Result<RequestedRun> {
         progress.stage("reading the source");
         self.check_interval(request)?;
         let lease = self.run_lease(&request.pipeline).await?;
         let result = async {
             let run = match self.divide(request, division, None, None).await? {
-                Divided::Done(record) => return Ok((record, false)),
+                Divided::Done(record) => {
+                    return Ok(RequestedRun {
+                        record,
+                        is_new: false,
+                    });
+                }
                 Divided::Run(run) => run,
             };
             progress.stage("transforming");
@@ -187,7 +192,10 @@ impl Pipelines {
             if let Err(error) = &done {
                 self.record_failure(&run, &error.chain()).await;
             }
-            Ok((done?, true))
+            Ok(RequestedRun {
+                record: done?,
+                is_new: true,
+            })
         };
         let result = result.await;
         lease.end().await;
@@ -256,12 +264,14 @@ impl Pipelines {
                 archive: false,
             };
             self.check_interval(&request)?;
-            let limit = schedule.map(|schedule| schedule.time_limit);
             let started = self.context.machine_now();
-            let divided = match self.divide(&request, division, limit, asked_by).await {
+            let divided = match self
+                .divide(&request, division, schedule.as_ref(), asked_by)
+                .await
+            {
                 // A failure before the run began, such as a missing source, counts as an
                 // attempt.
-                Err(e) if limit.is_some() => {
+                Err(e) if schedule.is_some() => {
                     self.record_failed_attempt(pipeline, interval, started, &e)
                         .await?;
                     return Err(e);
@@ -340,7 +350,7 @@ impl Pipelines {
         &self,
         request: &RunRequest,
         division: Division,
-        schedule: Option<Option<Duration>>,
+        schedule: Option<&ScheduleDef>,
         asked_by: Option<String>,
     ) -> Result<Divided> {
         let job = self
@@ -397,7 +407,7 @@ impl Pipelines {
                     table_versions: job.table_versions.clone(),
                     now: job.started,
                     is_scheduled: schedule.is_some(),
-                    time_limit: schedule.flatten(),
+                    time_limit: schedule.and_then(|schedule| schedule.time_limit),
                     asked_by,
                 }
             }
