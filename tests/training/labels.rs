@@ -29,11 +29,11 @@ fn errors_of_labels_that_do_not_fit_say_why() {
         ),
         (
             "key_a,key_b,event_timestamp\na,1,2020-01-01 00:00\n",
-            "labels.csv:2: column `event_timestamp`: `2020-01-01 00:00` is not a time",
+            "labels.csv:2: field `event_timestamp`: `2020-01-01 00:00` is not a time",
         ),
         (
             "key_a,key_b,event_timestamp\na,one,2020-01-01T00:00:00Z\n",
-            "labels.csv:2: column `key_b`: `one` is not int64",
+            "labels.csv:2: field `key_b`: `one` is not int64",
         ),
         (
             "key_a,key_b,event_timestamp\na,1,\n",

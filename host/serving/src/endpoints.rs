@@ -76,7 +76,9 @@ impl Serving {
             let mut endpoint = before
                 .ok_or_else(|| Error::new(Kind::NotFound, format!("endpoint `{name}` is gone")))?;
             let (_, routing) = endpoint.history.pop().ok_or_else(|| {
-                let message = format!("endpoint `{name}` has no earlier routing to go back to");
+                let message = format!(
+                    "endpoint `{name}` has no earlier routing: there is nothing to go back to"
+                );
                 Error::new(Kind::Conflict, message)
             })?;
             endpoint.routing = routing;
