@@ -20,39 +20,21 @@ use crate::{
     unreadable,
 };
 
-/// The format of Arrow IPC files.
+/// One of the two Arrow IPC formats, which differ only in how they are written.
 #[derive(Debug)]
-pub(crate) struct ArrowFile;
-
-/// The format of Arrow IPC streams.
-#[derive(Debug)]
-pub(crate) struct ArrowStream;
-
-impl FileFormat for ArrowFile {
-    fn format(&self) -> Format {
-        Format::Arrow
-    }
-
-    fn schema(
-        &self,
-        path: &Path,
-        _declared: &dyn Fn(&str) -> Option<DataType>,
-    ) -> Result<SchemaRef> {
-        schema(path)
-    }
-
-    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
-        read(path, file, columns)
-    }
-
-    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
-        Ok(Box::new(Writer::File(FileWriter::try_new(sink, schema)?)))
-    }
+pub(crate) enum ArrowIpc {
+    /// The format of files.
+    File,
+    /// The format of streams.
+    Stream,
 }
 
-impl FileFormat for ArrowStream {
+impl FileFormat for ArrowIpc {
     fn format(&self) -> Format {
-        Format::ArrowStream
+        match self {
+            Self::File => Format::Arrow,
+            Self::Stream => Format::ArrowStream,
+        }
     }
 
     fn schema(
@@ -60,16 +42,28 @@ impl FileFormat for ArrowStream {
         path: &Path,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        schema(path)
+        let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        Ok(open(path, file)?.0)
     }
 
     fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
-        read(path, file, columns)
+        let (schema, batches) = open(path, file)?;
+        let fields = schema.fields().iter();
+        let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+        Ok(Box::new(Reader {
+            path: path.to_owned(),
+            positions: column_positions(path, &names, columns)?,
+            batches,
+            rest: RecordBatch::new_empty(schema),
+            next_row: 0,
+        }))
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
-        let writer = StreamWriter::try_new(sink, schema)?;
-        Ok(Box::new(Writer::Stream(writer)))
+        Ok(Box::new(match self {
+            Self::File => Writer::File(FileWriter::try_new(sink, schema)?),
+            Self::Stream => Writer::Stream(StreamWriter::try_new(sink, schema)?),
+        }))
     }
 }
 
@@ -86,26 +80,6 @@ fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
     let reader = StreamReader::try_new(BufReader::new(file), None);
     let reader = reader.map_err(|e| unreadable(path, e))?;
     Ok((reader.schema(), Box::new(reader)))
-}
-
-/// Returns the columns of a file of either kind.
-fn schema(path: &Path) -> Result<SchemaRef> {
-    let file = File::open(path).map_err(|e| unreadable(path, e))?;
-    Ok(open(path, file)?.0)
-}
-
-/// Opens a file of either kind to read some of its columns.
-fn read(path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
-    let (schema, batches) = open(path, file)?;
-    let fields = schema.fields().iter();
-    let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-    Ok(Box::new(Reader {
-        path: path.to_owned(),
-        positions: column_positions(path, &names, columns)?,
-        batches,
-        rest: RecordBatch::new_empty(schema),
-        next_row: 0,
-    }))
 }
 
 struct Reader {

@@ -38,8 +38,8 @@ const FORMATS: [&dyn FileFormat; 5] = [
     &parquet::Parquet,
     &csv::Csv,
     &ndjson::Ndjson,
-    &arrow::ArrowFile,
-    &arrow::ArrowStream,
+    &arrow::ArrowIpc::File,
+    &arrow::ArrowIpc::Stream,
 ];
 
 /// Returns the implementation of a format.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{Overlap, PipelineDef, RunRecord, RunState, ScheduleDef, Ticks, get};
+use wafer_catalog::{Overlap, PipelineDef, RunRecord, RunState, ScheduleDef, Ticks, get, read};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Kind, Result};
@@ -425,10 +425,7 @@ impl Pipelines {
                 .await?;
             return Ok((state, Expect::Version(1)));
         };
-        let state = serde_json::from_slice(&stored.value).map_err(|e| {
-            let message = format!("stored object `{name}` cannot be read");
-            Error::caused(Kind::Internal, message, e)
-        })?;
+        let state = read(&name, &stored.value)?;
         Ok((state, Expect::Version(stored.version)))
     }
 

@@ -31,12 +31,6 @@ impl BackgroundTask for ApplyDueRows {
             tracing::warn!("{error}");
         }
         let now = context.now();
-        context
-            .components()
-            .stores
-            .upkeep
-            .apply_due(now)
-            .await
-            .map(drop)
+        context.components().stores.upkeep.apply_due(now).await
     }
 }
