@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-pub use crate::bindings::trainer::training;
+pub use crate::bindings::training;
 pub use crate::bindings::transform::Guest;
 pub use crate::bindings::types::{Batch, CallError, Field, Output, Parameter, Signature};
 pub use crate::function::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Init;
-use crate::bindings::trainer::training;
+use crate::bindings::training;
 use crate::bindings::types::Field;
 use crate::table::Table;
 

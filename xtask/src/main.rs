@@ -9,6 +9,7 @@
     reason = "a task prints the commands that it runs"
 )]
 
+mod features;
 mod infra;
 mod local;
 mod rooms;
@@ -21,7 +22,7 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        the arrows between rooms, format, clippy and docs, with warnings as errors
+cargo xtask check        the arrows between rooms, features, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the package for Lambda, and the stores on Ceph's S3
 cargo xtask demo         replay three days of January 2013 against a server
@@ -74,9 +75,24 @@ const WITHOUT_AWS: [&str; 7] = [
     "--exclude",
     "wafer-local-dynamodb",
 ];
-/// Arguments of cargo for the program alone. Its dependencies have the features that they have in
-/// the whole workspace, so that nothing is compiled again when the rest is.
+/// Arguments of cargo for the program alone.
 const PROGRAM: [&str; 2] = ["--package", "wafer-cli"];
+/// Arguments of cargo for the packages for AWS, and the program with its stores on AWS.
+///
+/// Whichever packages are named, dependencies have the same features: `wafer-cli` names those that
+/// only other packages need. So nothing is compiled again when more packages are named.
+const AWS: [&str; 10] = [
+    "--package",
+    "wafer-cli",
+    "--package",
+    "wafer-aws",
+    "--package",
+    "wafer-lambda",
+    "--package",
+    "wafer-local-dynamodb",
+    "--features",
+    "wafer-cli/aws",
+];
 /// Arguments of cargo for all packages.
 const WITH_AWS: [&str; 3] = ["--workspace", "--features", "wafer-cli/aws"];
 
@@ -111,34 +127,33 @@ fn quickstart() -> Result {
     )
 }
 
-/// Builds everything, and runs all tests: on the embedded stores, and again on the stores on AWS.
+/// Runs all tests: first what needs no AWS, so that it has begun before the packages for AWS are
+/// compiled; then those packages, and the behaviours a second time, on the stores on AWS.
 fn test() -> Result {
-    let wafer = &binary(&WITH_AWS)?;
+    let wafer = &binary(&WITHOUT_AWS)?;
     run(wafer, &["doctor", "--fix"])?;
     let oracle = python("oracle", "tests/oracle/requirements.txt")?;
     let clients = python("clients", "tests/clients/requirements.txt")?;
-    let servers = Servers::start()?;
-    let tests = || {
-        let mut tests = Command::new("cargo");
-        tests.args(["test", "--release"]).args(WITH_AWS);
-        tests
-            .env_remove("AWS_PROFILE")
-            .env_remove("AWS_SESSION_TOKEN");
-        tests.envs(servers.environment());
-        tests.env("WAFER_ORACLE_PYTHON", &oracle);
-        tests.env("WAFER_CLIENTS_PYTHON", &clients);
+    let test = |packages: &[&str]| {
+        let mut test = Command::new("cargo");
+        test.args(["test", "--release"]).args(packages);
+        test.env("WAFER_ORACLE_PYTHON", &oracle);
+        test.env("WAFER_CLIENTS_PYTHON", &clients);
         // These are the outputs of the last `cargo xtask infra`, if it has run.
         if infra::outputs().is_dir() {
-            tests.env("WAFER_TEST_TERRAFORM", infra::outputs());
+            test.env("WAFER_TEST_TERRAFORM", infra::outputs());
         }
-        tests
+        test
     };
-    spawn(&mut tests())?;
+    spawn(&mut test(&WITHOUT_AWS))?;
     stock(&["test", "--release"])?;
-    // All tests of behaviour run a second time, on the stores on AWS.
+    binary(&AWS)?;
+    let servers = Servers::start()?;
     spawn(
-        tests()
-            .args(["--test", "behaviour"])
+        test(&AWS)
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
+            .envs(servers.environment())
             .env("WAFER_TEST_STORES", "aws"),
     )
 }
@@ -146,12 +161,12 @@ fn test() -> Result {
 /// Runs the slow tests: the stores, and several processes at once, on a real S3 store; then the
 /// package for Lambda, whose program takes the place of the one that was built.
 fn slow() -> Result {
-    let wafer = &binary(&WITH_AWS)?;
+    let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
     let servers = Servers::start()?;
     let tests = |more: &[&str]| {
         let mut tests = Command::new("cargo");
-        tests.args(["test", "--release"]).args(WITH_AWS).args(more);
+        tests.args(["test", "--release"]).args(AWS).args(more);
         tests
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
@@ -192,7 +207,7 @@ fn slow() -> Result {
 /// Runs servers that speak the protocols of AWS, until this is interrupted. Prints the environment
 /// variables with which they are found.
 fn aws() -> Result {
-    cargo(&[&["build", "--release"], &WITH_AWS[..]].concat())?;
+    cargo(&[&["build", "--release"], &AWS[..]].concat())?;
     let servers = Servers::start()?;
     for (name, value) in servers.environment() {
         println!("export {name}={value}");
@@ -254,6 +269,7 @@ fn stock(arguments: &[&str]) -> Result {
 /// Checks format, lints and docs, and that everything compiles without the crates for AWS.
 fn check() -> Result {
     rooms::check(&root())?;
+    features::check()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
     let clippy = |packages: &[&str]| {

@@ -13,9 +13,10 @@ use crate::Result;
 ///
 /// Feature pipelines, training and serving share only the registry, the tables and what is below
 /// them. Only the edges know a concrete backend.
-const MAY_DEPEND_ON: [(&str, &[&str]); 17] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
     ("core", &[]),
     ("store", &["core"]),
+    ("store-contract", &["core", "store"]),
     ("build", &[]),
     ("runtime", &["core", "store"]),
     ("catalog", &["core", "runtime", "store"]),

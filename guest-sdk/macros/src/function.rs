@@ -215,7 +215,7 @@ fn exported(exported: Exported<'_>) -> TokenStream {
             }
 
             #[cfg(target_arch = "wasm32")]
-            ::wafer::bindings::export!(__Exported with_types_in ::wafer::bindings);
+            ::wafer::bindings::function::export!(__Exported with_types_in ::wafer::bindings::function);
         };
     }
 }

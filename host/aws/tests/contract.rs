@@ -2,7 +2,7 @@
 
 use wafer_aws::Artifacts;
 use wafer_core::SystemClock;
-use wafer_store::contract;
+use wafer_store_contract as contract;
 
 use crate::local::{bucket, dynamo, dynamo_on, dynamos, has};
 

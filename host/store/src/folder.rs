@@ -118,13 +118,6 @@ impl ArtifactStore for ArtifactFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract;
-
-    #[tokio::test]
-    async fn artifact_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        contract::artifacts(&ArtifactFolder::open(folder.path()).unwrap()).await;
-    }
 
     #[tokio::test]
     async fn names_that_leave_the_folder_are_refused() {

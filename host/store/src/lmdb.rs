@@ -336,7 +336,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{Expect, MetadataStore as _, contract};
+    use crate::{Expect, MetadataStore as _};
 
     fn open(folder: &Path) -> Lmdb {
         Lmdb::open(&LmdbConfig {
@@ -344,18 +344,6 @@ mod tests {
             map_size: 1 << 30,
         })
         .unwrap()
-    }
-
-    #[tokio::test]
-    async fn online_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        contract::online(&open(folder.path())).await;
-    }
-
-    #[tokio::test]
-    async fn metadata_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        contract::metadata(&open(folder.path())).await;
     }
 
     #[tokio::test]

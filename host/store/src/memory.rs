@@ -282,19 +282,3 @@ impl MetadataStore for MemoryStore {
         Ok(objects.collect())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::contract;
-
-    #[tokio::test]
-    async fn online_contract() {
-        contract::online(&MemoryStore::default()).await;
-    }
-
-    #[tokio::test]
-    async fn metadata_contract() {
-        contract::metadata(&MemoryStore::default()).await;
-    }
-}

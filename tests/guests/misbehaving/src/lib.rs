@@ -143,4 +143,4 @@ impl Guest for Misbehaving {
     }
 }
 
-wafer::bindings::export!(Misbehaving with_types_in wafer::bindings);
+wafer::bindings::function::export!(Misbehaving with_types_in wafer::bindings::function);

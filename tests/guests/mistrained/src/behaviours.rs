@@ -7,7 +7,7 @@ mod finish;
 mod next_pass;
 mod read;
 
-use wafer::bindings::trainer::training::Trained;
+use wafer::bindings::training::Trained;
 use wafer::bindings::types::Field;
 
 use self::Behaviour::{Begin, Finish, NextPass, Read};

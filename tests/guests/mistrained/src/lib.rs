@@ -9,7 +9,7 @@ mod behaviours;
 
 use std::cell::Cell;
 
-use wafer::bindings::trainer::training::{Artifact, Guest, Metric, Role, Trained};
+use wafer::bindings::training::{Artifact, Guest, Metric, Role, Trained};
 use wafer::bindings::types::{Batch, DataType, Field, Parameter};
 
 use self::behaviours::Behaviour;

@@ -1,6 +1,6 @@
 //! Behaviours in the artifacts and metrics that the trainer returns.
 
-use wafer::bindings::trainer::training::Trained;
+use wafer::bindings::training::Trained;
 
 use crate::{MODEL, artifact, metric};
 

@@ -14,7 +14,7 @@ use wafer_core::rules::RowVersion;
 use wafer_core::window::Window;
 use wafer_core::{Duration, EntityKey, Timestamp, entity_key};
 
-use crate::{
+use wafer_store::{
     ArtifactStore, ArtifactStoreExt, EarlyWrite, EventCommit, EventOutcome, Expect, GroupContent,
     Kind, Lease, Leased, MetadataStore, OnlineKey, OnlineRow, OnlineStore, OnlineWrite, Outbox,
     OutboxRow, PutCounts, Upkeep, blob_name,
@@ -179,7 +179,7 @@ async fn summaries_are_merged(store: &dyn EventStore) {
 
 /// Converts an outbox row of the group `sums` into a summary of one event of entity `a`, due at
 /// its event time.
-fn from_outbox(row: &OutboxRow) -> crate::Result<EarlyWrite> {
+fn from_outbox(row: &OutboxRow) -> wafer_store::Result<EarlyWrite> {
     Ok(EarlyWrite {
         due: row.event,
         write: summary("a", &[row.event.as_micros()]),
