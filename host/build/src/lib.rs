@@ -8,8 +8,10 @@
 )]
 
 mod component;
+mod fetch;
 pub mod package;
 mod toolchain;
 
 pub use component::{BuildError, BuildOptions, build, to_component};
+pub use fetch::fetch;
 pub use toolchain::{Toolchain, ToolchainError, WASM_TARGET};

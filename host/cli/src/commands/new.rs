@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 
 use super::Context;
-use crate::output::line;
+use crate::output::{line, say};
 use crate::sdk;
 
 /// Make a project with one function, some rows, and definitions that serve a feature
@@ -22,6 +22,9 @@ pub(crate) struct New {
 }
 
 const MANIFEST: &str = include_str!("../../templates/project/Cargo.toml.in");
+/// The versions with which this repository is tested, so that a new project builds the same, and
+/// needs no look at the registry.
+const LOCK: &str = include_str!("../../templates/project/Cargo.lock.in");
 const PROJECT: &str = include_str!("../../templates/project/wafer.toml.in");
 const FUNCTION_MANIFEST: &str = include_str!("../../templates/project/ride-features/Cargo.toml.in");
 const FUNCTION: &str = include_str!("../../templates/project/ride-features/src/lib.rs.in");
@@ -49,6 +52,7 @@ impl New {
         sdk::unpack(&folder.join("sdk"))?;
         for (path, text) in [
             ("Cargo.toml", MANIFEST),
+            ("Cargo.lock", LOCK),
             ("wafer.toml", PROJECT),
             ("ride-features/Cargo.toml", FUNCTION_MANIFEST),
             ("ride-features/src/lib.rs", FUNCTION),
@@ -56,6 +60,11 @@ impl New {
             (".gitignore", IGNORE),
         ] {
             sdk::write(&folder.join(path), &text.replace("{{name}}", &name))?;
+        }
+        if let Err(reason) = wafer_build::fetch(folder) {
+            say(format!(
+                "the first build of this project needs the network: {reason}"
+            ));
         }
         line(format!(
             "made project `{name}` in {folder}. Next:\n  \
@@ -66,5 +75,39 @@ impl New {
             folder = folder.display()
         ));
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_project_has_the_versions_of_this_repository() {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
+        let lock = PathBuf::from(here).join("../../Cargo.lock");
+        let tested: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
+        let new: toml::Table = LOCK.parse().unwrap();
+        let version = |package: &toml::Value| {
+            let checksum = package.get("checksum")?.clone();
+            Some((
+                package["name"].clone(),
+                package["version"].clone(),
+                checksum,
+            ))
+        };
+        let packages = |lock: &toml::Table| -> Vec<_> {
+            let packages = lock["package"].as_array().unwrap().iter();
+            packages.filter_map(version).collect()
+        };
+        let tested = packages(&tested);
+        let unknown: Vec<_> = packages(&new)
+            .into_iter()
+            .filter(|package| !tested.contains(package))
+            .collect();
+        assert!(
+            unknown.is_empty(),
+            "not in Cargo.lock of the repository: {unknown:?}"
+        );
     }
 }
