@@ -9,7 +9,7 @@
     reason = "a task prints the commands that it runs"
 )]
 
-mod features;
+mod dependencies;
 mod infra;
 mod local;
 mod rooms;
@@ -22,7 +22,7 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        the arrows between rooms, features, format, clippy and docs, with warnings as errors
+cargo xtask check        rooms, dependencies, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the package for Lambda, and the stores on Ceph's S3
 cargo xtask demo         replay three days of January 2013 against a server
@@ -269,7 +269,8 @@ fn stock(arguments: &[&str]) -> Result {
 /// Checks format, lints and docs, and that everything compiles without the crates for AWS.
 fn check() -> Result {
     rooms::check(&root())?;
-    features::check()?;
+    dependencies::check()?;
+    spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
     let clippy = |packages: &[&str]| {
@@ -291,6 +292,12 @@ fn check() -> Result {
         .args(WITH_AWS)
         .env("RUSTDOCFLAGS", "-D warnings");
     spawn(&mut docs)
+}
+
+/// Checks the spelling of all texts and names; `_typos.toml` has the words that are no mistakes.
+fn spelling() -> Result {
+    let python = python("spelling", "xtask/requirements.txt")?;
+    run(&python.with_file_name("typos"), &["--format", "brief"])
 }
 
 /// Runs a script of the flights project.

@@ -1,0 +1,190 @@
+//! Checks the dependencies of the crates: none is unused, and those of the program have the same
+//! features whatever else is built.
+//!
+//! Cargo gives a dependency the features that all packages of a command ask for. If the packages for
+//! AWS or the tests asked for more than the program does, then the second command would compile the
+//! dependency again, and everything above it: Arrow, Delta and wasmtime take minutes. So
+//! `wafer-cli` names such features itself, and this check finds those that it does not name.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{PROGRAM, Result, WITH_AWS, root};
+
+/// Dependencies that no code names: they are there for their features (see `Cargo.toml`).
+const FOR_FEATURES: [&str; 6] = [
+    "cranelift-codegen",
+    "crc32fast",
+    "rustls",
+    "tower-http",
+    "typenum",
+    "uuid",
+];
+
+/// Refuses dependencies that are unused, and those of the program that have more features when all
+/// packages are built.
+pub(crate) fn check() -> Result {
+    unused(&root())?;
+    features()
+}
+
+/// Refuses dependencies that the code of their crate does not name.
+fn unused(root: &Path) -> Result {
+    let mut found = Vec::new();
+    for manifest in files(root, &|path| path.ends_with("Cargo.toml"))? {
+        let folder = manifest.parent().expect("a file has a folder");
+        let mut sources = files(folder, &is_rust)?;
+        if folder.ends_with("host/cli") {
+            sources.extend(files(&root.join("tests"), &is_rust)?);
+        }
+        let code = sources
+            .iter()
+            .map(|path| read(path))
+            .collect::<Result<String>>()?;
+        let shown = manifest.strip_prefix(root).unwrap_or(&manifest).display();
+        found.extend(
+            named(&read(&manifest)?)
+                .filter(|name| !FOR_FEATURES.contains(name) && !names(&code, name))
+                .map(|name| format!("{shown}: `{name}` is unused")),
+        );
+    }
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(found.join("\n")),
+    }
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}
+
+/// Returns the names of the dependencies in a manifest, those of tests and builds included.
+fn named(manifest: &str) -> impl Iterator<Item = &str> {
+    let sections = manifest.split("\n[").filter(|section| {
+        let title = section.split(']').next().unwrap_or_default();
+        title.ends_with("dependencies") && !title.starts_with("workspace")
+    });
+    let lines = sections.flat_map(|section| section.lines().skip(1));
+    lines
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+}
+
+/// Whether code has a word that is the name of a crate. The SDK is named `wafer` in code.
+fn names(code: &str, dependency: &str) -> bool {
+    let name = match dependency {
+        "wafer-sdk" => "wafer".to_owned(),
+        other => other.replace('-', "_"),
+    };
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    code.match_indices(&name).any(|(at, _)| {
+        !is_part(code[..at].chars().next_back()) && !is_part(code[at + name.len()..].chars().next())
+    })
+}
+
+/// Returns the files below a folder that are wanted, without what builds made.
+fn files(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let path = entry.path();
+        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if is_hidden || path.ends_with("target") {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(files(&path, is_wanted)?);
+        } else if is_wanted(&path) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Refuses dependencies of the program that have more features when all packages are built.
+fn features() -> Result {
+    let program = packages(&[&PROGRAM[..], &["--edges", "normal,build"]].concat())?;
+    let all = packages(&[&WITH_AWS[..], &["--edges", "normal,build,dev"]].concat())?;
+    let differ: Vec<String> = differing(&program, &all);
+    if differ.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "these dependencies are compiled twice, because other packages need more of their features; \
+         name the features in host/cli/Cargo.toml:\n{}",
+        differ.join("\n")
+    ))
+}
+
+/// Returns the packages of `program` that have other features in `all`. The packages of this
+/// repository are left out: features of theirs are meant to differ.
+fn differing(program: &BTreeSet<String>, all: &BTreeSet<String>) -> Vec<String> {
+    let differ = program.difference(all).filter(|line| !line.contains('/'));
+    differ
+        .map(|line| {
+            let name = line.split('\t').next().unwrap_or_default();
+            let others = all
+                .iter()
+                .filter(|other| other.split('\t').next() == Some(name));
+            let others: Vec<&str> = others
+                .filter_map(|other| other.split('\t').nth(1))
+                .collect();
+            format!("  {line}  (or: {})", others.join("; or: "))
+        })
+        .collect()
+}
+
+/// Returns the packages that cargo would build, each with its features.
+fn packages(arguments: &[&str]) -> Result<BTreeSet<String>> {
+    let output = Command::new("cargo")
+        .args(["tree", "--prefix", "none", "--format", "{p}\t{f}"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .map_err(|e| format!("cargo tree: {e}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().map(|line| line.trim_end_matches(" (*)"));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_that_no_code_names_are_found() {
+        let manifest = "[package]\nname = \"x\"\n\n[dependencies]\n# Why.\na-b.workspace = true\n\
+                        c = { version = \"1\" }\n\n[dev-dependencies]\nwafer-sdk = \"1\"\n\n\
+                        [workspace.dependencies]\nd = \"1\"\n";
+        assert_eq!(
+            named(manifest).collect::<Vec<_>>(),
+            ["a-b", "c", "wafer-sdk"]
+        );
+        for (code, name, wanted) in [
+            ("use a_b::C;", "a-b", true),
+            ("use a_bc::C;", "a-b", false),
+            ("let x_c = 1;", "c", false),
+            ("#[wafer::function]", "wafer-sdk", true),
+        ] {
+            assert_eq!(names(code, name), wanted, "{name} in {code}");
+        }
+    }
+
+    #[test]
+    fn packages_with_other_features_are_found() {
+        let set = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        let program = set(&["a v1\tstd", "b v1\t", "own v1 (/x/own)\t"]);
+        let all = set(&["a v1\tserde,std", "b v1\t", "own v1 (/x/own)\tmore"]);
+        let found = differing(&program, &all);
+        assert_eq!(found, ["  a v1\tstd  (or: serde,std)"]);
+        assert_eq!(differing(&program, &program), Vec::<String>::new());
+    }
+}
