@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use wafer_build::{BuildOptions, Toolchain, build};
+use wafer_build::{BuildOptions, RustCrates, Toolchain};
 use wafer_runtime::{Function, FunctionSpec, Registered, Runtime, RuntimeConfig};
 use wafer_store::ArtifactFolder;
 
@@ -40,11 +40,12 @@ pub fn component(folder: &str) -> Vec<u8> {
     let target_dir =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let options = BuildOptions {
-        folder: root.join(folder),
+        source: root.join(folder),
         target_dir: target_dir.join("functions"),
         stack: 64 << 10,
     };
-    build(&Toolchain::find().expect("a compiler"), &options).expect("it compiles")
+    let toolchain = RustCrates::default();
+    toolchain.build(&options).expect("it compiles")
 }
 
 /// Registers a function in an artifact store of its own.

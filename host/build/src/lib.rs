@@ -1,7 +1,8 @@
-//! Builds a function's crate into a WebAssembly component.
+//! Makes WebAssembly components of the sources of functions.
 //!
-//! [`Toolchain`] finds a way to compile for `wasm32-unknown-unknown` on this machine, or installs
-//! one. [`build`] runs cargo and wraps the module that it compiles into a component.
+//! A [`Toolchain`] makes components of one kind of source: [`RustCrates`] compiles crates, and
+//! [`PrebuiltFiles`] takes files that were made in another way. [`Toolchains`] has all of them, and
+//! picks the one for a source.
 #![allow(
     clippy::disallowed_methods,
     reason = "it runs cargo, whose settings are in the environment"
@@ -10,8 +11,13 @@
 mod component;
 mod fetch;
 pub mod package;
+mod prebuilt;
+mod rust;
 mod toolchain;
+mod toolchains;
 
-pub use component::{BuildError, BuildOptions, build, to_component};
 pub use fetch::fetch;
-pub use toolchain::{Toolchain, ToolchainError, WASM_TARGET};
+pub use prebuilt::PrebuiltFiles;
+pub use rust::RustCrates;
+pub use toolchain::{BuildError, BuildOptions, Toolchain, ToolchainError};
+pub use toolchains::{SourceKind, Toolchains};

@@ -1,17 +1,19 @@
-//! `wafer build`: compiles the crates of functions to components.
+//! `wafer build`: makes the components of functions, each by the toolchain for its source.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use wafer_build::{BuildOptions, Toolchain, build};
-use wafer_config::{FunctionSource, Project};
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use wafer_build::{BuildError, BuildOptions, SourceKind, Toolchain, Toolchains};
+use wafer_config::{FunctionConfig, FunctionSource, Project, project_function};
+use wafer_platform::ProjectFunction;
 
 use crate::output::say;
 use crate::sdk;
 
 /// Returns the folder for the components of a project. It is below the folder of the project,
 /// wherever the stores are.
-pub(crate) fn built_folder(project: &Project) -> PathBuf {
+fn built_folder(project: &Project) -> PathBuf {
     project.folder.join(".wafer").join("build")
 }
 
@@ -29,53 +31,74 @@ pub(crate) struct Built {
     pub(crate) bytes: usize,
 }
 
-/// Builds every function of a project that has a crate, stock functions included. Functions that
-/// are given as a component are skipped.
+/// The source of a function, as toolchains know it.
+struct Source {
+    kind: SourceKind,
+    options: BuildOptions,
+}
+
+impl Source {
+    fn of(project: &Project, name: &str, config: &FunctionConfig) -> Self {
+        let (kind, source) = match project.function_source(config) {
+            FunctionSource::Crate(folder) => (SourceKind::Crate, folder),
+            FunctionSource::Stock(stock) => {
+                let folder = project.folder.join(STOCK).join(stock.folder());
+                (SourceKind::Crate, folder)
+            }
+            FunctionSource::Component(file) => (SourceKind::Prebuilt, file),
+        };
+        let options = BuildOptions {
+            source,
+            target_dir: target_dir(project),
+            stack: config.stack(project.role(name)),
+        };
+        Self { kind, options }
+    }
+}
+
+/// Builds every function of a project whose toolchain needs it, stock functions included. Functions
+/// that are given as a component are skipped.
 ///
 /// # Errors
-/// Returns an error when there is no compiler for WebAssembly, and when a crate does not compile.
+/// Returns an error when a toolchain is not on this machine, and when a function cannot be built.
 pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
-    let stock_folder = project.folder.join(STOCK);
-    let crates: Vec<_> = project
+    let toolchains = Toolchains::default();
+    let functions: Vec<(&String, Source, &dyn Toolchain)> = project
         .functions
         .iter()
-        .filter_map(|(name, config)| {
-            let folder = match project.function_source(config) {
-                FunctionSource::Crate(folder) => folder,
-                FunctionSource::Stock(stock) => stock_folder.join(stock.folder()),
-                FunctionSource::Component(_) => return None,
-            };
-            Some((name, folder, config.stack(project.role(name))))
+        .map(|(name, config)| {
+            let source = Source::of(project, name, config);
+            let toolchain = toolchains.of(source.kind);
+            (name, source, toolchain)
         })
+        .filter(|(_, _, toolchain)| toolchain.needs_build())
         .collect();
-    if crates.is_empty() {
+    if functions.is_empty() {
         return Ok(Vec::new());
     }
-    if crates
+    let stock_folder = project.folder.join(STOCK);
+    if functions
         .iter()
-        .any(|(_, folder, _)| folder.starts_with(&stock_folder))
+        .any(|(_, source, _)| source.options.source.starts_with(&stock_folder))
     {
         sdk::unpack_stock(&stock_folder)?;
     }
-    let toolchain = Toolchain::find()?;
+    // A missing toolchain is reported before minutes of building.
+    for (_, _, toolchain) in &functions {
+        toolchain.find()?;
+    }
     let out = built_folder(project);
     std::fs::create_dir_all(&out)
         .with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let target_dir = target_dir(project);
-    crates
+    functions
         .into_iter()
-        .map(|(name, folder, stack)| {
+        .map(|(name, source, toolchain)| {
             say(format!(
                 "building function `{name}` from {}",
-                folder.display()
+                source.options.source.display()
             ));
-            let options = BuildOptions {
-                folder,
-                target_dir: target_dir.clone(),
-                stack,
-            };
-            let component = build(&toolchain, &options)?;
-            let path = out.join(format!("{name}.wasm"));
+            let component = toolchain.build(&source.options)?;
+            let path = built_file(project, name);
             std::fs::write(&path, &component)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(Built {
@@ -87,11 +110,119 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
         .collect()
 }
 
+/// Returns the path of the file that the component of a function is built to.
+fn built_file(project: &Project, name: &str) -> PathBuf {
+    built_folder(project).join(format!("{name}.wasm"))
+}
+
+/// Returns the functions of a project with their components, assets and parameters. Components that
+/// need `wafer build` are read as it left them, and the others are made of their sources.
+///
+/// # Errors
+/// Returns an error when a component or an asset cannot be read. The message names the file, or the
+/// command that makes it.
+pub(crate) fn specs(project: &Project) -> Result<Vec<ProjectFunction>> {
+    let toolchains = Toolchains::default();
+    project
+        .functions
+        .iter()
+        .map(|(name, config)| {
+            let source = Source::of(project, name, config);
+            let toolchain = toolchains.of(source.kind);
+            let component = match toolchain.needs_build() {
+                true => std::fs::read(built_file(project, name)).with_context(|| {
+                    format!("function `{name}` is not built; run `wafer build`")
+                })?,
+                false => toolchain
+                    .build(&source.options)
+                    .map_err(|error| not_made(name, error))?,
+            };
+            let component = Bytes::from(component);
+            Ok(project_function(project, name, config, component)?)
+        })
+        .collect()
+}
+
+/// Returns the error for a source that no component was made of when its function is registered.
+fn not_made(name: &str, error: BuildError) -> anyhow::Error {
+    match error {
+        BuildError::Read { path, source } => {
+            let path = path.display();
+            anyhow::Error::new(source)
+                .context(format!("functions.{name}.component: cannot read {path}"))
+        }
+        other => anyhow!("function `{name}` is not a component: {other}"),
+    }
+}
+
 /// Returns the target folder for functions. It differs from that of other builds, because cargo
 /// would compile everything again whenever the flags change.
 fn target_dir(project: &Project) -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(shared) => Path::new(&shared).join("functions"),
         None => project.folder.join("target").join("functions"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_config::Overrides;
+
+    use super::*;
+
+    fn project(folder: &Path, functions: &str) -> Project {
+        let text = format!("[project]\nname = \"p\"\n{functions}");
+        Project::parse(&folder.join("wafer.toml"), &text, Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn each_source_of_a_function_has_a_toolchain_and_a_path() {
+        let check = |function: &str, kind, path: &str| {
+            let project = project(Path::new("p"), &format!("[functions.f]\n{function}\n"));
+            let source = Source::of(&project, "f", &project.functions["f"]);
+            assert_eq!(source.kind, kind, "{function}");
+            assert_eq!(source.options.source, Path::new(path), "{function}");
+        };
+        check("crate = \"f\"", SourceKind::Crate, "p/f");
+        check(
+            "stock = \"train_trees\"",
+            SourceKind::Crate,
+            "p/.wafer/stock/train-trees",
+        );
+        check("component = \"f.wasm\"", SourceKind::Prebuilt, "p/f.wasm");
+    }
+
+    #[test]
+    fn prebuilt_files_need_no_build_and_crates_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = b"\0asm\x0d\0\x01\0";
+        std::fs::write(folder.path().join("f.wasm"), component).unwrap();
+        let prebuilt = project(folder.path(), "[functions.f]\ncomponent = \"f.wasm\"\n");
+        assert!(build_project(&prebuilt).unwrap().is_empty());
+        assert_eq!(specs(&prebuilt).unwrap()[0].spec.component, component[..]);
+        assert!(!folder.path().join(".wafer").exists());
+
+        let message = |functions: &str| {
+            let error = specs(&project(folder.path(), functions)).err();
+            format!("{:#}", error.expect("no component"))
+        };
+        let not_built = message("[functions.f]\ncrate = \"f\"\n");
+        assert!(
+            not_built.starts_with("function `f` is not built; run `wafer build`: "),
+            "{not_built}"
+        );
+        let missing = message("[functions.f]\ncomponent = \"g.wasm\"\n");
+        assert!(
+            missing.starts_with("functions.f.component: cannot read ")
+                && missing.contains("g.wasm: "),
+            "{missing}"
+        );
+        std::fs::write(folder.path().join("text.wasm"), "text").unwrap();
+        let text = message("[functions.f]\ncomponent = \"text.wasm\"\n");
+        assert!(
+            text.starts_with("function `f` is not a component: ")
+                && text.ends_with("text.wasm: it is text, not WebAssembly"),
+            "{text}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! `[functions]`: the project's functions, and what they are registered with.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -158,64 +158,44 @@ impl FunctionConfig {
     }
 }
 
-/// Reads the components, assets and parameters of all functions of a project. Components of crates
-/// are read from the folder `built`, as `NAME.wasm`.
+/// Combines a function of a project with the bytes of its component, and reads its assets.
 ///
 /// # Errors
-/// Returns [`Kind::NotFound`] when a file cannot be read. The message names the file, or the
-/// command that makes it.
-pub fn specs(project: &Project, built: &Path) -> Result<Vec<ProjectFunction>> {
-    project
-        .functions
-        .iter()
-        .map(|(name, config)| {
-            let component = match project.function_source(config) {
-                FunctionSource::Crate(_) | FunctionSource::Stock(_) => {
-                    let path = built.join(format!("{name}.wasm"));
-                    read(&path, || {
-                        format!("function `{name}` is not built; run `wafer build`")
-                    })?
-                }
-                FunctionSource::Component(path) => read(&path, || {
-                    format!("functions.{name}.component: cannot read {}", path.display())
-                })?,
-            };
-            let mut fitted = BTreeMap::new();
-            let mut files = Vec::new();
-            for (asset, source) in &config.assets {
-                match source {
-                    AssetSource::File(path) => files.push((asset, path)),
-                    AssetSource::Model(artifact) => {
-                        fitted.insert(asset.clone(), artifact.clone());
-                    }
-                }
+/// Returns [`Kind::NotFound`] when the file of an asset cannot be read. The message names the key
+/// and the file.
+pub fn project_function(
+    project: &Project,
+    name: &str,
+    config: &FunctionConfig,
+    component: Bytes,
+) -> Result<ProjectFunction> {
+    let mut fitted = BTreeMap::new();
+    let mut files = Vec::new();
+    for (asset, source) in &config.assets {
+        match source {
+            AssetSource::File(path) => files.push((asset, path)),
+            AssetSource::Model(artifact) => {
+                fitted.insert(asset.clone(), artifact.clone());
             }
-            let assets = files.into_iter().map(|(asset, path)| {
-                let path = project.folder.join(path);
-                let read = Asset::file(&path).map_err(|e| {
-                    let path = path.display();
-                    let message = format!("functions.{name}.assets.{asset}: cannot read {path}");
-                    Error::caused(Kind::NotFound, message, e)
-                })?;
-                Ok((asset.clone(), read))
-            });
-            let role = project.role(name);
-            let spec = FunctionSpec {
-                name: name.clone(),
-                component,
-                assets: assets.collect::<Result<_>>()?,
-                parameters: config.parameters(),
-                limits: config.limits(role),
-                strict_nan: config.strict_nan,
-            };
-            Ok(ProjectFunction { role, spec, fitted })
-        })
-        .collect()
-}
-
-/// Reads a file; `message` describes the failure.
-fn read(path: &Path, message: impl FnOnce() -> String) -> Result<Bytes> {
-    std::fs::read(path)
-        .map(Bytes::from)
-        .map_err(|e| Error::caused(Kind::NotFound, message(), e))
+        }
+    }
+    let assets = files.into_iter().map(|(asset, path)| {
+        let path = project.folder.join(path);
+        let read = Asset::file(&path).map_err(|e| {
+            let path = path.display();
+            let message = format!("functions.{name}.assets.{asset}: cannot read {path}");
+            Error::caused(Kind::NotFound, message, e)
+        })?;
+        Ok((asset.clone(), read))
+    });
+    let role = project.role(name);
+    let spec = FunctionSpec {
+        name: name.to_owned(),
+        component,
+        assets: assets.collect::<Result<_>>()?,
+        parameters: config.parameters(),
+        limits: config.limits(role),
+        strict_nan: config.strict_nan,
+    };
+    Ok(ProjectFunction { role, spec, fitted })
 }

@@ -1,12 +1,13 @@
 //! The project file `wafer.toml`, and what it means.
 //!
 //! [`Project::read`] parses the file and checks it by itself: keys, types, and names that refer to
-//! something in the file. [`specs`] reads the components and assets of its functions, which the
-//! caller registers. [`resolve`] then combines the project with the functions' signatures into
+//! something in the file. [`project_function`] combines the settings of a function with its
+//! component, which the caller has made, and the caller registers the result. [`resolve`] then
+//! combines the project with the functions' signatures into
 //! [`Definitions`](wafer_catalog::Definitions), and checks that columns and types fit.
 //! [`Overrides`] are settings from environment variables, which override those of the file.
 //!
-//! What is deliberately absent: stores, and running anything.
+//! What is deliberately absent: stores, toolchains, and running anything.
 
 mod error;
 mod functions;
@@ -21,7 +22,7 @@ mod values;
 mod views;
 
 pub use error::ProjectError;
-pub use functions::{AssetSource, FunctionConfig, FunctionSource, Stock, specs};
+pub use functions::{AssetSource, FunctionConfig, FunctionSource, Stock, project_function};
 pub use groups::{AggregateConfig, ExpectationConfig, GroupConfig};
 pub use models::{ModelConfig, TrainingConfig};
 pub use pipelines::{PipelineConfig, ScheduleConfig};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use wafer_config::{Project, resolve, specs};
+use wafer_config::{Project, resolve};
 use wafer_platform::{Definitions, Platform};
 
 use super::Context;
@@ -56,9 +56,7 @@ pub(crate) async fn definitions(
     if !no_build {
         build::build_project(project)?;
     }
-    let functions = platform
-        .register(specs(project, &build::built_folder(project))?)
-        .await?;
+    let functions = platform.register(build::specs(project)?).await?;
     Ok(resolve(
         project,
         functions,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use wafer_config::{resolve, specs};
+use wafer_config::resolve;
 use wafer_core::DataType;
 use wafer_platform::{CHECK_ROWS, SourceReader, check_function};
 
@@ -47,7 +47,7 @@ impl Check {
         scratch_project.store.cloud = None;
         app::check_stores(&project)?;
         let platform = app::open(&scratch_project, None).await?;
-        let mut specs = specs(&project, &build::built_folder(&project))?;
+        let mut specs = build::specs(&project)?;
         if specs.iter().any(|function| !function.fitted.is_empty()) {
             // Fitted artifacts are versions of models, which only the project's own stores have.
             let registry = app::open(&project, None).await?;

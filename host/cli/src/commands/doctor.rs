@@ -4,7 +4,7 @@ use std::process::{Command as Process, ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
-use wafer_build::Toolchain;
+use wafer_build::{Toolchain, Toolchains};
 
 use super::Context;
 use crate::app;
@@ -32,7 +32,9 @@ struct Finding {
 
 impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let mut findings = vec![cargo(), self.toolchain(), sandbox()];
+        let mut findings = vec![cargo()];
+        findings.extend(self.toolchains());
+        findings.push(sandbox());
         findings.extend(project(context, self.accept_clock).await);
         let ok = findings.iter().all(|f| f.ok);
         context.format.print(&findings, || {
@@ -53,24 +55,28 @@ impl Doctor {
         })
     }
 
-    fn toolchain(&self) -> Finding {
+    /// Checks every toolchain that needs something on this machine.
+    fn toolchains(&self) -> Vec<Finding> {
+        let toolchains = Toolchains::default();
+        let findings = toolchains.all().into_iter().map(|t| self.toolchain(t));
+        findings.flatten().collect()
+    }
+
+    fn toolchain(&self, toolchain: &dyn Toolchain) -> Option<Finding> {
         let found = if self.fix {
-            Toolchain::find_or_install(&mut |step| say(step))
+            toolchain.find_or_install(&mut |step| say(step))
         } else {
-            Toolchain::find()
+            toolchain.find()
         };
-        match found {
-            Ok(toolchain) => Finding {
-                what: "WebAssembly",
-                ok: true,
-                detail: toolchain.to_string(),
-            },
-            Err(error) => Finding {
-                what: "WebAssembly",
-                ok: false,
-                detail: error.to_string(),
-            },
-        }
+        let (ok, detail) = match found {
+            Ok(found) => (true, found?),
+            Err(error) => (false, error.to_string()),
+        };
+        Some(Finding {
+            what: toolchain.name(),
+            ok,
+            detail,
+        })
     }
 }
 

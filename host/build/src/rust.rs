@@ -1,0 +1,154 @@
+//! Rust crates: cargo compiles the library of a crate, and the module is wrapped into a component.
+
+mod compiler;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use self::compiler::WasmCompiler;
+use crate::component::{read, to_component};
+use crate::toolchain::{BuildError, BuildOptions, Toolchain, ToolchainError};
+
+/// The toolchain for folders of Rust crates. Stock functions are such crates too.
+///
+/// The bytes of a component depend only on the sources and the compiler; paths of cargo's home are
+/// left out of them. Cargo fetches the crates that a manifest names, as in every build.
+#[derive(Debug, Default)]
+pub struct RustCrates {
+    /// The compiler, once it was found. Looking for it runs several programs.
+    compiler: OnceLock<WasmCompiler>,
+}
+
+impl RustCrates {
+    fn compiler(
+        &self,
+        find: impl FnOnce() -> Result<WasmCompiler, ToolchainError>,
+    ) -> Result<&WasmCompiler, ToolchainError> {
+        if let Some(found) = self.compiler.get() {
+            return Ok(found);
+        }
+        let found = find()?;
+        Ok(self.compiler.get_or_init(|| found))
+    }
+}
+
+impl Toolchain for RustCrates {
+    /// Users see this name beside the compiler that was found.
+    fn name(&self) -> &'static str {
+        "WebAssembly"
+    }
+
+    fn find(&self) -> Result<Option<String>, ToolchainError> {
+        let compiler = self.compiler(WasmCompiler::find)?;
+        Ok(Some(compiler.to_string()))
+    }
+
+    fn find_or_install(&self, say: &mut dyn FnMut(&str)) -> Result<Option<String>, ToolchainError> {
+        let compiler = self.compiler(|| WasmCompiler::find_or_install(say))?;
+        Ok(Some(compiler.to_string()))
+    }
+
+    fn needs_build(&self) -> bool {
+        true
+    }
+
+    fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
+        let compiler = self.compiler(WasmCompiler::find)?;
+        let module = compile(compiler, options)?;
+        to_component(&read(&module)?).map_err(|message| BuildError::Component {
+            path: module,
+            message,
+        })
+    }
+}
+
+fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, BuildError> {
+    let manifest = options.source.join("Cargo.toml");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["rustc", "--lib", "--release", "--crate-type", "cdylib"])
+        .arg("--manifest-path")
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(&options.target_dir)
+        .arg("--message-format=json-render-diagnostics");
+    compiler.configure(&mut cargo);
+    // The same sources must give the same code, whatever profile the workspace has.
+    for (name, value) in [
+        ("OPT_LEVEL", "3"),
+        ("LTO", "fat"),
+        ("CODEGEN_UNITS", "1"),
+        ("PANIC", "abort"),
+        ("DEBUG", "0"),
+        ("STRIP", "none"),
+        ("INCREMENTAL", "false"),
+        ("OVERFLOW_CHECKS", "false"),
+    ] {
+        cargo.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags().join("\x1f"));
+    cargo.env_remove("RUSTFLAGS");
+    // These flags are for the crate alone. Flags of the dependencies must not differ from function
+    // to function, or cargo would compile all dependencies again for each.
+    let stack = options.stack;
+    cargo.args(["--", &format!("-Clink-arg=-zstack-size={stack}")]);
+
+    let done = cargo
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(BuildError::Cargo)?;
+    if !done.status.success() {
+        return Err(BuildError::Compile(options.source.clone()));
+    }
+    let messages = String::from_utf8_lossy(&done.stdout);
+    module_path(&messages, &manifest).ok_or_else(|| BuildError::NoModule(options.source.clone()))
+}
+
+fn rust_flags() -> Vec<String> {
+    let mut flags = vec![
+        "-Ctarget-feature=+simd128".to_owned(),
+        // There is no randomness in the sandbox: crates that could ask for it compile, and get an
+        // error if they do.
+        "--cfg=getrandom_backend=\"unsupported\"".to_owned(),
+    ];
+    let mut remap = |from: PathBuf, to: &str| {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    };
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    if let Some(cargo_home) = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or(home.map(|h| h.join(".cargo")))
+    {
+        remap(cargo_home, "/cargo");
+    }
+    // Paths inside the workspace are relative already. Naming its folder here would compile every
+    // dependency again for each project.
+    flags
+}
+
+/// The path of the module that the crate with this manifest was compiled to, from cargo's messages.
+fn module_path(messages: &str, manifest: &Path) -> Option<PathBuf> {
+    let manifest = manifest.canonicalize().ok()?;
+    let artifacts = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .filter(|message| {
+            let path = message["manifest_path"].as_str().map(Path::new);
+            path.and_then(|p| p.canonicalize().ok()).as_deref() == Some(&manifest)
+        });
+    let files: Vec<PathBuf> = artifacts
+        .flat_map(|artifact| {
+            artifact["filenames"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+        })
+        .filter_map(|file| file.as_str().map(PathBuf::from))
+        .collect();
+    files
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|e| e == "wasm"))
+}

@@ -1,0 +1,65 @@
+//! The toolchains that Wafer has, and which of them a function's source is for.
+
+use crate::prebuilt::PrebuiltFiles;
+use crate::rust::RustCrates;
+use crate::toolchain::Toolchain;
+
+/// The kinds of sources that functions are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The folder of a Rust crate.
+    Crate,
+    /// The file of a component, or of a core module that carries its world.
+    Prebuilt,
+}
+
+/// All toolchains. Each of them keeps what it found on the machine, so one value is used for all
+/// functions of a project.
+#[derive(Debug, Default)]
+pub struct Toolchains {
+    rust: RustCrates,
+    prebuilt: PrebuiltFiles,
+}
+
+impl Toolchains {
+    /// Returns the toolchain for sources of a kind.
+    pub fn of(&self, kind: SourceKind) -> &dyn Toolchain {
+        match kind {
+            SourceKind::Crate => &self.rust,
+            SourceKind::Prebuilt => &self.prebuilt,
+        }
+    }
+
+    /// Returns every toolchain, in the order in which `wafer doctor` lists them.
+    pub fn all(&self) -> [&dyn Toolchain; 2] {
+        [SourceKind::Crate, SourceKind::Prebuilt].map(|kind| self.of(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_source_has_its_toolchain() {
+        let toolchains = Toolchains::default();
+        let check = |kind, name, needs_build| {
+            let toolchain = toolchains.of(kind);
+            assert_eq!(
+                (toolchain.name(), toolchain.needs_build()),
+                (name, needs_build),
+                "{kind:?}"
+            );
+        };
+        check(SourceKind::Crate, "WebAssembly", true);
+        check(SourceKind::Prebuilt, "prebuilt files", false);
+    }
+
+    #[test]
+    fn names_of_toolchains_differ() {
+        let toolchains = Toolchains::default();
+        let mut names = toolchains.all().map(Toolchain::name);
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+}
