@@ -152,19 +152,25 @@ pub(crate) struct Chunks {
 impl Chunks {
     /// Reads the next rows; returns `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
-        loop {
-            if let Some(current) = &mut self.current {
-                if let Some(chunk) = current.next()? {
-                    return Ok(Some(chunk));
-                }
-                self.current = None;
+        while let Some(file) = self.current_file()? {
+            if let Some(chunk) = file.next()? {
+                return Ok(Some(chunk));
             }
-            let Some(file) = self.reader.files.get(self.next_file) else {
-                return Ok(None);
-            };
+            self.current = None;
+        }
+        Ok(None)
+    }
+
+    /// Returns the file that is being read, and opens the next one if there is none. Returns
+    /// `None` after the last file.
+    fn current_file(&mut self) -> Result<Option<&mut FileChunks>> {
+        if self.current.is_none()
+            && let Some(file) = self.reader.files.get(self.next_file)
+        {
             self.next_file += 1;
             self.current = Some(FileChunks::open(file, &self.reader)?);
         }
+        Ok(self.current.as_mut())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The registry: versions of models, their lineage, and releases.
 //!
 //! - The module `register` describes how artifacts become the next version of a model.
+//! - The module `fit` checks whether the function of a model fits a version of its view.
 //! - The module `models` reads versions, and keeps their aliases and notes.
 //! - The module `lineage` finds the versions that came from a group, a source, a function or a
 //!   view.
@@ -10,6 +11,7 @@
 //! This crate neither trains models nor answers requests.
 
 mod artifacts;
+mod fit;
 mod lineage;
 mod models;
 mod register;

@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 
 use wafer_catalog::{
-    Artifact, ModelDef, ModelNote, ModelVersion, Recipe, TrainingSet, VersionName, Which, blocking,
-    check_predictions, definition, get, meant,
+    Artifact, FunctionDef, ModelDef, ModelNote, ModelVersion, Recipe, TrainingSet, VersionName,
+    Which, blocking, check_predictions, definition, get,
 };
-use wafer_core::{DataType, Digest, Field, Mapping, Signature, bytes_text, can_widen};
-use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
+use wafer_core::{Digest, bytes_text};
+use wafer_runtime::{Asset, FunctionSpec, MAX_ARTIFACT_BYTES};
 use wafer_store::{Error, Expect, Kind, Result};
 
+use crate::fit::check_fit;
 use crate::models::version_object;
 use crate::releases::BoundRelease;
 use crate::service::Registry;
@@ -72,50 +73,17 @@ impl Registry {
     pub async fn prepare(&self, new: NewVersion) -> Result<Candidate> {
         let definitions = self.context.definitions();
         let model = get(&definitions.models, &new.model, "model")?;
-        // Versions are stored as JSON, which has no infinity and no NaN.
-        if let Some((metric, value)) = new.metrics.iter().find(|(_, v)| !v.is_finite()) {
-            let message = format!("metric `{metric}` is {value}: only finite numbers are kept");
-            return Err(Error::invalid(message));
-        }
+        check_metrics(&new.metrics)?;
         let (view_version, recipe) = self
             .view_trained_on(model, new.training_set.as_deref())
             .await?;
-
         let mut spec = self.context.kept_component(&model.function).await?;
-        let mut artifacts = BTreeMap::new();
-        for (name, asset) in &new.artifacts {
-            check_size(name, asset.size(), spec.limits.memory, &spec.name)?;
-            let kept = Artifact {
-                digest: asset.digest(),
-                bytes: asset.size(),
-            };
-            artifacts.insert(name.clone(), kept);
-            if spec.assets.insert(name.clone(), asset.clone()).is_some() {
-                return Err(Error::invalid(format!(
-                    "function `{}` has an asset `{name}` of its own: give the artifact another name",
-                    spec.name
-                )));
-            }
-        }
-        let registered = self.context.register_one(spec.clone()).await.map_err(|e| {
-            let message = format!("model `{}` was not registered: {}", new.model, e.chain());
-            Error::new(e.kind(), message)
-        })?;
-        // Artifacts are stored only after the function has loaded them.
-        for asset in new.artifacts.values() {
-            self.context.keep_asset(asset).await?;
-        }
+        let artifacts = add_artifacts(&mut spec, &new.artifacts)?;
+        let function = self.register_predictor(&new, &spec).await?;
+        let signature = &function.registered.signature;
         let prediction = model.prediction.as_deref();
-        check_fit(
-            &new.model,
-            &model.view,
-            prediction,
-            &registered.signature,
-            &recipe,
-        )?;
-        let predicts = definition(&spec, registered);
-        let function = self.context.load_function(&spec.name, &predicts)?;
-        blocking(move || check_predictions(&function)).await??;
+        check_fit(&new.model, &model.view, prediction, signature, &recipe)?;
+        self.check_predicts_by_row(&spec.name, &function).await?;
         let version = ModelVersion {
             model: new.model,
             version: 0,
@@ -127,8 +95,8 @@ impl Registry {
             view_version,
             training_set: new.training_set,
             trainer: new.trainer,
-            function_name: spec.name.clone(),
-            function: predicts,
+            function_name: spec.name,
+            function,
             label: model.label.clone(),
             task: model.task,
             prediction: model.prediction.clone(),
@@ -141,6 +109,30 @@ impl Registry {
             },
             note: new.note,
         })
+    }
+
+    /// Registers the function that predicts, whose assets the artifacts are, and then stores the
+    /// artifacts.
+    async fn register_predictor(
+        &self,
+        new: &NewVersion,
+        spec: &FunctionSpec,
+    ) -> Result<FunctionDef> {
+        let registered = self.context.register_one(spec.clone()).await.map_err(|e| {
+            let message = format!("model `{}` was not registered: {}", new.model, e.chain());
+            Error::new(e.kind(), message)
+        })?;
+        // Artifacts are stored only after the function has loaded them.
+        for asset in new.artifacts.values() {
+            self.context.keep_asset(asset).await?;
+        }
+        Ok(definition(spec, registered))
+    }
+
+    /// Checks on made-up rows that a function predicts row by row. Runs guest code.
+    async fn check_predicts_by_row(&self, name: &str, function: &FunctionDef) -> Result<()> {
+        let function = self.context.load_function(name, function)?;
+        blocking(move || check_predictions(&function)).await?
     }
 
     /// Compiles a candidate's functions for all machines that the project was deployed to, and
@@ -219,6 +211,40 @@ impl Registry {
     }
 }
 
+/// Checks that metrics can be stored: versions are JSON, which has no infinity and no NaN.
+fn check_metrics(metrics: &BTreeMap<String, f64>) -> Result<()> {
+    match metrics.iter().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some((metric, value)) => Err(Error::invalid(format!(
+            "metric `{metric}` is {value}: only finite numbers are kept"
+        ))),
+    }
+}
+
+/// Adds the artifacts of a version to the assets of its function. Returns what the version records
+/// of them.
+fn add_artifacts(
+    spec: &mut FunctionSpec,
+    artifacts: &BTreeMap<String, Asset>,
+) -> Result<BTreeMap<String, Artifact>> {
+    let mut kept = BTreeMap::new();
+    for (name, asset) in artifacts {
+        check_size(name, asset.size(), spec.limits.memory, &spec.name)?;
+        let artifact = Artifact {
+            digest: asset.digest(),
+            bytes: asset.size(),
+        };
+        kept.insert(name.clone(), artifact);
+        if spec.assets.insert(name.clone(), asset.clone()).is_some() {
+            return Err(Error::invalid(format!(
+                "function `{}` has an asset `{name}` of its own: give the artifact another name",
+                spec.name
+            )));
+        }
+    }
+    Ok(kept)
+}
+
 /// Checks that an artifact is not larger than the limit, or than the memory of the function.
 fn check_size(name: &str, bytes: u64, memory: u64, function: &str) -> Result<()> {
     let size = bytes_text(bytes);
@@ -236,67 +262,4 @@ fn check_size(name: &str, bytes: u64, memory: u64, function: &str) -> Result<()>
         )));
     }
     Ok(())
-}
-
-/// Checks that a model's function reads only what its view has, maps rows one to one, and has
-/// outputs that can be stored. The error names every difference.
-fn check_fit(
-    name: &str,
-    view: &str,
-    prediction: Option<&str>,
-    signature: &Signature,
-    recipe: &Recipe,
-) -> Result<()> {
-    let readable = recipe.readable();
-    let difference = |input: &Field| match readable.get(&input.name) {
-        Some(found) if can_widen(&found.data_type, &input.data_type) => None,
-        Some(found) => Some(format!(
-            "`{}` is {} in the view, and the model reads {}",
-            input.name, found.data_type, input.data_type
-        )),
-        None => {
-            let known = readable.keys().map(String::as_str);
-            let hint = meant(&input.name, known);
-            Some(format!(
-                "the view has no `{}` ({}){hint}",
-                input.name, input.data_type
-            ))
-        }
-    };
-    let mut differences: Vec<String> = signature
-        .inputs
-        .fields()
-        .iter()
-        .filter_map(difference)
-        .collect();
-    if signature.mapping != Mapping::OneToOne {
-        differences.push("the function does not map rows one to one".to_owned());
-    }
-    for output in signature.outputs.fields() {
-        if !output.data_type.is_storable() {
-            differences.push(format!(
-                "output `{}` cannot be {}",
-                output.name, output.data_type
-            ));
-        }
-    }
-    if let Some(prediction) = prediction {
-        match signature.outputs.field(prediction) {
-            Some(field) if can_widen(&field.data_type, &DataType::Float64) => {}
-            Some(field) => differences.push(format!(
-                "output `{prediction}` is {}, and a prediction is a number",
-                field.data_type
-            )),
-            None => differences.push(format!(
-                "there is no output `{prediction}` to be the prediction"
-            )),
-        }
-    }
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "model `{name}` does not fit view `{view}`: {}",
-        differences.join("; ")
-    )))
 }

@@ -14,6 +14,17 @@ use crate::resolve::aggregates::aggregates;
 use crate::resolve::{made_by, signature, suggestion};
 use crate::values::typed_fields;
 
+/// What fills a group: the function or the model of a pipeline.
+struct Producer<'a> {
+    /// The pipeline and its function or model, as errors name them.
+    place: String,
+    /// The outputs, among them the join keys and the event time.
+    outputs: Cow<'a, Schema>,
+}
+
+/// The join keys of an entity with their types.
+type EntityKeys = [(String, DataType)];
+
 /// Resolves the group that a pipeline fills, from the outputs of the pipeline's function or model.
 pub(crate) fn group(
     project: &Project,
@@ -22,104 +33,159 @@ pub(crate) fn group(
     config: &PipelineConfig,
     applied: &Definitions,
 ) -> Result<GroupDef> {
-    let group: &GroupConfig = &project.groups[&config.group];
+    let name = &config.group;
+    let group: &GroupConfig = &project.groups[name];
     let entity_key = format!("entities.{}.keys", group.entity);
     let entity = typed_fields(&project.entities[&group.entity].keys, &entity_key)
         .expect("types were checked when the file was read");
-    let made_by = made_by(config);
-    if entity.iter().any(|(key, _)| *key == group.event_time) {
-        return Err(Error::invalid(format!(
-            "groups.{}.event_time: `{}` is a join key of entity `{}`",
-            config.group, group.event_time, group.entity
-        )));
-    }
-    let outputs = match &made_by {
-        MadeBy::Function(function) => Cow::Borrowed(&signature(definitions, function)?.outputs),
-        MadeBy::Model(_) => Cow::Owned(predictions(&entity, &group.event_time)?),
-    };
-    let outputs = outputs.as_ref();
-    let place = match &made_by {
-        MadeBy::Function(_) => format!("pipelines.{pipeline}: function `{made_by}`"),
-        MadeBy::Model(_) => format!("pipelines.{pipeline}: model `{made_by}`"),
-    };
-
-    let mut keys = Vec::new();
-    for (name, data_type) in entity {
-        let field = outputs.field(&name).ok_or_else(|| {
-            Error::invalid(format!(
-                "{place} has no output `{name}`, the join key of entity `{}`{}",
-                group.entity,
-                suggestion(outputs, &name)
-            ))
-        })?;
-        if field.data_type != data_type {
-            return Err(Error::invalid(format!(
-                "{place}: output `{name}` is {}, and the join key of entity `{}` is {data_type}",
-                field.data_type, group.entity
-            )));
-        }
-        // A row with a null key is rejected, whatever the function declares.
-        keys.push(Field {
-            nullable: false,
-            ..field.clone()
-        });
-    }
-    let event_time = outputs.field(&group.event_time).ok_or_else(|| {
-        Error::invalid(format!(
-            "groups.{}.event_time: {place} has no output `{}`{}",
-            config.group,
-            group.event_time,
-            suggestion(outputs, &group.event_time)
-        ))
-    })?;
-    if event_time.data_type != DataType::Timestamp {
-        return Err(Error::invalid(format!(
-            "groups.{}.event_time: output `{}` is {}, not timestamp",
-            config.group, event_time.name, event_time.data_type
-        )));
-    }
-    let is_feature = |field: &&Field| {
-        field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
-    };
-    let features = outputs.fields().iter().filter(is_feature);
-    let features: Vec<Field> = features.cloned().collect();
-    let mut columns = stored_columns(&config.group, group, &features, &place)?;
-    if let Some(used) = applied.groups.get(&config.group)
-        && used.version == group.version
-    {
-        let place = |field: &Field| used.columns.iter().position(|c| c.name == field.name);
-        columns.sort_by_key(|field| place(field).unwrap_or(usize::MAX));
-    }
+    check_event_time_is_no_key(name, group, &entity)?;
+    let producer = producer(definitions, pipeline, config, group, &entity)?;
+    let keys = join_keys(group, &entity, &producer)?;
+    check_event_time(name, group, &producer)?;
+    let features = features(group, &keys, &producer);
+    let mut columns = stored_columns(name, group, &features, &producer.place)?;
+    keep_applied_order(&mut columns, name, group, applied);
     for field in columns.iter().chain(&keys) {
-        if !field.data_type.is_storable() {
-            return Err(Error::invalid(format!(
-                "{place}: output `{}` is {}, which cannot be stored",
-                field.name, field.data_type
-            )));
-        }
-        if SYSTEM_COLUMNS.contains(&field.name.as_str()) {
-            return Err(Error::invalid(format!(
-                "{place}: output `{}` has the name of a column that every table has; rename it",
-                field.name
-            )));
-        }
+        check_storable(field, &producer.place)?;
     }
     Ok(GroupDef {
-        name: config.group.clone(),
+        name: name.clone(),
         version: group.version,
         entity: group.entity.clone(),
         keys,
         event_time: group.event_time.clone(),
-        aggregates: aggregates(&config.group, group, &columns)?,
-        expectations: expectations(&config.group, group, &columns)?,
+        aggregates: aggregates(name, group, &columns)?,
+        expectations: expectations(name, group, &columns)?,
         columns,
         ttl: group.ttl,
         doc: group.doc.clone(),
     })
 }
 
+/// Checks that the event time of a group is not also a join key.
+fn check_event_time_is_no_key(name: &str, group: &GroupConfig, entity: &EntityKeys) -> Result<()> {
+    if entity.iter().any(|(key, _)| *key == group.event_time) {
+        return Err(Error::invalid(format!(
+            "groups.{name}.event_time: `{}` is a join key of entity `{}`",
+            group.event_time, group.entity
+        )));
+    }
+    Ok(())
+}
+
+/// Returns what fills a group, with its outputs.
+fn producer<'a>(
+    definitions: &'a Definitions,
+    pipeline: &str,
+    config: &PipelineConfig,
+    group: &GroupConfig,
+    entity: &EntityKeys,
+) -> Result<Producer<'a>> {
+    Ok(match made_by(config) {
+        MadeBy::Function(function) => Producer {
+            outputs: Cow::Borrowed(&signature(definitions, &function)?.outputs),
+            place: format!("pipelines.{pipeline}: function `{function}`"),
+        },
+        MadeBy::Model(model) => Producer {
+            outputs: Cow::Owned(predictions(entity, &group.event_time)?),
+            place: format!("pipelines.{pipeline}: model `{model}`"),
+        },
+    })
+}
+
+/// Returns the outputs that are the join keys of the entity.
+fn join_keys(
+    group: &GroupConfig,
+    entity: &EntityKeys,
+    producer: &Producer<'_>,
+) -> Result<Vec<Field>> {
+    let Producer { place, outputs } = producer;
+    let key = |(name, data_type): &(String, DataType)| {
+        let field = outputs.field(name).ok_or_else(|| {
+            Error::invalid(format!(
+                "{place} has no output `{name}`, the join key of entity `{}`{}",
+                group.entity,
+                suggestion(outputs, name)
+            ))
+        })?;
+        if field.data_type != *data_type {
+            return Err(Error::invalid(format!(
+                "{place}: output `{name}` is {}, and the join key of entity `{}` is {data_type}",
+                field.data_type, group.entity
+            )));
+        }
+        // A row with a null key is rejected, whatever the function declares.
+        Ok(Field {
+            nullable: false,
+            ..field.clone()
+        })
+    };
+    entity.iter().map(key).collect()
+}
+
+/// Checks that the event time of a group is an output of the right type.
+fn check_event_time(name: &str, group: &GroupConfig, producer: &Producer<'_>) -> Result<()> {
+    let Producer { place, outputs } = producer;
+    let event_time = outputs.field(&group.event_time).ok_or_else(|| {
+        Error::invalid(format!(
+            "groups.{name}.event_time: {place} has no output `{}`{}",
+            group.event_time,
+            suggestion(outputs, &group.event_time)
+        ))
+    })?;
+    if event_time.data_type != DataType::Timestamp {
+        return Err(Error::invalid(format!(
+            "groups.{name}.event_time: output `{}` is {}, not timestamp",
+            event_time.name, event_time.data_type
+        )));
+    }
+    Ok(())
+}
+
+/// Returns the outputs that are neither join keys nor the event time.
+fn features(group: &GroupConfig, keys: &[Field], producer: &Producer<'_>) -> Vec<Field> {
+    let is_feature = |field: &&Field| {
+        field.name != group.event_time && !keys.iter().any(|key| key.name == field.name)
+    };
+    let features = producer.outputs.fields().iter().filter(is_feature);
+    features.cloned().collect()
+}
+
+/// Brings columns into the order in which the same version of the group is applied. New columns
+/// come last.
+fn keep_applied_order(
+    columns: &mut [Field],
+    name: &str,
+    group: &GroupConfig,
+    applied: &Definitions,
+) {
+    let used = applied.groups.get(name);
+    let Some(used) = used.filter(|used| used.version == group.version) else {
+        return;
+    };
+    let place = |field: &Field| used.columns.iter().position(|c| c.name == field.name);
+    columns.sort_by_key(|field| place(field).unwrap_or(usize::MAX));
+}
+
+/// Checks that an output can be a column of a table.
+fn check_storable(field: &Field, place: &str) -> Result<()> {
+    if !field.data_type.is_storable() {
+        return Err(Error::invalid(format!(
+            "{place}: output `{}` is {}, which cannot be stored",
+            field.name, field.data_type
+        )));
+    }
+    if SYSTEM_COLUMNS.contains(&field.name.as_str()) {
+        return Err(Error::invalid(format!(
+            "{place}: output `{}` has the name of a column that every table has; rename it",
+            field.name
+        )));
+    }
+    Ok(())
+}
+
 /// Returns the columns that a model outputs.
-fn predictions(entity: &[(String, DataType)], event_time: &str) -> Result<Schema> {
+fn predictions(entity: &EntityKeys, event_time: &str) -> Result<Schema> {
     let keys = entity.iter();
     let keys: Vec<Field> = keys
         .map(|(name, data_type)| Field::new(name, data_type.clone(), false))
