@@ -41,6 +41,42 @@ pub enum ProjectError {
     },
 }
 
+/// A key of a project file whose value does not fit, and why.
+#[derive(Debug)]
+pub(crate) struct BrokenRule {
+    /// The path of the key, such as `pipelines.delays.source`.
+    pub(crate) key: String,
+    /// What is wrong, and what to do.
+    pub(crate) message: String,
+}
+
+impl BrokenRule {
+    pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    /// Puts the path of the table that has the key before it.
+    pub(crate) fn below(self, table: &str) -> Self {
+        Self {
+            key: format!("{table}.{}", self.key),
+            ..self
+        }
+    }
+
+    /// Returns the error of the file at `path`.
+    pub(crate) fn of_file(self, path: &Path) -> ProjectError {
+        let Self { key, message } = self;
+        ProjectError::Rule {
+            path: path.to_owned(),
+            key,
+            message,
+        }
+    }
+}
+
 /// Creates the error of a file that cannot be parsed, with the line and column of the mistake.
 pub(crate) fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ProjectError {
     let start = error.span().map_or(0, |span| span.start).min(text.len());

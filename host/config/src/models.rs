@@ -7,6 +7,7 @@ use serde::Deserialize;
 use wafer_catalog::{Split, SplitBy};
 use wafer_core::Task;
 
+use crate::error::BrokenRule;
 use crate::values::parameter_texts;
 
 /// The table `[models.NAME]`.
@@ -72,15 +73,17 @@ impl TrainingConfig {
     /// Returns the split, or `None` if there is none.
     ///
     /// # Errors
-    /// Returns the key that is wrong, and a message.
-    pub(crate) fn split(&self) -> Result<Option<Split>, (&'static str, String)> {
+    /// Returns the key of this table that is wrong.
+    pub(crate) fn split(&self) -> Result<Option<Split>, BrokenRule> {
         match (&self.split, &self.split_by) {
-            (None, Some(_)) => Err(("split_by", "needs `split` beside it".to_owned())),
+            (None, Some(_)) => Err(BrokenRule::new("split_by", "needs `split` beside it")),
             (None, None) => Ok(None),
             (Some(split), by) => {
                 let by = SplitBy::parse(by.as_deref().unwrap_or("row"));
                 let split = Split::parse(split, by, self.seed.unwrap_or(0));
-                split.map(Some).map_err(|message| ("split", message))
+                split
+                    .map(Some)
+                    .map_err(|message| BrokenRule::new("split", message))
             }
         }
     }

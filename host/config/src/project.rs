@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wafer_catalog::{FunctionRole, is_name, nearest};
 
-use crate::error::{ProjectError, parse_error};
+use crate::error::{BrokenRule, ProjectError, parse_error};
 use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
 use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
@@ -105,11 +105,7 @@ impl Project {
     pub fn parse(path: &Path, text: &str, overrides: Overrides) -> Result<Self, ProjectError> {
         let file: ProjectFile = toml::from_str(text).map_err(|e| parse_error(path, text, &e))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let rule_error = |(key, message)| ProjectError::Rule {
-            path: path.to_owned(),
-            key,
-            message,
-        };
+        let rule_error = |rule: BrokenRule| rule.of_file(path);
         let store = file.store;
         let cloud = cloud_stores(
             overrides.online.or(store.online),
@@ -159,9 +155,9 @@ impl Project {
         }
     }
 
-    /// Checks everything that the file alone decides. An error is the path of a key and a message.
-    pub(crate) fn check(&self) -> Result<(), (String, String)> {
-        is_name(&self.name).map_err(|m| ("project.name".to_owned(), m))?;
+    /// Checks everything that the file alone decides.
+    pub(crate) fn check(&self) -> Result<(), BrokenRule> {
+        is_name(&self.name).map_err(|m| BrokenRule::new("project.name", m))?;
         let kinds: [(&str, Vec<&String>); 7] = [
             ("entities", self.entities.keys().collect()),
             ("sources", self.sources.keys().collect()),
@@ -173,7 +169,7 @@ impl Project {
         ];
         for (kind, names) in kinds {
             for name in names {
-                is_name(name).map_err(|m| (format!("{kind}.{name}"), m))?;
+                is_name(name).map_err(|m| BrokenRule::new(format!("{kind}.{name}"), m))?;
             }
         }
         for (name, entity) in &self.entities {
@@ -183,12 +179,12 @@ impl Project {
                     let message = format!(
                         "{data_type} cannot be a join key; use utf8, int64, boolean, date, timestamp or binary"
                     );
-                    return Err((format!("{key}.{column}"), message));
+                    return Err(BrokenRule::new(format!("{key}.{column}"), message));
                 }
             }
         }
         for (name, source) in &self.sources {
-            check_source(source).map_err(|(part, m)| (format!("sources.{name}.{part}"), m))?;
+            check_source(source).map_err(|rule| rule.below(&format!("sources.{name}")))?;
             if let Some(group) = &source.group {
                 check_defined(
                     &self.groups,
@@ -209,10 +205,8 @@ impl Project {
                 &format!("groups.{name}.entity"),
             )?;
             if group.version == 0 {
-                return Err((
-                    format!("groups.{name}.version"),
-                    "versions start at 1".to_owned(),
-                ));
+                let key = format!("groups.{name}.version");
+                return Err(BrokenRule::new(key, "versions start at 1"));
             }
         }
         let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
@@ -226,7 +220,7 @@ impl Project {
                     "group `{}` is written by pipeline `{other}` already",
                     pipeline.group
                 );
-                return Err((key("group"), message));
+                return Err(BrokenRule::new(key("group"), message));
             }
         }
         for (name, view) in &self.views {
@@ -243,7 +237,7 @@ impl Project {
         &self,
         pipeline: &PipelineConfig,
         key: impl Fn(&str) -> String,
-    ) -> Result<(), (String, String)> {
+    ) -> Result<(), BrokenRule> {
         let model = match (&pipeline.function, &pipeline.model) {
             (Some(function), None) => {
                 return self.check_feature_function(function, &key("function"));
@@ -251,11 +245,11 @@ impl Project {
             (None, Some(model)) => model,
             (None, None) => {
                 let message = "is missing; name it, or a `model`";
-                return Err((key("function"), message.to_owned()));
+                return Err(BrokenRule::new(key("function"), message));
             }
             (Some(_), Some(_)) => {
                 let message = "is beside `function`; a pipeline has one of them";
-                return Err((key("model"), message.to_owned()));
+                return Err(BrokenRule::new(key("model"), message));
             }
         };
         check_defined(&self.models, &model.model, "model", &key("model"))?;
@@ -263,29 +257,27 @@ impl Project {
             SourceType::Stream => {
                 let message =
                     "predicts for the rows of files or of another group; events ask an endpoint";
-                Err((key("model"), message.to_owned()))
+                Err(BrokenRule::new(key("model"), message))
             }
             SourceType::Files | SourceType::Table => Ok(()),
         }
     }
 
     /// Checks that a function is defined, and that no model trains or predicts with it.
-    fn check_feature_function(&self, function: &str, key: &str) -> Result<(), (String, String)> {
+    fn check_feature_function(&self, function: &str, key: &str) -> Result<(), BrokenRule> {
         check_defined(&self.functions, function, "function", key)?;
         let usage = match self.role(function) {
             FunctionRole::Features => return Ok(()),
             FunctionRole::Inference => "is loaded with what trainings make",
             FunctionRole::Trainer => "trains",
         };
-        Err((
-            key.to_owned(),
-            format!(
-                "function `{function}` is a model's and {usage}; define it once more under another name"
-            ),
-        ))
+        let message = format!(
+            "function `{function}` is a model's and {usage}; define it once more under another name"
+        );
+        Err(BrokenRule::new(key, message))
     }
 
-    fn check_model(&self, name: &str, model: &ModelConfig) -> Result<(), (String, String)> {
+    fn check_model(&self, name: &str, model: &ModelConfig) -> Result<(), BrokenRule> {
         let key = |part: &str| format!("models.{name}.{part}");
         check_defined(&self.views, &model.view, "view", &key("view"))?;
         check_defined(
@@ -299,28 +291,25 @@ impl Project {
             check_defined(&self.functions, trainer, "function", &key("trainer"))?;
             if self.models.values().any(|model| model.function == *trainer) {
                 let message = format!("function `{trainer}` cannot both train and predict");
-                return Err((key("trainer"), message));
+                return Err(BrokenRule::new(key("trainer"), message));
             }
             if model.label.is_none() {
                 let message = "is missing: name the column of training sets that is predicted";
-                return Err((key("label"), message.to_owned()));
+                return Err(BrokenRule::new(key("label"), message));
             }
         }
         if model.task.is_some() && model.label.is_none() {
-            return Err((key("task"), "needs `label` beside it".to_owned()));
+            return Err(BrokenRule::new(key("task"), "needs `label` beside it"));
         }
-        model
-            .training
-            .split()
-            .map(drop)
-            .map_err(|(part, message)| (key(&format!("training.{part}")), message))
+        let split = model.training.split();
+        split.map(drop).map_err(|rule| rule.below(&key("training")))
     }
 
     pub(crate) fn check_function(
         &self,
         name: &str,
         function: &FunctionConfig,
-    ) -> Result<(), (String, String)> {
+    ) -> Result<(), BrokenRule> {
         let key = format!("functions.{name}");
         let given = [
             ("crate", function.krate.is_some()),
@@ -335,22 +324,19 @@ impl Project {
         match given[..] {
             [_] => {}
             [] => {
-                return Err((
-                    key,
-                    "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"` or `stock = \"NAME\"`"
-                        .to_owned(),
-                ));
+                let message =
+                    "needs `crate = \"FOLDER\"`, `component = \"FILE.wasm\"` or `stock = \"NAME\"`";
+                return Err(BrokenRule::new(key, message));
             }
             [one, other, ..] => {
-                return Err((key, format!("has both `{one}` and `{other}`; keep one")));
+                let message = format!("has both `{one}` and `{other}`; keep one");
+                return Err(BrokenRule::new(key, message));
             }
         }
         const MAX_MEMORY: u64 = 4 << 30;
         if function.memory.is_some_and(|bytes| bytes > MAX_MEMORY) {
-            return Err((
-                format!("{key}.memory"),
-                "a function has at most 4 GiB".to_owned(),
-            ));
+            let key = format!("{key}.memory");
+            return Err(BrokenRule::new(key, "a function has at most 4 GiB"));
         }
         for (asset, source) in &function.assets {
             if let AssetSource::Model(artifact) = source {
@@ -361,7 +347,7 @@ impl Project {
         check_parameters(&function.parameters, &key)
     }
 
-    fn check_view(&self, name: &str, view: &ViewConfig) -> Result<(), (String, String)> {
+    fn check_view(&self, name: &str, view: &ViewConfig) -> Result<(), BrokenRule> {
         let key = format!("views.{name}");
         typed_fields(&view.request, &format!("{key}.request"))?;
         for (index, lookup) in view.lookups.iter().enumerate() {
@@ -372,14 +358,15 @@ impl Project {
                 &format!("{key}.lookups[{index}].group"),
             )?;
             if let Some(alias) = &lookup.alias {
-                is_name(alias).map_err(|m| (format!("{key}.lookups[{index}].as"), m))?;
+                let key = format!("{key}.lookups[{index}].as");
+                is_name(alias).map_err(|m| BrokenRule::new(key, m))?;
             }
         }
         for function in &view.functions {
             self.check_feature_function(function, &format!("{key}.functions"))?;
         }
         if view.lookups.is_empty() && view.functions.is_empty() {
-            return Err((key, "has neither lookups nor functions".to_owned()));
+            return Err(BrokenRule::new(key, "has neither lookups nor functions"));
         }
         Ok(())
     }
@@ -391,7 +378,7 @@ pub(crate) fn check_defined<T>(
     name: &str,
     what: &str,
     key: &str,
-) -> Result<(), (String, String)> {
+) -> Result<(), BrokenRule> {
     if things.contains_key(name) {
         return Ok(());
     }
@@ -400,7 +387,7 @@ pub(crate) fn check_defined<T>(
         Some(nearest) => format!("there is no {what} `{name}`; did you mean `{nearest}`?"),
         None => format!("there is no {what} `{name}`"),
     };
-    Err((key.to_owned(), message))
+    Err(BrokenRule::new(key, message))
 }
 
 #[cfg(test)]

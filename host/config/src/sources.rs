@@ -6,6 +6,7 @@ use serde::Deserialize;
 use wafer_catalog::Format;
 use wafer_core::Duration;
 
+use crate::error::BrokenRule;
 use crate::values::duration;
 
 /// The table `[entities.NAME]`.
@@ -69,30 +70,29 @@ pub enum SourceType {
     Table,
 }
 
-/// Checks that a source has the keys of its type. An error is the key and a message.
-pub(crate) fn check_source(source: &SourceConfig) -> Result<(), (&'static str, String)> {
+/// Checks that a source has the keys of its type. The key of an error is that within the source.
+pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
     let url = source.path.as_ref().and_then(|path| path.to_str());
     if let Some(url) = url.filter(|url| url.contains("://") && !url.starts_with("s3://")) {
         let message = format!("`{url}` is neither a path nor of the form s3://BUCKET/FOLDER");
-        return Err(("path", message));
+        return Err(BrokenRule::new("path", message));
     }
-    let stream_only = |key| Err((key, "is for sources of type `stream`".to_owned()));
+    let wrong = |key: &str, message: &str| Err(BrokenRule::new(key, message));
+    let stream_only = |key: &str| wrong(key, "is for sources of type `stream`");
     match source.kind {
-        SourceType::Table if source.group.is_none() => Err((
-            "group",
-            "is missing: name the group whose rows are read".to_owned(),
-        )),
-        SourceType::Table if source.path.is_some() => Err((
-            "path",
-            "is for sources of type `files` or `stream`".to_owned(),
-        )),
-        SourceType::Files | SourceType::Stream if source.group.is_some() => {
-            Err(("group", "is for sources of type `table`".to_owned()))
+        SourceType::Table if source.group.is_none() => {
+            wrong("group", "is missing: name the group whose rows are read")
         }
-        SourceType::Files if source.path.is_none() => Err((
+        SourceType::Table if source.path.is_some() => {
+            wrong("path", "is for sources of type `files` or `stream`")
+        }
+        SourceType::Files | SourceType::Stream if source.group.is_some() => {
+            wrong("group", "is for sources of type `table`")
+        }
+        SourceType::Files if source.path.is_none() => wrong(
             "path",
-            "is missing: name a file, a folder, or a pattern such as data/*.csv".to_owned(),
-        )),
+            "is missing: name a file, a folder, or a pattern such as data/*.csv",
+        ),
         SourceType::Stream => Ok(()),
         _ if source.id.is_some() => stream_only("id"),
         _ if source.remember.is_some() => stream_only("remember"),

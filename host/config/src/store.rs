@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
+use crate::error::BrokenRule;
 use crate::values::size;
 
 /// Where a project stores its data.
@@ -67,16 +68,15 @@ impl Overrides {
 /// Returns the stores on AWS, or `None` if neither setting is given.
 ///
 /// # Errors
-/// Returns the path of the key that is wrong, and a message. The two settings are required
-/// together.
+/// Returns the key that is wrong. The two settings are required together.
 pub(crate) fn cloud_stores(
     online: Option<String>,
     objects: Option<String>,
-) -> Result<Option<CloudStores>, (String, String)> {
+) -> Result<Option<CloudStores>, BrokenRule> {
     let url = |key: &str, text: &str, example: &str| {
         Url::parse(text).map_err(|error| {
             let message = format!("`{text}` is not a URL such as {example}: {error}");
-            (format!("store.{key}"), message)
+            BrokenRule::new(format!("store.{key}"), message)
         })
     };
     let other = |given: &str, missing: &str| {
@@ -84,7 +84,7 @@ pub(crate) fn cloud_stores(
             "the stores on AWS are two: set `store.{missing}` as well (or WAFER_STORE_{})",
             missing.to_uppercase()
         );
-        (format!("store.{given}"), message)
+        BrokenRule::new(format!("store.{given}"), message)
     };
     match (online, objects) {
         (None, None) => Ok(None),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use wafer_core::{DataType, Duration, parse_bytes};
 
+use crate::error::BrokenRule;
+
 /// Converts parameters to text: strings as they are, other values as TOML writes them.
 pub(crate) fn parameter_texts(
     parameters: &BTreeMap<String, toml::Value>,
@@ -23,14 +25,14 @@ pub(crate) fn parameter_texts(
 pub(crate) fn check_parameters(
     parameters: &BTreeMap<String, toml::Value>,
     key: &str,
-) -> Result<(), (String, String)> {
+) -> Result<(), BrokenRule> {
     for (parameter, value) in parameters {
         if matches!(
             value,
             toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)
         ) {
-            let message = "is a text, a number or a boolean".to_owned();
-            return Err((format!("{key}.parameters.{parameter}"), message));
+            let key = format!("{key}.parameters.{parameter}");
+            return Err(BrokenRule::new(key, "is a text, a number or a boolean"));
         }
     }
     Ok(())
@@ -40,17 +42,17 @@ pub(crate) fn check_parameters(
 pub(crate) fn typed_fields(
     table: &toml::Table,
     key: &str,
-) -> Result<Vec<(String, DataType)>, (String, String)> {
+) -> Result<Vec<(String, DataType)>, BrokenRule> {
     table
         .iter()
         .map(|(name, value)| {
-            let key = || format!("{key}.{name}");
+            let wrong = |message: String| BrokenRule::new(format!("{key}.{name}"), message);
             let text = value
                 .as_str()
-                .ok_or_else(|| (key(), "is the name of a type".to_owned()))?;
+                .ok_or_else(|| wrong("is the name of a type".to_owned()))?;
             let data_type = text
                 .parse()
-                .map_err(|e: wafer_core::ParseDataTypeError| (key(), e.to_string()))?;
+                .map_err(|e: wafer_core::ParseDataTypeError| wrong(e.to_string()))?;
             Ok((name.clone(), data_type))
         })
         .collect()

@@ -133,6 +133,17 @@ pub struct AsOfJoin<V> {
     ties: bool,
 }
 
+/// The rows that an [`AsOfJoin`] found.
+#[derive(Clone, Debug)]
+pub struct AsOfRows {
+    /// For each label, by its number, the number of its row; `None` where there is no row that
+    /// counts, or the newest one has expired.
+    pub rows: Vec<Option<u64>>,
+    /// Whether some rows had equal versions. If so, the join must be repeated with versions that
+    /// differ.
+    pub has_ties: bool,
+}
+
 /// What the rows of an entity are ordered by.
 pub trait Version: Copy + Ord {
     /// The event time of the row.
@@ -249,13 +260,9 @@ impl<V: Version> AsOfJoin<V> {
         }
     }
 
-    /// Returns for each label, by its number, the row with the greatest version among those that
-    /// count at the label's time, or `None` where there is no such row or it is more than `ttl`
-    /// microseconds old.
-    ///
-    /// Also returns whether some rows had equal versions. If so, the join must be repeated with
-    /// versions that differ.
-    pub fn finish(self, labels: usize, ttl: Option<Duration>) -> (Vec<Option<u64>>, bool) {
+    /// Returns for each label the row with the greatest version among those that count at the
+    /// label's time, unless it is more than `ttl` old.
+    pub fn finish(self, labels: usize, ttl: Option<Duration>) -> AsOfRows {
         let Self {
             labels: sorted,
             found,
@@ -283,7 +290,10 @@ impl<V: Version> AsOfJoin<V> {
                 }
             }
         }
-        (rows, ties)
+        AsOfRows {
+            rows,
+            has_ties: ties,
+        }
     }
 }
 
@@ -322,9 +332,9 @@ mod tests {
         }
         let [mut left, right] = joins;
         left.merge(&right);
-        let (found, ties) = left.finish(labels.len(), ttl.map(Duration::from_micros));
-        assert!(!ties, "identities differ");
-        found
+        let found = left.finish(labels.len(), ttl.map(Duration::from_micros));
+        assert!(!found.has_ties, "identities differ");
+        found.rows
     }
 
     fn naive(rows: &[Row], (entity, time): (u32, i64), ttl: Option<i64>) -> Option<u64> {
@@ -389,7 +399,7 @@ mod tests {
         let mut join = AsOfJoin::new(Arc::new(SortedLabels::new(&[0, 0], &[10, 20], 1)));
         join.add(0, 5, version, 0);
         join.add(0, 15, version, 1);
-        assert!(join.finish(2, None).1);
+        assert!(join.finish(2, None).has_ties);
     }
 
     proptest! {

@@ -15,6 +15,15 @@ use wafer_store::{Kind, Result};
 
 use crate::Platform;
 
+/// When definitions become live that have new versions of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoLive {
+    /// When the new versions are filled, if their old versions have rows.
+    WhenFilled,
+    /// At once, although the new versions are still empty.
+    AtOnce,
+}
+
 impl Platform {
     /// Returns the changes that applying definitions would make, with warnings about endpoints
     /// whose features would no longer be written.
@@ -32,13 +41,13 @@ impl Platform {
     /// Applies definitions as a new generation, and returns what changed.
     ///
     /// The generation is staged if groups have new versions that must be filled first, which the
-    /// plan then names, and `at_once` is not set. Otherwise it is live at once. Definitions that
+    /// plan then names, and `go_live` waits for them. Otherwise it is live at once. Definitions that
     /// are applied already are not written again.
     ///
     /// # Errors
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when
     /// another process applies definitions at the same time.
-    pub async fn apply(&self, wanted: Definitions, at_once: bool) -> Result<Plan> {
+    pub async fn apply(&self, wanted: Definitions, go_live: GoLive) -> Result<Plan> {
         let mut plan = self.plan(&wanted).await?;
         for (table, _) in written_tables(&wanted) {
             self.pipelines.check_table(&table).await?;
@@ -55,10 +64,9 @@ impl Platform {
             }
             self.tables.keep_table(&table).await?;
         }
-        let to_fill = if at_once {
-            Vec::new()
-        } else {
-            self.pipelines.to_fill(&wanted).await?
+        let to_fill = match go_live {
+            GoLive::AtOnce => Vec::new(),
+            GoLive::WhenFilled => self.pipelines.to_fill(&wanted).await?,
         };
         let applied = self.context.applied();
         let is_same = *applied.live == wanted && applied.pointer.live > 0;

@@ -8,6 +8,15 @@ use wafer_store::{Kind, Result};
 
 use crate::Platform;
 
+/// Whether an endpoint routes to a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Routed {
+    /// An endpoint routes to the release.
+    Now,
+    /// Endpoints routed to the release before, and could be rolled back to it.
+    Before,
+}
+
 impl Platform {
     /// Compiles the functions of a project for a kind of machine. Returns the names of those that
     /// were not compiled for it before.
@@ -34,15 +43,15 @@ impl Platform {
             .context
             .compile_all(definitions.functions.iter(), target)
             .await?;
-        for (release, is_routed) in self.routed_releases().await? {
+        for (release, routed) in self.routed_releases().await? {
             let bound = self
                 .registry
                 .bound(&self.registry.release(&release).await?)
                 .await?;
             match self.context.compile_all(bound.functions(), target).await {
                 Ok(more) => compiled.extend(more),
-                // No endpoint routes to this release now. Only a rollback to it is not possible.
-                Err(error) if !is_routed => {
+                // Only a rollback to the release is not possible.
+                Err(error) if routed == Routed::Before => {
                     tracing::warn!("release `{release}` was not compiled: {}", error.chain());
                 }
                 Err(error) => return Err(error),
@@ -65,18 +74,17 @@ impl Platform {
         Ok(compiled)
     }
 
-    /// Returns the releases that endpoints route to or routed to before, with whether they route
-    /// to them now.
-    async fn routed_releases(&self) -> Result<BTreeMap<String, bool>> {
+    /// Returns the releases that endpoints route to or routed to before.
+    async fn routed_releases(&self) -> Result<BTreeMap<String, Routed>> {
         let mut releases = BTreeMap::new();
         for endpoint in self.serving.endpoints().await?.into_values() {
             for (_, routing) in &endpoint.history {
                 for release in routing.releases() {
-                    releases.entry(release.clone()).or_insert(false);
+                    releases.entry(release.clone()).or_insert(Routed::Before);
                 }
             }
             let now = endpoint.routing.releases();
-            releases.extend(now.map(|release| (release.clone(), true)));
+            releases.extend(now.map(|release| (release.clone(), Routed::Now)));
         }
         Ok(releases)
     }

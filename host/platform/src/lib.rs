@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use batch_inference::ModelPredictors;
 
+pub use apply::GoLive;
 pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
@@ -39,14 +40,14 @@ pub use wafer_pipelines::{
     HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines, RequestedRun,
     RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
 };
-pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry};
+pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
     Endpoint, EndpointInfo, EndpointServing, FeatureRow, InferRequest, Inference, Routing, Serving,
     Status, Vectors, WHOLE, parse_percent,
 };
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
-pub use wafer_training::{TrainReport, TrainRequest, Training, TrainingSetRequest};
+pub use wafer_training::{DeleteIf, TrainReport, TrainRequest, Training, TrainingSetRequest};
 
 /// An open project, with its services over one context.
 #[derive(Debug)]

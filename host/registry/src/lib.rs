@@ -21,5 +21,5 @@ mod service;
 pub use lineage::Origin;
 pub use models::ModelSummary;
 pub use register::{Candidate, NewVersion};
-pub use releases::{BoundRelease, left_behind};
+pub use releases::{BoundRelease, ViewOfRelease, left_behind};
 pub use service::Registry;

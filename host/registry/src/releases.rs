@@ -37,12 +37,18 @@ impl BoundRelease {
     }
 }
 
+/// The version of its view that a release of a model binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewOfRelease {
+    /// The version that the model was trained on.
+    TrainedOn,
+    /// The view as it is defined now.
+    Present,
+}
+
 impl Registry {
-    /// Creates a release of a version of a model.
-    ///
-    /// The release binds the version of the view that the model was trained on or, if
-    /// `present_view` is set, the view as it is defined now. Without a name it is called `r1`,
-    /// `r2`, and so on.
+    /// Creates a release of a version of a model. Without a name it is called `r1`, `r2`, and so
+    /// on.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when there is another release of that name, and
@@ -52,15 +58,15 @@ impl Registry {
         &self,
         name: Option<&str>,
         model: &VersionName,
-        present_view: bool,
+        view: ViewOfRelease,
         doc: &str,
     ) -> Result<Release> {
         if let Some(name) = name {
             wafer_catalog::is_name(name).map_err(Error::invalid)?;
         }
         let model = self.model_version(model).await?;
-        let (view_version, recipe) = match present_view {
-            true => {
+        let (view_version, recipe) = match view {
+            ViewOfRelease::Present => {
                 let recipe = self.context.view(&model.view)?;
                 self.check_version_fits(&model, &recipe)?;
                 (
@@ -68,7 +74,7 @@ impl Registry {
                     recipe,
                 )
             }
-            false => {
+            ViewOfRelease::TrainedOn => {
                 let version = model.view_version.clone();
                 let recipe = self.context.recipe(&model.view, &version).await?;
                 (version, recipe)

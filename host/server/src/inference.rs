@@ -316,16 +316,27 @@ fn columns(inputs: Vec<Tensor>, fields: &[Field]) -> Result<HashMap<String, Vec<
     Ok(columns)
 }
 
-/// Returns the positions of the outputs to answer, each with whether it is binary. Without a list
-/// in the request these are all outputs.
+/// An output to answer.
+struct WantedOutput {
+    /// The position of the output among those of the model.
+    index: usize,
+    /// Whether it is answered as bytes after the JSON, and not within it.
+    is_binary: bool,
+}
+
+/// Returns the outputs to answer. Without a list in the request these are all outputs.
 fn wanted(
     parameters: Option<&Map<String, Json>>,
     outputs: Option<&[Wanted]>,
     fields: &[Field],
-) -> Result<Vec<(usize, bool)>, Refusal> {
+) -> Result<Vec<WantedOutput>, Refusal> {
     let all_binary = flag(parameters, "binary_data_output").unwrap_or(false);
     let Some(outputs) = outputs.filter(|outputs| !outputs.is_empty()) else {
-        return Ok((0..fields.len()).map(|index| (index, all_binary)).collect());
+        let all = (0..fields.len()).map(|index| WantedOutput {
+            index,
+            is_binary: all_binary,
+        });
+        return Ok(all.collect());
     };
     let place = |wanted: &Wanted| {
         let found = fields.iter().position(|field| field.name == wanted.name);
@@ -337,10 +348,11 @@ fn wanted(
                 known.join(", ")
             ))
         })?;
-        Ok((
+        let is_binary = flag(wanted.parameters.as_ref(), "binary_data");
+        Ok(WantedOutput {
             index,
-            flag(wanted.parameters.as_ref(), "binary_data").unwrap_or(all_binary),
-        ))
+            is_binary: is_binary.unwrap_or(all_binary),
+        })
     };
     outputs.iter().map(place).collect()
 }
@@ -353,7 +365,7 @@ fn wanted(
 fn answer(
     model: String,
     inference: Inference,
-    wanted: &[(usize, bool)],
+    wanted: &[WantedOutput],
 ) -> Result<Response, Refusal> {
     let count = inference.releases.len();
     let mut parameters = Map::new();
@@ -379,9 +391,9 @@ fn answer(
     }
     let mut outputs = Vec::new();
     let mut binary = Vec::new();
-    for (index, is_binary) in wanted {
-        let (field, column) = &inference.outputs[*index];
-        let bytes = is_binary.then_some(&mut binary);
+    for output in wanted {
+        let (field, column) = &inference.outputs[output.index];
+        let bytes = output.is_binary.then_some(&mut binary);
         outputs.push(Output::of(field, column, bytes).map_err(Refusal::invalid)?);
     }
     let answer = Answer {
@@ -392,7 +404,7 @@ fn answer(
         outputs,
     };
     let mut body = serde_json::to_vec(&answer).expect("an answer always serialises");
-    if !wanted.iter().any(|(_, is_binary)| *is_binary) {
+    if !wanted.iter().any(|output| output.is_binary) {
         return Ok(([(CONTENT_TYPE, "application/json")], body).into_response());
     }
     let headers = [

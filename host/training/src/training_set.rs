@@ -67,6 +67,15 @@ pub struct TrainingSetRequest {
     pub split: Option<Split>,
 }
 
+/// The condition under which a training set is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteIf {
+    /// No version of a model was trained on it.
+    Unused,
+    /// In any case. Versions that were trained on it cannot be evaluated on it again.
+    Always,
+}
+
 /// The labels and everything else that a training set is joined from.
 pub(crate) struct JoinPlan {
     pub(crate) recipe: Recipe,
@@ -280,17 +289,16 @@ impl Training {
     /// tables that it was made of. The file that was written stays.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] for an unknown training set. Unless `is_forced` is set, returns
-    /// [`Kind::Conflict`] when versions of models were trained on it, because they could not be
-    /// evaluated on it again.
-    pub async fn delete_training_set(&self, id: &str, is_forced: bool) -> Result<()> {
+    /// Returns [`Kind::NotFound`] for an unknown training set, and [`Kind::Conflict`] when versions
+    /// of models were trained on it and it is deleted only if it is unused.
+    pub async fn delete_training_set(&self, id: &str, condition: DeleteIf) -> Result<()> {
         self.context.training_set_record(id).await?;
         let mut versions = self
             .context
             .objects::<ModelVersion>("model_version")
             .await?;
         versions.retain(|(_, version)| version.training_set.as_deref() == Some(id));
-        if !versions.is_empty() && !is_forced {
+        if !versions.is_empty() && condition == DeleteIf::Unused {
             let names: Vec<String> = versions.iter().map(|(_, v)| v.name()).collect();
             let message = format!(
                 "training set `{id}` is what {} came of: without it nobody can evaluate them on it again, or \

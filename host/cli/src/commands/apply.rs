@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wafer_config::{Project, resolve};
-use wafer_platform::{Definitions, Platform};
+use wafer_platform::{Definitions, GoLive, Platform};
 
 use super::Context;
 use crate::output::say;
@@ -62,6 +62,14 @@ pub(crate) async fn definitions(
         functions,
         &platform.context().definitions(),
     )?)
+}
+
+/// Returns when definitions become live, with the flag `--now` or without it.
+pub(crate) fn go_live(now: bool) -> GoLive {
+    match now {
+        true => GoLive::AtOnce,
+        false => GoLive::WhenFilled,
+    }
 }
 
 /// Formats the changes of a plan, or returns `none` if there are none.
@@ -125,7 +133,7 @@ impl Apply {
                 here.join(", ")
             ));
         }
-        let plan = platform.apply(wanted, self.now).await?;
+        let plan = platform.apply(wanted, go_live(self.now)).await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
             let mut text = plan_text(&plan, "nothing changed");

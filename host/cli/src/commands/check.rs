@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use wafer_config::resolve;
 use wafer_core::DataType;
-use wafer_platform::{CHECK_ROWS, SourceReader, check_function};
+use wafer_platform::{CHECK_ROWS, GoLive, SourceReader, check_function};
 
 use super::Context;
 use crate::output::{say, table};
@@ -59,7 +59,7 @@ impl Check {
         }
         let functions = platform.register(specs).await?;
         let definitions = resolve(&project, functions, &platform.context().definitions())?;
-        platform.apply(definitions.clone(), true).await?;
+        platform.apply(definitions.clone(), GoLive::AtOnce).await?;
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {

@@ -179,7 +179,8 @@ impl Deploy {
             .await?;
         report.copied = copied.into_iter().map(String::from).collect();
         // Code and files must be in place before the definitions that name them are live.
-        report.plan = Some(platform.apply(wanted, self.now).await?);
+        let go_live = apply::go_live(self.now);
+        report.plan = Some(platform.apply(wanted, go_live).await?);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use wafer_platform::{Release, VersionName};
+use wafer_platform::{Release, VersionName, ViewOfRelease};
 
 use super::Context;
 use crate::app;
@@ -77,9 +77,13 @@ impl Releases {
             }
             Command::Create(create) => {
                 let name = create.name.as_deref();
+                let view = match create.present_view {
+                    true => ViewOfRelease::Present,
+                    false => ViewOfRelease::TrainedOn,
+                };
                 let release = platform
                     .registry()
-                    .create_release(name, &create.model, create.present_view, &create.doc)
+                    .create_release(name, &create.model, view, &create.doc)
                     .await?;
                 context.format.print(&release, || text(&release));
             }

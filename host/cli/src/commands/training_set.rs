@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use wafer_core::Timestamp;
-use wafer_platform::{Progress, Split, SplitBy, TrainingSet, TrainingSetRequest};
+use wafer_platform::{DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSetRequest};
 
 use super::Context;
 use crate::app;
@@ -169,9 +169,13 @@ impl TrainingSets {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
         if let Some(id) = &self.delete {
+            let condition = match self.force {
+                true => DeleteIf::Always,
+                false => DeleteIf::Unused,
+            };
             platform
                 .training()
-                .delete_training_set(id, self.force)
+                .delete_training_set(id, condition)
                 .await?;
         }
         let sets = platform.context().training_sets().await?;

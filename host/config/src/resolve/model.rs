@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use wafer_catalog::{ComponentDef, ModelDef, TrainingDef};
 use wafer_store::{Error, Result};
 
+use crate::error::BrokenRule;
 use crate::models::ModelConfig;
 use crate::project::Project;
 
@@ -19,8 +20,9 @@ pub(crate) fn model(
         let message = || Error::invalid(format!("function `{function}` is not registered"));
         components.get(function).cloned().ok_or_else(message)
     };
-    let split = config.training.split().map_err(|(part, message)| {
-        Error::invalid(format!("models.{name}.training.{part}: {message}"))
+    let split = config.training.split().map_err(|rule| {
+        let BrokenRule { key, message } = rule.below(&format!("models.{name}.training"));
+        Error::invalid(format!("{key}: {message}"))
     })?;
     Ok(ModelDef {
         view: config.view.clone(),

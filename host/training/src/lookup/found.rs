@@ -10,7 +10,7 @@ use wafer_core::DataType;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
-use crate::lookup::pieces::WantedRows;
+use crate::lookup::pieces::{WantedPlace, WantedRows};
 use crate::spool::Spool;
 
 /// The features of one lookup for all labels, in the order of the labels.
@@ -41,11 +41,19 @@ pub(crate) struct FoundFeatures {
     pub(crate) locations: Locations,
 }
 
-/// The batch of each label and the row in it, or `None` for a label that found nothing.
+/// The place of a label's features in [`FoundFeatures`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FoundPlace {
+    pub(crate) batch: u32,
+    /// The row in the batch.
+    pub(crate) row: u32,
+}
+
+/// The place of each label's features, or `None` for a label that found nothing.
 pub(crate) enum Locations {
-    /// The batch and the row of each label.
-    Direct(Vec<Option<(u32, u32)>>),
-    /// The number of each label's row in the table, from which the batch and the row follow.
+    /// The place of each label.
+    Direct(Vec<Option<FoundPlace>>),
+    /// The number of each label's row in the table, from which the place follows.
     ByRowNumber {
         rows: Vec<Option<u64>>,
         wanted: Arc<WantedRows>,
@@ -63,8 +71,8 @@ impl Locations {
         }
     }
 
-    /// Returns the batch and the row of a label.
-    pub(crate) fn get(&self, label: usize) -> Option<(u32, u32)> {
+    /// Returns the place of a label's features.
+    pub(crate) fn get(&self, label: usize) -> Option<FoundPlace> {
         match self {
             Self::Direct(locations) => locations[label],
             Self::ByRowNumber {
@@ -72,8 +80,11 @@ impl Locations {
                 wanted,
                 batch_of,
             } => {
-                let (piece, rank) = wanted.locate(rows[label]?);
-                Some((batch_of[piece], rank))
+                let WantedPlace { piece, rank } = wanted.locate(rows[label]?);
+                Some(FoundPlace {
+                    batch: batch_of[piece],
+                    row: rank,
+                })
             }
         }
     }
@@ -143,7 +154,7 @@ impl FoundFeatures {
         }
         let nothing = (self.batches.len(), 0);
         let gather = |labels: Range<usize>| -> Result<RecordBatch> {
-            let index = |(batch, row): (u32, u32)| (batch as usize, row as usize);
+            let index = |place: FoundPlace| (place.batch as usize, place.row as usize);
             let indices: Vec<(usize, usize)> = labels
                 .map(|label| self.locations.get(label).map_or(nothing, index))
                 .collect();

@@ -11,7 +11,7 @@ use arrow_array::{RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
 use futures::TryStreamExt as _;
 use wafer_catalog::blocking;
-use wafer_core::join::{AsOfJoin, NONE, Version};
+use wafer_core::join::{AsOfJoin, AsOfRows, NONE, Version};
 use wafer_core::rules::{Interval, RowVersion, identity};
 use wafer_core::{DataType, EntityIndex, Field, Timestamp};
 use wafer_store::{Error, Kind, Result};
@@ -28,21 +28,21 @@ impl LookupJoin {
     /// Finds the newest row for each label of a band, and reads its features.
     pub(crate) async fn join_newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
         let interval = self.event_interval(band);
-        let (mut rows, ties) = self.newest_rows::<Timestamp>(band, interval).await?;
-        if ties {
+        let mut found = self.newest_rows::<Timestamp>(band, interval).await?;
+        if found.has_ties {
             // Creation time and event identity decide between rows of one event time. They are
             // not read before, because most tables have no such rows.
-            (rows, _) = self.newest_rows::<RowVersion>(band, interval).await?;
+            found = self.newest_rows::<RowVersion>(band, interval).await?;
         }
-        self.read_features(rows, interval).await
+        self.read_features(found.rows, interval).await
     }
 
-    /// Returns for each label the number of its row, and whether some rows had equal versions.
+    /// Returns for each label the number of its row, with rows ordered by a version.
     async fn newest_rows<V: ReadVersion>(
         self: &Arc<Self>,
         band: &Arc<Band>,
         interval: Interval,
-    ) -> Result<(Vec<Option<u64>>, bool)> {
+    ) -> Result<AsOfRows> {
         let band = Arc::clone(band);
         let labels = band.times.len();
         let ttl = self.group.ttl;

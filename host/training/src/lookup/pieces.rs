@@ -105,12 +105,26 @@ pub(crate) fn first_row_number(piece: usize) -> u64 {
 /// hold the number of the piece.
 const ROW_BITS: u32 = 40;
 
-/// The set of rows to read with their features.
-///
-/// For each piece there is a bit map of its rows, and for each word of 64 bits the number of
-/// bits that are set before it.
+/// The set of rows to read with their features, piece by piece.
 pub(crate) struct WantedRows {
-    pub(crate) pieces: Vec<(Vec<u64>, Vec<u32>)>,
+    pieces: Vec<WantedOfPiece>,
+}
+
+/// The rows of one piece that are in the set.
+struct WantedOfPiece {
+    /// A bit map of the rows, in words of 64 bits.
+    words: Vec<u64>,
+    /// For each word the number of bits that are set before it.
+    before: Vec<u32>,
+}
+
+/// The place of a row among the rows that are read with their features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WantedPlace {
+    /// The number of the piece.
+    pub(crate) piece: usize,
+    /// The place of the row among the rows of the piece that are in the set.
+    pub(crate) rank: u32,
 }
 
 impl WantedRows {
@@ -132,7 +146,7 @@ impl WantedRows {
                 Some(before)
             });
             let before = before.collect();
-            (words, before)
+            WantedOfPiece { words, before }
         });
         Self {
             pieces: counted.collect(),
@@ -141,23 +155,25 @@ impl WantedRows {
 
     /// Returns whether any row of a piece is in the set.
     pub(crate) fn has_rows_of(&self, piece: usize) -> bool {
-        !self.pieces[piece].0.is_empty()
+        !self.pieces[piece].words.is_empty()
     }
 
     /// Returns whether a row of a piece is in the set.
     pub(crate) fn contains(&self, piece: usize, row: u64) -> bool {
-        let word = self.pieces[piece].0.get((row / 64) as usize);
+        let word = self.pieces[piece].words.get((row / 64) as usize);
         word.is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 
-    /// Returns the piece of a row in the set, and its place among the rows of the piece that are
-    /// in the set.
-    pub(crate) fn locate(&self, number: u64) -> (usize, u32) {
+    /// Returns the place of a row in the set.
+    pub(crate) fn locate(&self, number: u64) -> WantedPlace {
         let (piece, row) = split_row_number(number);
-        let (words, before) = &self.pieces[piece];
+        let WantedOfPiece { words, before } = &self.pieces[piece];
         let word = (row / 64) as usize;
         let below = words[word] & ((1 << (row % 64)) - 1);
-        (piece, before[word] + below.count_ones())
+        WantedPlace {
+            piece,
+            rank: before[word] + below.count_ones(),
+        }
     }
 }
 

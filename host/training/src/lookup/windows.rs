@@ -23,7 +23,7 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 use wafer_tables::stored_column;
 
-use crate::lookup::found::{FoundFeatures, Locations};
+use crate::lookup::found::{FoundFeatures, FoundPlace, Locations};
 use crate::lookup::pieces::{Piece, Queue};
 use crate::lookup::{Band, KeysAndTimes, LookupJoin, estimated_width};
 
@@ -278,8 +278,8 @@ fn text_answer(text: Option<&str>) -> Answer {
 /// The answers that one worker computed for the labels of some entities.
 struct WindowAnswers {
     batches: Vec<RecordBatch>,
-    /// Label, batch and row of each answer.
-    locations: Vec<(u32, u32, u32)>,
+    /// The label and the place of each answer.
+    locations: Vec<(u32, FoundPlace)>,
     builders: Vec<ColumnBuilder>,
     /// The number of rows in the builders.
     rows: u32,
@@ -387,8 +387,11 @@ impl WindowPlan {
         };
         for made in slid.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let first = found.batches.len() as u32;
-            for (label, batch, row) in made.locations {
-                locations[label as usize] = Some((first + batch, row));
+            for (label, place) in made.locations {
+                locations[label as usize] = Some(FoundPlace {
+                    batch: first + place.batch,
+                    ..place
+                });
             }
             found.batches.extend(made.batches);
         }
@@ -414,8 +417,11 @@ impl WindowAnswers {
         for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
             builder.append_answer(answer);
         }
-        self.locations
-            .push((label, self.batches.len() as u32, self.rows));
+        let place = FoundPlace {
+            batch: self.batches.len() as u32,
+            row: self.rows,
+        };
+        self.locations.push((label, place));
         self.pending = 0;
         self.rows += 1;
         if self.rows as usize == CHUNK_ROWS {
