@@ -80,3 +80,83 @@ fn prediction_difference(name: &str, signature: &Signature) -> Option<String> {
         None => Some(format!("there is no output `{name}` to be the prediction")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Schema;
+
+    use super::*;
+
+    fn schema(columns: &[(&str, DataType)]) -> Schema {
+        let field =
+            |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
+        Schema::new(columns.iter().map(field).collect()).unwrap()
+    }
+
+    /// Returns the differences between a model and a view with `distance: int64` and
+    /// `carrier: utf8`.
+    fn check(
+        inputs: &[(&str, DataType)],
+        outputs: &[(&str, DataType)],
+        mapping: Mapping,
+        prediction: Option<&str>,
+    ) -> Vec<String> {
+        let view = schema(&[("distance", DataType::Int64), ("carrier", DataType::Utf8)]);
+        let fields = view.fields().iter();
+        let readable = fields.map(|field| (field.name.clone(), field.clone()));
+        let signature = Signature {
+            inputs: schema(inputs),
+            outputs: schema(outputs),
+            mapping,
+            doc: String::new(),
+        };
+        differences(&signature, prediction, &readable.collect())
+    }
+
+    #[test]
+    fn a_model_that_fits_its_view_has_no_differences() {
+        let score = [("score", DataType::Float64)];
+        for (input, prediction) in [
+            (("distance", DataType::Int64), None),
+            (("distance", DataType::Float64), Some("score")),
+            (("carrier", DataType::Utf8), Some("score")),
+        ] {
+            let found = check(
+                std::slice::from_ref(&input),
+                &score,
+                Mapping::OneToOne,
+                prediction,
+            );
+            assert!(found.is_empty(), "{input:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn every_difference_between_a_model_and_its_view_is_named() {
+        let found = check(
+            &[
+                ("distanse", DataType::Int64),
+                ("carrier", DataType::Float64),
+            ],
+            &[("label", DataType::Utf8)],
+            Mapping::OneToMany,
+            Some("label"),
+        );
+        assert_eq!(
+            found,
+            [
+                "the view has no `distanse` (int64); is `distance` meant?",
+                "`carrier` is utf8 in the view, and the model reads float64",
+                "the function does not map rows one to one",
+                "output `label` is utf8, and a prediction is a number",
+            ]
+        );
+        let found = check(
+            &[("distance", DataType::Int64)],
+            &[("score", DataType::Float64)],
+            Mapping::OneToOne,
+            Some("rank"),
+        );
+        assert_eq!(found, ["there is no output `rank` to be the prediction"]);
+    }
+}

@@ -266,18 +266,21 @@ impl Registry {
         tags: &BTreeMap<String, String>,
     ) -> Result<ModelNote> {
         let version = self.model_version(name).await?.version;
-        let change = |note: Option<ModelNote>| {
-            let mut note = note.unwrap_or_default();
-            if let Some(doc) = doc {
-                doc.clone_into(&mut note.doc);
-            }
-            note.tags.extend(tags.clone());
-            note.tags.retain(|_, value| !value.is_empty());
-            Ok(note)
-        };
+        let change = |note: Option<ModelNote>| Ok(changed(note.unwrap_or_default(), doc, tags));
         let name = format!("model_note/{}", version_key(&name.model, version));
         self.context.change_object(&name, change).await
     }
+}
+
+/// Returns a note with another description, if there is one, and with tags set; those with empty
+/// values are removed.
+fn changed(mut note: ModelNote, doc: Option<&str>, tags: &BTreeMap<String, String>) -> ModelNote {
+    if let Some(doc) = doc {
+        doc.clone_into(&mut note.doc);
+    }
+    note.tags.extend(tags.clone());
+    note.tags.retain(|_, value| !value.is_empty());
+    note
 }
 
 fn summary(definitions: &Definitions, name: &str) -> ModelSummary {
@@ -305,4 +308,64 @@ pub(crate) fn version_object(model: &str, version: u64) -> String {
 
 fn alias_object(model: &str, alias: &str) -> String {
     format!("model_alias/{model}/{alias}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        tags.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn notes_keep_what_is_not_named_and_lose_tags_with_empty_values() {
+        let before = ModelNote {
+            doc: "first".to_owned(),
+            tags: tags(&[("team", "a"), ("stage", "test")]),
+        };
+        for (doc, set, wanted_doc, wanted_tags) in [
+            (
+                None,
+                &[][..],
+                "first",
+                &[("team", "a"), ("stage", "test")][..],
+            ),
+            (
+                Some("next"),
+                &[],
+                "next",
+                &[("team", "a"), ("stage", "test")],
+            ),
+            (Some(""), &[], "", &[("team", "a"), ("stage", "test")]),
+            (
+                None,
+                &[("stage", "live"), ("new", "x")],
+                "first",
+                &[("team", "a"), ("stage", "live"), ("new", "x")],
+            ),
+            (
+                None,
+                &[("stage", ""), ("unknown", "")],
+                "first",
+                &[("team", "a")],
+            ),
+        ] {
+            let after = changed(before.clone(), doc, &tags(set));
+            let wanted = ModelNote {
+                doc: wanted_doc.to_owned(),
+                tags: tags(wanted_tags),
+            };
+            assert_eq!(after, wanted, "{doc:?}, {set:?}");
+        }
+    }
+
+    /// The newest version is the last one by name.
+    #[test]
+    fn the_names_of_versions_sort_like_their_numbers() {
+        let names = [1, 2, 10, 99, 100, 999_999].map(|number| version_object("late", number));
+        assert!(names.is_sorted(), "{names:?}");
+        assert_eq!(names[2], "model_version/late/000010");
+    }
 }

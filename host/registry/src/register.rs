@@ -263,3 +263,72 @@ fn check_size(name: &str, bytes: u64, memory: u64, function: &str) -> Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifacts_are_bounded_by_the_limit_and_by_the_memory_of_the_function() {
+        for (bytes, memory, wanted) in [
+            (100, 100, None),
+            (101, 100, Some("raise its `memory`")),
+            (MAX_ARTIFACT_BYTES, u64::MAX, None),
+            (
+                MAX_ARTIFACT_BYTES + 1,
+                u64::MAX,
+                Some("a model has at most"),
+            ),
+            // The limit is the better explanation, because no memory would be enough.
+            (MAX_ARTIFACT_BYTES + 1, 100, Some("a model has at most")),
+        ] {
+            let refused = check_size("model", bytes, memory, "predict").err();
+            let message = refused.map(|e| e.to_string());
+            let is_wanted = match (&message, wanted) {
+                (Some(message), Some(wanted)) => message.contains(wanted),
+                (message, wanted) => message.is_none() && wanted.is_none(),
+            };
+            assert!(is_wanted, "{bytes} of {memory}: {message:?}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_finite_numbers() {
+        for (value, is_kept) in [
+            (0.0, true),
+            (-1.5, true),
+            (f64::NAN, false),
+            (f64::INFINITY, false),
+            (f64::NEG_INFINITY, false),
+        ] {
+            let metrics = BTreeMap::from([("a".to_owned(), 1.0), ("b".to_owned(), value)]);
+            let refused = check_metrics(&metrics).err().map(|e| e.to_string());
+            assert_eq!(refused.is_none(), is_kept, "{value}");
+            assert!(refused.is_none_or(|message| message.contains("metric `b` is")));
+        }
+    }
+
+    #[test]
+    fn artifacts_become_assets_unless_the_function_has_one_of_that_name() {
+        let spec = |asset: &str| FunctionSpec {
+            name: "predict".to_owned(),
+            assets: BTreeMap::from([(asset.to_owned(), Asset::from("own"))]),
+            ..FunctionSpec::default()
+        };
+        let artifacts = BTreeMap::from([("model".to_owned(), Asset::from("weights"))]);
+        let mut added = spec("table");
+        let kept = add_artifacts(&mut added, &artifacts).unwrap();
+        let wanted = Artifact {
+            digest: Digest::of(b"weights"),
+            bytes: 7,
+        };
+        assert_eq!(kept, BTreeMap::from([("model".to_owned(), wanted)]));
+        let names: Vec<_> = added.assets.keys().map(String::as_str).collect();
+        assert_eq!(names, ["model", "table"]);
+        let refused = add_artifacts(&mut spec("model"), &artifacts).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "function `predict` has an asset `model` of its own: give the artifact another name"
+        );
+    }
+}

@@ -31,6 +31,35 @@ pub struct Endpoint {
     pub history: Vec<(Timestamp, Routing)>,
 }
 
+impl Endpoint {
+    /// Returns the endpoint with another routing since `now`. The routing before it becomes a part
+    /// of the history, whose oldest routings are dropped.
+    fn switched(before: Option<Self>, routing: Routing, now: Timestamp) -> Self {
+        let mut history = Vec::new();
+        if let Some(before) = before {
+            history = before.history;
+            history.push((before.since, before.routing));
+            let surplus = history.len().saturating_sub(HISTORY);
+            history.drain(..surplus);
+        }
+        Self {
+            routing,
+            since: now,
+            history,
+        }
+    }
+
+    /// Returns the endpoint with its last earlier routing since `now`, or `None` if there is none.
+    fn rolled_back(mut self, now: Timestamp) -> Option<Self> {
+        let (_, routing) = self.history.pop()?;
+        Some(Self {
+            routing,
+            since: now,
+            ..self
+        })
+    }
+}
+
 impl Serving {
     /// Sets the routing of an endpoint, and creates the endpoint if the name is new.
     ///
@@ -42,20 +71,7 @@ impl Serving {
         wafer_catalog::is_name(name).map_err(Error::invalid)?;
         self.check_routing(name, &routing).await?;
         let now = self.context.machine_now();
-        let set = |before: Option<Endpoint>| {
-            let mut history = Vec::new();
-            if let Some(before) = before {
-                history = before.history;
-                history.push((before.since, before.routing));
-                let surplus = history.len().saturating_sub(HISTORY);
-                history.drain(..surplus);
-            }
-            Ok(Endpoint {
-                routing: routing.clone(),
-                since: now,
-                history,
-            })
-        };
+        let set = |before: Option<Endpoint>| Ok(Endpoint::switched(before, routing.clone(), now));
         self.context
             .change_object(&endpoint_object(name), set)
             .await
@@ -73,17 +89,14 @@ impl Serving {
         }
         let now = self.context.machine_now();
         let back = |before: Option<Endpoint>| {
-            let mut endpoint = before
+            let endpoint = before
                 .ok_or_else(|| Error::new(Kind::NotFound, format!("endpoint `{name}` is gone")))?;
-            let (_, routing) = endpoint.history.pop().ok_or_else(|| {
+            endpoint.rolled_back(now).ok_or_else(|| {
                 let message = format!(
                     "endpoint `{name}` has no earlier routing: there is nothing to go back to"
                 );
                 Error::new(Kind::Conflict, message)
-            })?;
-            endpoint.routing = routing;
-            endpoint.since = now;
-            Ok(endpoint)
+            })
         };
         self.context
             .change_object(&endpoint_object(name), back)
@@ -259,4 +272,48 @@ fn columns_text(columns: &[(String, DataType)]) -> String {
 
 fn endpoint_object(name: &str) -> String {
     format!("endpoint/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routing(release: usize) -> Routing {
+        Routing {
+            routes: vec![(format!("r{release}"), crate::routing::WHOLE)],
+            ..Routing::default()
+        }
+    }
+
+    /// Switches an endpoint to the releases 1 to `count`, at the times 1 to `count`.
+    fn switched(count: usize) -> Endpoint {
+        let at = |time: usize| Timestamp::from_micros(time as i64);
+        (1..=count)
+            .fold(None, |before, n| {
+                Some(Endpoint::switched(before, routing(n), at(n)))
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_switch_keeps_the_last_earlier_routings_with_their_starts() {
+        for (count, oldest) in [(1, None), (2, Some(1)), (21, Some(1)), (25, Some(5))] {
+            let endpoint = switched(count);
+            assert_eq!(endpoint.routing, routing(count));
+            assert_eq!(endpoint.history.len(), (count - 1).min(HISTORY), "{count}");
+            let first = endpoint.history.first().cloned();
+            let wanted = oldest.map(|n| (Timestamp::from_micros(n as i64), routing(n)));
+            assert_eq!(first, wanted, "{count}");
+        }
+    }
+
+    #[test]
+    fn rollbacks_go_back_routing_by_routing_until_there_is_none() {
+        let now = Timestamp::from_micros(100);
+        let once = switched(3).rolled_back(now).unwrap();
+        assert_eq!((once.routing.clone(), once.since), (routing(2), now));
+        let twice = once.rolled_back(now).unwrap();
+        assert_eq!(twice.routing, routing(1));
+        assert_eq!(twice.rolled_back(now), None);
+    }
 }

@@ -165,3 +165,25 @@ pub(crate) fn common_keys<'a>(mut lists: impl Iterator<Item = &'a [String]>) -> 
     common.sort();
     common
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sampled_by_the_keys_that_all_releases_have() {
+        for (lists, wanted) in [
+            (&[][..], &[][..]),
+            (&[&["b", "a"][..]], &["a", "b"]),
+            (&[&["a", "b"], &["b", "c"]], &["b"]),
+            (&[&["b", "a"], &["a", "c", "b"]], &["a", "b"]),
+            (&[&["a"], &["b"]], &[]),
+            (&[&["a"], &[]], &[]),
+        ] {
+            let owned = |keys: &&[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+            let lists: Vec<Vec<String>> = lists.iter().map(owned).collect();
+            let common = common_keys(lists.iter().map(Vec::as_slice));
+            assert_eq!(common, wanted, "{lists:?}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use wafer_catalog::{
 use wafer_core::aggregate::{self, Layout};
 use wafer_core::rules::is_expired;
 use wafer_core::{
-    ColumnBuilder, DamagedError, EntityKey, Field, Timestamp, decode_leading, entity_key,
+    ColumnBuilder, DamagedError, Duration, EntityKey, Field, Timestamp, decode_leading, entity_key,
     packed_columns, widen,
 };
 use wafer_runtime::{Deadline, Function};
@@ -305,11 +305,7 @@ fn add_lookup(
         .collect();
     let mut statuses = Vec::with_capacity(rows.len());
     for row in &rows {
-        let status = match row {
-            None => Status::NotFound,
-            Some(row) if is_expired(row.version.event, group.ttl, now) => Status::Expired,
-            Some(_) => Status::Present,
-        };
+        let status = entity_status(row.as_ref(), group.ttl, now);
         match (row, status) {
             (Some(row), Status::Present) => lookup.decode(row, now, &mut builders)?,
             _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
@@ -335,6 +331,15 @@ fn add_lookup(
     }
     vectors.lookups.push(found);
     Ok(())
+}
+
+/// Returns the status of an entity whose stored row is `row`.
+fn entity_status(row: Option<&OnlineRow>, ttl: Option<Duration>, now: Timestamp) -> Status {
+    match row {
+        None => Status::NotFound,
+        Some(row) if is_expired(row.version.event, ttl, now) => Status::Expired,
+        Some(_) => Status::Present,
+    }
 }
 
 /// Returns [`Status::Null`] for a present value that is null, and otherwise the status itself.
@@ -425,3 +430,6 @@ impl ViewCache {
         cached.views.insert(name.to_owned(), Arc::clone(view));
     }
 }
+
+#[cfg(test)]
+mod tests;

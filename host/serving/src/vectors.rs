@@ -247,3 +247,139 @@ where
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::Int64Type;
+    use arrow_array::{Int64Array, new_null_array};
+    use serde_json::json;
+    use wafer_core::DataType;
+    use wafer_core::rules::RowVersion;
+
+    use super::*;
+
+    fn version(event: i64) -> RowVersion {
+        RowVersion {
+            event: Timestamp::from_micros(event),
+            created: Timestamp::from_micros(event + 1),
+            id: 3,
+        }
+    }
+
+    /// A lookup that found a row, an expired row, and nothing, for five rows of a request.
+    fn found() -> LookupResult {
+        let row = |event| OnlineRow {
+            version: version(event),
+            fingerprint: 0,
+            values: Vec::<u8>::new().into(),
+        };
+        LookupResult {
+            alias: "last".to_owned(),
+            entity_indices: vec![Some(1), Some(0), None, Some(2), Some(0)],
+            rows: vec![Some(row(10)), Some(row(20)), None],
+            status: vec![Status::Present, Status::Expired, Status::NotFound],
+        }
+    }
+
+    #[test]
+    fn what_a_lookup_found_is_told_for_each_row_of_the_request() {
+        let found = found();
+        let present = Some(version(10).identity());
+        for (row, status, event, identity) in [
+            // The row has expired. Its time is told, but no feature comes from it.
+            (0, Status::Expired, Some(20), None),
+            (1, Status::Present, Some(10), present.clone()),
+            // A row without a key, and an entity that is not stored.
+            (2, Status::NotFound, None, None),
+            (3, Status::NotFound, None, None),
+            (4, Status::Present, Some(10), present),
+        ] {
+            assert_eq!(found.status(row), status, "row {row}");
+            let event = event.map(Timestamp::from_micros);
+            assert_eq!(found.event_times()[row], event, "row {row}");
+            assert_eq!(found.identities()[row], identity, "row {row}");
+        }
+    }
+
+    #[test]
+    fn values_of_entities_are_repeated_for_the_rows_of_the_request() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+        for (indices, wanted) in [
+            (
+                vec![Some(0), Some(1), Some(2)],
+                vec![Some(1), None, Some(3)],
+            ),
+            (
+                vec![Some(2), Some(0), Some(0)],
+                vec![Some(3), Some(1), Some(1)],
+            ),
+            (vec![Some(0), None], vec![Some(1), None]),
+            (vec![], vec![]),
+        ] {
+            let lookup = LookupResult {
+                entity_indices: indices.clone(),
+                ..found()
+            };
+            let values = lookup.for_each_row(&column);
+            let values: Vec<_> = values.as_primitive::<Int64Type>().iter().collect();
+            assert_eq!(values, wanted, "{indices:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_serialised_with_the_errors_of_the_functions_that_failed_for_it() {
+        let vectors = Vectors {
+            rows: 2,
+            features: vec![
+                Feature {
+                    name: "last_x".to_owned(),
+                    values: Arc::new(Int64Array::from(vec![5, 5])),
+                    status: vec![Status::Present, Status::Present],
+                    lookup: Some(0),
+                },
+                Feature {
+                    name: "y".to_owned(),
+                    values: new_null_array(&DataType::Float64.to_arrow(), 2),
+                    status: vec![Status::Null, Status::Error],
+                    lookup: None,
+                },
+            ],
+            lookups: vec![LookupResult {
+                entity_indices: vec![Some(0), Some(2)],
+                ..found()
+            }],
+            errors: vec![("f".to_owned(), vec![(1, "as asked".to_owned())])],
+        };
+        let rows: Vec<_> = vectors
+            .rows()
+            .map(|row| serde_json::to_value(row).unwrap())
+            .collect();
+        let event = Timestamp::from_micros(10).to_string();
+        assert_eq!(
+            rows[0],
+            json!({
+                "features": {"last_x": 5, "y": null},
+                "status": {"last_x": "present", "y": "null"},
+                "event_timestamp": {"last": event},
+            })
+        );
+        assert_eq!(
+            rows[1],
+            json!({
+                "features": {"last_x": 5, "y": null},
+                "status": {"last_x": "present", "y": "error"},
+                "event_timestamp": {"last": null},
+                "errors": {"f": "as asked"},
+            })
+        );
+        assert_eq!(
+            vectors.event_time("last_x", 0),
+            Some(Timestamp::from_micros(10))
+        );
+        assert_eq!(vectors.event_time("last_x", 1), None);
+        assert_eq!(vectors.event_time("y", 0), None, "a function computed it");
+        let failures: Vec<_> = vectors.failures().collect();
+        assert_eq!(failures, [(1, "f", "as asked")]);
+    }
+}

@@ -203,23 +203,22 @@ impl LookupJoin {
         let times = ["event_timestamp", "available_timestamp"].map(str::to_owned);
         keys.chain(times).collect()
     }
+}
 
-    /// Returns the event times of the rows that can matter for a label of the band.
-    pub(crate) fn event_interval(&self, band: &Band) -> Interval {
-        let first = band.times.iter().min().copied().unwrap_or(0);
-        let last = band.times.iter().max().copied().unwrap_or(0);
-        let from = match self.group.ttl {
-            Some(ttl) if self.group.aggregates.is_empty() => {
-                Timestamp::from_micros(first).minus(ttl)
-            }
-            // Without a ttl, a row of any age can be the newest one. With aggregates, an event
-            // before all windows still shows that the entity is known.
-            _ => Timestamp::MIN,
-        };
-        Interval {
-            from,
-            to: Timestamp::from_micros(last).plus(Duration::MICROSECOND),
-        }
+/// Returns the event times of the rows of a group that can matter for labels with these times, in
+/// microseconds since the Unix epoch.
+pub(crate) fn event_interval(group: &GroupDef, labels: &[i64]) -> Interval {
+    let first = labels.iter().min().copied().unwrap_or(0);
+    let last = labels.iter().max().copied().unwrap_or(0);
+    let from = match group.ttl {
+        Some(ttl) if group.aggregates.is_empty() => Timestamp::from_micros(first).minus(ttl),
+        // Without a ttl, a row of any age can be the newest one. With aggregates, an event before
+        // all windows still shows that the entity is known.
+        _ => Timestamp::MIN,
+    };
+    Interval {
+        from,
+        to: Timestamp::from_micros(last).plus(Duration::MICROSECOND),
     }
 }
 

@@ -145,3 +145,36 @@ fn temporary_file() -> Result<(TempDir, PathBuf)> {
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{Field as ArrowField, TimeUnit};
+
+    use super::*;
+
+    #[test]
+    fn columns_are_read_as_the_first_type_that_fits() {
+        let vector = |length| {
+            let item = Arc::new(ArrowField::new("item", ArrowType::Float32, false));
+            ArrowType::FixedSizeList(item, length)
+        };
+        for (arrow, wanted) in [
+            (ArrowType::Boolean, Some(DataType::Boolean)),
+            (ArrowType::Int64, Some(DataType::Int64)),
+            (ArrowType::Int16, Some(DataType::Int64)),
+            (ArrowType::Float32, Some(DataType::Float32)),
+            (ArrowType::Float64, Some(DataType::Float64)),
+            (ArrowType::Utf8, Some(DataType::Utf8)),
+            (ArrowType::Date32, Some(DataType::Date)),
+            (
+                ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                Some(DataType::Timestamp),
+            ),
+            (vector(3), Some(DataType::Vector(3))),
+            (vector(0), None),
+            (ArrowType::Null, None),
+        ] {
+            assert_eq!(contract_type(&arrow), wanted, "{arrow}");
+        }
+    }
+}

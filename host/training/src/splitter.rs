@@ -93,6 +93,11 @@ fn time_quantiles(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
         let first = times.len() as u64;
         times.extend(labels.times(&batch, first)?);
     }
+    Ok(quantiles(times, split))
+}
+
+/// Returns the quantiles of times at the fractions of a split, one for each part except the last.
+fn quantiles(mut times: Vec<i64>, split: &Split) -> Vec<i64> {
     times.sort_unstable();
     let mut ends = Vec::new();
     let mut sum = 0.0;
@@ -104,5 +109,34 @@ fn time_quantiles(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
                 .map_or(i64::MIN, |last| times[last.min(times.len() - 1)]),
         );
     }
-    Ok(ends)
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_by_time_end_at_the_quantiles_of_the_times() {
+        for (split, times, wanted) in [
+            ("a=0.5,b=0.5", vec![40, 10, 30, 20], vec![20]),
+            ("a=0.25,b=0.25,c=0.5", vec![10, 20, 30, 40], vec![10, 20]),
+            // The number of rows is rounded.
+            ("a=0.5,b=0.5", vec![10, 20, 30], vec![20]),
+            ("a=1", vec![10, 20], vec![]),
+            ("a=1,b=0", vec![10, 20], vec![20]),
+            // A part without rows ends before all times.
+            ("a=0,b=1", vec![10, 20], vec![i64::MIN]),
+            ("a=0.5,b=0.5", vec![], vec![i64::MIN]),
+            // Labels of one time are in one part.
+            ("a=0.5,b=0.5", vec![7, 7, 7, 7], vec![7]),
+        ] {
+            let parsed = Split::parse(split, SplitBy::Time, 0).unwrap();
+            assert_eq!(
+                quantiles(times.clone(), &parsed),
+                wanted,
+                "{split} of {times:?}"
+            );
+        }
+    }
 }

@@ -373,3 +373,91 @@ impl Training {
         self.registry.publish(candidate).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::types::{Float64Type, Int64Type};
+    use arrow_array::{Float64Array, Int32Array, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn a_trainer_may_ask_for_offered_columns_and_wider_types_only() {
+        let offered = Schema::new(vec![
+            Field::new("delay", DataType::Int64, true),
+            Field::new("airport", DataType::Utf8, true),
+        ])
+        .unwrap();
+        for (name, data_type, wanted) in [
+            ("delay", DataType::Int64, None),
+            ("delay", DataType::Float64, None),
+            (
+                "airport",
+                DataType::Int64,
+                Some("column `airport` is utf8, and function `t` asks for int64"),
+            ),
+            (
+                "delays",
+                DataType::Int64,
+                Some(
+                    "function `t` asks for column `delays` (int64), which there is not; is `delay` meant?",
+                ),
+            ),
+        ] {
+            let requested = [Field::new(name, data_type.clone(), true)];
+            let refused = check_requested("t", &offered, &requested, "s").err();
+            let wanted = wanted.map(|reason| format!("training set `s`: {reason}"));
+            assert_eq!(refused.map(|e| e.to_string()), wanted, "{name} {data_type}");
+        }
+    }
+
+    #[test]
+    fn rows_without_a_label_or_a_required_value_are_left_out() {
+        let x = Int64Array::from(vec![Some(1), None, Some(3), Some(4)]);
+        let x: ArrayRef = Arc::new(x);
+        let label = Float64Array::from(vec![Some(0.5), Some(0.5), None, Some(0.5)]);
+        let label: ArrayRef = Arc::new(label);
+        let columns = [("x", x, true), ("label", label, true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let all: &dyn Fn(usize) -> bool = &|_| true;
+        let but_last: &dyn Fn(usize) -> bool = &|row| row < 3;
+        for (case, nullable, is_in, kept, left_out) in [
+            (
+                "nulls are accepted",
+                true,
+                all,
+                vec![Some(1), None, Some(4)],
+                1,
+            ),
+            (
+                "nulls are not accepted",
+                false,
+                all,
+                vec![Some(1), Some(4)],
+                2,
+            ),
+            // Rows of other parts are not counted as left out.
+            ("another part", false, but_last, vec![Some(1)], 2),
+        ] {
+            let requested = [Field::new("x", DataType::Int64, nullable)];
+            let (columns, count) = rows_of_part(&batch, &is_in, &requested, "label").unwrap();
+            let values: Vec<_> = columns[0].as_primitive::<Int64Type>().iter().collect();
+            assert_eq!((values, count), (kept, left_out), "{case}");
+        }
+    }
+
+    #[test]
+    fn columns_are_converted_or_widened_and_text_is_no_number() {
+        let narrow: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["1", "2"]));
+        for column in [&narrow, &whole] {
+            let widened = model_input(column, &DataType::Float64).unwrap();
+            assert_eq!(widened.as_primitive::<Float64Type>().values(), &[1.0, 2.0]);
+        }
+        let kept = model_input(&narrow, &DataType::Int64).unwrap();
+        assert_eq!(kept.as_primitive::<Int64Type>().values(), &[1, 2]);
+        let refused = model_input(&text, &DataType::Float64).unwrap_err();
+        assert_eq!(refused.to_string(), "wanted float64, found Utf8");
+    }
+}

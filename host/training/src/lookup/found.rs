@@ -187,3 +187,69 @@ impl FoundFeatures {
         Ok(spool)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::Int64Type;
+
+    use super::*;
+    use crate::spool::MemoryBudget;
+
+    fn batch(values: &[i64]) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        RecordBatch::try_from_iter_with_nullable([("x", column, true)]).unwrap()
+    }
+
+    /// Reads joined features that were spooled as these batches, in takes of some rows.
+    fn take(batches: &[&[i64]], takes: &[usize]) -> Result<Vec<Vec<i64>>> {
+        let mut spool = Spool::new(MemoryBudget::new(usize::MAX));
+        for values in batches {
+            spool.push(batch(values))?;
+        }
+        let schema = batch(&[]).schema();
+        let mut reader = JoinedFeatures { spool, schema }.read()?;
+        let values = |rows: &usize| -> Result<Vec<i64>> {
+            let columns = reader.take(*rows)?;
+            Ok(columns[0].as_primitive::<Int64Type>().values().to_vec())
+        };
+        takes.iter().map(values).collect()
+    }
+
+    #[test]
+    fn features_are_taken_across_the_batches_that_were_spooled() {
+        for (takes, wanted) in [
+            (&[5][..], vec![vec![1, 2, 3, 4, 5]]),
+            (&[2, 2, 1], vec![vec![1, 2], vec![3, 4], vec![5]]),
+        ] {
+            let found = take(&[&[1, 2, 3], &[4, 5]], takes).unwrap();
+            assert_eq!(found, wanted, "{takes:?}");
+        }
+        let error = take(&[&[1, 2, 3], &[4, 5]], &[4, 2]).unwrap_err();
+        assert!(
+            error.to_string().contains("grew while it was joined"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn features_are_put_into_the_order_of_the_labels() {
+        let place = |batch, row| Some(FoundPlace { batch, row });
+        let found = FoundFeatures {
+            types: vec![DataType::Int64],
+            batches: vec![batch(&[10, 11]), batch(&[20])],
+            locations: Locations::Direct(vec![place(1, 0), None, place(0, 1), place(1, 0)]),
+        };
+        let schema = batch(&[]).schema();
+        let spool = Spool::new(MemoryBudget::new(usize::MAX));
+        let spool = found.append_to(&schema, spool, 2).unwrap();
+        let columns = JoinedFeatures { spool, schema }
+            .read()
+            .unwrap()
+            .take(4)
+            .unwrap();
+        let values: Vec<_> = columns[0].as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(values, [Some(20), None, Some(11), Some(20)]);
+    }
+}

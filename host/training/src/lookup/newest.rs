@@ -10,7 +10,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
 use futures::TryStreamExt as _;
-use wafer_catalog::blocking;
+use wafer_catalog::{GroupDef, blocking};
 use wafer_core::join::{AsOfJoin, AsOfRows, NONE, Version};
 use wafer_core::rules::{Interval, RowVersion, identity};
 use wafer_core::{DataType, EntityIndex, Field, Timestamp};
@@ -19,7 +19,7 @@ use wafer_tables::stored_column;
 
 use crate::lookup::found::{FoundFeatures, Locations};
 use crate::lookup::pieces::{Piece, Queue, WantedRows, first_row_number};
-use crate::lookup::{Band, KeysAndTimes, LookupJoin, times};
+use crate::lookup::{Band, KeysAndTimes, LookupJoin, event_interval, times};
 
 /// The columns that a row's identity is made of.
 const IDENTITY: [&str; 3] = ["event_timestamp", "created_timestamp", "event_id"];
@@ -27,7 +27,7 @@ const IDENTITY: [&str; 3] = ["event_timestamp", "created_timestamp", "event_id"]
 impl LookupJoin {
     /// Finds the newest row for each label of a band, and reads its features.
     pub(crate) async fn join_newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
-        let interval = self.event_interval(band);
+        let interval = event_interval(&self.group, &band.times);
         let mut found = self.newest_rows::<Timestamp>(band, interval).await?;
         if found.has_ties {
             // Creation time and event identity decide between rows of one event time. They are
@@ -77,19 +77,10 @@ impl LookupJoin {
         let mut columns = self.key_and_time_columns();
         columns.extend(V::COLUMNS.iter().map(|column| (*column).to_owned()));
         let mut batches = self.read_piece(piece, &columns, interval).await?;
-        let mut number = first_row_number(number);
-        let mut entities = Vec::new();
+        let mut first = first_row_number(number);
         while let Some(batch) = batches.try_next().await? {
-            let rows = KeysAndTimes::new(&self.group, &batch)?;
-            entities.clear();
-            index.find(&rows.keys, batch.num_rows(), &mut entities);
-            let version = V::reader(&rows, &batch)?;
-            for (row, entity) in entities.iter().enumerate() {
-                if *entity != NONE {
-                    as_of.add(*entity, rows.active(row), version(row), number + row as u64);
-                }
-            }
-            number += batch.num_rows() as u64;
+            add_rows(&self.group, &batch, first, index, as_of)?;
+            first += batch.num_rows() as u64;
         }
         Ok(())
     }
@@ -201,6 +192,26 @@ impl LookupJoin {
     }
 }
 
+/// Adds the rows of a batch to a join. `first` is the number of the batch's first row.
+fn add_rows<V: ReadVersion>(
+    group: &GroupDef,
+    batch: &RecordBatch,
+    first: u64,
+    index: &EntityIndex,
+    as_of: &mut AsOfJoin<V>,
+) -> Result<()> {
+    let rows = KeysAndTimes::new(group, batch)?;
+    let mut entities = Vec::with_capacity(batch.num_rows());
+    index.find(&rows.keys, batch.num_rows(), &mut entities);
+    let version = V::reader(&rows, batch)?;
+    for (row, entity) in entities.iter().enumerate() {
+        if *entity != NONE {
+            as_of.add(*entity, rows.active(row), version(row), first + row as u64);
+        }
+    }
+    Ok(())
+}
+
 /// A version, which orders the rows of an entity, that can be read from a table.
 trait ReadVersion: Version + Send + 'static {
     /// Names of the columns that the version needs beside keys, event and available times.
@@ -231,5 +242,205 @@ impl ReadVersion for RowVersion {
             created: Timestamp::from_micros(created[row]),
             id: identity(ids.as_string::<i32>().value(row)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    use wafer_core::Duration;
+    use wafer_core::join::SortedLabels;
+
+    use super::*;
+
+    /// A stored row: join key, event time, available time, created time and event id.
+    type Row = (i64, i64, i64, i64, &'static str);
+
+    fn group(ttl: Option<i64>) -> GroupDef {
+        GroupDef {
+            name: "g".to_owned(),
+            version: 1,
+            entity: "e".to_owned(),
+            keys: vec![Field::new("id", DataType::Int64, false)],
+            event_time: "at".to_owned(),
+            columns: vec![Field::new("x", DataType::Int64, true)],
+            aggregates: Vec::new(),
+            expectations: Vec::new(),
+            ttl: ttl.map(Duration::from_micros),
+            doc: String::new(),
+        }
+    }
+
+    fn batch(rows: &[Row]) -> RecordBatch {
+        let time = |of: fn(&Row) -> i64| -> ArrayRef {
+            let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(of));
+            Arc::new(times.with_timezone("UTC"))
+        };
+        let ids = Int64Array::from_iter_values(rows.iter().map(|row| row.0));
+        let ids: ArrayRef = Arc::new(ids);
+        let event_ids = StringArray::from_iter_values(rows.iter().map(|row| row.4));
+        let event_ids: ArrayRef = Arc::new(event_ids);
+        RecordBatch::try_from_iter([
+            ("id", ids),
+            ("event_timestamp", time(|row| row.1)),
+            ("available_timestamp", time(|row| row.2)),
+            ("created_timestamp", time(|row| row.3)),
+            ("event_id", event_ids),
+        ])
+        .unwrap()
+    }
+
+    /// Joins labels, each a join key and a time, with rows that are ordered by the version `V`.
+    fn join<V: ReadVersion>(
+        group: &GroupDef,
+        rows: &RecordBatch,
+        labels: &[(Option<i64>, i64)],
+    ) -> AsOfRows {
+        let keys: ArrayRef = Arc::new(labels.iter().map(|(key, _)| *key).collect::<Int64Array>());
+        let times: Vec<i64> = labels.iter().map(|(_, time)| *time).collect();
+        let mut index = EntityIndex::default();
+        let mut entities = Vec::new();
+        index.number(&[keys], labels.len(), &mut entities);
+        let sorted = Arc::new(SortedLabels::new(&entities, &times, index.len()));
+        let mut as_of = AsOfJoin::<V>::new(sorted);
+        add_rows(group, rows, 0, &index, &mut as_of).unwrap();
+        as_of.finish(labels.len(), group.ttl)
+    }
+
+    /// Checks that a label of the entity 1 at some time finds the row with the event id `wanted`,
+    /// in whatever order the rows are stored.
+    fn check(case: &str, rows: &[Row], ttl: Option<i64>, time: i64, wanted: Option<&str>) {
+        let reversed: Vec<Row> = rows.iter().rev().copied().collect();
+        for rows in [rows, reversed.as_slice()] {
+            let stored = batch(rows);
+            let labels = [(Some(1), time)];
+            let mut found = join::<Timestamp>(&group(ttl), &stored, &labels);
+            if found.has_ties {
+                found = join::<RowVersion>(&group(ttl), &stored, &labels);
+            }
+            let id = found.rows[0].map(|row| rows[row as usize].4);
+            assert_eq!(id, wanted, "{case}: {rows:?} at {time}");
+        }
+    }
+
+    #[test]
+    fn a_label_finds_the_newest_row_that_was_visible_and_not_expired() {
+        let two = [(1, 10, 10, 0, "old"), (1, 20, 25, 0, "new")];
+        check("before all events", &two, None, 9, None);
+        check("at the event time", &two, None, 10, Some("old"));
+        check("event, but not available", &two, None, 24, Some("old"));
+        check("when it is available", &two, None, 25, Some("new"));
+        let early = [(1, 20, 5, 0, "early")];
+        check("available before its event", &early, None, 19, None);
+        check(
+            "at the event of an early row",
+            &early,
+            None,
+            20,
+            Some("early"),
+        );
+        let late = [(1, 10, 30, 0, "late"), (1, 20, 20, 0, "new")];
+        check(
+            "an older row that comes later",
+            &late,
+            None,
+            40,
+            Some("new"),
+        );
+        let others = [(2, 10, 10, 0, "of another entity")];
+        check("rows of another entity", &others, None, 40, None);
+        check("no rows", &[], None, 40, None);
+        check("exactly as old as the ttl", &two, Some(5), 15, Some("old"));
+        check("older than the ttl", &two, Some(5), 16, None);
+        check(
+            "expired, and a newer one is hidden",
+            &two,
+            Some(5),
+            24,
+            None,
+        );
+        check("only the newer one is good", &two, Some(5), 25, Some("new"));
+    }
+
+    #[test]
+    fn ties_of_event_time_go_to_the_row_that_was_written_last_then_to_the_greater_identity() {
+        let created = [(1, 10, 10, 7, "a"), (1, 10, 10, 8, "b")];
+        check("written later", &created, None, 10, Some("b"));
+        // A row that was written later counts only when it is available.
+        let hidden = [(1, 10, 10, 7, "a"), (1, 10, 20, 8, "b")];
+        check("written later, hidden", &hidden, None, 19, Some("a"));
+        check("written later, visible", &hidden, None, 20, Some("b"));
+        let (less, greater) = match identity("a") < identity("b") {
+            true => ("a", "b"),
+            false => ("b", "a"),
+        };
+        let same = [(1, 10, 10, 7, less), (1, 10, 10, 7, greater)];
+        check("written together", &same, None, 10, Some(greater));
+        // A tie between rows that are not the newest ones changes nothing.
+        let older = [(1, 5, 5, 0, "a"), (1, 5, 5, 0, "b"), (1, 9, 9, 0, "c")];
+        check("a tie of older rows", &older, None, 10, Some("c"));
+    }
+
+    #[test]
+    fn only_rows_of_one_event_time_are_reported_as_ties() {
+        for (case, rows, wanted) in [
+            (
+                "two times",
+                &[(1, 10, 10, 0, "a"), (1, 11, 11, 0, "b")],
+                false,
+            ),
+            (
+                "two entities",
+                &[(1, 10, 10, 0, "a"), (2, 10, 10, 0, "b")],
+                false,
+            ),
+            (
+                "one time",
+                &[(1, 10, 10, 0, "a"), (1, 10, 10, 1, "b")],
+                true,
+            ),
+        ] {
+            let labels = [(Some(1), 20), (Some(2), 20)];
+            let found = join::<Timestamp>(&group(None), &batch(rows), &labels);
+            assert_eq!(found.has_ties, wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn labels_keep_their_order_and_one_without_a_key_finds_nothing() {
+        let stored = batch(&[
+            (1, 10, 10, 0, "a"),
+            (2, 10, 10, 0, "b"),
+            (1, 20, 20, 0, "c"),
+        ]);
+        let labels = [
+            (Some(1), 30),
+            (None, 30),
+            (Some(2), 30),
+            (Some(1), 15),
+            (Some(3), 30),
+            (Some(1), 30),
+        ];
+        let found = join::<Timestamp>(&group(None), &stored, &labels);
+        assert_eq!(found.rows, [Some(2), None, Some(1), Some(0), None, Some(2)]);
+    }
+
+    /// Files are skipped by the interval, so it must not leave out a row that a label can find.
+    #[test]
+    fn the_interval_of_a_band_has_exactly_the_rows_that_can_matter() {
+        for (ttl, labels, event, wanted) in [
+            (None, &[10, 30][..], i64::MIN, true),
+            (None, &[10, 30], 30, true),
+            (None, &[10, 30], 31, false),
+            (Some(5), &[30, 10], 5, true),
+            (Some(5), &[30, 10], 4, false),
+        ] {
+            let interval = event_interval(&group(ttl), labels);
+            let found = interval.contains(Timestamp::from_micros(event));
+            assert_eq!(
+                found, wanted,
+                "ttl {ttl:?}, labels {labels:?}, event {event}"
+            );
+        }
     }
 }

@@ -184,3 +184,42 @@ fn split_row_number(number: u64) -> (usize, u64) {
         number & ((1 << ROW_BITS) - 1),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wanted_rows_are_located_by_their_rank_in_the_piece() {
+        let rows = [0, 63, 64, 200].map(|row| Some(first_row_number(0) + row));
+        let of_third = [Some(first_row_number(2) + 5), None];
+        // Several labels may find the same row.
+        let all: Vec<Option<u64>> = rows.into_iter().chain(of_third).chain(rows).collect();
+        let wanted = WantedRows::new(&all, 3);
+        assert_eq!(
+            [0, 1, 2].map(|piece| wanted.has_rows_of(piece)),
+            [true, false, true]
+        );
+        for (piece, row, rank) in [
+            (0, 0, Some(0)),
+            (0, 1, None),
+            (0, 63, Some(1)),
+            (0, 64, Some(2)),
+            (0, 199, None),
+            (0, 200, Some(3)),
+            (0, 100_000, None),
+            (1, 0, None),
+            (2, 5, Some(0)),
+        ] {
+            assert_eq!(
+                wanted.contains(piece, row),
+                rank.is_some(),
+                "{piece}, {row}"
+            );
+            if let Some(rank) = rank {
+                let place = wanted.locate(first_row_number(piece) + row);
+                assert_eq!(place, WantedPlace { piece, rank }, "{piece}, {row}");
+            }
+        }
+    }
+}

@@ -25,7 +25,7 @@ use wafer_tables::stored_column;
 
 use crate::lookup::found::{FoundFeatures, FoundPlace, Locations};
 use crate::lookup::pieces::{Piece, Queue};
-use crate::lookup::{Band, KeysAndTimes, LookupJoin, estimated_width};
+use crate::lookup::{Band, KeysAndTimes, LookupJoin, estimated_width, event_interval};
 
 /// Estimated bytes that an event takes in memory, without its columns.
 const EVENT_BYTES: u64 = 40;
@@ -82,7 +82,7 @@ impl LookupJoin {
             .div_ceil((self.memory / 3).max(1))
             .max(1);
         let parts = u32::try_from(parts).unwrap_or(u32::MAX);
-        let interval = self.event_interval(band);
+        let interval = event_interval(&self.group, &band.times);
         let mut found = FoundFeatures {
             types: self.output_types(),
             batches: Vec::new(),
