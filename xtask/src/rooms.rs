@@ -5,7 +5,7 @@
 //! tested by itself. A module file `x.rs` counts as a part of the folder `x/` beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Result;
 
@@ -73,12 +73,12 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
 /// Returns every dependency that is not allowed and every circle.
 pub(crate) fn check(root: &Path) -> Result {
     let mut faults = Vec::new();
-    for folder in folders(&root.join("host"))? {
-        faults.extend(wrong_dependencies(&folder)?);
-        faults.extend(circles(&folder.join("src"))?);
+    for name in crates(root)? {
+        faults.extend(wrong_dependencies(root, &name)?);
+        faults.extend(circles(root, &format!("host/{name}/src"))?);
     }
     for folder in ["guest-sdk", "guest-sdk/macros", "xtask"] {
-        faults.extend(circles(&root.join(folder).join("src"))?);
+        faults.extend(circles(root, &format!("{folder}/src"))?);
     }
     match faults.is_empty() {
         true => Ok(()),
@@ -86,29 +86,31 @@ pub(crate) fn check(root: &Path) -> Result {
     }
 }
 
-fn folders(below: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(below).map_err(|e| format!("{}: {e}", below.display()))?;
-    let mut folders: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.is_dir())
+/// Returns the names of the folders of crates below `host/`.
+fn crates(root: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(root.join("host")).map_err(|e| format!("host: {e}"))?;
+    let mut names: Vec<String> = entries
+        .filter_map(std::result::Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    folders.sort();
-    Ok(folders)
+    names.sort();
+    Ok(names)
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+/// Reads a file of the checkout. The error names the file by its path within the checkout.
+fn read(root: &Path, path: &str) -> Result<String> {
+    std::fs::read_to_string(root.join(path)).map_err(|e| format!("{path}: {e}"))
 }
 
 /// Returns the dependencies of a crate on others of `host/` that it may not have.
-fn wrong_dependencies(folder: &Path) -> Result<Vec<String>> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+fn wrong_dependencies(root: &Path, name: &str) -> Result<Vec<String>> {
     let Some((_, allowed)) = MAY_DEPEND_ON.iter().find(|(known, _)| *known == name) else {
         return Ok(vec![format!(
             "host/{name}: say in xtask/src/rooms.rs which crates it may depend on"
         )]);
     };
-    let manifest = read(&folder.join("Cargo.toml"))?;
+    let manifest = read(root, &format!("host/{name}/Cargo.toml"))?;
     let wrong = dependencies(&manifest).filter(|dependency| !allowed.contains(dependency));
     Ok(wrong
         .map(|dependency| format!("host/{name} may not depend on host/{dependency}"))
@@ -130,10 +132,11 @@ fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
 /// A file of a crate, by the path of its module; the root is the empty path.
 type Module = Vec<String>;
 
-/// Returns the circles of imports that go through more than one folder of a crate.
-fn circles(src: &Path) -> Result<Vec<String>> {
+/// Returns the circles of imports that go through more than one folder of a crate. `src` is the
+/// path of its sources within the checkout, by which the circles are named.
+fn circles(root: &Path, src: &str) -> Result<Vec<String>> {
     let mut texts = BTreeMap::new();
-    collect(src, &Vec::new(), &mut texts)?;
+    collect(root, src, &Vec::new(), &mut texts)?;
     let graph: BTreeMap<&Module, BTreeSet<&Module>> = texts
         .iter()
         .map(|(module, text)| (module, imports(module, text, &texts)))
@@ -163,8 +166,7 @@ fn circles(src: &Path) -> Result<Vec<String>> {
     let describe = |circle: BTreeSet<&Module>| {
         let names: Vec<String> = circle.into_iter().map(name).collect();
         format!(
-            "{}: these import each other in a circle: {}",
-            src.display(),
+            "{src}: these import each other in a circle: {}",
             names.join(", ")
         )
     };
@@ -172,21 +174,27 @@ fn circles(src: &Path) -> Result<Vec<String>> {
 }
 
 /// Reads the files of a folder and of those below, without their tests and comments.
-fn collect(folder: &Path, parent: &Module, texts: &mut BTreeMap<Module, String>) -> Result {
-    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+fn collect(
+    root: &Path,
+    folder: &str,
+    parent: &Module,
+    texts: &mut BTreeMap<Module, String>,
+) -> Result {
+    let entries = std::fs::read_dir(root.join(folder)).map_err(|e| format!("{folder}: {e}"))?;
     for entry in entries.filter_map(std::result::Result::ok) {
         let path = entry.path();
+        let below = format!("{folder}/{}", entry.file_name().to_string_lossy());
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut module = parent.clone();
         if path.is_dir() {
             module.push(name.into_owned());
-            collect(&path, &module, texts)?;
+            collect(root, &below, &module, texts)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             if !["lib", "main", "mod"].contains(&&*name) {
                 module.push(name.clone().into_owned());
             }
             if name != "tests" {
-                texts.insert(module, without_tests(&read(&path)?));
+                texts.insert(module, without_tests(&read(root, &below)?));
             }
         }
     }
@@ -390,13 +398,16 @@ mod tests {
                 "use crate::{a::{two::Two}, One as Other};\n#[cfg(test)]\nmod tests {\n}\n",
             ),
         ];
-        write(&folder, &clean);
+        let src = folder.join("part/src");
+        write(&src, &clean);
         // `a/one` and `a/two` are of one folder.
-        assert_eq!(circles(&folder).unwrap(), Vec::<String>::new());
-        write(&folder, &[("a/two.rs", "use crate::{One, b::B};\n")]);
-        let found = circles(&folder).unwrap();
+        assert_eq!(circles(&folder, "part/src").unwrap(), Vec::<String>::new());
+        write(&src, &[("a/two.rs", "use crate::{One, b::B};\n")]);
+        let found = circles(&folder, "part/src").unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
+        // Folders are named by their paths within the checkout.
+        assert!(found[0].starts_with("part/src: "), "{found:?}");
         assert!(found[0].ends_with("a/one, a/two, b"), "{found:?}");
     }
 }

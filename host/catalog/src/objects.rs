@@ -80,6 +80,16 @@ impl Context {
         })
     }
 
+    /// Deletes an object, whatever its version is. Does nothing if there is none.
+    ///
+    /// # Errors
+    /// Returns the errors of the metadata store.
+    pub async fn remove_object(&self, name: &str) -> Result<()> {
+        let full_name = format!("{}/{name}", self.project());
+        let metadata = &self.components().stores.metadata;
+        metadata.delete(&full_name, Expect::Anything).await
+    }
+
     /// Changes an object that other processes may change at the same time. `change` is called with
     /// the stored object and returns the new one. If the stored object has changed before the new
     /// one is written, `change` is called again.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use wafer_catalog::{Recipe, TableDef, read};
+use wafer_catalog::{Recipe, TableDef};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot};
 
 use crate::deletions::Deletions;
@@ -113,16 +113,8 @@ impl Tables {
         for set in self.context.training_sets().await? {
             add(set.versions);
         }
-        let prefix = format!("{}/training_pin/", self.context.project());
-        for (name, object) in self
-            .context
-            .components()
-            .stores
-            .metadata
-            .list(&prefix)
-            .await?
-        {
-            add(read(&name, &object.value)?);
+        for (_, versions) in self.context.objects("training_pin").await? {
+            add(versions);
         }
         for versions in pinned.values_mut() {
             versions.sort_unstable();
@@ -151,14 +143,10 @@ impl Tables {
         if known.version == version {
             return Ok(known);
         }
-        let prefix = format!("{}/deletion/", self.context.project());
-        let stored = metadata.list(&prefix).await?;
-        let all = stored
-            .iter()
-            .map(|(name, object)| read(name, &object.value));
+        let stored = self.context.objects("deletion").await?;
         let deletions = Arc::new(Deletions {
             version,
-            all: all.collect::<Result<_>>()?,
+            all: stored.into_iter().map(|(_, deletion)| deletion).collect(),
         });
         let mut known = self
             .deletions

@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
-use bytes::Bytes;
 use wafer_catalog::{
     ColumnStatistics, Format, ModelVersion, Progress, Recipe, Reject, Split, TrainingSet, blocking,
     call, ended, readable,
@@ -184,12 +183,7 @@ impl Training {
             self.context.keep_recipe(&set.view, &recipe).await?;
             self.put_record(&set).await?;
         }
-        self.context
-            .components()
-            .stores
-            .metadata
-            .delete(&pin, Expect::Anything)
-            .await?;
+        self.context.remove_object(&pin).await?;
         made.map(|_| set)
     }
 
@@ -211,16 +205,9 @@ impl Training {
     async fn pin(&self, set: &TrainingSet) -> Result<String> {
         let nonce =
             Digest::of(format!("{} {}", self.context.components().holder, set.created).as_bytes());
-        let name = format!(
-            "{}/training_pin/{}-{}",
-            self.context.project(),
-            set.view,
-            nonce.short()
-        );
-        let json = serde_json::to_vec(&set.versions).expect("numbers are plain data");
-        let metadata = &self.context.components().stores.metadata;
-        metadata
-            .put(&name, Bytes::from(json), Expect::Absent)
+        let name = format!("training_pin/{}-{}", set.view, nonce.short());
+        self.context
+            .put_object(&name, &set.versions, Expect::Absent)
             .await?;
         Ok(name)
     }
@@ -311,19 +298,17 @@ impl Training {
     }
 
     async fn delete_record(&self, id: &str) -> Result<()> {
-        let name = format!("{}/training_set/{id}", self.context.project());
-        let metadata = &self.context.components().stores.metadata;
-        metadata.delete(&name, Expect::Anything).await
+        self.context
+            .remove_object(&format!("training_set/{id}"))
+            .await
     }
 
     async fn put_record(&self, set: &TrainingSet) -> Result<()> {
-        let name = format!("{}/training_set/{}", self.context.project(), set.id);
-        let json = serde_json::to_vec(set).expect("a record is plain data");
-        let metadata = &self.context.components().stores.metadata;
-        metadata
-            .put(&name, Bytes::from(json), Expect::Anything)
-            .await?;
-        Ok(())
+        let name = format!("training_set/{}", set.id);
+        self.context
+            .put_object(&name, set, Expect::Anything)
+            .await
+            .map(drop)
     }
 
     /// Joins the labels, calls the functions and writes the file.

@@ -12,7 +12,6 @@ use wafer_store::{Error, Kind, Result};
 
 use crate::context::Context;
 use crate::definitions::Format;
-use crate::objects::read;
 use crate::records::{Reject, Split};
 
 /// The record of a training set: everything that is needed to make it again.
@@ -64,12 +63,8 @@ impl Context {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn training_sets(&self) -> Result<Vec<TrainingSet>> {
-        let prefix = format!("{}/training_set/", self.project());
-        let stored = self.components().stores.metadata.list(&prefix).await?;
-        let mut sets: Vec<TrainingSet> = stored
-            .iter()
-            .map(|(name, object)| read(name, &object.value))
-            .collect::<Result<_>>()?;
+        let stored = self.objects("training_set").await?;
+        let mut sets: Vec<TrainingSet> = stored.into_iter().map(|(_, set)| set).collect();
         sets.sort_by_key(|set| std::cmp::Reverse(set.created));
         Ok(sets)
     }
@@ -79,10 +74,9 @@ impl Context {
     /// # Errors
     /// Returns [`Kind::NotFound`] when there is no training set of that id.
     pub async fn training_set_record(&self, id: &str) -> Result<TrainingSet> {
-        let name = format!("{}/training_set/{id}", self.project());
-        let stored = self.components().stores.metadata.get(&name).await?;
+        let stored = self.object(&format!("training_set/{id}")).await?;
         let missing = || Error::new(Kind::NotFound, format!("there is no training set `{id}`"));
-        read(&name, &stored.ok_or_else(missing)?.value)
+        Ok(stored.ok_or_else(missing)?.0)
     }
 }
 
