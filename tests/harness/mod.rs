@@ -22,5 +22,5 @@ pub(crate) use guests::{flights_components, guest};
 pub(crate) use project::{BINARY, Project, repository, text};
 pub(crate) use python::{client_program, witness_python};
 pub(crate) use random::Random;
-pub(crate) use rows::{rows_of, write_batch, write_parquet};
+pub(crate) use rows::{objects, rows_of, write_batch, write_parquet};
 pub(crate) use server::{Server, agent, wait_for};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use futures::TryStreamExt as _;
 use serde_json::Value as Json;
 use url::Url;
@@ -80,7 +80,7 @@ pub(crate) fn rows_of(path: &Path) -> Vec<Json> {
 
 /// Writes rows as a Parquet file. Integers are kept, and all other values are written as text.
 pub(crate) fn write_parquet(path: &Path, rows: &[Json]) {
-    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_array::{Int64Array, StringArray};
     let names = rows[0].as_object().unwrap().keys().cloned();
     let columns = names.map(|name| {
         let values = || rows.iter().map(|row| &row[&name]);
@@ -110,26 +110,22 @@ pub(crate) fn write_batch(path: &Path, batch: &RecordBatch) {
 
 fn json_rows(batch: &RecordBatch) -> Vec<Json> {
     let schema = batch.schema();
-    let columns: Vec<_> = schema
-        .fields()
-        .iter()
-        .zip(batch.columns())
-        .map(|(field, column)| {
-            let plain = match field.data_type() {
-                arrow_schema::DataType::Timestamp(..) => {
-                    coerce(column, &DataType::Timestamp).unwrap()
-                }
-                _ => std::sync::Arc::clone(column),
-            };
-            (field.name().clone(), plain)
-        })
-        .collect();
-    (0..batch.num_rows())
-        .map(|row| {
-            let cells = columns
-                .iter()
-                .map(|(name, column)| (name.clone(), cell_to_json(column, row)));
-            Json::Object(cells.collect())
-        })
-        .collect()
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let plain = |column: &ArrayRef| match column.data_type() {
+        arrow_schema::DataType::Timestamp(..) => coerce(column, &DataType::Timestamp).unwrap(),
+        _ => std::sync::Arc::clone(column),
+    };
+    let columns: Vec<ArrayRef> = batch.columns().iter().map(plain).collect();
+    objects(&names, &columns)
+}
+
+/// Returns the rows of columns with these names as JSON objects.
+pub(crate) fn objects(names: &[&str], columns: &[ArrayRef]) -> Vec<Json> {
+    let object = |row: usize| {
+        let cells = names.iter().zip(columns);
+        let cells = cells.map(|(name, column)| ((*name).to_owned(), cell_to_json(column, row)));
+        Json::Object(cells.collect())
+    };
+    let rows = columns.first().map_or(0, |column| column.len());
+    (0..rows).map(object).collect()
 }

@@ -1,20 +1,22 @@
 //! Components: which ones are accepted as functions, and their compiled code.
 
 use crate::harness::misbehaving::{project, request};
-use crate::harness::{guest, repository};
+use crate::harness::{Project, guest, repository};
+
+/// Makes another file the component of the project's function.
+fn replace_component(project: &Project, path: &str) {
+    let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
+    let mut lines = toml.lines();
+    let line = lines.find(|line| line.starts_with("component")).unwrap();
+    project.replace(line, &format!("component = \"{path}\""));
+}
 
 #[test]
 fn a_component_that_is_not_a_function_is_refused() {
     let component = |wat: &str| {
         let project = project("", "");
         let path = project.write("other.wasm", wat::parse_str(wat).unwrap());
-        let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
-        let line = toml
-            .lines()
-            .find(|l| l.starts_with("component"))
-            .unwrap()
-            .to_owned();
-        project.replace(&line, &format!("component = \"{}\"", path.display()));
+        replace_component(&project, &path.display().to_string());
         project.fails(&["apply"])
     };
     let empty = component("(component)");
@@ -51,14 +53,8 @@ fn a_component_that_is_not_a_function_is_refused() {
     );
 
     let project = project("", "");
-    let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
-    let line = toml
-        .lines()
-        .find(|l| l.starts_with("component"))
-        .unwrap()
-        .to_owned();
     project.write("garbage.wasm", "this is not WebAssembly");
-    project.replace(&line, "component = \"garbage.wasm\"");
+    replace_component(&project, "garbage.wasm");
     assert!(
         project
             .fails(&["apply"])

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use serde_json::{Value as Json, json};
-use wafer_core::{ColumnBuilder, Duration, encode_row};
+use wafer_core::{ColumnBuilder, Duration, Schema, cell_to_json, encode_row};
 use wafer_platform::{SourceDef, SourceKind, SourceReader};
 use wafer_runtime::{Deadline, Function, FunctionSpec, Output, Runtime, RuntimeConfig};
 use wafer_store::{ArtifactFolder, RemoteFiles, UnreachableFiles};
 
-use crate::harness::{Project, flights_components, repository};
+use crate::harness::{Project, flights_components, objects, repository};
 
 /// Returns an access to remote files that fails, because all sources here are local files.
 fn local_only() -> Arc<dyn RemoteFiles> {
@@ -75,9 +75,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         .for_each_row(|columns, row| {
             if rows < most {
                 for (builder, column) in builders.iter_mut().zip(columns) {
-                    builder
-                        .append_json(&wafer_core::cell_to_json(column, row))
-                        .unwrap();
+                    builder.append_json(&cell_to_json(column, row)).unwrap();
                 }
             }
             rows += 1;
@@ -204,34 +202,20 @@ fn departures(function: &Function) -> Vec<ArrayRef> {
     builders.iter_mut().map(ColumnBuilder::finish).collect()
 }
 
+fn names(schema: &Schema) -> Vec<&str> {
+    schema.fields().iter().map(|f| f.name.as_str()).collect()
+}
+
 fn read_json(file: &str, function: &Function) -> Vec<Json> {
     let columns = rows_of(file, function, 10_000);
-    let fields = function.signature().inputs.fields();
-    (0..columns[0].len())
-        .map(|row| {
-            let cells = fields.iter().zip(&columns);
-            Json::Object(
-                cells
-                    .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
-                    .collect(),
-            )
-        })
-        .collect()
+    objects(&names(&function.signature().inputs), &columns)
 }
 
 /// Returns rows of a pipeline's source as lines of JSON.
 fn lines(file: &str, function: &Function, most: usize) -> Vec<String> {
     let columns = rows_of(file, function, most);
-    let fields = function.signature().inputs.fields();
-    (0..columns[0].len())
-        .map(|row| {
-            let cells = fields.iter().zip(&columns);
-            let object: serde_json::Map<_, _> = cells
-                .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
-                .collect();
-            Json::Object(object).to_string()
-        })
-        .collect()
+    let rows = objects(&names(&function.signature().inputs), &columns);
+    rows.iter().map(Json::to_string).collect()
 }
 
 /// Each pipeline of the project gets the same rows from Parquet, from NDJSON and as events. The
@@ -341,28 +325,10 @@ fn check_request(name: &str, function: &Function, columns: &[ArrayRef]) {
     ))
     .applied();
     let server = project.serve(&[]);
-    let rows: Vec<Json> = (0..columns[0].len())
-        .map(|row| {
-            let cells = fields.iter().zip(columns);
-            Json::Object(
-                cells
-                    .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
-                    .collect(),
-            )
-        })
-        .collect();
+    let rows = objects(&names(&function.signature().inputs), columns);
     let output = function.invoke(columns, Deadline::Batch).unwrap();
-    let outputs = function.signature().outputs.fields();
-    let expected: Vec<Json> = (0..output.rows)
-        .map(|row| {
-            let cells = outputs.iter().zip(&output.columns);
-            Json::Object(
-                cells
-                    .map(|(f, c)| (f.name.clone(), wafer_core::cell_to_json(c, row)))
-                    .collect(),
-            )
-        })
-        .collect();
+    let expected = objects(&names(&function.signature().outputs), &output.columns);
+    assert_eq!(expected.len(), output.rows, "{name}");
     let features = |rows: &[Json]| -> Vec<Json> {
         server
             .features("one", &json!(rows))
