@@ -48,7 +48,7 @@ pub(crate) fn aggregates(
             for text in &config.windows {
                 let window = Window::parse(text, config.exact)
                     .map_err(|e| wrong(".windows", e.to_string()))?;
-                let mut start = function_label(function);
+                let mut start = function.label();
                 if let Some(of) = config.name.as_ref().or(config.column.as_ref()) {
                     start = format!("{of}_{start}");
                 }
@@ -80,24 +80,10 @@ pub(crate) fn aggregates(
     Ok(all)
 }
 
-/// Returns the part of a feature's name that stands for the function: `mean`, `last_5`, `p99`.
-fn function_label(function: Function) -> String {
-    match function {
-        Function::FirstK(k) => format!("first_{k}"),
-        Function::LastK(k) => format!("last_{k}"),
-        Function::TopK(k) => format!("top_{k}"),
-        Function::ApproxQuantile(millionths) => {
-            let percent = f64::from(millionths) / 10_000.0;
-            format!("p{percent}").replace('.', "_")
-        }
-        other => other.name().to_owned(),
-    }
-}
-
 /// Returns the description of a feature over a window.
 fn aggregate_doc(function: Function, column: Option<&str>, window: Window) -> String {
     let of = column.map_or_else(|| "events".to_owned(), |column| format!("`{column}`"));
-    let label = function_label(function);
+    let label = function.label();
     match window.width {
         None => format!("{label} of {of} up to now."),
         Some(_) => format!("{label} of {of} over the last {window}."),

@@ -69,6 +69,11 @@ impl Cell {
             _ => return Err(reader.damaged()),
         }))
     }
+
+    /// Decodes a value that cannot be missing.
+    pub(super) fn decode_value(reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
+        Self::decode(reader)?.ok_or_else(|| reader.damaged())
+    }
 }
 
 impl CellRef<'_> {

@@ -9,6 +9,8 @@ use crate::exact::ExactSum;
 use crate::rules::is_expired;
 use crate::{Duration, Timestamp};
 
+mod formats;
+
 const MINUTE: i64 = 60_000_000;
 const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
 
@@ -177,13 +179,13 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duratio
         }
         // The definition of an approximate function is the sketch over all values.
         Function::ApproxCountDistinct => {
-            let mut sketch = sketch::Hll::default();
-            cells().for_each(|cell| sketch.add(cell.as_ref().hash64()));
+            let mut sketch = states::Hll::default();
+            cells().for_each(|cell| sketch.add_hash(cell.as_ref().hash64()));
             Answer::One(Cell::Int(sketch.estimate() as i64))
         }
         Function::ApproxQuantile(millionths) => {
-            let mut sketch = sketch::Quantiles::default();
-            cells().for_each(|cell| sketch.add(number(cell)));
+            let mut sketch = states::Quantiles::default();
+            cells().for_each(|cell| sketch.add_value(number(cell)));
             sketch
                 .quantile(f64::from(millionths) / 1e6)
                 .map_or(Answer::Null, float)
@@ -389,7 +391,7 @@ fn aggregate_functions_have_types_and_parameters() {
         let message = parse(name, k, quantile).unwrap_err();
         assert!(message.contains(wanted), "{message}");
     }
-    for name in NAMES {
+    for name in functions::all().map(Function::name) {
         let k = name.ends_with("_k").then_some(3);
         let quantile = (name == "approx_quantile").then_some(0.5);
         assert_eq!(parse(name, k, quantile).unwrap().name(), name);

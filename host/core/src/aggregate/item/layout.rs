@@ -1,0 +1,151 @@
+//! Which tiles and events the items of a feature group are made of.
+
+use crate::aggregate::Aggregate;
+use crate::aggregate::states::{Kind, Statistic};
+use crate::window::{Window, tile_end};
+use crate::{DataType, Duration, Timestamp};
+
+/// How the events of a series are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Span {
+    Exact,
+    Lifetime,
+    Tiles(Duration),
+}
+
+/// A kind of state, and the column that it sums up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Accumulator {
+    pub(super) kind: Kind,
+    pub(super) column: Option<usize>,
+}
+
+/// Tiles of one size, or single events, which several windows share.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    pub(super) span: Span,
+    /// Width of the widest window, or `None` if events are kept for ever.
+    pub(super) retention: Option<Duration>,
+    /// The states of each tile.
+    pub(super) accumulators: Vec<Accumulator>,
+    /// The columns whose values are kept of each single event.
+    pub(super) columns: Vec<usize>,
+}
+
+/// An aggregate, and where in an item its answer comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) series: usize,
+    /// Index of the state in a tile.
+    pub(super) slot: usize,
+    pub(super) column: Option<usize>,
+    pub(super) window: Window,
+    /// What is asked of the state.
+    pub(super) statistic: Statistic,
+}
+
+/// The series that the items of a feature group are made of.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(super) series: Vec<Series>,
+    pub(super) placed: Vec<Placed>,
+}
+
+impl Layout {
+    /// Creates the layout for some aggregates over columns of these types.
+    pub fn new(aggregates: &[Aggregate], columns: &[DataType]) -> Self {
+        let mut layout = Self {
+            series: Vec::new(),
+            placed: Vec::new(),
+        };
+        for aggregate in aggregates {
+            layout.place(aggregate, aggregate.statistic(columns));
+        }
+        layout
+    }
+
+    fn place(&mut self, aggregate: &Aggregate, statistic: Statistic) {
+        let Aggregate { column, window, .. } = *aggregate;
+        let span = Span::of(window);
+        let found = self.series.iter().position(|s| s.span == span);
+        let index = found.unwrap_or_else(|| {
+            self.series.push(Series::new(span, window.width));
+            self.series.len() - 1
+        });
+        let series = &mut self.series[index];
+        series.retention = series.retention.max(window.width);
+        if span == Span::Exact {
+            let new = column.filter(|column| !series.columns.contains(column));
+            series.columns.extend(new);
+        }
+        let kind = statistic.kind();
+        let slot = series.slot(Accumulator { kind, column });
+        self.placed.push(Placed {
+            series: index,
+            slot,
+            column,
+            window,
+            statistic,
+        });
+    }
+}
+
+impl Span {
+    fn of(Window { width, hop }: Window) -> Self {
+        match (width, hop) {
+            (None, _) => Self::Lifetime,
+            (Some(_), None) => Self::Exact,
+            (Some(_), Some(hop)) => Self::Tiles(hop),
+        }
+    }
+
+    /// The last place that no window covers at `newest` or later.
+    pub(super) fn horizon(self, retention: Option<Duration>, newest: i64) -> i64 {
+        let hop = match self {
+            Self::Tiles(hop) => Some(hop),
+            Self::Exact | Self::Lifetime => None,
+        };
+        let window = Window {
+            width: retention,
+            hop,
+        };
+        let start = window.start(Timestamp::from_micros(newest)).as_micros();
+        match self {
+            Self::Lifetime => i64::MIN,
+            Self::Exact => start,
+            Self::Tiles(hop) => start.div_euclid(hop.as_micros()),
+        }
+    }
+}
+
+impl Series {
+    fn new(span: Span, retention: Option<Duration>) -> Self {
+        Self {
+            span,
+            retention,
+            accumulators: Vec::new(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// The index of an accumulator, which is added if it is new.
+    fn slot(&mut self, accumulator: Accumulator) -> usize {
+        let found = self.accumulators.iter().position(|a| *a == accumulator);
+        found.unwrap_or_else(|| {
+            self.accumulators.push(accumulator);
+            self.accumulators.len() - 1
+        })
+    }
+
+    /// The place of an event in the series.
+    pub(super) fn place(&self, event: i64) -> i64 {
+        match self.span {
+            Span::Exact => event,
+            Span::Lifetime => 0,
+            Span::Tiles(hop) => {
+                let end = tile_end(Timestamp::from_micros(event), hop);
+                end.as_micros() / hop.as_micros()
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Answers aggregates from stored items.
+
+use super::encoding::{Entry, EntryReader, Header, open};
+use super::layout::{Layout, Placed, Series, Span};
+use crate::Timestamp;
+use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::states::AnyState;
+use crate::bytes::{DamagedError, Reader};
+
+/// The answers of a group's aggregates at `now`, from an entity's stored item.
+///
+/// # Errors
+/// Returns [`DamagedError`] when it is not an item of this layout.
+pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>, DamagedError> {
+    let (mut reader, _) = open(item)?;
+    if reader.varint()? != layout.series.len() as u64 {
+        return Err(reader.damaged());
+    }
+    let mut answers = vec![Answer::Null; layout.placed.len()];
+    for (index, series) in layout.series.iter().enumerate() {
+        let header = Header::decode(&mut reader)?;
+        if header.span != series.span || header.retention != series.retention {
+            return Err(reader.damaged());
+        }
+        let mut entries = Vec::new();
+        let mut stored = EntryReader::new(&mut reader)?;
+        while let Some(entry) = stored.next()? {
+            entries.push(entry);
+        }
+        let mut placed: Vec<(usize, &Placed)> = layout
+            .placed
+            .iter()
+            .enumerate()
+            .filter(|(_, placed)| placed.series == index)
+            .collect();
+        placed.sort_by_key(|(_, placed)| placed.window.width);
+        if series.span == Span::Exact {
+            read_events(series, &entries, &placed, now, &mut answers)?;
+        } else {
+            read_tiles(series, &entries, &placed, now, &mut answers)?;
+        }
+    }
+    Ok(answers)
+}
+
+/// Reads windows from the narrowest to the widest, and tiles from the newest to the oldest, so that
+/// each tile is merged once.
+fn read_tiles(
+    series: &Series,
+    entries: &[Entry<'_>],
+    placed: &[(usize, &Placed)],
+    now: Timestamp,
+    answers: &mut [Answer],
+) -> Result<(), DamagedError> {
+    let fresh = series.accumulators.iter().map(|a| AnyState::new(a.kind));
+    let mut states: Vec<AnyState> = fresh.collect();
+    let mut next = entries.len();
+    for (index, placed) in placed {
+        let window = placed.window;
+        let start = match series.span {
+            Span::Tiles(hop) => window.start(now).as_micros().div_euclid(hop.as_micros()),
+            Span::Exact | Span::Lifetime => i64::MIN,
+        };
+        while next > 0 && entries[next - 1].0 > start {
+            next -= 1;
+            let mut reader = Reader::new(entries[next].1);
+            for (state, accumulator) in states.iter_mut().zip(&series.accumulators) {
+                state.merge_encoded(accumulator.kind, &mut reader)?;
+            }
+        }
+        answers[*index] = states[placed.slot].answer(placed.statistic);
+    }
+    Ok(())
+}
+
+fn read_events(
+    series: &Series,
+    entries: &[Entry<'_>],
+    placed: &[(usize, &Placed)],
+    now: Timestamp,
+    answers: &mut [Answer],
+) -> Result<(), DamagedError> {
+    type Event = (i64, u64, Vec<Option<Cell>>);
+    let event = |(event, bytes): &Entry<'_>| -> Result<Event, DamagedError> {
+        let mut reader = Reader::new(bytes);
+        let id = u64::from_le_bytes(reader.array()?);
+        let cells = series.columns.iter().map(|_| Cell::decode(&mut reader));
+        Ok((*event, id, cells.collect::<Result<_, _>>()?))
+    };
+    let events: Vec<Event> = entries.iter().map(event).collect::<Result<_, _>>()?;
+    for (index, placed) in placed {
+        let column = placed.column;
+        let start = placed.window.start(now).as_micros();
+        let slot = column.and_then(|column| series.columns.iter().position(|c| *c == column));
+        let mut state = AnyState::new(placed.statistic.kind());
+        let covered = events.partition_point(|(event, ..)| *event <= start);
+        for (event, id, cells) in &events[covered..] {
+            let cell = match slot {
+                None => Some(CellRef::Int(0)),
+                Some(slot) => cells[slot].as_ref().map(Cell::as_ref),
+            };
+            cell.into_iter()
+                .for_each(|cell| state.add(*event, *id, cell));
+        }
+        answers[*index] = state.answer(placed.statistic);
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Lists of the earliest and of the latest events.
+
+use std::cmp::Reverse;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::{Sliding, State};
+use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::events::{Covered, EventValues};
+use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+
+/// The earliest events, earliest first.
+pub(in crate::aggregate) type First = Ends<Entry>;
+/// The latest events, latest first.
+pub(in crate::aggregate) type Last = Ends<Reverse<Entry>>;
+
+/// The events at one end of all. Its shape is the maximum length of the list.
+#[derive(Clone, Debug)]
+pub(in crate::aggregate) struct Ends<E> {
+    length: u32,
+    entries: Vec<E>,
+}
+
+/// What is asked of such a list.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::aggregate) enum EndStatistic {
+    /// The value of the event at the end, or null when there is none.
+    Value,
+    /// The values of as many events.
+    List(u32),
+}
+
+/// An entry in a list of events. Events of the same time are ordered by identity, then by value, so
+/// that the list does not depend on the order of arrival.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::aggregate) struct Entry {
+    event: i64,
+    id: u64,
+    cell: Cell,
+}
+
+/// An entry, ordered from one of the ends.
+pub(in crate::aggregate) trait End: Ord + Clone + Debug {
+    fn new(entry: Entry) -> Self;
+    fn entry(&self) -> &Entry;
+    /// Indexes of events, in this order.
+    fn order(events: Range<usize>) -> impl Iterator<Item = usize>;
+}
+
+impl End for Entry {
+    fn new(entry: Entry) -> Self {
+        entry
+    }
+
+    fn entry(&self) -> &Entry {
+        self
+    }
+
+    fn order(events: Range<usize>) -> impl Iterator<Item = usize> {
+        events
+    }
+}
+
+impl End for Reverse<Entry> {
+    fn new(entry: Entry) -> Self {
+        Self(entry)
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.0
+    }
+
+    fn order(events: Range<usize>) -> impl Iterator<Item = usize> {
+        events.rev()
+    }
+}
+
+impl<E: End> Ends<E> {
+    /// Inserts an entry into the sorted list.
+    fn insert(&mut self, entry: E) {
+        let length = self.length as usize;
+        let place = self.entries.partition_point(|other| *other <= entry);
+        if place < length {
+            self.entries.insert(place, entry);
+            self.entries.truncate(length);
+        }
+    }
+}
+
+impl<E: End> State for Ends<E> {
+    type Shape = u32;
+    type Statistic = EndStatistic;
+    type Sliding = Rescan<E>;
+
+    fn shape(statistic: EndStatistic) -> u32 {
+        match statistic {
+            EndStatistic::Value => 1,
+            EndStatistic::List(length) => length,
+        }
+    }
+
+    fn new(length: u32) -> Self {
+        Self {
+            length,
+            entries: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, event: i64, id: u64, cell: CellRef<'_>) {
+        let cell = cell.to_owned();
+        self.insert(E::new(Entry { event, id, cell }));
+    }
+
+    fn merge(&mut self, other: Self) {
+        other
+            .entries
+            .into_iter()
+            .for_each(|entry| self.insert(entry));
+    }
+
+    fn answer(&self, statistic: EndStatistic) -> Answer {
+        let mut cells = self.entries.iter().map(|entry| &entry.entry().cell);
+        match statistic {
+            EndStatistic::Value => Answer::cell(cells.next()),
+            EndStatistic::List(_) => Answer::Many(cells.cloned().collect()),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.entries.len() as u64);
+        for Entry { event, id, cell } in self.entries.iter().map(E::entry) {
+            put_signed(out, *event);
+            out.extend_from_slice(&id.to_le_bytes());
+            cell.as_ref().encode(out);
+        }
+    }
+
+    fn decode(length: u32, reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
+        let count = reader.length()?;
+        let entry = |_| {
+            Ok(E::new(Entry {
+                event: reader.signed()?,
+                id: u64::from_le_bytes(reader.array()?),
+                cell: Cell::decode_value(reader)?,
+            }))
+        };
+        let entries = (0..count).map(entry).collect::<Result<_, _>>()?;
+        Ok(Self { length, entries })
+    }
+}
+
+/// Nothing is kept: the events at the end of the window are read whenever there is a question.
+#[derive(Debug)]
+pub(in crate::aggregate) struct Rescan<E> {
+    length: u32,
+    end: PhantomData<E>,
+}
+
+impl<E: End> Rescan<E> {
+    /// The first events that are active, and those that tie with the last of them.
+    fn collect(&self, values: EventValues<'_>, covered: Covered) -> Ends<E> {
+        let mut state = Ends::new(self.length);
+        let mut taken = 0;
+        let mut last = None;
+        for index in E::order(covered.low..covered.high) {
+            let (event, id) = values.place(index);
+            if taken >= self.length && last != Some((event, id)) {
+                break;
+            }
+            if values.events.active[index] > covered.time {
+                continue;
+            }
+            if let Some(cell) = values.cell(index) {
+                state.add(event, id, cell);
+                taken += 1;
+                last = Some((event, id));
+            }
+        }
+        state
+    }
+}
+
+impl<E: End> Sliding for Rescan<E> {
+    type State = Ends<E>;
+
+    fn new(length: u32) -> Self {
+        Self {
+            length,
+            end: PhantomData,
+        }
+    }
+
+    fn enter(&mut self, _: EventValues<'_>, _: usize, _: CellRef<'_>) {}
+
+    fn leave(&mut self, _: usize, _: CellRef<'_>) {}
+
+    fn answer(&self, statistic: EndStatistic, values: EventValues<'_>, covered: Covered) -> Answer {
+        self.collect(values, covered).answer(statistic)
+    }
+}

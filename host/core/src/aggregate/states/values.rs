@@ -1,0 +1,94 @@
+//! How often each value occurs.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::{Reversible, Reversing, State};
+use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::bytes::{DamagedError, Reader, put_varint};
+
+/// The number of events of each value. It grows with the number of distinct values.
+#[derive(Clone, Debug)]
+pub(in crate::aggregate) struct Values {
+    counts: BTreeMap<Cell, u64>,
+}
+
+/// What is asked of values.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::aggregate) enum ValueStatistic {
+    /// The number of distinct values.
+    Distinct,
+    /// As many of the most frequent values, most frequent first. Of equally frequent ones the
+    /// lesser comes first.
+    MostFrequent(u32),
+}
+
+impl Values {
+    fn most_frequent(&self, k: u32) -> Vec<Cell> {
+        let mut cells: Vec<_> = self.counts.iter().collect();
+        // The map is in the order of values and the sort is stable, so equally frequent values stay
+        // in that order.
+        cells.sort_by_key(|(_, count)| Reverse(**count));
+        let cells = cells.into_iter().take(k as usize);
+        cells.map(|(cell, _)| cell.clone()).collect()
+    }
+}
+
+impl State for Values {
+    type Shape = ();
+    type Statistic = ValueStatistic;
+    type Sliding = Reversing<Self>;
+
+    fn shape(_: ValueStatistic) {}
+
+    fn new((): ()) -> Self {
+        Self {
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
+        *self.counts.entry(cell.to_owned()).or_default() += 1;
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (cell, count) in other.counts {
+            let stored = self.counts.entry(cell).or_default();
+            *stored = stored.saturating_add(count);
+        }
+    }
+
+    fn answer(&self, statistic: ValueStatistic) -> Answer {
+        match statistic {
+            ValueStatistic::Distinct => Answer::count(self.counts.len() as u64),
+            ValueStatistic::MostFrequent(k) => Answer::Many(self.most_frequent(k)),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.counts.len() as u64);
+        for (cell, count) in &self.counts {
+            cell.as_ref().encode(out);
+            put_varint(out, *count);
+        }
+    }
+
+    fn decode((): (), reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
+        let length = reader.length()?;
+        let count = |_| Ok((Cell::decode_value(reader)?, reader.varint()?));
+        let counts = (0..length).map(count).collect::<Result<_, _>>()?;
+        Ok(Self { counts })
+    }
+}
+
+impl Reversible for Values {
+    fn remove(&mut self, cell: CellRef<'_>) {
+        let cell = cell.to_owned();
+        if let Some(count) = self.counts.get_mut(&cell) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&cell);
+            }
+        }
+    }
+}
