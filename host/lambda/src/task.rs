@@ -88,7 +88,7 @@ impl Task {
                     Some(pipeline) => vec![pipeline],
                     None => {
                         platform.tables().flush().await?;
-                        platform.pipelines().scheduled()
+                        platform.pipelines().triggered()
                     }
                 };
                 let (mut ran, mut failure) = (Vec::new(), None);

@@ -75,6 +75,14 @@ pub struct BackfillReport {
     pub missing: Option<Interval>,
 }
 
+/// The version of a group that a backfill fills.
+struct FilledVersion {
+    /// The definitions with this version.
+    definitions: Arc<Definitions>,
+    /// Whether the version is staged and becomes live once it is filled.
+    is_staged: bool,
+}
+
 impl Pipelines {
     /// Fills a pipeline's group over a span of time: its staged version if there is one, else
     /// the live version. Intervals whose inputs did not change are left as they are, so a
@@ -92,7 +100,10 @@ impl Pipelines {
         progress: Arc<dyn Progress>,
     ) -> Result<BackfillReport> {
         progress.stage("reading the source");
-        let (definitions, staged) = self.to_backfill(&request.pipeline)?;
+        let FilledVersion {
+            definitions,
+            is_staged,
+        } = self.filled_version(&request.pipeline);
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?;
         let schedule = pipeline.schedule.as_ref();
         let ticks = schedule
@@ -109,7 +120,7 @@ impl Pipelines {
                 to: request.to,
             },
             workers: request.workers,
-            archive: keeps_raw_events && (staged || source.files.is_none()),
+            archive: keeps_raw_events && (is_staged || source.files.is_none()),
         };
         let started = tokio::time::Instant::now();
         let lease = self.run_lease(&request.pipeline).await?;
@@ -118,7 +129,7 @@ impl Pipelines {
                 .job(&definitions, &run, None, OnlineUpdate::ByCaller)
                 .await?;
             let report = self.fill(&job, &intervals, &progress).await?;
-            if !(staged && keeps_raw_events) {
+            if !(is_staged && keeps_raw_events) {
                 return Ok(report);
             }
             // Other processes may not have known the staged version in its first moments, so
@@ -133,7 +144,7 @@ impl Pipelines {
         let result: Result<BackfillReport> = work.await;
         lease.end().await;
         let mut report = result?;
-        if staged {
+        if is_staged {
             report.missing = self.first_missing(&report.table).await?;
             if report.missing.is_none() {
                 report.became_live = self.record_filled(&report.table).await?;
@@ -142,18 +153,23 @@ impl Pipelines {
         Ok(report)
     }
 
-    /// Returns the definitions whose version of the pipeline's group is to be filled, and
-    /// whether they are the staged ones.
-    fn to_backfill(&self, pipeline: &str) -> Result<(Arc<Definitions>, bool)> {
+    /// Returns which version of a pipeline's group a backfill fills.
+    fn filled_version(&self, pipeline: &str) -> FilledVersion {
         let live = self.context.definitions();
         let table = |definitions: &Definitions| {
             let pipeline = definitions.pipelines.get(pipeline)?;
             Some(definitions.groups[&pipeline.group].table())
         };
-        Ok(match self.context.staged() {
-            Some(staged) if table(&staged) != table(&live) => (staged, true),
-            _ => (live, false),
-        })
+        match self.context.staged() {
+            Some(staged) if table(&staged) != table(&live) => FilledVersion {
+                definitions: staged,
+                is_staged: true,
+            },
+            _ => FilledVersion {
+                definitions: live,
+                is_staged: false,
+            },
+        }
     }
 
     /// Runs the intervals in passes. Then rebuilds the group's online rows, if this backfill or

@@ -7,7 +7,7 @@
 //! and adds its output to what the interval has. If rows were removed, as when an upstream
 //! interval was replaced or an entity was deleted, the run reads the whole interval again.
 //! Compaction moves rows between files without changing them, so it does not count as a change.
-//! A schedule also repeats finished intervals that were changed (`schedule.rs`).
+//! A schedule also repeats finished intervals that were changed (`trigger/upstream.rs`).
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub(crate) struct UpstreamChanges {
     /// The data files of that version.
     pub(crate) files: Vec<DataFile>,
     /// The changes after the version `since`.
-    changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// The version after which the changes are known.
     pub(crate) since: u64,
 }

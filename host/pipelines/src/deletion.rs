@@ -137,17 +137,11 @@ impl Pipelines {
 
     /// Writes the record of a deletion.
     async fn record_deletion(&self, deletion: &Deletion) -> Result<()> {
-        let json = serde_json::to_vec(deletion).expect("a record is plain data");
         let entity_json = serde_json::to_vec(&(&deletion.entity, &deletion.keys));
         let entity_digest = Digest::of(&entity_json.expect("keys are plain data")).short();
-        let name = format!(
-            "{}/deletion/{}-{entity_digest}",
-            self.context.project(),
-            deletion.time
-        );
-        let metadata = &self.context.components().stores.metadata;
-        metadata
-            .put(&name, Bytes::from(json), Expect::Anything)
+        let name = format!("deletion/{}-{entity_digest}", deletion.time);
+        self.context
+            .put_object(&name, deletion, Expect::Anything)
             .await?;
         Ok(())
     }

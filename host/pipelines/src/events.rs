@@ -144,66 +144,77 @@ impl Pipelines {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<IngestReport> {
-        let mut commits: Vec<EventCommit> = Vec::new();
-        for draft in &drafts {
-            match &draft.commit {
-                Ok(commit) => commits.push(commit.clone()),
-                // The identity of this commit makes sure that an event that is pushed and
-                // refused repeatedly is quarantined once.
-                Err(_) if !draft.quarantine.is_empty() => commits.push(EventCommit {
-                    source: format!("quarantine/{source}"),
-                    id: draft.id.clone(),
-                    remember_until: until,
-                    writes: Vec::new(),
-                    early: Vec::new(),
-                    outbox: draft.quarantine.clone(),
-                }),
-                Err(_) => {}
-            }
-        }
-        let mut outcomes = match commits.is_empty() {
+        let commits = commits_of(&drafts, source, until);
+        let outcomes = match commits.is_empty() {
             true => Vec::new(),
             false => {
                 let online = &self.context.components().stores.online;
                 let work = format!("source/{source}");
                 for_work(work, online.commit_events(commits, now)).await?
             }
-        }
-        .into_iter();
-        let mut report = IngestReport::default();
-        for draft in drafts {
-            let result = match draft.commit {
-                Err(error) => {
-                    if !draft.quarantine.is_empty() {
-                        let _ = outcomes.next();
-                    }
-                    EventResult::Rejected { error }
-                }
-                Ok(commit) => match outcomes.next().expect("one outcome for each event") {
-                    EventOutcome::Committed { older } => {
-                        report.accepted += 1;
-                        report.older += usize::from(older > 0);
-                        report.early += usize::from(!commit.early.is_empty());
-                        report.late += usize::from(draft.late);
-                        report.too_late += usize::from(draft.too_late);
-                        if draft.too_late {
-                            EventResult::TooLate
-                        } else {
-                            EventResult::Accepted
-                        }
-                    }
-                    EventOutcome::Duplicate => {
-                        report.duplicate += 1;
-                        EventResult::Duplicate
-                    }
-                },
-            };
-            report.rejected += usize::from(matches!(result, EventResult::Rejected { .. }));
-            report.events.push(result);
-        }
+        };
+        let report = report_of(drafts, outcomes);
         self.counters.add(source, &report);
         Ok(report)
     }
+}
+
+/// Returns what the drafts of a push commit, in their order: accepted events, and the rows that
+/// refused events leave in quarantine tables.
+fn commits_of(drafts: &[Draft], source: &str, until: Timestamp) -> Vec<EventCommit> {
+    let commits = drafts.iter().filter_map(|draft| match &draft.commit {
+        Ok(commit) => Some(commit.clone()),
+        Err(_) if draft.quarantine.is_empty() => None,
+        // The identity of this commit makes sure that an event that is pushed and refused
+        // repeatedly is quarantined once.
+        Err(_) => Some(EventCommit {
+            source: format!("quarantine/{source}"),
+            id: draft.id.clone(),
+            remember_until: until,
+            writes: Vec::new(),
+            early: Vec::new(),
+            outbox: draft.quarantine.clone(),
+        }),
+    });
+    commits.collect()
+}
+
+/// Reports what became of the drafts of a push, by the outcomes of what [`commits_of`] returned
+/// for them.
+fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
+    let mut outcomes = outcomes.into_iter();
+    let mut report = IngestReport::default();
+    for draft in drafts {
+        let result = match draft.commit {
+            Err(error) => {
+                if !draft.quarantine.is_empty() {
+                    let _ = outcomes.next();
+                }
+                EventResult::Rejected { error }
+            }
+            Ok(commit) => match outcomes.next().expect("one outcome for each event") {
+                EventOutcome::Committed { older } => {
+                    report.accepted += 1;
+                    report.older += usize::from(older > 0);
+                    report.early += usize::from(!commit.early.is_empty());
+                    report.late += usize::from(draft.late);
+                    report.too_late += usize::from(draft.too_late);
+                    if draft.too_late {
+                        EventResult::TooLate
+                    } else {
+                        EventResult::Accepted
+                    }
+                }
+                EventOutcome::Duplicate => {
+                    report.duplicate += 1;
+                    EventResult::Duplicate
+                }
+            },
+        };
+        report.rejected += usize::from(matches!(result, EventResult::Rejected { .. }));
+        report.events.push(result);
+    }
+    report
 }
 
 /// Makes a draft of each event and puts the events through all routes.
@@ -264,5 +275,149 @@ impl Pipelines {
             .unwrap_or_else(PoisonError::into_inner);
         let stored = watermarks.entry(source.to_owned()).or_insert(time);
         *stored = time.max(*stored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, StringArray};
+    use bytes::Bytes;
+    use wafer_core::entity_key;
+    use wafer_core::rules::RowVersion;
+    use wafer_store::{EarlyWrite, OnlineKey, OnlineRow, OnlineWrite, OutboxRow};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(100);
+
+    /// Returns a draft that is accepted.
+    fn accepted(id: &str) -> Draft {
+        let event = IncomingEvent {
+            id: Some(id.to_owned()),
+            ..IncomingEvent::from_json(b"{}")
+        };
+        Draft::new(&event, "s", None, NOW)
+    }
+
+    /// Returns a draft that is refused, with or without a row in the quarantine table.
+    fn refused(id: &str, is_quarantined: bool) -> Draft {
+        let row = OutboxRow {
+            table: "g_v1_quarantine".to_owned(),
+            event: NOW,
+            available: NOW,
+            created: NOW,
+            event_id: id.to_owned(),
+            values: Bytes::new(),
+        };
+        Draft {
+            commit: Err(format!("{id} is wrong")),
+            quarantine: is_quarantined.then_some(row).into_iter().collect(),
+            ..accepted(id)
+        }
+    }
+
+    /// Returns a draft with a row that is not due yet.
+    fn early(id: &str) -> Draft {
+        let mut draft = accepted(id);
+        let key: ArrayRef = Arc::new(StringArray::from(vec!["k"]));
+        let version = RowVersion {
+            event: NOW,
+            created: NOW,
+            id: 1,
+        };
+        let write = OnlineWrite {
+            key: OnlineKey {
+                group: "g_v1".to_owned(),
+                entity: entity_key(&[key], 0).unwrap(),
+            },
+            row: OnlineRow {
+                version,
+                fingerprint: 1,
+                values: Bytes::new(),
+            },
+            keep_until: None,
+        };
+        let commit = draft.commit.as_mut().unwrap();
+        commit.early.push(EarlyWrite { due: NOW, write });
+        draft
+    }
+
+    #[test]
+    fn refused_events_commit_nothing_but_their_quarantined_rows() {
+        let drafts = [
+            accepted("a"),
+            refused("b", false),
+            refused("c", true),
+            accepted("d"),
+        ];
+        let commits = commits_of(&drafts, "s", NOW);
+        let found: Vec<(&str, &str, usize)> = commits
+            .iter()
+            .map(|commit| (&*commit.source, &*commit.id, commit.outbox.len()))
+            .collect();
+        let wanted = [("s", "a", 0), ("quarantine/s", "c", 1), ("s", "d", 0)];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn report_counts_each_event_by_its_own_outcome() {
+        let committed = |older| EventOutcome::Committed { older };
+        let late = || Draft {
+            late: true,
+            ..accepted("a")
+        };
+        let too_late = || Draft {
+            too_late: true,
+            ..late()
+        };
+        let report = |events: Vec<EventResult>| IngestReport {
+            events,
+            ..IngestReport::default()
+        };
+        let rejected = |id: &str| EventResult::Rejected {
+            error: format!("{id} is wrong"),
+        };
+        for (drafts, outcomes, wanted) in [
+            (
+                vec![accepted("a"), early("b"), late(), too_late()],
+                vec![committed(0), committed(2), committed(0), committed(0)],
+                IngestReport {
+                    accepted: 4,
+                    older: 1,
+                    early: 1,
+                    late: 2,
+                    too_late: 1,
+                    ..report(vec![
+                        EventResult::Accepted,
+                        EventResult::Accepted,
+                        EventResult::Accepted,
+                        EventResult::TooLate,
+                    ])
+                },
+            ),
+            // A duplicate counts as nothing else.
+            (
+                vec![too_late(), early("b")],
+                vec![EventOutcome::Duplicate, EventOutcome::Duplicate],
+                IngestReport {
+                    duplicate: 2,
+                    ..report(vec![EventResult::Duplicate, EventResult::Duplicate])
+                },
+            ),
+            // The quarantined row has an outcome, and the event without such a row has none.
+            (
+                vec![refused("a", true), refused("b", false), accepted("c")],
+                vec![EventOutcome::Duplicate, committed(0)],
+                IngestReport {
+                    accepted: 1,
+                    rejected: 2,
+                    ..report(vec![rejected("a"), rejected("b"), EventResult::Accepted])
+                },
+            ),
+        ] {
+            assert_eq!(report_of(drafts, outcomes), wanted);
+        }
     }
 }

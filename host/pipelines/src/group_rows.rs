@@ -578,3 +578,6 @@ impl<'a> OnlineRows<'a> {
         (writes, early)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //! updates the online store. Events are transformed in one call per function, committed to the
 //! online store and answered; the outbox carries their rows to the offline tables later.
 //!
-//! Schedules ([`Pipelines::run_due`]) and backfills ([`Pipelines::backfill`]) decide which
+//! Triggers such as schedules ([`Pipelines::run_due`]) and backfills ([`Pipelines::backfill`]) decide which
 //! intervals are run. Healing, compaction, materialization and deletion maintain what pipelines
 //! wrote.
 //!
@@ -28,10 +28,10 @@ mod materialize;
 mod producer;
 mod quarantine;
 mod run;
-mod schedule;
 mod service;
 mod source;
 mod staging;
+mod trigger;
 
 pub use backfill::{BackfillReport, BackfillRequest};
 pub use compact::{CompactReport, TableStatus};
@@ -42,7 +42,7 @@ pub use materialize::Materialized;
 pub use producer::{LookedUp, Predictors, Producer};
 pub use run::distributed::{DistributedRun, Division};
 pub use run::{RequestedRun, RunRequest};
-pub use schedule::{ScheduleState, ScheduleStatus};
 pub use service::Pipelines;
 pub use source::SourceReader;
 pub use staging::written_tables;
+pub use trigger::state::{ScheduleState, ScheduleStatus};

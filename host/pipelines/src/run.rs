@@ -9,7 +9,8 @@
 //!    claim of the interval, which is the record of the last run over it. If that run succeeded
 //!    with the same inputs, there is nothing to do. If it did not finish, it is taken up again
 //!    with its own creation time. If its inputs were others, the generation rises. An interval
-//!    that overlaps another one with rows is refused. Then the claim is written (`records.rs`).
+//!    that overlaps another one with rows is refused (`plan.rs`). Then the claim is written
+//!    (`records.rs`).
 //! 3. *Transform.* Chunks are read, transformed by several workers and kept in order. Rows that
 //!    cannot be read, that the function refuses or that break an expectation are counted; the
 //!    first twenty are kept in the record with file and line, and all of them go to the
@@ -32,17 +33,17 @@
 pub(crate) mod distributed;
 pub(crate) mod job;
 pub(crate) mod online;
+mod plan;
 pub(crate) mod records;
 pub(crate) mod write;
 
 use std::sync::Arc;
 
-use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, Upstream, get};
+use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, get};
 use wafer_core::rules::{Interval, available_from_schedule};
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{DataFile, Error, Kind, Leased, Result, for_work};
 
-use crate::chain::UpstreamChanges;
 use crate::input::Selection;
 use crate::run::job::{Job, OnlineUpdate};
 use crate::run::write::IntervalWork;
@@ -190,21 +191,6 @@ impl Pipelines {
         Ok(runs)
     }
 
-    /// Plans the runs of some intervals. All of them are checked before any of them is claimed.
-    async fn plan_runs(&self, job: &Job, intervals: &[Interval]) -> Result<Vec<Claim>> {
-        let claims = self.claims(&job.target.table.name).await?;
-        for interval in intervals {
-            self.check_overlaps(job, *interval, &claims).await?;
-        }
-        let changes = self.upstream_changes_of(job, intervals, &claims).await?;
-        let mut planned = Vec::new();
-        for interval in intervals {
-            let claim = self.plan_run(job, *interval, &claims, changes.as_ref());
-            planned.push(claim.await?);
-        }
-        Ok(planned)
-    }
-
     /// Records that the run of an interval has ended, unless it was committed and recorded
     /// already: as failed if there is a reason why the pass stopped.
     async fn conclude(
@@ -238,26 +224,6 @@ impl Pipelines {
         Ok(record)
     }
 
-    /// Returns the changes in the upstream table of a chained pipeline since the last runs over
-    /// some intervals, or `None` if the pipeline reads no table.
-    async fn upstream_changes_of(
-        &self,
-        job: &Job,
-        intervals: &[Interval],
-        claims: &[RunRecord],
-    ) -> Result<Option<UpstreamChanges>> {
-        let Some(snapshot) = job.input.table() else {
-            return Ok(None);
-        };
-        let runs = claims
-            .iter()
-            .filter(|run| intervals.contains(&run.interval));
-        let seen = runs.filter_map(|run| run.upstream);
-        let oldest = seen.map(Upstream::oldest).min();
-        let oldest = oldest.map(|oldest| oldest.max(job.caught_up_to.unwrap_or(0)));
-        Ok(Some(self.upstream_changes(snapshot, oldest).await?))
-    }
-
     /// Returns whether a scheduled run ended after the available time of its rows.
     pub(crate) fn overran(&self, job: &Job, record: &RunRecord) -> bool {
         job.pipeline.schedule.as_ref().is_some_and(|schedule| {
@@ -265,153 +231,6 @@ impl Pipelines {
             // A run by hand or a backfill says nothing about whether the schedule was in time.
             job.is_scheduled && self.context.now() > visible
         })
-    }
-
-    /// Plans the run over an interval: nothing if the inputs are those of the last run and it
-    /// succeeded, the same run again if it did not finish, else a run of a new generation.
-    pub(crate) async fn plan_run(
-        &self,
-        job: &Job,
-        interval: Interval,
-        claims: &[RunRecord],
-        changes: Option<&UpstreamChanges>,
-    ) -> Result<Claim> {
-        let table = &job.target.table.name;
-        let before = claims.iter().find(|claim| claim.interval == interval);
-        let (upstream, is_behind) = match changes {
-            Some(changes) => {
-                let (upstream, is_behind) = self.upstream(job, interval, before, changes).await?;
-                (Some(upstream), is_behind)
-            }
-            None => (None, false),
-        };
-        let inputs = job.inputs_over(interval, upstream);
-        if let Some(done) = before
-            && done.inputs == inputs
-            && done.state == RunState::Succeeded
-        {
-            return Ok(Claim {
-                record: done.clone(),
-                is_done: true,
-                files: Vec::new(),
-                is_behind: false,
-            });
-        }
-        let started = self.context.machine_now();
-        let record = match before {
-            // The last run had the same inputs and did not finish: it is taken up with its own
-            // times.
-            Some(before) if before.inputs == inputs => before.clone().restart(started),
-            // Attempts are counted until one succeeds, even if the inputs change in between.
-            before => {
-                let failed = before.filter(|b| b.state != RunState::Succeeded);
-                RunRecord {
-                    generation: before.map_or(1, |b| b.generation + 1),
-                    attempts: 1 + failed.map_or(0, |b| b.attempts),
-                    claim: before.map_or(0, |b| b.claim),
-                    ..RunRecord::new(
-                        &job.name,
-                        table,
-                        interval,
-                        inputs,
-                        self.context.now(),
-                        started,
-                    )
-                }
-            }
-        };
-        let files = changes.zip(upstream);
-        Ok(Claim {
-            files: files.map_or_else(Vec::new, |(changes, read)| changes.files(read, interval)),
-            record: RunRecord { upstream, ..record },
-            is_done: false,
-            is_behind,
-        })
-    }
-
-    /// Returns what a run over an interval reads of the upstream table, and whether there are
-    /// later changes that the next run has to read.
-    async fn upstream(
-        &self,
-        job: &Job,
-        interval: Interval,
-        before: Option<&RunRecord>,
-        changes: &UpstreamChanges,
-    ) -> Result<(Upstream, bool)> {
-        let is_same = |run: &&RunRecord| run.inputs == job.inputs_over(interval, run.upstream);
-        let Some((before, read)) = before
-            .filter(is_same)
-            .and_then(|run| run.upstream.map(|read| (run, read)))
-        else {
-            return Ok((changes.full_read(), false));
-        };
-        let caught_up_to = job.caught_up_to.unwrap_or(0);
-        let base = self.generation(before).await?;
-        // The version of the table up to which the interval has its rows.
-        let seen = match before.state {
-            RunState::Succeeded => Some(read.version.max(caught_up_to)),
-            // The run is committed and has to be finished first.
-            _ if base >= Some(before.generation) => {
-                return Ok((read, changes.has_changes(read.version, interval)));
-            }
-            // The run would have added rows to those that the interval still has.
-            _ => read.since.filter(|_| read.base == base),
-        };
-        let Some(seen) = seen else {
-            return Ok((changes.full_read(), false));
-        };
-        // An expectation about all rows of a run cannot be checked on the new rows alone.
-        let may_add = job.target.run_checks().is_empty();
-        let Some(upstream) = changes.unread(seen, interval, may_add) else {
-            return Ok((read, false));
-        };
-        let base = base.filter(|_| upstream.since.is_some());
-        Ok((Upstream { base, ..upstream }, false))
-    }
-
-    /// Returns the last generation of a run's interval that is committed to the offline table.
-    async fn generation(&self, run: &RunRecord) -> Result<Option<i64>> {
-        let offline = &self.context.components().stores.offline;
-        offline.txn_version(&run.table, &run.app_id()).await
-    }
-
-    /// Returns whether a run is committed to the offline table.
-    pub(crate) async fn is_committed(&self, run: &RunRecord) -> Result<bool> {
-        Ok(self.generation(run).await? >= Some(run.generation))
-    }
-
-    /// Checks that an interval does not overlap another one that has rows.
-    pub(crate) async fn check_overlaps(
-        &self,
-        job: &Job,
-        interval: Interval,
-        claims: &[RunRecord],
-    ) -> Result<()> {
-        let others = claims.iter().filter(|claim| claim.interval != interval);
-        for claim in others.filter(|claim| claim.interval.overlaps(interval)) {
-            if self.has_rows(claim).await? {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "pipeline `{}` was run over {}, which overlaps {interval}: rows would be there twice. \
-                         Run it over {} again to replace those, or give its group a new `version` to \
-                         fill it by other intervals",
-                        job.name, claim.interval, claim.interval
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether the offline table may have rows of a run's interval.
-    async fn has_rows(&self, claim: &RunRecord) -> Result<bool> {
-        if claim.state == RunState::Succeeded {
-            return Ok(true);
-        }
-        // The run failed, or its process is gone, because this process holds the lease. An
-        // earlier generation or the run's own commit may still be in the table.
-        Ok(self.generation(claim).await?.is_some())
     }
 
     /// Writes the intervals that are not committed yet to the offline table, then updates the
@@ -528,5 +347,73 @@ fn covering_interval(intervals: &[Interval]) -> Interval {
     Interval {
         from: from.unwrap_or(Timestamp::MIN),
         to: to.unwrap_or(Timestamp::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::Digest;
+
+    use super::*;
+
+    fn interval(from: i64, to: i64) -> Interval {
+        let at = Timestamp::from_micros;
+        Interval {
+            from: at(from),
+            to: at(to),
+        }
+    }
+
+    /// Returns the claim of an interval that reads data files of the given paths.
+    fn claim(interval: Interval, is_done: bool, paths: &[&str]) -> Claim {
+        let (inputs, at) = (Digest::of(&[]), interval.to);
+        let file = |path: &&str| DataFile {
+            path: (*path).to_owned(),
+            bytes: 1,
+            rows: None,
+            events: None,
+            available: None,
+        };
+        Claim {
+            record: RunRecord::new("p", "t", interval, inputs, at, at),
+            is_done,
+            files: paths.iter().map(file).collect(),
+            is_behind: false,
+        }
+    }
+
+    #[test]
+    fn pass_reads_each_file_of_its_claims_once_over_all_its_intervals() {
+        let (first, second, third) = (interval(0, 10), interval(10, 20), interval(40, 50));
+        for (what, claims, paths, arrivals) in [
+            ("no claim", vec![], vec![], Interval::ALL),
+            (
+                "files are sorted",
+                vec![claim(first, false, &["b", "a"])],
+                vec!["a", "b"],
+                first,
+            ),
+            (
+                "two claims read the same file",
+                vec![
+                    claim(second, false, &["b", "c"]),
+                    claim(first, false, &["a", "b"]),
+                ],
+                vec!["a", "b", "c"],
+                interval(0, 20),
+            ),
+            (
+                "nothing is read for a claim that is done",
+                vec![claim(first, false, &["a"]), claim(third, true, &["z"])],
+                vec!["a"],
+                interval(0, 50),
+            ),
+        ] {
+            let mut claims = claims;
+            let intervals: Vec<Interval> = claims.iter().map(|c| c.record.interval).collect();
+            let found = selection(&intervals, &mut claims);
+            let read: Vec<&str> = found.files.iter().map(|file| file.path.as_str()).collect();
+            assert_eq!((read, found.arrivals), (paths, arrivals), "{what}");
+        }
     }
 }

@@ -11,7 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use serde::de::IgnoredAny;
+use serde_json::json;
 use wafer_catalog::{Definitions, Pointer, RunState, TableDef};
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Duration};
@@ -124,24 +125,15 @@ impl Pipelines {
 
     /// Returns whether a staged table was recorded as filled.
     async fn is_filled(&self, table: &str) -> Result<bool> {
-        let name = format!("{}/filled/{table}", self.context.project());
-        Ok(self
-            .context
-            .components()
-            .stores
-            .metadata
-            .get(&name)
-            .await?
-            .is_some())
+        let name = filled_name(table);
+        Ok(self.context.object::<IgnoredAny>(&name).await?.is_some())
     }
 
     /// Records that a staged table is filled, and makes the staged definitions live when all
     /// staged tables are. Returns whether they became live.
     pub(crate) async fn record_filled(&self, table: &str) -> Result<bool> {
-        let name = format!("{}/filled/{table}", self.context.project());
-        let store = &self.context.components().stores.metadata;
-        store
-            .put(&name, Bytes::from_static(b"{}"), Expect::Anything)
+        self.context
+            .put_object(&filled_name(table), &json!({}), Expect::Anything)
             .await?;
         self.context.refresh().await?;
         let applied = self.context.applied();
@@ -158,6 +150,11 @@ impl Pipelines {
         self.context.point(pointer, applied.version).await?;
         Ok(true)
     }
+}
+
+/// Returns the name of the object that records that a staged table is filled.
+fn filled_name(table: &str) -> String {
+    format!("filled/{table}")
 }
 
 /// Returns the first part of a span that no interval covers. The intervals must be sorted by

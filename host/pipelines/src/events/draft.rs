@@ -202,3 +202,85 @@ pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<
     };
     Ok(id.unwrap_or_else(|| content_id(event)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    #[test]
+    fn identity_is_the_field_or_came_with_the_event_or_is_its_content() {
+        let text = br#"{"n": 7, "t": "x", "b": true}"#;
+        let content = content_id(&IncomingEvent::from_json(text));
+        let missing = |field| {
+            Err(format!(
+                "field `{field}`, its identity, is missing or neither text nor number"
+            ))
+        };
+        for (came_with, field, wanted) in [
+            (None, None, Ok(content)),
+            (Some("e"), None, Ok("e".to_owned())),
+            (Some("e"), Some("t"), Ok("x".to_owned())),
+            (None, Some("n"), Ok("7".to_owned())),
+            (Some("e"), Some("b"), missing("b")),
+            (Some("e"), Some("other"), missing("other")),
+        ] {
+            let event = IncomingEvent {
+                id: came_with.map(str::to_owned),
+                ..IncomingEvent::from_json(text)
+            };
+            assert_eq!(event_id(&event, field), wanted, "{came_with:?} {field:?}");
+        }
+        let unread = event_id(&IncomingEvent::from_json(b"{"), Some("t"));
+        assert!(unread.is_err_and(|reason| reason.contains("is not JSON")));
+    }
+
+    #[test]
+    fn event_is_late_if_it_happened_before_the_watermark() {
+        for (watermark, latest, is_late, wanted) in [
+            (10, None, false, 10),
+            (10, Some(9), true, 10),
+            (10, Some(10), false, 10),
+            (10, Some(11), false, 11),
+        ] {
+            let mut draft = Draft {
+                latest: latest.map(at),
+                ..Draft::new(&IncomingEvent::from_json(b"{}"), "s", None, at(0))
+            };
+            let found = draft.compare_with_watermark(at(watermark));
+            assert_eq!((found, draft.late), (at(wanted), is_late), "{latest:?}");
+        }
+    }
+
+    #[test]
+    fn event_is_refused_if_all_its_rows_were_of_deleted_entities() {
+        let row = OutboxRow {
+            table: "t".to_owned(),
+            event: at(0),
+            available: at(0),
+            created: at(0),
+            event_id: "e".to_owned(),
+            values: Bytes::new(),
+        };
+        for (has_deleted_rows, outbox, is_refused) in [
+            (false, vec![], false),
+            (true, vec![], true),
+            // Another row of the event is kept.
+            (true, vec![row], false),
+        ] {
+            let mut draft = Draft::new(&IncomingEvent::from_json(b"{}"), "s", None, at(0));
+            draft.has_deleted_rows = has_deleted_rows;
+            let rows = outbox.len();
+            draft.commit.as_mut().unwrap().outbox = outbox;
+            draft.refuse_if_deleted();
+            assert_eq!(
+                draft.commit.is_err(),
+                is_refused,
+                "{has_deleted_rows} {rows}"
+            );
+        }
+    }
+}

@@ -226,3 +226,55 @@ fn is_caused_by_row(error: &InvokeError) -> bool {
         InvokeError::Trapped { .. } | InvokeError::Output { .. }
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use wafer_runtime::LimitKind;
+
+    use super::*;
+
+    #[test]
+    fn batch_is_halved_only_for_errors_that_a_single_row_can_cause() {
+        let (function, message) = (|| "f".to_owned(), || "m".to_owned());
+        for (error, wanted) in [
+            (
+                InvokeError::Trapped {
+                    function: function(),
+                    message: message(),
+                    backtrace: String::new(),
+                },
+                true,
+            ),
+            (
+                InvokeError::Output {
+                    function: function(),
+                    message: message(),
+                },
+                true,
+            ),
+            (
+                InvokeError::Refused {
+                    function: function(),
+                    message: message(),
+                },
+                false,
+            ),
+            (
+                InvokeError::OverLimit {
+                    function: function(),
+                    limit: LimitKind::Memory(1),
+                },
+                false,
+            ),
+            (
+                InvokeError::Host {
+                    function: function(),
+                    message: message(),
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(is_caused_by_row(&error), wanted, "{error}");
+        }
+    }
+}

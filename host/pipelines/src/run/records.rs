@@ -3,48 +3,32 @@
 //! The claim of an interval is the record of the last run over it. It is written under the
 //! version that was read, so that a process whose run was taken over finds that out and stops.
 
-use bytes::Bytes;
-use wafer_catalog::RunRecord;
+use wafer_catalog::{RunRecord, RunState, read};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
-use wafer_store::{Error, Expect, Kind, Result, Versioned};
+use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::service::Pipelines;
 
 impl Pipelines {
-    /// Returns the name of the object that holds the claim of an interval.
-    fn claim_name(&self, table: &str, interval: Interval) -> String {
-        format!(
-            "{}/claim/{table}/{}",
-            self.context.project(),
-            interval.slug()
-        )
-    }
-
     /// Returns the record of the last run over an interval of a table.
     pub(crate) async fn claimed(
         &self,
         table: &str,
         interval: Interval,
     ) -> Result<Option<RunRecord>> {
-        let name = self.claim_name(table, interval);
-        let stored = self.context.components().stores.metadata.get(&name).await?;
-        stored.map(|stored| read_claim(&name, &stored)).transpose()
+        let stored = self.context.object(&claim_name(table, interval)).await?;
+        Ok(stored.map(|(record, version)| with_version(record, version)))
     }
 
     /// Returns the records of the last runs over all intervals of a table.
     pub(crate) async fn claims(&self, table: &str) -> Result<Vec<RunRecord>> {
         let prefix = format!("{}/claim/{table}/", self.context.project());
-        let stored = self
-            .context
-            .components()
-            .stores
-            .metadata
-            .list(&prefix)
-            .await?;
-        stored
-            .iter()
-            .map(|(name, stored)| read_claim(name, stored))
+        let metadata = &self.context.components().stores.metadata;
+        let stored = metadata.list(&prefix).await?;
+        let claims = stored.iter();
+        claims
+            .map(|(name, stored)| Ok(with_version(read(name, &stored.value)?, stored.version)))
             .collect()
     }
 
@@ -56,15 +40,8 @@ impl Pipelines {
         }
         loop {
             record.id = format!("{}-{}", sortable(record.created), record.pipeline);
-            let name = format!("{}/run/{}", self.context.project(), record.id);
-            match self
-                .context
-                .components()
-                .stores
-                .metadata
-                .put(&name, to_json(record), Expect::Absent)
-                .await
-            {
+            let name = run_name(&record.id);
+            match self.context.put_object(&name, record, Expect::Absent).await {
                 Ok(_) => return Ok(()),
                 // The clock stands still, so another run has this id; the next microsecond is
                 // tried.
@@ -83,13 +60,12 @@ impl Pipelines {
     /// Returns [`Kind::Conflict`] when another process wrote the claim since it was read and has
     /// thereby taken over the run.
     pub(crate) async fn save(&self, record: &mut RunRecord) -> Result<()> {
-        let metadata = &self.context.components().stores.metadata;
-        let name = self.claim_name(&record.table, record.interval);
+        let name = claim_name(&record.table, record.interval);
         let expect = match record.claim {
             0 => Expect::Absent,
             version => Expect::Version(version),
         };
-        let put = metadata.put(&name, to_json(record), expect).await;
+        let put = self.context.put_object(&name, record, expect).await;
         record.claim = put.map_err(|e| match e.kind() {
             Kind::Conflict => {
                 let message = format!(
@@ -101,20 +77,48 @@ impl Pipelines {
             }
             _ => e,
         })?;
-        let name = format!("{}/run/{}", self.context.project(), record.id);
-        metadata
-            .put(&name, to_json(record), Expect::Anything)
+        let name = run_name(&record.id);
+        self.context
+            .put_object(&name, record, Expect::Anything)
             .await?;
         Ok(())
     }
 
+    /// Records a failed attempt that began at `started`, even if it failed before the interval
+    /// was claimed, for example because the source is missing.
+    pub(crate) async fn record_failed_attempt(
+        &self,
+        pipeline: &str,
+        interval: Interval,
+        started: Timestamp,
+        error: &Error,
+    ) -> Result<RunRecord> {
+        let definitions = self.context.definitions();
+        let table = definitions.groups[&definitions.pipelines[pipeline].group].table();
+        let now = self.context.machine_now();
+        let mut record = match self.claimed(&table, interval).await? {
+            Some(record)
+                if record.state == RunState::Running || record.finished >= Some(started) =>
+            {
+                record
+            }
+            Some(record) => record.restart(now),
+            None => RunRecord::unclaimed(pipeline, &table, interval, self.context.now(), now),
+        };
+        if record.state == RunState::Running {
+            record.state = RunState::Failed;
+            record.error = Some(error.chain());
+            record.finished = Some(now);
+            self.insert_record(&mut record).await?;
+            self.save(&mut record).await?;
+        }
+        Ok(record)
+    }
+
     /// Returns the record of a run by its id.
     pub(crate) async fn run_record(&self, id: &str) -> Result<Option<RunRecord>> {
-        let name = format!("{}/run/{id}", self.context.project());
-        let stored = self.context.components().stores.metadata.get(&name).await?;
-        stored
-            .map(|stored| read_record(&name, &stored.value))
-            .transpose()
+        let stored = self.context.object(&run_name(id)).await?;
+        Ok(stored.map(|(record, _)| record))
     }
 
     /// Returns the records of all runs, newest first.
@@ -122,20 +126,19 @@ impl Pipelines {
     /// # Errors
     /// Returns the errors of the metadata store.
     pub async fn runs(&self) -> Result<Vec<RunRecord>> {
-        let prefix = format!("{}/run/", self.context.project());
-        let stored = self
-            .context
-            .components()
-            .stores
-            .metadata
-            .list(&prefix)
-            .await?;
-        stored
-            .iter()
-            .rev()
-            .map(|(name, object)| read_record(name, &object.value))
-            .collect()
+        let stored = self.context.objects("run").await?;
+        Ok(stored.into_iter().rev().map(|(_, run)| run).collect())
     }
+}
+
+/// Returns the name of the object that holds the claim of an interval.
+fn claim_name(table: &str, interval: Interval) -> String {
+    format!("claim/{table}/{}", interval.slug())
+}
+
+/// Returns the name of the object that holds the record of a run.
+fn run_name(id: &str) -> String {
+    format!("run/{id}")
 }
 
 /// Writes a time as a text with all six decimals, so that the texts sort in the order of the
@@ -146,30 +149,12 @@ fn sortable(time: Timestamp) -> String {
     format!("{second}.{fraction:0<6}Z")
 }
 
-fn to_json(record: &RunRecord) -> Bytes {
-    serde_json::to_vec(record)
-        .expect("a record is plain data")
-        .into()
-}
-
-/// Reads a claim, and remembers the version that it was read at.
-fn read_claim(name: &str, stored: &Versioned) -> Result<RunRecord> {
-    let record = read_record(name, &stored.value)?;
-    Ok(RunRecord {
-        claim: stored.version,
+/// Returns a claim that remembers the version at which it was read.
+fn with_version(record: RunRecord, version: u64) -> RunRecord {
+    RunRecord {
+        claim: version,
         ..record
-    })
-}
-
-/// Parses the record of a run; the error names the object.
-fn read_record(name: &str, value: &[u8]) -> Result<RunRecord> {
-    serde_json::from_slice(value).map_err(|e| {
-        Error::caused(
-            Kind::Internal,
-            format!("stored record `{name}` cannot be read"),
-            e,
-        )
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The task that starts the runs that are due by the schedules of pipelines. A pipeline has at
-//! most one such run at a time in a process.
+//! The task that starts the runs that are due by the triggers of pipelines, such as schedules. A
+//! pipeline has at most one such run at a time in a process.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ impl BackgroundTask for RunSchedules {
     /// Starts the runs, and does not wait for them. A run that a stopping server interrupts is
     /// taken over by the next server.
     async fn run(&self, platform: &Arc<Platform>) -> Result<()> {
-        for pipeline in platform.pipelines().scheduled() {
+        for pipeline in platform.pipelines().triggered() {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             if !running.insert(pipeline.clone()) {
                 continue;
