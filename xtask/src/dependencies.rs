@@ -71,15 +71,21 @@ fn named(manifest: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split(['.', ' ', '=']).next())
 }
 
-/// Whether code has a word that is the name of a crate. The SDK is named `wafer` in code.
+/// Whether code names a crate: by a path, or in a `use`. The SDK is named `wafer` in code.
 fn names(code: &str, dependency: &str) -> bool {
     let name = match dependency {
         "wafer-sdk" => "wafer".to_owned(),
         other => other.replace('-', "_"),
     };
-    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     code.match_indices(&name).any(|(at, _)| {
-        !is_part(code[..at].chars().next_back()) && !is_part(code[at + name.len()..].chars().next())
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        // A module of the same name has the path of its crate before it.
+        let is_whole = before
+            .chars()
+            .next_back()
+            .is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':');
+        let is_used = before.ends_with("use ") && after.starts_with([';', ' ']);
+        is_whole && (after.starts_with("::") || is_used)
     })
 }
 
@@ -172,6 +178,9 @@ mod tests {
             ("use a_b::C;", "a-b", true),
             ("use a_bc::C;", "a-b", false),
             ("let x_c = 1;", "c", false),
+            ("let c = c + 1;", "c", false),
+            ("use crate::c::D;", "c", false),
+            ("use c as d;", "c", true),
             ("#[wafer::function]", "wafer-sdk", true),
         ] {
             assert_eq!(names(code, name), wanted, "{name} in {code}");

@@ -44,5 +44,5 @@ pub use run::distributed::{DistributedRun, Division};
 pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
 pub use source::SourceReader;
-pub use staging::written_tables;
+pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};

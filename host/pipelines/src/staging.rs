@@ -171,15 +171,34 @@ fn first_gap(span: Interval, done: &[Interval]) -> Option<Interval> {
     (from < span.to).then_some(Interval { from, to: span.to })
 }
 
-/// Returns the tables that definitions write to, each with whether it is created in advance.
-pub fn written_tables(definitions: &Definitions) -> Vec<(TableDef, bool)> {
+/// A table that definitions write to.
+#[derive(Debug)]
+pub struct WrittenTable {
+    /// The table.
+    pub table: TableDef,
+    /// When it is created.
+    pub created: Created,
+}
+
+/// When a table is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// When the definitions are applied, so that it can be read before it has rows.
+    WhenApplied,
+    /// With its first rows. Most groups never have late or rejected rows.
+    WithFirstRows,
+}
+
+/// Returns the tables that definitions write to.
+pub fn written_tables(definitions: &Definitions) -> Vec<WrittenTable> {
+    let written = |table, created| WrittenTable { table, created };
     let groups = definitions.groups.values();
     let mut tables: Vec<_> = groups
         .flat_map(|group| {
             [
-                (group.rows_table(), true),
-                (group.late_table(), false),
-                (group.quarantine_table(), false),
+                written(group.rows_table(), Created::WhenApplied),
+                written(group.late_table(), Created::WithFirstRows),
+                written(group.quarantine_table(), Created::WithFirstRows),
             ]
         })
         .collect();
@@ -187,7 +206,7 @@ pub fn written_tables(definitions: &Definitions) -> Vec<(TableDef, bool)> {
         .sources
         .iter()
         .filter(|(_, source)| source.keeps_events());
-    tables.extend(kept.map(|(name, _)| (TableDef::archive(name), false)));
+    tables.extend(kept.map(|(name, _)| written(TableDef::archive(name), Created::WithFirstRows)));
     tables
 }
 

@@ -9,7 +9,7 @@
 //! live when the new version is filled.
 
 use wafer_catalog::{Definitions, Plan, Pointer};
-use wafer_pipelines::written_tables;
+use wafer_pipelines::{Created, written_tables};
 #[allow(unused_imports, reason = "named in docs")]
 use wafer_store::{Kind, Result};
 
@@ -49,20 +49,19 @@ impl Platform {
     /// another process applies definitions at the same time.
     pub async fn apply(&self, wanted: Definitions, go_live: GoLive) -> Result<Plan> {
         let mut plan = self.plan(&wanted).await?;
-        for (table, _) in written_tables(&wanted) {
-            self.pipelines.check_table(&table).await?;
+        let tables = written_tables(&wanted);
+        for written in &tables {
+            self.pipelines.check_table(&written.table).await?;
         }
-        for (table, ensure) in written_tables(&wanted) {
-            if ensure {
-                let schema = table.schema().to_arrow();
-                self.context
-                    .components()
-                    .stores
-                    .offline
-                    .ensure(&table.name, &schema)
+        let offline = &self.context.components().stores.offline;
+        for written in &tables {
+            let table = &written.table;
+            if written.created == Created::WhenApplied {
+                offline
+                    .ensure(&table.name, &table.schema().to_arrow())
                     .await?;
             }
-            self.tables.keep_table(&table).await?;
+            self.tables.keep_table(table).await?;
         }
         let to_fill = match go_live {
             GoLive::AtOnce => Vec::new(),

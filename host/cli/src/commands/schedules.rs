@@ -33,10 +33,10 @@ impl Schedules {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let platform = app::open(&context.project()?, None).await?;
         if let Some(pipeline) = &self.pause {
-            platform.pipelines().pause_schedule(pipeline, true).await?;
+            platform.pipelines().pause_schedule(pipeline).await?;
         }
         if let Some(pipeline) = &self.resume {
-            platform.pipelines().pause_schedule(pipeline, false).await?;
+            platform.pipelines().resume_schedule(pipeline).await?;
         }
         let schedules = platform.pipelines().schedules().await?;
         context.format.print(&schedules, || text(&schedules));

@@ -170,12 +170,24 @@ impl Pipelines {
         Ok(all)
     }
 
-    /// Pauses or resumes a schedule.
+    /// Pauses a schedule: none of its intervals is run until it is resumed.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown pipeline, [`Kind::Invalid`] for a pipeline
     /// without a schedule, and the errors of the metadata store.
-    pub async fn pause_schedule(&self, pipeline: &str, paused: bool) -> Result<ScheduleStatus> {
+    pub async fn pause_schedule(&self, pipeline: &str) -> Result<ScheduleStatus> {
+        self.set_paused(pipeline, true).await
+    }
+
+    /// Resumes a paused schedule.
+    ///
+    /// # Errors
+    /// Returns the errors of [`pause_schedule`](Self::pause_schedule).
+    pub async fn resume_schedule(&self, pipeline: &str) -> Result<ScheduleStatus> {
+        self.set_paused(pipeline, false).await
+    }
+
+    async fn set_paused(&self, pipeline: &str, paused: bool) -> Result<ScheduleStatus> {
         let schedule = self.schedule(pipeline)?;
         loop {
             let (mut state, version) = schedule.state(self).await?;
