@@ -338,14 +338,6 @@ mod tests {
     use super::*;
     use crate::{Expect, MetadataStore as _};
 
-    fn open(folder: &Path) -> Lmdb {
-        Lmdb::open(&LmdbConfig {
-            path: folder.to_owned(),
-            map_size: 1 << 30,
-        })
-        .unwrap()
-    }
-
     #[tokio::test]
     async fn full_store_names_map_size_setting_and_keeps_its_data() {
         let folder = tempfile::tempdir().unwrap();
