@@ -24,7 +24,7 @@ cargo xtask quickstart   set everything up, and run the flights project on its r
 cargo xtask test         build everything and run all tests
 cargo xtask check        rooms, dependencies, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: the package for Lambda, and the stores on Ceph's S3
+cargo xtask slow         slow tests: the package for Lambda, the stores on Ceph's S3, cargo-deny
 cargo xtask demo         replay three days of January 2013 against a server
 cargo xtask model        train a model of late arrivals, serve two releases, compare with training
 cargo xtask bench        run all benchmarks
@@ -192,6 +192,7 @@ fn slow() -> Result {
     ];
     spawn(tests(&several).envs(ceph.environment()))?;
     drop(ceph);
+    deny()?;
     let source = root().display().to_string();
     run(wafer, &["package", "--source", &source])?;
     let folder = target().join("package/tested");
@@ -202,6 +203,27 @@ fn slow() -> Result {
     run(Path::new("chmod"), &["+x", &bootstrap])?;
     let lambda = ["--test", "behaviour", "--", "aws::lambda::"];
     spawn(tests(&lambda).env("WAFER_TEST_BOOTSTRAP", &bootstrap))
+}
+
+/// The version of cargo-deny that `deny.toml` is written for.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Checks the licences and sources of all dependencies and that none is there in two versions that
+/// need not be; and, where the database of advisories can be had, that none has a known fault.
+fn deny() -> Result {
+    let tools = target().join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = tools.join("bin/cargo-deny");
+    if !program.is_file() {
+        let root = tools.display().to_string();
+        let version = ["--version", CARGO_DENY, "--locked", "--root", &root];
+        cargo(&[&["install", "cargo-deny"][..], &version].concat())?;
+    }
+    run(&program, &["check", "licenses", "bans", "sources"])?;
+    if run(&program, &["fetch", "db"]).is_err() {
+        eprintln!("skipped: the database of advisories cannot be had");
+        return Ok(());
+    }
+    run(&program, &["check", "advisories"])
 }
 
 /// Runs servers that speak the protocols of AWS, until this is interrupted. Prints the environment
