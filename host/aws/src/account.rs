@@ -19,6 +19,16 @@ use wafer_store::{Error, Kind, Result};
 /// Timeout of one attempt of a call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout of a connection to S3.
+const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of one attempt of a call of S3, in which a part of an object is sent. It allows for a
+/// line with 5 Mbit/s that all concurrent parts share.
+pub(crate) const S3_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a call of S3 is attempted. The waits between the attempts begin with the first and
+/// double up to the longest, with jitter: 16 seconds together at most.
+const S3_ATTEMPTS: u32 = 9;
+const S3_FIRST_WAIT: Duration = Duration::from_millis(100);
+const S3_LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long before they expire credentials are renewed.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 
@@ -93,6 +103,25 @@ impl Account {
         let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
         config.set_endpoint_url(self.endpoint("DYNAMODB"));
         aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
+    /// Creates an S3 client. It uses the HTTP client, credentials and region of the others.
+    pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
+        let mut config = aws_sdk_s3::config::Builder::from(&self.config);
+        let endpoint = self.endpoint("S3");
+        // Other servers than AWS have no host name for each bucket.
+        config.set_force_path_style(Some(endpoint.is_some()));
+        config.set_endpoint_url(endpoint);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(S3_CONNECT_TIMEOUT)
+            .operation_attempt_timeout(S3_ATTEMPT_TIMEOUT);
+        config.set_timeout_config(Some(timeouts.build()));
+        let retries = RetryConfig::standard()
+            .with_max_attempts(S3_ATTEMPTS)
+            .with_initial_backoff(S3_FIRST_WAIT)
+            .with_max_backoff(S3_LONGEST_WAIT);
+        config.set_retry_config(Some(retries));
+        aws_sdk_s3::Client::from_conf(config.build())
     }
 
     /// Creates a Step Functions client.
@@ -186,5 +215,26 @@ impl CredentialProvider for Credentials {
                 store: "S3",
                 source: Box::new(e),
             })
+    }
+}
+
+#[cfg(test)]
+impl Account {
+    /// Returns an account whose services are all at a local endpoint, by plain HTTP.
+    pub(crate) fn local(endpoint: &str) -> Self {
+        let credentials = aws_credential_types::Credentials::new("a", "b", None, None, "test");
+        let provider = SharedCredentialsProvider::new(credentials);
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(provider.clone())
+            .region(Region::new("us-east-1"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Self {
+            credentials: Credentials::new(provider, config.time_source().unwrap_or_default()),
+            config,
+            region: "us-east-1".to_owned(),
+            endpoint: Some(endpoint.to_owned()),
+        }
     }
 }

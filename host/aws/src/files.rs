@@ -2,54 +2,52 @@
 
 use std::collections::HashMap;
 use std::path::Path as FilePath;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OnceCell;
 use url::Url;
 use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
 
 use crate::account::Account;
-use crate::objects::{Bucket, failed, upload};
+use crate::s3::{BucketClient, Content, Existing, ObjectInfo};
 
 /// Files in any bucket that the credentials of this process can access. Credentials are loaded
 /// when they are first needed.
 #[derive(Debug, Default)]
 pub struct Files {
     account: OnceCell<Account>,
-    buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    buckets: Mutex<HashMap<String, BucketClient>>,
 }
 
 impl Files {
-    async fn bucket(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+    async fn bucket(&self, url: &Url) -> Result<BucketClient> {
         let name = url.host_str().unwrap_or_default().to_owned();
         let known = || self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = known().get(&name) {
-            return Ok(Arc::clone(bucket));
+            return Ok(bucket.clone());
         }
         let account = self
             .account
             .get_or_try_init(|| Account::from_environment(None))
             .await?;
-        let bucket = Bucket::open(account, url)?.root();
-        known().insert(name, Arc::clone(&bucket));
+        let bucket = BucketClient::open(account, url)?;
+        known().insert(name, bucket.clone());
         Ok(bucket)
     }
 }
 
-fn file(url: &Url, meta: ObjectMeta) -> RemoteFile {
+fn file(url: &Url, object: ObjectInfo) -> RemoteFile {
     let mut url = url.clone();
-    url.set_path(&format!("/{}", meta.location));
+    url.set_path(&format!("/{}", object.key));
     RemoteFile {
         url,
-        bytes: meta.size,
-        version: meta
-            .e_tag
-            .unwrap_or_else(|| meta.last_modified.to_rfc3339()),
+        bytes: object.bytes,
+        version: object.entity_tag,
     }
 }
 
@@ -66,60 +64,54 @@ impl RemoteFiles for Files {
         let bucket = self.bucket(url).await?;
         let path = path(url)?;
         let about = format!("list {url}");
-        if !url.path().ends_with('/') {
-            match bucket.head(&path).await {
-                Ok(meta) => return Ok(vec![file(url, meta)]),
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(failed(&about, e)),
+        // Without a path, the URL names the whole bucket, which is a folder.
+        if !url.path().is_empty() && !url.path().ends_with('/') {
+            if let Some(object) = bucket.head(&path, &about).await? {
+                return Ok(vec![file(url, object)]);
             }
         }
-        let listed = bucket.list_with_delimiter(Some(&path)).await;
-        let mut files: Vec<RemoteFile> = listed
-            .map_err(|e| failed(&about, e))?
-            .objects
-            .into_iter()
-            .map(|meta| file(url, meta))
-            .collect();
+        let listed = bucket.list(&path, &about).await?;
+        let mut files: Vec<RemoteFile> = listed.into_iter().map(|o| file(url, o)).collect();
         files.sort_by(|a, b| a.url.cmp(&b.url));
         Ok(files)
     }
 
     async fn fetch(&self, file: &RemoteFile, to: &FilePath) -> Result<()> {
         let bucket = self.bucket(&file.url).await?;
-        let about = format!("read {}", file.url);
-        let options = GetOptions {
-            if_match: Some(file.version.clone()),
-            ..GetOptions::default()
-        };
-        let found = match bucket.get_opts(&path(&file.url)?, options).await {
-            Err(object_store::Error::Precondition { .. }) => {
+        let (key, about) = (path(&file.url)?, format!("read {}", file.url));
+        let changed = |e: Error| match e.kind() {
+            Kind::Conflict => {
                 let message = format!("{} was changed while it was read; run again", file.url);
-                return Err(Error::new(Kind::Conflict, message));
+                Error::new(Kind::Conflict, message)
             }
-            other => other.map_err(|e| failed(&about, e))?,
+            _ => e,
         };
+        let found = bucket.open_object(&key, Some(&file.version), &about).await;
+        let found = found.map_err(changed)?.ok_or_else(|| {
+            let message = format!("cannot {about}: there is no such file any more");
+            Error::new(Kind::NotFound, message)
+        })?;
         let copy_failed = |e| {
             let message = format!("cannot copy {} to {}", file.url, to.display());
             Error::caused(Kind::Unavailable, message, e)
         };
         let mut copy = tokio::fs::File::create(to).await.map_err(copy_failed)?;
-        let mut pieces = found.into_stream();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|e| failed(&about, e))?;
+        let mut pieces = pin!(found.pieces());
+        while let Some(piece) = pieces.try_next().await.map_err(changed)? {
             copy.write_all(&piece).await.map_err(copy_failed)?;
         }
         copy.flush().await.map_err(copy_failed)
     }
 
     async fn put(&self, from: &FilePath, to: &Url) -> Result<()> {
-        let bucket = self.bucket(to).await?;
-        upload(bucket.as_ref(), &path(to)?, from, &format!("write {to}")).await
+        let (bucket, content) = (self.bucket(to).await?, Content::of_file(from).await?);
+        let about = format!("write {to}");
+        let existing = Existing::Replace;
+        bucket.write(&path(to)?, &content, existing, &about).await
     }
 
     async fn remove(&self, url: &Url) -> Result<()> {
-        match self.bucket(url).await?.delete(&path(url)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(failed(&format!("remove {url}"), e)),
-        }
+        let bucket = self.bucket(url).await?;
+        bucket.delete(&path(url)?, &format!("remove {url}")).await
     }
 }

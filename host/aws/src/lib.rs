@@ -10,6 +10,7 @@
 //! [`Aws`] opens all stores of a project.
 
 mod account;
+mod artifacts;
 mod call;
 mod commit;
 mod files;
@@ -22,6 +23,7 @@ mod objects;
 mod online;
 mod outbox;
 mod random;
+mod s3;
 mod stores;
 mod table;
 mod usage;
@@ -35,10 +37,11 @@ use wafer_core::Clock;
 use wafer_store::Result;
 
 pub use account::Account;
+pub use artifacts::Artifacts;
 pub use files::Files;
 pub use infrastructure::{Infrastructure, ScheduleExpressions};
 pub use machine::StateMachine;
-pub use objects::{Artifacts, Bucket};
+pub use objects::Bucket;
 pub use stores::Aws;
 
 use commit::Writers;

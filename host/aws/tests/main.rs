@@ -11,4 +11,5 @@
 mod contract;
 mod faults;
 mod local;
+mod objects;
 mod proxy;

@@ -21,6 +21,8 @@ pub(crate) enum Fate {
     Cut,
     /// Forwards the call, and closes the connection without returning the response.
     Lost,
+    /// Forwards the call, and closes the connection after half of the response.
+    Truncated,
     /// Forwards half of a batch, and reports the other half as unprocessed.
     Partial,
     /// Forwards the call without the header of this name.
@@ -116,6 +118,10 @@ fn relay(
         Fate::Lost => {
             forward(server, &call, None)?;
             return Ok(());
+        }
+        Fate::Truncated => {
+            let answer = forward(server, &call, None)?;
+            answer[..answer.len() / 2].to_vec()
         }
         Fate::Refused(status, kind) => {
             let body =

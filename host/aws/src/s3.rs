@@ -1,0 +1,148 @@
+//! The objects of a bucket, by the AWS SDK: artifacts and source files, which can be large.
+//!
+//! A small object is written and read by one request. A large one is written and read in parts,
+//! some of them at the same time. Each part has a timeout and retries of its own, so that a
+//! connection that breaks costs a part and not the whole transfer, and only a few parts are in
+//! memory at once.
+//!
+//! The tables and the outbox use `object_store` instead, through [`Bucket`](crate::Bucket).
+
+mod download;
+mod error;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::Object;
+use object_store::path::Path;
+use url::Url;
+use wafer_store::{Error, Kind, Result};
+
+use crate::account::{Account, S3_ATTEMPT_TIMEOUT};
+
+use self::error::{is_missing, unless_missing};
+
+pub(crate) use self::error::{failed, not_allowed};
+pub(crate) use self::upload::{Content, Existing};
+
+/// Size of the parts of large objects.
+const PART_BYTES: u64 = 8 << 20;
+/// Maximum number of parts of an object that are transferred concurrently.
+const CONCURRENT_PARTS: usize = 4;
+
+/// Reads and writes the objects of a bucket.
+///
+/// Each method takes the action, such as `read s3://BUCKET/KEY`, for error messages.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketClient {
+    client: Client,
+    bucket: String,
+    /// Timeout for the content of a part that is read, which the SDK's own timeout does not include.
+    part_timeout: Duration,
+}
+
+/// What S3 says about an object.
+#[derive(Debug)]
+pub(crate) struct ObjectInfo {
+    pub(crate) key: Path,
+    pub(crate) bytes: u64,
+    /// Identifies the content.
+    pub(crate) entity_tag: String,
+}
+
+impl BucketClient {
+    /// Opens the bucket of an `s3://` URL. This makes no request to S3.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when `url` is not an `s3://` URL.
+    pub(crate) fn open(account: &Account, url: &Url) -> Result<Self> {
+        let bucket = url.host_str().filter(|_| url.scheme() == "s3");
+        let bucket = bucket.ok_or_else(|| {
+            let message = format!("`{url}` is no folder on S3; write s3://BUCKET/FOLDER");
+            Error::new(Kind::Invalid, message)
+        })?;
+        Ok(Self {
+            client: account.s3(),
+            bucket: bucket.to_owned(),
+            part_timeout: S3_ATTEMPT_TIMEOUT,
+        })
+    }
+
+    /// Name of the bucket.
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Returns what S3 says about an object, or `None` if there is no object of that key.
+    pub(crate) async fn head(&self, key: &Path, action: &str) -> Result<Option<ObjectInfo>> {
+        let request = self.client.head_object().bucket(&self.bucket);
+        let found = request.key(key.as_ref()).send().await;
+        let Some(found) = unless_missing(found, action)? else {
+            return Ok(None);
+        };
+        let (bytes, tag) = (found.content_length, found.e_tag);
+        Ok(Some(info(key.clone(), bytes, tag, action)?))
+    }
+
+    /// Lists the objects in a folder, without those in its subfolders.
+    pub(crate) async fn list(&self, folder: &Path, action: &str) -> Result<Vec<ObjectInfo>> {
+        let prefix = match folder.as_ref() {
+            "" => None,
+            folder => Some(format!("{folder}/")),
+        };
+        let request = self.client.list_objects_v2().bucket(&self.bucket);
+        let request = request.set_prefix(prefix).delimiter("/");
+        let mut pages = request.into_paginator().send();
+        let mut objects = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| failed(action, e))?;
+            for object in page.contents.unwrap_or_default() {
+                objects.push(listed(object, action)?);
+            }
+        }
+        Ok(objects)
+    }
+
+    /// Deletes an object. It is not an error if the object does not exist.
+    pub(crate) async fn delete(&self, key: &Path, action: &str) -> Result<()> {
+        let request = self.client.delete_object().bucket(&self.bucket);
+        match request.key(key.as_ref()).send().await {
+            Ok(_) => Ok(()),
+            Err(e) if is_missing(&e) => Ok(()),
+            Err(e) => Err(failed(action, e)),
+        }
+    }
+}
+
+fn listed(object: Object, action: &str) -> Result<ObjectInfo> {
+    let key = object.key.unwrap_or_default();
+    let key = Path::parse(&key).map_err(|e| {
+        let message = format!("cannot {action}: `{key}` is no path");
+        Error::caused(Kind::Internal, message, e)
+    })?;
+    info(key, object.size, object.e_tag, action)
+}
+
+fn info(
+    key: Path,
+    bytes: Option<i64>,
+    entity_tag: Option<String>,
+    action: &str,
+) -> Result<ObjectInfo> {
+    let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    match (bytes, entity_tag) {
+        (Some(bytes), Some(entity_tag)) => Ok(ObjectInfo {
+            key,
+            bytes,
+            entity_tag,
+        }),
+        _ => {
+            let message =
+                format!("cannot {action}: the server gives no size or entity tag of {key}");
+            Err(Error::new(Kind::Internal, message))
+        }
+    }
+}
