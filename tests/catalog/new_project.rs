@@ -24,6 +24,8 @@ fn a_new_project_serves_a_feature() {
     };
     let (made, said) = wafer(&["new", "my-rides"]);
     assert!(made, "{said}");
+    let lock = || std::fs::read_to_string(folder.path().join("my-rides/Cargo.lock")).unwrap();
+    let pinned = lock();
     for line in said
         .lines()
         .filter(|l| l.trim_start().starts_with("wafer "))
@@ -34,6 +36,11 @@ fn a_new_project_serves_a_feature() {
         let (done, said) = wafer(&arguments);
         assert!(done, "{command}: {said}");
     }
+    assert_eq!(
+        lock(),
+        pinned,
+        "the project is built with the versions that it was made with"
+    );
     let (_, vector) = wafer(&[
         "-C",
         "my-rides",

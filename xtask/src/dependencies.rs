@@ -1,10 +1,11 @@
 //! Checks the dependencies of the crates: none is unused, and those of the program have the same
 //! features whatever else is built.
 //!
-//! Cargo gives a dependency the features that all packages of a command ask for. If the packages for
-//! AWS or the tests asked for more than the program does, then the second command would compile the
-//! dependency again, and everything above it: Arrow, Delta and wasmtime take minutes. So
-//! `wafer-cli` names such features itself, and this check finds those that it does not name.
+//! Cargo compiles a dependency with the union of the features that the selected packages need. If
+//! the packages for AWS or the tests needed more features than the program, then building them after
+//! the program would compile the dependency a second time, and everything that depends on it: Arrow,
+//! Delta and wasmtime take minutes. So `wafer-cli` enables these features itself, and this check
+//! finds those that it does not enable.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use std::process::Command;
 use crate::{PROGRAM, Result, WITH_AWS, root};
 
 /// Dependencies that no code names: they are there for their features (see `Cargo.toml`).
-const FOR_FEATURES: [&str; 6] = [
+const FOR_FEATURES: [&str; 7] = [
     "cranelift-codegen",
     "crc32fast",
+    "hashbrown",
     "rustls",
     "tower-http",
     "typenum",
@@ -25,16 +27,24 @@ const FOR_FEATURES: [&str; 6] = [
 /// Refuses dependencies that are unused, and those of the program that have more features when all
 /// packages are built.
 pub(crate) fn check() -> Result {
-    unused(&root())?;
-    features()
+    check_use(&root())?;
+    check_features()
 }
 
 /// Refuses dependencies that the code of their crate does not name.
-fn unused(root: &Path) -> Result {
+fn check_use(root: &Path) -> Result {
     let mut found = Vec::new();
-    for manifest in files(root, &|path| path.ends_with("Cargo.toml"))? {
+    let manifests = files(root, &|path| path.ends_with("Cargo.toml"))?;
+    for manifest in &manifests {
         let folder = manifest.parent().expect("a file has a folder");
         let mut sources = files(folder, &is_rust)?;
+        // A crate may have others in its folder, as `guest-sdk` has `guest-sdk/macros`.
+        let inner = manifests.iter().filter_map(|other| other.parent());
+        let inner: Vec<_> = inner
+            .filter(|other| *other != folder && other.starts_with(folder))
+            .collect();
+        sources.retain(|path| !inner.iter().any(|other| path.starts_with(other)));
+        // The tests of behaviour are a test of the program.
         if folder.ends_with("host/cli") {
             sources.extend(files(&root.join("tests"), &is_rust)?);
         }
@@ -42,10 +52,10 @@ fn unused(root: &Path) -> Result {
             .iter()
             .map(|path| read(path))
             .collect::<Result<String>>()?;
-        let shown = manifest.strip_prefix(root).unwrap_or(&manifest).display();
+        let shown = manifest.strip_prefix(root).unwrap_or(manifest).display();
         found.extend(
-            named(&read(&manifest)?)
-                .filter(|name| !FOR_FEATURES.contains(name) && !names(&code, name))
+            dependencies_of(&read(manifest)?)
+                .filter(|name| !FOR_FEATURES.contains(name) && !is_used_in(&code, name))
                 .map(|name| format!("{shown}: `{name}` is unused")),
         );
     }
@@ -60,7 +70,7 @@ fn is_rust(path: &Path) -> bool {
 }
 
 /// Returns the names of the dependencies in a manifest, those of tests and builds included.
-fn named(manifest: &str) -> impl Iterator<Item = &str> {
+fn dependencies_of(manifest: &str) -> impl Iterator<Item = &str> {
     let sections = manifest.split("\n[").filter(|section| {
         let title = section.split(']').next().unwrap_or_default();
         title.ends_with("dependencies") && !title.starts_with("workspace")
@@ -72,7 +82,7 @@ fn named(manifest: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether code names a crate: by a path, or in a `use`. The SDK is named `wafer` in code.
-fn names(code: &str, dependency: &str) -> bool {
+fn is_used_in(code: &str, dependency: &str) -> bool {
     let name = match dependency {
         "wafer-sdk" => "wafer".to_owned(),
         other => other.replace('-', "_"),
@@ -113,7 +123,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// Refuses dependencies of the program that have more features when all packages are built.
-fn features() -> Result {
+fn check_features() -> Result {
     let program = packages(&[&PROGRAM[..], &["--edges", "normal,build"]].concat())?;
     let all = packages(&[&WITH_AWS[..], &["--edges", "normal,build,dev"]].concat())?;
     let differ: Vec<String> = differing(&program, &all);
@@ -122,25 +132,26 @@ fn features() -> Result {
     }
     Err(format!(
         "these dependencies are compiled twice, because other packages need more of their features; \
-         name the features in host/cli/Cargo.toml:\n{}",
+         enable the features in host/cli/Cargo.toml:\n{}",
         differ.join("\n")
     ))
 }
 
 /// Returns the packages of `program` that have other features in `all`. The packages of this
-/// repository are left out: features of theirs are meant to differ.
+/// repository are left out: their features may differ.
 fn differing(program: &BTreeSet<String>, all: &BTreeSet<String>) -> Vec<String> {
     let differ = program.difference(all).filter(|line| !line.contains('/'));
     differ
         .map(|line| {
-            let name = line.split('\t').next().unwrap_or_default();
+            let (name, own) = line.split_once('\t').unwrap_or((line, ""));
             let others = all
                 .iter()
                 .filter(|other| other.split('\t').next() == Some(name));
             let others: Vec<&str> = others
                 .filter_map(|other| other.split('\t').nth(1))
                 .collect();
-            format!("  {line}  (or: {})", others.join("; or: "))
+            let others = others.join("`, `");
+            format!("  {name}: `{own}` for the program, `{others}` for all packages")
         })
         .collect()
 }
@@ -171,7 +182,7 @@ mod tests {
                         c = { version = \"1\" }\n\n[dev-dependencies]\nwafer-sdk = \"1\"\n\n\
                         [workspace.dependencies]\nd = \"1\"\n";
         assert_eq!(
-            named(manifest).collect::<Vec<_>>(),
+            dependencies_of(manifest).collect::<Vec<_>>(),
             ["a-b", "c", "wafer-sdk"]
         );
         for (code, name, wanted) in [
@@ -183,7 +194,7 @@ mod tests {
             ("use c as d;", "c", true),
             ("#[wafer::function]", "wafer-sdk", true),
         ] {
-            assert_eq!(names(code, name), wanted, "{name} in {code}");
+            assert_eq!(is_used_in(code, name), wanted, "{name} in {code}");
         }
     }
 
@@ -193,7 +204,10 @@ mod tests {
         let program = set(&["a v1\tstd", "b v1\t", "own v1 (/x/own)\t"]);
         let all = set(&["a v1\tserde,std", "b v1\t", "own v1 (/x/own)\tmore"]);
         let found = differing(&program, &all);
-        assert_eq!(found, ["  a v1\tstd  (or: serde,std)"]);
+        assert_eq!(
+            found,
+            ["  a v1: `std` for the program, `serde,std` for all packages"]
+        );
         assert_eq!(differing(&program, &program), Vec::<String>::new());
     }
 }

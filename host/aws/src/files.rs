@@ -65,10 +65,9 @@ impl RemoteFiles for Files {
         let path = path(url)?;
         let about = format!("list {url}");
         // Without a path, the URL names the whole bucket, which is a folder.
-        if !url.path().is_empty() && !url.path().ends_with('/') {
-            if let Some(object) = bucket.head(&path, &about).await? {
-                return Ok(vec![file(url, object)]);
-            }
+        let is_folder = url.path().is_empty() || url.path().ends_with('/');
+        if !is_folder && let Some(object) = bucket.head(&path, &about).await? {
+            return Ok(vec![file(url, object)]);
         }
         let listed = bucket.list(&path, &about).await?;
         let mut files: Vec<RemoteFile> = listed.into_iter().map(|o| file(url, o)).collect();

@@ -224,7 +224,7 @@ async fn remote_files_are_written_listed_fetched_and_removed() {
     let copy = local.path().join("copy");
     for (file, content) in listed.iter().zip([&small, &large]) {
         files.fetch(file, &copy).await.unwrap();
-        assert_eq!(std::fs::read(&copy).unwrap(), content);
+        assert_eq!(std::fs::read(&copy).unwrap(), content[..]);
     }
     // A file is replaced, also by a large one, and its listed version is gone.
     files.put(&a, &url("in/b.csv")).await.unwrap();

@@ -1,8 +1,9 @@
 //! Makes WebAssembly components of the sources of functions.
 //!
 //! A [`Toolchain`] makes components of one kind of source: [`RustCrates`] compiles crates, and
-//! [`PrebuiltFiles`] takes files that were made in another way. [`Toolchains`] has all of them, and
-//! picks the one for a source.
+//! another takes files that are components already. [`Toolchains`] has all of them, and picks the
+//! one for a source. [`fetch()`] downloads what a new project depends on, and [`package`] builds the
+//! program for AWS Lambda.
 #![allow(
     clippy::disallowed_methods,
     reason = "it runs cargo, whose settings are in the environment"
@@ -17,7 +18,6 @@ mod toolchain;
 mod toolchains;
 
 pub use fetch::fetch;
-pub use prebuilt::PrebuiltFiles;
 pub use rust::RustCrates;
 pub use toolchain::{BuildError, BuildOptions, Toolchain, ToolchainError};
 pub use toolchains::{SourceKind, Toolchains};

@@ -17,7 +17,7 @@ const WEBASSEMBLY: &[u8] = b"\0asm";
 
 /// The toolchain for files that another program made. It needs nothing on the machine.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PrebuiltFiles;
+pub(crate) struct PrebuiltFiles;
 
 impl Toolchain for PrebuiltFiles {
     fn name(&self) -> &'static str {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 ///
 /// A toolchain works on the machine of the author, before a function is registered. The bytes that
 /// it makes name the function, so they depend on the source, the options and the version of the
-/// toolchain, and on nothing else: no time, no path of the machine, no network.
+/// toolchain, and on nothing else: no time and no path of the machine. A package manager may download
+/// dependencies, whose content a lock file names by digests.
 pub trait Toolchain: fmt::Debug + Send + Sync {
     /// Returns the name by which `wafer doctor` lists the toolchain.
     fn name(&self) -> &'static str;
@@ -21,7 +22,7 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
 
     /// Finds what the toolchain needs like [`find`](Self::find), or else installs it, for
     /// `wafer doctor --fix`. `say` is called with a line for each step of the installation. No other
-    /// method installs or downloads anything.
+    /// method installs anything.
     ///
     /// # Errors
     /// Returns a [`ToolchainError`] that says what was tried and why it did not work.

@@ -51,13 +51,13 @@ pub struct Context {
     components: Components,
     applied: RwLock<Arc<Applied>>,
     functions: RwLock<HashMap<(String, Digest), LoadedFunction>>,
-    claims: ClaimNumbers,
+    lease_numbers: LeaseNumbers,
 }
 
 /// Numbers the leases that this process claims. Each claim has a holder name of its own, so that
 /// two tasks of one process exclude each other.
 #[derive(Debug, Default)]
-pub(crate) struct ClaimNumbers(pub(crate) AtomicU64);
+pub(crate) struct LeaseNumbers(pub(crate) AtomicU64);
 
 #[derive(Debug)]
 struct LoadedFunction {
@@ -78,7 +78,7 @@ impl Context {
             components,
             applied: RwLock::new(Arc::new(applied)),
             functions: RwLock::default(),
-            claims: ClaimNumbers::default(),
+            lease_numbers: LeaseNumbers::default(),
         })
     }
 
@@ -98,8 +98,8 @@ impl Context {
     }
 
     /// Returns the counter that numbers the leases of this process.
-    pub(crate) fn claims(&self) -> &ClaimNumbers {
-        &self.claims
+    pub(crate) fn lease_numbers(&self) -> &LeaseNumbers {
+        &self.lease_numbers
     }
 
     /// Returns the live and the staged definitions, as last read. The same `Arc` means the same

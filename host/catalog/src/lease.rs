@@ -26,7 +26,7 @@ impl Context {
     /// Returns the errors of the metadata store.
     pub async fn lease(&self, name: &str, duration: Duration) -> Result<Leased> {
         let Components { stores, holder, .. } = self.components();
-        let number = self.claims().0.fetch_add(1, Ordering::Relaxed);
+        let number = self.lease_numbers().0.fetch_add(1, Ordering::Relaxed);
         let holder = &format!("{holder}/{number}");
         let name = format!("{}/{name}", self.project());
         let claim = || {

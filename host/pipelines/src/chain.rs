@@ -57,11 +57,6 @@ impl Pipelines {
 }
 
 impl UpstreamChanges {
-    /// The version of the table that the run reads.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
-    }
-
     /// Says to read everything.
     pub(crate) fn full_read(&self) -> Upstream {
         Upstream {

@@ -73,7 +73,7 @@ pub struct RequestedRun {
 }
 
 /// What there is to do for an interval.
-pub(crate) struct Claim {
+pub(crate) struct PlannedRun {
     /// The record of the run.
     pub(crate) record: RunRecord,
     /// Whether there is nothing to do, because the last run succeeded with the same inputs.
@@ -151,14 +151,14 @@ impl Pipelines {
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<RequestedRun>> {
         let mut planned = self.plan_runs(job, intervals).await?;
-        if job.online == OnlineUpdate::ByCaller && planned.iter().any(|claim| !claim.is_done) {
+        if job.online == OnlineUpdate::ByCaller && planned.iter().any(|run| !run.is_done) {
             self.record_online_rebuild(&job.target.table.name).await?;
         }
         let mut works: Vec<IntervalWork<'_>> = Vec::new();
-        for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
-            self.insert_record(&mut claim.record).await?;
-            self.save(&mut claim.record).await?;
-            works.push(IntervalWork::new(claim, job));
+        for run in planned.iter_mut().filter(|run| !run.is_done) {
+            self.insert_record(&mut run.record).await?;
+            self.save(&mut run.record).await?;
+            works.push(IntervalWork::new(run, job));
         }
         let selection = selection(intervals, &mut planned);
         let work = self.execute(job, &mut works, &selection, progress);
@@ -167,17 +167,17 @@ impl Pipelines {
         for work in works {
             let record = self.conclude(job, work.record, failed.as_deref()).await?;
             let mut planned = planned.iter_mut();
-            let claim = planned.find(|claim| claim.record.interval == record.interval);
-            claim.expect("the interval was planned").record = record;
+            let run = planned.find(|run| run.record.interval == record.interval);
+            run.expect("the interval was planned").record = record;
         }
         result?;
-        let behind = planned.iter().filter(|claim| claim.is_behind);
-        let behind: Vec<Interval> = behind.map(|claim| claim.record.interval).collect();
+        let behind = planned.iter().filter(|run| run.is_behind);
+        let behind: Vec<Interval> = behind.map(|run| run.record.interval).collect();
         let mut runs: Vec<RequestedRun> = planned
             .into_iter()
-            .map(|claim| RequestedRun {
-                record: claim.record,
-                is_new: !claim.is_done,
+            .map(|run| RequestedRun {
+                record: run.record,
+                is_new: !run.is_done,
             })
             .collect();
         if !behind.is_empty() {
@@ -311,10 +311,10 @@ pub(crate) fn pipeline_busy_error(pipeline: &str, holder: &str) -> Error {
 }
 
 /// Returns what a pass reads for all claims together; takes their files.
-fn selection(intervals: &[Interval], planned: &mut [Claim]) -> Selection {
+fn selection(intervals: &[Interval], planned: &mut [PlannedRun]) -> Selection {
     let mut files = Vec::new();
-    for claim in planned.iter_mut().filter(|claim| !claim.is_done) {
-        files.append(&mut claim.files);
+    for run in planned.iter_mut().filter(|run| !run.is_done) {
+        files.append(&mut run.files);
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     // A file may be listed twice, once by the table and once by its log.
@@ -364,8 +364,8 @@ mod tests {
         }
     }
 
-    /// Returns the claim of an interval that reads data files of the given paths.
-    fn claim(interval: Interval, is_done: bool, paths: &[&str]) -> Claim {
+    /// Returns the planned_run of an interval that reads data files of the given paths.
+    fn planned_run(interval: Interval, is_done: bool, paths: &[&str]) -> PlannedRun {
         let (inputs, at) = (Digest::of(&[]), interval.to);
         let file = |path: &&str| DataFile {
             path: (*path).to_owned(),
@@ -374,7 +374,7 @@ mod tests {
             events: None,
             available: None,
         };
-        Claim {
+        PlannedRun {
             record: RunRecord::new("p", "t", interval, inputs, at, at),
             is_done,
             files: paths.iter().map(file).collect(),
@@ -386,25 +386,28 @@ mod tests {
     fn pass_reads_each_file_of_its_claims_once_over_all_its_intervals() {
         let (first, second, third) = (interval(0, 10), interval(10, 20), interval(40, 50));
         for (what, claims, paths, arrivals) in [
-            ("no claim", vec![], vec![], Interval::ALL),
+            ("no planned_run", vec![], vec![], Interval::ALL),
             (
                 "files are sorted",
-                vec![claim(first, false, &["b", "a"])],
+                vec![planned_run(first, false, &["b", "a"])],
                 vec!["a", "b"],
                 first,
             ),
             (
                 "two claims read the same file",
                 vec![
-                    claim(second, false, &["b", "c"]),
-                    claim(first, false, &["a", "b"]),
+                    planned_run(second, false, &["b", "c"]),
+                    planned_run(first, false, &["a", "b"]),
                 ],
                 vec!["a", "b", "c"],
                 interval(0, 20),
             ),
             (
-                "nothing is read for a claim that is done",
-                vec![claim(first, false, &["a"]), claim(third, true, &["z"])],
+                "nothing is read for a planned_run that is done",
+                vec![
+                    planned_run(first, false, &["a"]),
+                    planned_run(third, true, &["z"]),
+                ],
                 vec!["a"],
                 interval(0, 50),
             ),

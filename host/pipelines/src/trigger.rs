@@ -35,6 +35,9 @@ use crate::trigger::upstream::UpstreamTrigger;
 /// one is in a store, because another process may make that call.
 #[async_trait]
 pub(crate) trait Trigger: Send + Sync {
+    /// Returns the name of the trigger for logs.
+    fn name(&self) -> &'static str;
+
     /// Returns the intervals that are due now, in the order in which they are to be run. Under
     /// the lease, whatever must not be forgotten if this process ends is stored before this
     /// returns.
@@ -43,12 +46,12 @@ pub(crate) trait Trigger: Send + Sync {
     /// Prepares the run over an interval that [`due`](Self::due) returned under the lease.
     async fn job(&self, pipelines: &Pipelines, interval: Interval) -> Result<Arc<Job>>;
 
-    /// Is told how a run ended, right after it, and stores what follows from that. Returns the
+    /// Takes note of how a run ended, right after it, and stores what follows from that. Returns the
     /// record of the run. An error ends the call, and nothing else that is due is run in it.
     async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord>;
 
-    /// Is called once after the last run of any trigger, while the lease is still held, even if
-    /// a trigger returned an error.
+    /// Ends the call, once and after the last run of any trigger, while the lease is still held,
+    /// even if a trigger returned an error.
     async fn finish(&mut self, _pipelines: &Pipelines) -> Result<()> {
         Ok(())
     }
@@ -146,15 +149,21 @@ mod tests {
         };
         let (files, table) = (json!("files"), json!({"table": {"group": "g"}}));
         for (kind, schedule, wanted) in [
-            (&files, Json::Null, Some(0)),
-            (&table, Json::Null, Some(0)),
-            (&files, schedule("0 * * * *"), Some(1)),
-            (&table, schedule("0 * * * *"), Some(2)),
+            (&files, Json::Null, Some(vec![])),
+            (&table, Json::Null, Some(vec![])),
+            (&files, schedule("0 * * * *"), Some(vec!["schedule"])),
+            (
+                &table,
+                schedule("0 * * * *"),
+                Some(vec!["schedule", "upstream"]),
+            ),
             (&files, schedule("never"), None),
         ] {
             let found = triggers(&definitions(kind, &schedule), "p");
-            let found = found.ok().map(|triggers| triggers.len());
-            assert_eq!(found, wanted, "{kind} {schedule}");
+            let names = |triggers: Vec<Box<dyn Trigger>>| -> Vec<_> {
+                triggers.iter().map(|trigger| trigger.name()).collect()
+            };
+            assert_eq!(found.ok().map(names), wanted, "{kind} {schedule}");
         }
         let other = triggers(&definitions(&files, &Json::Null), "q");
         assert!(other.is_err_and(|e| e.to_string().contains("`q`")));

@@ -10,7 +10,7 @@ mod due_rows;
 mod endpoints;
 mod flush;
 mod request_log;
-mod schedules;
+mod triggers;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +87,7 @@ impl Background {
             Box::new(definitions::ReadDefinitions),
             Box::new(endpoints::ReadEndpoints),
             Box::new(due_rows::ApplyDueRows),
-            Box::new(schedules::RunSchedules::default()),
+            Box::new(triggers::RunTriggers::default()),
             Box::new(request_log::WriteRequestLog),
             Box::new(flush::FlushOutbox),
         ];

@@ -235,7 +235,7 @@ impl Metered for MemoryStore {}
 
 impl Content {
     /// Returns the version of an object, or 0 if it does not exist.
-    fn expected(&self, name: &str, expect: Expect) -> Result<u64> {
+    fn check_version(&self, name: &str, expect: Expect) -> Result<u64> {
         let version = self.metadata.get(name).map_or(0, |stored| stored.version);
         let holds = match expect {
             Expect::Absent => version == 0,
@@ -261,7 +261,7 @@ impl MetadataStore for MemoryStore {
     async fn put(&self, name: &str, value: Bytes, expect: Expect) -> Result<u64> {
         crate::metadata::check_object(name, &value)?;
         let mut content = self.content();
-        let version = content.expected(name, expect)? + 1;
+        let version = content.check_version(name, expect)? + 1;
         let stored = Versioned { version, value };
         content.metadata.insert(name.to_owned(), stored);
         Ok(version)
@@ -269,7 +269,7 @@ impl MetadataStore for MemoryStore {
 
     async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
         let mut content = self.content();
-        content.expected(name, expect)?;
+        content.check_version(name, expect)?;
         content.metadata.remove(name);
         Ok(())
     }

@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use wafer_store::{Error, Kind, Result};
 
-use super::error::{failed, status, unless_missing};
+use super::error::{status, unless_missing};
 use super::{BucketClient, CONCURRENT_PARTS, PART_BYTES};
 
 /// Maximum number of attempts to read a part whose content did not arrive. The SDK retries
@@ -131,11 +131,6 @@ async fn collect(answer: GetObjectOutput, action: &str) -> Result<Part> {
 }
 
 impl Download<'_> {
-    /// Size of the object.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.first.total
-    }
-
     /// Returns the content, piece by piece. At most [`CONCURRENT_PARTS`] parts are in memory.
     ///
     /// The pieces fail with [`Kind::Conflict`] if the object was replaced since it was opened.

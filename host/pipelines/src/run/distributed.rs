@@ -36,7 +36,7 @@ use crate::input::Selection;
 use crate::run::job::{Job, OnlineUpdate, PartitionInput};
 use crate::run::online::OnlineCounts;
 use crate::run::write::{IntervalWork, UnplacedRejects, Written};
-use crate::run::{Claim, RequestedRun, RunRequest, pipeline_busy_error, run_lease_name};
+use crate::run::{PlannedRun, RequestedRun, RunRequest, pipeline_busy_error, run_lease_name};
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
 
@@ -364,9 +364,9 @@ impl Pipelines {
         let files = divisible(&job)?;
         let claims = self.claims(&job.target.table.name).await?;
         self.check_overlaps(&job, request.interval, &claims).await?;
-        let claim = self.plan_run(&job, request.interval, &claims, None).await?;
-        let mut record = claim.record;
-        if claim.is_done {
+        let planned = self.plan_run(&job, request.interval, &claims, None).await?;
+        let mut record = planned.record;
+        if planned.is_done {
             return Ok(Divided::Done(record));
         }
         self.insert_record(&mut record).await?;
@@ -438,13 +438,13 @@ impl Pipelines {
             Error::new(Kind::NotFound, message)
         })?;
         let job = self.distributed_job(run, files).await?;
-        let claim = Claim {
+        let planned = PlannedRun {
             record: run.record.clone(),
             is_done: false,
             files: Vec::new(),
             is_behind: false,
         };
-        let mut works = [IntervalWork::new(&claim, &job)];
+        let mut works = [IntervalWork::new(&planned, &job)];
         let result = self.write_partition(&job, &mut works).await;
         for work in &mut works {
             work.abort().await;

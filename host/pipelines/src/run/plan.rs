@@ -6,7 +6,7 @@ use wafer_core::rules::Interval;
 use wafer_store::{Error, Kind, Result};
 
 use crate::chain::UpstreamChanges;
-use crate::run::Claim;
+use crate::run::PlannedRun;
 use crate::run::job::Job;
 use crate::service::Pipelines;
 
@@ -21,7 +21,7 @@ struct UpstreamRead {
 
 impl UpstreamRead {
     /// A read of everything that there is to read by now.
-    fn now(upstream: Upstream) -> Self {
+    fn up_to_date(upstream: Upstream) -> Self {
         Self {
             upstream,
             is_behind: false,
@@ -59,9 +59,9 @@ impl LastRead<'_> {
             _ => read.since.filter(|_| read.base == self.base),
         };
         let Some(seen) = seen else {
-            return UpstreamRead::now(changes.full_read());
+            return UpstreamRead::up_to_date(changes.full_read());
         };
-        UpstreamRead::now(match changes.unread(seen, interval, may_add) {
+        UpstreamRead::up_to_date(match changes.unread(seen, interval, may_add) {
             Some(upstream) => Upstream {
                 base: self.base.filter(|_| upstream.since.is_some()),
                 ..upstream
@@ -99,7 +99,11 @@ fn next_record(before: Option<&RunRecord>, fresh: RunRecord) -> RunRecord {
 
 impl Pipelines {
     /// Plans the runs of some intervals. All of them are checked before any of them is claimed.
-    pub(super) async fn plan_runs(&self, job: &Job, intervals: &[Interval]) -> Result<Vec<Claim>> {
+    pub(super) async fn plan_runs(
+        &self,
+        job: &Job,
+        intervals: &[Interval],
+    ) -> Result<Vec<PlannedRun>> {
         let claims = self.claims(&job.target.table.name).await?;
         for interval in intervals {
             self.check_overlaps(job, *interval, &claims).await?;
@@ -107,8 +111,8 @@ impl Pipelines {
         let changes = self.upstream_changes_of(job, intervals, &claims).await?;
         let mut planned = Vec::new();
         for interval in intervals {
-            let claim = self.plan_run(job, *interval, &claims, changes.as_ref());
-            planned.push(claim.await?);
+            let run = self.plan_run(job, *interval, &claims, changes.as_ref());
+            planned.push(run.await?);
         }
         Ok(planned)
     }
@@ -121,7 +125,7 @@ impl Pipelines {
         interval: Interval,
         claims: &[RunRecord],
         changes: Option<&UpstreamChanges>,
-    ) -> Result<Claim> {
+    ) -> Result<PlannedRun> {
         let table = &job.target.table.name;
         let before = claims.iter().find(|claim| claim.interval == interval);
         let read = match changes {
@@ -134,7 +138,7 @@ impl Pipelines {
             && done.inputs == inputs
             && done.state == RunState::Succeeded
         {
-            return Ok(Claim {
+            return Ok(PlannedRun {
                 record: done.clone(),
                 is_done: true,
                 files: Vec::new(),
@@ -146,7 +150,7 @@ impl Pipelines {
         let fresh = RunRecord::new(&job.name, table, interval, inputs, now, started);
         let record = next_record(before, fresh);
         let files = changes.zip(upstream);
-        Ok(Claim {
+        Ok(PlannedRun {
             files: files.map_or_else(Vec::new, |(changes, read)| changes.files(read, interval)),
             record: RunRecord { upstream, ..record },
             is_done: false,
@@ -167,12 +171,12 @@ impl Pipelines {
             .filter(is_same)
             .and_then(|run| run.upstream.map(|read| (run, read)))
         else {
-            return Ok(UpstreamRead::now(changes.full_read()));
+            return Ok(UpstreamRead::up_to_date(changes.full_read()));
         };
         let last = LastRead {
             run,
             read,
-            base: self.generation(run).await?,
+            base: self.committed_generation(run).await?,
         };
         // An expectation about all rows of a run cannot be checked on the new rows alone.
         let may_add = job.target.run_checks().is_empty();
@@ -231,18 +235,18 @@ impl Pipelines {
         }
         // The run failed, or its process is gone, because this process holds the lease. An
         // earlier generation or the run's own commit may still be in the table.
-        Ok(self.generation(claim).await?.is_some())
+        Ok(self.committed_generation(claim).await?.is_some())
     }
 
     /// Returns the last generation of a run's interval that is committed to the offline table.
-    async fn generation(&self, run: &RunRecord) -> Result<Option<i64>> {
+    async fn committed_generation(&self, run: &RunRecord) -> Result<Option<i64>> {
         let offline = &self.context.components().stores.offline;
         offline.txn_version(&run.table, &run.app_id()).await
     }
 
     /// Returns whether a run is committed to the offline table.
     pub(crate) async fn is_committed(&self, run: &RunRecord) -> Result<bool> {
-        Ok(self.generation(run).await? >= Some(run.generation))
+        Ok(self.committed_generation(run).await? >= Some(run.generation))
     }
 }
 
@@ -333,8 +337,8 @@ mod tests {
     fn chained_run_reads_what_the_last_one_has_not_read() {
         use RunState::{Failed, Running, Succeeded};
         let all = |version| upstream(version, version, None, None);
-        let everything = UpstreamRead::now(all(9));
-        let new_rows = UpstreamRead::now(upstream(9, 6, Some(5), Some(3)));
+        let everything = UpstreamRead::up_to_date(all(9));
+        let new_rows = UpstreamRead::up_to_date(upstream(9, 6, Some(5), Some(3)));
         let finish = |upstream, is_behind| UpstreamRead {
             upstream,
             is_behind,
@@ -357,7 +361,7 @@ mod tests {
                 Some(3),
                 0,
                 false,
-                UpstreamRead::now(upstream(9, 6, None, None)),
+                UpstreamRead::up_to_date(upstream(9, 6, None, None)),
             ),
             (
                 "nothing changed since",
@@ -366,7 +370,7 @@ mod tests {
                 Some(3),
                 0,
                 true,
-                UpstreamRead::now(all(6)),
+                UpstreamRead::up_to_date(all(6)),
             ),
             (
                 "another look has seen the changes",
@@ -375,7 +379,7 @@ mod tests {
                 Some(3),
                 8,
                 true,
-                UpstreamRead::now(all(5)),
+                UpstreamRead::up_to_date(all(5)),
             ),
             (
                 "the log is too short",
@@ -420,7 +424,7 @@ mod tests {
                 Some(2),
                 0,
                 true,
-                UpstreamRead::now(upstream(9, 6, Some(5), Some(2))),
+                UpstreamRead::up_to_date(upstream(9, 6, Some(5), Some(2))),
             ),
             (
                 "the rows that it would have added to are gone",

@@ -24,7 +24,7 @@ use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
 use crate::input::Selection;
 use crate::producer::{LookedUp, Producer};
 use crate::quarantine::{QuarantineWriter, QuarantinedRow};
-use crate::run::Claim;
+use crate::run::PlannedRun;
 use crate::run::job::Job;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
@@ -481,11 +481,11 @@ fn transformed_chunks<'a>(
 
 impl<'a> IntervalWork<'a> {
     /// Prepares the writing of a claimed interval.
-    pub(crate) fn new(claim: &Claim, job: &'a Job) -> Self {
-        let files = claim.files.iter();
+    pub(crate) fn new(run: &PlannedRun, job: &'a Job) -> Self {
+        let files = run.files.iter();
         Self {
-            quarantine: QuarantineWriter::new(claim.record.folder(), claim.record.created),
-            record: claim.record.clone(),
+            quarantine: QuarantineWriter::new(run.record.folder(), run.record.created),
+            record: run.record.clone(),
             writer: None,
             checks: job.target.run_checks(),
             files: files.map(|file| file.path.clone()).collect(),

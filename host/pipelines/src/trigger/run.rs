@@ -59,6 +59,7 @@ impl Pipelines {
         for trigger in triggers {
             let ran = first.as_ref();
             for interval in trigger.due(self, Look::WithLease { ran }).await? {
+                tracing::debug!(trigger = trigger.name(), %interval, "a run is due");
                 let record = self.run_interval(trigger.as_mut(), interval).await?;
                 first.get_or_insert(record);
             }

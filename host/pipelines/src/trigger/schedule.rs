@@ -53,11 +53,15 @@ impl ScheduleTrigger {
 
 #[async_trait]
 impl Trigger for ScheduleTrigger {
+    fn name(&self) -> &'static str {
+        "schedule"
+    }
+
     /// Returns at most one interval, and advances the state of the schedule past intervals that
     /// are done, given up or skipped.
     async fn due(&mut self, pipelines: &Pipelines, look: Look<'_>) -> Result<Vec<Interval>> {
         let schedule = &self.schedule;
-        let is_claimed = matches!(look, Look::WithLease { .. });
+        let holds_lease = matches!(look, Look::WithLease { .. });
         let (mut state, version) = schedule.state(pipelines).await?;
         let before = state.clone();
         if state.paused {
@@ -71,7 +75,7 @@ impl Trigger for ScheduleTrigger {
             let interval = schedule.interval_to(end);
             let record = pipelines.claimed(&self.table, interval).await?;
             let now = pipelines.context.machine_now();
-            match verdict(record.as_ref(), &schedule.definition, is_claimed, now) {
+            match verdict(record.as_ref(), &schedule.definition, holds_lease, now) {
                 Verdict::Done => {}
                 Verdict::GivenUp => {
                     state.failed += 1;
@@ -223,12 +227,12 @@ fn skip_overlapped(
     }
 }
 
-/// Returns what is to be done about an interval, by the record of its last run. `is_claimed` says
+/// Returns what is to be done about an interval, by the record of its last run. `holds_lease` says
 /// that nobody runs it, whatever the record says; `now` is the machine's time.
 fn verdict(
     record: Option<&RunRecord>,
     schedule: &ScheduleDef,
-    is_claimed: bool,
+    holds_lease: bool,
     now: Timestamp,
 ) -> Verdict {
     let Some(record) = record else {
@@ -240,7 +244,7 @@ fn verdict(
         RunState::Failed if is_last => Verdict::GivenUp,
         RunState::Failed if now < retry_time(record, schedule) => Verdict::Wait,
         // Every process that ran the interval died.
-        RunState::Running if is_claimed && is_last => Verdict::GivenUp,
+        RunState::Running if holds_lease && is_last => Verdict::GivenUp,
         RunState::Failed | RunState::Running => Verdict::Run,
     }
 }
@@ -294,7 +298,7 @@ mod tests {
     #[test]
     fn interval_is_run_retried_after_a_pause_and_given_up() {
         use RunState::{Failed, Running, Succeeded};
-        for (last, is_claimed, now, wanted) in [
+        for (last, holds_lease, now, wanted) in [
             (None, false, 0, Verdict::Run),
             (Some((Succeeded, 1)), false, 100, Verdict::Done),
             (Some((Failed, 1)), false, 109, Verdict::Wait),
@@ -309,8 +313,8 @@ mod tests {
             (Some((Running, 3)), true, 1_000, Verdict::GivenUp),
         ] {
             let record = last.map(|(state, attempts)| record(state, attempts));
-            let found = verdict(record.as_ref(), &schedule(), is_claimed, at(now));
-            assert_eq!(found, wanted, "{last:?} {is_claimed} at {now}");
+            let found = verdict(record.as_ref(), &schedule(), holds_lease, at(now));
+            assert_eq!(found, wanted, "{last:?} {holds_lease} at {now}");
         }
     }
 

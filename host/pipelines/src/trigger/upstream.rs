@@ -37,6 +37,10 @@ impl UpstreamTrigger {
 
 #[async_trait]
 impl Trigger for UpstreamTrigger {
+    fn name(&self) -> &'static str {
+        "upstream"
+    }
+
     async fn due(&mut self, pipelines: &Pipelines, look: Look<'_>) -> Result<Vec<Interval>> {
         if !is_after_success(look) {
             return Ok(Vec::new());
@@ -52,7 +56,7 @@ impl Trigger for UpstreamTrigger {
         let changes = pipelines.upstream_changes(snapshot, oldest).await?;
         add_changed(&mut state.again, &seen, &changes);
         job.caught_up_to = state.upstream;
-        let previous = state.upstream.replace(changes.version());
+        let previous = state.upstream.replace(changes.version);
         if state.again.is_empty() && previous == state.upstream {
             return Ok(Vec::new());
         }
@@ -65,7 +69,9 @@ impl Trigger for UpstreamTrigger {
 
     async fn job(&self, _pipelines: &Pipelines, _interval: Interval) -> Result<Arc<Job>> {
         let job = self.job.as_ref();
-        Ok(Arc::clone(job.expect("intervals are due with their job")))
+        Ok(Arc::clone(job.expect(
+            "`due` stores the job before it returns intervals",
+        )))
     }
 
     /// Removes the interval from the recorded ones. A run that failed leaves it there, and ends

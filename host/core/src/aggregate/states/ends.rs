@@ -11,13 +11,13 @@ use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 
 /// The earliest events, earliest first.
-pub(in crate::aggregate) type First = Ends<Entry>;
+pub(in crate::aggregate) type First = EndList<Entry>;
 /// The latest events, latest first.
-pub(in crate::aggregate) type Last = Ends<Reverse<Entry>>;
+pub(in crate::aggregate) type Last = EndList<Reverse<Entry>>;
 
 /// The events at one end of all. Its shape is the maximum length of the list.
 #[derive(Clone, Debug)]
-pub(in crate::aggregate) struct Ends<E> {
+pub(in crate::aggregate) struct EndList<E> {
     length: u32,
     entries: Vec<E>,
 }
@@ -76,7 +76,7 @@ impl End for Reverse<Entry> {
     }
 }
 
-impl<E: End> Ends<E> {
+impl<E: End> EndList<E> {
     /// Inserts an entry into the sorted list.
     fn insert(&mut self, entry: E) {
         let length = self.length as usize;
@@ -88,7 +88,7 @@ impl<E: End> Ends<E> {
     }
 }
 
-impl<E: End> State for Ends<E> {
+impl<E: End> State for EndList<E> {
     type Shape = u32;
     type Statistic = EndStatistic;
     type Sliding = Rescan<E>;
@@ -159,8 +159,8 @@ pub(in crate::aggregate) struct Rescan<E> {
 
 impl<E: End> Rescan<E> {
     /// The first events that are active, and those that tie with the last of them.
-    fn collect(&self, values: EventValues<'_>, covered: Covered) -> Ends<E> {
-        let mut state = Ends::new(self.length);
+    fn collect(&self, values: EventValues<'_>, covered: Covered) -> EndList<E> {
+        let mut state = EndList::new(self.length);
         let mut taken = 0;
         let mut last = None;
         for index in E::order(covered.low..covered.high) {
@@ -182,7 +182,7 @@ impl<E: End> Rescan<E> {
 }
 
 impl<E: End> Sliding for Rescan<E> {
-    type State = Ends<E>;
+    type State = EndList<E>;
 
     fn new(length: u32) -> Self {
         Self {

@@ -104,7 +104,7 @@ impl<O: Order> State for Foremost<O> {
 }
 
 /// The events of a window that are or may become the extreme, by their index. None is beaten by a
-/// later one, so that their values are in the opposite order.
+/// later one, so that their values are in this order.
 #[derive(Debug)]
 pub(in crate::aggregate) struct Candidates<O> {
     events: VecDeque<usize>,

@@ -12,15 +12,15 @@ use super::BackgroundTask;
 use crate::Platform;
 
 #[derive(Debug, Default)]
-pub(super) struct RunSchedules {
+pub(super) struct RunTriggers {
     /// Names of the pipelines that are being run.
     running: Arc<Mutex<HashSet<String>>>,
 }
 
 #[async_trait]
-impl BackgroundTask for RunSchedules {
+impl BackgroundTask for RunTriggers {
     fn failure(&self) -> &'static str {
-        "schedules could not be run"
+        "due runs could not be started"
     }
 
     fn pause(&self) -> Duration {
