@@ -44,7 +44,7 @@ fn unknown_names_suggest_known_ones() {
     assert!(
         project
             .fails(&["push", "airports", file])
-            .contains("reads files and takes no events")
+            .contains("takes no events; only a source")
     );
     let fresh = Project::flights();
     assert!(

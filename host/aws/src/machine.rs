@@ -32,8 +32,8 @@ impl StateMachine {
     pub async fn open(arn: &str) -> Result<Self> {
         let region = region_of(arn).ok_or_else(|| {
             let message = format!(
-                "`{arn}` is no state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, as \
-                 `terraform output environment` says it"
+                "`{arn}` is no state machine; write arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, which \
+                 `terraform output -raw environment` prints"
             );
             Error::new(Kind::Invalid, message)
         })?;
@@ -106,14 +106,14 @@ impl StateMachine {
         let (kind, advice) = match code {
             "StateMachineDoesNotExist" => (
                 Kind::NotFound,
-                ": there is none of that name. Make it by `terraform apply`, or correct \
+                ": the state machine does not exist. Create it with `terraform apply`, or correct \
                  WAFER_STATE_MACHINE"
                     .to_owned(),
             ),
             "AccessDeniedException" => (
                 Kind::Internal,
                 format!(
-                    ": it is not allowed. You need {}",
+                    ": access was denied. The policy of the caller needs {}",
                     statement(action, &resource)
                 ),
             ),

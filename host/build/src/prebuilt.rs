@@ -1,6 +1,6 @@
-//! Prebuilt files: components that were made in another way.
+//! Prebuilt files: components that `wafer build` did not compile.
 //!
-//! The file is a component, which is taken as it is, or a core module that carries its world in a
+//! A prebuilt file is a component, which is used unchanged, or a core module with its WIT world in a
 //! custom section, as bindings generators write it. Such a module is wrapped into a component.
 
 use wit_component::metadata;
@@ -15,7 +15,7 @@ const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// The first bytes of everything that is WebAssembly, whatever its version.
 const WEBASSEMBLY: &[u8] = b"\0asm";
 
-/// The toolchain for files that another program made. It needs nothing on the machine.
+/// The toolchain for prebuilt files. It needs no programs on the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PrebuiltFiles;
 
@@ -48,8 +48,11 @@ impl Toolchain for PrebuiltFiles {
     }
 }
 
-/// Returns the component that the bytes of a file are, or that they are wrapped into; or else a
-/// message that says what they are.
+/// Converts the bytes of a file into a component: a component is returned as it is, and a core module
+/// with an embedded world is wrapped.
+///
+/// # Errors
+/// Returns a message that says what the file is instead.
 fn component(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     if bytes.starts_with(COMPONENT) {
         return Ok(bytes);

@@ -40,8 +40,8 @@ pub struct Components {
     pub holder: String,
 }
 
-/// What all services of a project share. Only the applied definitions and the loaded functions
-/// change after it is opened.
+/// What all services of a project share. After it is opened, only the applied definitions, the cache
+/// of loaded functions and the counter of leases change.
 #[derive(Debug)]
 pub struct Context {
     project: String,
@@ -54,8 +54,8 @@ pub struct Context {
     lease_numbers: LeaseNumbers,
 }
 
-/// Numbers the leases that this process claims. Each claim has a holder name of its own, so that
-/// two tasks of one process exclude each other.
+/// The counter that numbers the leases of this process. The number is part of the holder's name, so
+/// that two tasks of one process exclude each other.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseNumbers(pub(crate) AtomicU64);
 
@@ -138,12 +138,12 @@ impl Context {
         *current = Arc::new(applied);
     }
 
-    /// Returns the present by the clock of requests, events and schedules.
+    /// Returns the current time of the clock of requests, events and schedules.
     pub fn now(&self) -> Timestamp {
         self.components.clock.now()
     }
 
-    /// Returns the present by the machine's clock.
+    /// Returns the current time of the machine's clock.
     pub fn machine_now(&self) -> Timestamp {
         self.components.machine_clock.now()
     }

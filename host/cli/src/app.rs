@@ -19,7 +19,8 @@ use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 use wafer_store::LeftOut;
 use wafer_store::{Backends, Embedded, Location, RemoteFiles};
 
-/// The number of requests that may wait for a sandbox before new ones are refused.
+/// The queue length of each executor of guest code: how many requests, and how many pushes of
+/// events, may wait for a thread before further ones are refused.
 const QUEUE: usize = 1_024;
 
 /// The hint of every error about AWS in a program that was built without it.
@@ -111,7 +112,10 @@ fn aws(machine_clock: &Arc<dyn Clock>) -> Result<wafer_aws::Aws> {
 }
 
 #[cfg(not(feature = "aws"))]
-#[allow(clippy::unnecessary_wraps, reason = "as with the feature")]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it has the signature that it has with the feature `aws`"
+)]
 fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<LeftOut> {
     Ok(LeftOut {
         online_form: "dynamodb://TABLE",
@@ -120,7 +124,7 @@ fn aws(_machine_clock: &Arc<dyn Clock>) -> Result<LeftOut> {
     })
 }
 
-/// Checks that a backend opens the stores that the settings of a project name, without opening them.
+/// Checks that one of the backends supports the stores in the settings of a project. Opens nothing.
 pub(crate) fn check_stores(project: &Project) -> Result<()> {
     let machine_clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     backends(&machine_clock)?.choose(&location(project)?)?;
@@ -162,7 +166,10 @@ pub(crate) async fn run_on_aws(input: &serde_json::Value) -> Result<serde_json::
 }
 
 #[cfg(not(feature = "aws"))]
-#[allow(clippy::unused_async, reason = "as with the feature")]
+#[allow(
+    clippy::unused_async,
+    reason = "it has the signature that it has with the feature `aws`"
+)]
 pub(crate) async fn run_on_aws(_input: &serde_json::Value) -> Result<serde_json::Value> {
     anyhow::bail!(WITHOUT_AWS)
 }
@@ -234,14 +241,15 @@ fn host_name() -> String {
     name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
-/// Limits glibc to two pools of freed memory for all threads.
+/// Limits glibc's allocator to two arenas, as far as it has not created more.
 ///
-/// A run passes large buffers from thread to thread. By default glibc keeps a pool for each thread,
-/// so that a long run would hold more and more freed memory.
+/// A run passes large buffers from thread to thread. By default glibc creates up to eight arenas for
+/// each processor and rarely returns freed memory from them, so that a long run would hold more and
+/// more of it.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "a setting of the C library")]
 pub(crate) fn share_memory_pools() {
-    // SAFETY: `mallopt` may be called at any time. It changes how later pools are made, and does
+    // SAFETY: `mallopt` takes two integers and no pointers. It sets a limit on new arenas, and does
     // not touch memory that is in use.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);

@@ -20,7 +20,7 @@ pub struct FunctionConfig {
     /// The folder of a crate that `wafer build` compiles.
     #[serde(rename = "crate")]
     pub(crate) krate: Option<PathBuf>,
-    /// The file of a component that was built in another way.
+    /// The file of a prebuilt component.
     pub(crate) component: Option<PathBuf>,
     /// The name of a function that comes with Wafer.
     pub(crate) stock: Option<Stock>,

@@ -70,7 +70,8 @@ pub enum SourceType {
     Table,
 }
 
-/// Checks that a source has the keys of its type. The key of an error is that within the source.
+/// Checks that a source has the keys of its type. The key of a returned error is relative to
+/// the source.
 pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
     let url = source.path.as_ref().and_then(|path| path.to_str());
     if let Some(url) = url.filter(|url| url.contains("://") && !url.starts_with("s3://")) {

@@ -14,7 +14,7 @@ use wafer_platform::{DistributedRun, Division, Kind, Platform, RunRecord};
 
 use crate::failure::Failure;
 
-/// No run is started when less than this time, in milliseconds, is left of an invocation.
+/// The time that must be left of an invocation, in milliseconds, to look for another due run.
 const TIME_LEFT: u64 = 60_000;
 
 /// The event of a task, such as `{"wafer": {"flush": {}}}`.
@@ -29,8 +29,8 @@ pub(crate) struct TaskEvent {
 pub(crate) enum Task {
     /// Flush the outbox.
     Flush {},
-    /// Run the intervals that are due of a pipeline's schedule. Without a pipeline, flush the
-    /// outbox and run those of all schedules.
+    /// Run what is due by the triggers of a pipeline. Without a pipeline, flush the outbox, and then
+    /// run what is due by the triggers of all pipelines.
     Tick {
         pipeline: Option<String>,
         /// Pipelines to skip, because other invocations run them.
@@ -168,8 +168,10 @@ impl Task {
     }
 }
 
-/// Runs all intervals of a pipeline that are due. None is started after `until`, in milliseconds
-/// since 1970; the next tick continues with them.
+/// Runs what is due by the triggers of a pipeline, until nothing is due or `until` has passed, in
+/// milliseconds since the Unix epoch. The time is checked before each call of
+/// [`wafer_platform::Pipelines::run_due`], which may run several intervals. The next tick continues
+/// with the rest.
 async fn run_due(
     platform: &Platform,
     pipeline: &str,
@@ -249,7 +251,7 @@ async fn open_and_renew(platform: &Platform, run: &RunName) -> Result<Distribute
 }
 
 /// Returns the message of an error that Step Functions reports, `{"Error": …, "Cause": …}`. If a
-/// function failed, the cause is its answer, as JSON in a string.
+/// Lambda function failed, the cause is its answer, as JSON in a string.
 fn reason(error: &Json) -> String {
     let cause = error["Cause"].as_str().unwrap_or_default();
     let answered: Option<Json> = serde_json::from_str(cause).ok();

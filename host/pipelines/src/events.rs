@@ -6,16 +6,16 @@
 //! 2. All events go through the pipelines of the source (`routes.rs`, `route.rs`), with one call
 //!    per function. Pipelines that share a function share its call. An event that makes the
 //!    function trap is found by halving the batch, and is rejected alone.
-//! 3. Everything that one event writes is one commit. If its identity is new, the commit writes
-//!    its rows, by the rule that the newest row wins, the rows that are not due yet, the
-//!    identity, and rows of the outbox, including the raw event with the tables that it was
-//!    written to.
+//! 3. Everything that one event writes is one commit. If the event's identity is new, the commit
+//!    contains the rows that are due (the newest row of an entity wins), the rows that are not due
+//!    yet, the identity, and the rows for the outbox. The latter include the raw event with the
+//!    names of the tables that it was written to.
 //! 4. The online store makes the commits durable, and the push is answered event by event.
 //!
 //! An event that is older than the source's `lateness` is written to the late table instead of
 //! the group. Events that the function or an expectation refuses go to the quarantine table. A
-//! row whose entity was deleted after the row's event time is left out, and its event is kept
-//! nowhere. The outbox is appended to the offline tables later (`wafer_tables::Tables::flush`).
+//! row whose entity was deleted after the row's event time is left out, and its raw event is not
+//! archived. The outbox is appended to the offline tables later (`wafer_tables::Tables::flush`).
 
 pub(crate) mod draft;
 pub(crate) mod event;
@@ -35,15 +35,15 @@ use crate::group_rows::Target;
 use crate::service::Pipelines;
 
 impl Pipelines {
-    /// Ingests events of a stream source: each event goes through every pipeline of the source,
-    /// and everything that it writes is committed at once. Returns when the accepted events are
+    /// Ingests events of a stream source: each event goes through every pipeline of the source, and
+    /// everything that it writes is committed atomically. Waits until the accepted events are
     /// durable and readable.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that
-    /// takes no events or that no pipeline reads, [`Kind::Function`] when a function fails on
-    /// the whole batch, and the errors of the stores. After one of the first three, no event was
-    /// accepted.
+    /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that takes no
+    /// events or that no pipeline reads, [`Kind::Unavailable`] when too many pushes are waiting,
+    /// [`Kind::Function`] when a function fails on the whole batch, and the errors of the stores.
+    /// No event was accepted unless the error came from a store.
     pub async fn ingest(
         &self,
         source: &str,
@@ -54,7 +54,7 @@ impl Pipelines {
         let definition = get(&definitions.sources, source, "source")?;
         let SourceKind::Stream { id, remember, .. } = &definition.kind else {
             let message = format!(
-                "source `{source}` reads files and takes no events; give it the `type` stream to push events to it"
+                "source `{source}` takes no events; only a source with `type = \"stream\"` does"
             );
             return Err(Error::invalid(message));
         };
@@ -107,7 +107,7 @@ impl Pipelines {
         let definition = get(&definitions.groups, group, "feature group")?;
         if !definition.aggregates.is_empty() {
             let message = format!(
-                "the features of group `{group}` are made of windows of events; push the events to its source"
+                "the features of group `{group}` are computed over windows of events; push the events to its source"
             );
             return Err(Error::invalid(message));
         }
@@ -179,8 +179,8 @@ fn commits_of(drafts: &[Draft], source: &str, until: Timestamp) -> Vec<EventComm
     commits.collect()
 }
 
-/// Reports what became of the drafts of a push, by the outcomes of what [`commits_of`] returned
-/// for them.
+/// Builds the report of a push. `outcomes` are those of the commits that [`commits_of`] returned for
+/// the drafts, in the same order.
 fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
     let mut outcomes = outcomes.into_iter();
     let mut report = IngestReport::default();
@@ -192,7 +192,7 @@ fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
                 }
                 EventResult::Rejected { error }
             }
-            Ok(commit) => match outcomes.next().expect("one outcome for each event") {
+            Ok(commit) => match outcomes.next().expect("one outcome for each commit") {
                 EventOutcome::Committed { older } => {
                     report.accepted += 1;
                     report.older += usize::from(older > 0);

@@ -1,9 +1,10 @@
 //! Materializes groups: rebuilds the online rows of a group from its offline table.
 //!
 //! A materialization reads the offline table and the rows that are still in the outbox, and
-//! replaces the group's online rows at once. It holds the lease of the outbox, so that each row
-//! is in exactly one of the two while it is read. Runs that replace what an interval had, and
-//! backfills, update the online store in this way.
+//! replaces the group's online rows atomically. It holds the lease of the outbox, so that no rows
+//! move meanwhile. Rows of the outbox that the table has already are recognized by their sequence
+//! numbers. Runs that replace what an interval had, and backfills, update the online store in this
+//! way.
 
 use std::sync::Arc;
 
@@ -40,8 +41,8 @@ impl Pipelines {
         let writes = |(_, pipeline): &(&String, &PipelineDef)| pipeline.group == group;
         let pipeline = definitions.pipelines.iter().find(writes);
         let (pipeline, _) = pipeline.expect("every group is written by a pipeline");
-        // A run adds the rows that it committed to the online store, which must not happen while
-        // the online rows are rebuilt.
+        // A run writes its committed rows to the online store, which must not happen while the
+        // online rows are rebuilt.
         let lease = self.run_lease(pipeline).await?;
         let result = self.materialize(&Arc::new(target)).await;
         lease.end().await;
@@ -50,8 +51,8 @@ impl Pipelines {
 
     /// Rebuilds the online rows of a group. The caller must hold the lease of its pipeline.
     pub(crate) async fn materialize(&self, target: &Arc<Target>) -> Result<Materialized> {
-        // Rows move from the outbox to the table under this lease only. While it is held, each
-        // row is in exactly one of them.
+        // Rows move from the outbox to the table only under this lease. A flush that died may have
+        // left rows in both; `outbox_after` excludes them from the outbox.
         let lease = self.context.renewed(self.tables.outbox_lease().await?);
         let result = self.materialize_current(target).await;
         lease.end().await;
@@ -131,11 +132,7 @@ impl Pipelines {
 
 /// Returns a function that turns rows of a group's outbox into online writes.
 fn from_outbox(target: Arc<Target>) -> FromOutbox {
-    Arc::new(move |row: &OutboxRow| {
-        target.outbox_write(row).map_err(|e| {
-            wafer_store::Error::caused(wafer_store::Kind::Corrupt, "a row of the outbox", e)
-        })
-    })
+    Arc::new(move |row: &OutboxRow| target.outbox_write(row))
 }
 
 impl Target {
@@ -145,12 +142,13 @@ impl Target {
         let mut builders: Vec<_> = fields
             .map(|f| ColumnBuilder::new(&f.data_type, 1))
             .collect();
-        let damaged = |e| Error::caused(Kind::Internal, format!("of `{}`", self.table.name), e);
-        decode_row(&row.values, &mut builders).map_err(damaged)?;
+        let message = || format!("cannot decode a row of the outbox of `{}`", self.table.name);
+        decode_row(&row.values, &mut builders)
+            .map_err(|e| Error::caused(Kind::Corrupt, message(), e))?;
         let mut keys: Vec<_> = builders.iter_mut().map(ColumnBuilder::finish).collect();
         let columns = keys.split_off(self.table.keys.len());
-        let entity = entity_key(&keys, 0)
-            .map_err(|e| Error::caused(Kind::Internal, format!("of `{}`", self.table.name), e))?;
+        let entity =
+            entity_key(&keys, 0).map_err(|e| Error::caused(Kind::Corrupt, message(), e))?;
         let version = RowVersion {
             event: row.event,
             created: row.created,

@@ -72,7 +72,7 @@ pub struct RequestedRun {
     pub is_new: bool,
 }
 
-/// What there is to do for an interval.
+/// A planned run over an interval, or the finding that there is nothing to do.
 pub(crate) struct PlannedRun {
     /// The record of the run.
     pub(crate) record: RunRecord,
@@ -310,7 +310,7 @@ pub(crate) fn pipeline_busy_error(pipeline: &str, holder: &str) -> Error {
     Error::new(Kind::Conflict, message)
 }
 
-/// Returns what a pass reads for all claims together; takes their files.
+/// Returns what a pass reads for all planned runs together; takes their files.
 fn selection(intervals: &[Interval], planned: &mut [PlannedRun]) -> Selection {
     let mut files = Vec::new();
     for run in planned.iter_mut().filter(|run| !run.is_done) {
@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    /// Returns the planned_run of an interval that reads data files of the given paths.
+    /// Returns a planned run over an interval that reads data files of the given paths.
     fn planned_run(interval: Interval, is_done: bool, paths: &[&str]) -> PlannedRun {
         let (inputs, at) = (Digest::of(&[]), interval.to);
         let file = |path: &&str| DataFile {
@@ -386,7 +386,7 @@ mod tests {
     fn pass_reads_each_file_of_its_claims_once_over_all_its_intervals() {
         let (first, second, third) = (interval(0, 10), interval(10, 20), interval(40, 50));
         for (what, claims, paths, arrivals) in [
-            ("no planned_run", vec![], vec![], Interval::ALL),
+            ("no run", vec![], vec![], Interval::ALL),
             (
                 "files are sorted",
                 vec![planned_run(first, false, &["b", "a"])],
@@ -403,7 +403,7 @@ mod tests {
                 interval(0, 20),
             ),
             (
-                "nothing is read for a planned_run that is done",
+                "nothing is read for a run that is done",
                 vec![
                     planned_run(first, false, &["a"]),
                     planned_run(third, true, &["z"]),

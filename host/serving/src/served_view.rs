@@ -65,9 +65,9 @@ pub(crate) struct RequestColumns {
 /// A request with the rows that were read for it.
 pub(crate) struct LookedUpRequest {
     pub(crate) request: RequestColumns,
-    /// For each lookup and row of the request the index of its entity in `found`.
+    /// For each lookup, and each row of the request, the index of the row's entity in `found`.
     pub(crate) entity_indices: Vec<Vec<Option<u32>>>,
-    /// For each lookup and entity the stored row.
+    /// For each lookup, and each of its entities, the stored row.
     pub(crate) found: Vec<Vec<Option<OnlineRow>>>,
     pub(crate) now: Timestamp,
 }
@@ -190,8 +190,9 @@ pub(crate) fn missing_message<'a>(
     }
 }
 
-/// Adds the key of each entity of a lookup to `keys`, once. Returns for each row of the request
-/// the index of its entity among them, or `None` where there is none to look up.
+/// Appends the keys of a lookup's distinct entities to `keys`. Returns for each row of the request
+/// the index of its entity, counted from the first appended key, or `None` if the row has no key that
+/// can be looked up.
 pub(crate) fn add_entity_keys(
     lookup: &Lookup,
     request: &RequestColumns,

@@ -19,7 +19,7 @@ use crate::{
 /// An online and metadata store in memory.
 ///
 /// It keeps the contract of the traits except for durability: its content is gone when it is
-/// dropped. It is for tests of what is built on stores, which need no folder with it.
+/// dropped. With it, the crates that use stores are tested without a folder on disk.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Content>);
 
@@ -234,7 +234,11 @@ impl Outbox for MemoryStore {
 impl Metered for MemoryStore {}
 
 impl Content {
-    /// Returns the version of an object, or 0 if it does not exist.
+    /// Checks that an object is in the state that `expect` requires. Returns its version, or 0 if it
+    /// does not exist.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Conflict`] when it is in another state.
     fn check_version(&self, name: &str, expect: Expect) -> Result<u64> {
         let version = self.metadata.get(name).map_or(0, |stored| stored.version);
         let holds = match expect {

@@ -22,21 +22,22 @@ use crate::service::Tables;
 /// The largest number of rows in one commit.
 const MAX_ROWS: usize = 50_000;
 
-/// How long the lease of a flush lasts: 30 seconds.
+/// How long the lease of a flush lasts. It is renewed before each commit.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
 
-/// The message of the error for a flush that waited for another process in vain.
+/// The error message for a flush that waited too long for another process.
 const BUSY_MESSAGE: &str =
     "another process has been appending to the offline tables for a minute; try again";
 
 /// The report of a flush.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlushReport {
-    /// The number of rows that were appended to offline tables.
+    /// The number of rows that left the outbox. Rows of deleted entities are counted, although they
+    /// are not appended to a table.
     pub rows: u64,
     /// Whether another process was flushing, so that this flush did nothing.
     pub busy: bool,
-    /// The names of commits that are still being written, whose rows are not in the tables yet.
+    /// The names of event commits that are not finished yet. Their rows are not in the outbox yet.
     pub unfinished: Vec<String>,
 }
 
@@ -164,12 +165,12 @@ impl Tables {
         }
     }
 
-    /// Returns rows without those of entities that were deleted after they happened.
+    /// Returns a batch without the rows whose entity was deleted after the row's event time.
     async fn without_deleted(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
         self.deletions().await?.without(table, batch)
     }
 
-    /// Returns the transaction identity of the outbox' commits. Sequence numbers belong to one
+    /// Returns the application id of the outbox's Delta commits. Sequence numbers belong to one
     /// online store. Another store, for example after a loss, starts again from the beginning
     /// and must not be taken for this one, so the identity contains the id of the store.
     pub fn outbox_app_id(&self) -> String {

@@ -41,7 +41,7 @@ use crate::labels::LabelFile;
 use crate::lookup::found::JoinedFeatures;
 use crate::spool::{MemoryBudget, Spool};
 
-/// Estimated bytes that a label takes in the join of each worker, and once more outside of them.
+/// Estimated bytes that a label takes. Each worker needs them once, and the band once more.
 const LABEL_BYTES: u64 = 24;
 
 /// Estimated bytes that a label takes in a join of windows.
@@ -56,8 +56,8 @@ pub(crate) struct LookupJoin {
     /// Positions of the wanted features in the group.
     pub(crate) features: Vec<usize>,
     pub(crate) snapshot: TableSnapshot,
-    /// Whether a last column says which row, or which events, each label found. Its values are
-    /// those that the request log has.
+    /// Whether the result has a last column `identity`, which identifies the row or the events that
+    /// each label found, in the form of the request log.
     pub(crate) identities: bool,
     /// Bytes of memory that the training set may use.
     pub(crate) memory: u64,
@@ -65,7 +65,7 @@ pub(crate) struct LookupJoin {
     pub(crate) workers: usize,
 }
 
-/// Consecutive labels that are joined at the same time, sorted by one choice of join keys.
+/// Consecutive labels that are joined together, sorted by entity and time.
 pub(crate) struct Band {
     /// Times of the labels in the order of the file, in microseconds since the Unix epoch.
     pub(crate) times: Vec<i64>,
@@ -107,6 +107,7 @@ impl LookupJoin {
             true => LABEL_BYTES * (self.workers as u64 + 1) + width,
             false => WINDOW_LABEL_BYTES + 2 * width,
         };
+        // The band takes 55 % of the memory. Most of the rest holds features that wait to be written.
         let rows = usize::try_from(self.memory / 20 * 11 / each).unwrap_or(usize::MAX);
         rows.max(CHUNK_ROWS)
     }
@@ -205,8 +206,8 @@ impl LookupJoin {
     }
 }
 
-/// Returns the event times of the rows of a group that can matter for labels with these times, in
-/// microseconds since the Unix epoch.
+/// Returns the interval of event times in which rows of a group can affect labels. `labels` are the
+/// times of the labels, in microseconds since the Unix epoch.
 pub(crate) fn event_interval(group: &GroupDef, labels: &[i64]) -> Interval {
     let first = labels.iter().min().copied().unwrap_or(0);
     let last = labels.iter().max().copied().unwrap_or(0);

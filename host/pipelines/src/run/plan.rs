@@ -1,5 +1,5 @@
-//! Plans runs: decides what there is to do for an interval, by its last run and by what it would
-//! read now.
+//! Plans runs: decides what to do for an interval, based on its last run and on what a new run
+//! would read.
 
 use wafer_catalog::{RunRecord, RunState, Upstream};
 use wafer_core::rules::Interval;
@@ -20,7 +20,7 @@ struct UpstreamRead {
 }
 
 impl UpstreamRead {
-    /// A read of everything that there is to read by now.
+    /// A read that leaves no later changes for another run.
     fn up_to_date(upstream: Upstream) -> Self {
         Self {
             upstream,
@@ -71,8 +71,8 @@ impl LastRead<'_> {
     }
 }
 
-/// Returns the record of the run over an interval that begins, after the last run over it. `fresh`
-/// is the record that it has if there was no run before.
+/// Returns the record of a run that is about to start. `before` is the record of the last run over
+/// the same interval, and `fresh` is a new record with the inputs of this run.
 fn next_record(before: Option<&RunRecord>, fresh: RunRecord) -> RunRecord {
     let Some(before) = before else {
         return RunRecord {
@@ -80,7 +80,8 @@ fn next_record(before: Option<&RunRecord>, fresh: RunRecord) -> RunRecord {
             ..fresh
         };
     };
-    // The last run had the same inputs and did not finish: it is taken up with its own times.
+    // The last run had the same inputs and did not finish. It is resumed: it keeps its id,
+    // generation and creation time, and gets a new start time.
     if before.inputs == fresh.inputs {
         return before.clone().restart(fresh.started);
     }
@@ -233,8 +234,8 @@ impl Pipelines {
         if claim.state == RunState::Succeeded {
             return Ok(true);
         }
-        // The run failed, or its process is gone, because this process holds the lease. An
-        // earlier generation or the run's own commit may still be in the table.
+        // This process holds the lease, so the run has failed or its process has died. An earlier
+        // generation, or the run's own commit, may still be in the table.
         Ok(self.committed_generation(claim).await?.is_some())
     }
 

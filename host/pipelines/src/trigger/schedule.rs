@@ -1,9 +1,10 @@
-//! The trigger by a schedule: decides which intervals of a pipeline are due by the clock.
+//! The schedule trigger: decides which intervals of a pipeline are due by the clock.
 //!
-//! The times of a cron expression end the data intervals of a pipeline with a `schedule`. An
-//! interval is due `start_after` after its end, and its rows count as visible from the end plus
-//! `delay`, whoever runs it and when. A run that ends later than that is marked `overran`. A run
-//! that fails is retried after a pause, and given up after some attempts.
+//! The times of a cron expression are the ends of the data intervals of a pipeline with a
+//! `schedule`. An interval is due `start_after` after its end. Its rows count as visible from its
+//! end plus `delay`, whether the run is scheduled or manual. A scheduled run that succeeds later
+//! than that is marked `overran`. A run that fails is retried after a pause, and given up after the
+//! last retry.
 
 use std::sync::Arc;
 
@@ -18,13 +19,13 @@ use crate::service::Pipelines;
 use crate::trigger::state::{Schedule, ScheduleState};
 use crate::trigger::{EndedRun, Look, Trigger};
 
-/// The trigger by the clock.
+/// The schedule trigger of a pipeline.
 pub(super) struct ScheduleTrigger {
     schedule: Schedule,
     /// The table that the pipeline writes.
     table: String,
-    /// When the run by the schedule began that has succeeded, by the platform's clock.
-    succeeded: Option<Timestamp>,
+    /// When the scheduled run of this call began, by the platform's clock, if it succeeded.
+    succeeded_run_began: Option<Timestamp>,
 }
 
 /// What is to be done about an interval whose time has come.
@@ -46,7 +47,7 @@ impl ScheduleTrigger {
         Self {
             schedule,
             table,
-            succeeded: None,
+            succeeded_run_began: None,
         }
     }
 }
@@ -115,15 +116,15 @@ impl Trigger for ScheduleTrigger {
                     .await?
             }
         };
-        self.succeeded = (record.state == RunState::Succeeded).then_some(run.began);
+        self.succeeded_run_began = (record.state == RunState::Succeeded).then_some(run.began);
         Ok(record)
     }
 
-    /// With `overlap = "skip"`, skips the intervals that became due while the interval of the
-    /// schedule, and whatever followed from it, was run.
+    /// With `overlap = "skip"`, skips the intervals that became due during this call: during the
+    /// scheduled run and the runs of the other triggers after it.
     async fn finish(&mut self, pipelines: &Pipelines) -> Result<()> {
         let schedule = &self.schedule;
-        let began = match (schedule.definition.overlap, self.succeeded) {
+        let began = match (schedule.definition.overlap, self.succeeded_run_began) {
             (Overlap::Skip, Some(began)) => began,
             _ => return Ok(()),
         };
@@ -138,8 +139,8 @@ impl Trigger for ScheduleTrigger {
 }
 
 impl ScheduleTrigger {
-    /// Returns the ends of the intervals that are due by now and not done, and advances the state
-    /// past the first ones that are done: these do not count as skipped.
+    /// Returns the ends of the intervals that are due, from the first one that has not succeeded.
+    /// Advances the state past the intervals before it, so that they do not count as skipped.
     async fn pending(
         &self,
         pipelines: &Pipelines,
@@ -169,8 +170,8 @@ impl ScheduleTrigger {
 }
 
 impl Pipelines {
-    /// Returns the next interval of a pipeline's schedule that is due. The caller must hold the
-    /// lease of the pipeline.
+    /// Returns the next due interval of a pipeline's schedule, with the definition of the schedule.
+    /// The caller must hold the lease of the pipeline.
     pub(crate) async fn next_due(&self, pipeline: &str) -> Result<Option<(Interval, ScheduleDef)>> {
         let schedule = self.schedule(pipeline)?;
         let definition = schedule.definition.clone();
@@ -182,12 +183,14 @@ impl Pipelines {
         Ok(due.first().map(|interval| (*interval, definition)))
     }
 
-    /// Records a run that is given up as failed, if every process that ran it died.
+    /// Records a run that is given up as `Failed` if its record still says `Running`, which means
+    /// that its last process died.
     async fn record_death(&self, record: Option<RunRecord>) -> Result<()> {
         let Some(record) = record.filter(|record| record.state == RunState::Running) else {
             return Ok(());
         };
-        let error = "every process that ran it ended before the run was finished".to_owned();
+        let error =
+            "every process that worked on the run ended before the run was finished".to_owned();
         let mut record = RunRecord {
             state: RunState::Failed,
             error: Some(error),
@@ -227,8 +230,9 @@ fn skip_overlapped(
     }
 }
 
-/// Returns what is to be done about an interval, by the record of its last run. `holds_lease` says
-/// that nobody runs it, whatever the record says; `now` is the machine's time.
+/// Decides what to do about an interval from the record of its last run. `holds_lease` is whether
+/// this process holds the pipeline's lease, in which case no other process can be running the
+/// interval. `now` is the machine's time.
 fn verdict(
     record: Option<&RunRecord>,
     schedule: &ScheduleDef,

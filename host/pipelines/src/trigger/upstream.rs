@@ -1,8 +1,9 @@
-//! The trigger of a chained pipeline by changes in the table that it reads.
+//! The upstream trigger: repeats intervals of a chained pipeline when the table that it reads
+//! changes.
 //!
-//! Finished intervals are run again in which the upstream table gained or lost rows since they
-//! were run (`chain.rs`), for example because of a backfill of that group. They are run after a
-//! run of the pipeline's schedule has succeeded, and their list is stored in the state of the
+//! An interval is run again if the upstream table gained or lost rows in it since its last run
+//! (`chain.rs`), for example because the upstream group was backfilled. These intervals are run
+//! after a scheduled run of the pipeline has succeeded. Their list is stored in the state of the
 //! schedule.
 
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use crate::service::Pipelines;
 use crate::trigger::state::Schedule;
 use crate::trigger::{EndedRun, Look, Trigger};
 
-/// The trigger by changes in the upstream table.
+/// The upstream trigger of a pipeline.
 pub(super) struct UpstreamTrigger {
     schedule: Schedule,
-    /// The job of all intervals that are repeated, which read the same version of the table.
+    /// The job for all repeated intervals, which all read the same version of the upstream table.
     job: Option<Arc<Job>>,
 }
 
@@ -74,8 +75,8 @@ impl Trigger for UpstreamTrigger {
         )))
     }
 
-    /// Removes the interval from the recorded ones. A run that failed leaves it there, and ends
-    /// the repetitions until the next run of the schedule.
+    /// Removes the interval from the stored list. If its run failed, the interval stays in the list,
+    /// and no others are repeated until the next scheduled run succeeds.
     async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord> {
         let record = run.result?;
         let (mut state, version) = self.schedule.state(pipelines).await?;

@@ -1,4 +1,4 @@
-//! Answers aggregates from stored items.
+//! Computes the values of aggregates from stored items.
 
 use super::encoding::{Entry, EntryReader, Header, open};
 use super::layout::{Layout, Placed, Series, Span};
@@ -7,10 +7,10 @@ use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::states::AnyState;
 use crate::bytes::{DamagedError, Reader};
 
-/// The answers of a group's aggregates at `now`, from an entity's stored item.
+/// Returns the values of a group's aggregates at `now`, computed from an entity's stored item.
 ///
 /// # Errors
-/// Returns [`DamagedError`] when it is not an item of this layout.
+/// Returns [`DamagedError`] when `item` is not an encoded item of this layout.
 pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>, DamagedError> {
     let (mut reader, _) = open(item)?;
     if reader.varint()? != layout.series.len() as u64 {
@@ -73,6 +73,7 @@ fn read_tiles(
     Ok(())
 }
 
+/// Computes the aggregates whose windows need single events.
 fn read_events(
     series: &Series,
     entries: &[Entry<'_>],
@@ -81,26 +82,27 @@ fn read_events(
     answers: &mut [Answer],
 ) -> Result<(), DamagedError> {
     type Event = (i64, u64, Vec<Option<Cell>>);
-    let event = |(event, bytes): &Entry<'_>| -> Result<Event, DamagedError> {
+    let decode_event = |(time, bytes): &Entry<'_>| -> Result<Event, DamagedError> {
         let mut reader = Reader::new(bytes);
         let id = u64::from_le_bytes(reader.array()?);
         let cells = series.columns.iter().map(|_| Cell::decode(&mut reader));
-        Ok((*event, id, cells.collect::<Result<_, _>>()?))
+        Ok((*time, id, cells.collect::<Result<_, _>>()?))
     };
-    let events: Vec<Event> = entries.iter().map(event).collect::<Result<_, _>>()?;
+    let events: Vec<Event> = entries.iter().map(decode_event).collect::<Result<_, _>>()?;
     for (index, placed) in placed {
         let column = placed.column;
         let start = placed.window.start(now).as_micros();
         let slot = column.and_then(|column| series.columns.iter().position(|c| *c == column));
         let mut state = AnyState::new(placed.statistic.kind());
-        let covered = events.partition_point(|(event, ..)| *event <= start);
-        for (event, id, cells) in &events[covered..] {
+        // Events are sorted by time; those up to `start` are before the window.
+        let first = events.partition_point(|(time, ..)| *time <= start);
+        for (time, id, cells) in &events[first..] {
             let cell = match slot {
                 None => Some(CellRef::Int(0)),
                 Some(slot) => cells[slot].as_ref().map(Cell::as_ref),
             };
             cell.into_iter()
-                .for_each(|cell| state.add(*event, *id, cell));
+                .for_each(|cell| state.add(*time, *id, cell));
         }
         answers[*index] = state.answer(placed.statistic);
     }

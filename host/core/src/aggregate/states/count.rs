@@ -8,7 +8,7 @@ use crate::bytes::{DamagedError, Reader, put_varint};
 #[derive(Clone, Debug)]
 pub(in crate::aggregate) struct Count(u64);
 
-/// The number itself.
+/// The statistic of [`Count`]: the number of events.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::aggregate) struct Number;
 

@@ -15,19 +15,20 @@ pub(in crate::aggregate) type First = EndList<Entry>;
 /// The latest events, latest first.
 pub(in crate::aggregate) type Last = EndList<Reverse<Entry>>;
 
-/// The events at one end of all. Its shape is the maximum length of the list.
+/// The events at one end of all events: the earliest or the latest. Its shape is the maximum length
+/// of the list.
 #[derive(Clone, Debug)]
 pub(in crate::aggregate) struct EndList<E> {
     length: u32,
     entries: Vec<E>,
 }
 
-/// What is asked of such a list.
+/// A statistic of an [`EndList`].
 #[derive(Clone, Copy, Debug)]
 pub(in crate::aggregate) enum EndStatistic {
     /// The value of the event at the end, or null when there is none.
     Value,
-    /// The values of as many events.
+    /// The values of up to this number of events, from the end inwards.
     List(u32),
 }
 
@@ -40,11 +41,11 @@ pub(in crate::aggregate) struct Entry {
     cell: Cell,
 }
 
-/// An entry, ordered from one of the ends.
+/// An entry whose order says which end the list is for: an entry that is less is nearer to it.
 pub(in crate::aggregate) trait End: Ord + Clone + Debug {
     fn new(entry: Entry) -> Self;
     fn entry(&self) -> &Entry;
-    /// Indexes of events, in this order.
+    /// Returns the indexes of events from this end inwards.
     fn order(events: Range<usize>) -> impl Iterator<Item = usize>;
 }
 
@@ -77,7 +78,7 @@ impl End for Reverse<Entry> {
 }
 
 impl<E: End> EndList<E> {
-    /// Inserts an entry into the sorted list.
+    /// Inserts an entry, and drops the last one if the list becomes too long.
     fn insert(&mut self, entry: E) {
         let length = self.length as usize;
         let place = self.entries.partition_point(|other| *other <= entry);
@@ -150,7 +151,8 @@ impl<E: End> State for EndList<E> {
     }
 }
 
-/// Nothing is kept: the events at the end of the window are read whenever there is a question.
+/// The sliding form of [`EndList`]. It stores no events: each answer reads the events at the end of
+/// the window.
 #[derive(Debug)]
 pub(in crate::aggregate) struct Rescan<E> {
     length: u32,
@@ -158,7 +160,8 @@ pub(in crate::aggregate) struct Rescan<E> {
 }
 
 impl<E: End> Rescan<E> {
-    /// The first events that are active, and those that tie with the last of them.
+    /// Returns the first active events from this end. Events that have the same time and identity as
+    /// the last of them are included, because their values decide the order.
     fn collect(&self, values: EventValues<'_>, covered: Covered) -> EndList<E> {
         let mut state = EndList::new(self.length);
         let mut taken = 0;

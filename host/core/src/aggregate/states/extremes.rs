@@ -22,7 +22,7 @@ pub(in crate::aggregate) struct Foremost<O> {
     order: PhantomData<O>,
 }
 
-/// The value itself.
+/// The statistic of [`Min`] and [`Max`]: the extreme value, or null when there is none.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::aggregate) struct Extreme;
 

@@ -18,7 +18,7 @@ pub(in crate::aggregate) struct Values {
 pub(in crate::aggregate) enum ValueStatistic {
     /// The number of distinct values.
     Distinct,
-    /// As many of the most frequent values, most frequent first. Of equally frequent ones the
+    /// Up to this number of the most frequent values, most frequent first. Of equally frequent ones the
     /// lesser comes first.
     MostFrequent(u32),
 }
