@@ -1,16 +1,23 @@
 //! The bindings in `src/bindings/` are what wit-bindgen generates from `wit/`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::{Files, WorldGenerator as _};
 use wit_bindgen_rust::{Opts, WithOption};
 
+/// Returns a path in this crate. It is found at run time, because checkouts can share a target folder.
+fn path(relative: &str) -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
+    PathBuf::from(here).join(relative)
+}
+
 /// Returns what wit-bindgen generates for a world.
 fn generate(world: &str, options: Opts) -> String {
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&wit).expect("the contract is valid");
+    let (package, _) = resolve
+        .push_dir(path("../wit"))
+        .expect("the contract is valid");
     let world = resolve
         .select_world(&[package], Some(world))
         .expect("it is a world");
@@ -57,7 +64,7 @@ fn checked_in_bindings_are_those_of_the_contract() {
         },
     );
     for (name, wanted) in [("function", function), ("trainer", trainer)] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/bindings/{name}.rs"));
+        let path = path(&format!("src/bindings/{name}.rs"));
         if std::env::var_os("WAFER_UPDATE").is_some() {
             std::fs::write(&path, &wanted).expect("it can be written");
         }
