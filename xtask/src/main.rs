@@ -149,13 +149,15 @@ fn test() -> Result {
     stock(&["test", "--release"])?;
     binary(&AWS)?;
     let servers = Servers::start()?;
-    spawn(
-        test(&AWS)
-            .env_remove("AWS_PROFILE")
-            .env_remove("AWS_SESSION_TOKEN")
-            .envs(servers.environment())
-            .env("WAFER_TEST_STORES", "aws"),
-    )
+    spawn(on_aws(&mut test(&AWS), &servers))
+}
+
+/// Lets a test run on the stores of local servers that speak the protocols of AWS.
+fn on_aws<'a>(test: &'a mut Command, servers: &Servers) -> &'a mut Command {
+    test.env_remove("AWS_PROFILE")
+        .env_remove("AWS_SESSION_TOKEN")
+        .envs(servers.environment())
+        .env("WAFER_TEST_STORES", "aws")
 }
 
 /// Runs the slow tests: the stores, and several processes at once, on a real S3 store; then the
@@ -167,11 +169,7 @@ fn slow() -> Result {
     let tests = |more: &[&str]| {
         let mut tests = Command::new("cargo");
         tests.args(["test", "--release"]).args(AWS).args(more);
-        tests
-            .env_remove("AWS_PROFILE")
-            .env_remove("AWS_SESSION_TOKEN")
-            .envs(servers.environment())
-            .env("WAFER_TEST_STORES", "aws");
+        on_aws(&mut tests, &servers);
         tests
     };
     let ceph = Ceph::start()?;

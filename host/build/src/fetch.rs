@@ -1,7 +1,9 @@
 //! Downloads what a project depends on.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+
+use crate::rust::cargo;
 
 /// Downloads the packages that the `Cargo.lock` of a folder names, unless cargo has them already.
 /// Afterwards the folder's functions build without a network.
@@ -9,7 +11,7 @@ use std::process::{Command, Stdio};
 /// # Errors
 /// Returns what cargo printed.
 pub fn fetch(folder: &Path) -> Result<(), String> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = cargo()
         .args(["fetch", "--quiet", "--locked"])
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -63,9 +63,14 @@ impl Toolchain for RustCrates {
     }
 }
 
+/// Returns a command that runs cargo: the one that runs this program, if one does.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, BuildError> {
     let manifest = options.source.join("Cargo.toml");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo
         .args(["rustc", "--lib", "--release", "--crate-type", "cdylib"])
         .arg("--manifest-path")
