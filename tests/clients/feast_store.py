@@ -143,7 +143,7 @@ def main():
         ("get-online-features", {"features": ["profile:age"], "entities": {"customer": "a"}}, 400, "is not a list"),
         ("get-online-features", {"features": ["profile:age", "profile:age"], "entities": {"customer": ["a"]}}, 400, "two features"),
         ("get-online-features", [], 400, "not a valid request"),
-        ("write-to-online-store", {"feature_view_name": "visit_counts", "df": {"customer": ["a"]}}, 400, "made of windows"),
+        ("write-to-online-store", {"feature_view_name": "visit_counts", "df": {"customer": ["a"]}}, 400, "computed over windows of events"),
         ("write-to-online-store", {"feature_view_name": "nothing", "df": {"customer": ["a"]}}, 404, "there is no feature group"),
         ("write-to-online-store", {"feature_view_name": "profile", "df": {"customer": ["a"], "age": [1, 2]}}, 400, "has 1 values, and `df.age` has 2"),
         ("write-to-online-store", {"feature_view_name": "profile", "df": {"customer": ["a"], "agee": [1]}}, 400, "no column `agee`; it has customer, age"),
