@@ -127,7 +127,7 @@ fn incomplete_events_are_rejected_one_by_one() {
         "is not JSON",
         "is in the future",
         "entity key of 1002 bytes; at most 440 fit",
-        "field `time_hour`: -9223372036854775808 is not timestamp",
+        "field `time_hour`: -9223372036854775808 is a number, and nothing says in which unit it counts",
     ]) {
         let error = event["error"].as_str().unwrap_or_default();
         assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");

@@ -22,6 +22,7 @@ pub(crate) mod event;
 pub(crate) mod route;
 pub(crate) mod routes;
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
@@ -127,6 +128,7 @@ impl Pipelines {
         let deletions = self.tables.deletions().await?;
         let routes = [Route {
             transform: Transform::Columns(columns),
+            times: BTreeMap::new(),
             targets: vec![Target::new(definition.clone(), &deletions)],
         }];
         // A name of a source contains no `/`, so no source shares these identities.

@@ -4,8 +4,8 @@
 //! A model of the protocol is an endpoint, and a version of the model is one of the releases that
 //! the endpoint routes to. The inputs are the join keys and request fields of the view, one tensor
 //! each, of shape `[rows]` or `[rows, 1]`; vectors and lists have the shape `[rows, k]`. Times are
-//! strings as in RFC 3339, or integers that count microseconds since 1970. Byte strings are
-//! hexadecimal. The outputs are what the model predicts.
+//! strings as in RFC 3339: integers are refused, because nothing says in which unit they count.
+//! Byte strings are hexadecimal. The outputs are what the model predicts.
 //!
 //! Tensors may also be binary, by the extension `binary_tensor_data`:
 //! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.

@@ -186,6 +186,7 @@ impl Replay {
             delay: Duration::ZERO,
             lateness: None,
             skew: Duration::ZERO,
+            times: BTreeMap::new(),
             doc: String::new(),
         };
         let mut requests = Vec::new();
