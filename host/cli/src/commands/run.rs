@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Timestamp, escaped};
 use wafer_platform::{DistributedRun, Division, Progress, RequestedRun, RunRequest};
 
 use super::Context;
@@ -198,7 +198,7 @@ fn summary(run: &RequestedRun) -> String {
         );
     }
     for warning in &record.warnings {
-        text += &format!("\nwarning: {warning}");
+        text += &format!("\nwarning: {}", escaped(warning));
     }
     text
 }
