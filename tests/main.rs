@@ -69,6 +69,7 @@ mod serving {
 mod sandbox {
     mod calls;
     mod components;
+    mod deceptive_text;
     mod registration;
     mod same_bytes;
     mod trainers;

@@ -90,7 +90,7 @@ impl Pipelines {
         });
         let (drafts, watermark) = drafts.await??;
         self.raise_watermark(source, watermark);
-        self.commit(source, drafts, now, until).await
+        self.commit(source, drafts, until).await
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -135,7 +135,7 @@ impl Pipelines {
         let name = format!("group/{group}");
         let until = now.plus(SEVEN_DAYS);
         let drafts = draft_events(&events, &name, None, until, &routes, terms)?;
-        self.commit(&name, drafts, now, until).await
+        self.commit(&name, drafts, until).await
     }
 
     /// Commits the drafts of a push and reports what became of each event.
@@ -143,9 +143,9 @@ impl Pipelines {
         &self,
         source: &str,
         drafts: Vec<Draft>,
-        now: Timestamp,
         until: Timestamp,
     ) -> Result<IngestReport> {
+        let now = self.context.due_until();
         let commits = commits_of(&drafts, source, until);
         let outcomes = match commits.is_empty() {
             true => Vec::new(),

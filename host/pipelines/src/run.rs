@@ -205,15 +205,15 @@ impl Pipelines {
         if record.state != RunState::Running {
             return Ok(record);
         }
-        record.finished = Some(self.context.machine_now());
+        let finished = self.context.machine_now();
         match failed {
             None => {
                 record.state = RunState::Succeeded;
+                record.finished = Some(finished);
                 record.overran = self.overran(job, &record);
             }
             Some(error) => {
-                record.state = RunState::Failed;
-                record.error = Some(error.to_owned());
+                record.fail(error, finished);
                 record.overran = false;
             }
         }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_core::{Timestamp, escaped};
 use wafer_platform::{
     DistributedRun, Division, DryRun, Progress, Reject, RequestedRun, RunRequest,
 };
@@ -221,7 +221,7 @@ fn remarks(rows_warned: u64, warnings: &[String]) -> String {
         );
     }
     for warning in warnings {
-        text += &format!("\nwarning: {warning}");
+        text += &format!("\nwarning: {}", escaped(warning));
     }
     text
 }

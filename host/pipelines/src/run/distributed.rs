@@ -678,9 +678,7 @@ impl Pipelines {
             self.release_pipeline(run).await?;
             return Ok(record.error.unwrap_or_default());
         }
-        record.state = RunState::Failed;
-        record.error = Some(error.to_owned());
-        record.finished = Some(self.context.machine_now());
+        record.fail(error, self.context.machine_now());
         self.save(&mut record).await?;
         self.release_pipeline(run).await?;
         Ok(error.to_owned())

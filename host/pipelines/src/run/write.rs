@@ -17,7 +17,7 @@ use serde_json::{Map, Value as Json};
 use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::Interval;
-use wafer_core::{Hasher, Timestamp, cell_to_json};
+use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
 use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
@@ -431,7 +431,7 @@ pub(crate) fn check_all_rows(record: &mut RunRecord, checks: &[RunCheck<'_>]) ->
         if policy == Policy::Fail {
             return Err(Error::invalid(format!("{}: {reason}", record.interval)));
         }
-        record.warnings.push(reason);
+        record.warnings.push(cut(reason));
     }
     Ok(())
 }
