@@ -230,10 +230,16 @@ mod tests {
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
         init.set_parameters(parameters.into_iter());
         assert_eq!(init.only_parameters(&["trees"]), Ok(()));
-        assert_eq!((init.task(), init.keys()), (Some(Task::Binary), vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            (init.task(), init.keys()),
+            (Some(Task::Binary), vec!["a".to_owned(), "b".to_owned()])
+        );
         assert_eq!((Init::new().task(), Init::new().keys()), (None, vec![]));
         let told = Init::new().with_task(Task::Regression).with_keys(&["a"]);
-        assert_eq!((told.task(), told.keys()), (Some(Task::Regression), vec!["a".to_owned()]));
+        assert_eq!(
+            (told.task(), told.keys()),
+            (Some(Task::Regression), vec!["a".to_owned()])
+        );
     }
 
     #[test]

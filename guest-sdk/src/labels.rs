@@ -143,7 +143,11 @@ mod tests {
             (Some(Binary), DataType::Float32, Ok(Binary)),
             (Some(Regression), DataType::Boolean, Ok(Regression)),
             (Some(Regression), DataType::Utf8, Err("label `y` is text")),
-            (None, DataType::Timestamp, Err("label `y` is DataType::Timestamp")),
+            (
+                None,
+                DataType::Timestamp,
+                Err("label `y` is DataType::Timestamp"),
+            ),
         ] {
             match (labels(task, data_type).map(|labels| labels.task()), wanted) {
                 (Ok(found), Ok(wanted)) => assert_eq!(found, wanted),
@@ -180,6 +184,9 @@ mod tests {
         let found = take(&["true", "false", "True", "FALSE"]);
         assert_eq!(found, Ok(vec![1.0, 0.0, 1.0, 0.0]));
         let message = take(&["true", "yes"]).unwrap_err();
-        assert!(message.starts_with("label `y`: \"yes\" is none"), "{message}");
+        assert!(
+            message.starts_with("label `y`: \"yes\" is none"),
+            "{message}"
+        );
     }
 }

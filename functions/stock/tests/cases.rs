@@ -77,20 +77,29 @@ impl Case {
         fields.iter().fold(Table::new(rows), |table, field| {
             let (name, values) = (&field.name, self.columns[&field.name].iter());
             // As in the host, booleans may be read as numbers.
-            let number = |value: &Json| value.as_f64().or(value.as_bool().map(|b| f64::from(u8::from(b))));
+            let number = |value: &Json| {
+                value
+                    .as_f64()
+                    .or(value.as_bool().map(|b| f64::from(u8::from(b))))
+            };
             match field.data_type {
                 DataType::Utf8 => {
                     let texts = values.map(|value| value.as_str().map(str::to_owned));
                     table.with(name, texts.collect::<Column<_>>())
                 }
-                DataType::Int64 => table.with(name, values.map(Json::as_i64).collect::<Column<_>>()),
+                DataType::Int64 => {
+                    table.with(name, values.map(Json::as_i64).collect::<Column<_>>())
+                }
                 _ => table.with(name, values.map(number).collect::<Column<_>>()),
             }
         })
     }
 
     fn compare(&self, mut answer: Table, fields: &[Field]) -> Result<(), String> {
-        let errors: Vec<_> = answer.errors().map(|(row, text)| format!("row {row}: {text}")).collect();
+        let errors: Vec<_> = answer
+            .errors()
+            .map(|(row, text)| format!("row {row}: {text}"))
+            .collect();
         if !errors.is_empty() {
             return Err(errors.join("; "));
         }
@@ -101,7 +110,9 @@ impl Case {
             let mut rows = found.iter().zip(wanted).enumerate();
             let off = rows.find(|(_, (found, wanted))| !is_near(found, wanted));
             if let Some((row, (found, wanted))) = off {
-                return Err(format!("`{output}`, row {row}: {found} instead of {wanted}"));
+                return Err(format!(
+                    "`{output}`, row {row}: {found} instead of {wanted}"
+                ));
             }
             assert_eq!(found.len(), wanted.len());
         }

@@ -359,7 +359,8 @@ mod tests {
         let fit = |values: Vec<Option<f64>>| {
             let init = Init::new().with_parameter("scale", "x");
             let mut fit = Fit::begin(&init, &columns(), "y").unwrap();
-            let rows = Table::new(values.len()).with("x", values.into_iter().collect::<Column<_>>());
+            let rows =
+                Table::new(values.len()).with("x", values.into_iter().collect::<Column<_>>());
             fit.feed(Role::Train, rows).unwrap();
             let trained = fit.finish()?;
             let fitted = serde_json::from_slice(trained.artifact("fitted").unwrap());

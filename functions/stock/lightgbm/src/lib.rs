@@ -419,14 +419,26 @@ mod tests {
             (file("[0:1] [0:1]", texts), &["c"], Err("it reads no `c`")),
             (file("[0:1] 0:1", "[[1,2]]"), &[], Ok(vec![false, true])),
             (file("[0:1] 0:1", "[[1.5,2]]"), &[], Ok(vec![false, true])),
-            (file("[0:1] 0:1", "[[false,true]]"), &[], Ok(vec![false, true])),
-            (file("[0:1] 0:1", "[[1152921504606846977]]"), &[], Ok(vec![false, true])),
+            (
+                file("[0:1] 0:1", "[[false,true]]"),
+                &[],
+                Ok(vec![false, true]),
+            ),
+            (
+                file("[0:1] 0:1", "[[1152921504606846977]]"),
+                &[],
+                Ok(vec![false, true]),
+            ),
             (
                 file("[0:1] 0:1", r#"[["x",1]]"#),
                 &[],
                 Err("feature `b` has pandas' categories that are neither"),
             ),
-            (file("[0:1] 0:1", "[[true,1]]"), &[], Err("neither all texts")),
+            (
+                file("[0:1] 0:1", "[[true,1]]"),
+                &[],
+                Err("neither all texts"),
+            ),
             (
                 file("[0:1] 0:1", texts).replace('\n', "\r\n"),
                 &[],

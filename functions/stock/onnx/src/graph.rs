@@ -121,7 +121,9 @@ fn check_operators(graph: &GraphProto, is_known: impl Fn(&str) -> bool) -> Tract
                 unknown.insert(format!("`{}` ({domain})", node.op_type));
             }
             let attributes = node.attribute.iter();
-            open.extend(attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+            open.extend(
+                attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)),
+            );
         }
     }
     if unknown.is_empty() {

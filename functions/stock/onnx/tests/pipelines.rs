@@ -39,7 +39,10 @@ fn missing_and_unknown_texts_fail_alone() {
     let cities = [Some("Oslo"), None].map(|text| text.map(str::to_owned));
     let rows = Table::new(2)
         .with("city", cities.into_iter().collect::<Column<_>>())
-        .with("x0", [Some(0.5), Some(0.5)].into_iter().collect::<Column<_>>());
+        .with(
+            "x0",
+            [Some(0.5), Some(0.5)].into_iter().collect::<Column<_>>(),
+        );
     let out = stock_onnx::onnx(rows, &model).unwrap();
     let errors: Vec<_> = out.errors().collect();
     let message = "column `city` is missing, and the model takes texts there";

@@ -93,7 +93,14 @@ mod tests {
     #[test]
     fn categories_are_ordered_by_the_means_of_their_labels() {
         let mut categories = Categories::default();
-        let rows = [("x", 1.0), ("y", 0.0), ("x", 1.0), ("z", 0.5), ("y", 0.0), ("w", 1.0)];
+        let rows = [
+            ("x", 1.0),
+            ("y", 0.0),
+            ("x", 1.0),
+            ("z", 0.5),
+            ("y", 0.0),
+            ("w", 1.0),
+        ];
         for (text, label) in rows {
             categories.number(text.to_owned(), Some(label)).unwrap();
         }

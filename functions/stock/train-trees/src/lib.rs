@@ -225,7 +225,10 @@ fn print_features(features: &[Feature], left_out: &[String], labels: &Labels) {
     };
     let used = used.collect::<Vec<_>>().join(", ");
     let label = labels.name();
-    wafer::log(Level::Info, &format!("learns `{label}` ({task}) from {used}"));
+    wafer::log(
+        Level::Info,
+        &format!("learns `{label}` ({task}) from {used}"),
+    );
     for column in left_out {
         wafer::log(Level::Info, &format!("does not learn from {column}"));
     }
@@ -246,7 +249,8 @@ fn labels(init: &Init, columns: &[Field], label: &str) -> Result<Labels, String>
     };
     if init.task().is_some_and(|task| task != objective) {
         return Err(
-            "parameter `objective` contradicts the model's `task`: leave one of them out".to_owned(),
+            "parameter `objective` contradicts the model's `task`: leave one of them out"
+                .to_owned(),
         );
     }
     labels.with_task(objective)
@@ -384,7 +388,9 @@ impl Trainer for Trees {
             let Some((mut train_column, mut validation_column)) = columns.next() else {
                 return Err("a column was not fed".to_owned());
             };
-            let ordered = feature.categories.map(|categories| categories.ordered(most));
+            let ordered = feature
+                .categories
+                .map(|categories| categories.ordered(most));
             if let Some(ordered) = &ordered {
                 if ordered.texts.is_empty() {
                     let message = format!("does not learn from `{}`: it has no text", feature.name);
@@ -485,7 +491,11 @@ mod tests {
             ("features", "t", "`t`: it is no number and no text"),
             ("features", "a,a", "`a` is there twice"),
             ("features", "y", "`y` is what is to be predicted"),
-            ("exclude", "a,b,c", "no column to learn from: `a`: `exclude` names it;"),
+            (
+                "exclude",
+                "a,b,c",
+                "no column to learn from: `a`: `exclude` names it;",
+            ),
             ("most", "0", "`0` is not a number from 1"),
         ] {
             let init = Init::new().with_parameter(name, value);
@@ -507,29 +517,62 @@ mod tests {
         assert_eq!((used.as_str(), left_out.as_str()), ("a,b,c", timestamp));
         let (used, left_out) = names(&keys());
         let key = "`b`: it is a join key; name it in `features` to learn from it";
-        assert_eq!((used, left_out), ("a,c".to_owned(), format!("{key}; {timestamp}")));
+        assert_eq!(
+            (used, left_out),
+            ("a,c".to_owned(), format!("{key}; {timestamp}"))
+        );
         let (used, left_out) = names(&keys().with_parameter("features", "c,b"));
         let not_named = "`a`: `features` does not name it";
-        assert_eq!((used, left_out), ("c,b".to_owned(), format!("{not_named}; {timestamp}")));
+        assert_eq!(
+            (used, left_out),
+            ("c,b".to_owned(), format!("{not_named}; {timestamp}"))
+        );
     }
 
     #[test]
     fn tasks_decide_what_is_learned() {
         let begin = |init: Init, data_type: DataType| {
-            let columns = [Field::nullable("a", DataType::Float64), Field::nullable("y", data_type)];
+            let columns = [
+                Field::nullable("a", DataType::Float64),
+                Field::nullable("y", data_type),
+            ];
             Trees::begin(&init, &columns, "y").map(|trees| trees.labels.task())
         };
         let objective = |name: &str| Init::new().with_parameter("objective", name);
         for (init, data_type, wanted) in [
             (Init::new(), DataType::Boolean, Ok(Task::Binary)),
             (Init::new(), DataType::Int64, Ok(Task::Regression)),
-            (Init::new().with_task(Task::Binary), DataType::Int64, Ok(Task::Binary)),
-            (Init::new().with_task(Task::Binary), DataType::Utf8, Ok(Task::Binary)),
+            (
+                Init::new().with_task(Task::Binary),
+                DataType::Int64,
+                Ok(Task::Binary),
+            ),
+            (
+                Init::new().with_task(Task::Binary),
+                DataType::Utf8,
+                Ok(Task::Binary),
+            ),
             (objective("binary"), DataType::Int64, Ok(Task::Binary)),
-            (objective("binary").with_task(Task::Binary), DataType::Int64, Ok(Task::Binary)),
-            (objective("regression").with_task(Task::Binary), DataType::Int64, Err("contradicts")),
-            (objective("regression"), DataType::Utf8, Err("label `y` is text")),
-            (Init::new().with_task(Task::Regression), DataType::Utf8, Err("label `y` is text")),
+            (
+                objective("binary").with_task(Task::Binary),
+                DataType::Int64,
+                Ok(Task::Binary),
+            ),
+            (
+                objective("regression").with_task(Task::Binary),
+                DataType::Int64,
+                Err("contradicts"),
+            ),
+            (
+                objective("regression"),
+                DataType::Utf8,
+                Err("label `y` is text"),
+            ),
+            (
+                Init::new().with_task(Task::Regression),
+                DataType::Utf8,
+                Err("label `y` is text"),
+            ),
         ] {
             match (begin(init, data_type), wanted) {
                 (Ok(found), Ok(wanted)) => assert_eq!(found, wanted),
@@ -549,15 +592,24 @@ mod tests {
         let begin = || Trees::begin(&init, &columns, "y").unwrap();
         let rows = |labels: Vec<f64>| {
             let a: Column<Option<f64>> = (0..labels.len()).map(|n| Some(n as f64)).collect();
-            Table::new(labels.len()).with("a", a).with("y", Column::from(labels))
+            Table::new(labels.len())
+                .with("a", a)
+                .with("y", Column::from(labels))
         };
         let mut trees = begin();
-        trees.feed(Role::Train, rows(vec![0.0, 0.0, 1.0, 1.0])).unwrap();
+        trees
+            .feed(Role::Train, rows(vec![0.0, 0.0, 1.0, 1.0]))
+            .unwrap();
         let text = trees.finish().unwrap().artifact("model").unwrap().to_vec();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("objective=binary sigmoid:1"), "{text}");
-        let message = begin().feed(Role::Train, rows(vec![0.0, 1.0, 2.0])).unwrap_err();
-        assert!(message.starts_with("label `y`: 2 is none of the task `binary`"), "{message}");
+        let message = begin()
+            .feed(Role::Train, rows(vec![0.0, 1.0, 2.0]))
+            .unwrap_err();
+        assert!(
+            message.starts_with("label `y`: 2 is none of the task `binary`"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -581,7 +633,10 @@ mod tests {
         let trained = trees.finish().unwrap();
         let init = Init::new().with_asset("model", trained.artifact("model").unwrap());
         let model = stock_lightgbm::load(&init).unwrap();
-        let asked = (0..6).map(text).chain([Some("unseen".to_owned())]).collect();
+        let asked = (0..6)
+            .map(text)
+            .chain([Some("unseen".to_owned())])
+            .collect();
         let mut out = stock_lightgbm::lightgbm(rows(asked), &model).unwrap();
         let found: Column<f64> = out.take("prediction").unwrap();
         let found: Vec<bool> = found.data().iter().map(|p| *p > 0.5).collect();

@@ -84,13 +84,7 @@ struct Parts {
 impl Parts {
     /// Adds a node and everything below it. Returns the node's number; that of leaf `n` is `-1 -
     /// n`.
-    fn add(
-        &mut self,
-        tree: &Tree,
-        index: usize,
-        start: f64,
-        texts: &[Option<Vec<String>>],
-    ) -> i64 {
+    fn add(&mut self, tree: &Tree, index: usize, start: f64, texts: &[Option<Vec<String>>]) -> i64 {
         let node = &tree.nodes[index];
         if node.is_leaf {
             self.leaves.push(f64::from(node.weight_value) + start);
@@ -110,16 +104,16 @@ impl Parts {
                 // In LightGBM values up to the threshold go left, in forust only those below it.
                 self.thresholds.push(node.split_value.next_down());
                 // Bits 2 and 3: NaN is missing; bit 1: missing values go left.
-                self.decisions.push(2 << 2 | u8::from(missing_goes_left) << 1);
+                self.decisions
+                    .push(2 << 2 | u8::from(missing_goes_left) << 1);
             }
             Some(texts) => {
                 // In LightGBM the categories of a set go left, and missing values always right.
                 if missing_goes_left {
                     (left, right) = (right, left);
                 }
-                let codes = (0..texts.len() as u32).filter(|code| {
-                    (f64::from(*code) < node.split_value) != missing_goes_left
-                });
+                let codes = (0..texts.len() as u32)
+                    .filter(|code| (f64::from(*code) < node.split_value) != missing_goes_left);
                 self.thresholds.push(self.boundaries.len() as f64);
                 self.add_set(codes, texts.len());
                 // Bit 0: the split is by categories.

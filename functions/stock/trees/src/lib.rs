@@ -271,24 +271,38 @@ impl Codes {
             code: impl Fn(C) -> Option<Coded>,
         ) -> Result<Vec<Option<Coded>>, String> {
             let column: Column<C> = rows.take(name)?;
-            Ok((0..column.len()).map(|row| column.get(row).and_then(&code)).collect())
+            Ok((0..column.len())
+                .map(|row| column.get(row).and_then(&code))
+                .collect())
         }
         match self {
             Self::Texts(known) => all(rows, name, |value: Option<String>| {
                 let value = value?;
                 let place = known.binary_search_by(|(category, _)| category.as_str().cmp(&value));
-                Some(place.map(|place| known[place].1).map_err(|_| format!("{value:?}")))
+                Some(
+                    place
+                        .map(|place| known[place].1)
+                        .map_err(|_| format!("{value:?}")),
+                )
             }),
             Self::Numbers(known) => all(rows, name, |value: Option<f64>| {
                 // NaN is missing, and -0 is 0.
                 let value = value.filter(|value| !value.is_nan())? + 0.0;
                 let place = known.binary_search_by(|(category, _)| category.total_cmp(&value));
-                Some(place.map(|place| known[place].1).map_err(|_| value.to_string()))
+                Some(
+                    place
+                        .map(|place| known[place].1)
+                        .map_err(|_| value.to_string()),
+                )
             }),
             Self::Integers(known) => all(rows, name, |value: Option<i64>| {
                 let value = value?;
                 let place = known.binary_search_by_key(&value, |(category, _)| *category);
-                Some(place.map(|place| known[place].1).map_err(|_| value.to_string()))
+                Some(
+                    place
+                        .map(|place| known[place].1)
+                        .map_err(|_| value.to_string()),
+                )
             }),
         }
     }
@@ -659,12 +673,26 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let values = || vec![text("a"), text("b"), text("z"), None];
         let wanted = vec![Some(1.0), Some(0.0), None, None];
-        assert_eq!(read(texts(), Unknown::Missing, values()), (wanted.clone(), vec![]));
+        assert_eq!(
+            read(texts(), Unknown::Missing, values()),
+            (wanted.clone(), vec![])
+        );
         let (features, errors) = read(texts(), Unknown::Error, values());
         assert_eq!((features, errors.len(), errors[0].0), (wanted, 1, 2));
-        assert!(errors[0].1.contains("`c` is \"z\", which is none"), "{}", errors[0].1);
+        assert!(
+            errors[0].1.contains("`c` is \"z\", which is none"),
+            "{}",
+            errors[0].1
+        );
         let numbers = Codes::of_integers(vec![10, 0, -3]);
-        let values = vec![Some(10.0), Some(-0.0), Some(-3.0), Some(0.5), Some(f64::NAN), None];
+        let values = vec![
+            Some(10.0),
+            Some(-0.0),
+            Some(-3.0),
+            Some(0.5),
+            Some(f64::NAN),
+            None,
+        ];
         let wanted = vec![Some(0.0), Some(1.0), Some(2.0), None, None, None];
         assert_eq!(read(numbers, Unknown::Missing, values), (wanted, vec![]));
         let great = (1 << 60) + 1;

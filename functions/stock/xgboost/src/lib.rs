@@ -567,12 +567,19 @@ mod tests {
         let codes = inputs(&file, &[("categories", "codes")]).unwrap();
         assert_eq!(codes, [Input::Number, Input::Number]);
         let message = inputs(&file, &[("categories", "names")]).unwrap_err();
-        assert!(message.contains("`names` is neither values nor codes"), "{message}");
+        assert!(
+            message.contains("`names` is neither values nor codes"),
+            "{message}"
+        );
         for (pointer, value, wanted) in [
             ("enc", json!([]), Ok(2)),
             ("enc", json!([{}, {"offsets": [], "values": []}]), Ok(2)),
             ("enc", json!([{}]), Err("categories of 1 features")),
-            ("enc", json!([{}, {"offsets": [3, 1], "values": [97]}]), Err("that are no texts")),
+            (
+                "enc",
+                json!([{}, {"offsets": [3, 1], "values": [97]}]),
+                Err("that are no texts"),
+            ),
         ] {
             file["learner"]["gradient_booster"]["model"]["cats"][pointer] = value;
             match (inputs(&file, &[]), wanted) {

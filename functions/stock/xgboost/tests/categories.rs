@@ -10,5 +10,10 @@ use std::path::Path;
 #[test]
 fn categories_are_read_as_by_the_library() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    cases::check(&folder, ".model", stock_xgboost::load, stock_xgboost::xgboost);
+    cases::check(
+        &folder,
+        ".model",
+        stock_xgboost::load,
+        stock_xgboost::xgboost,
+    );
 }

@@ -138,10 +138,7 @@ impl LinearRegressor {
 impl Kernel for LinearRegressor {
     fn outputs(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let targets = self.weights.intercepts.len().to_dim();
-        Ok(vec![(
-            DatumType::F32,
-            tvec!(rows(only(inputs)?)?, targets),
-        )])
+        Ok(vec![(DatumType::F32, tvec!(rows(only(inputs)?)?, targets))])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {

@@ -238,7 +238,10 @@ impl Matrix {
 fn width(shape: &[usize]) -> TractResult<usize> {
     match shape {
         [width] | [_, width] => Ok(*width),
-        _ => bail!("it reads rows, and gets a tensor of {} dimensions", shape.len()),
+        _ => bail!(
+            "it reads rows, and gets a tensor of {} dimensions",
+            shape.len()
+        ),
     }
 }
 
@@ -247,7 +250,10 @@ fn rows(input: &Fact) -> TractResult<TDim> {
     match &*input.1 {
         [_] => Ok(1.to_dim()),
         [rows, _] => Ok(rows.clone()),
-        shape => bail!("it reads rows, and gets a tensor of {} dimensions", shape.len()),
+        shape => bail!(
+            "it reads rows, and gets a tensor of {} dimensions",
+            shape.len()
+        ),
     }
 }
 

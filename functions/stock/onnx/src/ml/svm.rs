@@ -67,9 +67,7 @@ impl Vectors {
         }
         let product: f64 = pairs.by_ref().map(|(a, b)| a * b).sum();
         match self.function {
-            Function::Polynomial => {
-                (self.gamma * product + self.coefficient).powf(self.degree)
-            }
+            Function::Polynomial => (self.gamma * product + self.coefficient).powf(self.degree),
             Function::Sigmoid => (self.gamma * product + self.coefficient).tanh(),
             Function::Linear | Function::Radial => product,
         }
@@ -133,7 +131,11 @@ impl SvmClassifier {
         let sigmoids = slopes.into_iter().zip(intercepts);
         Ok(Self {
             vectors,
-            counts: if vector_count == 0 { Vec::new() } else { counts },
+            counts: if vector_count == 0 {
+                Vec::new()
+            } else {
+                counts
+            },
             coefficients,
             offsets,
             sigmoids: sigmoids.map(|(a, b)| (a.into(), b.into())).collect(),
@@ -250,7 +252,10 @@ fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
 fn coupled(count: usize, between: &[f64]) -> Vec<f64> {
     let at = |i: usize, j: usize| between[i * count + j];
     let q = |i: usize, j: usize| match i == j {
-        true => (0..count).filter(|k| *k != i).map(|k| at(k, i) * at(k, i)).sum(),
+        true => (0..count)
+            .filter(|k| *k != i)
+            .map(|k| at(k, i) * at(k, i))
+            .sum(),
         false => -at(j, i) * at(i, j),
     };
     let q: Vec<Vec<f64>> = (0..count)
@@ -341,7 +346,9 @@ impl SvmRegressor {
             true => near.iter().sum(),
             false => {
                 let products = near.iter().zip(&self.coefficients);
-                products.map(|(near, factor)| near * f64::from(*factor)).sum()
+                products
+                    .map(|(near, factor)| near * f64::from(*factor))
+                    .sum()
             }
         };
         let predicted = (sum + self.offset) as f32;

@@ -216,8 +216,7 @@ impl Ensemble {
                     children,
                 } => {
                     let value = row[*feature];
-                    let is_true =
-                        test.holds(value, *threshold) || (*nan_is_true && value.is_nan());
+                    let is_true = test.holds(value, *threshold) || (*nan_is_true && value.is_nan());
                     at = children[usize::from(is_true)];
                 }
             }
@@ -447,7 +446,9 @@ impl TreeRegressor {
             rounded(sum.unwrap_or(0.0) + base, is_single)
         });
         let mut predicted: Vec<f64> = based.collect();
-        self.ensemble.transform.apply(&mut predicted, Second::Absent);
+        self.ensemble
+            .transform
+            .apply(&mut predicted, Second::Absent);
         predicted
     }
 }
@@ -455,10 +456,7 @@ impl TreeRegressor {
 impl Kernel for TreeRegressor {
     fn outputs(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let targets = self.ensemble.targets.to_dim();
-        Ok(vec![(
-            DatumType::F32,
-            tvec!(rows(only(inputs)?)?, targets),
-        )])
+        Ok(vec![(DatumType::F32, tvec!(rows(only(inputs)?)?, targets))])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
