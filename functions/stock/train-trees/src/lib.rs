@@ -152,25 +152,26 @@ fn features(
     let keys = init.keys();
     let (mut used, mut left_out) = (Vec::new(), Vec::new());
     for field in columns.iter().filter(|field| field.name != label) {
-        let is_named = wanted.contains(&field.name);
-        let reason = match () {
-            () if !is_number(&field.data_type) && field.data_type != DataType::Utf8 => {
-                Some("it is no number and no text")
-            }
-            () if is_named => None,
-            () if !wanted.is_empty() => Some("`features` does not name it"),
-            () if excluded.contains(&field.name) => Some("`exclude` names it"),
-            () if keys.contains(&field.name) => {
-                Some("it is a join key; name it in `features` to learn from it")
-            }
-            () => None,
+        let name = &field.name;
+        let is_named = wanted.contains(name);
+        let can_be_learned = is_number(&field.data_type) || field.data_type == DataType::Utf8;
+        let reason = if !can_be_learned {
+            "it is no number and no text"
+        } else if is_named {
+            ""
+        } else if !wanted.is_empty() {
+            "`features` does not name it"
+        } else if excluded.contains(name) {
+            "`exclude` names it"
+        } else if keys.contains(name) {
+            "it is a join key; name it in `features` to learn from it"
+        } else {
+            ""
         };
         match reason {
-            None => used.push(field),
-            Some(reason) if is_named => {
-                return Err(format!("parameter `features`: `{}`: {reason}", field.name));
-            }
-            Some(reason) => left_out.push(format!("`{}`: {reason}", field.name)),
+            "" => used.push(field),
+            reason if is_named => return Err(format!("parameter `features`: `{name}`: {reason}")),
+            reason => left_out.push(format!("`{name}`: {reason}")),
         }
     }
     // The order of `features` is that of the model.
@@ -200,17 +201,28 @@ fn check_names(
     label: &str,
 ) -> Result<(), String> {
     for (place, name) in names.iter().enumerate() {
-        let wrong = match () {
-            () if !columns.iter().any(|field| field.name == *name) => {
-                format!("there is no column `{name}`")
-            }
-            () if name == label => format!("`{name}` is what is to be predicted"),
-            () if names[..place].contains(name) => format!("`{name}` is there twice"),
-            () => continue,
+        let wrong = if !columns.iter().any(|field| field.name == *name) {
+            "there is no column"
+        } else if name == label {
+            "this is what is to be predicted:"
+        } else if names[..place].contains(name) {
+            "this is there twice:"
+        } else {
+            continue;
         };
-        return Err(format!("parameter `{parameter}`: {wrong}"));
+        return Err(format!("parameter `{parameter}`: {wrong} `{name}`"));
     }
     Ok(())
+}
+
+/// Checks that each tree has a column to use.
+fn check_colsample(colsample: f64, columns: usize) -> Result<(), String> {
+    match columns as f64 * colsample < 1.0 {
+        true => Err(format!(
+            "parameter `colsample`: {colsample} of {columns} columns is none"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Prints what the model learns from, and what it does not and why.
@@ -305,12 +317,7 @@ impl Trainer for Trees {
         let is_binary = labels.task() == Task::Binary;
         let (features, left_out) = features(init, columns, label)?;
         let colsample: f64 = parameters.get("colsample", 1.0, 0.01..=1.0)?;
-        if features.len() as f64 * colsample < 1.0 {
-            return Err(format!(
-                "parameter `colsample`: {colsample} of {} columns is none",
-                features.len()
-            ));
-        }
+        check_colsample(colsample, features.len())?;
         print_features(&features, &left_out, &labels);
         let rows = || Rows {
             columns: vec![Vec::new(); features.len()],
@@ -408,6 +415,7 @@ impl Trainer for Trees {
         if names.is_empty() {
             return Err("no column has a text to learn from".to_owned());
         }
+        check_colsample(booster.colsample_bytree, names.len())?;
         let data = concatenated(train.columns);
         let matrix = Matrix::new(&data, count, names.len());
         let weights = vec![1.0; count];
@@ -489,8 +497,8 @@ mod tests {
             ("features", "z", "no column `z`"),
             ("colsample", "0.3", "0.3 of 3 columns is none"),
             ("features", "t", "`t`: it is no number and no text"),
-            ("features", "a,a", "`a` is there twice"),
-            ("features", "y", "`y` is what is to be predicted"),
+            ("features", "a,a", "there twice: `a`"),
+            ("features", "y", "what is to be predicted: `y`"),
             (
                 "exclude",
                 "a,b,c",
@@ -686,7 +694,7 @@ mod tests {
                 .with("a", a)
                 .with("y", Column::from(vec![f64::INFINITY]));
             let message = trees.feed(Role::Train, table).unwrap_err();
-            assert!(message.starts_with("label `y`: inf is not"), "{message}");
+            assert!(message.starts_with("label `y`: inf is none"), "{message}");
         }
     }
 

@@ -177,10 +177,10 @@ impl Expansion for Operator {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        let types = inputs.iter().map(|input| &input.datum_type);
-        solver.given_all(types, move |solver, types| {
+        let types = inputs.iter().map(|input| (&input.datum_type).bex());
+        solver.given_all(types, move |solver, types: Vec<DatumType>| {
             let shapes = inputs.iter().map(|input| &input.shape);
-            solver.given_all(shapes, move |solver, shapes| {
+            solver.given_all(shapes, move |solver, shapes: Vec<TVec<TDim>>| {
                 let facts: Vec<Fact> = types.iter().copied().zip(shapes).collect();
                 for (output, (datum, shape)) in outputs.iter().zip(self.facts(&facts)?) {
                     solver.equals(&output.datum_type, datum)?;
