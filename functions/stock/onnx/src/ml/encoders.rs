@@ -418,8 +418,13 @@ impl Kernel for Binarizer {
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let input = only(inputs)?;
         let values = input.try_as_plain_ram()?;
-        let values = values.as_slice::<f32>()?.iter();
+        let values = values.as_slice::<f32>()?;
+        ensure!(
+            !values.iter().any(|value| value.is_nan()),
+            "a missing number is neither above nor below the threshold"
+        );
         let binary: Vec<f32> = values
+            .iter()
             .map(|value| f32::from(u8::from(*value > self.0)))
             .collect();
         Ok(vec![Tensor::from_shape(input.shape(), &binary)?])

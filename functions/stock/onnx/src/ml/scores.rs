@@ -13,18 +13,16 @@ pub(super) enum Transform {
     Softmax,
     /// The softmax of the scores that are not 0; 0 stays.
     SoftmaxZero,
-    Probit,
 }
 
-/// What the score of the other class is, where a classifier computes one score for two classes.
+/// What the score of the other class, which comes first, is where a classifier computes one score
+/// for two classes. With [`Transform::Logistic`] both are logistic, of the score and its opposite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Second {
-    /// `1 - score`: scores are probabilities. It comes first.
+    /// `1 - score`: scores are probabilities.
     Complement,
-    /// `-score`, or its logistic; it comes first.
+    /// `-score`
     Opposite,
-    /// `-score`, which comes last; its logistic comes first.
-    OppositeLast,
     /// There is none.
     Absent,
 }
@@ -37,8 +35,8 @@ impl Transform {
             "LOGISTIC" => Self::Logistic,
             "SOFTMAX" => Self::Softmax,
             "SOFTMAX_ZERO" => Self::SoftmaxZero,
-            "PROBIT" => Self::Probit,
-            other => return node.bail(&format!("there is no post_transform `{other}`")),
+            // Of this one, onnxruntime computes an approximation with 32 bits.
+            other => return node.bail(&format!("post_transform `{other}` is not supported")),
         })
     }
 
@@ -51,7 +49,6 @@ impl Transform {
         match self {
             Self::None => {}
             Self::Logistic => scores.iter_mut().for_each(|s| *s = logistic(*s)),
-            Self::Probit => scores.iter_mut().for_each(|s| *s = probit(*s)),
             Self::Softmax => softmax(scores, |_| true),
             // As in onnxruntime, scores near 0 are divided by the sum as well, which leaves them
             // near 0.
@@ -61,32 +58,16 @@ impl Transform {
 
     fn of_one(self, score: f64, second: Second) -> Vec<f64> {
         match (self, second) {
-            (Self::Probit, _) => vec![probit(score)],
             (_, Second::Absent) => vec![score],
-            (_, Second::Complement) => vec![1.0 - score, score],
             (Self::Logistic, _) => vec![logistic(-score), logistic(score)],
+            (_, Second::Complement) => vec![1.0 - score, score],
             (_, Second::Opposite) => vec![-score, score],
-            (_, Second::OppositeLast) => vec![score, -score],
         }
     }
 }
 
 pub(super) fn logistic(score: f64) -> f64 {
     1.0 / (1.0 + (-score).exp())
-}
-
-fn probit(probability: f64) -> f64 {
-    std::f64::consts::SQRT_2 * inverse_error_function(2.0 * probability - 1.0)
-}
-
-/// An approximation of the inverse error function: S. Winitzki, "A handy approximation for the
-/// error function and its inverse" (2008), with the constant 0.147, as in onnxruntime.
-fn inverse_error_function(x: f64) -> f64 {
-    const A: f64 = 0.147;
-    let log = ((1.0 - x) * (1.0 + x)).ln();
-    let half = 2.0 / (3.14159 * A) + 0.5 * log;
-    let root = (half * half - log / A).sqrt() - half;
-    root.sqrt().copysign(x)
 }
 
 fn softmax(scores: &mut [f64], takes_part: impl Fn(f64) -> bool) {

@@ -339,46 +339,34 @@ impl TreeClassifier {
     }
 
     /// Two classes. The standard leaves open what a model of one score means; this is what
-    /// onnxruntime makes of it.
+    /// onnxruntime makes of it. It ignores the base value of a class without a weight.
     fn classify_two(&self, sums: Vec<Option<f64>>, is_single: bool) -> (usize, Vec<f64>) {
-        let has_second = sums[1].is_some();
-        let (mut first, mut second) = (sums[0].unwrap_or(0.0), sums[1].unwrap_or(0.0));
-        let mut scores = match self.ensemble.base[..] {
-            [_, base] if has_second => {
-                second = rounded(base + first, is_single);
-                first = -second;
-                vec![first, second]
+        let add = |sum: f64, base: f64| rounded(sum + base, is_single);
+        let (first, second) = (sums[0], sums[1]);
+        let mut scores = match (second, &self.ensemble.base[..]) {
+            (Some(_), [_, base]) => {
+                let second = add(first.unwrap_or(0.0), *base);
+                vec![first.map_or(0.0, |_| -second), second]
             }
-            [base, other] => vec![
-                rounded(first + base, is_single),
-                rounded(second + other, is_single),
-            ],
-            _ => {
-                if let [base] = self.ensemble.base[..] {
-                    first = rounded(first + base, is_single);
-                }
-                match has_second {
-                    true => vec![first, second],
-                    false => vec![first],
-                }
-            }
+            (None, [base, _]) => vec![first.map_or(0.0, |first| add(first, *base)), 0.0],
+            (Some(second), [base]) => vec![first.map_or(0.0, |first| add(first, *base)), second],
+            (Some(second), _) => vec![first.unwrap_or(0.0), second],
+            (None, [base]) => vec![add(first.unwrap_or(0.0), *base)],
+            (None, _) => vec![first.unwrap_or(0.0)],
         };
-        let decisive = if has_second { scores[1] } else { scores[0] };
-        let (class, second) = self.decide(decisive);
-        self.ensemble.transform.apply(&mut scores, second);
+        let decisive = match second {
+            Some(_) => scores[1],
+            None => scores[0],
+        };
+        let (class, other) = self.decide(decisive);
+        self.ensemble.transform.apply(&mut scores, other);
         (class, scores)
     }
 
     fn decide(&self, score: f64) -> (usize, Second) {
-        if !self.is_of_one {
-            return (usize::from(score > 0.0), Second::OppositeLast);
-        }
-        if !self.has_negative {
-            return (usize::from(score > 0.5), Second::Complement);
-        }
-        match score > 0.0 {
-            true => (1, Second::Opposite),
-            false => (0, Second::OppositeLast),
+        match self.is_of_one && !self.has_negative {
+            true => (usize::from(score > 0.5), Second::Complement),
+            false => (usize::from(score > 0.0), Second::Opposite),
         }
     }
 }
@@ -437,13 +425,12 @@ impl TreeRegressor {
 
     fn predict(&self, row: &[f64], is_single: bool) -> Vec<f64> {
         let sums = self.ensemble.weights(row, self.aggregate, is_single);
-        let base = &self.ensemble.base;
-        let based = sums.into_iter().enumerate().map(|(target, sum)| {
-            let base = match base.len() == self.ensemble.targets {
-                true => base[target],
-                false => 0.0,
-            };
-            rounded(sum.unwrap_or(0.0) + base, is_single)
+        let (base, targets) = (&self.ensemble.base, self.ensemble.targets);
+        // As in onnxruntime, the base value of one of several targets counts only beside a weight.
+        let based = sums.into_iter().enumerate().map(|(target, sum)| match sum {
+            None if targets > 1 => 0.0,
+            sum if base.len() == targets => rounded(sum.unwrap_or(0.0) + base[target], is_single),
+            sum => sum.unwrap_or(0.0),
         });
         let mut predicted: Vec<f64> = based.collect();
         self.ensemble
