@@ -66,6 +66,7 @@ const STOCK: &[(&str, &str)] = files![
     "functions/stock/preprocess/Cargo.toml",
     "functions/stock/preprocess/src/lib.rs",
     "functions/stock/train-trees/Cargo.toml",
+    "functions/stock/train-trees/src/categories.rs",
     "functions/stock/train-trees/src/lib.rs",
     "functions/stock/train-trees/src/model_file.rs",
     "functions/stock/trees/Cargo.toml",
