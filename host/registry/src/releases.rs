@@ -279,16 +279,8 @@ mod tests {
     fn groups(groups: &[(&str, u32)]) -> BTreeMap<String, GroupDef> {
         let group = |(name, version): &(&str, u32)| {
             let group = GroupDef {
-                name: (*name).to_owned(),
                 version: *version,
-                entity: "e".to_owned(),
-                keys: Vec::new(),
-                event_time: "at".to_owned(),
-                columns: Vec::new(),
-                aggregates: Vec::new(),
-                expectations: Vec::new(),
-                ttl: None,
-                doc: String::new(),
+                ..GroupDef::new(name, "e", "at")
             };
             ((*name).to_owned(), group)
         };

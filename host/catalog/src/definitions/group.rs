@@ -37,6 +37,23 @@ pub struct GroupDef {
 }
 
 impl GroupDef {
+    /// Returns version 1 of a group that has neither keys nor columns, and whose rows are good
+    /// forever.
+    pub fn new(name: &str, entity: &str, event_time: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: 1,
+            entity: entity.to_owned(),
+            keys: Vec::new(),
+            event_time: event_time.to_owned(),
+            columns: Vec::new(),
+            aggregates: Vec::new(),
+            expectations: Vec::new(),
+            ttl: None,
+            doc: String::new(),
+        }
+    }
+
     /// Returns the name of the table of this version in both stores, such as `plane_outcome_v1`.
     pub fn table(&self) -> String {
         format!("{}_v{}", self.name, self.version)

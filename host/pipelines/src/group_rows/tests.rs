@@ -19,20 +19,14 @@ fn target() -> Target {
         policy,
     };
     let group = GroupDef {
-        name: "g".to_owned(),
-        version: 1,
-        entity: "e".to_owned(),
         keys: vec![Field::new("k", DataType::Utf8, false)],
-        event_time: "t".to_owned(),
         columns: vec![Field::new("x", DataType::Int64, true)],
-        aggregates: Vec::new(),
         expectations: vec![
             range(None, Some(Bound::Int(10)), Policy::Warn),
             range(Some(Bound::Int(0)), None, Policy::Reject),
             range(None, Some(Bound::Int(100)), Policy::Fail),
         ],
-        ttl: None,
-        doc: String::new(),
+        ..GroupDef::new("g", "e", "t")
     };
     Target::new(group, &Deletions::default())
 }

@@ -98,18 +98,7 @@ fn rows_of_a_request_are_decoded_or_refused_with_the_row_and_the_field() {
 fn lookup(keys: Vec<usize>) -> Lookup {
     Lookup {
         alias: "last".to_owned(),
-        group: GroupDef {
-            name: "g".to_owned(),
-            version: 1,
-            entity: "e".to_owned(),
-            keys: Vec::new(),
-            event_time: "at".to_owned(),
-            columns: Vec::new(),
-            aggregates: Vec::new(),
-            expectations: Vec::new(),
-            ttl: None,
-            doc: String::new(),
-        },
+        group: GroupDef::new("g", "e", "at"),
         table: "g_v1".to_owned(),
         stored: Stored::Row(Vec::new()),
         keys,

@@ -258,16 +258,10 @@ mod tests {
 
     fn group(ttl: Option<i64>) -> GroupDef {
         GroupDef {
-            name: "g".to_owned(),
-            version: 1,
-            entity: "e".to_owned(),
             keys: vec![Field::new("id", DataType::Int64, false)],
-            event_time: "at".to_owned(),
             columns: vec![Field::new("x", DataType::Int64, true)],
-            aggregates: Vec::new(),
-            expectations: Vec::new(),
             ttl: ttl.map(Duration::from_micros),
-            doc: String::new(),
+            ..GroupDef::new("g", "e", "at")
         }
     }
 
