@@ -40,6 +40,7 @@ mod pipelines {
 
 /// Training, from labels to training sets and models.
 mod training {
+    mod hostile_labels;
     mod labels;
     mod preprocessing;
     mod train;

@@ -78,7 +78,9 @@ pub(crate) fn check(root: &Path) -> Result {
     let mut faults = Vec::new();
     for name in crates(root)? {
         faults.extend(wrong_dependencies(root, &name)?);
-        faults.extend(circles(root, &format!("host/{name}/src"))?);
+        let src = format!("host/{name}/src");
+        faults.extend(circles(root, &src)?);
+        faults.extend(trusting_readers(root, &src)?);
     }
     for folder in ["guest-sdk", "guest-sdk/macros", "xtask"] {
         faults.extend(circles(root, &format!("{folder}/src"))?);
@@ -87,6 +89,36 @@ pub(crate) fn check(root: &Path) -> Result {
         true => Ok(()),
         false => Err(faults.join("\n")),
     }
+}
+
+/// Modules of the libraries that read Arrow and Parquet, which trust the bytes that they read.
+const READERS: [&str; 3] = [
+    "arrow_ipc::reader",
+    "arrow::arrow_reader",
+    "arrow::async_reader",
+];
+
+/// Where these are used: for files from outside, with limits; for temporary files of a training set;
+/// and for the tables of a project.
+const MAY_READ: [&str; 3] = [
+    "host/files/src/decode/",
+    "host/training/src/spool",
+    "host/store/src/offline/snapshot",
+];
+
+/// Returns the modules that read Arrow or Parquet past the place that expects hostile files.
+fn trusting_readers(root: &Path, src: &str) -> Result<Vec<String>> {
+    let mut texts = BTreeMap::new();
+    collect(root, src, &Vec::new(), &mut texts)?;
+    let reads = |text: &str| READERS.iter().any(|reader| text.contains(reader));
+    let modules = texts.iter().filter(|(_, text)| reads(text));
+    let names = modules.map(|(module, _)| format!("{src}/{}", module.join("/")));
+    let wrong = names.filter(|name| !MAY_READ.iter().any(|place| name.starts_with(place)));
+    Ok(wrong
+        .map(|name| {
+            format!("{name}: only host/files/src/decode gives files from outside to libraries")
+        })
+        .collect())
 }
 
 /// Returns the names of the folders of crates below `host/`.

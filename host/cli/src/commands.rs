@@ -109,6 +109,9 @@ pub(crate) enum Command {
         /// The kind of processor that the component is for
         target: String,
     },
+    /// Decode Arrow and Parquet files, as a child process
+    #[command(hide = true)]
+    DecodeFiles,
 }
 
 /// The arguments that all commands share.
@@ -182,7 +185,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             command.run(&platform)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::CompileComponent { .. } => unreachable!("`main` runs this command itself"),
+        Command::CompileComponent { .. } | Command::DecodeFiles => {
+            unreachable!("`main` runs these commands itself")
+        }
     }
 }
 

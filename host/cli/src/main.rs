@@ -3,7 +3,7 @@
 //! `commands.rs` parses the arguments and dispatches to one file for each command; each opens the
 //! project's platform through `app.rs`, calls it, and prints what it returned through `output.rs`.
 //! The program also starts itself as a child process: to compile components apart from the
-//! sandbox (`compile-component`), and to work on the partitions of a run (`partitions.rs`).
+//! sandbox (`compile-component`), to decode Arrow and Parquet files (`decode-files`), and to work on the partitions of a run (`partitions.rs`).
 #![allow(
     clippy::disallowed_methods,
     reason = "an edge: it reads the environment and hands in clocks and randomness"
@@ -19,27 +19,38 @@ mod sdk;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 
 fn main() -> ExitCode {
     let arguments = commands::Arguments::parse();
-    if let commands::Command::CompileComponent { mode, target } = &arguments.command {
-        let code = wafer_runtime::compile_worker(mode, target);
+    let exit_code = match &arguments.command {
+        commands::Command::CompileComponent { mode, target } => {
+            Some(wafer_runtime::compile_worker(mode, target))
+        }
+        commands::Command::DecodeFiles => Some(wafer_platform::decode_worker()),
+        _ => None,
+    };
+    if let Some(code) = exit_code {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     output::start_log(arguments.verbose);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(arguments)),
-        Err(error) => Err(error.into()),
-    };
-    match result {
+    match start(arguments) {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a command. What it reads of Arrow and Parquet files is decoded by children of this process.
+fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
+    let program = wafer_platform::this_program()
+        .context("cannot find the path of this program, to decode files by it")?;
+    wafer_platform::decode_in_child(program, vec!["decode-files".to_owned()]);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(commands::run(arguments))
 }

@@ -1,24 +1,17 @@
-//! The Arrow IPC formats, file and stream. Both kinds are recognised by their content, whatever
-//! the extension of the file is.
+//! The Arrow IPC formats, file and stream. `decode/arrow.rs` reads them, and recognises both by
+//! their content, whatever the extension of the file is.
 
 use std::fs::File;
-use std::io::{BufReader, Seek as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::SchemaRef;
 use wafer_catalog::Format;
 use wafer_core::{DataType, Digest};
-use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
-use crate::{
-    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult,
-    column_positions, unreadable,
-};
+use crate::{FileFormat, ReadColumn, RowReader, RowWriter, Sink, Statistics, WriteResult, binary};
 
 /// One of the two Arrow IPC formats, which differ only in how they are written.
 #[derive(Debug)]
@@ -42,84 +35,17 @@ impl FileFormat for ArrowIpc {
         path: &Path,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        Ok(open(path, file)?.0)
+        binary::schema(self.format(), path)
     }
 
     fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
-        let (schema, batches) = open(path, file)?;
-        let fields = schema.fields().iter();
-        let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-        Ok(Box::new(Reader {
-            path: path.to_owned(),
-            positions: column_positions(path, &names, columns)?,
-            batches,
-            rest: RecordBatch::new_empty(schema),
-            next_row: 0,
-        }))
+        binary::read(self.format(), path, file, columns)
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
         Ok(Box::new(match self {
             Self::File => Writer::File(FileWriter::try_new(sink, schema)?),
             Self::Stream => Writer::Stream(StreamWriter::try_new(sink, schema)?),
-        }))
-    }
-}
-
-/// The record batches of a file.
-type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send>;
-
-/// Opens a file of either kind and returns its schema and its batches.
-fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
-    let copy = file.try_clone().map_err(|e| unreadable(path, e))?;
-    if let Ok(reader) = FileReader::try_new(BufReader::new(copy), None) {
-        return Ok((reader.schema(), Box::new(reader)));
-    }
-    file.rewind().map_err(|e| unreadable(path, e))?;
-    let reader = StreamReader::try_new(BufReader::new(file), None);
-    let reader = reader.map_err(|e| unreadable(path, e))?;
-    Ok((reader.schema(), Box::new(reader)))
-}
-
-struct Reader {
-    path: PathBuf,
-    batches: Batches,
-    positions: Vec<usize>,
-    /// The rows that were read and not returned yet, because batches of a file may be larger than
-    /// a chunk.
-    rest: RecordBatch,
-    next_row: u64,
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut debug = f.debug_struct("Reader");
-        debug.field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl RowReader for Reader {
-    fn next(&mut self) -> Result<Option<Rows>> {
-        while self.rest.num_rows() == 0 {
-            match self.batches.next() {
-                None => return Ok(None),
-                Some(batch) => self.rest = batch.map_err(|e| unreadable(&self.path, e))?,
-            }
-        }
-        let count = self.rest.num_rows().min(CHUNK_ROWS);
-        let batch = self.rest.slice(0, count);
-        self.rest = self.rest.slice(count, self.rest.num_rows() - count);
-        let first = self.next_row;
-        self.next_row += count as u64;
-        let positions = self.positions.iter();
-        Ok(Some(Rows {
-            columns: positions
-                .map(|position| Arc::clone(batch.column(*position)))
-                .collect(),
-            numbers: (first..self.next_row).collect(),
-            rejects: Vec::new(),
-            seen: count as u64,
         }))
     }
 }

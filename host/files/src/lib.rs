@@ -6,14 +6,19 @@
 //! what happens to those. An [`Output`] writes a file under a temporary name, gathers statistics
 //! of its columns, and renames the file when it is complete.
 //!
+//! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
+//!
 //! What is deliberately absent: where files come from, and what their rows mean.
 
 mod arrow;
+mod binary;
 mod csv;
+mod decode;
 mod ndjson;
 mod output;
 mod parquet;
 mod parquet_writer;
+mod plain_size;
 mod sink;
 mod statistics;
 mod text;
@@ -28,6 +33,7 @@ use wafer_catalog::Format;
 use wafer_core::{DataType, Digest, EpochUnit, Field};
 use wafer_store::{Error, Kind, Result};
 
+pub use decode::{decode_in_child, decode_worker, this_program};
 pub use output::{Output, cell_text};
 pub use sink::Sink;
 pub use statistics::Statistics;

@@ -1,22 +1,15 @@
-//! The format Apache Parquet. Files are written by `parquet_writer.rs`.
+//! The format Apache Parquet. `decode/parquet.rs` reads files, and `parquet_writer.rs` writes them.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use arrow_schema::SchemaRef;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use wafer_catalog::Format;
 use wafer_core::DataType;
-use wafer_runtime::CHUNK_ROWS;
-use wafer_store::{Error, Kind, Result};
+use wafer_store::Result;
 
 use crate::parquet_writer::ParquetWriter;
-use crate::{
-    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, WriteResult, column_positions,
-    unreadable,
-};
+use crate::{FileFormat, ReadColumn, RowReader, RowWriter, Sink, WriteResult, binary};
 
 /// The format Apache Parquet.
 #[derive(Debug)]
@@ -32,70 +25,18 @@ impl FileFormat for Parquet {
         path: &Path,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        Ok(Arc::clone(builder(path, file)?.schema()))
+        binary::schema(self.format(), path)
     }
 
     fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
-        let builder = builder(path, file)?;
-        let fields = builder.schema().fields().iter();
-        let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-        let positions = column_positions(path, &names, columns)?;
-        let mask = ProjectionMask::roots(builder.parquet_schema(), positions);
-        let builder = builder.with_projection(mask).with_batch_size(CHUNK_ROWS);
-        Ok(Box::new(ParquetReader {
-            path: path.to_owned(),
-            reader: builder.build().map_err(|e| unreadable(path, e))?,
-            columns: columns
-                .iter()
-                .map(|column| column.field.name.clone())
-                .collect(),
-            next_row: 0,
-        }))
+        binary::read(self.format(), path, file, columns)
     }
 
     fn count_rows(&self, file: File) -> Option<u64> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).ok()?;
-        u64::try_from(builder.metadata().file_metadata().num_rows()).ok()
+        binary::count_rows(self.format(), file)
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
         Ok(Box::new(ParquetWriter::create(sink, schema)?))
-    }
-}
-
-/// Opens a Parquet file and reads its metadata.
-fn builder(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))
-}
-
-#[derive(Debug)]
-struct ParquetReader {
-    path: PathBuf,
-    reader: ParquetRecordBatchReader,
-    columns: Vec<String>,
-    next_row: u64,
-}
-
-impl RowReader for ParquetReader {
-    fn next(&mut self) -> Result<Option<Rows>> {
-        let Some(batch) = self.reader.next() else {
-            return Ok(None);
-        };
-        let first = self.next_row;
-        let batch = batch.map_err(|e| {
-            let path = self.path.display();
-            let message = format!("{path} cannot be read after row {first}");
-            Error::caused(Kind::Invalid, message, e)
-        })?;
-        self.next_row += batch.num_rows() as u64;
-        let columns = self.columns.iter();
-        let columns = columns.map(|name| Arc::clone(&batch[name.as_str()]));
-        Ok(Some(Rows {
-            columns: columns.collect(),
-            numbers: (first..self.next_row).collect(),
-            rejects: Vec::new(),
-            seen: batch.num_rows() as u64,
-        }))
     }
 }

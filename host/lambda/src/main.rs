@@ -5,6 +5,8 @@
 //! EventBridge Scheduler and Step Functions. `handler.rs` tells them apart and describes what
 //! happens to each.
 //!
+//! The program also starts itself as a child process, to decode Arrow and Parquet files.
+//!
 //! The program contains no compiler. Components are compiled when the project is deployed, and it
 //! loads the native code.
 //!
@@ -43,8 +45,20 @@ use wafer_log::Destination;
 
 use handler::Handler;
 
+/// The argument with which the program starts itself to decode Arrow and Parquet files.
+const DECODE_FILES: &str = "decode-files";
+
+fn main() -> Result<(), Error> {
+    if std::env::args().nth(1).as_deref() == Some(DECODE_FILES) {
+        std::process::exit(wafer_platform::decode_worker());
+    }
+    let program = wafer_platform::this_program()?;
+    wafer_platform::decode_in_child(program, vec![DECODE_FILES.to_owned()]);
+    handle_invocations()
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<(), Error> {
+async fn handle_invocations() -> Result<(), Error> {
     let filter = std::env::var("WAFER_LOG").ok();
     wafer_log::start(Destination::Collector, filter.as_deref(), "info");
     // An error here is an error of the deployment. It ends the program before the first

@@ -35,6 +35,7 @@ pub use wafer_catalog::{
     SourceKind, Split, SplitBy, TableDef, Ticks, TrainingSet, VersionName, ViewDef, Which,
     check_function,
 };
+pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,
     EventResult, HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines,

@@ -62,7 +62,7 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
 }
 
 /// An error response in the form of this protocol.
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     message: String,
 }
@@ -93,6 +93,15 @@ impl From<Error> for Refusal {
         };
         Self {
             status,
+            message: failure.into_message(),
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self {
+            status: failure.status(),
             message: failure.into_message(),
         }
     }

@@ -32,6 +32,7 @@ mod events;
 mod feast;
 mod features;
 mod inference;
+mod panics;
 mod serve;
 mod training;
 mod views;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use wafer_platform::Platform;
@@ -73,6 +75,7 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(panics::answered))
         .with_state(platform)
 }
 

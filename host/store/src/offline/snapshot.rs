@@ -1,6 +1,7 @@
 //! Snapshots: one version of a table, its data files, and reading selected columns and row groups
 //! from them.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
@@ -8,7 +9,7 @@ use arrow_schema::SchemaRef;
 use deltalake::DeltaTable;
 use deltalake::table::builder::DeltaTableBuilder;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectStore, path::Path};
 use parquet::arrow::ProjectionMask;
 #[allow(
@@ -17,6 +18,7 @@ use parquet::arrow::ProjectionMask;
 )]
 use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 use serde_json::Value as Json;
@@ -268,7 +270,7 @@ impl TableSnapshot {
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let damaged = {
             let (table, path) = (self.table.clone(), file.path.clone());
-            move |e: parquet::errors::ParquetError| {
+            move |e: Box<dyn std::error::Error + Send + Sync>| {
                 let message = format!(
                     "file {path} of table `{table}` cannot be read: it is damaged or gone. Of the newest \
                      version, run its interval again or restore the file; of an older one, it was removed \
@@ -283,9 +285,9 @@ impl TableSnapshot {
         })?;
         #[allow(deprecated, reason = "see its import")]
         let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
-        let builder = ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes))
-            .await
-            .map_err(damaged.clone())?;
+        let opened = ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes));
+        let opened = AssertUnwindSafe(opened).catch_unwind().await;
+        let builder = survived(opened).map_err(&damaged)?;
         let present: Vec<&str> = builder
             .schema()
             .fields()
@@ -306,7 +308,7 @@ impl TableSnapshot {
             .with_row_groups(groups)
             .with_batch_size(BATCH_ROWS)
             .build()
-            .map_err(damaged.clone())?;
+            .map_err(|e| damaged(e.into()))?;
         let fields: Vec<_> = columns
             .iter()
             .map(|name| {
@@ -317,8 +319,9 @@ impl TableSnapshot {
             })
             .collect::<Result<_>>()?;
         let schema = Arc::new(arrow_schema::Schema::new(fields));
-        let arranged = batches
-            .map_err(damaged)
+        let arranged = AssertUnwindSafe(batches)
+            .catch_unwind()
+            .map(move |batch| survived(batch).map_err(&damaged))
             .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
         Ok(arranged.boxed())
     }
@@ -350,6 +353,17 @@ impl TableSnapshot {
     pub fn columns(&self) -> Vec<String> {
         let fields = self.schema.fields().iter();
         fields.map(|field| field.name().clone()).collect()
+    }
+}
+
+/// Returns the result of the library that reads Parquet. A damaged file may make it panic, which is
+/// an error of the file.
+fn survived<T>(
+    result: std::thread::Result<Result<T, ParquetError>>,
+) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+    match result {
+        Ok(result) => Ok(result?),
+        Err(_) => Err("its reader panicked; where is in the log".into()),
     }
 }
 

@@ -1,0 +1,132 @@
+//! Reading the binary formats: the rows of a file in chunks of a bounded size.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use wafer_catalog::Format;
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::{Error, Result};
+
+use crate::decode::{Batches, Decoded, Request};
+use crate::plain_size::plain_bytes;
+use crate::{ReadColumn, RowReader, Rows, unreadable};
+
+/// The size that the values of a chunk may have, unless the chunk is a single row.
+const CHUNK_BYTES: u64 = 64 << 20;
+/// The greatest size of the values of a row that are read.
+const ROW_BYTES: u64 = 256 << 20;
+
+/// Returns the columns of a file.
+pub(crate) fn schema(format: Format, path: &Path) -> Result<SchemaRef> {
+    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+    Ok(metadata(format, path, file)?.0)
+}
+
+/// Returns the number of rows of a file, if the file can be read and records it.
+pub(crate) fn count_rows(format: Format, file: File) -> Option<u64> {
+    metadata(format, Path::new(""), file).ok()?.1
+}
+
+fn metadata(format: Format, path: &Path, file: File) -> Result<(SchemaRef, Option<u64>)> {
+    let mut decoded = request(format, path, None).open(file)?;
+    // There are no batches. The end is read so that the child process can be used again.
+    decoded.batches.next().transpose()?;
+    Ok((decoded.schema, decoded.rows))
+}
+
+/// Opens a file to read some of its columns.
+pub(crate) fn read(
+    format: Format,
+    path: &Path,
+    file: File,
+    columns: &[ReadColumn],
+) -> Result<Box<dyn RowReader>> {
+    let fields = columns.iter().map(|column| column.field.clone());
+    let request = request(format, path, Some(fields.collect()));
+    let Decoded {
+        schema, batches, ..
+    } = request.open(file)?;
+    Ok(Box::new(Reader {
+        path: path.to_owned(),
+        batches,
+        rest: RecordBatch::new_empty(schema),
+        next_row: 0,
+    }))
+}
+
+fn request(format: Format, path: &Path, columns: Option<Vec<wafer_core::Field>>) -> Request {
+    Request {
+        format,
+        path: path.display().to_string(),
+        columns,
+    }
+}
+
+struct Reader {
+    path: PathBuf,
+    batches: Batches,
+    /// The rows that were decoded and not returned yet, because batches of a file may be larger
+    /// than a chunk.
+    rest: RecordBatch,
+    next_row: u64,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Reader");
+        debug.field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl RowReader for Reader {
+    fn next(&mut self) -> Result<Option<Rows>> {
+        while self.rest.num_rows() == 0 {
+            match self.batches.next().transpose()? {
+                None => return Ok(None),
+                Some(batch) => self.rest = batch,
+            }
+        }
+        let batch = self.piece()?;
+        let first = self.next_row;
+        self.next_row += batch.num_rows() as u64;
+        Ok(Some(Rows {
+            columns: batch.columns().to_vec(),
+            numbers: (first..self.next_row).collect(),
+            rejects: Vec::new(),
+            seen: batch.num_rows() as u64,
+        }))
+    }
+}
+
+impl Reader {
+    /// Takes the next rows, as many as a chunk may have. A few bytes of a file can stand for very
+    /// many: a dictionary has its values once, however often they occur.
+    fn piece(&mut self) -> Result<RecordBatch> {
+        let mut count = self.rest.num_rows().min(CHUNK_ROWS);
+        let mut batch = self.rest.slice(0, count);
+        let mut bytes = batch_bytes(&batch);
+        while bytes > CHUNK_BYTES && count > 1 {
+            count /= 2;
+            batch = batch.slice(0, count);
+            bytes = batch_bytes(&batch);
+        }
+        if count == 1 && bytes > ROW_BYTES {
+            return Err(Error::invalid(format!(
+                "{}: row {}: its values take {} MiB; at most {} are read",
+                self.path.display(),
+                self.next_row,
+                bytes >> 20,
+                ROW_BYTES >> 20
+            )));
+        }
+        self.rest = self.rest.slice(count, self.rest.num_rows() - count);
+        Ok(batch)
+    }
+}
+
+fn batch_bytes(batch: &RecordBatch) -> u64 {
+    let columns = batch.columns().iter();
+    columns.map(|column| plain_bytes(column)).sum()
+}

@@ -1,0 +1,49 @@
+//! Parquet files: metadata from the end of the file, then batches of rows.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::{Error, Kind, Result};
+
+use super::{Decoded, Projection, Request, metadata_only};
+use crate::unreadable;
+
+/// Opens a Parquet file.
+pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
+    let path = request.path();
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))?;
+    let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
+    let schema = Arc::clone(builder.schema());
+    let Some(columns) = &request.columns else {
+        return Ok(metadata_only(schema, rows));
+    };
+    let found = Projection::new(request, &schema, columns)?;
+    let roots = found.positions.iter().copied();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(CHUNK_ROWS)
+        .build()
+        .map_err(|e| unreadable(path, e))?;
+    // The batches have only the columns that are read, in the order of the file.
+    let projection = Projection::new(request, &reader.schema(), columns)?;
+    let schema = Arc::clone(&projection.schema);
+    let (request, mut first) = (request.clone(), 0);
+    let batches = reader.map(move |batch| {
+        let batch = batch.map_err(|e| {
+            let message = format!("{} cannot be read after row {first}", request.path);
+            Error::caused(Kind::Invalid, message, e)
+        })?;
+        first += batch.num_rows() as u64;
+        projection.apply(&request, &batch)
+    });
+    Ok(Decoded {
+        schema,
+        rows,
+        batches: Box::new(batches),
+    })
+}

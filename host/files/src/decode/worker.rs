@@ -1,0 +1,495 @@
+//! The child processes that decode Arrow and Parquet files.
+//!
+//! A worker is this program, started with the arguments that [`decode_in_child`] was told. It
+//! decodes one file after the other: over a socket it gets each open file with a [`Request`], and
+//! answers with frames, of which one has the metadata of the file and the others a batch each, in
+//! the Arrow IPC format. Its memory is limited in proportion to the file, and so is the time of
+//! each step. A worker that ended by itself has met a file that it did not survive, which is
+//! refused. One whose answer is not read to the end is ended.
+
+use std::fs::File;
+use std::io::{self, Cursor, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use wafer_store::{Error, Kind, Result};
+
+use super::{Batches, Decoded, Request, damaged, guarded};
+use crate::unreadable;
+
+/// The address space that a worker may use beside what the file is allowed, in bytes. The program
+/// itself takes a part of it.
+const MEMORY_BYTES: u64 = 512 << 20;
+/// What a worker may use for each byte of a file. Decoded rows take more room than encoded ones.
+const MEMORY_PER_BYTE: u64 = 8;
+/// The longest time that a worker may take to open a file, or for one batch of it.
+const STEP_SECONDS: u64 = 60;
+/// The exit code of a worker that took too much time.
+const TOO_SLOW: i32 = 75;
+/// The number of workers that wait for the next file.
+const MAX_IDLE: usize = 4;
+/// The greatest length of a request. It names the columns of a file.
+const MAX_REQUEST_BYTES: u64 = 64 << 20;
+
+/// The kinds of frames.
+const OPENED: u8 = 1;
+const BATCH: u8 = 2;
+const END: u8 = 3;
+const FAILED: u8 = 4;
+
+/// How a worker is started.
+#[derive(Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    arguments: Vec<String>,
+}
+
+static PROGRAM: OnceLock<Program> = OnceLock::new();
+static IDLE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+
+/// Lets this process decode Arrow and Parquet files in child processes: the program at `path`,
+/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded in
+/// the process itself, where only panics become errors. Further calls have no effect.
+pub fn decode_in_child(path: PathBuf, arguments: Vec<String>) {
+    let _ = PROGRAM.set(Program { path, arguments });
+}
+
+/// Returns a path by which this program can be started again, even if its file was replaced.
+///
+/// # Errors
+/// Returns an error when the system does not tell.
+pub fn this_program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    match running.exists() {
+        true => Ok(running),
+        false => std::env::current_exe(),
+    }
+}
+
+pub(super) fn program() -> Option<&'static Program> {
+    PROGRAM.get()
+}
+
+/// What the first frame of an answer begins with. The schema of the file follows.
+#[derive(Serialize, Deserialize)]
+struct Opening {
+    rows: Option<u64>,
+}
+
+/// An error that a worker found.
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    message: String,
+    cause: Option<String>,
+}
+
+// What the process does that wants to read a file.
+
+/// Opens a file in a worker.
+pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<Decoded> {
+    let bytes = file.metadata().map_err(|e| unreadable(request.path(), e))?;
+    let mut answer = Answer {
+        request: request.clone(),
+        limit: memory_limit(bytes.len()),
+        worker: Some(Worker::take(program, request, file)?),
+    };
+    let (kind, frame) = answer.frame()?;
+    if kind != OPENED {
+        return Err(answer.broken());
+    }
+    let (opening, schema) = opened(&frame).ok_or_else(|| answer.broken())?;
+    let batches: Batches = Box::new(answer);
+    Ok(Decoded {
+        schema,
+        rows: opening.rows,
+        batches,
+    })
+}
+
+/// A child process that waits for a request, or answers one.
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It fails if the child has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Worker {
+    /// Hands a file to a worker that waits, or to a new one.
+    fn take(program: &Program, request: &Request, file: &File) -> Result<Self> {
+        while let Some(mut worker) = idle().pop() {
+            // It may have been ended from outside.
+            if matches!(worker.child.try_wait(), Ok(None)) && worker.send(request, file).is_ok() {
+                return Ok(worker);
+            }
+        }
+        let failed = |e: io::Error| {
+            let message = "the child process that decodes files cannot be started";
+            Error::caused(Kind::Unavailable, message, e)
+        };
+        let worker = Self::start(program).map_err(failed)?;
+        worker.send(request, file).map_err(failed)?;
+        Ok(worker)
+    }
+
+    fn start(program: &Program) -> io::Result<Self> {
+        let (socket, theirs) = UnixStream::pair()?;
+        let child = Command::new(&program.path)
+            .args(&program.arguments)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // An interrupt from the terminal goes to this process alone, which ends its work in
+            // order. A worker ends when its socket is closed.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { child, socket })
+    }
+
+    /// Sends a file and what is to be read from it.
+    fn send(&self, request: &Request, file: &File) -> io::Result<()> {
+        let request = serde_json::to_vec(request)?;
+        let files = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(io::Error::other("no room for an open file"));
+        }
+        let length = (request.len() as u64).to_le_bytes();
+        // A part of so few bytes is never sent.
+        sendmsg(
+            &self.socket,
+            &[IoSlice::new(&length)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
+        (&self.socket).write_all(&request)
+    }
+
+    /// Says why the process ended, after it has.
+    fn end(&mut self, limit: u64) -> String {
+        let status = self.child.wait();
+        match status.map(|status| status.code()) {
+            Ok(Some(TOO_SLOW)) => format!("a part of it takes more than {STEP_SECONDS} s to read"),
+            _ => format!(
+                "its reader did not survive it, or takes more than {} MiB of memory",
+                limit >> 20
+            ),
+        }
+    }
+}
+
+fn idle() -> std::sync::MutexGuard<'static, Vec<Worker>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The answer of a worker.
+struct Answer {
+    request: Request,
+    /// The memory that the worker may use.
+    limit: u64,
+    /// `None` once the answer has ended.
+    worker: Option<Worker>,
+}
+
+impl Answer {
+    /// Reads the next frame: its kind and content.
+    fn frame(&mut self) -> Result<(u8, Vec<u8>)> {
+        let Some(worker) = &self.worker else {
+            return Ok((END, Vec::new()));
+        };
+        match read_frame(&worker.socket, self.limit) {
+            Ok((END, frame)) => {
+                self.keep_worker();
+                Ok((END, frame))
+            }
+            Ok((FAILED, frame)) => {
+                self.keep_worker();
+                Err(failure(&frame))
+            }
+            Ok(frame) => Ok(frame),
+            Err(error) => Err(self.ended(error)),
+        }
+    }
+
+    /// Lets the worker wait for the next file, unless enough of them do.
+    fn keep_worker(&mut self) {
+        let mut idle = idle();
+        if idle.len() < MAX_IDLE {
+            idle.extend(self.worker.take());
+        }
+        drop(idle);
+        self.worker = None;
+    }
+
+    /// Returns the error of a worker that has closed its socket.
+    fn ended(&mut self, error: io::Error) -> Error {
+        let worker = self.worker.take();
+        match worker {
+            Some(mut worker) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                damaged(&self.request, &worker.end(self.limit))
+            }
+            _ => unreadable(self.request.path(), error),
+        }
+    }
+
+    /// Returns the error of an answer that this process does not understand.
+    fn broken(&mut self) -> Error {
+        self.worker = None;
+        let message = "the child process that decodes files is not of this version of Wafer";
+        Error::new(Kind::Internal, message)
+    }
+
+    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        match self.frame()? {
+            (END, _) => Ok(None),
+            (BATCH, frame) => {
+                let batch = guarded(&self.request, || Ok(decoded(&frame).ok().flatten()))?;
+                batch.map(Some).ok_or_else(|| self.broken())
+            }
+            _ => Err(self.broken()),
+        }
+    }
+}
+
+impl Iterator for Answer {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batch();
+        if batch.is_err() {
+            self.worker = None;
+        }
+        batch.transpose()
+    }
+}
+
+/// Reads the content of the first frame.
+fn opened(frame: &[u8]) -> Option<(Opening, SchemaRef)> {
+    let (length, rest) = frame.split_at_checked(8)?;
+    let length = u64::from_le_bytes(length.try_into().ok()?);
+    let (opening, schema) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    let schema = StreamReader::try_new(Cursor::new(schema), None).ok()?;
+    Some((serde_json::from_slice(opening).ok()?, schema.schema()))
+}
+
+/// Reads the batch of a frame.
+fn decoded(frame: &[u8]) -> Result<Option<RecordBatch>, ArrowError> {
+    let mut reader = StreamReader::try_new(Cursor::new(frame), None)?;
+    reader.next().transpose()
+}
+
+fn failure(frame: &[u8]) -> Error {
+    match serde_json::from_slice(frame) {
+        Ok(Failure {
+            message,
+            cause: Some(cause),
+        }) => Error::caused(Kind::Invalid, message, cause),
+        Ok(Failure { message, .. }) => Error::invalid(message),
+        Err(error) => Error::caused(Kind::Internal, "an error cannot be read", error),
+    }
+}
+
+fn read_frame(mut socket: &UnixStream, limit: u64) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head)?;
+    let [kind, length @ ..] = head;
+    let length = u64::from_le_bytes(length);
+    if length > limit {
+        return Err(io::Error::other("a frame is longer than a worker can send"));
+    }
+    let mut frame = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    socket.take(length).read_to_end(&mut frame)?;
+    if frame.len() as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok((kind, frame))
+}
+
+// What a worker does.
+
+/// Decodes files in a child process, until the process that started it closes the socket, which is
+/// the standard input. Returns the exit code for the process.
+pub fn decode_worker() -> i32 {
+    // Panics are answered as errors.
+    std::panic::set_hook(Box::new(|_| {}));
+    let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else {
+        return 1;
+    };
+    let socket = UnixStream::from(socket);
+    let steps = Steps::watched();
+    loop {
+        let answered = match receive(&socket) {
+            Ok(Some((request, file))) => answer(&socket, &steps, request, file),
+            Ok(None) => return 0,
+            Err(error) => Err(error),
+        };
+        if answered.is_err() {
+            return 1;
+        }
+    }
+}
+
+/// Receives a file and what is to be read from it; `None` when the socket was closed.
+fn receive(mut socket: &UnixStream) -> io::Result<Option<(Request, File)>> {
+    let mut length = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut length)],
+        &mut control,
+        RecvFlags::empty(),
+    )?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let file = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    let file = file.ok_or_else(|| io::Error::other("a request without a file"))?;
+    socket.read_exact(&mut length[received.bytes..])?;
+    let mut request = Vec::new();
+    let length = u64::from_le_bytes(length).min(MAX_REQUEST_BYTES);
+    socket.take(length).read_to_end(&mut request)?;
+    Ok(Some((serde_json::from_slice(&request)?, File::from(file))))
+}
+
+/// Decodes a file and sends what it has.
+fn answer(socket: &UnixStream, steps: &Steps, request: Request, file: File) -> io::Result<()> {
+    limit_memory(file.metadata()?.len());
+    let sent = request.clone();
+    let decoded = match steps.step(|| request.open_here(file)) {
+        Ok(decoded) => decoded,
+        Err(error) => return send_failure(socket, &error),
+    };
+    let schema = decoded.schema;
+    let opening = steps.step(|| guarded(&sent, || opening(&sent, decoded.rows, &schema)));
+    match opening {
+        Ok(opening) => send_frame(socket, OPENED, &opening)?,
+        Err(error) => return send_failure(socket, &error),
+    }
+    let mut batches = decoded.batches;
+    while let Some(frame) = steps.step(|| {
+        let batch = batches.next()?;
+        Some(batch.and_then(|batch| guarded(&sent, || encoded(&sent, &schema, Some(&batch)))))
+    }) {
+        match frame {
+            Ok(frame) => send_frame(socket, BATCH, &frame)?,
+            Err(error) => return send_failure(socket, &error),
+        }
+    }
+    send_frame(socket, END, &[])
+}
+
+fn opening(request: &Request, rows: Option<u64>, schema: &Schema) -> Result<Vec<u8>> {
+    let opening = serde_json::to_vec(&Opening { rows });
+    let opening = opening.map_err(|e| unreadable(request.path(), e))?;
+    let mut frame = (opening.len() as u64).to_le_bytes().to_vec();
+    frame.extend_from_slice(&opening);
+    frame.extend_from_slice(&encoded(request, schema, None)?);
+    Ok(frame)
+}
+
+/// Encodes a batch, or only the schema, as an Arrow IPC stream.
+fn encoded(request: &Request, schema: &Schema, batch: Option<&RecordBatch>) -> Result<Vec<u8>> {
+    let encode = || {
+        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+        if let Some(batch) = batch {
+            writer.write(batch)?;
+        }
+        writer.into_inner()
+    };
+    encode().map_err(|e: ArrowError| unreadable(request.path(), e))
+}
+
+fn send_failure(socket: &UnixStream, error: &Error) -> io::Result<()> {
+    let cause = std::error::Error::source(error);
+    let failure = Failure {
+        message: error.to_string(),
+        cause: cause.map(wafer_core::cut),
+    };
+    send_frame(socket, FAILED, &serde_json::to_vec(&failure)?)
+}
+
+fn send_frame(mut socket: &UnixStream, kind: u8, frame: &[u8]) -> io::Result<()> {
+    let [a, b, c, d, e, f, g, h] = (frame.len() as u64).to_le_bytes();
+    socket.write_all(&[kind, a, b, c, d, e, f, g, h])?;
+    socket.write_all(frame)
+}
+
+/// Returns the address space that a worker may use for a file of this size.
+fn memory_limit(file_bytes: u64) -> u64 {
+    MEMORY_BYTES.saturating_add(file_bytes.saturating_mul(MEMORY_PER_BYTE))
+}
+
+/// Limits the memory of this process for a file of this size.
+fn limit_memory(file_bytes: u64) {
+    let maximum = getrlimit(Resource::As).maximum;
+    let wanted = memory_limit(file_bytes);
+    let limit = Rlimit {
+        current: Some(maximum.map_or(wanted, |maximum| maximum.min(wanted))),
+        maximum,
+    };
+    // It fails where a system has no such limit. The other limits still hold there.
+    let _ = setrlimit(Resource::As, limit);
+}
+
+/// Counts the steps of a worker, and ends the process when one takes too long.
+struct Steps(&'static AtomicU64);
+
+impl Steps {
+    /// Starts the thread that watches the steps.
+    fn watched() -> Self {
+        // The number of steps that were begun and ended: it is odd during a step.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        std::thread::spawn(|| {
+            let (mut seen, mut seconds) = (0, 0);
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let count = COUNT.load(Ordering::Relaxed);
+                seconds = match count == seen && count % 2 == 1 {
+                    true => seconds + 1,
+                    false => 0,
+                };
+                seen = count;
+                if seconds > STEP_SECONDS {
+                    std::process::exit(TOO_SLOW);
+                }
+            }
+        });
+        Self(&COUNT)
+    }
+
+    fn step<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let result = work();
+        self.0.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+}
