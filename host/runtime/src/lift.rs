@@ -402,9 +402,14 @@ fn arrow_column(
     }
     let mut lengths = v.lengths.into_iter();
     let mut buffers = v.buffers.into_iter();
-    let data = arrow_node(data_type, &mut lengths, &mut buffers)?;
+    // The library checks the content of buffers, and panics at some that it did not expect.
+    let column = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        arrow_node(data_type, &mut lengths, &mut buffers).map(make_array)
+    }));
+    let column =
+        column.unwrap_or_else(|_| Err(format!("its buffers are not those of {data_type}")))?;
     match (lengths.next(), buffers.next()) {
-        (None, None) => Ok(make_array(data)),
+        (None, None) => Ok(column),
         _ => Err(format!("more nodes or buffers than {data_type} has")),
     }
 }
@@ -555,6 +560,7 @@ fn arrow_type(
     if depth > MAX_DEPTH {
         return Err(format!("a type nested deeper than {MAX_DEPTH}"));
     }
+    check_format(&node)?;
     let children = (0..node.children)
         .map(|_| arrow_type(nodes, depth + 1))
         .collect::<Result<Vec<_>, _>>()?;
@@ -574,17 +580,57 @@ fn arrow_type(
         .and_then(|schema| schema.with_flags(flags))
         .map_err(ffi)?;
     let field = ArrowField::try_from(&schema).map_err(ffi)?;
-    match field.data_type() {
-        ArrowType::Dictionary(..)
-        | ArrowType::Union(..)
-        | ArrowType::RunEndEncoded(..)
-        | ArrowType::Utf8View
-        | ArrowType::BinaryView
-        | ArrowType::ListView(_)
-        | ArrowType::LargeListView(_) => {
-            Err(format!("arrow format `{}` is not supported", node.format))
-        }
-        _ => Ok(field),
+    match is_valid_type(field.data_type()) {
+        true => Ok(field),
+        false => Err(format!(
+            "arrow format `{}`: there is no such type",
+            node.format
+        )),
+    }
+}
+
+/// Checks that a format is supported and has its children. The Arrow library takes the first child
+/// of a list without looking whether there is one, and its formats are C strings.
+fn check_format(node: &wit::ArrowFieldResult) -> Result<(), String> {
+    let format = node.format.as_str();
+    // Unions, run ends, and views.
+    let is_refused = ["+u", "+r", "+v", "v"]
+        .iter()
+        .any(|start| format.starts_with(start));
+    if is_refused || format.contains('\0') {
+        return Err(format!("arrow format `{format}` is not supported"));
+    }
+    let wanted = match format {
+        "+s" => return Ok(()),
+        "+l" | "+L" | "+m" => 1,
+        _ if format.starts_with("+w:") => 1,
+        _ => 0,
+    };
+    if node.children != wanted {
+        return Err(format!(
+            "arrow format `{format}` with {} children, where it has {wanted}",
+            node.children
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a type that a format names can have arrays.
+fn is_valid_type(data_type: &ArrowType) -> bool {
+    let is_decimal = |precision: u8, scale: i8, most: u8| {
+        (1..=most).contains(&precision) && scale.unsigned_abs() <= precision
+    };
+    match data_type {
+        ArrowType::FixedSizeBinary(size) | ArrowType::FixedSizeList(_, size) => *size > 0,
+        ArrowType::Decimal32(precision, scale) => is_decimal(*precision, *scale, 9),
+        ArrowType::Decimal64(precision, scale) => is_decimal(*precision, *scale, 18),
+        ArrowType::Decimal128(precision, scale) => is_decimal(*precision, *scale, 38),
+        ArrowType::Decimal256(precision, scale) => is_decimal(*precision, *scale, 76),
+        ArrowType::Map(entry, _) => match entry.data_type() {
+            ArrowType::Struct(fields) => fields.len() == 2 && !fields[0].is_nullable(),
+            _ => false,
+        },
+        _ => true,
     }
 }
 
@@ -627,6 +673,44 @@ mod tests {
             vec![node("l", "", 0), node("l", "", 0)],
             vec![node("nonsense", "", 0)],
             vec![node("vu", "", 0)],
+            // What is no C string.
+            vec![node("i\0", "", 0)],
+            vec![node("\0", "", 0)],
+            vec![node("l", "a\0b", 0)],
+            vec![node("tsu:U\0TC", "", 0)],
+            // Too few children, and too many.
+            vec![node("+l", "", 0)],
+            vec![node("+L", "", 0)],
+            vec![node("+m", "", 0)],
+            vec![node("+w:3", "", 0)],
+            vec![node("+l", "", 2), node("l", "a", 0), node("l", "b", 0)],
+            vec![node("l", "", 1), node("l", "a", 0)],
+            // Types that are not supported, with and without children.
+            vec![node("+vl", "", 0)],
+            vec![node("+vL", "", 1), node("l", "a", 0)],
+            vec![node("+r", "", 0)],
+            vec![node("+r", "", 2), node("i", "a", 0), node("l", "b", 0)],
+            vec![node("+ud:0", "", 0)],
+            vec![node("+us:", "", 0)],
+            // Sizes and precisions that no array has.
+            vec![node("w:-1", "", 0)],
+            vec![node("w:0", "", 0)],
+            vec![node("w:99999999999", "", 0)],
+            vec![node("+w:-1", "", 1), node("l", "a", 0)],
+            vec![node("d:0,0", "", 0)],
+            vec![node("d:39,0", "", 0)],
+            vec![node("d:10,-128", "", 0)],
+            vec![node("d:20,2,64", "", 0)],
+            vec![node("d:", "", 0)],
+            // A map whose entries are not pairs, or whose keys may be null.
+            vec![node("+m", "", 1), node("l", "a", 0)],
+            vec![node("+m", "", 1), node("+s", "a", 1), node("l", "b", 0)],
+            vec![
+                node("+m", "", 1),
+                node("+s", "a", 2),
+                node("l", "b", 0),
+                node("l", "c", 0),
+            ],
         ] {
             assert!(
                 data_type(wit::DataTypeResult::Arrow(nodes.clone())).is_err(),
@@ -639,6 +723,68 @@ mod tests {
                 .unwrap_err()
                 .contains("nested deeper")
         );
+    }
+
+    #[test]
+    fn arrow_columns_of_any_nodes_and_buffers_are_columns_or_errors() {
+        let formats = [
+            "n",
+            "b",
+            "c",
+            "i",
+            "l",
+            "e",
+            "g",
+            "z",
+            "Z",
+            "u",
+            "U",
+            "tdD",
+            "tdm",
+            "tts",
+            "ttn",
+            "tDs",
+            "tiM",
+            "tiD",
+            "tin",
+            "w:3",
+            "w:2147483647",
+            "d:10,2",
+            "d:10,2,256",
+            "tss:",
+            "tsu:nowhere",
+        ];
+        let list = |format: &str| vec![node(format, "", 1), node("u", "item", 0)];
+        let key = wit::ArrowFieldResult {
+            nullable: false,
+            ..node("u", "key", 0)
+        };
+        let map = vec![
+            node("+m", "", 1),
+            node("+s", "entries", 2),
+            key,
+            node("n", "value", 0),
+        ];
+        let types = formats.iter().map(|format| vec![node(format, "", 0)]);
+        let types = types.chain(["+l", "+L", "+w:2", "+w:2147483647", "+s"].map(list));
+        for nodes in types.chain([map]) {
+            let DataType::Arrow(data_type) = data_type(wit::DataTypeResult::Arrow(nodes)).unwrap()
+            else {
+                panic!("an Arrow type")
+            };
+            for count in 0..6 {
+                for (length, fill) in [(0, 0), (1, 0xff), (3, 0x7f), (8, 0), (16, 1), (64, 0xff)] {
+                    for rows in [0, 1, 3, 1 << 20] {
+                        let column = wit::ArrowArrayResult {
+                            lengths: vec![rows; count],
+                            buffers: vec![vec![fill; length]; 2 * count],
+                        };
+                        let column = arrow_column(column, &data_type, rows as usize);
+                        assert!(column.is_err() || column.unwrap().len() == rows as usize);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use wafer_catalog::{Definitions, GroupDef, MadeBy, SYSTEM_COLUMNS, nearest, predicted};
+use wafer_catalog::{Definitions, GroupDef, MadeBy, SYSTEM_COLUMNS, TableDef, nearest, predicted};
 use wafer_core::expect::{Expectation, Policy, Rule};
 use wafer_core::{DataType, Field, Schema};
 use wafer_store::{Error, Result};
@@ -48,6 +48,7 @@ pub(crate) fn group(
     for field in columns.iter().chain(&keys) {
         check_storable(field, &producer.place)?;
     }
+    check_table(name, &keys, &columns)?;
     Ok(GroupDef {
         name: name.clone(),
         version: group.version,
@@ -182,6 +183,18 @@ fn check_storable(field: &Field, place: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Checks that a table can have the columns of a group beside those that every table has.
+fn check_table(name: &str, keys: &[Field], columns: &[Field]) -> Result<()> {
+    TableDef::checked(keys, columns).map(drop).map_err(|error| {
+        Error::invalid(format!(
+            "groups.{name}: its table has {} join keys, {} columns and {}: {error}; name fewer in `columns`",
+            keys.len(),
+            columns.len(),
+            SYSTEM_COLUMNS.join(", ")
+        ))
+    })
 }
 
 /// Returns the columns that a model outputs.

@@ -116,6 +116,43 @@ fn groups_and_views_are_resolved() {
     assert_eq!(view.lookups[1].features, [0]);
 }
 
+/// A table has at most 1,024 columns, of which a join key and four others are not features.
+#[test]
+fn groups_have_as_many_columns_as_their_table_can_have() {
+    let outputs = |features: usize| {
+        let features: String = (0..features).map(|n| format!(", f{n}: int64")).collect();
+        format!("id: int64, at: timestamp, total: float64?{features}")
+    };
+    for (features, fits) in [(1_018, true), (1_019, false), (1_021, false)] {
+        let result = resolved(PROJECT, &outputs(features), BASKET);
+        assert_eq!(result.is_ok(), fits, "{features}");
+        match result {
+            Ok(definitions) => {
+                let group = &definitions.groups["orders"];
+                for table in [
+                    group.rows_table(),
+                    group.late_table(),
+                    group.quarantine_table(),
+                ] {
+                    assert!(table.schema().fields().len() <= 1_024);
+                }
+            }
+            Err(error) => {
+                assert!(
+                    error.contains("groups.orders: its table has 1 join keys"),
+                    "{error}"
+                );
+                assert!(error.contains("a schema has 1 to 1024"), "{error}");
+            }
+        }
+    }
+    let chosen = PROJECT.replace(
+        "event_time = \"at\"",
+        "event_time = \"at\"\ncolumns = [\"total\"]",
+    );
+    assert!(resolved(&chosen, &outputs(1_021), BASKET).is_ok());
+}
+
 #[test]
 fn mismatches_are_named() {
     for (from, to, orders, basket, wanted) in [
