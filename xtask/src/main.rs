@@ -10,6 +10,7 @@
 )]
 
 mod dependencies;
+mod fuzz;
 mod infra;
 mod local;
 mod rooms;
@@ -24,7 +25,8 @@ cargo xtask quickstart   set everything up, and run the flights project on its r
 cargo xtask test         build everything and run all tests
 cargo xtask check        rooms, dependencies, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
-cargo xtask slow         slow tests: the package for Lambda, the stores on Ceph's S3, cargo-deny
+cargo xtask slow         slow tests: the package for Lambda, the stores on Ceph's S3, cargo-deny, fuzz targets
+cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
 cargo xtask demo         replay three days of January 2013 against a server
 cargo xtask model        train a model of late arrivals, serve two releases, compare with training
 cargo xtask bench        run all benchmarks
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "infra" => infra::infra(),
         "slow" => slow(),
+        "fuzz" => fuzz::fuzz(&std::env::args().skip(2).collect::<Vec<_>>()),
         "demo" => flights_script("demo.sh"),
         "model" => flights_script("model.sh"),
         "bench" => bench(),
@@ -160,8 +163,9 @@ fn on_aws<'a>(test: &'a mut Command, servers: &Servers) -> &'a mut Command {
         .env("WAFER_TEST_STORES", "aws")
 }
 
-/// Runs the slow tests: the stores, and several processes at once, on a real S3 store; then the
-/// package for Lambda, whose program takes the place of the one that was built.
+/// Runs the slow tests: the stores, and several processes at once, on a real S3 store; the
+/// dependencies and the fuzz targets; then the package for Lambda, whose program takes the place of the
+/// one that was built.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -191,6 +195,7 @@ fn slow() -> Result {
     spawn(tests(&several).envs(ceph.environment()))?;
     drop(ceph);
     deny()?;
+    fuzz::fuzz(&[])?;
     let source = root().display().to_string();
     run(wafer, &["package", "--source", &source])?;
     let folder = target().join("package/tested");
@@ -293,6 +298,7 @@ fn check() -> Result {
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;
+    cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     let clippy = |packages: &[&str]| {
         let deny = ["--all-targets", "--", "-D", "warnings"];
         cargo(&[&["clippy", "--release"], packages, &deny].concat())

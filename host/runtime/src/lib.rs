@@ -14,6 +14,8 @@ mod compile;
 mod engine;
 mod error;
 mod function;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guests;
 mod lift;
 mod limits;

@@ -51,7 +51,7 @@ pub(crate) async fn post(
 /// # Errors
 /// Returns an error for a content type that is not supported, and when CloudEvents are not JSON. An
 /// event that is not valid by itself is returned with its error as the payload.
-fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<IncomingEvent>, Failure> {
+pub(crate) fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<IncomingEvent>, Failure> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())

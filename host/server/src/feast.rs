@@ -406,6 +406,20 @@ async fn push(
     written(&report)
 }
 
+/// Parses a body as each request of the protocol. Returns the number of rows.
+pub(crate) fn parsed(body: &[u8]) -> Result<usize, Failure> {
+    if let Ok(OnlineFeaturesRequest { entities, .. }) = read(body) {
+        return Ok(read_rows(&entities)?.len());
+    }
+    let df = match read(body) {
+        Ok(Write { df, .. }) => df,
+        Err(_) => read::<Push>(body)?.df,
+    };
+    let mut rows = rows(&df, "df")?;
+    normalize_times(&mut rows, &BTreeSet::from([EVENT_TIME.to_owned()]));
+    Ok(events(&rows).len())
+}
+
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
         .map_err(|e| Failure::invalid(format!("the body is not a valid request: {e}")))

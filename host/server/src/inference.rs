@@ -245,6 +245,28 @@ async fn infer(
     answer(model, inference, &wanted)
 }
 
+/// Parses a request whose JSON has the given length, for inputs with these fields. Returns the number
+/// of rows.
+pub(crate) fn parsed(json_length: u16, body: &[u8], inputs: &[Field]) -> Result<usize, String> {
+    let mut headers = HeaderMap::new();
+    if json_length > 0 {
+        headers.insert(HEADER_LENGTH, json_length.into());
+    }
+    let parse = || {
+        let (mut request, binary) = read(&headers, body)?;
+        tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
+        let rows = rows(&request.inputs)?;
+        columns(request.inputs, inputs)?;
+        wanted(
+            request.parameters.as_ref(),
+            request.outputs.as_deref(),
+            inputs,
+        )?;
+        Ok(rows)
+    };
+    parse().map_err(|refusal: Refusal| refusal.message)
+}
+
 /// Splits a body into its JSON and the bytes of binary tensors after that.
 fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), Refusal> {
     let (text, binary) = match headers.get(HEADER_LENGTH) {

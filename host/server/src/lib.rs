@@ -31,6 +31,8 @@ mod error;
 mod events;
 mod feast;
 mod features;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inference;
 mod panics;
 mod serve;

@@ -1,0 +1,6 @@
+//! What a function returns, before it becomes columns.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = wafer_runtime::fuzzing::output(bytes);
+});

@@ -1,0 +1,74 @@
+//! What the fuzz targets in `fuzz/` call: the parsers of bodies, without a server.
+
+use axum::http::{HeaderMap, HeaderValue};
+use wafer_core::{DataType, Field};
+
+use crate::error::Failure;
+use crate::{events, feast, inference};
+
+/// The content types of events, of which the first byte of an input chooses one.
+const EVENT_TYPES: [&str; 4] = [
+    "application/x-ndjson",
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+    "",
+];
+
+/// Parses the body of a push of events. The first byte of the input chooses the content type.
+///
+/// # Errors
+/// Returns the message of a body that is refused.
+pub fn events(bytes: &[u8]) -> Result<usize, String> {
+    let Some((first, body)) = bytes.split_first() else {
+        return Ok(0);
+    };
+    let kind = EVENT_TYPES[usize::from(*first) % EVENT_TYPES.len()];
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static(kind));
+    if kind.is_empty() {
+        for name in ["ce-specversion", "ce-id", "ce-source", "ce-type"] {
+            headers.insert(name, HeaderValue::from_static("1.0"));
+        }
+    }
+    let events = events::decode(&headers, body).map_err(Failure::into_message)?;
+    Ok(events.len())
+}
+
+/// Parses an inference request, and converts its tensors to values of each type. The first two
+/// bytes of the input say where the JSON ends and binary tensors begin.
+///
+/// # Errors
+/// Returns the message of a request that is refused.
+pub fn tensors(bytes: &[u8]) -> Result<usize, String> {
+    let Some((length, body)) = bytes.split_first_chunk() else {
+        return Ok(0);
+    };
+    let types = [
+        DataType::Boolean,
+        DataType::Int64,
+        DataType::Float64,
+        DataType::Float32,
+        DataType::Utf8,
+        DataType::Binary,
+        DataType::Timestamp,
+        DataType::Date,
+        DataType::Vector(2),
+        DataType::ListInt64,
+        DataType::ListFloat64,
+        DataType::ListUtf8,
+    ];
+    let names = types.iter().map(|data_type| data_type.to_string());
+    let fields = names.zip(&types);
+    let fields: Vec<Field> = fields
+        .map(|(name, data_type)| Field::new(name, data_type.clone(), true))
+        .collect();
+    inference::parsed(u16::from_le_bytes(*length), body, &fields)
+}
+
+/// Parses the body of each request of Feast's protocol.
+///
+/// # Errors
+/// Returns the message of the first parser that refuses it.
+pub fn feast(bytes: &[u8]) -> Result<usize, String> {
+    feast::parsed(bytes).map_err(Failure::into_message)
+}
