@@ -83,6 +83,7 @@ mod stores {
     mod disk;
     mod kill;
     mod old_store;
+    mod private;
     mod processes;
 }
 

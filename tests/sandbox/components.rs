@@ -95,6 +95,14 @@ fn damaged_compiled_code_is_compiled_again() {
         std::fs::metadata(&files()[0]).unwrap().len() > 1_000,
         "it was compiled again"
     );
+    // A single bit, wherever it is: the code would be mapped and run.
+    let code = std::fs::read(&files()[0]).unwrap();
+    for place in (0..6).map(|part| part * (code.len() - 1) / 5) {
+        let mut changed = code.clone();
+        changed[place] ^= 1;
+        std::fs::write(&files()[0], changed).unwrap();
+        assert_eq!(request(&project.serve(&[]), 2), expected, "{place}");
+    }
     std::fs::remove_dir_all(&compiled).unwrap();
     assert_eq!(request(&project.serve(&[]), 2), expected);
 }

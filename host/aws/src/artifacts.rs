@@ -101,7 +101,7 @@ impl Artifacts {
         let path = self.copies.path(name)?;
         let folder = path.parent().expect("a path below the root has a parent");
         let copy_failed = |e| self.copy_failed(name, e);
-        std::fs::create_dir_all(folder).map_err(copy_failed)?;
+        wafer_store::make_private_folder(folder).map_err(copy_failed)?;
         // The temporary file is deleted when it is dropped before it is renamed.
         let beside = tempfile::NamedTempFile::new_in(folder).map_err(copy_failed)?;
         let mut file = tokio::fs::File::from_std(beside.reopen().map_err(copy_failed)?);

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Hasher, Signature};
-use wafer_store::ArtifactStore;
+use wafer_store::{ArtifactStore, COMPILED};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, Store};
@@ -404,7 +404,7 @@ impl Code {
     /// Returns the name of the artifact that holds the code.
     fn name(&self, target: Target) -> String {
         let machine = target.compatibility(self.strict_nan);
-        format!("compiled/{machine}/{}.cwasm", self.digest.hex())
+        format!("{COMPILED}{machine}/{}.cwasm", self.digest.hex())
     }
 }
 

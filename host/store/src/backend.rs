@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use url::Url;
 
-use crate::{ArtifactFolder, Error, Lmdb, LmdbConfig, OfflineTables, Result, Stores};
+use crate::{ArtifactFolder, CheckedCode, Error, Lmdb, LmdbConfig, OfflineTables, Result, Stores};
 
 /// Where the stores of a project are.
 #[derive(Clone, Debug)]
@@ -78,12 +78,18 @@ impl Backends {
         Ok(backend.as_ref())
     }
 
-    /// Opens the stores at a location.
+    /// Opens the stores at a location. Compiled code is [checked](CheckedCode) in all of them.
     ///
     /// # Errors
     /// Returns the errors of [`choose`](Self::choose) and of the backend.
     pub async fn open(&self, location: &Location) -> Result<Stores> {
-        self.choose(location)?.open(location).await
+        let stores = self.choose(location)?.open(location).await?;
+        let metadata = Arc::clone(&stores.metadata);
+        let artifacts = CheckedCode::new(stores.artifacts, metadata, &location.project);
+        Ok(Stores {
+            artifacts: Arc::new(artifacts),
+            ..stores
+        })
     }
 }
 
@@ -162,6 +168,8 @@ impl Backend for LeftOut {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::Expect;
 
@@ -230,5 +238,42 @@ mod tests {
         for part in ["online/data.mdb", "artifacts", "offline"] {
             assert!(folder.path().join(part).exists(), "{part}");
         }
+    }
+
+    /// Returns the files and folders below a folder that others may read, write or list.
+    fn open_to_others(folder: &Path) -> Vec<PathBuf> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut open = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.extend(open_to_others(&path));
+            }
+            if path.metadata().unwrap().permissions().mode() & 0o077 != 0 {
+                open.push(path);
+            }
+        }
+        open
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn embedded_stores_are_closed_to_others() {
+        use arrow_schema::{DataType, Field, Schema};
+        let folder = tempfile::tempdir().unwrap();
+        // The folders of a store that an earlier version has made.
+        for part in ["online", "artifacts", "offline"] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        let url = Url::from_directory_path(folder.path()).unwrap();
+        let stores = backends().open(&location(url.as_str(), url.as_str())).await;
+        let stores = stores.unwrap();
+        let bytes = bytes::Bytes::from_static(b"code");
+        for name in ["blobs/aa/bb", "compiled/here/cc.cwasm"] {
+            stores.artifacts.put(name, bytes.clone()).await.unwrap();
+        }
+        let schema = Schema::new(vec![Field::new("id", DataType::Int64, false)]);
+        stores.offline.ensure("t", &schema).await.unwrap();
+        assert!(folder.path().join("offline/t/_delta_log").is_dir());
+        assert_eq!(open_to_others(folder.path()), Vec::<PathBuf>::new());
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::private::{create_private_file, make_private_folder};
 use crate::{ArtifactStore, Error, Kind, Result};
 
 /// An [`ArtifactStore`] with one file per artifact in a local folder.
@@ -28,7 +29,7 @@ impl ArtifactFolder {
     /// Fails when the folder cannot be created.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        std::fs::create_dir_all(&root).map_err(|e| Error::io("make", &root, e))?;
+        make_private_folder(&root).map_err(|e| Error::io("make", &root, e))?;
         Ok(Self::of(root))
     }
 
@@ -60,11 +61,11 @@ impl ArtifactFolder {
 
     fn write(&self, path: &Path, content: &mut dyn io::Read) -> Result<()> {
         let folder = path.parent().expect("a path below the root has a parent");
-        std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
+        make_private_folder(folder).map_err(|e| Error::io("make", folder, e))?;
         // The temporary name is unique among processes and within this process.
         let count = self.written.fetch_add(1, Ordering::Relaxed);
         let beside = path.with_extension(format!("{}-{count}.part", std::process::id()));
-        let written = std::fs::File::create(&beside)
+        let written = create_private_file(&beside)
             .and_then(|mut file| io::copy(content, &mut file).and_then(|_| file.sync_all()))
             .and_then(|()| std::fs::rename(&beside, path))
             .and_then(|()| std::fs::File::open(folder)?.sync_all());

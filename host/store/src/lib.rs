@@ -6,6 +6,7 @@
 //! - [`MetadataStore`]: definitions, runs and leases, as small objects that are written one
 //!   by one.
 //! - [`ArtifactStore`]: components, compiled code and assets, named by their content.
+//!   [`CheckedCode`] compares compiled code with its digest in the metadata store.
 //! - [`OfflineTables`]: all rows, as Delta tables of Parquet files.
 //!
 //! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]). The AWS
@@ -16,6 +17,7 @@
 
 mod artifact;
 mod backend;
+mod compiled_code;
 mod error;
 mod folder;
 mod in_bytes;
@@ -26,6 +28,7 @@ mod metadata;
 mod offline;
 mod online;
 mod outbox;
+mod private;
 mod remote;
 mod stores;
 mod upkeep;
@@ -33,6 +36,7 @@ mod usage;
 
 pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
 pub use backend::{Backend, Backends, Embedded, LeftOut, Location};
+pub use compiled_code::{COMPILED, CheckedCode};
 pub use error::{Error, Kind, Result};
 pub use folder::ArtifactFolder;
 pub use lease::{Lease, Leased};
@@ -48,6 +52,7 @@ pub use online::{
     OnlineStore, OnlineWrite, PutCounts, combine,
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
+pub use private::make_private_folder;
 pub use remote::{RemoteFile, RemoteFiles, UnreachableFiles};
 pub use stores::Stores;
 pub use upkeep::Upkeep;

@@ -19,6 +19,7 @@ use heed::types::Bytes as Raw;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
 use tokio::sync::oneshot;
 
+use crate::private::make_private_folder;
 use crate::{Error, Kind, Metered, Result};
 
 /// Settings of the embedded store.
@@ -80,7 +81,8 @@ impl Lmdb {
     /// environment, or when this process has already opened it.
     pub fn open(config: &LmdbConfig) -> Result<Self> {
         let path = &config.path;
-        std::fs::create_dir_all(path).map_err(|e| Error::io("make", path, e))?;
+        // LMDB itself closes its files to others.
+        make_private_folder(path).map_err(|e| Error::io("make", path, e))?;
         let map_size = usize::try_from(config.map_size).map_err(|_| {
             Error::new(
                 Kind::Invalid,

@@ -36,11 +36,13 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use url::Url;
 
+use crate::private::make_private_folder;
 use crate::{Error, Kind, Result};
 
 mod changes;
 mod maintain;
 mod objects;
+mod private_files;
 mod snapshot;
 mod written;
 
@@ -122,6 +124,9 @@ impl OfflineTables {
                 format!("offline tables at `{root}`: write the URL of a folder, file://…");
             return Err(Error::new(Kind::Invalid, message));
         }
+        if let Ok(folder) = root.to_file_path() {
+            private_files::keep_private(folder);
+        }
         Ok(Self::below(root))
     }
 
@@ -130,7 +135,7 @@ impl OfflineTables {
     /// # Errors
     /// Fails when the folder cannot be created.
     pub fn in_folder(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
+        make_private_folder(folder).map_err(|e| Error::io("make", folder, e))?;
         let folder = folder
             .canonicalize()
             .map_err(|e| Error::io("find", folder, e))?;
@@ -182,7 +187,7 @@ impl OfflineTables {
     async fn create(&self, table: &str, schema: &Schema) -> Result<()> {
         let location = self.location(table);
         if let Ok(path) = location.to_file_path() {
-            std::fs::create_dir_all(&path).map_err(|e| Error::io("make", &path, e))?;
+            make_private_folder(&path).map_err(|e| Error::io("make", &path, e))?;
         }
         let fields = StructType::try_from_arrow(schema).map_err(|e| {
             Error::caused(
