@@ -130,7 +130,7 @@ fn is_code(name: &str) -> bool {
 
 impl fmt::Display for CheckedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.artifacts.fmt(f)
+        fmt::Display::fmt(&self.artifacts, f)
     }
 }
 

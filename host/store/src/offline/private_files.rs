@@ -92,7 +92,7 @@ impl PrivateFiles {
 
 impl fmt::Display for PrivateFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        fmt::Display::fmt(&self.inner, f)
     }
 }
 
