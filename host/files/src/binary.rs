@@ -127,6 +127,5 @@ impl Reader {
 }
 
 fn batch_bytes(batch: &RecordBatch) -> u64 {
-    let columns = batch.columns().iter();
-    columns.map(|column| plain_bytes(column)).sum()
+    batch.columns().iter().map(plain_bytes).sum()
 }

@@ -7,6 +7,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "a test with a harness of its own"
 )]
 

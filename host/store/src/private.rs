@@ -2,7 +2,7 @@
 //! data, and code that is run.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -47,20 +47,24 @@ pub(crate) fn close_folder(path: &Path) -> Result<()> {
 }
 
 /// Takes the permissions of others away. Where a file system has none, or another user owns the
-/// file, it stays as it is: its folder is closed then, or has been opened on purpose.
+/// file, it stays as it is: its folder is closed then, or has been opened on purpose. A file that
+/// was removed meanwhile needs nothing.
 fn close(path: &Path, mode: u32) -> Result<()> {
+    let may_stay = |error: &Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported
+        )
+    };
+    match without_others(path, mode) {
+        Err(error) if !may_stay(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn without_others(path: &Path, mode: u32) -> Result<()> {
     if path.metadata()?.permissions().mode() & OTHERS == 0 {
         return Ok(());
     }
-    match std::fs::set_permissions(path, Permissions::from_mode(mode)) {
-        Err(e)
-            if !matches!(
-                e.kind(),
-                ErrorKind::PermissionDenied | ErrorKind::Unsupported
-            ) =>
-        {
-            Err(e)
-        }
-        _ => Ok(()),
-    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
 }

@@ -114,7 +114,8 @@ pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<
     if kind != OPENED {
         return Err(answer.broken());
     }
-    let (opening, schema) = opened(&frame).ok_or_else(|| answer.broken())?;
+    let first = guarded(request, || Ok(opened(&frame)))?;
+    let (opening, schema) = first.ok_or_else(|| answer.broken())?;
     let batches: Batches = Box::new(answer);
     Ok(Decoded {
         schema,
