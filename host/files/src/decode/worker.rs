@@ -323,11 +323,8 @@ fn read_frame(mut socket: &UnixStream, limit: u64) -> io::Result<(u8, Vec<u8>)> 
     if length > limit {
         return Err(io::Error::other("a frame is longer than a worker can send"));
     }
-    let mut frame = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-    socket.take(length).read_to_end(&mut frame)?;
-    if frame.len() as u64 != length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
+    let mut frame = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    socket.read_exact(&mut frame)?;
     Ok((kind, frame))
 }
 
