@@ -10,11 +10,9 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Result};
 
 use crate::decode::{Batches, Decoded, Request};
-use crate::plain_size::plain_bytes;
+use crate::plain_size::{batch_bytes, first_rows};
 use crate::{ReadColumn, RowReader, Rows, unreadable};
 
-/// The size that the values of a chunk may have, unless the chunk is a single row.
-const CHUNK_BYTES: u64 = 64 << 20;
 /// The greatest size of the values of a row that are read.
 const ROW_BYTES: u64 = 256 << 20;
 
@@ -101,17 +99,10 @@ impl RowReader for Reader {
 }
 
 impl Reader {
-    /// Takes the next rows, as many as a chunk may have. A few bytes of a file can stand for very
-    /// many: a dictionary has its values once, however often they occur.
+    /// Takes the next rows, as many as a chunk may have.
     fn piece(&mut self) -> Result<RecordBatch> {
-        let mut count = self.rest.num_rows().min(CHUNK_ROWS);
-        let mut batch = self.rest.slice(0, count);
-        let mut bytes = batch_bytes(&batch);
-        while bytes > CHUNK_BYTES && count > 1 {
-            count /= 2;
-            batch = batch.slice(0, count);
-            bytes = batch_bytes(&batch);
-        }
+        let batch = first_rows(&self.rest, CHUNK_ROWS);
+        let (count, bytes) = (batch.num_rows(), batch_bytes(&batch));
         if count == 1 && bytes > ROW_BYTES {
             return Err(Error::invalid(format!(
                 "{}: row {}: its values take {} MiB; at most {} are read",
@@ -124,8 +115,4 @@ impl Reader {
         self.rest = self.rest.slice(count, self.rest.num_rows() - count);
         Ok(batch)
     }
-}
-
-fn batch_bytes(batch: &RecordBatch) -> u64 {
-    batch.columns().iter().map(plain_bytes).sum()
 }

@@ -4,11 +4,30 @@
 //! texts. It is small then, and can become any size when it is converted.
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType as ArrowType;
 
+/// The size that the values of some rows may have, unless it is a single row.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Returns the first rows of a batch, at most `most`, and fewer if their values are large.
+pub(crate) fn first_rows(batch: &RecordBatch, most: usize) -> RecordBatch {
+    let mut count = batch.num_rows().min(most);
+    let mut first = batch.slice(0, count);
+    while count > 1 && batch_bytes(&first) > MAX_BYTES {
+        count /= 2;
+        first = first.slice(0, count);
+    }
+    first
+}
+
+/// Returns the number of bytes of the values of a batch, each written out.
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> u64 {
+    batch.columns().iter().map(plain_bytes).sum()
+}
+
 /// Returns the number of bytes of a column's values, each written out.
-pub(crate) fn plain_bytes(column: &ArrayRef) -> u64 {
+fn plain_bytes(column: &ArrayRef) -> u64 {
     match column.data_type() {
         ArrowType::Dictionary(..) => dictionary(column),
         ArrowType::Utf8View => views(column.len(), column.as_string_view().views()),

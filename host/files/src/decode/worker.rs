@@ -22,7 +22,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{ArrowError, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType as ArrowType, Schema, SchemaRef};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use wafer_store::{Error, Kind, Result};
 
 use super::{Batches, Decoded, Request, damaged, guarded};
+use crate::plain_size::first_rows;
 use crate::unreadable;
 
 /// The address space that a worker may use beside what the file is allowed, in bytes. The program
@@ -393,16 +394,52 @@ fn answer(socket: &UnixStream, steps: &Steps, request: Request, file: File) -> i
         Err(error) => return send_failure(socket, &error),
     }
     let mut batches = decoded.batches;
-    while let Some(frame) = steps.step(|| {
-        let batch = batches.next()?;
-        Some(batch.and_then(|batch| guarded(&sent, || encoded(&sent, &schema, Some(&batch)))))
-    }) {
-        match frame {
-            Ok(frame) => send_frame(socket, BATCH, &frame)?,
+    let is_whole = schema
+        .fields()
+        .iter()
+        .any(|field| has_union(field.data_type()));
+    while let Some(batch) = steps.step(|| batches.next()) {
+        let mut rest = match batch {
+            Ok(batch) => batch,
             Err(error) => return send_failure(socket, &error),
+        };
+        // What is sent at once is bounded, so that the other process never holds more.
+        while rest.num_rows() > 0 {
+            let frame = steps.step(|| {
+                guarded(&sent, || {
+                    let piece = match is_whole {
+                        true => rest.clone(),
+                        false => first_rows(&rest, usize::MAX),
+                    };
+                    let frame = encoded(&sent, &schema, Some(&piece))?;
+                    Ok((piece.num_rows(), frame))
+                })
+            });
+            match frame {
+                Ok((rows, frame)) => {
+                    rest = rest.slice(rows, rest.num_rows() - rows);
+                    send_frame(socket, BATCH, &frame)?;
+                }
+                Err(error) => return send_failure(socket, &error),
+            }
         }
     }
     send_frame(socket, END, &[])
+}
+
+/// Returns whether a type has a union in it, whose arrays are not written correctly in parts.
+fn has_union(data_type: &ArrowType) -> bool {
+    match data_type {
+        ArrowType::Union(..) => true,
+        ArrowType::Struct(fields) => fields.iter().any(|field| has_union(field.data_type())),
+        ArrowType::List(item)
+        | ArrowType::LargeList(item)
+        | ArrowType::ListView(item)
+        | ArrowType::LargeListView(item)
+        | ArrowType::FixedSizeList(item, _)
+        | ArrowType::Map(item, _) => has_union(item.data_type()),
+        _ => false,
+    }
 }
 
 fn opening(request: &Request, rows: Option<u64>, schema: &Schema) -> Result<Vec<u8>> {
