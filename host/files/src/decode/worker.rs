@@ -379,52 +379,88 @@ fn receive(mut socket: &UnixStream) -> io::Result<Option<(Request, File)>> {
     Ok(Some((serde_json::from_slice(&request)?, File::from(file))))
 }
 
+/// Why the answer to a request ended early.
+enum Ended {
+    /// The file cannot be read.
+    File(Error),
+    /// The other process does not listen.
+    Socket(io::Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
 /// Decodes a file and sends what it has.
 fn answer(socket: &UnixStream, steps: &Steps, request: Request, file: File) -> io::Result<()> {
     limit_memory(file.metadata()?.len());
-    let sent = request.clone();
-    let decoded = match steps.step(|| request.open_here(file)) {
-        Ok(decoded) => decoded,
-        Err(error) => return send_failure(socket, &error),
-    };
-    let schema = decoded.schema;
-    let opening = steps.step(|| guarded(&sent, || opening(&sent, decoded.rows, &schema)));
-    match opening {
-        Ok(opening) => send_frame(socket, OPENED, &opening)?,
-        Err(error) => return send_failure(socket, &error),
+    match send_file(socket, steps, request, file) {
+        Ok(()) => send_frame(socket, END, &[]),
+        Err(Ended::File(error)) => send_failure(socket, &error),
+        Err(Ended::Socket(error)) => Err(error),
     }
-    let mut batches = decoded.batches;
-    let is_whole = schema
-        .fields()
-        .iter()
-        .any(|field| has_union(field.data_type()));
+}
+
+fn send_file(
+    socket: &UnixStream,
+    steps: &Steps,
+    request: Request,
+    file: File,
+) -> Result<(), Ended> {
+    let Decoded {
+        schema,
+        rows,
+        mut batches,
+    } = steps.step(|| request.clone().open_here(file))?;
+    let first = steps.step(|| guarded(&request, || opening(&request, rows, &schema)))?;
+    send_frame(socket, OPENED, &first)?;
+    let mut fields = schema.fields().iter();
+    let most = match fields.any(|field| has_union(field.data_type())) {
+        true => Piece::Whole,
+        false => Piece::Bounded,
+    };
     while let Some(batch) = steps.step(|| batches.next()) {
-        let mut rest = match batch {
-            Ok(batch) => batch,
-            Err(error) => return send_failure(socket, &error),
-        };
-        // What is sent at once is bounded, so that the other process never holds more.
+        let mut rest = batch?;
         while rest.num_rows() > 0 {
-            let frame = steps.step(|| {
-                guarded(&sent, || {
-                    let piece = match is_whole {
-                        true => rest.clone(),
-                        false => first_rows(&rest, usize::MAX),
-                    };
-                    let frame = encoded(&sent, &schema, Some(&piece))?;
-                    Ok((piece.num_rows(), frame))
-                })
-            });
-            match frame {
-                Ok((rows, frame)) => {
-                    rest = rest.slice(rows, rest.num_rows() - rows);
-                    send_frame(socket, BATCH, &frame)?;
-                }
-                Err(error) => return send_failure(socket, &error),
-            }
+            let encode = || encoded_piece(&request, &schema, &rest, most);
+            let (rows, frame) = steps.step(|| guarded(&request, encode))?;
+            send_frame(socket, BATCH, &frame)?;
+            rest = rest.slice(rows, rest.num_rows() - rows);
         }
     }
-    send_frame(socket, END, &[])
+    Ok(())
+}
+
+/// How much of a batch is sent at once.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// All of it.
+    Whole,
+    /// As much as the other process should hold.
+    Bounded,
+}
+
+/// Encodes the first rows of a batch, and returns their number.
+fn encoded_piece(
+    request: &Request,
+    schema: &Schema,
+    rest: &RecordBatch,
+    most: Piece,
+) -> Result<(usize, Vec<u8>)> {
+    let piece = match most {
+        Piece::Whole => rest.clone(),
+        Piece::Bounded => first_rows(rest, usize::MAX),
+    };
+    let frame = encoded(request, schema, Some(&piece))?;
+    Ok((piece.num_rows(), frame))
 }
 
 /// Returns whether a type has a union in it, whose arrays are not written correctly in parts.
