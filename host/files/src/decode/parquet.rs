@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use arrow_array::RecordBatchReader as _;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use wafer_runtime::CHUNK_ROWS;
