@@ -250,11 +250,10 @@ impl Answer {
 
     /// Returns the error of a worker that has closed its socket.
     fn ended(&mut self, error: io::Error) -> Error {
-        let worker = self.worker.take();
-        match worker {
-            Some(mut worker) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                damaged(&self.request, &worker.end(self.limit))
-            }
+        use io::ErrorKind::{ConnectionReset, UnexpectedEof};
+        let is_gone = matches!(error.kind(), UnexpectedEof | ConnectionReset);
+        match self.worker.take() {
+            Some(mut worker) if is_gone => damaged(&self.request, &worker.end(self.limit)),
             _ => unreadable(self.request.path(), error),
         }
     }
