@@ -87,7 +87,8 @@ impl From<std::io::Error> for Wrong {
 
 fn begins_with_magic(file: &mut BufReader<File>) -> std::io::Result<bool> {
     let mut start = Vec::new();
-    file.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    let mut first = file.by_ref().take(MAGIC.len() as u64);
+    first.read_to_end(&mut start)?;
     file.rewind()?;
     Ok(start == MAGIC)
 }

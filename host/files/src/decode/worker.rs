@@ -143,7 +143,7 @@ impl Drop for Worker {
 impl Worker {
     /// Hands a file to a worker that waits, or to a new one.
     fn take(program: &Program, request: &Request, file: &File) -> Result<Self> {
-        while let Some(mut worker) = idle().pop() {
+        while let Some(mut worker) = next_idle() {
             // It may have been ended from outside.
             if matches!(worker.child.try_wait(), Ok(None)) && worker.send(request, file).is_ok() {
                 return Ok(worker);
@@ -203,6 +203,10 @@ impl Worker {
             ),
         }
     }
+}
+
+fn next_idle() -> Option<Worker> {
+    idle().pop()
 }
 
 fn idle() -> std::sync::MutexGuard<'static, Vec<Worker>> {
