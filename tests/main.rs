@@ -22,13 +22,17 @@ mod catalog {
 mod pipelines {
     mod backfill;
     mod chains;
+    mod csv_files;
     mod distributed;
     mod events;
     mod expectations;
+    mod floats;
     mod late_events;
+    mod rejects;
     mod run;
     mod schedule;
     mod sources;
+    mod times;
     mod upstream_changes;
     mod versions;
     mod windows;
@@ -65,6 +69,7 @@ mod serving {
 mod sandbox {
     mod calls;
     mod components;
+    mod deceptive_text;
     mod registration;
     mod same_bytes;
     mod trainers;

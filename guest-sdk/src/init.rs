@@ -8,6 +8,20 @@ use std::collections::BTreeMap;
 pub struct Init {
     assets: BTreeMap<String, Vec<u8>>,
     parameters: BTreeMap<String, String>,
+    /// What the host says by parameters whose names begin with [`HOST`], by the rest of the name.
+    told: BTreeMap<String, String>,
+}
+
+/// The beginning of the names of parameters that the host sets, not the project file.
+const HOST: &str = "wafer.";
+
+/// What a model predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// A probability. Labels are 0 or 1, or false or true.
+    Binary,
+    /// A number.
+    Regression,
 }
 
 impl Init {
@@ -28,6 +42,40 @@ impl Init {
     pub fn with_parameter(mut self, name: &str, value: &str) -> Self {
         self.parameters.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// Sets the task of the model; for native tests.
+    #[must_use]
+    pub fn with_task(mut self, task: Task) -> Self {
+        let name = match task {
+            Task::Binary => "binary",
+            Task::Regression => "regression",
+        };
+        self.told.insert("task".to_owned(), name.to_owned());
+        self
+    }
+
+    /// Sets the join keys of the training set; for native tests.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &[&str]) -> Self {
+        self.told.insert("keys".to_owned(), keys.join(","));
+        self
+    }
+
+    /// The `task` of the model that is trained, if the project file sets it.
+    pub fn task(&self) -> Option<Task> {
+        match self.told.get("task").map(String::as_str) {
+            Some("binary") => Some(Task::Binary),
+            Some("regression") => Some(Task::Regression),
+            _ => None,
+        }
+    }
+
+    /// The columns of a training set by which its rows look up features. They name entities, and
+    /// are no features themselves unless somebody says so.
+    pub fn keys(&self) -> Vec<String> {
+        let keys = self.told.get("keys").map(String::as_str);
+        separated(keys.unwrap_or_default())
     }
 
     /// The bytes of an asset.
@@ -59,9 +107,7 @@ impl Init {
     /// A parameter that is a list: texts separated by commas, with spaces around them removed.
     /// Empty when the project file does not set it.
     pub fn list(&self, name: &str) -> Vec<String> {
-        let texts = self.parameter(name).unwrap_or_default().split(',');
-        let texts = texts.map(|text| text.trim().to_owned());
-        texts.filter(|text| !text.is_empty()).collect()
+        separated(self.parameter(name).unwrap_or_default())
     }
 
     /// Checks that no other parameters are set, since a misspelt one would have no effect.
@@ -96,7 +142,12 @@ impl Init {
         allow(dead_code, reason = "only a component is snapshotted")
     )]
     pub(crate) fn set_parameters(&mut self, parameters: impl Iterator<Item = (String, String)>) {
-        self.parameters = parameters.collect();
+        for (name, value) in parameters {
+            match name.strip_prefix(HOST) {
+                Some(told) => self.told.insert(told.to_owned(), value),
+                None => self.parameters.insert(name, value),
+            };
+        }
     }
 
     /// Overwrites the assets with zeros before they are freed. The memory is about to be
@@ -110,6 +161,12 @@ impl Init {
             wipe(bytes);
         }
     }
+}
+
+/// The texts of a list, which are separated by commas.
+fn separated(list: &str) -> Vec<String> {
+    let texts = list.split(',').map(|text| text.trim().to_owned());
+    texts.filter(|text| !text.is_empty()).collect()
 }
 
 /// Fills bytes with zeros. The compiler would otherwise leave that out, because nobody reads them.
@@ -158,6 +215,30 @@ mod tests {
         assert_eq!(
             message,
             "there is no parameter `rate`; there are: rates, names"
+        );
+    }
+
+    #[test]
+    fn parameters_of_the_host_are_not_those_of_the_project_file() {
+        let mut init = Init::new();
+        let parameters = [
+            ("wafer.task", "binary"),
+            ("wafer.keys", "a,b"),
+            ("wafer.later", "x"),
+            ("trees", "3"),
+        ];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        init.set_parameters(parameters.into_iter());
+        assert_eq!(init.only_parameters(&["trees"]), Ok(()));
+        assert_eq!(
+            (init.task(), init.keys()),
+            (Some(Task::Binary), vec!["a".to_owned(), "b".to_owned()])
+        );
+        assert_eq!((Init::new().task(), Init::new().keys()), (None, vec![]));
+        let told = Init::new().with_task(Task::Regression).with_keys(&["a"]);
+        assert_eq!(
+            (told.task(), told.keys()),
+            (Some(Task::Regression), vec!["a".to_owned()])
         );
     }
 

@@ -66,6 +66,7 @@
 mod column;
 mod function;
 mod init;
+mod labels;
 mod log;
 mod row;
 mod table;
@@ -81,7 +82,8 @@ pub mod export;
 pub use bindings::types::{DataType, Field};
 pub use column::{Bitmap, Column};
 pub use function::IntoRows;
-pub use init::Init;
+pub use init::{Init, Task};
+pub use labels::Labels;
 pub use log::{Level, log};
 pub use row::{Columns, Row};
 pub use table::{Describe, Table, fields_of};

@@ -123,6 +123,12 @@ impl Table {
         self.errors.insert(row as u32, message.into());
     }
 
+    /// The rows that failed, with the reasons.
+    pub fn errors(&self) -> impl Iterator<Item = (usize, &str)> {
+        let errors = self.errors.iter();
+        errors.map(|(row, message)| (*row as usize, message.as_str()))
+    }
+
     /// Takes a column out of the table, without copying it.
     ///
     /// # Errors

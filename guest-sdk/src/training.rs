@@ -68,6 +68,8 @@ pub enum Role {
 /// ```
 pub trait Trainer: Sized {
     /// Starts a training on a training set with these columns, one of which is the label.
+    /// [`Labels`](crate::Labels) reads labels of any type, and [`Init::keys`] says which of the
+    /// columns are join keys, which are seldom features.
     ///
     /// # Errors
     /// An error refuses the parameters or the columns.

@@ -7,6 +7,7 @@ mod guests;
 pub(crate) mod lambda;
 pub(crate) mod ledger;
 pub(crate) mod misbehaving;
+pub(crate) mod pass;
 mod project;
 #[allow(dead_code, reason = "written for tests of the stores")]
 #[path = "../../host/aws/tests/proxy.rs"]

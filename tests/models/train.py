@@ -15,10 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xgboost as xgb
 from skl2onnx import to_onnx
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-from sklearn.ensemble import RandomForestClassifier
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 FOLDER = Path(sys.argv[1])
 ROWS = 2_000
@@ -114,6 +118,13 @@ asked = {"x0": frame.x0, "colour": frame.colour.astype(object), "x2": frame.x2}
 write("lightgbm_texts", "lightgbm", booster.model_to_string(), asked, booster.predict(frame))
 
 
+# So are categories that are numbers, or booleans.
+frame = pd.DataFrame({"month": pd.Categorical(random.integers(1, 13, ROWS)), "x0": GAPS[:, 0], "new": pd.Categorical(random.random(ROWS) < 0.5)})
+target_of_months = target + np.cos(frame.month.cat.codes) + 2 * frame.new.cat.codes
+booster = lgb.train({"verbosity": -1, "objective": "regression"}, lgb.Dataset(frame, target_of_months), 30)
+asked = {"month": np.asarray(frame.month), "x0": frame.x0, "new": np.asarray(frame.new)}
+write("lightgbm_numbers", "lightgbm", booster.model_to_string(), asked, booster.predict(frame))
+
 # LightGBM is told that this column of integers has categories, which are not those of pandas.
 stores = pd.DataFrame({"x0": GAPS[:, 0], "store": random.integers(0, 9, ROWS)})
 booster = lgb.train({"verbosity": -1, "objective": "regression"}, lgb.Dataset(stores, target, categorical_feature=["store"]), 30)
@@ -151,6 +162,13 @@ xgboost_model("xgboost_categorical", Y, types=["float", "c"] + ["float"] * 4, ma
 xgboost_model("xgboost_one_hot", Y, types=["float", "c"] + ["float"] * 4, max_cat_to_onehot=10, form="ubj")
 
 
+# Since version 3.1, the categories of a data frame are in the file.
+frame = pd.DataFrame({"colour": colours, "month": pd.Categorical(random.integers(1, 13, ROWS)), "x0": GAPS[:, 0]})
+matrix = xgb.DMatrix(frame, target + np.cos(frame.month.cat.codes), enable_categorical=True)
+booster = xgb.train({"max_depth": 5}, matrix, 30)
+asked = {"colour": frame.colour.astype(object), "month": np.asarray(frame.month), "x0": frame.x0}
+write("xgboost_frame", "xgboost", bytes(booster.save_raw("ubj")), asked, booster.predict(matrix))
+
 # When training stops early, the scikit-learn classes predict with the best round, and the booster with
 # all rounds.
 stopped = xgb.XGBRegressor(n_estimators=300, max_depth=6, learning_rate=0.3, early_stopping_rounds=5, random_state=1)
@@ -187,6 +205,16 @@ onnx_model("onnx_network", MLPRegressor(hidden_layer_sizes=(16, 8), random_state
 onnx_model("onnx_classifier", MLPClassifier(hidden_layer_sizes=(16,), random_state=1, max_iter=300), CLASSES, "probabilities", "probabilities", **flat)
 onnx_model("onnx_class", MLPClassifier(hidden_layer_sizes=(8,), random_state=1, max_iter=300), CLASSES, "prediction", "probabilities", chosen=2, **flat)
 onnx_model("onnx_forest", RandomForestClassifier(20, max_depth=6, random_state=1), BINARY, "probabilities", "probabilities", **flat)
+
+# A pipeline as it is exported by default: an input for each column, and a map of each row's probabilities.
+frame = pd.DataFrame({"city": random.choice(["Bergen", "Bodo", "Oslo"], ROWS), "x0": GAPS[:, 0].astype(np.float32)})
+steps = [("city", OneHotEncoder(), ["city"]), ("x0", make_pipeline(SimpleImputer(), StandardScaler()), ["x0"])]
+pipeline = make_pipeline(ColumnTransformer(steps), GradientBoostingClassifier(n_estimators=20)).fit(frame, BINARY)
+types = [("city", StringTensorType([None, 1])), ("x0", FloatTensorType([None, 1]))]
+content = to_onnx(pipeline, initial_types=types).SerializeToString()
+given = {name: frame[[name]].to_numpy() for name in frame}
+maps = onnxruntime.InferenceSession(content).run(["output_probability"], given)[0]
+write("onnx_pipeline", "onnx", content, dict(frame), [list(row.values()) for row in maps], "output_probability")
 
 # The model has several inputs (numbers, vectors, integers and booleans), each from its own column.
 inputs = [

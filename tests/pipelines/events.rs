@@ -1,8 +1,9 @@
 //! Events that are pushed to a server.
 
 use serde_json::json;
+use wafer_core::{Clock as _, Duration, SystemClock};
 
-use crate::harness::{Project, text};
+use crate::harness::{Project, misbehaving, text};
 
 const CLOUD_EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/EWR","type":"report","data":{"origin":"EWR","time_hour":"2013-01-01T06:00:00Z","temp":50}}"#;
 
@@ -95,8 +96,18 @@ fn cloud_events_are_accepted_in_every_http_binding() {
         json!([{"status": "duplicate"}]),
         "the same event in another binding"
     );
+    // Sources and ids that read alike when they are joined are those of different events.
+    let collision = |source: &str, id: &str, hour: u32| {
+        json!({
+            "specversion": "1.0", "id": id, "source": source, "type": "report",
+            "data": {"origin": "EWR", "time_hour": format!("2013-01-01T{hour}:00:00Z"), "temp": 50},
+        })
+    };
+    let both = json!([collision("a b", "c", 10), collision("a", "b c", 11)]);
+    let (_, answer) = server.post(path, "application/cloudevents-batch+json", both.to_string());
+    assert_eq!(answer["accepted"], 2, "{answer}");
     server.stop();
-    assert_eq!(project.offline("airport_weather_v1").len(), 2);
+    assert_eq!(project.offline("airport_weather_v1").len(), 4);
 }
 
 #[test]
@@ -127,7 +138,7 @@ fn incomplete_events_are_rejected_one_by_one() {
         "is not JSON",
         "is in the future",
         "entity key of 1002 bytes; at most 440 fit",
-        "field `time_hour`: -9223372036854775808 is not timestamp",
+        "field `time_hour`: -9223372036854775808 is a number, and nothing says in which unit it counts",
     ]) {
         let error = event["error"].as_str().unwrap_or_default();
         assert!(error.contains(wanted), "{error}\n  wanted: {wanted}");
@@ -145,4 +156,72 @@ fn incomplete_events_are_rejected_one_by_one() {
             && said.contains("1 already known, 7 rejected"),
         "{said}"
     );
+}
+
+/// A project whose events are kept as they come.
+fn things() -> Project {
+    let project = misbehaving::project("well", "");
+    let path = project.path().join("wafer.toml");
+    let mut toml = std::fs::read_to_string(&path).unwrap();
+    toml += "[views.kept]\nlookups = [{ group = \"thing\" }]\n";
+    std::fs::write(path, toml).unwrap();
+    project.applied()
+}
+
+#[test]
+fn reading_at_a_later_time_changes_nothing_for_others() {
+    let project = things();
+    project.write(
+        "events.ndjson",
+        r#"{"id": 1, "at": "2013-01-01T12:03:00Z", "x": 1.5}"#,
+    );
+    let events = project.at("events.ndjson");
+    let pushed = project.json(&[
+        "push",
+        "things",
+        &events,
+        "--clock",
+        "2013-01-01T12:00:00Z,0",
+    ]);
+    assert_eq!(pushed["early"], 1);
+    let get = |time: &str| {
+        let clock = format!("2013-01-01T{time}Z,0");
+        let vector = project.json(&["get", "kept", "id=1", "--clock", &clock]);
+        vector["status"]["thing_y"].clone()
+    };
+    for (time, wanted) in [
+        ("12:00:00", "not_found"),
+        ("12:03:00", "present"),
+        ("12:02:59", "not_found"),
+        ("18:00:00", "present"),
+        ("12:00:00", "not_found"),
+    ] {
+        assert_eq!(get(time), wanted, "{time}");
+    }
+}
+
+#[test]
+fn a_server_with_a_clock_in_the_future_changes_nothing_for_others() {
+    let project = things();
+    let now = SystemClock::new().now();
+    let later = |minutes: i64| now.plus(Duration::from_mins(minutes)).to_string();
+    project.write(
+        "events.ndjson",
+        json!({"id": 1, "at": later(4), "x": 1.5}).to_string(),
+    );
+    let pushed = project.json(&["push", "things", &project.at("events.ndjson")]);
+    assert_eq!(pushed["early"], 1);
+    let server = project.serve(&["--clock", &format!("{},0", later(3))]);
+    let status = || {
+        let row = server.features("kept", &json!([{ "id": 1 }])).remove(0);
+        row["status"]["thing_y"].clone()
+    };
+    assert_eq!(status(), "not_found");
+    server.set_clock(&later(60));
+    assert_eq!(status(), "present");
+    // Its background work has had the time to apply what is due.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    server.stop();
+    let vector = project.json(&["get", "kept", "id=1"]);
+    assert_eq!(vector["status"]["thing_y"], "not_found");
 }

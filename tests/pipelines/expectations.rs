@@ -35,7 +35,13 @@ fn rows_that_break_expectations_go_to_quarantine_with_the_reason() {
         entry("a", &day(5), 3, 1.0, "y"),
         entry("a", &day(6), 3, 1.0, "y"),
     ];
-    let project = ledger_with_expectations(rules).applied_with("entries.ndjson", &lines(&entries));
+    let project = ledger_with_expectations(rules);
+    // Four of the seven rows break an expectation.
+    project.replace(
+        "[pipelines.sums]\n",
+        "[pipelines.sums]\nmax_rejects = 0.6\n",
+    );
+    let project = project.applied_with("entries.ndjson", &lines(&entries));
     let record = project.json(&["run", "sums"]);
     assert_eq!(
         ["rows_written", "rows_rejected", "rows_warned"].map(|name| record[name].clone()),

@@ -62,6 +62,11 @@ fn bad_rows_of_a_source_are_rejected_with_file_and_line() {
     let project = Project::flights();
     project.write("w.csv", rows.join("\n"));
     project.replace("data/weather.parquet", "w.csv");
+    // Most of these rows are bad.
+    project.replace(
+        "[pipelines.airport_weather]\n",
+        "[pipelines.airport_weather]\nmax_rejects = 0.7\n",
+    );
     project.ok(&["apply"]);
     let output = project
         .command(&["run", "airport_weather"])

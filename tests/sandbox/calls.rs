@@ -68,6 +68,8 @@ fn runs_of_a_function_that_misbehaves_fail_with_the_reason_and_leave_nothing() {
             "",
             "row errors are not in ascending order at row 0",
         ),
+        ("large-refusal", "", "function `bad` refused the batch: xx"),
+        ("large-panic", "", "function `bad` trapped: "),
     ] {
         let project = project(mode, settings);
         project.write("things.csv", ROWS);
@@ -188,6 +190,56 @@ fn strange_nans_and_floods_of_log_lines_do_no_harm() {
     );
     let flood = project("log-flood", "").applied();
     assert_eq!(request(&flood.serve(&[]), 1).0, 200);
+}
+
+/// Maximum length of an error.
+const MAX_ERROR_BYTES: usize = 4 << 10;
+
+#[test]
+fn errors_of_functions_are_cut_wherever_they_are_shown_recorded_and_sent() {
+    for mode in ["large-refusal", "large-panic"] {
+        let project = project(mode, "request_time = \"10s\"");
+        project.write("things.csv", ROWS);
+        project.ok(&["apply"]);
+        let said = project.fails(&["run", "thing"]);
+        assert!(said.len() < 2 * MAX_ERROR_BYTES, "{mode}: {}", said.len());
+        let runs = project.json(&["runs"]);
+        assert_eq!(runs[0]["state"], "failed", "{mode}");
+        let server = project.serve(&[]);
+        let (status, answer) = request(&server, 1);
+        assert_eq!(status, 500, "{mode}");
+        for error in [&runs[0]["error"], &answer["error"]["message"]] {
+            let error = error.as_str().unwrap();
+            assert!(error.len() <= MAX_ERROR_BYTES, "{mode}: {}", error.len());
+            assert!(error.ends_with(" more bytes)"), "{mode}: {error}");
+        }
+    }
+    let row_errors = project("large-row-errors", "request_time = \"10s\"").applied();
+    let (status, answer) = request(&row_errors.serve(&[]), 1);
+    let error = answer["rows"][0]["errors"]["bad"].as_str().unwrap();
+    assert_eq!((status, error.len() <= 1_024), (200, true));
+    assert!(error.ends_with(" more bytes)"), "{error}");
+}
+
+#[test]
+fn empty_and_large_log_messages_are_counted_and_dropped() {
+    // The log has 64 KiB for each call, of which a message takes 64 bytes beside its text.
+    for (mode, most_lines) in [("empty-log-flood", 1_024), ("large-log-flood", 16)] {
+        let project = project(mode, "");
+        project.write("things.csv", ROWS);
+        project.ok(&["apply"]);
+        let output = project.command(&["run", "thing"]).output().unwrap();
+        assert!(output.status.success(), "{mode}: {}", text(&output));
+        let log = String::from_utf8(output.stderr).unwrap();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("function="))
+            .count();
+        // One more line says how many messages were dropped.
+        assert!((2..=most_lines + 1).contains(&lines), "{mode}: {lines}");
+        assert!(log.contains("too many log messages in one call"), "{mode}");
+        assert!(log.len() < 1 << 20, "{mode}: {}", log.len());
+    }
 }
 
 #[test]

@@ -38,10 +38,30 @@ fn registration_refuses_a_function_with_the_reason() {
             "",
             "column `v`: a vector cannot have 0 numbers",
         ),
+        (
+            "large-refusal-in-init",
+            "",
+            "function `bad` could not be initialised: xx",
+        ),
+        ("large-doc", "", "its columns and their documentation take"),
     ] {
         let said = project(mode, settings).fails(&["apply"]);
         assert!(said.contains(wanted), "{mode}: {said}");
+        assert!(said.len() < 8 << 10, "{mode}: {}", said.len());
     }
+}
+
+#[test]
+fn log_messages_of_initialisation_are_counted_even_if_they_are_empty() {
+    let project = project("empty-log-flood-in-init", "");
+    let output = project.command(&["apply"]).output().unwrap();
+    assert!(output.status.success());
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("function="))
+        .count();
+    assert!((2..=1_025).contains(&lines), "{lines}");
 }
 
 #[test]

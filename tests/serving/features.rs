@@ -108,7 +108,7 @@ fn incomplete_feature_requests_are_refused_with_row_and_field() {
         ),
         (
             with("scheduled_arrival", json!("soon")),
-            "row 1: field `scheduled_arrival` (timestamp): \"soon\" is not timestamp",
+            "row 1: field `scheduled_arrival` (timestamp): `soon` is not a time",
         ),
         (
             with("scheduled_arrival", json!(null)),

@@ -13,11 +13,12 @@ use crate::Result;
 ///
 /// Feature pipelines, training and serving share only the registry, the tables and what is below
 /// them. Only the edges know a concrete backend.
-const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 19] = [
     ("core", &[]),
     ("store", &["core"]),
     ("store-contract", &["core", "store"]),
     ("build", &[]),
+    ("log", &["core"]),
     ("runtime", &["core", "store"]),
     ("catalog", &["core", "runtime", "store"]),
     ("config", &["catalog", "core", "runtime", "store"]),
@@ -57,12 +58,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
     ("server", &["core", "platform"]),
     (
         "lambda",
-        &["aws", "core", "platform", "runtime", "server", "store"],
+        &[
+            "aws", "core", "log", "platform", "runtime", "server", "store",
+        ],
     ),
     (
         "cli",
         &[
-            "aws", "build", "config", "core", "platform", "runtime", "server", "store",
+            "aws", "build", "config", "core", "log", "platform", "runtime", "server", "store",
         ],
     ),
 ];

@@ -6,7 +6,7 @@
 
 use arrow_array::{Array as _, ArrayRef, UInt32Array};
 use serde_json::{Value as Json, json};
-use wafer_core::{ColumnBuilder, DataType, Field, Schema, encode_row};
+use wafer_core::{ColumnBuilder, DataType, EpochUnit, Field, Schema, encode_row};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{Error, Kind, Result};
 
@@ -131,7 +131,12 @@ fn compare(
 /// Returns rows with usual and unusual values of every type. They are the same every time.
 fn synthetic_rows(schema: &Schema) -> Vec<ArrayRef> {
     let column = |(place, field): (usize, &Field)| {
-        let mut builder = ColumnBuilder::new(&field.data_type, CHECK_ROWS);
+        // The unit in which `synthetic_value` counts times.
+        let unit = match field.data_type {
+            DataType::Date => EpochUnit::Days,
+            _ => EpochUnit::Microseconds,
+        };
+        let mut builder = ColumnBuilder::new(&field.data_type, CHECK_ROWS).with_unit(Some(unit));
         // A linear congruential generator: D. Knuth, MMIX.
         let mut state = place as u64 + 1;
         for row in 0..CHECK_ROWS {

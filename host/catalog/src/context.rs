@@ -148,6 +148,14 @@ impl Context {
         self.components.machine_clock.now()
     }
 
+    /// Returns the time up to which a store may do for good what is due: apply early rows, and forget
+    /// identities. It is the present, or what the machine's clock shows if that is earlier. A process
+    /// with a clock that is set to the future (`--clock`) sees what will be due, but must not make it
+    /// so for everybody else.
+    pub fn due_until(&self) -> Timestamp {
+        self.now().min(self.machine_now())
+    }
+
     /// Returns a function of the live definitions, and loads it if this process has not loaded it
     /// yet. Loading maps the function's native code, or compiles the function if there is none.
     ///

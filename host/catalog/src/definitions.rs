@@ -19,9 +19,9 @@ pub use group::{AggregateDef, GroupDef, fingerprint};
 pub use model::{
     ArtifactName, ModelDef, TrainingDef, VersionName, VersionNameError, Which, is_alias,
 };
-pub use pipeline::{MODEL_VERSION, MadeBy, PREDICTION, PipelineDef, predicted};
+pub use pipeline::{HALF_OF_THE_ROWS, MODEL_VERSION, MadeBy, PREDICTION, PipelineDef, predicted};
 pub use schedule::{Overlap, ScheduleDef, Ticks};
-pub use source::{FIVE_MINUTES, Location, SEVEN_DAYS, SourceDef, SourceKind};
+pub use source::{FIVE_MINUTES, Location, SEVEN_DAYS, SourceDef, SourceKind, TimeDef};
 pub use table::{LATE, SYSTEM_COLUMNS, Subject, TableDef};
 pub use view::{LookupDef, OnDemandDef, ViewDef, feature_name};
 

@@ -28,16 +28,16 @@ async fn read_latest(metadata: &dyn MetadataStore, project: &str) -> Result<Opti
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
-/// Checks that the clock is not behind the latest time of the project, and stores the present as
-/// the latest time if that is old.
+/// Checks that the clock is not behind the latest time of the project, and returns that time.
+/// Writes nothing.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] with both times when the clock is behind by more than the tolerance.
-pub(crate) async fn check(
+async fn compare(
     metadata: &dyn MetadataStore,
     project: &str,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Option<Timestamp>> {
     let latest = read_latest(metadata, project).await?;
     if let Some(latest) = latest
         && now.plus(TOLERANCE) < latest
@@ -52,6 +52,12 @@ pub(crate) async fn check(
             ),
         ));
     }
+    Ok(latest)
+}
+
+/// Checks the clock like [`compare`], and stores the present as the latest time if that is old.
+async fn check(metadata: &dyn MetadataStore, project: &str, now: Timestamp) -> Result<()> {
+    let latest = compare(metadata, project, now).await?;
     if latest.is_none_or(|latest| latest.plus(PERIOD) <= now) {
         accept(metadata, project, now).await?;
     }
@@ -68,7 +74,8 @@ async fn accept(metadata: &dyn MetadataStore, project: &str, now: Timestamp) -> 
 }
 
 impl Context {
-    /// Checks that the machine's clock was not set back since the project was last used.
+    /// Checks that the machine's clock was not set back since the project was last used, and stores
+    /// the present as the time of its last use.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when it was, and the errors of the metadata store.
@@ -80,6 +87,17 @@ impl Context {
             now,
         )
         .await
+    }
+
+    /// Checks the machine's clock like [`check_clock`](Self::check_clock), but does not store the
+    /// present: for processes that only read, whose clock nobody else goes by.
+    ///
+    /// # Errors
+    /// Returns the same errors.
+    pub async fn compare_clock(&self) -> Result<()> {
+        let metadata = self.components().stores.metadata.as_ref();
+        compare(metadata, self.project(), self.machine_now()).await?;
+        Ok(())
     }
 
     /// Accepts the machine's clock as correct, whatever time the project has seen before.
@@ -127,6 +145,10 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         // A later time is accepted, and stored as the new latest time.
+        check("2026-01-01T13:00:00Z").await.unwrap();
+        // Comparing stores nothing, so a reader with a wrong clock does not stop the others.
+        let wrong = at("2036-01-01T13:00:00Z");
+        assert!(compare(&store, "p", wrong).await.is_ok());
         check("2026-01-01T13:00:00Z").await.unwrap();
         check("2026-01-01T12:00:00Z").await.unwrap_err();
         accept(&store, "p", at("2026-01-01T12:00:00Z"))

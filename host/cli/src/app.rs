@@ -68,6 +68,19 @@ pub(crate) async fn open(project: &Project, clock: Option<ClockOption>) -> Resul
     Ok(platform)
 }
 
+/// Opens a project like [`open`] for a command that only reads: the time of its last use stays.
+///
+/// # Errors
+/// Returns the same errors.
+pub(crate) async fn open_to_read(
+    project: &Project,
+    clock: Option<ClockOption>,
+) -> Result<Platform> {
+    let platform = open_at_any_time(project, clock).await?;
+    platform.context().compare_clock().await?;
+    Ok(platform)
+}
+
 /// Opens a project like [`open`], but does not compare the clock with the time at which the project
 /// was last used.
 pub(crate) async fn open_at_any_time(

@@ -1,13 +1,22 @@
 //! Printing: results go to standard output, and everything else to standard error.
+//!
+//! Texts can have parts that came from outside: names, values, documentation, messages of functions.
+//! Everything that is printed here is escaped ([`wafer_core::escaped`]), so that it cannot control a
+//! terminal. A part that may contain line breaks and is shown within a text of several lines is
+//! escaped by whoever puts that text together, as [`table`] does, so that it cannot pose as a line
+//! of its own. JSON has the exact values.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use wafer_core::{MAX_ERROR_BYTES, cut, escaped, escaped_json, escaped_lines};
+use wafer_log::Destination;
 use wafer_platform::Progress;
 
 /// The format in which results are printed.
@@ -25,16 +34,21 @@ impl Format {
         match self {
             Self::Json => {
                 let json = serde_json::to_string_pretty(value).expect("results always serialise");
-                line(json);
+                write_result(&escaped_json(&json));
             }
             Self::Text => line(text()),
         }
     }
 }
 
-/// Prints a line of a result. Errors are ignored, because a command need not fail when the reader
-/// of its output has gone away.
+/// Prints a result, which may have several lines.
 pub(crate) fn line(text: impl Display) {
+    write_result(&escaped_lines(&text.to_string()));
+}
+
+/// Writes a result. Errors are ignored, because a command need not fail when the reader of its
+/// output has gone away.
+fn write_result(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}");
 }
@@ -42,19 +56,36 @@ pub(crate) fn line(text: impl Display) {
 /// Prints a line about the progress of a command to standard error.
 pub(crate) fn say(text: impl Display) {
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "{text}");
+    let _ = writeln!(err, "{}", escaped(&text.to_string()));
 }
 
 /// Prints an error with its causes. A cause that an earlier message contains already is left out.
 pub(crate) fn error(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text.push_str(&format!("\n  caused by: {cause}"));
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "{}", error_text(error));
+}
+
+/// Formats an error with its causes, each of them cut.
+fn error_text(error: &anyhow::Error) -> String {
+    let (mut known, mut text) = (String::new(), String::new());
+    for (number, cause) in error.chain().enumerate() {
+        let message = cut(cause);
+        if number > 0 && known.contains(&message) {
+            continue;
         }
+        // A long message has been cut, and the causes in it with it.
+        if known.len() + 64 > MAX_ERROR_BYTES {
+            break;
+        }
+        text += if number == 0 {
+            "error: "
+        } else {
+            "\n  caused by: "
+        };
+        text += &indented(&message);
+        known += &message;
     }
-    say(text);
+    text
 }
 
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
@@ -65,12 +96,8 @@ pub(crate) fn start_log(verbose: bool) {
     } else {
         "warn,delta_kernel=error,deltalake_core=error"
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let filter = std::env::var("RUST_LOG").ok();
+    wafer_log::start(Destination::People, filter.as_deref(), default);
 }
 
 /// A progress bar. It is hidden unless standard error is a terminal.
@@ -124,14 +151,19 @@ impl Progress for Bar {
     }
 
     fn stage(&self, stage: &str) {
-        self.bar.set_message(format!("{}: {stage}", self.label));
+        let message = format!("{}: {stage}", self.label);
+        self.bar.set_message(escaped(&message).into_owned());
     }
 }
 
-/// Formats rows as a table with a header and aligned columns.
+/// Formats rows as a table with a header and aligned columns. Each row is one line.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| escaped(cell)).collect())
+        .collect();
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -146,9 +178,20 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut lines = vec![line(&mut header.iter().copied())];
     lines.extend(
         rows.iter()
-            .map(|row| line(&mut row.iter().map(String::as_str))),
+            .map(|row| line(&mut row.iter().map(AsRef::as_ref))),
     );
     lines.join("\n")
+}
+
+/// Escapes a part of a text that may have several lines. All but the first are indented by four
+/// characters, further than the lines of the text itself, so that none poses as one of these.
+pub(crate) fn indented(text: &str) -> String {
+    escaped_lines(text).replace('\n', "\n    ")
+}
+
+/// Formats the path of a file, as a part of a text.
+pub(crate) fn path_text(path: &Path) -> String {
+    escaped(&path.display().to_string()).into_owned()
 }
 
 /// Formats a number with commas between groups of three digits.
@@ -162,4 +205,32 @@ pub(crate) fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_stays_in_its_cell() {
+        let rows = [vec!["a\nb".to_owned(), "\u{1b}[2J".to_owned()]];
+        assert_eq!(
+            table(&["name", "value"], &rows),
+            "name  value\na\\nb  \\u{1b}[2J"
+        );
+    }
+
+    #[test]
+    fn errors_show_each_cause_once_and_no_line_that_poses_as_another() {
+        let cause = anyhow::anyhow!("line one\nerror: forged\u{1b}[2J");
+        let error = cause.context("it failed");
+        assert_eq!(
+            error_text(&error),
+            "error: it failed\n  caused by: line one\n    error: forged\\u{1b}[2J"
+        );
+        let error = anyhow::anyhow!("broken").context("it is broken");
+        assert_eq!(error_text(&error), "error: it is broken");
+        let error = anyhow::anyhow!("x".repeat(1 << 20));
+        assert!(error_text(&error).len() < 4_200);
+    }
 }

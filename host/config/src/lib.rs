@@ -28,6 +28,6 @@ pub use models::{ModelConfig, TrainingConfig};
 pub use pipelines::{PipelineConfig, ScheduleConfig};
 pub use project::Project;
 pub use resolve::{resolve, schedule_def};
-pub use sources::{EntityConfig, SourceConfig, SourceType};
+pub use sources::{EntityConfig, SourceConfig, SourceType, TimeConfig};
 pub use store::{CloudStores, Overrides, StoreSettings};
 pub use views::{LookupConfig, ViewConfig};

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use wafer_catalog::{Overlap, VersionName};
 use wafer_core::Duration;
 
+use crate::error::BrokenRule;
 use crate::values::duration;
 
 /// The table `[pipelines.NAME]`.
@@ -22,6 +23,9 @@ pub struct PipelineConfig {
     pub group: String,
     /// When the pipeline runs by itself. The default is only by hand or on events.
     pub schedule: Option<ScheduleConfig>,
+    /// The greatest fraction of the rows of a run that may be rejected, from 0 to 1. The default
+    /// is 0.5.
+    pub max_rejects: Option<f64>,
     /// The description of the pipeline.
     #[serde(default)]
     pub doc: String,
@@ -57,4 +61,18 @@ pub struct ScheduleConfig {
     /// The maximum duration of a run. The default is no limit.
     #[serde(default, deserialize_with = "duration")]
     pub time_limit: Option<Duration>,
+}
+
+/// Checks that the limit of rejected rows is a fraction. The key of a returned error is relative
+/// to the pipeline.
+pub(crate) fn check_max_rejects(pipeline: &PipelineConfig) -> Result<(), BrokenRule> {
+    match pipeline.max_rejects {
+        Some(most) if !(0.0..=1.0).contains(&most) => {
+            let message = format!(
+                "a fraction is from 0 to 1, not {most}: 0.01 allows one rejected row of a hundred"
+            );
+            Err(BrokenRule::new("max_rejects", message))
+        }
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ use crate::error::{BrokenRule, ProjectError, parse_error};
 use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
 use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
-use crate::pipelines::PipelineConfig;
+use crate::pipelines::{PipelineConfig, check_max_rejects};
 use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
@@ -215,6 +215,7 @@ impl Project {
             check_defined(&self.sources, &pipeline.source, "source", &key("source"))?;
             self.check_function_or_model(pipeline, key)?;
             check_defined(&self.groups, &pipeline.group, "group", &key("group"))?;
+            check_max_rejects(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
             if let Some(other) = writers.insert(&pipeline.group, name) {
                 let message = format!(
                     "group `{}` is written by pipeline `{other}` already",

@@ -11,10 +11,10 @@ pub(crate) mod model;
 pub(crate) mod view;
 
 use wafer_catalog::{
-    Definitions, FIVE_MINUTES, Location, MadeBy, Overlap, PipelineDef, ProjectFunctions,
-    SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
+    Definitions, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, Overlap, PipelineDef,
+    ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, TimeDef, nearest,
 };
-use wafer_core::{DataType, Duration, Schema, Signature};
+use wafer_core::{DataType, Duration, Field, Schema, Signature};
 use wafer_store::{Error, Result};
 
 use crate::pipelines::{PipelineConfig, ScheduleConfig};
@@ -22,7 +22,7 @@ use crate::project::Project;
 use crate::resolve::group::group;
 use crate::resolve::model::model;
 use crate::resolve::view::view;
-use crate::sources::{SourceConfig, SourceType};
+use crate::sources::{SourceConfig, SourceType, TimeConfig};
 
 /// Resolves the definitions of a project, given its functions. `applied` are the definitions that
 /// are live: the columns of a group version that is in use keep their order, and new ones come
@@ -53,12 +53,16 @@ pub fn resolve(
             made_by: made_by(config),
             group: config.group.clone(),
             schedule: schedule(name, config)?,
+            max_rejects: config.max_rejects.unwrap_or(HALF_OF_THE_ROWS),
             doc: config.doc.clone(),
         };
         definitions.pipelines.insert(name.clone(), pipeline);
     }
     for (name, pipeline) in &definitions.pipelines {
         check_chained(&definitions, name, pipeline)?;
+    }
+    for (name, source) in &definitions.sources {
+        check_times(&definitions, name, source)?;
     }
     for name in project.groups.keys() {
         if !definitions.groups.contains_key(name) {
@@ -111,6 +115,41 @@ fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) 
             return Err(Error::invalid(format!(
                 "pipelines.{name}: function `{}` reads `{}` ({}), and group `{}` has no such column{hint}",
                 function, field.name, field.data_type, group.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the columns of times that a source declares are read as times.
+fn check_times(definitions: &Definitions, name: &str, source: &SourceDef) -> Result<()> {
+    let pipelines = definitions.pipelines.values();
+    let readers: Vec<&PipelineDef> = pipelines.filter(|p| p.source == name).collect();
+    let functions: Option<Vec<&String>> = readers.iter().map(|p| p.made_by.function()).collect();
+    // The columns that a model reads depend on its version, so runs check them.
+    let Some(functions) = functions.filter(|functions| !functions.is_empty()) else {
+        return Ok(());
+    };
+    let mut inputs = Vec::new();
+    for function in functions {
+        inputs.extend(signature(definitions, function)?.inputs.fields());
+    }
+    let is_time = |field: &Field| matches!(field.data_type, DataType::Timestamp | DataType::Date);
+    for column in source.times.keys() {
+        let key = format!("sources.{name}.times.{column}");
+        let found: Vec<&&Field> = inputs.iter().filter(|f| f.name == *column).collect();
+        let Some(first) = found.first() else {
+            let times = inputs.iter().filter(|field| is_time(field));
+            let hint = nearest(column, times.map(|field| field.name.as_str()))
+                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            return Err(Error::invalid(format!(
+                "{key}: no function over the source reads a time of this name{hint}"
+            )));
+        };
+        if !found.iter().any(|field| is_time(field)) {
+            return Err(Error::invalid(format!(
+                "{key}: it is read as {}, and only a timestamp or a date has a unit",
+                first.data_type
             )));
         }
     }
@@ -178,6 +217,11 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
         delay: config.delay.unwrap_or_default(),
         lateness: config.lateness,
         skew: config.skew.unwrap_or(FIVE_MINUTES),
+        times: config
+            .times
+            .iter()
+            .map(|(column, TimeConfig { unit })| (column.clone(), TimeDef { unit: *unit }))
+            .collect(),
         doc: config.doc.clone(),
     }
 }

@@ -1,10 +1,11 @@
 //! `[entities]` and `[sources]`: what features describe, and where raw rows come from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use wafer_catalog::Format;
-use wafer_core::Duration;
+use wafer_core::{Duration, EpochUnit};
 
 use crate::error::BrokenRule;
 use crate::values::duration;
@@ -44,6 +45,9 @@ pub struct SourceConfig {
     /// How far in the future an event time may lie. The default is 5 minutes.
     #[serde(default, deserialize_with = "duration")]
     pub skew: Option<Duration>,
+    /// How columns of times are written, by name.
+    #[serde(default)]
+    pub times: BTreeMap<String, TimeConfig>,
     /// The field that identifies an event of a `stream`. The default is the CloudEvents id, or
     /// else the digest of the event's content.
     pub id: Option<String>,
@@ -56,6 +60,14 @@ pub struct SourceConfig {
     /// The description of the source.
     #[serde(default)]
     pub doc: String,
+}
+
+/// The table of a column in `times` of a source.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeConfig {
+    /// The unit in which integers count from 1970: `d`, `s`, `ms`, `us` or `ns`.
+    pub unit: EpochUnit,
 }
 
 /// The `type` of a source.
@@ -86,6 +98,9 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         }
         SourceType::Table if source.path.is_some() => {
             wrong("path", "is for sources of type `files` or `stream`")
+        }
+        SourceType::Table if !source.times.is_empty() => {
+            wrong("times", "is for sources of type `files` or `stream`")
         }
         SourceType::Files | SourceType::Stream if source.group.is_some() => {
             wrong("group", "is for sources of type `table`")

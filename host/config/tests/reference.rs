@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "ProjectFile";
 
 /// The struct of each table, and the heading of its section in the reference.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("ProjectTable", "[project]"),
     ("StoreTable", "[store]"),
     ("EntityConfig", "[entities.NAME]"),
     ("SourceConfig", "[sources.NAME]"),
+    ("TimeConfig", "[sources.NAME.times.COLUMN]"),
     ("FunctionConfig", "[functions.NAME]"),
     ("GroupConfig", "[groups.NAME]"),
     ("AggregateConfig", "[[groups.NAME.aggregates]]"),

@@ -9,13 +9,15 @@
 //! | float16 | float32 |
 //! | large_utf8, utf8_view, a dictionary of utf8 | utf8 |
 //! | large_binary, binary_view, fixed_size_binary, a dictionary of binary | binary |
-//! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp; a time zone only affects display and is dropped, a timestamp without one is taken as UTC, nanoseconds are rounded towards the past |
-//! | date64 | date |
+//! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp, when the value lies in the years 1 to 9999 and has no digits beyond microseconds; a time zone only affects display and is dropped, a timestamp without one is taken as UTC |
+//! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999 |
+//! | any integer type, of a column whose unit is declared | timestamp or date, by the same rules |
 //! | list, large_list or fixed_size_list of float16, float32 | vector(n), when every list has n items |
 //! | list, large_list or fixed_size_list of a type that may be read as the item | `list<int64>`, `list<float64>`, `list<utf8>` |
 //!
 //! Anything else is an error. In particular, text is never turned into numbers, nor
-//! int64 into float64, which would lose digits beyond 2^53.
+//! int64 into float64, which would lose digits beyond 2^53, nor integers into times whose unit is
+//! not declared.
 //!
 //! Models and encoders compute with float64 alone. The columns that they, or other functions of a
 //! view, read may therefore also be [widened](widen) to it, in training and serving alike.
@@ -29,15 +31,18 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{TimestampMicrosecondType, TimestampNanosecondType, UInt64Type};
-use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, LargeListArray, ListArray, TimestampMicrosecondArray,
+use arrow_array::types::{
+    ArrowPrimitiveType, Date32Type, Date64Type, Int64Type, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
 };
-use arrow_buffer::OffsetBuffer;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray, make_array,
+};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
-use crate::DataType;
+use crate::{DataType, EpochUnit, Timestamp};
 
 /// The error for a column that cannot be read as the wanted type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,15 +65,70 @@ pub enum CoerceError {
     },
 }
 
+/// A converted column, and the rows whose values do not fit the wanted type.
+#[derive(Clone, Debug)]
+pub struct Coerced {
+    /// The column. It is null in the rows of `faults`.
+    pub column: ArrayRef,
+    /// The indexes of the rows whose values do not fit, in order, and what is wrong with them.
+    pub faults: Vec<(usize, String)>,
+}
+
+impl Coerced {
+    /// A column whose values all fit.
+    fn whole(column: ArrayRef) -> Self {
+        Self {
+            column,
+            faults: Vec::new(),
+        }
+    }
+
+    /// A column that is made null in the rows of its faults.
+    fn without(column: ArrayRef, faults: Vec<(usize, String)>) -> Self {
+        if faults.is_empty() {
+            return Self::whole(column);
+        }
+        let mut is_valid: Vec<bool> = (0..column.len()).map(|row| column.is_valid(row)).collect();
+        for (row, _) in &faults {
+            is_valid[*row] = false;
+        }
+        let nulls = Some(NullBuffer::from(is_valid));
+        let data = column.to_data().into_builder().nulls(nulls).build();
+        Self {
+            column: make_array(data.expect("a column with fewer values stays valid")),
+            faults,
+        }
+    }
+}
+
 /// Converts a column to the wanted type by the module's first table. A column that already has that
 /// type is not copied.
 ///
 /// # Errors
 /// Returns [`CoerceError`] when the type or a value does not fit.
 pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceError> {
+    let Coerced { column, faults } = coerce_rows(column, wanted, None)?;
+    match faults.into_iter().next() {
+        None => Ok(column),
+        Some((row, message)) => Err(CoerceError::Value { row, message }),
+    }
+}
+
+/// Converts a column to the wanted type by the module's first table, row by row: values that do not
+/// fit are reported, and the others are converted. Integers are times only if `unit` is given.
+///
+/// # Errors
+/// Returns [`CoerceError::Type`] when the type does not fit.
+pub fn coerce_rows(
+    column: &ArrayRef,
+    wanted: &DataType,
+    unit: Option<EpochUnit>,
+) -> Result<Coerced, CoerceError> {
     let target = wanted.to_arrow();
-    if *column.data_type() == target {
-        return Ok(Arc::clone(column));
+    let is_time = matches!(wanted, DataType::Timestamp | DataType::Date);
+    // A column of times may have the wanted type and hold values that cannot be stored.
+    if *column.data_type() == target && !is_time {
+        return Ok(Coerced::whole(Arc::clone(column)));
     }
     let refuse = || CoerceError::Type {
         wanted: wanted.clone(),
@@ -77,20 +137,31 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     match (column.data_type(), wanted) {
         (ArrowType::UInt64, DataType::Int64) => {
             let values = column.as_primitive::<UInt64Type>();
-            let too_large = (0..values.len())
-                .find(|row| !values.is_null(*row) && i64::try_from(values.value(*row)).is_err());
-            match too_large {
-                None => Ok(convert(column, &target)),
-                Some(row) => {
-                    let message = format!("{} does not fit int64", values.value(row));
-                    Err(CoerceError::Value { row, message })
-                }
-            }
+            let read = |value: u64| {
+                i64::try_from(value).map_err(|_| format!("{value} does not fit int64"))
+            };
+            Ok(values_of::<UInt64Type, Int64Type>(values, &target, read))
         }
-        (ArrowType::Timestamp(unit, _), DataType::Timestamp) => Ok(micros(column, *unit, &target)),
+        (ArrowType::Timestamp(unit, _), DataType::Timestamp) => {
+            Ok(timestamps(column, *unit, &target))
+        }
+        (ArrowType::Date32, DataType::Date) => {
+            let days = column.as_primitive::<Date32Type>();
+            let read = |days: i32| EpochUnit::Days.date(days.into());
+            Ok(values_of::<Date32Type, Date32Type>(days, &target, read))
+        }
+        (ArrowType::Date64, DataType::Date) => {
+            let millis = column.as_primitive::<Date64Type>();
+            let read = |millis| EpochUnit::Milliseconds.date(millis);
+            Ok(values_of::<Date64Type, Date32Type>(millis, &target, read))
+        }
+        (found, DataType::Timestamp | DataType::Date) if found.is_integer() => {
+            let unit = unit.ok_or_else(refuse)?;
+            counted(column, wanted, unit)
+        }
         (ArrowType::Dictionary(_, values), DataType::Utf8 | DataType::Binary) => {
             let plain = convert(column, values);
-            coerce(&plain, wanted).map_err(|_| refuse())
+            coerce_rows(&plain, wanted, None).map_err(|_| refuse())
         }
         (
             ArrowType::List(_) | ArrowType::LargeList(_) | ArrowType::FixedSizeList(..),
@@ -100,9 +171,56 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
             ArrowType::List(_) | ArrowType::LargeList(_) | ArrowType::FixedSizeList(..),
             DataType::ListInt64 | DataType::ListFloat64 | DataType::ListUtf8,
         ) => lists(column, wanted, refuse),
-        (found, wanted) if is_widening(found, wanted) => Ok(convert(column, &target)),
+        (found, wanted) if is_widening(found, wanted) => {
+            Ok(Coerced::whole(convert(column, &target)))
+        }
         _ => Err(refuse()),
     }
+}
+
+/// Reads integers of any type as times of a unit.
+fn counted(column: &ArrayRef, wanted: &DataType, unit: EpochUnit) -> Result<Coerced, CoerceError> {
+    let integers = coerce_rows(column, &DataType::Int64, None)?;
+    let values = integers.column.as_primitive::<Int64Type>();
+    let target = wanted.to_arrow();
+    let times = match wanted {
+        DataType::Date => {
+            values_of::<Int64Type, Date32Type>(values, &target, |value| unit.date(value))
+        }
+        _ => {
+            let read = |value| unit.timestamp(value).map(Timestamp::as_micros);
+            values_of::<Int64Type, TimestampMicrosecondType>(values, &target, read)
+        }
+    };
+    // A row has only one of these faults, since the integer of the one is null in the other.
+    let mut faults = integers.faults;
+    faults.extend(times.faults);
+    faults.sort_by_key(|(row, _)| *row);
+    Ok(Coerced {
+        column: times.column,
+        faults,
+    })
+}
+
+/// Converts the values of a column one by one to those of the type `target`.
+fn values_of<F: ArrowPrimitiveType, T: ArrowPrimitiveType>(
+    column: &PrimitiveArray<F>,
+    target: &ArrowType,
+    read: impl Fn(F::Native) -> Result<T::Native, String>,
+) -> Coerced {
+    let mut faults = Vec::new();
+    let value = |(row, value): (usize, &F::Native)| {
+        if column.is_null(row) {
+            return T::Native::default();
+        }
+        read(*value).unwrap_or_else(|message| {
+            faults.push((row, message));
+            T::Native::default()
+        })
+    };
+    let values: Vec<T::Native> = column.values().iter().enumerate().map(value).collect();
+    let converted = PrimitiveArray::<T>::new(values.into(), column.nulls().cloned());
+    Coerced::without(Arc::new(converted.with_data_type(target.clone())), faults)
 }
 
 /// Whether a model may read a column of type `found` as `wanted`, by the module's second table.
@@ -146,7 +264,6 @@ fn is_widening(found: &ArrowType, wanted: &DataType) -> bool {
                 A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_)
             )
         }
-        DataType::Date => matches!(found, A::Date64),
         _ => false,
     }
 }
@@ -160,26 +277,30 @@ fn convert(column: &ArrayRef, target: &ArrowType) -> ArrayRef {
         .expect("the table lists only conversions that keep every value")
 }
 
-fn micros(column: &ArrayRef, unit: TimeUnit, target: &ArrowType) -> ArrayRef {
+fn timestamps(column: &ArrayRef, unit: TimeUnit, target: &ArrowType) -> Coerced {
+    type Micros = TimestampMicrosecondType;
+    let micros = |unit: EpochUnit| move |value| unit.timestamp(value).map(Timestamp::as_micros);
     match unit {
-        // A cast would round towards zero, which would move times before 1970 into the future.
-        TimeUnit::Nanosecond => {
-            let nanos = column.as_primitive::<TimestampNanosecondType>();
-            let micros: TimestampMicrosecondArray = nanos.unary(|n| n.div_euclid(1_000));
-            Arc::new(micros.with_data_type(target.clone()))
+        TimeUnit::Second => {
+            let values = column.as_primitive::<TimestampSecondType>();
+            values_of::<_, Micros>(values, target, micros(EpochUnit::Seconds))
+        }
+        TimeUnit::Millisecond => {
+            let values = column.as_primitive::<TimestampMillisecondType>();
+            values_of::<_, Micros>(values, target, micros(EpochUnit::Milliseconds))
         }
         TimeUnit::Microsecond => {
-            let micros = column.as_primitive::<TimestampMicrosecondType>().clone();
-            Arc::new(micros.with_data_type(target.clone()))
+            let values = column.as_primitive::<Micros>();
+            // Stored columns come here most often, and are not copied.
+            let is_storable = |value: &i64| Timestamp::from_micros(*value).is_storable();
+            if values.values().iter().all(is_storable) {
+                return Coerced::whole(Arc::new(values.clone().with_data_type(target.clone())));
+            }
+            values_of::<_, Micros>(values, target, micros(EpochUnit::Microseconds))
         }
-        TimeUnit::Second | TimeUnit::Millisecond => {
-            let plain = convert(column, &ArrowType::Timestamp(TimeUnit::Microsecond, None));
-            Arc::new(
-                plain
-                    .as_primitive::<TimestampMicrosecondType>()
-                    .clone()
-                    .with_data_type(target.clone()),
-            )
+        TimeUnit::Nanosecond => {
+            let values = column.as_primitive::<TimestampNanosecondType>();
+            values_of::<_, Micros>(values, target, micros(EpochUnit::Nanoseconds))
         }
     }
 }
@@ -218,82 +339,102 @@ fn plain_lists(column: &ArrayRef) -> Option<ListArray> {
     }
 }
 
-/// The items of all lists as the wanted type. A null item is an error unless its list is null.
+/// The items of lists, and the lists with an item that does not fit.
+struct Items {
+    items: ArrayRef,
+    faults: Vec<(usize, String)>,
+}
+
+/// The items of all lists as the wanted type. A list that is not null has no null items.
 fn list_items(
     lists: &ListArray,
     wanted: &DataType,
     refuse: impl Fn() -> CoerceError,
-) -> Result<ArrayRef, CoerceError> {
-    let items = coerce(lists.values(), wanted).map_err(|_| refuse())?;
+) -> Result<Items, CoerceError> {
+    let read = coerce_rows(lists.values(), wanted, None).map_err(|_| refuse())?;
+    let items = read.column;
     if items.null_count() == 0 {
-        return Ok(items);
+        return Ok(Items {
+            items,
+            faults: Vec::new(),
+        });
     }
-    for row in 0..lists.len() {
-        let range = lists.offsets()[row] as usize..lists.offsets()[row + 1] as usize;
-        if !lists.is_null(row) && range.clone().any(|item| items.is_null(item)) {
-            return Err(CoerceError::Value {
-                row,
-                message: "a list holds a null".to_owned(),
-            });
-        }
+    let mut faults = Vec::new();
+    for row in (0..lists.len()).filter(|row| !lists.is_null(*row)) {
+        let mut range = lists.offsets()[row] as usize..lists.offsets()[row + 1] as usize;
+        let Some(item) = range.find(|item| items.is_null(*item)) else {
+            continue;
+        };
+        let known = read.faults.binary_search_by_key(&item, |(item, _)| *item);
+        faults.push(match known {
+            Ok(fault) => (row, format!("an item of a list: {}", read.faults[fault].1)),
+            Err(_) => (row, "a list holds a null".to_owned()),
+        });
     }
-    // Only null rows have null items, so the bit map of the items can go.
+    // Only null rows, and rows that become null, have null items. So the bit map of the items can
+    // go.
     let data = items.to_data().into_builder().nulls(None).build();
-    Ok(arrow_array::make_array(
-        data.expect("a column without its bit map stays valid"),
-    ))
+    Ok(Items {
+        items: make_array(data.expect("a column without its bit map stays valid")),
+        faults,
+    })
 }
 
 fn lists(
     column: &ArrayRef,
     wanted: &DataType,
     refuse: impl Fn() -> CoerceError,
-) -> Result<ArrayRef, CoerceError> {
+) -> Result<Coerced, CoerceError> {
     let item = match wanted {
         DataType::ListInt64 => DataType::Int64,
         DataType::ListFloat64 => DataType::Float64,
         _ => DataType::Utf8,
     };
     let plain = plain_lists(column).ok_or_else(&refuse)?;
-    let items = list_items(&plain, &item, refuse)?;
+    let Items { items, faults } = list_items(&plain, &item, refuse)?;
     let ArrowType::List(field) = wanted.to_arrow() else {
         unreachable!("a list type")
     };
-    Ok(Arc::new(ListArray::new(
+    let lists = ListArray::new(
         field,
         plain.offsets().clone(),
         items,
         plain.nulls().cloned(),
-    )))
+    );
+    Ok(Coerced::without(Arc::new(lists), faults))
 }
 
 fn vectors(
     column: &ArrayRef,
     n: u32,
     refuse: impl Fn() -> CoerceError,
-) -> Result<ArrayRef, CoerceError> {
+) -> Result<Coerced, CoerceError> {
     let plain = plain_lists(column).ok_or_else(&refuse)?;
-    let items = list_items(&plain, &DataType::Float32, refuse)?;
+    let Items { items, mut faults } = list_items(&plain, &DataType::Float32, refuse)?;
     let n = n as usize;
     let mut builder = crate::ColumnBuilder::new(&DataType::Vector(n as u32), plain.len());
     let values = items.as_primitive::<arrow_array::types::Float32Type>();
     for row in 0..plain.len() {
         let start = plain.offsets()[row] as usize;
         let length = plain.offsets()[row + 1] as usize - start;
-        if plain.is_null(row) {
-            builder.append_null();
-        } else if length == n {
+        if plain.is_valid(row) && length == n {
             let crate::column::Inner::Vector(b) = builder.inner() else {
                 unreachable!("built above")
             };
             b.values().append_slice(&values.values()[start..start + n]);
             b.append(true);
-        } else {
+            continue;
+        }
+        builder.append_null();
+        if plain.is_valid(row) {
             let message = format!("a list of {length} numbers is not vector({n})");
-            return Err(CoerceError::Value { row, message });
+            faults.push((row, message));
         }
     }
-    Ok(builder.finish())
+    // A list may have both a null and another length; its first fault is reported.
+    faults.sort_by_key(|(row, _)| *row);
+    faults.dedup_by_key(|(row, _)| *row);
+    Ok(Coerced::without(builder.finish(), faults))
 }
 
 #[cfg(test)]

@@ -12,12 +12,15 @@ use arrow_schema::DataType as ArrowType;
 use serde_json::Value as Json;
 
 use crate::aggregate::{Answer, Cell, CellRef};
-use crate::{DataType, ParseTimestampError, Timestamp};
+use crate::epoch::no_unit;
+use crate::{DataType, EpochUnit, ParseTimestampError, Timestamp};
 
 /// Builds one column of a storable type.
 #[derive(Debug)]
 pub struct ColumnBuilder {
     data_type: DataType,
+    /// The unit of integers that stand for times, if it is known.
+    unit: Option<EpochUnit>,
     inner: Inner,
 }
 
@@ -81,8 +84,15 @@ impl ColumnBuilder {
         };
         Self {
             data_type: data_type.clone(),
+            unit: None,
             inner,
         }
+    }
+
+    /// Reads integers as times or dates that count in a unit. Without a unit they are refused.
+    #[must_use]
+    pub fn with_unit(self, unit: Option<EpochUnit>) -> Self {
+        Self { unit, ..self }
     }
 
     pub(crate) fn inner(&mut self) -> &mut Inner {
@@ -117,9 +127,8 @@ impl ColumnBuilder {
     /// - `null` is a null of any type.
     /// - int64 takes integers, and floats without a fraction if they identify one integer.
     /// - float64 and float32 take any number, and `"NaN"`, `"Infinity"` and `"-Infinity"`.
-    /// - timestamp takes text that [`Timestamp`] parses, or an integer in microseconds since the
-    ///   Unix epoch; date takes an ISO 8601 date, or an integer in days since 1970-01-01. Both must
-    ///   lie in the years 1 to 9999.
+    /// - timestamp takes text that [`Timestamp`] parses, and date an ISO 8601 date. Both take
+    ///   integers if [their unit is known](Self::with_unit). They lie in the years 1 to 9999.
     /// - binary takes a string of hexadecimal digits.
     /// - Lists and vectors take arrays without nulls.
     ///
@@ -141,8 +150,8 @@ impl ColumnBuilder {
             Inner::Binary(b) => {
                 b.append_value(value.as_str().and_then(parse_hex).ok_or_else(wrong)?);
             }
-            Inner::Timestamp(b) => b.append_value(json_timestamp(value).ok_or_else(wrong)?),
-            Inner::Date(b) => b.append_value(json_date(value).ok_or_else(wrong)?),
+            Inner::Timestamp(b) => b.append_value(json_timestamp(value, self.unit)?),
+            Inner::Date(b) => b.append_value(json_date(value, self.unit)?),
             Inner::Vector(b) => {
                 let items = json_items(value, json_float64).ok_or_else(wrong)?;
                 if items.len() != b.value_length() as usize {
@@ -181,7 +190,7 @@ impl ColumnBuilder {
 
     /// Appends the text of a CSV field. An empty text is a null unless it was `quoted`; that is how
     /// an empty utf8 or binary value is told from a null. Lists and vectors are written as JSON
-    /// arrays.
+    /// arrays. Integers are times only if [their unit is known](Self::with_unit).
     ///
     /// # Errors
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
@@ -203,16 +212,8 @@ impl ColumnBuilder {
             Inner::Float32(b) => b.append_value(text.parse().map_err(|_| wrong())?),
             Inner::Utf8(b) => b.append_value(text),
             Inner::Binary(b) => b.append_value(parse_hex(text).ok_or_else(wrong)?),
-            Inner::Timestamp(b) => {
-                let time: Timestamp = text
-                    .parse()
-                    .map_err(|e: ParseTimestampError| e.to_string())?;
-                if !time.is_storable() {
-                    return Err(wrong());
-                }
-                b.append_value(time.as_micros());
-            }
-            Inner::Date(b) => b.append_value(parse_date(text).ok_or_else(wrong)?),
+            Inner::Timestamp(b) => b.append_value(text_timestamp(text, self.unit)?),
+            Inner::Date(b) => b.append_value(text_date(text, self.unit)?),
             Inner::Vector(_) | Inner::ListInt64(_) | Inner::ListFloat64(_) | Inner::ListUtf8(_) => {
                 let json: Json = serde_json::from_str(text).map_err(|_| wrong())?;
                 return self.append_json(&json);
@@ -319,20 +320,70 @@ fn json_float64(value: &Json) -> Option<f64> {
     })
 }
 
-fn json_timestamp(value: &Json) -> Option<i64> {
-    let time = match value {
-        Json::String(text) => text.parse().ok()?,
-        other => Timestamp::from_micros(other.as_i64()?),
-    };
-    time.is_storable().then_some(time.as_micros())
+/// Returns the microseconds of a time in JSON.
+fn json_timestamp(value: &Json, unit: Option<EpochUnit>) -> Result<i64, String> {
+    match value {
+        Json::String(text) => text_timestamp(text, None),
+        _ => integer(value, "timestamp", unit, EpochUnit::timestamp).map(Timestamp::as_micros),
+    }
 }
 
-fn json_date(value: &Json) -> Option<i32> {
+/// Returns the days of a date in JSON.
+fn json_date(value: &Json, unit: Option<EpochUnit>) -> Result<i32, String> {
     match value {
-        Json::String(text) => parse_date(text),
-        other => other.as_i64().and_then(|days| i32::try_from(days).ok()),
+        Json::String(text) => text_date(text, None),
+        _ => integer(value, "date", unit, EpochUnit::date),
     }
-    .filter(|days| is_storable_date(*days))
+}
+
+/// Reads an integer in JSON as a time of a unit.
+fn integer<T>(
+    value: &Json,
+    wanted: &str,
+    unit: Option<EpochUnit>,
+    read: fn(EpochUnit, i64) -> Result<T, String>,
+) -> Result<T, String> {
+    let wrong = || format!("{} is not {wanted}", json_text(value));
+    match unit {
+        Some(unit) => read(unit, json_int64(value).ok_or_else(wrong)?),
+        None if value.is_number() => Err(no_unit(json_text(value))),
+        None => Err(wrong()),
+    }
+}
+
+/// Returns the microseconds of a time in text.
+fn text_timestamp(text: &str, unit: Option<EpochUnit>) -> Result<i64, String> {
+    if let Some((unit, count)) = unit.zip(text_int64(text)) {
+        return Ok(unit.timestamp(count)?.as_micros());
+    }
+    let outside = || format!("`{}` is outside of the years 1 to 9999", cut(text));
+    match text.parse::<Timestamp>() {
+        Ok(time) if time.is_storable() => Ok(time.as_micros()),
+        Ok(_) => Err(outside()),
+        // The unit is known, so the integer is one that does not even fit 64 bits.
+        Err(ParseTimestampError::Integer(_)) if unit.is_some() => Err(outside()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Returns the days of a date in text.
+fn text_date(text: &str, unit: Option<EpochUnit>) -> Result<i32, String> {
+    match (unit, text_int64(text)) {
+        (Some(unit), Some(count)) => unit.date(count),
+        (None, Some(count)) => Err(no_unit(count)),
+        (_, None) => parse_date(text).ok_or_else(|| format!("`{}` is not date", cut(text))),
+    }
+}
+
+/// Reads an integer in text. pandas writes a column of integers with gaps as floats, such as
+/// `1704067200.0`.
+fn text_int64(text: &str) -> Option<i64> {
+    let whole = match text.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
+        Some(_) => return None,
+        None => text,
+    };
+    whole.parse().ok()
 }
 
 /// Whether a date, in days since 1970-01-01, lies in the years 1 to 9999, as stored times must.
@@ -345,7 +396,7 @@ fn json_items<T>(value: &Json, item: impl Fn(&Json) -> Option<T>) -> Option<Vec<
 }
 
 fn parse_date(text: &str) -> Option<i32> {
-    let date: chrono::NaiveDate = text.parse().ok()?;
+    let date = crate::time::parse_date(text)?;
     let days = i32::try_from(
         date.signed_duration_since(chrono::NaiveDate::default())
             .num_days(),
@@ -429,7 +480,6 @@ mod tests {
         }
         check_json("int64", json!(3.0), Ok(json!(3)));
         check_json("float64", json!(3), Ok(json!(3.0)));
-        check_json("timestamp", json!(0), Ok(json!("1970-01-01T00:00:00Z")));
     }
 
     #[test]
@@ -441,9 +491,30 @@ mod tests {
         check_json("boolean", json!(1), Err("1 is not boolean"));
         check_json("utf8", json!(1), Err("1 is not utf8"));
         check_json("binary", json!("0"), Err("is not binary"));
-        check_json("timestamp", json!("today"), Err("is not timestamp"));
-        check_json("timestamp", json!(i64::MAX), Err("is not timestamp"));
-        check_json("date", json!(i32::MAX), Err("is not date"));
+        check_json("timestamp", json!("today"), Err("`today` is not a time"));
+        check_json("timestamp", json!(true), Err("true is not timestamp"));
+        check_json(
+            "timestamp",
+            json!("0000-01-01"),
+            Err("outside of the years 1 to 9999"),
+        );
+        check_json(
+            "timestamp",
+            json!(0),
+            Err("0 is a number, and nothing says"),
+        );
+        check_json(
+            "timestamp",
+            json!(i64::MAX),
+            Err("is a number, and nothing says"),
+        );
+        check_json("timestamp", json!(1.5), Err("nothing says in which unit"));
+        check_json(
+            "date",
+            json!(2_024),
+            Err("2024 is a number, and nothing says"),
+        );
+        check_json("date", json!("01-02-03"), Err("`01-02-03` is not date"));
         check_json(
             "vector(2)",
             json!([1.0]),
@@ -489,5 +560,102 @@ mod tests {
         check("int64", "x", false, Err("`x` is not int64"));
         check("date", "2013-02-30", false, Err("is not date"));
         check("timestamp", "noon", false, Err("is not a time"));
+        check(
+            "timestamp",
+            "1704067200000",
+            false,
+            Err("is a number, and nothing says"),
+        );
+        check("date", "19723", false, Err("is a number, and nothing says"));
+        check(
+            "timestamp",
+            "0000-12-31",
+            false,
+            Err("outside of the years 1 to 9999"),
+        );
+    }
+
+    #[test]
+    fn integers_of_a_known_unit_become_times() {
+        use EpochUnit::{Days, Milliseconds, Nanoseconds, Seconds};
+        let day = "2024-01-01T00:00:00Z";
+        // The type, the unit, the JSON value, the same value in CSV, and what becomes of both.
+        for (data_type, unit, json, text, wanted) in [
+            (
+                "timestamp",
+                Seconds,
+                json!(1_704_067_200),
+                "1704067200",
+                Ok(day),
+            ),
+            (
+                "timestamp",
+                Seconds,
+                json!(1_704_067_200.0),
+                "1704067200.0",
+                Ok(day),
+            ),
+            (
+                "timestamp",
+                Milliseconds,
+                json!(1_704_067_200_000_i64),
+                "1704067200000",
+                Ok(day),
+            ),
+            // A text that says what it means needs no unit.
+            ("timestamp", Seconds, json!(day), day, Ok(day)),
+            ("timestamp", Seconds, json!(0.5), "0.5", Err("0.5")),
+            (
+                "timestamp",
+                Seconds,
+                json!(i64::MAX),
+                "9223372036854775807",
+                Err("years 1 to 9999"),
+            ),
+            (
+                "timestamp",
+                Seconds,
+                json!(u64::MAX),
+                "18446744073709551615",
+                Err("18446744073709551615"),
+            ),
+            (
+                "timestamp",
+                Nanoseconds,
+                json!(1_001),
+                "1001",
+                Err("beyond microseconds"),
+            ),
+            ("date", Days, json!(19_723), "19723", Ok("2024-01-01")),
+            (
+                "date",
+                Days,
+                json!("2024-01-01"),
+                "2024-01-01",
+                Ok("2024-01-01"),
+            ),
+            (
+                "date",
+                Seconds,
+                json!(1),
+                "1",
+                Err("not a whole number of days"),
+            ),
+        ] {
+            let data_type: DataType = data_type.parse().unwrap();
+            let builder = || ColumnBuilder::new(&data_type, 1).with_unit(Some(unit));
+            let (mut from_json, mut from_text) = (builder(), builder());
+            let results = [
+                (from_json.append_json(&json), &mut from_json),
+                (from_text.append_text(text, false), &mut from_text),
+            ];
+            for (result, builder) in results {
+                match (result, wanted) {
+                    (Ok(()), Ok(wanted)) => assert_eq!(cell_to_json(&builder.finish(), 0), wanted),
+                    (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
+                    (got, wanted) => panic!("{text} {unit}: {got:?}, wanted {wanted:?}"),
+                }
+            }
+        }
     }
 }

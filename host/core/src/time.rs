@@ -74,24 +74,36 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The error for text that is not a timestamp.
+/// The error for text that is not a timestamp. It shows the first 60 characters of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
-)]
-pub struct ParseTimestampError(String);
+pub enum ParseTimestampError {
+    /// The text is an integer, whose unit is not known.
+    #[error("{}", crate::epoch::no_unit(.0))]
+    Integer(String),
+    /// The text has a time that is finer than microseconds.
+    #[error("`{0}` has digits beyond microseconds, which times do not have; write at most six")]
+    TooFine(String),
+    /// The text is no time at all.
+    #[error(
+        "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
+    )]
+    NotATime(String),
+}
 
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     /// Parses RFC 3339 with an offset, a date (its midnight in UTC), or microseconds since the Unix
-    /// epoch with the suffix `us`. Digits beyond microseconds are cut off.
+    /// epoch with the suffix `us`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseTimestampError(text.chars().take(60).collect());
+        let shown = || text.chars().take(60).collect();
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Ok(Self(time.timestamp_micros()));
+            return match time.timestamp_subsec_nanos() % 1_000 {
+                0 => Ok(Self(time.timestamp_micros())),
+                _ => Err(ParseTimestampError::TooFine(shown())),
+            };
         }
-        if let Ok(date) = text.parse::<chrono::NaiveDate>() {
+        if let Some(date) = parse_date(text) {
             return Ok(Self(
                 date.and_time(chrono::NaiveTime::MIN)
                     .and_utc()
@@ -99,8 +111,25 @@ impl FromStr for Timestamp {
             ));
         }
         let micros = text.strip_suffix("us").and_then(|t| t.parse().ok());
-        micros.map(Self).ok_or_else(error)
+        micros.map(Self).ok_or_else(|| {
+            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+            match !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                true => ParseTimestampError::Integer(shown()),
+                false => ParseTimestampError::NotATime(shown()),
+            }
+        })
     }
+}
+
+/// Parses an ISO 8601 date. Its year has four digits: a text such as `01-02-03` could be any of
+/// several dates.
+pub(crate) fn parse_date(text: &str) -> Option<chrono::NaiveDate> {
+    let (year, _) = text.split_once('-')?;
+    let has_year = year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
+    if !has_year {
+        return None;
+    }
+    text.parse().ok()
 }
 
 impl Serialize for Timestamp {
@@ -236,7 +265,7 @@ mod tests {
                 "1969-12-31T23:59:59.999999Z",
             ),
             (
-                "2013-01-01T00:00:00.1239999Z",
+                "2013-01-01T00:00:00.123999000Z",
                 1_356_998_400_123_999,
                 "2013-01-01T00:00:00.123999Z",
             ),
@@ -247,15 +276,25 @@ mod tests {
             assert_eq!(time.to_string(), printed);
             assert_eq!(printed.parse::<Timestamp>().unwrap(), time);
         }
-        for text in [
-            "",
-            "now",
-            "2013-13-01",
-            "2013-01-01T10:15:00",
-            "10:15",
-            "1357035300",
+        for (text, wanted) in [
+            ("", "is not a time"),
+            ("now", "is not a time"),
+            ("2013-13-01", "is not a time"),
+            ("2013-01-01T10:15:00", "is not a time"),
+            ("10:15", "is not a time"),
+            ("01-02-03", "is not a time"),
+            ("+12013-01-01", "is not a time"),
+            ("-", "is not a time"),
+            ("1357035300", "1357035300 is a number"),
+            ("-1", "-1 is a number"),
+            ("99999999999999999999", "is a number"),
+            (
+                "2013-01-01T00:00:00.1239999Z",
+                "has digits beyond microseconds",
+            ),
         ] {
-            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+            let error = text.parse::<Timestamp>().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
         }
     }
 

@@ -11,13 +11,13 @@ use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, SchemaRef};
 use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, Field};
+use wafer_core::{DataType, Digest};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
 use crate::{
-    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, column_positions,
-    unreadable,
+    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult,
+    column_positions, unreadable,
 };
 
 /// One of the two Arrow IPC formats, which differ only in how they are written.
@@ -46,7 +46,7 @@ impl FileFormat for ArrowIpc {
         Ok(open(path, file)?.0)
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
+    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
         let (schema, batches) = open(path, file)?;
         let fields = schema.fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();

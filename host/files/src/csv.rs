@@ -1,4 +1,11 @@
-//! Comma-separated values with a header. Quotes and line ends follow RFC 4180.
+//! Comma-separated values with a header. Quotes and line ends follow RFC 4180; `csv/records.rs`
+//! splits a file into records.
+//!
+//! The number of a row is the line that it begins in. A row whose fields do not fit the header or
+//! the columns is rejected. A file whose quotes do not say where its rows end is refused: a row
+//! that spans lines and does not fit the header has probably swallowed others.
+
+mod records;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,12 +16,13 @@ use arrow_schema::{
     DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit,
 };
 use wafer_catalog::Format;
-use wafer_core::{ColumnBuilder, DataType, Digest, Field, coerce};
-use wafer_store::Result;
+use wafer_core::{ColumnBuilder, DataType, Digest, coerce};
+use wafer_store::{Error, Result};
 
-use crate::text::{TextRows, append_all};
+use crate::csv::records::{Fields, Record, RecordError, Records};
+use crate::text::{TextColumns, TextRows, append_all};
 use crate::{
-    FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
+    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
     column_positions, unreadable,
 };
 
@@ -32,20 +40,23 @@ impl FileFormat for Csv {
         path: &Path,
         declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let mut reader = csv::ReaderBuilder::new()
-            .flexible(true)
-            .from_path(path)
-            .map_err(|e| unreadable(path, e))?;
-        let header = reader.headers().map_err(|e| unreadable(path, e))?.clone();
+        let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let mut records = Records::new(file);
+        let header = header(path, &mut records)?;
         let mut columns: Vec<InferredType> = header
             .iter()
             .map(|name| InferredType::new(declared(name)))
             .collect();
         if columns.iter().any(|column| column.is_inferred) {
-            for record in reader.byte_records() {
-                let record = record.map_err(|e| unreadable(path, e))?;
-                for (text, column) in record.iter().zip(&mut columns) {
-                    column.observe(std::str::from_utf8(text).ok());
+            let mut record = Record::default();
+            while next(path, &mut records, &mut record)? {
+                // Reading the row reports what is wrong with it.
+                if record.fault.is_some() {
+                    continue;
+                }
+                let width = record.len();
+                for (index, column) in columns.iter_mut().enumerate().take(width) {
+                    column.observe(record.field(index));
                 }
             }
         }
@@ -55,17 +66,16 @@ impl FileFormat for Csv {
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-        let header = reader.headers().map_err(|e| unreadable(path, e))?;
-        let names: Vec<&str> = header.iter().collect();
-        let positions = column_positions(path, &names, columns)?;
+    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+        let mut records = Records::new(file);
+        let header = header(path, &mut records)?;
+        let names: Vec<&str> = header.iter().map(String::as_str).collect();
         Ok(Box::new(CsvReader {
             path: path.to_owned(),
             width: names.len(),
-            reader,
-            columns: columns.to_vec(),
-            positions,
+            positions: column_positions(path, &names, columns)?,
+            records,
+            columns: TextColumns::new(columns),
         }))
     }
 
@@ -105,11 +115,40 @@ impl InferredType {
     }
 }
 
+/// Reads the header of a file, which has no names if the file is empty.
+fn header(path: &Path, records: &mut Records<File>) -> Result<Vec<String>> {
+    let mut record = Record::default();
+    if !next(path, records, &mut record)? {
+        return Ok(Vec::new());
+    }
+    let wrong = |message: &str| {
+        let (path, line) = (path.display(), record.line);
+        Error::invalid(format!("{path}:{line}: the header {message}"))
+    };
+    if let Some(fault) = &record.fault {
+        return Err(wrong(&format!("cannot be read: {fault}")));
+    }
+    let fields = record.fields();
+    let fields = fields.ok_or_else(|| wrong("is not valid UTF-8"))?;
+    let names = (0..record.len()).filter_map(|index| fields.get(index));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Reads the next record; returns `false` at the end of the file. The error names the file.
+fn next(path: &Path, records: &mut Records<File>, record: &mut Record) -> Result<bool> {
+    records.read(record).map_err(|error| match error {
+        RecordError::Read(error) => unreadable(path, error),
+        RecordError::Quotes { line, message } => {
+            Error::invalid(format!("{}:{line}: {message}", path.display()))
+        }
+    })
+}
+
 #[derive(Debug)]
 struct CsvReader {
     path: PathBuf,
-    reader: csv::Reader<File>,
-    columns: Vec<Field>,
+    records: Records<File>,
+    columns: TextColumns,
     /// For each column, the position of its field in a record.
     positions: Vec<usize>,
     /// The number of fields in the header.
@@ -119,19 +158,16 @@ struct CsvReader {
 impl RowReader for CsvReader {
     fn next(&mut self) -> Result<Option<Rows>> {
         let mut rows = TextRows::new(&self.columns);
-        let mut record = csv::StringRecord::new();
-        while !rows.is_full() {
-            match self.reader.read_record(&mut record) {
-                Ok(false) => break,
-                Ok(true) => {
-                    let line = record.position().map_or(0, csv::Position::line);
-                    rows.push(line, |builders| self.append(&record, builders));
+        let mut record = Record::default();
+        while !rows.is_full() && next(&self.path, &mut self.records, &mut record)? {
+            self.check_lines(&record)?;
+            match (&record.fault, record.fields()) {
+                (Some(fault), _) => rows.reject(record.line, fault.clone()),
+                (None, None) => rows.reject(record.line, "is not valid UTF-8".to_owned()),
+                (None, Some(fields)) => {
+                    let width = record.len();
+                    rows.push(record.line, |builders| self.append(width, fields, builders));
                 }
-                Err(e) if matches!(e.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                    let line = e.position().map_or(0, csv::Position::line);
-                    rows.reject(line, "is not valid UTF-8".to_owned());
-                }
-                Err(e) => return Err(unreadable(&self.path, e)),
             }
         }
         Ok(rows.finish())
@@ -139,25 +175,37 @@ impl RowReader for CsvReader {
 }
 
 impl CsvReader {
+    /// Refuses a record that spans lines and does not fit the header. A quote that is not closed
+    /// makes such a record, in which all rows up to the next quote are.
+    fn check_lines(&self, record: &Record) -> Result<()> {
+        let Some(opened) = record.spans_from.filter(|_| record.len() != self.width) else {
+            return Ok(());
+        };
+        Err(Error::invalid(format!(
+            "{}:{opened}: a quote opens here and closes in a later line, and the row has {} \
+             fields, the header {}: the quote is probably not closed where it should be",
+            self.path.display(),
+            record.len(),
+            self.width
+        )))
+    }
+
     fn append(
         &self,
-        record: &csv::StringRecord,
+        width: usize,
+        fields: Fields<'_>,
         builders: &mut [ColumnBuilder],
     ) -> Result<(), String> {
-        let appended = append_all(&self.columns, builders, |index, field, builder| {
-            // The parser does not distinguish `""` from an empty field. So an empty text is a null
-            // if the column is nullable.
+        let columns = &self.columns.fields;
+        let appended = append_all(columns, builders, |index, field, builder| {
+            // An empty text is a null if the column is nullable, with quotes or without.
             let is_text = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
-            let text = record.get(self.positions[index]).unwrap_or_default();
+            let text = fields.get(self.positions[index]).unwrap_or_default();
             builder.append_text(text, is_text && !field.nullable)
         });
-        match record.len() == self.width {
+        match width == self.width {
             true => appended,
-            false => Err(format!(
-                "has {} fields, the header {}",
-                record.len(),
-                self.width
-            )),
+            false => Err(format!("has {width} fields, the header {}", self.width)),
         }
     }
 }
@@ -169,7 +217,8 @@ impl RowWriter for CsvWriter {
         Statistics::add_all(statistics, batch);
         for row in 0..batch.num_rows() {
             let cells = batch.columns().iter().map(|column| csv_cell(column, row));
-            self.0.write_record(cells)?;
+            self.0
+                .write_record(cells.collect::<WriteResult<Vec<String>>>()?)?;
         }
         Ok(())
     }
@@ -181,15 +230,18 @@ impl RowWriter for CsvWriter {
 }
 
 /// Formats a value as a CSV field. A null is an empty field.
-fn csv_cell(column: &ArrayRef, row: usize) -> String {
+///
+/// # Errors
+/// Returns an error for a time that cannot be written exactly.
+fn csv_cell(column: &ArrayRef, row: usize) -> WriteResult<String> {
     if column.is_null(row) {
-        return String::new();
+        return Ok(String::new());
     }
-    if let ArrowType::Timestamp(unit, _) = column.data_type()
-        && *unit != TimeUnit::Microsecond
-        && let Ok(micros) = coerce(column, &DataType::Timestamp)
-    {
-        return cell_text(&micros, row);
+    match column.data_type() {
+        ArrowType::Timestamp(unit, _) if *unit != TimeUnit::Microsecond => {
+            let micros = coerce(&column.slice(row, 1), &DataType::Timestamp)?;
+            Ok(cell_text(&micros, 0))
+        }
+        _ => Ok(cell_text(column, row)),
     }
-    cell_text(column, row)
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, Field};
+use wafer_core::{DataType, Digest, EpochUnit, Field};
 use wafer_store::{Error, Kind, Result};
 
 pub use output::{Output, cell_text};
@@ -72,7 +72,7 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     /// Returns [`Kind::Invalid`] when the file cannot be read or lacks one of the columns. Rows of
     /// NDJSON each name their columns, so a missing column is found when a row is read, and the
     /// row is rejected unless the column is nullable.
-    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>>;
+    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>>;
 
     /// Returns the number of rows of a file, or `None` if the file does not record it.
     fn count_rows(&self, _file: File) -> Option<u64> {
@@ -84,6 +84,22 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     /// # Errors
     /// Returns an error when the format does not support a column, or the file cannot be written.
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>>;
+}
+
+/// A column to read from a file.
+#[derive(Clone, Debug)]
+pub struct ReadColumn {
+    /// The name, type and nullability of the column.
+    pub field: Field,
+    /// The unit of integers that stand for times, if it is declared. Text formats use it; the
+    /// columns of binary formats are converted by the caller.
+    pub unit: Option<EpochUnit>,
+}
+
+impl From<Field> for ReadColumn {
+    fn from(field: Field) -> Self {
+        Self { field, unit: None }
+    }
 }
 
 /// The result of writing. The error does not name the file; the caller adds the name.
@@ -145,8 +161,8 @@ pub fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'st
 }
 
 /// Returns the positions of the wanted columns among the names in a file.
-fn column_positions(path: &Path, names: &[&str], columns: &[Field]) -> Result<Vec<usize>> {
-    let position = |field: &Field| {
+fn column_positions(path: &Path, names: &[&str], columns: &[ReadColumn]) -> Result<Vec<usize>> {
+    let position = |ReadColumn { field, .. }: &ReadColumn| {
         let position = names.iter().position(|name| *name == field.name);
         position.ok_or_else(|| missing_column(path, field, names))
     };

@@ -10,11 +10,13 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use serde_json::{Map, Value as Json};
 use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, Field, cell_to_json};
+use wafer_core::{DataType, Digest, cell_to_json};
 use wafer_store::{Error, Result};
 
-use crate::text::{TextRows, append_object};
-use crate::{FileFormat, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable};
+use crate::text::{TextColumns, TextRows, append_object};
+use crate::{
+    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable,
+};
 
 /// The format of newline-delimited JSON.
 #[derive(Debug)]
@@ -63,10 +65,10 @@ impl FileFormat for Ndjson {
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
+    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
         Ok(Box::new(NdjsonReader {
             lines: Lines::new(path, file),
-            columns: columns.to_vec(),
+            columns: TextColumns::new(columns),
         }))
     }
 
@@ -155,7 +157,7 @@ impl Lines {
 #[derive(Debug)]
 struct NdjsonReader {
     lines: Lines,
-    columns: Vec<Field>,
+    columns: TextColumns,
 }
 
 impl RowReader for NdjsonReader {
@@ -169,7 +171,7 @@ impl RowReader for NdjsonReader {
             let number = self.lines.number;
             match json {
                 Ok(json) => rows.push(number, |builders| {
-                    append_object(&json, &self.columns, builders)
+                    append_object(&json, &self.columns.fields, builders)
                 }),
                 Err(e) => rows.reject(number, format!("is not JSON: {e}")),
             }

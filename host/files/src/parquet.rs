@@ -8,13 +8,14 @@ use arrow_schema::SchemaRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use wafer_catalog::Format;
-use wafer_core::{DataType, Field};
+use wafer_core::DataType;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
 use crate::parquet_writer::ParquetWriter;
 use crate::{
-    FileFormat, RowReader, RowWriter, Rows, Sink, WriteResult, column_positions, unreadable,
+    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, WriteResult, column_positions,
+    unreadable,
 };
 
 /// The format Apache Parquet.
@@ -35,7 +36,7 @@ impl FileFormat for Parquet {
         Ok(Arc::clone(builder(path, file)?.schema()))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[Field]) -> Result<Box<dyn RowReader>> {
+    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
         let builder = builder(path, file)?;
         let fields = builder.schema().fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
@@ -45,7 +46,10 @@ impl FileFormat for Parquet {
         Ok(Box::new(ParquetReader {
             path: path.to_owned(),
             reader: builder.build().map_err(|e| unreadable(path, e))?,
-            columns: columns.iter().map(|field| field.name.clone()).collect(),
+            columns: columns
+                .iter()
+                .map(|column| column.field.name.clone())
+                .collect(),
             next_row: 0,
         }))
     }

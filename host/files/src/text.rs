@@ -2,10 +2,28 @@
 
 use arrow_array::BooleanArray;
 use serde_json::Value as Json;
-use wafer_core::{ColumnBuilder, Field};
+use wafer_core::{ColumnBuilder, EpochUnit, Field};
 use wafer_runtime::CHUNK_ROWS;
 
-use crate::Rows;
+use crate::{ReadColumn, Rows};
+
+/// The columns that are read from a text file.
+#[derive(Debug)]
+pub(crate) struct TextColumns {
+    /// The fields.
+    pub(crate) fields: Vec<Field>,
+    /// The unit of the integers in each column, where it is declared.
+    units: Vec<Option<EpochUnit>>,
+}
+
+impl TextColumns {
+    pub(crate) fn new(columns: &[ReadColumn]) -> Self {
+        Self {
+            fields: columns.iter().map(|column| column.field.clone()).collect(),
+            units: columns.iter().map(|column| column.unit).collect(),
+        }
+    }
+}
 
 /// Collects the rows of a text file, up to a chunk.
 pub(crate) struct TextRows {
@@ -18,10 +36,13 @@ pub(crate) struct TextRows {
 
 impl TextRows {
     /// Creates an empty collection of rows with these columns.
-    pub(crate) fn new(columns: &[Field]) -> Self {
-        let builder = |field: &Field| ColumnBuilder::new(&field.data_type, CHUNK_ROWS);
+    pub(crate) fn new(columns: &TextColumns) -> Self {
+        let builder = |(field, unit): (&Field, &Option<EpochUnit>)| {
+            ColumnBuilder::new(&field.data_type, CHUNK_ROWS).with_unit(*unit)
+        };
+        let columns = columns.fields.iter().zip(&columns.units);
         Self {
-            builders: columns.iter().map(builder).collect(),
+            builders: columns.map(builder).collect(),
             numbers: Vec::new(),
             is_good: Vec::new(),
             rejects: Vec::new(),

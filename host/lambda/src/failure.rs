@@ -3,6 +3,7 @@
 use std::fmt;
 
 use lambda_runtime::Diagnostic;
+use wafer_core::cut;
 use wafer_platform::{Error, Kind};
 
 /// The error of an invocation. A state machine decides by its type (`Wafer.Unavailable` and so on)
@@ -18,7 +19,7 @@ impl Failure {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Invalid,
-            message: message.into(),
+            message: cut(message.into()),
         }
     }
 
@@ -26,7 +27,7 @@ impl Failure {
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Unavailable,
-            message: message.into(),
+            message: cut(message.into()),
         }
     }
 

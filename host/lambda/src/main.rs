@@ -39,19 +39,14 @@ use lambda_runtime::layers::TracingLayer;
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn};
 use serde_json::Value as Json;
-use tracing_subscriber::EnvFilter;
+use wafer_log::Destination;
 
 use handler::Handler;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Error> {
-    let filter = EnvFilter::try_from_env("WAFER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        // CloudWatch adds the time of each line.
-        .without_time()
-        .init();
+    let filter = std::env::var("WAFER_LOG").ok();
+    wafer_log::start(Destination::Collector, filter.as_deref(), "info");
     // An error here is an error of the deployment. It ends the program before the first
     // invocation, which Lambda reports as a failed initialisation.
     let handler = Arc::new(app::open().await?);

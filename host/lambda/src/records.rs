@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use url::form_urlencoded;
-use wafer_core::Digest;
+use wafer_core::{Digest, joined_identity};
 use wafer_platform::IncomingEvent;
 
 /// A batch of records.
@@ -172,7 +172,7 @@ impl Record {
     fn with_identity(&self, event: IncomingEvent, id: &Option<String>) -> IncomingEvent {
         let id = id
             .as_ref()
-            .map(|id| format!("{} {id}", self.event_source_arn));
+            .map(|id| joined_identity(&self.event_source_arn, id));
         IncomingEvent {
             id: event.id.or(id),
             ..event

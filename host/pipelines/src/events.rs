@@ -22,6 +22,7 @@ pub(crate) mod event;
 pub(crate) mod route;
 pub(crate) mod routes;
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
@@ -89,7 +90,7 @@ impl Pipelines {
         });
         let (drafts, watermark) = drafts.await??;
         self.raise_watermark(source, watermark);
-        self.commit(source, drafts, now, until).await
+        self.commit(source, drafts, until).await
     }
 
     /// Writes events to a group directly, without the group's pipeline. The fields of an event
@@ -127,13 +128,14 @@ impl Pipelines {
         let deletions = self.tables.deletions().await?;
         let routes = [Route {
             transform: Transform::Columns(columns),
+            times: BTreeMap::new(),
             targets: vec![Target::new(definition.clone(), &deletions)],
         }];
         // A name of a source contains no `/`, so no source shares these identities.
         let name = format!("group/{group}");
         let until = now.plus(SEVEN_DAYS);
         let drafts = draft_events(&events, &name, None, until, &routes, terms)?;
-        self.commit(&name, drafts, now, until).await
+        self.commit(&name, drafts, until).await
     }
 
     /// Commits the drafts of a push and reports what became of each event.
@@ -141,9 +143,9 @@ impl Pipelines {
         &self,
         source: &str,
         drafts: Vec<Draft>,
-        now: Timestamp,
         until: Timestamp,
     ) -> Result<IngestReport> {
+        let now = self.context.due_until();
         let commits = commits_of(&drafts, source, until);
         let outcomes = match commits.is_empty() {
             true => Vec::new(),

@@ -121,7 +121,7 @@ impl Pipelines {
             .components()
             .stores
             .online
-            .commit_events(commits, now)
+            .commit_events(commits, self.context.due_until())
             .await?
         {
             match outcome {

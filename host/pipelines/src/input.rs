@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use wafer_catalog::{Definitions, PipelineDef, SourceKind};
+use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Hasher, Schema};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
@@ -22,6 +22,7 @@ use wafer_store::{DataFile, Error, Result, TableSnapshot};
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
+use crate::source::read_columns;
 
 /// A source of rows for batch runs.
 pub(crate) trait Source: Debug + Send + Sync {
@@ -58,6 +59,15 @@ pub(crate) struct Selection {
     pub(crate) arrivals: Interval,
 }
 
+/// Which rows of the tables of a project a run reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// All rows: those that are still in the outbox are flushed to the tables before.
+    Flushed,
+    /// The rows that the tables have. Nothing is flushed, because a dry run writes nothing.
+    Stored,
+}
+
 /// Everything that a run reads, one source after the other.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -73,7 +83,12 @@ impl Pipelines {
         pipeline: &PipelineDef,
         inputs: Schema,
         archive: bool,
+        freshness: Freshness,
     ) -> Result<Input> {
+        if freshness == Freshness::Flushed && source_reads_tables(definitions, pipeline, archive) {
+            // Events that came in a moment ago may still be in the outbox.
+            self.tables.flush_all().await?;
+        }
         let source = &definitions.sources[&pipeline.source];
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         match &source.kind {
@@ -89,7 +104,8 @@ impl Pipelines {
                 }
                 if archive {
                     let table = definitions.groups[&pipeline.group].table();
-                    let archive = self.archive_source(&pipeline.source, table, inputs);
+                    let columns = read_columns(source, &inputs);
+                    let archive = self.archive_source(&pipeline.source, table, columns);
                     sources.extend(archive.await?.map(|archive| Box::new(archive) as _));
                 }
             }
@@ -99,9 +115,14 @@ impl Pipelines {
 
     /// Opens files of a pipeline's source that were found earlier, such as those of one
     /// partition of a divided run.
-    pub(crate) fn input_of(&self, files: Vec<SourceFile>, inputs: Schema) -> Input {
+    pub(crate) fn input_of(
+        &self,
+        files: Vec<SourceFile>,
+        source: &SourceDef,
+        inputs: &Schema,
+    ) -> Input {
         Input {
-            sources: vec![Box::new(self.files_of_source(files, inputs))],
+            sources: vec![Box::new(self.files_of_source(files, source, inputs))],
         }
     }
 }
@@ -141,6 +162,12 @@ impl Input {
         let chunks: Vec<_> = sources.map(|source| source.chunks(selection)).collect();
         stream::iter(chunks).flatten().boxed()
     }
+}
+
+/// Returns whether a run reads tables that events are flushed to.
+fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archive: bool) -> bool {
+    let source = &definitions.sources[&pipeline.source];
+    archive || matches!(source.kind, SourceKind::Table { .. })
 }
 
 /// Reads files of a table in the order of their paths. `chunk` is called with each batch, the

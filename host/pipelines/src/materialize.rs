@@ -84,7 +84,8 @@ impl Pipelines {
             .txn_version(table, &self.tables.outbox_app_id())
             .await?;
         let snapshot = offline.snapshot(table, AsOf::Latest).await?;
-        let now = self.context.now();
+        // The new content is for everybody, whatever the clock of this process says.
+        let now = self.context.due_until();
         let (sender, mut receiver) = tokio::sync::mpsc::channel(8);
         let gathering = {
             let target = Arc::clone(target);

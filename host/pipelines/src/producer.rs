@@ -20,6 +20,7 @@ use wafer_core::{Digest, Schema};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::Result;
 
+use crate::input::Freshness;
 use crate::service::Pipelines;
 
 /// Turns rows of a source into rows of a group.
@@ -42,7 +43,7 @@ pub trait Producer: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Returns the errors of the stores.
-    async fn table_versions(&self) -> Result<BTreeMap<String, u64>> {
+    async fn table_versions(&self, _freshness: Freshness) -> Result<BTreeMap<String, u64>> {
         Ok(BTreeMap::new())
     }
 

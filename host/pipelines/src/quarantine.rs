@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::TableDef;
-use wafer_core::Timestamp;
+use wafer_core::{Timestamp, cut};
 use wafer_store::{Follows, Kind, Result, TableWriter, Txn, WrittenFiles};
 use wafer_tables::timestamps;
 
@@ -85,6 +85,10 @@ impl Pipelines {
         quarantine: &mut QuarantineWriter,
         row: QuarantinedRow,
     ) -> Result<()> {
+        let row = QuarantinedRow {
+            reason: cut(row.reason),
+            ..row
+        };
         quarantine.bytes += row.reason.len() + row.row.as_ref().map_or(0, String::len);
         quarantine.rows.push(row);
         if quarantine.rows.len() < MAX_ROWS && quarantine.bytes < MAX_BYTES {

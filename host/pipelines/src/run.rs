@@ -16,6 +16,7 @@
 //!    first twenty are kept in the record with file and line, and all of them go to the
 //!    quarantine table. The other rows are written to Parquet files below the run's folder
 //!    (`write.rs`).
+//!    A run that rejected more rows than the pipeline allows fails here (`rejects.rs`).
 //! 4. *Commit.* One Delta commit adds these files and removes what the interval had before.
 //! 5. *Online.* The files of a first generation, or of a run that only adds rows, are read back,
 //!    and the newest row of each entity, or the summary of its events, goes online by commits
@@ -31,10 +32,12 @@
 //! Runs that several processes work on are in `distributed.rs`.
 
 pub(crate) mod distributed;
+pub(crate) mod dry;
 pub(crate) mod job;
 pub(crate) mod online;
 mod plan;
 pub(crate) mod records;
+pub(crate) mod rejects;
 pub(crate) mod write;
 
 use std::sync::Arc;
@@ -202,15 +205,15 @@ impl Pipelines {
         if record.state != RunState::Running {
             return Ok(record);
         }
-        record.finished = Some(self.context.machine_now());
+        let finished = self.context.machine_now();
         match failed {
             None => {
                 record.state = RunState::Succeeded;
+                record.finished = Some(finished);
                 record.overran = self.overran(job, &record);
             }
             Some(error) => {
-                record.state = RunState::Failed;
-                record.error = Some(error.to_owned());
+                record.fail(error, finished);
                 record.overran = false;
             }
         }
@@ -288,7 +291,16 @@ impl Pipelines {
         let unplaced = self
             .write_files(job, works, to_write, selection, progress)
             .await?;
-        self.commit_unplaced(job, unplaced).await?;
+        // The records are copied, because the works hold open files, which cannot be shared
+        // between threads.
+        let records: Vec<RunRecord> = to_write.iter().map(|i| works[*i].record.clone()).collect();
+        let records: Vec<&RunRecord> = records.iter().collect();
+        let checked = self.check_rejects(job, &records, unplaced.rows).await;
+        if let Err(error) = checked {
+            self.discard_unplaced(unplaced.rejects).await;
+            return Err(error);
+        }
+        self.commit_unplaced(job, unplaced.rejects).await?;
         for index in to_write {
             let work = &mut works[*index];
             let written = self.close(job, work).await?;

@@ -8,14 +8,15 @@ pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, BooleanArray};
 use wafer_catalog::{Location, Reject, SourceDef};
-use wafer_core::{CoerceError, Digest, Field, Hasher, Schema, coerce};
-use wafer_files::{RowReader, Rows, file_format, unreadable};
+use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
+use wafer_files::{ReadColumn, RowReader, Rows, file_format, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
@@ -25,8 +26,17 @@ use crate::source::files::{SourceFile, find_files, find_remote};
 #[derive(Clone, Debug)]
 pub struct SourceReader {
     files: Vec<SourceFile>,
-    inputs: Schema,
+    columns: Vec<ReadColumn>,
     remote: Arc<dyn RemoteFiles>,
+}
+
+/// Returns the columns that a function reads from a source.
+pub(crate) fn read_columns(source: &SourceDef, inputs: &Schema) -> Vec<ReadColumn> {
+    let column = |field: &Field| ReadColumn {
+        unit: source.unit_of(&field.name),
+        field: field.clone(),
+    };
+    inputs.fields().iter().map(column).collect()
 }
 
 impl SourceReader {
@@ -57,18 +67,19 @@ impl SourceReader {
                 .map(|file| SourceFile::from_remote(file, format))
                 .collect::<Result<_>>()?,
         };
-        Ok(Self::of_files(files, inputs.clone(), Arc::clone(remote)))
+        let columns = read_columns(source, inputs);
+        Ok(Self::of_files(files, columns, Arc::clone(remote)))
     }
 
     /// Creates a reader of files that were found earlier.
     pub(crate) fn of_files(
         files: Vec<SourceFile>,
-        inputs: Schema,
+        columns: Vec<ReadColumn>,
         remote: Arc<dyn RemoteFiles>,
     ) -> Self {
         Self {
             files,
-            inputs,
+            columns,
             remote,
         }
     }
@@ -179,19 +190,18 @@ impl Chunks {
 struct FileChunks {
     path: PathBuf,
     file_id: String,
-    inputs: Schema,
+    columns: Vec<ReadColumn>,
     rows: Box<dyn RowReader>,
 }
 
 impl FileChunks {
     fn open(file: &SourceFile, reader: &SourceReader) -> Result<Self> {
         let opened = file.open(&reader.remote)?;
-        let columns = reader.inputs.fields();
         Ok(Self {
             path: file.path.clone(),
             file_id: file.digest.short(),
-            inputs: reader.inputs.clone(),
-            rows: file_format(file.format).read(&file.path, opened, columns)?,
+            columns: reader.columns.clone(),
+            rows: file_format(file.format).read(&file.path, opened, &reader.columns)?,
         })
     }
 
@@ -204,17 +214,11 @@ impl FileChunks {
             numbers,
             rejects,
             seen,
-        } = rows;
-        let first = numbers.first().copied().unwrap_or(0);
-        let fields = self.inputs.fields().iter().zip(&columns);
-        let columns = fields.map(|(field, column)| {
-            coerce(column, &field.data_type)
-                .map_err(|e| mismatch_error(&self.path, field, first, &e))
-        });
+        } = self.converted(rows)?;
         let file = self.path.display().to_string();
         let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
         Ok(Some(Chunk {
-            columns: columns.collect::<Result<_>>()?,
+            columns,
             file_id: self.file_id.clone(),
             rejects: rejects.into_iter().map(reject).collect(),
             file,
@@ -223,17 +227,64 @@ impl FileChunks {
             seen,
         }))
     }
+
+    /// Converts columns to the types that the function reads. Rows with a value that does not fit
+    /// are rejected.
+    fn converted(&self, rows: Rows) -> Result<Rows> {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        // The first fault of each row, by the index of the row.
+        let mut faults = BTreeMap::new();
+        for (ReadColumn { field, unit }, column) in self.columns.iter().zip(&rows.columns) {
+            let read = coerce_rows(column, &field.data_type, *unit)
+                .map_err(|error| mismatch_error(&self.path, field, &error))?;
+            columns.push(read.column);
+            for (row, message) in read.faults {
+                let fault = || format!("field `{}`: {message}", field.name);
+                faults.entry(row).or_insert_with(fault);
+            }
+        }
+        if faults.is_empty() {
+            return Ok(Rows { columns, ..rows });
+        }
+        let is_good: Vec<bool> = (0..rows.numbers.len())
+            .map(|row| !faults.contains_key(&row))
+            .collect();
+        let mask = BooleanArray::from(is_good.clone());
+        let filtered = |column: &ArrayRef| {
+            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
+        };
+        let faults = faults.into_iter();
+        let mut rejects = rows.rejects;
+        rejects.extend(faults.map(|(row, message)| (rows.numbers[row], message)));
+        rejects.sort_by_key(|(number, _)| *number);
+        let numbers = rows.numbers.iter().zip(is_good);
+        Ok(Rows {
+            columns: columns.iter().map(filtered).collect(),
+            numbers: numbers
+                .filter_map(|(number, good)| good.then_some(*number))
+                .collect(),
+            rejects,
+            seen: rows.seen,
+        })
+    }
 }
 
-/// Describes a column that does not fit the type that the function reads.
-fn mismatch_error(path: &Path, field: &Field, first_row: u64, error: &CoerceError) -> Error {
+/// Describes a column whose type does not fit the type that the function reads.
+fn mismatch_error(path: &Path, field: &Field, error: &CoerceError) -> Error {
     let (path, name) = (path.display(), &field.name);
     Error::invalid(match error {
         CoerceError::Type { wanted, found } => {
-            format!("{path}: column `{name}` is {found}, and the function reads {wanted}")
+            let is_time = matches!(wanted, DataType::Timestamp | DataType::Date);
+            let hint = match is_time && found.is_integer() {
+                true => format!(
+                    "; say in which unit its integers count: `times = {{ {name} = {{ unit = \"ms\" \
+                     }} }}` in the source (d, s, ms, us or ns)"
+                ),
+                false => String::new(),
+            };
+            format!("{path}: column `{name}` is {found}, and the function reads {wanted}{hint}")
         }
         CoerceError::Value { row, message } => {
-            let row = first_row + *row as u64;
             format!("{path}: column `{name}`, row {row}: {message}")
         }
     })
@@ -267,6 +318,7 @@ mod tests {
             delay: Duration::ZERO,
             lateness: None,
             skew: Duration::ZERO,
+            times: BTreeMap::new(),
             doc: String::new(),
         }
     }

@@ -26,7 +26,7 @@ use wafer_catalog::{
 };
 use wafer_core::{DataType, Digest, Field, Hasher, Schema, widen};
 use wafer_files::Output as FileOutput;
-use wafer_pipelines::{LookedUp, Predictors, Producer};
+use wafer_pipelines::{Freshness, LookedUp, Predictors, Producer};
 use wafer_registry::Registry;
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_serving::predict;
@@ -144,9 +144,11 @@ impl Producer for Predictor {
         self.code
     }
 
-    async fn table_versions(&self) -> Result<BTreeMap<String, u64>> {
-        // Rows that were just acknowledged may still be in the outbox.
-        self.tables.flush_all().await?;
+    async fn table_versions(&self, freshness: Freshness) -> Result<BTreeMap<String, u64>> {
+        if freshness == Freshness::Flushed {
+            // Rows that were just acknowledged may still be in the outbox.
+            self.tables.flush_all().await?;
+        }
         let snapshots = self.tables.snapshots(&self.recipe, AsOf::Latest).await?;
         let versions = snapshots.into_iter();
         Ok(versions

@@ -36,9 +36,9 @@ pub use wafer_catalog::{
     check_function,
 };
 pub use wafer_pipelines::{
-    Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, EventResult,
-    HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines, RequestedRun,
-    RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,
+    EventResult, HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines,
+    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{

@@ -1,6 +1,8 @@
 //! Errors of calls, and whose fault they are.
 
-use wafer_core::{Duration, bytes_text};
+use std::fmt::Display;
+
+use wafer_core::{Duration, bytes_text, cut_to};
 use wafer_store::{Error, Kind};
 
 /// Whose fault an error is.
@@ -81,7 +83,16 @@ impl std::fmt::Display for LimitKind {
     }
 }
 
-/// Why a call failed as a whole. Rows that fail by themselves are in
+/// Maximum length in bytes of what a function says in an error. With the place where it failed, this
+/// is shorter than an error may be ([`MAX_ERROR_BYTES`](wafer_core::MAX_ERROR_BYTES)).
+const SAID_BYTES: usize = 3 << 10;
+
+/// Cuts what a function says: a message, or the names in its backtrace.
+pub(crate) fn said(text: impl Display) -> String {
+    cut_to(text, SAID_BYTES)
+}
+
+/// Why a call failed as a whole. What the function says is cut. Rows that fail by themselves are in
 /// [`Output::row_errors`](crate::Output::row_errors) instead.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {

@@ -18,7 +18,7 @@ use crate::bindings::FunctionPre;
 use crate::bindings::transform::Guest;
 use crate::bindings::types as wit;
 use crate::engine::{STACK_BYTES, ticks};
-use crate::error::{InvokeError, LimitKind};
+use crate::error::{InvokeError, LimitKind, said};
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
 use crate::lower::with_batch;
@@ -334,9 +334,15 @@ impl Function {
     fn refusal(&self, error: wit::CallError) -> InvokeError {
         let function = self.inner.name.clone();
         match error {
-            wit::CallError::InvalidInput(message) => InvokeError::Input { function, message },
+            wit::CallError::InvalidInput(message) => InvokeError::Input {
+                function,
+                message: said(message),
+            },
             wit::CallError::Failed(message) | wit::CallError::Other(message) => {
-                InvokeError::Refused { function, message }
+                InvokeError::Refused {
+                    function,
+                    message: said(message),
+                }
             }
         }
     }
@@ -447,17 +453,18 @@ pub(crate) fn failure(
         Some(Trap::StackOverflow) => return over(LimitKind::Stack(STACK_BYTES as u64)),
         _ => {}
     }
-    let root = error.root_cause().to_string();
+    let root = said(error.root_cause());
     // wasmtime has no error type for this limit.
     if root.contains("fuel allocated for hostcalls has been exhausted") {
         return over(LimitKind::Output(limits.output));
     }
+    // The names of the guest's functions are as long as the component says.
     let backtrace = error
         .downcast_ref::<WasmBacktrace>()
-        .map(ToString::to_string)
+        .map(said)
         .unwrap_or_default();
     let message = match (state.log.last_error(), trap) {
-        (Some(panic), _) => panic.to_owned(),
+        (Some(panic), _) => said(panic),
         (None, Some(Trap::MemoryOutOfBounds)) => {
             format!(
                 "{root}; if it recurses deeply or has large local arrays, build it with a larger `stack`"

@@ -16,7 +16,9 @@ use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer
 use arrow_data::ArrayDataBuilder;
 use arrow_schema::ffi::{FFI_ArrowSchema, Flags};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField};
-use wafer_core::{DataType, Field, Mapping, Schema, Signature, Timestamp, is_storable_date};
+use wafer_core::{
+    DataType, Field, Mapping, Schema, Signature, Timestamp, cut_to, is_storable_date,
+};
 
 use crate::bindings::types as wit;
 
@@ -29,8 +31,8 @@ pub(crate) struct Lifted {
     pub(crate) row_errors: Vec<(u32, String)>,
 }
 
-/// Maximum length of the message of a row error; longer ones are truncated.
-const MAX_ERROR_BYTES: usize = 1_024;
+/// Maximum length of the message of a row error; longer ones are cut.
+const ROW_ERROR_BYTES: usize = 1_024;
 
 /// Validates an output against the signature and the number of input rows, and converts it.
 pub(crate) fn output(
@@ -90,9 +92,7 @@ fn row_errors(errors: Vec<wit::RowError>, rows_in: usize) -> Result<Vec<(u32, St
                 ));
             }
             last = Some(error.row);
-            let mut message = error.message;
-            message.truncate(message.floor_char_boundary(MAX_ERROR_BYTES));
-            Ok((error.row, message))
+            Ok((error.row, cut_to(error.message, ROW_ERROR_BYTES)))
         })
         .collect()
 }
@@ -444,8 +444,43 @@ fn children(data_type: &ArrowType) -> Vec<&ArrowField> {
     }
 }
 
+/// Maximum size of a signature, with its names, types and documentation. It is kept with the
+/// definitions of every generation, whose objects have the same limit.
+const MAX_SIGNATURE_BYTES: usize = 256 << 10;
+
+/// What each column, and each node of an Arrow type, counts beside its texts.
+const COLUMN_CHARGE: usize = 64;
+
+/// Returns what the host keeps of columns.
+fn charge(fields: &[wit::FieldResult]) -> usize {
+    let field = |field: &wit::FieldResult| {
+        let nodes: usize = match &field.data_type {
+            wit::DataTypeResult::Arrow(nodes) => nodes.iter().map(node_charge).sum(),
+            _ => 0,
+        };
+        COLUMN_CHARGE + field.name.len() + field.doc.len() + nodes
+    };
+    fields.iter().map(field).sum()
+}
+
+fn node_charge(node: &wit::ArrowFieldResult) -> usize {
+    COLUMN_CHARGE + node.format.len() + node.name.len()
+}
+
+/// Returns an error if what the host would keep of a signature is too much.
+fn check_size(bytes: usize) -> Result<(), String> {
+    if bytes <= MAX_SIGNATURE_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "its columns and their documentation take {bytes} bytes, with {COLUMN_CHARGE} for each \
+         column; at most {MAX_SIGNATURE_BYTES}: describe them in fewer words"
+    ))
+}
+
 /// Validates and converts the signature that a function described.
 pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> {
+    check_size(charge(&signature.inputs) + charge(&signature.outputs) + signature.doc.len())?;
     Ok(Signature {
         inputs: schema(signature.inputs, "inputs")?,
         outputs: schema(signature.outputs, "outputs")?,
@@ -457,8 +492,14 @@ pub(crate) fn signature(signature: wit::Signature) -> Result<Signature, String> 
     })
 }
 
+/// Validates and converts the columns that a trainer asks for.
+pub(crate) fn columns(fields: Vec<wit::FieldResult>) -> Result<Schema, String> {
+    check_size(charge(&fields))?;
+    schema(fields, "columns")
+}
+
 /// Validates and converts a list of fields. `what` names the list in error messages.
-pub(crate) fn schema(fields: Vec<wit::FieldResult>, what: &str) -> Result<Schema, String> {
+fn schema(fields: Vec<wit::FieldResult>, what: &str) -> Result<Schema, String> {
     let fields = fields.into_iter().map(field).collect::<Result<_, String>>();
     fields
         .and_then(|fields| Schema::new(fields).map_err(|e| e.to_string()))

@@ -25,7 +25,7 @@ use crate::bindings::types::Parameter;
 use crate::bindings::{Exports, FunctionPre, Linked};
 use crate::compile::CompileError;
 use crate::engine::{EngineSet, Target, ticks};
-use crate::error::InvokeError;
+use crate::error::{InvokeError, said};
 use crate::function::Function;
 use crate::limits::Limits;
 use crate::state::State;
@@ -153,6 +153,24 @@ pub enum RegisterError {
     /// The artifact store failed.
     #[error(transparent)]
     Store(#[from] wafer_store::Error),
+}
+
+impl RegisterError {
+    /// The error of a function that refused to be initialised.
+    pub(crate) fn init(function: &str, message: String) -> Self {
+        Self::Init {
+            function: function.to_owned(),
+            message: said(message),
+        }
+    }
+
+    /// The error of a function whose columns are not valid.
+    pub(crate) fn signature(function: &str, message: String) -> Self {
+        Self::Signature {
+            function: function.to_owned(),
+            message: said(message),
+        }
+    }
 }
 
 impl From<RegisterError> for wafer_store::Error {

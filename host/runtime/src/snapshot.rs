@@ -100,17 +100,12 @@ fn initialise(
     let initialised = transform
         .call_init(&mut *store, &parameters)
         .map_err(|e| failed(e, store))?;
-    initialised.map_err(|message| RegisterError::Init {
-        function: spec.name.clone(),
-        message,
-    })?;
+    initialised.map_err(|message| RegisterError::init(&spec.name, message))?;
     let described = transform
         .call_describe(&mut *store)
         .map_err(|e| failed(e, store))?;
-    let signature = lift::signature(described).map_err(|message| RegisterError::Signature {
-        function: spec.name.clone(),
-        message,
-    })?;
+    let signature = lift::signature(described)
+        .map_err(|message| RegisterError::signature(&spec.name, message))?;
     Ok((signature, instance))
 }
 

@@ -1,14 +1,19 @@
 //! The host's state for one instance: its memory limit and its log.
 
+use wafer_core::cut_to;
 use wasmtime::ResourceLimiter;
 
 use crate::bindings::log::{Host, Level};
 use crate::bindings::types;
 
-/// Maximum length of a log message in bytes; longer ones are truncated.
+/// Maximum length of a log message in bytes; longer ones are cut.
 const MESSAGE_BYTES: usize = 4 << 10;
-/// Maximum length of all log messages of one call in bytes; further messages are dropped.
+/// Maximum size of all log messages of one call in bytes, with [`MESSAGE_CHARGE`] for each; further
+/// messages are dropped.
 const LOG_BYTES: usize = 64 << 10;
+/// What each log message counts beside its text. The host keeps a record of every message, and
+/// writes a line for it, also if the message is empty.
+const MESSAGE_CHARGE: usize = 64;
 
 /// The data of a wasmtime store.
 pub(crate) struct State {
@@ -37,7 +42,7 @@ pub(crate) struct Log {
     messages: Vec<(Level, String)>,
     bytes: usize,
     /// Number of messages that were dropped.
-    dropped: usize,
+    dropped: u64,
 }
 
 impl Log {
@@ -69,14 +74,17 @@ impl Log {
 }
 
 impl Host for State {
-    fn write(&mut self, level: Level, mut message: String) {
-        if message.len() > MESSAGE_BYTES {
-            message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
-        }
-        if self.log.bytes + message.len() > LOG_BYTES {
+    fn write(&mut self, level: Level, message: String) {
+        // The copy does not keep the memory of the part that is cut off.
+        let message = match message.len() <= MESSAGE_BYTES {
+            true => message,
+            false => cut_to(message, MESSAGE_BYTES),
+        };
+        let charge = message.len() + MESSAGE_CHARGE;
+        if self.log.bytes + charge > LOG_BYTES {
             self.log.dropped += 1;
         } else {
-            self.log.bytes += message.len();
+            self.log.bytes += charge;
             self.log.messages.push((level, message));
         }
     }
@@ -131,3 +139,36 @@ pub(crate) const MAX_INSTANCES: usize = 10;
 pub(crate) const MAX_MEMORIES: usize = 4;
 /// Maximum number of tables of a component.
 pub(crate) const MAX_TABLES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_and_cut_whatever_their_length() {
+        for (message, kept) in [
+            (String::new(), LOG_BYTES / MESSAGE_CHARGE),
+            ("x".to_owned(), LOG_BYTES / (MESSAGE_CHARGE + 1)),
+            (
+                "x".repeat(1 << 20),
+                LOG_BYTES / (MESSAGE_BYTES + MESSAGE_CHARGE),
+            ),
+        ] {
+            let mut state = State::new(0);
+            for _ in 0..2_000 {
+                state.write(Level::Info, message.clone());
+            }
+            let Log {
+                messages, dropped, ..
+            } = &state.log;
+            assert!(
+                (kept..kept + 2).contains(&messages.len()),
+                "{}",
+                messages.len()
+            );
+            assert_eq!(messages.len() as u64 + dropped, 2_000);
+            let held: usize = messages.iter().map(|(_, message)| message.capacity()).sum();
+            assert!(held <= 2 * LOG_BYTES, "{held}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::asset::Asset;
 use crate::bindings::TrainerPre;
 use crate::bindings::training as wit;
 use crate::engine::ticks;
-use crate::error::{InvokeError, LimitKind};
+use crate::error::{InvokeError, LimitKind, said};
 use crate::function::{chunk_rows, failure};
 use crate::limits::Limits;
 use crate::lower::{self, with_batch};
@@ -134,14 +134,9 @@ fn begin(
     let begun = guest
         .call_begin(&mut *store, &spec.wit_parameters(), &columns, label)
         .map_err(|e| failed(e, store))?;
-    let wanted = begun.map_err(|message| RegisterError::Init {
-        function: spec.name.clone(),
-        message,
-    })?;
-    let wanted = lift::schema(wanted, "columns").map_err(|message| RegisterError::Signature {
-        function: spec.name.clone(),
-        message,
-    })?;
+    let wanted = begun.map_err(|message| RegisterError::init(&spec.name, message))?;
+    let wanted =
+        lift::columns(wanted).map_err(|message| RegisterError::signature(&spec.name, message))?;
     Ok((wanted, guest))
 }
 
@@ -314,7 +309,7 @@ impl TrainingSession {
         self.store.data_mut().log.emit(&self.name);
         result?.map_err(|message| InvokeError::Training {
             function: self.name.clone(),
-            message,
+            message: said(message),
         })
     }
 

@@ -7,6 +7,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use wafer_core::cut;
 use wafer_platform::{Error, Kind};
 
 /// An error response: a status, a code for programs and a message for people.
@@ -18,12 +19,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Returns an error response.
+    /// Returns an error response. A long message is cut.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
-            message: message.into(),
+            message: cut(message.into()),
         }
     }
 
@@ -71,11 +72,7 @@ impl From<Error> for Failure {
             }
             _ => error.to_string(),
         };
-        Self {
-            status,
-            code,
-            message,
-        }
+        Self::new(status, code, message)
     }
 }
 
@@ -91,11 +88,7 @@ impl From<BytesRejection> for Failure {
             }
             _ => rejection.body_text(),
         };
-        Self {
-            status,
-            code: "invalid",
-            message,
-        }
+        Self::new(status, "invalid", message)
     }
 }
 

@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::Value as Json;
-use wafer_core::Digest;
+use wafer_core::{Digest, joined_identity};
 use wafer_platform::{Arrival, IncomingEvent, Platform};
 
 use crate::error::Failure;
@@ -157,11 +157,8 @@ fn identity([version, id, source, kind]: [Option<&str>; 4]) -> Result<String, St
         other => return Err(format!("CloudEvents version {other}; send 1.0")),
     }
     needed("type", kind)?;
-    Ok(format!(
-        "{} {}",
-        needed("source", source)?,
-        needed("id", id)?
-    ))
+    let (source, id) = (needed("source", source)?, needed("id", id)?);
+    Ok(joined_identity(&source, &id))
 }
 
 #[cfg(test)]
@@ -221,6 +218,19 @@ mod tests {
             (binary[0].id.as_deref(), &binary[0].payload),
             (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
         );
+    }
+
+    #[test]
+    fn different_pairs_of_source_and_id_are_different_events() {
+        let id = |source: &str, id: &str| {
+            let event = serde_json::json!({
+                "specversion": "1.0", "id": id, "source": source, "type": "report", "data": {}
+            });
+            structured(event).id.unwrap()
+        };
+        assert_ne!(id("a b", "c"), id("a", "b c"));
+        assert_ne!(id("a", "1 b"), id("a 1", "b"));
+        assert_ne!(id(" ", "x"), id("  ", "x"));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! A model of the protocol is an endpoint, and a version of the model is one of the releases that
 //! the endpoint routes to. The inputs are the join keys and request fields of the view, one tensor
 //! each, of shape `[rows]` or `[rows, 1]`; vectors and lists have the shape `[rows, k]`. Times are
-//! strings as in RFC 3339, or integers that count microseconds since 1970. Byte strings are
-//! hexadecimal. The outputs are what the model predicts.
+//! strings as in RFC 3339: integers are refused, because nothing says in which unit they count.
+//! Byte strings are hexadecimal. The outputs are what the model predicts.
 //!
 //! Tensors may also be binary, by the extension `binary_tensor_data`:
 //! <https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html>.
@@ -29,7 +29,7 @@ use axum::{Json as JsonBody, Router};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
-use wafer_core::Field;
+use wafer_core::{Field, cut};
 use wafer_platform::{Error, InferRequest, Inference, Kind, Platform};
 
 use crate::MAX_ROWS;
@@ -71,7 +71,7 @@ impl Refusal {
     fn invalid(message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
-            message: message.into(),
+            message: cut(message.into()),
         }
     }
 }
@@ -107,7 +107,7 @@ impl From<PathRejection> for Refusal {
 async fn no_route(OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal {
         status: StatusCode::NOT_FOUND,
-        message: format!("there is no {}", uri.path()),
+        message: cut(format_args!("there is no {}", uri.path())),
     }
 }
 
@@ -115,7 +115,7 @@ async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal {
         // The protocol has no status 405, only 400 and 404.
         status: StatusCode::NOT_FOUND,
-        message: format!("{} does not take {method}", uri.path()),
+        message: cut(format_args!("{} does not take {method}", uri.path())),
     }
 }
 

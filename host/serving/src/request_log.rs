@@ -181,7 +181,7 @@ impl Serving {
         let mut pause = PAUSE;
         for attempt in 1.. {
             let online = &self.context.components().stores.online;
-            let committed = online.commit_events(vec![commit.clone()], now);
+            let committed = online.commit_events(vec![commit.clone()], self.context.due_until());
             match for_work("log".to_owned(), committed).await {
                 Ok(_) => break,
                 Err(error) if attempt == ATTEMPTS => return Err(error),

@@ -6,6 +6,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use wafer_core::{MAX_ERROR_BYTES, cut};
+
 /// The kind of an error, chosen by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +28,10 @@ pub enum Kind {
 }
 
 /// An error: its [`Kind`], a message that says what failed, and the underlying cause.
+///
+/// The message has at most [`MAX_ERROR_BYTES`], and so has [`chain`](Self::chain): a longer one is
+/// cut, and says how much is missing. So an error can be shown, recorded and sent wherever it came
+/// from. Errors quote what came from outside as it is; whatever prints them escapes them.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -41,7 +47,7 @@ impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: bounded(message.into()),
             source: None,
         }
     }
@@ -54,7 +60,7 @@ impl Error {
     ) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: bounded(message.into()),
             source: Some(source.into()),
         }
     }
@@ -73,8 +79,8 @@ impl Error {
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();
         let mut cause = StdError::source(self);
-        while let Some(error) = cause {
-            let message = error.to_string();
+        while let Some(error) = cause.filter(|_| text.len() < MAX_ERROR_BYTES - 64) {
+            let message = cut(error);
             // Skip a cause whose message is already included.
             if !text.contains(&message) {
                 text.push_str(": ");
@@ -82,7 +88,7 @@ impl Error {
             }
             cause = error.source();
         }
-        text
+        bounded(text)
     }
 
     /// Converts an I/O error on `path`. A full disk becomes [`Kind::Unavailable`], because a
@@ -98,6 +104,14 @@ impl Error {
     }
 }
 
+/// Cuts a message that is longer than an error may be.
+fn bounded(message: String) -> String {
+    match message.len() <= MAX_ERROR_BYTES {
+        true => message,
+        false => cut(message),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -109,5 +123,28 @@ impl StdError for Error {
         self.source
             .as_deref()
             .map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_cut_wherever_their_text_is_long() {
+        let long = || "x".repeat(1 << 20);
+        let cause = || std::io::Error::other(long());
+        for error in [
+            Error::new(Kind::Function, long()),
+            Error::caused(Kind::Internal, "it failed", cause()),
+            Error::caused(Kind::Internal, long(), cause()),
+        ] {
+            for text in [error.to_string(), error.chain()] {
+                assert!(text.len() <= MAX_ERROR_BYTES, "{}", text.len());
+            }
+            assert!(error.chain().ends_with(" more bytes)"), "{}", error.chain());
+        }
+        let short = Error::caused(Kind::Internal, "it failed", std::io::Error::other("why"));
+        assert_eq!(short.chain(), "it failed: why");
     }
 }

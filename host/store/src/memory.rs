@@ -67,6 +67,16 @@ impl Content {
         self.early.insert(place, early.write.clone());
     }
 
+    /// Returns the row of an entity as it is at `now`, and changes nothing.
+    fn row_at(&self, key: &OnlineKey, now: Timestamp) -> Result<Option<OnlineRow>> {
+        let mut row = self.online.get(key).cloned();
+        let due = self.early.range(..=(now, u64::MAX));
+        for (_, early) in due.filter(|(_, early)| early.key == *key) {
+            row = combine(row.as_ref(), &early.row)?.or(row);
+        }
+        Ok(row.filter(|row| !row.is_tombstone()))
+    }
+
     fn apply_due(&mut self, now: Timestamp) -> Result<()> {
         while let Some(first) = self.early.first_entry()
             && first.key().0 <= now
@@ -110,10 +120,8 @@ impl Content {
 #[async_trait]
 impl OnlineStore for MemoryStore {
     async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
-        let mut content = self.content();
-        content.apply_due(now)?;
-        let row = |key| content.online.get(key).filter(|row| !row.is_tombstone());
-        Ok(keys.iter().map(|key| row(key).cloned()).collect())
+        let content = self.content();
+        keys.iter().map(|key| content.row_at(key, now)).collect()
     }
 
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {

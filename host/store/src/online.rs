@@ -186,7 +186,8 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     /// for entities that have no row or were deleted.
     ///
     /// Sees every write that returned before the call, and the early rows that are due at
-    /// `now`. A backend can offer weaker reads as a setting.
+    /// `now`. A backend can offer weaker reads as a setting. Changes nothing: whatever time a
+    /// reader asks for, other readers see what they saw before.
     async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>>;
 
     /// Writes rows by [`combine`].
@@ -197,7 +198,9 @@ pub trait OnlineStore: Debug + Display + Send + Sync + 'static {
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts>;
 
     /// Commits events in order, each one atomically, and returns their outcomes in the same
-    /// order. Early rows that are due at `now` are applied first.
+    /// order. Early rows that are due at `now` are applied first, and identities that are
+    /// remembered until an earlier time are forgotten. Neither can be undone, so `now` must be a
+    /// time that has come for everybody.
     async fn commit_events(
         &self,
         events: Vec<EventCommit>,

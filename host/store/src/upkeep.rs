@@ -11,7 +11,8 @@ use crate::Result;
 /// time.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync + 'static {
-    /// Applies the early rows that are due at `now`. Does nothing in a store that applies
-    /// them when it reads them.
+    /// Applies the early rows that are due at `now`, so that reads need not look for them. This
+    /// cannot be undone, so `now` must be a time that has come for everybody. Does nothing in a
+    /// store that keeps the early rows of an entity beside its row.
     async fn apply_due(&self, now: Timestamp) -> Result<()>;
 }

@@ -10,7 +10,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Field as ArrowField, SchemaRef};
 use wafer_catalog::{Format, ViewDef, nearest};
 use wafer_core::{CoerceError, DataType, Field, coerce};
-use wafer_files::{Rows, file_format, unreadable};
+use wafer_files::{ReadColumn, Rows, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
 /// A file of labels that has the columns that a view needs.
@@ -150,9 +150,9 @@ impl LabelFile {
     fn read(&self, schema: SchemaRef) -> Result<Batches> {
         let fields = schema.fields().iter().map(|field| {
             let data_type = DataType::from_arrow(field.data_type());
-            Field::new(field.name(), data_type, true)
+            ReadColumn::from(Field::new(field.name(), data_type, true))
         });
-        let fields: Vec<Field> = fields.collect();
+        let fields: Vec<ReadColumn> = fields.collect();
         let file = File::open(&self.path).map_err(|e| unreadable(&self.path, e))?;
         let mut reader = file_format(self.format).read(&self.path, file, &fields)?;
         let path = self.path.clone();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{Split, SplitBy};
+use wafer_core::with_canonical_floats;
 use wafer_store::{Error, Result};
 
 use crate::labels::LabelFile;
@@ -67,7 +68,11 @@ impl Splitter {
             }
             SplitBy::Column(_) => {
                 let values = batch.column(self.column);
-                let value = |row: usize| cell_text(values, row);
+                let values = match self.split.has_one_zero {
+                    true => with_canonical_floats(values),
+                    false => Arc::clone(values),
+                };
+                let value = |row: usize| cell_text(&values, row);
                 let rows = 0..batch.num_rows();
                 let part = |row| self.split.part(self.hash_fraction(value(row).as_bytes()));
                 rows.map(|row| Some(part(row))).collect()

@@ -5,7 +5,8 @@
 //!
 //! 1. It makes a training set in a temporary file, or makes a recorded one again.
 //! 2. It offers the trainer the columns that the view has, and the label. Columns that only the
-//!    labels have are not offered, because they do not exist when a request is answered.
+//!    labels have are not offered, because they do not exist when a request is answered. It tells
+//!    the trainer the model's task, and which of the columns are join keys.
 //! 3. It feeds the rows of the parts `train` and `validation` to the trainer, once for each pass
 //!    that the trainer asks for.
 //! 4. The trainer returns artifacts, which are files, and metrics. [`Registry::prepare`] loads
@@ -16,7 +17,7 @@
 //! [`Registry::prepare`]: wafer_registry::Registry::prepare
 //! [`Registry::publish`]: wafer_registry::Registry::publish
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,12 +25,12 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use serde::Serialize;
 use wafer_catalog::{
-    ComponentDef, ModelDef, ModelNote, ModelVersion, Progress, blocking, get, meant,
+    ComponentDef, ModelDef, ModelNote, ModelVersion, Progress, Recipe, blocking, get, meant,
     temporary_folder,
 };
-use wafer_core::{DataType, Field, Schema, can_widen, coerce, widen};
+use wafer_core::{DataType, Field, Schema, Task, can_widen, coerce, widen};
 use wafer_registry::NewVersion;
-use wafer_runtime::{Role, Trained, TrainingSession};
+use wafer_runtime::{FunctionSpec, RegisterError, Role, Trained, TrainingSession};
 use wafer_store::{Error, Kind, Result};
 
 use crate::rows::TrainingRows;
@@ -106,7 +107,14 @@ impl Training {
         progress.stage("training");
         let folder = temporary_folder()?;
         let (trained, fed) = self
-            .feed_trainer(trainer, &parameters, &rows, label, folder.path(), progress)
+            .feed_trainer(
+                trainer,
+                &parameters,
+                &rows,
+                (label, model.task),
+                folder.path(),
+                progress,
+            )
             .await?;
         progress.stage("registering");
         let new = NewVersion {
@@ -167,7 +175,7 @@ impl Training {
         trainer: &ComponentDef,
         parameters: &BTreeMap<String, String>,
         rows: &Arc<TrainingRows>,
-        label: &str,
+        (label, task): (&str, Option<Task>),
         folder: &Path,
         progress: &Arc<dyn Progress>,
     ) -> Result<(Trained, FeedCounts)> {
@@ -188,6 +196,7 @@ impl Training {
             .context
             .recipe(&rows.set.view, &rows.set.view_version)
             .await?;
+        let told = told(task, &recipe);
         let readable = recipe.readable();
         let is_offered = |field: &Field| field.name == label || readable.contains_key(&field.name);
         let offered: Vec<Field> = offered.into_iter().filter(is_offered).collect();
@@ -198,13 +207,48 @@ impl Training {
         let (rows, label, progress) = (Arc::clone(rows), label.to_owned(), Arc::clone(progress));
         let folder = folder.to_owned();
         blocking(move || {
-            let mut training =
-                runtime.begin_training(&spec, &offered, &label, artifacts.as_ref())?;
+            let mut training = begin(spec.clone(), told, |spec| {
+                runtime.begin_training(spec, &offered, &label, artifacts.as_ref())
+            })?;
             check_requested(&spec.name, &offered, training.columns(), &rows.set.id)?;
             let counts = feed_all(&mut training, &rows, &label, progress.as_ref())?;
             Ok((training.finish(&folder)?, counts))
         })
         .await?
+    }
+}
+
+/// The beginning of the names of parameters that tell a trainer what it is used for. The SDK keeps
+/// them apart from those of the project file.
+const TOLD: &str = "wafer.";
+
+/// What a trainer is told beside its parameters: the model's task, and which columns are join keys.
+fn told(task: Option<Task>, recipe: &Recipe) -> BTreeMap<String, String> {
+    let keys = recipe.view.lookups.iter().flat_map(|lookup| &lookup.keys);
+    let keys: BTreeSet<&str> = keys.map(String::as_str).collect();
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let task = task.map(|task| match task {
+        Task::Binary => "binary",
+        Task::Regression => "regression",
+    });
+    let task = task.map(|task| (format!("{TOLD}task"), task.to_owned()));
+    let keys = (format!("{TOLD}keys"), keys.join(","));
+    task.into_iter().chain([keys]).collect()
+}
+
+/// Starts a training. A trainer built with an SDK from before it was told anything takes that for
+/// parameters that it does not have, and may refuse them; it is started again without.
+fn begin<T>(
+    spec: FunctionSpec,
+    told: BTreeMap<String, String>,
+    start: impl Fn(&FunctionSpec) -> std::result::Result<T, RegisterError>,
+) -> std::result::Result<T, RegisterError> {
+    let mut informed = spec.clone();
+    informed.parameters.extend(told.clone());
+    let names_one = |message: &str| told.keys().any(|name| message.contains(name.as_str()));
+    match start(&informed) {
+        Err(RegisterError::Init { message, .. }) if names_one(&message) => start(&spec),
+        started => started,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Fits the steps that `preprocess` applies, on the rows of the part `train`. Parameters, each a
 //! list of columns separated by commas:
 //!
-//! - `scale`: numbers, to be scaled by mean and standard deviation.
+//! - `scale`: numbers, to be scaled by mean and standard deviation. A column that has the same
+//!   number everywhere becomes 0, as in scikit-learn.
 //! - `ordinal`, `one_hot`: texts, to be encoded by the values that occur (at most `most`, default
 //!   1,000; the most frequent ones).
 //! - `mean`: texts, to be replaced by the mean of the label over the rows with each value. That
@@ -15,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use stock_preprocess::{Fitted, Rule, Step};
-use wafer::{Column, DataType, Field, Init, Role, Table, Trained, Trainer};
+use wafer::{Column, DataType, Field, Init, Labels, Level, Role, Table, Trained, Trainer};
 
 /// Maximum number of output columns, and maximum length of their names in bytes.
 const MAX_COLUMNS: usize = 1_024;
@@ -26,7 +27,8 @@ const WORD: usize = 20;
 /// What has been gathered from the training set.
 #[derive(Debug)]
 pub struct Fit {
-    label: String,
+    /// The labels, if means of them are needed.
+    label: Option<Labels>,
     scale: Vec<(String, Moments)>,
     texts: Vec<(String, BTreeMap<String, Moments>)>,
     ordinal: Vec<String>,
@@ -108,8 +110,12 @@ impl Trainer for Fit {
         if let Some(both) = scale.iter().find(|name| texts.contains(name)) {
             return Err(format!("`{both}` cannot be both scaled and encoded"));
         }
+        let label = match mean.is_empty() {
+            true => None,
+            false => Some(Labels::new(init, columns, label)?),
+        };
         Ok(Self {
-            label: label.to_owned(),
+            label,
             scale: scale
                 .into_iter()
                 .map(|name| (name, Moments::default()))
@@ -136,8 +142,7 @@ impl Trainer for Fit {
             .texts
             .iter()
             .map(|(name, _)| Field::nullable(name, DataType::Utf8));
-        let label =
-            (!self.mean.is_empty()).then(|| Field::required(&self.label, DataType::Float64));
+        let label = self.label.iter().map(Labels::field);
         numbers.chain(texts).chain(label).collect()
     }
 
@@ -153,13 +158,10 @@ impl Trainer for Fit {
                 .filter(|v| v.is_finite())
                 .for_each(|value| moments.add(value));
         }
-        let labels = match self.mean.is_empty() {
-            true => vec![0.0; count],
-            false => rows.take::<f64>(&self.label)?.data().clone(),
+        let labels = match &self.label {
+            None => vec![0.0; count],
+            Some(label) => label.take(&mut rows)?,
         };
-        if let Some(label) = labels.iter().find(|label| !label.is_finite()) {
-            return Err(format!("label `{}`: {label} has no mean", self.label));
-        }
         for label in &labels {
             self.labels.add(*label);
         }
@@ -177,20 +179,7 @@ impl Trainer for Fit {
     fn finish(self) -> Result<Trained, String> {
         let mut steps = Vec::new();
         for (name, moments) in &self.scale {
-            let stddev = moments.stddev();
-            if moments.count == 0 || stddev == 0.0 {
-                return Err(format!(
-                    "`{name}` has no two different values: it cannot be scaled"
-                ));
-            }
-            if !stddev.is_finite() || !moments.mean.is_finite() {
-                return Err(format!("`{name}` has values too large to be scaled"));
-            }
-            let rule = Rule::Scale {
-                mean: moments.mean,
-                stddev,
-            };
-            steps.push(step(name, "scaled", rule));
+            steps.push(step(name, "scaled", scale(name, moments)?));
         }
         for name in &self.ordinal {
             steps.push(step(name, "code", Rule::Ordinal(self.values(name))));
@@ -252,6 +241,25 @@ impl Fit {
             other,
         }
     }
+}
+
+/// How a column is scaled. One that has the same number everywhere is only moved to 0.
+fn scale(name: &str, moments: &Moments) -> Result<Rule, String> {
+    if moments.count == 0 {
+        return Err(format!(
+            "`{name}` has no finite number in the training rows: take it out of `scale`"
+        ));
+    }
+    let (mean, stddev) = (moments.mean, moments.stddev());
+    if !stddev.is_finite() || !mean.is_finite() {
+        return Err(format!("`{name}` has values too large to be scaled"));
+    }
+    if stddev > 0.0 {
+        return Ok(Rule::Scale { mean, stddev });
+    }
+    let message = format!("`{name}` is {mean} in all training rows: scaled, it is 0 there");
+    wafer::log(Level::Warn, &message);
+    Ok(Rule::Scale { mean, stddev: 1.0 })
 }
 
 /// Checks the number of output columns and their names.
@@ -344,6 +352,37 @@ mod tests {
             step("c", "mean", means),
         ];
         assert_eq!(fitted.steps, wanted);
+    }
+
+    #[test]
+    fn constant_columns_are_scaled_to_zero() {
+        let fit = |values: Vec<Option<f64>>| {
+            let init = Init::new().with_parameter("scale", "x");
+            let mut fit = Fit::begin(&init, &columns(), "y").unwrap();
+            let rows =
+                Table::new(values.len()).with("x", values.into_iter().collect::<Column<_>>());
+            fit.feed(Role::Train, rows).unwrap();
+            let trained = fit.finish()?;
+            let fitted = serde_json::from_slice(trained.artifact("fitted").unwrap());
+            let fitted: Fitted = fitted.map_err(|e| e.to_string())?;
+            Ok::<_, String>(fitted.steps[0].rule.clone())
+        };
+        for (values, wanted) in [
+            (vec![Some(14.62); 5], Ok((14.62, 1.0))),
+            (vec![Some(0.1); 1_000], Ok((0.1, 1.0))),
+            (vec![Some(7.0), None], Ok((7.0, 1.0))),
+            (vec![Some(0.0), Some(-0.0)], Ok((0.0, 1.0))),
+            (vec![Some(1.0), Some(3.0)], Ok((2.0, 1.0))),
+            (vec![None, None], Err("no finite number")),
+            (vec![Some(f64::INFINITY)], Err("no finite number")),
+            (vec![Some(f64::MAX), Some(f64::MIN)], Err("too large")),
+        ] {
+            match (fit(values), wanted) {
+                (Ok(found), Ok((mean, stddev))) => assert_eq!(found, Rule::Scale { mean, stddev }),
+                (Err(message), Err(wanted)) => assert!(message.contains(wanted), "{message}"),
+                (found, wanted) => panic!("{found:?} instead of {wanted:?}"),
+            }
+        }
     }
 
     #[test]

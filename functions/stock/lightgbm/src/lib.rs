@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use stock_trees::{Forest, Input, Link, Missing, Node, Test, Tree, is_raw};
+use stock_trees::{Codes, Forest, Input, Link, Missing, Node, Test, Tree, Unknown, is_raw};
 use wafer::{Init, Table};
 
 /// Prediction of gradient-boosted trees, from a model file of LightGBM.
@@ -166,8 +166,8 @@ fn link(objective: &str) -> Result<Link, String> {
     })
 }
 
-/// How columns are read. Those of pandas' type `category` are texts, or numbers that are their own
-/// codes.
+/// How columns are read. Those of pandas' type `category` become the codes of their values, as in
+/// LightGBM's own predictions for data frames: another value is missing.
 fn inputs(
     header: &Part<'_>,
     text: &str,
@@ -208,27 +208,34 @@ fn inputs(
         ));
     }
     for (index, values) in categorical.into_iter().zip(categories) {
-        let texts = values.iter().enumerate();
-        let texts: Option<Vec<(String, f64)>> = texts
-            .map(|(code, value)| Some((value.as_str()?.to_owned(), code as f64)))
-            .collect();
-        // Categories that are the numbers from 0 on are their own codes.
-        let is_own_code =
-            |(code, value): (usize, &serde_json::Value)| value.as_u64() == Some(code as u64);
-        match texts {
-            Some(mut texts) => {
-                texts.sort_by(|a, b| a.0.cmp(&b.0));
-                inputs[index] = Input::Category(texts);
-            }
-            None if values.iter().enumerate().all(is_own_code) => {}
-            None => {
-                return Err(format!(
-                    "feature {index} has pandas' categories that are neither texts nor 0, 1, 2, …"
-                ));
-            }
-        }
+        let codes = codes(&values).ok_or_else(|| {
+            format!(
+                "feature `{}` has pandas' categories that are neither all texts, nor all numbers, nor all booleans",
+                names[index]
+            )
+        })?;
+        let unknown = Unknown::Missing;
+        inputs[index] = Input::Category { codes, unknown };
     }
     Ok(inputs)
+}
+
+/// The codes of pandas' categories, which are their positions.
+fn codes(values: &[serde_json::Value]) -> Option<Codes> {
+    let texts = values.iter().map(|value| value.as_str().map(str::to_owned));
+    if let Some(texts) = texts.collect::<Option<Vec<String>>>() {
+        return Some(Codes::of_texts(texts));
+    }
+    let integers = values.iter().map(serde_json::Value::as_i64);
+    if let Some(integers) = integers.collect::<Option<Vec<i64>>>() {
+        return Some(Codes::of_integers(integers));
+    }
+    let booleans = values.iter().map(|value| value.as_bool().map(i64::from));
+    if let Some(booleans) = booleans.collect::<Option<Vec<i64>>>() {
+        return Some(Codes::of_integers(booleans));
+    }
+    let numbers = values.iter().map(serde_json::Value::as_f64);
+    numbers.collect::<Option<Vec<f64>>>().map(Codes::of_numbers)
 }
 
 /// The indices of the features that are split by sets of categories.
@@ -410,6 +417,28 @@ mod tests {
                 Err("`categories` names 2"),
             ),
             (file("[0:1] [0:1]", texts), &["c"], Err("it reads no `c`")),
+            (file("[0:1] 0:1", "[[1,2]]"), &[], Ok(vec![false, true])),
+            (file("[0:1] 0:1", "[[1.5,2]]"), &[], Ok(vec![false, true])),
+            (
+                file("[0:1] 0:1", "[[false,true]]"),
+                &[],
+                Ok(vec![false, true]),
+            ),
+            (
+                file("[0:1] 0:1", "[[1152921504606846977]]"),
+                &[],
+                Ok(vec![false, true]),
+            ),
+            (
+                file("[0:1] 0:1", r#"[["x",1]]"#),
+                &[],
+                Err("feature `b` has pandas' categories that are neither"),
+            ),
+            (
+                file("[0:1] 0:1", "[[true,1]]"),
+                &[],
+                Err("neither all texts"),
+            ),
             (
                 file("[0:1] 0:1", texts).replace('\n', "\r\n"),
                 &[],

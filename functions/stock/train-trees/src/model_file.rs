@@ -8,7 +8,14 @@ use std::fmt::{Display, Write as _};
 use forust_ml::GradientBooster;
 use forust_ml::tree::Tree;
 
-pub(crate) fn write(booster: &GradientBooster, names: &[String], is_binary: bool) -> String {
+/// Writes a model. `texts` are those of each feature that is a category, in the order of their
+/// codes.
+pub(crate) fn write(
+    booster: &GradientBooster,
+    names: &[String],
+    texts: &[Option<Vec<String>>],
+    is_binary: bool,
+) -> Result<String, String> {
     let trees: Vec<String> = booster
         .trees
         .iter()
@@ -16,7 +23,7 @@ pub(crate) fn write(booster: &GradientBooster, names: &[String], is_binary: bool
         .map(|(index, tree)| {
             // The base score is added to the leaves of the first tree, since the format has none.
             let start = if index == 0 { booster.base_score } else { 0.0 };
-            write_tree(index, tree, start)
+            write_tree(index, tree, start, texts)
         })
         .collect();
     let objective = if is_binary {
@@ -24,7 +31,19 @@ pub(crate) fn write(booster: &GradientBooster, names: &[String], is_binary: bool
     } else {
         "regression"
     };
-    let infos = vec!["[-1e+308:1e+308]"; names.len()];
+    let info = |texts: &Option<Vec<String>>| match texts {
+        None => "[-1e+308:1e+308]".to_owned(),
+        Some(texts) => {
+            let codes: Vec<String> = (0..texts.len()).map(|code| code.to_string()).collect();
+            codes.join(":")
+        }
+    };
+    let infos: Vec<String> = texts.iter().map(info).collect();
+    let categories: Vec<&Vec<String>> = texts.iter().flatten().collect();
+    let categories = match categories.is_empty() {
+        true => "null".to_owned(),
+        false => serde_json::to_string(&categories).map_err(|e| e.to_string())?,
+    };
     let sizes: Vec<usize> = trees.iter().map(String::len).collect();
     let mut text =
         String::from("tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\n");
@@ -40,13 +59,17 @@ pub(crate) fn write(booster: &GradientBooster, names: &[String], is_binary: bool
     for tree in trees {
         text.push_str(&tree);
     }
-    text.push_str("end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n\npandas_categorical:null\n");
-    text
+    text.push_str("end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n\n");
+    let _ = writeln!(text, "pandas_categorical:{categories}");
+    Ok(text)
 }
 
 /// The splits and leaves of a tree, each numbered separately.
 #[derive(Default)]
 struct Parts {
+    /// Ends of the sets of categories, and their bits.
+    boundaries: Vec<usize>,
+    sets: Vec<u32>,
     features: Vec<usize>,
     gains: Vec<f32>,
     thresholds: Vec<f64>,
@@ -61,7 +84,7 @@ struct Parts {
 impl Parts {
     /// Adds a node and everything below it. Returns the node's number; that of leaf `n` is `-1 -
     /// n`.
-    fn add(&mut self, tree: &Tree, index: usize, start: f64) -> i64 {
+    fn add(&mut self, tree: &Tree, index: usize, start: f64, texts: &[Option<Vec<String>>]) -> i64 {
         let node = &tree.nodes[index];
         if node.is_leaf {
             self.leaves.push(f64::from(node.weight_value) + start);
@@ -71,23 +94,50 @@ impl Parts {
         let place = self.features.len();
         self.features.push(node.split_feature);
         self.gains.push(node.split_gain);
-        // In LightGBM values up to the threshold go left, in forust only those below it.
-        self.thresholds.push(node.split_value.next_down());
-        // Bits 2 and 3: NaN is missing; bit 1: missing values go left.
-        let goes_left = node.missing_node == node.left_child;
-        self.decisions.push(2 << 2 | u8::from(goes_left) << 1);
         self.weights.push(node.hessian_sum);
         self.lefts.push(0);
         self.rights.push(0);
-        self.lefts[place] = self.add(tree, node.left_child, start);
-        self.rights[place] = self.add(tree, node.right_child, start);
+        let missing_goes_left = node.missing_node == node.left_child;
+        let (mut left, mut right) = (node.left_child, node.right_child);
+        match &texts[node.split_feature] {
+            None => {
+                // In LightGBM values up to the threshold go left, in forust only those below it.
+                self.thresholds.push(node.split_value.next_down());
+                // Bits 2 and 3: NaN is missing; bit 1: missing values go left.
+                self.decisions
+                    .push(2 << 2 | u8::from(missing_goes_left) << 1);
+            }
+            Some(texts) => {
+                // In LightGBM the categories of a set go left, and missing values always right.
+                if missing_goes_left {
+                    (left, right) = (right, left);
+                }
+                let codes = (0..texts.len() as u32)
+                    .filter(|code| (f64::from(*code) < node.split_value) != missing_goes_left);
+                self.thresholds.push(self.boundaries.len() as f64);
+                self.add_set(codes, texts.len());
+                // Bit 0: the split is by categories.
+                self.decisions.push(2 << 2 | 1);
+            }
+        }
+        self.lefts[place] = self.add(tree, left, start, texts);
+        self.rights[place] = self.add(tree, right, start, texts);
         place as i64
+    }
+
+    fn add_set(&mut self, codes: impl Iterator<Item = u32>, count: usize) {
+        let first = self.sets.len();
+        self.sets.resize(first + count.div_ceil(32), 0);
+        for code in codes {
+            self.sets[first + code as usize / 32] |= 1 << (code % 32);
+        }
+        self.boundaries.push(self.sets.len());
     }
 }
 
-fn write_tree(index: usize, tree: &Tree, start: f64) -> String {
+fn write_tree(index: usize, tree: &Tree, start: f64, texts: &[Option<Vec<String>>]) -> String {
     let mut parts = Parts::default();
-    parts.add(tree, 0, start);
+    parts.add(tree, 0, start, texts);
     let splits = parts.features.len();
     let zeros = |count: usize| joined(&vec![0; count]);
     let mut text = format!("Tree={index}\n");
@@ -95,7 +145,7 @@ fn write_tree(index: usize, tree: &Tree, start: f64) -> String {
         let _ = writeln!(text, "{key}={value}");
     };
     line("num_leaves", parts.leaves.len().to_string());
-    line("num_cat", "0".to_owned());
+    line("num_cat", parts.boundaries.len().to_string());
     line("split_feature", joined(&parts.features));
     line("split_gain", joined(&parts.gains));
     line("threshold", joined(&parts.thresholds));
@@ -108,6 +158,10 @@ fn write_tree(index: usize, tree: &Tree, start: f64) -> String {
     line("internal_value", zeros(splits));
     line("internal_weight", joined(&parts.weights));
     line("internal_count", zeros(splits));
+    if !parts.boundaries.is_empty() {
+        line("cat_boundaries", format!("0 {}", joined(&parts.boundaries)));
+        line("cat_threshold", joined(&parts.sets));
+    }
     line("is_linear", "0".to_owned());
     line("shrinkage", "1".to_owned());
     text.push_str("\n\n");
@@ -153,7 +207,7 @@ mod tests {
             .set_parallel(false);
         booster.fit_unweighted(&matrix, &labels, None).unwrap();
         let names = ["a".to_owned(), "b".to_owned()];
-        let text = write(&booster, &names, true);
+        let text = write(&booster, &names, &[None, None], true).unwrap();
         let init = Init::new()
             .with_asset("model", text)
             .with_parameter("raw", "true");

@@ -39,14 +39,15 @@ pub struct Node {
 pub enum Test {
     /// Values up to this one, inclusive.
     AtMost(f64),
-    /// Categories whose bits are set in some words of the tree's `sets`; or, if `inverted`,
-    /// categories whose bits are not set.
+    /// Categories whose bits are set in some words of the tree's `sets`; or, if `inverted`, all
+    /// values but these. Categories are integers, so what is behind the point does not count.
     In {
         /// Index of the first word.
         start: u32,
         /// Number of words of 32 bits.
         words: u32,
-        /// Whether the categories that are not in the set go left.
+        /// Whether the values that are not in the set go left, as in XGBoost. There, a value below
+        /// 0 is no category. In LightGBM, -0.5 is category 0.
         inverted: bool,
     },
 }
@@ -136,6 +137,7 @@ impl Tree {
                     (true, _) => 0.0,
                     (false, _) => value,
                 };
+                let category = if inverted { category } else { category.trunc() };
                 // A value that is not a category is in no set.
                 let is_in = category >= 0.0 && category < f64::from(words * 32) && {
                     let category = category as u32;
@@ -193,9 +195,125 @@ enum Answer {
 pub enum Input {
     /// The column is a number.
     Number,
-    /// The column is text. The feature is the number beside the text in this list, which is sorted
-    /// by text, and missing if the text is not in it.
-    Category(Vec<(String, f64)>),
+    /// The column is a category. The feature is the code of the column's value.
+    Category {
+        /// The codes of the values.
+        codes: Codes,
+        /// What another value is.
+        unknown: Unknown,
+    },
+}
+
+/// The categories of a column, each with its code, sorted by category.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Codes {
+    /// Categories that are texts.
+    Texts(Vec<(String, f64)>),
+    /// Categories that are numbers, or booleans as 0 and 1.
+    Numbers(Vec<(f64, f64)>),
+    /// Categories that are integers, some of them too large for a `float64`.
+    Integers(Vec<(i64, f64)>),
+}
+
+/// What a value is that is none of the categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// A missing value.
+    Missing,
+    /// An error of its row.
+    Error,
+}
+
+/// The greatest integer up to which a `float64` holds all of them.
+const EXACT: i64 = 1 << 53;
+
+impl Codes {
+    /// The codes of texts: their positions.
+    pub fn of_texts(categories: Vec<String>) -> Self {
+        let mut codes: Vec<(String, f64)> = numbered(categories);
+        codes.sort_by(|a, b| a.0.cmp(&b.0));
+        Self::Texts(codes)
+    }
+
+    /// The codes of numbers: their positions.
+    pub fn of_numbers(categories: Vec<f64>) -> Self {
+        // -0 is 0.
+        let mut codes = numbered(categories.into_iter().map(|value| value + 0.0).collect());
+        codes.sort_by(|a: &(f64, f64), b| a.0.total_cmp(&b.0));
+        Self::Numbers(codes)
+    }
+
+    /// The codes of integers: their positions.
+    pub fn of_integers(categories: Vec<i64>) -> Self {
+        if categories.iter().all(|n| (-EXACT..=EXACT).contains(n)) {
+            return Self::of_numbers(categories.into_iter().map(|n| n as f64).collect());
+        }
+        let mut codes = numbered(categories);
+        codes.sort_by_key(|(category, _)| *category);
+        Self::Integers(codes)
+    }
+
+    /// The type of the column.
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Texts(_) => DataType::Utf8,
+            Self::Numbers(_) => DataType::Float64,
+            Self::Integers(_) => DataType::Int64,
+        }
+    }
+
+    /// The code of each row's value: `None` where the value is missing, and what it is where it is
+    /// none of the categories.
+    fn read(&self, rows: &mut Table, name: &str) -> Result<Vec<Option<Coded>>, String> {
+        fn all<C: wafer::Cell>(
+            rows: &mut Table,
+            name: &str,
+            code: impl Fn(C) -> Option<Coded>,
+        ) -> Result<Vec<Option<Coded>>, String> {
+            let column: Column<C> = rows.take(name)?;
+            Ok((0..column.len())
+                .map(|row| column.get(row).and_then(&code))
+                .collect())
+        }
+        match self {
+            Self::Texts(known) => all(rows, name, |value: Option<String>| {
+                let value = value?;
+                let place = known.binary_search_by(|(category, _)| category.as_str().cmp(&value));
+                Some(
+                    place
+                        .map(|place| known[place].1)
+                        .map_err(|_| format!("{value:?}")),
+                )
+            }),
+            Self::Numbers(known) => all(rows, name, |value: Option<f64>| {
+                // NaN is missing, and -0 is 0.
+                let value = value.filter(|value| !value.is_nan())? + 0.0;
+                let place = known.binary_search_by(|(category, _)| category.total_cmp(&value));
+                Some(
+                    place
+                        .map(|place| known[place].1)
+                        .map_err(|_| value.to_string()),
+                )
+            }),
+            Self::Integers(known) => all(rows, name, |value: Option<i64>| {
+                let value = value?;
+                let place = known.binary_search_by_key(&value, |(category, _)| *category);
+                Some(
+                    place
+                        .map(|place| known[place].1)
+                        .map_err(|_| value.to_string()),
+                )
+            }),
+        }
+    }
+}
+
+/// The code of a value, or the value itself if it is none of the categories.
+type Coded = Result<f64, String>;
+
+fn numbered<T>(categories: Vec<T>) -> Vec<(T, f64)> {
+    let codes = (0..).map(|code: u32| f64::from(code));
+    categories.into_iter().zip(codes).collect()
 }
 
 /// A model: trees, and how their sums become predictions.
@@ -287,11 +405,12 @@ impl Forest {
     /// # Errors
     /// Returns an error when the table does not have the model's columns.
     pub fn predict(&self, mut rows: Table) -> Result<Table, String> {
+        let mut table = Table::new(rows.len());
         let columns: Vec<Vec<f64>> = self
             .names
             .iter()
             .zip(&self.inputs)
-            .map(|(name, input)| input.read(&mut rows, name, self.is_single))
+            .map(|(name, input)| input.read(&mut rows, name, self.is_single, &mut table))
             .collect::<Result<_, _>>()?;
         let mut features = vec![0.0; columns.len()];
         let mut sums = vec![0.0; self.start.len()];
@@ -303,7 +422,6 @@ impl Forest {
             sums.clone()
         };
         let count = rows.len();
-        let table = Table::new(count);
         Ok(match self.answer() {
             Answer::Probabilities => {
                 let all: Vec<Vec<f64>> = (0..count)
@@ -367,7 +485,7 @@ impl Describe for Forest {
         fields
             .map(|(name, input)| match input {
                 Input::Number => Field::nullable(name, DataType::Float64),
-                Input::Category(_) => Field::nullable(name, DataType::Utf8),
+                Input::Category { codes, .. } => Field::nullable(name, codes.data_type()),
             })
             .collect()
     }
@@ -393,33 +511,44 @@ impl Describe for Forest {
 }
 
 impl Input {
-    fn read(&self, rows: &mut Table, name: &str, is_single: bool) -> Result<Vec<f64>, String> {
-        let count = rows.len();
-        match self {
-            Self::Number => {
-                let column: Column<Option<f64>> = rows.take(name)?;
-                let value = |row| match column.is_present(row) {
-                    true if is_single => f64::from(column.data()[row] as f32),
-                    true => column.data()[row],
-                    false => f64::NAN,
-                };
-                Ok((0..count).map(value).collect())
-            }
-            Self::Category(known) => {
-                let column: Column<Option<String>> = rows.take(name)?;
-                let value = |row| {
-                    let text = column.is_present(row).then(|| column.data().get(row))?;
-                    let found = known
-                        .binary_search_by(|(k, _)| k.as_bytes().cmp(text))
-                        .ok()?;
-                    Some(known[found].1)
-                };
-                Ok((0..count)
-                    .map(|row| value(row).unwrap_or(f64::NAN))
-                    .collect())
-            }
+    /// The feature of each row. Rows whose values are none of the categories fail in `out`, where
+    /// they may not be.
+    fn read(
+        &self,
+        rows: &mut Table,
+        name: &str,
+        is_single: bool,
+        out: &mut Table,
+    ) -> Result<Vec<f64>, String> {
+        let Self::Category { codes, unknown } = self else {
+            return read_numbers(rows, name, is_single);
+        };
+        let mut features = Vec::with_capacity(rows.len());
+        for (row, code) in codes.read(rows, name)?.into_iter().enumerate() {
+            features.push(match code {
+                Some(Ok(code)) => code,
+                Some(Err(value)) if *unknown == Unknown::Error => {
+                    let message = format!(
+                        "column `{name}` is {value}, which is none of the categories that the model was trained with"
+                    );
+                    out.fail(row, message);
+                    f64::NAN
+                }
+                Some(Err(_)) | None => f64::NAN,
+            });
         }
+        Ok(features)
     }
+}
+
+fn read_numbers(rows: &mut Table, name: &str, is_single: bool) -> Result<Vec<f64>, String> {
+    let column: Column<Option<f64>> = rows.take(name)?;
+    let value = |row| match column.is_present(row) {
+        true if is_single => f64::from(column.data()[row] as f32),
+        true => column.data()[row],
+        false => f64::NAN,
+    };
+    Ok((0..column.len()).map(value).collect())
 }
 
 fn logistic(x: f64) -> f64 {
@@ -503,17 +632,74 @@ mod tests {
             words: 1,
             inverted,
         };
-        for (value, is_in) in [
-            (0.0, true),
-            (1.0, false),
-            (2.0, true),
-            (2.9, true),
-            (32.0, false),
-            (-1.0, false),
+        // Whether LightGBM and XGBoost go left, by their own predictions.
+        for (value, lightgbm, xgboost) in [
+            (0.0, true, false),
+            (-0.0, true, false),
+            (-0.5, true, true),
+            (1.0, false, true),
+            (2.0, true, false),
+            (2.9, true, false),
+            (32.0, false, true),
+            (-1.0, false, true),
+            (1e300, false, true),
+            (f64::INFINITY, false, true),
+            (f64::NEG_INFINITY, false, true),
         ] {
             let goes = |inverted| split(set(inverted), Missing::Nan, false).value(&[value]) == 1.0;
-            assert_eq!((goes(false), goes(true)), (is_in, !is_in), "{value}");
+            assert_eq!((goes(false), goes(true)), (lightgbm, xgboost), "{value}");
         }
+    }
+
+    /// The features that a column becomes, and the errors of its rows.
+    fn read<C: wafer::Cell>(
+        codes: Codes,
+        unknown: Unknown,
+        values: Vec<C>,
+    ) -> (Vec<Option<f64>>, Vec<(usize, String)>) {
+        let count = values.len();
+        let mut rows = Table::new(count).with("c", values.into_iter().collect());
+        let mut out = Table::new(count);
+        let input = Input::Category { codes, unknown };
+        let features = input.read(&mut rows, "c", false, &mut out).unwrap();
+        let features = features.into_iter().map(|f| (!f.is_nan()).then_some(f));
+        let errors = out.errors().map(|(row, text)| (row, text.to_owned()));
+        (features.collect(), errors.collect())
+    }
+
+    #[test]
+    fn categories_are_codes_whatever_their_type() {
+        let texts = || Codes::of_texts(vec!["b".to_owned(), "a".to_owned()]);
+        let text = |text: &str| Some(text.to_owned());
+        let values = || vec![text("a"), text("b"), text("z"), None];
+        let wanted = vec![Some(1.0), Some(0.0), None, None];
+        assert_eq!(
+            read(texts(), Unknown::Missing, values()),
+            (wanted.clone(), vec![])
+        );
+        let (features, errors) = read(texts(), Unknown::Error, values());
+        assert_eq!((features, errors.len(), errors[0].0), (wanted, 1, 2));
+        assert!(
+            errors[0].1.contains("`c` is \"z\", which is none"),
+            "{}",
+            errors[0].1
+        );
+        let numbers = Codes::of_integers(vec![10, 0, -3]);
+        let values = vec![
+            Some(10.0),
+            Some(-0.0),
+            Some(-3.0),
+            Some(0.5),
+            Some(f64::NAN),
+            None,
+        ];
+        let wanted = vec![Some(0.0), Some(1.0), Some(2.0), None, None, None];
+        assert_eq!(read(numbers, Unknown::Missing, values), (wanted, vec![]));
+        let great = (1 << 60) + 1;
+        let integers = Codes::of_integers(vec![great, 5]);
+        let values = vec![Some(great), Some(great + 1), Some(5), None];
+        let wanted = vec![Some(0.0), None, Some(1.0), None];
+        assert_eq!(read(integers, Unknown::Missing, values), (wanted, vec![]));
     }
 
     #[test]

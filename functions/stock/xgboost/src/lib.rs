@@ -9,6 +9,9 @@
 //! - `trees` is `best` or `all`. It is needed where training was stopped early and the file has
 //!   trees from after the best round: XGBoost's scikit-learn classes predict with the best,
 //!   `Booster.predict` with all.
+//! - `categories = codes` reads the columns of a data frame's categories as their codes. Without it,
+//!   they are read as the categories, if the file has them (since version 3.1 of XGBoost); a row
+//!   with another value fails, as in XGBoost.
 //!
 //! Format: <https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html>. Boosters of
 //! trees (`gbtree`, `dart`) are supported. Numbers have 32 bits, as in XGBoost.
@@ -16,7 +19,7 @@
 mod ubjson;
 
 use serde::Deserialize;
-use stock_trees::{Forest, Input, Link, Missing, Node, Test, Tree, is_raw};
+use stock_trees::{Codes, Forest, Input, Link, Missing, Node, Test, Tree, Unknown, is_raw};
 use wafer::{Init, Table};
 
 /// Prediction of gradient-boosted trees, from a model file of XGBoost.
@@ -30,7 +33,7 @@ pub fn xgboost(rows: Table, model: &Forest) -> Result<Table, String> {
 /// # Errors
 /// Returns a message that says what is wrong with the model.
 pub fn load(init: &Init) -> Result<Forest, String> {
-    init.only_parameters(&["features", "raw", "trees"])?;
+    init.only_parameters(&["features", "raw", "trees", "categories"])?;
     let rounds = match init.parameter("trees") {
         None => None,
         Some("best") => Some(Rounds::Best),
@@ -45,6 +48,15 @@ pub fn load(init: &Init) -> Result<Forest, String> {
         .map_err(|e| format!("asset `model` is no model file of XGBoost: {e}"))?;
     if is_raw(init)? {
         forest.link = Link::Identity;
+    }
+    match init.parameter("categories") {
+        None | Some("values") => {}
+        Some("codes") => forest.inputs.fill(Input::Number),
+        Some(other) => {
+            return Err(format!(
+                "parameter `categories`: `{other}` is neither values nor codes"
+            ));
+        }
     }
     forest.checked(init.list("features"))
 }
@@ -114,6 +126,27 @@ struct TreeModel {
     trees: Vec<TreeParts>,
     #[serde(default)]
     tree_info: Vec<usize>,
+    /// The categories of a data frame.
+    #[serde(default)]
+    cats: Categories,
+}
+
+#[derive(Default, Deserialize)]
+struct Categories {
+    /// The categories of each feature; empty if the model was trained with codes.
+    #[serde(default)]
+    enc: Vec<Encoding>,
+}
+
+/// The categories of a feature; none if it is no category.
+#[derive(Deserialize)]
+struct Encoding {
+    /// Where texts begin and end. Without it, the categories are integers.
+    #[serde(default)]
+    offsets: Vec<usize>,
+    /// Integers, or the bytes of texts.
+    #[serde(default)]
+    values: Vec<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -206,10 +239,11 @@ fn forest(learner: Learner, rounds: Option<Rounds>) -> Result<Forest, String> {
     };
     let (model, weights) = trees_of(learner.gradient_booster)?;
     let tree_count = most_trees(&model, classes, best, rounds)?;
+    let inputs = inputs(&model.cats.enc, features)?;
     let mut trees = by_class(model, weights, classes)?;
     trees.truncate(tree_count);
     Ok(Forest {
-        inputs: vec![Input::Number; names.len()],
+        inputs,
         names,
         trees,
         start: start.into_iter().map(|p| f64::from(to_margin(p))).collect(),
@@ -217,6 +251,43 @@ fn forest(learner: Learner, rounds: Option<Rounds>) -> Result<Forest, String> {
         is_mean: false,
         is_single: true,
     })
+}
+
+/// How columns are read: categories of a data frame become their codes.
+fn inputs(encodings: &[Encoding], features: usize) -> Result<Vec<Input>, String> {
+    if encodings.is_empty() {
+        return Ok(vec![Input::Number; features]);
+    }
+    if encodings.len() != features {
+        return Err(format!(
+            "categories of {} features, of which there are {features}",
+            encodings.len()
+        ));
+    }
+    let input = |encoding: &Encoding| {
+        let codes = match (encoding.offsets.is_empty(), encoding.values.is_empty()) {
+            (true, true) => return Ok(Input::Number),
+            (true, false) => Codes::of_integers(encoding.values.clone()),
+            (false, _) => Codes::of_texts(texts(encoding)?),
+        };
+        let unknown = Unknown::Error;
+        Ok(Input::Category { codes, unknown })
+    };
+    encodings.iter().map(input).collect()
+}
+
+/// The categories of a feature that are texts.
+fn texts(encoding: &Encoding) -> Result<Vec<String>, String> {
+    let text = |ends: &[usize]| {
+        let bytes = encoding.values.get(ends[0]..ends[1])?;
+        // Bytes are written with a sign.
+        let bytes = bytes.iter().map(|byte| *byte as u8).collect();
+        String::from_utf8(bytes).ok()
+    };
+    let texts = encoding.offsets.windows(2).map(text);
+    texts
+        .collect::<Option<_>>()
+        .ok_or_else(|| "categories that are no texts".to_owned())
 }
 
 /// Reads `5E-1`, or `[5E-1]` since version 3, which may hold several scores.
@@ -468,6 +539,55 @@ mod tests {
             assert_eq!(tree.value(&[0.0, value]), wanted, "{value}");
         }
         assert_eq!(forest.start, [0.0]);
+    }
+
+    #[test]
+    fn categories_of_data_frames_are_read_as_they_are() {
+        let mut file = file();
+        let model = &mut file["learner"]["gradient_booster"]["model"];
+        // The texts are "a" and "ø".
+        let texts = json!({"offsets": [0, 1, 3], "values": [97, -61, -72]});
+        let integers = json!({"type": 15, "values": [20, 10]});
+        model["cats"] = json!({"enc": [texts, integers], "feature_segments": [0, 2, 4]});
+        let inputs = |file: &Json, parameters: &[(&str, &str)]| {
+            let init = Init::new().with_asset("model", file.to_string());
+            let parameters = parameters.iter();
+            let init = parameters.fold(init, |init, (k, v)| init.with_parameter(k, v));
+            load(&init).map(|forest| forest.inputs)
+        };
+        let category = |codes| Input::Category {
+            codes,
+            unknown: Unknown::Error,
+        };
+        let wanted = [
+            category(Codes::of_texts(vec!["a".to_owned(), "ø".to_owned()])),
+            category(Codes::of_integers(vec![20, 10])),
+        ];
+        assert_eq!(inputs(&file, &[]).unwrap(), wanted);
+        let codes = inputs(&file, &[("categories", "codes")]).unwrap();
+        assert_eq!(codes, [Input::Number, Input::Number]);
+        let message = inputs(&file, &[("categories", "names")]).unwrap_err();
+        assert!(
+            message.contains("`names` is neither values nor codes"),
+            "{message}"
+        );
+        for (pointer, value, wanted) in [
+            ("enc", json!([]), Ok(2)),
+            ("enc", json!([{}, {"offsets": [], "values": []}]), Ok(2)),
+            ("enc", json!([{}]), Err("categories of 1 features")),
+            (
+                "enc",
+                json!([{}, {"offsets": [3, 1], "values": [97]}]),
+                Err("that are no texts"),
+            ),
+        ] {
+            file["learner"]["gradient_booster"]["model"]["cats"][pointer] = value;
+            match (inputs(&file, &[]), wanted) {
+                (Ok(found), Ok(wanted)) => assert_eq!(found, vec![Input::Number; wanted]),
+                (Err(message), Err(wanted)) => assert!(message.contains(wanted), "{message}"),
+                (found, wanted) => panic!("{found:?} instead of {wanted:?}"),
+            }
+        }
     }
 
     #[test]

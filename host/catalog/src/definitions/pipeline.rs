@@ -47,8 +47,22 @@ pub struct PipelineDef {
     /// When the pipeline runs by itself. `None` means only by hand or on events.
     #[serde(default)]
     pub schedule: Option<ScheduleDef>,
+    /// The greatest fraction of the rows of a run that may be rejected, from 0 to 1. A run that
+    /// rejects more fails and changes nothing.
+    #[serde(default = "default_max_rejects")]
+    pub max_rejects: f64,
     /// The description of the pipeline.
     pub doc: String,
+}
+
+/// The default of a pipeline's `max_rejects`.
+///
+/// A few bad rows never fail a run. When most rows are bad, it is the format of the source, and
+/// not single rows, that is not what the pipeline expects.
+pub const HALF_OF_THE_ROWS: f64 = 0.5;
+
+fn default_max_rejects() -> f64 {
+    HALF_OF_THE_ROWS
 }
 
 /// The column of predictions in a group that a model fills.
@@ -75,4 +89,16 @@ pub fn predicted(keys: &[Field], event_time: &str) -> Vec<Field> {
         "Number of the model's version.",
     ));
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipeline_of_an_earlier_version_has_the_default_of_max_rejects() {
+        let stored = r#"{"source":"s","function":"f","group":"g","schedule":null,"doc":""}"#;
+        let pipeline: PipelineDef = serde_json::from_str(stored).unwrap();
+        assert_eq!(pipeline.max_rejects, HALF_OF_THE_ROWS);
+    }
 }

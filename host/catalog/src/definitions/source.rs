@@ -1,9 +1,10 @@
 //! Sources: where raw rows come from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wafer_core::Duration;
+use wafer_core::{Duration, EpochUnit};
 
 use crate::definitions::Format;
 
@@ -23,11 +24,26 @@ pub struct SourceDef {
     pub lateness: Option<Duration>,
     /// How far in the future an event time may lie.
     pub skew: Duration,
+    /// How the columns of times are written, by name, where the values alone do not say it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub times: BTreeMap<String, TimeDef>,
     /// The description of the source.
     pub doc: String,
 }
 
+/// How a column of times is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeDef {
+    /// The unit in which integers count from 1970.
+    pub unit: EpochUnit,
+}
+
 impl SourceDef {
+    /// Returns the unit of the integers in a column of times, if it is declared.
+    pub fn unit_of(&self, column: &str) -> Option<EpochUnit> {
+        self.times.get(column).map(|time| time.unit)
+    }
+
     /// Returns whether the source keeps its raw events.
     pub fn keeps_events(&self) -> bool {
         matches!(self.kind, SourceKind::Stream { archive: true, .. })
@@ -110,3 +126,17 @@ pub const FIVE_MINUTES: Duration = Duration::from_mins(5);
 
 /// The default of a stream's `remember`.
 pub const SEVEN_DAYS: Duration = Duration::from_days(7);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_of_an_earlier_version_declares_no_times_and_is_stored_as_before() {
+        let stored = r#"{"kind":"files","files":"a.csv","format":null,"delay":0,"lateness":null,"skew":0,"doc":""}"#;
+        let source: SourceDef = serde_json::from_str(stored).unwrap();
+        assert_eq!(source.unit_of("at"), None);
+        let again: serde_json::Value = serde_json::to_value(&source).unwrap();
+        assert!(again.get("times").is_none(), "{again}");
+    }
+}

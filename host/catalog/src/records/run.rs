@@ -4,9 +4,11 @@
 //! is written under the version that was read before, so that a process whose run was taken over
 //! finds that out and stops.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use wafer_core::rules::Interval;
-use wafer_core::{Digest, Timestamp};
+use wafer_core::{Digest, Timestamp, cut, cut_to};
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +33,9 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// Creates a reject, and truncates its message to 500 bytes.
-    pub fn new(place: String, mut message: String) -> Self {
-        message.truncate(message.floor_char_boundary(500));
+    /// Creates a reject, and cuts its message to 500 bytes.
+    pub fn new(place: String, message: String) -> Self {
+        let message = cut_to(message, 500);
         Self { place, message }
     }
 }
@@ -173,6 +175,14 @@ impl RunRecord {
             attempts: self.attempts + 1,
             ..self
         }
+    }
+
+    /// Marks the run as failed. The error is cut, so that the record of any failed run can be
+    /// written.
+    pub fn fail(&mut self, error: impl Display, finished: Timestamp) {
+        self.state = RunState::Failed;
+        self.error = Some(cut(error));
+        self.finished = Some(finished);
     }
 
     /// Resets the counters, before all rows are read again.

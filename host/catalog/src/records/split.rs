@@ -39,6 +39,10 @@ pub struct Split {
     pub by: SplitBy,
     /// The seed of the random assignment.
     pub seed: u64,
+    /// Whether 0.0 and −0.0 of the column are one value, as they are everywhere else. They are not
+    /// in splits of earlier versions, which have to be made again as they were.
+    #[serde(default)]
+    pub has_one_zero: bool,
 }
 
 impl Split {
@@ -67,7 +71,12 @@ impl Split {
                 "the fractions of `{text}` add up to {sum}, not to 1"
             ));
         }
-        Ok(Self { parts, by, seed })
+        Ok(Self {
+            parts,
+            by,
+            seed,
+            has_one_zero: true,
+        })
     }
 
     fn parse_ends(text: &str, seed: u64) -> Result<Self, String> {
@@ -99,6 +108,7 @@ impl Split {
             parts: names,
             by: SplitBy::Ends(ends),
             seed,
+            has_one_zero: true,
         })
     }
 

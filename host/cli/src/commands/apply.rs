@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wafer_config::{Project, resolve};
+use wafer_core::escaped;
 use wafer_platform::{Definitions, GoLive, Platform};
 
 use super::Context;
@@ -79,7 +80,7 @@ pub(crate) fn plan_text(plan: &wafer_platform::Plan, none: &str) -> String {
     }
     plan.changes
         .iter()
-        .map(ToString::to_string)
+        .map(|change| escaped(&change.to_string()).into_owned())
         .collect::<Vec<_>>()
         .join("\n")
 }

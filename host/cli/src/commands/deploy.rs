@@ -11,7 +11,7 @@ use wafer_runtime::Target;
 
 use super::{Context, apply};
 use crate::app;
-use crate::output::say;
+use crate::output::{path_text, say};
 
 /// Deploy the project, or what changed of it, to AWS.
 ///
@@ -203,9 +203,9 @@ impl Report {
         lines.push(match self.tfvars_changed {
             true => format!(
                 "wrote {}: run `terraform apply` with it",
-                self.tfvars.display()
+                path_text(&self.tfvars)
             ),
-            false => format!("{} is as it was", self.tfvars.display()),
+            false => format!("{} is as it was", path_text(&self.tfvars)),
         });
         lines.join("\n")
     }

@@ -8,7 +8,7 @@ use wafer_build::{Toolchain, Toolchains};
 
 use super::Context;
 use crate::app;
-use crate::output::say;
+use crate::output::{indented, say};
 
 /// Check that this machine has what Wafer needs, and say what to do if not.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ impl Doctor {
                     "{} {:18} {}",
                     if f.ok { "ok  " } else { "FAIL" },
                     f.what,
-                    f.detail
+                    indented(&f.detail)
                 )
             });
             lines.collect::<Vec<_>>().join("\n")

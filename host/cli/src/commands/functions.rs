@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use wafer_core::{Field, Mapping};
+use wafer_core::{Field, Mapping, escaped};
 
 use super::Context;
 use crate::app;
+use crate::output::indented;
 
 /// List the applied functions and their signatures.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub(crate) struct Functions {
 impl Functions {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
-        let platform = app::open(&project, None).await?;
+        let platform = app::open_to_read(&project, None).await?;
         let mut functions = platform.context().definitions().functions.clone();
         if let Some(wanted) = &self.function {
             functions.retain(|name, _| name == wanted);
@@ -39,7 +40,9 @@ impl Functions {
                 };
                 let mut text = format!("{name}  {}  {mapping}\n", def.registered.digest.short());
                 if !signature.doc.is_empty() {
-                    text += &format!("  {}\n", signature.doc.replace('\n', "\n  "));
+                    // The lines of the text are indented further than columns, so that none poses
+                    // as a column.
+                    text += &format!("    {}\n", indented(&signature.doc));
                 }
                 text += &fields("in ", signature.inputs.fields());
                 text += &fields("out", signature.outputs.fields());
@@ -57,9 +60,15 @@ fn fields(label: &str, fields: &[Field]) -> String {
         .iter()
         .map(|f| {
             let data_type = format!("{}{}", f.data_type, if f.nullable { "?" } else { "" });
-            format!("  {label} {:width$}  {data_type:12} {}", f.name, f.doc)
-                .trim_end()
-                .to_owned()
+            // A comment of several lines becomes one.
+            let doc = f.doc.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!(
+                "  {label} {:width$}  {data_type:12} {}",
+                f.name,
+                escaped(&doc)
+            )
+            .trim_end()
+            .to_owned()
                 + "\n"
         })
         .collect()

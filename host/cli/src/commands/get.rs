@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value as Json};
-use wafer_core::DataType;
+use wafer_core::{DataType, escaped};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -33,7 +33,7 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
-        let platform = app::open(&project, self.clock).await?;
+        let platform = app::open_to_read(&project, self.clock).await?;
         let definitions = platform.context().definitions();
         let mut row = Map::new();
         for field in &self.fields {
@@ -89,10 +89,8 @@ fn text(answer: &Json) -> String {
     let mut text = table(&["feature", "value", "status"], &rows);
     if let Some(errors) = answer["errors"].as_object() {
         for (function, message) in errors {
-            text += &format!(
-                "\nfunction `{function}`: {}",
-                message.as_str().unwrap_or_default()
-            );
+            let message = message.as_str().unwrap_or_default();
+            text += &format!("\nfunction `{function}`: {}", escaped(message));
         }
     }
     text

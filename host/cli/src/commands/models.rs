@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use wafer_core::bytes_text;
+use wafer_core::{bytes_text, escaped};
 use wafer_platform::{
     ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
 };
@@ -17,7 +17,7 @@ use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
 use super::Context;
 use crate::app;
-use crate::output::{Bar, table};
+use crate::output::{Bar, path_text, table};
 
 /// Manage the versions of models, their aliases and their metrics.
 ///
@@ -313,7 +313,7 @@ impl Models {
                 let done = json!({ "artifact": artifact, "out": out });
                 context
                     .format
-                    .print(&done, || format!("wrote {}", out.display()));
+                    .print(&done, || format!("wrote {}", path_text(&out)));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -468,7 +468,7 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
 /// Formats pairs of a name and a text, and leaves out those with an empty text.
 fn lines_text(lines: &[(&str, String)]) -> String {
     let lines = lines.iter().filter(|(_, text)| !text.is_empty());
-    let lines = lines.map(|(name, text)| format!("{name:13} {text}"));
+    let lines = lines.map(|(name, text)| format!("{name:13} {}", escaped(text)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -552,7 +552,7 @@ impl Evaluate {
 impl LineageOf {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
-        let platform = app::open(&project, None).await?;
+        let platform = app::open_to_read(&project, None).await?;
         let origin = match self.of {
             Thing::Model { version } => {
                 let version = platform.registry().model_version(&version).await?;

@@ -9,7 +9,7 @@ use wafer_build::package::{Package, package};
 
 use super::Context;
 use super::deploy::Arch;
-use crate::output::{say, thousands};
+use crate::output::{path_text, say, thousands};
 
 /// Build the program that runs on Lambda, as a zip file for Terraform.
 ///
@@ -72,7 +72,7 @@ impl MakePackage {
         context.format.print(&report, || {
             format!(
                 "{} ({} bytes)",
-                report.path.display(),
+                path_text(&report.path),
                 thousands(report.bytes)
             )
         });

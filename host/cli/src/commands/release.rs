@@ -8,7 +8,7 @@ use wafer_platform::{Release, VersionName, ViewOfRelease};
 
 use super::Context;
 use crate::app;
-use crate::output::table;
+use crate::output::{indented, table};
 
 /// Manage releases, each of which binds a version of a model to a version of its view and to
 /// the functions of both.
@@ -120,7 +120,7 @@ fn text(release: &Release) -> String {
         release.name, release.model, release.version, release.view, release.view_version
     )];
     if !release.doc.is_empty() {
-        lines.push(format!("  {}", release.doc));
+        lines.push(format!("    {}", indented(&release.doc)));
     }
     let functions = release.functions.iter();
     lines.extend(functions.map(|(name, digest)| format!("  function {name} {}", digest.short())));

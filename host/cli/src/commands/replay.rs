@@ -132,7 +132,7 @@ impl Replay {
         };
         let project = context.project()?;
         let platform = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(app::open(&project, None))
+            tokio::runtime::Handle::current().block_on(app::open_to_read(&project, None))
         })?;
         let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
@@ -186,6 +186,7 @@ impl Replay {
             delay: Duration::ZERO,
             lateness: None,
             skew: Duration::ZERO,
+            times: BTreeMap::new(),
             doc: String::new(),
         };
         let mut requests = Vec::new();

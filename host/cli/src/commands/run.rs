@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
-use wafer_platform::{DistributedRun, Division, Progress, RequestedRun, RunRequest};
+use wafer_core::{Timestamp, escaped};
+use wafer_platform::{
+    DistributedRun, Division, DryRun, Progress, Reject, RequestedRun, RunRequest,
+};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -18,10 +20,12 @@ use crate::partitions;
 /// Writes one commit to the offline table of the group, then the newest row of each
 /// entity to the online store. Running again with the same inputs changes nothing,
 /// changed inputs replace the rows of the interval, and a run that was killed is
-/// continued.
+/// continued. A run that rejects more rows than the pipeline's `max_rejects` allows
+/// fails and changes nothing.
 ///
 /// Examples:
 ///   wafer run plane_outcome
+///   wafer run plane_outcome --dry-run
 ///   wafer run plane_outcome --from 2013-01-01 --to 2013-02-01
 ///   wafer run plane_outcome --processes 4
 ///   wafer run plane_outcome --on aws
@@ -38,6 +42,10 @@ pub(crate) struct Run {
     /// End of the event times to cover, not included; default: no end
     #[arg(long, value_name = "TIME")]
     to: Option<Timestamp>,
+
+    /// Read the source and call the function, report what a run would do, and write nothing
+    #[arg(long, conflicts_with_all = ["processes", "on"])]
+    dry_run: bool,
 
     /// Also read the archived raw events of the source that were not written to the
     /// group when they came in
@@ -98,6 +106,11 @@ impl Run {
         };
         let bar = Arc::new(Bar::new(&request.pipeline));
         let progress: Arc<dyn Progress> = Arc::clone(&bar) as _;
+        if self.dry_run {
+            let result = platform.pipelines().dry_run(&request, progress).await;
+            bar.finish();
+            return Ok(report(context, &result?));
+        }
         let result = match self.processes {
             None => platform.pipelines().run(&request, progress).await,
             Some(processes) => {
@@ -120,15 +133,7 @@ impl Run {
         bar.finish();
         let run = result?;
         let record = &run.record;
-        for reject in &record.rejects {
-            say(format!("rejected {}: {}", reject.place, reject.message));
-        }
-        let more = record
-            .rows_rejected
-            .saturating_sub(record.rejects.len() as u64);
-        if more > 0 {
-            say(format!("rejected {} more rows", thousands(more)));
-        }
+        say_rejects(&record.rejects, record.rows_rejected);
         context.format.print(record, || summary(&run));
         Ok(ExitCode::SUCCESS)
     }
@@ -170,6 +175,57 @@ impl Run {
     }
 }
 
+/// Prints the first rejected rows, and how many there are beside them.
+fn say_rejects(rejects: &[Reject], count: u64) {
+    for Reject { place, message } in rejects {
+        say(format!("rejected {place}: {message}"));
+    }
+    let more = count.saturating_sub(rejects.len() as u64);
+    if more > 0 {
+        say(format!("rejected {} more rows", thousands(more)));
+    }
+}
+
+/// Prints what a run would do. Fails if the run would.
+fn report(context: &Context, dry: &DryRun) -> ExitCode {
+    say_rejects(&dry.rejects, dry.rows_rejected);
+    context.format.print(dry, || {
+        let mut text = format!(
+            "{} over {}: {} rows read, {} to write, {} to reject, {} outside; nothing was written",
+            dry.pipeline,
+            dry.interval,
+            thousands(dry.rows_read),
+            thousands(dry.rows_to_write),
+            thousands(dry.rows_rejected),
+            thousands(dry.rows_outside),
+        );
+        text += &remarks(dry.rows_warned, &dry.warnings);
+        if let Some(error) = &dry.error {
+            text += &format!("\nThe run would fail: {error}");
+        }
+        text
+    });
+    match dry.error {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The lines about rows that break an expectation, and about problems of a run as a whole.
+fn remarks(rows_warned: u64, warnings: &[String]) -> String {
+    let mut text = String::new();
+    if rows_warned > 0 {
+        text += &format!(
+            "\n{} rows break an expectation with policy `warn`",
+            thousands(rows_warned)
+        );
+    }
+    for warning in warnings {
+        text += &format!("\nwarning: {}", escaped(warning));
+    }
+    text
+}
+
 fn summary(run: &RequestedRun) -> String {
     let record = &run.record;
     if !run.is_new {
@@ -191,14 +247,6 @@ fn summary(run: &RequestedRun) -> String {
         thousands(record.rows_outside),
         thousands(record.online_applied),
     );
-    if record.rows_warned > 0 {
-        text += &format!(
-            "\n{} rows break an expectation with policy `warn`",
-            thousands(record.rows_warned)
-        );
-    }
-    for warning in &record.warnings {
-        text += &format!("\nwarning: {warning}");
-    }
+    text += &remarks(record.rows_warned, &record.warnings);
     text
 }

@@ -22,7 +22,7 @@ pub(crate) struct Runs {
 impl Runs {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
-        let platform = app::open(&project, None).await?;
+        let platform = app::open_to_read(&project, None).await?;
         let wanted = |name: &str| self.pipeline.as_deref().is_none_or(|p| p == name);
         let runs: Vec<_> = platform
             .pipelines()

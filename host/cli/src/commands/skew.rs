@@ -51,7 +51,7 @@ impl Skew {
         };
         anyhow::ensure!(interval.from < interval.to, "--from is not before --to");
         let project = context.project()?;
-        let platform = app::open(&project, None).await?;
+        let platform = app::open_to_read(&project, None).await?;
         let bar = Arc::new(Bar::new(&self.endpoint));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let request = SkewRequest {

@@ -10,7 +10,7 @@ use wafer_platform::{DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSe
 
 use super::Context;
 use crate::app;
-use crate::output::{Bar, say, table, thousands};
+use crate::output::{Bar, path_text, say, table, thousands};
 
 /// Join labels with a view's features as they were known at each label's time.
 ///
@@ -119,7 +119,7 @@ impl MakeTrainingSet {
 fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
     let mut text = format!(
         "{}: {} rows, {} columns; recorded as {}",
-        out.display(),
+        path_text(out),
         thousands(set.rows),
         set.columns.len(),
         set.id

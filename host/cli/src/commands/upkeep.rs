@@ -11,7 +11,7 @@ use wafer_core::{Duration, Timestamp, bytes_text};
 
 use super::Context;
 use crate::app::{self, ClockOption};
-use crate::output::{table, thousands};
+use crate::output::{path_text, table, thousands};
 
 /// List the offline tables with their versions, files, rows and sizes.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(crate) struct Tables {}
 
 impl Tables {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let platform = app::open(&context.project()?, None).await?;
+        let platform = app::open_to_read(&context.project()?, None).await?;
         let tables = platform.pipelines().tables().await?;
         context.format.print(&tables, || {
             if tables.is_empty() {
@@ -78,14 +78,14 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         app::share_memory_pools();
-        let platform = app::open(&context.project()?, None).await?;
+        let platform = app::open_to_read(&context.project()?, None).await?;
         let rows = platform
             .training()
             .export(&self.table, &self.out, self.columns, self.as_of)
             .await?;
         let answer = serde_json::json!({"table": self.table, "rows": rows});
         context.format.print(&answer, || {
-            format!("{}: {} rows", self.out.display(), thousands(rows))
+            format!("{}: {} rows", path_text(&self.out), thousands(rows))
         });
         Ok(ExitCode::SUCCESS)
     }

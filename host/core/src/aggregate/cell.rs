@@ -12,9 +12,10 @@ use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::DataType as ArrowType;
 
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+use crate::float;
 
 /// A value: an integer (also a boolean, a timestamp or a date), a float, or bytes (also text).
-/// Ordered by value, with NaN last.
+/// Ordered and compared by value: 0.0 and −0.0 are equal, and NaN comes last.
 #[derive(Clone, Debug)]
 pub enum Cell {
     /// A value of type int64, boolean, timestamp or date.
@@ -86,9 +87,27 @@ impl CellRef<'_> {
         }
     }
 
+    /// Returns the one value that stands for all values that are equal to this one. States that
+    /// keep one of several equal values keep this, so that they do not depend on the order of
+    /// events.
+    pub(super) fn canonical(self) -> Self {
+        match self {
+            Self::Float(value) => Self::Float(float::canonical(value)),
+            other => other,
+        }
+    }
+
+    /// Compares values by their bits where they are equal otherwise.
+    pub(super) fn exact_cmp(self, other: Self) -> Ordering {
+        self.cmp(&other).then_with(|| match (self, other) {
+            (Self::Float(a), Self::Float(b)) => a.total_cmp(&b),
+            _ => Ordering::Equal,
+        })
+    }
+
     pub(super) fn hash64(self) -> u64 {
         use twox_hash::XxHash64;
-        match self {
+        match self.canonical() {
             Self::Int(value) => XxHash64::oneshot(1, &value.to_le_bytes()),
             Self::Float(value) => XxHash64::oneshot(2, &value.to_bits().to_le_bytes()),
             Self::Bytes(bytes) => XxHash64::oneshot(3, bytes),
@@ -118,7 +137,7 @@ impl Ord for CellRef<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => a.cmp(b),
-            (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
+            (Self::Float(a), Self::Float(b)) => float::compare(*a, *b),
             (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
             // All values of a column are of one kind, so that other pairs may compare in any order.
             (Self::Int(_), _) | (Self::Float(_), Self::Bytes(_)) => Ordering::Less,

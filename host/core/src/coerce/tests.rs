@@ -2,8 +2,8 @@ use arrow_array::builder::{LargeListBuilder, ListBuilder};
 use arrow_array::types::{Float32Type, Int32Type};
 use arrow_array::{
     BooleanArray, Date64Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
-    Int64Array, LargeStringArray, StringArray, StringViewArray, TimestampMillisecondArray,
-    TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    Int64Array, LargeStringArray, StringArray, StringViewArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use serde_json::{Value as Json, json};
 
@@ -95,7 +95,7 @@ fn timestamps_of_every_unit_and_zone_are_coerced() {
         Ok(one),
     );
     check(
-        TimestampNanosecondArray::from(vec![-1]),
+        TimestampNanosecondArray::from(vec![-1_000]),
         "timestamp",
         Ok(json!(["1969-12-31T23:59:59.999999Z"])),
     );
@@ -180,5 +180,153 @@ fn models_widen_numbers_to_float64() {
     ] {
         let [found, wanted]: [DataType; 2] = [found, wanted].map(|name| name.parse().unwrap());
         assert!(!can_widen(&found, &wanted), "{found} as {wanted}");
+    }
+}
+
+/// Reads a column row by row, and checks what becomes of each row: its value, or what is wrong.
+fn check_rows(
+    column: impl Array + 'static,
+    wanted: &str,
+    unit: Option<EpochUnit>,
+    rows: &[Result<Json, &str>],
+) {
+    let column: ArrayRef = Arc::new(column);
+    let wanted: DataType = wanted.parse().unwrap();
+    let read = coerce_rows(&column, &wanted, unit).unwrap();
+    assert_eq!(*read.column.data_type(), wanted.to_arrow());
+    let mut faults = read.faults.iter();
+    for (row, expected) in rows.iter().enumerate() {
+        let found = cell_to_json(&read.column, row);
+        match expected {
+            Ok(expected) => assert_eq!(found, *expected, "row {row} of {column:?}"),
+            Err(part) => {
+                let (fault, message) = faults.next().unwrap();
+                assert_eq!((*fault, found), (row, Json::Null));
+                assert!(message.contains(part), "{message}");
+            }
+        }
+    }
+    assert_eq!((read.column.len(), faults.next()), (rows.len(), None));
+}
+
+#[test]
+fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
+    const YEARS: &str = "is outside of the years 1 to 9999";
+    let new_year = || Ok(json!("2024-01-01T00:00:00Z"));
+    check_rows(
+        TimestampSecondArray::from(vec![Some(i64::MAX), Some(1_704_067_200), None]),
+        "timestamp",
+        None,
+        &[Err(YEARS), new_year(), Ok(Json::Null)],
+    );
+    // The sentinel that some writers use for "never".
+    check_rows(
+        TimestampMillisecondArray::from(vec![1_704_067_200_000, i64::MAX, i64::MIN]),
+        "timestamp",
+        None,
+        &[
+            new_year(),
+            Err("9223372036854775807 ms since 1970 is outside"),
+            Err(YEARS),
+        ],
+    );
+    check_rows(
+        TimestampMicrosecondArray::from(vec![253_402_300_800_000_000, 1_704_067_200_000_000]),
+        "timestamp",
+        None,
+        &[Err(YEARS), new_year()],
+    );
+    check_rows(
+        TimestampNanosecondArray::from(vec![1_704_067_200_000_000_000, 1, i64::MAX, i64::MIN]),
+        "timestamp",
+        None,
+        &[
+            new_year(),
+            Err("1 ns since 1970 has digits beyond microseconds"),
+            Err("has digits beyond"),
+            Err("has digits beyond"),
+        ],
+    );
+    check_rows(
+        Date64Array::from(vec![86_400_000, 86_400_001, i64::MAX]),
+        "date",
+        None,
+        &[
+            Ok(json!("1970-01-02")),
+            Err("not a whole number of days"),
+            Err("is"),
+        ],
+    );
+    check_rows(
+        arrow_array::Date32Array::from(vec![1, i32::MAX]),
+        "date",
+        None,
+        &[Ok(json!("1970-01-02")), Err(YEARS)],
+    );
+    check_rows(
+        UInt64Array::from(vec![u64::MAX, 1]),
+        "int64",
+        None,
+        &[Err("does not fit int64"), Ok(json!(1))],
+    );
+    let mut lists = ListBuilder::new(arrow_array::builder::UInt64Builder::new());
+    lists.append_value([Some(1)]);
+    lists.append_value([Some(1), Some(u64::MAX)]);
+    lists.append_value([None]);
+    lists.append_null();
+    check_rows(
+        lists.finish(),
+        "list<int64>",
+        None,
+        &[
+            Ok(json!([1])),
+            Err("an item of a list: 18446744073709551615 does not fit int64"),
+            Err("a list holds a null"),
+            Ok(Json::Null),
+        ],
+    );
+}
+
+#[test]
+fn integers_are_times_of_a_declared_unit_only() {
+    let new_year = || Ok(json!("2024-01-01T00:00:00Z"));
+    check_rows(
+        Int64Array::from(vec![Some(1_704_067_200_000), None, Some(i64::MAX)]),
+        "timestamp",
+        Some(EpochUnit::Milliseconds),
+        &[new_year(), Ok(Json::Null), Err("years 1 to 9999")],
+    );
+    check_rows(
+        arrow_array::UInt32Array::from(vec![1_704_067_200]),
+        "timestamp",
+        Some(EpochUnit::Seconds),
+        &[new_year()],
+    );
+    check_rows(
+        UInt64Array::from(vec![u64::MAX, 1_704_067_200]),
+        "timestamp",
+        Some(EpochUnit::Seconds),
+        &[Err("does not fit int64"), new_year()],
+    );
+    check_rows(
+        Int32Array::from(vec![1]),
+        "date",
+        Some(EpochUnit::Days),
+        &[Ok(json!("1970-01-02"))],
+    );
+    // A typed column says its unit itself.
+    check_rows(
+        TimestampSecondArray::from(vec![1_704_067_200]),
+        "timestamp",
+        Some(EpochUnit::Milliseconds),
+        &[new_year()],
+    );
+    for wanted in ["timestamp", "date"] {
+        check(
+            Int64Array::from(vec![1]),
+            wanted,
+            Err(&format!("wanted {wanted}, found Int64")),
+        );
+        check(Float64Array::from(vec![1.0]), wanted, Err("found Float64"));
     }
 }

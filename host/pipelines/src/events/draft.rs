@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use wafer_core::rules::{available_from_event, available_from_file};
-use wafer_core::{Duration, Timestamp, encode_row};
+use wafer_core::{Duration, Timestamp, cut, encode_row};
 use wafer_store::{EventCommit, OutboxRow, Result};
 
 use crate::events::event::{Arrival, IncomingEvent};
@@ -75,7 +75,7 @@ impl Draft {
         id_field: Option<&str>,
         until: Timestamp,
     ) -> Self {
-        let id = event_id(event, id_field);
+        let id = event_id(event, id_field).map_err(cut);
         let commit = id.clone().map(|id| EventCommit {
             source: source.to_owned(),
             id,
@@ -107,6 +107,7 @@ impl Draft {
         if self.commit.is_err() {
             return;
         }
+        let reason = cut(reason);
         if let Ok(payload) = &event.payload {
             let row = payload.to_string();
             let source = self.commit.as_ref().map_or("", |commit| &commit.source);
@@ -192,7 +193,13 @@ pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<
         None => event.id.clone(),
         Some(field) => match payload.get(field) {
             Some(Json::String(id)) => Some(id.clone()),
-            Some(Json::Number(id)) => Some(id.to_string()),
+            Some(Json::Number(id)) if is_exact(id) => Some(id.to_string()),
+            Some(Json::Number(id)) => {
+                return Err(format!(
+                    "field `{field}`, its identity, is {id} or near it: a number of so many digits \
+                     is not kept exactly, and other events would have the same; send it as text"
+                ));
+            }
             _ => {
                 return Err(format!(
                     "field `{field}`, its identity, is missing or neither text nor number"
@@ -201,6 +208,16 @@ pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<
         },
     };
     Ok(id.unwrap_or_else(|| content_id(event)))
+}
+
+/// Returns whether a number is the one that was sent. Of integers that fit into 64 bits all digits
+/// are kept. Others are floats, of which different ones can be equal from 2^53 on.
+fn is_exact(number: &serde_json::Number) -> bool {
+    let is_integer = number.is_i64() || number.is_u64();
+    is_integer
+        || number
+            .as_f64()
+            .is_some_and(|float| float.abs() < 9_007_199_254_740_992.0)
 }
 
 #[cfg(test)]
@@ -233,6 +250,19 @@ mod tests {
                 ..IncomingEvent::from_json(text)
             };
             assert_eq!(event_id(&event, field), wanted, "{came_with:?} {field:?}");
+        }
+        for (number, is_kept) in [
+            ("9007199254740993", true),
+            ("18446744073709551615", true),
+            ("18446744073709551616", false),
+            ("100000000000000000000001", false),
+            ("1e300", false),
+            ("1.5", true),
+        ] {
+            let event = IncomingEvent::from_json(format!("{{\"n\": {number}}}").as_bytes());
+            let id = event_id(&event, Some("n"));
+            assert_eq!(id.is_ok(), is_kept, "{number}: {id:?}");
+            assert!(!is_kept || id == Ok(number.to_owned()), "{number}");
         }
         let unread = event_id(&IncomingEvent::from_json(b"{"), Some("t"));
         assert!(unread.is_err_and(|reason| reason.contains("is not JSON")));

@@ -1,9 +1,10 @@
 //! Routes: the functions that the events of a source go through, and the groups that they fill.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use wafer_catalog::Applied;
+use wafer_catalog::{Applied, TimeDef};
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
 use wafer_core::{ColumnBuilder, Digest, Schema};
 use wafer_runtime::{Deadline, Function, InvokeError, Output};
@@ -32,6 +33,8 @@ pub(crate) struct Routes {
 pub(crate) struct Route {
     /// The function.
     pub(crate) transform: Transform,
+    /// How the events write columns of times.
+    pub(crate) times: BTreeMap<String, TimeDef>,
     /// The groups.
     pub(crate) targets: Vec<Target>,
 }
@@ -88,7 +91,10 @@ impl Route {
         let fields = self.transform.inputs().fields();
         let mut builders: Vec<ColumnBuilder> = fields
             .iter()
-            .map(|f| ColumnBuilder::new(&f.data_type, events.len()))
+            .map(|f| {
+                let unit = self.times.get(&f.name).map(|time| time.unit);
+                ColumnBuilder::new(&f.data_type, events.len()).with_unit(unit)
+            })
             .collect();
         // The index of the event that each row of the batch came from.
         let mut rows = Vec::with_capacity(events.len());

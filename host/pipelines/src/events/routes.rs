@@ -56,7 +56,11 @@ impl Pipelines {
                     "a pipeline of a model reads no stream, which was checked when it was applied",
                 );
                 let code = definitions.functions[function].registered.digest;
-                let is_same = |route: &&mut Route| matches!(&route.transform, Transform::Function(_, other) if *other == code);
+                let times = &definitions.sources[source].times;
+                let is_same = |route: &&mut Route| {
+                    route.times == *times
+                        && matches!(&route.transform, Transform::Function(_, other) if *other == code)
+                };
                 match routes.iter_mut().find(is_same) {
                     Some(route) => route.targets.push(target),
                     None => routes.push(Route {
@@ -64,6 +68,7 @@ impl Pipelines {
                             self.context.function_of(definitions, function)?,
                             code,
                         ),
+                        times: times.clone(),
                         targets: vec![target],
                     }),
                 }

@@ -7,8 +7,8 @@ use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use wafer_catalog::{Reject, TableDef};
 use wafer_core::rules::{Interval, identity};
-use wafer_core::{ColumnBuilder, Digest, Hasher, Schema, Timestamp};
-use wafer_files::append_object;
+use wafer_core::{ColumnBuilder, Digest, Field, Hasher, Timestamp};
+use wafer_files::{ReadColumn, append_object};
 use wafer_store::{AsOf, Kind, Result, TableSnapshot};
 use wafer_tables::StoredRows;
 
@@ -22,7 +22,7 @@ pub(super) struct ArchiveSource {
     snapshot: TableSnapshot,
     /// The table that the run writes to.
     table: String,
-    inputs: Schema,
+    columns: Vec<ReadColumn>,
     /// The digest of the identities of these events.
     digest: Digest,
 }
@@ -33,9 +33,8 @@ impl Pipelines {
         &self,
         source: &str,
         table: String,
-        inputs: Schema,
+        columns: Vec<ReadColumn>,
     ) -> Result<Option<ArchiveSource>> {
-        self.tables.flush_all().await?;
         let archive = TableDef::archive(source).name;
         let offline = &self.context.components().stores.offline;
         let snapshot = match offline.snapshot(&archive, AsOf::Latest).await {
@@ -46,7 +45,7 @@ impl Pipelines {
             digest: digest_unwritten(&snapshot, &table).await?,
             snapshot,
             table,
-            inputs,
+            columns,
         }))
     }
 }
@@ -61,10 +60,10 @@ impl Source for ArchiveSource {
     }
 
     fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        let (table, inputs) = (self.table.clone(), self.inputs.clone());
+        let (table, columns) = (self.table.clone(), self.columns.clone());
         let files = self.snapshot.files().to_vec();
         stored_chunks(&self.snapshot, files, move |batch, file, first| {
-            archived_chunk(batch, file, first, &table, &inputs)
+            archived_chunk(batch, file, first, &table, &columns)
         })
     }
 }
@@ -101,19 +100,22 @@ fn archived_chunk(
     file: &str,
     first: u64,
     table: &str,
-    inputs: &Schema,
+    columns: &[ReadColumn],
 ) -> Result<Chunk> {
     let rows = StoredRows::new(&TableDef::archive(""), batch)?;
     let payloads = rows.columns[0].as_string::<i32>();
     let tables = rows.columns[1].as_string::<i32>();
-    let builder = |field: &wafer_core::Field| ColumnBuilder::new(&field.data_type, rows.len());
-    let mut builders: Vec<ColumnBuilder> = inputs.fields().iter().map(builder).collect();
+    let builder = |ReadColumn { field, unit }: &ReadColumn| {
+        ColumnBuilder::new(&field.data_type, rows.len()).with_unit(*unit)
+    };
+    let mut builders: Vec<ColumnBuilder> = columns.iter().map(builder).collect();
+    let fields: Vec<Field> = columns.iter().map(|column| column.field.clone()).collect();
     let (mut numbers, mut rejects, mut is_good) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ids, mut available) = (Vec::new(), Vec::new());
     for row in (0..rows.len()).filter(|row| !is_written(tables.value(*row), table)) {
         let number = first + row as u64;
         let read = match serde_json::from_str(payloads.value(row)) {
-            Ok(payload) => append_object(&payload, inputs.fields(), &mut builders),
+            Ok(payload) => append_object(&payload, &fields, &mut builders),
             Err(e) => {
                 builders.iter_mut().for_each(ColumnBuilder::append_null);
                 Err(format!("is not JSON: {e}"))

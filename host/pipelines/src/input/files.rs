@@ -12,7 +12,7 @@ use super::{Selection, Source};
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
-use crate::source::{Chunks, SourceReader};
+use crate::source::{Chunks, SourceReader, read_columns};
 
 /// The rows of files.
 #[derive(Debug)]
@@ -33,9 +33,15 @@ impl Pipelines {
     }
 
     /// Reads files of a source that were found earlier.
-    pub(super) fn files_of_source(&self, files: Vec<SourceFile>, inputs: Schema) -> FileSource {
+    pub(super) fn files_of_source(
+        &self,
+        files: Vec<SourceFile>,
+        source: &SourceDef,
+        inputs: &Schema,
+    ) -> FileSource {
         let remote = Arc::clone(&self.context.components().remote);
-        FileSource(SourceReader::of_files(files, inputs, remote))
+        let columns = read_columns(source, inputs);
+        FileSource(SourceReader::of_files(files, columns, remote))
     }
 }
 

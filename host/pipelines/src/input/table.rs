@@ -28,8 +28,6 @@ impl Pipelines {
         group: &GroupDef,
         inputs: Schema,
     ) -> Result<TableSource> {
-        // Events that came in a moment ago may still be in the outbox.
-        self.tables.flush_all().await?;
         let table = group.rows_table();
         let offline = &self.context.components().stores.offline;
         Ok(TableSource {

@@ -35,6 +35,7 @@ use wafer_store::{Error, Expect, Kind, Lease, Leased, Result, for_work};
 use crate::input::Selection;
 use crate::run::job::{Job, OnlineUpdate, PartitionInput};
 use crate::run::online::OnlineCounts;
+use crate::run::rejects::RowsOfNoInterval;
 use crate::run::write::{IntervalWork, UnplacedRejects, Written};
 use crate::run::{PlannedRun, RequestedRun, RunRequest, pipeline_busy_error, run_lease_name};
 use crate::service::Pipelines;
@@ -145,6 +146,9 @@ struct PartitionResult {
     written: Written,
     /// The files of rejected rows that belong to no interval.
     unplaced: Vec<UnplacedRejects>,
+    /// The number of rows that belong to no interval.
+    #[serde(default)]
+    rows_of_no_interval: RowsOfNoInterval,
     /// The version of the deletions that were taken into account.
     deletions: u64,
 }
@@ -484,7 +488,8 @@ impl Pipelines {
                 .map(|check| check.values().clone())
                 .collect(),
             written,
-            unplaced,
+            unplaced: unplaced.rejects,
+            rows_of_no_interval: unplaced.rows,
             deletions: job.deletions.version(),
         })
     }
@@ -532,6 +537,7 @@ impl Pipelines {
         record.clear_counts();
         let mut checks = job.target.run_checks();
         let (mut unplaced, mut written) = (Vec::new(), Written::nothing(job));
+        let mut rest = RowsOfNoInterval::default();
         let known = results.first().map(|result| result.deletions);
         let known = known.filter(|known| results.iter().all(|r| r.deletions == *known));
         for result in results {
@@ -541,6 +547,13 @@ impl Pipelines {
             }
             written.append(result.written);
             unplaced.extend(result.unplaced);
+            rest.add(result.rows_of_no_interval);
+        }
+        let checked = self.check_rejects(job, &[&*record], rest).await;
+        if let Err(error) = checked {
+            // Whoever records the failure reads the record again, and the rejected rows are in it.
+            self.save(record).await?;
+            return Err(error);
         }
         self.commit_unplaced(job, unplaced).await?;
         self.commit_work(job, record, &checks, written).await?;
@@ -665,9 +678,7 @@ impl Pipelines {
             self.release_pipeline(run).await?;
             return Ok(record.error.unwrap_or_default());
         }
-        record.state = RunState::Failed;
-        record.error = Some(error.to_owned());
-        record.finished = Some(self.context.machine_now());
+        record.fail(error, self.context.machine_now());
         self.save(&mut record).await?;
         self.release_pipeline(run).await?;
         Ok(error.to_owned())

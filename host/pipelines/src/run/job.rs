@@ -12,7 +12,7 @@ use wafer_store::Result;
 use wafer_tables::Deletions;
 
 use crate::group_rows::Target;
-use crate::input::Input;
+use crate::input::{Freshness, Input};
 use crate::producer::Producer;
 use crate::run::RunRequest;
 use crate::service::Pipelines;
@@ -25,6 +25,8 @@ pub(crate) enum OnlineUpdate {
     AfterRun,
     /// By the caller, once for all runs.
     ByCaller,
+    /// Never: the run is a dry one, which writes nothing at all.
+    Never,
 }
 
 /// The input of one partition of a divided run.
@@ -89,11 +91,20 @@ impl Pipelines {
         let producer = self.producer(definitions, &pipeline, &group).await?;
         let inputs = producer.inputs().clone();
         let (input, table_versions) = match part {
-            Some(part) => (self.input_of(part.files, inputs), part.table_versions),
+            Some(part) => {
+                let input = self.input_of(part.files, &source, &inputs);
+                (input, part.table_versions)
+            }
             None => {
                 let archive = request.archive;
-                let input = self.input(definitions, &pipeline, inputs, archive).await?;
-                (input, producer.table_versions().await?)
+                let freshness = match online {
+                    OnlineUpdate::Never => Freshness::Stored,
+                    OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
+                };
+                let input = self
+                    .input(definitions, &pipeline, inputs, archive, freshness)
+                    .await?;
+                (input, producer.table_versions(freshness).await?)
             }
         };
         let deletions = self.tables.deletions().await?;
@@ -106,6 +117,9 @@ impl Pipelines {
             .part(source.delay.as_micros().to_le_bytes().as_slice())
             .part(&expectations)
             .part(&schedule);
+        if !source.times.is_empty() {
+            hasher.part(&serde_json::to_vec(&source.times).expect("plain data"));
+        }
         let settings = hasher.finish();
         let mut hasher = Hasher::new();
         hasher
@@ -136,6 +150,11 @@ impl Pipelines {
 }
 
 impl Job {
+    /// Returns whether the run writes nothing.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.online == OnlineUpdate::Never
+    }
+
     /// Returns the digest of everything that decides what a run over an interval writes.
     pub(crate) fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
         let mut hasher = Hasher::new();

@@ -119,7 +119,7 @@ impl Pipelines {
         batches: Vec<RecordBatch>,
         is_shared: bool,
     ) -> Result<OnlineCounts> {
-        let now = self.context.now();
+        let (now, due_until) = (self.context.now(), self.context.due_until());
         let target = Arc::clone(&job.target);
         let (writes, early) = blocking(move || {
             let mut gathered = OnlineRows::new(&target, now);
@@ -155,7 +155,7 @@ impl Pipelines {
                 // which has these rows already.
                 self.check_running(record).await?;
             }
-            for outcome in online.commit_events(batch, now).await? {
+            for outcome in online.commit_events(batch, due_until).await? {
                 if let EventOutcome::Committed { older: some } = outcome {
                     older += u64::from(some);
                 }

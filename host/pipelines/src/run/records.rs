@@ -106,9 +106,7 @@ impl Pipelines {
             None => RunRecord::unclaimed(pipeline, &table, interval, self.context.now(), now),
         };
         if record.state == RunState::Running {
-            record.state = RunState::Failed;
-            record.error = Some(error.chain());
-            record.finished = Some(now);
+            record.fail(error.chain(), now);
             self.insert_record(&mut record).await?;
             self.save(&mut record).await?;
         }

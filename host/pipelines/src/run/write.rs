@@ -17,7 +17,7 @@ use serde_json::{Map, Value as Json};
 use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::Interval;
-use wafer_core::{Timestamp, cell_to_json};
+use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
 use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
@@ -26,6 +26,7 @@ use crate::producer::{LookedUp, Producer};
 use crate::quarantine::{QuarantineWriter, QuarantinedRow};
 use crate::run::PlannedRun;
 use crate::run::job::Job;
+use crate::run::rejects::RowsOfNoInterval;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 
@@ -64,9 +65,18 @@ pub(crate) struct UnplacedRejects {
     pub(crate) files: WrittenFiles,
 }
 
+/// The rows of a pass that belong to none of its intervals.
+#[derive(Debug, Default)]
+pub(crate) struct Unplaced {
+    /// The files of the rejected rows.
+    pub(crate) rejects: Vec<UnplacedRejects>,
+    /// The number of rows.
+    pub(crate) rows: RowsOfNoInterval,
+}
+
 impl Pipelines {
     /// Reads and transforms the source, and writes the rows to the files of the intervals at the
-    /// positions `to_write`. Returns the rejected rows that belong to no interval.
+    /// positions `to_write`. A dry run writes nothing and counts the rows.
     pub(crate) async fn write_files(
         &self,
         job: &Job,
@@ -74,7 +84,7 @@ impl Pipelines {
         to_write: &[usize],
         selection: &Selection,
         progress: &Arc<dyn Progress>,
-    ) -> Result<Vec<UnplacedRejects>> {
+    ) -> Result<Unplaced> {
         for index in to_write {
             works[*index].record.clear_counts();
         }
@@ -86,18 +96,19 @@ impl Pipelines {
         progress.stage("transforming");
         let mut chunks = Box::pin(transformed_chunks(job, selection, looked_up));
         let mut read = 0;
-        let mut unplaced = Vec::new();
+        let mut unplaced = Unplaced::default();
         let mut current: Option<QuarantineWriter> = None;
         while let Some(transformed) = chunks.try_next().await? {
             read += transformed.chunk.seen;
             let folder = job.rejects_folder(&transformed.chunk);
             if let Some(done) = current.take_if(|quarantine| quarantine.folder != folder) {
-                unplaced.push(self.close_unplaced(job, done).await?);
+                unplaced.rejects.push(self.close_unplaced(job, done).await?);
             }
             let mut works = IntervalWorks {
                 all: &mut *works,
                 to_write,
                 unplaced: &mut current,
+                rows: &mut unplaced.rows,
             };
             self.reject_unreadable(job, &mut works, &transformed.chunk)
                 .await?;
@@ -107,7 +118,7 @@ impl Pipelines {
             progress.read(read, total);
         }
         if let Some(done) = current {
-            unplaced.push(self.close_unplaced(job, done).await?);
+            unplaced.rejects.push(self.close_unplaced(job, done).await?);
         }
         for index in to_write {
             works[*index].record.rows_read = read;
@@ -123,6 +134,7 @@ impl Pipelines {
         chunk: &Chunk,
     ) -> Result<()> {
         for reject in &chunk.rejects {
+            works.rows.rejected += 1;
             works.first().record.rejected(reject.clone());
             let row = QuarantinedRow {
                 reason: reject.message.clone(),
@@ -131,7 +143,7 @@ impl Pipelines {
                 event_id: format!("{}:{}", chunk.file_id, reject.place),
             };
             let quarantine = job.unplaced_quarantine(chunk, works.unplaced);
-            self.quarantine(&job.target, quarantine, row).await?;
+            self.set_aside(job, quarantine, row).await?;
         }
         Ok(())
     }
@@ -173,11 +185,12 @@ impl Pipelines {
                     None => continue,
                 },
                 None => {
+                    works.rows.rejected += 1;
                     works.first().record.rejected(reject);
                     job.unplaced_quarantine(chunk, works.unplaced)
                 }
             };
-            self.quarantine(&job.target, quarantine, row).await?;
+            self.set_aside(job, quarantine, row).await?;
         }
         Ok(())
     }
@@ -197,6 +210,7 @@ impl Pipelines {
         let times: Vec<Timestamp> = (0..rows.len())
             .filter_map(|row| chunk.interval_time(rows.sources[row], Some(rows.events[row])))
             .collect();
+        let mut placed = 0;
         for index in works.to_write {
             let work = &mut works.all[*index];
             if !work.reads(&chunk) {
@@ -207,6 +221,7 @@ impl Pipelines {
                 .filter(|row| interval.contains(times[*row]))
                 .collect();
             work.record.rows_outside += made - own.len() as u64;
+            placed += own.len() as u64;
             if own.len() == rows.len() && !own.is_empty() {
                 self.write_rows(job, work, &chunk, &rows).await?;
             } else if !own.is_empty() {
@@ -214,6 +229,7 @@ impl Pipelines {
                     .await?;
             }
         }
+        works.rows.outside += made.saturating_sub(placed);
         Ok(())
     }
 
@@ -252,8 +268,7 @@ impl Pipelines {
                             row: None,
                             event_id: chunk.event_id(rows.sources[*row]),
                         };
-                        self.quarantine(&job.target, &mut work.quarantine, row)
-                            .await?;
+                        self.set_aside(job, &mut work.quarantine, row).await?;
                     }
                     let rest: Vec<usize> = (0..rows.len())
                         .filter(|row| repeated.binary_search(row).is_err())
@@ -266,6 +281,9 @@ impl Pipelines {
         let rows = kept.as_ref().unwrap_or(rows);
         let record = &mut work.record;
         record.rows_written += rows.len() as u64;
+        if job.is_dry() {
+            return Ok(());
+        }
         let sources = rows.sources.iter();
         let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
         let available = rows.events.iter().zip(sources).map(|(event, source)| {
@@ -288,6 +306,19 @@ impl Pipelines {
         };
         writer.write(&batch).await?;
         Ok(())
+    }
+
+    /// Puts a rejected row into the quarantine, unless the run is a dry one.
+    async fn set_aside(
+        &self,
+        job: &Job,
+        quarantine: &mut QuarantineWriter,
+        row: QuarantinedRow,
+    ) -> Result<()> {
+        if job.is_dry() {
+            return Ok(());
+        }
+        self.quarantine(&job.target, quarantine, row).await
     }
 
     /// Closes the files of an interval.
@@ -330,12 +361,7 @@ impl Pipelines {
         checks: &[RunCheck<'_>],
         written: Written,
     ) -> Result<()> {
-        for (policy, reason) in checks.iter().filter_map(RunCheck::violation) {
-            if policy == Policy::Fail {
-                return Err(Error::invalid(format!("{}: {reason}", record.interval)));
-            }
-            record.warnings.push(reason);
-        }
+        check_all_rows(record, checks)?;
         let txn = Txn {
             app_id: record.app_id(),
             version: record.generation,
@@ -367,6 +393,14 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Removes the files of rejected rows that belong to no interval, because their run failed.
+    pub(crate) async fn discard_unplaced(&self, unplaced: Vec<UnplacedRejects>) {
+        let offline = &self.context.components().stores.offline;
+        for UnplacedRejects { files, .. } in unplaced {
+            offline.discard(files).await;
+        }
+    }
+
     /// Commits the rejected rows that belong to no interval, each file's once.
     pub(crate) async fn commit_unplaced(
         &self,
@@ -386,6 +420,22 @@ impl Pipelines {
     }
 }
 
+/// Checks the expectations about all rows of a run, and adds a warning for each one that is
+/// broken.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a broken expectation whose policy is
+/// to fail the run.
+pub(crate) fn check_all_rows(record: &mut RunRecord, checks: &[RunCheck<'_>]) -> Result<()> {
+    for (policy, reason) in checks.iter().filter_map(RunCheck::violation) {
+        if policy == Policy::Fail {
+            return Err(Error::invalid(format!("{}: {reason}", record.interval)));
+        }
+        record.warnings.push(cut(reason));
+    }
+    Ok(())
+}
+
 /// The intervals that the rows of a chunk may belong to.
 struct IntervalWorks<'a, 'b> {
     /// All intervals of the pass.
@@ -394,6 +444,8 @@ struct IntervalWorks<'a, 'b> {
     to_write: &'a [usize],
     /// The quarantine of rows that belong to no interval; it is opened with the first such row.
     unplaced: &'a mut Option<QuarantineWriter>,
+    /// The number of rows that belong to no interval.
+    rows: &'a mut RowsOfNoInterval,
 }
 
 impl<'b> IntervalWorks<'_, 'b> {
@@ -416,8 +468,18 @@ impl<'b> IntervalWorks<'_, 'b> {
 impl Job {
     /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
-        let code = self.producer.code().short();
-        format!("rejects/{}-{code}", chunk.file_id)
+        let code = self.producer.code();
+        let code = match self.source.times.is_empty() {
+            true => code,
+            // Other rows are rejected when the source says how its times are written.
+            false => {
+                let times = serde_json::to_vec(&self.source.times).expect("plain data");
+                let mut hasher = Hasher::new();
+                hasher.part(code.as_bytes()).part(&times);
+                hasher.finish()
+            }
+        };
+        format!("rejects/{}-{}", chunk.file_id, code.short())
     }
 
     /// Returns the quarantine of a file's rows that belong to no interval; opens it if needed.

@@ -30,7 +30,7 @@ impl BackgroundTask for ApplyDueRows {
         if let Err(error) = context.check_clock().await {
             tracing::warn!("{error}");
         }
-        let now = context.now();
-        context.components().stores.upkeep.apply_due(now).await
+        let upkeep = &context.components().stores.upkeep;
+        upkeep.apply_due(context.due_until()).await
     }
 }

@@ -145,10 +145,11 @@ impl Tensor {
             DataType::Float64 | DataType::Float32 | DataType::ListFloat64 | DataType::Vector(_) => {
                 matches!(kind, Kind::Float | Kind::Int(..))
             }
-            DataType::Timestamp => matches!(kind, Kind::Bytes | Kind::Int(..)),
-            DataType::Utf8 | DataType::Binary | DataType::Date | DataType::ListUtf8 => {
-                kind == Kind::Bytes
-            }
+            DataType::Utf8
+            | DataType::Binary
+            | DataType::Timestamp
+            | DataType::Date
+            | DataType::ListUtf8 => kind == Kind::Bytes,
             DataType::Arrow(_) => false,
         };
         if !fits {

@@ -1,10 +1,11 @@
 //! Online rows and the commits of events.
 
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use heed::{PutFlags, RwTxn};
+use heed::{PutFlags, RoTxn, RwTxn, WithoutTls};
 use wafer_core::Timestamp;
 use wafer_core::aggregate::is_item;
 
@@ -23,6 +24,64 @@ use crate::{
 /// Maximum number of expired event identities that one commit removes, to keep it short.
 const MAX_FORGOTTEN: usize = 1_000;
 
+/// Returns the row that is stored under a key. A damaged row is returned as a `heed` error, so that
+/// it aborts the transaction.
+fn stored_row(
+    txn: &RoTxn<'_, WithoutTls>,
+    tables: &Tables,
+    key: &[u8],
+) -> heed::Result<Option<OnlineRow>> {
+    match tables.online.get(txn, key)? {
+        None => Ok(None),
+        Some(value) => Ok(Some(
+            online_row(value).ok_or_else(|| refused(damaged("row")))?,
+        )),
+    }
+}
+
+/// Returns the rows of keys as they are at `now`: combined with the early rows that are due, which
+/// stay where they are. A reader may have a clock of its own, and must not change what others see.
+fn rows_at(
+    txn: &RoTxn<'_, WithoutTls>,
+    tables: &Tables,
+    keys: &[Vec<u8>],
+    now: Timestamp,
+) -> heed::Result<Vec<Option<OnlineRow>>> {
+    let stored = keys.iter().map(|key| stored_row(txn, tables, key));
+    let mut rows = stored.collect::<heed::Result<Vec<_>>>()?;
+    // Few early rows are due at a time where a server applies them, and mostly none.
+    let mut positions: Option<HashMap<&[u8], Vec<usize>>> = None;
+    for entry in tables.early.iter(txn)? {
+        let (place, entry) = entry?;
+        if from_sortable(place).is_some_and(|due| due > now) {
+            break;
+        }
+        let (key, value) = early_entry(entry).ok_or_else(|| refused(damaged_early()))?;
+        let positions = positions.get_or_insert_with(|| positions_of(keys));
+        for position in positions.get(key).into_iter().flatten() {
+            let early = online_row(value).ok_or_else(|| refused(damaged_early()))?;
+            let row = &mut rows[*position];
+            if let Some(combined) = combine(row.as_ref(), &early).map_err(refused)? {
+                *row = Some(combined);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Returns the positions of each key in a list of keys.
+fn positions_of(keys: &[Vec<u8>]) -> HashMap<&[u8], Vec<usize>> {
+    let mut positions: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (position, key) in keys.iter().enumerate() {
+        positions.entry(key).or_default().push(position);
+    }
+    positions
+}
+
+fn damaged_early() -> Error {
+    damaged("row that is not due")
+}
+
 /// Writes a row by [`combine`], and returns whether that changed anything. A damaged stored row
 /// is returned as a `heed` error, so that it aborts the transaction.
 fn put_row(
@@ -31,10 +90,7 @@ fn put_row(
     key: &[u8],
     row: &OnlineRow,
 ) -> heed::Result<bool> {
-    let stored = match tables.online.get(txn, key)? {
-        None => None,
-        Some(value) => Some(online_row(value).ok_or_else(|| refused(damaged("row")))?),
-    };
+    let stored = stored_row(txn, tables, key)?;
     let combined = combine(stored.as_ref(), row).map_err(refused)?;
     if let Some(row) = &combined {
         tables.online.put(txn, key, &online_value(row))?;
@@ -138,9 +194,8 @@ fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Resu
             break;
         }
         let (place, entry) = (place.to_vec(), entry.to_vec());
-        let (key, value) =
-            early_entry(&entry).ok_or_else(|| refused(damaged("row that is not due")))?;
-        let row = online_row(value).ok_or_else(|| refused(damaged("row that is not due")))?;
+        let (key, value) = early_entry(&entry).ok_or_else(|| refused(damaged_early()))?;
+        let row = online_row(value).ok_or_else(|| refused(damaged_early()))?;
         put_row(txn, tables, key, &row)?;
         tables.early.delete(txn, &place)?;
     }
@@ -199,19 +254,10 @@ fn commit_event(
 #[async_trait]
 impl OnlineStore for Lmdb {
     async fn get_many(&self, keys: &[OnlineKey], now: Timestamp) -> Result<Vec<Option<OnlineRow>>> {
-        self.apply_due(now).await?;
-        let values = self.read(|txn, tables| {
-            keys.iter()
-                .map(|key| Ok(tables.online.get(txn, &online_key(key))?.map(online_row)))
-                .collect::<heed::Result<Vec<_>>>()
-        })?;
-        values
-            .into_iter()
-            .map(|value| {
-                let row = value.map(|row| row.ok_or_else(|| damaged("row")));
-                Ok(row.transpose()?.filter(|row| !row.is_tombstone()))
-            })
-            .collect()
+        let keys: Vec<Vec<u8>> = keys.iter().map(online_key).collect();
+        let rows = self.read(|txn, tables| rows_at(txn, tables, &keys, now))?;
+        let is_there = |row: &OnlineRow| !row.is_tombstone();
+        Ok(rows.into_iter().map(|row| row.filter(is_there)).collect())
     }
 
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {

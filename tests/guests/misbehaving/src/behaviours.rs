@@ -19,12 +19,16 @@ const TABLE: &[(&str, Behaviour)] = &[
     ("spin-in-init", Init(init::spin_in_init)),
     ("panic-in-init", Init(init::panics)),
     ("grow-in-init", Init(init::grow)),
+    ("large-refusal-in-init", Init(init::large_refusal)),
+    ("empty-log-flood-in-init", Init(init::empty_log_flood)),
     ("spin-in-describe", Describe(describe::spin_in_describe)),
     ("panic-in-describe", Describe(describe::panics)),
     ("same-name-twice", Describe(describe::same_name_twice)),
     ("bad-name", Describe(describe::bad_name)),
     ("bad-vector", Describe(describe::bad_vector)),
     ("bad-sources", Describe(describe::one_to_many)),
+    ("large-doc", Describe(describe::large_doc)),
+    ("deceptive-text", Describe(describe::deceptive_docs)),
     ("spin-in-call", Call(call::spin_in_call)),
     ("panic-in-call", Call(call::panics)),
     ("panic-on-seven", Call(call::panics_on_seven)),
@@ -37,6 +41,12 @@ const TABLE: &[(&str, Behaviour)] = &[
     ("bad-utf8", Call(call::bad_utf8)),
     ("too-much-output", Call(call::too_much_output)),
     ("log-flood", Call(call::log_flood)),
+    ("empty-log-flood", Call(call::empty_log_flood)),
+    ("large-log-flood", Call(call::large_log_flood)),
+    ("large-refusal", Call(call::large_refusal)),
+    ("large-panic", Call(call::large_panic)),
+    ("deceptive-text", Call(call::deceptive_texts)),
+    ("deceptive-refusal", Call(call::deceptive_refusal)),
     ("wrong-length", Return(output::wrong_length)),
     ("wrong-type", Return(output::wrong_type)),
     ("wrong-columns", Return(output::wrong_columns)),
@@ -49,6 +59,8 @@ const TABLE: &[(&str, Behaviour)] = &[
     ("error-out-of-range", Return(output::error_out_of_range)),
     ("errors-unsorted", Return(output::errors_unsorted)),
     ("one-bad-row", Return(output::one_bad_row)),
+    ("large-row-errors", Return(output::large_row_errors)),
+    ("deceptive-row-error", Return(output::deceptive_row_error)),
 ];
 
 /// A behaviour: where it takes effect, and what it does there.
@@ -78,6 +90,21 @@ pub(crate) struct Rows {
 pub(crate) fn of(mode: &'static str) -> impl Iterator<Item = Behaviour> {
     let rows = TABLE.iter().filter(move |(name, _)| *name == mode);
     rows.map(|(_, behaviour)| *behaviour)
+}
+
+/// A text that would clear a terminal, turn the direction of text, and look like a line of its own.
+const DECEPTIVE: &str = "a\u{1b}[2J\u{9b}2J\u{202e}b\nerror: forged";
+
+/// Returns a text that is much longer than any that the host keeps.
+fn large() -> String {
+    "x".repeat(16 << 20)
+}
+
+/// Writes very many empty messages to the log.
+fn log_nothing_very_often() {
+    for _ in 0..1_000_000 {
+        wafer::log(wafer::Level::Warn, "");
+    }
 }
 
 /// Loops for ever.

@@ -1,6 +1,6 @@
 //! Lists of the earliest and of the latest events.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -32,14 +32,36 @@ pub(in crate::aggregate) enum EndStatistic {
     List(u32),
 }
 
-/// An entry in a list of events. Events of the same time are ordered by identity, then by value, so
-/// that the list does not depend on the order of arrival.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An entry in a list of events. Events of the same time are ordered by identity, then by the bits of
+/// their values, so that the list does not depend on the order of arrival.
+#[derive(Clone, Debug)]
 pub(in crate::aggregate) struct Entry {
     event: i64,
     id: u64,
     cell: Cell,
 }
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let place = |entry: &Self| (entry.event, entry.id);
+        let by_value = || self.cell.as_ref().exact_cmp(other.cell.as_ref());
+        place(self).cmp(&place(other)).then_with(by_value)
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
 
 /// An entry whose order says which end the list is for: an entry that is less is nearer to it.
 pub(in crate::aggregate) trait End: Ord + Clone + Debug {

@@ -72,7 +72,7 @@ impl<O: Order> State for Foremost<O> {
 
     fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
         if self.is_beaten_by(cell) {
-            self.value = Some(cell.to_owned());
+            self.value = Some(cell.canonical().to_owned());
         }
     }
 
@@ -97,7 +97,8 @@ impl<O: Order> State for Foremost<O> {
 
     fn decode((): (), reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
         Ok(Self {
-            value: Cell::decode(reader)?,
+            // Earlier versions stored −0.0.
+            value: Cell::decode(reader)?.map(|cell| cell.as_ref().canonical().to_owned()),
             order: PhantomData,
         })
     }
@@ -144,6 +145,8 @@ impl<O: Order> Sliding for Candidates<O> {
 
     fn answer(&self, Extreme: Extreme, values: EventValues<'_>, _: Covered) -> Answer {
         let extreme = self.events.front().and_then(|index| values.cell(*index));
-        extreme.map_or(Answer::Null, |cell| Answer::One(cell.to_owned()))
+        extreme.map_or(Answer::Null, |cell| {
+            Answer::One(cell.canonical().to_owned())
+        })
     }
 }

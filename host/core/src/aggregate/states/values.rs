@@ -48,7 +48,8 @@ impl State for Values {
     }
 
     fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
-        *self.counts.entry(cell.to_owned()).or_default() += 1;
+        let cell = cell.canonical().to_owned();
+        *self.counts.entry(cell).or_default() += 1;
     }
 
     fn merge(&mut self, other: Self) {
@@ -74,21 +75,51 @@ impl State for Values {
     }
 
     fn decode((): (), reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
-        let length = reader.length()?;
-        let count = |_| Ok((Cell::decode_value(reader)?, reader.varint()?));
-        let counts = (0..length).map(count).collect::<Result<_, _>>()?;
+        let mut counts = BTreeMap::new();
+        for _ in 0..reader.length()? {
+            let (cell, count) = (Cell::decode_value(reader)?, reader.varint()?);
+            // Earlier versions counted 0.0 and −0.0 apart.
+            let stored: &mut u64 = counts
+                .entry(cell.as_ref().canonical().to_owned())
+                .or_default();
+            *stored = stored.saturating_add(count);
+        }
         Ok(Self { counts })
     }
 }
 
 impl Reversible for Values {
     fn remove(&mut self, cell: CellRef<'_>) {
-        let cell = cell.to_owned();
+        let cell = cell.canonical().to_owned();
         if let Some(count) = self.counts.get_mut(&cell) {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&cell);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_earlier_versions_with_two_zeros_become_one() {
+        let mut stored = Vec::new();
+        put_varint(&mut stored, 3);
+        for (value, count) in [(-0.0, 2), (0.0, 3), (1.5, 4)] {
+            CellRef::Float(value).encode(&mut stored);
+            put_varint(&mut stored, count);
+        }
+        let mut reader = Reader::new(&stored);
+        let values = Values::decode((), &mut reader).unwrap();
+        let counts: Vec<(String, u64)> = values
+            .counts
+            .iter()
+            .map(|(cell, count)| (format!("{cell:?}"), *count))
+            .collect();
+        let wanted = [("Float(0.0)".to_owned(), 5), ("Float(1.5)".to_owned(), 4)];
+        assert_eq!(counts, wanted);
     }
 }

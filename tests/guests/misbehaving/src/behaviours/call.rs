@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use wafer::bindings::types::{CallError, Data};
 
-use super::{Rows, spin};
+use super::{DECEPTIVE, Rows, large, log_nothing_very_often, spin};
 
 thread_local! {
     static CALLS: Cell<i64> = const { Cell::new(0) };
@@ -86,4 +86,35 @@ pub(super) fn log_flood(_: &mut Rows) -> Result<(), CallError> {
         wafer::log(wafer::Level::Warn, &format!("line {n} of very many"));
     }
     Ok(())
+}
+
+pub(super) fn empty_log_flood(_: &mut Rows) -> Result<(), CallError> {
+    log_nothing_very_often();
+    Ok(())
+}
+
+pub(super) fn large_log_flood(_: &mut Rows) -> Result<(), CallError> {
+    let large = large();
+    for _ in 0..64 {
+        wafer::log(wafer::Level::Warn, &large);
+    }
+    Ok(())
+}
+
+pub(super) fn large_refusal(_: &mut Rows) -> Result<(), CallError> {
+    Err(CallError::Failed(large()))
+}
+
+pub(super) fn large_panic(_: &mut Rows) -> Result<(), CallError> {
+    panic!("{}", large())
+}
+
+pub(super) fn deceptive_texts(rows: &mut Rows) -> Result<(), CallError> {
+    wafer::log(wafer::Level::Warn, DECEPTIVE);
+    rows.texts.fill(DECEPTIVE.as_bytes().to_vec());
+    Ok(())
+}
+
+pub(super) fn deceptive_refusal(_: &mut Rows) -> Result<(), CallError> {
+    Err(CallError::Failed(DECEPTIVE.to_owned()))
 }

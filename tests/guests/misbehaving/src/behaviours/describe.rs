@@ -2,7 +2,7 @@
 
 use wafer::bindings::types::{DataType, Mapping, Signature};
 
-use super::spin;
+use super::{DECEPTIVE, large, spin};
 use crate::field;
 
 pub(super) fn spin_in_describe(_: &mut Signature) {
@@ -29,4 +29,13 @@ pub(super) fn bad_vector(signature: &mut Signature) {
 
 pub(super) fn one_to_many(signature: &mut Signature) {
     signature.mapping = Mapping::OneToMany;
+}
+
+pub(super) fn large_doc(signature: &mut Signature) {
+    signature.doc = large();
+}
+
+pub(super) fn deceptive_docs(signature: &mut Signature) {
+    signature.doc = DECEPTIVE.to_owned();
+    signature.outputs[0].doc = DECEPTIVE.to_owned();
 }

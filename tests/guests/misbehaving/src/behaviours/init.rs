@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::spin;
+use super::{large, log_nothing_very_often, spin};
 
 pub(super) fn spin_in_load() {
     spin();
@@ -22,5 +22,14 @@ pub(super) fn panics() -> Result<(), String> {
 
 pub(super) fn grow() -> Result<(), String> {
     black_box(vec![1u8; 1 << 30]);
+    Ok(())
+}
+
+pub(super) fn large_refusal() -> Result<(), String> {
+    Err(large())
+}
+
+pub(super) fn empty_log_flood() -> Result<(), String> {
+    log_nothing_very_often();
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use wafer::bindings::types::{Data, Output, RowError, Varying};
 
+use super::{DECEPTIVE, large};
 use crate::plain;
 
 const TEXT: usize = 2;
@@ -76,5 +77,19 @@ pub(super) fn one_bad_row(output: &mut Output) {
     output.row_errors.push(RowError {
         row: 0,
         message: "this one is bad".to_owned(),
+    });
+}
+
+pub(super) fn large_row_errors(output: &mut Output) {
+    output.row_errors.push(RowError {
+        row: 0,
+        message: large(),
+    });
+}
+
+pub(super) fn deceptive_row_error(output: &mut Output) {
+    output.row_errors.push(RowError {
+        row: 0,
+        message: DECEPTIVE.to_owned(),
     });
 }

@@ -1,0 +1,61 @@
+//! Identities of events that consist of two parts.
+
+/// Returns the identity of an event that a sender knows as `id`, and that no other sender has under
+/// this identity: `sender id`, as in CloudEvents, where the source and the id identify an event
+/// together.
+///
+/// Different pairs have different identities. A sender that contains a space, which neither a URI
+/// nor an ARN does, is preceded by its length, since `a b` and `c` would read like `a` and `b c`:
+///
+/// ```
+/// assert_eq!(wafer_core::joined_identity("/ewr", "7 a"), "/ewr 7 a");
+/// assert_eq!(wafer_core::joined_identity("a b", "c"), " 3 a b c");
+/// ```
+///
+/// Stores remember identities, and recognise a repeated event by them. So identities whose sender
+/// contains no space are what they were before length was added, and must stay so.
+pub fn joined_identity(sender: &str, id: &str) -> String {
+    // A sender is not empty, so no identity without a length begins with a space. An empty one
+    // would make it begin with a space as well, and is therefore written with its length.
+    match sender.is_empty() || sender.contains(' ') {
+        true => format!(" {} {sender} {id}", sender.len()),
+        false => format!("{sender} {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn identities_of_senders_without_a_space_never_change() {
+        for (sender, id, wanted) in [
+            ("/ewr", "7", "/ewr 7"),
+            ("/ewr", "7 a", "/ewr 7 a"),
+            ("/ewr", " 7", "/ewr  7"),
+            (
+                "arn:aws:sqs:eu-west-1:1:q",
+                "m",
+                "arn:aws:sqs:eu-west-1:1:q m",
+            ),
+            ("a b", "c", " 3 a b c"),
+            ("", "c", " 0  c"),
+            ("", "1 x c", " 0  1 x c"),
+        ] {
+            assert_eq!(joined_identity(sender, id), wanted);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn different_pairs_have_different_identities(
+            one in ("[ 0-9a]{0,4}", "[ 0-9a]{0,6}"),
+            other in ("[ 0-9a]{0,4}", "[ 0-9a]{0,6}"),
+        ) {
+            let joined = |(sender, id): &(String, String)| joined_identity(sender, id);
+            prop_assert_eq!(joined(&one) == joined(&other), one == other);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The log of a program: one line for each event, whatever its fields contain.
+//!
+//! The programs start it with [`start`]. The values of fields may come from outside. Each is
+//! cut to [`MAX_ERROR_BYTES`](wafer_core::MAX_ERROR_BYTES) and escaped, so that no value can break
+//! its line or control the terminal that shows it.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::error::Error;
+use std::fmt::{self, Debug, Display};
+use std::io::{IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{FormatFields, Writer};
+use wafer_core::{cut, escaped, escaped_lines};
+
+/// Where the lines of a log go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To standard error, each with its time, and with colours if standard error is a terminal.
+    People,
+    /// To standard output without times, because the service that collects the lines adds them.
+    Collector,
+}
+
+/// Starts the log of this process, and escapes what panics say. `filter` has the syntax of the
+/// variable `RUST_LOG`, such as `info` or `wafer=debug`; one that is absent or cannot be read is
+/// replaced by `default`.
+///
+/// # Panics
+/// Panics when the log was started before.
+pub fn start(destination: Destination, filter: Option<&str>, default: &str) {
+    let filter = filter.and_then(|filter| EnvFilter::try_new(filter).ok());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+        .fmt_fields(Fields);
+    std::panic::set_hook(Box::new(print_panic));
+    match destination {
+        Destination::People => log
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init(),
+        Destination::Collector => log.without_time().with_ansi(false).init(),
+    }
+}
+
+/// Prints a panic as the standard library does, but escaped: its message may quote what came from
+/// outside. Errors are ignored, because nobody can be told.
+fn print_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("<unnamed>");
+    let message = cut(panic.payload_as_str().unwrap_or("no message"));
+    let message = escaped_lines(&message).replace('\n', "\n    ");
+    let place = panic
+        .location()
+        .map_or_else(String::new, ToString::to_string);
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(
+        err,
+        "thread '{}' panicked at {place}:\n{message}",
+        escaped(thread)
+    );
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        let _ = writeln!(err, "{}", escaped_lines(&backtrace.to_string()));
+    }
+}
+
+/// The format of the fields of an event or a span: the message, and `name=value` for the others.
+struct Fields;
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut line = Line {
+            writer,
+            is_empty: true,
+            result: Ok(()),
+        };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+/// A line that fields are added to.
+struct Line<'writer> {
+    writer: Writer<'writer>,
+    is_empty: bool,
+    result: fmt::Result,
+}
+
+impl Line<'_> {
+    fn add(&mut self, field: &Field, value: &dyn Display) {
+        let name = field.name();
+        // Records of the crate `log` have such fields beside the message; the line names their
+        // origin already.
+        if self.result.is_err() || name.starts_with("log.") {
+            return;
+        }
+        let space = if self.is_empty { "" } else { " " };
+        self.is_empty = false;
+        let value = cut(value);
+        let value = escaped(&value);
+        self.result = match name.strip_prefix("r#").unwrap_or(name) {
+            "message" => write!(self.writer, "{space}{value}"),
+            name => write!(self.writer, "{space}{name}={value}"),
+        };
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.add(field, &value),
+            // Quotes show where a text ends.
+            _ => self.add(field, &format_args!("{value:?}")),
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.add(field, &Chain(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.add(field, &format_args!("{value:?}"));
+    }
+}
+
+/// An error with its causes.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self.0, f)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns what `log` logs.
+    fn logged(log: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .without_time()
+            .with_ansi(false)
+            .fmt_fields(Fields)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Display for Broken {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("broken\nERROR forged")
+        }
+    }
+
+    impl Error for Broken {}
+
+    #[test]
+    fn every_event_is_one_line_without_control_characters() {
+        let evil = "x\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{9b}\u{202e}";
+        let error: &(dyn Error + 'static) = &Broken;
+        for (log, wanted) in [
+            (
+                &(|| tracing::info!("{evil}")) as &dyn Fn(),
+                r"x\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{9b}\u{202e}",
+            ),
+            (&|| tracing::info!(name = evil, "said"), r#"said name="x\n"#),
+            (&|| tracing::info!(name = %evil, "said"), r"said name=x\n"),
+            (
+                &|| tracing::info!(name = ?evil, "said"),
+                r#"said name="x\n"#,
+            ),
+            (
+                &|| tracing::info!(error, "said"),
+                r"said error=broken\nERROR forged",
+            ),
+            (
+                &|| tracing::info_span!("span", name = %evil).in_scope(|| tracing::info!("said")),
+                r"span{name=x\n",
+            ),
+        ] {
+            let line = logged(log);
+            assert!(line.contains(wanted), "{line}");
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            let has_control = line.trim_end().chars().any(char::is_control);
+            assert!(!has_control && !line.contains('\u{202e}'), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let line = logged(|| tracing::info!("{}", "x".repeat(1 << 20)));
+        assert!(line.len() < 4_200 && line.contains("more bytes)"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Runs that reject too many rows fail and change nothing; dry runs report what runs would do.
+
+use serde_json::{Value as Json, json};
+
+use crate::harness::pass::{Pass, pass};
+use crate::harness::{Project, text};
+
+const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
+const FILES: &str = "type = \"files\"\npath = \"in.csv\"";
+
+/// Rows of ids from 1 on, at midnight of the days of January 2024. The times of those in `bad`
+/// have no zone.
+fn rows(count: usize, bad: impl Fn(usize) -> bool) -> String {
+    let row = |id: usize| {
+        let zone = if bad(id) { "" } else { "Z" };
+        format!("{id},2024-01-{id:02}T00:00:00{zone},{id}.5\n")
+    };
+    let rows: String = (1..=count).map(row).collect();
+    format!("id,at,v\n{rows}")
+}
+
+fn none(_: usize) -> bool {
+    false
+}
+
+fn all(_: usize) -> bool {
+    true
+}
+
+/// What requests and readers of the table see.
+fn seen(project: &Project) -> (Json, Vec<String>) {
+    let features = project.json(&["get", "v", "id=1"]);
+    (features, project.offline("g_v1"))
+}
+
+#[test]
+fn a_run_that_rejects_most_rows_fails_and_what_is_served_stays() {
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", rows(3, none));
+    project.ok(&["run", "g"]);
+    let before = seen(&project);
+    assert_eq!(before.0["features"]["g_v"], 1.5);
+
+    project.write("in.csv", rows(3, all));
+    let ways: [&[&str]; 4] = [
+        &["run", "g"],
+        &["run", "g"],
+        &["run", "g", "--processes", "2"],
+        &["run", "g", "--dry-run"],
+    ];
+    for arguments in ways {
+        let said = project.fails(arguments);
+        for wanted in [
+            "3 of 3 rows were rejected, more than the fraction 0.5",
+            "(setting `max_rejects`)",
+            "in.csv:2: field `at`: `2024-01-01T00:00:00` is not a time",
+        ] {
+            assert!(said.contains(wanted), "{arguments:?}: {said}");
+        }
+        assert_eq!(seen(&project), before, "{arguments:?}");
+    }
+    let run = &project.json(&["runs"])[0];
+    assert_eq!(
+        (&run["state"], &run["rows_rejected"]),
+        (&json!("failed"), &json!(3))
+    );
+    assert_eq!(run["rejects"].as_array().unwrap().len(), 3, "{run}");
+
+    // The user may want that, and says so.
+    project.replace("group = \"g\"\n", "group = \"g\"\nmax_rejects = 1\n");
+    project.ok(&["apply"]);
+    project.ok(&["run", "g"]);
+    assert_eq!(seen(&project).0["status"]["g_v"], "not_found");
+    assert_eq!(project.offline_rows("g_v1_quarantine").len(), 3);
+}
+
+#[test]
+fn the_limit_of_rejected_rows_is_a_setting_of_the_pipeline() {
+    for (bad, limit, succeeds) in [
+        (5, "", true),
+        (6, "", false),
+        (1, "max_rejects = 0", false),
+        (0, "max_rejects = 0", true),
+        (1, "max_rejects = 0.1", true),
+        (2, "max_rejects = 0.1", false),
+        (10, "max_rejects = 1.0", true),
+    ] {
+        let project = Pass {
+            columns: COLUMNS,
+            source: FILES,
+            group: "",
+            pipeline: limit,
+        };
+        let project = project.project();
+        project.write("in.csv", rows(10, |id| id <= bad));
+        project.ok(&["apply"]);
+        let output = project.command(&["run", "g"]).output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.success(), succeeds, "{bad} {limit}: {said}");
+        let written = if succeeds { 10 - bad } else { 0 };
+        assert_eq!(project.offline("g_v1").len(), written, "{bad} {limit}");
+    }
+    for (limit, wanted) in [
+        (
+            "max_rejects = 1.5",
+            "pipelines.g.max_rejects: a fraction is from 0 to 1, not 1.5",
+        ),
+        ("max_rejects = -1", "a fraction is from 0 to 1"),
+        ("max_rejects = nan", "a fraction is from 0 to 1"),
+        ("max_rejects = \"1%\"", "invalid type"),
+    ] {
+        let project = Pass {
+            columns: COLUMNS,
+            source: FILES,
+            group: "",
+            pipeline: limit,
+        };
+        let said = project.project().fails(&["apply"]);
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
+fn rejected_rows_do_not_empty_an_interval_that_had_rows() {
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", rows(20, none));
+    let backfill = [
+        "backfill",
+        "g",
+        "--from",
+        "2024-01-01",
+        "--to",
+        "2024-01-21",
+    ];
+    project.ok(&backfill);
+    let before = seen(&project);
+    // One of twenty rows is unreadable, and all rows of its day.
+    project.write("in.csv", rows(20, |id| id == 7));
+    let said = project.fails(&backfill);
+    assert!(said.contains("no row of 2024-01-07"), "{said}");
+    assert!(said.contains("in.csv:8: field `at`"), "{said}");
+    assert_eq!(seen(&project), before);
+    let day = ["run", "g", "--from", "2024-01-07", "--to", "2024-01-08"];
+    assert!(project.fails(&day).contains("no row of 2024-01-07"));
+    assert_eq!(seen(&project), before);
+    // An interval that had no rows may stay without any.
+    let next = ["run", "g", "--from", "2024-02-01", "--to", "2024-02-02"];
+    project.ok(&next);
+}
+
+#[test]
+fn a_chained_run_that_rejects_most_rows_fails() {
+    let project = Pass {
+        columns: COLUMNS,
+        source: FILES,
+        group: "",
+        pipeline: r#"
+[sources.rows]
+type = "table"
+group = "g"
+
+[groups.h]
+entity = "e"
+event_time = "at"
+expectations = [{ column = "v", max = 100 }]
+
+[pipelines.h]
+source = "rows"
+function = "f"
+group = "h"
+"#,
+    };
+    let project = project.project();
+    project.write("in.csv", rows(3, none));
+    project.ok(&["apply"]);
+    project.ok(&["run", "g"]);
+    project.ok(&["run", "h"]);
+    let before = project.offline("h_v1");
+    assert_eq!(before.len(), 3);
+    project.write("in.csv", rows(3, none).replace(".5\n", "00.5\n"));
+    project.ok(&["run", "g"]);
+    let said = project.fails(&["run", "h"]);
+    assert!(said.contains("3 of 3 rows were rejected"), "{said}");
+    assert!(said.contains("`v` is 100.5, outside of … to 100"), "{said}");
+    assert_eq!(project.offline("h_v1"), before);
+}
+
+#[test]
+fn a_dry_run_reports_what_a_run_would_do_and_writes_nothing() {
+    let project = pass(COLUMNS, "in.csv");
+    project.write("in.csv", rows(10, |id| id == 3));
+    let dry = project.json(&[
+        "run",
+        "g",
+        "--dry-run",
+        "--from",
+        "2024-01-01",
+        "--to",
+        "2024-01-06",
+    ]);
+    for (name, wanted) in [
+        ("rows_read", json!(10)),
+        ("rows_to_write", json!(4)),
+        ("rows_rejected", json!(1)),
+        ("rows_outside", json!(5)),
+        ("error", Json::Null),
+    ] {
+        assert_eq!(dry[name], wanted, "{name}: {dry}");
+    }
+    let place = dry["rejects"][0]["place"].as_str().unwrap();
+    assert!(place.ends_with("in.csv:4"), "{dry}");
+    let said = project.ok(&["run", "g", "--dry-run"]);
+    assert!(
+        said.contains("9 to write, 1 to reject, 0 outside; nothing was written"),
+        "{said}"
+    );
+    assert_eq!(project.json(&["runs"]), json!([]));
+    assert!(project.offline("g_v1").is_empty());
+    assert_eq!(
+        project.json(&["get", "v", "id=1"])["status"]["g_v"],
+        "not_found"
+    );
+    // The run itself is not affected.
+    assert_eq!(project.json(&["run", "g"])["rows_written"], 9);
+}
