@@ -3,6 +3,7 @@
 //! The crate `wafer-config` makes them from `wafer.toml` and the signatures of the registered
 //! functions. Their JSON is stored, so a field that is added later needs a default value.
 
+mod file_options;
 mod format;
 mod function;
 mod group;
@@ -12,6 +13,9 @@ mod schedule;
 mod source;
 mod table;
 mod view;
+pub use file_options::{
+    Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO, Dialect, Encoding, FileOptions,
+};
 pub use format::Format;
 pub(crate) use function::digests;
 pub use function::{ComponentDef, FunctionDef, FunctionRole, definition};

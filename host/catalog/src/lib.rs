@@ -30,12 +30,12 @@ mod task;
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
 pub use context::{Components, Context};
 pub use definitions::{
-    AggregateDef, ArtifactName, ComponentDef, Definitions, FIVE_MINUTES, Format, FunctionDef,
-    FunctionRole, GroupDef, HALF_OF_THE_ROWS, LATE, Location, LookupDef, MODEL_VERSION, MadeBy,
-    ModelDef, OnDemandDef, Overlap, PREDICTION, PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS,
-    ScheduleDef, SourceDef, SourceKind, Subject, TableDef, Ticks, TimeDef, TrainingDef,
-    VersionName, VersionNameError, ViewDef, Which, definition, feature_name, fingerprint, is_alias,
-    predicted,
+    AggregateDef, ArtifactName, ComponentDef, Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO,
+    Definitions, Dialect, Encoding, FIVE_MINUTES, FileOptions, Format, FunctionDef, FunctionRole,
+    GroupDef, HALF_OF_THE_ROWS, LATE, Location, LookupDef, MODEL_VERSION, MadeBy, ModelDef,
+    OnDemandDef, Overlap, PREDICTION, PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS, ScheduleDef,
+    SourceDef, SourceKind, Subject, TableDef, Ticks, TimeDef, TrainingDef, VersionName,
+    VersionNameError, ViewDef, Which, definition, feature_name, fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
 pub use generations::{Applied, Pointer};

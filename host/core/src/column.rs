@@ -13,14 +13,14 @@ use serde_json::Value as Json;
 
 use crate::aggregate::{Answer, Cell, CellRef};
 use crate::epoch::no_unit;
-use crate::{DataType, EpochUnit, ParseTimestampError, Timestamp};
+use crate::{DataType, Reading, Timestamp};
 
 /// Builds one column of a storable type.
 #[derive(Debug)]
 pub struct ColumnBuilder {
     data_type: DataType,
-    /// The unit of integers that stand for times, if it is known.
-    unit: Option<EpochUnit>,
+    /// How values are read that do not say by themselves what they are.
+    reading: Reading,
     inner: Inner,
 }
 
@@ -84,15 +84,16 @@ impl ColumnBuilder {
         };
         Self {
             data_type: data_type.clone(),
-            unit: None,
+            reading: Reading::default(),
             inner,
         }
     }
 
-    /// Reads integers as times or dates that count in a unit. Without a unit they are refused.
+    /// Reads values as a source declares them. Without a declaration, integers are no times, and
+    /// neither are times without a time zone.
     #[must_use]
-    pub fn with_unit(self, unit: Option<EpochUnit>) -> Self {
-        Self { unit, ..self }
+    pub fn with_reading(self, reading: Reading) -> Self {
+        Self { reading, ..self }
     }
 
     pub(crate) fn inner(&mut self) -> &mut Inner {
@@ -127,8 +128,8 @@ impl ColumnBuilder {
     /// - `null` is a null of any type.
     /// - int64 takes integers, and floats without a fraction if they identify one integer.
     /// - float64 and float32 take any number, and `"NaN"`, `"Infinity"` and `"-Infinity"`.
-    /// - timestamp takes text that [`Timestamp`] parses, and date an ISO 8601 date. Both take
-    ///   integers if [their unit is known](Self::with_unit). They lie in the years 1 to 9999.
+    /// - timestamp takes text that [`Timestamp`] parses, and date an ISO 8601 date, or texts and
+    ///   integers as [they are declared](Self::with_reading). They lie in the years 1 to 9999.
     /// - binary takes a string of hexadecimal digits.
     /// - Lists and vectors take arrays without nulls.
     ///
@@ -150,8 +151,8 @@ impl ColumnBuilder {
             Inner::Binary(b) => {
                 b.append_value(value.as_str().and_then(parse_hex).ok_or_else(wrong)?);
             }
-            Inner::Timestamp(b) => b.append_value(json_timestamp(value, self.unit)?),
-            Inner::Date(b) => b.append_value(json_date(value, self.unit)?),
+            Inner::Timestamp(b) => b.append_value(json_timestamp(value, &self.reading)?),
+            Inner::Date(b) => b.append_value(json_date(value, &self.reading)?),
             Inner::Vector(b) => {
                 let items = json_items(value, json_float64).ok_or_else(wrong)?;
                 if items.len() != b.value_length() as usize {
@@ -190,7 +191,7 @@ impl ColumnBuilder {
 
     /// Appends the text of a CSV field. An empty text is a null unless it was `quoted`; that is how
     /// an empty utf8 or binary value is told from a null. Lists and vectors are written as JSON
-    /// arrays. Integers are times only if [their unit is known](Self::with_unit).
+    /// arrays. Integers are times only if [their unit is declared](Self::with_reading).
     ///
     /// # Errors
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
@@ -212,8 +213,8 @@ impl ColumnBuilder {
             Inner::Float32(b) => b.append_value(text.parse().map_err(|_| wrong())?),
             Inner::Utf8(b) => b.append_value(text),
             Inner::Binary(b) => b.append_value(parse_hex(text).ok_or_else(wrong)?),
-            Inner::Timestamp(b) => b.append_value(text_timestamp(text, self.unit)?),
-            Inner::Date(b) => b.append_value(text_date(text, self.unit)?),
+            Inner::Timestamp(b) => b.append_value(self.reading.text_timestamp(text)?.as_micros()),
+            Inner::Date(b) => b.append_value(self.reading.text_date(text)?),
             Inner::Vector(_) | Inner::ListInt64(_) | Inner::ListFloat64(_) | Inner::ListUtf8(_) => {
                 let json: Json = serde_json::from_str(text).map_err(|_| wrong())?;
                 return self.append_json(&json);
@@ -321,88 +322,32 @@ fn json_float64(value: &Json) -> Option<f64> {
 }
 
 /// Returns the microseconds of a time in JSON.
-fn json_timestamp(value: &Json, unit: Option<EpochUnit>) -> Result<i64, String> {
-    match value {
-        Json::String(text) => text_timestamp(text, None),
-        _ => integer(value, "timestamp", unit, EpochUnit::timestamp).map(Timestamp::as_micros),
-    }
+fn json_timestamp(value: &Json, reading: &Reading) -> Result<i64, String> {
+    let time = match value {
+        Json::String(text) => reading.text_timestamp(text),
+        _ => reading.integer_timestamp(json_integer(value, "timestamp", reading)?),
+    };
+    time.map(Timestamp::as_micros)
 }
 
 /// Returns the days of a date in JSON.
-fn json_date(value: &Json, unit: Option<EpochUnit>) -> Result<i32, String> {
+fn json_date(value: &Json, reading: &Reading) -> Result<i32, String> {
     match value {
-        Json::String(text) => text_date(text, None),
-        _ => integer(value, "date", unit, EpochUnit::date),
+        Json::String(text) => reading.text_date(text),
+        _ => reading.integer_date(json_integer(value, "date", reading)?),
     }
 }
 
-/// Reads an integer in JSON as a time of a unit.
-fn integer<T>(
-    value: &Json,
-    wanted: &str,
-    unit: Option<EpochUnit>,
-    read: fn(EpochUnit, i64) -> Result<T, String>,
-) -> Result<T, String> {
-    let wrong = || format!("{} is not {wanted}", json_text(value));
-    match unit {
-        Some(unit) => read(unit, json_int64(value).ok_or_else(wrong)?),
-        None if value.is_number() => Err(no_unit(json_text(value))),
-        None => Err(wrong()),
+/// Returns the integer of a column of times, if it is declared what integers are.
+fn json_integer(value: &Json, wanted: &str, reading: &Reading) -> Result<i64, String> {
+    if !reading.reads_integers() && value.is_number() {
+        return Err(no_unit(json_text(value)));
     }
-}
-
-/// Returns the microseconds of a time in text.
-fn text_timestamp(text: &str, unit: Option<EpochUnit>) -> Result<i64, String> {
-    if let Some((unit, count)) = unit.zip(text_int64(text)) {
-        return Ok(unit.timestamp(count)?.as_micros());
-    }
-    let outside = || format!("`{}` is outside of the years 1 to 9999", cut(text));
-    match text.parse::<Timestamp>() {
-        Ok(time) if time.is_storable() => Ok(time.as_micros()),
-        Ok(_) => Err(outside()),
-        // The unit is known, so the integer is one that does not even fit 64 bits.
-        Err(ParseTimestampError::Integer(_)) if unit.is_some() => Err(outside()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Returns the days of a date in text.
-fn text_date(text: &str, unit: Option<EpochUnit>) -> Result<i32, String> {
-    match (unit, text_int64(text)) {
-        (Some(unit), Some(count)) => unit.date(count),
-        (None, Some(count)) => Err(no_unit(count)),
-        (_, None) => parse_date(text).ok_or_else(|| format!("`{}` is not date", cut(text))),
-    }
-}
-
-/// Reads an integer in text. pandas writes a column of integers with gaps as floats, such as
-/// `1704067200.0`.
-fn text_int64(text: &str) -> Option<i64> {
-    let whole = match text.split_once('.') {
-        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
-        Some(_) => return None,
-        None => text,
-    };
-    whole.parse().ok()
-}
-
-/// Whether a date, in days since 1970-01-01, lies in the years 1 to 9999, as stored times must.
-pub fn is_storable_date(days: i32) -> bool {
-    (-719_162..=2_932_896).contains(&days)
+    json_int64(value).ok_or_else(|| format!("{} is not {wanted}", json_text(value)))
 }
 
 fn json_items<T>(value: &Json, item: impl Fn(&Json) -> Option<T>) -> Option<Vec<T>> {
     value.as_array()?.iter().map(item).collect()
-}
-
-fn parse_date(text: &str) -> Option<i32> {
-    let date = crate::time::parse_date(text)?;
-    let days = i32::try_from(
-        date.signed_duration_since(chrono::NaiveDate::default())
-            .num_days(),
-    )
-    .ok()?;
-    is_storable_date(days).then_some(days)
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
@@ -433,7 +378,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cell_to_json;
+    use crate::{EpochUnit, cell_to_json};
 
     fn check_json(data_type: &str, value: Json, wanted: Result<Json, &str>) {
         let data_type: DataType = data_type.parse().unwrap();
@@ -643,7 +588,7 @@ mod tests {
             ),
         ] {
             let data_type: DataType = data_type.parse().unwrap();
-            let builder = || ColumnBuilder::new(&data_type, 1).with_unit(Some(unit));
+            let builder = || ColumnBuilder::new(&data_type, 1).with_reading(Reading::of_unit(unit));
             let (mut from_json, mut from_text) = (builder(), builder());
             let results = [
                 (from_json.append_json(&json), &mut from_json),

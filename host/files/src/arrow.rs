@@ -10,14 +10,14 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, SchemaRef};
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Digest};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult,
-    column_positions, unreadable,
+    column_positions, missing_values, unreadable,
 };
 
 /// One of the two Arrow IPC formats, which differ only in how they are written.
@@ -40,13 +40,20 @@ impl FileFormat for ArrowIpc {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        _options: &FileOptions,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
         Ok(open(path, file)?.0)
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        _options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
         let (schema, batches) = open(path, file)?;
         let fields = schema.fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
@@ -85,7 +92,7 @@ fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
 struct Reader {
     path: PathBuf,
     batches: Batches,
-    positions: Vec<usize>,
+    positions: Vec<Option<usize>>,
     /// The rows that were read and not returned yet, because batches of a file may be larger than
     /// a chunk.
     rest: RecordBatch,
@@ -115,7 +122,10 @@ impl RowReader for Reader {
         let positions = self.positions.iter();
         Ok(Some(Rows {
             columns: positions
-                .map(|position| Arc::clone(batch.column(*position)))
+                .map(|position| match position {
+                    Some(position) => Arc::clone(batch.column(*position)),
+                    None => missing_values(count),
+                })
                 .collect(),
             numbers: (first..self.next_row).collect(),
             rejects: Vec::new(),

@@ -1,5 +1,6 @@
 //! Comma-separated values with a header. Quotes and line ends follow RFC 4180; `csv/records.rs`
-//! splits a file into records.
+//! splits a file into records. Another delimiter, another quote, names of columns in place of a
+//! header, and texts that stand for null are options.
 //!
 //! The number of a row is the line that it begins in. A row whose fields do not fit the header or
 //! the columns is rejected. A file whose quotes do not say where its rows end is refused: a row
@@ -15,11 +16,12 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use arrow_schema::{
     DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit,
 };
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{ColumnBuilder, DataType, Digest, coerce};
 use wafer_store::{Error, Result};
 
 use crate::csv::records::{Fields, Record, RecordError, Records};
+use crate::input::TextInput;
 use crate::text::{TextColumns, TextRows, append_all};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
@@ -38,11 +40,11 @@ impl FileFormat for Csv {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        options: &FileOptions,
         declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        let mut records = Records::new(file);
-        let header = header(path, &mut records)?;
+        let (mut records, header) = open(path, file, options)?;
         let mut columns: Vec<InferredType> = header
             .iter()
             .map(|name| InferredType::new(declared(name)))
@@ -56,7 +58,11 @@ impl FileFormat for Csv {
                 }
                 let width = record.len();
                 for (index, column) in columns.iter_mut().enumerate().take(width) {
-                    column.observe(record.field(index));
+                    let text = record.field(index);
+                    let is_null = text.is_some_and(|text| options.nulls.iter().any(|n| n == text));
+                    if !is_null {
+                        column.observe(text);
+                    }
                 }
             }
         }
@@ -66,9 +72,14 @@ impl FileFormat for Csv {
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
-        let mut records = Records::new(file);
-        let header = header(path, &mut records)?;
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
+        let (records, header) = open(path, file, options)?;
         let names: Vec<&str> = header.iter().map(String::as_str).collect();
         Ok(Box::new(CsvReader {
             path: path.to_owned(),
@@ -76,6 +87,7 @@ impl FileFormat for Csv {
             positions: column_positions(path, &names, columns)?,
             records,
             columns: TextColumns::new(columns),
+            nulls: options.nulls.clone(),
         }))
     }
 
@@ -115,8 +127,23 @@ impl InferredType {
     }
 }
 
+/// Opens a file to read its records, and returns the names of its columns: those of its header, or
+/// of the options if it has none.
+fn open(
+    path: &Path,
+    file: File,
+    options: &FileOptions,
+) -> Result<(Records<TextInput>, Vec<String>)> {
+    let mut records = Records::new(TextInput::open(path, file, options)?, options.dialect);
+    let names = match &options.header {
+        Some(names) => names.clone(),
+        None => header(path, &mut records)?,
+    };
+    Ok((records, names))
+}
+
 /// Reads the header of a file, which has no names if the file is empty.
-fn header(path: &Path, records: &mut Records<File>) -> Result<Vec<String>> {
+fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> {
     let mut record = Record::default();
     if !next(path, records, &mut record)? {
         return Ok(Vec::new());
@@ -135,7 +162,7 @@ fn header(path: &Path, records: &mut Records<File>) -> Result<Vec<String>> {
 }
 
 /// Reads the next record; returns `false` at the end of the file. The error names the file.
-fn next(path: &Path, records: &mut Records<File>, record: &mut Record) -> Result<bool> {
+fn next(path: &Path, records: &mut Records<TextInput>, record: &mut Record) -> Result<bool> {
     records.read(record).map_err(|error| match error {
         RecordError::Read(error) => unreadable(path, error),
         RecordError::Quotes { line, message } => {
@@ -147,10 +174,12 @@ fn next(path: &Path, records: &mut Records<File>, record: &mut Record) -> Result
 #[derive(Debug)]
 struct CsvReader {
     path: PathBuf,
-    records: Records<File>,
+    records: Records<TextInput>,
     columns: TextColumns,
-    /// For each column, the position of its field in a record.
-    positions: Vec<usize>,
+    /// For each column, the position of its field in a record, if the file has the column.
+    positions: Vec<Option<usize>>,
+    /// The texts that stand for null, beside the empty one.
+    nulls: Vec<String>,
     /// The number of fields in the header.
     width: usize,
 }
@@ -200,7 +229,14 @@ impl CsvReader {
         let appended = append_all(columns, builders, |index, field, builder| {
             // An empty text is a null if the column is nullable, with quotes or without.
             let is_text = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
-            let text = fields.get(self.positions[index]).unwrap_or_default();
+            let text = self.positions[index].and_then(|position| fields.get(position));
+            let text = text.unwrap_or_default();
+            if self.nulls.iter().any(|null| null == text) {
+                return match field.nullable {
+                    true => Ok(builder.append_null()),
+                    false => Err(format!("`{text}` stands for null, and a value is needed")),
+                };
+            }
             builder.append_text(text, is_text && !field.nullable)
         });
         match width == self.width {

@@ -1,18 +1,23 @@
-//! Newline-delimited JSON: one object in each line.
+//! JSON: one object in each line, or a document of objects. `ndjson/values.rs` splits a file into
+//! its values.
+
+mod values;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Digest, cell_to_json};
 use wafer_store::{Error, Result};
 
+use crate::input::TextInput;
+use crate::ndjson::values::{Values, placed};
 use crate::text::{TextColumns, TextRows, append_object};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable,
@@ -31,17 +36,18 @@ impl FileFormat for Ndjson {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        options: &FileOptions,
         declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        let mut lines = Lines::new(path, file);
+        let mut values = open(path, file, options)?;
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
-        while let Some(line) = lines.next()? {
-            let Ok(Json::Object(object)) = serde_json::from_slice(line) else {
-                // The line is skipped here, because reading the row reports what is wrong with it.
+        while let Some(value) = values.next().map_err(|e| unreadable(path, e))? {
+            let Ok(Json::Object(object)) = value.json() else {
+                // The value is skipped here, because reading the row reports what is wrong with it.
                 continue;
             };
-            for (name, value) in object {
+            for (name, cell) in object {
                 let position = *positions.entry(name.clone()).or_insert_with(|| {
                     columns.push(Column {
                         declared: declared(&name),
@@ -50,10 +56,11 @@ impl FileFormat for Ndjson {
                     });
                     columns.len() - 1
                 });
-                let line = lines.number;
-                columns[position].observe(&value).map_err(|message| {
+                let (number, line) = (value.number, value.line);
+                columns[position].observe(&cell).map_err(|message| {
                     let (path, name) = (path.display(), &columns[position].name);
-                    Error::invalid(format!("{path}:{line}: field `{name}`: {message}"))
+                    let message = placed(line, format!("field `{name}`: {message}"));
+                    Error::invalid(format!("{path}:{number}: {message}"))
                 })?;
             }
         }
@@ -65,9 +72,16 @@ impl FileFormat for Ndjson {
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
         Ok(Box::new(NdjsonReader {
-            lines: Lines::new(path, file),
+            path: path.to_owned(),
+            values: open(path, file, options)?,
             columns: TextColumns::new(columns),
         }))
     }
@@ -118,45 +132,16 @@ impl Column {
     }
 }
 
-/// Reads the lines of a file that are not empty.
-#[derive(Debug)]
-struct Lines {
-    path: PathBuf,
-    reader: BufReader<File>,
-    /// The number of the line that was read last, from 1.
-    number: u64,
-    line: Vec<u8>,
-}
-
-impl Lines {
-    fn new(path: &Path, file: File) -> Self {
-        Self {
-            path: path.to_owned(),
-            reader: BufReader::new(file),
-            number: 0,
-            line: Vec::new(),
-        }
-    }
-
-    /// Returns the next line, or `None` at the end of the file.
-    fn next(&mut self) -> Result<Option<&[u8]>> {
-        loop {
-            self.line.clear();
-            let read = self.reader.read_until(b'\n', &mut self.line);
-            if read.map_err(|e| unreadable(&self.path, e))? == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            if !self.line.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Some(&self.line));
-            }
-        }
-    }
+/// Opens a file to read its values.
+fn open(path: &Path, file: File, options: &FileOptions) -> Result<Values> {
+    let input = TextInput::open(path, file, options)?;
+    Values::open(path, input).map_err(|e| unreadable(path, e))
 }
 
 #[derive(Debug)]
 struct NdjsonReader {
-    lines: Lines,
+    path: PathBuf,
+    values: Values,
     columns: TextColumns,
 }
 
@@ -164,16 +149,16 @@ impl RowReader for NdjsonReader {
     fn next(&mut self) -> Result<Option<Rows>> {
         let mut rows = TextRows::new(&self.columns);
         while !rows.is_full() {
-            let Some(line) = self.lines.next()? else {
+            let value = self.values.next().map_err(|e| unreadable(&self.path, e))?;
+            let Some(value) = value else {
                 break;
             };
-            let json = serde_json::from_slice::<Json>(line);
-            let number = self.lines.number;
-            match json {
-                Ok(json) => rows.push(number, |builders| {
+            match value.json() {
+                Ok(json) => rows.push(value.number, |builders| {
                     append_object(&json, &self.columns.fields, builders)
+                        .map_err(|message| placed(value.line, message))
                 }),
-                Err(e) => rows.reject(number, format!("is not JSON: {e}")),
+                Err(message) => rows.reject(value.number, message),
             }
         }
         Ok(rows.finish())

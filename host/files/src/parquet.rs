@@ -1,21 +1,26 @@
-//! The format Apache Parquet. Files are written by `parquet_writer.rs`.
+//! The format Apache Parquet. Files are written by `parquet_writer.rs`, and the old type of times,
+//! INT96, is read by `parquet/int96.rs`.
+
+mod int96;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::DataType;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
+use crate::parquet::int96::{Int96Columns, Int96Times};
 use crate::parquet_writer::ParquetWriter;
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, WriteResult, column_positions,
-    unreadable,
+    missing_values, unreadable,
 };
 
 /// The format Apache Parquet.
@@ -30,26 +35,34 @@ impl FileFormat for Parquet {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        _options: &FileOptions,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
         Ok(Arc::clone(builder(path, file)?.schema()))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        _options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
+        let copy = file.try_clone().map_err(|e| unreadable(path, e))?;
         let builder = builder(path, file)?;
         let fields = builder.schema().fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
         let positions = column_positions(path, &names, columns)?;
+        let positions: Vec<usize> = positions.into_iter().flatten().collect();
+        let int96 = Int96Columns::open(path, copy, &builder, &positions)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), positions);
         let builder = builder.with_projection(mask).with_batch_size(CHUNK_ROWS);
         Ok(Box::new(ParquetReader {
             path: path.to_owned(),
             reader: builder.build().map_err(|e| unreadable(path, e))?,
-            columns: columns
-                .iter()
-                .map(|column| column.field.name.clone())
-                .collect(),
+            int96,
+            columns: columns.to_vec(),
             next_row: 0,
         }))
     }
@@ -73,7 +86,8 @@ fn builder(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<Fi
 struct ParquetReader {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
-    columns: Vec<String>,
+    int96: Option<Int96Columns>,
+    columns: Vec<ReadColumn>,
     next_row: u64,
 }
 
@@ -89,13 +103,21 @@ impl RowReader for ParquetReader {
             Error::caused(Kind::Invalid, message, e)
         })?;
         self.next_row += batch.num_rows() as u64;
-        let columns = self.columns.iter();
-        let columns = columns.map(|name| Arc::clone(&batch[name.as_str()]));
-        Ok(Some(Rows {
-            columns: columns.collect(),
+        let exact = match &mut self.int96 {
+            None => Int96Times::default(),
+            Some(int96) => int96.next(&self.path, batch.num_rows(), &self.columns)?,
+        };
+        let columns = self.columns.iter().map(|ReadColumn { field, .. }| {
+            let exact = exact.columns.get(&field.name);
+            let column = exact.or_else(|| batch.column_by_name(&field.name));
+            column.map_or_else(|| missing_values(batch.num_rows()), Arc::clone)
+        });
+        let columns: Vec<ArrayRef> = columns.collect();
+        Ok(Some(exact.reject(Rows {
+            columns,
             numbers: (first..self.next_row).collect(),
             rejects: Vec::new(),
             seen: batch.num_rows() as u64,
-        }))
+        })))
     }
 }

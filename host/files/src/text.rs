@@ -2,25 +2,32 @@
 
 use arrow_array::BooleanArray;
 use serde_json::Value as Json;
-use wafer_core::{ColumnBuilder, EpochUnit, Field};
+use wafer_core::{ColumnBuilder, Field, Reading};
 use wafer_runtime::CHUNK_ROWS;
 
 use crate::{ReadColumn, Rows};
+
+/// The largest number of bytes that a row takes in memory. One that is larger has a quote or a
+/// bracket that is not closed, or is no row at all.
+pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// The columns that are read from a text file.
 #[derive(Debug)]
 pub(crate) struct TextColumns {
     /// The fields.
     pub(crate) fields: Vec<Field>,
-    /// The unit of the integers in each column, where it is declared.
-    units: Vec<Option<EpochUnit>>,
+    /// What is declared of each column.
+    readings: Vec<Reading>,
 }
 
 impl TextColumns {
     pub(crate) fn new(columns: &[ReadColumn]) -> Self {
         Self {
             fields: columns.iter().map(|column| column.field.clone()).collect(),
-            units: columns.iter().map(|column| column.unit).collect(),
+            readings: columns
+                .iter()
+                .map(|column| column.reading.clone())
+                .collect(),
         }
     }
 }
@@ -37,10 +44,10 @@ pub(crate) struct TextRows {
 impl TextRows {
     /// Creates an empty collection of rows with these columns.
     pub(crate) fn new(columns: &TextColumns) -> Self {
-        let builder = |(field, unit): (&Field, &Option<EpochUnit>)| {
-            ColumnBuilder::new(&field.data_type, CHUNK_ROWS).with_unit(*unit)
+        let builder = |(field, reading): (&Field, &Reading)| {
+            ColumnBuilder::new(&field.data_type, CHUNK_ROWS).with_reading(reading.clone())
         };
-        let columns = columns.fields.iter().zip(&columns.units);
+        let columns = columns.fields.iter().zip(&columns.readings);
         Self {
             builders: columns.map(builder).collect(),
             numbers: Vec::new(),

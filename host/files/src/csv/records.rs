@@ -7,15 +7,13 @@
 //! the number of a record is the line that it begins in, and no two records have the same.
 //!
 //! A quote inside of a field that does not begin with one is a character like others. Empty lines
-//! are no records. A byte-order mark at the start of the file is skipped.
+//! are no records. A file may have another delimiter and another quote, or no quotes.
 
 use std::io::{BufRead as _, BufReader, Read};
 
-/// The largest number of bytes that a record takes in memory. One that is larger has a quote that is
-/// not closed, or is no record at all.
-const MAX_RECORD_BYTES: usize = 16 << 20;
+use wafer_catalog::Dialect;
 
-const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+use crate::text::MAX_RECORD_BYTES;
 
 /// A record: the fields of one row.
 #[derive(Debug, Default)]
@@ -74,7 +72,14 @@ impl Record {
     }
 
     /// Takes the next byte, which is in `line`.
-    fn step(&mut self, state: State, byte: u8, line: u64) -> Result<Step, RecordError> {
+    fn step(
+        &mut self,
+        state: State,
+        byte: u8,
+        line: u64,
+        dialect: Dialect,
+    ) -> Result<Step, RecordError> {
+        let is_quote = dialect.quote == Some(byte);
         let is_line_end = matches!(byte, b'\r' | b'\n');
         if state == State::RecordStart {
             if is_line_end {
@@ -82,26 +87,26 @@ impl Record {
             }
             self.line = line;
         }
-        match (state, byte) {
-            (State::RecordStart | State::FieldStart, b'"') => {
+        match state {
+            State::RecordStart | State::FieldStart if is_quote => {
                 self.opened = line;
                 Ok(Step::To(State::Quoted))
             }
-            (State::Quoted, b'"') => Ok(Step::To(State::Quote)),
-            (State::Quoted, _) => {
+            State::Quoted if is_quote => Ok(Step::To(State::Quote)),
+            State::Quoted => {
                 if is_line_end {
                     self.spans_from.get_or_insert(self.opened);
                 }
                 self.bytes.push(byte);
                 Ok(Step::To(State::Quoted))
             }
-            (State::Quote, b'"') => {
-                self.bytes.push(b'"');
+            State::Quote if is_quote => {
+                self.bytes.push(byte);
                 Ok(Step::To(State::Quoted))
             }
-            (State::Skipped, _) if is_line_end => Ok(Step::End),
-            (State::Skipped, _) => Ok(Step::To(State::Skipped)),
-            (_, b',') => {
+            State::Skipped if is_line_end => Ok(Step::End),
+            State::Skipped => Ok(Step::To(State::Skipped)),
+            _ if byte == dialect.delimiter => {
                 self.end_field();
                 Ok(Step::To(State::FieldStart))
             }
@@ -109,8 +114,8 @@ impl Record {
                 self.end_field();
                 Ok(Step::End)
             }
-            (State::Quote, _) => self.text_after_quote(line).map(Step::To),
-            (State::RecordStart | State::FieldStart | State::Plain, _) => {
+            State::Quote => self.text_after_quote(line).map(Step::To),
+            State::RecordStart | State::FieldStart | State::Plain => {
                 self.bytes.push(byte);
                 Ok(Step::To(State::Plain))
             }
@@ -250,18 +255,18 @@ impl Lines {
 pub(super) struct Records<R> {
     reader: BufReader<R>,
     lines: Lines,
-    is_at_start: bool,
+    dialect: Dialect,
 }
 
 impl<R: Read> Records<R> {
-    pub(super) fn new(file: R) -> Self {
+    pub(super) fn new(file: R, dialect: Dialect) -> Self {
         Self {
             reader: BufReader::with_capacity(1 << 16, file),
             lines: Lines {
                 line: 1,
                 after_return: false,
             },
-            is_at_start: true,
+            dialect,
         }
     }
 
@@ -271,7 +276,6 @@ impl<R: Read> Records<R> {
     /// Returns an error when the file cannot be read, or its quotes do not say where records end.
     pub(super) fn read(&mut self, record: &mut Record) -> Result<bool, RecordError> {
         record.clear();
-        self.skip_byte_order_mark()?;
         let mut state = State::RecordStart;
         loop {
             let buffer = self.reader.fill_buf()?;
@@ -281,7 +285,7 @@ impl<R: Read> Records<R> {
             let (mut used, mut is_done) = (0, false);
             while used < buffer.len() && !is_done {
                 let rest = &buffer[used..];
-                let run = plain_run(state, rest);
+                let run = plain_run(state, rest, self.dialect);
                 if run > 0 {
                     record.bytes.extend_from_slice(&rest[..run]);
                     self.lines.after_return = false;
@@ -291,7 +295,7 @@ impl<R: Read> Records<R> {
                 let line = self.lines.line;
                 self.lines.pass(rest[0]);
                 used += 1;
-                match record.step(state, rest[0], line)? {
+                match record.step(state, rest[0], line, self.dialect)? {
                     Step::To(next) => state = next,
                     Step::End => is_done = true,
                 }
@@ -305,27 +309,18 @@ impl<R: Read> Records<R> {
             }
         }
     }
-
-    fn skip_byte_order_mark(&mut self) -> std::io::Result<()> {
-        if !std::mem::take(&mut self.is_at_start) {
-            return Ok(());
-        }
-        // A file on disk fills the buffer with more than three bytes, if it has more.
-        if self.reader.fill_buf()?.starts_with(&BYTE_ORDER_MARK) {
-            self.reader.consume(BYTE_ORDER_MARK.len());
-        }
-        Ok(())
-    }
 }
 
 /// Returns the length of the bytes that are copied to the current field as they are.
-fn plain_run(state: State, bytes: &[u8]) -> usize {
-    let end = match state {
-        State::Plain => bytes.iter().position(|b| matches!(b, b',' | b'\r' | b'\n')),
-        State::Quoted => bytes.iter().position(|b| matches!(b, b'"' | b'\r' | b'\n')),
-        _ => Some(0),
+fn plain_run(state: State, bytes: &[u8], dialect: Dialect) -> usize {
+    let special = match state {
+        State::Plain => dialect.delimiter,
+        // Only a file with quotes has quoted fields.
+        State::Quoted => dialect.quote.unwrap_or(b'\n'),
+        _ => return 0,
     };
-    end.unwrap_or(bytes.len())
+    let is_end = |byte: &u8| *byte == special || matches!(byte, b'\r' | b'\n');
+    bytes.iter().position(is_end).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]
@@ -334,7 +329,11 @@ mod tests {
 
     /// The records of a text, each with its line, and the error that ends them.
     fn split(text: &[u8]) -> (Vec<(u64, Vec<String>)>, Option<String>) {
-        let mut records = Records::new(text);
+        split_by(Dialect::default(), text)
+    }
+
+    fn split_by(dialect: Dialect, text: &[u8]) -> (Vec<(u64, Vec<String>)>, Option<String>) {
+        let mut records = Records::new(text, dialect);
         let (mut record, mut found) = (Record::default(), Vec::new());
         loop {
             match records.read(&mut record) {
@@ -367,22 +366,38 @@ mod tests {
             (7, vec!["4", "5\" disk"]),
         ];
         for end in ["\n", "\r\n", "\r"] {
-            for mark in ["", "\u{feff}"] {
-                let text = format!("{mark}{}", text.replace('\n', end));
-                let (found, error) = split(text.as_bytes());
-                assert_eq!(error, None);
-                let wanted: Vec<(u64, Vec<String>)> = wanted
-                    .iter()
-                    .map(|(line, fields)| {
-                        let fields = fields.iter().map(|field| field.replace('\n', end));
-                        (*line, fields.collect())
-                    })
-                    .collect();
-                assert_eq!(found, wanted, "{text:?}");
-                // The last line end may be missing.
-                let (found, error) = split(text.strip_suffix(end).unwrap().as_bytes());
-                assert_eq!((found, error), (wanted, None), "{text:?}");
-            }
+            let text = text.replace('\n', end);
+            let (found, error) = split(text.as_bytes());
+            assert_eq!(error, None);
+            let wanted: Vec<(u64, Vec<String>)> = wanted
+                .iter()
+                .map(|(line, fields)| {
+                    let fields = fields.iter().map(|field| field.replace('\n', end));
+                    (*line, fields.collect())
+                })
+                .collect();
+            assert_eq!(found, wanted, "{text:?}");
+            // The last line end may be missing.
+            let (found, error) = split(text.strip_suffix(end).unwrap().as_bytes());
+            assert_eq!((found, error), (wanted, None), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_split_and_quoted_as_declared() {
+        for (delimiter, quote, text, wanted) in [
+            (b';', Some(b'"'), "a,b;\"c;d\"\n", vec!["a,b", "c;d"]),
+            (
+                b'\t',
+                Some(b'\''),
+                "'it''s'\t\"b\"\n",
+                vec!["it's", "\"b\""],
+            ),
+            (b'|', None, "\"a|b\"|\n", vec!["\"a", "b\"", ""]),
+        ] {
+            let (found, error) = split_by(Dialect { delimiter, quote }, text.as_bytes());
+            let wanted = wanted.into_iter().map(str::to_owned).collect();
+            assert_eq!((found, error), (vec![(1, wanted)], None), "{text:?}");
         }
     }
 
