@@ -12,17 +12,18 @@ pub(crate) mod view;
 
 use wafer_catalog::{
     Definitions, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, Overlap, PipelineDef,
-    ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, TimeDef, nearest,
+    ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
 };
-use wafer_core::{DataType, Duration, Field, Schema, Signature};
+use wafer_core::{DataType, DecimalReading, Duration, Field, Schema, Signature};
 use wafer_store::{Error, Result};
 
+use crate::file_options::{file_options, times};
 use crate::pipelines::{PipelineConfig, ScheduleConfig};
 use crate::project::Project;
 use crate::resolve::group::group;
 use crate::resolve::model::model;
 use crate::resolve::view::view;
-use crate::sources::{SourceConfig, SourceType, TimeConfig};
+use crate::sources::{SourceConfig, SourceType};
 
 /// Resolves the definitions of a project, given its functions. `applied` are the definitions that
 /// are live: the columns of a group version that is in use keep their order, and new ones come
@@ -134,26 +135,68 @@ fn check_times(definitions: &Definitions, name: &str, source: &SourceDef) -> Res
     for function in functions {
         inputs.extend(signature(definitions, function)?.inputs.fields());
     }
-    let is_time = |field: &Field| matches!(field.data_type, DataType::Timestamp | DataType::Date);
-    for column in source.times.keys() {
+    for (column, time) in &source.times {
         let key = format!("sources.{name}.times.{column}");
         let found: Vec<&&Field> = inputs.iter().filter(|f| f.name == *column).collect();
         let Some(first) = found.first() else {
-            let times = inputs.iter().filter(|field| is_time(field));
-            let hint = nearest(column, times.map(|field| field.name.as_str()))
-                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            return Err(unread(&key, column, &inputs, "time", is_time));
+        };
+        let Some(field) = found.iter().find(|field| is_time(field)) else {
             return Err(Error::invalid(format!(
-                "{key}: no function over the source reads a time of this name{hint}"
+                "{key}: it is read as {}, and only a timestamp or a date has a unit, a format or a \
+                 zone",
+                first.data_type
             )));
         };
-        if !found.iter().any(|field| is_time(field)) {
+        let format = time.format.as_ref().filter(|format| !format.has_zone());
+        if let (Some(format), DataType::Timestamp, None) =
+            (format, &field.data_type, time.zone.or(source.zone))
+        {
             return Err(Error::invalid(format!(
-                "{key}: it is read as {}, and only a timestamp or a date has a unit",
-                first.data_type
+                "{key}.format: times of the format `{format}` name no time zone; set their `zone`, \
+                 such as \"UTC\" or \"Europe/Berlin\""
             )));
         }
     }
+    for (column, decimal) in &source.decimals {
+        let key = format!("sources.{name}.decimals.{column}");
+        let wanted = match decimal {
+            DecimalReading::Float64 => DataType::Float64,
+            DecimalReading::Text => DataType::Utf8,
+        };
+        let mut found = inputs.iter().filter(|f| f.name == *column);
+        match found.clone().next() {
+            None => return Err(unread(&key, column, &inputs, "column", |_| true)),
+            Some(first) if found.all(|field| field.data_type != wanted) => {
+                return Err(Error::invalid(format!(
+                    "{key}: it is read as {}, and this is for {wanted}",
+                    first.data_type
+                )));
+            }
+            Some(_) => {}
+        }
+    }
     Ok(())
+}
+
+fn is_time(field: &Field) -> bool {
+    matches!(field.data_type, DataType::Timestamp | DataType::Date)
+}
+
+/// The error of a column that is declared and that nothing reads.
+fn unread(
+    key: &str,
+    column: &str,
+    inputs: &[&Field],
+    what: &str,
+    is_meant: impl Fn(&Field) -> bool,
+) -> Error {
+    let meant = inputs.iter().filter(|field| is_meant(field));
+    let hint = nearest(column, meant.map(|field| field.name.as_str()))
+        .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+    Error::invalid(format!(
+        "{key}: no function over the source reads a {what} of this name{hint}"
+    ))
 }
 
 /// Fills in the defaults of a schedule.
@@ -217,11 +260,10 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
         delay: config.delay.unwrap_or_default(),
         lateness: config.lateness,
         skew: config.skew.unwrap_or(FIVE_MINUTES),
-        times: config
-            .times
-            .iter()
-            .map(|(column, TimeConfig { unit })| (column.clone(), TimeDef { unit: *unit }))
-            .collect(),
+        times: times(config),
+        zone: config.zone,
+        decimals: config.decimals.clone(),
+        options: file_options(config).expect("checked when the file was read"),
         doc: config.doc.clone(),
     }
 }

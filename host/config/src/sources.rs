@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use wafer_catalog::Format;
-use wafer_core::{Duration, EpochUnit};
+use wafer_catalog::{Compression, Encoding, Format};
+use wafer_core::{DecimalReading, Duration, Zone};
 
 use crate::error::BrokenRule;
-use crate::values::duration;
+use crate::file_options::{TimeConfig, file_options};
+use crate::values::{duration, size};
 
 /// The table `[entities.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +49,31 @@ pub struct SourceConfig {
     /// How columns of times are written, by name.
     #[serde(default)]
     pub times: BTreeMap<String, TimeConfig>,
+    /// The time zone of times that name none: a name of the IANA database, or an offset such as
+    /// `+01:00`. By default, such times are refused.
+    pub zone: Option<Zone>,
+    /// What decimals of Parquet and Arrow become, by column: `float64` or `text`. By default, they
+    /// are refused.
+    #[serde(default)]
+    pub decimals: BTreeMap<String, DecimalReading>,
+    /// How text files are compressed: `gzip`, `zstd` or `none`. The default is what their extension
+    /// says.
+    pub compression: Option<Compression>,
+    /// The largest size that a compressed file may decompress to. The default is 256 times its own
+    /// size, and at least 64 MiB.
+    #[serde(default, deserialize_with = "size")]
+    pub max_decompressed: Option<u64>,
+    /// The encoding of text files. The default is `utf-8`.
+    pub encoding: Option<Encoding>,
+    /// The character between the fields of CSV files. The default is a comma.
+    pub delimiter: Option<String>,
+    /// The character around fields of CSV files. The default is `"`; an empty text means that
+    /// nothing is quoted.
+    pub quote: Option<String>,
+    /// The names of the columns of CSV files that have no header.
+    pub header: Option<Vec<String>>,
+    /// The texts of CSV files that stand for null, beside the empty one.
+    pub nulls: Option<Vec<String>>,
     /// The field that identifies an event of a `stream`. The default is the CloudEvents id, or
     /// else the digest of the event's content.
     pub id: Option<String>,
@@ -60,14 +86,6 @@ pub struct SourceConfig {
     /// The description of the source.
     #[serde(default)]
     pub doc: String,
-}
-
-/// The table of a column in `times` of a source.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TimeConfig {
-    /// The unit in which integers count from 1970: `d`, `s`, `ms`, `us` or `ns`.
-    pub unit: EpochUnit,
 }
 
 /// The `type` of a source.
@@ -90,6 +108,7 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         let message = format!("`{url}` is neither a path nor of the form s3://BUCKET/FOLDER");
         return Err(BrokenRule::new("path", message));
     }
+    file_options(source)?;
     let wrong = |key: &str, message: &str| Err(BrokenRule::new(key, message));
     let stream_only = |key: &str| wrong(key, "is for sources of type `stream`");
     match source.kind {
@@ -98,9 +117,6 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         }
         SourceType::Table if source.path.is_some() => {
             wrong("path", "is for sources of type `files` or `stream`")
-        }
-        SourceType::Table if !source.times.is_empty() => {
-            wrong("times", "is for sources of type `files` or `stream`")
         }
         SourceType::Files | SourceType::Stream if source.group.is_some() => {
             wrong("group", "is for sources of type `table`")

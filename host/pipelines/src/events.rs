@@ -22,11 +22,10 @@ pub(crate) mod event;
 pub(crate) mod route;
 pub(crate) mod routes;
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
-use wafer_core::{DataType, Duration, Field, Schema, Timestamp};
+use wafer_core::{DataType, Duration, Field, Reading, Schema, Timestamp};
 use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
 
 use crate::events::draft::{Draft, IngestTerms};
@@ -127,8 +126,8 @@ impl Pipelines {
             .map_err(|e| Error::caused(Kind::Internal, format!("columns of `{group}`"), e))?;
         let deletions = self.tables.deletions().await?;
         let routes = [Route {
+            readings: vec![Reading::default(); columns.fields().len()],
             transform: Transform::Columns(columns),
-            times: BTreeMap::new(),
             targets: vec![Target::new(definition.clone(), &deletions)],
         }];
         // A name of a source contains no `/`, so no source shares these identities.

@@ -12,8 +12,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
 use wafer_core::rules::Interval;
 use wafer_core::{Digest, Hasher, Schema};
@@ -39,6 +40,12 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// divided.
     fn files(&self) -> Option<&[SourceFile]> {
         None
+    }
+
+    /// Checks that the columns that are read are in the files of the source. A part of a divided
+    /// run cannot tell that from its own files.
+    fn check_columns(&self) -> BoxFuture<'static, Result<()>> {
+        future::ready(Ok(())).boxed()
     }
 
     /// Returns the table if the source is another group, which means that a run follows the
@@ -134,6 +141,14 @@ impl Input {
             [source] => source.files(),
             _ => None,
         }
+    }
+
+    /// Checks that the columns that are read are in the files of the sources.
+    pub(crate) async fn check_columns(&self) -> Result<()> {
+        for source in &self.sources {
+            source.check_columns().await?;
+        }
+        Ok(())
     }
 
     /// Returns the digest of the content of all sources.

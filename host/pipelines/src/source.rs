@@ -7,33 +7,41 @@
 pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
+mod find;
+mod partition;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray};
-use wafer_catalog::{Location, Reject, SourceDef};
+use arrow_array::ArrayRef;
+use arrow_schema::DataType as ArrowType;
+use wafer_catalog::{FileOptions, Location, Reject, SourceDef};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
-use wafer_files::{ReadColumn, RowReader, Rows, file_format, unreadable};
+use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
-use crate::source::files::{SourceFile, find_files, find_remote};
+use crate::source::files::SourceFile;
+use crate::source::find::{find_files, find_remote};
+use crate::source::partition::PartitionColumn;
 
 /// The files of a source, with the digests of their contents, and the columns to read from them.
 #[derive(Clone, Debug)]
 pub struct SourceReader {
     files: Vec<SourceFile>,
     columns: Vec<ReadColumn>,
+    options: FileOptions,
     remote: Arc<dyn RemoteFiles>,
+    /// Whether these are all files of the source.
+    is_whole: bool,
 }
 
 /// Returns the columns that a function reads from a source.
 pub(crate) fn read_columns(source: &SourceDef, inputs: &Schema) -> Vec<ReadColumn> {
     let column = |field: &Field| ReadColumn {
-        unit: source.unit_of(&field.name),
+        reading: source.reading_of(&field.name),
         field: field.clone(),
     };
     inputs.fields().iter().map(column).collect()
@@ -67,20 +75,60 @@ impl SourceReader {
                 .map(|file| SourceFile::from_remote(file, format))
                 .collect::<Result<_>>()?,
         };
-        let columns = read_columns(source, inputs);
-        Ok(Self::of_files(files, columns, Arc::clone(remote)))
+        Ok(Self {
+            is_whole: true,
+            ..Self::of_files(files, source, inputs, Arc::clone(remote))
+        })
     }
 
-    /// Creates a reader of files that were found earlier.
+    /// Creates a reader of some files of a source, which were found earlier.
     pub(crate) fn of_files(
         files: Vec<SourceFile>,
-        columns: Vec<ReadColumn>,
+        source: &SourceDef,
+        inputs: &Schema,
         remote: Arc<dyn RemoteFiles>,
     ) -> Self {
         Self {
             files,
-            columns,
+            columns: read_columns(source, inputs),
+            options: source.options.clone(),
             remote,
+            is_whole: false,
+        }
+    }
+
+    /// Checks that each nullable column that is read is in a file of the source. A file may lack
+    /// it, and has nulls for it then; if all files do, the name is probably wrong. Blocks the
+    /// thread.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column that is in no file.
+    pub(crate) fn check_columns(&self) -> Result<()> {
+        let is_sought = |field: &&Field| field.nullable;
+        let mut sought: Vec<&Field> = self.columns.iter().map(|c| &c.field).filter(is_sought).collect();
+        // The newest file is the most likely one to have all columns.
+        for file in self.files.iter().rev() {
+            sought.retain(|field| file.partitions.iter().all(|p| p.column != field.name));
+            if sought.is_empty() {
+                return Ok(());
+            }
+            let opened = file.open(&self.remote)?;
+            let format = file_format(file.format);
+            let Some(names) = format.column_names(&file.path, opened, &self.options)? else {
+                return Ok(());
+            };
+            sought.retain(|field| !names.contains(&field.name));
+            if let (Some(field), [_]) = (sought.first(), &self.files[..]) {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                return Err(missing_column(&file.path, field, &names));
+            }
+        }
+        match sought.first() {
+            None => Ok(()),
+            Some(field) => Err(Error::invalid(format!(
+                "no file of the source has a column `{}` ({}), which the function reads",
+                field.name, field.data_type
+            ))),
         }
     }
 
@@ -148,6 +196,7 @@ impl SourceReader {
             reader: self.clone(),
             next_file: 0,
             current: None,
+            is_checked: false,
         }
     }
 }
@@ -158,11 +207,16 @@ pub(crate) struct Chunks {
     reader: SourceReader,
     next_file: usize,
     current: Option<FileChunks>,
+    /// Whether the columns were looked for in the files.
+    is_checked: bool,
 }
 
 impl Chunks {
     /// Reads the next rows; returns `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
+        if self.reader.is_whole && !std::mem::replace(&mut self.is_checked, true) {
+            self.reader.check_columns()?;
+        }
         while let Some(file) = self.current_file()? {
             if let Some(chunk) = file.next()? {
                 return Ok(Some(chunk));
@@ -191,17 +245,26 @@ struct FileChunks {
     path: PathBuf,
     file_id: String,
     columns: Vec<ReadColumn>,
+    partitions: Vec<PartitionColumn>,
     rows: Box<dyn RowReader>,
 }
 
 impl FileChunks {
     fn open(file: &SourceFile, reader: &SourceReader) -> Result<Self> {
         let opened = file.open(&reader.remote)?;
+        let mut columns = reader.columns.clone();
+        let partitions = PartitionColumn::read(&file.path, &file.partitions, &columns)?;
+        for partition in &partitions {
+            // The file may have the column as well.
+            columns[partition.index].field.nullable = true;
+        }
+        let format = file_format(file.format);
         Ok(Self {
             path: file.path.clone(),
             file_id: file.digest.short(),
-            columns: reader.columns.clone(),
-            rows: file_format(file.format).read(&file.path, opened, &reader.columns)?,
+            rows: format.read(&file.path, opened, &reader.options, &columns)?,
+            columns,
+            partitions,
         })
     }
 
@@ -234,8 +297,8 @@ impl FileChunks {
         let mut columns = Vec::with_capacity(self.columns.len());
         // The first fault of each row, by the index of the row.
         let mut faults = BTreeMap::new();
-        for (ReadColumn { field, unit }, column) in self.columns.iter().zip(&rows.columns) {
-            let read = coerce_rows(column, &field.data_type, *unit)
+        for (ReadColumn { field, reading }, column) in self.columns.iter().zip(&rows.columns) {
+            let read = coerce_rows(column, &field.data_type, reading)
                 .map_err(|error| mismatch_error(&self.path, field, &error))?;
             columns.push(read.column);
             for (row, message) in read.faults {
@@ -243,29 +306,14 @@ impl FileChunks {
                 faults.entry(row).or_insert_with(fault);
             }
         }
-        if faults.is_empty() {
-            return Ok(Rows { columns, ..rows });
+        for partition in &self.partitions {
+            let (column, others) = partition.of_rows(&columns[partition.index]);
+            columns[partition.index] = column;
+            for (row, message) in others {
+                faults.entry(row).or_insert(message);
+            }
         }
-        let is_good: Vec<bool> = (0..rows.numbers.len())
-            .map(|row| !faults.contains_key(&row))
-            .collect();
-        let mask = BooleanArray::from(is_good.clone());
-        let filtered = |column: &ArrayRef| {
-            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
-        };
-        let faults = faults.into_iter();
-        let mut rejects = rows.rejects;
-        rejects.extend(faults.map(|(row, message)| (rows.numbers[row], message)));
-        rejects.sort_by_key(|(number, _)| *number);
-        let numbers = rows.numbers.iter().zip(is_good);
-        Ok(Rows {
-            columns: columns.iter().map(filtered).collect(),
-            numbers: numbers
-                .filter_map(|(number, good)| good.then_some(*number))
-                .collect(),
-            rejects,
-            seen: rows.seen,
-        })
+        Ok(Rows { columns, ..rows }.reject(faults))
     }
 }
 
@@ -274,20 +322,49 @@ fn mismatch_error(path: &Path, field: &Field, error: &CoerceError) -> Error {
     let (path, name) = (path.display(), &field.name);
     Error::invalid(match error {
         CoerceError::Type { wanted, found } => {
-            let is_time = matches!(wanted, DataType::Timestamp | DataType::Date);
-            let hint = match is_time && found.is_integer() {
-                true => format!(
-                    "; say in which unit its integers count: `times = {{ {name} = {{ unit = \"ms\" \
-                     }} }}` in the source (d, s, ms, us or ns)"
-                ),
-                false => String::new(),
-            };
+            let hint = hint(name, wanted, found).map_or_else(String::new, |hint| format!("; {hint}"));
             format!("{path}: column `{name}` is {found}, and the function reads {wanted}{hint}")
         }
         CoerceError::Value { row, message } => {
             format!("{path}: column `{name}`, row {row}: {message}")
         }
     })
+}
+
+/// Returns what to declare of a column, so that it can be read.
+fn hint(name: &str, wanted: &DataType, found: &ArrowType) -> Option<String> {
+    use ArrowType as A;
+    let is_text = matches!(found, A::Utf8 | A::LargeUtf8 | A::Utf8View);
+    let is_decimal = matches!(
+        found,
+        A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..)
+    );
+    match wanted {
+        DataType::Timestamp | DataType::Date if found.is_integer() => Some(format!(
+            "say in which unit its integers count: `times = {{ {name} = {{ unit = \"ms\" }} }}` in \
+             the source (d, s, ms, us or ns)"
+        )),
+        DataType::Timestamp if matches!(found, A::Timestamp(_, None)) => Some(
+            "its times name no time zone, so say which one they are in: `zone = \"UTC\"` in the \
+             source, or another name such as Europe/Berlin"
+                .to_owned(),
+        ),
+        DataType::Timestamp | DataType::Date if is_text => Some(format!(
+            "say how its times are written: `times = {{ {name} = {{ format = \"%d/%m/%Y %H:%M\" }} \
+             }}` in the source, or their `zone` if they are written as 2013-01-01 10:15:00"
+        )),
+        DataType::Float64 if is_decimal => Some(format!(
+            "to read the nearest float64, set `decimals = {{ {name} = \"float64\" }}` in the source"
+        )),
+        DataType::Utf8 if is_decimal => Some(format!(
+            "to read its digits, set `decimals = {{ {name} = \"text\" }}` in the source"
+        )),
+        _ if is_decimal => Some(
+            "decimals are read as float64, or exactly as utf8, if `decimals` of the source says so"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 /// Digests the content of a file; the error names the file.
@@ -298,11 +375,10 @@ pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
 #[cfg(test)]
 mod tests {
     use serde_json::Value as Json;
-    use wafer_core::{DataType, Duration, cell_to_json};
+    use wafer_core::{DataType, cell_to_json};
     use wafer_store::{Kind, UnreachableFiles};
 
     use super::*;
-    use crate::source::files::matches_pattern;
 
     fn remote() -> Arc<dyn RemoteFiles> {
         Arc::new(UnreachableFiles {
@@ -311,16 +387,7 @@ mod tests {
     }
 
     fn source(path: PathBuf) -> SourceDef {
-        SourceDef {
-            kind: wafer_catalog::SourceKind::Files,
-            files: Some(path.into()),
-            format: None,
-            delay: Duration::ZERO,
-            lateness: None,
-            skew: Duration::ZERO,
-            times: BTreeMap::new(),
-            doc: String::new(),
-        }
+        SourceDef::of_files(path.into())
     }
 
     fn inputs() -> Schema {
@@ -428,39 +495,5 @@ mod tests {
             (missing.kind(), missing.to_string()),
             (Kind::NotFound, "there is no file /nowhere/x.csv".into())
         );
-    }
-
-    #[test]
-    fn patterns_and_folders_are_read_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b.csv", "a.csv", "c.txt", ".hidden.csv"] {
-            std::fs::write(folder.path().join(name), "id,name\n").unwrap();
-        }
-        let names = |path: PathBuf| -> Vec<String> {
-            find_files(&path)
-                .unwrap()
-                .iter()
-                .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
-                .collect()
-        };
-        assert_eq!(
-            names(folder.path().join("*.csv")),
-            [".hidden.csv", "a.csv", "b.csv"]
-        );
-        assert_eq!(names(folder.path().to_owned()), ["a.csv", "b.csv", "c.txt"]);
-        assert!(find_files(&folder.path().join("*.parquet")).is_err());
-    }
-
-    #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, name, wanted) in [
-            ("*.csv", "a.csv", true),
-            ("a*b*c", "a1b2c", true),
-            ("a*b*c", "a1c2b", false),
-            ("*", "", true),
-            ("a", "ab", false),
-        ] {
-            assert_eq!(matches_pattern(pattern, name), wanted, "{pattern} {name}");
-        }
     }
 }

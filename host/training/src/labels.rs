@@ -43,7 +43,7 @@ impl LabelFile {
         time: &str,
         view: &ViewDef,
     ) -> Result<Self> {
-        let format = format.map_or_else(|| Format::of_output(path), Ok)?;
+        let format = format.map_or_else(|| Format::of_labels(path), Ok)?;
         let inputs = view.inputs.clone();
         let declared = |name: &str| {
             if name == time {

@@ -59,6 +59,23 @@ pub struct TimeDef {
 }
 
 impl SourceDef {
+    /// Returns a source of files of which nothing else is declared.
+    pub fn of_files(files: Location) -> Self {
+        Self {
+            kind: SourceKind::Files,
+            files: Some(files),
+            format: None,
+            delay: Duration::ZERO,
+            lateness: None,
+            skew: Duration::ZERO,
+            times: BTreeMap::new(),
+            zone: None,
+            decimals: BTreeMap::new(),
+            options: FileOptions::default(),
+            doc: String::new(),
+        }
+    }
+
     /// Returns what is declared of a column.
     pub fn reading_of(&self, column: &str) -> Reading {
         let time = self.times.get(column).cloned().unwrap_or_default();
@@ -69,6 +86,18 @@ impl SourceDef {
             truncate: time.truncate,
             decimal: self.decimals.get(column).copied(),
         }
+    }
+
+    /// Returns the bytes of all that is declared of the columns and the files, or `None` if nothing
+    /// is. Rows that were read by other declarations are read again.
+    pub fn declared(&self) -> Option<Vec<u8>> {
+        let is_nothing = self.times.is_empty()
+            && self.zone.is_none()
+            && self.decimals.is_empty()
+            && self.options.is_default();
+        let declared = (&self.times, self.zone, &self.decimals, &self.options);
+        let bytes = || serde_json::to_vec(&declared).expect("declarations are plain data");
+        (!is_nothing).then(bytes)
     }
 
     /// Returns whether the source keeps its raw events.

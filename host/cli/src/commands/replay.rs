@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wafer_core::rules::Interval;
-use wafer_core::{DataType, Duration, Field, Schema, Timestamp, cell_to_json};
+use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
 use wafer_platform::{IngestReport, SourceDef, SourceKind, SourceReader};
 
 use super::Context;
@@ -179,16 +179,7 @@ impl Replay {
             None => fields.push(Field::new(&self.time, DataType::Timestamp, false)),
         }
         let schema = Schema::new(fields)?;
-        let file = SourceDef {
-            kind: SourceKind::Files,
-            files: Some(self.requests.clone().into()),
-            format: None,
-            delay: Duration::ZERO,
-            lateness: None,
-            skew: Duration::ZERO,
-            times: BTreeMap::new(),
-            doc: String::new(),
-        };
+        let file = SourceDef::of_files(self.requests.clone().into());
         let mut requests = Vec::new();
         SourceReader::open(&file, "requests", &schema, &app::remote_files())?.for_each_row(
             |columns, row| {

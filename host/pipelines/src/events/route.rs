@@ -1,12 +1,11 @@
 //! Routes: the functions that the events of a source go through, and the groups that they fill.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use wafer_catalog::{Applied, TimeDef};
+use wafer_catalog::Applied;
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
-use wafer_core::{ColumnBuilder, Digest, Schema};
+use wafer_core::{ColumnBuilder, Digest, Reading, Schema};
 use wafer_runtime::{Deadline, Function, InvokeError, Output};
 use wafer_store::{EarlyWrite, Error, OutboxRow, Result};
 use wafer_tables::Deletions;
@@ -33,8 +32,8 @@ pub(crate) struct Routes {
 pub(crate) struct Route {
     /// The function.
     pub(crate) transform: Transform,
-    /// How the events write columns of times.
-    pub(crate) times: BTreeMap<String, TimeDef>,
+    /// What the source declares of the columns that are read, in their order.
+    pub(crate) readings: Vec<Reading>,
     /// The groups.
     pub(crate) targets: Vec<Target>,
 }
@@ -91,9 +90,9 @@ impl Route {
         let fields = self.transform.inputs().fields();
         let mut builders: Vec<ColumnBuilder> = fields
             .iter()
-            .map(|f| {
-                let unit = self.times.get(&f.name).map(|time| time.unit);
-                ColumnBuilder::new(&f.data_type, events.len()).with_unit(unit)
+            .zip(&self.readings)
+            .map(|(field, reading)| {
+                ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
             })
             .collect();
         // The index of the event that each row of the batch came from.

@@ -9,6 +9,7 @@ use wafer_tables::Deletions;
 use crate::events::route::{Route, Routes, Transform};
 use crate::group_rows::Target;
 use crate::service::Pipelines;
+use crate::source::read_columns;
 
 impl Pipelines {
     /// Returns the routes of a source's events, including those of staged definitions. They are
@@ -56,19 +57,19 @@ impl Pipelines {
                     "a pipeline of a model reads no stream, which was checked when it was applied",
                 );
                 let code = definitions.functions[function].registered.digest;
-                let times = &definitions.sources[source].times;
+                let function = self.context.function_of(definitions, function)?;
+                let source = &definitions.sources[source];
+                let readings = read_columns(source, &function.signature().inputs);
+                let readings: Vec<_> = readings.into_iter().map(|column| column.reading).collect();
                 let is_same = |route: &&mut Route| {
-                    route.times == *times
+                    route.readings == readings
                         && matches!(&route.transform, Transform::Function(_, other) if *other == code)
                 };
                 match routes.iter_mut().find(is_same) {
                     Some(route) => route.targets.push(target),
                     None => routes.push(Route {
-                        transform: Transform::Function(
-                            self.context.function_of(definitions, function)?,
-                            code,
-                        ),
-                        times: times.clone(),
+                        transform: Transform::Function(function, code),
+                        readings,
                         targets: vec![target],
                     }),
                 }

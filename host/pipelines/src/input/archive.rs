@@ -105,8 +105,8 @@ fn archived_chunk(
     let rows = StoredRows::new(&TableDef::archive(""), batch)?;
     let payloads = rows.columns[0].as_string::<i32>();
     let tables = rows.columns[1].as_string::<i32>();
-    let builder = |ReadColumn { field, unit }: &ReadColumn| {
-        ColumnBuilder::new(&field.data_type, rows.len()).with_unit(*unit)
+    let builder = |ReadColumn { field, reading }: &ReadColumn| {
+        ColumnBuilder::new(&field.data_type, rows.len()).with_reading(reading.clone())
     };
     let mut builders: Vec<ColumnBuilder> = columns.iter().map(builder).collect();
     let fields: Vec<Field> = columns.iter().map(|column| column.field.clone()).collect();

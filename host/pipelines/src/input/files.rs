@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use wafer_catalog::{SourceDef, blocking};
 use wafer_core::{Hasher, Schema};
 use wafer_store::Result;
@@ -12,7 +13,7 @@ use super::{Selection, Source};
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
-use crate::source::{Chunks, SourceReader, read_columns};
+use crate::source::{Chunks, SourceReader};
 
 /// The rows of files.
 #[derive(Debug)]
@@ -40,8 +41,7 @@ impl Pipelines {
         inputs: &Schema,
     ) -> FileSource {
         let remote = Arc::clone(&self.context.components().remote);
-        let columns = read_columns(source, inputs);
-        FileSource(SourceReader::of_files(files, columns, remote))
+        FileSource(SourceReader::of_files(files, source, inputs, remote))
     }
 }
 
@@ -60,6 +60,11 @@ impl Source for FileSource {
 
     fn files(&self) -> Option<&[SourceFile]> {
         Some(self.0.files())
+    }
+
+    fn check_columns(&self) -> BoxFuture<'static, Result<()>> {
+        let reader = self.0.clone();
+        async move { blocking(move || reader.check_columns()).await? }.boxed()
     }
 }
 

@@ -117,8 +117,8 @@ impl Pipelines {
             .part(source.delay.as_micros().to_le_bytes().as_slice())
             .part(&expectations)
             .part(&schedule);
-        if !source.times.is_empty() {
-            hasher.part(&serde_json::to_vec(&source.times).expect("plain data"));
+        if let Some(declared) = source.declared() {
+            hasher.part(&declared);
         }
         let settings = hasher.finish();
         let mut hasher = Hasher::new();
