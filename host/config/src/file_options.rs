@@ -57,7 +57,8 @@ pub(crate) fn times(source: &SourceConfig) -> BTreeMap<String, TimeDef> {
 pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenRule> {
     for (column, time) in &source.times {
         let key = format!("times.{column}");
-        time.check().map_err(|message| BrokenRule::new(key, message))?;
+        time.check()
+            .map_err(|message| BrokenRule::new(key, message))?;
     }
     let about_text = [
         ("compression", source.compression.is_some()),
@@ -90,7 +91,10 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         let message = "says how files are written, and the source has no `path` to files";
         return Err(BrokenRule::new(key, message));
     }
-    let format = source.path.as_deref().and_then(|path| format_of(source, path));
+    let format = source
+        .path
+        .as_deref()
+        .and_then(|path| format_of(source, path));
     match (format, text, csv) {
         (Some(format), Some(key), _) if !format.is_text() => {
             return Err(not_for(key, "text files", format));

@@ -6,9 +6,12 @@
 //! error that names the key of the file.
 
 pub(crate) mod aggregates;
+pub(crate) mod columns;
 pub(crate) mod group;
 pub(crate) mod model;
 pub(crate) mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use wafer_catalog::{
     Definitions, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, Overlap, PipelineDef,
@@ -20,14 +23,36 @@ use wafer_store::{Error, Result};
 use crate::file_options::{file_options, times};
 use crate::pipelines::{PipelineConfig, ScheduleConfig};
 use crate::project::Project;
+use crate::resolve::columns::passed_columns;
 use crate::resolve::group::group;
 use crate::resolve::model::model;
 use crate::resolve::view::view;
 use crate::sources::{SourceConfig, SourceType};
 
-/// Resolves the definitions of a project, given its functions. `applied` are the definitions that
-/// are live: the columns of a group version that is in use keep their order, and new ones come
-/// after them.
+/// The columns of the files of sources, by the name of the source.
+pub type SourceColumns = BTreeMap<String, Vec<Field>>;
+
+/// Returns the sources whose columns are passed on by a pipeline, and that do not declare them: the
+/// types of their columns are those of their files, which [`resolve`] is given.
+pub fn untyped_sources(project: &Project) -> BTreeSet<&String> {
+    let pipelines = project.pipelines.values();
+    let passing = pipelines.filter(|p| p.function.is_none() && p.model.is_none());
+    let sources = passing.map(|pipeline| &pipeline.source);
+    sources
+        .filter(|source| project.sources[*source].columns.is_none())
+        .filter(|source| project.sources[*source].path.is_some())
+        .collect()
+}
+
+/// Returns the definition of a source of a project.
+pub fn source_def(project: &Project, name: &str) -> SourceDef {
+    source(project, &project.sources[name])
+}
+
+/// Resolves the definitions of a project, given its functions, and the columns of the files of
+/// [sources that do not declare them](untyped_sources). `applied` are the definitions that are
+/// live: the columns of a group version that is in use keep their order, and new ones come after
+/// them.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid). The message names the key and the column
@@ -35,6 +60,7 @@ use crate::sources::{SourceConfig, SourceType};
 pub fn resolve(
     project: &Project,
     functions: ProjectFunctions,
+    columns: &SourceColumns,
     applied: &Definitions,
 ) -> Result<Definitions> {
     let mut definitions = Definitions {
@@ -47,11 +73,12 @@ pub fn resolve(
             .insert(name.clone(), source(project, config));
     }
     for (name, config) in &project.pipelines {
-        let group = group(project, &definitions, name, config, applied)?;
+        let made_by = made_by(project, columns, name, config)?;
+        let group = group(project, &definitions, (name, &made_by), config, applied)?;
         definitions.groups.insert(config.group.clone(), group);
         let pipeline = PipelineDef {
             source: config.source.clone(),
-            made_by: made_by(config),
+            made_by,
             group: config.group.clone(),
             schedule: schedule(name, config)?,
             max_rejects: config.max_rejects.unwrap_or(HALF_OF_THE_ROWS),
@@ -84,14 +111,20 @@ pub fn resolve(
 }
 
 /// Returns what a pipeline computes rows with.
-pub(crate) fn made_by(config: &PipelineConfig) -> MadeBy {
+fn made_by(
+    project: &Project,
+    columns: &SourceColumns,
+    name: &str,
+    config: &PipelineConfig,
+) -> Result<MadeBy> {
     match (&config.function, &config.model) {
-        (Some(function), _) => MadeBy::Function(function.clone()),
-        (None, model) => MadeBy::Model(model.clone().expect("checked when the file was read")),
+        (Some(function), _) => Ok(MadeBy::Function(function.clone())),
+        (None, Some(model)) => Ok(MadeBy::Model(model.clone())),
+        (None, None) => passed_columns(project, columns.get(&config.source), name, config),
     }
 }
 
-/// Checks that a function over the rows of another group finds the columns that it reads.
+/// Checks that a pipeline over the rows of another group finds the columns that it reads.
 fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
     let SourceKind::Table { group } = &definitions.sources[&pipeline.source].kind else {
         return Ok(());
@@ -103,10 +136,10 @@ fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) 
         .ok_or_else(|| Error::invalid(format!("{key}: no pipeline writes group `{group}`")))?;
     let table = group.rows_table().schema();
     // The columns that a model reads depend on its version, so runs check them.
-    let Some(function) = pipeline.made_by.function() else {
+    let Some(fields) = definitions.source_fields(&pipeline.made_by) else {
         return Ok(());
     };
-    for field in signature(definitions, function)?.inputs.fields() {
+    for field in fields {
         let is_time = field.name == group.event_time && field.data_type == DataType::Timestamp;
         let found = table.field(&field.name);
         if !is_time && found.is_none_or(|found| found.data_type != field.data_type) {
@@ -114,30 +147,44 @@ fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) 
             let hint = nearest(&field.name, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             return Err(Error::invalid(format!(
-                "pipelines.{name}: function `{}` reads `{}` ({}), and group `{}` has no such column{hint}",
-                function, field.name, field.data_type, group.name
+                "pipelines.{name}: {} reads `{}` ({}), and group `{}` has no such column{hint}",
+                reader(&pipeline.made_by),
+                field.name,
+                field.data_type,
+                group.name
             )));
         }
     }
     Ok(())
 }
 
+/// Returns what reads the columns of a source, as errors name it.
+fn reader(made_by: &MadeBy) -> String {
+    match made_by {
+        MadeBy::Function(function) => format!("function `{function}`"),
+        MadeBy::Model(model) => format!("model `{model}`"),
+        MadeBy::Columns(_) => "it".to_owned(),
+    }
+}
+
 /// Checks that the columns of times that a source declares are read as times.
 fn check_times(definitions: &Definitions, name: &str, source: &SourceDef) -> Result<()> {
     let pipelines = definitions.pipelines.values();
     let readers: Vec<&PipelineDef> = pipelines.filter(|p| p.source == name).collect();
-    let functions: Option<Vec<&String>> = readers.iter().map(|p| p.made_by.function()).collect();
-    // The columns that a model reads depend on its version, so runs check them.
-    let Some(functions) = functions.filter(|functions| !functions.is_empty()) else {
-        return Ok(());
-    };
     let mut inputs = Vec::new();
-    for function in functions {
-        inputs.extend(signature(definitions, function)?.inputs.fields());
+    for reader in &readers {
+        // The columns that a model reads depend on its version, so runs check them.
+        let Some(fields) = definitions.source_fields(&reader.made_by) else {
+            return Ok(());
+        };
+        inputs.extend(fields);
+    }
+    if readers.is_empty() {
+        return Ok(());
     }
     for (column, time) in &source.times {
         let key = format!("sources.{name}.times.{column}");
-        let found: Vec<&&Field> = inputs.iter().filter(|f| f.name == *column).collect();
+        let found: Vec<&Field> = inputs.iter().filter(|f| f.name == *column).collect();
         let Some(first) = found.first() else {
             return Err(unread(&key, column, &inputs, "time", is_time));
         };
@@ -187,7 +234,7 @@ fn is_time(field: &Field) -> bool {
 fn unread(
     key: &str,
     column: &str,
-    inputs: &[&Field],
+    inputs: &[Field],
     what: &str,
     is_meant: impl Fn(&Field) -> bool,
 ) -> Error {

@@ -9,7 +9,7 @@ use wafer_core::{DecimalReading, Duration, Zone};
 
 use crate::error::BrokenRule;
 use crate::file_options::{TimeConfig, file_options};
-use crate::values::{duration, size};
+use crate::values::{duration, nullable_fields, size};
 
 /// The table `[entities.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,6 +46,9 @@ pub struct SourceConfig {
     /// How far in the future an event time may lie. The default is 5 minutes.
     #[serde(default, deserialize_with = "duration")]
     pub skew: Option<Duration>,
+    /// The columns and their types, for pipelines without a function. A type with `?` after it
+    /// allows nulls. The default is the columns of the files, if those have types.
+    pub columns: Option<toml::Table>,
     /// How columns of times are written, by name.
     #[serde(default)]
     pub times: BTreeMap<String, TimeConfig>,
@@ -109,6 +112,9 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         return Err(BrokenRule::new("path", message));
     }
     file_options(source)?;
+    if let Some(columns) = &source.columns {
+        nullable_fields(columns, "columns")?;
+    }
     let wrong = |key: &str, message: &str| Err(BrokenRule::new(key, message));
     let stream_only = |key: &str| wrong(key, "is for sources of type `stream`");
     match source.kind {

@@ -9,10 +9,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Date32Type, TimestampMicrosecondType};
+use arrow_array::{Array as _, ArrayRef};
+use arrow_schema::{DataType as ArrowType, TimeUnit};
 use chrono::format::{Fixed, Item, Numeric, Parsed, StrftimeItems};
 use chrono::{
     DateTime, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone as _,
-    Timelike as _,
+    Timelike as _, Utc,
 };
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -133,6 +137,27 @@ impl Reading {
         let days = i32::try_from(days).ok();
         days.filter(|days| is_storable_date(*days))
             .ok_or_else(|| outside(text))
+    }
+
+    /// Returns the text by which a time of a column is written in the declared format, so that it
+    /// is read again as the same time. `None` if no format is declared, or the value is no time.
+    pub fn written(&self, column: &ArrayRef, row: usize) -> Option<String> {
+        let format = self.format.as_ref().filter(|_| column.is_valid(row))?;
+        let time = match column.data_type() {
+            ArrowType::Timestamp(TimeUnit::Microsecond, _) => {
+                let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
+                DateTime::from_timestamp_micros(micros)?
+            }
+            ArrowType::Date32 => {
+                let days = column.as_primitive::<Date32Type>().value(row);
+                DateTime::from_timestamp(i64::from(days) * 86_400, 0)?
+            }
+            _ => return None,
+        };
+        let zone = self
+            .zone
+            .filter(|_| !matches!(column.data_type(), ArrowType::Date32));
+        Some(format.written(time, zone.unwrap_or(Zone::UTC)))
     }
 
     /// Returns the point in time of a time whose fields were read from `text`.
@@ -397,15 +422,24 @@ impl FromStr for TimeFormat {
 impl TimeFormat {
     /// Whether a time that is written by the format can be read again.
     fn reads_what_it_writes(&self) -> bool {
-        use fmt::Write as _;
-        let sample = NaiveDate::from_ymd_opt(2024, 11, 29).and_then(|d| d.and_hms_opt(13, 45, 21));
-        let Some(sample) = sample else {
-            return false;
-        };
-        let mut text = String::new();
-        let written = sample.and_utc().fixed_offset();
-        let written = written.format_with_items(self.items.iter());
-        write!(text, "{written}").is_ok() && self.parse(&text).is_ok()
+        // 2024-11-29T13:45:21Z
+        let sample = DateTime::from_timestamp(1_732_887_921, 0).unwrap_or_default();
+        self.parse(&self.written(sample, Zone::UTC)).is_ok()
+    }
+
+    /// Writes a time by the clocks of a zone.
+    fn written(&self, time: DateTime<Utc>, zone: Zone) -> String {
+        let items = self.items.iter();
+        match zone {
+            Zone::Named(zone) => time
+                .with_timezone(&zone)
+                .format_with_items(items)
+                .to_string(),
+            Zone::Offset(zone) => time
+                .with_timezone(&zone)
+                .format_with_items(items)
+                .to_string(),
+        }
     }
 }
 

@@ -121,7 +121,7 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
 }
 
 /// A column to read from a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadColumn {
     /// The name, type and nullability of the column.
     pub field: Field,

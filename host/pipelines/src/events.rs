@@ -25,7 +25,8 @@ pub(crate) mod routes;
 use std::sync::PoisonError;
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
-use wafer_core::{DataType, Duration, Field, Reading, Schema, Timestamp};
+use wafer_core::{DataType, Duration, Field, Schema, Timestamp};
+use wafer_files::ReadColumn;
 use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
 
 use crate::events::draft::{Draft, IngestTerms};
@@ -126,7 +127,12 @@ impl Pipelines {
             .map_err(|e| Error::caused(Kind::Internal, format!("columns of `{group}`"), e))?;
         let deletions = self.tables.deletions().await?;
         let routes = [Route {
-            readings: vec![Reading::default(); columns.fields().len()],
+            columns: columns
+                .fields()
+                .iter()
+                .cloned()
+                .map(ReadColumn::from)
+                .collect(),
             transform: Transform::Columns(columns),
             targets: vec![Target::new(definition.clone(), &deletions)],
         }];

@@ -17,7 +17,7 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
 use wafer_core::rules::Interval;
-use wafer_core::{Digest, Hasher, Schema};
+use wafer_core::{Digest, Field, Hasher};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
 
 use crate::service::Pipelines;
@@ -82,13 +82,14 @@ pub(crate) struct Input {
 }
 
 impl Pipelines {
-    /// Opens the sources that a pipeline reads. With `archive`, raw events that were not written
+    /// Opens the sources that a pipeline reads. `fields` are the columns by their names in the
+    /// source. With `archive`, raw events that were not written
     /// to its group when they came in are read as well.
     pub(crate) async fn input(
         &self,
         definitions: &Arc<Definitions>,
         pipeline: &PipelineDef,
-        inputs: Schema,
+        fields: Vec<Field>,
         archive: bool,
         freshness: Freshness,
     ) -> Result<Input> {
@@ -101,17 +102,17 @@ impl Pipelines {
         match &source.kind {
             SourceKind::Table { group } => {
                 let group = &definitions.groups[group];
-                sources.push(Box::new(self.table_source(group, inputs).await?));
+                sources.push(Box::new(self.table_source(group, fields).await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {
                 if source.files.is_some() || !archive {
                     let name = &pipeline.source;
-                    let files = self.file_source(name, source, inputs.clone()).await?;
+                    let files = self.file_source(name, source, fields.clone()).await?;
                     sources.push(Box::new(files));
                 }
                 if archive {
                     let table = definitions.groups[&pipeline.group].table();
-                    let columns = read_columns(source, &inputs);
+                    let columns = read_columns(source, &fields);
                     let archive = self.archive_source(&pipeline.source, table, columns);
                     sources.extend(archive.await?.map(|archive| Box::new(archive) as _));
                 }
@@ -126,10 +127,10 @@ impl Pipelines {
         &self,
         files: Vec<SourceFile>,
         source: &SourceDef,
-        inputs: &Schema,
+        fields: &[Field],
     ) -> Input {
         Input {
-            sources: vec![Box::new(self.files_of_source(files, source, inputs))],
+            sources: vec![Box::new(self.files_of_source(files, source, fields))],
         }
     }
 }

@@ -31,6 +31,7 @@ mod run;
 mod service;
 mod source;
 mod staging;
+mod transform;
 mod trigger;
 
 pub use backfill::{BackfillReport, BackfillRequest};

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
-use wafer_catalog::{FileOptions, Location, Reject, SourceDef};
-use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
+use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef};
+use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
 
@@ -38,13 +38,13 @@ pub struct SourceReader {
     is_whole: bool,
 }
 
-/// Returns the columns that a function reads from a source.
-pub(crate) fn read_columns(source: &SourceDef, inputs: &Schema) -> Vec<ReadColumn> {
+/// Returns how columns are read from a source. `fields` have the names of the source.
+pub(crate) fn read_columns(source: &SourceDef, fields: &[Field]) -> Vec<ReadColumn> {
     let column = |field: &Field| ReadColumn {
         reading: source.reading_of(&field.name),
         field: field.clone(),
     };
-    inputs.fields().iter().map(column).collect()
+    fields.iter().map(column).collect()
 }
 
 impl SourceReader {
@@ -56,7 +56,7 @@ impl SourceReader {
     pub fn open(
         source: &SourceDef,
         name: &str,
-        inputs: &Schema,
+        fields: &[Field],
         remote: &Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
         let Some(location) = &source.files else {
@@ -64,20 +64,10 @@ impl SourceReader {
                 "source `{name}` has no files: push events to it, or set its `path` to files with the same fields"
             )));
         };
-        let format = source.format;
-        let files = match location {
-            Location::Here(path) => find_files(path)?
-                .into_iter()
-                .map(|file| SourceFile::from_local(file, format))
-                .collect::<Result<_>>()?,
-            Location::Remote(url) => find_remote(url, remote)?
-                .into_iter()
-                .map(|file| SourceFile::from_remote(file, format))
-                .collect::<Result<_>>()?,
-        };
+        let files = source_files(location, source.format, remote)?;
         Ok(Self {
             is_whole: true,
-            ..Self::of_files(files, source, inputs, Arc::clone(remote))
+            ..Self::of_files(files, source, fields, Arc::clone(remote))
         })
     }
 
@@ -85,12 +75,12 @@ impl SourceReader {
     pub(crate) fn of_files(
         files: Vec<SourceFile>,
         source: &SourceDef,
-        inputs: &Schema,
+        fields: &[Field],
         remote: Arc<dyn RemoteFiles>,
     ) -> Self {
         Self {
             files,
-            columns: read_columns(source, inputs),
+            columns: read_columns(source, fields),
             options: source.options.clone(),
             remote,
             is_whole: false,
@@ -105,7 +95,12 @@ impl SourceReader {
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column that is in no file.
     pub(crate) fn check_columns(&self) -> Result<()> {
         let is_sought = |field: &&Field| field.nullable;
-        let mut sought: Vec<&Field> = self.columns.iter().map(|c| &c.field).filter(is_sought).collect();
+        let mut sought: Vec<&Field> = self
+            .columns
+            .iter()
+            .map(|c| &c.field)
+            .filter(is_sought)
+            .collect();
         // The newest file is the most likely one to have all columns.
         for file in self.files.iter().rev() {
             sought.retain(|field| file.partitions.iter().all(|p| p.column != field.name));
@@ -198,6 +193,24 @@ impl SourceReader {
             current: None,
             is_checked: false,
         }
+    }
+}
+
+/// Finds the files at a location and digests them. Blocks the thread.
+fn source_files(
+    location: &Location,
+    format: Option<Format>,
+    remote: &Arc<dyn RemoteFiles>,
+) -> Result<Vec<SourceFile>> {
+    match location {
+        Location::Here(path) => find_files(path)?
+            .into_iter()
+            .map(|file| SourceFile::from_local(file, format))
+            .collect(),
+        Location::Remote(url) => find_remote(url, remote)?
+            .into_iter()
+            .map(|file| SourceFile::from_remote(file, format))
+            .collect(),
     }
 }
 
@@ -322,7 +335,8 @@ fn mismatch_error(path: &Path, field: &Field, error: &CoerceError) -> Error {
     let (path, name) = (path.display(), &field.name);
     Error::invalid(match error {
         CoerceError::Type { wanted, found } => {
-            let hint = hint(name, wanted, found).map_or_else(String::new, |hint| format!("; {hint}"));
+            let hint =
+                hint(name, wanted, found).map_or_else(String::new, |hint| format!("; {hint}"));
             format!("{path}: column `{name}` is {found}, and the function reads {wanted}{hint}")
         }
         CoerceError::Value { row, message } => {
@@ -390,12 +404,11 @@ mod tests {
         SourceDef::of_files(path.into())
     }
 
-    fn inputs() -> Schema {
-        Schema::new(vec![
+    fn inputs() -> [Field; 2] {
+        [
             Field::new("id", DataType::Int64, false),
             Field::new("name", DataType::Utf8, true),
-        ])
-        .unwrap()
+        ]
     }
 
     type Read = Vec<(u64, Vec<Json>)>;

@@ -73,7 +73,7 @@ impl Check {
                     let source = &definitions.sources[&p.source];
                     source.files.as_ref().map(|_| {
                         let remote = &platform.context().components().remote;
-                        SourceReader::open(source, &p.source, &inputs, remote)
+                        SourceReader::open(source, &p.source, inputs.fields(), remote)
                     })
                 });
             let source = source.transpose()?;

@@ -136,7 +136,8 @@ impl Replay {
         })?;
         let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
-        // Pipelines of a source that share a function read the same events, which are pushed once.
+        // Pipelines of a source that share a function, or have none, read the same events, which are
+        // pushed once.
         let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];
@@ -181,8 +182,8 @@ impl Replay {
         let schema = Schema::new(fields)?;
         let file = SourceDef::of_files(self.requests.clone().into());
         let mut requests = Vec::new();
-        SourceReader::open(&file, "requests", &schema, &app::remote_files())?.for_each_row(
-            |columns, row| {
+        SourceReader::open(&file, "requests", schema.fields(), &app::remote_files())?
+            .for_each_row(|columns, row| {
                 let cells = schema.fields().iter().zip(columns);
                 let mut object: serde_json::Map<String, Json> = cells
                     .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
@@ -197,8 +198,7 @@ impl Replay {
                 if let Some(time) = time {
                     requests.push((time, Json::Object(object)));
                 }
-            },
-        )?;
+            })?;
         Ok(requests)
     }
 

@@ -84,7 +84,13 @@ fn resolved(text: &str, orders: &str, basket: &str) -> Result<Definitions, Strin
         registered: functions,
         ..ProjectFunctions::default()
     };
-    resolve(&project, functions, &Definitions::default()).map_err(|e| e.to_string())
+    resolve(
+        &project,
+        functions,
+        &SourceColumns::default(),
+        &Definitions::default(),
+    )
+    .map_err(|e| e.to_string())
 }
 
 const ORDERS: &str = "id: int64, at: timestamp, total: float64?, name: utf8";

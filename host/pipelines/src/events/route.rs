@@ -1,19 +1,20 @@
-//! Routes: the functions that the events of a source go through, and the groups that they fill.
+//! Routes: what the events of a source go through, and the groups that they fill.
 
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use wafer_catalog::Applied;
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
-use wafer_core::{ColumnBuilder, Digest, Reading, Schema};
-use wafer_runtime::{Deadline, Function, InvokeError, Output};
+use wafer_core::{ColumnBuilder, Field};
+use wafer_runtime::InvokeError;
 use wafer_store::{EarlyWrite, Error, OutboxRow, Result};
 use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms};
 use crate::events::event::IncomingEvent;
 use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
-use wafer_files::append_object;
+use crate::transform::Transform;
+use wafer_files::{ReadColumn, append_object};
 
 /// The routes of a source's events, with the definitions and deletions that they were computed
 /// from.
@@ -27,55 +28,15 @@ pub(crate) struct Routes {
     pub(crate) routes: Arc<Vec<Route>>,
 }
 
-/// A function that a source's events go through, and the groups that it fills.
+/// What a source's events go through, and the groups that it fills.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// The function.
+    /// What turns events into rows.
     pub(crate) transform: Transform,
-    /// What the source declares of the columns that are read, in their order.
-    pub(crate) readings: Vec<Reading>,
+    /// The fields of the events that are read, in the order of the inputs.
+    pub(crate) columns: Vec<ReadColumn>,
     /// The groups.
     pub(crate) targets: Vec<Target>,
-}
-
-/// How events become rows.
-#[derive(Debug)]
-pub(crate) enum Transform {
-    /// A function turns events into rows. The digest identifies its code.
-    Function(Function, Digest),
-    /// The fields of the events are the columns of the group.
-    Columns(Schema),
-}
-
-impl Transform {
-    /// The columns that are read from the events.
-    fn inputs(&self) -> &Schema {
-        match self {
-            Self::Function(function, _) => &function.signature().inputs,
-            Self::Columns(columns) => columns,
-        }
-    }
-
-    /// The columns of the rows.
-    fn outputs(&self) -> &Schema {
-        match self {
-            Self::Function(function, _) => &function.signature().outputs,
-            Self::Columns(columns) => columns,
-        }
-    }
-
-    /// Turns columns of events into rows.
-    fn invoke(&self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
-        match self {
-            Self::Function(function, _) => function.invoke(columns, Deadline::Batch),
-            Self::Columns(_) => Ok(Output {
-                columns: columns.to_vec(),
-                rows: columns.first().map_or(0, |column| column.len()),
-                source_rows: None,
-                row_errors: Vec::new(),
-            }),
-        }
-    }
 }
 
 impl Route {
@@ -87,14 +48,11 @@ impl Route {
         drafts: &mut [Draft],
         terms: IngestTerms,
     ) -> Result<()> {
-        let fields = self.transform.inputs().fields();
-        let mut builders: Vec<ColumnBuilder> = fields
-            .iter()
-            .zip(&self.readings)
-            .map(|(field, reading)| {
-                ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
-            })
-            .collect();
+        let builder = |ReadColumn { field, reading }: &ReadColumn| {
+            ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
+        };
+        let mut builders: Vec<ColumnBuilder> = self.columns.iter().map(builder).collect();
+        let fields: Vec<Field> = self.columns.iter().map(|c| c.field.clone()).collect();
         // The index of the event that each row of the batch came from.
         let mut rows = Vec::with_capacity(events.len());
         for (index, event) in events.iter().enumerate() {
@@ -103,7 +61,7 @@ impl Route {
             };
             // A row that cannot be read stays in the columns for now; all such rows are filtered
             // out together below.
-            if let Err(message) = append_object(payload, fields, &mut builders) {
+            if let Err(message) = append_object(payload, &fields, &mut builders) {
                 drafts[index].refuse(message, &self.targets[0], event, terms.now);
             }
             rows.push(index);

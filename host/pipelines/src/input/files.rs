@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use wafer_catalog::{SourceDef, blocking};
-use wafer_core::{Hasher, Schema};
+use wafer_core::{Field, Hasher};
 use wafer_store::Result;
 
 use super::{Selection, Source};
@@ -25,11 +25,11 @@ impl Pipelines {
         &self,
         name: &str,
         source: &SourceDef,
-        inputs: Schema,
+        fields: Vec<Field>,
     ) -> Result<FileSource> {
         let remote = Arc::clone(&self.context.components().remote);
         let (name, source) = (name.to_owned(), source.clone());
-        let open = move || SourceReader::open(&source, &name, &inputs, &remote);
+        let open = move || SourceReader::open(&source, &name, &fields, &remote);
         Ok(FileSource(blocking(open).await??))
     }
 
@@ -38,10 +38,10 @@ impl Pipelines {
         &self,
         files: Vec<SourceFile>,
         source: &SourceDef,
-        inputs: &Schema,
+        fields: &[Field],
     ) -> FileSource {
         let remote = Arc::clone(&self.context.components().remote);
-        FileSource(SourceReader::of_files(files, source, inputs, remote))
+        FileSource(SourceReader::of_files(files, source, fields, remote))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wafer_catalog::{Definitions, PipelineDef, SourceDef, Upstream, get};
+use wafer_catalog::{Definitions, MadeBy, PipelineDef, SourceDef, Upstream, get};
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
@@ -89,10 +89,10 @@ impl Pipelines {
         let source = definitions.sources[&pipeline.source].clone();
         let group = definitions.groups[&pipeline.group].clone();
         let producer = self.producer(definitions, &pipeline, &group).await?;
-        let inputs = producer.inputs().clone();
+        let fields = pipeline.made_by.source_fields(producer.inputs());
         let (input, table_versions) = match part {
             Some(part) => {
-                let input = self.input_of(part.files, &source, &inputs);
+                let input = self.input_of(part.files, &source, &fields);
                 (input, part.table_versions)
             }
             None => {
@@ -102,7 +102,7 @@ impl Pipelines {
                     OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
                 };
                 let input = self
-                    .input(definitions, &pipeline, inputs, archive, freshness)
+                    .input(definitions, &pipeline, fields, archive, freshness)
                     .await?;
                 (input, producer.table_versions(freshness).await?)
             }
@@ -119,6 +119,9 @@ impl Pipelines {
             .part(&schedule);
         if let Some(declared) = source.declared() {
             hasher.part(&declared);
+        }
+        if let MadeBy::Columns(columns) = &pipeline.made_by {
+            hasher.part(&serde_json::to_vec(columns).expect("plain data"));
         }
         let settings = hasher.finish();
         let mut hasher = Hasher::new();

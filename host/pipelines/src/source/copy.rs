@@ -48,9 +48,14 @@ impl Pipelines {
             let files = copies(path, find_files(path)?, &folder)?;
             // Folders that are no partitions are found only by a pattern.
             let are_partitions = files.iter().all(|(_, url)| {
-                let below = url.as_str().strip_prefix(folder.as_str()).unwrap_or_default();
+                let below = url
+                    .as_str()
+                    .strip_prefix(folder.as_str())
+                    .unwrap_or_default();
                 let folders = below.rsplit_once('/').map_or("", |(folders, _)| folders);
-                folders.split('/').all(|folder| folder.is_empty() || is_partition(folder))
+                folders
+                    .split('/')
+                    .all(|folder| folder.is_empty() || is_partition(folder))
             });
             copied.extend(self.copy_source(name, files).await?);
             let pattern = if are_partitions { "" } else { "**/*" };
@@ -114,7 +119,10 @@ fn copies(path: &Path, files: Vec<PathBuf>, folder: &Url) -> Result<Vec<(PathBuf
     };
     let is_part = |part: &Component<'_>| is_partition(&part.as_os_str().to_string_lossy());
     let parts = above.components().count();
-    let kept = above.components().position(|part| is_part(&part)).unwrap_or(parts);
+    let kept = above
+        .components()
+        .position(|part| is_part(&part))
+        .unwrap_or(parts);
     let files = files.into_iter().map(|file| {
         let mut url = folder.clone();
         {
@@ -125,9 +133,8 @@ fn copies(path: &Path, files: Vec<PathBuf>, folder: &Url) -> Result<Vec<(PathBuf
                 Error::invalid(format!("the name of {file} is not valid Unicode"))
             })?;
             let segments = url.path_segments_mut();
-            let mut segments = segments.map_err(|()| {
-                Error::invalid(format!("`{folder}` is not a folder on S3"))
-            })?;
+            let mut segments = segments
+                .map_err(|()| Error::invalid(format!("`{folder}` is not a folder on S3")))?;
             // Each name is encoded as one segment, even if it contains characters such as `?`.
             segments.pop_if_empty().extend(names);
         }

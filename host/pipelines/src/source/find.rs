@@ -199,7 +199,8 @@ fn is_found(pattern: &[&str], names: &[&str]) -> bool {
 pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
     // Where the last star stood, and how much of the name it stands for so far: if the rest does
     // not match, it stands for one character more.
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {
@@ -231,7 +232,9 @@ mod tests {
             std::fs::write(file, "").unwrap();
         }
         let files = find_files(&folder.path().join(path)).unwrap_or_default();
-        let relative = files.iter().map(|file| file.strip_prefix(folder.path()).unwrap());
+        let relative = files
+            .iter()
+            .map(|file| file.strip_prefix(folder.path()).unwrap());
         let local: Vec<String> = relative.map(|file| file.display().to_string()).collect();
         // The names of remote files match by the same rules.
         let pattern: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -241,7 +244,10 @@ mod tests {
             .iter()
             .filter(|name| {
                 let parts: Vec<&str> = name.split('/').collect();
-                parts == above || parts.strip_prefix(above).is_some_and(|b| is_found(pattern, b))
+                parts == above
+                    || parts
+                        .strip_prefix(above)
+                        .is_some_and(|b| is_found(pattern, b))
             })
             .map(|name| (*name).to_owned())
             .collect();
@@ -272,7 +278,16 @@ mod tests {
             ("*", vec!["a.csv", "b.csv", "c.txt"]),
             (".*", vec![".hidden.csv"]),
             ("_*", vec!["_SUCCESS"]),
-            ("", vec!["a.csv", "b.csv", "c.txt", "day=1/a.csv", "day=1/hour=2/a.csv"]),
+            (
+                "",
+                vec![
+                    "a.csv",
+                    "b.csv",
+                    "c.txt",
+                    "day=1/a.csv",
+                    "day=1/hour=2/a.csv",
+                ],
+            ),
             ("old", vec!["old/a.csv"]),
             ("*/*.csv", vec!["day=1/a.csv", "old/a.csv"]),
             ("day=*/*.csv", vec!["day=1/a.csv"]),

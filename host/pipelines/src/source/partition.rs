@@ -23,7 +23,8 @@ const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Returns whether the name of a folder is that of a partition.
 pub(super) fn is_partition(name: &str) -> bool {
-    name.split_once('=').is_some_and(|(column, _)| !column.is_empty())
+    name.split_once('=')
+        .is_some_and(|(column, _)| !column.is_empty())
 }
 
 /// Returns the partitions that a file is in, given the names of the folders on its path.
@@ -121,7 +122,10 @@ impl PartitionColumn {
             if other != value {
                 faults.push((
                     row,
-                    format!("field `{}`: is {other}, and {value} by the folder", self.name),
+                    format!(
+                        "field `{}`: is {other}, and {value} by the folder",
+                        self.name
+                    ),
                 ));
             }
         }
@@ -144,14 +148,19 @@ mod tests {
             let values = found.into_iter().map(|p| (p.column, p.value));
             Ok::<_, Error>(values.collect::<Vec<_>>())
         };
-        let value = |column: &str, value: Option<&str>| (column.to_owned(), value.map(str::to_owned));
+        let value =
+            |column: &str, value: Option<&str>| (column.to_owned(), value.map(str::to_owned));
         assert_eq!(
             read(&["data", "region=eu", "day=a%3Db%2Fc"]).unwrap(),
             [value("region", Some("eu")), value("day", Some("a=b/c"))]
         );
         assert_eq!(
             read(&["x=__HIVE_DEFAULT_PARTITION__", "y=", "z=50%"]).unwrap(),
-            [value("x", None), value("y", Some("")), value("z", Some("50%"))]
+            [
+                value("x", None),
+                value("y", Some("")),
+                value("z", Some("50%"))
+            ]
         );
         let error = read(&["x=1", "x=2"]).unwrap_err().to_string();
         assert!(error.contains("two folders of the column `x`"), "{error}");
@@ -168,19 +177,26 @@ mod tests {
             value: Some(value.to_owned()),
         };
         let read = |value| {
-            PartitionColumn::read(Path::new("f"), &[partition(value)], std::slice::from_ref(&column))
+            PartitionColumn::read(
+                Path::new("f"),
+                &[partition(value)],
+                std::slice::from_ref(&column),
+            )
         };
         let error = read("monday").unwrap_err().to_string();
-        assert!(error.contains("the folder `day=monday`: `monday` is not int64"), "{error}");
+        assert!(
+            error.contains("the folder `day=monday`: `monday` is not int64"),
+            "{error}"
+        );
         let day = &read("07").unwrap()[0];
-        let found: ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::from(vec![
-            None,
-            Some(7),
-            Some(8),
-        ]));
+        let found: ArrayRef =
+            std::sync::Arc::new(arrow_array::Int64Array::from(vec![None, Some(7), Some(8)]));
         let (values, faults) = day.of_rows(&found);
         let values: Vec<_> = (0..3).map(|row| cell_to_json(&values, row)).collect();
         assert_eq!(values, [7, 7, 7]);
-        assert_eq!(faults, [(2, "field `day`: is 8, and 7 by the folder".to_owned())]);
+        assert_eq!(
+            faults,
+            [(2, "field `day`: is 8, and 7 by the folder".to_owned())]
+        );
     }
 }
