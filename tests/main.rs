@@ -22,11 +22,13 @@ mod catalog {
 mod pipelines {
     mod backfill;
     mod chains;
+    mod columns;
     mod csv_files;
     mod distributed;
     mod events;
     mod expectations;
     mod floats;
+    mod formats;
     mod late_events;
     mod rejects;
     mod run;

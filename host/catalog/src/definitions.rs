@@ -27,7 +27,7 @@ pub use pipeline::{
     HALF_OF_THE_ROWS, MODEL_VERSION, MadeBy, PREDICTION, PassedColumn, PipelineDef, predicted,
 };
 pub use schedule::{Overlap, ScheduleDef, Ticks};
-pub use source::{FIVE_MINUTES, Location, SEVEN_DAYS, SourceDef, SourceKind, TimeDef};
+pub use source::{FIVE_MINUTES, FoundColumn, Location, SEVEN_DAYS, SourceDef, SourceKind, TimeDef};
 pub use table::{LATE, SYSTEM_COLUMNS, Subject, TableDef};
 pub use view::{LookupDef, OnDemandDef, ViewDef, feature_name};
 

@@ -73,6 +73,15 @@ impl ColumnConfig {
     }
 }
 
+/// Returns whether a pipeline sets the types of all columns that it passes on.
+pub(crate) fn has_types(pipeline: &PipelineConfig) -> bool {
+    let is_typed = |value: &toml::Value| {
+        ColumnConfig::of(value).is_ok_and(|column| column.data_type.is_some())
+    };
+    let columns = pipeline.columns.as_ref();
+    columns.is_some_and(|columns| columns.values().all(is_typed))
+}
+
 /// Checks `columns` of a pipeline. The key of a returned error is relative to the pipeline.
 pub(crate) fn check_columns(pipeline: &PipelineConfig) -> Result<(), BrokenRule> {
     let Some(columns) = &pipeline.columns else {

@@ -14,14 +14,14 @@ pub(crate) mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use wafer_catalog::{
-    Definitions, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, Overlap, PipelineDef,
-    ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
+    Definitions, FIVE_MINUTES, FoundColumn, HALF_OF_THE_ROWS, Location, MadeBy, Overlap,
+    PipelineDef, ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
 };
 use wafer_core::{DataType, DecimalReading, Duration, Field, Schema, Signature};
 use wafer_store::{Error, Result};
 
 use crate::file_options::{file_options, times};
-use crate::pipelines::{PipelineConfig, ScheduleConfig};
+use crate::pipelines::{PipelineConfig, ScheduleConfig, has_types};
 use crate::project::Project;
 use crate::resolve::columns::passed_columns;
 use crate::resolve::group::group;
@@ -30,14 +30,16 @@ use crate::resolve::view::view;
 use crate::sources::{SourceConfig, SourceType};
 
 /// The columns of the files of sources, by the name of the source.
-pub type SourceColumns = BTreeMap<String, Vec<Field>>;
+pub type SourceColumns = BTreeMap<String, Vec<FoundColumn>>;
 
 /// Returns the sources whose columns are passed on by a pipeline, and that do not declare them: the
 /// types of their columns are those of their files, which [`resolve`] is given.
 pub fn untyped_sources(project: &Project) -> BTreeSet<&String> {
     let pipelines = project.pipelines.values();
     let passing = pipelines.filter(|p| p.function.is_none() && p.model.is_none());
-    let sources = passing.map(|pipeline| &pipeline.source);
+    let sources = passing
+        .filter(|p| !has_types(p))
+        .map(|pipeline| &pipeline.source);
     sources
         .filter(|source| project.sources[*source].columns.is_none())
         .filter(|source| project.sources[*source].path.is_some())

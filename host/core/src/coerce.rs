@@ -13,6 +13,7 @@
 //! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999 |
 //! | any integer type, of a column whose unit or format is declared | timestamp or date, by the same rules |
 //! | a text, of a column whose format or zone is declared | timestamp or date, as a text of CSV |
+//! | a decimal | int64, when the value is a whole number that fits |
 //! | a decimal, of a column of which it is declared | float64, the nearest one, or utf8, with all digits |
 //! | null | any type, as nulls |
 //! | list, large_list or fixed_size_list of float16, float32 | vector(n), when every list has n items |
@@ -39,8 +40,8 @@ use arrow_array::types::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, Float64Array, LargeListArray, ListArray, PrimitiveArray,
-    make_array, new_null_array,
+    Array, ArrayRef, FixedSizeListArray, Float64Array, Int64Array, LargeListArray, ListArray,
+    PrimitiveArray, make_array, new_null_array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_cast::{CastOptions, cast_with_options};
@@ -180,6 +181,7 @@ pub fn coerce_rows(
             ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View,
             DataType::Timestamp | DataType::Date,
         ) if reading.reads_texts() => texts_as_times(column, wanted, reading),
+        (found, DataType::Int64) if is_decimal(found) => Ok(decimals_as_integers(column)),
         (found, DataType::Float64) if is_decimal(found) => match reading.decimal {
             Some(DecimalReading::Float64) => Ok(decimals_as_floats(column)),
             _ => Err(refuse()),
@@ -270,6 +272,31 @@ fn is_decimal(found: &ArrowType) -> bool {
         found,
         A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..)
     )
+}
+
+/// Reads decimals that are whole numbers.
+fn decimals_as_integers(column: &ArrayRef) -> Coerced {
+    let texts = convert(column, &ArrowType::Utf8);
+    let mut faults = Vec::new();
+    let integers = texts
+        .as_string::<i32>()
+        .iter()
+        .enumerate()
+        .map(|(row, text)| {
+            let text = text?;
+            let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+            let is_whole = fraction.bytes().all(|digit| digit == b'0');
+            let integer = whole.parse::<i64>().ok().filter(|_| is_whole);
+            if integer.is_none() {
+                faults.push((row, format!("{text} does not fit int64")));
+            }
+            integer
+        });
+    let integers: Int64Array = integers.collect();
+    Coerced {
+        column: Arc::new(integers),
+        faults,
+    }
 }
 
 /// Reads each decimal as the float64 that is nearest to it, by way of its digits: a division would

@@ -72,6 +72,16 @@ impl FileFormat for Ndjson {
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
+    /// Each row has names of its own.
+    fn column_names(
+        &self,
+        _path: &Path,
+        _file: File,
+        _options: &FileOptions,
+    ) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
+
     fn read(
         &self,
         path: &Path,

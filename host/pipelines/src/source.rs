@@ -8,6 +8,7 @@ pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
 mod find;
+pub(crate) mod inspect;
 mod partition;
 
 use std::collections::BTreeMap;
@@ -94,13 +95,11 @@ impl SourceReader {
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column that is in no file.
     pub(crate) fn check_columns(&self) -> Result<()> {
-        let is_sought = |field: &&Field| field.nullable;
-        let mut sought: Vec<&Field> = self
-            .columns
-            .iter()
-            .map(|c| &c.field)
-            .filter(is_sought)
-            .collect();
+        // Of a single file, the first column that it lacks is named, whatever it is.
+        let is_single = self.files.len() == 1;
+        let is_sought = |field: &&Field| is_single || field.nullable;
+        let fields = self.columns.iter().map(|column| &column.field);
+        let mut sought: Vec<&Field> = fields.filter(is_sought).collect();
         // The newest file is the most likely one to have all columns.
         for file in self.files.iter().rev() {
             sought.retain(|field| file.partitions.iter().all(|p| p.column != field.name));
@@ -113,7 +112,7 @@ impl SourceReader {
                 return Ok(());
             };
             sought.retain(|field| !names.contains(&field.name));
-            if let (Some(field), [_]) = (sought.first(), &self.files[..]) {
+            if let Some(field) = sought.first().filter(|_| is_single) {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 return Err(missing_column(&file.path, field, &names));
             }

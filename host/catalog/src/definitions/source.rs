@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wafer_core::{DecimalReading, Duration, EpochUnit, Reading, TimeFormat, Zone};
+use wafer_core::{DataType, DecimalReading, Duration, EpochUnit, Reading, TimeFormat, Zone};
 
 use crate::definitions::{FileOptions, Format};
 
@@ -111,6 +111,18 @@ impl SourceDef {
     pub fn is_here(&self) -> bool {
         matches!(self.files, Some(Location::Here(_)))
     }
+}
+
+/// A column that was found in the files of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundColumn {
+    /// The name of the column.
+    pub name: String,
+    /// The type that it can be read as; `None` if it has nothing but nulls, which every type has. Or
+    /// why it cannot be read, and what to do about it.
+    pub data_type: Result<Option<DataType>, String>,
+    /// Whether it may be null.
+    pub nullable: bool,
 }
 
 /// Where the files of a source are: on this machine, or on S3.

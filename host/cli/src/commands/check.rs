@@ -58,7 +58,9 @@ impl Check {
             specs = complete;
         }
         let functions = platform.register(specs).await?;
-        let definitions = resolve(&project, functions, &platform.context().definitions())?;
+        let columns = super::apply::columns_of_files(&project, &platform).await?;
+        let live = platform.context().definitions();
+        let definitions = resolve(&project, functions, &columns, &live)?;
         platform.apply(definitions.clone(), GoLive::AtOnce).await?;
 
         let mut checked = Vec::new();

@@ -449,14 +449,28 @@ fn decimals_are_floats_or_texts_as_declared() {
     let digits = arrow_buffer::i256::MAX.to_string();
     let large = large.with_precision_and_scale(76, 0).unwrap();
     check_rows(large, "utf8", &text, &[Ok(json!(digits))]);
+    // A whole number is exact without being declared.
+    let whole: arrow_array::PrimitiveArray<Decimal128Type> =
+        [100, -200, 150, i128::MAX].into_iter().map(Some).collect();
+    check_rows(
+        whole.with_precision_and_scale(38, 2).unwrap(),
+        "int64",
+        &Reading::default(),
+        &[
+            Ok(json!(1)),
+            Ok(json!(-2)),
+            Err("1.50 does not fit int64"),
+            Err("does not fit int64"),
+        ],
+    );
     let column: ArrayRef = Arc::new(prices());
     for (wanted, reading) in [
         ("float64", &text),
         ("utf8", &float),
         ("float64", &Reading::default()),
         ("utf8", &Reading::default()),
-        ("int64", &float),
         ("float32", &float),
+        ("boolean", &float),
     ] {
         let refused = coerce_rows(&column, &wanted.parse().unwrap(), reading);
         assert!(matches!(refused, Err(CoerceError::Type { .. })), "{wanted}");
