@@ -8,6 +8,7 @@ pub mod aggregate;
 mod bytes;
 mod coerce;
 mod column;
+mod decimal;
 mod digest;
 mod duration;
 mod epoch;
