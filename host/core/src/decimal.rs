@@ -337,7 +337,10 @@ mod tests {
             ("-Infinity", Ok(f64::NEG_INFINITY)),
             ("5e-324", Ok(5e-324)),
             ("1.7976931348623157e308", Ok(f64::MAX)),
-            ("3.14159265358979323846264338327950288", Ok(std::f64::consts::PI)),
+            (
+                "3.14159265358979323846264338327950288",
+                Ok(std::f64::consts::PI),
+            ),
             ("9007199254740992", Ok(9_007_199_254_740_992.0)),
             // The shortest texts of floats, which other programs write.
             ("1e23", Ok(1e23)),
@@ -388,7 +391,10 @@ mod tests {
     #[test]
     fn integers_and_floats_become_each_other_exactly() {
         assert_eq!(float_of_integer::<f64>(-7), Ok(-7.0));
-        assert_eq!(float_of_integer::<f64>(1 << 60), Ok(1_152_921_504_606_846_976.0));
+        assert_eq!(
+            float_of_integer::<f64>(1 << 60),
+            Ok(1_152_921_504_606_846_976.0)
+        );
         assert_eq!(float_of_integer::<f64>((1 << 53) + 1), Err(Digits));
         assert_eq!(float_of_integer::<f32>((1 << 24) + 1), Err(Digits));
         for (float, exact, parsed) in [

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use serde_json::{Map, Value as Json};
 use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, cell_to_json};
+use wafer_core::{DataType, Digest, cell_to_json, plain_type};
 use wafer_store::{Error, Result};
 
-use crate::text::{TextColumns, TextRows, append_object};
+use crate::output::plain_columns;
+use crate::text::{RawObject, TextColumns, TextRows};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable,
 };
@@ -36,23 +37,22 @@ impl FileFormat for Ndjson {
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
         let mut lines = Lines::new(path, file);
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
-        while let Some(line) = lines.next()? {
-            let Ok(Json::Object(object)) = serde_json::from_slice(line) else {
+        while let Some((number, line)) = lines.next()? {
+            let Ok(object) = RawObject::parse(line) else {
                 // The line is skipped here, because reading the row reports what is wrong with it.
                 continue;
             };
-            for (name, value) in object {
-                let position = *positions.entry(name.clone()).or_insert_with(|| {
+            for (name, value) in object.fields() {
+                let position = *positions.entry(name.to_owned()).or_insert_with(|| {
                     columns.push(Column {
-                        declared: declared(&name),
-                        name,
+                        declared: declared(name),
+                        name: name.to_owned(),
                         inferred: None,
                     });
                     columns.len() - 1
                 });
-                let line = lines.number;
-                columns[position].observe(&value).map_err(|message| {
-                    let (path, name) = (path.display(), &columns[position].name);
+                columns[position].observe(value.get()).map_err(|message| {
+                    let (path, line) = (path.display(), number);
                     Error::invalid(format!("{path}:{line}: field `{name}`: {message}"))
                 })?;
             }
@@ -70,6 +70,10 @@ impl FileFormat for Ndjson {
             lines: Lines::new(path, file),
             columns: TextColumns::new(columns),
         }))
+    }
+
+    fn holds(&self, data_type: &ArrowType) -> bool {
+        plain_type(data_type).is_some()
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
@@ -90,20 +94,21 @@ struct Column {
 }
 
 impl Column {
-    /// Adjusts the inferred type to another value.
-    fn observe(&mut self, value: &Json) -> std::result::Result<(), String> {
+    /// Adjusts the inferred type to another value, by its text.
+    fn observe(&mut self, value: &str) -> std::result::Result<(), String> {
         if self.declared.is_some() {
             return Ok(());
         }
-        let found = match value {
-            Json::Null => return Ok(()),
-            Json::Bool(_) => DataType::Boolean,
-            Json::Number(number) if number.is_i64() => DataType::Int64,
-            Json::Number(_) => DataType::Float64,
-            Json::String(_) => DataType::Utf8,
-            Json::Array(_) | Json::Object(_) => {
+        let found = match value.as_bytes() {
+            [b'n', ..] => return Ok(()),
+            [b't' | b'f', ..] => DataType::Boolean,
+            [b'"', ..] => DataType::Utf8,
+            [b'[' | b'{', ..] => {
                 return Err("has nested values; leave the field out or flatten it".to_owned());
             }
+            // An int64 of the same text. `-0` is a float.
+            _ if value != "-0" && value.parse::<i64>().is_ok() => DataType::Int64,
+            _ => DataType::Float64,
         };
         self.inferred = Some(match (self.inferred.take(), found) {
             (None, found) => found,
@@ -138,8 +143,8 @@ impl Lines {
         }
     }
 
-    /// Returns the next line, or `None` at the end of the file.
-    fn next(&mut self) -> Result<Option<&[u8]>> {
+    /// Returns the next line and its number, or `None` at the end of the file.
+    fn next(&mut self) -> Result<Option<(u64, &[u8])>> {
         loop {
             self.line.clear();
             let read = self.reader.read_until(b'\n', &mut self.line);
@@ -148,7 +153,7 @@ impl Lines {
             }
             self.number += 1;
             if !self.line.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Some(&self.line));
+                return Ok(Some((self.number, &self.line)));
             }
         }
     }
@@ -164,16 +169,14 @@ impl RowReader for NdjsonReader {
     fn next(&mut self) -> Result<Option<Rows>> {
         let mut rows = TextRows::new(&self.columns);
         while !rows.is_full() {
-            let Some(line) = self.lines.next()? else {
+            let Some((number, line)) = self.lines.next()? else {
                 break;
             };
-            let json = serde_json::from_slice::<Json>(line);
-            let number = self.lines.number;
-            match json {
-                Ok(json) => rows.push(number, |builders| {
-                    append_object(&json, &self.columns.fields, builders)
+            match RawObject::parse(line) {
+                Ok(object) => rows.push(number, |builders| {
+                    object.append(&self.columns.fields, builders)
                 }),
-                Err(e) => rows.reject(number, format!("is not JSON: {e}")),
+                Err(message) => rows.reject(number, message),
             }
         }
         Ok(rows.finish())
@@ -188,8 +191,9 @@ struct NdjsonWriter {
 impl RowWriter for NdjsonWriter {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
+        let columns = plain_columns(batch)?;
         for row in 0..batch.num_rows() {
-            let cells = self.names.iter().zip(batch.columns());
+            let cells = self.names.iter().zip(&columns);
             let object: Map<String, Json> = cells
                 .map(|(name, column)| (name.clone(), cell_to_json(column, row)))
                 .collect();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType as ArrowType, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use wafer_catalog::Format;
@@ -59,8 +59,48 @@ impl FileFormat for Parquet {
         u64::try_from(builder.metadata().file_metadata().num_rows()).ok()
     }
 
+    fn holds(&self, data_type: &ArrowType) -> bool {
+        holds(data_type)
+    }
+
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
         Ok(Box::new(ParquetWriter::create(sink, schema)?))
+    }
+}
+
+/// Returns whether a column of a type is read back with the same type and values. The Arrow schema
+/// in the metadata of a file tells types apart that Parquet stores alike.
+fn holds(data_type: &ArrowType) -> bool {
+    use ArrowType as A;
+    match data_type {
+        A::FixedSizeBinary(size) => *size > 0,
+        A::Dictionary(keys, values) => {
+            keys.is_integer()
+                && matches!(
+                    **values,
+                    A::Utf8 | A::LargeUtf8 | A::Binary | A::LargeBinary
+                )
+        }
+        A::List(item) | A::LargeList(item) => holds(item.data_type()),
+        A::FixedSizeList(item, length) => *length > 0 && holds(item.data_type()),
+        A::Struct(fields) => {
+            !fields.is_empty() && fields.iter().all(|field| holds(field.data_type()))
+        }
+        // The key of an entry is never null.
+        A::Map(entries, _) => match entries.data_type() {
+            A::Struct(fields) => {
+                !fields[0].is_nullable() && fields.iter().all(|field| holds(field.data_type()))
+            }
+            _ => false,
+        },
+        A::Interval(_)
+        | A::Union(..)
+        | A::RunEndEncoded(..)
+        | A::ListView(_)
+        | A::LargeListView(_)
+        | A::Decimal32(..)
+        | A::Decimal64(..) => false,
+        _ => true,
     }
 }
 

@@ -141,7 +141,10 @@ fn integers_and_floats_are_coerced_value_by_value() {
         lists.finish(),
         "list<int64>",
         None,
-        &[Ok(json!([1, -2])), Err("an item of a list: 0.5 is not int64")],
+        &[
+            Ok(json!([1, -2])),
+            Err("an item of a list: 0.5 is not int64"),
+        ],
     );
 }
 
@@ -353,7 +356,10 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
         UInt64Array::from(vec![u64::MAX, 1]),
         "int64",
         None,
-        &[Err("18446744073709551615 is not int64, because it is beyond its range"), Ok(json!(1))],
+        &[
+            Err("18446744073709551615 is not int64, because it is beyond its range"),
+            Ok(json!(1)),
+        ],
     );
     let mut lists = ListBuilder::new(arrow_array::builder::UInt64Builder::new());
     lists.append_value([Some(1)]);
@@ -392,7 +398,10 @@ fn integers_are_times_of_a_declared_unit_only() {
         UInt64Array::from(vec![u64::MAX, 1_704_067_200]),
         "timestamp",
         Some(EpochUnit::Seconds),
-        &[Err("18446744073709551615 is not int64, because it is beyond its range"), new_year()],
+        &[
+            Err("18446744073709551615 is not int64, because it is beyond its range"),
+            new_year(),
+        ],
     );
     check_rows(
         Int32Array::from(vec![1]),
