@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
-use arrow_schema::{ArrowError, DataType as ArrowType, Field as ArrowField, SchemaRef};
+use arrow_schema::{ArrowError, DataType as ArrowType, SchemaRef};
 use wafer_catalog::Format;
 use wafer_core::{DataType, Digest};
 use wafer_runtime::CHUNK_ROWS;
@@ -158,7 +158,7 @@ impl RowWriter for Writer {
 fn written(error: &ArrowError, batch: &RecordBatch) -> String {
     let schema = batch.schema();
     let fields = schema.fields().iter();
-    let fields = fields.filter(|field| has_dictionary(field));
+    let fields = fields.filter(|field| has_dictionary(field.data_type()));
     let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
     match names[..] {
         [] => error.to_string(),
@@ -170,9 +170,17 @@ fn written(error: &ArrowError, batch: &RecordBatch) -> String {
     }
 }
 
-fn has_dictionary(field: &ArrowField) -> bool {
-    field
-        .fields()
-        .iter()
-        .any(|field| matches!(field.data_type(), ArrowType::Dictionary(..)))
+fn has_dictionary(data_type: &ArrowType) -> bool {
+    use ArrowType as A;
+    match data_type {
+        A::Dictionary(..) => true,
+        A::List(item)
+        | A::LargeList(item)
+        | A::FixedSizeList(item, _)
+        | A::ListView(item)
+        | A::LargeListView(item)
+        | A::Map(item, _) => has_dictionary(item.data_type()),
+        A::Struct(fields) => fields.iter().any(|field| has_dictionary(field.data_type())),
+        _ => false,
+    }
 }

@@ -81,6 +81,7 @@ fn holds(data_type: &ArrowType) -> bool {
                     A::Utf8 | A::LargeUtf8 | A::Binary | A::LargeBinary
                 )
         }
+        A::Decimal128(_, scale) | A::Decimal256(_, scale) => *scale >= 0,
         A::List(item) | A::LargeList(item) => holds(item.data_type()),
         A::FixedSizeList(item, length) => *length > 0 && holds(item.data_type()),
         A::Struct(fields) => {

@@ -161,6 +161,7 @@ impl Training {
             view: model.view.clone(),
             labels,
             time: time.unwrap_or_else(|| "event_timestamp".to_owned()),
+            types: BTreeMap::new(),
             out: PathBuf::new(),
             as_of: None,
             memory: request.memory,
