@@ -34,6 +34,7 @@ mod pipelines {
     mod sources;
     mod times;
     mod upstream_changes;
+    mod values;
     mod versions;
     mod windows;
 }

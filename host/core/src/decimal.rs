@@ -5,7 +5,7 @@
 //! fraction, as everywhere, but it is never a number of other digits: infinity for a number that is
 //! too large, zero for one that is too small, or the integer next to one that the float cannot tell
 //! from its neighbours, such as 9007199254740993. An integer is one that a float can tell if the
-//! float, written with as many digits, has the same ones.
+//! float, written with as many digits or as its shortest text, has the same ones.
 //!
 //! Text formats, JSON, and integers of columns that are read as floats all come here.
 
@@ -246,10 +246,13 @@ impl Decimal {
         if digits > MOST_DIGITS {
             return false;
         }
-        let text = format!("{float:.*e}", digits - 1);
-        let mantissa = text.split('e').next().unwrap_or_default();
-        let found = mantissa.bytes().filter(u8::is_ascii_digit);
-        found.eq(self.significant.iter().copied())
+        // The shortest text of a power of two may differ from its digits in the last one.
+        let (rounded, shortest) = (format!("{float:.*e}", digits - 1), format!("{float:e}"));
+        [rounded, shortest].iter().any(|text| {
+            let mantissa = text.split('e').next().unwrap_or_default();
+            let found = mantissa.bytes().filter(u8::is_ascii_digit);
+            found.eq(self.significant.iter().copied())
+        })
     }
 }
 
@@ -347,6 +350,15 @@ mod tests {
             ("123456789012345680000", Ok(123_456_789_012_345_680_000.0)),
             ("1.152921504606847e18", Ok(1_152_921_504_606_846_976.0)),
             ("1152921504606846976", Ok(1_152_921_504_606_846_976.0)),
+            // 2^89 is 618970019642690137449562112.
+            (
+                "6.189700196426902e26",
+                Ok(618_970_019_642_690_137_449_562_112.0),
+            ),
+            (
+                "618970019642690137449562112",
+                Ok(618_970_019_642_690_137_449_562_112.0),
+            ),
             ("9007199254740993", Err(Digits)),
             ("9007199254740993.0", Err(Digits)),
             ("12345678901234567890", Err(Digits)),
