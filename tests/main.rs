@@ -41,6 +41,7 @@ mod pipelines {
 
 /// Training, from labels to training sets and models.
 mod training {
+    mod label_values;
     mod labels;
     mod preprocessing;
     mod train;

@@ -276,7 +276,7 @@ fn values_of_csv_are_read_cell_by_cell() {
     let names = RandomRows::COLUMNS.map(|(name, _, _)| name);
     let mut file = format!("id,at,{}\n", names.join(","));
     for (id, (column, field, _)) in cells.iter().enumerate() {
-        let fields = names.map(|name| if name == *column { field } else { "" });
+        let fields = names.map(|name| if name == *column { field.as_str() } else { "" });
         file += &format!("{id},2024-01-01T00:00:00Z,{}\n", fields.join(","));
     }
     let project = project_of_every_type("in.csv");

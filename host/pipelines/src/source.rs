@@ -275,9 +275,10 @@ fn mismatch_error(path: &Path, field: &Field, error: &CoerceError) -> Error {
     Error::invalid(match error {
         CoerceError::Type { wanted, found } => {
             let is_time = matches!(wanted, DataType::Timestamp | DataType::Date);
-            let hint = match is_time && found.is_integer() {
+            let is_number = found.is_integer() || found.is_floating();
+            let hint = match is_time && is_number {
                 true => format!(
-                    "; say in which unit its integers count: `times = {{ {name} = {{ unit = \"ms\" \
+                    "; say in which unit its numbers count: `times = {{ {name} = {{ unit = \"ms\" \
                      }} }}` in the source (d, s, ms, us or ns)"
                 ),
                 false => String::new(),
