@@ -622,3 +622,67 @@ fn random_rows_are_stored_the_same_from_every_format() {
         }
     }
 }
+
+#[test]
+fn numbers_of_events_and_requests_are_exact_or_refused() {
+    let project = Pass {
+        columns: "id:int64, at:timestamp, n:int64?, f:float64?, s:float32?",
+        source: "type = \"stream\"",
+        group: "",
+        pipeline: "",
+    };
+    let project = project.project().applied();
+    let cells: [(&str, &str, Wanted); 12] = [
+        ("n", "7.0", Ok("7")),
+        ("n", "9007199254740993", Ok("9007199254740993")),
+        ("n", "9007199254740991.0", Ok("9007199254740991")),
+        // Of an event only the parsed number is kept, which is another one here.
+        (
+            "n",
+            "9007199254740993.0",
+            Err("its last digits may have been lost"),
+        ),
+        (
+            "n",
+            "1.0000000000000000001",
+            Err("has the number 1.0000000000000000001"),
+        ),
+        ("n", "9223372036854775808", RANGE),
+        ("n", "7.5", FRACTION),
+        ("f", "9007199254740993", DIGITS),
+        ("f", "0.1", Ok("0.1")),
+        ("s", "0.1", Ok("0.1")),
+        ("s", "1e39", RANGE),
+        ("s", "1e-400", Err("has the number 1e-400")),
+    ];
+    let server = project.serve(&[]);
+    let event = |(id, (column, json, _)): (usize, &(&str, &str, Wanted))| {
+        format!("{{\"id\":{id},\"at\":\"2024-01-01T00:00:00Z\",\"{column}\":{json}}}\n")
+    };
+    let events: String = cells.iter().enumerate().map(event).collect();
+    let (_, answer) = server.events("s", &events);
+    let results = answer["events"].as_array().unwrap();
+    for ((id, (column, json, wanted)), result) in cells.iter().enumerate().zip(results) {
+        match wanted {
+            Ok(wanted) => {
+                let vector = &server.features("v", &serde_json::json!([{ "id": id }]))[0];
+                let found = vector["features"][format!("g_{column}")].to_string();
+                assert_eq!(found, *wanted, "{column} from {json}: {result}");
+            }
+            Err(part) => {
+                let error = result["error"].as_str().unwrap_or_default();
+                assert!(error.contains(part), "{column} from {json}: {result}");
+            }
+        }
+    }
+    for (id, wanted) in [
+        ("9007199254740993.0", "its last digits may have been lost"),
+        ("1e30", "is not int64"),
+        ("0.5", "because it has a fraction"),
+    ] {
+        let body = format!("{{\"rows\":[{{\"id\":{id}}}]}}");
+        let (status, answer) = server.post("/v1/views/v/features", "application/json", body);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.to_string().contains(wanted), "{answer}");
+    }
+}

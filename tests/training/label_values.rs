@@ -219,8 +219,8 @@ fn empty_keys_of_labels_are_those_of_sources() {
         "labels.ndjson",
         ndjson.collect::<String>() + &null.to_string() + "\n",
     );
-    let ids = rows.clone().map(|row| row[0]).collect::<StringArray>();
-    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().flatten()));
+    let ids = rows.clone().map(|row| row[0]);
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
     let times = rows.map(|row| row[1].parse::<wafer_core::Timestamp>().unwrap().as_micros());
     let times = times.collect::<Vec<_>>();
     let times = TimestampMicrosecondArray::from(times).with_timezone("UTC");

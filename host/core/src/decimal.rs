@@ -170,6 +170,57 @@ pub(crate) fn int64_of_parsed_float(float: f64) -> Result<i64, Misfit> {
     }
 }
 
+/// Returns the first number of a JSON text that a parser makes another one of: an integer of a
+/// number with a fraction, or zero of a number that is not. A parsed value does not tell it from
+/// the other one, so that the text is to be refused. Integers that are rounded to other integers
+/// are not looked for: those are beyond 2^53, where no parsed float is taken for an int64.
+pub fn lost_number(json: &[u8]) -> Option<&str> {
+    numbers(json).find(|text| {
+        // Numbers of so few digits lie apart.
+        let may_be_lost = text.len() > f64::DIGITS as usize || text.contains(['e', 'E']);
+        let parsed = || Some((Decimal::parse(text)?, text.parse::<f64>().ok()?));
+        may_be_lost
+            && parsed().is_some_and(|(decimal, float)| {
+                let became_zero = float == 0.0 && !decimal.significant.is_empty();
+                became_zero || (float.fract() == 0.0 && !decimal.is_integer())
+            })
+    })
+}
+
+/// Returns the numbers of a JSON text.
+fn numbers(json: &[u8]) -> impl Iterator<Item = &str> {
+    let mut rest = json;
+    std::iter::from_fn(move || {
+        loop {
+            match rest.first()? {
+                b'"' => rest = after_string(&rest[1..]),
+                b'-' | b'0'..=b'9' => {
+                    let is_part =
+                        |b: &u8| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+                    let length = rest.iter().position(|b| !is_part(b));
+                    let (number, after) = rest.split_at(length.unwrap_or(rest.len()));
+                    rest = after;
+                    return std::str::from_utf8(number).ok();
+                }
+                _ => rest = &rest[1..],
+            }
+        }
+    })
+}
+
+/// Returns what follows the closing quote of a JSON string.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(end) = rest.iter().position(|b| matches!(b, b'"' | b'\\')) {
+        let is_quote = rest[end] == b'"';
+        let skipped = if is_quote { end + 1 } else { end + 2 };
+        rest = rest.get(skipped..).unwrap_or_default();
+        if is_quote {
+            return rest;
+        }
+    }
+    &[]
+}
+
 /// A number in decimal text, taken apart.
 struct Decimal {
     is_negative: bool,
@@ -397,6 +448,40 @@ mod tests {
         ] {
             let found: Result<f32, _> = float(text);
             assert_eq!(found.map(f32::to_bits), wanted.map(f32::to_bits), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_parsers_make_others_of_are_found() {
+        for (json, wanted) in [
+            (
+                r#"{"n": 1.0000000000000000001}"#,
+                Some("1.0000000000000000001"),
+            ),
+            (
+                r#"[1, -9007199254740991.9999999, 2]"#,
+                Some("-9007199254740991.9999999"),
+            ),
+            (
+                r#"{"a": "\\\"1.0000000000000000001", "b": 1e-400}"#,
+                Some("1e-400"),
+            ),
+            ("1E-999999999999999999999", Some("1E-999999999999999999999")),
+            (
+                r#"{"n": 1.0000000000000000000, "m": 0.0e-400, "k": 7.0}"#,
+                None,
+            ),
+            (
+                r#"{"n": 9007199254740993.0, "m": 1e23, "k": 0.1, "j": 1e400}"#,
+                None,
+            ),
+            (r#"{"n": 3.14159265358979323846}"#, None),
+            (r#""1.0000000000000000001"#, None),
+            (r#""\"#, None),
+            ("-", None),
+            ("", None),
+        ] {
+            assert_eq!(lost_number(json.as_bytes()), wanted, "{json}");
         }
     }
 

@@ -33,6 +33,7 @@ pub mod window;
 pub use bytes::DamagedError;
 pub use coerce::{CoerceError, Coerced, can_widen, coerce, coerce_rows, widen};
 pub use column::{ColumnBuilder, is_storable_date};
+pub use decimal::lost_number;
 pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;
 pub use epoch::EpochUnit;
