@@ -219,9 +219,9 @@ impl ColumnBuilder {
     }
 
     /// Appends the text of a CSV field. An empty text is a null, except in a utf8 or binary column
-    /// when it was `quoted`; that is how an empty value is told from a null. Numbers are read like those of
-    /// [`Self::append_json`], from their text, and NaN and infinity also as `nan` and `inf`. Lists
-    /// and vectors are written as JSON arrays. Integers are times only if [their unit is
+    /// when it was `quoted`; that is how an empty value is told from a null. Numbers are read like
+    /// those of [`Self::append_raw_json`], and NaN and infinity also as `nan` and `inf`. Lists and
+    /// vectors are written as JSON arrays. Integers are times only if [their unit is
     /// known](Self::with_unit).
     ///
     /// # Errors
@@ -393,7 +393,7 @@ impl<'a> Value<'a> {
         if !raw.get().starts_with('[') {
             return Self::single_of_raw(raw);
         }
-        let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(not_json)?;
+        let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|e| not_json(&e))?;
         let items = items.into_iter().map(Self::single_of_raw);
         Ok(Self::Items(items.collect::<Result<_, _>>()?))
     }
@@ -407,7 +407,9 @@ impl<'a> Value<'a> {
             Some(b'"') if !text.contains('\\') => {
                 Self::Text(Cow::Borrowed(&text[1..text.len() - 1]))
             }
-            Some(b'"') => Self::Text(Cow::Owned(serde_json::from_str(text).map_err(not_json)?)),
+            Some(b'"') => Self::Text(Cow::Owned(
+                serde_json::from_str(text).map_err(|e| not_json(&e))?,
+            )),
             Some(b'[' | b'{') | None => Self::Nested,
             Some(_) => Self::Number(Number::Text(text)),
         })
@@ -432,6 +434,9 @@ impl<'a> Value<'a> {
 
     fn float32(&self) -> Result<f32, Misfit> {
         match self {
+            Self::Number(Number::Float(float)) if f64::from(*float as f32) == *float => {
+                Ok(*float as f32)
+            }
             Self::Number(Number::Float(float)) => decimal::float(&format!("{float:e}")),
             other => other.float(),
         }
@@ -505,7 +510,7 @@ impl<'a> Value<'a> {
 
 /// The message for a part of a document whose form was checked before, such as a text with half a
 /// surrogate pair.
-fn not_json(error: serde_json::Error) -> String {
+fn not_json(error: &serde_json::Error) -> String {
     format!("is not JSON: {error}")
 }
 

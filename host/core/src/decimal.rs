@@ -56,6 +56,8 @@ pub(crate) trait Float: Copy + std::str::FromStr + fmt::LowerExp {
     fn of_integer(integer: i64) -> Self;
     fn is_infinite(self) -> bool;
     fn is_zero(self) -> bool;
+    /// The same number as a float64.
+    fn wide(self) -> f64;
 }
 
 impl Float for f64 {
@@ -71,6 +73,9 @@ impl Float for f64 {
     fn is_zero(self) -> bool {
         self == 0.0
     }
+    fn wide(self) -> f64 {
+        self
+    }
 }
 
 impl Float for f32 {
@@ -85,6 +90,9 @@ impl Float for f32 {
     }
     fn is_zero(self) -> bool {
         self == 0.0
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
     }
 }
 
@@ -297,9 +305,14 @@ impl Decimal {
         if digits > MOST_DIGITS {
             return false;
         }
-        // The shortest text of a power of two may differ from its digits in the last one.
-        let (rounded, shortest) = (format!("{float:.*e}", digits - 1), format!("{float:e}"));
-        [rounded, shortest].iter().any(|text| {
+        // The shortest text of a power of two may differ from its digits in the last one. A float32
+        // may have been written as a float64.
+        let texts = [
+            format!("{float:.*e}", digits - 1),
+            format!("{float:e}"),
+            format!("{:e}", float.wide()),
+        ];
+        texts.iter().any(|text| {
             let mantissa = text.split('e').next().unwrap_or_default();
             let found = mantissa.bytes().filter(u8::is_ascii_digit);
             found.eq(self.significant.iter().copied())
@@ -442,6 +455,12 @@ mod tests {
             // Rounded once: by way of a float64 it would be 1.0.
             ("1.00000005960464477540", Ok(1.0000001)),
             ("1.00000005960464477530", Ok(1.0)),
+            // The texts of 2^89 as a float32 and as a float64.
+            ("6.1897e26", Ok(618_970_019_642_690_137_449_562_112.0)),
+            (
+                "6.189700196426902e26",
+                Ok(618_970_019_642_690_137_449_562_112.0),
+            ),
             ("16777217", Err(Digits)),
             ("1e39", Err(TooLarge)),
             ("1e-50", Err(TooSmall)),

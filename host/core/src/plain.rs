@@ -122,7 +122,7 @@ fn texts<T: ArrowPrimitiveType>(
     text: impl Fn(T::Native) -> Option<String>,
 ) -> Result<ArrayRef, PlainError> {
     let values = column.as_primitive::<T>();
-    let cell = |(row, value): (usize, Option<T::Native>)| {
+    let cell = |(row, value): (usize, Option<T::Native>)| -> Result<Option<String>, PlainError> {
         let Some(value) = value else {
             return Ok(None);
         };
