@@ -107,7 +107,7 @@ fn columns_of_labels_are_guessed_as_a_whole() {
         ("bools", "Boolean"),
         ("gaps", "Int64"),
         ("dates", "Utf8"),
-        ("none", "Utf8"),
+        ("none", "Int64"),
     ] {
         assert_eq!(found[name], wanted, "{name}");
     }

@@ -122,7 +122,8 @@ impl InferredType {
     }
 
     fn data_type(&self) -> DataType {
-        self.data_type.clone().unwrap_or(DataType::Utf8)
+        // A column without values is one of nulls, whatever its type.
+        self.data_type.clone().unwrap_or(DataType::Int64)
     }
 }
 
@@ -325,7 +326,7 @@ mod tests {
             (vec!["true", "1"], Utf8),
             (vec!["2024-01-01"], Utf8),
             (vec![" 1"], Utf8),
-            (vec!["", ""], Utf8),
+            (vec!["", ""], Int64),
         ] {
             let mut inferred = InferredType::new(None);
             texts.iter().for_each(|text| inferred.observe(Some(text)));
