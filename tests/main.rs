@@ -36,12 +36,14 @@ mod pipelines {
     mod sources;
     mod times;
     mod upstream_changes;
+    mod values;
     mod versions;
     mod windows;
 }
 
 /// Training, from labels to training sets and models.
 mod training {
+    mod label_values;
     mod labels;
     mod preprocessing;
     mod train;

@@ -108,6 +108,14 @@ pub(crate) fn write_batch(path: &Path, batch: &RecordBatch) {
     writer.close().unwrap();
 }
 
+/// Writes columns as an Arrow file.
+pub(crate) fn write_arrow(path: &Path, batch: &RecordBatch) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(file, &batch.schema()).unwrap();
+    writer.write(batch).unwrap();
+    writer.finish().unwrap();
+}
+
 fn json_rows(batch: &RecordBatch) -> Vec<Json> {
     let schema = batch.schema();
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();

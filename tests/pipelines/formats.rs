@@ -260,7 +260,7 @@ fn decimals_are_read_as_declared_or_refused() {
     let output = integers.command(&["run", "g"]).output().unwrap();
     let said = text(&output);
     assert!(
-        said.contains("in.parquet:1: field `n`: 1.50 does not fit int64"),
+        said.contains("in.parquet:1: field `n`: 1.50 is not int64, because it has a fraction"),
         "{said}"
     );
     assert_eq!(values(&integers, "n"), [1]);

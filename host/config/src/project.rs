@@ -301,8 +301,10 @@ impl Project {
         if model.task.is_some() && model.label.is_none() {
             return Err(BrokenRule::new(key("task"), "needs `label` beside it"));
         }
-        let split = model.training.split();
-        split.map(drop).map_err(|rule| rule.below(&key("training")))
+        let training = &model.training;
+        let checked = training.split().map(drop);
+        let checked = checked.and_then(|()| training.types().map(drop));
+        checked.map_err(|rule| rule.below(&key("training")))
     }
 
     pub(crate) fn check_function(

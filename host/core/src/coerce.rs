@@ -1,27 +1,33 @@
 //! Conversions of columns on their way into functions and models.
 //!
+//! This is the table for the columns of Parquet and Arrow. JSON and CSV have values without types,
+//! which [`ColumnBuilder`](crate::ColumnBuilder) reads by the same rules; `docs/values.md` has one
+//! table for all of them, and `tests/pipelines/values.rs` checks it cell by cell.
+//!
 //! | column of a source | may be read as |
 //! | --- | --- |
 //! | the same Arrow type | that type |
-//! | int8, int16, int32, uint8, uint16, uint32 | int64 |
-//! | uint64 | int64, when every value fits |
-//! | int8 to int32, uint8 to uint32, float16, float32 | float64 |
-//! | float16 | float32 |
-//! | large_utf8, utf8_view, a dictionary of utf8 | utf8 |
-//! | large_binary, binary_view, fixed_size_binary, a dictionary of binary | binary |
+//! | any integer type | int64, when the value fits |
+//! | float16, float32, float64 | int64, when the value is an integer that fits |
+//! | float16, float32, float64 | float64 |
+//! | any integer type | float64 or float32, when the float tells the value from its neighbours |
+//! | float16, float32 | float32 |
+//! | utf8, large_utf8, utf8_view | utf8 |
+//! | binary, large_binary, binary_view, fixed_size_binary | binary |
 //! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp, when the value lies in the years 1 to 9999 and has no digits beyond microseconds, unless it is declared that they are cut off; a time zone only affects display and is dropped; a timestamp without one is read only if its zone is declared |
 //! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999 |
-//! | any integer type, of a column whose unit or format is declared | timestamp or date, by the same rules |
+//! | any integer or float type, of a column whose unit or format is declared | timestamp or date, by the same rules |
 //! | a text, of a column whose format or zone is declared | timestamp or date, as a text of CSV |
-//! | a decimal | int64, when the value is a whole number that fits |
+//! | a decimal | int64, when the value is an integer that fits |
 //! | a decimal, of a column of which it is declared | float64, the nearest one, or utf8, with all digits |
 //! | null | any type, as nulls |
-//! | list, large_list or fixed_size_list of float16, float32 | vector(n), when every list has n items |
+//! | a dictionary of values of such a type | what they may be read as |
+//! | list, large_list or fixed_size_list of a type that may be read as float32 | vector(n), when every list has n items |
 //! | list, large_list or fixed_size_list of a type that may be read as the item | `list<int64>`, `list<float64>`, `list<utf8>` |
 //!
-//! Anything else is an error. In particular, text is never turned into numbers, nor
-//! int64 into float64, which would lose digits beyond 2^53, nor integers into times whose unit is
-//! not declared. What is declared of a column is its [`Reading`].
+//! Anything else is an error. In particular, text is never turned into numbers, nor booleans into
+//! integers, nor float64 into float32, nor numbers into times whose unit is not declared. What is
+//! declared of a column is its [`Reading`].
 //!
 //! Models and encoders compute with float64 alone. The columns that they, or other functions of a
 //! view, read may therefore also be [widened](widen) to it, in training and serving alike.
@@ -36,8 +42,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Date64Type, Float32Type, Float64Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt64Type,
 };
 use arrow_array::{
     Array, ArrayRef, FixedSizeListArray, Float64Array, Int64Array, LargeListArray, ListArray,
@@ -47,6 +54,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
+use crate::decimal::{self, Misfit};
 use crate::reading::DecimalReading;
 use crate::{DataType, EpochUnit, Reading, Timestamp, Zone};
 
@@ -150,7 +158,7 @@ pub fn coerce_rows(
         (ArrowType::UInt64, DataType::Int64) => {
             let values = column.as_primitive::<UInt64Type>();
             let read = |value: u64| {
-                i64::try_from(value).map_err(|_| format!("{value} does not fit int64"))
+                i64::try_from(value).map_err(|_| misfit(value, wanted, Misfit::TooLarge))
             };
             Ok(values_of::<UInt64Type, Int64Type>(values, &target, read))
         }
@@ -173,7 +181,7 @@ pub fn coerce_rows(
             Ok(values_of::<Date64Type, Date32Type>(millis, &target, read))
         }
         (found, DataType::Timestamp | DataType::Date)
-            if found.is_integer() && reading.reads_integers() =>
+            if is_number(found) && reading.reads_integers() =>
         {
             counted(column, wanted, reading)
         }
@@ -190,10 +198,30 @@ pub fn coerce_rows(
             Some(DecimalReading::Text) => Ok(Coerced::whole(convert(column, &target))),
             _ => Err(refuse()),
         },
-        (
-            ArrowType::Dictionary(_, values),
-            DataType::Utf8 | DataType::Binary | DataType::Timestamp | DataType::Date,
-        ) => {
+        (found, DataType::Int64) if found.is_floating() => {
+            let floats = convert(column, &ArrowType::Float64);
+            let floats = floats.as_primitive::<Float64Type>();
+            let read = |value| decimal::int64_of_float(value).map_err(|e| misfit(value, wanted, e));
+            Ok(values_of::<Float64Type, Int64Type>(floats, &target, read))
+        }
+        (ArrowType::UInt64, DataType::Float64) => {
+            let read = |value: u64| decimal::float(&value.to_string());
+            Ok(floats_of::<UInt64Type, Float64Type>(column, wanted, read))
+        }
+        (ArrowType::UInt64, DataType::Float32) => {
+            let read = |value: u64| decimal::float(&value.to_string());
+            Ok(floats_of::<UInt64Type, Float32Type>(column, wanted, read))
+        }
+        (ArrowType::Int64, DataType::Float64) => {
+            let read = decimal::float_of_integer;
+            Ok(floats_of::<Int64Type, Float64Type>(column, wanted, read))
+        }
+        (ArrowType::Int32 | ArrowType::UInt32 | ArrowType::Int64, DataType::Float32) => {
+            let integers = convert(column, &ArrowType::Int64);
+            let read = decimal::float_of_integer;
+            Ok(floats_of::<Int64Type, Float32Type>(&integers, wanted, read))
+        }
+        (ArrowType::Dictionary(_, values), _) if !values.is_nested() => {
             let plain = convert(column, values);
             coerce_rows(&plain, wanted, reading).map_err(|_| refuse())
         }
@@ -212,7 +240,28 @@ pub fn coerce_rows(
     }
 }
 
-/// Reads integers of any type as times, as it is declared.
+fn is_number(found: &ArrowType) -> bool {
+    found.is_integer() || found.is_floating()
+}
+
+fn misfit(value: impl std::fmt::Display, wanted: &DataType, misfit: Misfit) -> String {
+    format!("{value} is not {wanted}{misfit}")
+}
+
+/// Reads integers as floats.
+fn floats_of<I: ArrowPrimitiveType, F: ArrowPrimitiveType>(
+    column: &ArrayRef,
+    wanted: &DataType,
+    read: impl Fn(I::Native) -> Result<F::Native, Misfit>,
+) -> Coerced
+where
+    I::Native: std::fmt::Display,
+{
+    let read = |value: I::Native| read(value).map_err(|e| misfit(value, wanted, e));
+    values_of::<I, F>(column.as_primitive::<I>(), &wanted.to_arrow(), read)
+}
+
+/// Reads integers, or floats that are integers, as times, as it is declared.
 fn counted(
     column: &ArrayRef,
     wanted: &DataType,
@@ -274,24 +323,18 @@ fn is_decimal(found: &ArrowType) -> bool {
     )
 }
 
-/// Reads decimals that are whole numbers.
+/// Reads decimals that are integers.
 fn decimals_as_integers(column: &ArrayRef) -> Coerced {
     let texts = convert(column, &ArrowType::Utf8);
     let mut faults = Vec::new();
-    let integers = texts
-        .as_string::<i32>()
-        .iter()
-        .enumerate()
-        .map(|(row, text)| {
-            let text = text?;
-            let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-            let is_whole = fraction.bytes().all(|digit| digit == b'0');
-            let integer = whole.parse::<i64>().ok().filter(|_| is_whole);
-            if integer.is_none() {
-                faults.push((row, format!("{text} does not fit int64")));
-            }
-            integer
-        });
+    let texts = texts.as_string::<i32>().iter().enumerate();
+    let integers = texts.map(|(row, text)| {
+        let text = text?;
+        let integer = decimal::int64(text);
+        integer
+            .map_err(|e| faults.push((row, misfit(text, &DataType::Int64, e))))
+            .ok()
+    });
     let integers: Int64Array = integers.collect();
     Coerced {
         column: Arc::new(integers),
@@ -362,7 +405,10 @@ fn is_widening(found: &ArrowType, wanted: &DataType) -> bool {
     match wanted {
         DataType::Int64 => small_integer,
         DataType::Float64 => small_integer || matches!(found, A::Float16 | A::Float32),
-        DataType::Float32 => matches!(found, A::Float16),
+        DataType::Float32 => matches!(
+            found,
+            A::Int8 | A::Int16 | A::UInt8 | A::UInt16 | A::Float16
+        ),
         DataType::Utf8 => matches!(found, A::LargeUtf8 | A::Utf8View),
         DataType::Binary => {
             matches!(
@@ -555,7 +601,7 @@ fn vectors(
     let Items { items, mut faults } = list_items(&plain, &DataType::Float32, refuse)?;
     let n = n as usize;
     let mut builder = crate::ColumnBuilder::new(&DataType::Vector(n as u32), plain.len());
-    let values = items.as_primitive::<arrow_array::types::Float32Type>();
+    let values = items.as_primitive::<Float32Type>();
     for row in 0..plain.len() {
         let start = plain.offsets()[row] as usize;
         let length = plain.offsets()[row + 1] as usize - start;

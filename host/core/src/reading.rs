@@ -21,6 +21,7 @@ use chrono::{
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
 
@@ -102,8 +103,15 @@ impl Reading {
             let time = format.parse(text)?;
             return self.instant(time, text);
         }
-        if let Some((unit, count)) = self.unit.zip(text_integer(text)) {
-            return self.counted(unit, count);
+        if let Some(unit) = self.unit {
+            match decimal::int64(text) {
+                Ok(count) => return self.counted(unit, count),
+                Err(Misfit::TooLarge) => return Err(outside(text)),
+                Err(misfit @ Misfit::Fraction) => {
+                    return Err(format!("`{}` is not timestamp{misfit}", shown(text)));
+                }
+                Err(_) => {}
+            }
         }
         let is_bare_date = self.zone.is_none() && text.len() == DATE_LENGTH;
         let written = match DateTime::parse_from_rfc3339(text) {
@@ -116,8 +124,6 @@ impl Reading {
             Some(time) => self.instant(time, text),
             None => match text.parse() {
                 Ok(time) => storable(time, text),
-                // The unit is known, so the integer is one that does not even fit 64 bits.
-                Err(ParseTimestampError::Integer(_)) if self.unit.is_some() => Err(outside(text)),
                 Err(error) => Err(error.to_string()),
             },
         }
@@ -125,9 +131,9 @@ impl Reading {
 
     /// Returns the date, in days after 1970-01-01, that a text stands for.
     pub(crate) fn text_date(&self, text: &str) -> Result<i32, String> {
-        let date = match (&self.format, text_integer(text)) {
-            (None, Some(count)) => return self.integer_date(count),
-            (None, None) => crate::time::parse_date(text)
+        let date = match (&self.format, decimal::int64(text)) {
+            (None, Ok(count)) => return self.integer_date(count),
+            (None, Err(_)) => crate::time::parse_date(text)
                 .ok_or_else(|| format!("`{}` is not date", shown(text)))?,
             (Some(format), _) => format.parse(text)?.whole_day().ok_or_else(|| {
                 format!("`{}` is not a whole day, and date has no time", shown(text))
@@ -203,17 +209,6 @@ fn storable(time: Timestamp, text: &str) -> Result<Timestamp, String> {
 /// The first 60 characters of a text, for messages.
 fn shown(text: &str) -> String {
     text.chars().take(60).collect()
-}
-
-/// Reads an integer in text. pandas writes a column of integers with gaps as floats, such as
-/// `1704067200.0`.
-fn text_integer(text: &str) -> Option<i64> {
-    let whole = match text.split_once('.') {
-        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
-        Some(_) => return None,
-        None => text,
-    };
-    whole.parse().ok()
 }
 
 /// The length of an ISO 8601 date.

@@ -26,15 +26,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, NullArray, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType as ArrowType, SchemaRef};
 use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
-pub use output::{Output, cell_text};
+pub use output::{Output, cell_text, check_columns};
 pub use sink::Sink;
 pub use statistics::Statistics;
-pub use text::append_object;
+pub use text::{RawObject, append_object};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.
 const FORMATS: [&dyn FileFormat; 5] = [
@@ -61,7 +61,8 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     /// other formats need none.
     ///
     /// A text format has no types of its own. `declared` returns the types of the columns that are
-    /// read, and the types of other columns are inferred from the whole file.
+    /// read, and the types of other columns are inferred from the whole file, so that their values
+    /// are written as the same texts.
     ///
     /// # Errors
     /// Returns an error when the file cannot be read.
@@ -113,10 +114,14 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Starts a file of rows with these columns.
+    /// Returns whether a file of the format can hold a column of a type as it is: with all its
+    /// values, and with its type if the format has types.
+    fn holds(&self, data_type: &ArrowType) -> bool;
+
+    /// Starts a file of rows with these columns, which [it can hold](Self::holds).
     ///
     /// # Errors
-    /// Returns an error when the format does not support a column, or the file cannot be written.
+    /// Returns an error when the file cannot be written.
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>>;
 }
 

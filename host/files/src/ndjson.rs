@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use serde_json::{Map, Value as Json};
 use wafer_catalog::{FileOptions, Format};
-use wafer_core::{DataType, Digest, cell_to_json};
+use wafer_core::{DataType, Digest, cell_to_json, plain_type};
 use wafer_store::{Error, Result};
 
 use crate::input::TextInput;
 use crate::ndjson::values::{Values, placed};
-use crate::text::{TextColumns, TextRows, append_object};
+use crate::output::plain_columns;
+use crate::text::{RawObject, TextColumns, TextRows};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable,
 };
@@ -43,23 +44,22 @@ impl FileFormat for Ndjson {
         let mut values = open(path, file, options)?;
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
         while let Some(value) = values.next().map_err(|e| unreadable(path, e))? {
-            let Ok(Json::Object(object)) = value.json() else {
+            let Ok(object) = RawObject::parse(value.bytes) else {
                 // The value is skipped here, because reading the row reports what is wrong with it.
                 continue;
             };
-            for (name, cell) in object {
-                let position = *positions.entry(name.clone()).or_insert_with(|| {
+            for (name, cell) in object.fields() {
+                let position = *positions.entry(name.to_owned()).or_insert_with(|| {
                     columns.push(Column {
-                        declared: declared(&name),
-                        name,
+                        declared: declared(name),
+                        name: name.to_owned(),
                         inferred: None,
                     });
                     columns.len() - 1
                 });
-                let (number, line) = (value.number, value.line);
-                columns[position].observe(&cell).map_err(|message| {
-                    let (path, name) = (path.display(), &columns[position].name);
-                    let message = placed(line, format!("field `{name}`: {message}"));
+                columns[position].observe(cell.get()).map_err(|message| {
+                    let (path, number) = (path.display(), value.number);
+                    let message = placed(value.line, format!("field `{name}`: {message}"));
                     Error::invalid(format!("{path}:{number}: {message}"))
                 })?;
             }
@@ -96,6 +96,10 @@ impl FileFormat for Ndjson {
         }))
     }
 
+    fn holds(&self, data_type: &ArrowType) -> bool {
+        plain_type(data_type).is_some()
+    }
+
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
         let fields = schema.fields().iter();
         let names = fields.map(|field| field.name().clone());
@@ -114,20 +118,21 @@ struct Column {
 }
 
 impl Column {
-    /// Adjusts the inferred type to another value.
-    fn observe(&mut self, value: &Json) -> std::result::Result<(), String> {
+    /// Adjusts the inferred type to another value, by its text.
+    fn observe(&mut self, value: &str) -> std::result::Result<(), String> {
         if self.declared.is_some() {
             return Ok(());
         }
-        let found = match value {
-            Json::Null => return Ok(()),
-            Json::Bool(_) => DataType::Boolean,
-            Json::Number(number) if number.is_i64() => DataType::Int64,
-            Json::Number(_) => DataType::Float64,
-            Json::String(_) => DataType::Utf8,
-            Json::Array(_) | Json::Object(_) => {
+        let found = match value.as_bytes() {
+            [b'n', ..] => return Ok(()),
+            [b't' | b'f', ..] => DataType::Boolean,
+            [b'"', ..] => DataType::Utf8,
+            [b'[' | b'{', ..] => {
                 return Err("has nested values; leave the field out or flatten it".to_owned());
             }
+            // An int64 of the same text. `-0` is a float.
+            _ if value != "-0" && value.parse::<i64>().is_ok() => DataType::Int64,
+            _ => DataType::Float64,
         };
         self.inferred = Some(match (self.inferred.take(), found) {
             (None, found) => found,
@@ -163,12 +168,13 @@ impl RowReader for NdjsonReader {
             let Some(value) = value else {
                 break;
             };
-            match value.json() {
-                Ok(json) => rows.push(value.number, |builders| {
-                    append_object(&json, &self.columns.fields, builders)
+            match RawObject::parse(value.bytes) {
+                Ok(object) => rows.push(value.number, |builders| {
+                    object
+                        .append(&self.columns.fields, builders)
                         .map_err(|message| placed(value.line, message))
                 }),
-                Err(message) => rows.reject(value.number, message),
+                Err(message) => rows.reject(value.number, placed(value.line, message)),
             }
         }
         Ok(rows.finish())
@@ -183,8 +189,9 @@ struct NdjsonWriter {
 impl RowWriter for NdjsonWriter {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
+        let columns = plain_columns(batch)?;
         for row in 0..batch.num_rows() {
-            let cells = self.names.iter().zip(batch.columns());
+            let cells = self.names.iter().zip(&columns);
             let object: Map<String, Json> = cells
                 .map(|(name, column)| (name.clone(), cell_to_json(column, row)))
                 .collect();

@@ -348,13 +348,14 @@ fn mismatch_error(path: &Path, field: &Field, error: &CoerceError) -> Error {
 fn hint(name: &str, wanted: &DataType, found: &ArrowType) -> Option<String> {
     use ArrowType as A;
     let is_text = matches!(found, A::Utf8 | A::LargeUtf8 | A::Utf8View);
+    let is_number = found.is_integer() || found.is_floating();
     let is_decimal = matches!(
         found,
         A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..)
     );
     match wanted {
-        DataType::Timestamp | DataType::Date if found.is_integer() => Some(format!(
-            "say in which unit its integers count: `times = {{ {name} = {{ unit = \"ms\" }} }}` in \
+        DataType::Timestamp | DataType::Date if is_number => Some(format!(
+            "say in which unit its numbers count: `times = {{ {name} = {{ unit = \"ms\" }} }}` in \
              the source (d, s, ms, us or ns)"
         )),
         DataType::Timestamp if matches!(found, A::Timestamp(_, None)) => Some(

@@ -48,7 +48,9 @@ pub use wafer_serving::{
 };
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
-pub use wafer_training::{DeleteIf, TrainReport, TrainRequest, Training, TrainingSetRequest};
+pub use wafer_training::{
+    DeleteIf, TrainReport, TrainRequest, Training, TrainingSetRequest, column_types,
+};
 
 /// An open project, with its services over one context.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Files of labels, which are read in batches and as often as needed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,10 +23,20 @@ pub(crate) struct LabelFile {
     schema: SchemaRef,
     /// The inputs of the view, in its order.
     inputs: Vec<Field>,
+    /// The inputs that are join keys.
+    keys: BTreeSet<String>,
     /// Name of the column with the labels' times.
     time: String,
     /// The number of rows, if the format tells it without reading them.
     rows: Option<u64>,
+}
+
+/// The types of columns, by name.
+pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
+
+/// Returns whether columns of a format have no types of their own.
+fn has_guessed_types(format: Format) -> bool {
+    matches!(format, Format::Csv | Format::Ndjson)
 }
 
 /// The rows of a file, in batches.
@@ -33,7 +44,8 @@ pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
 impl LabelFile {
     /// Opens a file and checks that it has the columns that the view needs. `format` is told by
-    /// the file's extension if it is `None`.
+    /// the file's extension if it is `None`. `types` are the types of other columns of a text
+    /// format, as far as they are not to be guessed.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted.
@@ -42,6 +54,7 @@ impl LabelFile {
         format: Option<Format>,
         time: &str,
         view: &ViewDef,
+        types: &ColumnTypes,
     ) -> Result<Self> {
         let format = format.map_or_else(|| Format::of_labels(path), Ok)?;
         let inputs = view.inputs.clone();
@@ -49,8 +62,9 @@ impl LabelFile {
             if name == time {
                 return Some(DataType::Timestamp);
             }
-            let input = inputs.iter().find(|input| input.name == name)?;
-            Some(input.data_type.clone())
+            let input = inputs.iter().find(|input| input.name == name);
+            let input = input.map(|input| input.data_type.clone());
+            input.or_else(|| types.get(name).cloned())
         };
         let schema = file_format(format).schema(path, &declared)?;
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
@@ -60,11 +74,65 @@ impl LabelFile {
             format,
             schema,
             inputs,
+            keys: view.lookups.iter().flat_map(|l| l.keys.clone()).collect(),
             time: time.to_owned(),
             rows,
         };
         file.check_columns()?;
         Ok(file)
+    }
+
+    /// Checks that the types that were given are of columns whose type is not known otherwise.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] with a column of another kind.
+    pub(crate) fn check_types(&self, types: &ColumnTypes) -> Result<()> {
+        let path = self.path.display();
+        if !types.is_empty() && !has_guessed_types(self.format) {
+            return Err(Error::invalid(format!(
+                "{path}: types of columns are given for CSV and NDJSON only; this file has them \
+                 itself"
+            )));
+        }
+        for name in types.keys() {
+            if *name == self.time || self.inputs.iter().any(|input| input.name == *name) {
+                return Err(Error::invalid(format!(
+                    "{path}: the type of column `{name}` follows from the view and cannot be given"
+                )));
+            }
+            if self.column(name).is_none() {
+                let names = self.schema.fields().iter().map(|f| f.name().as_str());
+                let hint = match nearest(name, names) {
+                    Some(nearest) => format!("; is `{nearest}` meant?"),
+                    None => String::new(),
+                };
+                return Err(Error::invalid(format!(
+                    "{path} has no column `{name}`, whose type is given{hint}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the types of the columns of a text format, given or guessed, that do not follow
+    /// from the view.
+    pub(crate) fn types(&self) -> ColumnTypes {
+        if !has_guessed_types(self.format) {
+            return ColumnTypes::new();
+        }
+        let follows = |name: &String| {
+            *name == self.time || self.inputs.iter().any(|input| input.name == *name)
+        };
+        let fields = self.schema.fields().iter();
+        let fields = fields.filter(|field| !follows(field.name()));
+        fields
+            .map(|field| {
+                (
+                    field.name().clone(),
+                    DataType::from_arrow(field.data_type()),
+                )
+            })
+            .collect()
     }
 
     fn check_columns(&self) -> Result<()> {
@@ -150,7 +218,8 @@ impl LabelFile {
     fn read(&self, schema: SchemaRef) -> Result<Batches> {
         let fields = schema.fields().iter().map(|field| {
             let data_type = DataType::from_arrow(field.data_type());
-            ReadColumn::from(Field::new(field.name(), data_type, true))
+            let nullable = self.can_be_null(field.name());
+            ReadColumn::from(Field::new(field.name(), data_type, nullable))
         });
         let fields: Vec<ReadColumn> = fields.collect();
         let file = File::open(&self.path).map_err(|e| unreadable(&self.path, e))?;
@@ -160,6 +229,15 @@ impl LabelFile {
             let rows = reader.next().transpose()?;
             Some(rows.and_then(|rows| batch(&path, &schema, rows)))
         })))
+    }
+
+    /// Returns whether a column is read as one that can be null. In CSV, an empty text and a null
+    /// are one field without quotes, which is the empty text where sources read no nulls either:
+    /// in join keys, and in fields that functions need.
+    fn can_be_null(&self, name: &str) -> bool {
+        let input = self.inputs.iter().find(|input| input.name == name);
+        let is_needed = input.is_some_and(|input| !input.nullable) || self.keys.contains(name);
+        self.format != Format::Csv || !is_needed
     }
 
     /// Returns the inputs of the view, in its order. `first` is the number of the batch's first

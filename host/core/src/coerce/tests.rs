@@ -38,13 +38,13 @@ fn coerced_numbers_widen_and_never_narrow() {
     check(
         UInt64Array::from(vec![1, u64::MAX]),
         "int64",
-        Err("row 1: 18446744073709551615 does not fit int64"),
+        Err("row 1: 18446744073709551615 is not int64"),
     );
     check(Float32Array::from(vec![0.5]), "float64", Ok(json!([0.5])));
     check(
-        Int64Array::from(vec![1]),
-        "float64",
-        Err("wanted float64, found Int64"),
+        Float64Array::from(vec![0.5]),
+        "float32",
+        Err("wanted float32, found Float64"),
     );
     check(
         Int64Array::from(vec![1]),
@@ -64,6 +64,91 @@ fn coerced_numbers_widen_and_never_narrow() {
 }
 
 #[test]
+fn integers_and_floats_are_coerced_value_by_value() {
+    const DIGITS: &str = "because it has more digits than that keeps";
+    check_rows(
+        Int64Array::from(vec![Some(7), None, Some(1 << 53), Some((1 << 53) + 1)]),
+        "float64",
+        None,
+        &[
+            Ok(json!(7.0)),
+            Ok(Json::Null),
+            Ok(json!(9_007_199_254_740_992.0)),
+            Err("9007199254740993 is not float64, because it has more digits than that keeps"),
+        ],
+    );
+    check_rows(
+        UInt64Array::from(vec![u64::MAX, 7]),
+        "float64",
+        None,
+        &[Err(DIGITS), Ok(json!(7.0))],
+    );
+    check_rows(
+        Int32Array::from(vec![7, (1 << 24) + 1]),
+        "float32",
+        None,
+        &[Ok(json!(7.0)), Err(DIGITS)],
+    );
+    check_rows(
+        Int8Array::from(vec![-7]),
+        "float32",
+        None,
+        &[Ok(json!(-7.0))],
+    );
+    // pandas writes a column of integers with gaps as floats.
+    check_rows(
+        Float64Array::from(vec![
+            Some(7.0),
+            None,
+            Some(-0.0),
+            Some(7.5),
+            Some(f64::NAN),
+            Some(f64::INFINITY),
+            Some(9_223_372_036_854_775_808.0),
+        ]),
+        "int64",
+        None,
+        &[
+            Ok(json!(7)),
+            Ok(Json::Null),
+            Ok(json!(0)),
+            Err("7.5 is not int64, because it has a fraction"),
+            Err("NaN is not int64"),
+            Err("inf is not int64, because it is beyond its range"),
+            Err("beyond its range"),
+        ],
+    );
+    check_rows(
+        Float32Array::from(vec![7.0, 7.5]),
+        "int64",
+        None,
+        &[Ok(json!(7)), Err("has a fraction")],
+    );
+    check_rows(
+        Float64Array::from(vec![1_704_067_200.0, 0.5, f64::NAN]),
+        "timestamp",
+        Some(EpochUnit::Seconds),
+        &[
+            Ok(json!("2024-01-01T00:00:00Z")),
+            Err("0.5 is not int64, because it has a fraction"),
+            Err("NaN is not int64"),
+        ],
+    );
+    let mut lists = ListBuilder::new(arrow_array::builder::Float64Builder::new());
+    lists.append_value([Some(1.0), Some(-2.0)]);
+    lists.append_value([Some(0.5)]);
+    check_rows(
+        lists.finish(),
+        "list<int64>",
+        None,
+        &[
+            Ok(json!([1, -2])),
+            Err("an item of a list: 0.5 is not int64"),
+        ],
+    );
+}
+
+#[test]
 fn texts_of_every_arrow_type_are_coerced() {
     check(
         LargeStringArray::from(vec![Some("a"), None]),
@@ -74,6 +159,10 @@ fn texts_of_every_arrow_type_are_coerced() {
     let dictionary: DictionaryArray<Int32Type> =
         vec![Some("b"), None, Some("b")].into_iter().collect();
     check(dictionary, "utf8", Ok(json!(["b", null, "b"])));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![5]));
+    let keys = Int32Array::from(vec![Some(0), None, Some(0)]);
+    let dictionary = DictionaryArray::new(keys, numbers);
+    check(dictionary, "int64", Ok(json!([5, null, 5])));
 }
 
 #[test]
@@ -275,7 +364,10 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
         UInt64Array::from(vec![u64::MAX, 1]),
         "int64",
         &in_utc(),
-        &[Err("does not fit int64"), Ok(json!(1))],
+        &[
+            Err("18446744073709551615 is not int64, because it is beyond its range"),
+            Ok(json!(1)),
+        ],
     );
     let mut lists = ListBuilder::new(arrow_array::builder::UInt64Builder::new());
     lists.append_value([Some(1)]);
@@ -288,7 +380,7 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
         &in_utc(),
         &[
             Ok(json!([1])),
-            Err("an item of a list: 18446744073709551615 does not fit int64"),
+            Err("an item of a list: 18446744073709551615 is not int64"),
             Err("a list holds a null"),
             Ok(Json::Null),
         ],
@@ -314,7 +406,10 @@ fn integers_are_times_of_a_declared_unit_only() {
         UInt64Array::from(vec![u64::MAX, 1_704_067_200]),
         "timestamp",
         &Reading::of_unit(EpochUnit::Seconds),
-        &[Err("does not fit int64"), new_year()],
+        &[
+            Err("18446744073709551615 is not int64, because it is beyond its range"),
+            new_year(),
+        ],
     );
     check_rows(
         Int32Array::from(vec![1]),
@@ -459,8 +554,8 @@ fn decimals_are_floats_or_texts_as_declared() {
         &[
             Ok(json!(1)),
             Ok(json!(-2)),
-            Err("1.50 does not fit int64"),
-            Err("does not fit int64"),
+            Err("1.50 is not int64, because it has a fraction"),
+            Err("is not int64, because it is beyond its range"),
         ],
     );
     let column: ArrayRef = Arc::new(prices());

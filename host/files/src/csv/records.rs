@@ -22,6 +22,10 @@ pub(super) struct Record {
     bytes: Vec<u8>,
     /// The end of each field in `bytes`.
     ends: Vec<usize>,
+    /// Whether each field was in quotes.
+    are_quoted: Vec<bool>,
+    /// Whether the field that is being read is in quotes.
+    is_quoted: bool,
     /// The line that the record begins in, from 1.
     pub(super) line: u64,
     /// The line that its first field with a line end in it begins in, if there is one.
@@ -46,6 +50,7 @@ impl Record {
         are_valid.then_some(Fields {
             text,
             ends: &self.ends,
+            are_quoted: &self.are_quoted,
         })
     }
 
@@ -58,17 +63,20 @@ impl Record {
 
     /// The memory that the record takes.
     fn size(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<usize>()
+        self.bytes.len() + self.ends.len() * (size_of::<usize>() + size_of::<bool>())
     }
 
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.are_quoted.clear();
+        self.is_quoted = false;
         (self.spans_from, self.fault) = (None, None);
     }
 
     fn end_field(&mut self) {
         self.ends.push(self.bytes.len());
+        self.are_quoted.push(std::mem::take(&mut self.is_quoted));
     }
 
     /// Takes the next byte, which is in `line`.
@@ -90,6 +98,7 @@ impl Record {
         match state {
             State::RecordStart | State::FieldStart if is_quote => {
                 self.opened = line;
+                self.is_quoted = true;
                 Ok(Step::To(State::Quoted))
             }
             State::Quoted if is_quote => Ok(Step::To(State::Quote)),
@@ -185,6 +194,7 @@ enum Step {
 pub(super) struct Fields<'a> {
     text: &'a str,
     ends: &'a [usize],
+    are_quoted: &'a [bool],
 }
 
 impl<'a> Fields<'a> {
@@ -193,6 +203,11 @@ impl<'a> Fields<'a> {
         let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.text.get(start..end)
+    }
+
+    /// Returns whether a field was in quotes, which tells an empty text from no value.
+    pub(super) fn is_quoted(self, index: usize) -> bool {
+        self.are_quoted.get(index).is_some_and(|quoted| *quoted)
     }
 }
 
@@ -430,6 +445,18 @@ mod tests {
                 ),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn fields_know_whether_they_were_in_quotes() {
+        let mut records = Records::new(&b"a,\"\",,\"b\"\n\"\",c\n"[..]);
+        let mut record = Record::default();
+        for wanted in [vec![false, true, false, true], vec![true, false]] {
+            assert!(records.read(&mut record).unwrap());
+            let fields = record.fields().unwrap();
+            let found: Vec<bool> = (0..record.len()).map(|i| fields.is_quoted(i)).collect();
+            assert_eq!(found, wanted);
         }
     }
 

@@ -57,14 +57,6 @@ pub(super) struct Value<'a> {
     pub(super) line: Option<u64>,
 }
 
-impl Value<'_> {
-    /// Parses the value.
-    pub(super) fn json(&self) -> Result<Json, String> {
-        serde_json::from_slice(self.bytes)
-            .map_err(|e| placed(self.line, format!("is not JSON: {e}")))
-    }
-}
-
 /// Adds the line of a value to a message about it, unless its number is the line.
 pub(super) fn placed(line: Option<u64>, message: String) -> String {
     match line {
