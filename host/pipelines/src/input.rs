@@ -15,7 +15,7 @@ use arrow_array::RecordBatch;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
-use wafer_core::rules::Interval;
+use wafer_core::rules::{Interval, MAX_RUN_FILES};
 use wafer_core::{Digest, Hasher, Schema};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
 
@@ -67,6 +67,10 @@ pub enum Freshness {
     /// The rows that the tables have. Nothing is flushed, because a dry run writes nothing.
     Stored,
 }
+
+/// The greatest number of files of one source whose rows a run can order. A run has two sources at
+/// most: files, and the archive of their events.
+pub(crate) const MAX_SOURCE_FILES: u64 = MAX_RUN_FILES / 2;
 
 /// Everything that a run reads, one source after the other.
 #[derive(Debug)]
@@ -158,10 +162,24 @@ impl Input {
 
     /// Returns the rows of all sources, in a fixed order.
     pub(crate) fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        let sources = self.sources.iter();
-        let chunks: Vec<_> = sources.map(|source| source.chunks(selection)).collect();
+        let sources = self.sources.iter().zip(0..);
+        let chunks = sources.map(|(source, number)| {
+            let chunks = source.chunks(selection);
+            chunks.map_ok(move |chunk| in_source(chunk, number))
+        });
+        let chunks: Vec<_> = chunks.collect();
         stream::iter(chunks).flatten().boxed()
     }
+}
+
+/// Numbers the file of a chunk, which has a number within its source, among all files of a run.
+fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
+    chunk.file_number = match chunk.file_number < MAX_SOURCE_FILES {
+        true => source * MAX_SOURCE_FILES + chunk.file_number,
+        // Refused when its rows are ordered.
+        false => u64::MAX,
+    };
+    chunk
 }
 
 /// Returns whether a run reads tables that events are flushed to.
@@ -170,17 +188,26 @@ fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archiv
     archive || matches!(source.kind, SourceKind::Table { .. })
 }
 
-/// Reads files of a table in the order of their paths. `chunk` is called with each batch, the
-/// path of its file and the number of its first row in the file.
+/// Reads files of a table in the order in which they came in: by the creation of their rows, then by
+/// their paths. `chunk` is called with each batch, the path of its file and the number of its first
+/// row in the file.
 fn stored_chunks(
     snapshot: &TableSnapshot,
-    mut files: Vec<DataFile>,
+    files: Vec<DataFile>,
     chunk: impl Fn(&RecordBatch, &str, u64) -> Result<Chunk> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<Chunk>> {
-    files.sort_by(|a, b| a.path.cmp(&b.path));
     let snapshot = snapshot.clone();
-    stream::iter(files)
-        .then(move |file: DataFile| {
+    let ordered = {
+        let snapshot = snapshot.clone();
+        async move { snapshot.in_order_of_creation(files).await }
+    };
+    let ordered = stream::once(ordered).map_ok(|files| {
+        let numbered = files.into_iter().zip(0..);
+        stream::iter(numbered.map(Ok::<_, Error>))
+    });
+    ordered
+        .try_flatten()
+        .and_then(move |(file, number): (DataFile, u64)| {
             let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
             async move {
                 let columns = snapshot.columns();
@@ -190,7 +217,11 @@ fn stored_chunks(
                     let batch = batch?;
                     let first = next;
                     next += batch.num_rows() as u64;
-                    chunk(&batch, &file.path, first)
+                    let chunk = chunk(&batch, &file.path, first)?;
+                    Ok(Chunk {
+                        file_number: number,
+                        ..chunk
+                    })
                 });
                 Ok::<_, Error>(chunks)
             }

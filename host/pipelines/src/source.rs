@@ -57,16 +57,19 @@ impl SourceReader {
             )));
         };
         let format = source.format;
-        let files = match location {
+        let mut files: Vec<SourceFile> = match location {
             Location::Here(path) => find_files(path)?
                 .into_iter()
                 .map(|file| SourceFile::from_local(file, format))
-                .collect::<Result<_>>()?,
+                .collect::<Result<Vec<_>>>()?,
             Location::Remote(url) => find_remote(url, remote)?
                 .into_iter()
                 .map(|file| SourceFile::from_remote(file, format))
                 .collect::<Result<_>>()?,
         };
+        for (file, number) in files.iter_mut().zip(0..) {
+            file.number = number;
+        }
         let columns = read_columns(source, inputs);
         Ok(Self::of_files(files, columns, Arc::clone(remote)))
     }
@@ -190,6 +193,7 @@ impl Chunks {
 struct FileChunks {
     path: PathBuf,
     file_id: String,
+    file_number: u64,
     columns: Vec<ReadColumn>,
     rows: Box<dyn RowReader>,
 }
@@ -200,6 +204,7 @@ impl FileChunks {
         Ok(Self {
             path: file.path.clone(),
             file_id: file.digest.short(),
+            file_number: file.number,
             columns: reader.columns.clone(),
             rows: file_format(file.format).read(&file.path, opened, &reader.columns)?,
         })
@@ -220,6 +225,7 @@ impl FileChunks {
         Ok(Some(Chunk {
             columns,
             file_id: self.file_id.clone(),
+            file_number: self.file_number,
             rejects: rejects.into_iter().map(reject).collect(),
             file,
             numbers,

@@ -13,7 +13,7 @@ use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms};
 use crate::events::event::IncomingEvent;
-use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
+use crate::group_rows::{Gate, GroupRows, RefusedRow, Standing, Target};
 use wafer_files::append_object;
 
 /// The routes of a source's events, with the definitions and deletions that they were computed
@@ -86,7 +86,7 @@ impl Route {
         &self,
         events: &[IncomingEvent],
         drafts: &mut [Draft],
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) -> Result<()> {
         let fields = self.transform.inputs().fields();
         let mut builders: Vec<ColumnBuilder> = fields
@@ -139,7 +139,7 @@ impl Route {
         rows: &[usize],
         events: &[IncomingEvent],
         drafts: &mut [Draft],
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) -> Result<()> {
         let gate = Gate {
             interval: Interval::ALL,
@@ -168,8 +168,10 @@ impl Route {
             }
             Err(error) => return Err(error.into()),
         };
+        let first = terms.arrivals.take(output.rows);
         for target in &self.targets {
-            let made = target.rows_of(self.transform.outputs(), &output, gate);
+            let mut made = target.rows_of(self.transform.outputs(), &output, gate);
+            made.first_order = first;
             for RefusedRow { row, reason, .. } in &made.rejects {
                 let index = rows[*row];
                 drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
@@ -189,7 +191,7 @@ fn add_writes(
     made: &GroupRows,
     rows: &[usize],
     drafts: &mut [Draft],
-    terms: IngestTerms,
+    terms: IngestTerms<'_>,
 ) {
     let (now, columns) = (terms.now, made.prepared());
     for (row, source) in made.sources.iter().enumerate() {
@@ -206,12 +208,14 @@ fn add_writes(
             created: now,
             event_id: commit.id.clone(),
             values: made.packed_row(row),
+            order: target.stored_order(made.order(row)),
         };
         if judge_lateness(event, now, terms.lateness) == Lateness::TooLate {
             outbox.table = target.group.late_table().name;
             draft.too_late = true;
         } else {
-            let write = made.online_write(target, &columns, row, now, &commit.id);
+            let standing = Standing::new(event, now, outbox.order, &commit.id);
+            let write = made.online_write(target, &columns, row, standing);
             let due = event.max(available);
             if due > now {
                 commit.early.push(EarlyWrite { due, write });

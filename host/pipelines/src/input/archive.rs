@@ -139,6 +139,7 @@ fn archived_chunk(
     Ok(Chunk {
         columns: columns.collect(),
         file_id: Digest::of(file.as_bytes()).short(),
+        file_number: 0,
         file: file.to_owned(),
         numbers,
         stored: Some(StoredRowOrigins {

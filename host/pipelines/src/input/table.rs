@@ -90,6 +90,7 @@ fn table_chunk(
     Ok(Chunk {
         columns: columns.collect::<Result<_>>()?,
         file_id: Digest::of(file.as_bytes()).short(),
+        file_number: 0,
         file: file.to_owned(),
         numbers: (first..first + rows.len() as u64).collect(),
         stored: Some(StoredRowOrigins {

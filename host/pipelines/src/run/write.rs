@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
-use wafer_core::rules::Interval;
+use wafer_core::rules::{Interval, order_in_run};
 use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
 use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
-use crate::input::Selection;
+use crate::input::{MAX_SOURCE_FILES, Selection};
 use crate::producer::{LookedUp, Producer};
 use crate::quarantine::{QuarantineWriter, QuarantinedRow};
 use crate::run::PlannedRun;
@@ -96,10 +96,12 @@ impl Pipelines {
         progress.stage("transforming");
         let mut chunks = Box::pin(transformed_chunks(job, selection, looked_up));
         let mut read = 0;
+        let mut order = RunOrder::default();
         let mut unplaced = Unplaced::default();
         let mut current: Option<QuarantineWriter> = None;
-        while let Some(transformed) = chunks.try_next().await? {
+        while let Some(mut transformed) = chunks.try_next().await? {
             read += transformed.chunk.seen;
+            order.number(&mut transformed)?;
             let folder = job.rejects_folder(&transformed.chunk);
             if let Some(done) = current.take_if(|quarantine| quarantine.folder != folder) {
                 unplaced.rejects.push(self.close_unplaced(job, done).await?);
@@ -292,7 +294,7 @@ impl Pipelines {
             job.available(record.interval, *event, seen)
         });
         let available = available.collect();
-        let batch = rows.offline_batch(&job.target, available, record.created, ids);
+        let batch = rows.offline_batch(&job.target, available, record.created, ids)?;
         let writer = match &mut work.writer {
             Some(writer) => writer,
             none => none.insert(
@@ -583,6 +585,43 @@ impl Written {
     pub(crate) fn append(&mut self, more: Self) {
         self.rows.append(more.rows);
         self.quarantine.append(more.quarantine);
+    }
+}
+
+/// Numbers the rows of a run in the order in which they came in: by their file, and in it by their
+/// place among the rows that the function returned. A divided run numbers them in the same way,
+/// because files are never divided.
+#[derive(Debug, Default)]
+struct RunOrder {
+    /// The file that is read.
+    file: u64,
+    /// The number of rows that the function has returned for it.
+    rows: u64,
+}
+
+impl RunOrder {
+    /// Numbers the rows of the next chunk.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when there are more files or rows than
+    /// can be numbered.
+    fn number(&mut self, next: &mut TransformedChunk) -> Result<()> {
+        let file = next.chunk.file_number;
+        if file != self.file {
+            *self = Self { file, rows: 0 };
+        }
+        let first = order_in_run(file, self.rows);
+        self.rows += next.rows.output_rows as u64;
+        let last = order_in_run(file, self.rows);
+        let (Some(first), Some(_)) = (first, last) else {
+            return Err(Error::invalid(format!(
+                "{}: a run reads at most {MAX_SOURCE_FILES} files of a source, and of a file 2^40 \
+                 rows; put the files into fewer ones, or into several sources",
+                next.chunk.file
+            )));
+        };
+        next.rows.first_order = first;
+        Ok(())
     }
 }
 

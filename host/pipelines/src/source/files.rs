@@ -26,6 +26,10 @@ pub(crate) struct SourceFile {
     pub(crate) bytes: u64,
     /// The remote file; `None` for a file on this machine.
     pub(crate) remote: Option<RemoteFile>,
+    /// The position of the file among the files of its source. Runs that were divided before it was
+    /// kept have none.
+    #[serde(default)]
+    pub(crate) number: u64,
 }
 
 impl SourceFile {
@@ -37,6 +41,7 @@ impl SourceFile {
             digest: Digest::of(&[]),
             bytes,
             remote: None,
+            number: 0,
         }
     }
 
@@ -50,6 +55,7 @@ impl SourceFile {
             bytes: bytes.len(),
             path,
             remote: None,
+            number: 0,
         })
     }
 
@@ -67,6 +73,7 @@ impl SourceFile {
             bytes: file.bytes,
             path,
             remote: Some(file),
+            number: 0,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType as ArrowType, Field, SchemaRef};
 use deltalake::DeltaTable;
 use deltalake::table::builder::DeltaTableBuilder;
 use futures::stream::BoxStream;
@@ -23,7 +23,7 @@ use serde_json::Value as Json;
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 
-use super::{OfflineTables, arrow_schema, failed};
+use super::{ARRIVAL_ORDER, OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
 
 /// Rows per batch that is read.
@@ -32,6 +32,11 @@ const BATCH_ROWS: usize = 8_192;
 const EVENT_TIME: &str = "event_timestamp";
 /// The column with the time from which on a row was visible to requests.
 pub(super) const AVAILABLE_TIME: &str = "available_timestamp";
+
+/// The column with the time when a row was claimed for writing.
+const CREATED_TIME: &str = "created_timestamp";
+/// The number of files whose metadata is read concurrently.
+const CONCURRENT_FOOTERS: usize = 16;
 
 /// Selects a version of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +246,8 @@ impl TableSnapshot {
     ///
     /// Row groups without an event time in `interval` are skipped. Rows are not filtered: a row
     /// group that is read may have rows outside of `interval`. A column that was added to the
-    /// table after the file was written is null.
+    /// table after the file was written is null, and so is the order of arrival in a table without
+    /// it.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when the file is missing or damaged; the message names it.
@@ -252,6 +258,38 @@ impl TableSnapshot {
         interval: Interval,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         self.read_share(file, columns, interval, Share::ALL).await
+    }
+
+    /// Returns what makes an error of a file that cannot be read.
+    fn damaged(
+        &self,
+        file: &DataFile,
+    ) -> impl Fn(parquet::errors::ParquetError) -> Error + Clone + Send + 'static {
+        let (table, path) = (self.table.clone(), file.path.clone());
+        move |e| {
+            let message = format!(
+                "file {path} of table `{table}` cannot be read: it is damaged or gone. Of the newest \
+                 version, run its interval again or restore the file; of an older one, it was removed \
+                 when the table was compacted (`--horizon` says what is kept)"
+            );
+            Error::caused(Kind::Corrupt, message, e)
+        }
+    }
+
+    /// Opens a data file and reads its metadata.
+    #[allow(deprecated, reason = "see the import of the reader")]
+    async fn open(
+        &self,
+        file: &DataFile,
+    ) -> Result<ParquetRecordBatchStreamBuilder<ParquetObjectReader>> {
+        let path = Path::parse(&file.path).map_err(|e| {
+            let message = format!("file {} of table `{}`", file.path, self.table);
+            Error::caused(Kind::Corrupt, message, e)
+        })?;
+        let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
+        ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes))
+            .await
+            .map_err(self.damaged(file))
     }
 
     /// Reads one share of a file's row groups, like [`read`](Self::read). The shares of a file
@@ -266,26 +304,8 @@ impl TableSnapshot {
         interval: Interval,
         share: Share,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let damaged = {
-            let (table, path) = (self.table.clone(), file.path.clone());
-            move |e: parquet::errors::ParquetError| {
-                let message = format!(
-                    "file {path} of table `{table}` cannot be read: it is damaged or gone. Of the newest \
-                     version, run its interval again or restore the file; of an older one, it was removed \
-                     when the table was compacted (`--horizon` says what is kept)"
-                );
-                Error::caused(Kind::Corrupt, message, e)
-            }
-        };
-        let path = Path::parse(&file.path).map_err(|e| {
-            let message = format!("file {} of table `{}`", file.path, self.table);
-            Error::caused(Kind::Corrupt, message, e)
-        })?;
-        #[allow(deprecated, reason = "see its import")]
-        let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
-        let builder = ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes))
-            .await
-            .map_err(damaged.clone())?;
+        let damaged = self.damaged(file);
+        let builder = self.open(file).await?;
         let present: Vec<&str> = builder
             .schema()
             .fields()
@@ -309,11 +329,13 @@ impl TableSnapshot {
             .map_err(damaged.clone())?;
         let fields: Vec<_> = columns
             .iter()
-            .map(|name| {
-                self.schema.field_with_name(name).cloned().map_err(|e| {
+            .map(|name| match self.schema.field_with_name(name) {
+                Ok(field) => Ok(field.clone()),
+                Err(_) if name == ARRIVAL_ORDER => Ok(Field::new(name, ArrowType::Int64, true)),
+                Err(e) => {
                     let message = format!("table `{}` has no column `{name}`", self.table);
-                    Error::caused(Kind::Invalid, message, e)
-                })
+                    Err(Error::caused(Kind::Invalid, message, e))
+                }
             })
             .collect::<Result<_>>()?;
         let schema = Arc::new(arrow_schema::Schema::new(fields));
@@ -321,6 +343,26 @@ impl TableSnapshot {
             .map_err(damaged)
             .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
         Ok(arranged.boxed())
+    }
+
+    /// Puts files in the order in which their first rows were created, according to the statistics in
+    /// the files, and files of the same time in the order of their paths.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.
+    pub async fn in_order_of_creation(&self, files: Vec<DataFile>) -> Result<Vec<DataFile>> {
+        let created = files.iter().map(|file| async move {
+            let builder = self.open(file).await?;
+            let groups = builder.metadata().row_groups().iter();
+            Ok::<_, Error>(groups.filter_map(|group| bounds(group, CREATED_TIME)).min())
+        });
+        let created: Vec<_> = futures::stream::iter(created)
+            .buffered(CONCURRENT_FOOTERS)
+            .try_collect()
+            .await?;
+        let mut ordered: Vec<_> = created.into_iter().zip(files).collect();
+        ordered.sort_by(|(a, x), (b, y)| (a, &x.path).cmp(&(b, &y.path)));
+        Ok(ordered.into_iter().map(|(_, file)| file).collect())
     }
 
     /// Reads all rows of some files, one file after the other, like [`read`](Self::read).
@@ -376,19 +418,20 @@ fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
 /// Returns whether a row group may have rows with an event time in an interval, by its
 /// statistics.
 fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
-    let column = group
-        .columns()
-        .iter()
-        .find(|column| column.column_path().string() == EVENT_TIME);
-    let Some(Statistics::Int64(statistics)) = column.and_then(|c| c.statistics()) else {
-        return true;
+    bounds(group, EVENT_TIME).is_none_or(|(first, last)| {
+        first < interval.to.as_micros() && interval.from.as_micros() <= last
+    })
+}
+
+/// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since the
+/// Unix epoch, if they are known from its statistics.
+fn bounds(group: &RowGroupMetaData, name: &str) -> Option<(i64, i64)> {
+    let mut columns = group.columns().iter();
+    let column = columns.find(|column| column.column_path().string() == name)?;
+    let Some(Statistics::Int64(statistics)) = column.statistics() else {
+        return None;
     };
-    match (statistics.min_opt(), statistics.max_opt()) {
-        (Some(first), Some(last)) => {
-            *first < interval.to.as_micros() && interval.from.as_micros() <= *last
-        }
-        _ => true,
-    }
+    Some((*statistics.min_opt()?, *statistics.max_opt()?))
 }
 
 /// Returns the bounds of a time column in a file's statistics. Those are truncated to
