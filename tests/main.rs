@@ -32,6 +32,7 @@ mod pipelines {
     mod run;
     mod schedule;
     mod sources;
+    mod ties;
     mod times;
     mod upstream_changes;
     mod versions;
