@@ -260,7 +260,7 @@ impl Project {
                     "predicts for the rows of files or of another group; events ask an endpoint";
                 Err(BrokenRule::new(key("model"), message))
             }
-            SourceType::Files | SourceType::Table => Ok(()),
+            SourceType::Files | SourceType::Table | SourceType::Delta => Ok(()),
         }
     }
 

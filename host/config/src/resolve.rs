@@ -195,6 +195,9 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
 fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     let kind = match config.kind {
         SourceType::Files => SourceKind::Files,
+        SourceType::Delta => SourceKind::Delta {
+            version: config.version,
+        },
         SourceType::Table => SourceKind::Table {
             group: config
                 .group

@@ -1,10 +1,11 @@
 //! The inputs of batch runs.
 //!
-//! Each [`Source`] has a file in this folder: files, the archive of a stream's raw events, and
-//! the table of another group. A run reads one source or several, one after the other. [`Input`]
+//! Each [`Source`] has a file in this folder: files, the archive of a stream's raw events, the
+//! table of another group, and a Delta table that others write. A run reads one source or several, one after the other. [`Input`]
 //! joins them.
 
 mod archive;
+mod delta;
 mod files;
 mod table;
 
@@ -19,6 +20,7 @@ use wafer_core::rules::{Interval, MAX_RUN_FILES};
 use wafer_core::{Digest, Hasher, Schema};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
 
+use crate::input::delta::DeltaSource;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
@@ -41,8 +43,8 @@ pub(crate) trait Source: Debug + Send + Sync {
         None
     }
 
-    /// Returns the table if the source is another group, which means that a run follows the
-    /// table's changes.
+    /// Returns the table if the source is one whose log tells what changed, which means that a run
+    /// follows the table's changes.
     fn table(&self) -> Option<&TableSnapshot> {
         None
     }
@@ -99,6 +101,10 @@ impl Pipelines {
             SourceKind::Table { group } => {
                 let group = &definitions.groups[group];
                 sources.push(Box::new(self.table_source(group, inputs).await?));
+            }
+            SourceKind::Delta { version } => {
+                let delta = DeltaSource::open(source, *version, &inputs);
+                sources.push(Box::new(delta.await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {
                 if source.files.is_some() || !archive {
@@ -189,11 +195,12 @@ fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archiv
 }
 
 /// Reads files of a table in the order in which they came in: by the creation of their rows, then by
-/// their paths. `chunk` is called with each batch, the path of its file and the number of its first
-/// row in the file.
+/// their paths. `columns` are those that are read, all of them with `None`. `chunk` is called with each
+/// batch, the path of its file and the number of its first row in the file.
 fn stored_chunks(
     snapshot: &TableSnapshot,
     files: Vec<DataFile>,
+    columns: Option<Vec<String>>,
     chunk: impl Fn(&RecordBatch, &str, u64) -> Result<Chunk> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<Chunk>> {
     let snapshot = snapshot.clone();
@@ -209,8 +216,9 @@ fn stored_chunks(
         .try_flatten()
         .and_then(move |(file, number): (DataFile, u64)| {
             let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
+            let columns = columns.clone();
             async move {
-                let columns = snapshot.columns();
+                let columns = columns.unwrap_or_else(|| snapshot.columns());
                 let batches = snapshot.read(&file, &columns, Interval::ALL).await?;
                 let mut next = 0;
                 let chunks = batches.map(move |batch| {

@@ -7,6 +7,7 @@
 pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
+mod table_format;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray};
-use wafer_catalog::{Location, Reject, SourceDef};
+use wafer_catalog::{Location, Reject, SourceDef, SourceKind};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
@@ -44,18 +45,28 @@ impl SourceReader {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file and
-    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read.
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read, or the files are
+    /// those of a table.
     pub fn open(
         source: &SourceDef,
         name: &str,
         inputs: &Schema,
         remote: &Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
+        if let SourceKind::Delta { .. } = source.kind {
+            return Err(Error::invalid(format!(
+                "source `{name}` is a Delta table, whose files are not read one by one"
+            )));
+        }
         let Some(location) = &source.files else {
             return Err(Error::invalid(format!(
                 "source `{name}` has no files: push events to it, or set its `path` to files with the same fields"
             )));
         };
+        match location {
+            Location::Here(path) => table_format::check_local(path)?,
+            Location::Remote(url) => table_format::check_remote(url, remote)?,
+        }
         let format = source.format;
         let mut files: Vec<SourceFile> = match location {
             Location::Here(path) => find_files(path)?
@@ -214,65 +225,65 @@ impl FileChunks {
         let Some(rows) = self.rows.next()? else {
             return Ok(None);
         };
-        let Rows {
-            columns,
-            numbers,
-            rejects,
-            seen,
-        } = self.converted(rows)?;
+        let rows = converted(&self.path, &self.columns, rows)?;
         let file = self.path.display().to_string();
-        let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
         Ok(Some(Chunk {
-            columns,
+            columns: rows.columns,
             file_id: self.file_id.clone(),
             file_number: self.file_number,
-            rejects: rejects.into_iter().map(reject).collect(),
+            rejects: rejects(&file, rows.rejects),
             file,
-            numbers,
+            numbers: rows.numbers,
             stored: None,
-            seen,
+            seen: rows.seen,
         }))
     }
+}
 
-    /// Converts columns to the types that the function reads. Rows with a value that does not fit
-    /// are rejected.
-    fn converted(&self, rows: Rows) -> Result<Rows> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        // The first fault of each row, by the index of the row.
-        let mut faults = BTreeMap::new();
-        for (ReadColumn { field, unit }, column) in self.columns.iter().zip(&rows.columns) {
-            let read = coerce_rows(column, &field.data_type, *unit)
-                .map_err(|error| mismatch_error(&self.path, field, &error))?;
-            columns.push(read.column);
-            for (row, message) in read.faults {
-                let fault = || format!("field `{}`: {message}", field.name);
-                faults.entry(row).or_insert_with(fault);
-            }
+/// Names the places of rows of a file that could not be read.
+pub(crate) fn rejects(file: &str, rejects: Vec<(u64, String)>) -> Vec<Reject> {
+    let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
+    rejects.into_iter().map(reject).collect()
+}
+
+/// Converts columns to the types that the function reads. Rows with a value that does not fit
+/// are rejected.
+pub(crate) fn converted(path: &Path, read: &[ReadColumn], rows: Rows) -> Result<Rows> {
+    let mut columns = Vec::with_capacity(read.len());
+    // The first fault of each row, by the index of the row.
+    let mut faults = BTreeMap::new();
+    for (ReadColumn { field, unit }, column) in read.iter().zip(&rows.columns) {
+        let coerced = coerce_rows(column, &field.data_type, *unit)
+            .map_err(|error| mismatch_error(path, field, &error))?;
+        columns.push(coerced.column);
+        for (row, message) in coerced.faults {
+            let fault = || format!("field `{}`: {message}", field.name);
+            faults.entry(row).or_insert_with(fault);
         }
-        if faults.is_empty() {
-            return Ok(Rows { columns, ..rows });
-        }
-        let is_good: Vec<bool> = (0..rows.numbers.len())
-            .map(|row| !faults.contains_key(&row))
-            .collect();
-        let mask = BooleanArray::from(is_good.clone());
-        let filtered = |column: &ArrayRef| {
-            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
-        };
-        let faults = faults.into_iter();
-        let mut rejects = rows.rejects;
-        rejects.extend(faults.map(|(row, message)| (rows.numbers[row], message)));
-        rejects.sort_by_key(|(number, _)| *number);
-        let numbers = rows.numbers.iter().zip(is_good);
-        Ok(Rows {
-            columns: columns.iter().map(filtered).collect(),
-            numbers: numbers
-                .filter_map(|(number, good)| good.then_some(*number))
-                .collect(),
-            rejects,
-            seen: rows.seen,
-        })
     }
+    if faults.is_empty() {
+        return Ok(Rows { columns, ..rows });
+    }
+    let is_good: Vec<bool> = (0..rows.numbers.len())
+        .map(|row| !faults.contains_key(&row))
+        .collect();
+    let mask = BooleanArray::from(is_good.clone());
+    let filtered = |column: &ArrayRef| {
+        arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
+    };
+    let faults = faults.into_iter();
+    let mut rejects = rows.rejects;
+    rejects.extend(faults.map(|(row, message)| (rows.numbers[row], message)));
+    rejects.sort_by_key(|(number, _)| *number);
+    let numbers = rows.numbers.iter().zip(is_good);
+    Ok(Rows {
+        columns: columns.iter().map(filtered).collect(),
+        numbers: numbers
+            .filter_map(|(number, good)| good.then_some(*number))
+            .collect(),
+        rejects,
+        seen: rows.seen,
+    })
 }
 
 /// Describes a column whose type does not fit the type that the function reads.

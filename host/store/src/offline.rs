@@ -41,6 +41,7 @@ use crate::{Error, Kind, Result};
 mod changes;
 mod maintain;
 mod objects;
+mod outside;
 mod snapshot;
 mod written;
 

@@ -202,7 +202,7 @@ impl Pipelines {
         let seen = runs.filter_map(|run| run.upstream);
         let oldest = seen.map(Upstream::oldest).min();
         let oldest = oldest.map(|oldest| oldest.max(job.caught_up_to.unwrap_or(0)));
-        Ok(Some(self.upstream_changes(snapshot, oldest).await?))
+        Ok(Some(UpstreamChanges::new(snapshot, oldest).await?))
     }
 
     /// Checks that an interval does not overlap another one that has rows.

@@ -90,7 +90,7 @@ impl SourceFile {
 }
 
 /// Waits for a future on a thread that may block.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 

@@ -1,6 +1,7 @@
 //! Snapshots: one version of a table, its data files, and reading selected columns and row groups
 //! from them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
@@ -23,6 +24,7 @@ use serde_json::Value as Json;
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 
+use super::outside::{Outside, repeated};
 use super::{ARRIVAL_ORDER, OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
 
@@ -98,7 +100,9 @@ impl DataFile {
 }
 
 fn may_overlap(times: Option<(Timestamp, Timestamp)>, interval: Interval) -> bool {
-    times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
+    // The last instant of all does not lie before any other.
+    interval == Interval::ALL
+        || times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
 }
 
 /// One of several shares of a file's row groups, of about the same size.
@@ -122,11 +126,14 @@ impl Share {
 /// A snapshot of one version of a table.
 #[derive(Clone)]
 pub struct TableSnapshot {
-    table: String,
+    pub(super) table: String,
     version: u64,
     schema: SchemaRef,
     files: Vec<DataFile>,
     store: Arc<dyn ObjectStore>,
+    pub(super) tables: OfflineTables,
+    /// What is known of a table that others write; `None` for a table of Wafer.
+    pub(super) outside: Option<Arc<Outside>>,
 }
 
 impl std::fmt::Debug for TableSnapshot {
@@ -145,16 +152,20 @@ impl OfflineTables {
     /// Returns [`Kind::NotFound`] when there is no such table or version, or when the table was
     /// created after the requested time.
     pub async fn snapshot(&self, table: &str, as_of: AsOf) -> Result<TableSnapshot> {
-        let delta = match as_of {
-            AsOf::Latest => self.load(table).await?,
-            AsOf::Version(version) => self.load_version(table, version).await?,
+        let delta = self.load_as_of(table, as_of).await?;
+        TableSnapshot::new(self, table, &delta, None)
+    }
+
+    pub(super) async fn load_as_of(&self, table: &str, as_of: AsOf) -> Result<DeltaTable> {
+        match as_of {
+            AsOf::Latest => self.load(table).await,
+            AsOf::Version(version) => self.load_version(table, version).await,
             AsOf::Time(time) => {
                 let latest = self.load(table).await?;
                 let version = version_at(table, &latest, time).await?;
-                self.load_version(table, version).await?
+                self.load_version(table, version).await
             }
-        };
-        TableSnapshot::new(table, &delta)
+        }
     }
 
     async fn load_version(&self, table: &str, version: u64) -> Result<DeltaTable> {
@@ -199,11 +210,18 @@ async fn version_at(table: &str, delta: &DeltaTable, time: Timestamp) -> Result<
 }
 
 impl TableSnapshot {
-    fn new(table: &str, delta: &DeltaTable) -> Result<Self> {
+    pub(super) fn new(
+        tables: &OfflineTables,
+        table: &str,
+        delta: &DeltaTable,
+        outside: Option<Arc<Outside>>,
+    ) -> Result<Self> {
         let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
         let data = state.log_data();
         let files = data.iter().map(|file| {
             let (path, stats) = (file.path().into_owned(), file.stats());
+            // Columns of the names of Wafer's times mean something else in tables of others.
+            let stats = stats.filter(|_| outside.is_none());
             DataFile::new(path, file.size(), file.num_records(), stats.as_deref())
         });
         Ok(Self {
@@ -212,6 +230,8 @@ impl TableSnapshot {
             files: files.collect(),
             schema: arrow_schema(table, delta)?,
             store: delta.log_store().object_store(None),
+            tables: tables.clone(),
+            outside,
         })
     }
 
@@ -338,19 +358,25 @@ impl TableSnapshot {
                 }
             })
             .collect::<Result<_>>()?;
+        let constants = self.partition_values(file, &fields)?;
         let schema = Arc::new(arrow_schema::Schema::new(fields));
         let arranged = batches
             .map_err(damaged)
-            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
+            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch, &constants))));
         Ok(arranged.boxed())
     }
 
     /// Puts files in the order in which their first rows were created, according to the statistics in
-    /// the files, and files of the same time in the order of their paths.
+    /// the files, and files of the same time in the order of their paths. The files of a table that
+    /// others write are put in the order in which they were written.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.
-    pub async fn in_order_of_creation(&self, files: Vec<DataFile>) -> Result<Vec<DataFile>> {
+    pub async fn in_order_of_creation(&self, mut files: Vec<DataFile>) -> Result<Vec<DataFile>> {
+        if let Some(outside) = &self.outside {
+            Self::in_order_of_writing(outside, &mut files);
+            return Ok(files);
+        }
         let created = files.iter().map(|file| async move {
             let builder = self.open(file).await?;
             let groups = builder.metadata().row_groups().iter();
@@ -395,13 +421,21 @@ impl TableSnapshot {
     }
 }
 
-/// Puts the columns of a batch in the order of a schema, with nulls for columns that it lacks.
-fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
+/// Puts the columns of a batch in the order of a schema. Columns that it lacks have one value in all
+/// rows: that in `constants`, or null.
+fn arrange(
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    constants: &HashMap<String, ArrayRef>,
+) -> RecordBatch {
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
             Some(column) => Arc::clone(column),
+            None if constants.contains_key(field.name()) => {
+                repeated(&constants[field.name()], batch.num_rows())
+            }
             None => new_null_array(field.data_type(), batch.num_rows()),
         })
         .collect();
@@ -418,9 +452,9 @@ fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
 /// Returns whether a row group may have rows with an event time in an interval, by its
 /// statistics.
 fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
-    bounds(group, EVENT_TIME).is_none_or(|(first, last)| {
-        first < interval.to.as_micros() && interval.from.as_micros() <= last
-    })
+    let times = bounds(group, EVENT_TIME);
+    let at = Timestamp::from_micros;
+    may_overlap(times.map(|(first, last)| (at(first), at(last))), interval)
 }
 
 /// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since the
