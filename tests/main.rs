@@ -23,6 +23,7 @@ mod pipelines {
     mod backfill;
     mod chains;
     mod csv_files;
+    mod delta_tables;
     mod distributed;
     mod events;
     mod expectations;
