@@ -81,7 +81,7 @@ impl Source for DeltaSource {
             self.files_of(selection),
             Some(self.names()),
             move |batch, file, first| {
-                outside_chunk(batch, (&folder.join(file), file, first), &columns)
+                outside_chunk(batch, (folder.join(file).as_path(), file, first), &columns)
             },
         )
     }

@@ -284,7 +284,7 @@ impl TableSnapshot {
     fn damaged(
         &self,
         file: &DataFile,
-    ) -> impl Fn(parquet::errors::ParquetError) -> Error + Clone + Send + 'static {
+    ) -> impl Fn(parquet::errors::ParquetError) -> Error + Clone + Send + use<> {
         let (table, path) = (self.table.clone(), file.path.clone());
         move |e| {
             let message = format!(
@@ -377,18 +377,22 @@ impl TableSnapshot {
             Self::in_order_of_writing(outside, &mut files);
             return Ok(files);
         }
-        let created = files.iter().map(|file| async move {
-            let builder = self.open(file).await?;
-            let groups = builder.metadata().row_groups().iter();
-            Ok::<_, Error>(groups.filter_map(|group| bounds(group, CREATED_TIME)).min())
-        });
-        let created: Vec<_> = futures::stream::iter(created)
+        let created: Vec<_> = files.iter().map(|file| self.first_created(file)).collect();
+        let created: Vec<Option<i64>> = futures::stream::iter(created)
             .buffered(CONCURRENT_FOOTERS)
             .try_collect()
             .await?;
         let mut ordered: Vec<_> = created.into_iter().zip(files).collect();
         ordered.sort_by(|(a, x), (b, y)| (a, &x.path).cmp(&(b, &y.path)));
         Ok(ordered.into_iter().map(|(_, file)| file).collect())
+    }
+
+    /// Returns when the first row of a file was created, if the file has statistics of that.
+    async fn first_created(&self, file: &DataFile) -> Result<Option<i64>> {
+        let builder = self.open(file).await?;
+        let groups = builder.metadata().row_groups().iter();
+        let created = groups.filter_map(|group| bounds(group, CREATED_TIME));
+        Ok(created.map(|(first, _)| first).min())
     }
 
     /// Reads all rows of some files, one file after the other, like [`read`](Self::read).
