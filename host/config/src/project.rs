@@ -216,6 +216,16 @@ impl Project {
             self.check_function_or_model(pipeline, key)?;
             check_defined(&self.groups, &pipeline.group, "group", &key("group"))?;
             check_max_rejects(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
+            let source = &self.sources[&pipeline.source];
+            let has_rows = source.kind != SourceType::Stream || source.path.is_some();
+            if pipeline.schedule.is_some() && !has_rows {
+                let message = format!(
+                    "would never run: source `{}` is a stream without `path`, whose events run the \
+                     pipeline as they come in; leave the schedule out, or name files with `path`",
+                    pipeline.source
+                );
+                return Err(BrokenRule::new(key("schedule"), message));
+            }
             if let Some(other) = writers.insert(&pipeline.group, name) {
                 let message = format!(
                     "group `{}` is written by pipeline `{other}` already",

@@ -74,6 +74,9 @@ pub enum Freshness {
 /// most: files, and the archive of their events.
 pub(crate) const MAX_SOURCE_FILES: u64 = MAX_RUN_FILES / 2;
 
+/// The size of a row in a text file, for estimates.
+const ROW_BYTES: u64 = 64;
+
 /// Everything that a run reads, one source after the other.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -164,6 +167,22 @@ impl Input {
     pub(crate) fn total_rows(&self, selection: &Selection) -> Option<u64> {
         let rows = self.sources.iter();
         rows.map(|source| source.total_rows(selection)).sum()
+    }
+
+    /// Returns the number of rows of all sources, or about how many they are by their size, if
+    /// anything is known.
+    pub(crate) fn estimated_rows(&self) -> Option<u64> {
+        let all = Selection {
+            files: self
+                .table()
+                .map_or_else(Vec::new, |table| table.files().to_vec()),
+            arrivals: Interval::ALL,
+        };
+        let by_size = || -> Option<u64> {
+            let bytes: u64 = self.files()?.iter().map(|file| file.bytes).sum();
+            Some(bytes.div_ceil(ROW_BYTES))
+        };
+        self.total_rows(&all).or_else(by_size)
     }
 
     /// Returns the rows of all sources, in a fixed order.

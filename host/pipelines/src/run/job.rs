@@ -1,14 +1,14 @@
 //! Jobs: everything that the runs of a pipeline need, resolved from the definitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use wafer_catalog::{Definitions, PipelineDef, SourceDef, Upstream, get};
+use wafer_catalog::{Definitions, PipelineDef, SourceDef, Ticks, Upstream, get};
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
 use wafer_core::{Digest, Duration, Hasher, Timestamp};
-use wafer_store::Result;
+use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
 use crate::group_rows::Target;
@@ -71,6 +71,10 @@ pub(crate) struct Job {
     pub(crate) time_limit: Option<Duration>,
     /// Whether the schedule runs the job, so that requests see its rows once it is done.
     pub(crate) is_scheduled: bool,
+    /// The ticks of the pipeline's schedule, if it has one.
+    pub(crate) ticks: Option<Ticks>,
+    /// The intervals of a backfill that consist of several ones.
+    pub(crate) combined: HashSet<Interval>,
     /// A version of the upstream table up to which all finished runs have read its changes.
     pub(crate) caught_up_to: Option<u64>,
 }
@@ -86,6 +90,8 @@ impl Pipelines {
         online: OnlineUpdate,
     ) -> Result<Job> {
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
+        let ticks = pipeline.schedule.as_ref().map(Ticks::new);
+        let ticks = ticks.transpose().map_err(Error::invalid)?;
         let source = definitions.sources[&pipeline.source].clone();
         let group = definitions.groups[&pipeline.group].clone();
         let producer = self.producer(definitions, &pipeline, &group).await?;
@@ -145,6 +151,8 @@ impl Pipelines {
             time_limit: None,
             is_scheduled: false,
             caught_up_to: None,
+            ticks,
+            combined: HashSet::new(),
         })
     }
 }

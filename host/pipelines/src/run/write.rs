@@ -43,6 +43,9 @@ pub(crate) struct IntervalWork<'a> {
     /// The paths of the files that are read for the interval, for a run over another group's
     /// table.
     pub(crate) files: BTreeSet<String>,
+    /// The ends of the intervals of the schedule that the interval combines; empty if it combines
+    /// none.
+    ends: Vec<Timestamp>,
 }
 
 /// The files that were written for an interval and are not committed yet.
@@ -291,7 +294,9 @@ impl Pipelines {
         let available = rows.events.iter().zip(sources).map(|(event, source)| {
             let known = chunk.stored.as_ref();
             let seen = known.map(|known| (known.available[*source], known.as_events));
-            job.available(record.interval, *event, seen)
+            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
+            let own = own_interval(record.interval, &work.ends, time);
+            job.available(own, *event, seen)
         });
         let available = available.collect();
         let batch = rows.offline_batch(&job.target, available, record.created, ids)?;
@@ -547,7 +552,13 @@ impl<'a> IntervalWork<'a> {
     /// Prepares the writing of a claimed interval.
     pub(crate) fn new(run: &PlannedRun, job: &'a Job) -> Self {
         let files = run.files.iter();
+        let Interval { from, to } = run.record.interval;
+        let ends = match &job.ticks {
+            Some(ticks) if run.record.is_combined => ticks.intervals(from, to),
+            _ => Vec::new(),
+        };
         Self {
+            ends: ends.iter().map(|interval| interval.to).collect(),
             quarantine: QuarantineWriter::new(run.record.folder(), run.record.created),
             record: run.record.clone(),
             writer: None,
@@ -569,6 +580,19 @@ impl<'a> IntervalWork<'a> {
     /// group's table only some files are.
     fn reads(&self, chunk: &Chunk) -> bool {
         self.record.upstream.is_none() || self.files.contains(&chunk.file)
+    }
+}
+
+/// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of the
+/// run, and `ends` are those of the intervals that it combines, if it does.
+fn own_interval(whole: Interval, ends: &[Timestamp], time: Timestamp) -> Interval {
+    let place = ends.partition_point(|end| *end <= time);
+    Interval {
+        from: match place.checked_sub(1) {
+            Some(before) => ends[before],
+            None => whole.from,
+        },
+        to: ends.get(place).copied().unwrap_or(whole.to),
     }
 }
 
