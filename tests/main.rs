@@ -24,6 +24,7 @@ mod pipelines {
     mod chains;
     mod columns;
     mod csv_files;
+    mod delta_tables;
     mod distributed;
     mod events;
     mod expectations;
@@ -34,6 +35,7 @@ mod pipelines {
     mod run;
     mod schedule;
     mod sources;
+    mod ties;
     mod times;
     mod upstream_changes;
     mod values;

@@ -19,7 +19,12 @@ impl Project {
     pub(crate) fn offline(&self, table: &str) -> Vec<String> {
         let rows = self.offline_rows(table).into_iter().map(|mut row| {
             let object = row.as_object_mut().unwrap();
-            for column in ["available_timestamp", "created_timestamp", "event_id"] {
+            for column in [
+                "available_timestamp",
+                "created_timestamp",
+                "event_id",
+                "arrival_order",
+            ] {
                 assert!(object.remove(column).is_some());
             }
             row.to_string()

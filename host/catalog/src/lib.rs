@@ -46,7 +46,7 @@ pub use native_code::TARGETS;
 pub use objects::read;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
 pub use plan::{Change, ChangeKind, Plan};
-pub use progress::Progress;
+pub use progress::{BackfillEstimate, Progress};
 pub use recipe::Recipe;
 pub use records::{
     Artifact, ColumnStatistics, Lineage, ModelNote, ModelVersion, Reject, Release, RunRecord,

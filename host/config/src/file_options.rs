@@ -87,6 +87,12 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         let message = "is for sources of type `files` or `stream`";
         return Err(BrokenRule::new(key, message));
     }
+    if source.kind == SourceType::Delta
+        && let Some(key) = text.or(csv)
+    {
+        let message = "says how files are written, and a Delta table says it itself";
+        return Err(BrokenRule::new(key, message));
+    }
     if let (Some(key), None) = (text.or(csv), &source.path) {
         let message = "says how files are written, and the source has no `path` to files";
         return Err(BrokenRule::new(key, message));

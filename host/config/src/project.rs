@@ -218,6 +218,16 @@ impl Project {
             for check in [check_max_rejects, check_columns] {
                 check(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
             }
+            let source = &self.sources[&pipeline.source];
+            let has_rows = source.kind != SourceType::Stream || source.path.is_some();
+            if pipeline.schedule.is_some() && !has_rows {
+                let message = format!(
+                    "would never run: source `{}` is a stream without `path`, whose events run the \
+                     pipeline as they come in; leave the schedule out, or name files with `path`",
+                    pipeline.source
+                );
+                return Err(BrokenRule::new(key("schedule"), message));
+            }
             if let Some(other) = writers.insert(&pipeline.group, name) {
                 let message = format!(
                     "group `{}` is written by pipeline `{other}` already",
@@ -259,7 +269,7 @@ impl Project {
                     "predicts for the rows of files or of another group; events ask an endpoint";
                 Err(BrokenRule::new(key("model"), message))
             }
-            SourceType::Files | SourceType::Table => Ok(()),
+            SourceType::Files | SourceType::Table | SourceType::Delta => Ok(()),
         }
     }
 

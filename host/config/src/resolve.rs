@@ -278,8 +278,21 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
              seen {delay} after it; set `delay` to {start_after} and the time that a run takes"
         )));
     }
-    Ticks::new(&schedule)
+    let ticks = Ticks::new(&schedule)
         .map_err(|message| Error::invalid(format!("pipelines.{name}.schedule.{message}")))?;
+    if !ticks.occur() {
+        return Err(Error::invalid(format!(
+            "pipelines.{name}.schedule.cron: `{}` is at no time of any year, so that the pipeline would \
+             never run; such as `0 0 30 2 *`, it names a day that its months do not have",
+            schedule.cron
+        )));
+    }
+    if schedule.time_limit == Some(Duration::ZERO) {
+        return Err(Error::invalid(format!(
+            "pipelines.{name}.schedule.time_limit: no run ends within 0s, so that each would fail; leave \
+             it out for no limit"
+        )));
+    }
     Ok(Some(schedule))
 }
 
@@ -287,6 +300,9 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
 fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     let kind = match config.kind {
         SourceType::Files => SourceKind::Files,
+        SourceType::Delta => SourceKind::Delta {
+            version: config.version,
+        },
         SourceType::Table => SourceKind::Table {
             group: config
                 .group

@@ -32,8 +32,11 @@ pub struct SourceConfig {
     /// The group whose rows are read, for a source of type `table`.
     pub group: Option<String>,
     /// A file, a folder, or a pattern with `*` in the file name. A source of type `files` reads
-    /// its rows there; for a `stream`, it is what batch runs read, if anything.
+    /// its rows there; for a `stream`, it is what batch runs read, if anything; for `delta`, it is
+    /// the folder of the table.
     pub path: Option<PathBuf>,
+    /// The version of a `delta` table. The default is the newest one.
+    pub version: Option<u64>,
     /// The format of the files. The default is the format that their extension stands for.
     pub format: Option<Format>,
     /// The time between a fact and its arrival in files. The default is 0.
@@ -97,6 +100,8 @@ pub struct SourceConfig {
 pub enum SourceType {
     /// Rows in files.
     Files,
+    /// Rows of a Delta table that others write.
+    Delta,
     /// Events that are pushed to the source.
     Stream,
     /// Rows of another group.
@@ -117,14 +122,28 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
     }
     let wrong = |key: &str, message: &str| Err(BrokenRule::new(key, message));
     let stream_only = |key: &str| wrong(key, "is for sources of type `stream`");
+    let is_remote = url.is_some_and(|url| url.contains("://"));
     match source.kind {
+        SourceType::Delta if source.path.is_none() => {
+            wrong("path", "is missing: name the folder of the Delta table")
+        }
+        SourceType::Delta if is_remote => wrong(
+            "path",
+            "is on S3, and a source of type `delta` reads a folder on this machine",
+        ),
+        SourceType::Delta if source.format.is_some() => {
+            wrong("format", "is for sources of type `files` or `stream`")
+        }
+        _ if source.version.is_some() && source.kind != SourceType::Delta => {
+            wrong("version", "is for sources of type `delta`")
+        }
         SourceType::Table if source.group.is_none() => {
             wrong("group", "is missing: name the group whose rows are read")
         }
         SourceType::Table if source.path.is_some() => {
             wrong("path", "is for sources of type `files` or `stream`")
         }
-        SourceType::Files | SourceType::Stream if source.group.is_some() => {
+        SourceType::Files | SourceType::Stream | SourceType::Delta if source.group.is_some() => {
             wrong("group", "is for sources of type `table`")
         }
         SourceType::Files if source.path.is_none() => wrong(

@@ -10,6 +10,7 @@ pub(crate) mod files;
 mod find;
 pub(crate) mod inspect;
 mod partition;
+mod table_format;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
-use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef};
+use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
@@ -53,13 +54,19 @@ impl SourceReader {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file and
-    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read.
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read, or the files are
+    /// those of a table.
     pub fn open(
         source: &SourceDef,
         name: &str,
         fields: &[Field],
         remote: &Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
+        if let SourceKind::Delta { .. } = source.kind {
+            return Err(Error::invalid(format!(
+                "source `{name}` is a Delta table, whose files are not read one by one"
+            )));
+        }
         let Some(location) = &source.files else {
             return Err(Error::invalid(format!(
                 "source `{name}` has no files: push events to it, or set its `path` to files with the same fields"
@@ -202,15 +209,23 @@ fn source_files(
     remote: &Arc<dyn RemoteFiles>,
 ) -> Result<Vec<SourceFile>> {
     match location {
+        Location::Here(path) => table_format::check_local(path)?,
+        Location::Remote(url) => table_format::check_remote(url, remote)?,
+    }
+    let mut files: Vec<SourceFile> = match location {
         Location::Here(path) => find_files(path)?
             .into_iter()
             .map(|file| SourceFile::from_local(file, format))
-            .collect(),
+            .collect::<Result<_>>()?,
         Location::Remote(url) => find_remote(url, remote)?
             .into_iter()
             .map(|file| SourceFile::from_remote(file, format))
-            .collect(),
+            .collect::<Result<_>>()?,
+    };
+    for (file, number) in files.iter_mut().zip(0..) {
+        file.number = number;
     }
+    Ok(files)
 }
 
 /// Reads the rows of a source, file by file. Blocks the thread.
@@ -256,6 +271,7 @@ impl Chunks {
 struct FileChunks {
     path: PathBuf,
     file_id: String,
+    file_number: u64,
     columns: Vec<ReadColumn>,
     partitions: Vec<PartitionColumn>,
     rows: Box<dyn RowReader>,
@@ -275,6 +291,7 @@ impl FileChunks {
             path: file.path.clone(),
             file_id: file.digest.short(),
             rows: format.read(&file.path, opened, &reader.options, &columns)?,
+            file_number: file.number,
             columns,
             partitions,
         })
@@ -284,49 +301,58 @@ impl FileChunks {
         let Some(rows) = self.rows.next()? else {
             return Ok(None);
         };
-        let Rows {
-            columns,
-            numbers,
-            rejects,
-            seen,
-        } = self.converted(rows)?;
+        let rows = converted(&self.path, &self.columns, rows)?;
+        let rows = with_partitions(&self.partitions, rows);
         let file = self.path.display().to_string();
-        let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
         Ok(Some(Chunk {
-            columns,
+            columns: rows.columns,
             file_id: self.file_id.clone(),
-            rejects: rejects.into_iter().map(reject).collect(),
+            file_number: self.file_number,
+            rejects: rejects(&file, rows.rejects),
             file,
-            numbers,
+            numbers: rows.numbers,
             stored: None,
-            seen,
+            seen: rows.seen,
         }))
     }
+}
 
-    /// Converts columns to the types that the function reads. Rows with a value that does not fit
-    /// are rejected.
-    fn converted(&self, rows: Rows) -> Result<Rows> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        // The first fault of each row, by the index of the row.
-        let mut faults = BTreeMap::new();
-        for (ReadColumn { field, reading }, column) in self.columns.iter().zip(&rows.columns) {
-            let read = coerce_rows(column, &field.data_type, reading)
-                .map_err(|error| mismatch_error(&self.path, field, &error))?;
-            columns.push(read.column);
-            for (row, message) in read.faults {
-                let fault = || format!("field `{}`: {message}", field.name);
-                faults.entry(row).or_insert_with(fault);
-            }
+/// Adds the values of the partitions that a file is in. Rows in which the file says another value
+/// are rejected.
+fn with_partitions(partitions: &[PartitionColumn], mut rows: Rows) -> Rows {
+    let mut faults = BTreeMap::new();
+    for partition in partitions {
+        let (column, others) = partition.of_rows(&rows.columns[partition.index]);
+        rows.columns[partition.index] = column;
+        for (row, message) in others {
+            faults.entry(row).or_insert(message);
         }
-        for partition in &self.partitions {
-            let (column, others) = partition.of_rows(&columns[partition.index]);
-            columns[partition.index] = column;
-            for (row, message) in others {
-                faults.entry(row).or_insert(message);
-            }
-        }
-        Ok(Rows { columns, ..rows }.reject(faults))
     }
+    rows.reject(faults)
+}
+
+/// Names the places of rows of a file that could not be read.
+pub(crate) fn rejects(file: &str, rejects: Vec<(u64, String)>) -> Vec<Reject> {
+    let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
+    rejects.into_iter().map(reject).collect()
+}
+
+/// Converts columns to the types that the function reads. Rows with a value that does not fit
+/// are rejected.
+pub(crate) fn converted(path: &Path, read: &[ReadColumn], rows: Rows) -> Result<Rows> {
+    let mut columns = Vec::with_capacity(read.len());
+    // The first fault of each row, by the index of the row.
+    let mut faults = BTreeMap::new();
+    for (ReadColumn { field, reading }, column) in read.iter().zip(&rows.columns) {
+        let coerced = coerce_rows(column, &field.data_type, reading)
+            .map_err(|error| mismatch_error(path, field, &error))?;
+        columns.push(coerced.column);
+        for (row, message) in coerced.faults {
+            let fault = || format!("field `{}`: {message}", field.name);
+            faults.entry(row).or_insert_with(fault);
+        }
+    }
+    Ok(Rows { columns, ..rows }.reject(faults))
 }
 
 /// Describes a column whose type does not fit the type that the function reads.

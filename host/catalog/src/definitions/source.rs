@@ -11,7 +11,7 @@ use crate::definitions::{FileOptions, Format};
 /// Where raw rows come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceDef {
-    /// How the rows arrive: in files, as events, or as rows of another group.
+    /// How the rows arrive: in files, as events, or as rows of a table.
     pub kind: SourceKind,
     /// The file, folder or pattern that batch runs read. A stream may have none.
     pub files: Option<Location>,
@@ -172,6 +172,11 @@ impl From<Location> for String {
 pub enum SourceKind {
     /// In files only.
     Files,
+    /// As rows of a Delta table that others write, in the folder `files`.
+    Delta {
+        /// The version that is read. `None` means the newest one.
+        version: Option<u64>,
+    },
     /// As rows of another group.
     Table {
         /// The name of the other group.

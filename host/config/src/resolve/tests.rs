@@ -106,7 +106,7 @@ fn groups_and_views_are_resolved() {
     let schema = group.rows_table().schema();
     let columns: Vec<_> = schema.fields().iter().map(|f| f.name.as_str()).collect();
     assert_eq!(columns[..2], ["id", "event_timestamp"]);
-    assert_eq!(columns[4..], ["event_id", "total", "name"]);
+    assert_eq!(columns[4..], ["event_id", "arrival_order", "total", "name"]);
 
     let view = &definitions.views["basket"];
     let inputs: Vec<_> = view

@@ -12,7 +12,7 @@ use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms};
 use crate::events::event::IncomingEvent;
-use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
+use crate::group_rows::{Gate, GroupRows, RefusedRow, Standing, Target};
 use crate::transform::Transform;
 use wafer_files::{ReadColumn, append_object};
 
@@ -46,7 +46,7 @@ impl Route {
         &self,
         events: &[IncomingEvent],
         drafts: &mut [Draft],
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) -> Result<()> {
         let builder = |ReadColumn { field, reading }: &ReadColumn| {
             ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
@@ -96,7 +96,7 @@ impl Route {
         rows: &[usize],
         events: &[IncomingEvent],
         drafts: &mut [Draft],
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) -> Result<()> {
         let gate = Gate {
             interval: Interval::ALL,
@@ -125,8 +125,10 @@ impl Route {
             }
             Err(error) => return Err(error.into()),
         };
+        let first = terms.arrivals.take(output.rows);
         for target in &self.targets {
-            let made = target.rows_of(self.transform.outputs(), &output, gate);
+            let mut made = target.rows_of(self.transform.outputs(), &output, gate);
+            made.first_order = first;
             for RefusedRow { row, reason, .. } in &made.rejects {
                 let index = rows[*row];
                 drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
@@ -146,7 +148,7 @@ fn add_writes(
     made: &GroupRows,
     rows: &[usize],
     drafts: &mut [Draft],
-    terms: IngestTerms,
+    terms: IngestTerms<'_>,
 ) {
     let (now, columns) = (terms.now, made.prepared());
     for (row, source) in made.sources.iter().enumerate() {
@@ -163,12 +165,14 @@ fn add_writes(
             created: now,
             event_id: commit.id.clone(),
             values: made.packed_row(row),
+            order: target.stored_order(made.order(row)),
         };
         if judge_lateness(event, now, terms.lateness) == Lateness::TooLate {
             outbox.table = target.group.late_table().name;
             draft.too_late = true;
         } else {
-            let write = made.online_write(target, &columns, row, now, &commit.id);
+            let standing = Standing::new(event, now, outbox.order, &commit.id);
+            let write = made.online_write(target, &columns, row, standing);
             let due = event.max(available);
             if due > now {
                 commit.early.push(EarlyWrite { due, write });

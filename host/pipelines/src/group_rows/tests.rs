@@ -1,6 +1,6 @@
 //! Tests of which rows of a function's output become rows of a group.
 
-use arrow_array::Int64Array;
+use arrow_array::{Int64Array, StringArray};
 use wafer_core::expect::{Bound, Expectation, Rule};
 use wafer_core::{DataType, Field};
 

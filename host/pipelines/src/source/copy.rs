@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use wafer_catalog::{Definitions, Location};
+use wafer_catalog::{Definitions, Location, SourceKind};
 use wafer_core::Digest;
 use wafer_store::{Error, Expect, Kind, Result};
 
@@ -37,6 +37,12 @@ impl Pipelines {
             let Some(Location::Here(path)) = &source.files else {
                 continue;
             };
+            if let SourceKind::Delta { .. } = source.kind {
+                return Err(Error::invalid(format!(
+                    "source `{name}` is a Delta table on this machine, which a deployment does not \
+                     read; export what it needs to files, or push the rows as events"
+                )));
+            }
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));
             let folder = Url::parse(&folder).map_err(|e| {
                 Error::caused(

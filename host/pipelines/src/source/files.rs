@@ -30,6 +30,10 @@ pub(crate) struct SourceFile {
     /// The partitions that the file is in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partitions: Vec<Partition>,
+    /// The position of the file among the files of its source. Runs that were divided before it was
+    /// kept have none.
+    #[serde(default)]
+    pub(crate) number: u64,
 }
 
 impl SourceFile {
@@ -42,6 +46,7 @@ impl SourceFile {
             bytes,
             remote: None,
             partitions: Vec::new(),
+            number: 0,
         }
     }
 
@@ -59,6 +64,7 @@ impl SourceFile {
             path,
             remote: None,
             partitions,
+            number: 0,
         })
     }
 
@@ -80,6 +86,7 @@ impl SourceFile {
             path,
             remote: Some(file),
             partitions,
+            number: 0,
         })
     }
 
@@ -108,6 +115,6 @@ fn identity(content: Digest, partitions: &[Partition]) -> Digest {
 }
 
 /// Waits for a future on a thread that may block.
-pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
-use wafer_catalog::{Format, FoundColumn, Location, SourceDef};
+use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
 use wafer_core::{ColumnBuilder, DataType, Field, Reading, Zone, coerce_rows};
 use wafer_files::{ReadColumn, file_format};
 use wafer_store::{Error, RemoteFiles, Result};
@@ -62,9 +62,11 @@ pub fn typed_columns(
 }
 
 fn location<'a>(source: &'a SourceDef, name: &str) -> Result<&'a Location> {
-    source.files.as_ref().ok_or_else(|| {
+    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
+    source.files.as_ref().filter(|_| !is_delta).ok_or_else(|| {
         Error::invalid(format!(
-            "sources.{name}: it has no files; declare its `columns`"
+            "sources.{name}: its columns are not looked up in files; declare them: columns = {{ id \
+             = \"int64\", note = \"utf8?\" }}"
         ))
     })
 }
