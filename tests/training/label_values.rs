@@ -410,6 +410,9 @@ fn labels_of_every_arrow_type_pass_unchanged_or_are_refused_by_name() {
                     &labels.display().to_string(),
                     "--out",
                     &out.display().to_string(),
+                    // The file's times name no zone.
+                    "--zone",
+                    "UTC",
                 ];
                 let made = project.command(&arguments).output().unwrap();
                 let said = text(&made);
@@ -461,6 +464,8 @@ fn labels_of_every_arrow_type_pass_unchanged_or_are_refused_by_name() {
             &labels,
             "--out",
             &out,
+            "--zone",
+            "UTC",
             "--split",
             "a=0.5,b=0.5",
             "--split-by",
@@ -479,7 +484,7 @@ fn labels_of_every_arrow_type_pass_unchanged_or_are_refused_by_name() {
 
     // The same over HTTP.
     let server = project.serve(&[]);
-    let url = format!("{}/v1/views/v/training-set", server.url);
+    let url = format!("{}/v1/views/v/training-set?zone=UTC", server.url);
     let body = std::fs::read(repository().join("tests/cases/33-label-types/struct.arrow")).unwrap();
     for (accept, status) in [
         ("text/csv", 400),
@@ -497,7 +502,7 @@ fn labels_of_every_arrow_type_pass_unchanged_or_are_refused_by_name() {
             "{said}"
         );
     }
-    let url = format!("{url}?types=y=float64");
+    let url = format!("{url}&types=y=float64");
     let request = agent().post(&url).header("content-type", "text/csv");
     let body = "id,event_timestamp,y\na,2024-01-02T00:00:00Z,1e5\n";
     let mut answer = request.header("accept", "text/csv").send(body).unwrap();

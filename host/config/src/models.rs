@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use wafer_catalog::{Split, SplitBy};
-use wafer_core::{DataType, Task};
+use wafer_core::{DataType, Task, Zone};
 
 use crate::error::BrokenRule;
 use crate::values::{parameter_texts, typed_fields};
@@ -64,6 +64,9 @@ pub struct TrainingConfig {
     /// to guess them so that their values are written as the same texts.
     #[serde(default)]
     pub(crate) types: toml::Table,
+    /// The time zone of times of the labels that the view reads and that name none. By default,
+    /// such times are refused.
+    pub zone: Option<Zone>,
     /// The parts that rows are divided into, such as `train=0.7,validation=0.1,test=0.2`, or
     /// `train<2013-09-01T00:00:00Z,validation<2013-10-01T00:00:00Z,test`.
     pub split: Option<String>,

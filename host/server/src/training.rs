@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use wafer_core::Timestamp;
+use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
     Format, Platform, Progress, Split, SplitBy, TrainingSetRequest, column_types,
 };
@@ -39,6 +39,7 @@ pub(crate) struct Options {
     time: String,
     as_of: Option<Timestamp>,
     types: Option<String>,
+    zone: Option<Zone>,
     split: Option<String>,
     split_by: Option<String>,
     #[serde(default)]
@@ -80,6 +81,7 @@ pub(crate) async fn post(
         labels,
         time: options.time,
         types: types.map_err(Failure::invalid)?,
+        zone: options.zone,
         out: out.clone(),
         as_of: options.as_of,
         memory: MEMORY,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow_schema::{Field as ArrowField, SchemaRef};
-use wafer_catalog::{Format, ViewDef, nearest};
-use wafer_core::{CoerceError, DataType, Field, coerce};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
+use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
+use wafer_core::{CoerceError, DataType, Field, Reading, Zone, coerce_rows};
 use wafer_files::{ReadColumn, Rows, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
@@ -27,12 +27,28 @@ pub(crate) struct LabelFile {
     keys: BTreeSet<String>,
     /// Name of the column with the labels' times.
     time: String,
+    /// How times are read.
+    reading: Reading,
+    /// How the file is written.
+    options: FileOptions,
     /// The number of rows, if the format tells it without reading them.
     rows: Option<u64>,
 }
 
 /// The types of columns, by name.
 pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
+
+/// What is known of a file of labels beside its content.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LabelOptions {
+    /// The types of columns of a text format that the view does not read, as far as they are not to
+    /// be guessed.
+    pub(crate) types: ColumnTypes,
+    /// The time zone of times that the view reads and that name none.
+    pub(crate) zone: Option<Zone>,
+    /// How a text file is compressed, if its path does not say it.
+    pub(crate) compression: Option<Compression>,
+}
 
 /// Returns whether columns of a format have no types of their own.
 fn has_guessed_types(format: Format) -> bool {
@@ -44,8 +60,7 @@ pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
 impl LabelFile {
     /// Opens a file and checks that it has the columns that the view needs. `format` is told by
-    /// the file's extension if it is `None`. `types` are the types of other columns of a text
-    /// format, as far as they are not to be guessed.
+    /// the file's extension if it is `None`.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted.
@@ -54,7 +69,7 @@ impl LabelFile {
         format: Option<Format>,
         time: &str,
         view: &ViewDef,
-        types: &ColumnTypes,
+        labels: &LabelOptions,
     ) -> Result<Self> {
         let format = format.map_or_else(|| Format::of_labels(path), Ok)?;
         let inputs = view.inputs.clone();
@@ -64,10 +79,15 @@ impl LabelFile {
             }
             let input = inputs.iter().find(|input| input.name == name);
             let input = input.map(|input| input.data_type.clone());
-            input.or_else(|| types.get(name).cloned())
+            input.or_else(|| labels.types.get(name).cloned())
         };
-        let schema = file_format(format).schema(path, &declared)?;
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let options = FileOptions {
+            compression: labels.compression,
+            ..FileOptions::default()
+        };
+        let open = || File::open(path).map_err(|e| unreadable(path, e));
+        let schema = file_format(format).schema(path, open()?, &options, &declared)?;
+        let file = open()?;
         let rows = file_format(format).count_rows(file);
         let file = Self {
             path: path.to_owned(),
@@ -76,6 +96,11 @@ impl LabelFile {
             inputs,
             keys: view.lookups.iter().flat_map(|l| l.keys.clone()).collect(),
             time: time.to_owned(),
+            reading: Reading {
+                zone: labels.zone,
+                ..Reading::default()
+            },
+            options,
             rows,
         };
         file.check_columns()?;
@@ -161,14 +186,33 @@ impl LabelFile {
             };
             // Converting an empty column checks the type before any rows are read.
             let empty = arrow_array::new_empty_array(self.schema.field(index).data_type());
-            coerce(&empty, &field.data_type).map_err(|e| self.conversion_error(field, 0, &e))?;
+            self.converted(&empty, field, 0)?;
         }
         Ok(())
+    }
+
+    /// Converts a column to the type that the view needs.
+    fn converted(&self, column: &ArrayRef, field: &Field, first: u64) -> Result<ArrayRef> {
+        let read = coerce_rows(column, &field.data_type, &self.reading);
+        let read = read.and_then(|read| match read.faults.into_iter().next() {
+            None => Ok(read.column),
+            Some((row, message)) => Err(CoerceError::Value { row, message }),
+        });
+        read.map_err(|e| self.conversion_error(field, first, &e))
     }
 
     fn conversion_error(&self, field: &Field, first: u64, error: &CoerceError) -> Error {
         let path = self.path.display();
         Error::invalid(match error {
+            CoerceError::Type {
+                wanted: wanted @ DataType::Timestamp,
+                found: found @ ArrowType::Timestamp(_, None),
+            } => format!(
+                "{path}: column `{}` is {found}, and the view needs {wanted}: its times name no \
+                 time zone, so say which one they are in (option --zone, or `zone` of the model's \
+                 training), such as UTC or Europe/Berlin",
+                field.name
+            ),
             CoerceError::Type { wanted, found } => format!(
                 "{path}: column `{}` is {found}, and the view needs {wanted}: convert it before, \
                  so that nothing is guessed",
@@ -219,11 +263,14 @@ impl LabelFile {
         let fields = schema.fields().iter().map(|field| {
             let data_type = DataType::from_arrow(field.data_type());
             let nullable = self.can_be_null(field.name());
-            ReadColumn::from(Field::new(field.name(), data_type, nullable))
+            ReadColumn {
+                field: Field::new(field.name(), data_type, nullable),
+                reading: self.reading.clone(),
+            }
         });
         let fields: Vec<ReadColumn> = fields.collect();
         let file = File::open(&self.path).map_err(|e| unreadable(&self.path, e))?;
-        let mut reader = file_format(self.format).read(&self.path, file, &fields)?;
+        let mut reader = file_format(self.format).read(&self.path, file, &self.options, &fields)?;
         let path = self.path.clone();
         Ok(Box::new(std::iter::from_fn(move || {
             let rows = reader.next().transpose()?;
@@ -255,8 +302,7 @@ impl LabelFile {
             let message = format!("column `{}` was not read", field.name);
             Error::new(Kind::Internal, message)
         })?;
-        let column =
-            coerce(found, &field.data_type).map_err(|e| self.conversion_error(field, first, &e))?;
+        let column = self.converted(found, field, first)?;
         if !field.nullable
             && let Some(row) = (0..column.len()).find(|row| column.is_null(*row))
         {

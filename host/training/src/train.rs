@@ -171,6 +171,7 @@ impl Training {
             labels,
             time: time.unwrap_or_else(|| "event_timestamp".to_owned()),
             types,
+            zone: model.training.zone,
             out: PathBuf::new(),
             as_of: None,
             memory: request.memory,

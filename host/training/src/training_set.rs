@@ -25,14 +25,14 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use wafer_catalog::{
-    ColumnStatistics, Format, ModelVersion, Progress, Recipe, Reject, Split, TrainingSet, blocking,
-    call, ended, readable,
+    ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
+    TrainingSet, blocking, call, ended, readable,
 };
-use wafer_core::{DataType, Digest, Timestamp};
+use wafer_core::{DataType, Digest, Timestamp, Zone};
 use wafer_runtime::Function;
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
-use crate::labels::LabelFile;
+use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
@@ -58,6 +58,9 @@ pub struct TrainingSetRequest {
     /// The types of columns of labels in CSV or NDJSON that the view does not read. The types of
     /// others are guessed, so that their values are written as the same texts.
     pub types: BTreeMap<String, DataType>,
+    /// The time zone of times of the labels that the view reads and that name none. `None` means
+    /// that such times are refused.
+    pub zone: Option<Zone>,
     /// Path of the file to write. Its extension decides the format.
     pub out: PathBuf,
     /// The time, by the machine's clock, as of which the offline tables are read. `None` means
@@ -149,8 +152,12 @@ impl Training {
                 request.time.clone(),
                 recipe.view.clone(),
             );
-            let types = request.types.clone();
-            blocking(move || LabelFile::open(&path, None, &time, &view, &types)).await??
+            let options = LabelOptions {
+                types: request.types.clone(),
+                zone: request.zone,
+                compression: None,
+            };
+            blocking(move || LabelFile::open(&path, None, &time, &view, &options)).await??
         };
         labels.check_types(&request.types)?;
         check_columns(&request.out, &labels.fields())?;
@@ -171,6 +178,7 @@ impl Training {
             labels_name: request.labels.display().to_string(),
             time: request.time.clone(),
             types: labels.types(),
+            zone: request.zone,
             as_of: request.as_of,
             versions: snapshots
                 .iter()
@@ -287,8 +295,13 @@ impl Training {
         })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
-            let types = set.types_of_labels();
-            blocking(move || LabelFile::open(&path, Some(format), &time, &view, &types)).await??
+            let options = LabelOptions {
+                types: set.types_of_labels(),
+                zone: set.zone,
+                // The file that is kept has a name of its own.
+                compression: Compression::of_extension(Path::new(&set.labels_name)),
+            };
+            blocking(move || LabelFile::open(&path, Some(format), &time, &view, &options)).await??
         };
         check_columns(out, &labels.fields())?;
         let snapshots = self.tables.snapshots_of(&set.versions).await?;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wafer_core::{DataType, Digest, Hasher, Timestamp};
+use wafer_core::{DataType, Digest, Hasher, Timestamp, Zone};
 use wafer_store::{Error, Kind, Result};
 
 use crate::context::Context;
@@ -38,6 +38,10 @@ pub struct TrainingSet {
     /// [`TrainingSet::types_of_labels`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, DataType>,
+    /// The time zone of times of the labels that the view reads and that name none. Records from
+    /// before it was declared took them as UTC.
+    #[serde(default = "utc")]
+    pub zone: Option<Zone>,
     /// The time that table versions were requested for. `None` means the newest versions.
     pub as_of: Option<Timestamp>,
     /// The versions of the offline tables that were read, by table. Compaction keeps them until
@@ -145,8 +149,15 @@ impl TrainingSet {
         if !self.types.is_empty() {
             hasher.part(&serde_json::to_vec(&self.types).expect("plain data"));
         }
+        if let Some(zone) = self.zone {
+            hasher.part(zone.to_string().as_bytes());
+        }
         hasher.finish().short()
     }
+}
+
+fn utc() -> Option<Zone> {
+    Some(Zone::UTC)
 }
 
 /// The statistics of one column of a training set.
@@ -191,6 +202,7 @@ mod tests {
         let types = [("note", DataType::Utf8), ("zip", DataType::Int64)];
         let types = types.map(|(name, data_type)| (name.to_owned(), data_type));
         assert_eq!(set.types_of_labels(), BTreeMap::from(types.clone()));
+        assert_eq!(set.zone, Some(Zone::UTC));
         let newer = TrainingSet {
             types: BTreeMap::from([("zip".to_owned(), DataType::Utf8)]),
             ..set.clone()

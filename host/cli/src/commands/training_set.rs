@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_core::Timestamp;
+use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
     DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSetRequest, column_types,
 };
@@ -52,6 +52,11 @@ pub(crate) struct MakeTrainingSet {
     #[arg(long, value_name = "COLUMN=TYPE,…")]
     types: Option<String>,
 
+    /// Time zone of times of the labels that name none, such as UTC or Europe/Berlin; without it,
+    /// such times are refused
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<Zone>,
+
     /// Use the versions of the tables at this time, by the machine's clock
     #[arg(long, value_name = "TIME")]
     as_of: Option<Timestamp>,
@@ -74,7 +79,7 @@ pub(crate) struct MakeTrainingSet {
     seed: u64,
 
     /// Make the same bytes of a recorded training set again
-    #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "types", "as_of", "split"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "types", "zone", "as_of", "split"])]
     recreate: Option<String>,
 }
 
@@ -118,6 +123,7 @@ impl MakeTrainingSet {
             labels: self.labels.clone().expect("clap requires it"),
             time: self.time.clone(),
             types: types.map_err(anyhow::Error::msg)?,
+            zone: self.zone,
             out: self.out.clone(),
             as_of: self.as_of,
             memory: self.memory,

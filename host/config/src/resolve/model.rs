@@ -42,6 +42,7 @@ pub(crate) fn model(
                 .map(|path| project.folder.join(path)),
             time: config.training.time.clone(),
             types,
+            zone: config.training.zone,
             split,
         },
         owner: config.owner.clone(),
