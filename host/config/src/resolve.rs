@@ -76,7 +76,13 @@ pub fn resolve(
     }
     for (name, config) in &project.pipelines {
         let made_by = made_by(project, columns, name, config)?;
-        let group = group(project, &definitions, (name, &made_by), config, applied)?;
+        let group = group(
+            project,
+            &definitions,
+            (name.as_str(), &made_by),
+            config,
+            applied,
+        )?;
         definitions.groups.insert(config.group.clone(), group);
         let pipeline = PipelineDef {
             source: config.source.clone(),

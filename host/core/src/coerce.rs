@@ -347,7 +347,8 @@ fn decimals_as_integers(column: &ArrayRef) -> Coerced {
 fn decimals_as_floats(column: &ArrayRef) -> Coerced {
     let texts = convert(column, &ArrowType::Utf8);
     let texts = texts.as_string::<i32>().iter();
-    let floats = texts.map(|text| text.map(|text| text.parse().expect("digits are a number")));
+    let floats =
+        texts.map(|text| text.map(|text| text.parse::<f64>().expect("digits are a number")));
     Coerced::whole(Arc::new(floats.collect::<Float64Array>()))
 }
 

@@ -272,11 +272,13 @@ impl CsvReader {
             };
             let text = fields.get(position).unwrap_or_default();
             let is_quoted = fields.is_quoted(position);
-            if self.nulls.iter().any(|null| null == text) && !(is_quoted && is_text(field)) {
-                return match field.nullable {
-                    true => Ok(builder.append_null()),
-                    false => Err(format!("`{text}` stands for null, and a value is needed")),
-                };
+            let is_null = self.nulls.iter().any(|null| null == text);
+            if is_null && !(is_quoted && is_text(field)) {
+                if !field.nullable {
+                    return Err(format!("`{text}` stands for null, and a value is needed"));
+                }
+                builder.append_null();
+                return Ok(());
             }
             // An empty field without quotes is a null, if the column can have one.
             builder.append_text(text, is_quoted || !field.nullable)

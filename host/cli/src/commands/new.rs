@@ -115,11 +115,8 @@ impl New {
 /// Returns the name of a project for a file: the start of its name, or of the folder's that a
 /// pattern begins with.
 fn name_of_file(from: &Path) -> String {
-    let plain = from.iter().rev().map(|part| part.to_string_lossy());
-    let part = plain
-        .filter(|part| !part.contains('*'))
-        .next()
-        .unwrap_or_default();
+    let mut parts = from.iter().rev().map(|part| part.to_string_lossy());
+    let part = parts.find(|part| !part.contains('*')).unwrap_or_default();
     let stem = part.split('.').next().unwrap_or_default().to_lowercase();
     let name: String = stem
         .chars()

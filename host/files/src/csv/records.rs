@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn fields_know_whether_they_were_in_quotes() {
-        let mut records = Records::new(&b"a,\"\",,\"b\"\n\"\",c\n"[..]);
+        let mut records = Records::new(&b"a,\"\",,\"b\"\n\"\",c\n"[..], Dialect::default());
         let mut record = Record::default();
         for wanted in [vec![false, true, false, true], vec![true, false]] {
             assert!(records.read(&mut record).unwrap());

@@ -194,8 +194,10 @@ fn reader(
 #[cfg(test)]
 mod tests {
     use parquet::data_type::{Int96, Int96Type};
+    use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
+    use serde_json::Value as Json;
     use wafer_catalog::FileOptions;
     use wafer_core::{DataType, Field, cell_to_json};
 
@@ -213,7 +215,8 @@ mod tests {
     fn write(path: &Path, times: &[Int96]) {
         let schema = parse_message_type("message m { required int96 at; }").unwrap();
         let file = File::create(path).unwrap();
-        let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).unwrap();
+        let properties = Arc::new(WriterProperties::new());
+        let mut writer = SerializedFileWriter::new(file, Arc::new(schema), properties).unwrap();
         let mut group = writer.next_row_group().unwrap();
         let mut column = group.next_column().unwrap().unwrap();
         let written = column.typed::<Int96Type>().write_batch(times, None, None);
@@ -253,31 +256,24 @@ mod tests {
                 .collect();
             (times, rows.numbers, rows.rejects)
         };
+        let texts = |texts: &[&str]| -> Vec<Json> { texts.iter().map(|t| (*t).into()).collect() };
         let mut wanted = vec![
             "1970-01-01T00:00:01Z",
             "9999-12-31T23:59:59.999999Z",
             "0001-01-01T00:00:00Z",
         ];
         let (found, numbers, rejects) = read(false);
-        assert_eq!(
-            (found, numbers),
-            (wanted.iter().map(|t| (*t).into()).collect(), vec![0, 1, 2])
-        );
+        assert_eq!((found, numbers), (texts(&wanted), vec![0, 1, 2]));
         assert_eq!(rejects.len(), 1);
         assert_eq!(rejects[0].0, 3);
+        let message = &rejects[0].1;
         assert!(
-            rejects[0].1.contains("field `at`: 86400000 ms and 1 ns"),
-            "{rejects:?}"
+            message.contains("field `at`: 86400000 ms and 1 ns"),
+            "{message}"
         );
         wanted.push("1970-01-02T00:00:00Z");
         let (found, numbers, rejects) = read(true);
-        assert_eq!(
-            (found, numbers),
-            (
-                wanted.iter().map(|t| (*t).into()).collect(),
-                vec![0, 1, 2, 3]
-            )
-        );
+        assert_eq!((found, numbers), (texts(&wanted), vec![0, 1, 2, 3]));
         assert!(rejects.is_empty());
     }
 }

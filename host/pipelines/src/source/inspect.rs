@@ -9,7 +9,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
 use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
-use wafer_core::{ColumnBuilder, DataType, Field, Reading, Zone, coerce_rows};
+use wafer_core::{ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows};
 use wafer_files::{ReadColumn, file_format};
 use wafer_store::{Error, RemoteFiles, Result};
 
@@ -101,39 +101,56 @@ fn columns_of_file(source: &SourceDef, file: &SourceFile, schema: &SchemaRef) ->
     columns
 }
 
-/// Returns the first type that a column can be read as.
+/// Returns the type that a column is read as, which is that of the file if Wafer has it.
 fn readable_as(
     name: &str,
     found: &ArrowType,
     reading: &Reading,
 ) -> std::result::Result<DataType, String> {
-    use DataType as D;
-    let vector = match found {
-        ArrowType::FixedSizeList(_, n) => u32::try_from(*n).ok().map(D::Vector),
-        _ => None,
-    };
-    let types = [
-        D::Boolean,
-        D::Int64,
-        D::Float32,
-        D::Float64,
-        D::Timestamp,
-        D::Date,
-        D::Utf8,
-        D::Binary,
-        D::ListInt64,
-        D::ListFloat64,
-        D::ListUtf8,
-    ];
+    let wanted = nearest_type(found, reading);
     let empty = new_empty_array(found);
-    let mut types = vector.into_iter().chain(types);
-    types
-        .find(|wanted| coerce_rows(&empty, wanted, reading).is_ok())
-        .ok_or_else(|| {
-            let hint = hint(name, &D::Timestamp, found).or_else(|| hint(name, &D::Float64, found));
-            let hint = hint.unwrap_or_else(|| "no type of Wafer reads it".to_owned());
-            format!("column `{name}` is {found}; {hint}")
-        })
+    let is_read = |wanted: &DataType| coerce_rows(&empty, wanted, reading).is_ok();
+    wanted.clone().filter(is_read).ok_or_else(|| {
+        let wanted = wanted.unwrap_or(DataType::Float64);
+        let hint = hint(name, &wanted, found);
+        let hint = hint.unwrap_or_else(|| "no type of Wafer reads it".to_owned());
+        format!("column `{name}` is {found}; {hint}")
+    })
+}
+
+/// Returns the type of Wafer that is nearest to one of Arrow.
+fn nearest_type(found: &ArrowType, reading: &Reading) -> Option<DataType> {
+    use ArrowType as A;
+    Some(match found {
+        A::Timestamp(..) => DataType::Timestamp,
+        A::Date32 | A::Date64 => DataType::Date,
+        A::Float16 => DataType::Float32,
+        A::LargeUtf8 | A::Utf8View => DataType::Utf8,
+        A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_) => DataType::Binary,
+        A::Decimal32(_, scale)
+        | A::Decimal64(_, scale)
+        | A::Decimal128(_, scale)
+        | A::Decimal256(_, scale) => match reading.decimal {
+            Some(DecimalReading::Float64) => DataType::Float64,
+            Some(DecimalReading::Text) => DataType::Utf8,
+            None if *scale == 0 => DataType::Int64,
+            None => return None,
+        },
+        A::Dictionary(_, values) => return nearest_type(values, reading),
+        A::FixedSizeList(item, n) if item.data_type().is_floating() => {
+            DataType::Vector(u32::try_from(*n).ok()?)
+        }
+        A::List(item) | A::LargeList(item) | A::FixedSizeList(item, _) => {
+            match nearest_type(item.data_type(), reading)? {
+                DataType::Int64 => DataType::ListInt64,
+                DataType::Float32 | DataType::Float64 => DataType::ListFloat64,
+                DataType::Utf8 => DataType::ListUtf8,
+                _ => return None,
+            }
+        }
+        integer if integer.is_integer() => DataType::Int64,
+        other => Some(DataType::from_arrow(other)).filter(DataType::is_storable)?,
+    })
 }
 
 /// Joins the columns of two files. A column that one of them lacks may be null.
@@ -144,7 +161,7 @@ fn joined(before: Vec<FoundColumn>, next: Vec<FoundColumn>) -> Vec<FoundColumn> 
     let mut columns: Vec<FoundColumn> = before
         .iter()
         .map(|column| match find(&next, &column.name) {
-            Some(other) => of_both(column, other),
+            Some(other) => of_both(column, &other),
             None => FoundColumn {
                 nullable: true,
                 ..column.clone()
@@ -162,14 +179,14 @@ fn joined(before: Vec<FoundColumn>, next: Vec<FoundColumn>) -> Vec<FoundColumn> 
     columns
 }
 
-fn of_both(one: &FoundColumn, other: FoundColumn) -> FoundColumn {
-    let data_type = match (&one.data_type, other.data_type) {
-        (Ok(Some(one_type)), Ok(Some(other_type))) if *one_type != other_type => Err(format!(
-            "column `{}` is {one_type} in one file, and {other_type} in another",
+fn of_both(one: &FoundColumn, other: &FoundColumn) -> FoundColumn {
+    let data_type = match (&one.data_type, &other.data_type) {
+        (Ok(Some(first)), Ok(Some(second))) if first != second => Err(format!(
+            "column `{}` is {first} in one file, and {second} in another",
             one.name
         )),
+        (Ok(first), Ok(second)) => Ok(first.clone().or_else(|| second.clone())),
         (Err(message), _) | (_, Err(message)) => Err(message.clone()),
-        (Ok(one_type), Ok(other_type)) => Ok(one_type.clone().or(other_type)),
     };
     FoundColumn {
         data_type,
@@ -314,7 +331,8 @@ impl Guess {
 impl Candidate {
     fn reads(&mut self, text: &str) -> bool {
         let is_kept = match self.data_type {
-            DataType::Int64 | DataType::Float64 => is_plain_number(text),
+            DataType::Int64 => is_plain_number(text) && !text.contains(['.', 'e', 'E']),
+            DataType::Float64 => is_plain_number(text),
             DataType::Boolean => text.len() >= "true".len(),
             _ => true,
         };
