@@ -145,7 +145,7 @@ fn is_hidden(name: &str) -> bool {
 /// Returns [`Kind::NotFound`] when there is no such file and [`Kind::Invalid`] when the text is
 /// not a URL.
 pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
-    let wrong_url = |e| {
+    let wrong_url = |e: url::ParseError| {
         let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
         Error::caused(Kind::Invalid, message, e)
     };

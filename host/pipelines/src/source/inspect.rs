@@ -137,7 +137,7 @@ fn nearest_type(found: &ArrowType, reading: &Reading) -> Option<DataType> {
             None => return None,
         },
         A::Dictionary(_, values) => return nearest_type(values, reading),
-        A::FixedSizeList(item, n) if item.data_type().is_floating() => {
+        A::FixedSizeList(item, n) if matches!(item.data_type(), A::Float16 | A::Float32) => {
             DataType::Vector(u32::try_from(*n).ok()?)
         }
         A::List(item) | A::LargeList(item) | A::FixedSizeList(item, _) => {

@@ -165,9 +165,8 @@ impl FileOptions {
             return self.key.iter().map(find).collect();
         }
         let able: Vec<usize> = (0..columns.len()).filter(is_key).collect();
-        let named = able
-            .iter()
-            .find(|index| columns[**index].name.ends_with("id"));
+        let is_named = |index: &&usize| columns[**index].name.to_lowercase().ends_with("id");
+        let named = able.iter().find(is_named);
         let key = named.or(able.first()).ok_or_else(|| {
             anyhow!(
                 "the file has no column that can be a join key: its columns are {}",
