@@ -279,30 +279,3 @@ fn zones_are_names_or_offsets() {
         assert!(error.contains("is not a time zone"), "{error}");
     }
 }
-
-#[test]
-fn times_are_written_as_they_are_read() {
-    for (format, zone, text) in [
-        (
-            "%d.%m.%Y %H:%M:%S%.f",
-            "Europe/Berlin",
-            "01.07.2024 12:00:00.250",
-        ),
-        (
-            "%d/%b/%Y:%H:%M:%S %z",
-            "+05:30",
-            "10/Oct/2000:13:55:36 +0530",
-        ),
-        ("%Y%m%d", "America/New_York", "20240403"),
-    ] {
-        let reading = reading(Some(format), Some(zone));
-        let mut builder = crate::ColumnBuilder::new(&crate::DataType::Timestamp, 2);
-        builder = builder.with_reading(reading.clone());
-        builder.append_text(text, true).unwrap();
-        builder.append_null();
-        let column = builder.finish();
-        assert_eq!(reading.written(&column, 0).as_deref(), Some(text));
-        assert_eq!(reading.written(&column, 1), None);
-        assert_eq!(Reading::default().written(&column, 0), None);
-    }
-}
