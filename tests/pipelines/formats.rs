@@ -275,8 +275,12 @@ fn typed_times_without_a_zone_are_refused_until_it_is_declared() {
     });
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(micros.to_vec()));
-    let batch = RecordBatch::try_from_iter([("id", ids), ("at", times)]).unwrap();
-    let project = project("id:int64, at:timestamp", "path = \"in.parquet\"");
+    let columns = [("id", Arc::clone(&ids)), ("at", times), ("v", ids)];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let project = project(
+        "id:int64, at:timestamp, v:int64?",
+        "path = \"in.parquet\"",
+    );
     write_batch(&project.path().join("in.parquet"), &batch);
     let said = project.fails(&["run", "g"]);
     assert!(
