@@ -277,10 +277,7 @@ fn typed_times_without_a_zone_are_refused_until_it_is_declared() {
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(micros.to_vec()));
     let columns = [("id", Arc::clone(&ids)), ("at", times), ("v", ids)];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let project = project(
-        "id:int64, at:timestamp, v:int64?",
-        "path = \"in.parquet\"",
-    );
+    let project = project("id:int64, at:timestamp, v:int64?", "path = \"in.parquet\"");
     write_batch(&project.path().join("in.parquet"), &batch);
     let said = project.fails(&["run", "g"]);
     assert!(
