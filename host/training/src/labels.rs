@@ -23,8 +23,8 @@ pub(crate) struct LabelFile {
     schema: SchemaRef,
     /// The inputs of the view, in its order.
     inputs: Vec<Field>,
-    /// The inputs that are join keys.
-    keys: BTreeSet<String>,
+    /// The inputs that are never null in CSV.
+    needed: BTreeSet<String>,
     /// Name of the column with the labels' times.
     time: String,
     /// The number of rows, if the format tells it without reading them.
@@ -33,6 +33,33 @@ pub(crate) struct LabelFile {
 
 /// The types of columns, by name.
 pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
+
+/// How labels in text formats are read.
+#[derive(Clone, Debug)]
+pub(crate) struct TextRules {
+    /// The types of columns that the view does not read, as far as they are not to be guessed.
+    pub(crate) types: ColumnTypes,
+    /// Whether an empty join key in CSV is the empty text, and not null.
+    pub(crate) has_empty_keys: bool,
+}
+
+impl TextRules {
+    /// The rules of new labels with these types.
+    pub(crate) fn new(types: ColumnTypes) -> Self {
+        Self {
+            types,
+            has_empty_keys: true,
+        }
+    }
+}
+
+/// Returns the inputs of a view that sources and functions have no nulls of: join keys, and what a
+/// function needs.
+fn needed_inputs(view: &ViewDef) -> BTreeSet<String> {
+    let keys = view.lookups.iter().flat_map(|lookup| lookup.keys.clone());
+    let needed = view.inputs.iter().filter(|input| !input.nullable);
+    keys.chain(needed.map(|input| input.name.clone())).collect()
+}
 
 /// Returns whether columns of a format have no types of their own.
 fn has_guessed_types(format: Format) -> bool {
@@ -44,8 +71,7 @@ pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
 impl LabelFile {
     /// Opens a file and checks that it has the columns that the view needs. `format` is told by
-    /// the file's extension if it is `None`. `types` are the types of other columns of a text
-    /// format, as far as they are not to be guessed.
+    /// the file's extension if it is `None`.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted.
@@ -54,7 +80,7 @@ impl LabelFile {
         format: Option<Format>,
         time: &str,
         view: &ViewDef,
-        types: &ColumnTypes,
+        rules: &TextRules,
     ) -> Result<Self> {
         let format = format.map_or_else(|| Format::of_output(path), Ok)?;
         let inputs = view.inputs.clone();
@@ -64,7 +90,7 @@ impl LabelFile {
             }
             let input = inputs.iter().find(|input| input.name == name);
             let input = input.map(|input| input.data_type.clone());
-            input.or_else(|| types.get(name).cloned())
+            input.or_else(|| rules.types.get(name).cloned())
         };
         let schema = file_format(format).schema(path, &declared)?;
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
@@ -74,7 +100,10 @@ impl LabelFile {
             format,
             schema,
             inputs,
-            keys: view.lookups.iter().flat_map(|l| l.keys.clone()).collect(),
+            needed: match rules.has_empty_keys {
+                true => needed_inputs(view),
+                false => BTreeSet::new(),
+            },
             time: time.to_owned(),
             rows,
         };
@@ -136,6 +165,15 @@ impl LabelFile {
     }
 
     fn check_columns(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        let mut fields = self.schema.fields().iter();
+        if let Some(field) = fields.find(|field| !names.insert(field.name().as_str())) {
+            return Err(Error::invalid(format!(
+                "{} has two columns `{}`: rename or remove one",
+                self.path.display(),
+                field.name()
+            )));
+        }
         let time = Field::new(&self.time, DataType::Timestamp, false);
         for (field, what) in self
             .inputs
@@ -235,9 +273,7 @@ impl LabelFile {
     /// are one field without quotes, which is the empty text where sources read no nulls either:
     /// in join keys, and in fields that functions need.
     fn can_be_null(&self, name: &str) -> bool {
-        let input = self.inputs.iter().find(|input| input.name == name);
-        let is_needed = input.is_some_and(|input| !input.nullable) || self.keys.contains(name);
-        self.format != Format::Csv || !is_needed
+        self.format != Format::Csv || !self.needed.contains(name)
     }
 
     /// Returns the inputs of the view, in its order. `first` is the number of the batch's first

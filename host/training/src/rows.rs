@@ -10,7 +10,7 @@ use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
 use wafer_core::{DataType, Field, coerce};
 use wafer_store::Result;
 
-use crate::labels::{ColumnTypes, LabelFile};
+use crate::labels::{ColumnTypes, LabelFile, TextRules};
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
@@ -136,8 +136,8 @@ impl Training {
             .await?
             .view;
         let time = set.time.clone();
-        let types = ColumnTypes::new();
-        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view, &types);
+        let rules = TextRules::new(ColumnTypes::new());
+        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view, &rules);
         Ok(TrainingRows {
             file: blocking(open).await??,
             set,

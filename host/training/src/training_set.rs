@@ -32,7 +32,7 @@ use wafer_core::{DataType, Digest, Timestamp};
 use wafer_runtime::Function;
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
-use crate::labels::LabelFile;
+use crate::labels::{LabelFile, TextRules};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
@@ -149,8 +149,8 @@ impl Training {
                 request.time.clone(),
                 recipe.view.clone(),
             );
-            let types = request.types.clone();
-            blocking(move || LabelFile::open(&path, None, &time, &view, &types)).await??
+            let rules = TextRules::new(request.types.clone());
+            blocking(move || LabelFile::open(&path, None, &time, &view, &rules)).await??
         };
         labels.check_types(&request.types)?;
         check_columns(&request.out, &labels.fields())?;
@@ -171,6 +171,7 @@ impl Training {
             labels_name: request.labels.display().to_string(),
             time: request.time.clone(),
             types: labels.types(),
+            has_empty_keys: true,
             as_of: request.as_of,
             versions: snapshots
                 .iter()
@@ -287,8 +288,11 @@ impl Training {
         })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
-            let types = set.types_of_labels();
-            blocking(move || LabelFile::open(&path, Some(format), &time, &view, &types)).await??
+            let rules = TextRules {
+                types: set.types_of_labels(),
+                has_empty_keys: set.has_empty_keys,
+            };
+            blocking(move || LabelFile::open(&path, Some(format), &time, &view, &rules)).await??
         };
         check_columns(out, &labels.fields())?;
         let snapshots = self.tables.snapshots_of(&set.versions).await?;
