@@ -56,6 +56,7 @@ pub(crate) trait Float: Copy + std::str::FromStr + fmt::LowerExp {
     fn of_integer(integer: i64) -> Self;
     fn is_infinite(self) -> bool;
     fn is_zero(self) -> bool;
+    fn has_fraction(self) -> bool;
     /// The same number as a float64.
     fn wide(self) -> f64;
 }
@@ -72,6 +73,10 @@ impl Float for f64 {
     }
     fn is_zero(self) -> bool {
         self == 0.0
+    }
+    fn has_fraction(self) -> bool {
+        // NaN and infinity have none: the fraction of them is NaN.
+        self.fract().abs() > 0.0
     }
     fn wide(self) -> f64 {
         self
@@ -90,6 +95,10 @@ impl Float for f32 {
     }
     fn is_zero(self) -> bool {
         self == 0.0
+    }
+    fn has_fraction(self) -> bool {
+        // NaN and infinity have none: the fraction of them is NaN.
+        self.fract().abs() > 0.0
     }
     fn wide(self) -> f64 {
         f64::from(self)
@@ -115,9 +124,10 @@ pub(crate) fn int64(text: &str) -> Result<i64, Misfit> {
 /// Returns a [`Misfit`] when the text is no number, or one that the type does not keep.
 pub(crate) fn float<F: Float>(text: &str) -> Result<F, Misfit> {
     let float: F = text.parse().map_err(|_| Misfit::NotANumber)?;
-    // Numbers of few digits are kept, unless they are very large or very small.
-    let is_short = text.len() <= F::DIGITS;
-    if is_short && !float.is_infinite() && !float.is_zero() {
+    // A float with a fraction is the nearest one to a number with a fraction, and numbers of few
+    // digits are kept unless they are very large or very small.
+    let is_short = text.len() <= F::DIGITS && !float.is_infinite() && !float.is_zero();
+    if is_short || float.has_fraction() {
         return Ok(float);
     }
     let Some(decimal) = Decimal::parse(text) else {
