@@ -632,7 +632,7 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
         pipeline: "",
     };
     let project = project.project().applied();
-    let cells: [(&str, &str, Wanted); 12] = [
+    let cells: [(&str, &str, Wanted); 13] = [
         ("n", "7.0", Ok("7")),
         ("n", "9007199254740993", Ok("9007199254740993")),
         ("n", "9007199254740991.0", Ok("9007199254740991")),
@@ -640,6 +640,11 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
         (
             "n",
             "9007199254740993.0",
+            Err("has the number 9007199254740993.0"),
+        ),
+        (
+            "n",
+            "9007199254740992.0",
             Err("its last digits may have been lost"),
         ),
         (
