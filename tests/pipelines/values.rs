@@ -680,6 +680,17 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
             }
         }
     }
+    let event = r#"{"specversion":"1.0","id":"7","source":"/x","type":"t","data":{"id":50,
+        "at":"2024-01-01T00:00:00Z","f":9007199254740993.0}}"#;
+    for (content_type, body) in [
+        ("application/cloudevents+json", event.to_owned()),
+        ("application/cloudevents-batch+json", format!("[{event}]")),
+    ] {
+        let (status, answer) = server.post("/v1/sources/s/events", content_type, body);
+        assert_eq!(status, 400, "{answer}");
+        let said = answer.to_string();
+        assert!(said.contains("has the number 9007199254740993.0"), "{said}");
+    }
     for (id, wanted) in [
         ("9007199254740993.0", "its last digits may have been lost"),
         ("1e30", "is not int64"),
