@@ -214,7 +214,7 @@ impl Pipelines {
     ) -> Result<()> {
         let others = claims.iter().filter(|claim| claim.interval != interval);
         for claim in others.filter(|claim| claim.interval.overlaps(interval)) {
-            if self.has_rows(claim).await? {
+            if self.may_have_rows(claim).await? {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!(
@@ -230,7 +230,7 @@ impl Pipelines {
     }
 
     /// Returns whether the offline table may have rows of a run's interval.
-    async fn has_rows(&self, claim: &RunRecord) -> Result<bool> {
+    async fn may_have_rows(&self, claim: &RunRecord) -> Result<bool> {
         if claim.state == RunState::Succeeded {
             return Ok(true);
         }
