@@ -632,7 +632,7 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
         pipeline: "",
     };
     let project = project.project().applied();
-    let cells: [(&str, &str, Wanted); 12] = [
+    let cells: [(&str, &str, Wanted); 13] = [
         ("n", "7.0", Ok("7")),
         ("n", "9007199254740993", Ok("9007199254740993")),
         ("n", "9007199254740991.0", Ok("9007199254740991")),
@@ -640,6 +640,11 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
         (
             "n",
             "9007199254740993.0",
+            Err("has the number 9007199254740993.0"),
+        ),
+        (
+            "n",
+            "9007199254740992.0",
             Err("its last digits may have been lost"),
         ),
         (
@@ -674,6 +679,17 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
                 assert!(error.contains(part), "{column} from {json}: {result}");
             }
         }
+    }
+    let event = r#"{"specversion":"1.0","id":"7","source":"/x","type":"t","data":{"id":50,
+        "at":"2024-01-01T00:00:00Z","f":9007199254740993.0}}"#;
+    for (content_type, body) in [
+        ("application/cloudevents+json", event.to_owned()),
+        ("application/cloudevents-batch+json", format!("[{event}]")),
+    ] {
+        let (status, answer) = server.post("/v1/sources/s/events", content_type, body);
+        assert_eq!(status, 400, "{answer}");
+        let said = answer.to_string();
+        assert!(said.contains("has the number 9007199254740993.0"), "{said}");
     }
     for (id, wanted) in [
         ("9007199254740993.0", "its last digits may have been lost"),

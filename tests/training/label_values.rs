@@ -154,7 +154,16 @@ fn types_of_columns_that_cannot_be_given_are_refused() {
     ];
     let batch = RecordBatch::try_from_iter(batch).unwrap();
     write_batch(&project.path().join("labels.parquet"), &batch);
+    project.write(
+        "two.csv",
+        "id,event_timestamp,y,y\na,2024-01-02T00:00:00Z,1,2\n",
+    );
     for (labels, types, wanted) in [
+        (
+            "two.csv",
+            "y=utf8",
+            "two.csv has two columns `y`: rename or remove one",
+        ),
         (
             "labels.csv",
             "y=int64",

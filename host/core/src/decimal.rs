@@ -56,6 +56,7 @@ pub(crate) trait Float: Copy + std::str::FromStr + fmt::LowerExp {
     fn of_integer(integer: i64) -> Self;
     fn is_infinite(self) -> bool;
     fn is_zero(self) -> bool;
+    fn has_fraction(self) -> bool;
     /// The same number as a float64.
     fn wide(self) -> f64;
 }
@@ -72,6 +73,10 @@ impl Float for f64 {
     }
     fn is_zero(self) -> bool {
         self == 0.0
+    }
+    fn has_fraction(self) -> bool {
+        // NaN and infinity have none: the fraction of them is NaN.
+        self.fract().abs() > 0.0
     }
     fn wide(self) -> f64 {
         self
@@ -90,6 +95,10 @@ impl Float for f32 {
     }
     fn is_zero(self) -> bool {
         self == 0.0
+    }
+    fn has_fraction(self) -> bool {
+        // NaN and infinity have none: the fraction of them is NaN.
+        self.fract().abs() > 0.0
     }
     fn wide(self) -> f64 {
         f64::from(self)
@@ -115,9 +124,10 @@ pub(crate) fn int64(text: &str) -> Result<i64, Misfit> {
 /// Returns a [`Misfit`] when the text is no number, or one that the type does not keep.
 pub(crate) fn float<F: Float>(text: &str) -> Result<F, Misfit> {
     let float: F = text.parse().map_err(|_| Misfit::NotANumber)?;
-    // Numbers of few digits are kept, unless they are very large or very small.
-    let is_short = text.len() <= F::DIGITS;
-    if is_short && !float.is_infinite() && !float.is_zero() {
+    // A float with a fraction is the nearest one to a number with a fraction, and numbers of few
+    // digits are kept unless they are very large or very small.
+    let is_short = text.len() <= F::DIGITS && !float.is_infinite() && !float.is_zero();
+    if is_short || float.has_fraction() {
         return Ok(float);
     }
     let Some(decimal) = Decimal::parse(text) else {
@@ -179,20 +189,28 @@ pub(crate) fn int64_of_parsed_float(float: f64) -> Result<i64, Misfit> {
 }
 
 /// Returns the first number of a JSON text that a parser makes another one of: an integer of a
-/// number with a fraction, or zero of a number that is not. A parsed value does not tell it from
-/// the other one, so that the text is to be refused. Integers that are rounded to other integers
-/// are not looked for: those are beyond 2^53, where no parsed float is taken for an int64.
+/// number with a fraction, zero of a number that is not, or an integer of other digits. A parsed
+/// value does not tell it from the other one, so that the text is to be refused.
 pub fn lost_number(json: &[u8]) -> Option<&str> {
     numbers(json).find(|text| {
         // Numbers of so few digits lie apart.
         let may_be_lost = text.len() > f64::DIGITS as usize || text.contains(['e', 'E']);
-        let parsed = || Some((Decimal::parse(text)?, text.parse::<f64>().ok()?));
-        may_be_lost
-            && parsed().is_some_and(|(decimal, float)| {
-                let became_zero = float == 0.0 && !decimal.significant.is_empty();
-                became_zero || (float.fract() == 0.0 && !decimal.is_integer())
-            })
+        may_be_lost && is_lost(text)
     })
+}
+
+fn is_lost(number: &str) -> bool {
+    // A parser keeps integers of 64 bits, signed or not.
+    if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
+        return false;
+    }
+    match float::<f64>(number) {
+        Err(Misfit::TooSmall | Misfit::Digits) => true,
+        // A parser refuses a number that is too large.
+        Err(_) => false,
+        Ok(float) if float.has_fraction() => false,
+        Ok(_) => Decimal::parse(number).is_some_and(|decimal| !decimal.is_integer()),
+    }
 }
 
 /// Returns the numbers of a JSON text.
@@ -491,7 +509,19 @@ mod tests {
                 None,
             ),
             (
-                r#"{"n": 9007199254740993.0, "m": 1e23, "k": 0.1, "j": 1e400}"#,
+                r#"{"n": 9007199254740993, "m": 9007199254740993.0}"#,
+                Some("9007199254740993.0"),
+            ),
+            (
+                r#"[12345678901234567890123]"#,
+                Some("12345678901234567890123"),
+            ),
+            (
+                r#"{"n": 18446744073709551615, "m": 1e23, "k": 0.1, "j": 1e400}"#,
+                None,
+            ),
+            (
+                r#"{"n": 9007199254740992.0, "m": 1.152921504606847e18}"#,
                 None,
             ),
             (r#"{"n": 3.14159265358979323846}"#, None),

@@ -375,7 +375,7 @@ mod tests {
             (vec!["", ""], Int64),
         ] {
             let mut inferred = InferredType::new(None);
-            texts.iter().for_each(|text| inferred.observe(Some(text)));
+            texts.iter().for_each(|text| inferred.observe(Some(*text)));
             assert_eq!(inferred.data_type(), wanted, "{texts:?}");
             let mut builder = ColumnBuilder::new(&wanted, 1);
             for text in texts.iter().filter(|text| !text.is_empty()) {

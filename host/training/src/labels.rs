@@ -23,8 +23,8 @@ pub(crate) struct LabelFile {
     schema: SchemaRef,
     /// The inputs of the view, in its order.
     inputs: Vec<Field>,
-    /// The inputs that are join keys.
-    keys: BTreeSet<String>,
+    /// The inputs that are never null in CSV.
+    needed: BTreeSet<String>,
     /// Name of the column with the labels' times.
     time: String,
     /// How times are read.
@@ -39,15 +39,37 @@ pub(crate) struct LabelFile {
 pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
 
 /// What is known of a file of labels beside its content.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct LabelOptions {
     /// The types of columns of a text format that the view does not read, as far as they are not to
     /// be guessed.
     pub(crate) types: ColumnTypes,
+    /// Whether an empty join key in CSV is the empty text, and not null.
+    pub(crate) has_empty_keys: bool,
     /// The time zone of times that the view reads and that name none.
     pub(crate) zone: Option<Zone>,
     /// How a text file is compressed, if its path does not say it.
     pub(crate) compression: Option<Compression>,
+}
+
+impl LabelOptions {
+    /// What is known of new labels with these types.
+    pub(crate) fn new(types: ColumnTypes) -> Self {
+        Self {
+            types,
+            has_empty_keys: true,
+            zone: None,
+            compression: None,
+        }
+    }
+}
+
+/// Returns the inputs of a view that sources and functions have no nulls of: join keys, and what a
+/// function needs.
+fn needed_inputs(view: &ViewDef) -> BTreeSet<String> {
+    let keys = view.lookups.iter().flat_map(|lookup| lookup.keys.clone());
+    let needed = view.inputs.iter().filter(|input| !input.nullable);
+    keys.chain(needed.map(|input| input.name.clone())).collect()
 }
 
 /// Returns whether columns of a format have no types of their own.
@@ -94,7 +116,10 @@ impl LabelFile {
             format,
             schema,
             inputs,
-            keys: view.lookups.iter().flat_map(|l| l.keys.clone()).collect(),
+            needed: match labels.has_empty_keys {
+                true => needed_inputs(view),
+                false => BTreeSet::new(),
+            },
             time: time.to_owned(),
             reading: Reading {
                 zone: labels.zone,
@@ -161,6 +186,15 @@ impl LabelFile {
     }
 
     fn check_columns(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        let mut fields = self.schema.fields().iter();
+        if let Some(field) = fields.find(|field| !names.insert(field.name().as_str())) {
+            return Err(Error::invalid(format!(
+                "{} has two columns `{}`: rename or remove one",
+                self.path.display(),
+                field.name()
+            )));
+        }
         let time = Field::new(&self.time, DataType::Timestamp, false);
         for (field, what) in self
             .inputs
@@ -282,9 +316,7 @@ impl LabelFile {
     /// are one field without quotes, which is the empty text where sources read no nulls either:
     /// in join keys, and in fields that functions need.
     fn can_be_null(&self, name: &str) -> bool {
-        let input = self.inputs.iter().find(|input| input.name == name);
-        let is_needed = input.is_some_and(|input| !input.nullable) || self.keys.contains(name);
-        self.format != Format::Csv || !is_needed
+        self.format != Format::Csv || !self.needed.contains(name)
     }
 
     /// Returns the inputs of the view, in its order. `first` is the number of the batch's first

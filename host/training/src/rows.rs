@@ -10,7 +10,7 @@ use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
 use wafer_core::{DataType, Field, coerce};
 use wafer_store::Result;
 
-use crate::labels::{LabelFile, LabelOptions};
+use crate::labels::{ColumnTypes, LabelFile, LabelOptions};
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
@@ -138,7 +138,7 @@ impl Training {
         let time = set.time.clone();
         let options = LabelOptions {
             zone: set.zone,
-            ..LabelOptions::default()
+            ..LabelOptions::new(ColumnTypes::new())
         };
         let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view, &options);
         Ok(TrainingRows {

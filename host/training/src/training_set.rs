@@ -153,9 +153,8 @@ impl Training {
                 recipe.view.clone(),
             );
             let options = LabelOptions {
-                types: request.types.clone(),
                 zone: request.zone,
-                compression: None,
+                ..LabelOptions::new(request.types.clone())
             };
             blocking(move || LabelFile::open(&path, None, &time, &view, &options)).await??
         };
@@ -179,6 +178,7 @@ impl Training {
             time: request.time.clone(),
             types: labels.types(),
             zone: request.zone,
+            has_empty_keys: true,
             as_of: request.as_of,
             versions: snapshots
                 .iter()
@@ -297,6 +297,7 @@ impl Training {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
             let options = LabelOptions {
                 types: set.types_of_labels(),
+                has_empty_keys: set.has_empty_keys,
                 zone: set.zone,
                 // The file that is kept has a name of its own.
                 compression: Compression::of_extension(Path::new(&set.labels_name)),

@@ -34,14 +34,17 @@ pub struct TrainingSet {
     /// The column of the labels' time.
     pub time: String,
     /// The types, given or guessed, of the columns of labels in CSV or NDJSON that the view does
-    /// not read. Records from before types were guessed as they are now have none; see
-    /// [`TrainingSet::types_of_labels`].
+    /// not read. [`TrainingSet::types_of_labels`] has those of earlier records as well.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, DataType>,
     /// The time zone of times of the labels that the view reads and that name none. Records from
     /// before it was declared took them as UTC.
     #[serde(default = "utc")]
     pub zone: Option<Zone>,
+    /// Whether an empty join key of labels in CSV is the empty text. Earlier versions, which
+    /// recorded neither this nor `types`, read it as null.
+    #[serde(default)]
+    pub has_empty_keys: bool,
     /// The time that table versions were requested for. `None` means the newest versions.
     pub as_of: Option<Timestamp>,
     /// The versions of the offline tables that were read, by table. Compaction keeps them until
@@ -100,8 +103,8 @@ impl TrainingSet {
     /// possibly of features. Earlier versions recorded them only in the statistics of the columns,
     /// and guessed nothing but int64, float64, boolean and utf8.
     pub fn types_of_labels(&self) -> BTreeMap<String, DataType> {
-        let has_types = matches!(self.labels_format, Format::Csv | Format::Ndjson);
-        if !self.types.is_empty() || !has_types {
+        let is_text = matches!(self.labels_format, Format::Csv | Format::Ndjson);
+        if self.has_empty_keys || !is_text {
             return self.types.clone();
         }
         let guessed = [
@@ -205,6 +208,7 @@ mod tests {
         assert_eq!(set.zone, Some(Zone::UTC));
         let newer = TrainingSet {
             types: BTreeMap::from([("zip".to_owned(), DataType::Utf8)]),
+            has_empty_keys: true,
             ..set.clone()
         };
         assert_eq!(newer.types_of_labels(), newer.types);
