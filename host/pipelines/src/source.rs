@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BooleanArray};
 use wafer_catalog::{Location, Reject, SourceDef, SourceKind};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
-use wafer_files::{ReadColumn, RowReader, Rows, file_format, unreadable};
+use wafer_files::{ReadColumn, RowReader, Rows, check_no_table, file_format, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
@@ -64,7 +64,7 @@ impl SourceReader {
             )));
         };
         match location {
-            Location::Here(path) => table_format::check_local(path)?,
+            Location::Here(path) => check_no_table(path)?,
             Location::Remote(url) => table_format::check_remote(url, remote)?,
         }
         let format = source.format;
