@@ -77,6 +77,13 @@ fn a_delta_table_is_read_as_its_log_says_and_its_folder_is_not_read_as_files() {
         let wanted = "is a Delta table, whose files also hold rows that were removed; read it with `type = \"delta\"`";
         assert!(said.contains(wanted), "{said}");
     }
+    // Labels are not read from its files either.
+    let project = pass(COLUMNS, "in.csv");
+    let part = std::fs::read_dir(&table).unwrap().flatten();
+    let mut parts = part.map(|entry| entry.path().display().to_string());
+    let part = parts.find(|path| path.ends_with(".parquet")).unwrap();
+    let said = project.fails(&["training-set", "v", "--labels", &part, "--out", "o.parquet"]);
+    assert!(said.contains("is a Delta table"), "{said}");
     let newest = delta(&table, "");
     newest.ok(&["run", "g"]);
     assert_eq!(values(&newest), [(1, 7.5)]);

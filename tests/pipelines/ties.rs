@@ -74,7 +74,8 @@ fn files(project: &Project) {
         let mut rows: Vec<Json> = (0..300).map(filler).collect();
         let place = [299, 7, 150][number];
         let number = i64::try_from(number).unwrap();
-        rows.splice(place..place, [tied(2 * number + 1), tied(2 * number + 2)]);
+        let own = [tied(2 * number + 1), tied(2 * number + 2)];
+        drop(rows.splice(place..place, own));
         project.write(&format!("in/{name}.ndjson"), lines(&rows));
     }
 }

@@ -17,6 +17,7 @@ mod parquet;
 mod parquet_writer;
 mod sink;
 mod statistics;
+mod table_format;
 mod text;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use wafer_store::{Error, Kind, Result};
 pub use output::{Output, cell_text, check_columns};
 pub use sink::Sink;
 pub use statistics::Statistics;
+pub use table_format::{TableFormat, check_no_table};
 pub use text::{RawObject, append_object};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.

@@ -5,10 +5,10 @@
 //! the source, each with its own claim and commit. Many intervals with few rows are combined into
 //! pieces (`backfill/pieces.rs`), of which each is claimed, committed and replaced as one interval,
 //! so that there are not more commits and files than the data deserves. The online store is updated
-//! once, at the end, from the offline table. If the project has a staged version of the group, the backfill fills
-//! that version, and the staged definitions become live once all staged tables are filled
-//! (`staging.rs`). A backfill can be stopped and repeated at any time: intervals whose inputs
-//! did not change are skipped.
+//! once, at the end, from the offline table. If the project has a staged version of the group, the
+//! backfill fills that version, and the staged definitions become live once all staged tables are
+//! filled (`staging.rs`). A backfill can be stopped and repeated at any time: intervals whose
+//! inputs did not change are skipped.
 
 mod pieces;
 

@@ -1,8 +1,8 @@
 //! The inputs of batch runs.
 //!
 //! Each [`Source`] has a file in this folder: files, the archive of a stream's raw events, the
-//! table of another group, and a Delta table that others write. A run reads one source or several, one after the other. [`Input`]
-//! joins them.
+//! table of another group, and a Delta table that others write. A run reads one source or several,
+//! one after the other. [`Input`] joins them.
 
 mod archive;
 mod delta;
@@ -229,9 +229,9 @@ fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archiv
     archive || matches!(source.kind, SourceKind::Table { .. })
 }
 
-/// Reads files of a table in the order in which they came in: by the creation of their rows, then by
-/// their paths. `columns` are those that are read, all of them with `None`. `chunk` is called with each
-/// batch, the path of its file and the number of its first row in the file.
+/// Reads files of a table in the order in which they came in: by the creation of their rows, then
+/// by their paths. `columns` are those that are read, all of them with `None`. `chunk` is called
+/// with each batch, the path of its file and the number of its first row in the file.
 fn stored_chunks(
     snapshot: &TableSnapshot,
     files: Vec<DataFile>,
@@ -261,7 +261,7 @@ fn stored_chunks(
                     let first = next;
                     next += batch.num_rows() as u64;
                     let chunk = chunk(&batch, &file.path, first)?;
-                    Ok(Chunk {
+                    Ok::<_, Error>(Chunk {
                         file_number: number,
                         ..chunk
                     })

@@ -21,7 +21,9 @@ use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
 use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
-use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
+use wafer_files::{
+    ReadColumn, RowReader, Rows, check_no_table, file_format, missing_column, unreadable,
+};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
@@ -209,7 +211,7 @@ fn source_files(
     remote: &Arc<dyn RemoteFiles>,
 ) -> Result<Vec<SourceFile>> {
     match location {
-        Location::Here(path) => table_format::check_local(path)?,
+        Location::Here(path) => check_no_table(path)?,
         Location::Remote(url) => table_format::check_remote(url, remote)?,
     }
     let mut files: Vec<SourceFile> = match location {

@@ -591,10 +591,8 @@ fn lacks_arrival_order(table: &str, delta: &DeltaTable) -> Result<bool> {
 
 /// Returns the first column of a schema that another one lacks.
 fn unknown_column<'a>(schema: &'a Schema, known: &Schema) -> Option<&'a String> {
-    let names = schema.fields().iter().map(|field| field.name());
-    names
-        .into_iter()
-        .find(|name| known.field_with_name(name).is_err())
+    let mut names = schema.fields().iter().map(|field| field.name());
+    names.find(|name| known.field_with_name(name).is_err())
 }
 
 /// Returns the names and types of the columns that tables have in the order of their definitions:

@@ -11,7 +11,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
 use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
 use wafer_core::{CoerceError, DataType, Field, Reading, Zone, coerce_rows};
-use wafer_files::{ReadColumn, Rows, file_format, unreadable};
+use wafer_files::{ReadColumn, Rows, check_no_table, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
 /// A file of labels that has the columns that a view needs.
@@ -85,7 +85,8 @@ impl LabelFile {
     /// the file's extension if it is `None`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted.
+    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file is
+    /// one of a table's.
     pub(crate) fn open(
         path: &Path,
         format: Option<Format>,
@@ -94,6 +95,7 @@ impl LabelFile {
         labels: &LabelOptions,
     ) -> Result<Self> {
         let format = format.map_or_else(|| Format::of_labels(path), Ok)?;
+        check_no_table(path)?;
         let inputs = view.inputs.clone();
         let declared = |name: &str| {
             if name == time {

@@ -168,6 +168,13 @@ fn mismatches_are_named() {
             "`event_id` has the name of a column",
         ),
         (
+            "",
+            "",
+            "id: int64, at: timestamp, arrival_order: int64",
+            BASKET,
+            "`arrival_order` has the name of a column",
+        ),
+        (
             "\"total\"",
             "\"totel\"",
             ORDERS,

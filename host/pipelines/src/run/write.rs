@@ -700,3 +700,28 @@ fn transform(
         rejects,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_combined_intervals_belong_to_their_own() {
+        let at = Timestamp::from_micros;
+        let interval = |from, to| Interval {
+            from: at(from),
+            to: at(to),
+        };
+        let whole = interval(0, 30);
+        for (ends, time, wanted) in [
+            (&[][..], 7, interval(0, 30)),
+            (&[10, 20, 30], 0, interval(0, 10)),
+            (&[10, 20, 30], 9, interval(0, 10)),
+            (&[10, 20, 30], 10, interval(10, 20)),
+            (&[10, 20, 30], 29, interval(20, 30)),
+        ] {
+            let ends: Vec<Timestamp> = ends.iter().copied().map(at).collect();
+            assert_eq!(own_interval(whole, &ends, at(time)), wanted, "{time}");
+        }
+    }
+}

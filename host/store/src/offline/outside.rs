@@ -57,19 +57,20 @@ impl OfflineTables {
         let path = folder
             .canonicalize()
             .map_err(|e| Error::io("find", folder, e))?;
+        let shown = folder.display();
+        if !path.join("_delta_log").is_dir() {
+            let message = format!("{shown} is not a Delta table: it has no folder `_delta_log`");
+            return Err(Error::new(Kind::NotFound, message));
+        }
         let (root, name) = place(&path)?;
         let tables = Self::open(root)?;
         let as_of = version.map_or(AsOf::Latest, AsOf::Version);
         let delta = tables.load_as_of(&name, as_of).await.map_err(|e| {
-            let shown = folder.display();
-            let message = match (e.kind(), version) {
-                (Kind::NotFound, None) => {
-                    format!("{shown} is not a Delta table: it has no folder `_delta_log`")
-                }
-                (_, Some(version)) => {
+            let message = match version {
+                Some(version) => {
                     format!("version {version} of the Delta table {shown} cannot be read")
                 }
-                _ => format!("the Delta table {shown} cannot be read"),
+                None => format!("the Delta table {shown} cannot be read"),
             };
             Error::caused(e.kind(), message, e)
         })?;
