@@ -15,8 +15,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use wafer_core::Timestamp;
-use wafer_platform::{Format, Platform, Progress, Split, SplitBy, TrainingSetRequest};
+use wafer_core::{Timestamp, Zone};
+use wafer_platform::{
+    Format, Platform, Progress, Split, SplitBy, TrainingSetRequest, column_types,
+};
 
 use crate::error::Failure;
 
@@ -36,6 +38,8 @@ pub(crate) struct Options {
     #[serde(default = "event_timestamp")]
     time: String,
     as_of: Option<Timestamp>,
+    types: Option<String>,
+    zone: Option<Zone>,
     split: Option<String>,
     split_by: Option<String>,
     #[serde(default)]
@@ -71,10 +75,13 @@ pub(crate) async fn post(
     let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
     let split = options.split.as_deref();
     let split = split.map(|text| Split::parse(text, by, options.seed));
+    let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
         labels,
         time: options.time,
+        types: types.map_err(Failure::invalid)?,
+        zone: options.zone,
         out: out.clone(),
         as_of: options.as_of,
         memory: MEMORY,
