@@ -40,6 +40,7 @@ use wafer_tables::stored_column;
 use crate::labels::LabelFile;
 use crate::lookup::found::JoinedFeatures;
 use crate::spool::{MemoryBudget, Spool};
+use crate::training_set::GivenUp;
 
 /// Estimated bytes that a label takes. Each worker needs them once, and the band once more.
 const LABEL_BYTES: u64 = 24;
@@ -61,6 +62,7 @@ pub(crate) struct LookupJoin {
     pub(crate) identities: bool,
     /// Bytes of memory that the training set may use.
     pub(crate) memory: u64,
+    pub(crate) given_up: GivenUp,
     /// The number of threads.
     pub(crate) workers: usize,
 }

@@ -14,7 +14,7 @@ use wafer_store::{Result, TableSnapshot};
 use crate::labels::{Batches, LabelFile};
 use crate::lookup::found::{JoinedFeatures, JoinedReader};
 use crate::service::Training;
-use crate::training_set::JoinPlan;
+use crate::training_set::{GivenUp, JoinPlan};
 
 /// The rows to join, and what they are joined with.
 #[derive(Debug)]
@@ -88,7 +88,9 @@ impl Training {
             split: None,
             identities,
             memory,
+            given_up: GivenUp::default(),
         };
+        let _waits = plan.given_up.when_dropped();
         Rejoined::new(rows, self.join(&Arc::new(plan), progress).await?)
     }
 }
