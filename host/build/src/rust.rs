@@ -49,6 +49,10 @@ impl Toolchain for RustCrates {
         Ok(Some(compiler.to_string()))
     }
 
+    fn version(&self) -> Result<String, ToolchainError> {
+        self.compiler(WasmCompiler::find)?.version()
+    }
+
     fn needs_build(&self) -> bool {
         true
     }

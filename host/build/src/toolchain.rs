@@ -28,6 +28,13 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
     /// Returns a [`ToolchainError`] that says what was tried and why it did not work.
     fn find_or_install(&self, say: &mut dyn FnMut(&str)) -> Result<Option<String>, ToolchainError>;
 
+    /// Returns what decides the bytes of a component beside its source and the options, such as the
+    /// version of the compiler. Components are kept by it.
+    ///
+    /// # Errors
+    /// Returns a [`ToolchainError`] like [`find`](Self::find).
+    fn version(&self) -> Result<String, ToolchainError>;
+
     /// Returns whether `wafer build` writes the component to a file, which is read when the
     /// function is registered. Otherwise there is no such file, and the component is made whenever
     /// the function is registered; [`build`](Self::build) must be quick then.
