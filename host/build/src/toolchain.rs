@@ -77,8 +77,19 @@ pub enum BuildError {
     #[error("cargo could not be run: {0}")]
     Cargo(std::io::Error),
     /// The crate does not compile. The compiler has printed the reason.
-    #[error("{0} does not compile")]
-    Compile(PathBuf),
+    #[error("{path} does not compile{hint}")]
+    Compile {
+        /// Folder of the crate.
+        path: PathBuf,
+        /// What to do about it, after a colon, if that is known; else empty.
+        hint: String,
+    },
+    /// The crate compiled, but has no function.
+    #[error(
+        "{0} has no function: write `#[wafer::function]` above the function that it is made for, or \
+         `#[wafer::trainer]` above an `impl wafer::Trainer for …`"
+    )]
+    NoFunction(PathBuf),
     /// The crate compiled, but cargo reported no module.
     #[error("{0} made no WebAssembly module; has the crate a library (src/lib.rs)?")]
     NoModule(PathBuf),

@@ -20,6 +20,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "guest-sdk/Cargo.toml",
     "guest-sdk/macros/Cargo.toml",
+    "guest-sdk/macros/src/exported.rs",
     "guest-sdk/macros/src/function.rs",
     "guest-sdk/macros/src/lib.rs",
     "guest-sdk/macros/src/row.rs",
