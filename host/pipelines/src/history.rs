@@ -5,7 +5,6 @@ use serde_json::{Map, Value as Json};
 use wafer_catalog::get;
 use wafer_core::rules::{Interval, available_from_file};
 use wafer_core::{Duration, Timestamp, cell_to_json};
-use wafer_runtime::Deadline;
 use wafer_store::{Error, Result};
 
 use crate::group_rows::{Gate, Target};
@@ -62,7 +61,8 @@ impl Pipelines {
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
-            let output = function.invoke(&chunk.columns, Deadline::Batch)?;
+            let output = function.invoke_rows(&chunk.columns);
+            let output = output.map_err(|failure| chunk.failure(failure.into()))?;
             let made = target.rows_of(&function.signature().outputs, &output, gate);
             // The rows that one source row produced are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use wafer_catalog::{Definitions, GroupDef, MadeBy, PipelineDef, Progress, VersionName};
 use wafer_core::{Digest, Schema};
-use wafer_runtime::{Deadline, Function, Output};
+use wafer_runtime::{Function, Output};
 use wafer_store::Result;
 
 use crate::input::Freshness;
@@ -112,7 +112,7 @@ impl Producer for FunctionProducer {
     }
 
     fn produce(&self, columns: &[ArrayRef], _looked_up: &[Vec<ArrayRef>]) -> Result<Output> {
-        Ok(self.function.invoke(columns, Deadline::Batch)?)
+        Ok(self.function.invoke_rows(columns)?)
     }
 }
 

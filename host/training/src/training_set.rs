@@ -35,7 +35,7 @@ use wafer_catalog::{
     call, ended, readable, remove_abandoned_folders,
 };
 use wafer_core::{DataType, Digest, Timestamp};
-use wafer_runtime::Function;
+use wafer_runtime::{Function, failed_row};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
 use crate::labels::LabelFile;
@@ -502,8 +502,12 @@ fn fill(
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         columns.extend(features.iter().cloned());
         let mut known = readable(&plan.recipe, &inputs, features);
-        columns.extend(call(functions, &mut known, |function, row, message| {
+        let called = call(functions, &mut known, |function, row, message| {
             made.record_failure(function, first + u64::from(row), message);
+        });
+        columns.extend(called.map_err(|e| match failed_row(&e) {
+            Some(row) => Error::caused(e.kind(), format!("label {}: {e}", first + row as u64), e),
+            None => e,
         })?);
         if let Some(splitter) = &mut splitter {
             columns.push(splitter.column(&rows, first)?);
