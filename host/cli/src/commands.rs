@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
     output: Format,
 
-    /// Log more, including the messages of functions
+    /// Log more: what Wafer does, and the messages of functions
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 
