@@ -12,6 +12,7 @@ mod harness;
 
 /// Projects: what they define, and how that is applied.
 mod catalog {
+    mod builds;
     mod functions;
     mod new_project;
     mod plan;
@@ -41,6 +42,7 @@ mod pipelines {
 /// Training, from labels to training sets and models.
 mod training {
     mod labels;
+    mod left_overs;
     mod preprocessing;
     mod train;
     mod training_set;
@@ -70,6 +72,7 @@ mod sandbox {
     mod calls;
     mod components;
     mod deceptive_text;
+    mod failing_rows;
     mod registration;
     mod same_bytes;
     mod trainers;
@@ -81,6 +84,7 @@ mod stores {
     mod deletion;
     mod disk;
     mod kill;
+    mod lost_store;
     mod old_store;
     mod processes;
 }

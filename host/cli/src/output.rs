@@ -171,6 +171,7 @@ impl Progress for Bar {
             total: None,
         };
         let prefix = format!("{}: {stage}", self.label);
+        tracing::info!("{prefix}");
         self.bar.set_style(style("{prefix} {spinner} {msg}"));
         self.bar.set_position(0);
         self.bar.set_prefix(escaped(&prefix).into_owned());

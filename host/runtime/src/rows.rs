@@ -42,9 +42,10 @@ impl Function {
     /// Returns [`CallFailure`].
     pub fn invoke_rows(&self, columns: &[ArrayRef]) -> Result<Output, CallFailure> {
         self.invoke(columns, Deadline::Batch).map_err(|error| {
-            let found = match error.is_caused_by_row() {
-                true => self.failing_row(columns),
-                false => None,
+            // Wrong output is described by the whole batch: its lengths, and the row in it.
+            let found = match error {
+                InvokeError::Trapped { .. } => self.trapping_row(columns),
+                _ => None,
             };
             match found {
                 Some((row, error)) => CallFailure {
@@ -56,8 +57,8 @@ impl Function {
         })
     }
 
-    /// Finds the first row that the function fails on, and the error. Nothing is logged again.
-    fn failing_row(&self, columns: &[ArrayRef]) -> Option<(usize, InvokeError)> {
+    /// Finds a row that the function traps on alone, and the error. Nothing is logged again.
+    fn trapping_row(&self, columns: &[ArrayRef]) -> Option<(usize, InvokeError)> {
         let rows = columns.first()?.len();
         let chunk = chunk_rows(columns, rows);
         let fails = |from: usize, length: usize| {
@@ -77,6 +78,6 @@ impl Function {
             }
         }
         let error = fails(from, 1)?;
-        error.is_caused_by_row().then_some((from, error))
+        matches!(error, InvokeError::Trapped { .. }).then_some((from, error))
     }
 }
