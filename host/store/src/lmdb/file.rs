@@ -23,8 +23,8 @@ const LOCK: &str = "lock.mdb";
 
 /// How often, and with which pauses, a file is looked at again that another process may just be
 /// creating or changing.
-const ATTEMPTS: usize = 50;
-const PAUSE: Duration = Duration::from_millis(20);
+const ATTEMPTS: usize = 30;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Length of the header of a page.
 const HEADER: usize = 16;
