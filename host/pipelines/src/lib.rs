@@ -45,6 +45,6 @@ pub use run::distributed::{DistributedRun, Division};
 pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
-pub use source::{FirstRows, SourceReader};
+pub use source::{FirstRows, SourceReader, missing_files};
 pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};

@@ -9,6 +9,8 @@ pub(crate) mod copy;
 pub(crate) mod files;
 mod missing;
 
+pub use missing::missing_files;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 //! live when the new version is filled.
 
 use wafer_catalog::{Definitions, MadeBy, Plan, Pointer, blocking};
-use wafer_pipelines::{Created, Pipelines, written_tables};
+use wafer_pipelines::{Created, missing_files, written_tables};
 use wafer_store::{Kind, Result};
 
 use crate::Platform;
@@ -35,7 +35,7 @@ impl Platform {
     pub async fn plan(&self, wanted: &Definitions) -> Result<Plan> {
         let mut warnings = self.serving.outdated_endpoints(wanted).await?;
         let definitions = wanted.clone();
-        warnings.extend(blocking(move || Pipelines::missing_files(&definitions)).await?);
+        warnings.extend(blocking(move || missing_files(&definitions)).await?);
         warnings.extend(self.missing_versions(wanted).await?);
         let staged = self.context.staged();
         let is_staged = staged.as_deref() == Some(wanted);

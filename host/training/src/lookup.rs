@@ -37,10 +37,10 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Result, TableSnapshot};
 use wafer_tables::stored_column;
 
+use crate::given_up::GivenUp;
 use crate::labels::LabelFile;
 use crate::lookup::found::JoinedFeatures;
 use crate::spool::{MemoryBudget, Spool};
-use crate::training_set::GivenUp;
 
 /// Estimated bytes that a label takes. Each worker needs them once, and the band once more.
 const LABEL_BYTES: u64 = 24;

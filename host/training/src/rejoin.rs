@@ -11,10 +11,11 @@ use arrow_array::{ArrayRef, RecordBatch};
 use wafer_catalog::{Format, Progress, Recipe, blocking};
 use wafer_store::{Result, TableSnapshot};
 
+use crate::given_up::GivenUp;
 use crate::labels::{Batches, LabelFile};
 use crate::lookup::found::{JoinedFeatures, JoinedReader};
 use crate::service::Training;
-use crate::training_set::{GivenUp, JoinPlan};
+use crate::training_set::JoinPlan;
 
 /// The rows to join, and what they are joined with.
 #[derive(Debug)]

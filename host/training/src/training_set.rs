@@ -25,7 +25,6 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arrow_array::{ArrayRef, RecordBatch};
@@ -38,6 +37,7 @@ use wafer_core::{DataType, Digest, Timestamp};
 use wafer_runtime::{Function, failed_row};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
+use crate::given_up::GivenUp;
 use crate::labels::LabelFile;
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
@@ -93,41 +93,6 @@ pub(crate) struct JoinPlan {
     pub(crate) identities: bool,
     pub(crate) memory: u64,
     pub(crate) given_up: GivenUp,
-}
-
-/// Whether nobody waits for a training set any more. Blocking work, which cannot be dropped, looks
-/// here from time to time.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct GivenUp(Arc<AtomicBool>);
-
-impl GivenUp {
-    /// Checks that somebody still waits.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Unavailable`] if not. Nobody sees this error.
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.0.load(Ordering::Relaxed) {
-            true => Err(Error::new(
-                Kind::Unavailable,
-                "nobody waits for the training set any more",
-            )),
-            false => Ok(()),
-        }
-    }
-
-    /// Returns a guard for whoever waits: the training set is given up when it is dropped.
-    pub(crate) fn when_dropped(&self) -> GiveUp {
-        GiveUp(Arc::clone(&self.0))
-    }
-}
-
-/// Gives up a training set when it is dropped.
-pub(crate) struct GiveUp(Arc<AtomicBool>);
-
-impl Drop for GiveUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Counts and statistics of a training set that was written.
@@ -470,6 +435,7 @@ fn write(
     // If writing failed, what went before stopped because of it.
     let output = written?;
     let mut made = filled?;
+    plan.given_up.check()?;
     (made.columns, made.digest) = output.close()?;
     Ok(made)
 }

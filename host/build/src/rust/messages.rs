@@ -25,8 +25,8 @@ impl Messages {
     /// Returns an error when the messages cannot be read.
     pub(super) fn read(&mut self, from: impl Read, manifest: &Path) -> io::Result<()> {
         let manifest = manifest.canonicalize().ok();
-        for line in BufReader::new(from).lines() {
-            let Ok(message) = serde_json::from_str::<Json>(&line?) else {
+        for line in BufReader::new(from).split(b'\n') {
+            let Ok(message) = serde_json::from_slice::<Json>(&line?) else {
                 continue;
             };
             match message["reason"].as_str() {
