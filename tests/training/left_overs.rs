@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-use crate::harness::Project;
 use crate::harness::ledger::{ledger, three_entries};
+use crate::harness::{Project, text};
 
 fn filled() -> Project {
     let project = ledger("").applied_with("entries.ndjson", &three_entries());
@@ -101,10 +101,9 @@ fn labels_are_not_overwritten_by_the_training_set_made_of_them() {
 }
 
 #[test]
-fn pins_and_temporary_folders_of_a_killed_process_are_removed_by_the_next_one() {
+fn pins_of_a_killed_process_are_removed_by_the_next_one() {
     let project = filled();
     project.write("labels.csv", many_labels());
-    let temporary = tempfile::tempdir().unwrap();
     let start = Instant::now();
     let mut was_pinned = false;
     while !was_pinned && start.elapsed() < Duration::from_secs(60) {
@@ -112,7 +111,6 @@ fn pins_and_temporary_folders_of_a_killed_process_are_removed_by_the_next_one() 
             .command(&["training-set", "account"])
             .args(["--labels", &project.at("labels.csv")])
             .args(["--out", &project.at("out.parquet")])
-            .env("TMPDIR", temporary.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -128,8 +126,59 @@ fn pins_and_temporary_folders_of_a_killed_process_are_removed_by_the_next_one() 
     }
     project.ok(&["compact"]);
     assert_eq!(pinned(&project), 0);
-    let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn temporary_folders_of_killed_processes_are_removed_by_the_next_one() {
+    let project = filled();
+    project.write(
+        "labels.csv",
+        "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\n",
+    );
+    let temporary = tempfile::tempdir().unwrap();
+    let abandoned = temporary.path().join("wafer-work-abandoned");
+    std::fs::create_dir(&abandoned).unwrap();
+    std::fs::write(abandoned.join("labels.csv"), "labels").unwrap();
+    std::fs::write(temporary.path().join("of-others"), "stays").unwrap();
+    let made = project
+        .command(&["training-set", "account"])
+        .args(["--labels", &project.at("labels.csv")])
+        .args(["--out", &project.at("out.parquet")])
+        .env("TMPDIR", temporary.path())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    assert!(!abandoned.exists());
+    assert!(temporary.path().join("of-others").exists());
+}
+
+#[test]
+fn an_interrupted_training_set_leaves_no_file() {
+    let project = filled();
+    project.write("labels.csv", many_labels());
+    let making = project
+        .command(&["training-set", "account"])
+        .args(["--labels", &project.at("labels.csv")])
+        .args(["--out", &project.at("out.parquet")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    let interrupted = Command::new("kill")
+        .args(["-INT", &making.id().to_string()])
+        .status();
+    assert!(interrupted.unwrap().success());
+    let output = making.wait_with_output().unwrap();
+    if output.status.success() {
+        println!("skipped: the training set was made before it was interrupted");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("interrupted; nothing was written"));
+    for file in ["out.parquet", "out.parquet.part"] {
+        assert!(!project.path().join(file).exists(), "{file}");
+    }
 }
 
 #[test]
