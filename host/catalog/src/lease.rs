@@ -155,7 +155,42 @@ fn has_ended(holder: &str, own: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::Timestamp;
+    use wafer_store::MemoryStore;
+
     use super::*;
+
+    #[tokio::test]
+    async fn work_is_stopped_when_its_lease_is_lost_and_its_result_returned_otherwise() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        for is_lost in [true, false] {
+            let now = Timestamp::from_micros(0);
+            let leased = Lease::acquire(store.as_ref(), "p/l", "me", now, LEASE).await;
+            let Leased::Mine(lease) = leased.unwrap() else {
+                panic!("nobody else holds it")
+            };
+            let (stop, _stopped) = tokio::sync::oneshot::channel();
+            let (_tell, lost) = watch::channel(is_lost);
+            let renewed = RenewedLease {
+                stop,
+                lost,
+                task: tokio::spawn(async move { lease }),
+                metadata: Arc::clone(&store),
+            };
+            let work = async {
+                if is_lost {
+                    std::future::pending::<()>().await;
+                }
+                Ok(7)
+            };
+            let done = renewed.during(work).await.map_err(|e| e.kind());
+            let wanted = match is_lost {
+                true => Err(Kind::Conflict),
+                false => Ok(7),
+            };
+            assert_eq!(done, wanted);
+        }
+    }
 
     #[test]
     fn only_an_ended_process_of_this_machine_loses_its_lease() {
