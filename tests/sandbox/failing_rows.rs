@@ -1,23 +1,47 @@
-//! Functions that panic on one row: the error names the row, and the place in the function's source.
+//! Functions that panic on one row: the error names the row, the place in the function's source, and
+//! what to do if the function asked for what is not in a sandbox.
 
-use crate::harness::misbehaving::project;
+use crate::harness::{Project, guest};
 
-/// Rows of which the one in line 9 has the id 7.
-fn rows() -> String {
-    let rows = (0..9_000).map(|id| {
-        let id = if id == 7 { 7 } else { id + 100 };
+/// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in line 9
+/// has the given id.
+fn project(id: u32) -> Project {
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "brittle"
+[entities.thing]
+keys = {{ id = "int64" }}
+[sources.things]
+path = "things.csv"
+[functions.brittle]
+component = "{}"
+[groups.thing]
+entity = "thing"
+event_time = "at"
+[pipelines.thing]
+source = "things"
+function = "brittle"
+group = "thing"
+"#,
+        guest("brittle").display()
+    ));
+    let rows = (0..9_000).map(|row| {
+        let id = if row == 7 { id } else { row + 100 };
         format!("{id},2013-01-01T00:00:00Z,0.5\n")
     });
-    format!("id,at,x\n{}", rows.collect::<String>())
+    let rows = format!("id,at,x\n{}", rows.collect::<String>());
+    project.write("things.csv", rows);
+    project.applied()
 }
 
 #[test]
 fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() {
-    let project = project("panic-on-seven", "").applied_with("things.csv", &rows());
+    let project = project(7);
     let said = project.fails(&["run", "thing"]);
     for wanted in [
-        "things.csv:9: function `bad` trapped: ",
-        "src/behaviours/call.rs:",
+        "things.csv:9: function `brittle` trapped: ",
+        "src/lib.rs:23:",
         "seven is too much",
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
@@ -26,15 +50,20 @@ fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() 
         said.matches("seven is too much").count() < 6,
         "the search for the row is not logged: {said}"
     );
+    let said = project.fails(&["check"]);
+    assert!(
+        said.contains("row 7 of its source: function `brittle` trapped: "),
+        "{said}"
+    );
 }
 
 #[test]
-fn check_names_the_row_on_which_the_function_panics() {
-    let project = project("panic-on-seven", "");
-    project.write("things.csv", rows());
-    let said = project.fails(&["check"]);
-    assert!(
-        said.contains("row 7 of its source: function `bad` trapped: "),
-        "{said}"
-    );
+fn run_says_what_to_do_without_a_clock() {
+    let said = project(8).fails(&["run", "thing"]);
+    for wanted in [
+        "things.csv:9: function `brittle` trapped: ",
+        "a function has no clock: take the time as a field of its row",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
 }
