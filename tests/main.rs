@@ -12,6 +12,7 @@ mod harness;
 
 /// Projects: what they define, and how that is applied.
 mod catalog {
+    mod builds;
     mod functions;
     mod new_project;
     mod plan;
@@ -47,6 +48,7 @@ mod pipelines {
 mod training {
     mod label_values;
     mod labels;
+    mod left_overs;
     mod preprocessing;
     mod train;
     mod training_set;
@@ -76,6 +78,7 @@ mod sandbox {
     mod calls;
     mod components;
     mod deceptive_text;
+    mod failing_rows;
     mod registration;
     mod same_bytes;
     mod trainers;
@@ -87,6 +90,7 @@ mod stores {
     mod deletion;
     mod disk;
     mod kill;
+    mod lost_store;
     mod old_store;
     mod processes;
 }

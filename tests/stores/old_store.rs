@@ -49,7 +49,9 @@ fn a_store_of_an_earlier_binary_opens_with_its_values() {
     // A training set comes out the same, byte by byte.
     let sets = project.json(&["training-sets"]);
     let id = sets[0]["id"].as_str().unwrap();
-    project.ok(&["training-set", "--recreate", id, "--out", "again.parquet"]);
+    let again = project.path().join("again.parquet");
+    let again = again.to_str().unwrap();
+    project.ok(&["training-set", "--recreate", id, "--out", again]);
 
     // What was applied under another path is applied again, and nothing else changes.
     project.ok(&["apply"]);

@@ -52,4 +52,4 @@ pub use records::{
     Artifact, ColumnStatistics, Lineage, ModelNote, ModelVersion, Reject, Release, RunRecord,
     RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
-pub use task::{blocking, ended, temporary_folder};
+pub use task::{TemporaryFolder, blocking, ended, remove_abandoned_folders, temporary_folder};

@@ -16,6 +16,7 @@ mod http;
 mod output;
 mod partitions;
 mod sdk;
+mod stock;
 
 use std::process::ExitCode;
 

@@ -154,9 +154,7 @@ impl Pipelines {
             let rest = self.fill(&mut job, &intervals, &progress).await?;
             Ok(report.with(rest))
         };
-        let result: Result<BackfillReport> = work.await;
-        lease.end().await;
-        let mut report = result?;
+        let mut report: BackfillReport = lease.during(work).await?;
         if is_staged {
             report.missing = self.first_missing(&report.table).await?;
             if report.missing.is_none() {

@@ -102,6 +102,7 @@ impl Pipelines {
             // An unknown table is an error.
             self.tables.table_definition(table).await?;
         }
+        self.tables.remove_abandoned_pins().await?;
         let offline = &self.context.components().stores.offline;
         let mut reports = Vec::new();
         for definition in self.tables.known_tables().await? {

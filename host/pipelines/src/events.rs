@@ -90,7 +90,6 @@ impl Pipelines {
             let mut drafts = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
             let mut watermark = watermark;
             for (draft, event) in drafts.iter_mut().zip(&events) {
-                draft.refuse_if_deleted();
                 draft.archive(event, archive.as_ref(), terms);
                 watermark = draft.compare_with_watermark(watermark);
             }
@@ -239,7 +238,8 @@ fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
     report
 }
 
-/// Makes a draft of each event and puts the events through all routes.
+/// Makes a draft of each event, puts the events through all routes, and forgets what is about
+/// deleted entities.
 fn draft_events(
     events: &[IncomingEvent],
     source: &str,
@@ -254,6 +254,9 @@ fn draft_events(
         .collect();
     for route in routes {
         route.apply(events, &mut drafts, terms)?;
+    }
+    for draft in &mut drafts {
+        draft.forget_deleted();
     }
     Ok(drafts)
 }

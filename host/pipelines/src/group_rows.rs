@@ -558,7 +558,7 @@ impl<'a> OnlineRows<'a> {
         for row in 0..rows.len() {
             let entity = entity_key(&rows.keys, row).map_err(|e| {
                 let place = format!("a row of table `{}`", self.target.table.name);
-                Error::caused(Kind::Internal, place, e)
+                Error::caused(Kind::Corrupt, place, e)
             })?;
             let (version, due) = (rows.version(row), rows.due(row));
             let arrival = rows.arrival(row);

@@ -142,7 +142,7 @@ impl Pipelines {
 /// Encodes the entity key of a row.
 fn entity(keys: &[arrow_array::ArrayRef], row: usize, table: &str) -> Result<EntityKey> {
     entity_key(keys, row)
-        .map_err(|e| Error::caused(Kind::Internal, format!("a row of table `{table}`"), e))
+        .map_err(|e| Error::caused(Kind::Corrupt, format!("a row of table `{table}`"), e))
 }
 
 /// Returns a short digest of the entity, in hexadecimal.

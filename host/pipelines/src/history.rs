@@ -63,7 +63,8 @@ impl Pipelines {
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
-            let output = transform.invoke(&chunk.columns)?;
+            let output = transform.invoke_rows(&chunk.columns);
+            let output = output.map_err(|failure| chunk.failure(failure.into()))?;
             let made = target.rows_of(transform.outputs(), &output, gate);
             // The rows that one source row produced are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();

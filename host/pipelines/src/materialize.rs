@@ -44,9 +44,7 @@ impl Pipelines {
         // A run writes its committed rows to the online store, which must not happen while the
         // online rows are rebuilt.
         let lease = self.run_lease(pipeline).await?;
-        let result = self.materialize(&Arc::new(target)).await;
-        lease.end().await;
-        result
+        lease.during(self.materialize(&Arc::new(target))).await
     }
 
     /// Rebuilds the online rows of a group. The caller must hold the lease of its pipeline.
@@ -54,9 +52,7 @@ impl Pipelines {
         // Rows move from the outbox to the table only under this lease. A flush that died may have
         // left rows in both; `outbox_after` excludes them from the outbox.
         let lease = self.context.renewed(self.tables.outbox_lease().await?);
-        let result = self.materialize_current(target).await;
-        lease.end().await;
-        result
+        lease.during(self.materialize_current(target)).await
     }
 
     /// Rebuilds the online rows, and repeats this if an entity was deleted in the meantime,

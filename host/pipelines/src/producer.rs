@@ -107,7 +107,7 @@ impl Producer for Transform {
     }
 
     fn produce(&self, columns: &[ArrayRef], _looked_up: &[Vec<ArrayRef>]) -> Result<Output> {
-        Ok(self.invoke(columns)?)
+        Ok(self.invoke_rows(columns)?)
     }
 }
 

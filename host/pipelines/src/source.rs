@@ -9,8 +9,11 @@ pub(crate) mod copy;
 pub(crate) mod files;
 mod find;
 pub(crate) mod inspect;
+mod missing;
 mod partition;
 mod table_format;
+
+pub use missing::missing_files;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -178,19 +181,26 @@ impl SourceReader {
         Ok(())
     }
 
-    /// Returns the columns of the first rows, at most `limit` of them, or `None` when there are
-    /// no rows. Blocks the thread.
+    /// Returns the first rows that can be read, at most `limit` of them, and says which rows before
+    /// and among them cannot be read. Blocks the thread.
     ///
     /// # Errors
-    /// Returns an error when the first file cannot be read.
-    pub fn first_rows(&self, limit: usize) -> Result<Option<Vec<ArrayRef>>> {
-        let chunk = self.chunks().next()?;
-        let chunk = chunk.filter(|chunk| chunk.rows() > 0);
-        Ok(chunk.map(|chunk| {
-            let rows = chunk.rows().min(limit);
-            let columns = chunk.columns.iter();
-            columns.map(|column| column.slice(0, rows)).collect()
-        }))
+    /// Returns an error when a file cannot be read.
+    pub fn first_rows(&self, limit: usize) -> Result<FirstRows> {
+        let mut first = FirstRows::default();
+        let mut chunks = self.chunks();
+        while let Some(chunk) = chunks.next()? {
+            first.unreadable += chunk.rejects.len() as u64;
+            let reject = first.reject.take();
+            first.reject = reject.or_else(|| chunk.rejects.first().cloned());
+            if chunk.rows() > 0 {
+                let rows = chunk.rows().min(limit);
+                let columns = chunk.columns.iter();
+                first.columns = Some(columns.map(|column| column.slice(0, rows)).collect());
+                break;
+            }
+        }
+        Ok(first)
     }
 
     /// Returns an iterator over the rows, file by file, in order.
@@ -228,6 +238,17 @@ fn source_files(
         file.number = number;
     }
     Ok(files)
+}
+
+/// The first rows of a source.
+#[derive(Clone, Debug, Default)]
+pub struct FirstRows {
+    /// The columns of the rows. `None` when no row of the source can be read.
+    pub columns: Option<Vec<ArrayRef>>,
+    /// The number of rows before and among them that cannot be read.
+    pub unreadable: u64,
+    /// The first of these rows.
+    pub reject: Option<Reject>,
 }
 
 /// Reads the rows of a source, file by file. Blocks the thread.

@@ -4,7 +4,7 @@
 use arrow_array::{Array as _, ArrayRef};
 use wafer_catalog::{Context, Definitions, MadeBy};
 use wafer_core::{Digest, Field, Hasher, Schema};
-use wafer_runtime::{Deadline, Function, InvokeError, Output};
+use wafer_runtime::{CallFailure, Deadline, Function, InvokeError, Output};
 use wafer_store::{Error, Kind, Result};
 
 /// How rows of a source become rows of a group.
@@ -70,6 +70,18 @@ impl Transform {
                 hasher.part(&fields.expect("fields are plain data"));
                 hasher.finish()
             }
+        }
+    }
+
+    /// Turns columns into rows. The error of a function names the row that is to blame, if it is a
+    /// single one.
+    ///
+    /// # Errors
+    /// Returns an error when the function fails on the whole chunk.
+    pub(crate) fn invoke_rows(&self, columns: &[ArrayRef]) -> Result<Output, CallFailure> {
+        match self {
+            Self::Function(function, _) => function.invoke_rows(columns),
+            Self::Columns(fields) => Ok(passed(columns, fields.fields())),
         }
     }
 

@@ -33,7 +33,7 @@ pub use wafer_catalog::{
     FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote, ModelVersion,
     Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release, RunRecord,
     RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef, Ticks, TimeDef,
-    TrainingSet, VersionName, ViewDef, Which, check_function, is_name,
+    TrainingSet, VersionName, ViewDef, Which, check_function, is_name, temporary_folder,
 };
 pub use wafer_pipelines::{
     Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,

@@ -18,7 +18,7 @@ use crate::bindings::FunctionPre;
 use crate::bindings::transform::Guest;
 use crate::bindings::types as wit;
 use crate::engine::{STACK_BYTES, ticks};
-use crate::error::{InvokeError, LimitKind, said};
+use crate::error::{InvokeError, LimitKind, advice, said};
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
 use crate::lower::with_batch;
@@ -297,6 +297,18 @@ impl Function {
         self.call(&mut store, &instance, columns, rows, deadline)
     }
 
+    /// Calls the function on one chunk of rows, in batches, without logging what it says.
+    pub(crate) fn call_quietly(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Lifted, InvokeError> {
+        let mut store = self.store(Deadline::Batch);
+        store.data_mut().log.is_quiet = true;
+        let instance = self.instantiate(&mut store, Deadline::Batch)?;
+        self.call(&mut store, &instance, columns, rows, Deadline::Batch)
+    }
+
     fn call(
         &self,
         store: &mut Store<State>,
@@ -464,7 +476,10 @@ pub(crate) fn failure(
         .map(said)
         .unwrap_or_default();
     let message = match (state.log.last_error(), trap) {
-        (Some(panic), _) => said(panic),
+        (Some(panic), _) => match advice(panic) {
+            Some(advice) => format!("{}; {advice}", said(panic)),
+            None => said(panic),
+        },
         (None, Some(Trap::MemoryOutOfBounds)) => {
             format!(
                 "{root}; if it recurses deeply or has large local arrays, build it with a larger `stack`"

@@ -43,11 +43,16 @@ pub(crate) struct Log {
     bytes: usize,
     /// Number of messages that were dropped.
     dropped: u64,
+    /// Whether the messages of the call were written to the host's log before.
+    pub(crate) is_quiet: bool,
 }
 
 impl Log {
     /// Writes the messages to the host's log, and clears them.
     pub(crate) fn emit(&mut self, function: &str) {
+        if self.is_quiet {
+            return;
+        }
         for (level, message) in self.messages.drain(..) {
             match level {
                 Level::Trace => tracing::trace!(target: "function", function, "{message}"),

@@ -20,7 +20,7 @@
 //! | `GET`, `POST /v1/clock` | returns the clock's time; sets it, if it can be set |
 //! | `GET /metrics` | returns metrics in the text format of Prometheus |
 //! | `GET /healthz` | succeeds while the process runs |
-//! | `GET /readyz` | succeeds while the stores answer |
+//! | `GET /readyz` | succeeds while the stores answer, and their disk is not full |
 //!
 //! Every error is `{"error": {"code": "…", "message": "…"}}`, with the status and the code that
 //! `error.rs` assigns to its [`wafer_platform::Kind`]. Only the Open Inference Protocol has its

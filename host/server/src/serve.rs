@@ -32,17 +32,18 @@ pub async fn serve(
     served
 }
 
-/// Answers `GET /readyz`: succeeds if the stores answer.
+/// Answers `GET /readyz`: succeeds if the stores answer and have room for more.
 pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
     check_stores(&platform).await?;
     Ok("ready")
 }
 
-/// Checks that the stores answer, by reading a metadata object. Whether the object exists does not
-/// matter.
+/// Checks that the stores answer, by reading a metadata object, and that they have room for more.
+/// Whether the object exists does not matter.
 pub(crate) async fn check_stores(platform: &Platform) -> Result<()> {
-    let metadata = &platform.context().components().stores.metadata;
+    let stores = &platform.context().components().stores;
     let name = format!("{}/ready", platform.context().project());
-    metadata.get(&name).await?;
-    Ok(())
+    stores.metadata.get(&name).await?;
+    stores.upkeep.check_room().await?;
+    stores.artifacts.check_room().await
 }

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
-    Format, Platform, Progress, Split, SplitBy, TrainingSetRequest, column_types,
+    Format, Platform, Progress, Split, SplitBy, TrainingSetRequest, column_types, temporary_folder,
 };
 
 use crate::error::Failure;
@@ -64,7 +64,7 @@ pub(crate) async fn post(
     })?;
     let labels = format_of(&headers, CONTENT_TYPE)?.extension();
     let format = format_of(&headers, ACCEPT)?;
-    let folder = tempfile::tempdir().map_err(|e| temporary_file_error(&e))?;
+    let folder = temporary_folder()?;
     let (labels, out) = (
         folder.path().join(format!("labels.{labels}")),
         folder.path().join(format!("out.{}", format.extension())),

@@ -263,7 +263,7 @@ impl Lookup {
     ) -> Result<()> {
         let damaged = |e: DamagedError| {
             let message = format!("a stored row of `{}` cannot be read", self.table);
-            Error::caused(Kind::Internal, message, e)
+            Error::caused(Kind::Corrupt, message, e)
         };
         match &self.stored {
             Stored::Row(fingerprints) => {

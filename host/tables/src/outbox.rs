@@ -205,7 +205,7 @@ fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     for OutboxEntry { sequence, row } in entries {
         decode_row(&row.values, &mut builders).map_err(|e| {
             Error::caused(
-                Kind::Internal,
+                Kind::Corrupt,
                 format!("row {sequence} of the outbox of `{}`", table.name),
                 e,
             )

@@ -34,7 +34,7 @@ impl StoredRows {
     /// Splits a batch with the columns of a table.
     ///
     /// # Errors
-    /// Returns [`Kind::Internal`] when a column is missing or has another type.
+    /// Returns [`Kind::Corrupt`] when a column is missing or has another type.
     pub fn new(table: &TableDef, batch: &RecordBatch) -> Result<Self> {
         let column = |field: &wafer_core::Field| stored_column(table, batch, field);
         let time = |name: &str| -> Result<TimestampMicrosecondArray> {
@@ -93,7 +93,7 @@ impl StoredRows {
 /// Returns a column of a batch of an offline table, converted to the type of the field.
 ///
 /// # Errors
-/// Returns [`Kind::Internal`] when the column is missing or cannot be converted.
+/// Returns [`Kind::Corrupt`] when the column is missing or cannot be converted.
 pub fn stored_column(
     table: &TableDef,
     batch: &RecordBatch,
@@ -102,9 +102,9 @@ pub fn stored_column(
     let place = || format!("column `{}` of table `{}`", field.name, table.name);
     let found = batch
         .column_by_name(&field.name)
-        .ok_or_else(|| Error::new(Kind::Internal, format!("{} is missing", place())))?;
+        .ok_or_else(|| Error::new(Kind::Corrupt, format!("{} is missing", place())))?;
     wafer_core::coerce(found, &field.data_type)
-        .map_err(|e| Error::caused(Kind::Internal, place(), e))
+        .map_err(|e| Error::caused(Kind::Corrupt, place(), e))
 }
 
 /// Returns the column with the order of arrival of the rows of a batch, or `None` if it is not in the

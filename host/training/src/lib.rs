@@ -15,6 +15,7 @@
 
 mod evaluate;
 mod export;
+mod given_up;
 mod labels;
 mod lookup;
 mod rejoin;

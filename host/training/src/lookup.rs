@@ -37,6 +37,7 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{ARRIVAL_ORDER, Result, TableSnapshot};
 use wafer_tables::{arrival_orders, order_of, stored_column};
 
+use crate::given_up::GivenUp;
 use crate::labels::LabelFile;
 use crate::lookup::found::JoinedFeatures;
 use crate::spool::{MemoryBudget, Spool};
@@ -61,6 +62,7 @@ pub(crate) struct LookupJoin {
     pub(crate) identities: bool,
     /// Bytes of memory that the training set may use.
     pub(crate) memory: u64,
+    pub(crate) given_up: GivenUp,
     /// The number of threads.
     pub(crate) workers: usize,
 }

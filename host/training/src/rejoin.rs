@@ -11,6 +11,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use wafer_catalog::{Format, Progress, Recipe, blocking};
 use wafer_store::{Result, TableSnapshot};
 
+use crate::given_up::GivenUp;
 use crate::labels::{Batches, ColumnTypes, LabelFile, LabelOptions};
 use crate::lookup::found::{JoinedFeatures, JoinedReader};
 use crate::service::Training;
@@ -89,7 +90,9 @@ impl Training {
             split: None,
             identities,
             memory,
+            given_up: GivenUp::default(),
         };
+        let _waits = plan.given_up.when_dropped();
         Rejoined::new(rows, self.join(&Arc::new(plan), progress).await?)
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::DataType as ArrowType;
-use tempfile::TempDir;
-use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
+use wafer_catalog::{Format, Progress, TemporaryFolder, TrainingSet, blocking, temporary_folder};
 use wafer_core::{DataType, Field, coerce};
 use wafer_store::Result;
 
@@ -23,7 +22,7 @@ pub(crate) struct TrainingRows {
     pub(crate) set: TrainingSet,
     pub(crate) file: LabelFile,
     /// The folder of the file, which is removed when this is dropped.
-    _folder: TempDir,
+    _folder: TemporaryFolder,
 }
 
 impl TrainingRows {
@@ -127,7 +126,7 @@ impl Training {
     async fn open_training_rows(
         &self,
         set: TrainingSet,
-        folder: TempDir,
+        folder: TemporaryFolder,
         path: PathBuf,
     ) -> Result<TrainingRows> {
         let view = self
@@ -150,7 +149,7 @@ impl Training {
 }
 
 /// Creates a temporary folder. Returns it and the path of the training set in it.
-fn temporary_file() -> Result<(TempDir, PathBuf)> {
+fn temporary_file() -> Result<(TemporaryFolder, PathBuf)> {
     let folder = temporary_folder()?;
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))

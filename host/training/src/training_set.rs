@@ -15,23 +15,29 @@
 //!    file and a copy of the labels, and removes the pin. The record keeps the versions from then
 //!    on.
 //!
+//! If a step fails, or if nobody waits for the training set any more, the pin is removed, the work
+//! stops, and no file and no copy of the labels is left.
+//!
 //! [`Training::recreate_training_set`] makes the same file again from such a record, and compares
 //! its digest.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use wafer_catalog::{
     ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
-    TrainingSet, blocking, call, ended, readable,
+    TrainingSet, blocking, call, ended, readable, remove_abandoned_folders,
 };
 use wafer_core::{DataType, Digest, Timestamp, Zone};
-use wafer_runtime::Function;
+use wafer_runtime::{Function, failed_row};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
+use crate::given_up::GivenUp;
 use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
@@ -115,6 +121,7 @@ pub(crate) struct JoinPlan {
     /// Whether each lookup also returns the identity of the row, or of the events, that it found.
     pub(crate) identities: bool,
     pub(crate) memory: u64,
+    pub(crate) given_up: GivenUp,
 }
 
 /// Counts and statistics of a training set that was written.
@@ -144,6 +151,9 @@ impl Training {
     ) -> Result<TrainingSet> {
         progress.stage("looking at the labels");
         let format = Format::of_output(&request.out)?;
+        check_other_file(&request.labels, &request.out)?;
+        remove_abandoned_folders();
+        self.tables.remove_abandoned_pins().await?;
         let definitions = self.context.definitions();
         let recipe = Recipe::new(&definitions, &request.view)?;
         let labels = {
@@ -195,7 +205,7 @@ impl Training {
             function_errors: 0,
             errors: Vec::new(),
         };
-        let pin = self.pin(&set).await?;
+        let pin = self.tables.pin(&set.view, &set.versions).await?;
         let plan = JoinPlan {
             recipe: recipe.clone(),
             view: request.view.clone(),
@@ -204,50 +214,29 @@ impl Training {
             snapshots,
             identities: false,
             memory: request.memory,
+            given_up: GivenUp::default(),
         };
-        let (made, kept) = tokio::join!(
+        // If this returns early or is dropped, the pin is removed as well.
+        let (made, labels) = tokio::try_join!(
             self.build(plan, &request.out, progress),
-            self.store_labels(&request.labels)
-        );
-        let made = made.and_then(|made| Ok((made, kept?)));
-        if let Ok((made, labels)) = &made {
-            set.labels = *labels;
-            set.id = set.identity();
-            set.rows = made.rows;
-            set.columns = made.columns.clone();
-            set.function_errors = made.function_errors;
-            set.errors = made.errors.clone();
-            set.digest = made.digest;
-            self.context.keep_recipe(&set.view, &recipe).await?;
-            self.put_record(&set).await?;
-        }
-        self.context.remove_object(&pin).await?;
-        made.map(|_| set)
-    }
-
-    /// Stores a copy of the labels, from which the training set can be made again. Returns the
-    /// digest of the labels.
-    async fn store_labels(&self, labels: &Path) -> Result<Digest> {
-        let path = labels.to_owned();
-        let digest = blocking(move || {
-            wafer_store::digest_file(&path).map_err(|e| wafer_files::unreadable(&path, e))
-        })
-        .await??;
+            digest_of(&request.labels)
+        )?;
+        // The labels are kept only now, so that nothing of a failed training set is left.
         let artifacts = &self.context.components().stores.artifacts;
-        artifacts.put_file(&blob_name(digest), labels).await?;
-        Ok(digest)
-    }
-
-    /// Pins the versions of the tables that a training set is being made of. Returns the name of
-    /// the metadata object that holds the pin.
-    async fn pin(&self, set: &TrainingSet) -> Result<String> {
-        let nonce =
-            Digest::of(format!("{} {}", self.context.components().holder, set.created).as_bytes());
-        let name = format!("training_pin/{}-{}", set.view, nonce.short());
-        self.context
-            .put_object(&name, &set.versions, Expect::Absent)
+        artifacts
+            .put_file(&blob_name(labels), &request.labels)
             .await?;
-        Ok(name)
+        set.labels = labels;
+        set.id = set.identity();
+        set.rows = made.rows;
+        set.columns = made.columns;
+        set.function_errors = made.function_errors;
+        set.errors = made.errors;
+        set.digest = made.digest;
+        self.context.keep_recipe(&set.view, &recipe).await?;
+        self.put_record(&set).await?;
+        pin.remove().await?;
+        Ok(set)
     }
 
     /// Makes a recorded training set again, with the same bytes, whatever was written to the
@@ -255,8 +244,8 @@ impl Training {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown training set, [`Kind::Invalid`] when the
-    /// extension of `out` stands for another format, and [`Kind::Internal`] when the labels are
-    /// gone from the artifacts or the digest of the file differs from the recorded one.
+    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone from the
+    /// artifacts, and [`Kind::Internal`] when the digest of the file differs from the recorded one.
     pub async fn recreate_training_set(
         &self,
         id: &str,
@@ -291,7 +280,7 @@ impl Training {
         let path = artifacts.file(&blob_name(set.labels)).await?;
         let path = path.ok_or_else(|| {
             let message = format!("the labels of training set `{}` are gone", set.id);
-            Error::new(Kind::Internal, message)
+            Error::new(Kind::Corrupt, message)
         })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
@@ -314,6 +303,7 @@ impl Training {
             snapshots,
             identities: false,
             memory,
+            given_up: GivenUp::default(),
         };
         self.build(plan, out, progress).await
     }
@@ -375,6 +365,7 @@ impl Training {
             })
             .collect::<Result<_>>()?;
         let plan = Arc::new(plan);
+        let _waits = plan.given_up.when_dropped();
         let joined = self.join(&plan, progress).await?;
         progress.stage("writing");
         let (out, progress) = (out.to_owned(), Arc::clone(progress));
@@ -401,6 +392,7 @@ impl Training {
                     features: lookup.features.clone(),
                     identities: plan.identities,
                     memory: plan.memory,
+                    given_up: plan.given_up.clone(),
                     workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 })
             })
@@ -458,13 +450,13 @@ fn write(
     progress: &Arc<dyn Progress>,
 ) -> Result<WrittenSet> {
     let schema = output_schema(plan, functions)?;
-    let mut splitter = match &plan.split {
+    let splitter = match &plan.split {
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
     let output = Output::create(out, &schema)?;
     // Encoding the file takes as long as everything else, so it has a thread of its own.
-    let (sender, receiver) = std::sync::mpsc::sync_channel::<RecordBatch>(16);
+    let (sender, receiver) = sync_channel::<RecordBatch>(16);
     let writing = std::thread::spawn(move || {
         let mut output = output;
         for batch in receiver {
@@ -472,6 +464,37 @@ fn write(
         }
         Ok::<_, Error>(output)
     });
+    let filled = fill(
+        plan,
+        functions,
+        joined,
+        (splitter, &schema),
+        &sender,
+        progress,
+    );
+    drop(sender);
+    // The thread is waited for even after an error, so that no unfinished file stays behind.
+    let written = match writing.join() {
+        Ok(written) => written,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    // If writing failed, what went before stopped because of it.
+    let output = written?;
+    let mut made = filled?;
+    plan.given_up.check()?;
+    (made.columns, made.digest) = output.close()?;
+    Ok(made)
+}
+
+/// Makes the rows of the training set and sends them to the thread that writes them.
+fn fill(
+    plan: &JoinPlan,
+    functions: &[Function],
+    joined: Vec<JoinedFeatures>,
+    (mut splitter, schema): (Option<Splitter>, &Arc<ArrowSchema>),
+    sender: &SyncSender<RecordBatch>,
+    progress: &Arc<dyn Progress>,
+) -> Result<WrittenSet> {
     let mut made = WrittenSet {
         rows: 0,
         digest: Digest::of(&[]),
@@ -480,6 +503,7 @@ fn write(
         errors: Vec::new(),
     };
     for batch in Rejoined::new(plan.labels.clone(), joined)?.batches()? {
+        plan.given_up.check()?;
         let RejoinedBatch {
             rows,
             first,
@@ -490,28 +514,52 @@ fn write(
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         columns.extend(features.iter().cloned());
         let mut known = readable(&plan.recipe, &inputs, features);
-        columns.extend(call(functions, &mut known, |function, row, message| {
+        let called = call(functions, &mut known, |function, row, message| {
             made.record_failure(function, first + u64::from(row), message);
+        });
+        columns.extend(called.map_err(|e| match failed_row(&e) {
+            Some(row) => Error::caused(e.kind(), format!("label {}: {e}", first + row as u64), e),
+            None => e,
         })?);
         if let Some(splitter) = &mut splitter {
             columns.push(splitter.column(&rows, first)?);
         }
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns)
             .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
         if sender.send(batch).is_err() {
-            // The writing thread failed. Joining it below returns its error.
+            // The writing thread failed, and says why.
             break;
         }
         made.rows = first + rows.num_rows() as u64;
         progress.read(made.rows, plan.labels.total_rows());
     }
-    drop(sender);
-    let output: Output = match writing.join() {
-        Ok(written) => written?,
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
-    (made.columns, made.digest) = output.close()?;
     Ok(made)
+}
+
+/// Checks that the file to write is not the file of the labels, under whatever name.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] if it is.
+fn check_other_file(labels: &Path, out: &Path) -> Result<()> {
+    let is_same = match (std::fs::metadata(labels), std::fs::metadata(out)) {
+        (Ok(labels), Ok(out)) => labels.dev() == out.dev() && labels.ino() == out.ino(),
+        _ => false,
+    };
+    if !is_same {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is the file of the labels: name another file to write, so that they stay",
+        out.display()
+    );
+    Err(Error::invalid(message))
+}
+
+/// Returns the digest of the labels.
+async fn digest_of(labels: &Path) -> Result<Digest> {
+    let path = labels.to_owned();
+    let digest = blocking(move || wafer_store::digest_file(&path)).await?;
+    digest.map_err(|e| wafer_files::unreadable(labels, e))
 }
 
 impl WrittenSet {

@@ -89,7 +89,8 @@ pub struct RunRecord {
     pub rejects: Vec<Reject>,
     /// Problems of the run as a whole that did not make it fail.
     pub warnings: Vec<String>,
-    /// The number of rows that were written online.
+    /// The number of entities whose newest row, or summary of events, was written online. An entity
+    /// counts once for each of the batches that a large run is written in.
     pub online_applied: u64,
     /// The number of rows that changed nothing online because the stored rows are newer.
     pub online_older: u64,

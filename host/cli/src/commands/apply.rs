@@ -125,6 +125,15 @@ pub(crate) fn staged_text(plan: &wafer_platform::Plan) -> String {
     )
 }
 
+/// Says that the definitions of a plan are applied already, and what they wait for.
+fn waiting_text(plan: &wafer_platform::Plan) -> String {
+    let waits = match plan.staged.is_empty() {
+        true => "run `wafer apply` to make it live".to_owned(),
+        false => staged_text(plan),
+    };
+    format!("all of it is applied already, and staged: {waits}")
+}
+
 impl Plan {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
@@ -133,12 +142,16 @@ impl Plan {
         let plan = platform.plan(&wanted).await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
-            let next = if plan.changes.is_empty() {
-                ""
-            } else {
-                "\nrun `wafer apply` to make it so"
-            };
-            plan_text(&plan, "nothing would change") + next
+            let text = plan_text(&plan, "nothing would change");
+            match (plan.changes.is_empty(), plan.staged.is_empty()) {
+                (true, _) => text,
+                (false, _) if plan.is_staged => format!("{text}\n{}", waiting_text(&plan)),
+                (false, true) => text + "\nrun `wafer apply` to make it so",
+                (false, false) => format!(
+                    "{text}\nrun `wafer apply` to stage it; {}",
+                    staged_text(&plan)
+                ),
+            }
         });
         Ok(ExitCode::SUCCESS)
     }

@@ -46,7 +46,7 @@ impl Serve {
         }
         let listener = TcpListener::bind(self.listen)
             .await
-            .with_context(|| format!("cannot listen on {}", self.listen))?;
+            .with_context(|| not_listening(self.listen))?;
         // Signals are handled before the address is printed, because whoever reads it may send one.
         let stop = stop_signal()?;
         say(format!(
@@ -57,6 +57,14 @@ impl Serve {
         serve(platform, listener, stop).await?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Says why a server could not listen, and what to do.
+fn not_listening(address: SocketAddr) -> String {
+    format!(
+        "cannot listen on {address}; if another server does, stop it, or name another address with \
+         --listen (port 0 chooses a free one)"
+    )
 }
 
 /// Returns a future that completes at the first SIGINT or SIGTERM.

@@ -10,7 +10,7 @@ use wafer_platform::{
     DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSetRequest, column_types,
 };
 
-use super::Context;
+use super::{Context, until_interrupted};
 use crate::app;
 use crate::output::{Bar, path_text, say, table, thousands};
 
@@ -90,20 +90,19 @@ impl MakeTrainingSet {
         let platform = app::open(&project, None).await?;
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
-        let result = match &self.recreate {
-            Some(id) => {
-                platform
-                    .training()
-                    .recreate_training_set(id, &self.out, self.memory, &progress)
-                    .await
-            }
-            None => {
-                platform
-                    .training()
-                    .training_set(&self.request()?, &progress)
-                    .await
-            }
-        };
+        let training = platform.training();
+        let result = until_interrupted(async {
+            let set = match &self.recreate {
+                Some(id) => {
+                    training
+                        .recreate_training_set(id, &self.out, self.memory, &progress)
+                        .await
+                }
+                None => training.training_set(&self.request()?, &progress).await,
+            };
+            Ok(set?)
+        });
+        let result = result.await;
         bar.finish();
         let set = result?;
         for error in &set.errors {

@@ -105,13 +105,13 @@ impl Route {
         };
         let output = match self.transform.invoke(columns) {
             Ok(output) => output,
-            Err(error) if is_caused_by_row(&error) && rows.len() == 1 => {
+            Err(error) if error.is_caused_by_row() && rows.len() == 1 => {
                 let index = rows[0];
                 let reason = Error::from(error).to_string();
                 drafts[index].refuse(reason, &self.targets[0], &events[index], terms.now);
                 return Ok(());
             }
-            Err(error) if is_caused_by_row(&error) => {
+            Err(error) if error.is_caused_by_row() => {
                 let half = rows.len() / 2;
                 let part = |from, length| -> Vec<ArrayRef> {
                     columns
@@ -181,67 +181,5 @@ fn add_writes(
             }
         }
         commit.outbox.push(outbox);
-    }
-}
-
-/// Returns whether a single row may have caused the error: the function trapped or broke the
-/// contract. A function that refuses the call, or runs out of time or memory, would fail on a
-/// smaller batch as well.
-fn is_caused_by_row(error: &InvokeError) -> bool {
-    matches!(
-        error,
-        InvokeError::Trapped { .. } | InvokeError::Output { .. }
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use wafer_runtime::LimitKind;
-
-    use super::*;
-
-    #[test]
-    fn batch_is_halved_only_for_errors_that_a_single_row_can_cause() {
-        let (function, message) = (|| "f".to_owned(), || "m".to_owned());
-        for (error, wanted) in [
-            (
-                InvokeError::Trapped {
-                    function: function(),
-                    message: message(),
-                    backtrace: String::new(),
-                },
-                true,
-            ),
-            (
-                InvokeError::Output {
-                    function: function(),
-                    message: message(),
-                },
-                true,
-            ),
-            (
-                InvokeError::Refused {
-                    function: function(),
-                    message: message(),
-                },
-                false,
-            ),
-            (
-                InvokeError::OverLimit {
-                    function: function(),
-                    limit: LimitKind::Memory(1),
-                },
-                false,
-            ),
-            (
-                InvokeError::Host {
-                    function: function(),
-                    message: message(),
-                },
-                false,
-            ),
-        ] {
-            assert_eq!(is_caused_by_row(&error), wanted, "{error}");
-        }
     }
 }

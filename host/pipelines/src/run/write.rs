@@ -176,7 +176,7 @@ impl Pipelines {
             let row = QuarantinedRow {
                 reason: reason.clone(),
                 place: place.clone(),
-                row: Some(row.clone()),
+                row: row.clone(),
                 event_id: chunk.event_id(refused.row),
             };
             let reject = Reject::new(place, reason.clone());
@@ -654,8 +654,9 @@ struct TransformedChunk {
     chunk: Chunk,
     /// The rows of the group.
     rows: GroupRows,
-    /// The refused source rows as JSON, in the order of the refusals.
-    rejects: Vec<String>,
+    /// The refused source rows as JSON, in the order of the refusals. `None` if another row of the
+    /// group that was made of the source row is of a deleted entity.
+    rejects: Vec<Option<String>>,
 }
 
 /// Calls the producer on a chunk and checks the rows that it returns.
@@ -666,15 +667,9 @@ fn transform(
     target: &Target,
     gate: Gate,
 ) -> Result<TransformedChunk> {
-    let made = producer.produce(&chunk.columns, found).map_err(|error| {
-        let first = chunk.numbers.first().copied().unwrap_or(0);
-        let last = chunk.numbers.last().copied().unwrap_or(0);
-        Error::caused(
-            error.kind(),
-            format!("{}, rows {first} to {last}: {error}", chunk.file),
-            error,
-        )
-    })?;
+    let made = producer
+        .produce(&chunk.columns, found)
+        .map_err(|error| chunk.failure(error))?;
     let rows = target.rows_of(producer.outputs(), &made, gate);
     let fields = producer.inputs().fields();
     let row = |row: usize| -> String {
@@ -684,10 +679,11 @@ fn transform(
             .collect();
         Json::Object(cells).to_string()
     };
+    let deleted: BTreeSet<usize> = rows.deleted.iter().copied().collect();
     let rejects = rows
         .rejects
         .iter()
-        .map(|refused| row(refused.row))
+        .map(|refused| (!deleted.contains(&refused.row)).then(|| row(refused.row)))
         .collect();
     // The input columns are no longer needed, and the chunk may have to wait for its turn.
     let chunk = Chunk {

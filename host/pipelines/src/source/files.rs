@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::Format;
+use url::Url;
+use wafer_catalog::{Format, temporary_folder};
 use wafer_core::{Digest, Hasher};
 use wafer_files::unreadable;
 use wafer_store::{RemoteFile, RemoteFiles, Result};
@@ -96,9 +97,10 @@ impl SourceFile {
         let Some(file) = &self.remote else {
             return File::open(&self.path).map_err(|e| unreadable(&self.path, e));
         };
-        let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
-        block_on(remote.fetch(file, copy.path()))?;
-        File::open(copy.path()).map_err(|e| unreadable(&self.path, e))
+        let folder = temporary_folder()?;
+        let copy = folder.path().join("copy");
+        block_on(remote.fetch(file, &copy))?;
+        File::open(&copy).map_err(|e| unreadable(&self.path, e))
     }
 }
 
