@@ -62,6 +62,9 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         lateness: None,
         skew: Duration::ZERO,
         times: BTreeMap::new(),
+        zone: None,
+        decimals: None,
+        options: FileOptions::default(),
         doc: String::new(),
     };
     let inputs = &function.signature().inputs;
@@ -71,7 +74,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         .map(|f| ColumnBuilder::new(&f.data_type, most))
         .collect();
     let mut rows = 0;
-    SourceReader::open(&source, "rows", inputs, &local_only())
+    SourceReader::open(&source, "rows", inputs.fields(), &local_only())
         .unwrap()
         .for_each_row(|columns, row| {
             if rows < most {

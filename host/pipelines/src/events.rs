@@ -35,9 +35,10 @@ use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
 use crate::events::arrivals::Arrivals;
 use crate::events::draft::{Draft, IngestTerms};
 use crate::events::event::{Arrival, EventResult, IncomingEvent, IngestReport};
-use crate::events::route::{Route, Transform};
+use crate::events::route::Route;
 use crate::group_rows::Target;
 use crate::service::Pipelines;
+use crate::transform::Transform;
 
 impl Pipelines {
     /// Ingests events of a stream source: each event goes through every pipeline of the source, and

@@ -605,7 +605,8 @@ fn placed_columns(schema: &Schema) -> Vec<(String, ArrowType)> {
 }
 
 fn same_schema(table: &str, existing: &DeltaTable, wanted: &Schema) -> Result<()> {
-    let found = placed_columns(&arrow_schema(table, existing)?);
+    let existing = arrow_schema(table, existing)?;
+    let found = placed_columns(&existing);
     let wanted = placed_columns(wanted);
     if found == wanted {
         return Ok(());

@@ -6,7 +6,6 @@ use arrow_array::ArrayRef;
 use wafer_catalog::Applied;
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
 use wafer_core::{ColumnBuilder, Field};
-use wafer_runtime::InvokeError;
 use wafer_store::{EarlyWrite, Error, OutboxRow, Result};
 use wafer_tables::Deletions;
 

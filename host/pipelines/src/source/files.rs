@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 use wafer_catalog::{Format, temporary_folder};
 use wafer_core::{Digest, Hasher};
 use wafer_files::unreadable;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wafer_catalog::{Definitions, Location};
 
-use crate::source::files::find_files;
+use crate::source::find::find_files;
 
 /// Returns a warning for each source with files on this machine that a pipeline reads and that
 /// has none. Files elsewhere are not looked for. This reads folders.
