@@ -227,8 +227,10 @@ fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     }
     let rate = rows as f64 / elapsed.as_secs_f64();
     text += &format!(", {} rows/s", thousands(rate.round() as u64));
-    if let Some(total) = total.filter(|total| *total > rows) {
-        let left = Duration::from_secs_f64((total - rows) as f64 / rate);
+    let left = total.map(|total| total.saturating_sub(rows) as f64 / rate);
+    // A file may claim to have more rows than any time suffices for.
+    let left = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+    if let Some(left) = left.filter(|left| !left.is_zero()) {
         text += &format!(", {} left", HumanDuration(left));
     }
     text
