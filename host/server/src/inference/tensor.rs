@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Field, cell_to_json};
 
+/// The memory that an element takes as JSON, in bytes: the value, and a text's allocation.
+const ELEMENT: u64 = 64;
+
 /// A tensor of a request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Tensor {
@@ -180,8 +183,7 @@ impl Tensor {
         let data = self
             .data
             .ok_or_else(|| format!("input `{}` has no data", self.name))?;
-        let mut flat = Vec::with_capacity(data.len());
-        flatten(data, &mut flat);
+        let mut flat = flattened(data);
         if flat.len() != count {
             return Err(format!(
                 "input `{}` has {} elements, and shape {:?} says {count}",
@@ -200,11 +202,23 @@ impl Tensor {
             (false, _) => flat,
             (true, 0) => vec![Json::Array(Vec::new()); rows],
             (true, width) => {
-                let rows = flat.chunks(width).map(|items| items.to_vec().into());
-                rows.collect()
+                let mut items = flat.drain(..);
+                let row = |_| Json::Array(items.by_ref().take(width).collect());
+                (0..rows).map(row).collect()
             }
         })
     }
+}
+
+/// Returns the elements of nested lists in row-major order.
+fn flattened(data: Vec<Json>) -> Vec<Json> {
+    // Most data is flat already, and is not copied.
+    if !data.iter().any(Json::is_array) {
+        return data;
+    }
+    let mut flat = Vec::with_capacity(data.len());
+    flatten(data, &mut flat);
+    flat
 }
 
 /// Appends the elements of nested lists to `flat`, in row-major order.
@@ -215,6 +229,28 @@ fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
             value => flat.push(value),
         }
     }
+}
+
+/// Returns the memory that the elements of the tensors with a `binary_data_size` take, in bytes. The
+/// sizes may be wrong: then they are refused when they are filled in.
+pub(super) fn binary_size(inputs: &[Tensor]) -> u64 {
+    let size = |input: &Tensor| {
+        let size = input
+            .parameters
+            .as_ref()?
+            .get("binary_data_size")?
+            .as_u64()?;
+        let found = DATATYPES.iter().find(|(name, ..)| *name == input.datatype);
+        let (_, width, _) = found?;
+        // Strings are as long as their bytes say, but at least have a length of four bytes.
+        let (least, text) = if *width == 0 {
+            (4, size)
+        } else {
+            (*width as u64, 0)
+        };
+        Some((size / least).saturating_mul(ELEMENT).saturating_add(text))
+    };
+    inputs.iter().filter_map(size).fold(0, u64::saturating_add)
 }
 
 /// Fills in the data of the tensors that have a `binary_data_size`, from the bytes after the JSON.
