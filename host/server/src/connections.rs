@@ -1,6 +1,6 @@
 //! The connections of a server: how many there are, how long they may take, and how they end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -8,13 +8,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
@@ -41,6 +44,11 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     \r\n\
     {\"error\":{\"code\":\"unavailable\",\"message\":\"the server has as many connections as it may \
     have (setting `server.connections`); try again later\"}}";
+
+/// The longest time in which what is left of a body is read after its request was answered.
+const LEFT_TIME: Duration = Duration::from_secs(5);
+/// The most bytes that are read then.
+const LEFT_BYTES: usize = 512 << 20;
 
 /// The lines about connections that were refused.
 static REFUSED: Occasional = Occasional::new();
@@ -174,7 +182,8 @@ impl Connection {
             timeout: limits.write_timeout,
             writing: None,
         });
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(|body| Body::new(RequestBody(Some(body))));
             request.extensions_mut().insert(Peer(peer));
             router.clone().call(request)
         });
@@ -193,6 +202,65 @@ impl Connection {
         };
         if let Err(error) = answered {
             tracing::debug!("connection of {peer}: {error}");
+        }
+    }
+}
+
+/// The body of a request, until it ends.
+///
+/// What nobody has read of it when it is dropped, because the request was refused, is read and
+/// discarded. If the connection were closed instead, the system would reset it, and the client might
+/// not see the answer.
+struct RequestBody(Option<Incoming>);
+
+impl hyper::body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.0 = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async { timeout(LEFT_TIME, discard(body)).await });
+        }
+    }
+}
+
+/// Reads and discards a body.
+async fn discard(mut body: Incoming) {
+    let mut left = LEFT_BYTES;
+    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        left = left.saturating_sub(length);
+        if left == 0 {
+            return;
         }
     }
 }
