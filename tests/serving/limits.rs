@@ -1,11 +1,16 @@
 //! What a request may take: sizes, counts, memory, and compressed bodies.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use arrow_array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
 
 use crate::harness::ledger::{ledger, three_entries};
 use crate::harness::{Server, misbehaving, wait_for};
@@ -86,7 +91,7 @@ fn no_request_takes_more_memory_than_its_size_allows() {
     let server = project.serve(&[]);
     let small = r#"{"id":1,"at":"2013-01-01T00:00:00Z","x":0.5}"#;
     let (features, events) = ("/v1/views/thing/features", "/v1/sources/things/events");
-    let labels = "/v1/views/thing/training-set";
+    let labels = "/v1/views/thing/training-set?time=at";
     let cloud_events = "application/cloudevents-batch+json";
     let cloud_event = "application/cloudevents+json";
     let (infer, online) = ("/v2/models/none/infer", "/get-online-features");
@@ -207,6 +212,32 @@ fn no_request_takes_more_memory_than_its_size_allows() {
     }
     // The server still answers, and has given the memory of all of them back.
     assert_eq!(misbehaving::request(&server, 1).0, 200);
+}
+
+#[test]
+fn labels_that_expand_beyond_their_size_are_refused() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    // A text that the file has once, and every row of it.
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 20); 200]));
+    let times = TimestampMicrosecondArray::from(vec![0; 200]).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 4] = [
+        ("id", Arc::new(Int64Array::from(vec![1; 200]))),
+        ("at", Arc::new(times)),
+        ("x", Arc::new(Float64Array::from(vec![0.5; 200]))),
+        ("text", text),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    assert!(body.len() < 4 * MIB, "{}", body.len());
+    let path = "/v1/views/thing/training-set?time=at";
+    let (status, answer) = server.post(path, "application/vnd.apache.parquet", body);
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("once they are read"), "{message}");
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {

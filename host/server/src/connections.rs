@@ -4,6 +4,8 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -182,7 +184,10 @@ impl Connection {
             timeout: limits.write_timeout,
             writing: None,
         });
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&has_asked);
         let service = service_fn(move |request: Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
             let mut request = request.map(|body| Body::new(RequestBody(Some(body))));
             request.extensions_mut().insert(Peer(peer));
             router.clone().call(request)
@@ -196,6 +201,10 @@ impl Connection {
         let answered = tokio::select! {
             answered = connection.as_mut() => answered,
             _ = stopped.changed() => {
+                // hyper would wait for the first request of a connection.
+                if !has_asked.load(Ordering::Relaxed) {
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -180,7 +180,7 @@ impl Intake {
         let limit = (allowance(sent.len()) / 2).min(MAX_BODY_BYTES as u64);
         let threads = Arc::clone(&self.threads);
         let place = threads.acquire_owned().await.expect("it is never closed");
-        let decode = move || {
+        let decode = move || -> Result<Bytes, Failure> {
             let _place = place;
             let mut decoded = Vec::new();
             encoding.decode(&sent[..], &mut decoded, limit)?;

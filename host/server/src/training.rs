@@ -93,6 +93,7 @@ pub(crate) async fn post(
         out: out.clone(),
         as_of: options.as_of,
         memory,
+        most_label_bytes: Some(allowance(sent)),
         split,
     };
     let progress: Arc<dyn Progress> = Arc::new(());

@@ -62,6 +62,8 @@ pub struct TrainingSetRequest {
     pub as_of: Option<Timestamp>,
     /// Bytes of memory that the join may use.
     pub memory: u64,
+    /// The most bytes that the labels may take once they are read. `None` means no limit.
+    pub most_label_bytes: Option<u64>,
     /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
 }
@@ -123,7 +125,8 @@ impl Training {
                 request.time.clone(),
                 recipe.view.clone(),
             );
-            blocking(move || LabelFile::open(&path, None, &time, &view)).await??
+            let file = blocking(move || LabelFile::open(&path, None, &time, &view)).await??;
+            file.with_limit(request.most_label_bytes)
         };
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
         if request.as_of.is_none() {
