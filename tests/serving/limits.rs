@@ -219,12 +219,12 @@ fn labels_that_expand_beyond_their_size_are_refused() {
     let project = misbehaving::project("well", "").applied();
     let server = project.serve(&[]);
     // A text that the file has once, and every row of it.
-    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 20); 200]));
-    let times = TimestampMicrosecondArray::from(vec![0; 200]).with_timezone("UTC");
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 18); 800]));
+    let times = TimestampMicrosecondArray::from(vec![0; 800]).with_timezone("UTC");
     let columns: [(&str, ArrayRef); 4] = [
-        ("id", Arc::new(Int64Array::from(vec![1; 200]))),
+        ("id", Arc::new(Int64Array::from(vec![1; 800]))),
         ("at", Arc::new(times)),
-        ("x", Arc::new(Float64Array::from(vec![0.5; 200]))),
+        ("x", Arc::new(Float64Array::from(vec![0.5; 800]))),
         ("text", text),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();

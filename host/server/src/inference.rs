@@ -209,14 +209,14 @@ fn flag(parameters: Option<&Map<String, Json>>, name: &str) -> Option<bool> {
 
 /// The JSON of an answer.
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
     model_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<String>,
     id: String,
     #[serde(skip_serializing_if = "Map::is_empty")]
     parameters: Map<String, Json>,
-    outputs: Vec<Output>,
+    outputs: Vec<Output<'a>>,
 }
 
 /// Answers an inference request.
