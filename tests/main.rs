@@ -22,24 +22,30 @@ mod catalog {
 mod pipelines {
     mod backfill;
     mod chains;
+    mod columns;
     mod csv_files;
+    mod delta_tables;
     mod distributed;
     mod events;
     mod expectations;
     mod floats;
+    mod formats;
     mod late_events;
     mod rejects;
     mod run;
     mod schedule;
     mod sources;
+    mod ties;
     mod times;
     mod upstream_changes;
+    mod values;
     mod versions;
     mod windows;
 }
 
 /// Training, from labels to training sets and models.
 mod training {
+    mod label_values;
     mod labels;
     mod preprocessing;
     mod train;

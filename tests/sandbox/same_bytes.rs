@@ -61,6 +61,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         delay: Duration::ZERO,
         lateness: None,
         skew: Duration::ZERO,
+        times: BTreeMap::new(),
         doc: String::new(),
     };
     let inputs = &function.signature().inputs;

@@ -137,7 +137,7 @@ fn errors_of_pipelines_that_cannot_predict_say_why() {
         (
             "model = \"line\"\n",
             "# no maker\n",
-            "pipelines.scores.function: is missing; name it, or a `model`",
+            "is text, whose columns have no types; declare them",
         ),
         (
             "model = \"line\"",

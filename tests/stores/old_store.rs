@@ -77,4 +77,10 @@ fn a_store_of_an_earlier_binary_opens_with_its_values() {
         found.next().unwrap()["rows"].as_u64().unwrap()
     };
     assert_eq!((rows("entries_events"), rows("last_entry_v1")), (5, 38));
+    // Only the row of the new event has an order of arrival.
+    let stored = project.offline_rows("last_entry_v1");
+    let (ordered, before): (Vec<&Json>, Vec<&Json>) =
+        stored.iter().partition(|row| row["arrival_order"].is_i64());
+    assert_eq!((ordered.len(), before.len()), (1, 37));
+    assert_eq!(ordered[0]["small"], 201);
 }

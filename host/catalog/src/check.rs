@@ -6,7 +6,7 @@
 
 use arrow_array::{Array as _, ArrayRef, UInt32Array};
 use serde_json::{Value as Json, json};
-use wafer_core::{ColumnBuilder, DataType, EpochUnit, Field, Schema, encode_row};
+use wafer_core::{ColumnBuilder, DataType, EpochUnit, Field, Reading, Schema, encode_row};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{Error, Kind, Result};
 
@@ -136,7 +136,8 @@ fn synthetic_rows(schema: &Schema) -> Vec<ArrayRef> {
             DataType::Date => EpochUnit::Days,
             _ => EpochUnit::Microseconds,
         };
-        let mut builder = ColumnBuilder::new(&field.data_type, CHECK_ROWS).with_unit(Some(unit));
+        let mut builder =
+            ColumnBuilder::new(&field.data_type, CHECK_ROWS).with_reading(Reading::of_unit(unit));
         // A linear congruential generator: D. Knuth, MMIX.
         let mut state = place as u64 + 1;
         for row in 0..CHECK_ROWS {

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use wafer_core::{MAX_ERROR_BYTES, cut, escaped, escaped_json, escaped_lines};
 use wafer_log::Destination;
-use wafer_platform::Progress;
+use wafer_platform::{BackfillEstimate, Progress};
 
 /// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -150,10 +150,41 @@ impl Progress for Bar {
         self.bar.set_position(rows);
     }
 
+    fn backfill(&self, estimate: &BackfillEstimate) {
+        let text = backfill_text(estimate);
+        self.bar.suspend(|| say(format!("{}: {text}", self.label)));
+    }
+
     fn stage(&self, stage: &str) {
         let message = format!("{}: {stage}", self.label);
         self.bar.set_message(escaped(&message).into_owned());
     }
+}
+
+/// Says how much work a backfill is.
+fn backfill_text(estimate: &BackfillEstimate) -> String {
+    let counted = |number: usize, one: &str, many: &str| {
+        let name = if number == 1 { one } else { many };
+        format!("{} {name}", thousands(number as u64))
+    };
+    let intervals = counted(estimate.intervals, "interval", "intervals");
+    let pieces = counted(estimate.pieces, "piece", "pieces");
+    let passes = counted(estimate.passes, "pass", "passes");
+    let mut text = format!("{intervals} in {pieces}, {passes} over the source");
+    if let Some(rows) = estimate.rows {
+        text += &format!(" of about {} rows", thousands(rows));
+    }
+    if let Some(duration) = estimate.duration {
+        let seconds = u64::try_from(duration.as_micros())
+            .unwrap_or(0)
+            .div_ceil(1_000_000);
+        text += &match seconds {
+            0..60 => format!(", about {} s", seconds.max(1)),
+            60..7_200 => format!(", about {} min", seconds.div_ceil(60)),
+            _ => format!(", about {} h", thousands(seconds.div_ceil(3_600))),
+        };
+    }
+    text
 }
 
 /// Formats rows as a table with a header and aligned columns. Each row is one line.
@@ -210,6 +241,37 @@ pub(crate) fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn backfills_are_announced_with_their_size_and_duration() {
+        let estimate = |intervals, pieces, rows, seconds: Option<i64>| BackfillEstimate {
+            intervals,
+            pieces,
+            passes: 1,
+            rows,
+            duration: seconds.map(|seconds| wafer_core::Duration::from_micros(seconds * 1_000_000)),
+        };
+        for (estimate, wanted) in [
+            (
+                estimate(60_768, 1, Some(26_115), Some(0)),
+                "60,768 intervals in 1 piece, 1 pass over the source of about 26,115 rows, about 1 s",
+            ),
+            (
+                estimate(1, 1, None, None),
+                "1 interval in 1 piece, 1 pass over the source",
+            ),
+            (
+                estimate(30, 30, Some(5), Some(61)),
+                "30 intervals in 30 pieces, 1 pass over the source of about 5 rows, about 2 min",
+            ),
+            (
+                estimate(30, 30, Some(5), Some(36_000)),
+                "30 intervals in 30 pieces, 1 pass over the source of about 5 rows, about 10 h",
+            ),
+        ] {
+            assert_eq!(backfill_text(&estimate), wanted);
+        }
+    }
 
     #[test]
     fn text_from_outside_stays_in_its_cell() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "ProjectFile";
 
 /// The struct of each table, and the heading of its section in the reference.
-const SECTIONS: [(&str, &str); 16] = [
+const SECTIONS: [(&str, &str); 17] = [
     ("ProjectTable", "[project]"),
     ("StoreTable", "[store]"),
     ("ServerConfig", "[server]"),
@@ -21,6 +21,7 @@ const SECTIONS: [(&str, &str); 16] = [
     ("AggregateConfig", "[[groups.NAME.aggregates]]"),
     ("ExpectationConfig", "[[groups.NAME.expectations]]"),
     ("PipelineConfig", "[pipelines.NAME]"),
+    ("ColumnConfig", "[pipelines.NAME.columns.COLUMN]"),
     ("ScheduleConfig", "[pipelines.NAME.schedule]"),
     ("ViewConfig", "[views.NAME]"),
     ("LookupConfig", "[[views.NAME.lookups]]"),

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field as ArrowField, SchemaRef};
 use serde_json::Value as Json;
 use wafer_catalog::{ColumnStatistics, Format};
-use wafer_core::{Digest, cell_to_json};
+use wafer_core::{Digest, cell_to_json, plain_column};
 use wafer_store::{Error, Kind, Result};
 
-use crate::{RowWriter, Sink, Statistics, file_format};
+use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 
 /// A file of rows that is being written. If it is dropped before it is closed, the temporary file
 /// is removed.
@@ -46,9 +46,10 @@ impl Output {
     /// Starts a file of rows with these columns. Its format follows from its name.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the extension stands for no format, and
-    /// [`Kind::Unavailable`] when the file cannot be written.
+    /// Returns [`Kind::Invalid`] when the extension stands for no format or the format cannot hold
+    /// a column, and [`Kind::Unavailable`] when the file cannot be written.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
+        check_columns(path, schema.fields().iter().map(AsRef::as_ref))?;
         let format = Format::of_output(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".part");
@@ -94,7 +95,54 @@ impl Output {
     }
 }
 
+/// Returns the columns of a batch as text formats write them.
+///
+/// # Errors
+/// Returns a message that names the column with a value that has no text.
+pub(crate) fn plain_columns(batch: &RecordBatch) -> WriteResult<Vec<ArrayRef>> {
+    let schema = batch.schema();
+    let fields = schema.fields().iter().zip(batch.columns());
+    let columns = fields.map(|(field, column)| {
+        plain_column(column).map_err(|error| {
+            let name = field.name();
+            let message = &error.message;
+            format!("column `{name}`: {message}; write Parquet or Arrow, or leave the column out")
+        })
+    });
+    Ok(columns.collect::<std::result::Result<_, String>>()?)
+}
+
+/// Checks that a file can hold columns as they are.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] with the column that it cannot hold, and [`Kind::Invalid`] when the
+/// extension of the file stands for no format.
+pub fn check_columns<'a>(
+    path: &Path,
+    fields: impl IntoIterator<Item = &'a ArrowField>,
+) -> Result<()> {
+    let format = file_format(Format::of_output(path)?);
+    let mut fields = fields.into_iter();
+    match fields.find(|field| !format.holds(field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(Error::invalid(format!(
+            "{}: column `{}` is {}, which a file of this format cannot hold as it is: write {}, \
+             convert the column, or leave it out",
+            path.display(),
+            field.name(),
+            field.data_type(),
+            match format.format() {
+                Format::Parquet => "Arrow (.arrow)",
+                _ => "Parquet (.parquet) or Arrow (.arrow)",
+            }
+        ))),
+    }
+}
+
 /// Formats a value as text: a string as it is, any other value as JSON.
+///
+/// # Panics
+/// Panics like [`cell_to_json`].
 pub fn cell_text(values: &ArrayRef, row: usize) -> String {
     match cell_to_json(values, row) {
         Json::String(text) => text,

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 use wafer_core::Duration;
-use wafer_store::{Kind, Result};
+use wafer_store::{ARRIVAL_ORDER, Kind, Result};
 
 use crate::service::Pipelines;
 
@@ -111,9 +111,15 @@ impl Pipelines {
             }
             let keys = definition.keys.iter().map(|key| key.name.clone());
             // The sort key includes the last tie-break, so that the order does not depend on the
-            // order of the files.
-            let times = ["event_timestamp", "created_timestamp", "event_id"].map(str::to_owned);
-            let sort_by: Vec<String> = keys.chain(times).collect();
+            // order of the files. Rows of one key and time stay in the order in which they came in,
+            // which runs over the table rely on.
+            let system = [
+                "event_timestamp",
+                "created_timestamp",
+                ARRIVAL_ORDER,
+                "event_id",
+            ];
+            let sort_by: Vec<String> = keys.chain(system.map(str::to_owned)).collect();
             let compaction = match offline.compact(name, &sort_by).await {
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 other => other?,

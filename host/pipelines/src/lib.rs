@@ -31,6 +31,7 @@ mod run;
 mod service;
 mod source;
 mod staging;
+mod transform;
 mod trigger;
 
 pub use backfill::{BackfillReport, BackfillRequest};
@@ -46,5 +47,6 @@ pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
 pub use source::SourceReader;
+pub use source::inspect::{Inspected, inspect, typed_columns};
 pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};

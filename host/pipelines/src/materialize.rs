@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use wafer_catalog::{PipelineDef, blocking, get};
-use wafer_core::rules::{Interval, RowVersion, identity};
+use wafer_core::rules::Interval;
 use wafer_core::{ColumnBuilder, decode_row, entity_key};
 use wafer_store::{AsOf, EarlyWrite, Error, FromOutbox, GroupContent, Kind, OutboxRow, Result};
 use wafer_tables::{Deleted, StoredRows};
 
-use crate::group_rows::{OnlineRows, Target};
+use crate::group_rows::{OnlineRows, Standing, Target};
 use crate::service::Pipelines;
 
 /// The report of a materialization.
@@ -150,14 +150,10 @@ impl Target {
         let columns = keys.split_off(self.table.keys.len());
         let entity =
             entity_key(&keys, 0).map_err(|e| Error::caused(Kind::Corrupt, message(), e))?;
-        let version = RowVersion {
-            event: row.event,
-            created: row.created,
-            id: identity(&row.event_id),
-        };
+        let standing = Standing::new(row.event, row.created, row.order, &row.event_id);
         Ok(EarlyWrite {
             due: row.event.max(row.available),
-            write: self.first_row_write(entity, &columns, version),
+            write: self.first_row_write(entity, &columns, standing),
         })
     }
 }

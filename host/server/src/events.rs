@@ -170,7 +170,14 @@ fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Events<'a>, F
 }
 
 fn json(body: &[u8]) -> Result<Json, Failure> {
-    serde_json::from_slice(body).map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))
+    let json = serde_json::from_slice(body);
+    let json = json.map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))?;
+    match wafer_core::lost_number(body) {
+        None => Ok(json),
+        Some(number) => Err(Failure::invalid(format!(
+            "the body has the number {number}, which is not kept exactly; send it as text"
+        ))),
+    }
 }
 
 /// Decodes the event of each line. Blank lines are skipped.

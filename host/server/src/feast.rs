@@ -483,11 +483,15 @@ async fn push(
     check_count(count)?;
     let definitions = platform.context().definitions();
     let pipelines = definitions.pipelines.values();
-    let read = pipelines
+    let read: Vec<Field> = pipelines
         .filter(|pipeline| pipeline.source == source)
-        .filter_map(|pipeline| definitions.functions.get(pipeline.made_by.function()?))
-        .flat_map(|function| function.registered.signature.inputs.fields());
-    let times = timestamps(read);
+        .flat_map(|pipeline| {
+            definitions
+                .source_fields(&pipeline.made_by)
+                .unwrap_or_default()
+        })
+        .collect();
+    let times = timestamps(&read);
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
     let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);

@@ -22,8 +22,10 @@ use tempfile::TempDir;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
-use wafer_core::Timestamp;
-use wafer_platform::{Format, Platform, Progress, Split, SplitBy, TrainingSetRequest};
+use wafer_core::{Timestamp, Zone};
+use wafer_platform::{
+    Format, Platform, Progress, Split, SplitBy, TrainingSetRequest, column_types,
+};
 
 use crate::error::Failure;
 use crate::extract::{Path, Query};
@@ -49,6 +51,8 @@ pub(crate) struct Options {
     #[serde(default = "event_timestamp")]
     time: String,
     as_of: Option<Timestamp>,
+    types: Option<String>,
+    zone: Option<Zone>,
     split: Option<String>,
     split_by: Option<String>,
     #[serde(default)]
@@ -86,10 +90,13 @@ pub(crate) async fn post(
     let memory = allowance(sent).min(MEMORY);
     let mut charge = intake.charge();
     charge.raise(memory)?;
+    let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
         labels,
         time: options.time,
+        types: types.map_err(Failure::invalid)?,
+        zone: options.zone,
         out: out.clone(),
         as_of: options.as_of,
         memory,

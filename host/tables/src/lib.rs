@@ -14,5 +14,7 @@ mod tables;
 
 pub use deletions::{Deleted, Deletion, Deletions, key_of, subject_keys};
 pub use outbox::FlushReport;
-pub use rows::{StoredRows, stored_column, timestamps};
+pub use rows::{
+    StoredRows, SystemValues, arrival_orders, order_of, stored_column, table_batch, timestamps,
+};
 pub use service::Tables;

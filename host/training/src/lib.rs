@@ -28,4 +28,4 @@ mod training_set;
 pub use rejoin::{RejoinRequest, Rejoined, RejoinedBatch};
 pub use service::Training;
 pub use train::{TrainReport, TrainRequest};
-pub use training_set::{DeleteIf, TrainingSetRequest};
+pub use training_set::{DeleteIf, TrainingSetRequest, column_types};

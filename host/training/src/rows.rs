@@ -10,7 +10,7 @@ use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
 use wafer_core::{DataType, Field, coerce};
 use wafer_store::Result;
 
-use crate::labels::LabelFile;
+use crate::labels::{ColumnTypes, LabelFile, LabelOptions};
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
@@ -58,29 +58,35 @@ impl TrainingRows {
     }
 }
 
-/// Returns the type of the contract that a column is read as: the first one that it can be
-/// converted to.
+/// Returns the type of the contract that a column is read as: the one that holds the values of its
+/// Arrow type, or `None` if there is none.
 fn contract_type(arrow: &ArrowType) -> Option<DataType> {
     use DataType as D;
-    if let ArrowType::FixedSizeList(_, n) = arrow {
-        return u32::try_from(*n).ok().filter(|n| *n > 0).map(D::Vector);
-    }
+    let found = match arrow {
+        ArrowType::Boolean => D::Boolean,
+        ArrowType::Float16 | ArrowType::Float32 => D::Float32,
+        ArrowType::Float64 => D::Float64,
+        ArrowType::FixedSizeList(_, n) => D::Vector(u32::try_from(*n).ok().filter(|n| *n > 0)?),
+        ArrowType::Dictionary(_, values) => contract_type(values)?,
+        found if found.is_integer() => D::Int64,
+        ArrowType::List(item) | ArrowType::LargeList(item) => {
+            match contract_type(item.data_type())? {
+                D::Int64 => D::ListInt64,
+                D::Float32 | D::Float64 => D::ListFloat64,
+                D::Utf8 => D::ListUtf8,
+                _ => return None,
+            }
+        }
+        found => {
+            let empty = arrow_array::new_empty_array(found);
+            let others = [D::Utf8, D::Binary, D::Timestamp, D::Date];
+            others
+                .into_iter()
+                .find(|data_type| coerce(&empty, data_type).is_ok())?
+        }
+    };
     let empty = arrow_array::new_empty_array(arrow);
-    [
-        D::Boolean,
-        D::Int64,
-        D::Float32,
-        D::Float64,
-        D::Utf8,
-        D::Binary,
-        D::Timestamp,
-        D::Date,
-        D::ListInt64,
-        D::ListFloat64,
-        D::ListUtf8,
-    ]
-    .into_iter()
-    .find(|data_type| coerce(&empty, data_type).is_ok())
+    coerce(&empty, &found).is_ok().then_some(found)
 }
 
 impl Training {
@@ -130,7 +136,11 @@ impl Training {
             .await?
             .view;
         let time = set.time.clone();
-        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view);
+        let options = LabelOptions {
+            zone: set.zone,
+            ..LabelOptions::new(ColumnTypes::new())
+        };
+        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view, &options);
         Ok(TrainingRows {
             file: blocking(open).await??,
             set,
@@ -172,6 +182,26 @@ mod tests {
             ),
             (vector(3), Some(DataType::Vector(3))),
             (vector(0), None),
+            (
+                ArrowType::List(Arc::new(ArrowField::new("item", ArrowType::Float64, true))),
+                Some(DataType::ListFloat64),
+            ),
+            (
+                ArrowType::LargeList(Arc::new(ArrowField::new("item", ArrowType::Int32, true))),
+                Some(DataType::ListInt64),
+            ),
+            (
+                ArrowType::Dictionary(Box::new(ArrowType::Int8), Box::new(ArrowType::Utf8)),
+                Some(DataType::Utf8),
+            ),
+            (
+                ArrowType::FixedSizeList(
+                    Arc::new(ArrowField::new("item", ArrowType::Utf8, true)),
+                    2,
+                ),
+                None,
+            ),
+            (ArrowType::Decimal128(10, 2), None),
             (ArrowType::Null, None),
         ] {
             assert_eq!(contract_type(&arrow), wanted, "{arrow}");

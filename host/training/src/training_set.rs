@@ -25,14 +25,14 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use wafer_catalog::{
-    ColumnStatistics, Format, ModelVersion, Progress, Recipe, Reject, Split, TrainingSet, blocking,
-    call, ended, readable,
+    ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
+    TrainingSet, blocking, call, ended, readable,
 };
-use wafer_core::{DataType, Digest, Timestamp};
+use wafer_core::{DataType, Digest, Timestamp, Zone};
 use wafer_runtime::Function;
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
-use crate::labels::LabelFile;
+use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
@@ -40,7 +40,7 @@ use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
 use crate::spool::MemoryBudget;
-use wafer_files::Output;
+use wafer_files::{Output, check_columns};
 
 /// The number of rows with a failed function call that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
@@ -55,6 +55,12 @@ pub struct TrainingSetRequest {
     pub labels: PathBuf,
     /// Name of the column of the labels that holds their time.
     pub time: String,
+    /// The types of columns of labels in CSV or NDJSON that the view does not read. The types of
+    /// others are guessed, so that their values are written as the same texts.
+    pub types: BTreeMap<String, DataType>,
+    /// The time zone of times of the labels that the view reads and that name none. `None` means
+    /// that such times are refused.
+    pub zone: Option<Zone>,
     /// Path of the file to write. Its extension decides the format.
     pub out: PathBuf,
     /// The time, by the machine's clock, as of which the offline tables are read. `None` means
@@ -66,6 +72,29 @@ pub struct TrainingSetRequest {
     pub most_label_bytes: Option<u64>,
     /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
+}
+
+/// Parses types of columns, such as `zip=utf8,delay=float64`.
+///
+/// # Errors
+/// Returns a message that names what is not of this form, or no type.
+pub fn column_types(text: &str) -> Result<BTreeMap<String, DataType>, String> {
+    let mut types = BTreeMap::new();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (name, data_type) = part
+            .split_once('=')
+            .ok_or_else(|| format!("`{part}` is not of the form COLUMN=TYPE"))?;
+        let data_type = data_type.trim().parse();
+        let data_type: DataType = data_type.map_err(|e| format!("column `{name}`: {e}"))?;
+        if types.insert(name.trim().to_owned(), data_type).is_some() {
+            return Err(format!("column `{name}` is given two types"));
+        }
+    }
+    Ok(types)
 }
 
 /// The condition under which a training set is deleted.
@@ -125,9 +154,15 @@ impl Training {
                 request.time.clone(),
                 recipe.view.clone(),
             );
-            let file = blocking(move || LabelFile::open(&path, None, &time, &view)).await??;
-            file.with_limit(request.most_label_bytes)
+            let options = LabelOptions {
+                zone: request.zone,
+                ..LabelOptions::new(request.types.clone())
+            };
+            let open = move || LabelFile::open(&path, None, &time, &view, &options);
+            blocking(open).await??.with_limit(request.most_label_bytes)
         };
+        labels.check_types(&request.types)?;
+        check_columns(&request.out, &labels.fields())?;
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
         if request.as_of.is_none() {
             // Rows that were just acknowledged may still be in the outbox.
@@ -144,6 +179,9 @@ impl Training {
             labels_format: labels.format(),
             labels_name: request.labels.display().to_string(),
             time: request.time.clone(),
+            types: labels.types(),
+            zone: request.zone,
+            has_empty_keys: true,
             as_of: request.as_of,
             versions: snapshots
                 .iter()
@@ -260,8 +298,16 @@ impl Training {
         })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
-            blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??
+            let options = LabelOptions {
+                types: set.types_of_labels(),
+                has_empty_keys: set.has_empty_keys,
+                zone: set.zone,
+                // The file that is kept has a name of its own.
+                compression: Compression::of_extension(Path::new(&set.labels_name)),
+            };
+            blocking(move || LabelFile::open(&path, Some(format), &time, &view, &options)).await??
         };
+        check_columns(out, &labels.fields())?;
         let snapshots = self.tables.snapshots_of(&set.versions).await?;
         let plan = JoinPlan {
             recipe,
@@ -527,4 +573,37 @@ pub(crate) fn output_schema(plan: &JoinPlan, functions: &[Function]) -> Result<A
         ))?;
     }
     Ok(Arc::new(ArrowSchema::new(fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_columns_are_pairs() {
+        for (text, wanted) in [
+            ("", Ok(vec![])),
+            ("zip=utf8", Ok(vec![("zip", DataType::Utf8)])),
+            (
+                " zip = utf8, y=vector(3),",
+                Ok(vec![("y", DataType::Vector(3)), ("zip", DataType::Utf8)]),
+            ),
+            ("zip", Err("`zip` is not of the form COLUMN=TYPE")),
+            (
+                "zip=text",
+                Err("column `zip`: `text` is not a type; use boolean"),
+            ),
+            ("a=utf8,a=int64", Err("column `a` is given two types")),
+        ] {
+            match (column_types(text), wanted) {
+                (Ok(types), Ok(wanted)) => {
+                    let wanted = wanted.into_iter();
+                    let wanted = wanted.map(|(name, data_type)| (name.to_owned(), data_type));
+                    assert_eq!(types, wanted.collect(), "{text}");
+                }
+                (Err(message), Err(start)) => assert!(message.starts_with(start), "{message}"),
+                (found, wanted) => panic!("{text}: {found:?}, wanted {wanted:?}"),
+            }
+        }
+    }
 }

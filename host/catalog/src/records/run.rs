@@ -52,6 +52,10 @@ pub struct RunRecord {
     /// The data interval that the run covers: event times, or available times if the source is
     /// another group.
     pub interval: Interval,
+    /// Whether a backfill combined several intervals, so that they are one here. By a schedule, each
+    /// row counts as visible from the end of its own interval on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_combined: bool,
     /// A number that rises each time the interval is run with other inputs.
     pub generation: i64,
     /// The digest of the files, the function and the settings.
@@ -141,6 +145,7 @@ impl RunRecord {
             pipeline: pipeline.to_owned(),
             table: table.to_owned(),
             interval,
+            is_combined: false,
             generation: 0,
             inputs,
             upstream: None,

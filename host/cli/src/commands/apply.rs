@@ -1,11 +1,12 @@
 //! `wafer plan` and `wafer apply`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_config::{Project, resolve};
+use wafer_config::{Project, SourceColumns, resolve, source_def, untyped_sources};
 use wafer_core::escaped;
-use wafer_platform::{Definitions, GoLive, Platform};
+use wafer_platform::{Definitions, GoLive, Platform, typed_columns};
 
 use super::Context;
 use crate::output::say;
@@ -58,11 +59,34 @@ pub(crate) async fn definitions(
         build::build_project(project)?;
     }
     let functions = platform.register(build::specs(project)?).await?;
+    let columns = columns_of_files(project, platform).await?;
     Ok(resolve(
         project,
         functions,
+        &columns,
         &platform.context().definitions(),
     )?)
+}
+
+/// Returns the columns of the files of sources that do not declare them, and whose columns are
+/// passed on.
+///
+/// # Errors
+/// Returns an error when a file cannot be read, or its format has no types.
+pub(crate) async fn columns_of_files(
+    project: &Project,
+    platform: &Platform,
+) -> Result<SourceColumns> {
+    let mut columns = SourceColumns::new();
+    for name in untyped_sources(project) {
+        let (source, name) = (source_def(project, name), name.clone());
+        let remote = Arc::clone(&platform.context().components().remote);
+        let (found, name) =
+            tokio::task::spawn_blocking(move || (typed_columns(&source, &name, &remote), name))
+                .await?;
+        columns.insert(name, found?);
+    }
+    Ok(columns)
 }
 
 /// Returns when definitions become live, with the flag `--now` or without it.

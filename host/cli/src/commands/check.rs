@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use wafer_config::resolve;
 use wafer_core::DataType;
-use wafer_platform::{CHECK_ROWS, GoLive, SourceReader, check_function};
+use wafer_platform::{CHECK_ROWS, GoLive, SourceKind, SourceReader, check_function};
 
 use super::Context;
 use crate::output::{say, table};
@@ -58,7 +58,9 @@ impl Check {
             specs = complete;
         }
         let functions = platform.register(specs).await?;
-        let definitions = resolve(&project, functions, &platform.context().definitions())?;
+        let columns = super::apply::columns_of_files(&project, &platform).await?;
+        let live = platform.context().definitions();
+        let definitions = resolve(&project, functions, &columns, &live)?;
         platform.apply(definitions.clone(), GoLive::AtOnce).await?;
 
         let mut checked = Vec::new();
@@ -71,9 +73,11 @@ impl Check {
                 .find(|p| p.made_by.function() == Some(name))
                 .and_then(|p| {
                     let source = &definitions.sources[&p.source];
-                    source.files.as_ref().map(|_| {
+                    // The rows of a Delta table are read by runs only.
+                    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
+                    source.files.as_ref().filter(|_| !is_delta).map(|_| {
                         let remote = &platform.context().components().remote;
-                        SourceReader::open(source, &p.source, &inputs, remote)
+                        SourceReader::open(source, &p.source, inputs.fields(), remote)
                     })
                 });
             let source = source.transpose()?;

@@ -9,6 +9,7 @@ use wafer_core::rules::{available_from_event, available_from_file};
 use wafer_core::{Duration, Timestamp, cut, encode_row};
 use wafer_store::{EventCommit, OutboxRow, Result};
 
+use crate::events::arrivals::Arrivals;
 use crate::events::event::{Arrival, IncomingEvent};
 use crate::group_rows::Target;
 
@@ -32,7 +33,7 @@ pub(crate) struct Draft {
 
 /// The times and settings by which the events of one push are judged.
 #[derive(Clone, Copy)]
-pub(crate) struct IngestTerms {
+pub(crate) struct IngestTerms<'a> {
     /// The present.
     pub(crate) now: Timestamp,
     /// Whether the events come in now or are history.
@@ -43,9 +44,11 @@ pub(crate) struct IngestTerms {
     pub(crate) delay: Duration,
     /// How old an event may be; with `None` no event is too late.
     pub(crate) lateness: Option<Duration>,
+    /// Numbers the rows of this push and of all others in the order in which they come in.
+    pub(crate) arrivals: &'a Arrivals,
 }
 
-impl IngestTerms {
+impl IngestTerms<'_> {
     /// Returns the available time of a row.
     pub(crate) fn available(self, event: Timestamp) -> Timestamp {
         match self.arrival {
@@ -119,6 +122,7 @@ impl Draft {
                 created: now,
                 event_id: self.id.clone(),
                 values: packed_texts(&values),
+                order: None,
             });
         }
         self.commit = Err(reason);
@@ -141,7 +145,7 @@ impl Draft {
         &mut self,
         event: &IncomingEvent,
         archive: Option<&(String, String)>,
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) {
         let now = terms.now;
         let (Ok(commit), Ok(payload), Some((table, tables))) =
@@ -166,6 +170,7 @@ impl Draft {
             created: now,
             event_id: commit.id.clone(),
             values: packed_texts(&[Some(&payload), Some(tables)]),
+            order: Some(terms.arrivals.take(1)),
         });
     }
 
@@ -294,6 +299,7 @@ mod tests {
             created: at(0),
             event_id: "e".to_owned(),
             values: Bytes::new(),
+            order: None,
         };
         for (has_deleted_rows, outbox, is_refused) in [
             (false, vec![], false),

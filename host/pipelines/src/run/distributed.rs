@@ -373,6 +373,7 @@ impl Pipelines {
         if planned.is_done {
             return Ok(Divided::Done(record));
         }
+        job.input.check_columns().await?;
         self.insert_record(&mut record).await?;
         self.save(&mut record).await?;
         let folder = self.folder(&request.pipeline, &key(&record));

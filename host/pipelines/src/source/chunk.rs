@@ -12,6 +12,8 @@ pub(crate) struct Chunk {
     pub(crate) columns: Vec<ArrayRef>,
     /// The id of the file; the identities of its rows begin with it.
     pub(crate) file_id: String,
+    /// The position of the file among the files that a run reads, which orders its rows.
+    pub(crate) file_number: u64,
     /// The name of the file, for messages.
     pub(crate) file: String,
     /// The number of each row in the file: counted from 0 in Parquet files, the line in text

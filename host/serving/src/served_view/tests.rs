@@ -10,7 +10,7 @@ fn row(event: i64) -> OnlineRow {
         version: RowVersion {
             event: Timestamp::from_micros(event),
             created: Timestamp::from_micros(event),
-            id: 0,
+            order: 0,
         },
         fingerprint: 0,
         values: Vec::<u8>::new().into(),
