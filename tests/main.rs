@@ -62,10 +62,13 @@ mod registry {
 
 /// Serving, from requests to features and predictions.
 mod serving {
+    mod access;
     mod batch_inference;
+    mod connections;
     mod endpoints;
     mod features;
     mod http;
+    mod limits;
     mod replay;
     mod request_log;
     mod shadows;

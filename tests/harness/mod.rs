@@ -25,4 +25,4 @@ pub(crate) use project::{BINARY, Project, repository, text};
 pub(crate) use python::{client_program, witness_python};
 pub(crate) use random::Random;
 pub(crate) use rows::{objects, rows_of, write_arrow, write_batch, write_parquet};
-pub(crate) use server::{Server, agent, wait_for};
+pub(crate) use server::{Server, agent, read_answer, wait_for};

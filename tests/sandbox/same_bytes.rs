@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use serde_json::{Value as Json, json};
 use wafer_core::{ColumnBuilder, Duration, Schema, cell_to_json, encode_row};
-use wafer_platform::{SourceDef, SourceKind, SourceReader};
+use wafer_platform::{FileOptions, SourceDef, SourceKind, SourceReader};
 use wafer_runtime::{Deadline, Function, FunctionSpec, Output, Runtime, RuntimeConfig};
 use wafer_store::{ArtifactFolder, RemoteFiles, UnreachableFiles};
 
@@ -63,7 +63,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         skew: Duration::ZERO,
         times: BTreeMap::new(),
         zone: None,
-        decimals: None,
+        decimals: BTreeMap::new(),
         options: FileOptions::default(),
         doc: String::new(),
     };

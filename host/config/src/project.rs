@@ -16,6 +16,7 @@ use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
 use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
 use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects};
+use crate::server::{ServerConfig, check_server};
 use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
@@ -31,6 +32,8 @@ pub struct Project {
     pub name: String,
     /// Where the project stores its data.
     pub store: StoreSettings,
+    /// The limits and names of its server.
+    pub server: ServerConfig,
     /// The entities, by name.
     pub entities: BTreeMap<String, EntityConfig>,
     /// The sources, by name.
@@ -54,6 +57,8 @@ struct ProjectFile {
     pub(crate) project: ProjectTable,
     #[serde(default)]
     store: StoreTable,
+    #[serde(default)]
+    server: ServerConfig,
     #[serde(default)]
     entities: BTreeMap<String, EntityConfig>,
     #[serde(default)]
@@ -120,6 +125,7 @@ impl Project {
                 map_size: store.map_size.unwrap_or(64 << 30),
                 cloud,
             },
+            server: file.server,
             folder,
             entities: file.entities,
             sources: file.sources,
@@ -158,6 +164,7 @@ impl Project {
     /// Checks everything that the file alone decides.
     pub(crate) fn check(&self) -> Result<(), BrokenRule> {
         is_name(&self.name).map_err(|m| BrokenRule::new("project.name", m))?;
+        check_server(&self.server).map_err(|rule| rule.below("server"))?;
         let kinds: [(&str, Vec<&String>); 7] = [
             ("entities", self.entities.keys().collect()),
             ("sources", self.sources.keys().collect()),

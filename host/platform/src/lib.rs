@@ -29,11 +29,12 @@ pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
-    ColumnStatistics, ComponentDef, Components, Context, Definitions, Format, FoundColumn,
-    FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote, ModelVersion,
-    Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release, RunRecord,
-    RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef, Ticks, TimeDef,
-    TrainingSet, VersionName, ViewDef, Which, check_function, is_name, temporary_folder,
+    ColumnStatistics, ComponentDef, Components, Context, Definitions, FileOptions, Format,
+    FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote,
+    ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
+    RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
+    TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
+    is_name, temporary_folder,
 };
 pub use wafer_pipelines::{
     Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,

@@ -21,9 +21,9 @@ pub enum Blame {
 pub enum LimitKind {
     /// Total linear memory, in bytes.
     Memory(u64),
-    /// Time of one call in a request, in microseconds.
+    /// Processor time of one call in a request, in microseconds.
     RequestTime(Duration),
-    /// Time of one call on a chunk of rows, in microseconds.
+    /// Processor time of one call on a chunk of rows, in microseconds.
     BatchTime(Duration),
     /// Time to load assets and to call `init` and `describe`, in microseconds.
     InitTime(Duration),
@@ -147,6 +147,15 @@ pub enum InvokeError {
         /// What is wrong, with the column and row.
         message: String,
     },
+    /// The machine had no processor for the function. It may be called again.
+    #[error(
+        "function `{function}` did not get enough of a processor to finish: the machine has too much \
+         to do; try again"
+    )]
+    Starved {
+        /// Name of the function.
+        function: String,
+    },
     /// The host failed.
     #[error("the host could not run function `{function}`: {message}")]
     Host {
@@ -174,25 +183,26 @@ impl InvokeError {
             | Self::Trapped { .. }
             | Self::OverLimit { .. }
             | Self::Output { .. } => Blame::Function,
-            Self::Host { .. } => Blame::Host,
+            Self::Starved { .. } | Self::Host { .. } => Blame::Host,
         }
     }
 }
 
-impl Blame {
-    /// Returns the kind of an error that has this one to blame.
-    pub(crate) fn kind(self) -> Kind {
-        match self {
-            Self::Caller => Kind::Invalid,
-            Self::Function => Kind::Function,
-            Self::Host => Kind::Internal,
+impl InvokeError {
+    /// Returns the kind of the error of a store or platform that this error causes.
+    pub(crate) fn kind(&self) -> Kind {
+        match (self.blame(), self) {
+            (_, Self::Starved { .. }) => Kind::Unavailable,
+            (Blame::Caller, _) => Kind::Invalid,
+            (Blame::Function, _) => Kind::Function,
+            (Blame::Host, _) => Kind::Internal,
         }
     }
 }
 
 impl From<InvokeError> for Error {
     fn from(error: InvokeError) -> Self {
-        Self::caused(error.blame().kind(), error.to_string(), error)
+        Self::caused(error.kind(), error.to_string(), error)
     }
 }
 
@@ -291,5 +301,6 @@ mod tests {
         ] {
             assert_eq!(error.is_caused_by_row(), wanted, "{error}");
         }
+    }
     }
 }

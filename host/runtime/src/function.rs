@@ -2,8 +2,7 @@
 //!
 //! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
 //! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
-//! calls the function once. A call is bounded by a deadline, which the epoch of the engine
-//! enforces (`engine.rs`), by limits on memories and output, and by a fixed call stack. Whatever
+//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on memories and output, and by a fixed call stack. Whatever
 //! comes back is checked before it becomes Arrow columns (`lift.rs`). Then the instance is
 //! discarded.
 
@@ -17,7 +16,8 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use crate::bindings::FunctionPre;
 use crate::bindings::transform::Guest;
 use crate::bindings::types as wit;
-use crate::engine::{STACK_BYTES, ticks};
+use crate::deadline::start_time;
+use crate::engine::STACK_BYTES;
 use crate::error::{InvokeError, LimitKind, advice, said};
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
@@ -256,7 +256,7 @@ impl Function {
         let mut store = Store::new(self.inner.pre.instance.engine(), State::new(limits.memory));
         store.limiter(|state| state);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
-        store.set_epoch_deadline(ticks(self.time(deadline)));
+        start_time(&mut store, self.time(deadline));
         store
     }
 
@@ -403,8 +403,7 @@ impl Warm {
     /// Returns [`InvokeError`]. The instance cannot be used again after a trap.
     pub fn call(&mut self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
         let rows = self.function.check_input(columns)?;
-        self.store
-            .set_epoch_deadline(ticks(self.function.time(Deadline::Batch)));
+        start_time(&mut self.store, self.function.time(Deadline::Batch));
         let function = self.function.clone();
         let Lifted {
             columns,
@@ -461,6 +460,9 @@ pub(crate) fn failure(
         return over(LimitKind::Memory(limits.memory));
     }
     match trap {
+        Some(Trap::Interrupt) if state.time.is_some_and(|time| time.is_starved) => {
+            return InvokeError::Starved { function };
+        }
         Some(Trap::Interrupt) => return over(time),
         Some(Trap::StackOverflow) => return over(LimitKind::Stack(STACK_BYTES as u64)),
         _ => {}

@@ -11,6 +11,7 @@
 mod asset;
 mod bindings;
 mod compile;
+mod deadline;
 mod engine;
 mod error;
 mod function;

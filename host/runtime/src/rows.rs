@@ -22,7 +22,7 @@ pub struct CallFailure {
 
 impl From<CallFailure> for Error {
     fn from(failure: CallFailure) -> Self {
-        let kind = failure.error.blame().kind();
+        let kind = failure.error.kind();
         Self::caused(kind, failure.to_string(), failure)
     }
 }

@@ -5,6 +5,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::bindings::log::{Host, Level};
 use crate::bindings::types;
+use crate::deadline::CallTime;
 
 /// Maximum length of a log message in bytes; longer ones are cut.
 const MESSAGE_BYTES: usize = 4 << 10;
@@ -22,6 +23,8 @@ pub(crate) struct State {
     memory: u64,
     /// Whether the function requested more memory than its limit.
     pub(crate) out_of_memory: bool,
+    /// The time of the present call.
+    pub(crate) time: Option<CallTime>,
     pub(crate) log: Log,
 }
 
@@ -31,6 +34,7 @@ impl State {
             memory_limit,
             memory: 0,
             out_of_memory: false,
+            time: None,
             log: Log::default(),
         }
     }

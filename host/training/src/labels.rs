@@ -10,7 +10,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
 use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
-use wafer_core::{CoerceError, DataType, Field, Reading, Zone, coerce_rows};
+use wafer_core::{CoerceError, DataType, Field, Reading, Zone, bytes_text, coerce_rows};
 use wafer_files::{ReadColumn, Rows, check_no_table, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
@@ -33,6 +33,8 @@ pub(crate) struct LabelFile {
     options: FileOptions,
     /// The number of rows, if the format tells it without reading them.
     rows: Option<u64>,
+    /// The most bytes that the rows may take once they are read.
+    most_bytes: Option<u64>,
 }
 
 /// The types of columns, by name.
@@ -129,9 +131,16 @@ impl LabelFile {
             },
             options,
             rows,
+            most_bytes: None,
         };
         file.check_columns()?;
         Ok(file)
+    }
+
+    /// Limits what the rows may take once they are read, in bytes. A small file can have very many
+    /// rows, or very long texts.
+    pub(crate) fn with_limit(self, most_bytes: Option<u64>) -> Self {
+        Self { most_bytes, ..self }
     }
 
     /// Checks that the types that were given are of columns whose type is not known otherwise.
@@ -308,9 +317,15 @@ impl LabelFile {
         let file = File::open(&self.path).map_err(|e| unreadable(&self.path, e))?;
         let mut reader = file_format(self.format).read(&self.path, file, &self.options, &fields)?;
         let path = self.path.clone();
+        let mut size = ReadSize {
+            most: self.most_bytes,
+            rows: 0,
+            bytes: 0,
+        };
         Ok(Box::new(std::iter::from_fn(move || {
             let rows = reader.next().transpose()?;
-            Some(rows.and_then(|rows| batch(&path, &schema, rows)))
+            let batch = rows.and_then(|rows| batch(&path, &schema, rows));
+            Some(batch.and_then(|batch| size.add(&path, batch)))
         })))
     }
 
@@ -405,6 +420,34 @@ impl LabelFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// What the rows of a file have taken so far.
+struct ReadSize {
+    most: Option<u64>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl ReadSize {
+    /// Counts a batch, and returns it.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the rows take too much.
+    fn add(&mut self, path: &Path, batch: RecordBatch) -> Result<RecordBatch> {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.get_array_memory_size() as u64;
+        match self.most {
+            Some(most) if self.bytes > most => Err(Error::invalid(format!(
+                "{}: the labels take more than {} once they are read, which is the most for a file \
+                 of this size ({} rows were read); send fewer rows at once",
+                path.display(),
+                bytes_text(most),
+                self.rows
+            ))),
+            _ => Ok(batch),
+        }
     }
 }
 

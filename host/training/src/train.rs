@@ -175,6 +175,7 @@ impl Training {
             out: PathBuf::new(),
             as_of: None,
             memory: request.memory,
+            most_label_bytes: None,
             split: model.training.split.clone(),
         };
         self.new_training_rows(request, progress).await

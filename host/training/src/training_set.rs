@@ -74,6 +74,8 @@ pub struct TrainingSetRequest {
     pub as_of: Option<Timestamp>,
     /// Bytes of memory that the join may use.
     pub memory: u64,
+    /// The most bytes that the labels may take once they are read. `None` means no limit.
+    pub most_label_bytes: Option<u64>,
     /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
 }
@@ -166,7 +168,8 @@ impl Training {
                 zone: request.zone,
                 ..LabelOptions::new(request.types.clone())
             };
-            blocking(move || LabelFile::open(&path, None, &time, &view, &options)).await??
+            let open = move || LabelFile::open(&path, None, &time, &view, &options);
+            blocking(open).await??.with_limit(request.most_label_bytes)
         };
         labels.check_types(&request.types)?;
         check_columns(&request.out, &labels.fields())?;

@@ -126,6 +126,7 @@ impl MakeTrainingSet {
             out: self.out.clone(),
             as_of: self.as_of,
             memory: self.memory,
+            most_label_bytes: None,
             split: split.transpose().map_err(anyhow::Error::msg)?,
         })
     }
