@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Field};
 use wafer_files::{ReadColumn, file_format};
 
@@ -43,7 +43,9 @@ pub fn read_file(input: &[u8], columns: impl FnOnce(Vec<Field>) -> Vec<Field>) {
 
 fn read(format: Format, path: &Path, columns: impl FnOnce(Vec<Field>) -> Vec<Field>) {
     let format = file_format(format);
-    let Ok(schema) = format.schema(path, &|_| None) else {
+    let options = FileOptions::default();
+    let open = || File::open(path).expect("the file was written");
+    let Ok(schema) = format.schema(path, open(), &options, &|_| None) else {
         return;
     };
     let found = schema.fields().iter().map(|field| {
@@ -52,8 +54,7 @@ fn read(format: Format, path: &Path, columns: impl FnOnce(Vec<Field>) -> Vec<Fie
     });
     let columns = columns(found.collect()).into_iter();
     let columns: Vec<ReadColumn> = columns.map(ReadColumn::from).collect();
-    let file = File::open(path).expect("the file was written");
-    let Ok(mut reader) = format.read(path, file, &columns) else {
+    let Ok(mut reader) = format.read(path, open(), &options, &columns) else {
         return;
     };
     let mut last = None;

@@ -16,11 +16,16 @@ mod http;
 mod output;
 mod partitions;
 mod sdk;
+mod stock;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+
+/// How long work on other threads is waited for when a command is done.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = commands::Arguments::parse();
@@ -49,8 +54,12 @@ fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
     let program = wafer_platform::this_program()
         .context("cannot find the path of this program, to decode files by it")?;
     wafer_platform::decode_in_child(program, vec!["decode-files".to_owned()]);
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(commands::run(arguments))
+        .build()?;
+    let result = runtime.block_on(commands::run(arguments));
+    // What still runs on other threads has no one to answer to: requests that were cut off when a
+    // server was stopped, for example.
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::{FileWriter, StreamWriter};
-use arrow_schema::SchemaRef;
-use wafer_catalog::Format;
+use arrow_schema::{ArrowError, DataType as ArrowType, SchemaRef};
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Digest};
 use wafer_store::Result;
 
@@ -33,13 +33,26 @@ impl FileFormat for ArrowIpc {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        _options: &FileOptions,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        binary::schema(self.format(), path)
+        binary::schema(self.format(), path, file)
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        _options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
         binary::read(self.format(), path, file, columns)
+    }
+
+    /// Every type of a column is one of Arrow.
+    fn holds(&self, _data_type: &ArrowType) -> bool {
+        true
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
@@ -59,7 +72,7 @@ impl RowWriter for Writer {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
         match self {
-            Self::File(writer) => writer.write(batch)?,
+            Self::File(writer) => writer.write(batch).map_err(|e| written(&e, batch))?,
             Self::Stream(writer) => writer.write(batch)?,
         }
         Ok(())
@@ -71,5 +84,37 @@ impl RowWriter for Writer {
             Self::Stream(writer) => writer.into_inner()?,
         };
         Ok(sink.finish()?)
+    }
+}
+
+/// Describes why rows could not be written to a file of Arrow. Such a file has one dictionary for
+/// each column, and the values of a column that comes from Parquet may have several.
+fn written(error: &ArrowError, batch: &RecordBatch) -> String {
+    let schema = batch.schema();
+    let fields = schema.fields().iter();
+    let fields = fields.filter(|field| has_dictionary(field.data_type()));
+    let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+    match names[..] {
+        [] => error.to_string(),
+        _ => format!(
+            "{error}; the dictionaries are those of `{}`: write an Arrow stream (.arrows) or \
+             Parquet, or convert the column to plain values",
+            names.join("`, `")
+        ),
+    }
+}
+
+fn has_dictionary(data_type: &ArrowType) -> bool {
+    use ArrowType as A;
+    match data_type {
+        A::Dictionary(..) => true,
+        A::List(item)
+        | A::LargeList(item)
+        | A::FixedSizeList(item, _)
+        | A::ListView(item)
+        | A::LargeListView(item)
+        | A::Map(item, _) => has_dictionary(item.data_type()),
+        A::Struct(fields) => fields.iter().any(|field| has_dictionary(field.data_type())),
+        _ => false,
     }
 }

@@ -9,16 +9,15 @@ use wafer_catalog::Format;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Result};
 
-use crate::decode::{Batches, Decoded, Request};
+use crate::decode::{Batch, Batches, Decoded, Request};
 use crate::plain_size::{batch_bytes, first_rows};
-use crate::{ReadColumn, RowReader, Rows, unreadable};
+use crate::{ReadColumn, RowReader, Rows};
 
 /// The greatest size of the values of a row that are read.
 const ROW_BYTES: u64 = 256 << 20;
 
 /// Returns the columns of a file.
-pub(crate) fn schema(format: Format, path: &Path) -> Result<SchemaRef> {
-    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+pub(crate) fn schema(format: Format, path: &Path, file: File) -> Result<SchemaRef> {
     Ok(metadata(format, path, file)?.0)
 }
 
@@ -41,20 +40,19 @@ pub(crate) fn read(
     file: File,
     columns: &[ReadColumn],
 ) -> Result<Box<dyn RowReader>> {
-    let fields = columns.iter().map(|column| column.field.clone());
-    let request = request(format, path, Some(fields.collect()));
+    let request = request(format, path, Some(columns.to_vec()));
     let Decoded {
         schema, batches, ..
     } = request.open(file)?;
     Ok(Box::new(Reader {
         path: path.to_owned(),
         batches,
-        rest: RecordBatch::new_empty(schema),
+        rest: Batch::from(RecordBatch::new_empty(schema)),
         next_row: 0,
     }))
 }
 
-fn request(format: Format, path: &Path, columns: Option<Vec<wafer_core::Field>>) -> Request {
+fn request(format: Format, path: &Path, columns: Option<Vec<ReadColumn>>) -> Request {
     Request {
         format,
         path: path.display().to_string(),
@@ -67,7 +65,7 @@ struct Reader {
     batches: Batches,
     /// The rows that were decoded and not returned yet, because batches of a file may be larger
     /// than a chunk.
-    rest: RecordBatch,
+    rest: Batch,
     next_row: u64,
 }
 
@@ -80,29 +78,30 @@ impl std::fmt::Debug for Reader {
 
 impl RowReader for Reader {
     fn next(&mut self) -> Result<Option<Rows>> {
-        while self.rest.num_rows() == 0 {
+        while self.rest.rows.num_rows() == 0 {
             match self.batches.next().transpose()? {
                 None => return Ok(None),
                 Some(batch) => self.rest = batch,
             }
         }
-        let batch = self.piece()?;
+        let Batch { rows, faults } = self.piece()?;
         let first = self.next_row;
-        self.next_row += batch.num_rows() as u64;
-        Ok(Some(Rows {
-            columns: batch.columns().to_vec(),
+        self.next_row += rows.num_rows() as u64;
+        let read = Rows {
+            columns: rows.columns().to_vec(),
             numbers: (first..self.next_row).collect(),
             rejects: Vec::new(),
-            seen: batch.num_rows() as u64,
-        }))
+            seen: rows.num_rows() as u64,
+        };
+        Ok(Some(read.reject(faults)))
     }
 }
 
 impl Reader {
     /// Takes the next rows, as many as a chunk may have.
-    fn piece(&mut self) -> Result<RecordBatch> {
-        let batch = first_rows(&self.rest, CHUNK_ROWS);
-        let (count, bytes) = (batch.num_rows(), batch_bytes(&batch));
+    fn piece(&mut self) -> Result<Batch> {
+        let first = first_rows(&self.rest.rows, CHUNK_ROWS);
+        let (count, bytes) = (first.num_rows(), batch_bytes(&first));
         if count == 1 && bytes > ROW_BYTES {
             return Err(Error::invalid(format!(
                 "{}: row {}: its values take {} MiB; at most {} are read",
@@ -112,7 +111,6 @@ impl Reader {
                 ROW_BYTES >> 20
             )));
         }
-        self.rest = self.rest.slice(count, self.rest.num_rows() - count);
-        Ok(batch)
+        Ok(self.rest.take_first(count))
     }
 }

@@ -5,25 +5,26 @@
 //! end. So this folder is the only one that gives such files to them. The lengths of an Arrow file
 //! are compared with its size before anything is allocated for them, panics become errors, and
 //! the programs of Wafer do all of it in a child process with limits (`decode/worker.rs`), whose
-//! end cannot harm them. See docs/decisions/0018-child-process-decodes.md.
+//! end cannot harm them. See docs/decisions/0019-child-process-decodes.md.
 
 mod arrow;
 mod parquet;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use wafer_catalog::Format;
-use wafer_core::{Field, cut_to};
+use wafer_core::cut_to;
 use wafer_store::{Error, Kind, Result};
 
-use crate::{missing_column, unreadable};
+use crate::{ReadColumn, column_positions, missing_values, unreadable};
 
 pub use worker::{decode_in_child, decode_worker, this_program};
 
@@ -34,7 +35,7 @@ pub(crate) struct Request {
     /// The path of the file, for errors. The file itself is open already.
     pub(crate) path: String,
     /// The columns to read, or `None` to read nothing but the metadata of the file.
-    pub(crate) columns: Option<Vec<Field>>,
+    pub(crate) columns: Option<Vec<ReadColumn>>,
 }
 
 /// A file whose metadata were read.
@@ -48,7 +49,40 @@ pub(crate) struct Decoded {
 }
 
 /// The rows of a file. An error is the last item.
-pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
+
+/// Some consecutive rows of a file.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// All rows, those that are to be rejected among them.
+    pub(crate) rows: RecordBatch,
+    /// What is wrong with the rows that are to be rejected, by their indexes.
+    pub(crate) faults: BTreeMap<usize, String>,
+}
+
+impl From<RecordBatch> for Batch {
+    fn from(rows: RecordBatch) -> Self {
+        Self {
+            rows,
+            faults: BTreeMap::new(),
+        }
+    }
+}
+
+impl Batch {
+    /// Takes the first rows out of the batch.
+    pub(crate) fn take_first(&mut self, count: usize) -> Self {
+        let rest = self.faults.split_off(&count);
+        let rest = rest.into_iter().map(|(row, fault)| (row - count, fault));
+        let first = Self {
+            rows: self.rows.slice(0, count),
+            faults: std::mem::replace(&mut self.faults, rest.collect()),
+        };
+        let left = self.rows.num_rows() - count;
+        self.rows = self.rows.slice(count, left);
+        first
+    }
+}
 
 impl Request {
     fn path(&self) -> &Path {
@@ -111,32 +145,24 @@ fn damaged(request: &Request, what: &str) -> Error {
 /// Chooses columns of the batches of a file.
 struct Projection {
     schema: SchemaRef,
-    positions: Vec<usize>,
+    /// Where each column is in a batch; `None` for one that the file lacks, which is null.
+    positions: Vec<Option<usize>>,
 }
 
 impl Projection {
     /// Finds the columns in the schema of a file.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the file lacks a column or has several of its name.
-    fn new(request: &Request, file: &Schema, columns: &[Field]) -> Result<Self> {
+    /// Returns [`Kind::Invalid`] when the file lacks a column that is not nullable, or has several
+    /// of its name.
+    fn new(request: &Request, file: &Schema, columns: &[ReadColumn]) -> Result<Self> {
         let names: Vec<&str> = file.fields().iter().map(|f| f.name().as_str()).collect();
-        let position = |field: &Field| {
-            let mut places = (0..names.len()).filter(|place| names[*place] == field.name);
-            let found = places.next();
-            if places.next().is_some() {
-                return Err(Error::invalid(format!(
-                    "{} has several columns of the name `{}`; give each a name of its own",
-                    request.path, field.name
-                )));
-            }
-            found.ok_or_else(|| missing_column(request.path(), field, &names))
-        };
-        let positions = columns.iter().map(position).collect::<Result<Vec<_>>>()?;
-        // Whether a column may have nulls is judged by those who read it.
-        let fields = positions.iter().map(|place| {
-            let field = file.field(*place).clone();
-            field.with_nullable(true)
+        let positions = column_positions(request.path(), &names, columns)?;
+        let fields = positions.iter().zip(columns);
+        let fields = fields.map(|(position, column)| match position {
+            // Whether a column may have nulls is judged by those who read it.
+            Some(position) => file.field(*position).clone().with_nullable(true),
+            None => ArrowField::new(&column.field.name, ArrowType::Null, true),
         });
         Ok(Self {
             schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
@@ -146,13 +172,25 @@ impl Projection {
 
     /// Returns the chosen columns of a batch.
     fn apply(&self, request: &Request, batch: &RecordBatch) -> Result<RecordBatch> {
-        let columns = self.positions.iter();
-        let columns = columns.map(|place| Arc::clone(batch.column(*place)));
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let schema = Arc::clone(&self.schema);
-        RecordBatch::try_new_with_options(schema, columns.collect(), &options)
-            .map_err(|e| unreadable(request.path(), e))
+        let rows = batch.num_rows();
+        let columns = self.positions.iter().map(|position| match position {
+            Some(position) => Arc::clone(batch.column(*position)),
+            None => missing_values(rows),
+        });
+        record_batch(request, &self.schema, columns.collect(), rows)
     }
+}
+
+/// Makes a batch of columns, of which there may be none.
+fn record_batch(
+    request: &Request,
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|e| unreadable(request.path(), e))
 }
 
 /// Returns a file of which only the metadata were asked for.
@@ -161,5 +199,32 @@ fn metadata_only(schema: SchemaRef, rows: Option<u64>) -> Decoded {
         schema,
         rows,
         batches: Box::new(std::iter::empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn faults_stay_with_their_rows() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
+        let mut batch = Batch::from(RecordBatch::try_from_iter([("n", numbers)]).unwrap());
+        batch.faults = [0, 3, 4, 9].map(|row| (row, row.to_string())).into();
+        for (count, wanted) in [
+            (4, vec![(0, "0"), (3, "3")]),
+            (1, vec![(0, "4")]),
+            (0, vec![]),
+            (5, vec![(4, "9")]),
+        ] {
+            let first = batch.take_first(count);
+            assert_eq!(first.rows.num_rows(), count);
+            let faults = first.faults.iter();
+            let faults: Vec<_> = faults.map(|(row, fault)| (*row, fault.as_str())).collect();
+            assert_eq!(faults, wanted);
+        }
+        assert_eq!(batch.rows.num_rows(), 0);
     }
 }

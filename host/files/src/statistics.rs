@@ -43,7 +43,8 @@ impl Statistics {
 
     /// Adds the values of a batch. Only numeric columns have more than a count of nulls.
     pub(crate) fn add(&mut self, column: &ArrayRef) {
-        self.nulls += column.null_count() as u64;
+        // The bit map of a column does not tell all nulls, such as those of a dictionary's values.
+        self.nulls += column.logical_null_count() as u64;
         match column.data_type() {
             ArrowType::Int64 => self.numbers(column.as_primitive::<Int64Type>(), |n| n as f64),
             ArrowType::Float64 => self.numbers(column.as_primitive::<Float64Type>(), |n| n),

@@ -22,7 +22,7 @@ use arrow_array::{
     StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType as ArrowType, Field as ArrowField};
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Field};
 use wafer_files::{ReadColumn, decode_in_child, decode_worker, file_format, this_program};
 use wafer_store::{Kind, Result};
@@ -183,14 +183,15 @@ fn read(format: Format, path: &Path) -> Result<usize> {
 
 fn open(format: Format, path: &Path) -> Result<Box<dyn wafer_files::RowReader>> {
     let format = file_format(format);
-    let schema = format.schema(path, &|_| None)?;
+    let options = FileOptions::default();
+    let schema = format.schema(path, File::open(path).unwrap(), &options, &|_| None)?;
     format.count_rows(File::open(path).unwrap());
     let columns = schema.fields().iter().map(|field| {
         let data_type = DataType::from_arrow(field.data_type());
         ReadColumn::from(Field::new(field.name(), data_type, true))
     });
     let columns: Vec<ReadColumn> = columns.collect();
-    format.read(path, File::open(path).unwrap(), &columns)
+    format.read(path, File::open(path).unwrap(), &options, &columns)
 }
 
 fn written(folder: &Path, format: Format, batch: &RecordBatch) -> PathBuf {

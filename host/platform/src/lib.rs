@@ -28,18 +28,20 @@ pub use apply::GoLive;
 pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
-    Artifact, ArtifactName, CHECK_ROWS, Change, ChangeKind, CheckReport, ColumnStatistics,
-    ComponentDef, Components, Context, Definitions, Format, FunctionDef, FunctionRole, GroupDef,
-    Lineage, Location, ModelDef, ModelNote, ModelVersion, Plan, Progress, ProjectFunction,
-    ProjectFunctions, Recipe, Reject, Release, RunRecord, RunState, ScheduleDef, SourceDef,
-    SourceKind, Split, SplitBy, TableDef, Ticks, TrainingSet, VersionName, ViewDef, Which,
-    check_function,
+    Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
+    ColumnStatistics, ComponentDef, Components, Context, Definitions, FileOptions, Format,
+    FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote,
+    ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
+    RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
+    TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
+    is_name, temporary_folder,
 };
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
     Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,
-    EventResult, HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines,
-    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    EventResult, HealReport, IncomingEvent, IngestReport, Inspected, Materialized, PastEvent,
+    Pipelines, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    inspect, typed_columns,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
@@ -48,7 +50,9 @@ pub use wafer_serving::{
 };
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
-pub use wafer_training::{DeleteIf, TrainReport, TrainRequest, Training, TrainingSetRequest};
+pub use wafer_training::{
+    DeleteIf, TrainReport, TrainRequest, Training, TrainingSetRequest, column_types,
+};
 
 /// An open project, with its services over one context.
 #[derive(Debug)]

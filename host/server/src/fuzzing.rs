@@ -1,9 +1,12 @@
 //! What the fuzz targets in `fuzz/` call: the parsers of bodies, without a server.
 
 use axum::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 use wafer_core::{DataType, Field};
 
 use crate::error::Failure;
+use crate::intake::Payload;
+use crate::limits::allowance;
 use crate::{events, feast, inference};
 
 /// The content types of events, of which the first byte of an input chooses one.
@@ -30,8 +33,9 @@ pub fn events(bytes: &[u8]) -> Result<usize, String> {
             headers.insert(name, HeaderValue::from_static("1.0"));
         }
     }
-    let events = events::decode(&headers, body).map_err(Failure::into_message)?;
-    Ok(events.len())
+    let payload = payload(body);
+    let events = events::decode(&headers, &payload).map_err(Failure::into_message)?;
+    Ok(events.count())
 }
 
 /// Parses an inference request, and converts its tensors to values of each type. The first two
@@ -62,7 +66,7 @@ pub fn tensors(bytes: &[u8]) -> Result<usize, String> {
     let fields: Vec<Field> = fields
         .map(|(name, data_type)| Field::new(name, data_type.clone(), true))
         .collect();
-    inference::parsed(u16::from_le_bytes(*length), body, &fields)
+    inference::parsed(u16::from_le_bytes(*length), &payload(body), &fields)
 }
 
 /// Parses the body of each request of Feast's protocol.
@@ -71,4 +75,9 @@ pub fn tensors(bytes: &[u8]) -> Result<usize, String> {
 /// Returns the message of the first parser that refuses it.
 pub fn feast(bytes: &[u8]) -> Result<usize, String> {
     feast::parsed(bytes).map_err(Failure::into_message)
+}
+
+/// Returns a body as a handler gets it.
+fn payload(body: &[u8]) -> Payload {
+    Payload::new(Bytes::copy_from_slice(body), allowance(body.len()))
 }

@@ -189,6 +189,10 @@ impl ArtifactStore for CheckedCode {
             false => self.artifacts.file(name).await,
         }
     }
+
+    async fn check_room(&self) -> Result<()> {
+        self.artifacts.check_room().await
+    }
 }
 
 #[cfg(test)]

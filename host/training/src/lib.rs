@@ -15,6 +15,7 @@
 
 mod evaluate;
 mod export;
+mod given_up;
 mod labels;
 mod lookup;
 mod rejoin;
@@ -28,4 +29,4 @@ mod training_set;
 pub use rejoin::{RejoinRequest, Rejoined, RejoinedBatch};
 pub use service::Training;
 pub use train::{TrainReport, TrainRequest};
-pub use training_set::{DeleteIf, TrainingSetRequest};
+pub use training_set::{DeleteIf, TrainingSetRequest, column_types};

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::DataType as ArrowType;
-use tempfile::TempDir;
-use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
+use wafer_catalog::{Format, Progress, TemporaryFolder, TrainingSet, blocking, temporary_folder};
 use wafer_core::{DataType, Field, coerce};
 use wafer_store::Result;
 
-use crate::labels::LabelFile;
+use crate::labels::{ColumnTypes, LabelFile, LabelOptions};
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
@@ -23,7 +22,7 @@ pub(crate) struct TrainingRows {
     pub(crate) set: TrainingSet,
     pub(crate) file: LabelFile,
     /// The folder of the file, which is removed when this is dropped.
-    _folder: TempDir,
+    _folder: TemporaryFolder,
 }
 
 impl TrainingRows {
@@ -58,29 +57,35 @@ impl TrainingRows {
     }
 }
 
-/// Returns the type of the contract that a column is read as: the first one that it can be
-/// converted to.
+/// Returns the type of the contract that a column is read as: the one that holds the values of its
+/// Arrow type, or `None` if there is none.
 fn contract_type(arrow: &ArrowType) -> Option<DataType> {
     use DataType as D;
-    if let ArrowType::FixedSizeList(_, n) = arrow {
-        return u32::try_from(*n).ok().filter(|n| *n > 0).map(D::Vector);
-    }
+    let found = match arrow {
+        ArrowType::Boolean => D::Boolean,
+        ArrowType::Float16 | ArrowType::Float32 => D::Float32,
+        ArrowType::Float64 => D::Float64,
+        ArrowType::FixedSizeList(_, n) => D::Vector(u32::try_from(*n).ok().filter(|n| *n > 0)?),
+        ArrowType::Dictionary(_, values) => contract_type(values)?,
+        found if found.is_integer() => D::Int64,
+        ArrowType::List(item) | ArrowType::LargeList(item) => {
+            match contract_type(item.data_type())? {
+                D::Int64 => D::ListInt64,
+                D::Float32 | D::Float64 => D::ListFloat64,
+                D::Utf8 => D::ListUtf8,
+                _ => return None,
+            }
+        }
+        found => {
+            let empty = arrow_array::new_empty_array(found);
+            let others = [D::Utf8, D::Binary, D::Timestamp, D::Date];
+            others
+                .into_iter()
+                .find(|data_type| coerce(&empty, data_type).is_ok())?
+        }
+    };
     let empty = arrow_array::new_empty_array(arrow);
-    [
-        D::Boolean,
-        D::Int64,
-        D::Float32,
-        D::Float64,
-        D::Utf8,
-        D::Binary,
-        D::Timestamp,
-        D::Date,
-        D::ListInt64,
-        D::ListFloat64,
-        D::ListUtf8,
-    ]
-    .into_iter()
-    .find(|data_type| coerce(&empty, data_type).is_ok())
+    coerce(&empty, &found).is_ok().then_some(found)
 }
 
 impl Training {
@@ -121,7 +126,7 @@ impl Training {
     async fn open_training_rows(
         &self,
         set: TrainingSet,
-        folder: TempDir,
+        folder: TemporaryFolder,
         path: PathBuf,
     ) -> Result<TrainingRows> {
         let view = self
@@ -130,7 +135,11 @@ impl Training {
             .await?
             .view;
         let time = set.time.clone();
-        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view);
+        let options = LabelOptions {
+            zone: set.zone,
+            ..LabelOptions::new(ColumnTypes::new())
+        };
+        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view, &options);
         Ok(TrainingRows {
             file: blocking(open).await??,
             set,
@@ -140,7 +149,7 @@ impl Training {
 }
 
 /// Creates a temporary folder. Returns it and the path of the training set in it.
-fn temporary_file() -> Result<(TempDir, PathBuf)> {
+fn temporary_file() -> Result<(TemporaryFolder, PathBuf)> {
     let folder = temporary_folder()?;
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))
@@ -172,6 +181,26 @@ mod tests {
             ),
             (vector(3), Some(DataType::Vector(3))),
             (vector(0), None),
+            (
+                ArrowType::List(Arc::new(ArrowField::new("item", ArrowType::Float64, true))),
+                Some(DataType::ListFloat64),
+            ),
+            (
+                ArrowType::LargeList(Arc::new(ArrowField::new("item", ArrowType::Int32, true))),
+                Some(DataType::ListInt64),
+            ),
+            (
+                ArrowType::Dictionary(Box::new(ArrowType::Int8), Box::new(ArrowType::Utf8)),
+                Some(DataType::Utf8),
+            ),
+            (
+                ArrowType::FixedSizeList(
+                    Arc::new(ArrowField::new("item", ArrowType::Utf8, true)),
+                    2,
+                ),
+                None,
+            ),
+            (ArrowType::Decimal128(10, 2), None),
             (ArrowType::Null, None),
         ] {
             assert_eq!(contract_type(&arrow), wanted, "{arrow}");

@@ -14,7 +14,7 @@ use arrow_ipc::{Block, root_as_footer, root_as_message};
 use arrow_schema::{ArrowError, SchemaRef};
 use wafer_store::Result;
 
-use super::{Decoded, Projection, Request, damaged, metadata_only};
+use super::{Batch, Decoded, Projection, Request, damaged, metadata_only};
 use crate::unreadable;
 
 /// What an Arrow IPC file begins and ends with. A stream has no such mark.
@@ -49,7 +49,7 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
     let request = request.clone();
     let batches = reader.map(move |batch| {
         let batch = batch.map_err(|e| unreadable(request.path(), e))?;
-        projection.apply(&request, &batch)
+        projection.apply(&request, &batch).map(Batch::from)
     });
     Ok(Decoded {
         schema,
@@ -86,6 +86,7 @@ impl From<std::io::Error> for Wrong {
 }
 
 fn begins_with_magic(file: &mut BufReader<File>) -> std::io::Result<bool> {
+    file.rewind()?;
     let mut start = Vec::new();
     let mut first = file.by_ref().take(MAGIC.len() as u64);
     first.read_to_end(&mut start)?;

@@ -1,4 +1,7 @@
-//! Parquet files: metadata from the end of the file, then batches of rows.
+//! Parquet files: metadata from the end of the file, then batches of rows. Times of the old type
+//! INT96 are read by `parquet/int96.rs`.
+
+mod int96;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -9,12 +12,14 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
-use super::{Decoded, Projection, Request, metadata_only};
+use self::int96::Int96Columns;
+use super::{Batch, Decoded, Projection, Request, metadata_only};
 use crate::unreadable;
 
 /// Opens a Parquet file.
 pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
     let path = request.path();
+    let copy = file.try_clone().map_err(|e| unreadable(path, e))?;
     let builder =
         ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))?;
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
@@ -23,7 +28,8 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
         return Ok(metadata_only(schema, rows));
     };
     let found = Projection::new(request, &schema, columns)?;
-    let roots = found.positions.iter().copied();
+    let roots: Vec<usize> = found.positions.into_iter().flatten().collect();
+    let mut int96 = Int96Columns::open(path, copy, &builder, &roots)?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let reader = builder
         .with_projection(mask)
@@ -32,7 +38,10 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
         .map_err(|e| unreadable(path, e))?;
     // The batches have only the columns that are read, in the order of the file.
     let projection = Projection::new(request, &reader.schema(), columns)?;
-    let schema = Arc::clone(&projection.schema);
+    let schema = match &int96 {
+        None => Arc::clone(&projection.schema),
+        Some(int96) => int96.schema(&projection.schema),
+    };
     let (request, mut first) = (request.clone(), 0);
     let batches = reader.map(move |batch| {
         let batch = batch.map_err(|e| {
@@ -40,7 +49,11 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
             Error::caused(Kind::Invalid, message, e)
         })?;
         first += batch.num_rows() as u64;
-        projection.apply(&request, &batch)
+        let batch = projection.apply(&request, &batch)?;
+        match &mut int96 {
+            None => Ok(Batch::from(batch)),
+            Some(int96) => int96.replace(&request, &batch),
+        }
     });
     Ok(Decoded {
         schema,

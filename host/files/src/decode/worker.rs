@@ -3,10 +3,11 @@
 //! A worker is this program, started with the arguments that [`decode_in_child`] was told. It
 //! decodes one file after the other: over a socket it gets each open file with a [`Request`], and
 //! answers with frames, of which one has the metadata of the file and the others a batch each, in
-//! the Arrow IPC format. Its memory is limited in proportion to the file, and so is the time of
+//! the Arrow IPC format, with what is wrong with its rows. Its memory is limited in proportion to the file, and so is the time of
 //! each step. A worker that ended by itself has met a file that it did not survive, which is
 //! refused. One whose answer is not read to the end is ended.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -31,7 +32,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use wafer_store::{Error, Kind, Result};
 
-use super::{Batches, Decoded, Request, damaged, guarded};
+use super::{Batch, Batches, Decoded, Request, damaged, guarded};
 use crate::plain_size::first_rows;
 use crate::unreadable;
 
@@ -269,11 +270,11 @@ impl Answer {
         Error::new(Kind::Internal, message)
     }
 
-    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn batch(&mut self) -> Result<Option<Batch>> {
         match self.frame()? {
             (END, _) => Ok(None),
             (BATCH, frame) => {
-                let batch = guarded(&self.request, || Ok(decoded(&frame).ok().flatten()))?;
+                let batch = guarded(&self.request, || Ok(decoded(&frame)))?;
                 batch.map(Some).ok_or_else(|| self.broken())
             }
             _ => Err(self.broken()),
@@ -282,7 +283,7 @@ impl Answer {
 }
 
 impl Iterator for Answer {
-    type Item = Result<RecordBatch>;
+    type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batch();
@@ -295,17 +296,25 @@ impl Iterator for Answer {
 
 /// Reads the content of the first frame.
 fn opened(frame: &[u8]) -> Option<(Opening, SchemaRef)> {
-    let (length, rest) = frame.split_at_checked(8)?;
-    let length = u64::from_le_bytes(length.try_into().ok()?);
-    let (opening, schema) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    let (opening, schema) = parts(frame)?;
     let schema = StreamReader::try_new(Cursor::new(schema), None).ok()?;
     Some((serde_json::from_slice(opening).ok()?, schema.schema()))
 }
 
 /// Reads the batch of a frame.
-fn decoded(frame: &[u8]) -> Result<Option<RecordBatch>, ArrowError> {
-    let mut reader = StreamReader::try_new(Cursor::new(frame), None)?;
-    reader.next().transpose()
+fn decoded(frame: &[u8]) -> Option<Batch> {
+    let (faults, rows) = parts(frame)?;
+    let faults: BTreeMap<usize, String> = serde_json::from_slice(faults).ok()?;
+    let mut reader = StreamReader::try_new(Cursor::new(rows), None).ok()?;
+    let rows = reader.next()?.ok()?;
+    Some(Batch { rows, faults })
+}
+
+/// Splits a frame into its JSON, whose length is before it, and an Arrow IPC stream.
+fn parts(frame: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = frame.split_at_checked(8)?;
+    let length = u64::from_le_bytes(length.try_into().ok()?);
+    rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 fn failure(frame: &[u8]) -> Error {
@@ -432,11 +441,10 @@ fn send_file(
     };
     while let Some(batch) = steps.step(|| batches.next()) {
         let mut rest = batch?;
-        while rest.num_rows() > 0 {
-            let encode = || encoded_piece(&request, &schema, &rest, most);
-            let (rows, frame) = steps.step(|| guarded(&request, encode))?;
+        while rest.rows.num_rows() > 0 {
+            let encode = || encoded_piece(&request, &schema, &mut rest, most);
+            let frame = steps.step(|| guarded(&request, encode))?;
             send_frame(socket, BATCH, &frame)?;
-            rest = rest.slice(rows, rest.num_rows() - rows);
         }
     }
     Ok(())
@@ -451,19 +459,19 @@ enum Piece {
     Bounded,
 }
 
-/// Encodes the first rows of a batch, and returns their number.
+/// Takes the first rows of a batch, and encodes them.
 fn encoded_piece(
     request: &Request,
     schema: &Schema,
-    rest: &RecordBatch,
+    rest: &mut Batch,
     most: Piece,
-) -> Result<(usize, Vec<u8>)> {
-    let piece = match most {
-        Piece::Whole => rest.clone(),
-        Piece::Bounded => first_rows(rest, usize::MAX),
+) -> Result<Vec<u8>> {
+    let count = match most {
+        Piece::Whole => rest.rows.num_rows(),
+        Piece::Bounded => first_rows(&rest.rows, usize::MAX).num_rows(),
     };
-    let frame = encoded(request, schema, Some(&piece))?;
-    Ok((piece.num_rows(), frame))
+    let piece = rest.take_first(count);
+    frame(request, &piece.faults, schema, Some(&piece.rows))
 }
 
 /// Returns whether a type has a union in it, whose arrays are not written correctly in parts.
@@ -482,11 +490,20 @@ fn has_union(data_type: &ArrowType) -> bool {
 }
 
 fn opening(request: &Request, rows: Option<u64>, schema: &Schema) -> Result<Vec<u8>> {
-    let opening = serde_json::to_vec(&Opening { rows });
-    let opening = opening.map_err(|e| unreadable(request.path(), e))?;
-    let mut frame = (opening.len() as u64).to_le_bytes().to_vec();
-    frame.extend_from_slice(&opening);
-    frame.extend_from_slice(&encoded(request, schema, None)?);
+    frame(request, &Opening { rows }, schema, None)
+}
+
+/// Encodes a frame of JSON, with its length before it, and an Arrow IPC stream.
+fn frame(
+    request: &Request,
+    json: &impl Serialize,
+    schema: &Schema,
+    batch: Option<&RecordBatch>,
+) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(json).map_err(|e| unreadable(request.path(), e))?;
+    let mut frame = (json.len() as u64).to_le_bytes().to_vec();
+    frame.extend_from_slice(&json);
+    frame.extend_from_slice(&encoded(request, schema, batch)?);
     Ok(frame)
 }
 
