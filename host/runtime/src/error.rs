@@ -302,5 +302,4 @@ mod tests {
             assert_eq!(error.is_caused_by_row(), wanted, "{error}");
         }
     }
-    }
 }
