@@ -335,7 +335,13 @@ fn utf8(random: &mut Random) -> Json {
 }
 
 fn timestamp(random: &mut Random) -> Json {
-    let known = [0_i64, -1, 1, -62_135_596_800_000_000, 253_402_300_799_999_999];
+    let known = [
+        0_i64,
+        -1,
+        1,
+        -62_135_596_800_000_000,
+        253_402_300_799_999_999,
+    ];
     match random.below(2) {
         0 => json!(pick(random, &known)),
         _ => json!((bits(random) % 200_000_000_000_000_000) as i64 - 50_000_000_000_000_000),
