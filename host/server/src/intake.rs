@@ -454,7 +454,7 @@ mod tests {
             ("/v1/views", r#"{"error":{"code":"internal","#),
             ("/v2/models", r#"{"error":"internal error"#),
         ] {
-            let request = Request::get(path).body(Body::empty()).unwrap();
+            let request = axum::http::Request::get(path).body(Body::empty()).unwrap();
             let response = router.call(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
             let body = axum::body::to_bytes(response.into_body(), 4096).await;
