@@ -1,6 +1,8 @@
 //! Columns of a table as inputs of a graph, and outputs of a graph as columns.
 
 use tract_onnx::prelude::*;
+
+use crate::ml::tensor;
 use wafer::{Column, DataType, Field};
 
 /// An input of the graph, and the columns from which it is read.
@@ -216,7 +218,7 @@ impl GraphInput {
         };
         let range = start * self.width..(start + rows) * self.width;
         match (values, self.datum) {
-            (Values::Texts(values), _) => Tensor::from_shape(shape, &values[range]),
+            (Values::Texts(values), _) => tensor(shape, values[range].to_vec()),
             (Values::Integers(values), DatumType::I64) => Tensor::from_shape(shape, &values[range]),
             (Values::Integers(values), _) => {
                 Tensor::from_shape(shape, &cast(&values[range], |v| v as i32))

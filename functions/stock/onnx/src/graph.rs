@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{
-    DimLike as _, Factoid as _, Framework as _, bail, format_err,
+    DimLike as _, Factoid as _, bail, format_err,
 };
 
 use crate::Model;

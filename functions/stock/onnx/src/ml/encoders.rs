@@ -8,7 +8,7 @@ use tract_onnx::pb::{NodeProto, TensorProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{Fact, Kernel, List, Matrix, list, only, rows};
+use super::{Fact, Kernel, List, Matrix, list, only, rows, tensor};
 
 /// What `OneHotEncoder` says of a value that is none of its categories, where it may not be.
 pub(crate) const NO_CATEGORY: &str = "none of the encoder's categories";
@@ -230,7 +230,10 @@ impl Kernel for OneHotEncoder {
         // Numbers become integers, without what is behind the point.
         let values = match self.is_text {
             true => List::from_tensor(input)?,
-            false => List::from_tensor(&input.cast_to::<i64>()?)?,
+            false => {
+                let integers = input.cast_to::<i64>()?;
+                List::from_tensor(&integers)?
+            }
         };
         let mut output = vec![0.0f32; values.len() * self.count];
         let rows = output.chunks_exact_mut(self.count);
@@ -596,5 +599,5 @@ fn selected<T: Datum>(
     let rows = values.as_slice::<T>()?.chunks_exact(width.max(1));
     let row = |row: &[T]| -> Vec<T> { places.iter().map(|place| row[*place].clone()).collect() };
     let picked: Vec<T> = rows.flat_map(row).collect();
-    Tensor::from_shape(shape, &picked)
+    tensor(shape, picked)
 }

@@ -2,7 +2,6 @@
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::*;
 
 use super::scores::{self, Second, Transform};
 use super::{Fact, Kernel, List, Matrix, list, only, rows};

@@ -328,7 +328,7 @@ impl List {
         ) -> TractResult<Tensor> {
             let value = |place: &usize| values.get(*place).cloned();
             let picked: Option<Vec<T>> = places.iter().map(value).collect();
-            Tensor::from_shape(shape, &picked.context("a value that is not listed")?)
+            tensor(shape, picked.context("a value that is not listed")?)
         }
         match self {
             Self::Texts(values) => picked(values, places, shape),
@@ -361,4 +361,9 @@ fn numbers(context: &ParsingContext<'_>, node: &NodeProto, name: &str) -> TractR
     let tensor = context.load_tensor(tensor)?;
     let wide = tensor.cast_to::<f64>()?;
     Ok(wide.try_as_plain_ram()?.as_slice::<f64>()?.to_vec())
+}
+
+/// Returns a tensor of values of any type, texts included.
+pub(crate) fn tensor<T: Datum>(shape: &[usize], values: Vec<T>) -> TractResult<Tensor> {
+    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, values)?.into_tensor())
 }

@@ -3,7 +3,6 @@
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::*;
 
 /// The attribute `post_transform`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
