@@ -114,6 +114,35 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     }
 }
 
+/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the
+/// first storable type that the module's first table allows. Returns `None` if there is none.
+pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
+    use DataType as D;
+    let dimensions = match arrow {
+        ArrowType::FixedSizeList(_, n) => u32::try_from(*n).ok().filter(|n| *n > 0),
+        _ => None,
+    };
+    let scalars = [
+        D::Boolean,
+        D::Int64,
+        D::Float32,
+        D::Float64,
+        D::Utf8,
+        D::Binary,
+        D::Timestamp,
+        D::Date,
+    ];
+    let lists = [D::ListInt64, D::ListFloat64, D::ListUtf8];
+    let vector = dimensions.map(D::Vector);
+    let all = scalars.into_iter().chain(vector).chain(lists);
+    all.into_iter().find(|data_type| is_readable(arrow, data_type))
+}
+
+/// Returns whether columns of an Arrow type may be read as a type. An empty column tells.
+fn is_readable(arrow: &ArrowType, data_type: &DataType) -> bool {
+    coerce(&arrow_array::new_empty_array(arrow), data_type).is_ok()
+}
+
 /// Converts a column to the wanted type by the module's first table, row by row: values that do not
 /// fit are reported, and the others are converted. Integers are times only if `unit` is given.
 ///

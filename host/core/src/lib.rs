@@ -8,6 +8,7 @@ pub mod aggregate;
 mod bytes;
 mod coerce;
 mod column;
+mod condition;
 mod digest;
 mod duration;
 mod epoch;
@@ -29,8 +30,9 @@ mod units;
 pub mod window;
 
 pub use bytes::DamagedError;
-pub use coerce::{CoerceError, Coerced, can_widen, coerce, coerce_rows, widen};
+pub use coerce::{CoerceError, Coerced, can_widen, coerce, coerce_rows, readable_as, widen};
 pub use column::{ColumnBuilder, is_storable_date};
+pub use condition::{BoundCondition, Condition};
 pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;
 pub use epoch::EpochUnit;

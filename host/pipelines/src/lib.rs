@@ -46,5 +46,6 @@ pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
 pub use source::SourceReader;
+pub use source::look::{FileRows, ReadRows};
 pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};

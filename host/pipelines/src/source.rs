@@ -7,6 +7,7 @@
 pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
+pub(crate) mod look;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray};
-use wafer_catalog::{Location, Reject, SourceDef};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use wafer_catalog::{Location, Reject, SourceDef, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
 use wafer_files::{ReadColumn, RowReader, Rows, file_format, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
@@ -170,6 +172,15 @@ impl Chunks {
             self.current = None;
         }
         Ok(None)
+    }
+
+    /// Returns the chunks as a stream, which are read on a thread that may block.
+    pub(crate) fn stream(self) -> BoxStream<'static, Result<Chunk>> {
+        let next = |mut chunks: Self| async move {
+            let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
+            Ok(chunk?.map(|chunk| (chunk, chunks)))
+        };
+        stream::try_unfold(self, next).boxed()
     }
 
     /// Returns the file that is being read, and opens the next one if there is none. Returns

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::DataType as ArrowType;
 use tempfile::TempDir;
 use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
-use wafer_core::{DataType, Field, coerce};
+use wafer_core::{Field, readable_as};
 use wafer_store::Result;
 
 use crate::labels::LabelFile;
@@ -32,7 +31,7 @@ impl TrainingRows {
         let fields = self.file.fields().into_iter();
         fields
             .filter_map(|field| {
-                let data_type = contract_type(field.data_type())?;
+                let data_type = readable_as(field.data_type())?;
                 Some(Field::new(field.name(), data_type, true))
             })
             .collect()
@@ -56,31 +55,6 @@ impl TrainingRows {
     pub(crate) fn part_column(&self) -> Option<String> {
         self.set.split.is_some().then(|| PART_COLUMN.to_owned())
     }
-}
-
-/// Returns the type of the contract that a column is read as: the first one that it can be
-/// converted to.
-fn contract_type(arrow: &ArrowType) -> Option<DataType> {
-    use DataType as D;
-    if let ArrowType::FixedSizeList(_, n) = arrow {
-        return u32::try_from(*n).ok().filter(|n| *n > 0).map(D::Vector);
-    }
-    let empty = arrow_array::new_empty_array(arrow);
-    [
-        D::Boolean,
-        D::Int64,
-        D::Float32,
-        D::Float64,
-        D::Utf8,
-        D::Binary,
-        D::Timestamp,
-        D::Date,
-        D::ListInt64,
-        D::ListFloat64,
-        D::ListUtf8,
-    ]
-    .into_iter()
-    .find(|data_type| coerce(&empty, data_type).is_ok())
 }
 
 impl Training {
@@ -144,37 +118,4 @@ fn temporary_file() -> Result<(TempDir, PathBuf)> {
     let folder = temporary_folder()?;
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow_schema::{Field as ArrowField, TimeUnit};
-
-    use super::*;
-
-    #[test]
-    fn columns_are_read_as_the_first_type_that_fits() {
-        let vector = |length| {
-            let item = Arc::new(ArrowField::new("item", ArrowType::Float32, false));
-            ArrowType::FixedSizeList(item, length)
-        };
-        for (arrow, wanted) in [
-            (ArrowType::Boolean, Some(DataType::Boolean)),
-            (ArrowType::Int64, Some(DataType::Int64)),
-            (ArrowType::Int16, Some(DataType::Int64)),
-            (ArrowType::Float32, Some(DataType::Float32)),
-            (ArrowType::Float64, Some(DataType::Float64)),
-            (ArrowType::Utf8, Some(DataType::Utf8)),
-            (ArrowType::Date32, Some(DataType::Date)),
-            (
-                ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                Some(DataType::Timestamp),
-            ),
-            (vector(3), Some(DataType::Vector(3))),
-            (vector(0), None),
-            (ArrowType::Null, None),
-        ] {
-            assert_eq!(contract_type(&arrow), wanted, "{arrow}");
-        }
-    }
 }

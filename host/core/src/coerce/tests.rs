@@ -330,3 +330,30 @@ fn integers_are_times_of_a_declared_unit_only() {
         check(Float64Array::from(vec![1.0]), wanted, Err("found Float64"));
     }
 }
+
+#[test]
+fn columns_without_a_declared_type_are_read_as_the_first_type_that_fits() {
+    let list = |item: ArrowType, length| {
+        let item = Arc::new(arrow_schema::Field::new("item", item, false));
+        ArrowType::FixedSizeList(item, length)
+    };
+    for (arrow, wanted) in [
+        (ArrowType::Boolean, Some(DataType::Boolean)),
+        (ArrowType::Int64, Some(DataType::Int64)),
+        (ArrowType::Int16, Some(DataType::Int64)),
+        (ArrowType::Float32, Some(DataType::Float32)),
+        (ArrowType::Float64, Some(DataType::Float64)),
+        (ArrowType::Utf8, Some(DataType::Utf8)),
+        (ArrowType::Date32, Some(DataType::Date)),
+        (
+            ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Some(DataType::Timestamp),
+        ),
+        (list(ArrowType::Float32, 3), Some(DataType::Vector(3))),
+        (list(ArrowType::Int64, 3), Some(DataType::ListInt64)),
+        (list(ArrowType::Float32, 0), Some(DataType::ListFloat64)),
+        (ArrowType::Null, None),
+    ] {
+        assert_eq!(readable_as(&arrow), wanted, "{arrow}");
+    }
+}

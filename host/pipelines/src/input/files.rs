@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use wafer_catalog::{SourceDef, blocking};
 use wafer_core::{Hasher, Schema};
 use wafer_store::Result;
@@ -12,7 +11,7 @@ use super::{Selection, Source};
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
-use crate::source::{Chunks, SourceReader, read_columns};
+use crate::source::{SourceReader, read_columns};
 
 /// The rows of files.
 #[derive(Debug)]
@@ -55,18 +54,10 @@ impl Source for FileSource {
     }
 
     fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        file_chunks(self.0.chunks()).boxed()
+        self.0.chunks().stream()
     }
 
     fn files(&self) -> Option<&[SourceFile]> {
         Some(self.0.files())
     }
-}
-
-/// Reads chunks on a thread that may block.
-fn file_chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
-    stream::try_unfold(chunks, |mut chunks| async move {
-        let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
-        Ok(chunk?.map(|chunk| (chunk, chunks)))
-    })
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use wafer_catalog::Format;
-use wafer_core::{Digest, Hasher};
+use wafer_core::{DataType, Digest, Hasher, readable_as};
 use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
 
 use crate::source::digest_file;
-use wafer_files::unreadable;
+use wafer_files::{file_format, unreadable};
 
 /// A file of a source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,10 +43,20 @@ impl SourceFile {
     /// Describes a file on this machine and digests its content. Without `format`, the file's
     /// name decides its format.
     pub(crate) fn from_local(path: PathBuf, format: Option<Format>) -> Result<Self> {
+        let file = Self::undigested(path, format)?;
+        Ok(Self {
+            digest: digest_file(&file.path)?,
+            ..file
+        })
+    }
+
+    /// Describes a file on this machine like [`from_local`](Self::from_local), for somebody who only
+    /// looks at it: its content is not digested.
+    pub(crate) fn undigested(path: PathBuf, format: Option<Format>) -> Result<Self> {
         let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&path, e))?;
         Ok(Self {
             format: format.map_or_else(|| Format::of_source(&path), Ok)?,
-            digest: digest_file(&path)?,
+            digest: Digest::of(&[]),
             bytes: bytes.len(),
             path,
             remote: None,
@@ -70,6 +80,30 @@ impl SourceFile {
         })
     }
 
+    /// Returns the columns of the file. `declared` are the types of columns of text formats, which
+    /// have none of their own.
+    pub(crate) fn columns(
+        &self,
+        declared: &dyn Fn(&str) -> Option<DataType>,
+        remote: &Arc<dyn RemoteFiles>,
+    ) -> Result<Vec<FileColumn>> {
+        let format = file_format(self.format);
+        let schema = match &self.remote {
+            None => format.schema(&self.path, declared)?,
+            Some(file) => {
+                let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
+                block_on(remote.fetch(file, copy.path()))?;
+                format.schema(copy.path(), declared)?
+            }
+        };
+        let columns = schema.fields().iter().map(|field| FileColumn {
+            name: field.name().clone(),
+            data_type: readable_as(field.data_type()),
+            stored_as: field.data_type().to_string(),
+        });
+        Ok(columns.collect())
+    }
+
     /// Opens the file. A remote file is copied to a temporary file first, which is removed when
     /// the returned file is closed.
     pub(crate) fn open(&self, remote: &Arc<dyn RemoteFiles>) -> Result<File> {
@@ -80,6 +114,16 @@ impl SourceFile {
         block_on(remote.fetch(file, copy.path()))?;
         File::open(copy.path()).map_err(|e| unreadable(&self.path, e))
     }
+}
+
+/// A column of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct FileColumn {
+    pub(crate) name: String,
+    /// The type that the column is read as; `None` if it has a type that Wafer does not know.
+    pub(crate) data_type: Option<DataType>,
+    /// The type that the file has.
+    pub(crate) stored_as: String,
 }
 
 /// Waits for a future on a thread that may block.
@@ -106,26 +150,24 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
             path.parent().unwrap_or(Path::new(".")),
             Box::new(move |file| matches_pattern(&name, file)),
         )
-    } else if path.is_dir() {
+    } else if kind_of(path)?.is_dir() {
         (path, Box::new(|file| !file.starts_with(['.', '_'])))
-    } else if path.is_file() {
-        return Ok(vec![path.to_owned()]);
     } else {
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("there is no file {}", path.display()),
-        ));
+        return Ok(vec![path.to_owned()]);
     };
     let entries = std::fs::read_dir(folder).map_err(|e| unreadable(folder, e))?;
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|p| {
-            p.is_file()
-                && p.file_name()
-                    .is_some_and(|n| is_wanted(&n.to_string_lossy()))
-        })
-        .collect();
+    let mut files = Vec::new();
+    for entry in entries {
+        // An entry that is left out because it cannot be read would be rows that nobody misses.
+        let path = entry.map_err(|e| unreadable(folder, e))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        if !name.is_some_and(|name| is_wanted(&name)) {
+            continue;
+        }
+        if kind_of(&path)?.is_file() {
+            files.push(path);
+        }
+    }
     files.sort();
     if files.is_empty() {
         return Err(Error::new(
@@ -134,6 +176,21 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
         ));
     }
     Ok(files)
+}
+
+/// Returns what a path leads to.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked at.
+fn kind_of(path: &Path) -> Result<std::fs::FileType> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.file_type()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::new(
+            Kind::NotFound,
+            format!("there is no file {}", path.display()),
+        )),
+        Err(e) => Err(unreadable(path, e)),
+    }
 }
 
 /// Returns the remote files that a URL stands for, by the rules of [`find_files`].
