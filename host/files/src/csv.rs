@@ -218,14 +218,24 @@ impl RowWriter for CsvWriter {
         for row in 0..batch.num_rows() {
             let cells = batch.columns().iter().map(|column| csv_cell(column, row));
             self.0
-                .write_record(cells.collect::<WriteResult<Vec<String>>>()?)?;
+                .write_record(cells.collect::<WriteResult<Vec<String>>>()?)
+                .map_err(io_error)?;
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>, _statistics: &mut [Statistics]) -> WriteResult<Digest> {
-        let sink = self.0.into_inner().map_err(|e| e.to_string())?;
+        let kept = |e: &std::io::Error| std::io::Error::new(e.kind(), e.to_string());
+        let sink = self.0.into_inner().map_err(|e| kept(e.error()))?;
         Ok(sink.finish()?)
+    }
+}
+
+/// Returns the error of the file, of whose kind callers may make something.
+fn io_error(error: csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        kind => std::io::Error::other(format!("{kind:?}")),
     }
 }
 

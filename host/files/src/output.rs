@@ -2,6 +2,8 @@
 //!
 //! A reader never sees half a file. [`Output::create`] chooses the format by the file's name; the
 //! bytes go through a [`Sink`], which writes and digests them on threads of its own.
+//! [`Output::opened`] writes to a file that is open already, such as the standard output, whose reader
+//! takes the rows as they come.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,8 +21,8 @@ use crate::{RowWriter, Sink, Statistics, file_format};
 /// is removed.
 pub struct Output {
     path: PathBuf,
-    /// The temporary file `NAME.part`, which is written.
-    temporary: PathBuf,
+    /// The temporary file `NAME.part`, which is written; `None` if the rows go to an open file.
+    temporary: Option<PathBuf>,
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
     statistics: Vec<Statistics>,
@@ -36,8 +38,7 @@ impl std::fmt::Debug for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if self.writer.is_some() {
-            // A partial file is of no use. If it cannot be removed, it is left behind.
-            let _ = std::fs::remove_file(&self.temporary);
+            self.remove_temporary();
         }
     }
 }
@@ -54,16 +55,42 @@ impl Output {
         name.push(".part");
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary).map_err(|e| unwritable(path, e))?;
+        match Self::opened(file, path, format, schema) {
+            Ok(mut output) => {
+                output.temporary = Some(temporary);
+                Ok(output)
+            }
+            Err(e) => {
+                let _ = std::fs::remove_file(temporary);
+                Err(e)
+            }
+        }
+    }
+
+    /// Starts to write rows with these columns to an open file. Errors name it `path`.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`] when the format does not support a column, or the file cannot be
+    /// written.
+    pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
         let writer = file_format(format).write(Sink::new(file), schema);
         let fields = schema.fields().iter();
         Ok(Self {
             path: path.to_owned(),
             writer: Some(writer.map_err(|e| unwritable(path, e))?),
-            temporary,
+            temporary: None,
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
         })
+    }
+
+    /// Removes the temporary file. A partial file is of no use; if it cannot be removed, it is left
+    /// behind.
+    fn remove_temporary(&self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = std::fs::remove_file(temporary);
+        }
     }
 
     /// Writes rows. This blocks.
@@ -84,10 +111,12 @@ impl Output {
     pub fn close(mut self) -> Result<(Vec<ColumnStatistics>, Digest)> {
         let writer = self.writer.take().expect("it is closed once");
         let digest = writer.finish(&mut self.statistics).map_err(|e| {
-            let _ = std::fs::remove_file(&self.temporary);
+            self.remove_temporary();
             unwritable(&self.path, e)
         })?;
-        std::fs::rename(&self.temporary, &self.path).map_err(|e| unwritable(&self.path, e))?;
+        if let Some(temporary) = &self.temporary {
+            std::fs::rename(temporary, &self.path).map_err(|e| unwritable(&self.path, e))?;
+        }
         let statistics = std::mem::take(&mut self.statistics);
         let columns = statistics.into_iter().map(Statistics::finish);
         Ok((columns.collect(), digest))

@@ -27,6 +27,7 @@ mod input;
 mod materialize;
 mod producer;
 mod quarantine;
+mod retire;
 mod run;
 mod service;
 mod source;

@@ -8,7 +8,8 @@ mod looked;
 mod rows;
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
@@ -16,8 +17,8 @@ use arrow_select::filter::filter;
 use futures::TryStreamExt as _;
 use wafer_catalog::{meant, nearest};
 use wafer_core::{BoundCondition, Condition, Field, bytes_text};
-use wafer_pipelines::ReadRows;
-use wafer_store::{Error, Kind, Result};
+use wafer_pipelines::{FileRows, ReadRows};
+use wafer_store::{Error, Kind, RemoteFiles, Result};
 
 pub use looked::Looked;
 use rows::RowsToLookAt;
@@ -72,7 +73,7 @@ impl LookAt {
 
     /// Parses `KIND:NAME`, or a path: a text with a slash, a dot or a star, which no name has.
     /// Returns `None` for a plain name.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         if let Some((kind, name)) = text.split_once(':') {
             let name = name.to_owned();
             match kind {
@@ -142,40 +143,65 @@ impl Platform {
     /// unknown column, for a condition that its column cannot fulfil, and for rows that are more than
     /// [`MAX_LOOKED_ROWS`] or larger than [`MAX_LOOKED_BYTES`].
     pub async fn look(&self, at: LookAt, request: &LookRequest) -> Result<Looked> {
-        if request.limit > MAX_LOOKED_ROWS {
-            return Err(Error::invalid(format!(
-                "{} rows are too many to look at: at most {MAX_LOOKED_ROWS}; `wafer export` writes all rows of \
-                 a table",
-                request.limit
-            )));
-        }
+        check_limit(request)?;
         let rows = self.rows_to_look_at(&at).await?;
         let waiting = match rows.table() {
             Some(table) => self.waiting_for(table).await?,
             None => 0,
         };
-        let wanted = Wanted::new(&at, &rows, request)?;
-        let mut taken = Taken::default();
-        let mut pieces = rows.read(&wanted.read);
-        while let Some(piece) = pieces.try_next().await? {
-            taken.add(&wanted, piece)?;
-            if taken.rows > request.limit {
-                break;
-            }
-        }
-        taken.into_looked(at, wanted, rows.left_out().to_vec(), waiting)
+        let looked = take(at, &rows, request).await?;
+        Ok(Looked { waiting, ..looked })
     }
 
-    /// Returns the number of rows of a table that are still in the outbox.
+    /// Returns the number of rows of a table that are still in the outbox, at most
+    /// [`MAX_LOOKED_ROWS`].
     async fn waiting_for(&self, table: &str) -> Result<u64> {
         let outbox = &self.context.components().stores.outbox;
         if !outbox.has_rows().await? {
             return Ok(0);
         }
-        let waiting = outbox.waiting().await?.tables;
-        let mut of_table = waiting.into_iter().filter(|(name, _)| name == table);
-        Ok(of_table.next().map_or(0, |(_, rows)| rows))
+        Ok(outbox.read(table, MAX_LOOKED_ROWS).await?.len() as u64)
     }
+}
+
+/// Returns some rows of a file, of the files of a folder, or of those that match a pattern. No project
+/// is needed for that.
+///
+/// # Errors
+/// Returns the errors of [`Platform::look`].
+pub async fn look_at_files(
+    path: &Path,
+    remote: Arc<dyn RemoteFiles>,
+    request: &LookRequest,
+) -> Result<Looked> {
+    check_limit(request)?;
+    let rows = FileRows::of_path(path, remote).await?;
+    let at = LookAt::Files(path.to_owned());
+    take(at, &RowsToLookAt::Files(rows), request).await
+}
+
+fn check_limit(request: &LookRequest) -> Result<()> {
+    if request.limit <= MAX_LOOKED_ROWS {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} rows are too many to look at: at most {MAX_LOOKED_ROWS}; `wafer export` writes all rows of a table",
+        request.limit
+    )))
+}
+
+/// Reads rows until there are as many as were asked for.
+async fn take(at: LookAt, rows: &RowsToLookAt, request: &LookRequest) -> Result<Looked> {
+    let wanted = Wanted::new(&at, rows, request)?;
+    let mut taken = Taken::default();
+    let mut pieces = rows.read(&wanted.read);
+    while let Some(piece) = pieces.try_next().await? {
+        taken.add(&wanted, piece)?;
+        if taken.rows > request.limit {
+            break;
+        }
+    }
+    taken.into_looked(at, wanted, rows.left_out().to_vec())
 }
 
 /// Creates the error for a name that nothing has.
@@ -311,7 +337,6 @@ impl Taken {
         at: LookAt,
         wanted: Wanted,
         left_out: Vec<(String, String)>,
-        waiting: u64,
     ) -> Result<Looked> {
         let fields: Vec<_> = wanted.shown.iter().map(Field::to_arrow).collect();
         let schema = arrow_schema::Schema::new(fields).into();
@@ -326,7 +351,7 @@ impl Taken {
             rejected: self.rejected,
             rejects: self.rejects,
             left_out,
-            waiting,
+            waiting: 0,
         })
     }
 }

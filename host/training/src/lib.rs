@@ -25,6 +25,7 @@ mod spool;
 mod train;
 mod training_set;
 
+pub use export::{ExportRequest, ExportTo};
 pub use rejoin::{RejoinRequest, Rejoined, RejoinedBatch};
 pub use service::Training;
 pub use train::{TrainReport, TrainRequest};

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use wafer_core::{bytes_text, escaped};
+use wafer_core::bytes_text;
 use wafer_platform::{
     ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
 };
@@ -17,7 +17,7 @@ use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
 use super::Context;
 use crate::app;
-use crate::output::{Bar, path_text, table};
+use crate::output::{Bar, facts, path_text, say, table};
 
 /// Manage the versions of models, their aliases and their metrics.
 ///
@@ -460,16 +460,9 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
         };
         lines.push(("reads", fields(signature.inputs.fields())));
         lines.push(("predicts", fields(signature.outputs.fields())));
-        lines_text(&lines)
+        facts(&lines)
     });
     Ok(())
-}
-
-/// Formats pairs of a name and a text, and leaves out those with an empty text.
-fn lines_text(lines: &[(&str, String)]) -> String {
-    let lines = lines.iter().filter(|(_, text)| !text.is_empty());
-    let lines = lines.map(|(name, text)| format!("{name:13} {}", escaped(text)));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Push {
@@ -598,5 +591,5 @@ fn origins_text(version: &ModelVersion) -> String {
     for (function, digest) in &lineage.functions {
         lines.push(("function", format!("{function} {}", digest.short())));
     }
-    lines_text(&lines)
+    facts(&lines)
 }

@@ -77,22 +77,22 @@ impl Pipelines {
         blocking(move || FileRows::open(&files, format, &declared, remote)).await?
     }
 
-    /// Opens a file, the files of a folder, or those that match a pattern, to look at them.
-    ///
-    /// # Errors
-    /// Returns the errors of [`source_rows`](Self::source_rows).
-    pub async fn file_rows(&self, path: &Path) -> Result<FileRows> {
-        let files = Location::of(Path::new(""), path);
-        let remote = self.remote();
-        blocking(move || FileRows::open(&files, None, &Declared::default(), remote)).await?
-    }
-
     fn remote(&self) -> Arc<dyn RemoteFiles> {
         Arc::clone(&self.context.components().remote)
     }
 }
 
 impl FileRows {
+    /// Opens a file, the files of a folder, or those that match a pattern, to look at them. The format
+    /// follows from their names.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Pipelines::source_rows`].
+    pub async fn of_path(path: &Path, remote: Arc<dyn RemoteFiles>) -> Result<Self> {
+        let files = Location::of(Path::new(""), path);
+        blocking(move || Self::open(&files, None, &Declared::default(), remote)).await?
+    }
+
     /// Finds the files, and the columns of the first one. Blocks the thread.
     fn open(
         location: &Location,

@@ -7,7 +7,7 @@ use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 use wafer_catalog::{Format, Reject};
 use wafer_core::{Field, cell_to_json};
-use wafer_files::{cell_text, write_rows};
+use wafer_files::{Output, cell_text};
 use wafer_store::Result;
 
 use crate::look::LookAt;
@@ -33,7 +33,8 @@ pub struct Looked {
     pub rejects: Vec<Reject>,
     /// The columns that cannot be looked at, and their types.
     pub left_out: Vec<(String, String)>,
-    /// The number of rows that are durable and not in the table yet.
+    /// The number of rows that are durable and not in the table yet, at most
+    /// [`MAX_LOOKED_ROWS`](crate::MAX_LOOKED_ROWS).
     pub waiting: u64,
 }
 
@@ -52,7 +53,9 @@ impl Looked {
     /// # Errors
     /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be written.
     pub fn write(&self, file: File, name: &str, format: Format) -> Result<()> {
-        write_rows(file, name, format, &self.rows)
+        let mut output = Output::opened(file, name.as_ref(), format, &self.rows.schema())?;
+        output.write(&self.rows)?;
+        output.close().map(drop)
     }
 }
 

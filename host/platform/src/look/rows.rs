@@ -1,12 +1,14 @@
 //! What is looked at, opened: its columns, and its rows in the order in which they are stored.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use futures::stream::{BoxStream, StreamExt as _};
-use wafer_catalog::{TableDef, get};
+use wafer_catalog::{SourceKind, TableDef, get};
 use wafer_core::Field;
 use wafer_core::rules::Interval;
 use wafer_pipelines::{FileRows, ReadRows};
-use wafer_store::{AsOf, Error, Kind, Result, TableSnapshot};
+use wafer_store::{AsOf, Error, Kind, RemoteFiles, Result, TableSnapshot};
 use wafer_tables::stored_column;
 
 use crate::Platform;
@@ -29,16 +31,16 @@ pub(super) struct TableRows {
 impl Platform {
     pub(super) async fn rows_to_look_at(&self, at: &LookAt) -> Result<RowsToLookAt> {
         Ok(match at {
-            LookAt::Files(path) => RowsToLookAt::Files(self.pipelines.file_rows(path).await?),
+            LookAt::Files(path) => RowsToLookAt::Files(FileRows::of_path(path, self.remote()).await?),
             LookAt::Source(name) => {
                 let definitions = self.context.definitions();
                 let source = get(&definitions.sources, name, "source")?;
                 match &source.kind {
-                    wafer_catalog::SourceKind::Table { group } => {
+                    SourceKind::Table { group } => {
                         let group = get(&definitions.groups, group, "feature group")?;
                         RowsToLookAt::Table(self.table_rows(&group.table()).await?)
                     }
-                    wafer_catalog::SourceKind::Stream { archive: true, .. }
+                    SourceKind::Stream { archive: true, .. }
                         if source.files.is_none() =>
                     {
                         let archive = TableDef::archive(name).name;
@@ -55,6 +57,10 @@ impl Platform {
             LookAt::Table(name) => RowsToLookAt::Table(self.table_rows(name).await?),
             LookAt::View(name) => RowsToLookAt::View(self.view_rows(name).await?),
         })
+    }
+
+    fn remote(&self) -> Arc<dyn RemoteFiles> {
+        Arc::clone(&self.context.components().remote)
     }
 
     /// Opens the newest version of an offline table.
