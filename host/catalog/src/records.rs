@@ -9,4 +9,4 @@ pub use model::{Artifact, Lineage, ModelNote, ModelVersion, prediction};
 pub use release::Release;
 pub use run::{Reject, RunRecord, RunState, Upstream};
 pub use split::{Split, SplitBy};
-pub use training_set::{ColumnStatistics, TrainingSet};
+pub use training_set::{ColumnStatistics, MAX_DISTINCT, TrainingSet};

@@ -96,6 +96,9 @@ pub(crate) struct WrittenSet {
     columns: Vec<ColumnStatistics>,
     function_errors: u64,
     errors: Vec<Reject>,
+    /// For each lookup, by its alias, the number of labels that have the time of an event that they
+    /// were joined with. Lookups without such labels are left out.
+    coincident: BTreeMap<String, u64>,
 }
 
 impl Training {
@@ -156,6 +159,7 @@ impl Training {
             columns: Vec::new(),
             function_errors: 0,
             errors: Vec::new(),
+            coincident: BTreeMap::new(),
         };
         let pin = self.pin(&set).await?;
         let plan = JoinPlan {
@@ -179,6 +183,7 @@ impl Training {
             set.columns = made.columns.clone();
             set.function_errors = made.function_errors;
             set.errors = made.errors.clone();
+            set.coincident = made.coincident.clone();
             set.digest = made.digest;
             self.context.keep_recipe(&set.view, &recipe).await?;
             self.put_record(&set).await?;
@@ -330,9 +335,13 @@ impl Training {
             .collect::<Result<_>>()?;
         let plan = Arc::new(plan);
         let joined = self.join(&plan, progress).await?;
+        let lookups = plan.recipe.view.lookups.iter().zip(&joined);
+        let coincident = lookups.map(|(lookup, joined)| (lookup.alias.clone(), joined.coincident));
+        let coincident = coincident.filter(|(_, labels)| *labels > 0).collect();
         progress.stage("writing");
         let (out, progress) = (out.to_owned(), Arc::clone(progress));
-        blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
+        let made = blocking(move || write(&plan, &functions, joined, &out, &progress)).await??;
+        Ok(WrittenSet { coincident, ..made })
     }
 
     /// Looks up the features of all labels, one band of labels after the other. Returns the
@@ -432,6 +441,7 @@ fn write(
         columns: Vec::new(),
         function_errors: 0,
         errors: Vec::new(),
+        coincident: BTreeMap::new(),
     };
     for batch in Rejoined::new(plan.labels.clone(), joined)?.batches()? {
         let RejoinedBatch {
