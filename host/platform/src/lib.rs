@@ -59,7 +59,8 @@ pub use wafer_serving::{
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
 pub use wafer_training::{
-    DeleteIf, ExportRequest, ExportTo, TrainReport, TrainRequest, Training, TrainingSetRequest,
+    DeleteIf, EvaluateRequest, ExportRequest, ExportTo, Registered, TrainReport, TrainRequest,
+    Training, TrainingSetRequest,
 };
 
 /// An open project, with its services over one context.

@@ -45,6 +45,10 @@ use wafer_files::Output;
 /// The number of rows with a failed function call that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
 
+/// The greatest size of the statistics in a record as JSON, in bytes. A record is one object of the
+/// metadata store, and holds little else.
+const MAX_STATISTICS_BYTES: usize = 200 << 10;
+
 /// The description of a training set to make.
 #[derive(Clone, Debug)]
 pub struct TrainingSetRequest {
@@ -180,7 +184,7 @@ impl Training {
             set.labels = *labels;
             set.id = set.identity();
             set.rows = made.rows;
-            set.columns = made.columns.clone();
+            set.columns = recorded(made.columns.clone());
             set.function_errors = made.function_errors;
             set.errors = made.errors.clone();
             set.coincident = made.coincident.clone();
@@ -412,6 +416,24 @@ impl Training {
     }
 }
 
+/// Returns the statistics of columns as they are recorded. Those of very many columns are recorded
+/// without their most frequent values or, if that is not enough, without their quantiles.
+fn recorded(mut columns: Vec<ColumnStatistics>) -> Vec<ColumnStatistics> {
+    let is_small = |columns: &[ColumnStatistics]| {
+        let json = serde_json::to_vec(columns).expect("statistics are plain data");
+        json.len() <= MAX_STATISTICS_BYTES
+    };
+    let lighten: [fn(&mut ColumnStatistics); 2] =
+        [|column| column.top.clear(), |column| column.quantiles.clear()];
+    for lighten in lighten {
+        if is_small(&columns) {
+            break;
+        }
+        columns.iter_mut().for_each(lighten);
+    }
+    columns
+}
+
 /// Puts the features beside the labels, calls the functions, and writes the training set.
 fn write(
     plan: &JoinPlan,
@@ -534,4 +556,35 @@ pub(crate) fn output_schema(plan: &JoinPlan, functions: &[Function]) -> Result<A
         ))?;
     }
     Ok(Arc::new(ArrowSchema::new(fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_of_very_many_columns_are_recorded_without_details() {
+        let column = |number: usize| ColumnStatistics {
+            name: format!("column_{number:040}"),
+            data_type: "Float64".to_owned(),
+            nulls: 0,
+            min: Some(0.125),
+            max: Some(0.125),
+            mean: Some(0.125),
+            stddev: Some(0.125),
+            quantiles: vec![(0.05, 0.125), (0.25, 0.125), (0.5, 0.125), (0.75, 0.125), (0.95, 0.125)],
+            distinct: Some(10),
+            top: vec![("x".repeat(60), 1_000); 10],
+        };
+        for (columns, has_top, has_quantiles) in
+            [(10, true, true), (500, false, true), (1_000, false, false)]
+        {
+            let recorded = recorded((0..columns).map(column).collect());
+            assert_eq!(recorded.len(), columns);
+            assert_eq!(!recorded[0].top.is_empty(), has_top, "{columns}");
+            assert_eq!(!recorded[0].quantiles.is_empty(), has_quantiles, "{columns}");
+            let json = serde_json::to_vec(&recorded).unwrap();
+            assert!(json.len() <= MAX_STATISTICS_BYTES, "{columns}: {}", json.len());
+        }
+    }
 }

@@ -96,6 +96,7 @@ impl MakeTrainingSet {
         for error in &set.errors {
             say(format!("{}: {}", error.place, error.message));
         }
+        say_coincident(&set);
         context.format.print(&set, || summary(&set, &self.out));
         Ok(ExitCode::SUCCESS)
     }
@@ -113,6 +114,21 @@ impl MakeTrainingSet {
             memory: self.memory,
             split: split.transpose().map_err(anyhow::Error::msg)?,
         })
+    }
+}
+
+/// Warns of labels that have the time of events that they were joined with. Such an event may be the
+/// very one that the label is about.
+fn say_coincident(set: &TrainingSet) {
+    for (lookup, labels) in &set.coincident {
+        say(format!(
+            "warning: {} of {} labels have the time of an event of `{lookup}` that they are joined with, so the \
+             event counts. Online, a request at that time sees the event only if it came in before. If the event \
+             is what the label is about, the features know the answer: let --time name when the prediction is \
+             made, or give the source of `{lookup}` the `delay` after which its events are known",
+            thousands(*labels),
+            thousands(set.rows)
+        ));
     }
 }
 
@@ -135,19 +151,42 @@ fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
         .columns
         .iter()
         .map(|column| {
+            let quantiles = column.quantiles.iter();
+            let median = quantiles.clone().find(|(fraction, _)| *fraction == 0.5);
             vec![
                 column.name.clone(),
                 column.data_type.clone(),
                 thousands(column.nulls),
+                column.distinct.map_or_else(String::new, thousands),
                 number(column.min),
+                number(median.map(|(_, value)| *value)),
                 number(column.mean),
                 number(column.max),
                 number(column.stddev),
+                most_frequent(&column.top),
             ]
         })
         .collect();
-    let header = ["column", "type", "nulls", "min", "mean", "max", "stddev"];
+    let header = [
+        "column",
+        "type",
+        "nulls",
+        "distinct",
+        "min",
+        "median",
+        "mean",
+        "max",
+        "stddev",
+        "most frequent",
+    ];
     format!("{text}\n\n{}", table(&header, &rows))
+}
+
+/// Formats the most frequent values of a column, of which the table has room for three.
+fn most_frequent(top: &[(String, u64)]) -> String {
+    let shown = top.iter().take(3);
+    let shown = shown.map(|(value, count)| format!("{value} ({})", thousands(*count)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// List training sets, newest first, or delete one.
