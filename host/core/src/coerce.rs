@@ -135,7 +135,8 @@ pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
     let lists = [D::ListInt64, D::ListFloat64, D::ListUtf8];
     let vector = dimensions.map(D::Vector);
     let all = scalars.into_iter().chain(vector).chain(lists);
-    all.into_iter().find(|data_type| is_readable(arrow, data_type))
+    all.into_iter()
+        .find(|data_type| is_readable(arrow, data_type))
 }
 
 /// Returns whether columns of an Arrow type may be read as a type. An empty column tells.

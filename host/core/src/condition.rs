@@ -90,7 +90,10 @@ impl FromStr for Condition {
 /// Parses `COLUMN is null` and `COLUMN is not null`.
 fn null_test(text: &str) -> Option<(&str, Test)> {
     let lower = text.to_ascii_lowercase();
-    let ends = [(" is null", Test::IsNull), (" is not null", Test::IsNotNull)];
+    let ends = [
+        (" is null", Test::IsNull),
+        (" is not null", Test::IsNotNull),
+    ];
     let (end, test) = ends
         .into_iter()
         .find(|(end, _)| lower.trim_end().ends_with(end))?;
@@ -247,7 +250,12 @@ mod tests {
             ("v<= 2", "int64", json!([1, 2, 3, null]), "1100"),
             (" v >2", "int64", json!([1, 2, 3, null]), "0010"),
             ("v>=2", "int64", json!([1, 2, 3, null]), "0110"),
-            ("v = -9007199254740993", "int64", json!([-9_007_199_254_740_993_i64]), "1"),
+            (
+                "v = -9007199254740993",
+                "int64",
+                json!([-9_007_199_254_740_993_i64]),
+                "1",
+            ),
             ("v is null", "int64", json!([1, null]), "01"),
             ("v IS NOT NULL", "int64", json!([1, null]), "10"),
             // Floats are equal and ordered as everywhere else.
@@ -268,7 +276,10 @@ mod tests {
             ("v is not null", "list<int64>", json!([[1], null]), "10"),
         ] {
             let found = holds(condition, data_type, &values).unwrap();
-            let found: String = found.iter().map(|held| if *held { '1' } else { '0' }).collect();
+            let found: String = found
+                .iter()
+                .map(|held| if *held { '1' } else { '0' })
+                .collect();
             assert_eq!(found, wanted, "{condition} of {data_type}");
         }
     }

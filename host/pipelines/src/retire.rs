@@ -33,7 +33,8 @@ impl Pipelines {
         let name = &table.name;
         let stores = &self.context.components().stores;
         if !stores.outbox.read(name, 1).await?.is_empty() {
-            let message = format!("rows are on their way to table `{name}`: something still writes it");
+            let message =
+                format!("rows are on their way to table `{name}`: something still writes it");
             return Err(Error::new(Kind::Conflict, message));
         }
         if has_online_rows(table) {
@@ -45,7 +46,9 @@ impl Pipelines {
             self.remove_online(name).await?;
         }
         stores.offline.remove(name).await?;
-        self.context.remove_object(&format!("filled/{name}")).await?;
+        self.context
+            .remove_object(&format!("filled/{name}"))
+            .await?;
         self.context.remove_object(&format!("table/{name}")).await
     }
 
@@ -58,7 +61,10 @@ impl Pipelines {
             flushed => flushed?,
         };
         let unexpected = |row: &OutboxRow| -> Result<EarlyWrite> {
-            let message = format!("a row of table `{}` came in while it was removed", row.table);
+            let message = format!(
+                "a row of table `{}` came in while it was removed",
+                row.table
+            );
             Err(Error::new(Kind::Conflict, message))
         };
         let nothing = GroupContent {

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use wafer_catalog::{
-    Definitions, Format, GroupDef, Location, PipelineDef, Recipe, SourceDef, SourceKind, ViewDef, get,
+    Definitions, Format, GroupDef, Location, PipelineDef, Recipe, SourceDef, SourceKind, ViewDef,
+    get,
 };
 use wafer_core::Field;
 use wafer_store::Result;
@@ -202,7 +203,10 @@ fn source_summary(definitions: &Definitions, name: &str, source: &SourceDef) -> 
 
 fn view_summary(definitions: &Definitions, name: &str, view: &ViewDef) -> Result<ViewSummary> {
     let recipe = Recipe::new(definitions, name)?;
-    let reads = definitions.models.iter().filter(|(_, model)| model.view == name);
+    let reads = definitions
+        .models
+        .iter()
+        .filter(|(_, model)| model.view == name);
     let mut groups: Vec<String> = Vec::new();
     for lookup in &view.lookups {
         if !groups.contains(&lookup.group) {

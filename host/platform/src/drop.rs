@@ -46,8 +46,10 @@ impl Platform {
     pub async fn table_uses(&self) -> Result<Vec<TableUse>> {
         self.context.refresh().await?;
         let sizes = self.pipelines.tables().await?;
-        let sizes: BTreeMap<&str, &TableStatus> =
-            sizes.iter().map(|table| (table.table.as_str(), table)).collect();
+        let sizes: BTreeMap<&str, &TableStatus> = sizes
+            .iter()
+            .map(|table| (table.table.as_str(), table))
+            .collect();
         let mut uses = self.uses().await?;
         let tables = self.tables.known_tables().await?;
         let table = |table: wafer_catalog::TableDef| {
@@ -131,7 +133,9 @@ impl Platform {
         for (name, endpoint) in &endpoints {
             let before = endpoint.history.last().map(|(_, routing)| routing);
             let routings = std::iter::once(&endpoint.routing).chain(before);
-            let releases: BTreeSet<&str> = routings.flat_map(|r| r.releases().map(String::as_str)).collect();
+            let releases: BTreeSet<&str> = routings
+                .flat_map(|r| r.releases().map(String::as_str))
+                .collect();
             for release in releases {
                 let bound = self.registry.release(release).await?;
                 let recipe = self
@@ -144,7 +148,10 @@ impl Platform {
             }
         }
         for table in self.tables.known_tables().await? {
-            let endpoint = table.name.rsplit_once("_log_").map(|(endpoint, _)| endpoint);
+            let endpoint = table
+                .name
+                .rsplit_once("_log_")
+                .map(|(endpoint, _)| endpoint);
             if let Some(endpoint) = endpoint.filter(|name| endpoints.contains_key(*name))
                 && table.keys.is_empty()
             {

@@ -242,11 +242,16 @@ impl Wanted {
         };
         let shown: Vec<Field> = match &request.columns {
             None => fields.clone(),
-            Some(names) => names.iter().map(|name| field(name)).collect::<Result<_>>()?,
+            Some(names) => names
+                .iter()
+                .map(|name| field(name))
+                .collect::<Result<_>>()?,
         };
         let mut read: Vec<String> = shown.iter().map(|field| field.name.clone()).collect();
         if let Some(name) = duplicate(&read) {
-            return Err(Error::invalid(format!("column `{name}` is asked for twice")));
+            return Err(Error::invalid(format!(
+                "column `{name}` is asked for twice"
+            )));
         }
         let mut conditions = Vec::new();
         for condition in &request.conditions {
@@ -315,8 +320,8 @@ impl Taken {
             let fields: Vec<_> = wanted.shown.iter().map(Field::to_arrow).collect();
             RecordBatch::try_new(arrow_schema::Schema::new(fields).into(), columns)
         });
-        let batch =
-            batch.map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
+        let batch = batch
+            .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
         self.rows += batch.num_rows();
         self.bytes += batch.get_array_memory_size();
         if self.bytes > MAX_LOOKED_BYTES {

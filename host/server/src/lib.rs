@@ -17,6 +17,7 @@
 //! | `POST /v2/models/{endpoint}/infer`, and all of `/v2` | speaks the Open Inference Protocol |
 //! | `POST /get-online-features`, `/write-to-online-store`, `/push`, `GET /health` | speaks the protocol of Feast's feature server |
 //! | `GET /v1/views`, `GET /v1/views/{view}` | lists the views, and the fields of one |
+//! | `GET /v1/sources`, `/v1/groups` and `/v1/tables`, and `…/rows` of these and of views | lists what there is, and returns some of its rows |
 //! | `GET`, `POST /v1/clock` | returns the clock's time; sets it, if it can be set |
 //! | `GET /metrics` | returns metrics in the text format of Prometheus |
 //! | `GET /healthz` | succeeds while the process runs |
@@ -26,6 +27,7 @@
 //! `error.rs` assigns to its [`wafer_platform::Kind`]. Only the Open Inference Protocol has its
 //! own form of errors.
 
+mod catalog;
 mod clock;
 mod error;
 mod events;
@@ -63,6 +65,7 @@ pub fn router(platform: Arc<Platform>) -> Router {
             post(training::post).layer(DefaultBodyLimit::max(training::MAX_LABEL_BYTES)),
         )
         .route("/v1/sources/{source}/events", post(events::post))
+        .merge(catalog::router())
         .nest("/v2", inference::router())
         .route("/v2/", get(inference::server))
         .merge(feast::router())

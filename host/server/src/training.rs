@@ -97,7 +97,10 @@ pub(crate) async fn post(
 
 /// Returns the format that a header names by its media type. Without the header this is an Arrow
 /// stream.
-fn format_of(headers: &HeaderMap, name: axum::http::HeaderName) -> Result<Format, Failure> {
+pub(crate) fn format_of(
+    headers: &HeaderMap,
+    name: axum::http::HeaderName,
+) -> Result<Format, Failure> {
     let Some(value) = headers.get(&name) else {
         return Ok(Format::ALL[0]);
     };

@@ -90,7 +90,9 @@ impl Training {
             }
         };
         progress.stage("evaluating");
-        let scored = self.scores(&version, &Arc::new(rows), part, trained).await?;
+        let scored = self
+            .scores(&version, &Arc::new(rows), part, trained)
+            .await?;
         if scored.rows == 0 && scored.left_out > 0 {
             return Err(Error::invalid(format!(
                 "{} learned from all of these rows: name a part such as `test` by --part, or a training set with \
@@ -266,9 +268,7 @@ impl Scoring {
         let inputs: Vec<ArrayRef> = fields
             .map(|field| input(&field.name, &field.data_type))
             .collect::<Result<_>>()?;
-        let labels = self
-            .labels
-            .numbers(column(&self.labels.column)?, first)?;
+        let labels = self.labels.numbers(column(&self.labels.column)?, first)?;
         let answer = self.function.invoke(&inputs, Deadline::Batch)?;
         let values = widen(&answer.columns[self.output], &DataType::Float64);
         let values = values

@@ -87,7 +87,10 @@ impl Labels {
             Some(Task::Regression) => "the task `regression`, whose labels are finite numbers",
             _ => "the task `binary`, whose labels are 0 or 1, or false or true",
         };
-        Error::invalid(format!("{}, row {row}: {label} is none of {wanted}", self.place()))
+        Error::invalid(format!(
+            "{}, row {row}: {label} is none of {wanted}",
+            self.place()
+        ))
     }
 
     fn place(&self) -> String {
@@ -128,9 +131,8 @@ mod tests {
     #[test]
     fn labels_are_numbers_of_their_task() {
         let (binary, regression) = (Some(Task::Binary), Some(Task::Regression));
-        let integers = |values: &[Option<i64>]| -> ArrayRef {
-            Arc::new(Int64Array::from(values.to_vec()))
-        };
+        let integers =
+            |values: &[Option<i64>]| -> ArrayRef { Arc::new(Int64Array::from(values.to_vec())) };
         let floats = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
         let texts = |values: &[&str]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
         let known = vec![Some(0.0), None, Some(1.0)];
@@ -140,7 +142,8 @@ mod tests {
             let column = Arc::new(BooleanArray::from(vec![Some(false), None, Some(true)]));
             check(task, column, Ok(known.clone()));
         }
-        let misfit = ", row 101: 2 is none of the task `binary`, whose labels are 0 or 1, or false or true";
+        let misfit =
+            ", row 101: 2 is none of the task `binary`, whose labels are 0 or 1, or false or true";
         check(binary, integers(&[Some(0), Some(2)]), Err(misfit));
         check(binary, floats(&[0.0, 2.0]), Err(misfit));
         check(regression, integers(&[Some(2)]), Ok(vec![Some(2.0)]));
@@ -159,7 +162,9 @@ mod tests {
         check(
             binary,
             texts(&["true", "yes"]),
-            Err(", row 101: \"yes\" is none of the task `binary`, whose labels are 0 or 1, or false or true"),
+            Err(
+                ", row 101: \"yes\" is none of the task `binary`, whose labels are 0 or 1, or false or true",
+            ),
         );
         check(
             regression,

@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
 use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{ModelVersion, Progress, blocking};
 use wafer_core::{Hasher, bytes_text, cell_to_json};
 use wafer_store::{Error, Result};
@@ -184,7 +184,9 @@ impl TrainedRows {
     ) -> Result<Vec<bool>> {
         Ok(match self {
             Self::None => vec![false; batch.num_rows()],
-            Self::SameSet => (0..batch.num_rows()).map(|row| parts.is_trained(row)).collect(),
+            Self::SameSet => (0..batch.num_rows())
+                .map(|row| parts.is_trained(row))
+                .collect(),
             Self::OtherSet { inputs, ids } => {
                 let own = row_ids(rows, batch, inputs, first)?;
                 own.iter().map(|id| ids.contains(id)).collect()

@@ -423,8 +423,10 @@ fn recorded(mut columns: Vec<ColumnStatistics>) -> Vec<ColumnStatistics> {
         let json = serde_json::to_vec(columns).expect("statistics are plain data");
         json.len() <= MAX_STATISTICS_BYTES
     };
-    let lighten: [fn(&mut ColumnStatistics); 2] =
-        [|column| column.top.clear(), |column| column.quantiles.clear()];
+    let lighten: [fn(&mut ColumnStatistics); 2] = [
+        |column| column.top.clear(),
+        |column| column.quantiles.clear(),
+    ];
     for lighten in lighten {
         if is_small(&columns) {
             break;
@@ -572,7 +574,13 @@ mod tests {
             max: Some(0.125),
             mean: Some(0.125),
             stddev: Some(0.125),
-            quantiles: vec![(0.05, 0.125), (0.25, 0.125), (0.5, 0.125), (0.75, 0.125), (0.95, 0.125)],
+            quantiles: vec![
+                (0.05, 0.125),
+                (0.25, 0.125),
+                (0.5, 0.125),
+                (0.75, 0.125),
+                (0.95, 0.125),
+            ],
             distinct: Some(10),
             top: vec![("x".repeat(60), 1_000); 10],
         };
@@ -582,9 +590,17 @@ mod tests {
             let recorded = recorded((0..columns).map(column).collect());
             assert_eq!(recorded.len(), columns);
             assert_eq!(!recorded[0].top.is_empty(), has_top, "{columns}");
-            assert_eq!(!recorded[0].quantiles.is_empty(), has_quantiles, "{columns}");
+            assert_eq!(
+                !recorded[0].quantiles.is_empty(),
+                has_quantiles,
+                "{columns}"
+            );
             let json = serde_json::to_vec(&recorded).unwrap();
-            assert!(json.len() <= MAX_STATISTICS_BYTES, "{columns}: {}", json.len());
+            assert!(
+                json.len() <= MAX_STATISTICS_BYTES,
+                "{columns}: {}",
+                json.len()
+            );
         }
     }
 }

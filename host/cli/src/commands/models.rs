@@ -481,7 +481,9 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
 /// Says on standard error why a new version was not evaluated, if it was not.
 pub(crate) fn say_not_evaluated(reason: Option<&str>) {
     if let Some(reason) = reason {
-        say(format!("the version is registered without metrics of a test part: {reason}"));
+        say(format!(
+            "the version is registered without metrics of a test part: {reason}"
+        ));
     }
 }
 

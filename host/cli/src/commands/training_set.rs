@@ -119,7 +119,7 @@ impl MakeTrainingSet {
 
 /// Warns of labels that have the time of events that they were joined with. Such an event may be the
 /// very one that the label is about.
-fn say_coincident(set: &TrainingSet) {
+pub(crate) fn say_coincident(set: &TrainingSet) {
     for (lookup, labels) in &set.coincident {
         say(format!(
             "warning: {} of {} labels have the time of an event of `{lookup}` that they are joined with, so the \
@@ -152,7 +152,9 @@ fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
         .iter()
         .map(|column| {
             let quantiles = column.quantiles.iter();
-            let median = quantiles.clone().find(|(fraction, _)| *fraction == 0.5);
+            let median = quantiles
+                .clone()
+                .find(|(fraction, _)| (fraction - 0.5).abs() < 1e-9);
             vec![
                 column.name.clone(),
                 column.data_type.clone(),

@@ -108,9 +108,9 @@ impl Export {
             return Ok(ExitCode::SUCCESS);
         }
         let answer = serde_json::json!({"table": self.table, "rows": rows});
-        context
-            .format
-            .print(&answer, || format!("{}: {} rows", path_text(&out), thousands(rows)));
+        context.format.print(&answer, || {
+            format!("{}: {} rows", path_text(&out), thousands(rows))
+        });
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -126,7 +126,9 @@ fn export_to(out: &Path, format: Option<RowFormat>) -> Result<ExportTo> {
         return Ok(ExportTo::Path(out.to_owned()));
     }
     let format = format.unwrap_or(RowFormat::Csv).of_file();
-    let format = format.context("--format table is for `wafer show`: an export is csv, ndjson, arrow or parquet")?;
+    let format = format.context(
+        "--format table is for `wafer show`: an export is csv, ndjson, arrow or parquet",
+    )?;
     Ok(ExportTo::Opened(standard_output()?, format))
 }
 

@@ -24,7 +24,10 @@ impl Quantiles {
         // 0.0 and −0.0 are one value.
         let bucket = in_order(value + 0.0) >> BELOW;
         let page = (bucket / BUCKETS as u64) as u16;
-        let page = self.pages.entry(page).or_insert_with(|| Box::new([0; BUCKETS]));
+        let page = self
+            .pages
+            .entry(page)
+            .or_insert_with(|| Box::new([0; BUCKETS]));
         page[bucket as usize % BUCKETS] += 1;
         self.count += 1;
     }
@@ -44,7 +47,9 @@ impl Quantiles {
             for (bucket, count) in buckets.iter().enumerate() {
                 passed += count;
                 if passed >= rank {
-                    return Some(end_near_zero(u64::from(*page) * BUCKETS as u64 + bucket as u64));
+                    return Some(end_near_zero(
+                        u64::from(*page) * BUCKETS as u64 + bucket as u64,
+                    ));
                 }
             }
         }

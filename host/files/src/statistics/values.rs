@@ -141,7 +141,9 @@ mod tests {
 
     fn top(values: &[(&str, u64)]) -> Vec<(String, u64)> {
         let values = values.iter();
-        values.map(|(text, count)| ((*text).to_owned(), *count)).collect()
+        values
+            .map(|(text, count)| ((*text).to_owned(), *count))
+            .collect()
     }
 
     #[test]
@@ -149,11 +151,17 @@ mod tests {
         let texts = StringArray::from(vec![Some("b"), Some("a"), None, Some("b"), Some("c")]);
         assert_eq!(counted(texts), (Some(3), top(&[("b", 2), ("a", 1)])));
         let truths = BooleanArray::from(vec![true, false, true]);
-        assert_eq!(counted(truths), (Some(2), top(&[("true", 2), ("false", 1)])));
+        assert_eq!(
+            counted(truths),
+            (Some(2), top(&[("true", 2), ("false", 1)]))
+        );
         // Floats are equal as everywhere else.
         let floats = Float64Array::from(vec![0.0, -0.0, 1.5, f64::NAN, -f64::NAN]);
         assert_eq!(counted(floats), (Some(3), top(&[("0.0", 2), ("NaN", 2)])));
-        assert_eq!(counted(BinaryArray::from(vec![b"a".as_slice()])), (None, Vec::new()));
+        assert_eq!(
+            counted(BinaryArray::from(vec![b"a".as_slice()])),
+            (None, Vec::new())
+        );
     }
 
     #[test]
@@ -161,7 +169,10 @@ mod tests {
         let most = MAX_DISTINCT as i64;
         let (distinct, found) = counted(Int64Array::from_iter_values(0..most));
         assert_eq!((distinct, found), (Some(1_000), top(&[("0", 1), ("1", 1)])));
-        assert_eq!(counted(Int64Array::from_iter_values(0..=most)), (None, Vec::new()));
+        assert_eq!(
+            counted(Int64Array::from_iter_values(0..=most)),
+            (None, Vec::new())
+        );
         let large = StringArray::from(vec!["x".repeat(MAX_BYTES), "y".to_owned()]);
         assert_eq!(counted(large), (None, Vec::new()));
         let long = counted(StringArray::from(vec!["z".repeat(1_000)])).1;

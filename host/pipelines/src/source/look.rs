@@ -67,7 +67,10 @@ impl Pipelines {
             let Some(function) = function.and_then(|name| definitions.functions.get(name)) else {
                 continue;
             };
-            for Field { name, data_type, .. } in function.registered.signature.inputs.fields() {
+            for Field {
+                name, data_type, ..
+            } in function.registered.signature.inputs.fields()
+            {
                 declared.types.insert(name.clone(), data_type.clone());
                 let unit = source.unit_of(name);
                 declared.units.extend(unit.map(|unit| (name.clone(), unit)));
@@ -150,8 +153,7 @@ impl FileRows {
     pub fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
         let column = |name: &String| self.columns.iter().find(|c| c.field.name == *name).cloned();
         let columns = names.iter().filter_map(column).collect();
-        let reader =
-            SourceReader::of_files(self.files.clone(), columns, Arc::clone(&self.remote));
+        let reader = SourceReader::of_files(self.files.clone(), columns, Arc::clone(&self.remote));
         let rows = reader.chunks().stream().map(|chunk| {
             let chunk = chunk?;
             Ok(ReadRows {

@@ -31,7 +31,9 @@ pub(super) struct TableRows {
 impl Platform {
     pub(super) async fn rows_to_look_at(&self, at: &LookAt) -> Result<RowsToLookAt> {
         Ok(match at {
-            LookAt::Files(path) => RowsToLookAt::Files(FileRows::of_path(path, self.remote()).await?),
+            LookAt::Files(path) => {
+                RowsToLookAt::Files(FileRows::of_path(path, self.remote()).await?)
+            }
             LookAt::Source(name) => {
                 let definitions = self.context.definitions();
                 let source = get(&definitions.sources, name, "source")?;
@@ -40,9 +42,7 @@ impl Platform {
                         let group = get(&definitions.groups, group, "feature group")?;
                         RowsToLookAt::Table(self.table_rows(&group.table()).await?)
                     }
-                    SourceKind::Stream { archive: true, .. }
-                        if source.files.is_none() =>
-                    {
+                    SourceKind::Stream { archive: true, .. } if source.files.is_none() => {
                         let archive = TableDef::archive(name).name;
                         RowsToLookAt::Table(self.table_rows(&archive).await?)
                     }
@@ -70,7 +70,8 @@ impl Platform {
         let snapshot = offline.snapshot(name, AsOf::Latest).await;
         let snapshot = snapshot.map_err(|e| match e.kind() {
             Kind::NotFound => {
-                let message = format!("table `{name}` has no rows yet: it is made with its first ones");
+                let message =
+                    format!("table `{name}` has no rows yet: it is made with its first ones");
                 Error::caused(Kind::NotFound, message, e)
             }
             _ => e,
@@ -127,9 +128,7 @@ impl TableRows {
             .collect();
         let mut files = self.snapshot.files().to_vec();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let batches = self
-            .snapshot
-            .read_all(files, names.to_vec(), Interval::ALL);
+        let batches = self.snapshot.read_all(files, names.to_vec(), Interval::ALL);
         let definition = self.definition.clone();
         let rows = batches.map(move |batch| read_rows(&definition, &fields, &batch?));
         rows.boxed()

@@ -57,7 +57,9 @@ impl Platform {
         let group = &recipe.groups[&lookup.group];
         let column = |input: &Field| {
             let place = lookup.keys.iter().position(|key| *key == input.name);
-            group.keys[place.expect("the lookup has all inputs")].name.clone()
+            group.keys[place.expect("the lookup has all inputs")]
+                .name
+                .clone()
         };
         let inputs = view.inputs.iter();
         Ok(ViewRows {
@@ -85,7 +87,11 @@ impl ViewRows {
             .iter()
             .filter_map(|name| fields.iter().find(|field| field.name == *name).cloned())
             .collect();
-        let columns: Vec<String> = self.inputs.iter().map(|(_, column)| column.clone()).collect();
+        let columns: Vec<String> = self
+            .inputs
+            .iter()
+            .map(|(_, column)| column.clone())
+            .collect();
         let inputs = self.inputs.iter().map(|(input, _)| input.name.clone());
         let reading = Reading {
             view: self.name.clone(),

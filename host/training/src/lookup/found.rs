@@ -217,7 +217,8 @@ mod tests {
             spool,
             schema,
             coincident: 0,
-        }.read()?;
+        }
+        .read()?;
         let values = |rows: &usize| -> Result<Vec<i64>> {
             let columns = reader.take(*rows)?;
             Ok(columns[0].as_primitive::<Int64Type>().values().to_vec())
@@ -258,10 +259,10 @@ mod tests {
             schema,
             coincident: 0,
         }
-            .read()
-            .unwrap()
-            .take(4)
-            .unwrap();
+        .read()
+        .unwrap()
+        .take(4)
+        .unwrap();
         let values: Vec<_> = columns[0].as_primitive::<Int64Type>().iter().collect();
         assert_eq!(values, [Some(20), None, Some(11), Some(20)]);
     }

@@ -280,9 +280,7 @@ fn text_answer(text: Option<&str>) -> Answer {
 fn has_event_at(entity: &EntityEvents<'_>, time: i64) -> bool {
     let first = entity.events.partition_point(|event| *event < time);
     let mut counting = entity.events[first..].iter().zip(&entity.active[first..]);
-    let mut at_time = counting
-        .by_ref()
-        .take_while(|(event, _)| **event == time);
+    let mut at_time = counting.by_ref().take_while(|(event, _)| **event == time);
     at_time.any(|(_, active)| *active <= time)
 }
 

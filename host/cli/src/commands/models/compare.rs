@@ -81,7 +81,10 @@ impl Compared {
         let plain = [
             ("registered", self.registered.to_string()),
             ("view", format!("{} {}", self.view, self.view_version)),
-            ("training set", self.training_set.clone().unwrap_or_default()),
+            (
+                "training set",
+                self.training_set.clone().unwrap_or_default(),
+            ),
             ("trainer", self.trainer.clone().unwrap_or_default()),
             ("function", self.function.clone()),
         ];
@@ -203,7 +206,10 @@ mod tests {
         };
         let shown = text(&[version(1, "40", 0.75), version(2, "80", 0.8)]);
         let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["late@1", "late@2"]);
+        assert_eq!(
+            lines[0].split_whitespace().collect::<Vec<_>>(),
+            ["late@1", "late@2"]
+        );
         let wanted = [
             "* metric auc 0.75 0.8",
             "metric rows 10 10",
