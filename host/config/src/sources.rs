@@ -102,6 +102,17 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         SourceType::Table if !source.times.is_empty() => {
             wrong("times", "is for sources of type `files` or `stream`")
         }
+        SourceType::Table if source.format.is_some() => {
+            wrong("format", "is for sources of type `files` or `stream`")
+        }
+        SourceType::Table if source.skew.is_some() => wrong(
+            "skew",
+            "is for sources of type `files` or `stream`: the rows of a group were admitted there",
+        ),
+        SourceType::Stream if source.format.is_some() && source.path.is_none() => wrong(
+            "format",
+            "is that of the files at `path`, and the source has none",
+        ),
         SourceType::Files | SourceType::Stream if source.group.is_some() => {
             wrong("group", "is for sources of type `table`")
         }
