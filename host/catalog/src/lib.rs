@@ -48,7 +48,7 @@ pub use plan::{Change, ChangeKind, Plan};
 pub use progress::Progress;
 pub use recipe::Recipe;
 pub use records::{
-    Artifact, ColumnStatistics, Lineage, MAX_DISTINCT, ModelNote, ModelVersion, Reject, Release,
-    RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
+    Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
+    Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
 pub use task::{blocking, ended, temporary_folder};
