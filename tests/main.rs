@@ -13,6 +13,7 @@ mod harness;
 /// Projects: what they define, and how that is applied.
 mod catalog {
     mod functions;
+    mod looking;
     mod new_project;
     mod plan;
     mod project_file;
