@@ -41,6 +41,7 @@ mod pipelines {
 
 /// Training, from labels to training sets and models.
 mod training {
+    mod known_rows;
     mod labels;
     mod preprocessing;
     mod train;

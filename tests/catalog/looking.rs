@@ -393,9 +393,8 @@ fn an_export_ends_without_an_error_when_its_reader_has_gone_away() {
 #[test]
 fn a_version_that_nothing_uses_is_dropped_and_its_number_is_not_used_again() {
     let project = filled();
-    let out = project.at("t.csv");
     project.write("labels.csv", "id,event_timestamp\n1,2024-01-05T00:00:00Z\n");
-    let set = project.training_set("v", "labels.csv", &out);
+    let set = project.training_set("v", "labels.csv", "t.csv");
     project.replace(
         "event_time = \"at\"\n",
         "event_time = \"at\"\nversion = 2\n",
