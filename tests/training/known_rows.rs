@@ -24,12 +24,13 @@ fn is_high(n: usize) -> bool {
 #[test]
 fn labels_are_checked_against_the_task() {
     let project = accounts(TRAINED);
-    for y in [
-        |n: usize| u8::from(is_high(n)).to_string(),
-        |n: usize| is_high(n).to_string(),
-        |n: usize| if is_high(n) { "TRUE" } else { "FALSE" }.to_owned(),
-        |n: usize| if is_high(n) { "1.0" } else { "0.0" }.to_owned(),
-    ] {
+    let fitting: [fn(usize) -> String; 4] = [
+        |n| u8::from(is_high(n)).to_string(),
+        |n| is_high(n).to_string(),
+        |n| if is_high(n) { "TRUE" } else { "FALSE" }.to_owned(),
+        |n| if is_high(n) { "1.0" } else { "0.0" }.to_owned(),
+    ];
+    for y in fitting {
         write_labels(&project, y);
         let report = project.json(&["train", "high"]);
         let auc = report["version"]["metrics"]["test_auc"].as_f64().unwrap();
