@@ -362,7 +362,7 @@ impl WindowPlan {
         let labels = band.sorted.by_entity();
         let columns: Vec<Cells> = events.columns[0]
             .iter()
-            .map(|column| Cells::new(column).expect("aggregates are over single values"))
+            .map(|column| Cells::new(column).expect("aggregates are over storable types"))
             .collect();
         let types: Vec<DataType> = self.columns.iter().map(|c| c.data_type.clone()).collect();
         let next = AtomicUsize::new(0);
