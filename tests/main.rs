@@ -107,4 +107,5 @@ mod witnesses {
     mod clients;
     mod duckdb;
     mod model_files;
+    mod reports;
 }
