@@ -107,20 +107,20 @@ impl Platform {
         if let Some(staged) = &applied.staged {
             add_definitions(&mut uses, staged, "the staged definitions");
         }
+        let mut recorded = BTreeSet::new();
         for set in self.context.training_sets().await? {
             for table in set.versions.keys() {
                 add(&mut uses, table, format!("training set {}", set.id));
+                recorded.insert(table.clone());
             }
         }
-        for (pin, versions) in self
-            .context
-            .objects::<BTreeMap<String, u64>>("training_pin")
-            .await?
-        {
-            let view = pin.rsplit_once('-').map_or(pin.as_str(), |(view, _)| view);
-            for table in versions.keys() {
-                let user = format!("a training set of `{view}` that is being made");
-                add(&mut uses, table, user);
+        for table in self.tables.pinned().await?.into_keys() {
+            if !recorded.contains(&table) {
+                add(
+                    &mut uses,
+                    &table,
+                    "a training set that is being made".to_owned(),
+                );
             }
         }
         self.add_endpoints(&mut uses).await?;

@@ -240,6 +240,10 @@ impl Wanted {
             let found = fields.iter().find(|field| field.name == *name).cloned();
             found.ok_or_else(|| unknown_column(at, rows, &fields, name))
         };
+        if fields.is_empty() {
+            let (kind, name) = (at.kind(), at.name());
+            return Err(Error::invalid(format!("{kind} `{name}` has no columns")));
+        }
         let shown: Vec<Field> = match &request.columns {
             None => fields.clone(),
             Some(names) => names
@@ -249,9 +253,15 @@ impl Wanted {
         };
         let mut read: Vec<String> = shown.iter().map(|field| field.name.clone()).collect();
         if let Some(name) = duplicate(&read) {
-            return Err(Error::invalid(format!(
-                "column `{name}` is asked for twice"
-            )));
+            return Err(Error::invalid(match &request.columns {
+                Some(_) => format!("column `{name}` is asked for twice"),
+                None => format!(
+                    "{} `{}` has several columns named `{name}`, of which only the first can be read: choose the \
+                     columns",
+                    at.kind(),
+                    at.name()
+                ),
+            }));
         }
         let mut conditions = Vec::new();
         for condition in &request.conditions {
