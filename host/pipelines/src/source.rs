@@ -178,7 +178,7 @@ impl Chunks {
     pub(crate) fn stream(self) -> BoxStream<'static, Result<Chunk>> {
         let next = |mut chunks: Self| async move {
             let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
-            Ok(chunk?.map(|chunk| (chunk, chunks)))
+            Ok::<_, Error>(chunk?.map(|chunk| (chunk, chunks)))
         };
         stream::try_unfold(self, next).boxed()
     }

@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
+use wafer_core::Condition;
 use wafer_platform::{Format, GroupSummary, LookAt, LookRequest, Looked, Platform, SourceSummary};
 
 use crate::error::Failure;
@@ -163,8 +164,8 @@ fn look_request(parameters: Vec<(String, String)>) -> Result<LookRequest, Failur
                 request.columns.get_or_insert_default().extend(columns);
             }
             "where" => {
-                let condition = value.parse();
-                let wrong = |message| Failure::invalid(format!("where: {message}"));
+                let condition = value.parse::<Condition>();
+                let wrong = |message: String| Failure::invalid(format!("where: {message}"));
                 request.conditions.push(condition.map_err(wrong)?);
             }
             other => {

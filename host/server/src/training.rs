@@ -2,15 +2,17 @@
 //!
 //! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is returned in
 //! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
-//! of the answer has the id of its record. Labels and result pass through temporary files, because
+//! of the answer has the id of its record, and `wafer-coincident-labels` counts the labels that have the
+//! time of an event that they are joined with, if there are any. Labels and result pass through temporary files, because
 //! the join reads and writes files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -90,9 +92,27 @@ pub(crate) async fn post(
         .map_err(|e| temporary_file_error(&e))?;
     let headers = [
         (CONTENT_TYPE.as_str(), format.media_type().to_owned()),
-        ("wafer-training-set", set.id),
+        ("wafer-training-set", set.id.clone()),
     ];
-    Ok((headers, bytes).into_response())
+    let mut response = (headers, bytes).into_response();
+    if let Some(counts) = coincident_labels(&set.coincident) {
+        response.headers_mut().insert(COINCIDENT, counts);
+    }
+    Ok(response)
+}
+
+/// The header with the number of labels that have the time of an event that they are joined with, for
+/// each lookup that has such labels: `weather=12, rides=3`.
+const COINCIDENT: &str = "wafer-coincident-labels";
+
+fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {
+    let counts = counts
+        .iter()
+        .map(|(lookup, labels)| format!("{lookup}={labels}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    HeaderValue::try_from(counts)
+        .ok()
+        .filter(|counts| !counts.is_empty())
 }
 
 /// Returns the format that a header names by its media type. Without the header this is an Arrow
@@ -128,4 +148,16 @@ pub(crate) fn format_of(
 fn temporary_file_error(error: &std::io::Error) -> Failure {
     let message = format!("a temporary file cannot be used: {error}");
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coincident_labels_are_counted_by_lookup_and_left_out_if_there_are_none() {
+        assert_eq!(coincident_labels(&BTreeMap::new()), None);
+        let counts = BTreeMap::from([("rides".to_owned(), 3), ("weather".to_owned(), 12)]);
+        assert_eq!(coincident_labels(&counts).unwrap(), "rides=3, weather=12");
+    }
 }

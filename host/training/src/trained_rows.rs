@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{ModelVersion, Progress, blocking};
 use wafer_core::{Hasher, bytes_text, cell_to_json};
 use wafer_store::{Error, Result};

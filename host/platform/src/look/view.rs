@@ -104,7 +104,7 @@ impl ViewRows {
         };
         stream::try_unfold(reading, |mut reading| async move {
             let rows = reading.next().await?;
-            Ok(rows.map(|rows| (rows, reading)))
+            Ok::<_, Error>(rows.map(|rows| (rows, reading)))
         })
         .boxed()
     }
