@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter;
 use futures::TryStreamExt as _;
@@ -326,10 +327,8 @@ impl Taken {
         let shown = &piece.columns[..wanted.shown.len()];
         let columns = shown.iter().map(|column| filter(column, &mask));
         let columns: std::result::Result<Vec<ArrayRef>, _> = columns.collect();
-        let batch = columns.and_then(|columns| {
-            let fields: Vec<_> = wanted.shown.iter().map(Field::to_arrow).collect();
-            RecordBatch::try_new(arrow_schema::Schema::new(fields).into(), columns)
-        });
+        let schema = arrow_schema(&wanted.shown);
+        let batch = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
         let batch = batch
             .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
         self.rows += batch.num_rows();
@@ -353,8 +352,7 @@ impl Taken {
         wanted: Wanted,
         left_out: Vec<(String, String)>,
     ) -> Result<Looked> {
-        let fields: Vec<_> = wanted.shown.iter().map(Field::to_arrow).collect();
-        let schema = arrow_schema::Schema::new(fields).into();
+        let schema = arrow_schema(&wanted.shown);
         let rows = concat_batches(&schema, &self.pieces)
             .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
         let has_more = rows.num_rows() > wanted.limit;
@@ -369,6 +367,14 @@ impl Taken {
             waiting: 0,
         })
     }
+}
+
+/// Returns the schema of what is shown. Nothing is required of it: a feature of an entity that is not
+/// known is null, whatever its function declares.
+fn arrow_schema(shown: &[Field]) -> SchemaRef {
+    let field = |field: &Field| field.to_arrow().with_nullable(true);
+    let fields: Vec<ArrowField> = shown.iter().map(field).collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// Returns which rows fulfil all conditions, at most the first `most` of them.

@@ -198,7 +198,10 @@ fn group_text(group: &GroupSummary) -> String {
         ("views", group.views.join(" ")),
         ("description", group.doc.clone()),
     ]);
-    let columns = columns(&[("key", &group.keys), ("feature", &group.features)]);
+    let columns = columns(&[
+        ("key", group.keys.as_slice()),
+        ("feature", group.features.as_slice()),
+    ]);
     format!("{facts}\n\n{columns}")
 }
 
@@ -210,7 +213,10 @@ fn view_text(view: &ViewSummary) -> String {
         ("models", view.models.join(" ")),
         ("description", view.doc.clone()),
     ]);
-    let columns = columns(&[("input", &view.inputs), ("feature", &view.features)]);
+    let columns = columns(&[
+        ("input", view.inputs.as_slice()),
+        ("feature", view.features.as_slice()),
+    ]);
     format!("{facts}\n\n{columns}")
 }
 
@@ -228,7 +234,7 @@ fn columns(kinds: &[(&str, &[Field])]) -> String {
         ]
     };
     let kinds = kinds.iter();
-    let rows = kinds.flat_map(|(kind, fields)| fields.iter().map(|field| row(kind, field)));
+    let rows = kinds.flat_map(|(kind, fields)| fields.iter().map(move |field| row(kind, field)));
     let rows: Vec<_> = rows.collect();
     table(&["", "name", "type", "description"], &rows)
 }
