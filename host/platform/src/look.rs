@@ -327,7 +327,7 @@ impl Taken {
         let shown = &piece.columns[..wanted.shown.len()];
         let columns = shown.iter().map(|column| filter(column, &mask));
         let columns: std::result::Result<Vec<ArrayRef>, _> = columns.collect();
-        let schema = arrow_schema(&wanted.shown);
+        let schema = shown_schema(&wanted.shown);
         let batch = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
         let batch = batch
             .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
@@ -352,7 +352,7 @@ impl Taken {
         wanted: Wanted,
         left_out: Vec<(String, String)>,
     ) -> Result<Looked> {
-        let schema = arrow_schema(&wanted.shown);
+        let schema = shown_schema(&wanted.shown);
         let rows = concat_batches(&schema, &self.pieces)
             .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
         let has_more = rows.num_rows() > wanted.limit;
@@ -371,7 +371,7 @@ impl Taken {
 
 /// Returns the schema of what is shown. Nothing is required of it: a feature of an entity that is not
 /// known is null, whatever its function declares.
-fn arrow_schema(shown: &[Field]) -> SchemaRef {
+fn shown_schema(shown: &[Field]) -> SchemaRef {
     let field = |field: &Field| field.to_arrow().with_nullable(true);
     let fields: Vec<ArrowField> = shown.iter().map(field).collect();
     Arc::new(Schema::new(fields))
