@@ -147,7 +147,9 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
         .unwrap_or_default();
     let (folder, is_wanted): (&Path, NameFilter) = if name.contains('*') {
         (
-            path.parent().unwrap_or(Path::new(".")),
+            path.parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
             Box::new(move |file| matches_pattern(&name, file)),
         )
     } else if kind_of(path)?.is_dir() {
