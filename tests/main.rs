@@ -12,6 +12,7 @@ mod harness;
 
 /// Projects: what they define, and how that is applied.
 mod catalog {
+    mod builds;
     mod functions;
     mod looking;
     mod new_project;
@@ -23,18 +24,23 @@ mod catalog {
 mod pipelines {
     mod backfill;
     mod chains;
+    mod columns;
     mod csv_files;
+    mod delta_tables;
     mod distributed;
     mod events;
     mod expectations;
     mod floats;
+    mod formats;
     mod late_events;
     mod rejects;
     mod run;
     mod schedule;
     mod sources;
+    mod ties;
     mod times;
     mod upstream_changes;
+    mod values;
     mod versions;
     mod windows;
 }
@@ -42,7 +48,9 @@ mod pipelines {
 /// Training, from labels to training sets and models.
 mod training {
     mod known_rows;
+    mod label_values;
     mod labels;
+    mod left_overs;
     mod preprocessing;
     mod train;
     mod training_set;
@@ -56,10 +64,13 @@ mod registry {
 
 /// Serving, from requests to features and predictions.
 mod serving {
+    mod access;
     mod batch_inference;
+    mod connections;
     mod endpoints;
     mod features;
     mod http;
+    mod limits;
     mod replay;
     mod request_log;
     mod shadows;
@@ -72,6 +83,7 @@ mod sandbox {
     mod calls;
     mod components;
     mod deceptive_text;
+    mod failing_rows;
     mod registration;
     mod same_bytes;
     mod trainers;
@@ -83,6 +95,7 @@ mod stores {
     mod deletion;
     mod disk;
     mod kill;
+    mod lost_store;
     mod old_store;
     mod processes;
 }

@@ -32,6 +32,9 @@
 //! assert_eq!(out.speed_kmh, Some(30.0));
 //! ```
 //!
+//! A crate has one function. Another one is another crate, with a `[functions.NAME]` of its own in
+//! `wafer.toml`.
+//!
 //! # Forms of a function
 //!
 //! | return type | meaning |
@@ -61,7 +64,8 @@
 //!
 //! Each output row may depend only on its own input row, the assets and the
 //! parameters. There is no clock, no randomness, no file and no network inside:
-//! time enters as a column.
+//! time enters as a column. `println!` prints nothing; [`log()`] does. `wafer build`
+//! names the lines that use what is not there.
 
 mod column;
 mod function;

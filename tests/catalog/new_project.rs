@@ -76,3 +76,88 @@ fn doctor_reports_what_is_installed() {
         assert!(said.contains(wanted), "{said}");
     }
 }
+
+/// Runs `wafer new` in a folder, and returns whether it succeeded, and what it said.
+fn new_in(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(BINARY);
+    command.current_dir(folder).arg("new").args(arguments);
+    command.env_remove("WAFER_STORE_PATH");
+    let output = command.output().unwrap();
+    (output.status.success(), text(&output))
+}
+
+#[test]
+fn a_project_is_made_from_a_file_without_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "Customer Id,ordered at,Price (EUR),zip\n\
+                1,2024-07-01 12:00,1.5,02134\n2,2024-07-01 13:00,,10001\n";
+    std::fs::write(folder.path().join("orders.csv"), rows).unwrap();
+    let (made, said) = new_in(folder.path(), &["--from", "orders.csv"]);
+    assert!(
+        !made && said.contains("name no time zone") && said.contains("--zone"),
+        "{said}"
+    );
+    let arguments = ["--from", "orders.csv", "--zone", "Europe/Berlin"];
+    let (made, said) = new_in(folder.path(), &arguments);
+    assert!(made, "{said}");
+    assert!(
+        said.contains("the join key is `Customer_Id`, the event time `ordered_at`"),
+        "{said}"
+    );
+    for arguments in [&["apply"][..], &["run", "orders"]] {
+        let output = Command::new(BINARY)
+            .current_dir(folder.path().join("orders"))
+            .args(arguments)
+            .env_remove("WAFER_STORE_PATH")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let output = Command::new(BINARY)
+        .current_dir(folder.path().join("orders"))
+        .args(["get", "orders", "Customer_Id=1", "--output", "json"])
+        .env_remove("WAFER_STORE_PATH")
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("02134") && said.contains("1.5"), "{said}");
+    let (made, said) = new_in(folder.path(), &arguments);
+    assert!(!made && said.contains("orders is there already"), "{said}");
+}
+
+#[test]
+fn files_that_no_project_can_be_made_of_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    for (content, arguments, wanted) in [
+        ("id,v\n1,2\n", &[][..], "the file has no column of times"),
+        (
+            "id,at\n1,1704067200\n",
+            &["--time", "at"],
+            "say with --unit in which unit it counts",
+        ),
+        (
+            "id,at\n1,2024-01-01\n",
+            &["--time", "when"],
+            "--time: the file has no column `when`",
+        ),
+        (
+            "id,at\n1,2024-01-01T00:00:00Z\n",
+            &["--key", "ip"],
+            "--key: the file has no column `ip`",
+        ),
+        (
+            "v,at\n1.5,2024-01-01T00:00:00Z\n",
+            &[],
+            "the file has no column that can be a join key",
+        ),
+        ("at\n2024-01-01T00:00:00Z\n", &[], "fewer than two columns"),
+    ] {
+        std::fs::write(folder.path().join("in.csv"), content).unwrap();
+        let mut all = vec!["p", "--from", "in.csv"];
+        all.extend(arguments);
+        let (made, said) = new_in(folder.path(), &all);
+        assert!(!made && said.contains(wanted), "{content}: {said}");
+        assert!(!folder.path().join("p").exists());
+    }
+}

@@ -1,6 +1,9 @@
 //! Plans: what `wafer apply` would change, and what it refuses.
 
+use serde_json::json;
+
 use crate::harness::Project;
+use crate::harness::ledger::{ledger, three_entries};
 
 #[test]
 fn plan_says_what_apply_would_change() {
@@ -42,4 +45,37 @@ fn plan_says_what_apply_would_change() {
         "event_time = \"departed_at\"\nversion = 2",
     );
     assert!(project.ok(&["apply"]).contains("~ group plane_outcome"));
+}
+
+#[test]
+fn plan_warns_of_sources_without_files_and_check_of_rows_that_it_cannot_read() {
+    let project = ledger("");
+    let plan = project.json(&["plan"]);
+    let warnings = plan["warnings"].to_string();
+    assert!(
+        warnings.contains("sources.entries.path: there is no file"),
+        "{warnings}"
+    );
+    project.write("entries.ndjson", three_entries());
+    assert_eq!(project.json(&["plan"])["warnings"], json!([]));
+    assert!(project.ok(&["check"]).contains("everything fits"));
+    // One row of four cannot be read.
+    project.write(
+        "entries.ndjson",
+        format!("{{\"small\": \"x\"}}\n{}", three_entries()),
+    );
+    let said = project.ok(&["check"]);
+    assert!(
+        said.contains("1 of the first rows of its source cannot be read")
+            && said.contains("entries.ndjson:1: ")
+            && !said.contains("everything fits"),
+        "{said}"
+    );
+    // No row can be read.
+    project.write("entries.ndjson", "{\"small\": \"x\"}\n");
+    let said = project.fails(&["check"]);
+    assert!(
+        said.contains("no row of its source can be read") && !said.contains("everything fits"),
+        "{said}"
+    );
 }

@@ -17,11 +17,12 @@ mod random;
 pub(crate) mod request_log;
 mod rows;
 mod server;
+pub(crate) mod values;
 
 pub(crate) use cloud::{are_embedded, are_on_aws, endpoint, terraform};
 pub(crate) use guests::{flights_components, guest};
 pub(crate) use project::{BINARY, Project, repository, text};
 pub(crate) use python::{client_program, witness_python};
 pub(crate) use random::Random;
-pub(crate) use rows::{objects, rows_of, write_batch, write_parquet};
-pub(crate) use server::{Server, agent, wait_for};
+pub(crate) use rows::{objects, rows_of, write_arrow, write_batch, write_parquet};
+pub(crate) use server::{Server, agent, read_answer, wait_for};

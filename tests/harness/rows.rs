@@ -19,7 +19,12 @@ impl Project {
     pub(crate) fn offline(&self, table: &str) -> Vec<String> {
         let rows = self.offline_rows(table).into_iter().map(|mut row| {
             let object = row.as_object_mut().unwrap();
-            for column in ["available_timestamp", "created_timestamp", "event_id"] {
+            for column in [
+                "available_timestamp",
+                "created_timestamp",
+                "event_id",
+                "arrival_order",
+            ] {
                 assert!(object.remove(column).is_some());
             }
             row.to_string()
@@ -106,6 +111,14 @@ pub(crate) fn write_batch(path: &Path, batch: &RecordBatch) {
     let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
     writer.write(batch).unwrap();
     writer.close().unwrap();
+}
+
+/// Writes columns as an Arrow file.
+pub(crate) fn write_arrow(path: &Path, batch: &RecordBatch) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(file, &batch.schema()).unwrap();
+    writer.write(batch).unwrap();
+    writer.finish().unwrap();
 }
 
 fn json_rows(batch: &RecordBatch) -> Vec<Json> {

@@ -1,6 +1,7 @@
 //! Servers for a test, and requests to them.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,21 +14,30 @@ use super::Project;
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
+    /// What the server printed before it took requests, with the line that says that it does.
+    pub(crate) greeting: String,
     /// Reads what the server prints until it ends.
     said: Option<JoinHandle<String>>,
 }
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The status and the body of an answer.
 pub(crate) type Answer = (u16, Json);
 
 impl Project {
     /// Starts a server on a free port.
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
+        self.serve_at("127.0.0.1:0", arguments)
+    }
+
+    /// Starts a server at an address.
     #[allow(
         clippy::zombie_processes,
         reason = "a server that does not start fails its test"
     )]
-    pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+    pub(crate) fn serve_at(&self, listen: &str, arguments: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", listen]);
         let mut child = command
             .args(arguments)
             .stderr(Stdio::piped())
@@ -43,7 +53,7 @@ impl Project {
             );
             said += &line;
             if let Some((_, url)) = line.trim().rsplit_once(" on ") {
-                let url = url.to_owned();
+                let (url, greeting) = (url.to_owned(), said.clone());
                 // The output must be read, or the pipe would fill. It is kept for messages of
                 // failed tests.
                 let said = std::thread::spawn(move || {
@@ -54,6 +64,7 @@ impl Project {
                 return Server {
                     child,
                     url,
+                    greeting,
                     said: Some(said),
                 };
             }
@@ -109,6 +120,50 @@ impl Server {
         answer["rows"].as_array().unwrap().clone()
     }
 
+    /// Opens a connection, on which reads and writes fail after a minute.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(MINUTE)).unwrap();
+        stream.set_write_timeout(Some(MINUTE)).unwrap();
+        stream
+    }
+
+    /// Sends a request as it is, and returns the status and the body of the answer. The request must
+    /// ask for the connection to be closed.
+    pub(crate) fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        read_answer(&mut stream)
+    }
+
+    /// Returns how many bytes of memory the server takes at most while `work` is done, beyond what
+    /// it has before.
+    pub(crate) fn memory_for(&self, work: impl FnOnce()) -> u64 {
+        let process = format!("/proc/{}", self.child.id());
+        // This sets the peak (VmHWM) to the present value.
+        std::fs::write(format!("{process}/clear_refs"), "5").unwrap();
+        let kib = |name: &str| -> u64 {
+            let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let before = kib("VmRSS:");
+        work();
+        kib("VmHWM:").saturating_sub(before) << 10
+    }
+
+    /// Sends the signal TERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Returns the exit code, once the server has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap()?.code()
+    }
+
     pub(crate) fn set_clock(&self, now: &str) {
         let body = serde_json::json!({ "now": now }).to_string();
         assert_eq!(self.post("/v1/clock", "application/json", body).0, 200);
@@ -116,14 +171,7 @@ impl Server {
 
     /// Stops the server in order, and waits until it has ended.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.terminate();
         let status = self.child.wait().unwrap();
         let said = self.said.take().unwrap().join().unwrap();
         assert!(status.success(), "{status}: {said}");
@@ -165,6 +213,22 @@ pub(super) fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Erro
         status,
         serde_json::from_str(&text).unwrap_or(Json::String(text)),
     )
+}
+
+/// Reads an answer up to the end of the connection, and returns its status and its body, as JSON if
+/// it is that.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    // A connection that is closed in the middle of a request may be reset after the answer.
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let body = serde_json::from_str(body).unwrap_or_else(|_| Json::String(body.to_owned()));
+    (status.unwrap_or_else(|| panic!("no answer: {text}")), body)
 }
 
 /// Waits until a condition holds, for at most a minute.

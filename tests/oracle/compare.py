@@ -68,11 +68,7 @@ def compare(labels: pa.Table, result: pa.Table, feature: Feature) -> bool:
     if got.type != want.type:
         print(f"{feature.name}: is {got.type}, not {want.type}")
         return False
-    compared = np.ones(len(want), dtype=bool)
-    if feature.ambiguous is not None:
-        compared = ~feature.ambiguous
     differs, errors = difference(got, want, feature.rule)
-    differs &= compared
     positions = np.flatnonzero(differs)
     exact = 0
     disputed = np.flatnonzero(differs & np.asarray(want.is_valid()))
@@ -83,16 +79,14 @@ def compare(labels: pa.Table, result: pa.Table, feature: Feature) -> bool:
             values[position] = value
         exact, want = len(again), pa.array(values, want.type)
         differs, errors = difference(got, want, feature.rule)
-        differs &= compared
         positions = np.flatnonzero(differs)
-    filled = int((np.asarray(want.is_valid()) & compared).sum())
+    filled = int(np.asarray(want.is_valid()).sum())
     notes = [
-        f"{int((~compared).sum())} ties left out" * bool((~compared).any()),
         f"{exact} computed exactly" * bool(exact),
         f"{len(positions)} DIFFER" * bool(len(positions)),
     ]
-    worst = f"{errors[compared].max(initial=0):.1e}" if feature.rule == "tolerance" else feature.rule
-    counts = f"{int(compared.sum()):>7} rows {filled:>7} not null  {worst:>7}"
+    worst = f"{errors.max(initial=0):.1e}" if feature.rule == "tolerance" else feature.rule
+    counts = f"{len(want):>7} rows {filled:>7} not null  {worst:>7}"
     print(f"{feature.name:<44} {counts}  {', '.join(filter(None, notes))}")
     for position in positions[:SHOWN]:
         row = {name: labels[name][int(position)].as_py() for name in labels.column_names}

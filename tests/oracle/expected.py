@@ -92,8 +92,6 @@ class Feature:
     values: pa.Array
     # How values are compared: "bits" or "tolerance" for floats, "equal" for all others.
     rule: str
-    # Rows with more than one right answer.
-    ambiguous: np.ndarray | None = None
     # Computes the values at some positions again, without rounding. It works only until the oracle
     # continues with the next group.
     referee: Callable[[np.ndarray], dict[int, float]] | None = None
@@ -129,7 +127,7 @@ class Oracle:
         types = {name: kind for name, kind, *_ in description}
         names = list(types)
         keys = names[: names.index("event_timestamp")]
-        features = names[names.index("event_id") + 1 :]
+        features = names[names.index("arrival_order") + 1 :]
         same = " AND ".join(f'l."{key}" = r."{key}"' for key in keys)
         by_key = ", ".join(f'"{key}"' for key in keys)
         # Entities and the order of rows become numbers, so that joins compare integers.
@@ -141,7 +139,8 @@ class Oracle:
                 CREATE OR REPLACE TABLE asked AS
                 SELECT l.pos, l.t, r.entity, r.known <= l.t AS known FROM labels l JOIN entities r ON {same};
                 CREATE OR REPLACE TABLE rows AS
-                SELECT e.entity, r.*, row_number() OVER (ORDER BY event_timestamp, created_timestamp) AS age
+                SELECT e.entity, r.*, row_number() OVER
+                (ORDER BY event_timestamp, created_timestamp, arrival_order) AS age
                 FROM rows r JOIN entities e USING ({by_key})"""
         )
         return keys, {name: types[name] for name in features}
@@ -183,15 +182,6 @@ class Oracle:
         """Returns the aggregates over every window."""
         _, features = self.load(group)
         columns = {name: features[name] for name in plan.columns}
-        ties = ", ".join(
-            f"""min("{c}") OVER same IS DISTINCT FROM max("{c}") OVER same AS "{c} tied\""""
-            for c in columns
-        )
-        # The oracle does not decide which of several events at one time is the first.
-        self.database.execute(
-            f"CREATE OR REPLACE TABLE rows AS SELECT *, {ties or 'NULL'} FROM rows "
-            "WINDOW same AS (PARTITION BY entity, event_timestamp)"
-        )
         # Only labels of entities that were known have values. All others are null.
         self.database.execute(
             f"""CREATE OR REPLACE TABLE asked AS SELECT * FROM asked l WHERE known AND
@@ -212,9 +202,6 @@ class Oracle:
         counts = {"count": "count(*)"} | {
             f"{c} {f}": sql(c, f, kind) for c, f, kind in wanted if (c, f) not in ((WILD, "sum"), (WILD, "mean"))
         }
-        for c, f, _ in wanted:
-            if f in ("first", "last"):
-                counts[f"{c} {f} tied"] = sql(f"{c} tied", f, "BOOLEAN", f'"{c}" IS NOT NULL')
         aggregates = ", ".join(f'{text} AS "{name}"' for name, text in counts.items())
         # Counts are zero in empty windows.
         empty = ", ".join(
@@ -239,8 +226,6 @@ class Oracle:
                 feature.referee = lambda positions, c=c, f=f: self.exactly(span, c, f, positions)
             else:
                 feature = picked_feature(name, column(found, f"{c} {f}"))
-            if f in ("first", "last"):
-                feature.ambiguous = column(found, f"{c} {f} tied").fill_null(False).to_numpy(zero_copy_only=False)
             results.append(feature)
         return results
 
@@ -299,10 +284,10 @@ def covered(span: Span) -> str:
                WHERE r.event_timestamp <= l.t AND r.available_timestamp <= l.t {start}"""
 
 
-def sql(name: str, function: str, kind: str, kept: str | None = None) -> str:
+def sql(name: str, function: str, kind: str) -> str:
     """Returns the SQL of an aggregate over the rows of a window."""
     value = f'r."{name}"'
-    kept = f"FILTER (WHERE {kept or f'{value} IS NOT NULL'})"
+    kept = f"FILTER (WHERE {value} IS NOT NULL)"
     match function:
         case "count":
             return f"count({value})"
@@ -325,9 +310,9 @@ def sql(name: str, function: str, kind: str, kept: str | None = None) -> str:
         case "count_distinct":
             return f"count(DISTINCT {value})"
         case "first":
-            return f"arg_min({value}, r.event_timestamp) {kept}"
+            return f"arg_min({value}, r.age) {kept}"
         case "last":
-            return f"arg_max({value}, r.event_timestamp) {kept}"
+            return f"arg_max({value}, r.age) {kept}"
     raise SystemExit(f"`{function}` is not a function of the oracle; it knows {', '.join(FUNCTIONS)}")
 
 

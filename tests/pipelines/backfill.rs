@@ -66,6 +66,74 @@ fn backfilled_intervals_are_written_once_and_replaced_when_their_inputs_change()
     assert_eq!(project.offline("sums_v1").len(), 100);
 }
 
+/// A schedule of few minutes has thousands of intervals in a month. They are one piece if they have
+/// few rows, and each row is visible from the end of its own interval on.
+#[test]
+fn many_intervals_with_few_rows_are_written_in_one_piece() {
+    let project = ledger("");
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        "function = \"ledger\"\ngroup = \"sums\"\nschedule = { cron = \"*/5 * * * *\", delay = \"10m\" }",
+    );
+    let project = project.applied_with("entries.ndjson", &month());
+    let said = project.ok(&[&["backfill", "sums"], &MONTH_SPAN[..]].concat());
+    assert!(
+        said.contains("8,640 intervals in 1 piece, 1 pass over the source"),
+        "it says how much work it is: {said}"
+    );
+    assert!(
+        said.contains("8,640 intervals, 8,640 written, 120 rows"),
+        "{said}"
+    );
+    let table = |project: &Project| {
+        let tables = project.json(&["tables"]);
+        let tables = tables.as_array().unwrap();
+        let table = tables.iter().find(|table| table["table"] == "sums_v1");
+        table.unwrap().clone()
+    };
+    assert_eq!(
+        (&table(&project)["files"], &table(&project)["rows"]),
+        (&json!(1), &json!(120))
+    );
+    for row in project.offline_rows("sums_v1") {
+        let event = row["event_timestamp"].as_str().unwrap();
+        let available = event.replace(":00:00Z", ":15:00Z");
+        assert_eq!(row["available_timestamp"], available, "{row}");
+    }
+    assert_eq!(count_of(&project, "a"), 60);
+    // What is written already is found as it is, also by a backfill of a part of it.
+    let before = table(&project);
+    for span in [MONTH_SPAN, ["--from", "2020-01-05", "--to", "2020-01-06"]] {
+        let again = project.json(&[&["backfill", "sums"], &span[..]].concat());
+        assert_eq!(again["written"], 0, "{again}");
+        assert_eq!(table(&project), before);
+    }
+    // Further intervals are pieces of their own.
+    let more = project.json(&[
+        "backfill",
+        "sums",
+        "--from",
+        "2020-01-01",
+        "--to",
+        "2020-02-10",
+    ]);
+    assert_eq!(
+        (&more["intervals"], &more["written"], &more["rows_written"]),
+        (&json!(11_520), &json!(2_880), &json!(0)),
+        "{more}"
+    );
+    // With other inputs, the rows of all pieces are replaced.
+    let fewer: String = month()
+        .lines()
+        .take(100)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    project.write("entries.ndjson", fewer);
+    backfill(&project, "sums", &[]);
+    assert_eq!(project.offline("sums_v1").len(), 100);
+    assert_eq!(count_of(&project, "a"), 50);
+}
+
 #[test]
 fn backfill_refuses_invalid_spans() {
     let project = ledger("").applied_with("entries.ndjson", "");

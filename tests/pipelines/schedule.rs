@@ -222,3 +222,38 @@ fn rows_of_a_schedule_are_visible_after_their_interval() {
     assert_eq!(rows[0]["sums_count_lifetime"], Json::Null);
     assert_eq!(rows[1]["sums_count_lifetime"], 2);
 }
+
+#[test]
+fn schedules_that_can_never_run_are_refused() {
+    for (schedule, wanted) in [
+        (
+            r#"schedule = { cron = "0 0 30 2 *" }"#,
+            "pipelines.sums.schedule.cron: `0 0 30 2 *` is at no time of any year",
+        ),
+        (
+            r#"schedule = { cron = "*/5 * 31 4,6 *", timezone = "Europe/Berlin" }"#,
+            "is at no time of any year, so that the pipeline would never run",
+        ),
+        (
+            r#"schedule = { cron = "0 0 * * *", time_limit = "0s" }"#,
+            "pipelines.sums.schedule.time_limit: no run ends within 0s",
+        ),
+    ] {
+        let project = ledger("");
+        project.replace(
+            "function = \"ledger\"\ngroup = \"sums\"",
+            &format!("function = \"ledger\"\ngroup = \"sums\"\n{schedule}"),
+        );
+        let said = project.fails(&["apply"]);
+        assert!(said.contains(wanted), "{said}");
+    }
+    let project = ledger("");
+    project.replace("path = \"entries.ndjson\"\n", "");
+    project.replace(
+        "function = \"ledger\"\ngroup = \"sums\"",
+        "function = \"ledger\"\ngroup = \"sums\"\nschedule = { cron = \"0 0 * * *\" }",
+    );
+    let said = project.fails(&["apply"]);
+    let wanted = "pipelines.sums.schedule: would never run: source `entries` is a stream";
+    assert!(said.contains(wanted), "{said}");
+}

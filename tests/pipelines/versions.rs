@@ -36,6 +36,11 @@ fn a_new_version_of_a_group_is_backfilled_beside_the_live_one() {
         "{said}"
     );
     assert_eq!(count_of(&project, "a"), 61, "the old version is live");
+    let plan = project.ok(&["plan"]);
+    assert!(
+        plan.contains("all of it is applied already, and staged") && plan.contains("sums_v2"),
+        "{plan}"
+    );
     // Events that come in meanwhile are written to both versions.
     push("meanwhile.ndjson", 29, 2_000);
     assert_eq!(count_of(&project, "a"), 62);

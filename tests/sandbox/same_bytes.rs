@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use serde_json::{Value as Json, json};
 use wafer_core::{ColumnBuilder, Duration, Schema, cell_to_json, encode_row};
-use wafer_platform::{SourceDef, SourceKind, SourceReader};
+use wafer_platform::{FileOptions, SourceDef, SourceKind, SourceReader};
 use wafer_runtime::{Deadline, Function, FunctionSpec, Output, Runtime, RuntimeConfig};
 use wafer_store::{ArtifactFolder, RemoteFiles, UnreachableFiles};
 
@@ -61,6 +61,10 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         delay: Duration::ZERO,
         lateness: None,
         skew: Duration::ZERO,
+        times: BTreeMap::new(),
+        zone: None,
+        decimals: BTreeMap::new(),
+        options: FileOptions::default(),
         doc: String::new(),
     };
     let inputs = &function.signature().inputs;
@@ -70,7 +74,7 @@ fn rows_of(file: &str, function: &Function, most: usize) -> Vec<ArrayRef> {
         .map(|f| ColumnBuilder::new(&f.data_type, most))
         .collect();
     let mut rows = 0;
-    SourceReader::open(&source, "rows", inputs, &local_only())
+    SourceReader::open(&source, "rows", inputs.fields(), &local_only())
         .unwrap()
         .for_each_row(|columns, row| {
             if rows < most {

@@ -59,6 +59,12 @@ fn batch_predictions_use_what_was_known_at_the_time_of_each_row() {
          k005,1,\n\
          nobody,1,2020-01-02T00:00:00Z\n",
     );
+    let plan = project.json(&["plan"]);
+    let warnings = plan["warnings"].to_string();
+    assert!(
+        warnings.contains("pipelines.scores.model: model `line` has no version"),
+        "{warnings}"
+    );
     let said = project.fails(&["run", "scores"]);
     assert!(said.contains("model `line` has no version"), "{said}");
     push(&project, 2.0);
@@ -137,7 +143,7 @@ fn errors_of_pipelines_that_cannot_predict_say_why() {
         (
             "model = \"line\"\n",
             "# no maker\n",
-            "pipelines.scores.function: is missing; name it, or a `model`",
+            "is text, whose columns have no types; declare them",
         ),
         (
             "model = \"line\"",

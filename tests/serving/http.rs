@@ -18,6 +18,41 @@ fn every_http_error_has_the_same_shape() {
             "invalid",
         ),
         (server.get("/v1/views/arrival_delay/rows"), 400, "invalid"),
+        (server.get("/v1/views/%ff"), 400, "invalid"),
+        (
+            server.post("/v1/views/%ff/features", json_type, "{\"rows\":[]}"),
+            400,
+            "invalid",
+        ),
+        (
+            server.post("/v1/sources/%ff/events", json_type, "{}"),
+            400,
+            "invalid",
+        ),
+        (
+            server.post("/v1/views/none/training-set?sed=1", "text/csv", "a\n1\n"),
+            400,
+            "invalid",
+        ),
+        (
+            server.post("/v1/views/none/training-set?seed=x", "text/csv", "a\n1\n"),
+            400,
+            "invalid",
+        ),
+        (
+            server.post("/v1/views/none/training-set", "image/png", "a\n1\n"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            server.post_with(
+                "/v1/sources/weather_reports/events",
+                &[("content-type", json_type), ("content-encoding", "br")],
+                "{}",
+            ),
+            415,
+            "unsupported_media_type",
+        ),
         (
             server.get("/v1/sources/weather_reports/events"),
             405,

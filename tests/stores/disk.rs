@@ -1,5 +1,6 @@
 //! Disks that are full, and files that cannot grow.
 
+use crate::harness::ledger::{event, ledger};
 use crate::harness::{Project, text};
 
 /// A small disk, which is mounted for the test. This needs the right to mount.
@@ -77,6 +78,42 @@ fn a_full_disk_fails_the_run_and_the_table_stays_readable() {
         project.json(&["run", "plane_outcome"])["rows_written"],
         328_063
     );
+}
+
+#[test]
+fn readiness_sees_a_full_disk_and_events_are_refused_until_there_is_room() {
+    if !crate::harness::are_embedded() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount("64m") else {
+        println!("skipped: no right to mount a small disk");
+        return;
+    };
+    let project = ledger("");
+    let store = disk.0.path().join("store");
+    project.replace(
+        "name = \"ledger\"\n",
+        &format!(
+            "name = \"ledger\"\n[store]\npath = \"{}\"\n",
+            store.display()
+        ),
+    );
+    project.ok(&["apply"]);
+    let server = project.serve(&[]);
+    assert_eq!(server.get("/readyz").0, 200);
+    disk.resize(disk.used_kib());
+    let (status, answer) = server.get("/readyz");
+    assert_eq!(status, 503, "{answer}");
+    assert_eq!(server.get("/healthz").0, 200);
+    // Pages that became free are used again, so some events may still be accepted.
+    for number in 0..200 {
+        let (status, answer) = server.events("entries", &event("a", number));
+        assert!([200, 503].contains(&status), "{status}: {answer}");
+    }
+    disk.resize(64 << 10);
+    assert_eq!(server.get("/readyz").0, 200);
+    assert_eq!(server.events("entries", &event("b", 1)).0, 200);
+    server.stop();
 }
 
 /// The same is tested without the right to mount, by limiting the size of files to 2 MiB.

@@ -49,7 +49,9 @@ fn a_store_of_an_earlier_binary_opens_with_its_values() {
     // A training set comes out the same, byte by byte.
     let sets = project.json(&["training-sets"]);
     let id = sets[0]["id"].as_str().unwrap();
-    project.ok(&["training-set", "--recreate", id, "--out", "again.parquet"]);
+    let again = project.path().join("again.parquet");
+    let again = again.to_str().unwrap();
+    project.ok(&["training-set", "--recreate", id, "--out", again]);
 
     // What was applied under another path is applied again, and nothing else changes.
     project.ok(&["apply"]);
@@ -77,4 +79,10 @@ fn a_store_of_an_earlier_binary_opens_with_its_values() {
         found.next().unwrap()["rows"].as_u64().unwrap()
     };
     assert_eq!((rows("entries_events"), rows("last_entry_v1")), (5, 38));
+    // Only the row of the new event has an order of arrival.
+    let stored = project.offline_rows("last_entry_v1");
+    let (ordered, before): (Vec<&Json>, Vec<&Json>) =
+        stored.iter().partition(|row| row["arrival_order"].is_i64());
+    assert_eq!((ordered.len(), before.len()), (1, 37));
+    assert_eq!(ordered[0]["small"], 201);
 }

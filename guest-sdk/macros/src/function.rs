@@ -6,6 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, Result, ReturnType, Token, Type};
 
 use crate::doc_text;
+use crate::exported::export;
 
 /// The arguments of the attribute.
 pub(crate) struct Attributes {
@@ -181,6 +182,8 @@ fn exported(exported: Exported<'_>) -> TokenStream {
         describe,
         call,
     } = exported;
+    let name = &function.sig.ident;
+    let export = export("function", &name.to_string(), name.span());
     quote! {
         #function
 
@@ -214,8 +217,7 @@ fn exported(exported: Exported<'_>) -> TokenStream {
                 }
             }
 
-            #[cfg(target_arch = "wasm32")]
-            ::wafer::bindings::function::export!(__Exported with_types_in ::wafer::bindings::function);
+            #export
         };
     }
 }

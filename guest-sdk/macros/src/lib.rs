@@ -1,6 +1,7 @@
 //! Macros of the SDK: `#[derive(Row)]`, `#[function]` and `#[trainer]`. They are documented in the
 //! crate `wafer`.
 
+mod exported;
 mod function;
 mod row;
 mod trainer;
@@ -14,7 +15,8 @@ pub fn derive_row(input: TokenStream) -> TokenStream {
     expand(syn::parse(input).and_then(row::derive))
 }
 
-/// Makes a function the one that its crate's component runs. Its doc comment becomes the function's
+/// Makes a function the one that its crate's component runs. A crate has one such function, because it
+/// makes one component; natively, as in tests, it may have several. Its doc comment becomes the function's
 /// description. `#[wafer::function(init = load)]` names a function `fn(&wafer::Init) ->
 /// Result<State, E>`, whose result is passed to every call as a second argument `&State`. The crate
 /// `wafer` lists the forms that a function may have.

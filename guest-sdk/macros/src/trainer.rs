@@ -2,7 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
+use syn::spanned::Spanned as _;
 use syn::{Error, ItemImpl, Result};
+
+use crate::exported::export;
 
 pub(crate) fn expand(item: ItemImpl) -> Result<TokenStream> {
     let is_trainer = item.trait_.as_ref().is_some_and(|(_, path, _)| {
@@ -22,6 +25,8 @@ pub(crate) fn expand(item: ItemImpl) -> Result<TokenStream> {
         ));
     }
     let learner = &item.self_ty;
+    let name = quote!(#learner).to_string();
+    let export = export("trainer", &name, learner.span());
     Ok(quote! {
         #item
 
@@ -69,8 +74,7 @@ pub(crate) fn expand(item: ItemImpl) -> Result<TokenStream> {
                 }
             }
 
-            #[cfg(target_arch = "wasm32")]
-            ::wafer::bindings::trainer::export!(__Exported with_types_in ::wafer::bindings::trainer);
+            #export
         };
     })
 }

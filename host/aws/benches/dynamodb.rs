@@ -52,7 +52,7 @@ fn write_to(group: &str, id: i64) -> OnlineWrite {
             version: RowVersion {
                 event: Timestamp::from_micros(id),
                 created: Timestamp::from_micros(0),
-                id: 0,
+                order: 0,
             },
             fingerprint: 1,
             values: Bytes::from(vec![7; ROW]),

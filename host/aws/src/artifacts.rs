@@ -134,6 +134,11 @@ impl fmt::Display for Artifacts {
 
 #[async_trait]
 impl ArtifactStore for Artifacts {
+    /// Does nothing: a bucket on S3 has no end.
+    async fn check_room(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         let (key, about) = (self.key(name), self.about("read", name));
         match self.bucket.client().open_object(&key, None, &about).await? {

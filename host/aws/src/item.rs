@@ -97,7 +97,7 @@ pub(crate) fn version_bytes(version: RowVersion) -> [u8; 24] {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&time(version.event));
     bytes[8..16].copy_from_slice(&time(version.created));
-    bytes[16..].copy_from_slice(&version.id.to_be_bytes());
+    bytes[16..].copy_from_slice(&version.order.to_be_bytes());
     bytes
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn version_of(bytes: &[u8]) -> Option<RowVersion> {
     Some(RowVersion {
         event: time(0)?,
         created: time(8)?,
-        id: u64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?),
+        order: u64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?),
     })
 }
 
@@ -345,7 +345,7 @@ mod tests {
             version: RowVersion {
                 event: Timestamp::from_micros(event),
                 created: Timestamp::from_micros(-5),
-                id: u64::MAX - 1,
+                order: u64::MAX - 1,
             },
             fingerprint: 7,
             values: Bytes::from_static(values),
@@ -414,10 +414,10 @@ mod tests {
 
     #[test]
     fn version_bytes_sort_like_row_versions() {
-        let version = |event, created, id| RowVersion {
+        let version = |event, created, order| RowVersion {
             event: at(event),
             created: at(created),
-            id,
+            order,
         };
         let sorted = [
             version(i64::MIN, 0, 0),

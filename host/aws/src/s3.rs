@@ -32,6 +32,8 @@ pub(crate) use self::upload::{Content, Existing};
 const PART_BYTES: u64 = 8 << 20;
 /// Maximum number of parts of an object that are transferred concurrently.
 const CONCURRENT_PARTS: usize = 4;
+/// The largest number of objects that a folder may have to be listed.
+const MAX_LISTED: usize = 1_000_000;
 
 /// Reads and writes the objects of a bucket.
 ///
@@ -87,20 +89,24 @@ impl BucketClient {
         Ok(Some(info(key.clone(), bytes, tag, action)?))
     }
 
-    /// Lists the objects in a folder, without those in its subfolders.
+    /// Lists the objects in a folder and in the folders below it.
     pub(crate) async fn list(&self, folder: &Path, action: &str) -> Result<Vec<ObjectInfo>> {
         let prefix = match folder.as_ref() {
             "" => None,
             folder => Some(format!("{folder}/")),
         };
         let request = self.client.list_objects_v2().bucket(&self.bucket);
-        let request = request.set_prefix(prefix).delimiter("/");
+        let request = request.set_prefix(prefix);
         let mut pages = request.into_paginator().send();
         let mut objects = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| failed(action, e))?;
             for object in page.contents.unwrap_or_default() {
                 objects.push(listed(object, action)?);
+            }
+            if objects.len() > MAX_LISTED {
+                let message = format!("cannot {action}: there are more than {MAX_LISTED} objects");
+                return Err(Error::invalid(message));
             }
         }
         Ok(objects)

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use url::Url;
 use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
 use wafer_core::aggregate::{Aggregate, Answer, Cell, Function, Item, Layout, read};
-use wafer_core::rules::RowVersion;
+use wafer_core::rules::{Arrival, RowVersion};
 use wafer_core::window::Window;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp, entity_key};
 use wafer_store::{
@@ -48,14 +48,14 @@ fn layout() -> Layout {
 fn summary(name: &str, time: i64) -> OnlineWrite {
     let layout = layout();
     let mut item = Item::new(&layout);
-    item.add(&layout, at(time), time as u64, |_| None);
+    item.add(&layout, at(time), Arrival::unknown(time as u64), |_| None);
     OnlineWrite {
         key: key("sums", name),
         row: OnlineRow {
             version: RowVersion {
                 event: at(time),
                 created: at(0),
-                id: 0,
+                order: 0,
             },
             fingerprint: 1,
             values: item.encode(&layout).into(),
@@ -71,7 +71,7 @@ fn row(name: &str, time: i64) -> OnlineWrite {
             version: RowVersion {
                 event: at(time),
                 created: at(0),
-                id: 0,
+                order: 0,
             },
             fingerprint: 1,
             values: Bytes::from(format!("at {time}")),
@@ -96,6 +96,7 @@ fn event(id: i64) -> EventCommit {
             created: at(0),
             event_id: id.to_string(),
             values: Bytes::new(),
+            order: Some(id as u64),
         }],
     }
 }

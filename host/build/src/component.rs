@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, DecodedWasm};
 
 use crate::toolchain::BuildError;
 
@@ -15,6 +15,15 @@ pub(crate) fn to_component(module: &[u8]) -> Result<Vec<u8>, String> {
     encoder
         .and_then(|mut encoder| encoder.encode())
         .map_err(|e| format!("{e:#}"))
+}
+
+/// Returns whether a component exports anything. A crate without a function makes one that does not.
+pub(crate) fn has_exports(component: &[u8]) -> bool {
+    match wit_component::decode(component) {
+        Ok(DecodedWasm::Component(resolve, world)) => !resolve.worlds[world].exports.is_empty(),
+        // Whatever else is wrong with it is found when it is registered.
+        _ => true,
+    }
 }
 
 /// Reads a module or a component.

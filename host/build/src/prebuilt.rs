@@ -35,6 +35,10 @@ impl Toolchain for PrebuiltFiles {
         Ok(None)
     }
 
+    fn version(&self) -> Result<String, ToolchainError> {
+        Ok(String::new())
+    }
+
     fn needs_build(&self) -> bool {
         false
     }

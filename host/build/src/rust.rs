@@ -1,13 +1,17 @@
 //! Rust crates: cargo compiles the library of a crate, and the module is wrapped into a component.
 
 mod compiler;
+mod hints;
+mod messages;
 
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use self::compiler::WasmCompiler;
-use crate::component::{read, to_component};
+use self::messages::Messages;
+use crate::component::{has_exports, read, to_component};
 use crate::toolchain::{BuildError, BuildOptions, Toolchain, ToolchainError};
 
 /// The toolchain for folders of Rust crates. Stock functions are such crates too.
@@ -49,6 +53,10 @@ impl Toolchain for RustCrates {
         Ok(Some(compiler.to_string()))
     }
 
+    fn version(&self) -> Result<String, ToolchainError> {
+        self.compiler(WasmCompiler::find)?.version()
+    }
+
     fn needs_build(&self) -> bool {
         true
     }
@@ -56,10 +64,20 @@ impl Toolchain for RustCrates {
     fn build(&self, options: &BuildOptions) -> Result<Vec<u8>, BuildError> {
         let compiler = self.compiler(WasmCompiler::find)?;
         let module = compile(compiler, options)?;
-        to_component(&read(&module)?).map_err(|message| BuildError::Component {
+        let component = to_component(&read(&module)?);
+        let component = component.map_err(|message| BuildError::Component {
             path: module,
             message,
-        })
+        })?;
+        if !has_exports(&component) {
+            return Err(BuildError::NoFunction(options.source.clone()));
+        }
+        // Errors are ignored: a hint that cannot be shown is missed by nobody.
+        let mut err = std::io::stderr().lock();
+        for hint in hints::of_sources(&options.source) {
+            let _ = writeln!(err, "hint: {hint}");
+        }
+        Ok(component)
     }
 }
 
@@ -77,7 +95,10 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
         .arg(&manifest)
         .arg("--target-dir")
         .arg(&options.target_dir)
-        .arg("--message-format=json-render-diagnostics");
+        .arg(match std::io::stderr().is_terminal() {
+            true => "--message-format=json-diagnostic-rendered-ansi",
+            false => "--message-format=json",
+        });
     compiler.configure(&mut cargo);
     // The same sources must give the same code, whatever profile the workspace has.
     for (name, value) in [
@@ -99,16 +120,29 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
     let stack = options.stack;
     cargo.args(["--", &format!("-Clink-arg=-zstack-size={stack}")]);
 
-    let done = cargo
+    let mut running = cargo
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
+        .spawn()
         .map_err(BuildError::Cargo)?;
-    if !done.status.success() {
-        return Err(BuildError::Compile(options.source.clone()));
+    let mut messages = Messages::default();
+    if let Some(stdout) = running.stdout.take() {
+        messages
+            .read(stdout, &manifest)
+            .map_err(BuildError::Cargo)?;
     }
-    let messages = String::from_utf8_lossy(&done.stdout);
-    module_path(&messages, &manifest).ok_or_else(|| BuildError::NoModule(options.source.clone()))
+    let status = running.wait().map_err(BuildError::Cargo)?;
+    if !status.success() {
+        let hint = hints::of_errors(&messages.errors);
+        return Err(BuildError::Compile {
+            path: options.source.clone(),
+            hint: hint.map_or_else(String::new, |hint| format!(": {hint}")),
+        });
+    }
+    messages
+        .module
+        .ok_or_else(|| BuildError::NoModule(options.source.clone()))
 }
 
 fn rust_flags() -> Vec<String> {
@@ -131,29 +165,4 @@ fn rust_flags() -> Vec<String> {
     // Paths inside the workspace are relative already. Naming its folder here would compile every
     // dependency again for each project.
     flags
-}
-
-/// The path of the module that the crate with this manifest was compiled to, from cargo's messages.
-fn module_path(messages: &str, manifest: &Path) -> Option<PathBuf> {
-    let manifest = manifest.canonicalize().ok()?;
-    let artifacts = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact")
-        .filter(|message| {
-            let path = message["manifest_path"].as_str().map(Path::new);
-            path.and_then(|p| p.canonicalize().ok()).as_deref() == Some(&manifest)
-        });
-    let files: Vec<PathBuf> = artifacts
-        .flat_map(|artifact| {
-            artifact["filenames"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default()
-        })
-        .filter_map(|file| file.as_str().map(PathBuf::from))
-        .collect();
-    files
-        .into_iter()
-        .find(|file| file.extension().is_some_and(|e| e == "wasm"))
 }

@@ -28,6 +28,13 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
     /// Returns a [`ToolchainError`] that says what was tried and why it did not work.
     fn find_or_install(&self, say: &mut dyn FnMut(&str)) -> Result<Option<String>, ToolchainError>;
 
+    /// Returns what decides the bytes of a component beside its source and the options, such as the
+    /// version of the compiler. Components are kept by it.
+    ///
+    /// # Errors
+    /// Returns a [`ToolchainError`] like [`find`](Self::find).
+    fn version(&self) -> Result<String, ToolchainError>;
+
     /// Returns whether `wafer build` writes the component to a file, which is read when the
     /// function is registered. Otherwise there is no such file, and the component is made whenever
     /// the function is registered; [`build`](Self::build) must be quick then.
@@ -70,8 +77,19 @@ pub enum BuildError {
     #[error("cargo could not be run: {0}")]
     Cargo(std::io::Error),
     /// The crate does not compile. The compiler has printed the reason.
-    #[error("{0} does not compile")]
-    Compile(PathBuf),
+    #[error("{path} does not compile{hint}")]
+    Compile {
+        /// Folder of the crate.
+        path: PathBuf,
+        /// What to do about it, after a colon, if that is known; else empty.
+        hint: String,
+    },
+    /// The crate compiled, but has no function.
+    #[error(
+        "{0} has no function: write `#[wafer::function]` above the function that it is made for, or \
+         `#[wafer::trainer]` above an `impl wafer::Trainer for …`"
+    )]
+    NoFunction(PathBuf),
     /// The crate compiled, but cargo reported no module.
     #[error("{0} made no WebAssembly module; has the crate a library (src/lib.rs)?")]
     NoModule(PathBuf),

@@ -6,7 +6,7 @@
 
 use arrow_array::{Array as _, ArrayRef, UInt32Array};
 use serde_json::{Value as Json, json};
-use wafer_core::{ColumnBuilder, DataType, EpochUnit, Field, Schema, encode_row};
+use wafer_core::{ColumnBuilder, DataType, EpochUnit, Field, Reading, Schema, encode_row};
 use wafer_runtime::{Deadline, Function, Output};
 use wafer_store::{Error, Kind, Result};
 
@@ -48,7 +48,14 @@ pub fn check_function(function: &Function, rows: Option<Vec<ArrayRef>>) -> Resul
     let real = rows.is_some();
     let columns = rows.unwrap_or_else(|| synthetic_rows(&function.signature().inputs));
     let rows = columns[0].len();
-    let whole = function.invoke(&columns, Deadline::Batch)?;
+    let whole = function.invoke_rows(&columns).map_err(|failure| {
+        let place = failure.row.map_or_else(String::new, |row| match real {
+            true => format!("row {row} of its source: "),
+            false => format!("row {row} of made-up data: "),
+        });
+        let error = Error::from(failure);
+        Error::caused(error.kind(), format!("{place}{error}"), error)
+    })?;
     let expected = results_by_row(&whole, rows);
     for size in [1, 7, rows.div_ceil(2).max(1)] {
         let limit = if size == 1 { rows.min(50) } else { rows };
@@ -136,7 +143,8 @@ fn synthetic_rows(schema: &Schema) -> Vec<ArrayRef> {
             DataType::Date => EpochUnit::Days,
             _ => EpochUnit::Microseconds,
         };
-        let mut builder = ColumnBuilder::new(&field.data_type, CHECK_ROWS).with_unit(Some(unit));
+        let mut builder =
+            ColumnBuilder::new(&field.data_type, CHECK_ROWS).with_reading(Reading::of_unit(unit));
         // A linear congruential generator: D. Knuth, MMIX.
         let mut state = place as u64 + 1;
         for row in 0..CHECK_ROWS {

@@ -235,7 +235,7 @@ async fn store_id(project: &str, components: &Components) -> Result<String> {
     let stored = metadata.get(&name).await?;
     let id = stored.and_then(|stored| String::from_utf8(stored.value.to_vec()).ok());
     id.ok_or_else(|| {
-        let message = format!("stored object `{name}` cannot be read");
-        Error::new(Kind::Internal, message)
+        let message = format!("stored object `{name}` cannot be read: it is damaged");
+        Error::new(Kind::Corrupt, message)
     })
 }

@@ -3,6 +3,7 @@
 //! The crate `wafer-config` makes them from `wafer.toml` and the signatures of the registered
 //! functions. Their JSON is stored, so a field that is added later needs a default value.
 
+mod file_options;
 mod format;
 mod function;
 mod group;
@@ -12,6 +13,9 @@ mod schedule;
 mod source;
 mod table;
 mod view;
+pub use file_options::{
+    Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO, Dialect, Encoding, FileOptions,
+};
 pub use format::Format;
 pub(crate) use function::digests;
 pub use function::{ComponentDef, FunctionDef, FunctionRole, definition};
@@ -19,13 +23,17 @@ pub use group::{AggregateDef, GroupDef, fingerprint};
 pub use model::{
     ArtifactName, ModelDef, TrainingDef, VersionName, VersionNameError, Which, is_alias,
 };
-pub use pipeline::{HALF_OF_THE_ROWS, MODEL_VERSION, MadeBy, PREDICTION, PipelineDef, predicted};
+pub use pipeline::{
+    HALF_OF_THE_ROWS, MODEL_VERSION, MadeBy, PREDICTION, PassedColumn, PipelineDef, predicted,
+};
 pub use schedule::{Overlap, ScheduleDef, Ticks};
-pub use source::{FIVE_MINUTES, Location, SEVEN_DAYS, SourceDef, SourceKind, TimeDef};
+pub use source::{FIVE_MINUTES, FoundColumn, Location, SEVEN_DAYS, SourceDef, SourceKind, TimeDef};
 pub use table::{LATE, SYSTEM_COLUMNS, Subject, TableDef};
 pub use view::{LookupDef, OnDemandDef, ViewDef, feature_name};
 
 use std::collections::BTreeMap;
+
+use wafer_core::Field;
 
 /// Everything that a project defines.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,4 +50,21 @@ pub struct Definitions {
     pub views: BTreeMap<String, ViewDef>,
     /// The models, by name.
     pub models: BTreeMap<String, ModelDef>,
+}
+
+impl Definitions {
+    /// Returns the columns that a pipeline reads, by the names that they have in its source. `None`
+    /// if a model makes its rows: they depend on the model's version.
+    pub fn source_fields(&self, made_by: &MadeBy) -> Option<Vec<Field>> {
+        match made_by {
+            MadeBy::Function(function) => {
+                let function = self.functions.get(function)?;
+                Some(function.registered.signature.inputs.fields().to_vec())
+            }
+            MadeBy::Columns(columns) => {
+                Some(columns.iter().map(PassedColumn::source_field).collect())
+            }
+            MadeBy::Model(_) => None,
+        }
+    }
 }

@@ -81,7 +81,7 @@ async fn read_pointer(store: &dyn MetadataStore, project: &str) -> Result<(Point
     };
     let pointer = serde_json::from_slice(&stored.value).map_err(|e| {
         let message = format!("stored object `{name}` cannot be read; apply the project again");
-        Error::caused(Kind::Internal, message, e)
+        Error::caused(Kind::Corrupt, message, e)
     })?;
     Ok((pointer, stored.version))
 }
@@ -153,7 +153,7 @@ async fn read_kind<T: DeserializeOwned>(
             let definition = serde_json::from_slice(&object.value).map_err(|e| {
                 let message =
                     format!("stored definition `{name}` cannot be read; apply the project again");
-                Error::caused(Kind::Internal, message, e)
+                Error::caused(Kind::Corrupt, message, e)
             })?;
             Ok((name[prefix.len()..].to_owned(), definition))
         })

@@ -3,13 +3,16 @@
 //! A lease is claimed with [`Context::lease`]. Work that takes longer than [`LEASE`] hands it to
 //! [`Context::renewed`], which renews it in the background. If the process dies, renewal stops and
 //! another process can claim the lease once it has run out; on the same machine at once, because
-//! the next claim finds that the holder's process has ended.
+//! the next claim finds that the holder's process has ended. A process that could not renew its
+//! lease in time stops the work ([`RenewedLease::during`]), because another one may do it now.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::watch;
 use wafer_core::Duration;
-use wafer_store::{Lease, Leased, MetadataStore, Result};
+use wafer_store::{Error, Kind, Lease, Leased, MetadataStore, Result};
 
 use crate::context::{Components, Context};
 
@@ -57,16 +60,26 @@ impl Context {
         let metadata = Arc::clone(&self.components().stores.metadata);
         let clock = Arc::clone(&self.components().machine_clock);
         let store = Arc::clone(&metadata);
+        let (tell, lost) = watch::channel(false);
         let task = tokio::spawn(async move {
+            let mut ends = clock.now().plus(LEASE);
             while tokio::time::timeout(RENEWAL, &mut stopped).await.is_err() {
-                if let Err(error) = lease.renew(store.as_ref(), clock.now(), LEASE).await {
-                    tracing::warn!("the lease of a run could not be renewed: {error}");
+                let now = clock.now();
+                let Err(error) = lease.renew(store.as_ref(), now, LEASE).await else {
+                    ends = now.plus(LEASE);
+                    continue;
+                };
+                tracing::warn!("the lease of a run could not be renewed: {}", error.chain());
+                if error.kind() == Kind::Conflict || clock.now() >= ends {
+                    let _ = tell.send(true);
+                    break;
                 }
             }
             lease
         });
         RenewedLease {
             stop,
+            lost,
             task,
             metadata,
         }
@@ -77,11 +90,34 @@ impl Context {
 #[derive(Debug)]
 pub struct RenewedLease {
     stop: tokio::sync::oneshot::Sender<()>,
+    /// Becomes true when the lease was lost.
+    lost: watch::Receiver<bool>,
     task: tokio::task::JoinHandle<Lease>,
     metadata: Arc<dyn MetadataStore>,
 }
 
 impl RenewedLease {
+    /// Does work under the lease, and then releases it. The work is stopped where it waits when
+    /// the lease is lost, as if the process had died.
+    ///
+    /// # Errors
+    /// Returns the error of the work, and [`Kind::Conflict`] when the lease was lost.
+    pub async fn during<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut lost = self.lost.clone();
+        let was_lost = async move { lost.wait_for(|lost| *lost).await.is_ok() };
+        let result = tokio::select! {
+            result = work => result,
+            true = was_lost => Err(Error::new(
+                Kind::Conflict,
+                "the work was stopped, because its lease could not be renewed in time and another \
+                 process may have taken it over; `wafer runs` shows how it ended, and repeating it \
+                 is safe",
+            )),
+        };
+        self.end().await;
+        result
+    }
+
     /// Stops the renewal and returns the lease, or `None` when the process is stopping.
     pub async fn take(self) -> Option<Lease> {
         let _ = self.stop.send(());
@@ -119,7 +155,42 @@ fn has_ended(holder: &str, own: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use wafer_core::Timestamp;
+    use wafer_store::MemoryStore;
+
     use super::*;
+
+    #[tokio::test]
+    async fn work_is_stopped_when_its_lease_is_lost_and_its_result_returned_otherwise() {
+        let store: Arc<dyn MetadataStore> = Arc::new(MemoryStore::default());
+        for is_lost in [true, false] {
+            let now = Timestamp::from_micros(0);
+            let leased = Lease::acquire(store.as_ref(), "p/l", "me", now, LEASE).await;
+            let Leased::Mine(lease) = leased.unwrap() else {
+                panic!("nobody else holds it")
+            };
+            let (stop, _stopped) = tokio::sync::oneshot::channel();
+            let (_tell, lost) = watch::channel(is_lost);
+            let renewed = RenewedLease {
+                stop,
+                lost,
+                task: tokio::spawn(async move { lease }),
+                metadata: Arc::clone(&store),
+            };
+            let work = async {
+                if is_lost {
+                    std::future::pending::<()>().await;
+                }
+                Ok(7)
+            };
+            let done = renewed.during(work).await.map_err(|e| e.kind());
+            let wanted = match is_lost {
+                true => Err(Kind::Conflict),
+                false => Ok(7),
+            };
+            assert_eq!(done, wanted);
+        }
+    }
 
     #[test]
     fn only_an_ended_process_of_this_machine_loses_its_lease() {

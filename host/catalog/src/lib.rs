@@ -30,12 +30,13 @@ mod task;
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
 pub use context::{Components, Context};
 pub use definitions::{
-    AggregateDef, ArtifactName, ComponentDef, Definitions, FIVE_MINUTES, Format, FunctionDef,
+    AggregateDef, ArtifactName, ComponentDef, Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO,
+    Definitions, Dialect, Encoding, FIVE_MINUTES, FileOptions, Format, FoundColumn, FunctionDef,
     FunctionRole, GroupDef, HALF_OF_THE_ROWS, LATE, Location, LookupDef, MODEL_VERSION, MadeBy,
-    ModelDef, OnDemandDef, Overlap, PREDICTION, PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS,
-    ScheduleDef, SourceDef, SourceKind, Subject, TableDef, Ticks, TimeDef, TrainingDef,
-    VersionName, VersionNameError, ViewDef, Which, definition, feature_name, fingerprint, is_alias,
-    predicted,
+    ModelDef, OnDemandDef, Overlap, PREDICTION, PassedColumn, PipelineDef, SEVEN_DAYS,
+    SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, Subject, TableDef, Ticks, TimeDef,
+    TrainingDef, VersionName, VersionNameError, ViewDef, Which, definition, feature_name,
+    fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
 pub use generations::{Applied, Pointer};
@@ -45,10 +46,10 @@ pub use native_code::TARGETS;
 pub use objects::read;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
 pub use plan::{Change, ChangeKind, Plan};
-pub use progress::Progress;
+pub use progress::{BackfillEstimate, Progress};
 pub use recipe::Recipe;
 pub use records::{
     Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
     Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
-pub use task::{blocking, ended, temporary_folder};
+pub use task::{TemporaryFolder, blocking, ended, remove_abandoned_folders, temporary_folder};

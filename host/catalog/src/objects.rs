@@ -14,7 +14,7 @@ impl Context {
     /// Reads an object and its version, or returns `None` if there is no object of that name.
     ///
     /// # Errors
-    /// Returns [`Kind::Internal`] when the object cannot be decoded, and the errors of the
+    /// Returns [`Kind::Corrupt`] when the object cannot be decoded, and the errors of the
     /// metadata store.
     pub async fn object<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, u64)>> {
         let full_name = format!("{}/{name}", self.project());
@@ -28,7 +28,7 @@ impl Context {
     /// their names, with the rest of each name.
     ///
     /// # Errors
-    /// Returns [`Kind::Internal`] when an object cannot be decoded, and the errors of the metadata
+    /// Returns [`Kind::Corrupt`] when an object cannot be decoded, and the errors of the metadata
     /// store.
     pub async fn objects<T: DeserializeOwned>(&self, below: &str) -> Result<Vec<(String, T)>> {
         let prefix = format!("{}/{below}/", self.project());
@@ -121,10 +121,12 @@ impl Context {
 /// Decodes the stored object of the given name.
 ///
 /// # Errors
-/// Returns [`Kind::Internal`] when it cannot be decoded.
+/// Returns [`Kind::Corrupt`] when it cannot be decoded.
 pub fn read<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T> {
     serde_json::from_slice(value).map_err(|e| {
-        let message = format!("stored object `{name}` cannot be read");
-        Error::caused(Kind::Internal, message, e)
+        let message = format!(
+            "stored object `{name}` cannot be read: it is damaged, or a later version of wafer wrote it"
+        );
+        Error::caused(Kind::Corrupt, message, e)
     })
 }

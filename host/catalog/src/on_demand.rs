@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use wafer_core::widen;
-use wafer_runtime::{Deadline, Function, Output};
+use wafer_runtime::{Function, Output};
 use wafer_store::Result;
 
 use crate::recipe::Recipe;
@@ -60,7 +60,8 @@ pub fn readable(
 /// rows; `failed` is called with the function, the row and the message of each failure.
 ///
 /// # Errors
-/// Returns the errors of calling a function.
+/// Returns the errors of calling a function. [`failed_row`](wafer_runtime::failed_row) says which row
+/// is to blame.
 pub fn call(
     functions: &[Function],
     known: &mut Readable,
@@ -72,7 +73,7 @@ pub fn call(
         let inputs = signature.inputs.fields().iter();
         let inputs = inputs.map(|f| widen(&known[&f.name], &f.data_type));
         let inputs: Vec<ArrayRef> = inputs.collect();
-        let answer = function.invoke(&inputs, Deadline::Batch)?;
+        let answer = function.invoke_rows(&inputs)?;
         for (row, message) in &answer.row_errors {
             failed(function.name(), *row, message);
         }

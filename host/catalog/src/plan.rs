@@ -55,6 +55,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The tables of new group versions that must be filled before the definitions become live.
     pub staged: Vec<String>,
+    /// Whether the definitions are applied already, and become live when these tables are filled.
+    pub is_staged: bool,
     /// Warnings about what else would be affected, for people to read.
     pub warnings: Vec<String>,
 }
@@ -108,6 +110,7 @@ impl Context {
         Ok(Plan {
             changes,
             staged: Vec::new(),
+            is_staged: false,
             warnings: Vec::new(),
         })
     }

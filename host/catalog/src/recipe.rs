@@ -139,11 +139,11 @@ impl Context {
     /// Reads a version of a view that was kept.
     ///
     /// # Errors
-    /// Returns [`Kind::Internal`] when it is missing, and the errors of the metadata store.
+    /// Returns [`Kind::Corrupt`] when it is missing, and the errors of the metadata store.
     pub async fn recipe(&self, view: &str, version: &str) -> Result<Recipe> {
         let name = recipe_name(view, version);
         let stored = self.object(&name).await?;
-        let missing = || Error::new(Kind::Internal, format!("object `{name}` is missing"));
+        let missing = || Error::new(Kind::Corrupt, format!("object `{name}` is missing"));
         Ok(stored.ok_or_else(missing)?.0)
     }
 

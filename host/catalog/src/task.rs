@@ -1,15 +1,99 @@
-//! Helpers for blocking work, which must not run on the threads that do I/O.
+//! Helpers for blocking work, which must not run on the threads that do I/O, and its temporary
+//! folders.
 
-use tempfile::TempDir;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use wafer_store::{Error, Kind, Result};
 
-/// Creates a temporary folder, which is removed when the returned value is dropped.
+/// How the names of temporary folders begin.
+const PREFIX: &str = "wafer-work-";
+/// How the names of temporary folders begin that are not locked yet.
+const NEW_PREFIX: &str = "wafer-new-";
+
+/// A temporary folder, which is removed when this is dropped.
+///
+/// Its process holds a lock on it, so that [`remove_abandoned_folders`] finds the folders of
+/// processes that were killed.
+#[derive(Debug)]
+pub struct TemporaryFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl TemporaryFolder {
+    /// Returns the path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+/// Creates a temporary folder, which only this user can look into.
 ///
 /// # Errors
-/// Returns [`Kind::Internal`] when the folder cannot be created.
-pub fn temporary_folder() -> Result<TempDir> {
-    tempfile::tempdir()
-        .map_err(|e| Error::caused(Kind::Internal, "cannot create a temporary folder", e))
+/// Returns [`Kind::Unavailable`] when the folder cannot be created.
+pub fn temporary_folder() -> Result<TemporaryFolder> {
+    folder_in(&std::env::temp_dir()).map_err(|e| {
+        let message = "cannot create a temporary folder; the environment variable TMPDIR names the \
+                       folder for temporary files";
+        Error::caused(Kind::Unavailable, message, e)
+    })
+}
+
+fn folder_in(parent: &Path) -> std::io::Result<TemporaryFolder> {
+    let new = tempfile::Builder::new()
+        .prefix(NEW_PREFIX)
+        .tempdir_in(parent)?;
+    let lock = File::open(new.path())?;
+    lock.lock()?;
+    // The folder has the name by which it is looked for only once it is locked.
+    let name = new.path().file_name().unwrap_or_default().to_string_lossy();
+    let path = parent.join(name.replacen(NEW_PREFIX, PREFIX, 1));
+    std::fs::rename(new.path(), &path)?;
+    let _ = new.keep();
+    Ok(TemporaryFolder { path, _lock: lock })
+}
+
+/// Removes the temporary folders of processes that ended without removing them.
+pub fn remove_abandoned_folders() {
+    remove_abandoned_in(&std::env::temp_dir());
+}
+
+fn remove_abandoned_in(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Returns whether no process holds the lock of a folder. Folders of other users cannot be opened,
+/// and stay.
+fn is_abandoned(path: &Path) -> bool {
+    let is_folder = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    is_folder && File::open(path).is_ok_and(|folder| folder.try_lock().is_ok())
+}
+
+/// Removes a folder. A thread that nobody waits for any more may just be writing a file into it,
+/// so it is tried more than once.
+fn remove(path: &Path) {
+    let removed = (0..3).any(|_| match std::fs::remove_dir_all(path) {
+        Ok(()) => true,
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    });
+    if !removed {
+        tracing::warn!("the temporary folder {} cannot be removed", path.display());
+    }
 }
 
 /// Runs blocking work on a thread of its own and returns its result. A panic of the work is passed
@@ -34,5 +118,33 @@ pub async fn ended<T>(task: tokio::task::JoinHandle<T>) -> Result<T> {
             "the process is stopping",
             failure,
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_processes_that_ended_are_removed_and_no_others() {
+        let parent = tempfile::tempdir().unwrap();
+        let used = folder_in(parent.path()).unwrap();
+        std::fs::write(used.path().join("file"), "content").unwrap();
+        let dropped = folder_in(parent.path()).unwrap();
+        let gone = dropped.path().to_owned();
+        drop(dropped);
+        assert!(!gone.exists());
+        // What a killed process leaves: a folder that nobody has locked.
+        let abandoned = parent.path().join(format!("{PREFIX}abandoned"));
+        std::fs::create_dir(&abandoned).unwrap();
+        std::fs::write(abandoned.join("labels.csv"), "content").unwrap();
+        let other = parent.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        let link = parent.path().join(format!("{PREFIX}link"));
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        remove_abandoned_in(parent.path());
+        assert!(!abandoned.exists());
+        assert!(used.path().join("file").exists());
+        assert!(other.exists() && link.exists());
     }
 }

@@ -9,16 +9,13 @@ use wafer_config::{FunctionConfig, FunctionSource, Project, project_function};
 use wafer_platform::ProjectFunction;
 
 use crate::output::say;
-use crate::sdk;
+use crate::stock::StockFolder;
 
 /// Returns the folder for the components of a project. It is below the folder of the project,
 /// wherever the stores are.
 fn built_folder(project: &Project) -> PathBuf {
     project.folder.join(".wafer").join("build")
 }
-
-/// The folder of a project that the sources of stock functions are unpacked to.
-const STOCK: &str = ".wafer/stock";
 
 /// A component that was built.
 #[derive(serde::Serialize)]
@@ -35,29 +32,41 @@ pub(crate) struct Built {
 struct Source {
     kind: SourceKind,
     options: BuildOptions,
+    /// The folder where the function is built if it is a stock function.
+    stock: Option<StockFolder>,
 }
 
 impl Source {
     fn of(project: &Project, name: &str, config: &FunctionConfig) -> Self {
-        let (kind, source) = match project.function_source(config) {
-            FunctionSource::Crate(folder) => (SourceKind::Crate, folder),
+        let (kind, source, stock) = match project.function_source(config) {
+            FunctionSource::Crate(folder) => (SourceKind::Crate, folder, None),
             FunctionSource::Stock(stock) => {
-                let folder = project.folder.join(STOCK).join(stock.folder());
-                (SourceKind::Crate, folder)
+                let folder = StockFolder::of(&project.folder);
+                let source = folder.sources().join(stock.folder());
+                (SourceKind::Crate, source, Some(folder))
             }
-            FunctionSource::Component(file) => (SourceKind::Prebuilt, file),
+            FunctionSource::Component(file) => (SourceKind::Prebuilt, file, None),
+        };
+        let own = match &stock {
+            Some(stock) => stock.target_dir(),
+            None => project.folder.join("target").join("functions"),
         };
         let options = BuildOptions {
             source,
-            target_dir: target_dir(project),
+            target_dir: shared_target_dir().unwrap_or(own),
             stack: config.stack(project.role(name)),
         };
-        Self { kind, options }
+        Self {
+            kind,
+            options,
+            stock,
+        }
     }
 }
 
-/// Builds every function of a project whose toolchain needs it, stock functions included. Functions
-/// that are given as a component are skipped.
+/// Builds every function of a project whose toolchain needs it. Stock functions are built unless
+/// their components are there already, from another project of this user. Functions that are given
+/// as a component are skipped.
 ///
 /// # Errors
 /// Returns an error when a toolchain is not on this machine, and when a function cannot be built.
@@ -76,13 +85,6 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     if functions.is_empty() {
         return Ok(Vec::new());
     }
-    let stock_folder = project.folder.join(STOCK);
-    if functions
-        .iter()
-        .any(|(_, source, _)| source.options.source.starts_with(&stock_folder))
-    {
-        sdk::unpack_stock(&stock_folder)?;
-    }
     // A missing toolchain is reported before minutes of building.
     for (_, _, toolchain) in &functions {
         toolchain.find()?;
@@ -93,11 +95,16 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
     functions
         .into_iter()
         .map(|(name, source, toolchain)| {
-            say(format!(
-                "building function `{name}` from {}",
-                source.options.source.display()
-            ));
-            let component = toolchain.build(&source.options)?;
+            let Source { options, stock, .. } = &source;
+            let from = options.source.display();
+            let announce = || say(format!("building function `{name}` from {from}"));
+            let component = match stock {
+                Some(folder) => folder.component(toolchain, options, announce)?,
+                None => {
+                    announce();
+                    toolchain.build(options)?
+                }
+            };
             let path = built_file(project, name);
             std::fs::write(&path, &component)
                 .with_context(|| format!("cannot write {}", path.display()))?;
@@ -155,13 +162,11 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
     }
 }
 
-/// Returns the target folder for functions. It differs from that of other builds, because cargo
-/// would compile everything again whenever the flags change.
-fn target_dir(project: &Project) -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(shared) => Path::new(&shared).join("functions"),
-        None => project.folder.join("target").join("functions"),
-    }
+/// Returns the target folder for functions below the one that the environment names. It differs from
+/// that of other builds, because cargo would compile everything again whenever the flags change.
+fn shared_target_dir() -> Option<PathBuf> {
+    let shared = std::env::var_os("CARGO_TARGET_DIR")?;
+    Some(Path::new(&shared).join("functions"))
 }
 
 #[cfg(test)]
@@ -184,12 +189,20 @@ mod tests {
             assert_eq!(source.options.source, Path::new(path), "{function}");
         };
         check("crate = \"f\"", SourceKind::Crate, "p/f");
-        check(
-            "stock = \"train_trees\"",
-            SourceKind::Crate,
-            "p/.wafer/stock/train-trees",
-        );
         check("component = \"f.wasm\"", SourceKind::Prebuilt, "p/f.wasm");
+    }
+
+    #[test]
+    fn a_stock_function_has_one_source_for_all_projects() {
+        let source = |folder: &str| {
+            let functions = "[functions.f]\nstock = \"train_trees\"\n";
+            let project = project(Path::new(folder), functions);
+            Source::of(&project, "f", &project.functions["f"])
+        };
+        let path = source("p").options.source;
+        assert!(path.ends_with("train-trees"), "{}", path.display());
+        assert_eq!(path, source("q").options.source);
+        assert_eq!(source("p").kind, SourceKind::Crate);
     }
 
     #[test]

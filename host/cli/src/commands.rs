@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use wafer_config::Project;
 
 use crate::output::Format;
@@ -59,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
     output: Format,
 
-    /// Log more, including the messages of functions
+    /// Log more: what Wafer does, and the messages of functions
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 
@@ -140,6 +141,20 @@ impl Context {
 /// Parses a number of bytes, such as `1GiB`.
 fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
+}
+
+/// Does work until it is done, or until somebody interrupts or ends this process. The work is then
+/// dropped where it waits, so that it removes what it has not completed.
+///
+/// # Errors
+/// Returns the error of the work, or that it was interrupted.
+async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut ended = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted; nothing was written"),
+        _ = ended.recv() => anyhow::bail!("ended; nothing was written"),
+    }
 }
 
 /// Runs the command of the arguments, and returns the exit code of the program.

@@ -16,10 +16,15 @@ mod http;
 mod output;
 mod partitions;
 mod sdk;
+mod stock;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+
+/// How long work on other threads is waited for when a command is done.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = commands::Arguments::parse();
@@ -32,7 +37,13 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(arguments)),
+        Ok(runtime) => {
+            let result = runtime.block_on(commands::run(arguments));
+            // What still runs on other threads has no one to answer to: requests that were cut off
+            // when a server was stopped, for example.
+            runtime.shutdown_timeout(SHUTDOWN);
+            result
+        }
         Err(error) => Err(error.into()),
     };
     match result {

@@ -12,14 +12,14 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use wafer_core::{MAX_ERROR_BYTES, cut, escaped, escaped_json, escaped_lines};
 use wafer_log::Destination;
-use wafer_platform::{Format as FileFormat, Progress};
+use wafer_platform::{BackfillEstimate, Format as FileFormat, Progress};
 
 /// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -137,10 +137,10 @@ fn error_text(error: &anyhow::Error) -> String {
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
 /// decides how much is logged.
 pub(crate) fn start_log(verbose: bool) {
-    let default = if verbose {
-        "info,function=trace"
-    } else {
-        "warn,delta_kernel=error,deltalake_core=error"
+    // What the libraries have to say is of use to those who know them: `RUST_LOG` shows it.
+    let default = match verbose {
+        true => "warn,delta_kernel=error,deltalake_core=error,wafer=debug,function=trace",
+        false => "warn,delta_kernel=error,deltalake_core=error",
     };
     let filter = std::env::var("RUST_LOG").ok();
     wafer_log::start(Destination::People, filter.as_deref(), default);
@@ -150,7 +150,16 @@ pub(crate) fn start_log(verbose: bool) {
 pub(crate) struct Bar {
     bar: ProgressBar,
     label: String,
-    started: Mutex<Option<Instant>>,
+    stage: Mutex<Stage>,
+}
+
+/// The stage of the work that a progress bar shows.
+struct Stage {
+    name: String,
+    /// When the stage began. Rates are of one stage alone, because others work on other rows.
+    started: Instant,
+    /// The number of rows that the bar ends at.
+    total: Option<u64>,
 }
 
 impl Bar {
@@ -165,7 +174,11 @@ impl Bar {
         Self {
             bar,
             label: label.to_owned(),
-            started: Mutex::new(None),
+            stage: Mutex::new(Stage {
+                name: String::new(),
+                started: Instant::now(),
+                total: None,
+            }),
         }
     }
 
@@ -177,29 +190,96 @@ impl Bar {
 
 impl Progress for Bar {
     fn read(&self, rows: u64, total: Option<u64>) {
-        let mut started = self
-            .started
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if started.is_none() {
-            *started = Some(Instant::now());
-            let template = match total {
-                Some(_) => "{msg} {bar:30} {human_pos}/{human_len} rows  {per_sec}  {eta} left",
-                None => "{msg} {spinner} {human_pos} rows  {per_sec}",
-            };
-            self.bar
-                .set_style(ProgressStyle::with_template(template).expect("a valid template"));
-            if let Some(total) = total {
-                self.bar.set_length(total);
-            }
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        // Sources may have more rows than they said, such as those of files that grow.
+        let total = total.filter(|total| *total >= rows);
+        if stage.total != total {
+            stage.total = total;
+            self.bar.set_style(match total {
+                Some(_) => style("{prefix} {bar:30} {msg}"),
+                None => style("{prefix} {spinner} {msg}"),
+            });
+            self.bar.set_length(total.unwrap_or_default());
         }
         self.bar.set_position(rows);
+        self.bar
+            .set_message(pace(rows, total, stage.started.elapsed()));
+    }
+
+    fn backfill(&self, estimate: &BackfillEstimate) {
+        let text = backfill_text(estimate);
+        self.bar.suspend(|| say(format!("{}: {text}", self.label)));
     }
 
     fn stage(&self, stage: &str) {
-        let message = format!("{}: {stage}", self.label);
-        self.bar.set_message(escaped(&message).into_owned());
+        let mut current = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.name == stage {
+            return;
+        }
+        *current = Stage {
+            name: stage.to_owned(),
+            started: Instant::now(),
+            total: None,
+        };
+        let prefix = format!("{}: {stage}", self.label);
+        tracing::info!("{prefix}");
+        self.bar.set_style(style("{prefix} {spinner} {msg}"));
+        self.bar.set_position(0);
+        self.bar.set_prefix(escaped(&prefix).into_owned());
+        self.bar.set_message(String::new());
     }
+}
+
+/// Says how much work a backfill is.
+fn backfill_text(estimate: &BackfillEstimate) -> String {
+    let counted = |number: usize, one: &str, many: &str| {
+        let name = if number == 1 { one } else { many };
+        format!("{} {name}", thousands(number as u64))
+    };
+    let intervals = counted(estimate.intervals, "interval", "intervals");
+    let pieces = counted(estimate.pieces, "piece", "pieces");
+    let passes = counted(estimate.passes, "pass", "passes");
+    let mut text = format!("{intervals} in {pieces}, {passes} over the source");
+    if let Some(rows) = estimate.rows {
+        text += &format!(" of about {} rows", thousands(rows));
+    }
+    if let Some(duration) = estimate.duration {
+        let seconds = u64::try_from(duration.as_micros())
+            .unwrap_or(0)
+            .div_ceil(1_000_000);
+        text += &match seconds {
+            0..60 => format!(", about {} s", seconds.max(1)),
+            60..7_200 => format!(", about {} min", seconds.div_ceil(60)),
+            _ => format!(", about {} h", thousands(seconds.div_ceil(3_600))),
+        };
+    }
+    text
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a valid template")
+}
+
+/// Formats how many rows of a stage are done, how fast, and how long the others will take at the same
+/// speed.
+fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
+    let mut text = match total {
+        Some(total) => format!("{} of {} rows", thousands(rows), thousands(total)),
+        None => format!("{} rows", thousands(rows)),
+    };
+    // A rate of the first moment says nothing.
+    if rows == 0 || elapsed < Duration::from_millis(500) {
+        return text;
+    }
+    let rate = rows as f64 / elapsed.as_secs_f64();
+    text += &format!(", {} rows/s", thousands(rate.round() as u64));
+    let left = total.map(|total| total.saturating_sub(rows) as f64 / rate);
+    // A file may claim to have more rows than any time suffices for.
+    let left = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+    if let Some(left) = left.filter(|left| !left.is_zero()) {
+        text += &format!(", {} left", HumanDuration(left));
+    }
+    text
 }
 
 /// Formats rows as a table with a header and aligned columns. Each row is one line.
@@ -263,6 +343,56 @@ pub(crate) fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn backfills_are_announced_with_their_size_and_duration() {
+        let estimate = |intervals, pieces, rows, seconds: Option<i64>| BackfillEstimate {
+            intervals,
+            pieces,
+            passes: 1,
+            rows,
+            duration: seconds.map(|seconds| wafer_core::Duration::from_micros(seconds * 1_000_000)),
+        };
+        for (estimate, wanted) in [
+            (
+                estimate(60_768, 1, Some(26_115), Some(0)),
+                "60,768 intervals in 1 piece, 1 pass over the source of about 26,115 rows, about 1 s",
+            ),
+            (
+                estimate(1, 1, None, None),
+                "1 interval in 1 piece, 1 pass over the source",
+            ),
+            (
+                estimate(30, 30, Some(5), Some(61)),
+                "30 intervals in 30 pieces, 1 pass over the source of about 5 rows, about 2 min",
+            ),
+            (
+                estimate(30, 30, Some(5), Some(36_000)),
+                "30 intervals in 30 pieces, 1 pass over the source of about 5 rows, about 10 h",
+            ),
+        ] {
+            assert_eq!(backfill_text(&estimate), wanted);
+        }
+    }
+
+    #[test]
+    fn progress_tells_rows_rate_and_time_left_of_a_stage() {
+        let seconds = Duration::from_secs;
+        for (rows, total, elapsed, wanted) in [
+            (0, Some(10), seconds(9), "0 of 10 rows"),
+            (5_000, None, Duration::from_millis(1), "5,000 rows"),
+            (5_000, None, seconds(10), "5,000 rows, 500 rows/s"),
+            (
+                60_000,
+                Some(180_000),
+                seconds(60),
+                "60,000 of 180,000 rows, 1,000 rows/s, 2 minutes left",
+            ),
+            (10, Some(10), seconds(10), "10 of 10 rows, 1 rows/s"),
+        ] {
+            assert_eq!(pace(rows, total, elapsed), wanted);
+        }
+    }
 
     #[test]
     fn text_from_outside_stays_in_its_cell() {

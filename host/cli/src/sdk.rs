@@ -5,8 +5,10 @@
 //! functions are unpacked and compiled when a project uses them.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
+use wafer_core::{Digest, Hasher};
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
@@ -18,6 +20,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "guest-sdk/Cargo.toml",
     "guest-sdk/macros/Cargo.toml",
+    "guest-sdk/macros/src/exported.rs",
     "guest-sdk/macros/src/function.rs",
     "guest-sdk/macros/src/lib.rs",
     "guest-sdk/macros/src/row.rs",
@@ -99,6 +102,19 @@ pub(crate) fn unpack_stock(folder: &Path) -> Result<()> {
         write(&path, &text)?;
     }
     Ok(())
+}
+
+/// Returns the digest of the stock functions and the SDK, as they are unpacked.
+pub(crate) fn stock_digest() -> Digest {
+    static DIGEST: OnceLock<Digest> = OnceLock::new();
+    *DIGEST.get_or_init(|| {
+        let mut hasher = Hasher::new();
+        for (path, text) in FILES.iter().chain(STOCK) {
+            let text = stock_text(path, text);
+            hasher.part(path.as_bytes()).part(text.as_bytes());
+        }
+        hasher.finish()
+    })
 }
 
 /// Returns the content of a file as it is unpacked.

@@ -10,24 +10,28 @@
 //! What is deliberately absent: stores, toolchains, and running anything.
 
 mod error;
+mod file_options;
 mod functions;
 mod groups;
 mod models;
 mod pipelines;
 mod project;
 mod resolve;
+mod server;
 mod sources;
 mod store;
 mod values;
 mod views;
 
 pub use error::ProjectError;
+pub use file_options::TimeConfig;
 pub use functions::{AssetSource, FunctionConfig, FunctionSource, Stock, project_function};
 pub use groups::{AggregateConfig, ExpectationConfig, GroupConfig};
 pub use models::{ModelConfig, TrainingConfig};
-pub use pipelines::{PipelineConfig, ScheduleConfig};
+pub use pipelines::{ColumnConfig, PipelineConfig, ScheduleConfig};
 pub use project::Project;
-pub use resolve::{resolve, schedule_def};
-pub use sources::{EntityConfig, SourceConfig, SourceType, TimeConfig};
+pub use resolve::{SourceColumns, resolve, schedule_def, source_def, untyped_sources};
+pub use server::ServerConfig;
+pub use sources::{EntityConfig, SourceConfig, SourceType};
 pub use store::{CloudStores, Overrides, StoreSettings};
 pub use views::{LookupConfig, ViewConfig};

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use wafer_catalog::{Split, SplitBy};
-use wafer_core::Task;
+use wafer_core::{DataType, Task, Zone};
 
 use crate::error::BrokenRule;
-use crate::values::parameter_texts;
+use crate::values::{parameter_texts, typed_fields};
 
 /// The table `[models.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,6 +60,13 @@ pub struct TrainingConfig {
     pub labels: Option<PathBuf>,
     /// The column of the labels' time. The default is `event_timestamp`.
     pub time: Option<String>,
+    /// The types of columns of labels in CSV or NDJSON that the view does not read. The default is
+    /// to guess them so that their values are written as the same texts.
+    #[serde(default)]
+    pub(crate) types: toml::Table,
+    /// The time zone of times of the labels that the view reads and that name none. By default,
+    /// such times are refused.
+    pub zone: Option<Zone>,
     /// The parts that rows are divided into, such as `train=0.7,validation=0.1,test=0.2`, or
     /// `train<2013-09-01T00:00:00Z,validation<2013-10-01T00:00:00Z,test`.
     pub split: Option<String>,
@@ -70,6 +77,14 @@ pub struct TrainingConfig {
 }
 
 impl TrainingConfig {
+    /// Returns the types of columns.
+    ///
+    /// # Errors
+    /// Returns the key of this table that is wrong.
+    pub(crate) fn types(&self) -> Result<BTreeMap<String, DataType>, BrokenRule> {
+        Ok(typed_fields(&self.types, "types")?.into_iter().collect())
+    }
+
     /// Returns the split, or `None` if there is none.
     ///
     /// # Errors

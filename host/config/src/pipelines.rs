@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 use wafer_catalog::{Overlap, VersionName};
-use wafer_core::Duration;
+use wafer_core::{Duration, Field};
 
 use crate::error::BrokenRule;
-use crate::values::duration;
+use crate::values::{duration, nullable_field};
 
 /// The table `[pipelines.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -13,12 +13,15 @@ use crate::values::duration;
 pub struct PipelineConfig {
     /// The name of the source that rows are read from.
     pub source: String,
-    /// The name of the function that computes features from the rows. A pipeline has either this
-    /// or `model`.
+    /// The name of the function that computes features from the rows. Without it and `model`, the
+    /// columns of the source are passed on.
     pub function: Option<String>,
     /// The version of a model that predicts for each row, with the features of its view as of the
     /// row's time: `late`, `late@3` or `late@champion`.
     pub model: Option<VersionName>,
+    /// For a pipeline without a function or a model, the columns that are passed on, by their new
+    /// names. The default is all columns of the source.
+    pub columns: Option<toml::Table>,
     /// The name of the group that the features are written to.
     pub group: String,
     /// When the pipeline runs by itself. The default is only by hand or on events.
@@ -29,6 +32,70 @@ pub struct PipelineConfig {
     /// The description of the pipeline.
     #[serde(default)]
     pub doc: String,
+}
+
+/// A column in `columns` of a pipeline. The file has its name in the source, or a table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnConfig {
+    /// The name of the column in the source. The default is its new name.
+    pub from: Option<String>,
+    /// The type that the column is read as, such as `float64`, or `float64?` if it may be null. The
+    /// default is its type in the source.
+    #[serde(rename = "type")]
+    pub data_type: Option<String>,
+}
+
+impl ColumnConfig {
+    /// Parses the value of a column.
+    pub(crate) fn of(value: &toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(from) => Ok(Self {
+                from: Some(from.clone()),
+                data_type: None,
+            }),
+            toml::Value::Table(_) => value.clone().try_into().map_err(|e: toml::de::Error| {
+                let message = e.message().to_owned();
+                format!("{message}; write {{ from = \"NAME\", type = \"float64\" }}")
+            }),
+            _ => Err(
+                "is the name of a column in the source, or a table such as { from = \"NAME\", \
+                      type = \"float64\" }"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Returns the column with its type, if it sets one.
+    pub(crate) fn field(&self, name: &str) -> Result<Option<Field>, String> {
+        let data_type = self.data_type.as_deref();
+        data_type.map(|text| nullable_field(name, text)).transpose()
+    }
+}
+
+/// Returns whether a pipeline sets the types of all columns that it passes on.
+pub(crate) fn has_types(pipeline: &PipelineConfig) -> bool {
+    let is_typed = |value: &toml::Value| {
+        ColumnConfig::of(value).is_ok_and(|column| column.data_type.is_some())
+    };
+    let columns = pipeline.columns.as_ref();
+    columns.is_some_and(|columns| columns.values().all(is_typed))
+}
+
+/// Checks `columns` of a pipeline. The key of a returned error is relative to the pipeline.
+pub(crate) fn check_columns(pipeline: &PipelineConfig) -> Result<(), BrokenRule> {
+    let Some(columns) = &pipeline.columns else {
+        return Ok(());
+    };
+    if pipeline.function.is_some() || pipeline.model.is_some() {
+        let message = "is for pipelines that have neither `function` nor `model`";
+        return Err(BrokenRule::new("columns", message));
+    }
+    for (name, value) in columns {
+        let column = ColumnConfig::of(value).and_then(|column| column.field(name));
+        column.map_err(|message| BrokenRule::new(format!("columns.{name}"), message))?;
+    }
+    Ok(())
 }
 
 /// The table `schedule` of a pipeline.
@@ -85,7 +152,7 @@ pub(crate) fn check_schedule(schedule: &ScheduleConfig) -> Result<(), BrokenRule
         return Err(BrokenRule::new("catch_up", message));
     }
     if schedule.time_limit == Some(Duration::ZERO) {
-        let message = "is 0: no run ends in no time; leave it out if there is no limit";
+        let message = "no run ends within 0s, so that each would fail; leave it out for no limit";
         return Err(BrokenRule::new("time_limit", message));
     }
     Ok(())

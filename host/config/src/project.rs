@@ -15,7 +15,8 @@ use crate::error::{BrokenRule, ProjectError, parse_error};
 use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
 use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
-use crate::pipelines::{PipelineConfig, check_max_rejects, check_schedule};
+use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects, check_schedule};
+use crate::server::{ServerConfig, check_server};
 use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
@@ -31,6 +32,8 @@ pub struct Project {
     pub name: String,
     /// Where the project stores its data.
     pub store: StoreSettings,
+    /// The limits and names of its server.
+    pub server: ServerConfig,
     /// The entities, by name.
     pub entities: BTreeMap<String, EntityConfig>,
     /// The sources, by name.
@@ -54,6 +57,8 @@ struct ProjectFile {
     pub(crate) project: ProjectTable,
     #[serde(default)]
     store: StoreTable,
+    #[serde(default)]
+    server: ServerConfig,
     #[serde(default)]
     entities: BTreeMap<String, EntityConfig>,
     #[serde(default)]
@@ -120,6 +125,7 @@ impl Project {
                 map_size: store.map_size.unwrap_or(64 << 30),
                 cloud,
             },
+            server: file.server,
             folder,
             entities: file.entities,
             sources: file.sources,
@@ -158,6 +164,7 @@ impl Project {
     /// Checks everything that the file alone decides.
     pub(crate) fn check(&self) -> Result<(), BrokenRule> {
         is_name(&self.name).map_err(|m| BrokenRule::new("project.name", m))?;
+        check_server(&self.server).map_err(|rule| rule.below("server"))?;
         let kinds: [(&str, Vec<&String>); 7] = [
             ("entities", self.entities.keys().collect()),
             ("sources", self.sources.keys().collect()),
@@ -220,9 +227,21 @@ impl Project {
             check_defined(&self.sources, &pipeline.source, "source", &key("source"))?;
             self.check_function_or_model(pipeline, key)?;
             check_defined(&self.groups, &pipeline.group, "group", &key("group"))?;
-            check_max_rejects(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
+            for check in [check_max_rejects, check_columns] {
+                check(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
+            }
+            let source = &self.sources[&pipeline.source];
+            let has_rows = source.kind != SourceType::Stream || source.path.is_some();
+            if pipeline.schedule.is_some() && !has_rows {
+                let message = format!(
+                    "would never run: source `{}` is a stream without `path`, whose events run the \
+                     pipeline as they come in; leave the schedule out, or name files with `path`",
+                    pipeline.source
+                );
+                return Err(BrokenRule::new(key("schedule"), message));
+            }
             if let Some(schedule) = &pipeline.schedule {
-                let table = format!("pipelines.{name}.schedule");
+                let table = key("schedule");
                 check_schedule(schedule).map_err(|rule| rule.below(&table))?;
                 self.check_delay(pipeline, &table)?;
             }
@@ -259,7 +278,7 @@ impl Project {
         Err(BrokenRule::new(schedule, message))
     }
 
-    /// Checks that a pipeline has either a function or a model, and that it is defined.
+    /// Checks that a pipeline has at most one of a function and a model, and that it is defined.
     fn check_function_or_model(
         &self,
         pipeline: &PipelineConfig,
@@ -270,10 +289,7 @@ impl Project {
                 return self.check_feature_function(function, &key("function"));
             }
             (None, Some(model)) => model,
-            (None, None) => {
-                let message = "is missing; name it, or a `model`";
-                return Err(BrokenRule::new(key("function"), message));
-            }
+            (None, None) => return Ok(()),
             (Some(_), Some(_)) => {
                 let message = "is beside `function`; a pipeline has one of them";
                 return Err(BrokenRule::new(key("model"), message));
@@ -286,7 +302,7 @@ impl Project {
                     "predicts for the rows of files or of another group; events ask an endpoint";
                 Err(BrokenRule::new(key("model"), message))
             }
-            SourceType::Files | SourceType::Table => Ok(()),
+            SourceType::Files | SourceType::Table | SourceType::Delta => Ok(()),
         }
     }
 
@@ -328,8 +344,10 @@ impl Project {
         if model.task.is_some() && model.label.is_none() {
             return Err(BrokenRule::new(key("task"), "needs `label` beside it"));
         }
-        let split = model.training.split();
-        split.map(drop).map_err(|rule| rule.below(&key("training")))
+        let training = &model.training;
+        let checked = training.split().map(drop);
+        let checked = checked.and_then(|()| training.types().map(drop));
+        checked.map_err(|rule| rule.below(&key("training")))
     }
 
     pub(crate) fn check_function(

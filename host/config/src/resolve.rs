@@ -6,27 +6,55 @@
 //! error that names the key of the file.
 
 pub(crate) mod aggregates;
+pub(crate) mod columns;
 pub(crate) mod group;
 pub(crate) mod model;
 pub(crate) mod view;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use wafer_catalog::{
-    Definitions, FIVE_MINUTES, HALF_OF_THE_ROWS, Location, MadeBy, Overlap, PipelineDef,
-    ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, TimeDef, nearest,
+    Definitions, FIVE_MINUTES, FoundColumn, HALF_OF_THE_ROWS, Location, MadeBy, Overlap,
+    PipelineDef, ProjectFunctions, SEVEN_DAYS, ScheduleDef, SourceDef, SourceKind, Ticks, nearest,
 };
-use wafer_core::{DataType, Duration, Field, Schema, Signature};
+use wafer_core::{DataType, DecimalReading, Duration, Field, Schema, Signature};
 use wafer_store::{Error, Result};
 
-use crate::pipelines::{PipelineConfig, ScheduleConfig};
+use crate::file_options::{file_options, times};
+use crate::pipelines::{PipelineConfig, ScheduleConfig, has_types};
 use crate::project::Project;
+use crate::resolve::columns::passed_columns;
 use crate::resolve::group::group;
 use crate::resolve::model::model;
 use crate::resolve::view::view;
-use crate::sources::{SourceConfig, SourceType, TimeConfig};
+use crate::sources::{SourceConfig, SourceType};
 
-/// Resolves the definitions of a project, given its functions. `applied` are the definitions that
-/// are live: the columns of a group version that is in use keep their order, and new ones come
-/// after them.
+/// The columns of the files of sources, by the name of the source.
+pub type SourceColumns = BTreeMap<String, Vec<FoundColumn>>;
+
+/// Returns the sources whose columns are passed on by a pipeline, and that do not declare them: the
+/// types of their columns are those of their files, which [`resolve`] is given.
+pub fn untyped_sources(project: &Project) -> BTreeSet<&String> {
+    let pipelines = project.pipelines.values();
+    let passing = pipelines.filter(|p| p.function.is_none() && p.model.is_none());
+    let sources = passing
+        .filter(|p| !has_types(p))
+        .map(|pipeline| &pipeline.source);
+    sources
+        .filter(|source| project.sources[*source].columns.is_none())
+        .filter(|source| project.sources[*source].path.is_some())
+        .collect()
+}
+
+/// Returns the definition of a source of a project.
+pub fn source_def(project: &Project, name: &str) -> SourceDef {
+    source(project, &project.sources[name])
+}
+
+/// Resolves the definitions of a project, given its functions, and the columns of the files of
+/// [sources that do not declare them](untyped_sources). `applied` are the definitions that are
+/// live: the columns of a group version that is in use keep their order, and new ones come after
+/// them.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid). The message names the key and the column
@@ -34,6 +62,7 @@ use crate::sources::{SourceConfig, SourceType, TimeConfig};
 pub fn resolve(
     project: &Project,
     functions: ProjectFunctions,
+    columns: &SourceColumns,
     applied: &Definitions,
 ) -> Result<Definitions> {
     let mut definitions = Definitions {
@@ -46,11 +75,18 @@ pub fn resolve(
             .insert(name.clone(), source(project, config));
     }
     for (name, config) in &project.pipelines {
-        let group = group(project, &definitions, name, config, applied)?;
+        let made_by = made_by(project, columns, name, config)?;
+        let group = group(
+            project,
+            &definitions,
+            (name.as_str(), &made_by),
+            config,
+            applied,
+        )?;
         definitions.groups.insert(config.group.clone(), group);
         let pipeline = PipelineDef {
             source: config.source.clone(),
-            made_by: made_by(config),
+            made_by,
             group: config.group.clone(),
             schedule: schedule(name, config)?,
             max_rejects: config.max_rejects.unwrap_or(HALF_OF_THE_ROWS),
@@ -83,14 +119,20 @@ pub fn resolve(
 }
 
 /// Returns what a pipeline computes rows with.
-pub(crate) fn made_by(config: &PipelineConfig) -> MadeBy {
+fn made_by(
+    project: &Project,
+    columns: &SourceColumns,
+    name: &str,
+    config: &PipelineConfig,
+) -> Result<MadeBy> {
     match (&config.function, &config.model) {
-        (Some(function), _) => MadeBy::Function(function.clone()),
-        (None, model) => MadeBy::Model(model.clone().expect("checked when the file was read")),
+        (Some(function), _) => Ok(MadeBy::Function(function.clone())),
+        (None, Some(model)) => Ok(MadeBy::Model(model.clone())),
+        (None, None) => passed_columns(project, columns.get(&config.source), name, config),
     }
 }
 
-/// Checks that a function over the rows of another group finds the columns that it reads.
+/// Checks that a pipeline over the rows of another group finds the columns that it reads.
 fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
     let SourceKind::Table { group } = &definitions.sources[&pipeline.source].kind else {
         return Ok(());
@@ -102,10 +144,10 @@ fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) 
         .ok_or_else(|| Error::invalid(format!("{key}: no pipeline writes group `{group}`")))?;
     let table = group.rows_table().schema();
     // The columns that a model reads depend on its version, so runs check them.
-    let Some(function) = pipeline.made_by.function() else {
+    let Some(fields) = definitions.source_fields(&pipeline.made_by) else {
         return Ok(());
     };
-    for field in signature(definitions, function)?.inputs.fields() {
+    for field in fields {
         let is_time = field.name == group.event_time && field.data_type == DataType::Timestamp;
         let found = table.field(&field.name);
         if !is_time && found.is_none_or(|found| found.data_type != field.data_type) {
@@ -113,47 +155,103 @@ fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) 
             let hint = nearest(&field.name, known)
                 .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
             return Err(Error::invalid(format!(
-                "pipelines.{name}: function `{}` reads `{}` ({}), and group `{}` has no such column{hint}",
-                function, field.name, field.data_type, group.name
+                "pipelines.{name}: {} reads `{}` ({}), and group `{}` has no such column{hint}",
+                reader(&pipeline.made_by),
+                field.name,
+                field.data_type,
+                group.name
             )));
         }
     }
     Ok(())
 }
 
+/// Returns what reads the columns of a source, as errors name it.
+fn reader(made_by: &MadeBy) -> String {
+    match made_by {
+        MadeBy::Function(function) => format!("function `{function}`"),
+        MadeBy::Model(model) => format!("model `{model}`"),
+        MadeBy::Columns(_) => "it".to_owned(),
+    }
+}
+
 /// Checks that the columns of times that a source declares are read as times.
 fn check_times(definitions: &Definitions, name: &str, source: &SourceDef) -> Result<()> {
     let pipelines = definitions.pipelines.values();
     let readers: Vec<&PipelineDef> = pipelines.filter(|p| p.source == name).collect();
-    let functions: Option<Vec<&String>> = readers.iter().map(|p| p.made_by.function()).collect();
-    // The columns that a model reads depend on its version, so runs check them.
-    let Some(functions) = functions.filter(|functions| !functions.is_empty()) else {
-        return Ok(());
-    };
     let mut inputs = Vec::new();
-    for function in functions {
-        inputs.extend(signature(definitions, function)?.inputs.fields());
+    for reader in &readers {
+        // The columns that a model reads depend on its version, so runs check them.
+        let Some(fields) = definitions.source_fields(&reader.made_by) else {
+            return Ok(());
+        };
+        inputs.extend(fields);
     }
-    let is_time = |field: &Field| matches!(field.data_type, DataType::Timestamp | DataType::Date);
-    for column in source.times.keys() {
+    if readers.is_empty() {
+        return Ok(());
+    }
+    for (column, time) in &source.times {
         let key = format!("sources.{name}.times.{column}");
-        let found: Vec<&&Field> = inputs.iter().filter(|f| f.name == *column).collect();
+        let found: Vec<&Field> = inputs.iter().filter(|f| f.name == *column).collect();
         let Some(first) = found.first() else {
-            let times = inputs.iter().filter(|field| is_time(field));
-            let hint = nearest(column, times.map(|field| field.name.as_str()))
-                .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            return Err(unread(&key, column, &inputs, "time", is_time));
+        };
+        let Some(field) = found.iter().find(|field| is_time(field)) else {
             return Err(Error::invalid(format!(
-                "{key}: no function over the source reads a time of this name{hint}"
+                "{key}: it is read as {}, and only a timestamp or a date has a unit, a format or a \
+                 zone",
+                first.data_type
             )));
         };
-        if !found.iter().any(|field| is_time(field)) {
+        let format = time.format.as_ref().filter(|format| !format.has_zone());
+        if let (Some(format), DataType::Timestamp, None) =
+            (format, &field.data_type, time.zone.or(source.zone))
+        {
             return Err(Error::invalid(format!(
-                "{key}: it is read as {}, and only a timestamp or a date has a unit",
-                first.data_type
+                "{key}.format: times of the format `{format}` name no time zone; set their `zone`, \
+                 such as \"UTC\" or \"Europe/Berlin\""
             )));
         }
     }
+    for (column, decimal) in &source.decimals {
+        let key = format!("sources.{name}.decimals.{column}");
+        let wanted = match decimal {
+            DecimalReading::Float64 => DataType::Float64,
+            DecimalReading::Text => DataType::Utf8,
+        };
+        let mut found = inputs.iter().filter(|f| f.name == *column);
+        match found.clone().next() {
+            None => return Err(unread(&key, column, &inputs, "column", |_| true)),
+            Some(first) if found.all(|field| field.data_type != wanted) => {
+                return Err(Error::invalid(format!(
+                    "{key}: it is read as {}, and this is for {wanted}",
+                    first.data_type
+                )));
+            }
+            Some(_) => {}
+        }
+    }
     Ok(())
+}
+
+fn is_time(field: &Field) -> bool {
+    matches!(field.data_type, DataType::Timestamp | DataType::Date)
+}
+
+/// The error of a column that is declared and that nothing reads.
+fn unread(
+    key: &str,
+    column: &str,
+    inputs: &[Field],
+    what: &str,
+    is_meant: impl Fn(&Field) -> bool,
+) -> Error {
+    let meant = inputs.iter().filter(|field| is_meant(field));
+    let hint = nearest(column, meant.map(|field| field.name.as_str()))
+        .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+    Error::invalid(format!(
+        "{key}: no function over the source reads a {what} of this name{hint}"
+    ))
 }
 
 /// Fills in the defaults of a schedule.
@@ -186,8 +284,15 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
              seen {delay} after it; set `delay` to {start_after} and the time that a run takes"
         )));
     }
-    Ticks::new(&schedule)
+    let ticks = Ticks::new(&schedule)
         .map_err(|message| Error::invalid(format!("pipelines.{name}.schedule.{message}")))?;
+    if !ticks.occur() {
+        return Err(Error::invalid(format!(
+            "pipelines.{name}.schedule.cron: `{}` is at no time of any year, so that the pipeline would \
+             never run; such as `0 0 30 2 *`, it names a day that its months do not have",
+            schedule.cron
+        )));
+    }
     Ok(Some(schedule))
 }
 
@@ -195,6 +300,9 @@ fn schedule(name: &str, config: &PipelineConfig) -> Result<Option<ScheduleDef>> 
 fn source(project: &Project, config: &SourceConfig) -> SourceDef {
     let kind = match config.kind {
         SourceType::Files => SourceKind::Files,
+        SourceType::Delta => SourceKind::Delta {
+            version: config.version,
+        },
         SourceType::Table => SourceKind::Table {
             group: config
                 .group
@@ -217,11 +325,10 @@ fn source(project: &Project, config: &SourceConfig) -> SourceDef {
         delay: config.delay.unwrap_or_default(),
         lateness: config.lateness,
         skew: config.skew.unwrap_or(FIVE_MINUTES),
-        times: config
-            .times
-            .iter()
-            .map(|(column, TimeConfig { unit })| (column.clone(), TimeDef { unit: *unit }))
-            .collect(),
+        times: times(config),
+        zone: config.zone,
+        decimals: config.decimals.clone(),
+        options: file_options(config).expect("checked when the file was read"),
         doc: config.doc.clone(),
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use wafer_catalog::Format;
-use wafer_core::{Duration, EpochUnit};
+use wafer_catalog::{Compression, Encoding, Format};
+use wafer_core::{DecimalReading, Duration, Zone};
 
 use crate::error::BrokenRule;
-use crate::values::duration;
+use crate::file_options::{TimeConfig, file_options};
+use crate::values::{duration, nullable_fields, size};
 
 /// The table `[entities.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,8 +32,11 @@ pub struct SourceConfig {
     /// The group whose rows are read, for a source of type `table`.
     pub group: Option<String>,
     /// A file, a folder, or a pattern with `*` in the file name. A source of type `files` reads
-    /// its rows there; for a `stream`, it is what batch runs read, if anything.
+    /// its rows there; for a `stream`, it is what batch runs read, if anything; for `delta`, it is
+    /// the folder of the table.
     pub path: Option<PathBuf>,
+    /// The version of a `delta` table. The default is the newest one.
+    pub version: Option<u64>,
     /// The format of the files. The default is the format that their extension stands for.
     pub format: Option<Format>,
     /// The time between a fact and its arrival in files. The default is 0.
@@ -45,9 +49,37 @@ pub struct SourceConfig {
     /// How far in the future an event time may lie. The default is 5 minutes.
     #[serde(default, deserialize_with = "duration")]
     pub skew: Option<Duration>,
+    /// The columns and their types, for pipelines without a function. A type with `?` after it
+    /// allows nulls. The default is the columns of the files, if those have types.
+    pub columns: Option<toml::Table>,
     /// How columns of times are written, by name.
     #[serde(default)]
     pub times: BTreeMap<String, TimeConfig>,
+    /// The time zone of times that name none: a name of the IANA database, or an offset such as
+    /// `+01:00`. By default, such times are refused.
+    pub zone: Option<Zone>,
+    /// What decimals of Parquet and Arrow become, by column: `float64` or `text`. By default, they
+    /// are refused.
+    #[serde(default)]
+    pub decimals: BTreeMap<String, DecimalReading>,
+    /// How text files are compressed: `gzip`, `zstd` or `none`. The default is what their extension
+    /// says.
+    pub compression: Option<Compression>,
+    /// The largest size that a compressed file may decompress to. The default is 256 times its own
+    /// size, and at least 64 MiB.
+    #[serde(default, deserialize_with = "size")]
+    pub max_decompressed: Option<u64>,
+    /// The encoding of text files. The default is `utf-8`.
+    pub encoding: Option<Encoding>,
+    /// The character between the fields of CSV files. The default is a comma.
+    pub delimiter: Option<String>,
+    /// The character around fields of CSV files. The default is `"`; an empty text means that
+    /// nothing is quoted.
+    pub quote: Option<String>,
+    /// The names of the columns of CSV files that have no header.
+    pub header: Option<Vec<String>>,
+    /// The texts of CSV files that stand for null, beside the empty one.
+    pub nulls: Option<Vec<String>>,
     /// The field that identifies an event of a `stream`. The default is the CloudEvents id, or
     /// else the digest of the event's content.
     pub id: Option<String>,
@@ -62,20 +94,14 @@ pub struct SourceConfig {
     pub doc: String,
 }
 
-/// The table of a column in `times` of a source.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TimeConfig {
-    /// The unit in which integers count from 1970: `d`, `s`, `ms`, `us` or `ns`.
-    pub unit: EpochUnit,
-}
-
 /// The `type` of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceType {
     /// Rows in files.
     Files,
+    /// Rows of a Delta table that others write.
+    Delta,
     /// Events that are pushed to the source.
     Stream,
     /// Rows of another group.
@@ -90,17 +116,32 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         let message = format!("`{url}` is neither a path nor of the form s3://BUCKET/FOLDER");
         return Err(BrokenRule::new("path", message));
     }
+    file_options(source)?;
+    if let Some(columns) = &source.columns {
+        nullable_fields(columns, "columns")?;
+    }
     let wrong = |key: &str, message: &str| Err(BrokenRule::new(key, message));
     let stream_only = |key: &str| wrong(key, "is for sources of type `stream`");
+    let is_remote = url.is_some_and(|url| url.contains("://"));
     match source.kind {
+        SourceType::Delta if source.path.is_none() => {
+            wrong("path", "is missing: name the folder of the Delta table")
+        }
+        SourceType::Delta if is_remote => wrong(
+            "path",
+            "is on S3, and a source of type `delta` reads a folder on this machine",
+        ),
+        SourceType::Delta if source.format.is_some() => {
+            wrong("format", "is for sources of type `files` or `stream`")
+        }
+        _ if source.version.is_some() && source.kind != SourceType::Delta => {
+            wrong("version", "is for sources of type `delta`")
+        }
         SourceType::Table if source.group.is_none() => {
             wrong("group", "is missing: name the group whose rows are read")
         }
         SourceType::Table if source.path.is_some() => {
             wrong("path", "is for sources of type `files` or `stream`")
-        }
-        SourceType::Table if !source.times.is_empty() => {
-            wrong("times", "is for sources of type `files` or `stream`")
         }
         SourceType::Table if source.format.is_some() => {
             wrong("format", "is for sources of type `files` or `stream`")
@@ -113,7 +154,7 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
             "format",
             "is that of the files at `path`, and the source has none",
         ),
-        SourceType::Files | SourceType::Stream if source.group.is_some() => {
+        SourceType::Files | SourceType::Stream | SourceType::Delta if source.group.is_some() => {
             wrong("group", "is for sources of type `table`")
         }
         SourceType::Files if source.path.is_none() => wrong(

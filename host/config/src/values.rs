@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use wafer_core::{DataType, Duration, parse_bytes};
+use wafer_core::{DataType, Duration, Field, parse_bytes};
 
 use crate::error::BrokenRule;
 
@@ -56,6 +56,29 @@ pub(crate) fn typed_fields(
             Ok((name.clone(), data_type))
         })
         .collect()
+}
+
+/// Parses a table of column types, `{ name = "type", other = "type?" }`, in which `?` allows nulls.
+pub(crate) fn nullable_fields(table: &toml::Table, key: &str) -> Result<Vec<Field>, BrokenRule> {
+    let field = |(name, value): (&String, &toml::Value)| {
+        let wrong = |message: String| BrokenRule::new(format!("{key}.{name}"), message);
+        let text = value.as_str();
+        let text = text.ok_or_else(|| wrong("is the name of a type".to_owned()))?;
+        nullable_field(name, text).map_err(wrong)
+    };
+    table.iter().map(field).collect()
+}
+
+/// Parses the type of a column, such as `float64`, or `float64?` if it may be null.
+pub(crate) fn nullable_field(name: &str, text: &str) -> Result<Field, String> {
+    let (data_type, nullable) = match text.strip_suffix('?') {
+        Some(data_type) => (data_type, true),
+        None => (text, false),
+    };
+    let data_type: DataType = data_type
+        .parse()
+        .map_err(|e: wafer_core::ParseDataTypeError| e.to_string())?;
+    Ok(Field::new(name, data_type, nullable))
 }
 
 /// Deserializes a string, or a list of strings.

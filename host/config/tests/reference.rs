@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "ProjectFile";
 
 /// The struct of each table, and the heading of its section in the reference.
-const SECTIONS: [(&str, &str); 15] = [
+const SECTIONS: [(&str, &str); 17] = [
     ("ProjectTable", "[project]"),
     ("StoreTable", "[store]"),
+    ("ServerConfig", "[server]"),
     ("EntityConfig", "[entities.NAME]"),
     ("SourceConfig", "[sources.NAME]"),
     ("TimeConfig", "[sources.NAME.times.COLUMN]"),
@@ -20,6 +21,7 @@ const SECTIONS: [(&str, &str); 15] = [
     ("AggregateConfig", "[[groups.NAME.aggregates]]"),
     ("ExpectationConfig", "[[groups.NAME.expectations]]"),
     ("PipelineConfig", "[pipelines.NAME]"),
+    ("ColumnConfig", "[pipelines.NAME.columns.COLUMN]"),
     ("ScheduleConfig", "[pipelines.NAME.schedule]"),
     ("ViewConfig", "[views.NAME]"),
     ("LookupConfig", "[[views.NAME.lookups]]"),

@@ -55,6 +55,13 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
+    /// Skips the next byte if it is this one, and returns whether it was.
+    pub(crate) fn skip(&mut self, byte: u8) -> bool {
+        let is_next = self.bytes.get(self.position) == Some(&byte);
+        self.position += usize::from(is_next);
+        is_next
+    }
+
     pub(crate) fn varint(&mut self) -> Result<u64, DamagedError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -100,6 +107,8 @@ mod tests {
             put_signed(&mut bytes, value);
             assert_eq!(Reader::new(&bytes).signed(), Ok(value));
         }
+        let mut reader = Reader::new(&[7]);
+        assert!(!reader.skip(8) && reader.skip(7) && !reader.skip(7));
         assert!(Reader::new(&[0xff; 11]).varint().is_err());
         assert!(Reader::new(&[5, 1, 2]).length().is_err());
     }

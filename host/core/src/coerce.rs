@@ -1,23 +1,33 @@
 //! Conversions of columns on their way into functions and models.
 //!
+//! This is the table for the columns of Parquet and Arrow. JSON and CSV have values without types,
+//! which [`ColumnBuilder`](crate::ColumnBuilder) reads by the same rules; `docs/values.md` has one
+//! table for all of them, and `tests/pipelines/values.rs` checks it cell by cell.
+//!
 //! | column of a source | may be read as |
 //! | --- | --- |
 //! | the same Arrow type | that type |
-//! | int8, int16, int32, uint8, uint16, uint32 | int64 |
-//! | uint64 | int64, when every value fits |
-//! | int8 to int32, uint8 to uint32, float16, float32 | float64 |
-//! | float16 | float32 |
-//! | large_utf8, utf8_view, a dictionary of utf8 | utf8 |
-//! | large_binary, binary_view, fixed_size_binary, a dictionary of binary | binary |
-//! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp, when the value lies in the years 1 to 9999 and has no digits beyond microseconds; a time zone only affects display and is dropped, a timestamp without one is taken as UTC |
+//! | any integer type | int64, when the value fits |
+//! | float16, float32, float64 | int64, when the value is an integer that fits |
+//! | float16, float32, float64 | float64 |
+//! | any integer type | float64 or float32, when the float tells the value from its neighbours |
+//! | float16, float32 | float32 |
+//! | utf8, large_utf8, utf8_view | utf8 |
+//! | binary, large_binary, binary_view, fixed_size_binary | binary |
+//! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp, when the value lies in the years 1 to 9999 and has no digits beyond microseconds, unless it is declared that they are cut off; a time zone only affects display and is dropped; a timestamp without one is read only if its zone is declared |
 //! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999 |
-//! | any integer type, of a column whose unit is declared | timestamp or date, by the same rules |
-//! | list, large_list or fixed_size_list of float16, float32 | vector(n), when every list has n items |
+//! | any integer or float type, of a column whose unit or format is declared | timestamp or date, by the same rules |
+//! | a text, of a column whose format or zone is declared | timestamp or date, as a text of CSV |
+//! | a decimal | int64, when the value is an integer that fits |
+//! | a decimal, of a column of which it is declared | float64, the nearest one, or utf8, with all digits |
+//! | null | any type, as nulls |
+//! | a dictionary of values of such a type | what they may be read as |
+//! | list, large_list or fixed_size_list of a type that may be read as float32 | vector(n), when every list has n items |
 //! | list, large_list or fixed_size_list of a type that may be read as the item | `list<int64>`, `list<float64>`, `list<utf8>` |
 //!
-//! Anything else is an error. In particular, text is never turned into numbers, nor
-//! int64 into float64, which would lose digits beyond 2^53, nor integers into times whose unit is
-//! not declared.
+//! Anything else is an error. In particular, text is never turned into numbers, nor booleans into
+//! integers, nor float64 into float32, nor numbers into times whose unit is not declared. What is
+//! declared of a column is its [`Reading`].
 //!
 //! Models and encoders compute with float64 alone. The columns that they, or other functions of a
 //! view, read may therefore also be [widened](widen) to it, in training and serving alike.
@@ -32,17 +42,21 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Date64Type, Float32Type, Float64Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray, make_array,
+    Array, ArrayRef, FixedSizeListArray, Float64Array, Int64Array, LargeListArray, ListArray,
+    PrimitiveArray, make_array, new_null_array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
-use crate::{DataType, EpochUnit, Timestamp};
+use crate::decimal::{self, Misfit};
+use crate::reading::DecimalReading;
+use crate::{DataType, EpochUnit, Reading, Timestamp, Zone};
 
 /// The error for a column that cannot be read as the wanted type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,41 +116,56 @@ impl Coerced {
 }
 
 /// Converts a column to the wanted type by the module's first table. A column that already has that
-/// type is not copied.
+/// type is not copied. It is for columns that Wafer wrote: their times are in UTC, whether or not
+/// they say so.
 ///
 /// # Errors
 /// Returns [`CoerceError`] when the type or a value does not fit.
 pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceError> {
-    let Coerced { column, faults } = coerce_rows(column, wanted, None)?;
+    let Coerced { column, faults } = match (column.data_type(), wanted) {
+        (ArrowType::Timestamp(unit, None), DataType::Timestamp) => {
+            timestamps(column, *unit, &Reading::default())
+        }
+        _ => coerce_rows(column, wanted, &Reading::default())?,
+    };
     match faults.into_iter().next() {
         None => Ok(column),
         Some((row, message)) => Err(CoerceError::Value { row, message }),
     }
 }
 
-/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the
-/// first storable type that the module's first table allows. Returns `None` if there is none.
+/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the one
+/// that holds the values of the Arrow type. Returns `None` if there is none.
 pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
     use DataType as D;
-    let dimensions = match arrow {
-        ArrowType::FixedSizeList(_, n) => u32::try_from(*n).ok().filter(|n| *n > 0),
-        _ => None,
+    let found = match arrow {
+        // Nulls may be read as any type.
+        ArrowType::Null => return None,
+        ArrowType::Boolean => D::Boolean,
+        ArrowType::Float16 | ArrowType::Float32 => D::Float32,
+        ArrowType::Float64 => D::Float64,
+        ArrowType::Dictionary(_, values) => readable_as(values)?,
+        found if found.is_integer() => D::Int64,
+        ArrowType::FixedSizeList(item, n)
+            if *n > 0 && readable_as(item.data_type()) == Some(D::Float32) =>
+        {
+            D::Vector(u32::try_from(*n).ok()?)
+        }
+        ArrowType::List(item) | ArrowType::LargeList(item) | ArrowType::FixedSizeList(item, _) => {
+            match readable_as(item.data_type())? {
+                D::Int64 => D::ListInt64,
+                D::Float32 | D::Float64 => D::ListFloat64,
+                D::Utf8 => D::ListUtf8,
+                _ => return None,
+            }
+        }
+        found => {
+            let others = [D::Utf8, D::Binary, D::Timestamp, D::Date];
+            let mut others = others.into_iter();
+            others.find(|data_type| is_readable(found, data_type))?
+        }
     };
-    let scalars = [
-        D::Boolean,
-        D::Int64,
-        D::Float32,
-        D::Float64,
-        D::Utf8,
-        D::Binary,
-        D::Timestamp,
-        D::Date,
-    ];
-    let lists = [D::ListInt64, D::ListFloat64, D::ListUtf8];
-    let vector = dimensions.map(D::Vector);
-    let all = scalars.into_iter().chain(vector).chain(lists);
-    all.into_iter()
-        .find(|data_type| is_readable(arrow, data_type))
+    is_readable(arrow, &found).then_some(found)
 }
 
 /// Returns whether columns of an Arrow type may be read as a type. An empty column tells.
@@ -145,14 +174,14 @@ fn is_readable(arrow: &ArrowType, data_type: &DataType) -> bool {
 }
 
 /// Converts a column to the wanted type by the module's first table, row by row: values that do not
-/// fit are reported, and the others are converted. Integers are times only if `unit` is given.
+/// fit are reported, and the others are converted. `reading` has what is declared of the column.
 ///
 /// # Errors
 /// Returns [`CoerceError::Type`] when the type does not fit.
 pub fn coerce_rows(
     column: &ArrayRef,
     wanted: &DataType,
-    unit: Option<EpochUnit>,
+    reading: &Reading,
 ) -> Result<Coerced, CoerceError> {
     let target = wanted.to_arrow();
     let is_time = matches!(wanted, DataType::Timestamp | DataType::Date);
@@ -168,12 +197,17 @@ pub fn coerce_rows(
         (ArrowType::UInt64, DataType::Int64) => {
             let values = column.as_primitive::<UInt64Type>();
             let read = |value: u64| {
-                i64::try_from(value).map_err(|_| format!("{value} does not fit int64"))
+                i64::try_from(value).map_err(|_| misfit(value, wanted, Misfit::TooLarge))
             };
             Ok(values_of::<UInt64Type, Int64Type>(values, &target, read))
         }
-        (ArrowType::Timestamp(unit, _), DataType::Timestamp) => {
-            Ok(timestamps(column, *unit, &target))
+        (ArrowType::Null, _) => Ok(Coerced::whole(new_null_array(&target, column.len()))),
+        (ArrowType::Timestamp(unit, Some(_)), DataType::Timestamp) => {
+            Ok(timestamps(column, *unit, reading))
+        }
+        (ArrowType::Timestamp(unit, None), DataType::Timestamp) => {
+            let zone = reading.zone.ok_or_else(refuse)?;
+            Ok(local_timestamps(column, *unit, zone, reading))
         }
         (ArrowType::Date32, DataType::Date) => {
             let days = column.as_primitive::<Date32Type>();
@@ -185,13 +219,50 @@ pub fn coerce_rows(
             let read = |millis| EpochUnit::Milliseconds.date(millis);
             Ok(values_of::<Date64Type, Date32Type>(millis, &target, read))
         }
-        (found, DataType::Timestamp | DataType::Date) if found.is_integer() => {
-            let unit = unit.ok_or_else(refuse)?;
-            counted(column, wanted, unit)
+        (found, DataType::Timestamp | DataType::Date)
+            if is_number(found) && reading.reads_integers() =>
+        {
+            counted(column, wanted, reading)
         }
-        (ArrowType::Dictionary(_, values), DataType::Utf8 | DataType::Binary) => {
+        (
+            ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View,
+            DataType::Timestamp | DataType::Date,
+        ) if reading.reads_texts() => texts_as_times(column, wanted, reading),
+        (found, DataType::Int64) if is_decimal(found) => Ok(decimals_as_integers(column)),
+        (found, DataType::Float64) if is_decimal(found) => match reading.decimal {
+            Some(DecimalReading::Float64) => Ok(decimals_as_floats(column)),
+            _ => Err(refuse()),
+        },
+        (found, DataType::Utf8) if is_decimal(found) => match reading.decimal {
+            Some(DecimalReading::Text) => Ok(Coerced::whole(convert(column, &target))),
+            _ => Err(refuse()),
+        },
+        (found, DataType::Int64) if found.is_floating() => {
+            let floats = convert(column, &ArrowType::Float64);
+            let floats = floats.as_primitive::<Float64Type>();
+            let read = |value| decimal::int64_of_float(value).map_err(|e| misfit(value, wanted, e));
+            Ok(values_of::<Float64Type, Int64Type>(floats, &target, read))
+        }
+        (ArrowType::UInt64, DataType::Float64) => {
+            let read = |value: u64| decimal::float(&value.to_string());
+            Ok(floats_of::<UInt64Type, Float64Type>(column, wanted, read))
+        }
+        (ArrowType::UInt64, DataType::Float32) => {
+            let read = |value: u64| decimal::float(&value.to_string());
+            Ok(floats_of::<UInt64Type, Float32Type>(column, wanted, read))
+        }
+        (ArrowType::Int64, DataType::Float64) => {
+            let read = decimal::float_of_integer;
+            Ok(floats_of::<Int64Type, Float64Type>(column, wanted, read))
+        }
+        (ArrowType::Int32 | ArrowType::UInt32 | ArrowType::Int64, DataType::Float32) => {
+            let integers = convert(column, &ArrowType::Int64);
+            let read = decimal::float_of_integer;
+            Ok(floats_of::<Int64Type, Float32Type>(&integers, wanted, read))
+        }
+        (ArrowType::Dictionary(_, values), _) if !values.is_nested() => {
             let plain = convert(column, values);
-            coerce_rows(&plain, wanted, None).map_err(|_| refuse())
+            coerce_rows(&plain, wanted, reading).map_err(|_| refuse())
         }
         (
             ArrowType::List(_) | ArrowType::LargeList(_) | ArrowType::FixedSizeList(..),
@@ -208,17 +279,42 @@ pub fn coerce_rows(
     }
 }
 
-/// Reads integers of any type as times of a unit.
-fn counted(column: &ArrayRef, wanted: &DataType, unit: EpochUnit) -> Result<Coerced, CoerceError> {
-    let integers = coerce_rows(column, &DataType::Int64, None)?;
+fn is_number(found: &ArrowType) -> bool {
+    found.is_integer() || found.is_floating()
+}
+
+fn misfit(value: impl std::fmt::Display, wanted: &DataType, misfit: Misfit) -> String {
+    format!("{value} is not {wanted}{misfit}")
+}
+
+/// Reads integers as floats.
+fn floats_of<I: ArrowPrimitiveType, F: ArrowPrimitiveType>(
+    column: &ArrayRef,
+    wanted: &DataType,
+    read: impl Fn(I::Native) -> Result<F::Native, Misfit>,
+) -> Coerced
+where
+    I::Native: std::fmt::Display,
+{
+    let read = |value: I::Native| read(value).map_err(|e| misfit(value, wanted, e));
+    values_of::<I, F>(column.as_primitive::<I>(), &wanted.to_arrow(), read)
+}
+
+/// Reads integers, or floats that are integers, as times, as it is declared.
+fn counted(
+    column: &ArrayRef,
+    wanted: &DataType,
+    reading: &Reading,
+) -> Result<Coerced, CoerceError> {
+    let integers = coerce_rows(column, &DataType::Int64, &Reading::default())?;
     let values = integers.column.as_primitive::<Int64Type>();
     let target = wanted.to_arrow();
     let times = match wanted {
         DataType::Date => {
-            values_of::<Int64Type, Date32Type>(values, &target, |value| unit.date(value))
+            values_of::<Int64Type, Date32Type>(values, &target, |value| reading.integer_date(value))
         }
         _ => {
-            let read = |value| unit.timestamp(value).map(Timestamp::as_micros);
+            let read = |value| reading.integer_timestamp(value).map(Timestamp::as_micros);
             values_of::<Int64Type, TimestampMicrosecondType>(values, &target, read)
         }
     };
@@ -230,6 +326,69 @@ fn counted(column: &ArrayRef, wanted: &DataType, unit: EpochUnit) -> Result<Coer
         column: times.column,
         faults,
     })
+}
+
+/// Reads texts as times, as it is declared.
+fn texts_as_times(
+    column: &ArrayRef,
+    wanted: &DataType,
+    reading: &Reading,
+) -> Result<Coerced, CoerceError> {
+    let texts = coerce_rows(column, &DataType::Utf8, &Reading::default())?.column;
+    let mut builder = crate::ColumnBuilder::new(wanted, texts.len()).with_reading(reading.clone());
+    let mut faults = Vec::new();
+    for (row, text) in texts.as_string::<i32>().iter().enumerate() {
+        // An empty text is no time, and no null either: a typed column has nulls of its own.
+        let Some(text) = text else {
+            builder.append_null();
+            continue;
+        };
+        if let Err(message) = builder.append_text(text, true) {
+            builder.append_null();
+            faults.push((row, message));
+        }
+    }
+    Ok(Coerced {
+        column: builder.finish(),
+        faults,
+    })
+}
+
+fn is_decimal(found: &ArrowType) -> bool {
+    use ArrowType as A;
+    matches!(
+        found,
+        A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..)
+    )
+}
+
+/// Reads decimals that are integers.
+fn decimals_as_integers(column: &ArrayRef) -> Coerced {
+    let texts = convert(column, &ArrowType::Utf8);
+    let mut faults = Vec::new();
+    let texts = texts.as_string::<i32>().iter().enumerate();
+    let integers = texts.map(|(row, text)| {
+        let text = text?;
+        let integer = decimal::int64(text);
+        integer
+            .map_err(|e| faults.push((row, misfit(text, &DataType::Int64, e))))
+            .ok()
+    });
+    let integers: Int64Array = integers.collect();
+    Coerced {
+        column: Arc::new(integers),
+        faults,
+    }
+}
+
+/// Reads each decimal as the float64 that is nearest to it, by way of its digits: a division would
+/// round twice.
+fn decimals_as_floats(column: &ArrayRef) -> Coerced {
+    let texts = convert(column, &ArrowType::Utf8);
+    let texts = texts.as_string::<i32>().iter();
+    let floats =
+        texts.map(|text| text.map(|text| text.parse::<f64>().expect("digits are a number")));
+    Coerced::whole(Arc::new(floats.collect::<Float64Array>()))
 }
 
 /// Converts the values of a column one by one to those of the type `target`.
@@ -286,7 +445,10 @@ fn is_widening(found: &ArrowType, wanted: &DataType) -> bool {
     match wanted {
         DataType::Int64 => small_integer,
         DataType::Float64 => small_integer || matches!(found, A::Float16 | A::Float32),
-        DataType::Float32 => matches!(found, A::Float16),
+        DataType::Float32 => matches!(
+            found,
+            A::Int8 | A::Int16 | A::UInt8 | A::UInt16 | A::Float16
+        ),
         DataType::Utf8 => matches!(found, A::LargeUtf8 | A::Utf8View),
         DataType::Binary => {
             matches!(
@@ -307,30 +469,66 @@ fn convert(column: &ArrayRef, target: &ArrowType) -> ArrayRef {
         .expect("the table lists only conversions that keep every value")
 }
 
-fn timestamps(column: &ArrayRef, unit: TimeUnit, target: &ArrowType) -> Coerced {
-    type Micros = TimestampMicrosecondType;
-    let micros = |unit: EpochUnit| move |value| unit.timestamp(value).map(Timestamp::as_micros);
+/// Reads a column of points in time.
+fn timestamps(column: &ArrayRef, unit: TimeUnit, reading: &Reading) -> Coerced {
+    if unit == TimeUnit::Microsecond {
+        let values = column.as_primitive::<TimestampMicrosecondType>();
+        // Stored columns come here most often, and are not copied.
+        let is_storable = |value: &i64| Timestamp::from_micros(*value).is_storable();
+        if values.values().iter().all(is_storable) {
+            let target = DataType::Timestamp.to_arrow();
+            return Coerced::whole(Arc::new(values.clone().with_data_type(target)));
+        }
+    }
+    let unit = epoch_unit(unit);
+    times_of(column, |value| reading.counted(unit, value))
+}
+
+/// Reads a column of times without a time zone as those of a zone.
+fn local_timestamps(column: &ArrayRef, unit: TimeUnit, zone: Zone, reading: &Reading) -> Coerced {
+    if zone.is_utc() {
+        return timestamps(column, unit, reading);
+    }
+    let unit = epoch_unit(unit);
+    times_of(column, |value| {
+        let time = zone.instant_of(reading.counted(unit, value)?)?;
+        match time.is_storable() {
+            true => Ok(time),
+            false => Err(format!("{time} is outside of the years 1 to 9999")),
+        }
+    })
+}
+
+fn epoch_unit(unit: TimeUnit) -> EpochUnit {
     match unit {
-        TimeUnit::Second => {
-            let values = column.as_primitive::<TimestampSecondType>();
-            values_of::<_, Micros>(values, target, micros(EpochUnit::Seconds))
-        }
-        TimeUnit::Millisecond => {
+        TimeUnit::Second => EpochUnit::Seconds,
+        TimeUnit::Millisecond => EpochUnit::Milliseconds,
+        TimeUnit::Microsecond => EpochUnit::Microseconds,
+        TimeUnit::Nanosecond => EpochUnit::Nanoseconds,
+    }
+}
+
+/// Reads the values of a column of timestamps of any unit one by one.
+fn times_of(column: &ArrayRef, read: impl Fn(i64) -> Result<Timestamp, String>) -> Coerced {
+    type Micros = TimestampMicrosecondType;
+    let target = DataType::Timestamp.to_arrow();
+    let micros = |value| read(value).map(Timestamp::as_micros);
+    match column.data_type() {
+        ArrowType::Timestamp(TimeUnit::Second, _) => values_of::<_, Micros>(
+            column.as_primitive::<TimestampSecondType>(),
+            &target,
+            micros,
+        ),
+        ArrowType::Timestamp(TimeUnit::Millisecond, _) => {
             let values = column.as_primitive::<TimestampMillisecondType>();
-            values_of::<_, Micros>(values, target, micros(EpochUnit::Milliseconds))
+            values_of::<_, Micros>(values, &target, micros)
         }
-        TimeUnit::Microsecond => {
-            let values = column.as_primitive::<Micros>();
-            // Stored columns come here most often, and are not copied.
-            let is_storable = |value: &i64| Timestamp::from_micros(*value).is_storable();
-            if values.values().iter().all(is_storable) {
-                return Coerced::whole(Arc::new(values.clone().with_data_type(target.clone())));
-            }
-            values_of::<_, Micros>(values, target, micros(EpochUnit::Microseconds))
+        ArrowType::Timestamp(TimeUnit::Microsecond, _) => {
+            values_of::<_, Micros>(column.as_primitive::<Micros>(), &target, micros)
         }
-        TimeUnit::Nanosecond => {
+        _ => {
             let values = column.as_primitive::<TimestampNanosecondType>();
-            values_of::<_, Micros>(values, target, micros(EpochUnit::Nanoseconds))
+            values_of::<_, Micros>(values, &target, micros)
         }
     }
 }
@@ -381,7 +579,7 @@ fn list_items(
     wanted: &DataType,
     refuse: impl Fn() -> CoerceError,
 ) -> Result<Items, CoerceError> {
-    let read = coerce_rows(lists.values(), wanted, None).map_err(|_| refuse())?;
+    let read = coerce_rows(lists.values(), wanted, &Reading::default()).map_err(|_| refuse())?;
     let items = read.column;
     if items.null_count() == 0 {
         return Ok(Items {
@@ -443,7 +641,7 @@ fn vectors(
     let Items { items, mut faults } = list_items(&plain, &DataType::Float32, refuse)?;
     let n = n as usize;
     let mut builder = crate::ColumnBuilder::new(&DataType::Vector(n as u32), plain.len());
-    let values = items.as_primitive::<arrow_array::types::Float32Type>();
+    let values = items.as_primitive::<Float32Type>();
     for row in 0..plain.len() {
         let start = plain.offsets()[row] as usize;
         let length = plain.offsets()[row + 1] as usize - start;

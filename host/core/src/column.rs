@@ -1,5 +1,6 @@
 //! Builds columns from single values, which come from JSON, text, packed rows or aggregates.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -10,17 +11,19 @@ use arrow_array::types::{Date32Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use crate::aggregate::{Answer, Cell, CellRef};
+use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
-use crate::{DataType, EpochUnit, ParseTimestampError, Timestamp};
+use crate::{DataType, Reading, Timestamp};
 
 /// Builds one column of a storable type.
 #[derive(Debug)]
 pub struct ColumnBuilder {
     data_type: DataType,
-    /// The unit of integers that stand for times, if it is known.
-    unit: Option<EpochUnit>,
+    /// How values are read that do not say by themselves what they are.
+    reading: Reading,
     inner: Inner,
 }
 
@@ -84,15 +87,16 @@ impl ColumnBuilder {
         };
         Self {
             data_type: data_type.clone(),
-            unit: None,
+            reading: Reading::default(),
             inner,
         }
     }
 
-    /// Reads integers as times or dates that count in a unit. Without a unit they are refused.
+    /// Reads values as a source declares them. Without a declaration, integers are no times, and
+    /// neither are times without a time zone.
     #[must_use]
-    pub fn with_unit(self, unit: Option<EpochUnit>) -> Self {
-        Self { unit, ..self }
+    pub fn with_reading(self, reading: Reading) -> Self {
+        Self { reading, ..self }
     }
 
     pub(crate) fn inner(&mut self) -> &mut Inner {
@@ -125,61 +129,88 @@ impl ColumnBuilder {
     /// Appends a JSON value:
     ///
     /// - `null` is a null of any type.
-    /// - int64 takes integers, and floats without a fraction if they identify one integer.
-    /// - float64 and float32 take any number, and `"NaN"`, `"Infinity"` and `"-Infinity"`.
-    /// - timestamp takes text that [`Timestamp`] parses, and date an ISO 8601 date. Both take
-    ///   integers if [their unit is known](Self::with_unit). They lie in the years 1 to 9999.
+    /// - int64 takes numbers without a fraction, however they are written, if they fit 64 bits.
+    /// - float64 and float32 take numbers, and `"NaN"`, `"Infinity"` and `"-Infinity"`. The float
+    ///   is the nearest one, and never infinity, zero or an integer of other digits instead of the
+    ///   number.
+    /// - timestamp takes text that [`Timestamp`] parses, and date an ISO 8601 date, or texts and
+    ///   integers as [they are declared](Self::with_reading). They lie in the years 1 to 9999.
     /// - binary takes a string of hexadecimal digits.
     /// - Lists and vectors take arrays without nulls.
+    ///
+    /// Of a number with a decimal point or an exponent the parsed value has only the nearest
+    /// float64. As an int64 such a number is refused from 2^53 on; [`Self::append_raw_json`] reads
+    /// it from its text.
     ///
     /// # Errors
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
     /// then.
     pub fn append_json(&mut self, value: &Json) -> Result<(), String> {
-        if value.is_null() {
+        self.append_value(&Value::of_json(value), || cut(&value.to_string()))
+    }
+
+    /// Appends a JSON value like [`Self::append_json`], with every number as its text says.
+    ///
+    /// # Errors
+    /// Returns a message that says what was found and which type was wanted. Nothing is appended
+    /// then.
+    pub fn append_raw_json(&mut self, value: &RawValue) -> Result<(), String> {
+        self.append_value(&Value::of_raw(value)?, || cut(value.get()))
+    }
+
+    fn append_value(
+        &mut self,
+        value: &Value<'_>,
+        shown: impl Fn() -> String,
+    ) -> Result<(), String> {
+        if matches!(value, Value::Null) {
             self.append_null();
             return Ok(());
         }
-        let wrong = || format!("{} is not {}", json_text(value), self.data_type);
+        let data_type = &self.data_type;
+        let wrong = |misfit: Misfit| format!("{} is not {data_type}{misfit}", shown());
+        let other = || wrong(Misfit::NotANumber);
         match &mut self.inner {
-            Inner::Boolean(b) => b.append_value(value.as_bool().ok_or_else(wrong)?),
-            Inner::Int64(b) => b.append_value(json_int64(value).ok_or_else(wrong)?),
-            Inner::Float64(b) => b.append_value(json_float64(value).ok_or_else(wrong)?),
-            Inner::Float32(b) => b.append_value(json_float64(value).ok_or_else(wrong)? as f32),
-            Inner::Utf8(b) => b.append_value(value.as_str().ok_or_else(wrong)?),
+            Inner::Boolean(b) => match value {
+                Value::Boolean(value) => b.append_value(*value),
+                _ => return Err(other()),
+            },
+            Inner::Int64(b) => b.append_value(value.int64().map_err(wrong)?),
+            Inner::Float64(b) => b.append_value(value.float64().map_err(wrong)?),
+            Inner::Float32(b) => b.append_value(value.float32().map_err(wrong)?),
+            Inner::Utf8(b) => b.append_value(value.text().ok_or_else(other)?),
             Inner::Binary(b) => {
-                b.append_value(value.as_str().and_then(parse_hex).ok_or_else(wrong)?);
+                b.append_value(value.text().and_then(parse_hex).ok_or_else(other)?);
             }
-            Inner::Timestamp(b) => b.append_value(json_timestamp(value, self.unit)?),
-            Inner::Date(b) => b.append_value(json_date(value, self.unit)?),
+            Inner::Timestamp(b) => b.append_value(value.timestamp(&self.reading, &shown)?),
+            Inner::Date(b) => b.append_value(value.date(&self.reading, &shown)?),
             Inner::Vector(b) => {
-                let items = json_items(value, json_float64).ok_or_else(wrong)?;
+                let items = value.items().ok_or_else(other)?;
                 if items.len() != b.value_length() as usize {
-                    return Err(format!(
-                        "a list of {} numbers is not {}",
-                        items.len(),
-                        self.data_type
-                    ));
+                    let length = items.len();
+                    return Err(format!("a list of {length} numbers is not {data_type}"));
                 }
-                for item in items {
-                    b.values().append_value(item as f32);
-                }
+                let items = items.iter().map(Value::float32);
+                let items = items.collect::<Result<Vec<f32>, _>>().map_err(wrong)?;
+                b.values().append_slice(&items);
                 b.append(true);
             }
             Inner::ListInt64(b) => {
-                b.values()
-                    .append_slice(&json_items(value, json_int64).ok_or_else(wrong)?);
+                let items = value.items().ok_or_else(other)?.iter().map(Value::int64);
+                let items = items.collect::<Result<Vec<i64>, _>>().map_err(wrong)?;
+                b.values().append_slice(&items);
                 b.append(true);
             }
             Inner::ListFloat64(b) => {
-                b.values()
-                    .append_slice(&json_items(value, json_float64).ok_or_else(wrong)?);
+                let items = value.items().ok_or_else(other)?.iter().map(Value::float64);
+                let items = items.collect::<Result<Vec<f64>, _>>().map_err(wrong)?;
+                b.values().append_slice(&items);
                 b.append(true);
             }
             Inner::ListUtf8(b) => {
-                for item in
-                    json_items(value, |v| v.as_str().map(str::to_owned)).ok_or_else(wrong)?
-                {
+                let items = value.items().ok_or_else(other)?.iter().map(Value::text);
+                let items: Option<Vec<&str>> = items.collect();
+                for item in items.ok_or_else(other)? {
                     b.values().append_value(item);
                 }
                 b.append(true);
@@ -188,38 +219,47 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// Appends the text of a CSV field. An empty text is a null unless it was `quoted`; that is how
-    /// an empty utf8 or binary value is told from a null. Lists and vectors are written as JSON
-    /// arrays. Integers are times only if [their unit is known](Self::with_unit).
+    /// Appends the text of a CSV field. An empty text is a null, except in a utf8 or binary column
+    /// when it was `quoted`; that is how an empty value is told from a null. Numbers are read like
+    /// those of [`Self::append_raw_json`], and NaN and infinity also as `nan` and `inf`. Lists and
+    /// vectors are written as JSON arrays. Integers are times only if [their unit is
+    /// declared](Self::with_reading).
     ///
     /// # Errors
     /// Returns a message that says what was found and which type was wanted. Nothing is appended
     /// then.
     pub fn append_text(&mut self, text: &str, quoted: bool) -> Result<(), String> {
-        if text.is_empty() && !quoted {
+        if text.is_empty() && !(quoted && self.holds_bytes()) {
             self.append_null();
             return Ok(());
         }
-        let wrong = || format!("`{}` is not {}", cut(text), self.data_type);
+        let data_type = &self.data_type;
+        let wrong = |misfit: Misfit| format!("`{}` is not {data_type}{misfit}", cut(text));
+        let other = || wrong(Misfit::NotANumber);
         match &mut self.inner {
             Inner::Boolean(b) => b.append_value(match text {
                 "true" | "TRUE" | "True" | "t" | "1" => true,
                 "false" | "FALSE" | "False" | "f" | "0" => false,
-                _ => return Err(wrong()),
+                _ => return Err(other()),
             }),
-            Inner::Int64(b) => b.append_value(text.parse().map_err(|_| wrong())?),
-            Inner::Float64(b) => b.append_value(text.parse().map_err(|_| wrong())?),
-            Inner::Float32(b) => b.append_value(text.parse().map_err(|_| wrong())?),
+            Inner::Int64(b) => b.append_value(decimal::int64(text).map_err(wrong)?),
+            Inner::Float64(b) => b.append_value(decimal::float(text).map_err(wrong)?),
+            Inner::Float32(b) => b.append_value(decimal::float(text).map_err(wrong)?),
             Inner::Utf8(b) => b.append_value(text),
-            Inner::Binary(b) => b.append_value(parse_hex(text).ok_or_else(wrong)?),
-            Inner::Timestamp(b) => b.append_value(text_timestamp(text, self.unit)?),
-            Inner::Date(b) => b.append_value(text_date(text, self.unit)?),
+            Inner::Binary(b) => b.append_value(parse_hex(text).ok_or_else(other)?),
+            Inner::Timestamp(b) => b.append_value(self.reading.text_timestamp(text)?.as_micros()),
+            Inner::Date(b) => b.append_value(self.reading.text_date(text)?),
             Inner::Vector(_) | Inner::ListInt64(_) | Inner::ListFloat64(_) | Inner::ListUtf8(_) => {
-                let json: Json = serde_json::from_str(text).map_err(|_| wrong())?;
-                return self.append_json(&json);
+                let json: &RawValue = serde_json::from_str(text).map_err(|_| other())?;
+                return self.append_raw_json(json);
             }
         }
         Ok(())
+    }
+
+    /// Whether values of the column are texts or byte strings, which can be empty.
+    fn holds_bytes(&self) -> bool {
+        matches!(self.inner, Inner::Utf8(_) | Inner::Binary(_))
     }
 
     /// Appends the answer of an aggregate.
@@ -303,106 +343,168 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-fn json_int64(value: &Json) -> Option<i64> {
-    value.as_i64().or_else(|| {
-        // JSON does not distinguish 3.0 from 3. Beyond 2^53 a float does not identify one integer.
-        let float = value.as_f64().filter(|_| value.is_f64())?;
-        (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0).then_some(float as i64)
-    })
+/// A JSON value that is about to be converted.
+enum Value<'a> {
+    Null,
+    Boolean(bool),
+    Number(Number<'a>),
+    Text(Cow<'a, str>),
+    /// An array. Arrays and objects in it are [`Value::Nested`].
+    Items(Vec<Self>),
+    /// What is the value of no column.
+    Nested,
 }
 
-fn json_float64(value: &Json) -> Option<f64> {
-    value.as_f64().or_else(|| match value.as_str()? {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        _ => None,
-    })
+/// A number, as far as it is known.
+enum Number<'a> {
+    /// The text of a number in JSON.
+    Text(&'a str),
+    Integer(i64),
+    /// An integer that does not fit an int64.
+    Large(u64),
+    /// The nearest float64 of a number with a decimal point or an exponent, or of an integer that
+    /// does not fit 64 bits.
+    Float(f64),
 }
 
-/// Returns the microseconds of a time in JSON.
-fn json_timestamp(value: &Json, unit: Option<EpochUnit>) -> Result<i64, String> {
-    match value {
-        Json::String(text) => text_timestamp(text, None),
-        _ => integer(value, "timestamp", unit, EpochUnit::timestamp).map(Timestamp::as_micros),
+impl<'a> Value<'a> {
+    fn of_json(json: &'a Json) -> Self {
+        match json {
+            Json::Array(items) => Self::Items(items.iter().map(Self::single_of_json).collect()),
+            single => Self::single_of_json(single),
+        }
+    }
+
+    fn single_of_json(json: &'a Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Boolean(*value),
+            Json::String(text) => Self::Text(Cow::Borrowed(text)),
+            Json::Number(number) => {
+                let float = || Number::Float(number.as_f64().unwrap_or(f64::NAN));
+                let integer = number.as_i64().map(Number::Integer);
+                let integer = integer.or_else(|| number.as_u64().map(Number::Large));
+                Self::Number(integer.unwrap_or_else(float))
+            }
+            Json::Array(_) | Json::Object(_) => Self::Nested,
+        }
+    }
+
+    fn of_raw(raw: &'a RawValue) -> Result<Self, String> {
+        if !raw.get().starts_with('[') {
+            return Self::single_of_raw(raw);
+        }
+        let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|e| not_json(&e))?;
+        let items = items.into_iter().map(Self::single_of_raw);
+        Ok(Self::Items(items.collect::<Result<_, _>>()?))
+    }
+
+    fn single_of_raw(raw: &'a RawValue) -> Result<Self, String> {
+        let text = raw.get();
+        Ok(match text.as_bytes().first() {
+            Some(b'n') => Self::Null,
+            Some(b't') => Self::Boolean(true),
+            Some(b'f') => Self::Boolean(false),
+            Some(b'"') if !text.contains('\\') => {
+                Self::Text(Cow::Borrowed(&text[1..text.len() - 1]))
+            }
+            Some(b'"') => Self::Text(Cow::Owned(
+                serde_json::from_str(text).map_err(|e| not_json(&e))?,
+            )),
+            Some(b'[' | b'{') | None => Self::Nested,
+            Some(_) => Self::Number(Number::Text(text)),
+        })
+    }
+
+    fn int64(&self) -> Result<i64, Misfit> {
+        match self {
+            Self::Number(Number::Text(text)) => decimal::int64(text),
+            Self::Number(Number::Integer(integer)) => Ok(*integer),
+            Self::Number(Number::Large(_)) => Err(Misfit::TooLarge),
+            Self::Number(Number::Float(float)) => decimal::int64_of_parsed_float(*float),
+            _ => Err(Misfit::NotANumber),
+        }
+    }
+
+    fn float64(&self) -> Result<f64, Misfit> {
+        match self {
+            Self::Number(Number::Float(float)) => Ok(*float),
+            other => other.float(),
+        }
+    }
+
+    fn float32(&self) -> Result<f32, Misfit> {
+        match self {
+            Self::Number(Number::Float(float)) if f64::from(*float as f32) == *float => {
+                Ok(*float as f32)
+            }
+            Self::Number(Number::Float(float)) => decimal::float(&format!("{float:e}")),
+            other => other.float(),
+        }
+    }
+
+    fn float<F: decimal::Float>(&self) -> Result<F, Misfit> {
+        match self {
+            Self::Number(Number::Text(text)) => decimal::float(text),
+            Self::Number(Number::Integer(integer)) => decimal::float_of_integer(*integer),
+            Self::Number(Number::Large(integer)) => decimal::float(&integer.to_string()),
+            Self::Text(text) if matches!(&**text, "NaN" | "Infinity" | "-Infinity") => {
+                decimal::float(text)
+            }
+            _ => Err(Misfit::NotANumber),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn items(&self) -> Option<&[Self]> {
+        match self {
+            Self::Items(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Returns the microseconds of a time.
+    fn timestamp(&self, reading: &Reading, shown: impl Fn() -> String) -> Result<i64, String> {
+        let time = match self {
+            Self::Text(text) => reading.text_timestamp(text),
+            _ => reading.integer_timestamp(self.counted("timestamp", reading, shown)?),
+        };
+        time.map(Timestamp::as_micros)
+    }
+
+    /// Returns the days of a date.
+    fn date(&self, reading: &Reading, shown: impl Fn() -> String) -> Result<i32, String> {
+        match self {
+            Self::Text(text) => reading.text_date(text),
+            _ => reading.integer_date(self.counted("date", reading, shown)?),
+        }
+    }
+
+    /// Returns the integer of a column of times, if it is declared what integers are.
+    fn counted(
+        &self,
+        wanted: &str,
+        reading: &Reading,
+        shown: impl Fn() -> String,
+    ) -> Result<i64, String> {
+        if !reading.reads_integers() && matches!(self, Self::Number(_)) {
+            return Err(no_unit(shown()));
+        }
+        self.int64()
+            .map_err(|misfit| format!("{} is not {wanted}{misfit}", shown()))
     }
 }
 
-/// Returns the days of a date in JSON.
-fn json_date(value: &Json, unit: Option<EpochUnit>) -> Result<i32, String> {
-    match value {
-        Json::String(text) => text_date(text, None),
-        _ => integer(value, "date", unit, EpochUnit::date),
-    }
-}
-
-/// Reads an integer in JSON as a time of a unit.
-fn integer<T>(
-    value: &Json,
-    wanted: &str,
-    unit: Option<EpochUnit>,
-    read: fn(EpochUnit, i64) -> Result<T, String>,
-) -> Result<T, String> {
-    let wrong = || format!("{} is not {wanted}", json_text(value));
-    match unit {
-        Some(unit) => read(unit, json_int64(value).ok_or_else(wrong)?),
-        None if value.is_number() => Err(no_unit(json_text(value))),
-        None => Err(wrong()),
-    }
-}
-
-/// Returns the microseconds of a time in text.
-fn text_timestamp(text: &str, unit: Option<EpochUnit>) -> Result<i64, String> {
-    if let Some((unit, count)) = unit.zip(text_int64(text)) {
-        return Ok(unit.timestamp(count)?.as_micros());
-    }
-    let outside = || format!("`{}` is outside of the years 1 to 9999", cut(text));
-    match text.parse::<Timestamp>() {
-        Ok(time) if time.is_storable() => Ok(time.as_micros()),
-        Ok(_) => Err(outside()),
-        // The unit is known, so the integer is one that does not even fit 64 bits.
-        Err(ParseTimestampError::Integer(_)) if unit.is_some() => Err(outside()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Returns the days of a date in text.
-fn text_date(text: &str, unit: Option<EpochUnit>) -> Result<i32, String> {
-    match (unit, text_int64(text)) {
-        (Some(unit), Some(count)) => unit.date(count),
-        (None, Some(count)) => Err(no_unit(count)),
-        (_, None) => parse_date(text).ok_or_else(|| format!("`{}` is not date", cut(text))),
-    }
-}
-
-/// Reads an integer in text. pandas writes a column of integers with gaps as floats, such as
-/// `1704067200.0`.
-fn text_int64(text: &str) -> Option<i64> {
-    let whole = match text.split_once('.') {
-        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
-        Some(_) => return None,
-        None => text,
-    };
-    whole.parse().ok()
-}
-
-/// Whether a date, in days since 1970-01-01, lies in the years 1 to 9999, as stored times must.
-pub fn is_storable_date(days: i32) -> bool {
-    (-719_162..=2_932_896).contains(&days)
-}
-
-fn json_items<T>(value: &Json, item: impl Fn(&Json) -> Option<T>) -> Option<Vec<T>> {
-    value.as_array()?.iter().map(item).collect()
-}
-
-fn parse_date(text: &str) -> Option<i32> {
-    let date = crate::time::parse_date(text)?;
-    let days = i32::try_from(
-        date.signed_duration_since(chrono::NaiveDate::default())
-            .num_days(),
-    )
-    .ok()?;
-    is_storable_date(days).then_some(days)
+/// The message for a part of a document whose form was checked before, such as a text with half a
+/// surrogate pair.
+fn not_json(error: &serde_json::Error) -> String {
+    format!("is not JSON: {error}")
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
@@ -414,10 +516,6 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
             _ => None,
         })
         .collect()
-}
-
-fn json_text(value: &Json) -> String {
-    cut(&value.to_string())
 }
 
 /// The first 60 characters of a text, for messages.
@@ -433,7 +531,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cell_to_json;
+    use crate::{EpochUnit, cell_to_json};
 
     fn check_json(data_type: &str, value: Json, wanted: Result<Json, &str>) {
         let data_type: DataType = data_type.parse().unwrap();
@@ -575,6 +673,247 @@ mod tests {
         );
     }
 
+    /// What becomes of a number in each numeric type: its JSON, or a part of the message.
+    type Cell = Result<&'static str, &'static str>;
+
+    const FRACTION: Cell = Err("because it has a fraction");
+    const RANGE: Cell = Err("because it is beyond its range");
+    const DIGITS: Cell = Err("because it has more digits than that keeps");
+    const ZERO: Cell = Err("because the nearest one is 0");
+
+    /// The text of a number, and what becomes of it as int64, float64 and float32.
+    const NUMBERS: [(&str, [Cell; 3]); 24] = [
+        ("7", [Ok("7"), Ok("7.0"), Ok("7.0")]),
+        ("7.0", [Ok("7"), Ok("7.0"), Ok("7.0")]),
+        ("1e3", [Ok("1000"), Ok("1000.0"), Ok("1000.0")]),
+        ("1E+3", [Ok("1000"), Ok("1000.0"), Ok("1000.0")]),
+        ("70e-1", [Ok("7"), Ok("7.0"), Ok("7.0")]),
+        ("0.1", [FRACTION, Ok("0.1"), Ok("0.1")]),
+        ("-0", [Ok("0"), Ok("-0.0"), Ok("-0.0")]),
+        ("-0.0", [Ok("0"), Ok("-0.0"), Ok("-0.0")]),
+        ("16777217", [Ok("16777217"), Ok("16777217.0"), DIGITS]),
+        (
+            "9007199254740992",
+            [
+                Ok("9007199254740992"),
+                Ok("9007199254740992.0"),
+                // The shortest text of this float32.
+                Ok("9007199000000000.0"),
+            ],
+        ),
+        ("9007199254740993", [Ok("9007199254740993"), DIGITS, DIGITS]),
+        (
+            "9007199254740993.0",
+            [Ok("9007199254740993"), DIGITS, DIGITS],
+        ),
+        (
+            "9007199254740993e0",
+            [Ok("9007199254740993"), DIGITS, DIGITS],
+        ),
+        (
+            "9223372036854775807",
+            [Ok("9223372036854775807"), DIGITS, DIGITS],
+        ),
+        ("9223372036854775809", [RANGE, DIGITS, DIGITS]),
+        ("18446744073709551617", [RANGE, DIGITS, DIGITS]),
+        ("12345678901234567890123", [RANGE, DIGITS, DIGITS]),
+        ("1.0000000000000000001", [FRACTION, Ok("1.0"), Ok("1.0")]),
+        (
+            "9007199254740992.5",
+            [FRACTION, Ok("9007199254740992.0"), Ok("9007199000000000.0")],
+        ),
+        ("1e23", [RANGE, Ok("1e+23"), Ok("1e+23")]),
+        ("1e39", [RANGE, Ok("1e+39"), RANGE]),
+        ("1e-50", [FRACTION, Ok("1e-50"), ZERO]),
+        ("1e400", [RANGE, RANGE, RANGE]),
+        ("1e-400", [FRACTION, ZERO, ZERO]),
+    ];
+
+    const NUMERIC: [&str; 3] = ["int64", "float64", "float32"];
+
+    fn check_cell(
+        found: Result<(), String>,
+        builder: &mut ColumnBuilder,
+        wanted: Cell,
+        place: &str,
+    ) {
+        match (found, wanted) {
+            (Ok(()), Ok(wanted)) => {
+                let cell = cell_to_json(&builder.finish(), 0);
+                assert_eq!(cell.to_string(), wanted, "{place}");
+            }
+            (Err(message), Err(part)) => assert!(message.contains(part), "{place}: {message}"),
+            (found, wanted) => panic!("{place}: {found:?}, wanted {wanted:?}"),
+        }
+    }
+
+    fn raw(text: &str) -> &RawValue {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_read_alike_from_csv_and_json() {
+        for (text, cells) in NUMBERS {
+            for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
+                let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
+                let place = format!("{data_type} from {text}");
+                let found = builder.append_text(text, false);
+                check_cell(found, &mut builder, wanted, &place);
+                let found = builder.append_raw_json(raw(text));
+                check_cell(found, &mut builder, wanted, &place);
+            }
+        }
+    }
+
+    /// A parsed value is never another number, although some are refused that the text would give.
+    #[test]
+    fn numbers_of_parsed_json_are_read_alike_or_refused() {
+        for (text, cells) in NUMBERS {
+            let Ok(value) = serde_json::from_str::<Json>(text) else {
+                continue;
+            };
+            // The text of a parsed float is gone.
+            if matches!(text, "1.0000000000000000001" | "1e-400") {
+                continue;
+            }
+            for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
+                let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
+                match (builder.append_json(&value), wanted) {
+                    (Ok(()), Ok(wanted)) => {
+                        let cell = cell_to_json(&builder.finish(), 0).to_string();
+                        assert_eq!(cell, wanted, "{data_type} from {text}");
+                    }
+                    // As a float, these are the nearest ones.
+                    (Ok(()), Err(_)) => assert!(value.is_f64() && data_type != "int64", "{text}"),
+                    (Err(message), wanted) => {
+                        let is_rounded = message.contains("its last digits may have been lost");
+                        assert!(wanted.is_err() || is_rounded, "{text}: {message}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_numbers_of_a_text_format_are_spelled_like_this() {
+        for (text, cells) in [
+            (
+                "NaN",
+                [Err("`NaN` is not int64"), Ok("\"NaN\""), Ok("\"NaN\"")],
+            ),
+            ("nan", [Err("is not int64"), Ok("\"NaN\""), Ok("\"NaN\"")]),
+            (
+                "inf",
+                [Err("is not int64"), Ok("\"Infinity\""), Ok("\"Infinity\"")],
+            ),
+            (
+                "-Infinity",
+                [
+                    Err("is not int64"),
+                    Ok("\"-Infinity\""),
+                    Ok("\"-Infinity\""),
+                ],
+            ),
+            ("", [Ok("null"), Ok("null"), Ok("null")]),
+            (
+                "NA",
+                [
+                    Err("`NA` is not int64"),
+                    Err("`NA` is not float64"),
+                    Err("`NA`"),
+                ],
+            ),
+            (
+                " 2.5",
+                [Err("` 2.5` is"), Err("` 2.5` is"), Err("` 2.5` is")],
+            ),
+            ("2 ", [Err("`2 ` is"), Err("`2 ` is"), Err("`2 ` is")]),
+            ("1,234.5", [Err("is not"), Err("is not"), Err("is not")]),
+            ("1_000", [Err("is not"), Err("is not"), Err("is not")]),
+            ("0x10", [Err("is not"), Err("is not"), Err("is not")]),
+            ("true", [Err("is not"), Err("is not"), Err("is not")]),
+        ] {
+            for (data_type, wanted) in NUMERIC.into_iter().zip(cells) {
+                let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
+                let found = builder.append_text(text, false);
+                check_cell(
+                    found,
+                    &mut builder,
+                    wanted,
+                    &format!("{data_type} from {text}"),
+                );
+            }
+        }
+        for text in ["\"7\"", "true", "[7]", "{}", "\"nan\"", "\"inf\""] {
+            for data_type in NUMERIC {
+                let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
+                let message = builder.append_raw_json(raw(text)).unwrap_err();
+                assert_eq!(message, format!("{text} is not {data_type}"));
+            }
+        }
+    }
+
+    #[test]
+    fn items_of_lists_are_read_like_single_values() {
+        for (data_type, text, wanted) in [
+            (
+                "list<int64>",
+                "[7.0, 9007199254740993]",
+                Ok("[7,9007199254740993]"),
+            ),
+            (
+                "list<int64>",
+                "[7.5]",
+                Err("[7.5] is not list<int64>, because it has a fraction"),
+            ),
+            ("list<float64>", "[1, \"NaN\"]", Ok("[1.0,\"NaN\"]")),
+            ("list<float64>", "[9007199254740993]", DIGITS),
+            (
+                "list<utf8>",
+                r#"["a", "\u00e4\"", ""]"#,
+                Ok(r#"["a","ä\"",""]"#),
+            ),
+            ("list<utf8>", "[1]", Err("[1] is not list<utf8>")),
+            ("list<utf8>", "[[]]", Err("[[]] is not list<utf8>")),
+            ("list<utf8>", r#"["\ud800"]"#, Err("is not JSON")),
+            ("vector(2)", "[0.1, 1e38]", Ok("[0.1,1e+38]")),
+            ("vector(2)", "[0.1, 1e39]", RANGE),
+            ("vector(2)", "[null, 1]", Err("[null, 1] is not vector(2)")),
+        ] {
+            let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
+            let found = builder.append_raw_json(raw(text));
+            check_cell(found, &mut builder, wanted, text);
+            let found = builder.append_text(text, true);
+            check_cell(found, &mut builder, wanted, text);
+        }
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let mut builder = ColumnBuilder::new(&DataType::ListInt64, 1);
+        assert!(builder.append_raw_json(raw(&deep)).is_err());
+    }
+
+    #[test]
+    fn empty_texts_with_quotes_are_values_of_text_columns_alone() {
+        for (data_type, wanted) in [
+            ("utf8", json!("")),
+            ("binary", json!("")),
+            ("int64", Json::Null),
+            ("float64", Json::Null),
+            ("boolean", Json::Null),
+            ("timestamp", Json::Null),
+            ("list<utf8>", Json::Null),
+        ] {
+            let mut builder = ColumnBuilder::new(&data_type.parse().unwrap(), 1);
+            builder.append_text("", true).unwrap();
+            assert_eq!(cell_to_json(&builder.finish(), 0), wanted, "{data_type}");
+            builder.append_text("", false).unwrap();
+            assert_eq!(
+                cell_to_json(&builder.finish(), 0),
+                Json::Null,
+                "{data_type}"
+            );
+        }
+    }
+
     #[test]
     fn integers_of_a_known_unit_become_times() {
         use EpochUnit::{Days, Milliseconds, Nanoseconds, Seconds};
@@ -643,7 +982,7 @@ mod tests {
             ),
         ] {
             let data_type: DataType = data_type.parse().unwrap();
-            let builder = || ColumnBuilder::new(&data_type, 1).with_unit(Some(unit));
+            let builder = || ColumnBuilder::new(&data_type, 1).with_reading(Reading::of_unit(unit));
             let (mut from_json, mut from_text) = (builder(), builder());
             let results = [
                 (from_json.append_json(&json), &mut from_json),
@@ -656,6 +995,37 @@ mod tests {
                     (got, wanted) => panic!("{text} {unit}: {got:?}, wanted {wanted:?}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for (format, zone, text) in [
+            (
+                "%d.%m.%Y %H:%M:%S%.f",
+                "Europe/Berlin",
+                "01.07.2024 12:00:00.250",
+            ),
+            (
+                "%d/%b/%Y:%H:%M:%S %z",
+                "+05:30",
+                "10/Oct/2000:13:55:36 +0530",
+            ),
+            ("%Y%m%d", "America/New_York", "20240403"),
+        ] {
+            let reading = Reading {
+                format: Some(format.parse().unwrap()),
+                zone: Some(zone.parse().unwrap()),
+                ..Reading::default()
+            };
+            let mut builder =
+                ColumnBuilder::new(&DataType::Timestamp, 2).with_reading(reading.clone());
+            builder.append_text(text, true).unwrap();
+            builder.append_null();
+            let column = builder.finish();
+            assert_eq!(reading.written(&column, 0).as_deref(), Some(text));
+            assert_eq!(reading.written(&column, 1), None);
+            assert_eq!(Reading::default().written(&column, 0), None);
         }
     }
 }

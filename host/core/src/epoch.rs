@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, is_storable_date};
+use crate::Timestamp;
 
 /// The unit of integers that count from 1970-01-01T00:00:00 UTC, which `wafer.toml` and stored
 /// definitions write as `d`, `s`, `ms`, `us` or `ns`.
@@ -96,6 +96,11 @@ impl fmt::Display for EpochUnit {
             Self::Nanoseconds => "ns",
         })
     }
+}
+
+/// Whether a date, in days since 1970-01-01, lies in the years 1 to 9999, as stored times must.
+pub fn is_storable_date(days: i32) -> bool {
+    (-719_162..=2_932_896).contains(&days)
 }
 
 /// The message for an integer where a time is wanted, and no unit is known.

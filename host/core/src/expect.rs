@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataType;
 use crate::aggregate::{Cell, CellRef, Cells};
+use crate::float::compare_integer;
 
 /// What happens to a row, or to a run, that breaks an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,12 +195,14 @@ fn at_most(value: CellRef<'_>, max: Bound) -> bool {
     compare(value, max).is_some_and(std::cmp::Ordering::is_le)
 }
 
-/// Compares integers with integers exactly, and everything else as floats.
+/// Compares numbers by their exact values. NaN compares with nothing.
 fn compare(value: CellRef<'_>, bound: Bound) -> Option<std::cmp::Ordering> {
     match (value, bound) {
         (CellRef::Int(value), Bound::Int(bound)) => Some(value.cmp(&bound)),
-        (CellRef::Int(value), Bound::Float(bound)) => (value as f64).partial_cmp(&bound),
-        (CellRef::Float(value), Bound::Int(bound)) => value.partial_cmp(&(bound as f64)),
+        (CellRef::Int(value), Bound::Float(bound)) => compare_integer(value, bound),
+        (CellRef::Float(value), Bound::Int(bound)) => {
+            compare_integer(bound, value).map(std::cmp::Ordering::reverse)
+        }
         (CellRef::Float(value), Bound::Float(bound)) => value.partial_cmp(&bound),
         (CellRef::Bytes(_), _) => None,
     }
@@ -317,6 +320,32 @@ mod tests {
                 Some("is NaN"),
             ),
             (range(None, Some(Bound::Float(1.5))), None, None),
+            // A float bound and an int64 are not rounded to each other, nor the other way.
+            (
+                range(None, Some(Bound::Float(9_007_199_254_740_992.0))),
+                Some(CellRef::Int(big)),
+                Some("`c` is 9007199254740993, outside of … to 9007199254740992"),
+            ),
+            (
+                range(Some(Bound::Int(big)), None),
+                Some(CellRef::Float(9_007_199_254_740_992.0)),
+                Some("outside"),
+            ),
+            (
+                range(None, Some(Bound::Float(1e19))),
+                Some(CellRef::Int(i64::MAX)),
+                None,
+            ),
+            (
+                range(Some(Bound::Int(0)), None),
+                Some(CellRef::Float(-0.0)),
+                None,
+            ),
+            (
+                range(Some(Bound::Int(0)), None),
+                Some(CellRef::Float(f64::NAN)),
+                Some("is NaN"),
+            ),
             (Rule::Values(vec!["a".into()]), bytes("a"), None),
             (
                 Rule::Values(vec!["a".into()]),

@@ -31,6 +31,23 @@ pub(crate) fn compare(a: f64, b: f64) -> Ordering {
     canonical(a).total_cmp(&canonical(b))
 }
 
+/// Compares an integer with a float exactly: no integer is rounded to one. Returns `None` for NaN.
+pub(crate) fn compare_integer(integer: i64, float: f64) -> Option<Ordering> {
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if float.is_nan() {
+        return None;
+    }
+    if float >= END {
+        return Some(Ordering::Less);
+    }
+    if float < -END {
+        return Some(Ordering::Greater);
+    }
+    let whole = integer.cmp(&(float.trunc() as i64));
+    // If the whole parts are equal, the fraction decides.
+    Some(whole.then_with(|| 0.0f64.total_cmp(&canonical(float.fract()))))
+}
+
 /// Returns a column in which floats that are the same value have the same bits. Other columns are
 /// returned as they are.
 pub fn with_canonical_floats(column: &ArrayRef) -> ArrayRef {
@@ -70,6 +87,28 @@ mod tests {
             assert_eq!(compare(b, a), wanted.reverse(), "{b} {a}");
             let same = canonical(a).to_bits() == canonical(b).to_bits();
             assert_eq!(same, wanted.is_eq(), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn integers_and_floats_compare_by_their_exact_values() {
+        let large = 1i64 << 53;
+        for (integer, float, wanted) in [
+            (7, 7.0, Some(Ordering::Equal)),
+            (0, -0.0, Some(Ordering::Equal)),
+            (7, 7.5, Some(Ordering::Less)),
+            (-7, -7.5, Some(Ordering::Greater)),
+            (0, -0.5, Some(Ordering::Greater)),
+            (large + 1, large as f64, Some(Ordering::Greater)),
+            (-large - 1, -(large as f64), Some(Ordering::Less)),
+            (i64::MAX, i64::MAX as f64, Some(Ordering::Less)),
+            (i64::MIN, i64::MIN as f64, Some(Ordering::Equal)),
+            (i64::MIN, -1e300, Some(Ordering::Greater)),
+            (i64::MAX, f64::INFINITY, Some(Ordering::Less)),
+            (i64::MIN, f64::NEG_INFINITY, Some(Ordering::Greater)),
+            (0, f64::NAN, None),
+        ] {
+            assert_eq!(compare_integer(integer, float), wanted, "{integer} {float}");
         }
     }
 

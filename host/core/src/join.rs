@@ -166,7 +166,7 @@ impl Version for RowVersion {
     const LEAST: Self = Self {
         event: Timestamp::MIN,
         created: Timestamp::MIN,
-        id: 0,
+        order: 0,
     };
 
     fn event(self) -> Timestamp {
@@ -187,6 +187,18 @@ impl<V: Version> Found<V> {
         version: V::LEAST,
         row: u64::MAX,
     };
+
+    /// Takes the place of this row if another one is newer. Returns whether both have the same
+    /// version. The one with the greater number is taken then, so that the result does not depend
+    /// on how the rows were divided among joins.
+    #[inline]
+    fn take_newer(&mut self, other: Self) -> bool {
+        let is_tie = self.row != u64::MAX && other.version == self.version;
+        if self.row == u64::MAX || (other.version, other.row) > (self.version, self.row) {
+            *self = other;
+        }
+        is_tie
+    }
 }
 
 impl<V: Version> AsOfJoin<V> {
@@ -214,11 +226,7 @@ impl<V: Version> AsOfJoin<V> {
             return;
         }
         let found = &mut self.found[place as usize];
-        if found.row == u64::MAX || version > found.version {
-            *found = Found { version, row };
-        } else if version == found.version {
-            self.ties = true;
-        }
+        self.ties |= found.take_newer(Found { version, row });
     }
 
     /// The first of the labels `start..end` that is not before a time, searched for around a hint
@@ -251,13 +259,8 @@ impl<V: Version> AsOfJoin<V> {
     pub fn merge(&mut self, other: &Self) {
         self.ties |= other.ties;
         for (found, more) in self.found.iter_mut().zip(&other.found) {
-            if more.row == u64::MAX {
-                continue;
-            }
-            if found.row == u64::MAX || more.version > found.version {
-                *found = *more;
-            } else if more.version == found.version {
-                self.ties = true;
+            if more.row != u64::MAX {
+                self.ties |= found.take_newer(*more);
             }
         }
     }
@@ -280,11 +283,7 @@ impl<V: Version> AsOfJoin<V> {
             for place in start as usize..end as usize {
                 let candidate = found[place];
                 if candidate.row != u64::MAX {
-                    if best.row == u64::MAX || candidate.version > best.version {
-                        best = candidate;
-                    } else if candidate.version == best.version {
-                        ties = true;
-                    }
+                    ties |= best.take_newer(candidate);
                 }
                 let now = Timestamp::from_micros(times[place]);
                 // If the newest row has expired, so have all others.
@@ -314,7 +313,7 @@ mod tests {
         event: i64,
         available: i64,
         created: i64,
-        id: u64,
+        order: u64,
     }
 
     /// Joins by two joins that each get half of the rows, as parallel workers do.
@@ -330,7 +329,7 @@ mod tests {
             let version = RowVersion {
                 event: Timestamp::from_micros(row.event),
                 created: Timestamp::from_micros(row.created),
-                id: row.id,
+                order: row.order,
             };
             let active = row.event.max(row.available);
             joins[number % 2].add(row.entity, active, version, number as u64);
@@ -338,7 +337,7 @@ mod tests {
         let [mut left, right] = joins;
         left.merge(&right);
         let found = left.finish(labels.len(), ttl.map(Duration::from_micros));
-        assert!(!found.has_ties, "identities differ");
+        assert!(!found.has_ties, "orders of arrival differ");
         found.rows
     }
 
@@ -351,18 +350,18 @@ mod tests {
                 && ttl.is_none_or(|ttl| time - ttl <= row.event)
         });
         known
-            .max_by_key(|(_, row)| (row.event, row.created, row.id))
+            .max_by_key(|(_, row)| (row.event, row.created, row.order))
             .map(|(index, _)| index as u64)
     }
 
     #[test]
     fn as_of_join_rules() {
-        let row = |event, available, created, id| Row {
+        let row = |event, available, created, order| Row {
             entity: 0,
             event,
             available,
             created,
-            id,
+            order,
         };
         let one = |rows: &[Row], time, ttl| join(rows, &[(0, time)], ttl)[0];
         let rows = [row(10, 10, 50, 1), row(20, 25, 50, 2), row(30, 20, 50, 3)];
@@ -381,7 +380,7 @@ mod tests {
             one(&[row(10, 10, 0, 0), row(5, 20, 9, 0)], 30, None),
             Some(0)
         );
-        // Among rows of one event time the last written one wins, then the greater identity.
+        // Among rows of one event time the last written one wins, then the last one to arrive.
         assert_eq!(
             one(&[row(10, 10, 2, 0), row(10, 10, 1, 9)], 10, None),
             Some(0)
@@ -415,11 +414,11 @@ mod tests {
             ttl in prop::option::of(0i64..20),
         ) {
             let entity = |n| if n == 4 { NONE } else { n };
-            // Identities differ, so that one row is always the newest.
+            // Orders of arrival differ, so that one row is always the newest.
             let rows: Vec<Row> = rows
                 .into_iter()
                 .enumerate()
-                .map(|(id, (n, event, late, created))| Row { entity: entity(n), event, available: event + late, created, id: id as u64 })
+                .map(|(id, (n, event, late, created))| Row { entity: entity(n), event, available: event + late, created, order: id as u64 })
                 .collect();
             let labels: Vec<(u32, i64)> = labels.into_iter().map(|(n, time)| (entity(n), time)).collect();
             let found = join(&rows, &labels, ttl);

@@ -2,7 +2,7 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
+    Date32Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as ArrowType;
@@ -16,7 +16,8 @@ use crate::Timestamp;
 /// hexadecimal digits, lists and vectors as arrays.
 ///
 /// # Panics
-/// Panics when the column's type cannot be stored, or `row` is out of range.
+/// Panics when `row` is out of range, or when the column has a type that cannot be stored and is not
+/// a [plain one](crate::plain_type).
 pub fn cell_to_json(column: &ArrayRef, row: usize) -> Json {
     if column.is_null(row) {
         return Json::Null;
@@ -24,6 +25,7 @@ pub fn cell_to_json(column: &ArrayRef, row: usize) -> Json {
     match column.data_type() {
         ArrowType::Boolean => column.as_boolean().value(row).into(),
         ArrowType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        ArrowType::UInt64 => column.as_primitive::<UInt64Type>().value(row).into(),
         ArrowType::Float64 => float(column.as_primitive::<Float64Type>().value(row)),
         ArrowType::Float32 => float32(column.as_primitive::<Float32Type>().value(row)),
         ArrowType::Utf8 => column.as_string::<i32>().value(row).into(),
@@ -35,7 +37,7 @@ pub fn cell_to_json(column: &ArrayRef, row: usize) -> Json {
         ArrowType::Date32 => date(column.as_primitive::<Date32Type>().value(row)),
         ArrowType::List(_) => items(&column.as_list::<i32>().value(row)),
         ArrowType::FixedSizeList(..) => items(&column.as_fixed_size_list().value(row)),
-        other => unreachable!("{other} is not storable"),
+        other => unreachable!("{other} is neither storable nor plain"),
     }
 }
 

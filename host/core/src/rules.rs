@@ -5,16 +5,67 @@ use serde::{Deserialize, Serialize};
 use crate::{Duration, Timestamp};
 
 /// Orders the rows of one entity: by event time, then by creation time (when the write was
-/// claimed), then by the identity of the event. The order does not depend on the order in which
-/// rows arrive.
+/// claimed), then by the order of arrival within what was written at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RowVersion {
     /// Event time: when the fact held.
     pub event: Timestamp,
     /// Creation time: when the write was claimed.
     pub created: Timestamp,
-    /// [`identity`] of the event.
-    pub id: u64,
+    /// The order of arrival among the rows of one creation time; for a row that was stored without
+    /// one, the [`identity`] of its event.
+    #[serde(rename = "id")]
+    pub order: u64,
+}
+
+/// When a row came in, which decides between events of one entity and event time in windows: by
+/// creation time, then by the order of arrival within what was written at that time.
+///
+/// Rows that were stored before the order of arrival was kept have no known arrival. They come
+/// before all others, and are ordered by the identities of their events alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Arrival {
+    /// Creation time, or [`Timestamp::MIN`] if the arrival is not known.
+    pub created: Timestamp,
+    /// The order of arrival, or the [`identity`] of the event if the arrival is not known.
+    pub order: u64,
+}
+
+impl Arrival {
+    /// The arrival of a row with an order of arrival, or without one.
+    pub fn new(created: Timestamp, order: Option<u64>, event_id: &str) -> Self {
+        match order {
+            Some(order) => Self { created, order },
+            None => Self::unknown(identity(event_id)),
+        }
+    }
+
+    /// The arrival of a row that was stored without an order of arrival. `id` is the [`identity`]
+    /// of its event.
+    pub fn unknown(id: u64) -> Self {
+        Self {
+            created: Timestamp::MIN,
+            order: id,
+        }
+    }
+
+    /// Whether the row was stored with an order of arrival.
+    pub fn is_known(self) -> bool {
+        self.created != Timestamp::MIN
+    }
+}
+
+/// The number of bits of an order of arrival that number the rows of one file.
+const ROW_BITS: u32 = 40;
+
+/// The greatest number of files whose rows a run can order.
+pub const MAX_RUN_FILES: u64 = 1 << 22;
+
+/// The order of arrival of a row of a run: `row` rows of the same file came before it, and `file`
+/// files were read before. Returns `None` when there are more files or rows than can be ordered.
+pub fn order_in_run(file: u64, row: u64) -> Option<u64> {
+    let fits = file < MAX_RUN_FILES && row >> ROW_BITS == 0;
+    fits.then_some(file << ROW_BITS | row)
 }
 
 /// The identity of an event as a number: the XXH64 hash, with seed 0, of its id.
@@ -23,11 +74,24 @@ pub fn identity(event_id: &str) -> u64 {
 }
 
 impl RowVersion {
+    /// The version of a row with an order of arrival, or without one.
+    pub fn new(event: Timestamp, created: Timestamp, order: Option<u64>, event_id: &str) -> Self {
+        Self {
+            event,
+            created,
+            order: order.unwrap_or_else(|| identity(event_id)),
+        }
+    }
+
     /// Names the row that was read, for the request log and for comparisons with it. Two rows of an
     /// entity with equal names have equal values.
     pub fn identity(self) -> String {
-        let Self { event, created, id } = self;
-        format!("{}/{}/{id:016x}", event.as_micros(), created.as_micros())
+        let Self {
+            event,
+            created,
+            order,
+        } = self;
+        format!("{}/{}/{order:016x}", event.as_micros(), created.as_micros())
     }
 }
 
@@ -172,11 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn newest_event_wins_then_newest_write_then_identity() {
-        let version = |event, created, id| RowVersion {
+    fn newest_event_wins_then_newest_write_then_last_arrival() {
+        let version = |event, created, order| RowVersion {
             event: at(event),
             created: at(created),
-            id,
+            order,
         };
         for (new, stored, wanted) in [
             (version(1, 1, 1), None, true),
@@ -188,6 +252,49 @@ mod tests {
         ] {
             assert_eq!(replaces(new, stored), wanted, "{new:?} over {stored:?}");
         }
+    }
+
+    #[test]
+    fn rows_of_a_run_are_ordered_by_file_and_then_by_row() {
+        let last_row = (1 << ROW_BITS) - 1;
+        let places = [
+            (0, 0),
+            (0, 1),
+            (0, last_row),
+            (1, 0),
+            (MAX_RUN_FILES - 1, last_row),
+        ];
+        let orders = places.map(|(file, row)| order_in_run(file, row));
+        assert!(orders.iter().all(Option::is_some) && orders.is_sorted());
+        // A table holds the order as a signed number.
+        assert!(
+            orders
+                .iter()
+                .all(|order| order.is_some_and(|order| i64::try_from(order).is_ok()))
+        );
+        for (file, row) in [(MAX_RUN_FILES, 0), (0, 1 << ROW_BITS), (u64::MAX, u64::MAX)] {
+            assert_eq!(order_in_run(file, row), None);
+        }
+    }
+
+    #[test]
+    fn rows_without_a_known_arrival_come_first_in_the_order_of_identities() {
+        let (x, y) = (
+            identity("x").min(identity("y")),
+            identity("x").max(identity("y")),
+        );
+        let arrivals = [
+            Arrival::unknown(x),
+            Arrival::unknown(y),
+            Arrival::new(at(-5), Some(9), "x"),
+            Arrival::new(at(7), Some(0), "y"),
+            Arrival::new(at(7), Some(1), "x"),
+        ];
+        assert!(arrivals.is_sorted());
+        assert_eq!(
+            Arrival::new(at(7), None, "x"),
+            Arrival::unknown(identity("x"))
+        );
     }
 
     #[test]

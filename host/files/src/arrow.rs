@@ -9,15 +9,15 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
-use arrow_schema::{ArrowError, SchemaRef};
-use wafer_catalog::Format;
+use arrow_schema::{ArrowError, DataType as ArrowType, SchemaRef};
+use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Digest};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult,
-    column_positions, unreadable,
+    column_positions, missing_values, unreadable,
 };
 
 /// One of the two Arrow IPC formats, which differ only in how they are written.
@@ -40,13 +40,20 @@ impl FileFormat for ArrowIpc {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        _options: &FileOptions,
         _declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
         Ok(open(path, file)?.0)
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        _options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
         let (schema, batches) = open(path, file)?;
         let fields = schema.fields().iter();
         let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
@@ -57,6 +64,11 @@ impl FileFormat for ArrowIpc {
             rest: RecordBatch::new_empty(schema),
             next_row: 0,
         }))
+    }
+
+    /// Every type of a column is one of Arrow.
+    fn holds(&self, _data_type: &ArrowType) -> bool {
+        true
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
@@ -85,7 +97,7 @@ fn open(path: &Path, mut file: File) -> Result<(SchemaRef, Batches)> {
 struct Reader {
     path: PathBuf,
     batches: Batches,
-    positions: Vec<usize>,
+    positions: Vec<Option<usize>>,
     /// The rows that were read and not returned yet, because batches of a file may be larger than
     /// a chunk.
     rest: RecordBatch,
@@ -115,7 +127,10 @@ impl RowReader for Reader {
         let positions = self.positions.iter();
         Ok(Some(Rows {
             columns: positions
-                .map(|position| Arc::clone(batch.column(*position)))
+                .map(|position| match position {
+                    Some(position) => Arc::clone(batch.column(*position)),
+                    None => missing_values(count),
+                })
                 .collect(),
             numbers: (first..self.next_row).collect(),
             rejects: Vec::new(),
@@ -133,7 +148,7 @@ impl RowWriter for Writer {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
         match self {
-            Self::File(writer) => writer.write(batch)?,
+            Self::File(writer) => writer.write(batch).map_err(|e| written(&e, batch))?,
             Self::Stream(writer) => writer.write(batch)?,
         }
         Ok(())
@@ -145,5 +160,37 @@ impl RowWriter for Writer {
             Self::Stream(writer) => writer.into_inner()?,
         };
         Ok(sink.finish()?)
+    }
+}
+
+/// Describes why rows could not be written to a file of Arrow. Such a file has one dictionary for
+/// each column, and the values of a column that comes from Parquet may have several.
+fn written(error: &ArrowError, batch: &RecordBatch) -> String {
+    let schema = batch.schema();
+    let fields = schema.fields().iter();
+    let fields = fields.filter(|field| has_dictionary(field.data_type()));
+    let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+    match names[..] {
+        [] => error.to_string(),
+        _ => format!(
+            "{error}; the dictionaries are those of `{}`: write an Arrow stream (.arrows) or \
+             Parquet, or convert the column to plain values",
+            names.join("`, `")
+        ),
+    }
+}
+
+fn has_dictionary(data_type: &ArrowType) -> bool {
+    use ArrowType as A;
+    match data_type {
+        A::Dictionary(..) => true,
+        A::List(item)
+        | A::LargeList(item)
+        | A::FixedSizeList(item, _)
+        | A::ListView(item)
+        | A::LargeListView(item)
+        | A::Map(item, _) => has_dictionary(item.data_type()),
+        A::Struct(fields) => fields.iter().any(|field| has_dictionary(field.data_type())),
+        _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! Comma-separated values with a header. Quotes and line ends follow RFC 4180; `csv/records.rs`
-//! splits a file into records.
+//! splits a file into records. Another delimiter, another quote, names of columns in place of a
+//! header, and texts that stand for null are options.
 //!
 //! The number of a row is the line that it begins in. A row whose fields do not fit the header or
 //! the columns is rejected. A file whose quotes do not say where its rows end is refused: a row
@@ -8,18 +9,19 @@
 mod records;
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
-use arrow_schema::{
-    DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit,
-};
-use wafer_catalog::Format;
-use wafer_core::{ColumnBuilder, DataType, Digest, coerce};
+use arrow_array::{Array as _, ArrayRef, Float64Array, RecordBatch};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use wafer_catalog::{FileOptions, Format};
+use wafer_core::{ColumnBuilder, DataType, Digest, Field, plain_type};
 use wafer_store::{Error, Result};
 
 use crate::csv::records::{Fields, Record, RecordError, Records};
+use crate::input::TextInput;
+use crate::output::plain_columns;
 use crate::text::{TextColumns, TextRows, append_all};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
@@ -38,11 +40,11 @@ impl FileFormat for Csv {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        options: &FileOptions,
         declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        let mut records = Records::new(file);
-        let header = header(path, &mut records)?;
+        let (mut records, header) = open(path, file, options)?;
         let mut columns: Vec<InferredType> = header
             .iter()
             .map(|name| InferredType::new(declared(name)))
@@ -56,19 +58,28 @@ impl FileFormat for Csv {
                 }
                 let width = record.len();
                 for (index, column) in columns.iter_mut().enumerate().take(width) {
-                    column.observe(record.field(index));
+                    let text = record.field(index);
+                    let is_null = text.is_some_and(|text| options.nulls.iter().any(|n| n == text));
+                    if !is_null {
+                        column.observe(text);
+                    }
                 }
             }
         }
         let fields = header.iter().zip(columns);
         let fields =
-            fields.map(|(name, column)| ArrowField::new(name, column.data_type.to_arrow(), true));
+            fields.map(|(name, column)| ArrowField::new(name, column.data_type().to_arrow(), true));
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
-        let mut records = Records::new(file);
-        let header = header(path, &mut records)?;
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
+        let (records, header) = open(path, file, options)?;
         let names: Vec<&str> = header.iter().map(String::as_str).collect();
         Ok(Box::new(CsvReader {
             path: path.to_owned(),
@@ -76,47 +87,97 @@ impl FileFormat for Csv {
             positions: column_positions(path, &names, columns)?,
             records,
             columns: TextColumns::new(columns),
+            nulls: options.nulls.clone(),
         }))
     }
 
-    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
-        let mut writer = csv::Writer::from_writer(sink);
-        let names = schema.fields().iter().map(|field| field.name());
-        writer.write_record(names)?;
-        Ok(Box::new(CsvWriter(writer)))
+    fn holds(&self, data_type: &ArrowType) -> bool {
+        plain_type(data_type).is_some()
+    }
+
+    fn write(&self, mut sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
+        let mut header = Vec::new();
+        let names = schema.fields().iter();
+        write_record(&mut header, names.map(|field| Some(field.name().as_str())));
+        sink.write_all(&header)?;
+        Ok(Box::new(CsvWriter(sink)))
     }
 }
 
-/// The type of a column that is not declared: the first of integer, float and text that fits all
-/// values.
+/// The type of a column that is not declared: boolean, int64 or float64 if each of its values is
+/// written as the text that the file has, else utf8. So a guess loses nothing: `02134`, `1e5` and a
+/// number of twenty digits are texts, and so are `1` and `1.5` in one column.
 struct InferredType {
     is_inferred: bool,
-    data_type: DataType,
+    data_type: Option<DataType>,
 }
 
 impl InferredType {
     fn new(declared: Option<DataType>) -> Self {
         Self {
             is_inferred: declared.is_none(),
-            data_type: declared.unwrap_or(DataType::Int64),
+            data_type: declared,
         }
     }
 
+    /// Adjusts the type to another field. `None` stands for one that is not UTF-8.
     fn observe(&mut self, text: Option<&str>) {
-        if !self.is_inferred || text == Some("") {
+        let is_known = self.data_type == Some(DataType::Utf8);
+        if !self.is_inferred || is_known || text == Some("") {
             return;
         }
-        if self.data_type == DataType::Int64 && text.is_none_or(|t| t.parse::<i64>().is_err()) {
-            self.data_type = DataType::Float64;
-        }
-        if self.data_type == DataType::Float64 && text.is_none_or(|t| t.parse::<f64>().is_err()) {
-            self.data_type = DataType::Utf8;
-        }
+        let found = text.map_or(DataType::Utf8, type_of_text);
+        self.data_type = Some(match self.data_type.take() {
+            Some(before) if before != found => DataType::Utf8,
+            _ => found,
+        });
+    }
+
+    fn data_type(&self) -> DataType {
+        // A column without values is one of nulls, whatever its type.
+        self.data_type.clone().unwrap_or(DataType::Int64)
     }
 }
 
+/// Returns the type other than utf8 whose values include one that is written as this text, or utf8
+/// if there is none.
+fn type_of_text(text: &str) -> DataType {
+    if matches!(text, "true" | "false") {
+        return DataType::Boolean;
+    }
+    if text
+        .parse()
+        .is_ok_and(|integer: i64| integer.to_string() == text)
+    {
+        return DataType::Int64;
+    }
+    let is_float = text.parse().is_ok_and(|float: f64| {
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![float]));
+        cell_text(&column, 0) == text
+    });
+    match is_float {
+        true => DataType::Float64,
+        false => DataType::Utf8,
+    }
+}
+
+/// Opens a file to read its records, and returns the names of its columns: those of its header, or
+/// of the options if it has none.
+fn open(
+    path: &Path,
+    file: File,
+    options: &FileOptions,
+) -> Result<(Records<TextInput>, Vec<String>)> {
+    let mut records = Records::new(TextInput::open(path, file, options)?, options.dialect);
+    let names = match &options.header {
+        Some(names) => names.clone(),
+        None => header(path, &mut records)?,
+    };
+    Ok((records, names))
+}
+
 /// Reads the header of a file, which has no names if the file is empty.
-fn header(path: &Path, records: &mut Records<File>) -> Result<Vec<String>> {
+fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> {
     let mut record = Record::default();
     if !next(path, records, &mut record)? {
         return Ok(Vec::new());
@@ -135,7 +196,7 @@ fn header(path: &Path, records: &mut Records<File>) -> Result<Vec<String>> {
 }
 
 /// Reads the next record; returns `false` at the end of the file. The error names the file.
-fn next(path: &Path, records: &mut Records<File>, record: &mut Record) -> Result<bool> {
+fn next(path: &Path, records: &mut Records<TextInput>, record: &mut Record) -> Result<bool> {
     records.read(record).map_err(|error| match error {
         RecordError::Read(error) => unreadable(path, error),
         RecordError::Quotes { line, message } => {
@@ -147,10 +208,12 @@ fn next(path: &Path, records: &mut Records<File>, record: &mut Record) -> Result
 #[derive(Debug)]
 struct CsvReader {
     path: PathBuf,
-    records: Records<File>,
+    records: Records<TextInput>,
     columns: TextColumns,
-    /// For each column, the position of its field in a record.
-    positions: Vec<usize>,
+    /// For each column, the position of its field in a record, if the file has the column.
+    positions: Vec<Option<usize>>,
+    /// The texts that stand for null, beside the empty one.
+    nulls: Vec<String>,
     /// The number of fields in the header.
     width: usize,
 }
@@ -172,6 +235,11 @@ impl RowReader for CsvReader {
         }
         Ok(rows.finish())
     }
+}
+
+/// Whether the values of a column are texts.
+fn is_text(field: &Field) -> bool {
+    matches!(field.data_type, DataType::Utf8 | DataType::Binary)
 }
 
 impl CsvReader {
@@ -198,10 +266,22 @@ impl CsvReader {
     ) -> Result<(), String> {
         let columns = &self.columns.fields;
         let appended = append_all(columns, builders, |index, field, builder| {
-            // An empty text is a null if the column is nullable, with quotes or without.
-            let is_text = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
-            let text = fields.get(self.positions[index]).unwrap_or_default();
-            builder.append_text(text, is_text && !field.nullable)
+            let Some(position) = self.positions[index] else {
+                builder.append_null();
+                return Ok(());
+            };
+            let text = fields.get(position).unwrap_or_default();
+            let is_quoted = fields.is_quoted(position);
+            let is_null = self.nulls.iter().any(|null| null == text);
+            if is_null && !(is_quoted && is_text(field)) {
+                if !field.nullable {
+                    return Err(format!("`{text}` stands for null, and a value is needed"));
+                }
+                builder.append_null();
+                return Ok(());
+            }
+            // An empty field without quotes is a null, if the column can have one.
+            builder.append_text(text, is_quoted || !field.nullable)
         });
         match width == self.width {
             true => appended,
@@ -210,48 +290,122 @@ impl CsvReader {
     }
 }
 
-struct CsvWriter(csv::Writer<Sink>);
+struct CsvWriter(Sink);
 
 impl RowWriter for CsvWriter {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
+        let columns = plain_columns(batch)?;
+        let mut lines = Vec::new();
         for row in 0..batch.num_rows() {
-            let cells = batch.columns().iter().map(|column| csv_cell(column, row));
-            self.0
-                .write_record(cells.collect::<WriteResult<Vec<String>>>()?)
-                .map_err(io_error)?;
+            let cells = columns.iter();
+            let cells = cells.map(|column| column.is_valid(row).then(|| cell_text(column, row)));
+            write_record(&mut lines, cells);
         }
-        Ok(())
+        Ok(self.0.write_all(&lines)?)
     }
 
     fn finish(self: Box<Self>, _statistics: &mut [Statistics]) -> WriteResult<Digest> {
-        let kept = |e: &std::io::Error| std::io::Error::new(e.kind(), e.to_string());
-        let sink = self.0.into_inner().map_err(|e| kept(e.error()))?;
-        Ok(sink.finish()?)
+        Ok(self.0.finish()?)
     }
 }
 
-/// Returns the error of the file, of whose kind callers may make something.
-fn io_error(error: csv::Error) -> std::io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        kind => std::io::Error::other(format!("{kind:?}")),
-    }
-}
-
-/// Formats a value as a CSV field. A null is an empty field.
-///
-/// # Errors
-/// Returns an error for a time that cannot be written exactly.
-fn csv_cell(column: &ArrayRef, row: usize) -> WriteResult<String> {
-    if column.is_null(row) {
-        return Ok(String::new());
-    }
-    match column.data_type() {
-        ArrowType::Timestamp(unit, _) if *unit != TimeUnit::Microsecond => {
-            let micros = coerce(&column.slice(row, 1), &DataType::Timestamp)?;
-            Ok(cell_text(&micros, 0))
+/// Appends a record. A null is an empty field, and an empty text is an empty field in quotes.
+fn write_record<T: AsRef<str>>(lines: &mut Vec<u8>, cells: impl Iterator<Item = Option<T>>) {
+    let start = lines.len();
+    let mut count = 0;
+    for cell in cells {
+        if count > 0 {
+            lines.push(b',');
         }
-        _ => Ok(cell_text(column, row)),
+        count += 1;
+        if let Some(cell) = cell {
+            write_field(lines, cell.as_ref());
+        }
+    }
+    if count == 1 && lines.len() == start {
+        // An empty line would be no record.
+        write_field(lines, "");
+    }
+    lines.push(b'\n');
+}
+
+fn write_field(lines: &mut Vec<u8>, text: &str) {
+    if !text.is_empty() && !text.contains([',', '"', '\r', '\n']) {
+        lines.extend_from_slice(text.as_bytes());
+        return;
+    }
+    lines.push(b'"');
+    lines.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+    lines.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guessed_types_write_the_same_texts_back() {
+        use DataType::{Boolean, Float64, Int64, Utf8};
+        for (texts, wanted) in [
+            (vec!["1", "", "-20"], Int64),
+            (vec!["9223372036854775807"], Int64),
+            (vec!["9223372036854775808"], Utf8),
+            (vec!["02134", "501"], Utf8),
+            (vec!["+47"], Utf8),
+            (vec!["-0"], Utf8),
+            (vec!["1.5", "0.1", "-0.0", "100.0", "NaN"], Float64),
+            (vec!["1e+23", "1e-7", "Infinity"], Float64),
+            (vec!["1e5"], Utf8),
+            (vec!["1e23"], Utf8),
+            (vec!["1.10"], Utf8),
+            (vec![".5"], Utf8),
+            (vec!["inf"], Utf8),
+            (vec!["nan"], Utf8),
+            // 1 would be written as 1.0.
+            (vec!["1.5", "1"], Utf8),
+            (vec!["1", "1.5"], Utf8),
+            (vec!["1", "x", "1"], Utf8),
+            (vec!["0.1000000000000000055511151231257827"], Utf8),
+            (vec!["true", "false"], Boolean),
+            (vec!["True"], Utf8),
+            (vec!["true", "1"], Utf8),
+            (vec!["2024-01-01"], Utf8),
+            (vec![" 1"], Utf8),
+            (vec!["", ""], Int64),
+        ] {
+            let mut inferred = InferredType::new(None);
+            texts.iter().for_each(|text| inferred.observe(Some(*text)));
+            assert_eq!(inferred.data_type(), wanted, "{texts:?}");
+            let mut builder = ColumnBuilder::new(&wanted, 1);
+            for text in texts.iter().filter(|text| !text.is_empty()) {
+                builder.append_text(text, false).unwrap();
+                assert_eq!(cell_text(&builder.finish(), 0), *text);
+            }
+        }
+        let mut inferred = InferredType::new(None);
+        inferred.observe(None);
+        assert_eq!(inferred.data_type(), Utf8);
+        let mut declared = InferredType::new(Some(Int64));
+        declared.observe(Some("x"));
+        assert_eq!(declared.data_type(), Int64);
+    }
+
+    #[test]
+    fn records_are_written_so_that_they_are_read_back() {
+        for (cells, wanted) in [
+            (vec![Some("a"), None, Some("")], "a,,\"\"\n"),
+            (
+                vec![Some("a,b"), Some("c\"d"), Some("e\r")],
+                "\"a,b\",\"c\"\"d\",\"e\r\"\n",
+            ),
+            (vec![Some(" x "), Some("5' 2")], " x ,5' 2\n"),
+            (vec![None, None], ",\n"),
+            (vec![None], "\"\"\n"),
+        ] {
+            let mut line = Vec::new();
+            write_record(&mut line, cells.into_iter());
+            assert_eq!(String::from_utf8(line).unwrap(), wanted);
+        }
     }
 }

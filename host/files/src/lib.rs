@@ -10,28 +10,33 @@
 
 mod arrow;
 mod csv;
+mod input;
 mod ndjson;
 mod output;
 mod parquet;
 mod parquet_writer;
 mod sink;
 mod statistics;
+mod table_format;
 mod text;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
-use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, EpochUnit, Field};
+use arrow_array::{ArrayRef, BooleanArray, NullArray, RecordBatch};
+use arrow_schema::{DataType as ArrowType, SchemaRef};
+use wafer_catalog::{FileOptions, Format};
+use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
-pub use output::{Output, cell_text};
+pub use output::{Output, cell_text, check_columns};
 pub use sink::Sink;
 pub use statistics::Statistics;
-pub use text::append_object;
+pub use table_format::{TableFormat, check_no_table};
+pub use text::{RawObject, append_object};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.
 const FORMATS: [&dyn FileFormat; 5] = [
@@ -54,51 +59,90 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     /// Returns which format this is.
     fn format(&self) -> Format;
 
-    /// Returns the columns of a file, with their types.
+    /// Returns the columns of a file, with their types. `options` say how a text file is written;
+    /// other formats need none.
     ///
     /// A text format has no types of its own. `declared` returns the types of the columns that are
-    /// read, and the types of other columns are inferred from the whole file.
+    /// read, and the types of other columns are inferred from the whole file, so that their values
+    /// are written as the same texts.
     ///
     /// # Errors
     /// Returns an error when the file cannot be read.
-    fn schema(&self, path: &Path, declared: &dyn Fn(&str) -> Option<DataType>)
-    -> Result<SchemaRef>;
+    fn schema(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+        declared: &dyn Fn(&str) -> Option<DataType>,
+    ) -> Result<SchemaRef>;
+
+    /// Returns the names of the columns of a file, or `None` if each row has names of its own.
+    ///
+    /// # Errors
+    /// Returns an error when the file cannot be read.
+    fn column_names(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+    ) -> Result<Option<Vec<String>>> {
+        let any_type = |_: &str| Some(DataType::Utf8);
+        let schema = self.schema(path, file, options, &any_type)?;
+        let fields = schema.fields().iter();
+        Ok(Some(fields.map(|field| field.name().clone()).collect()))
+    }
 
     /// Opens a file to read some of its columns. A binary format returns them with the types that
     /// the file has, which the caller converts; a text format parses them as the types of
     /// `columns`.
     ///
+    /// A nullable column that the file lacks is null in all its rows, and a binary format returns
+    /// it with Arrow's type of nulls.
+    ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the file cannot be read or lacks one of the columns. Rows of
-    /// NDJSON each name their columns, so a missing column is found when a row is read, and the
-    /// row is rejected unless the column is nullable.
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>>;
+    /// Returns [`Kind::Invalid`] when the file cannot be read, lacks a column that is not nullable,
+    /// or has two of the name of a column. Rows of NDJSON each name their columns, so a missing
+    /// column is found when a row is read, and the row is rejected unless the column is nullable.
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>>;
 
     /// Returns the number of rows of a file, or `None` if the file does not record it.
     fn count_rows(&self, _file: File) -> Option<u64> {
         None
     }
 
-    /// Starts a file of rows with these columns.
+    /// Returns whether a file of the format can hold a column of a type as it is: with all its
+    /// values, and with its type if the format has types.
+    fn holds(&self, data_type: &ArrowType) -> bool;
+
+    /// Starts a file of rows with these columns, which [it can hold](Self::holds).
     ///
     /// # Errors
-    /// Returns an error when the format does not support a column, or the file cannot be written.
+    /// Returns an error when the file cannot be written.
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>>;
 }
 
 /// A column to read from a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadColumn {
     /// The name, type and nullability of the column.
     pub field: Field,
-    /// The unit of integers that stand for times, if it is declared. Text formats use it; the
-    /// columns of binary formats are converted by the caller.
-    pub unit: Option<EpochUnit>,
+    /// What is declared of the column. Text formats use it; the columns of binary formats are
+    /// converted by the caller.
+    pub reading: Reading,
 }
 
 impl From<Field> for ReadColumn {
     fn from(field: Field) -> Self {
-        Self { field, unit: None }
+        Self {
+            field,
+            reading: Reading::default(),
+        }
     }
 }
 
@@ -126,6 +170,34 @@ pub struct Rows {
     pub rejects: Vec<(u64, String)>,
     /// The number of rows that were read, including those that could not be parsed.
     pub seen: u64,
+}
+
+impl Rows {
+    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable rows.
+    #[must_use]
+    pub fn reject(self, faults: BTreeMap<usize, String>) -> Self {
+        if faults.is_empty() {
+            return self;
+        }
+        let rows = self.numbers.len();
+        let is_good: Vec<bool> = (0..rows).map(|row| !faults.contains_key(&row)).collect();
+        let mask = BooleanArray::from(is_good.clone());
+        let filtered = |column: &ArrayRef| {
+            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
+        };
+        let mut rejects = self.rejects;
+        let faults = faults.into_iter();
+        rejects.extend(faults.map(|(row, message)| (self.numbers[row], message)));
+        rejects.sort_by_key(|(number, _)| *number);
+        let numbers = self.numbers.iter().zip(is_good);
+        let numbers = numbers.filter_map(|(number, is_good)| is_good.then_some(*number));
+        Self {
+            columns: self.columns.iter().map(filtered).collect(),
+            numbers: numbers.collect(),
+            rejects,
+            seen: self.seen,
+        }
+    }
 }
 
 /// Writes the rows of one file. Calls block.
@@ -160,13 +232,31 @@ pub fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'st
     Error::caused(kind, format!("{} cannot be read", path.display()), cause)
 }
 
-/// Returns the positions of the wanted columns among the names in a file.
-fn column_positions(path: &Path, names: &[&str], columns: &[ReadColumn]) -> Result<Vec<usize>> {
+/// Returns the positions of the wanted columns among the names in a file: `None` for a nullable
+/// column that the file lacks.
+fn column_positions(
+    path: &Path,
+    names: &[&str],
+    columns: &[ReadColumn],
+) -> Result<Vec<Option<usize>>> {
     let position = |ReadColumn { field, .. }: &ReadColumn| {
-        let position = names.iter().position(|name| *name == field.name);
-        position.ok_or_else(|| missing_column(path, field, names))
+        let mut found = (0..names.len()).filter(|index| names[*index] == field.name);
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(Error::invalid(format!(
+                "{} has two columns `{}`; rename one, so that it is clear which one is read",
+                path.display(),
+                field.name
+            ))),
+            (None, _) if !field.nullable => Err(missing_column(path, field, names)),
+            (position, _) => Ok(position),
+        }
     };
     columns.iter().map(position).collect()
+}
+
+/// A column of nulls, for one that a file lacks.
+fn missing_values(rows: usize) -> ArrayRef {
+    Arc::new(NullArray::new(rows))
 }
 
 /// Creates the error of a file that lacks a column. It suggests the most similar name.

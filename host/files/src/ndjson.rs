@@ -1,19 +1,25 @@
-//! Newline-delimited JSON: one object in each line.
+//! JSON: one object in each line, or a document of objects. `ndjson/values.rs` splits a file into
+//! its values.
+
+mod values;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, cell_to_json};
+use wafer_catalog::{FileOptions, Format};
+use wafer_core::{DataType, Digest, cell_to_json, plain_type};
 use wafer_store::{Error, Result};
 
-use crate::text::{TextColumns, TextRows, append_object};
+use crate::input::TextInput;
+use crate::ndjson::values::{Values, placed};
+use crate::output::plain_columns;
+use crate::text::{RawObject, TextColumns, TextRows};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable,
 };
@@ -31,29 +37,30 @@ impl FileFormat for Ndjson {
     fn schema(
         &self,
         path: &Path,
+        file: File,
+        options: &FileOptions,
         declared: &dyn Fn(&str) -> Option<DataType>,
     ) -> Result<SchemaRef> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
-        let mut lines = Lines::new(path, file);
+        let mut values = open(path, file, options)?;
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
-        while let Some(line) = lines.next()? {
-            let Ok(Json::Object(object)) = serde_json::from_slice(line) else {
-                // The line is skipped here, because reading the row reports what is wrong with it.
+        while let Some(value) = values.next().map_err(|e| unreadable(path, e))? {
+            let Ok(object) = RawObject::parse(value.bytes) else {
+                // The value is skipped here, because reading the row reports what is wrong with it.
                 continue;
             };
-            for (name, value) in object {
-                let position = *positions.entry(name.clone()).or_insert_with(|| {
+            for (name, cell) in object.fields() {
+                let position = *positions.entry(name.to_owned()).or_insert_with(|| {
                     columns.push(Column {
-                        declared: declared(&name),
-                        name,
+                        declared: declared(name),
+                        name: name.to_owned(),
                         inferred: None,
                     });
                     columns.len() - 1
                 });
-                let line = lines.number;
-                columns[position].observe(&value).map_err(|message| {
-                    let (path, name) = (path.display(), &columns[position].name);
-                    Error::invalid(format!("{path}:{line}: field `{name}`: {message}"))
+                columns[position].observe(cell.get()).map_err(|message| {
+                    let (path, number) = (path.display(), value.number);
+                    let message = placed(value.line, format!("field `{name}`: {message}"));
+                    Error::invalid(format!("{path}:{number}: {message}"))
                 })?;
             }
         }
@@ -65,11 +72,32 @@ impl FileFormat for Ndjson {
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))
     }
 
-    fn read(&self, path: &Path, file: File, columns: &[ReadColumn]) -> Result<Box<dyn RowReader>> {
+    /// Each row has names of its own.
+    fn column_names(
+        &self,
+        _path: &Path,
+        _file: File,
+        _options: &FileOptions,
+    ) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
+
+    fn read(
+        &self,
+        path: &Path,
+        file: File,
+        options: &FileOptions,
+        columns: &[ReadColumn],
+    ) -> Result<Box<dyn RowReader>> {
         Ok(Box::new(NdjsonReader {
-            lines: Lines::new(path, file),
+            path: path.to_owned(),
+            values: open(path, file, options)?,
             columns: TextColumns::new(columns),
         }))
+    }
+
+    fn holds(&self, data_type: &ArrowType) -> bool {
+        plain_type(data_type).is_some()
     }
 
     fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
@@ -90,20 +118,21 @@ struct Column {
 }
 
 impl Column {
-    /// Adjusts the inferred type to another value.
-    fn observe(&mut self, value: &Json) -> std::result::Result<(), String> {
+    /// Adjusts the inferred type to another value, by its text.
+    fn observe(&mut self, value: &str) -> std::result::Result<(), String> {
         if self.declared.is_some() {
             return Ok(());
         }
-        let found = match value {
-            Json::Null => return Ok(()),
-            Json::Bool(_) => DataType::Boolean,
-            Json::Number(number) if number.is_i64() => DataType::Int64,
-            Json::Number(_) => DataType::Float64,
-            Json::String(_) => DataType::Utf8,
-            Json::Array(_) | Json::Object(_) => {
+        let found = match value.as_bytes() {
+            [b'n', ..] => return Ok(()),
+            [b't' | b'f', ..] => DataType::Boolean,
+            [b'"', ..] => DataType::Utf8,
+            [b'[' | b'{', ..] => {
                 return Err("has nested values; leave the field out or flatten it".to_owned());
             }
+            // An int64 of the same text. `-0` is a float.
+            _ if value != "-0" && value.parse::<i64>().is_ok() => DataType::Int64,
+            _ => DataType::Float64,
         };
         self.inferred = Some(match (self.inferred.take(), found) {
             (None, found) => found,
@@ -118,45 +147,16 @@ impl Column {
     }
 }
 
-/// Reads the lines of a file that are not empty.
-#[derive(Debug)]
-struct Lines {
-    path: PathBuf,
-    reader: BufReader<File>,
-    /// The number of the line that was read last, from 1.
-    number: u64,
-    line: Vec<u8>,
-}
-
-impl Lines {
-    fn new(path: &Path, file: File) -> Self {
-        Self {
-            path: path.to_owned(),
-            reader: BufReader::new(file),
-            number: 0,
-            line: Vec::new(),
-        }
-    }
-
-    /// Returns the next line, or `None` at the end of the file.
-    fn next(&mut self) -> Result<Option<&[u8]>> {
-        loop {
-            self.line.clear();
-            let read = self.reader.read_until(b'\n', &mut self.line);
-            if read.map_err(|e| unreadable(&self.path, e))? == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            if !self.line.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Some(&self.line));
-            }
-        }
-    }
+/// Opens a file to read its values.
+fn open(path: &Path, file: File, options: &FileOptions) -> Result<Values> {
+    let input = TextInput::open(path, file, options)?;
+    Values::open(path, input).map_err(|e| unreadable(path, e))
 }
 
 #[derive(Debug)]
 struct NdjsonReader {
-    lines: Lines,
+    path: PathBuf,
+    values: Values,
     columns: TextColumns,
 }
 
@@ -164,16 +164,17 @@ impl RowReader for NdjsonReader {
     fn next(&mut self) -> Result<Option<Rows>> {
         let mut rows = TextRows::new(&self.columns);
         while !rows.is_full() {
-            let Some(line) = self.lines.next()? else {
+            let value = self.values.next().map_err(|e| unreadable(&self.path, e))?;
+            let Some(value) = value else {
                 break;
             };
-            let json = serde_json::from_slice::<Json>(line);
-            let number = self.lines.number;
-            match json {
-                Ok(json) => rows.push(number, |builders| {
-                    append_object(&json, &self.columns.fields, builders)
+            match RawObject::parse(value.bytes) {
+                Ok(object) => rows.push(value.number, |builders| {
+                    object
+                        .append(&self.columns.fields, builders)
+                        .map_err(|message| placed(value.line, message))
                 }),
-                Err(e) => rows.reject(number, format!("is not JSON: {e}")),
+                Err(message) => rows.reject(value.number, placed(value.line, message)),
             }
         }
         Ok(rows.finish())
@@ -188,8 +189,9 @@ struct NdjsonWriter {
 impl RowWriter for NdjsonWriter {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
+        let columns = plain_columns(batch)?;
         for row in 0..batch.num_rows() {
-            let cells = self.names.iter().zip(batch.columns());
+            let cells = self.names.iter().zip(&columns);
             let object: Map<String, Json> = cells
                 .map(|(name, column)| (name.clone(), cell_to_json(column, row)))
                 .collect();

@@ -1,28 +1,30 @@
 //! Output files: written under a temporary name, and renamed when they are complete.
 //!
-//! A reader never sees half a file. [`Output::create`] chooses the format by the file's name; the
-//! bytes go through a [`Sink`], which writes and digests them on threads of its own.
-//! [`Output::opened`] writes to a file that is open already, such as the standard output, whose reader
-//! takes the rows as they come.
+//! A reader never sees half a file, and two processes do not write one file at the same time.
+//! [`Output::create`] chooses the format by the file's name; the bytes go through a [`Sink`], which
+//! writes and digests them on threads of its own. [`Output::opened`] writes to a file that is open
+//! already, such as the standard output, whose reader takes the rows as they come.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field as ArrowField, SchemaRef};
 use serde_json::Value as Json;
 use wafer_catalog::{ColumnStatistics, Format};
-use wafer_core::{Digest, cell_to_json};
+use wafer_core::{Digest, cell_to_json, plain_column};
 use wafer_store::{Error, Kind, Result};
 
-use crate::{RowWriter, Sink, Statistics, file_format};
+use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 
 /// A file of rows that is being written. If it is dropped before it is closed, the temporary file
 /// is removed.
 pub struct Output {
     path: PathBuf,
-    /// The temporary file `NAME.part`, which is written; `None` if the rows go to an open file.
-    temporary: Option<PathBuf>,
+    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until the
+    /// file is complete; `None` if the rows go to an open file.
+    temporary: Option<(PathBuf, File)>,
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
     statistics: Vec<Statistics>,
@@ -47,17 +49,18 @@ impl Output {
     /// Starts a file of rows with these columns. Its format follows from its name.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the extension stands for no format, and
-    /// [`Kind::Unavailable`] when the file cannot be written.
+    /// Returns [`Kind::Invalid`] when the extension stands for no format or the format cannot hold
+    /// a column, and [`Kind::Unavailable`] when the file cannot be written.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
+        check_columns(path, schema.fields().iter().map(AsRef::as_ref))?;
         let format = Format::of_output(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".part");
         let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(|e| unwritable(path, e))?;
-        match Self::opened(file, path, format, schema) {
+        let (file, lock) = create_locked(path, &temporary)?;
+        match Self::started(file, path, format, schema) {
             Ok(mut output) => {
-                output.temporary = Some(temporary);
+                output.temporary = Some((temporary, lock));
                 Ok(output)
             }
             Err(e) => {
@@ -70,15 +73,20 @@ impl Output {
     /// Starts to write rows with these columns to an open file. Errors name it `path`.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`] when the format does not support a column, or the file cannot be
-    /// written.
+    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`] when
+    /// the file cannot be written.
     pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
+        check_held(path, format, schema.fields().iter().map(AsRef::as_ref))?;
+        Self::started(file, path, format, schema)
+    }
+
+    fn started(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
         let writer = file_format(format).write(Sink::new(file), schema);
         let fields = schema.fields().iter();
         Ok(Self {
             path: path.to_owned(),
-            writer: Some(writer.map_err(|e| unwritable(path, e))?),
             temporary: None,
+            writer: Some(writer.map_err(|e| unwritable(path, e))?),
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
@@ -88,7 +96,7 @@ impl Output {
     /// Removes the temporary file. A partial file is of no use; if it cannot be removed, it is left
     /// behind.
     fn remove_temporary(&self) {
-        if let Some(temporary) = &self.temporary {
+        if let Some((temporary, _)) = &self.temporary {
             let _ = std::fs::remove_file(temporary);
         }
     }
@@ -110,20 +118,114 @@ impl Output {
     /// Returns [`Kind::Unavailable`] when the file cannot be written.
     pub fn close(mut self) -> Result<(Vec<ColumnStatistics>, Digest)> {
         let writer = self.writer.take().expect("it is closed once");
-        let digest = writer.finish(&mut self.statistics).map_err(|e| {
+        let finished = writer.finish(&mut self.statistics);
+        let renamed = finished.and_then(|digest| {
+            if let Some((temporary, _)) = &self.temporary {
+                std::fs::rename(temporary, &self.path)?;
+            }
+            Ok(digest)
+        });
+        let digest = renamed.map_err(|e| {
             self.remove_temporary();
             unwritable(&self.path, e)
         })?;
-        if let Some(temporary) = &self.temporary {
-            std::fs::rename(temporary, &self.path).map_err(|e| unwritable(&self.path, e))?;
-        }
         let statistics = std::mem::take(&mut self.statistics);
         let columns = statistics.into_iter().map(Statistics::finish);
         Ok((columns.collect(), digest))
     }
 }
 
+/// Returns the columns of a batch as text formats write them.
+///
+/// # Errors
+/// Returns a message that names the column with a value that has no text.
+pub(crate) fn plain_columns(batch: &RecordBatch) -> WriteResult<Vec<ArrayRef>> {
+    let schema = batch.schema();
+    let fields = schema.fields().iter().zip(batch.columns());
+    let columns = fields.map(|(field, column)| {
+        plain_column(column).map_err(|error| {
+            let name = field.name();
+            let message = &error.message;
+            format!("column `{name}`: {message}; write Parquet or Arrow, or leave the column out")
+        })
+    });
+    Ok(columns.collect::<std::result::Result<_, String>>()?)
+}
+
+/// Checks that a file can hold columns as they are.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] with the column that it cannot hold, and [`Kind::Invalid`] when the
+/// extension of the file stands for no format.
+pub fn check_columns<'a>(
+    path: &Path,
+    fields: impl IntoIterator<Item = &'a ArrowField>,
+) -> Result<()> {
+    check_held(path, Format::of_output(path)?, fields)
+}
+
+/// Checks that a file of a format can hold columns as they are. The error names it `path`.
+fn check_held<'a>(
+    path: &Path,
+    format: Format,
+    fields: impl IntoIterator<Item = &'a ArrowField>,
+) -> Result<()> {
+    let format = file_format(format);
+    let mut fields = fields.into_iter();
+    match fields.find(|field| !format.holds(field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(Error::invalid(format!(
+            "{}: column `{}` is {}, which a file of this format cannot hold as it is: write {}, \
+             convert the column, or leave it out",
+            path.display(),
+            field.name(),
+            field.data_type(),
+            match format.format() {
+                Format::Parquet => "Arrow (.arrow)",
+                _ => "Parquet (.parquet) or Arrow (.arrow)",
+            }
+        ))),
+    }
+}
+
+/// Creates the temporary file of a file to write, and locks it. One that a killed process has left
+/// is used again. Returns the file, and the handle that holds the lock.
+///
+/// # Errors
+/// Returns [`Kind::Conflict`] when another process writes it.
+fn create_locked(path: &Path, temporary: &Path) -> Result<(File, File)> {
+    // It is emptied only once it is locked.
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false);
+    let file = file.open(temporary).map_err(|e| unwritable(path, e))?;
+    let is_locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    // The other process may have completed its file since this one was opened.
+    let is_there = is_locked && is_at(&file, temporary).map_err(|e| unwritable(path, e))?;
+    if !is_there {
+        let message = format!(
+            "{} is being written by another process; wait for it, or name another file",
+            path.display()
+        );
+        return Err(Error::new(Kind::Conflict, message));
+    }
+    let lock = file.set_len(0).and_then(|()| file.try_clone());
+    Ok((file, lock.map_err(|e| unwritable(path, e))?))
+}
+
+/// Returns whether an open file is the one at a path.
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    let open = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.dev() == open.dev() && found.ino() == open.ino()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Formats a value as text: a string as it is, any other value as JSON.
+///
+/// # Panics
+/// Panics like [`cell_to_json`].
 pub fn cell_text(values: &ArrayRef, row: usize) -> String {
     match cell_to_json(values, row) {
         Json::String(text) => text,
@@ -135,4 +237,48 @@ pub fn cell_text(values: &ArrayRef, row: usize) -> String {
 fn unwritable(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let message = format!("{} cannot be written", path.display());
     Error::caused(Kind::Unavailable, message, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]))
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_file_that_cannot_be_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder is in the place of the file, so that the last step fails.
+        let path = folder.path().join("rows.csv");
+        let output = Output::create(&path, &schema()).unwrap();
+        std::fs::create_dir_all(path.join("sub")).unwrap();
+        assert_eq!(output.close().unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(names(folder.path()), ["rows.csv"]);
+    }
+
+    #[test]
+    fn a_file_is_written_by_one_at_a_time_and_after_a_process_that_was_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        std::fs::write(folder.path().join("rows.csv.part"), "left over, and longer").unwrap();
+        let first = Output::create(&path, &schema()).unwrap();
+        let second = Output::create(&path, &schema()).unwrap_err();
+        assert_eq!(second.kind(), Kind::Conflict);
+        first.close().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "n\n");
+        drop(Output::create(&path, &schema()).unwrap());
+        assert_eq!(names(folder.path()), ["rows.csv"]);
+    }
 }

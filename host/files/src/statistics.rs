@@ -63,7 +63,8 @@ impl Statistics {
 
     /// Adds the values of a batch.
     pub(crate) fn add(&mut self, column: &ArrayRef) {
-        self.nulls += column.null_count() as u64;
+        // The bit map of a column does not tell all nulls, such as those of a dictionary's values.
+        self.nulls += column.logical_null_count() as u64;
         self.values.add(column);
         match column.data_type() {
             ArrowType::Int64 => self.numbers(column.as_primitive::<Int64Type>(), |n| n as f64),

@@ -27,7 +27,7 @@ use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
 use wafer_platform::{Arrival, Background, Moment, Platform};
-use wafer_server::router;
+use wafer_server::{Hosts, Limits, ServerOptions, router};
 
 use crate::failure::Failure;
 use crate::records::{Batch, Record, Stored};
@@ -114,8 +114,13 @@ impl Handler {
         sources: BTreeMap<String, String>,
         objects: Url,
     ) -> Self {
+        // Function URLs and gateways have names of their own, and decide who may ask.
+        let options = ServerOptions {
+            limits: Limits::default(),
+            hosts: Hosts::Any,
+        };
         Self {
-            router: router(Arc::clone(&platform)),
+            router: router(Arc::clone(&platform), options),
             background: Background::new(Arc::clone(&platform)),
             platform,
             sources,

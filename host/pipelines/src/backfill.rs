@@ -2,29 +2,42 @@
 //! as possible.
 //!
 //! A backfill splits a span of time into intervals and runs up to 32 of them in one pass over
-//! the source, each with its own claim and commit. The online store is updated once, at the end,
-//! from the offline table. If the project has a staged version of the group, the backfill fills
-//! that version, and the staged definitions become live once all staged tables are filled
-//! (`staging.rs`). A backfill can be stopped and repeated at any time: intervals whose inputs
-//! did not change are skipped.
+//! the source, each with its own claim and commit. Many intervals with few rows are combined into
+//! pieces (`backfill/pieces.rs`), of which each is claimed, committed and replaced as one interval,
+//! so that there are not more commits and files than the data deserves. The online store is updated
+//! once, at the end, from the offline table. If the project has a staged version of the group, the
+//! backfill fills that version, and the staged definitions become live once all staged tables are
+//! filled (`staging.rs`). A backfill can be stopped and repeated at any time: intervals whose
+//! inputs did not change are skipped.
+
+mod pieces;
 
 use std::sync::Arc;
 use std::time;
 
 use bytes::Bytes;
 use serde::Serialize;
-use wafer_catalog::{Definitions, Progress, Ticks, get};
+use wafer_catalog::{BackfillEstimate, Definitions, Progress, Ticks, get};
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 use wafer_store::{Error, Expect, Result};
+
+use crate::backfill::pieces::Piece;
 
 use crate::run::job::{Job, OnlineUpdate};
 use crate::run::{RequestedRun, RunRequest};
 use crate::service::Pipelines;
 
-/// The number of intervals that one pass over the source writes. Each interval keeps rows in
-/// memory until they fill a row group of a file.
-const INTERVALS_OF_A_PASS: usize = 32;
+/// The number of pieces that one pass over the source writes. Each piece keeps rows in memory until
+/// they fill a row group of a file.
+const PIECES_OF_A_PASS: usize = 32;
+
+/// The number of rows that a pass reads and transforms in a second, for estimates. The functions of
+/// the benchmarks are a few times faster; a model may be slower.
+const ROWS_PER_SECOND: u64 = 200_000;
+
+/// How long a commit takes, for estimates.
+const COMMIT: Duration = Duration::from_micros(50_000);
 
 /// The default length of an interval.
 const DAY: Duration = Duration::from_days(1);
@@ -125,25 +138,23 @@ impl Pipelines {
         let started = tokio::time::Instant::now();
         let lease = self.run_lease(&request.pipeline).await?;
         let work = async {
-            let job = self
+            let mut job = self
                 .job(&definitions, &run, None, OnlineUpdate::ByCaller)
                 .await?;
-            let report = self.fill(&job, &intervals, &progress).await?;
+            let report = self.fill(&mut job, &intervals, &progress).await?;
             if !(is_staged && keeps_raw_events) {
                 return Ok(report);
             }
             // Other processes may not have known the staged version in its first moments, so
             // events that came in then were not written to it. They are in the archive by now.
             tokio::time::sleep_until(started + SETTLE).await;
-            let job = self
+            let mut job = self
                 .job(&definitions, &run, None, OnlineUpdate::ByCaller)
                 .await?;
-            let rest = self.fill(&job, &intervals, &progress).await?;
+            let rest = self.fill(&mut job, &intervals, &progress).await?;
             Ok(report.with(rest))
         };
-        let result: Result<BackfillReport> = work.await;
-        lease.end().await;
-        let mut report = result?;
+        let mut report: BackfillReport = lease.during(work).await?;
         if is_staged {
             report.missing = self.first_missing(&report.table).await?;
             if report.missing.is_none() {
@@ -176,22 +187,31 @@ impl Pipelines {
     /// one that was interrupted recorded that they have to be rebuilt.
     async fn fill(
         &self,
-        job: &Job,
+        job: &mut Job,
         intervals: &[Interval],
         progress: &Arc<dyn Progress>,
     ) -> Result<BackfillReport> {
-        let table = &job.target.table.name;
+        let table = job.target.table.name.clone();
         let mut report = BackfillReport {
             table: table.clone(),
             intervals: intervals.len(),
             ..BackfillReport::default()
         };
-        for pass in intervals.chunks(INTERVALS_OF_A_PASS) {
-            for run in self.run_pass(job, pass, progress).await? {
-                report.add(&run);
+        let pieces = self.pieces(job, intervals).await?;
+        progress.backfill(&estimate(job, intervals.len(), pieces.len()));
+        let combined = pieces.iter().filter(|piece| piece.intervals > 1);
+        job.combined = combined.map(|piece| piece.interval).collect();
+        if !job.combined.is_empty() {
+            self.record_combined(&table).await?;
+        }
+        for pass in pieces.chunks(PIECES_OF_A_PASS) {
+            let intervals: Vec<Interval> = pass.iter().map(|piece| piece.interval).collect();
+            let runs = self.run_pass(job, &intervals, progress).await?;
+            for (piece, run) in pass.iter().zip(&runs) {
+                report.add(piece, run);
             }
         }
-        let rebuild_marker = self.online_rebuild_name(table);
+        let rebuild_marker = self.online_rebuild_name(&table);
         let metadata = &self.context.components().stores.metadata;
         if metadata.get(&rebuild_marker).await?.is_some() {
             progress.stage("updating the online store");
@@ -234,13 +254,33 @@ impl BackfillReport {
         }
     }
 
-    /// Adds an interval, which counts only if it was written.
-    fn add(&mut self, run: &RequestedRun) {
+    /// Adds the intervals of a piece, which count only if it was written.
+    fn add(&mut self, piece: &Piece, run: &RequestedRun) {
         if run.is_new {
-            self.written += 1;
+            self.written += piece.intervals;
             self.rows_written += run.record.rows_written;
             self.rows_rejected += run.record.rows_rejected;
         }
+    }
+}
+
+/// Estimates the work of a backfill.
+fn estimate(job: &Job, intervals: usize, pieces: usize) -> BackfillEstimate {
+    let rows = job.input.estimated_rows();
+    let passes = pieces.div_ceil(PIECES_OF_A_PASS);
+    let duration = rows.map(|rows| {
+        let read = rows.saturating_mul(passes as u64);
+        let micros = read.saturating_mul(1_000_000 / ROWS_PER_SECOND);
+        let commits = COMMIT.as_micros().saturating_mul(pieces as i64);
+        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+        Duration::from_micros(micros.saturating_add(commits))
+    });
+    BackfillEstimate {
+        intervals,
+        pieces,
+        passes,
+        rows,
+        duration,
     }
 }
 

@@ -8,14 +8,15 @@
 //! interval was replaced or an entity was deleted, the run reads the whole interval again.
 //! Compaction moves rows between files without changing them, so it does not count as a change.
 //! A schedule also repeats finished intervals that were changed (`trigger/upstream.rs`).
+//!
+//! A Delta table that others write is followed in the same way, by its own versions; its rows
+//! belong to intervals by their event times, so each change may concern any interval.
 
 use std::collections::BTreeSet;
 
 use wafer_catalog::Upstream;
 use wafer_core::rules::Interval;
 use wafer_store::{Change, DataFile, Kind, Result, TableSnapshot};
-
-use crate::service::Pipelines;
 
 /// A table that a pipeline reads, and the changes in it since an earlier version.
 pub(crate) struct UpstreamChanges {
@@ -29,34 +30,27 @@ pub(crate) struct UpstreamChanges {
     pub(crate) since: u64,
 }
 
-impl Pipelines {
+impl UpstreamChanges {
     /// Returns the table as it is in a snapshot, with its changes after the version `since`, or
     /// with no changes if `since` is `None` or older than the table's log.
-    pub(crate) async fn upstream_changes(
-        &self,
-        snapshot: &TableSnapshot,
-        since: Option<u64>,
-    ) -> Result<UpstreamChanges> {
+    pub(crate) async fn new(snapshot: &TableSnapshot, since: Option<u64>) -> Result<Self> {
         let version = snapshot.version();
         let since = since.unwrap_or(version);
-        let offline = &self.context.components().stores.offline;
-        let (changes, since) = match offline.changes(snapshot.table(), since, version).await {
+        let (changes, since) = match snapshot.changes_since(since).await {
             Ok(changes) => (changes, since),
             // The table's log no longer reaches back to that version, so everything is read
             // again.
             Err(e) if e.kind() == Kind::NotFound => (Vec::new(), version),
             Err(e) => return Err(e),
         };
-        Ok(UpstreamChanges {
+        Ok(Self {
             version,
             files: snapshot.files().to_vec(),
             changes,
             since,
         })
     }
-}
 
-impl UpstreamChanges {
     /// Says to read everything.
     pub(crate) fn full_read(&self) -> Upstream {
         Upstream {

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 use wafer_core::Duration;
-use wafer_store::{Kind, Result};
+use wafer_store::{ARRIVAL_ORDER, Kind, Result};
 
 use crate::service::Pipelines;
 
@@ -102,6 +102,7 @@ impl Pipelines {
             // An unknown table is an error.
             self.tables.table_definition(table).await?;
         }
+        self.tables.remove_abandoned_pins().await?;
         let offline = &self.context.components().stores.offline;
         let mut reports = Vec::new();
         for definition in self.tables.known_tables().await? {
@@ -111,9 +112,15 @@ impl Pipelines {
             }
             let keys = definition.keys.iter().map(|key| key.name.clone());
             // The sort key includes the last tie-break, so that the order does not depend on the
-            // order of the files.
-            let times = ["event_timestamp", "created_timestamp", "event_id"].map(str::to_owned);
-            let sort_by: Vec<String> = keys.chain(times).collect();
+            // order of the files. Rows of one key and time stay in the order in which they came in,
+            // which runs over the table rely on.
+            let system = [
+                "event_timestamp",
+                "created_timestamp",
+                ARRIVAL_ORDER,
+                "event_id",
+            ];
+            let sort_by: Vec<String> = keys.chain(system.map(str::to_owned)).collect();
             let compaction = match offline.compact(name, &sort_by).await {
                 Err(e) if e.kind() == Kind::NotFound => continue,
                 other => other?,

@@ -3,37 +3,42 @@
 //!
 //! 1. Each event of a push becomes a draft with its identity: the value of its identity field,
 //!    its CloudEvents source and id, or the digest of its content (`draft.rs`).
-//! 2. All events go through the pipelines of the source (`routes.rs`, `route.rs`), with one call
+//! 2. The rows of the push get numbers in the order in which they come in (`arrivals.rs`), which
+//!    decide between rows of one entity and event time.
+//! 3. All events go through the pipelines of the source (`routes.rs`, `route.rs`), with one call
 //!    per function. Pipelines that share a function share its call. An event that makes the
 //!    function trap is found by halving the batch, and is rejected alone.
-//! 3. Everything that one event writes is one commit. If the event's identity is new, the commit
+//! 4. Everything that one event writes is one commit. If the event's identity is new, the commit
 //!    contains the rows that are due (the newest row of an entity wins), the rows that are not due
 //!    yet, the identity, and the rows for the outbox. The latter include the raw event with the
 //!    names of the tables that it was written to.
-//! 4. The online store makes the commits durable, and the push is answered event by event.
+//! 5. The online store makes the commits durable, and the push is answered event by event.
 //!
 //! An event that is older than the source's `lateness` is written to the late table instead of
 //! the group. Events that the function or an expectation refuses go to the quarantine table. A
 //! row whose entity was deleted after the row's event time is left out, and its raw event is not
 //! archived. The outbox is appended to the offline tables later (`wafer_tables::Tables::flush`).
 
+pub(crate) mod arrivals;
 pub(crate) mod draft;
 pub(crate) mod event;
 pub(crate) mod route;
 pub(crate) mod routes;
 
-use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use wafer_catalog::{FIVE_MINUTES, SEVEN_DAYS, SourceDef, SourceKind, TableDef, get};
 use wafer_core::{DataType, Duration, Field, Schema, Timestamp};
+use wafer_files::ReadColumn;
 use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
 
+use crate::events::arrivals::Arrivals;
 use crate::events::draft::{Draft, IngestTerms};
 use crate::events::event::{Arrival, EventResult, IncomingEvent, IngestReport};
-use crate::events::route::{Route, Transform};
+use crate::events::route::Route;
 use crate::group_rows::Target;
 use crate::service::Pipelines;
+use crate::transform::Transform;
 
 impl Pipelines {
     /// Ingests events of a stream source: each event goes through every pipeline of the source, and
@@ -66,23 +71,26 @@ impl Pipelines {
             return Err(Error::invalid(message));
         }
         let now = self.context.now();
-        let terms = IngestTerms {
-            now,
-            arrival,
-            skew: definition.skew,
-            delay: definition.delay,
-            lateness: (arrival == Arrival::Now)
-                .then_some(definition.lateness)
-                .flatten(),
-        };
+        let (skew, delay) = (definition.skew, definition.delay);
+        let lateness = (arrival == Arrival::Now)
+            .then_some(definition.lateness)
+            .flatten();
+        let arrivals = self.begin_arrivals();
         let watermark = self.watermark(source);
         let archive = archive_tables(source, definition, &routes);
         let (name, id, until) = (source.to_owned(), id.clone(), now.plus(*remember));
         let drafts = self.context.components().event_guests.run(move || {
+            let terms = IngestTerms {
+                now,
+                arrival,
+                skew,
+                delay,
+                lateness,
+                arrivals: &arrivals,
+            };
             let mut drafts = draft_events(&events, &name, id.as_deref(), until, &routes, terms)?;
             let mut watermark = watermark;
             for (draft, event) in drafts.iter_mut().zip(&events) {
-                draft.refuse_if_deleted();
                 draft.archive(event, archive.as_ref(), terms);
                 watermark = draft.compare_with_watermark(watermark);
             }
@@ -119,6 +127,7 @@ impl Pipelines {
             skew: FIVE_MINUTES,
             delay: Duration::ZERO,
             lateness: None,
+            arrivals: &self.begin_arrivals(),
         };
         let time = Field::new(&definition.event_time, DataType::Timestamp, false);
         let keys = definition.keys.iter().cloned();
@@ -127,8 +136,13 @@ impl Pipelines {
             .map_err(|e| Error::caused(Kind::Internal, format!("columns of `{group}`"), e))?;
         let deletions = self.tables.deletions().await?;
         let routes = [Route {
+            columns: columns
+                .fields()
+                .iter()
+                .cloned()
+                .map(ReadColumn::from)
+                .collect(),
             transform: Transform::Columns(columns),
-            times: BTreeMap::new(),
             targets: vec![Target::new(definition.clone(), &deletions)],
         }];
         // A name of a source contains no `/`, so no source shares these identities.
@@ -136,6 +150,12 @@ impl Pipelines {
         let until = now.plus(SEVEN_DAYS);
         let drafts = draft_events(&events, &name, None, until, &routes, terms)?;
         self.commit(&name, drafts, until).await
+    }
+
+    /// Begins a push, whose rows get numbers in the order in which they come in.
+    pub(crate) fn begin_arrivals(&self) -> Arc<Arrivals> {
+        self.arrivals.begin(self.context.machine_now());
+        Arc::clone(&self.arrivals)
     }
 
     /// Commits the drafts of a push and reports what became of each event.
@@ -219,14 +239,15 @@ fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
     report
 }
 
-/// Makes a draft of each event and puts the events through all routes.
+/// Makes a draft of each event, puts the events through all routes, and forgets what is about
+/// deleted entities.
 fn draft_events(
     events: &[IncomingEvent],
     source: &str,
     id_field: Option<&str>,
     until: Timestamp,
     routes: &[Route],
-    terms: IngestTerms,
+    terms: IngestTerms<'_>,
 ) -> Result<Vec<Draft>> {
     let drafts = events.iter();
     let mut drafts: Vec<Draft> = drafts
@@ -234,6 +255,9 @@ fn draft_events(
         .collect();
     for route in routes {
         route.apply(events, &mut drafts, terms)?;
+    }
+    for draft in &mut drafts {
+        draft.forget_deleted();
     }
     Ok(drafts)
 }
@@ -282,8 +306,6 @@ impl Pipelines {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::{ArrayRef, StringArray};
     use bytes::Bytes;
     use wafer_core::entity_key;
@@ -312,6 +334,7 @@ mod tests {
             created: NOW,
             event_id: id.to_owned(),
             values: Bytes::new(),
+            order: None,
         };
         Draft {
             commit: Err(format!("{id} is wrong")),
@@ -327,7 +350,7 @@ mod tests {
         let version = RowVersion {
             event: NOW,
             created: NOW,
-            id: 1,
+            order: 1,
         };
         let write = OnlineWrite {
             key: OnlineKey {

@@ -13,18 +13,16 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{
-    Array as _, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
 use wafer_catalog::{GroupDef, TableDef};
 use wafer_core::aggregate::{Cells, Item, Layout};
 use wafer_core::expect::{Check, Policy, RunValues};
-use wafer_core::rules::{Admission, Interval, RowVersion, admit, identity, keep_until};
+use wafer_core::rules::{Admission, Arrival, Interval, RowVersion, admit, keep_until};
 use wafer_core::{Duration, EntityKey, KeyError, Schema, Timestamp, encode_row, entity_key};
 use wafer_runtime::Output;
 use wafer_store::{EarlyWrite, Error, Kind, OnlineKey, OnlineRow, OnlineWrite, Result};
-use wafer_tables::{Deleted, Deletions, StoredRows, timestamps};
+use wafer_tables::{Deleted, Deletions, StoredRows, SystemValues, table_batch};
 
 /// A group that rows are made for, with everything about it that is computed once.
 #[derive(Debug)]
@@ -37,6 +35,8 @@ pub(crate) struct Target {
     fingerprint: u64,
     /// The layout of the summaries, if the group has windows.
     layout: Option<Layout>,
+    /// Whether the table holds the order of arrival of its rows.
+    is_ordered: bool,
     /// The expectations of the group.
     pub(crate) checks: Vec<Check>,
     /// The deleted entities, whose earlier rows are left out.
@@ -56,6 +56,13 @@ pub(crate) struct GroupRows {
     pub(crate) columns: Vec<ArrayRef>,
     /// The index of the source row that each row was made from.
     pub(crate) sources: Vec<usize>,
+    /// The index of each row among all rows that the function returned.
+    outputs: Vec<usize>,
+    /// The number of rows that the function returned.
+    pub(crate) output_rows: usize,
+    /// The order of arrival of the first row that the function returned; the others follow it. It
+    /// is 0 until it is set.
+    pub(crate) first_order: u64,
     /// The source rows that were refused.
     pub(crate) rejects: Vec<RefusedRow>,
     /// The number of rows that are kept although they break an expectation.
@@ -97,6 +104,7 @@ impl Target {
         let table = group.rows_table();
         Self {
             deleted: deletions.of(&table),
+            is_ordered: table.is_ordered(),
             table,
             fingerprint: group.fingerprint(),
             layout: group.layout(),
@@ -160,10 +168,8 @@ impl Target {
                 Err(reason) => rejects.push(refused(reason, false)),
             }
         }
-        let sources = (0..output.rows)
-            .filter(|row| kept[*row])
-            .map(|row| output.source_row(row))
-            .collect();
+        let outputs: Vec<usize> = (0..output.rows).filter(|row| kept[*row]).collect();
+        let sources = outputs.iter().map(|row| output.source_row(*row)).collect();
         let mask = BooleanArray::from(kept);
         let filtered = |column: &ArrayRef| {
             if entities.len() == column.len() {
@@ -183,6 +189,9 @@ impl Target {
                 .collect(),
             entities,
             sources,
+            outputs,
+            output_rows: output.rows,
+            first_order: 0,
             rejects,
             warnings,
             outside,
@@ -247,9 +256,9 @@ impl Target {
         &self,
         entity: EntityKey,
         columns: &[ArrayRef],
-        version: RowVersion,
+        standing: Standing,
     ) -> OnlineWrite {
-        self.row_write(entity, columns, 0, version)
+        self.row_write(entity, columns, 0, standing)
     }
 
     /// Returns the online write of one row of some columns.
@@ -258,23 +267,29 @@ impl Target {
         entity: EntityKey,
         columns: &[ArrayRef],
         row: usize,
-        version: RowVersion,
+        standing: Standing,
     ) -> OnlineWrite {
         self.write(
             entity,
-            self.online_row(&Columns::new(columns), row, version),
+            self.online_row(&Columns::new(columns), row, standing),
         )
+    }
+
+    /// Returns the order of arrival that a new row is stored with, if its table holds it.
+    pub(crate) fn stored_order(&self, order: u64) -> Option<u64> {
+        self.is_ordered.then_some(order)
     }
 
     /// Encodes a row for the online store: its packed columns, or a summary of this one event if
     /// the group has windows.
-    fn online_row(&self, columns: &Columns<'_>, row: usize, version: RowVersion) -> OnlineRow {
+    fn online_row(&self, columns: &Columns<'_>, row: usize, standing: Standing) -> OnlineRow {
+        let Standing { version, arrival } = standing;
         let values = match &self.layout {
             None => packed(columns.columns, row),
             Some(layout) => {
                 let cells = &columns.cells;
                 let mut item = Item::new(layout);
-                item.add(layout, version.event, version.id, |column| {
+                item.add(layout, version.event, arrival, |column| {
                     cells[column].as_ref().and_then(|cells| cells.get(row))
                 });
                 item.encode(layout).into()
@@ -284,6 +299,30 @@ impl Target {
             version,
             fingerprint: self.fingerprint,
             values,
+        }
+    }
+}
+
+/// What orders a row among the rows of its entity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// Which of the rows is the newest.
+    pub(crate) version: RowVersion,
+    /// Which of the events of one time is the first and the last in windows.
+    pub(crate) arrival: Arrival,
+}
+
+impl Standing {
+    /// The standing of a row that is stored with an order of arrival, or without one.
+    pub(crate) fn new(
+        event: Timestamp,
+        created: Timestamp,
+        order: Option<u64>,
+        event_id: &str,
+    ) -> Self {
+        Self {
+            version: RowVersion::new(event, created, order, event_id),
+            arrival: Arrival::new(created, order, event_id),
         }
     }
 }
@@ -409,6 +448,11 @@ impl GroupRows {
         self.events.len()
     }
 
+    /// Returns the order of arrival of a row.
+    pub(crate) fn order(&self, row: usize) -> u64 {
+        self.first_order + self.outputs[row] as u64
+    }
+
     /// Returns the rows at some positions, without the refused rows.
     pub(crate) fn take_rows(&self, rows: &[usize]) -> Self {
         let places: arrow_array::UInt32Array = rows.iter().map(|row| Some(*row as u32)).collect();
@@ -421,6 +465,9 @@ impl GroupRows {
             entities: rows.iter().map(|row| self.entities[*row].clone()).collect(),
             events: rows.iter().map(|row| self.events[*row]).collect(),
             sources: rows.iter().map(|row| self.sources[*row]).collect(),
+            outputs: rows.iter().map(|row| self.outputs[*row]).collect(),
+            output_rows: self.output_rows,
+            first_order: self.first_order,
             rejects: Vec::new(),
             warnings: 0,
             outside: 0,
@@ -430,25 +477,30 @@ impl GroupRows {
 
     /// Returns the rows as a batch of the offline table. `available` and `event_ids` have a
     /// value for each row.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Internal`] when the columns are not the group's.
     pub(crate) fn offline_batch(
         &self,
         target: &Target,
         available: Vec<Timestamp>,
         created: Timestamp,
         event_ids: Vec<String>,
-    ) -> RecordBatch {
-        let created = vec![created; self.len()];
-        let times = [&self.events, &available, &created].map(|times| timestamps(times));
-        let ids: ArrayRef = Arc::new(StringArray::from(event_ids));
-        let columns = self
-            .keys
-            .iter()
-            .cloned()
-            .chain(times)
-            .chain([ids])
-            .chain(self.columns.iter().cloned());
-        RecordBatch::try_new(target.table.schema().to_arrow(), columns.collect())
-            .expect("the columns are the group's")
+    ) -> Result<RecordBatch> {
+        let orders = (0..self.len()).map(|row| target.stored_order(self.order(row)));
+        let system = SystemValues {
+            events: self.events.clone(),
+            available,
+            created: vec![created; self.len()],
+            ids: event_ids,
+            orders: orders.collect(),
+        };
+        table_batch(
+            &target.table,
+            self.keys.clone(),
+            system,
+            self.columns.clone(),
+        )
     }
 
     /// Packs the keys and columns of a row, as the outbox stores them.
@@ -468,15 +520,9 @@ impl GroupRows {
         target: &Target,
         columns: &Columns<'_>,
         row: usize,
-        created: Timestamp,
-        event_id: &str,
+        standing: Standing,
     ) -> OnlineWrite {
-        let version = RowVersion {
-            event: self.events[row],
-            created,
-            id: identity(event_id),
-        };
-        let values = target.online_row(columns, row, version);
+        let values = target.online_row(columns, row, standing);
         target.write(self.entities[row].clone(), values)
     }
 }
@@ -512,11 +558,13 @@ impl<'a> OnlineRows<'a> {
         for row in 0..rows.len() {
             let entity = entity_key(&rows.keys, row).map_err(|e| {
                 let place = format!("a row of table `{}`", self.target.table.name);
-                Error::caused(Kind::Internal, place, e)
+                Error::caused(Kind::Corrupt, place, e)
             })?;
             let (version, due) = (rows.version(row), rows.due(row));
+            let arrival = rows.arrival(row);
+            let standing = Standing { version, arrival };
             if due > self.now {
-                let values = self.target.online_row(&columns, row, version);
+                let values = self.target.online_row(&columns, row, standing);
                 let write = self.target.write(entity, values);
                 self.early.push(EarlyWrite { due, write });
                 continue;
@@ -527,7 +575,7 @@ impl<'a> OnlineRows<'a> {
                         .items
                         .entry(entity)
                         .or_insert_with(|| Item::new(layout));
-                    item.add(layout, version.event, version.id, |column| {
+                    item.add(layout, version.event, arrival, |column| {
                         columns.cells[column]
                             .as_ref()
                             .and_then(|cells| cells.get(row))
@@ -536,7 +584,7 @@ impl<'a> OnlineRows<'a> {
                 None => {
                     let stored = self.newest.get(&entity).map(|row| row.version);
                     if wafer_core::rules::replaces(version, stored) {
-                        let values = self.target.online_row(&columns, row, version);
+                        let values = self.target.online_row(&columns, row, standing);
                         self.newest.insert(entity, values);
                     }
                 }
@@ -564,7 +612,7 @@ impl<'a> OnlineRows<'a> {
                 let version = RowVersion {
                     event: item.newest(),
                     created: Timestamp::MIN,
-                    id: 0,
+                    order: 0,
                 };
                 let row = OnlineRow {
                     version,

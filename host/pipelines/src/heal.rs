@@ -7,14 +7,14 @@
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use wafer_catalog::get;
-use wafer_core::rules::available_from_event;
+use wafer_core::rules::{Interval, available_from_event};
 use wafer_core::{EntityKey, Timestamp, encode_row, entity_key};
 use wafer_store::{
     AsOf, EarlyWrite, Error, EventCommit, EventOutcome, Kind, OnlineKey, OutboxRow, Result,
 };
 use wafer_tables::StoredRows;
 
-use crate::group_rows::Target;
+use crate::group_rows::{Standing, Target};
 use crate::service::Pipelines;
 
 /// The number of late rows that are committed in one batch.
@@ -48,7 +48,10 @@ impl Pipelines {
         };
         let target = Target::new(group, &*self.tables.deletions().await?);
         let mut report = HealReport::default();
-        let mut batches = snapshot.rows();
+        // The rows are healed in the order in which they came in.
+        let files = snapshot.in_order_of_creation(snapshot.files().to_vec());
+        let files = files.await?;
+        let mut batches = snapshot.read_all(files, snapshot.columns(), Interval::ALL);
         while let Some(batch) = batches.try_next().await? {
             let rows = StoredRows::new(&late, &batch)?;
             for start in (0..rows.len()).step_by(HEAL_BATCH) {
@@ -78,21 +81,23 @@ impl Pipelines {
         report: &mut HealReport,
     ) -> Result<()> {
         let now = self.context.now();
+        let arrivals = self.begin_arrivals();
         let table = &target.table.name;
         let mut commits = Vec::new();
         for row in range {
-            let mut version = rows.version(row);
-            version.created = now;
-            let available = available_from_event(version.event, now);
+            let event = rows.version(row).event;
+            let available = available_from_event(event, now);
             let entity = entity(&rows.keys, row, table)?;
-            if target.deleted.is_before(&entity, version.event) {
+            if target.deleted.is_before(&entity, event) {
                 continue;
             }
-            let write = target.row_write(entity, &rows.columns, row, version);
+            let event_id = rows.ids.value(row).to_owned();
+            let order = target.stored_order(arrivals.take(1));
+            let standing = Standing::new(event, now, order, &event_id);
+            let write = target.row_write(entity, &rows.columns, row, standing);
             let columns: Vec<_> = rows.keys.iter().chain(&rows.columns).cloned().collect();
             let mut values = Vec::new();
             encode_row(&columns, row, &mut values);
-            let event_id = rows.ids.value(row).to_owned();
             let is_due = available <= now;
             let early = (!is_due).then(|| EarlyWrite {
                 due: available,
@@ -108,11 +113,12 @@ impl Pipelines {
                 early: early.into_iter().collect(),
                 outbox: vec![OutboxRow {
                     table: table.clone(),
-                    event: version.event,
+                    event,
                     available,
                     created: now,
                     event_id,
                     values: values.into(),
+                    order,
                 }],
             });
         }
@@ -136,7 +142,7 @@ impl Pipelines {
 /// Encodes the entity key of a row.
 fn entity(keys: &[arrow_array::ArrayRef], row: usize, table: &str) -> Result<EntityKey> {
     entity_key(keys, row)
-        .map_err(|e| Error::caused(Kind::Internal, format!("a row of table `{table}`"), e))
+        .map_err(|e| Error::caused(Kind::Corrupt, format!("a row of table `{table}`"), e))
 }
 
 /// Returns a short digest of the entity, in hexadecimal.

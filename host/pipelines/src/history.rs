@@ -5,12 +5,13 @@ use serde_json::{Map, Value as Json};
 use wafer_catalog::get;
 use wafer_core::rules::{Interval, available_from_file};
 use wafer_core::{Duration, Timestamp, cell_to_json};
-use wafer_runtime::Deadline;
+use wafer_files::ReadColumn;
 use wafer_store::{Error, Result};
 
 use crate::group_rows::{Gate, Target};
 use crate::service::Pipelines;
-use crate::source::SourceReader;
+use crate::source::{SourceReader, read_columns};
+use crate::transform::Transform;
 
 /// An event of the past, as it would have been pushed.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,21 +29,21 @@ impl Pipelines {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown pipeline and
-    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when the pipeline has no function, when the
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a model makes the rows, when the
     /// source has no files, or when its rows hold columns that JSON cannot express.
     pub fn past_events(&self, pipeline: &str, interval: Interval) -> Result<Vec<PastEvent>> {
         let definitions = self.context.definitions();
         let pipeline = get(&definitions.pipelines, pipeline, "pipeline")?;
         let source = &definitions.sources[&pipeline.source];
         let group = &definitions.groups[&pipeline.group];
-        let name = pipeline.made_by.function().ok_or_else(|| {
+        let transform = Transform::of(&self.context, &definitions, &pipeline.made_by)?;
+        let transform = transform.ok_or_else(|| {
             Error::invalid(format!(
-                "pipeline of group `{}` has no function",
+                "a model makes the rows of group `{}`, and no events",
                 pipeline.group
             ))
         })?;
-        let function = self.context.function(name)?;
-        let fields = function.signature().inputs.fields();
+        let fields = pipeline.made_by.source_fields(transform.inputs());
         if let Some(field) = fields.iter().find(|f| !f.data_type.is_storable()) {
             let message = format!(
                 "column `{}` is {}, which an event cannot have",
@@ -51,19 +52,20 @@ impl Pipelines {
             return Err(Error::invalid(message));
         }
         let remote = &self.context.components().remote;
-        let inputs = &function.signature().inputs;
-        let reader = SourceReader::open(source, &pipeline.source, inputs, remote)?;
+        let reader = SourceReader::open(source, &pipeline.source, &fields, remote)?;
         let gate = Gate {
             interval,
             now: Timestamp::MAX,
             skew: Duration::ZERO,
         };
         let target = Target::new(group.clone(), &self.tables.known_deletions());
+        let columns = read_columns(source, &fields);
         let mut chunks = reader.chunks();
         let mut events = Vec::new();
         while let Some(chunk) = chunks.next()? {
-            let output = function.invoke(&chunk.columns, Deadline::Batch)?;
-            let made = target.rows_of(&function.signature().outputs, &output, gate);
+            let output = transform.invoke_rows(&chunk.columns);
+            let output = output.map_err(|failure| chunk.failure(failure.into()))?;
+            let made = target.rows_of(transform.outputs(), &output, gate);
             // The rows that one source row produced are next to each other.
             let mut latest: Vec<(usize, Timestamp)> = Vec::new();
             for (row, source) in made.sources.iter().enumerate() {
@@ -73,9 +75,14 @@ impl Pipelines {
                 }
             }
             for (row, time) in latest {
-                let cells = fields.iter().zip(&chunk.columns);
+                let cells = columns.iter().zip(&chunk.columns);
                 let payload: Map<String, Json> = cells
-                    .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
+                    .map(|(ReadColumn { field, reading }, column)| {
+                        // An event writes times as the source declares them.
+                        let time = reading.written(column, row).map(Json::from);
+                        let cell = time.unwrap_or_else(|| cell_to_json(column, row));
+                        (field.name.clone(), cell)
+                    })
                     .collect();
                 events.push(PastEvent {
                     time: available_from_file(time, source.delay),

@@ -1,10 +1,11 @@
 //! The inputs of batch runs.
 //!
-//! Each [`Source`] has a file in this folder: files, the archive of a stream's raw events, and
-//! the table of another group. A run reads one source or several, one after the other. [`Input`]
-//! joins them.
+//! Each [`Source`] has a file in this folder: files, the archive of a stream's raw events, the
+//! table of another group, and a Delta table that others write. A run reads one source or several,
+//! one after the other. [`Input`] joins them.
 
 mod archive;
+pub(crate) mod delta;
 mod files;
 mod table;
 
@@ -12,13 +13,15 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
-use wafer_core::rules::Interval;
-use wafer_core::{Digest, Hasher, Schema};
+use wafer_core::rules::{Interval, MAX_RUN_FILES};
+use wafer_core::{Digest, Field, Hasher};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
 
+use crate::input::delta::DeltaSource;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
@@ -41,8 +44,14 @@ pub(crate) trait Source: Debug + Send + Sync {
         None
     }
 
-    /// Returns the table if the source is another group, which means that a run follows the
-    /// table's changes.
+    /// Checks that the columns that are read are in the files of the source. A part of a divided
+    /// run cannot tell that from its own files.
+    fn check_columns(&self) -> BoxFuture<'static, Result<()>> {
+        future::ready(Ok(())).boxed()
+    }
+
+    /// Returns the table if the source is one whose log tells what changed, which means that a run
+    /// follows the table's changes.
     fn table(&self) -> Option<&TableSnapshot> {
         None
     }
@@ -68,6 +77,13 @@ pub enum Freshness {
     Stored,
 }
 
+/// The greatest number of files of one source whose rows a run can order. A run has two sources at
+/// most: files, and the archive of their events.
+pub(crate) const MAX_SOURCE_FILES: u64 = MAX_RUN_FILES / 2;
+
+/// The size of a row in a text file, for estimates.
+const ROW_BYTES: u64 = 64;
+
 /// Everything that a run reads, one source after the other.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -75,13 +91,14 @@ pub(crate) struct Input {
 }
 
 impl Pipelines {
-    /// Opens the sources that a pipeline reads. With `archive`, raw events that were not written
+    /// Opens the sources that a pipeline reads. `fields` are the columns by their names in the
+    /// source. With `archive`, raw events that were not written
     /// to its group when they came in are read as well.
     pub(crate) async fn input(
         &self,
         definitions: &Arc<Definitions>,
         pipeline: &PipelineDef,
-        inputs: Schema,
+        fields: Vec<Field>,
         archive: bool,
         freshness: Freshness,
     ) -> Result<Input> {
@@ -94,17 +111,21 @@ impl Pipelines {
         match &source.kind {
             SourceKind::Table { group } => {
                 let group = &definitions.groups[group];
-                sources.push(Box::new(self.table_source(group, inputs).await?));
+                sources.push(Box::new(self.table_source(group, fields).await?));
+            }
+            SourceKind::Delta { version } => {
+                let delta = DeltaSource::open(source, *version, &fields);
+                sources.push(Box::new(delta.await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {
                 if source.files.is_some() || !archive {
                     let name = &pipeline.source;
-                    let files = self.file_source(name, source, inputs.clone()).await?;
+                    let files = self.file_source(name, source, fields.clone()).await?;
                     sources.push(Box::new(files));
                 }
                 if archive {
                     let table = definitions.groups[&pipeline.group].table();
-                    let columns = read_columns(source, &inputs);
+                    let columns = read_columns(source, &fields);
                     let archive = self.archive_source(&pipeline.source, table, columns);
                     sources.extend(archive.await?.map(|archive| Box::new(archive) as _));
                 }
@@ -119,10 +140,10 @@ impl Pipelines {
         &self,
         files: Vec<SourceFile>,
         source: &SourceDef,
-        inputs: &Schema,
+        fields: &[Field],
     ) -> Input {
         Input {
-            sources: vec![Box::new(self.files_of_source(files, source, inputs))],
+            sources: vec![Box::new(self.files_of_source(files, source, fields))],
         }
     }
 }
@@ -134,6 +155,14 @@ impl Input {
             [source] => source.files(),
             _ => None,
         }
+    }
+
+    /// Checks that the columns that are read are in the files of the sources.
+    pub(crate) async fn check_columns(&self) -> Result<()> {
+        for source in &self.sources {
+            source.check_columns().await?;
+        }
+        Ok(())
     }
 
     /// Returns the digest of the content of all sources.
@@ -156,12 +185,42 @@ impl Input {
         rows.map(|source| source.total_rows(selection)).sum()
     }
 
+    /// Returns the number of rows of all sources, or about how many they are by their size, if
+    /// anything is known.
+    pub(crate) fn estimated_rows(&self) -> Option<u64> {
+        let all = Selection {
+            files: self
+                .table()
+                .map_or_else(Vec::new, |table| table.files().to_vec()),
+            arrivals: Interval::ALL,
+        };
+        let by_size = || -> Option<u64> {
+            let bytes: u64 = self.files()?.iter().map(|file| file.bytes).sum();
+            Some(bytes.div_ceil(ROW_BYTES))
+        };
+        self.total_rows(&all).or_else(by_size)
+    }
+
     /// Returns the rows of all sources, in a fixed order.
     pub(crate) fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        let sources = self.sources.iter();
-        let chunks: Vec<_> = sources.map(|source| source.chunks(selection)).collect();
+        let sources = self.sources.iter().zip(0..);
+        let chunks = sources.map(|(source, number)| {
+            let chunks = source.chunks(selection);
+            chunks.map_ok(move |chunk| in_source(chunk, number))
+        });
+        let chunks: Vec<_> = chunks.collect();
         stream::iter(chunks).flatten().boxed()
     }
+}
+
+/// Numbers the file of a chunk, which has a number within its source, among all files of a run.
+fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
+    chunk.file_number = match chunk.file_number < MAX_SOURCE_FILES {
+        true => source * MAX_SOURCE_FILES + chunk.file_number,
+        // Refused when its rows are ordered.
+        false => u64::MAX,
+    };
+    chunk
 }
 
 /// Returns whether a run reads tables that events are flushed to.
@@ -170,27 +229,42 @@ fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archiv
     archive || matches!(source.kind, SourceKind::Table { .. })
 }
 
-/// Reads files of a table in the order of their paths. `chunk` is called with each batch, the
-/// path of its file and the number of its first row in the file.
+/// Reads files of a table in the order in which they came in: by the creation of their rows, then
+/// by their paths. `columns` are those that are read, all of them with `None`. `chunk` is called
+/// with each batch, the path of its file and the number of its first row in the file.
 fn stored_chunks(
     snapshot: &TableSnapshot,
-    mut files: Vec<DataFile>,
+    files: Vec<DataFile>,
+    columns: Option<Vec<String>>,
     chunk: impl Fn(&RecordBatch, &str, u64) -> Result<Chunk> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<Chunk>> {
-    files.sort_by(|a, b| a.path.cmp(&b.path));
     let snapshot = snapshot.clone();
-    stream::iter(files)
-        .then(move |file: DataFile| {
+    let ordered = {
+        let snapshot = snapshot.clone();
+        async move { snapshot.in_order_of_creation(files).await }
+    };
+    let ordered = stream::once(ordered).map_ok(|files| {
+        let numbered = files.into_iter().zip(0..);
+        stream::iter(numbered.map(Ok::<_, Error>))
+    });
+    ordered
+        .try_flatten()
+        .and_then(move |(file, number): (DataFile, u64)| {
             let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
+            let columns = columns.clone();
             async move {
-                let columns = snapshot.columns();
+                let columns = columns.unwrap_or_else(|| snapshot.columns());
                 let batches = snapshot.read(&file, &columns, Interval::ALL).await?;
                 let mut next = 0;
                 let chunks = batches.map(move |batch| {
                     let batch = batch?;
                     let first = next;
                     next += batch.num_rows() as u64;
-                    chunk(&batch, &file.path, first)
+                    let chunk = chunk(&batch, &file.path, first)?;
+                    Ok::<_, Error>(Chunk {
+                        file_number: number,
+                        ..chunk
+                    })
                 });
                 Ok::<_, Error>(chunks)
             }

@@ -32,6 +32,7 @@ mod run;
 mod service;
 mod source;
 mod staging;
+mod transform;
 mod trigger;
 
 pub use backfill::{BackfillReport, BackfillRequest};
@@ -46,7 +47,8 @@ pub use run::distributed::{DistributedRun, Division};
 pub use run::dry::DryRun;
 pub use run::{RequestedRun, RunRequest};
 pub use service::Pipelines;
-pub use source::SourceReader;
+pub use source::inspect::{Inspected, inspect, typed_columns};
 pub use source::look::{FileRows, ReadRows};
+pub use source::{FirstRows, SourceReader, missing_files};
 pub use staging::{Created, WrittenTable, written_tables};
 pub use trigger::state::{ScheduleState, ScheduleStatus};

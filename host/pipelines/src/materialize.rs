@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use wafer_catalog::{PipelineDef, blocking, get};
-use wafer_core::rules::{Interval, RowVersion, identity};
+use wafer_core::rules::Interval;
 use wafer_core::{ColumnBuilder, decode_row, entity_key};
 use wafer_store::{AsOf, EarlyWrite, Error, FromOutbox, GroupContent, Kind, OutboxRow, Result};
 use wafer_tables::{Deleted, StoredRows};
 
-use crate::group_rows::{OnlineRows, Target};
+use crate::group_rows::{OnlineRows, Standing, Target};
 use crate::service::Pipelines;
 
 /// The report of a materialization.
@@ -44,9 +44,7 @@ impl Pipelines {
         // A run writes its committed rows to the online store, which must not happen while the
         // online rows are rebuilt.
         let lease = self.run_lease(pipeline).await?;
-        let result = self.materialize(&Arc::new(target)).await;
-        lease.end().await;
-        result
+        lease.during(self.materialize(&Arc::new(target))).await
     }
 
     /// Rebuilds the online rows of a group. The caller must hold the lease of its pipeline.
@@ -54,9 +52,7 @@ impl Pipelines {
         // Rows move from the outbox to the table only under this lease. A flush that died may have
         // left rows in both; `outbox_after` excludes them from the outbox.
         let lease = self.context.renewed(self.tables.outbox_lease().await?);
-        let result = self.materialize_current(target).await;
-        lease.end().await;
-        result
+        lease.during(self.materialize_current(target)).await
     }
 
     /// Rebuilds the online rows, and repeats this if an entity was deleted in the meantime,
@@ -150,14 +146,10 @@ impl Target {
         let columns = keys.split_off(self.table.keys.len());
         let entity =
             entity_key(&keys, 0).map_err(|e| Error::caused(Kind::Corrupt, message(), e))?;
-        let version = RowVersion {
-            event: row.event,
-            created: row.created,
-            id: identity(&row.event_id),
-        };
+        let standing = Standing::new(row.event, row.created, row.order, &row.event_id);
         Ok(EarlyWrite {
             due: row.event.max(row.available),
-            write: self.first_row_write(entity, &columns, version),
+            write: self.first_row_write(entity, &columns, standing),
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Producers: functions and models that turn the rows of a source into the rows of a group.
+//! Producers: functions, models and mere names of columns, which turn the rows of a source into the
+//! rows of a group.
 //!
 //! For batch inference, a version of a model takes the place of a function: the rows of the
 //! source are read twice. The first pass goes through [`Producer::look_up`], which joins them
@@ -17,11 +18,12 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use wafer_catalog::{Definitions, GroupDef, MadeBy, PipelineDef, Progress, VersionName};
 use wafer_core::{Digest, Schema};
-use wafer_runtime::{Deadline, Function, Output};
+use wafer_runtime::Output;
 use wafer_store::Result;
 
 use crate::input::Freshness;
 use crate::service::Pipelines;
+use crate::transform::Transform;
 
 /// Turns rows of a source into rows of a group.
 ///
@@ -91,45 +93,37 @@ pub trait Predictors: Debug + Send + Sync + 'static {
     async fn open(&self, model: &VersionName, group: &GroupDef) -> Result<Arc<dyn Producer>>;
 }
 
-/// A producer that calls a function.
-#[derive(Debug)]
-struct FunctionProducer {
-    function: Function,
-    code: Digest,
-}
-
-impl Producer for FunctionProducer {
+impl Producer for Transform {
     fn inputs(&self) -> &Schema {
-        &self.function.signature().inputs
+        self.inputs()
     }
 
     fn outputs(&self) -> &Schema {
-        &self.function.signature().outputs
+        self.outputs()
     }
 
     fn code(&self) -> Digest {
-        self.code
+        self.code()
     }
 
     fn produce(&self, columns: &[ArrayRef], _looked_up: &[Vec<ArrayRef>]) -> Result<Output> {
-        Ok(self.function.invoke(columns, Deadline::Batch)?)
+        Ok(self.invoke_rows(columns)?)
     }
 }
 
 impl Pipelines {
-    /// Opens the function or the model that produces the rows of a pipeline.
+    /// Opens what produces the rows of a pipeline.
     pub(crate) async fn producer(
         &self,
         definitions: &Definitions,
         pipeline: &PipelineDef,
         group: &GroupDef,
     ) -> Result<Arc<dyn Producer>> {
-        match &pipeline.made_by {
-            MadeBy::Function(name) => Ok(Arc::new(FunctionProducer {
-                function: self.context.function_of(definitions, name)?,
-                code: definitions.functions[name].registered.digest,
-            })),
-            MadeBy::Model(model) => self.predictors.open(model, group).await,
-        }
+        let MadeBy::Model(model) = &pipeline.made_by else {
+            let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
+            let transform = transform.expect("only a model is no transform");
+            return Ok(Arc::new(transform));
+        };
+        self.predictors.open(model, group).await
     }
 }

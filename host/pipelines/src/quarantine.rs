@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::TableDef;
 use wafer_core::{Timestamp, cut};
 use wafer_store::{Follows, Kind, Result, TableWriter, Txn, WrittenFiles};
-use wafer_tables::timestamps;
+use wafer_tables::{SystemValues, table_batch};
 
 use crate::group_rows::Target;
 use crate::service::Pipelines;
@@ -55,24 +55,26 @@ impl QuarantineWriter {
     }
 
     /// Takes the rows that are not written yet, as a batch of the quarantine table.
-    pub(crate) fn take(&mut self, table: &TableDef) -> RecordBatch {
+    pub(crate) fn take(&mut self, table: &TableDef) -> Result<RecordBatch> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
         let texts = |value: fn(&QuarantinedRow) -> Option<&str>| -> ArrayRef {
             Arc::new(rows.iter().map(value).collect::<StringArray>())
         };
-        let times = || timestamps(&vec![self.created; rows.len()]);
+        let times = || vec![self.created; rows.len()];
+        let system = SystemValues {
+            events: times(),
+            available: times(),
+            created: times(),
+            ids: rows.iter().map(|row| row.event_id.clone()).collect(),
+            orders: vec![None; rows.len()],
+        };
         let columns = vec![
-            times(),
-            times(),
-            times(),
-            texts(|row| Some(&row.event_id)),
             texts(|row| Some(&row.reason)),
             texts(|row| Some(&row.place)),
             texts(|row| row.row.as_deref()),
         ];
-        RecordBatch::try_new(table.schema().to_arrow(), columns)
-            .expect("the columns are the table's")
+        table_batch(table, Vec::new(), system, columns)
     }
 }
 
@@ -105,7 +107,7 @@ impl Pipelines {
     ) -> Result<()> {
         let table = target.group.quarantine_table();
         let offline = &self.context.components().stores.offline;
-        let batch = quarantine.take(&table);
+        let batch = quarantine.take(&table)?;
         let writer = match &mut quarantine.writer {
             Some(writer) => writer,
             none => {

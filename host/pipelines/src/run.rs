@@ -112,9 +112,7 @@ impl Pipelines {
                 .await?;
             self.run_pass(&job, &[request.interval], &progress).await
         };
-        let result = work.await;
-        lease.end().await;
-        let mut done = result?;
+        let mut done = lease.during(work).await?;
         Ok(done.pop().expect("one interval was requested"))
     }
 

@@ -8,6 +8,7 @@ use wafer_core::Timestamp;
 use wafer_tables::Tables;
 
 use crate::counters::Counters;
+use crate::events::arrivals::Arrivals;
 use crate::events::route::Routes;
 use crate::producer::Predictors;
 
@@ -23,6 +24,8 @@ pub struct Pipelines {
     pub(crate) watermarks: Mutex<HashMap<String, Timestamp>>,
     /// The cached routes of each source: the functions and groups that its events go through.
     pub(crate) routes: RwLock<HashMap<String, Routes>>,
+    /// The numbers of the rows that this process takes in.
+    pub(crate) arrivals: Arc<Arrivals>,
     /// The counts of ingested events that [`Pipelines::metrics`] reports.
     pub(crate) counters: Counters,
 }
@@ -41,6 +44,7 @@ impl Pipelines {
             predictors,
             watermarks: Mutex::default(),
             routes: RwLock::default(),
+            arrivals: Arc::default(),
             counters: Counters::default(),
         }
     }

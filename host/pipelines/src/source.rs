@@ -7,38 +7,53 @@
 pub(crate) mod chunk;
 pub(crate) mod copy;
 pub(crate) mod files;
+mod find;
+pub(crate) mod inspect;
 pub(crate) mod look;
+mod missing;
+mod partition;
+mod table_format;
+
+pub use missing::missing_files;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray};
+use arrow_array::ArrayRef;
+use arrow_schema::DataType as ArrowType;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use wafer_catalog::{Location, Reject, SourceDef, blocking};
-use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, Schema, coerce_rows};
-use wafer_files::{ReadColumn, RowReader, Rows, file_format, unreadable};
+use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind, blocking};
+use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
+use wafer_files::{
+    ReadColumn, RowReader, Rows, check_no_table, file_format, missing_column, unreadable,
+};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
-use crate::source::files::{SourceFile, find_files, find_remote};
+use crate::source::files::SourceFile;
+use crate::source::find::{find_files, find_remote};
+use crate::source::partition::PartitionColumn;
 
 /// The files of a source, with the digests of their contents, and the columns to read from them.
 #[derive(Clone, Debug)]
 pub struct SourceReader {
     files: Vec<SourceFile>,
     columns: Vec<ReadColumn>,
+    options: FileOptions,
     remote: Arc<dyn RemoteFiles>,
+    /// Whether these are all files of the source.
+    is_whole: bool,
 }
 
-/// Returns the columns that a function reads from a source.
-pub(crate) fn read_columns(source: &SourceDef, inputs: &Schema) -> Vec<ReadColumn> {
+/// Returns how columns are read from a source. `fields` have the names of the source.
+pub(crate) fn read_columns(source: &SourceDef, fields: &[Field]) -> Vec<ReadColumn> {
     let column = |field: &Field| ReadColumn {
-        unit: source.unit_of(&field.name),
+        reading: source.reading_of(&field.name),
         field: field.clone(),
     };
-    inputs.fields().iter().map(column).collect()
+    fields.iter().map(column).collect()
 }
 
 impl SourceReader {
@@ -46,43 +61,82 @@ impl SourceReader {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file and
-    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read.
+    /// [`Kind::Invalid`](wafer_store::Kind::Invalid) when a file cannot be read, or the files are
+    /// those of a table.
     pub fn open(
         source: &SourceDef,
         name: &str,
-        inputs: &Schema,
+        fields: &[Field],
         remote: &Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
+        if let SourceKind::Delta { .. } = source.kind {
+            return Err(Error::invalid(format!(
+                "source `{name}` is a Delta table, whose files are not read one by one"
+            )));
+        }
         let Some(location) = &source.files else {
             return Err(Error::invalid(format!(
                 "source `{name}` has no files: push events to it, or set its `path` to files with the same fields"
             )));
         };
-        let format = source.format;
-        let files = match location {
-            Location::Here(path) => find_files(path)?
-                .into_iter()
-                .map(|file| SourceFile::from_local(file, format))
-                .collect::<Result<_>>()?,
-            Location::Remote(url) => find_remote(url, remote)?
-                .into_iter()
-                .map(|file| SourceFile::from_remote(file, format))
-                .collect::<Result<_>>()?,
-        };
-        let columns = read_columns(source, inputs);
-        Ok(Self::of_files(files, columns, Arc::clone(remote)))
+        let files = source_files(location, source.format, remote)?;
+        Ok(Self {
+            is_whole: true,
+            ..Self::of_files(files, source, fields, Arc::clone(remote))
+        })
     }
 
-    /// Creates a reader of files that were found earlier.
+    /// Creates a reader of some files of a source, which were found earlier.
     pub(crate) fn of_files(
         files: Vec<SourceFile>,
-        columns: Vec<ReadColumn>,
+        source: &SourceDef,
+        fields: &[Field],
         remote: Arc<dyn RemoteFiles>,
     ) -> Self {
         Self {
             files,
-            columns,
+            columns: read_columns(source, fields),
+            options: source.options.clone(),
             remote,
+            is_whole: false,
+        }
+    }
+
+    /// Checks that each nullable column that is read is in a file of the source. A file may lack
+    /// it, and has nulls for it then; if all files do, the name is probably wrong. Blocks the
+    /// thread.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a column that is in no file.
+    pub(crate) fn check_columns(&self) -> Result<()> {
+        // Of a single file, the first column that it lacks is named, whatever it is.
+        let is_single = self.files.len() == 1;
+        let is_sought = |field: &&Field| is_single || field.nullable;
+        let fields = self.columns.iter().map(|column| &column.field);
+        let mut sought: Vec<&Field> = fields.filter(is_sought).collect();
+        // The newest file is the most likely one to have all columns.
+        for file in self.files.iter().rev() {
+            sought.retain(|field| file.partitions.iter().all(|p| p.column != field.name));
+            if sought.is_empty() {
+                return Ok(());
+            }
+            let opened = file.open(&self.remote)?;
+            let format = file_format(file.format);
+            let Some(names) = format.column_names(&file.path, opened, &self.options)? else {
+                return Ok(());
+            };
+            sought.retain(|field| !names.contains(&field.name));
+            if let Some(field) = sought.first().filter(|_| is_single) {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                return Err(missing_column(&file.path, field, &names));
+            }
+        }
+        match sought.first() {
+            None => Ok(()),
+            Some(field) => Err(Error::invalid(format!(
+                "no file of the source has a column `{}` ({}), which the function reads",
+                field.name, field.data_type
+            ))),
         }
     }
 
@@ -129,19 +183,26 @@ impl SourceReader {
         Ok(())
     }
 
-    /// Returns the columns of the first rows, at most `limit` of them, or `None` when there are
-    /// no rows. Blocks the thread.
+    /// Returns the first rows that can be read, at most `limit` of them, and says which rows before
+    /// and among them cannot be read. Blocks the thread.
     ///
     /// # Errors
-    /// Returns an error when the first file cannot be read.
-    pub fn first_rows(&self, limit: usize) -> Result<Option<Vec<ArrayRef>>> {
-        let chunk = self.chunks().next()?;
-        let chunk = chunk.filter(|chunk| chunk.rows() > 0);
-        Ok(chunk.map(|chunk| {
-            let rows = chunk.rows().min(limit);
-            let columns = chunk.columns.iter();
-            columns.map(|column| column.slice(0, rows)).collect()
-        }))
+    /// Returns an error when a file cannot be read.
+    pub fn first_rows(&self, limit: usize) -> Result<FirstRows> {
+        let mut first = FirstRows::default();
+        let mut chunks = self.chunks();
+        while let Some(chunk) = chunks.next()? {
+            first.unreadable += chunk.rejects.len() as u64;
+            let reject = first.reject.take();
+            first.reject = reject.or_else(|| chunk.rejects.first().cloned());
+            if chunk.rows() > 0 {
+                let rows = chunk.rows().min(limit);
+                let columns = chunk.columns.iter();
+                first.columns = Some(columns.map(|column| column.slice(0, rows)).collect());
+                break;
+            }
+        }
+        Ok(first)
     }
 
     /// Returns an iterator over the rows, file by file, in order.
@@ -150,8 +211,56 @@ impl SourceReader {
             reader: self.clone(),
             next_file: 0,
             current: None,
+            is_checked: false,
         }
     }
+}
+
+/// Finds the files at a location and digests them. Blocks the thread.
+fn source_files(
+    location: &Location,
+    format: Option<Format>,
+    remote: &Arc<dyn RemoteFiles>,
+) -> Result<Vec<SourceFile>> {
+    files_at(location, format, remote, SourceFile::from_local)
+}
+
+/// Finds the files at a location. Those on this machine are described by `local`. Blocks the thread.
+fn files_at(
+    location: &Location,
+    format: Option<Format>,
+    remote: &Arc<dyn RemoteFiles>,
+    local: fn(PathBuf, Option<Format>) -> Result<SourceFile>,
+) -> Result<Vec<SourceFile>> {
+    match location {
+        Location::Here(path) => check_no_table(path)?,
+        Location::Remote(url) => table_format::check_remote(url, remote)?,
+    }
+    let mut files: Vec<SourceFile> = match location {
+        Location::Here(path) => find_files(path)?
+            .into_iter()
+            .map(|file| local(file, format))
+            .collect::<Result<_>>()?,
+        Location::Remote(url) => find_remote(url, remote)?
+            .into_iter()
+            .map(|file| SourceFile::from_remote(file, format))
+            .collect::<Result<_>>()?,
+    };
+    for (file, number) in files.iter_mut().zip(0..) {
+        file.number = number;
+    }
+    Ok(files)
+}
+
+/// The first rows of a source.
+#[derive(Clone, Debug, Default)]
+pub struct FirstRows {
+    /// The columns of the rows. `None` when no row of the source can be read.
+    pub columns: Option<Vec<ArrayRef>>,
+    /// The number of rows before and among them that cannot be read.
+    pub unreadable: u64,
+    /// The first of these rows.
+    pub reject: Option<Reject>,
 }
 
 /// Reads the rows of a source, file by file. Blocks the thread.
@@ -160,11 +269,16 @@ pub(crate) struct Chunks {
     reader: SourceReader,
     next_file: usize,
     current: Option<FileChunks>,
+    /// Whether the columns were looked for in the files.
+    is_checked: bool,
 }
 
 impl Chunks {
     /// Reads the next rows; returns `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>> {
+        if self.reader.is_whole && !std::mem::replace(&mut self.is_checked, true) {
+            self.reader.check_columns()?;
+        }
         while let Some(file) = self.current_file()? {
             if let Some(chunk) = file.next()? {
                 return Ok(Some(chunk));
@@ -201,18 +315,29 @@ impl Chunks {
 struct FileChunks {
     path: PathBuf,
     file_id: String,
+    file_number: u64,
     columns: Vec<ReadColumn>,
+    partitions: Vec<PartitionColumn>,
     rows: Box<dyn RowReader>,
 }
 
 impl FileChunks {
     fn open(file: &SourceFile, reader: &SourceReader) -> Result<Self> {
         let opened = file.open(&reader.remote)?;
+        let mut columns = reader.columns.clone();
+        let partitions = PartitionColumn::read(&file.path, &file.partitions, &columns)?;
+        for partition in &partitions {
+            // The file may have the column as well.
+            columns[partition.index].field.nullable = true;
+        }
+        let format = file_format(file.format);
         Ok(Self {
             path: file.path.clone(),
             file_id: file.digest.short(),
-            columns: reader.columns.clone(),
-            rows: file_format(file.format).read(&file.path, opened, &reader.columns)?,
+            rows: format.read(&file.path, opened, &reader.options, &columns)?,
+            file_number: file.number,
+            columns,
+            partitions,
         })
     }
 
@@ -220,64 +345,58 @@ impl FileChunks {
         let Some(rows) = self.rows.next()? else {
             return Ok(None);
         };
-        let Rows {
-            columns,
-            numbers,
-            rejects,
-            seen,
-        } = self.converted(rows)?;
+        let rows = converted(&self.path, &self.columns, rows)?;
+        let rows = with_partitions(&self.partitions, rows);
         let file = self.path.display().to_string();
-        let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
         Ok(Some(Chunk {
-            columns,
+            columns: rows.columns,
             file_id: self.file_id.clone(),
-            rejects: rejects.into_iter().map(reject).collect(),
+            file_number: self.file_number,
+            rejects: rejects(&file, rows.rejects),
             file,
-            numbers,
+            numbers: rows.numbers,
             stored: None,
-            seen,
+            seen: rows.seen,
         }))
     }
+}
 
-    /// Converts columns to the types that the function reads. Rows with a value that does not fit
-    /// are rejected.
-    fn converted(&self, rows: Rows) -> Result<Rows> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        // The first fault of each row, by the index of the row.
-        let mut faults = BTreeMap::new();
-        for (ReadColumn { field, unit }, column) in self.columns.iter().zip(&rows.columns) {
-            let read = coerce_rows(column, &field.data_type, *unit)
-                .map_err(|error| mismatch_error(&self.path, field, &error))?;
-            columns.push(read.column);
-            for (row, message) in read.faults {
-                let fault = || format!("field `{}`: {message}", field.name);
-                faults.entry(row).or_insert_with(fault);
-            }
+/// Adds the values of the partitions that a file is in. Rows in which the file says another value
+/// are rejected.
+fn with_partitions(partitions: &[PartitionColumn], mut rows: Rows) -> Rows {
+    let mut faults = BTreeMap::new();
+    for partition in partitions {
+        let (column, others) = partition.of_rows(&rows.columns[partition.index]);
+        rows.columns[partition.index] = column;
+        for (row, message) in others {
+            faults.entry(row).or_insert(message);
         }
-        if faults.is_empty() {
-            return Ok(Rows { columns, ..rows });
-        }
-        let is_good: Vec<bool> = (0..rows.numbers.len())
-            .map(|row| !faults.contains_key(&row))
-            .collect();
-        let mask = BooleanArray::from(is_good.clone());
-        let filtered = |column: &ArrayRef| {
-            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
-        };
-        let faults = faults.into_iter();
-        let mut rejects = rows.rejects;
-        rejects.extend(faults.map(|(row, message)| (rows.numbers[row], message)));
-        rejects.sort_by_key(|(number, _)| *number);
-        let numbers = rows.numbers.iter().zip(is_good);
-        Ok(Rows {
-            columns: columns.iter().map(filtered).collect(),
-            numbers: numbers
-                .filter_map(|(number, good)| good.then_some(*number))
-                .collect(),
-            rejects,
-            seen: rows.seen,
-        })
     }
+    rows.reject(faults)
+}
+
+/// Names the places of rows of a file that could not be read.
+pub(crate) fn rejects(file: &str, rejects: Vec<(u64, String)>) -> Vec<Reject> {
+    let reject = |(line, message)| Reject::new(format!("{file}:{line}"), message);
+    rejects.into_iter().map(reject).collect()
+}
+
+/// Converts columns to the types that the function reads. Rows with a value that does not fit
+/// are rejected.
+pub(crate) fn converted(path: &Path, read: &[ReadColumn], rows: Rows) -> Result<Rows> {
+    let mut columns = Vec::with_capacity(read.len());
+    // The first fault of each row, by the index of the row.
+    let mut faults = BTreeMap::new();
+    for (ReadColumn { field, reading }, column) in read.iter().zip(&rows.columns) {
+        let coerced = coerce_rows(column, &field.data_type, reading)
+            .map_err(|error| mismatch_error(path, field, &error))?;
+        columns.push(coerced.column);
+        for (row, message) in coerced.faults {
+            let fault = || format!("field `{}`: {message}", field.name);
+            faults.entry(row).or_insert_with(fault);
+        }
+    }
+    Ok(Rows { columns, ..rows }.reject(faults))
 }
 
 /// Describes a column whose type does not fit the type that the function reads.
@@ -285,20 +404,51 @@ fn mismatch_error(path: &Path, field: &Field, error: &CoerceError) -> Error {
     let (path, name) = (path.display(), &field.name);
     Error::invalid(match error {
         CoerceError::Type { wanted, found } => {
-            let is_time = matches!(wanted, DataType::Timestamp | DataType::Date);
-            let hint = match is_time && found.is_integer() {
-                true => format!(
-                    "; say in which unit its integers count: `times = {{ {name} = {{ unit = \"ms\" \
-                     }} }}` in the source (d, s, ms, us or ns)"
-                ),
-                false => String::new(),
-            };
+            let hint =
+                hint(name, wanted, found).map_or_else(String::new, |hint| format!("; {hint}"));
             format!("{path}: column `{name}` is {found}, and the function reads {wanted}{hint}")
         }
         CoerceError::Value { row, message } => {
             format!("{path}: column `{name}`, row {row}: {message}")
         }
     })
+}
+
+/// Returns what to declare of a column, so that it can be read.
+fn hint(name: &str, wanted: &DataType, found: &ArrowType) -> Option<String> {
+    use ArrowType as A;
+    let is_text = matches!(found, A::Utf8 | A::LargeUtf8 | A::Utf8View);
+    let is_number = found.is_integer() || found.is_floating();
+    let is_decimal = matches!(
+        found,
+        A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..)
+    );
+    match wanted {
+        DataType::Timestamp | DataType::Date if is_number => Some(format!(
+            "say in which unit its numbers count: `times = {{ {name} = {{ unit = \"ms\" }} }}` in \
+             the source (d, s, ms, us or ns)"
+        )),
+        DataType::Timestamp if matches!(found, A::Timestamp(_, None)) => Some(
+            "its times name no time zone, so say which one they are in: `zone = \"UTC\"` in the \
+             source, or another name such as Europe/Berlin"
+                .to_owned(),
+        ),
+        DataType::Timestamp | DataType::Date if is_text => Some(format!(
+            "say how its times are written: `times = {{ {name} = {{ format = \"%d/%m/%Y %H:%M\" }} \
+             }}` in the source, or their `zone` if they are written as 2013-01-01 10:15:00"
+        )),
+        DataType::Float64 if is_decimal => Some(format!(
+            "to read the nearest float64, set `decimals = {{ {name} = \"float64\" }}` in the source"
+        )),
+        DataType::Utf8 if is_decimal => Some(format!(
+            "to read its digits, set `decimals = {{ {name} = \"text\" }}` in the source"
+        )),
+        _ if is_decimal => Some(
+            "decimals are read as float64, or exactly as utf8, if `decimals` of the source says so"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 /// Digests the content of a file; the error names the file.
@@ -309,11 +459,10 @@ pub(crate) fn digest_file(path: &Path) -> Result<Digest> {
 #[cfg(test)]
 mod tests {
     use serde_json::Value as Json;
-    use wafer_core::{DataType, Duration, cell_to_json};
+    use wafer_core::{DataType, cell_to_json};
     use wafer_store::{Kind, UnreachableFiles};
 
     use super::*;
-    use crate::source::files::matches_pattern;
 
     fn remote() -> Arc<dyn RemoteFiles> {
         Arc::new(UnreachableFiles {
@@ -322,24 +471,14 @@ mod tests {
     }
 
     fn source(path: PathBuf) -> SourceDef {
-        SourceDef {
-            kind: wafer_catalog::SourceKind::Files,
-            files: Some(path.into()),
-            format: None,
-            delay: Duration::ZERO,
-            lateness: None,
-            skew: Duration::ZERO,
-            times: BTreeMap::new(),
-            doc: String::new(),
-        }
+        SourceDef::of_files(path.into())
     }
 
-    fn inputs() -> Schema {
-        Schema::new(vec![
+    fn inputs() -> [Field; 2] {
+        [
             Field::new("id", DataType::Int64, false),
             Field::new("name", DataType::Utf8, true),
-        ])
-        .unwrap()
+        ]
     }
 
     type Read = Vec<(u64, Vec<Json>)>;
@@ -439,39 +578,5 @@ mod tests {
             (missing.kind(), missing.to_string()),
             (Kind::NotFound, "there is no file /nowhere/x.csv".into())
         );
-    }
-
-    #[test]
-    fn patterns_and_folders_are_read_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b.csv", "a.csv", "c.txt", ".hidden.csv"] {
-            std::fs::write(folder.path().join(name), "id,name\n").unwrap();
-        }
-        let names = |path: PathBuf| -> Vec<String> {
-            find_files(&path)
-                .unwrap()
-                .iter()
-                .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
-                .collect()
-        };
-        assert_eq!(
-            names(folder.path().join("*.csv")),
-            [".hidden.csv", "a.csv", "b.csv"]
-        );
-        assert_eq!(names(folder.path().to_owned()), ["a.csv", "b.csv", "c.txt"]);
-        assert!(find_files(&folder.path().join("*.parquet")).is_err());
-    }
-
-    #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, name, wanted) in [
-            ("*.csv", "a.csv", true),
-            ("a*b*c", "a1b2c", true),
-            ("a*b*c", "a1c2b", false),
-            ("*", "", true),
-            ("a", "ab", false),
-        ] {
-            assert_eq!(matches_pattern(pattern, name), wanted, "{pattern} {name}");
-        }
     }
 }

@@ -8,9 +8,8 @@
 //! the old definitions stay live, and events are written to both versions. The generation becomes
 //! live when the new version is filled.
 
-use wafer_catalog::{Definitions, Plan, Pointer};
-use wafer_pipelines::{Created, written_tables};
-#[allow(unused_imports, reason = "named in docs")]
+use wafer_catalog::{Definitions, MadeBy, Plan, Pointer, blocking};
+use wafer_pipelines::{Created, missing_files, written_tables};
 use wafer_store::{Kind, Result};
 
 use crate::Platform;
@@ -25,17 +24,52 @@ pub enum GoLive {
 }
 
 impl Platform {
-    /// Returns the changes that applying definitions would make, with warnings about endpoints
-    /// whose features would no longer be written.
+    /// Returns the changes that applying definitions would make, and the tables that would have to be
+    /// filled first. Warnings say what would not work: endpoints whose features would no longer be
+    /// written, sources without files, models without the version that a pipeline names, and other
+    /// definitions that are staged.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a group's columns differ from those that were applied
     /// under the same version, and the errors of the metadata store.
     pub async fn plan(&self, wanted: &Definitions) -> Result<Plan> {
+        let mut warnings = self.serving.outdated_endpoints(wanted).await?;
+        let definitions = wanted.clone();
+        warnings.extend(blocking(move || missing_files(&definitions)).await?);
+        warnings.extend(self.missing_versions(wanted).await?);
+        let staged = self.context.staged();
+        let is_staged = staged.as_deref() == Some(wanted);
+        if staged.is_some() && !is_staged {
+            warnings.push(
+                "other definitions are staged, and wait until new versions of groups are filled; \
+                 applying these drops them"
+                    .to_owned(),
+            );
+        }
+        let plan = self.context.plan(wanted)?;
         Ok(Plan {
-            warnings: self.serving.outdated_endpoints(wanted).await?,
-            ..self.context.plan(wanted)?
+            staged: self.pipelines.to_fill(wanted).await?,
+            is_staged,
+            warnings,
+            ..plan
         })
+    }
+
+    /// Returns a warning for each pipeline whose version of a model, or its alias, does not exist.
+    async fn missing_versions(&self, wanted: &Definitions) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for (name, pipeline) in &wanted.pipelines {
+            let MadeBy::Model(version) = &pipeline.made_by else {
+                continue;
+            };
+            match self.registry.model_version(version).await {
+                Err(e) if e.kind() == Kind::NotFound => warnings.push(format!(
+                    "pipelines.{name}.model: {e}; its runs fail until there is"
+                )),
+                found => drop(found?),
+            }
+        }
+        Ok(warnings)
     }
 
     /// Applies definitions as a new generation, and returns what changed.
@@ -65,8 +99,9 @@ impl Platform {
         }
         let to_fill = match go_live {
             GoLive::AtOnce => Vec::new(),
-            GoLive::WhenFilled => self.pipelines.to_fill(&wanted).await?,
+            GoLive::WhenFilled => std::mem::take(&mut plan.staged),
         };
+        plan.staged = Vec::new();
         let applied = self.context.applied();
         let is_same = *applied.live == wanted && applied.pointer.live > 0;
         if is_same && applied.staged.is_none() {

@@ -5,6 +5,7 @@
 //! invocations, as on Lambda, runs the tasks that belong to a [`Moment`] of an invocation
 //! ([`Background::run_at`]); the other tasks are started there by events of their own.
 
+mod abandoned;
 mod definitions;
 mod due_rows;
 mod endpoints;
@@ -83,13 +84,14 @@ impl Background {
     /// Creates all background tasks of a project. Opening the project counts as their last round,
     /// because it reads the applied definitions.
     pub fn new(platform: Arc<Platform>) -> Self {
-        let tasks: [Box<dyn BackgroundTask>; 6] = [
+        let tasks: [Box<dyn BackgroundTask>; 7] = [
             Box::new(definitions::ReadDefinitions),
             Box::new(endpoints::ReadEndpoints),
             Box::new(due_rows::ApplyDueRows),
             Box::new(triggers::RunTriggers::default()),
             Box::new(request_log::WriteRequestLog),
             Box::new(flush::FlushOutbox),
+            Box::new(abandoned::RemoveAbandoned),
         ];
         let now = platform.context().machine_now();
         let tasks = tasks.into_iter().map(|task| {

@@ -37,17 +37,19 @@ pub use drop::{DroppedTable, TableUse};
 pub use look::{LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS, look_at_files};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
-    Artifact, ArtifactName, CHECK_ROWS, Change, ChangeKind, CheckReport, ColumnStatistics,
-    ComponentDef, Components, Context, Definitions, Format, FunctionDef, FunctionRole, GroupDef,
-    Lineage, Location, ModelDef, ModelNote, ModelVersion, Plan, Progress, ProjectFunction,
-    ProjectFunctions, Recipe, Reject, Release, RunRecord, RunState, ScheduleDef, SourceDef,
-    SourceKind, Split, SplitBy, TableDef, Ticks, TrainingSet, VersionName, ViewDef, Which,
-    check_function,
+    Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
+    ColumnStatistics, ComponentDef, Components, Context, Definitions, FileOptions, Format,
+    FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote,
+    ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
+    RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
+    TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
+    is_name, temporary_folder,
 };
 pub use wafer_pipelines::{
     Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,
-    EventResult, HealReport, IncomingEvent, IngestReport, Materialized, PastEvent, Pipelines,
-    RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    EventResult, HealReport, IncomingEvent, IngestReport, Inspected, Materialized, PastEvent,
+    Pipelines, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
+    inspect, typed_columns,
 };
 pub use wafer_registry::{ModelSummary, NewVersion, Origin, Registry, ViewOfRelease};
 pub use wafer_serving::{
@@ -58,7 +60,7 @@ pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
 pub use wafer_training::{
     DeleteIf, EvaluateRequest, ExportRequest, ExportTo, Registered, TrainReport, TrainRequest,
-    Training, TrainingSetRequest,
+    Training, TrainingSetRequest, column_types,
 };
 
 /// An open project, with its services over one context.

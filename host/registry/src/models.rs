@@ -127,7 +127,7 @@ impl Registry {
     /// Returns the path of a file on this machine that holds an artifact of a version.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] for an unknown version or artifact, and [`Kind::Internal`] when
+    /// Returns [`Kind::NotFound`] for an unknown version or artifact, and [`Kind::Corrupt`] when
     /// the bytes are missing from the artifact store.
     pub async fn artifact(&self, name: &VersionName, artifact: &str) -> Result<PathBuf> {
         let version = self.model_version(name).await?;
@@ -142,7 +142,7 @@ impl Registry {
             .await?;
         path.ok_or_else(|| {
             let message = format!("artifact `{artifact}` of {} is gone", version.name());
-            Error::new(Kind::Internal, message)
+            Error::new(Kind::Corrupt, message)
         })
     }
 

@@ -21,9 +21,9 @@ pub enum Blame {
 pub enum LimitKind {
     /// Total linear memory, in bytes.
     Memory(u64),
-    /// Time of one call in a request, in microseconds.
+    /// Processor time of one call in a request, in microseconds.
     RequestTime(Duration),
-    /// Time of one call on a chunk of rows, in microseconds.
+    /// Processor time of one call on a chunk of rows, in microseconds.
     BatchTime(Duration),
     /// Time to load assets and to call `init` and `describe`, in microseconds.
     InitTime(Duration),
@@ -147,6 +147,15 @@ pub enum InvokeError {
         /// What is wrong, with the column and row.
         message: String,
     },
+    /// The machine had no processor for the function. It may be called again.
+    #[error(
+        "function `{function}` did not get enough of a processor to finish: the machine has too much \
+         to do; try again"
+    )]
+    Starved {
+        /// Name of the function.
+        function: String,
+    },
     /// The host failed.
     #[error("the host could not run function `{function}`: {message}")]
     Host {
@@ -158,6 +167,13 @@ pub enum InvokeError {
 }
 
 impl InvokeError {
+    /// Returns whether a single row may have caused the error: the function trapped or broke the
+    /// contract. A function that refuses the call, or runs out of time or memory, would fail on a
+    /// smaller batch as well.
+    pub fn is_caused_by_row(&self) -> bool {
+        matches!(self, Self::Trapped { .. } | Self::Output { .. })
+    }
+
     /// Returns whose fault the error is.
     pub fn blame(&self) -> Blame {
         match self {
@@ -167,18 +183,123 @@ impl InvokeError {
             | Self::Trapped { .. }
             | Self::OverLimit { .. }
             | Self::Output { .. } => Blame::Function,
-            Self::Host { .. } => Blame::Host,
+            Self::Starved { .. } | Self::Host { .. } => Blame::Host,
+        }
+    }
+}
+
+impl InvokeError {
+    /// Returns the kind of the error of a store or platform that this error causes.
+    pub(crate) fn kind(&self) -> Kind {
+        match (self.blame(), self) {
+            (_, Self::Starved { .. }) => Kind::Unavailable,
+            (Blame::Caller, _) => Kind::Invalid,
+            (Blame::Function, _) => Kind::Function,
+            (Blame::Host, _) => Kind::Internal,
         }
     }
 }
 
 impl From<InvokeError> for Error {
     fn from(error: InvokeError) -> Self {
-        let kind = match error.blame() {
-            Blame::Caller => Kind::Invalid,
-            Blame::Function => Kind::Function,
-            Blame::Host => Kind::Internal,
-        };
-        Self::caused(kind, error.to_string(), error)
+        Self::caused(error.kind(), error.to_string(), error)
+    }
+}
+
+/// Returns what to do about a panic in the standard library or in a crate that asked for what is not
+/// in the sandbox.
+pub(crate) fn advice(panic: &str) -> Option<&'static str> {
+    let has = |text: &str| panic.contains(text);
+    if has("time not implemented on this platform") {
+        return Some("a function has no clock: take the time as a field of its row");
+    }
+    if has("this target is not supported") || has("ThreadRng") || has("getrandom") {
+        return Some(
+            "a function has no randomness: make what has to look random from a hash of the row's \
+             own values",
+        );
+    }
+    if has("operation not supported on this platform") {
+        return Some(
+            "a function has no files, no network, no environment and no threads: give it assets, \
+             parameters and columns",
+        );
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_about_what_is_not_in_the_sandbox_say_what_to_do() {
+        for (panic, wanted) in [
+            (
+                "panicked at library/std/src/sys/time/unsupported.rs:13:9:\ntime not implemented on this platform",
+                Some("no clock"),
+            ),
+            (
+                "panicked at f/src/lib.rs:4:5:\ncould not initialize ThreadRng: getrandom: this target is not supported",
+                Some("no randomness"),
+            ),
+            (
+                "called `Result::unwrap()` on an `Err` value: Error { kind: Unsupported, message: \"operation not supported on this platform\" }",
+                Some("no files"),
+            ),
+            ("panicked at f/src/lib.rs:4:5:\nboom", None),
+        ] {
+            let found = advice(panic);
+            let fits = match (found, wanted) {
+                (Some(found), Some(wanted)) => found.contains(wanted),
+                (found, wanted) => found == wanted,
+            };
+            assert!(fits, "{panic}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_single_row_can_cause_traps_and_wrong_output_only() {
+        let (function, message) = (|| "f".to_owned(), || "m".to_owned());
+        for (error, wanted) in [
+            (
+                InvokeError::Trapped {
+                    function: function(),
+                    message: message(),
+                    backtrace: String::new(),
+                },
+                true,
+            ),
+            (
+                InvokeError::Output {
+                    function: function(),
+                    message: message(),
+                },
+                true,
+            ),
+            (
+                InvokeError::Refused {
+                    function: function(),
+                    message: message(),
+                },
+                false,
+            ),
+            (
+                InvokeError::OverLimit {
+                    function: function(),
+                    limit: LimitKind::Memory(1),
+                },
+                false,
+            ),
+            (
+                InvokeError::Host {
+                    function: function(),
+                    message: message(),
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(error.is_caused_by_row(), wanted, "{error}");
+        }
     }
 }

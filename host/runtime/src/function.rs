@@ -2,8 +2,7 @@
 //!
 //! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
 //! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
-//! calls the function once. A call is bounded by a deadline, which the epoch of the engine
-//! enforces (`engine.rs`), by limits on memories and output, and by a fixed call stack. Whatever
+//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on memories and output, and by a fixed call stack. Whatever
 //! comes back is checked before it becomes Arrow columns (`lift.rs`). Then the instance is
 //! discarded.
 
@@ -17,8 +16,9 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use crate::bindings::FunctionPre;
 use crate::bindings::transform::Guest;
 use crate::bindings::types as wit;
-use crate::engine::{STACK_BYTES, ticks};
-use crate::error::{InvokeError, LimitKind, said};
+use crate::deadline::start_time;
+use crate::engine::STACK_BYTES;
+use crate::error::{InvokeError, LimitKind, advice, said};
 use crate::lift::{self, Lifted};
 use crate::limits::Limits;
 use crate::lower::with_batch;
@@ -256,7 +256,7 @@ impl Function {
         let mut store = Store::new(self.inner.pre.instance.engine(), State::new(limits.memory));
         store.limiter(|state| state);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
-        store.set_epoch_deadline(ticks(self.time(deadline)));
+        start_time(&mut store, self.time(deadline));
         store
     }
 
@@ -295,6 +295,18 @@ impl Function {
         let mut store = self.store(deadline);
         let instance = self.instantiate(&mut store, deadline)?;
         self.call(&mut store, &instance, columns, rows, deadline)
+    }
+
+    /// Calls the function on one chunk of rows, in batches, without logging what it says.
+    pub(crate) fn call_quietly(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Lifted, InvokeError> {
+        let mut store = self.store(Deadline::Batch);
+        store.data_mut().log.is_quiet = true;
+        let instance = self.instantiate(&mut store, Deadline::Batch)?;
+        self.call(&mut store, &instance, columns, rows, Deadline::Batch)
     }
 
     fn call(
@@ -391,8 +403,7 @@ impl Warm {
     /// Returns [`InvokeError`]. The instance cannot be used again after a trap.
     pub fn call(&mut self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
         let rows = self.function.check_input(columns)?;
-        self.store
-            .set_epoch_deadline(ticks(self.function.time(Deadline::Batch)));
+        start_time(&mut self.store, self.function.time(Deadline::Batch));
         let function = self.function.clone();
         let Lifted {
             columns,
@@ -449,6 +460,9 @@ pub(crate) fn failure(
         return over(LimitKind::Memory(limits.memory));
     }
     match trap {
+        Some(Trap::Interrupt) if state.time.is_some_and(|time| time.is_starved) => {
+            return InvokeError::Starved { function };
+        }
         Some(Trap::Interrupt) => return over(time),
         Some(Trap::StackOverflow) => return over(LimitKind::Stack(STACK_BYTES as u64)),
         _ => {}
@@ -464,7 +478,10 @@ pub(crate) fn failure(
         .map(said)
         .unwrap_or_default();
     let message = match (state.log.last_error(), trap) {
-        (Some(panic), _) => said(panic),
+        (Some(panic), _) => match advice(panic) {
+            Some(advice) => format!("{}; {advice}", said(panic)),
+            None => said(panic),
+        },
         (None, Some(Trap::MemoryOutOfBounds)) => {
             format!(
                 "{root}; if it recurses deeply or has large local arrays, build it with a larger `stack`"

@@ -11,6 +11,7 @@
 mod asset;
 mod bindings;
 mod compile;
+mod deadline;
 mod engine;
 mod error;
 mod function;
@@ -20,6 +21,7 @@ mod limits;
 mod load;
 mod lower;
 mod register;
+mod rows;
 #[cfg(feature = "compiler")]
 mod snapshot;
 mod state;
@@ -33,6 +35,7 @@ pub use function::{Deadline, Function, Output, Warm};
 pub use guests::{Busy, Guests};
 pub use limits::Limits;
 pub use register::{FunctionSpec, RegisterError, Registered};
+pub use rows::{CallFailure, failed_row};
 pub use train::{MAX_ARTIFACT_BYTES, Role, Trained, TrainingSession};
 
 /// Maximum number of rows in one call of a function. Wide rows are passed in smaller chunks.

@@ -24,7 +24,8 @@ use crate::asset::Asset;
 use crate::bindings::types::Parameter;
 use crate::bindings::{Exports, FunctionPre, Linked};
 use crate::compile::CompileError;
-use crate::engine::{EngineSet, Target, ticks};
+use crate::deadline::start_time;
+use crate::engine::{EngineSet, Target};
 use crate::error::{InvokeError, said};
 use crate::function::Function;
 use crate::limits::Limits;
@@ -181,6 +182,9 @@ impl From<RegisterError> for wafer_store::Error {
                 let message = error.to_string();
                 // The message already includes that of the call's error, so it is not the source.
                 match error {
+                    RegisterError::Invoke(InvokeError::Starved { .. }) => {
+                        Self::new(wafer_store::Kind::Unavailable, message)
+                    }
                     RegisterError::Invoke(_) => Self::new(wafer_store::Kind::Function, message),
                     error => Self::caused(wafer_store::Kind::Function, message, error),
                 }
@@ -194,7 +198,7 @@ pub(crate) fn limited(engine: &Engine, spec: &FunctionSpec) -> Store<State> {
     let mut store = Store::new(engine, State::new(spec.limits.memory));
     store.limiter(|state| state);
     store.set_hostcall_fuel(usize::try_from(spec.limits.output).unwrap_or(usize::MAX));
-    store.set_epoch_deadline(ticks(spec.limits.init_time));
+    start_time(&mut store, spec.limits.init_time);
     store
 }
 

@@ -5,6 +5,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::bindings::log::{Host, Level};
 use crate::bindings::types;
+use crate::deadline::CallTime;
 
 /// Maximum length of a log message in bytes; longer ones are cut.
 const MESSAGE_BYTES: usize = 4 << 10;
@@ -22,6 +23,8 @@ pub(crate) struct State {
     memory: u64,
     /// Whether the function requested more memory than its limit.
     pub(crate) out_of_memory: bool,
+    /// The time of the present call.
+    pub(crate) time: Option<CallTime>,
     pub(crate) log: Log,
 }
 
@@ -31,6 +34,7 @@ impl State {
             memory_limit,
             memory: 0,
             out_of_memory: false,
+            time: None,
             log: Log::default(),
         }
     }
@@ -43,11 +47,16 @@ pub(crate) struct Log {
     bytes: usize,
     /// Number of messages that were dropped.
     dropped: u64,
+    /// Whether the messages of the call were written to the host's log before.
+    pub(crate) is_quiet: bool,
 }
 
 impl Log {
     /// Writes the messages to the host's log, and clears them.
     pub(crate) fn emit(&mut self, function: &str) {
+        if self.is_quiet {
+            return;
+        }
         for (level, message) in self.messages.drain(..) {
             match level {
                 Level::Trace => tracing::trace!(target: "function", function, "{message}"),

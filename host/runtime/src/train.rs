@@ -14,7 +14,7 @@ use wasmtime::Store;
 use crate::asset::Asset;
 use crate::bindings::TrainerPre;
 use crate::bindings::training as wit;
-use crate::engine::ticks;
+use crate::deadline::start_time;
 use crate::error::{InvokeError, LimitKind, said};
 use crate::function::{chunk_rows, failure};
 use crate::limits::Limits;
@@ -300,7 +300,7 @@ impl TrainingSession {
         self.store.set_hostcall_fuel(fuel);
         // An earlier call may have survived a refused allocation.
         self.store.data_mut().out_of_memory = false;
-        self.store.set_epoch_deadline(ticks(self.limits.train_time));
+        start_time(&mut self.store, self.limits.train_time);
         let result = call(&self.guest, self.columns.fields(), &mut self.store);
         let result = result.map_err(|error| {
             let time = LimitKind::TrainTime(self.limits.train_time);

@@ -12,27 +12,34 @@
 //! repeated. The answer is JSON, or what `Accept` names of the formats of training sets.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::sync::Arc;
 
 use axum::Json as JsonBody;
-use axum::Router;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 use wafer_core::Condition;
-use wafer_platform::{Format, GroupSummary, LookAt, LookRequest, Looked, Platform, SourceSummary};
+use wafer_platform::{
+    Format, GroupSummary, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, Platform, SourceSummary,
+    temporary_folder,
+};
 
 use crate::error::Failure;
-use crate::training::format_of;
+use crate::extract::{Path, Query};
+use crate::intake::{Intake, charged, temporary_file_error};
+use crate::training::answer_format;
 
 /// The number of rows that are returned when no `limit` is given.
 const DEFAULT_ROWS: usize = 20;
+
+/// The memory that a request may take, in bytes: for the rows, and for the answer that is made of
+/// them.
+const MEMORY: u64 = 2 * MAX_LOOKED_BYTES as u64;
 
 /// Limits how many requests look at rows at the same time, because each reads files and holds its
 /// rows in memory.
@@ -80,69 +87,76 @@ async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>,
 }
 
 /// The parameters of a query, in their order.
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+type Parameters = Vec<(String, String)>;
 
 async fn source_rows(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
-    parameters: Parameters,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    rows(&platform, LookAt::Source(name), parameters, &headers).await
+    let at = LookAt::Source(name);
+    rows(&platform, &intake, at, parameters, &headers).await
 }
 
 async fn group_rows(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
-    parameters: Parameters,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    rows(&platform, LookAt::Group(name), parameters, &headers).await
+    let at = LookAt::Group(name);
+    rows(&platform, &intake, at, parameters, &headers).await
 }
 
 async fn view_rows(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
-    parameters: Parameters,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    rows(&platform, LookAt::View(name), parameters, &headers).await
+    let at = LookAt::View(name);
+    rows(&platform, &intake, at, parameters, &headers).await
 }
 
 async fn table_rows(
     State(platform): State<Arc<Platform>>,
     Path(name): Path<String>,
-    parameters: Parameters,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    rows(&platform, LookAt::Table(name), parameters, &headers).await
+    let at = LookAt::Table(name);
+    rows(&platform, &intake, at, parameters, &headers).await
 }
 
 /// Returns some rows, as JSON or in the format that `Accept` names.
 async fn rows(
     platform: &Platform,
+    intake: &Intake,
     at: LookAt,
     parameters: Parameters,
     headers: &HeaderMap,
 ) -> Result<Response, Failure> {
-    let _place = AT_ONCE.try_acquire().map_err(|_| {
-        let message = "too many requests look at rows already; try again later";
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
-    })?;
-    let Query(parameters) = parameters.map_err(|e| Failure::invalid(e.body_text()))?;
     let request = look_request(parameters)?;
     let format = row_format(headers)?;
+    let _place = AT_ONCE
+        .try_acquire()
+        .map_err(|_| Failure::busy("too many requests look at rows already; try again later"))?;
+    let mut charge = intake.charge();
+    charge.raise(MEMORY)?;
     let looked = platform.look(at, &request).await?;
     let media_type = format.map_or("application/json", Format::media_type);
     let encoding = tokio::task::spawn_blocking(move || match format {
         None => Ok(serde_json::to_vec(&looked).expect("rows always serialise")),
         Some(format) => written(&looked, format),
     });
-    let bytes = encoding.await.map_err(|_| {
-        let message = "internal error; see the log of the server";
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
-    })??;
-    Ok(([(CONTENT_TYPE, media_type)], bytes).into_response())
+    let bytes = encoding.await.map_err(|_| Failure::panicked())??;
+    let response = ([(CONTENT_TYPE, media_type)], bytes).into_response();
+    Ok(charged(response, charge))
 }
 
 /// Reads the parameters of a query.
@@ -189,22 +203,17 @@ fn row_format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
     });
     match is_json {
         true => Ok(None),
-        false => format_of(headers, ACCEPT).map(Some),
+        false => answer_format(headers).map(Some),
     }
 }
 
 /// Writes rows to a temporary file, and reads its bytes.
 fn written(looked: &Looked, format: Format) -> Result<Vec<u8>, Failure> {
-    let failed = |e: std::io::Error| {
-        let message = format!("a temporary file cannot be used: {e}");
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
-    };
-    let mut file: File = tempfile::tempfile().map_err(failed)?;
-    looked.write(file.try_clone().map_err(failed)?, "the answer", format)?;
-    let mut bytes = Vec::new();
-    file.rewind().map_err(failed)?;
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    let folder = temporary_folder()?;
+    let path = folder.path().join("rows");
+    let file = File::create(&path).map_err(temporary_file_error)?;
+    looked.write(file, "the answer", format)?;
+    std::fs::read(&path).map_err(temporary_file_error)
 }
 
 #[cfg(test)]

@@ -3,12 +3,22 @@
 //! This is the one place that assigns a status and a code to each kind of error.
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
-use axum::http::{Method, StatusCode, Uri};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use wafer_core::cut;
 use wafer_platform::{Error, Kind};
+
+use crate::occasional::Occasional;
+
+/// The lines about requests that were refused because the server has too much to do.
+static REFUSED: Occasional = Occasional::new();
+/// The lines about functions that failed.
+static FUNCTION_FAILED: Occasional = Occasional::new();
+/// The lines about everything else that failed in the server.
+static FAILED: Occasional = Occasional::new();
 
 /// An error response: a status, a code for programs and a message for people.
 #[derive(Debug)]
@@ -42,12 +52,82 @@ impl Failure {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
+
+    /// Returns an error for a request of another site: status 403.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Returns an error for a request that is too large, or would be when it is read: status 413.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid", message)
+    }
+
+    /// Returns an error for a body that came too slowly: status 408.
+    pub(crate) fn too_slow(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message)
+    }
+
+    /// Returns an error for a content type that the route does not take: status 415.
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "unsupported_media_type", message)
+    }
+
+    /// Returns an error for a request that has no room beside those in progress: status 429.
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        Self::refused(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+    }
+
+    /// Returns an error for a request that the server has no time for: status 503.
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        Self::refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    /// Returns an error for a request that may be tried again, and logs it.
+    fn refused(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let failure = Self::new(status, code, message);
+        if let Some(held_back) = REFUSED.line() {
+            tracing::warn!(code, held_back, "{}", failure.message);
+        }
+        failure
+    }
+
+    /// Returns an error for a handler that panicked. The panic itself was logged.
+    pub(crate) fn panicked() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", INTERNAL)
+    }
+
+    /// Puts the number of events that were accepted before the failure in front of its message.
+    pub(crate) fn after_accepted(mut self, events: usize) -> Self {
+        if events > 0 {
+            self.message = cut(format_args!(
+                "{events} events were accepted, and pushing them again changes nothing; then: {}",
+                self.message
+            ));
+        }
+        self
+    }
 }
+
+/// The message for failures inside the server, whose details are for its log, not for clients.
+const INTERNAL: &str = "internal error; see the log of the server";
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        let may_be_tried_again = [
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ]
+        .contains(&self.status);
+        if may_be_tried_again {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 
@@ -62,33 +142,44 @@ impl From<Error> for Failure {
             Kind::Corrupt | Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         if status.is_server_error() {
-            tracing::error!(code, "{}", error.chain());
+            log(code, &error);
         }
-        // Details of a failure inside the server are for its log, not for clients. The message of
-        // a failed function goes to the client, because the function's author needs it.
+        // The message of a failed function goes to the client, because the function's author needs
+        // it.
         let message = match error.kind() {
-            Kind::Corrupt | Kind::Internal => {
-                "internal error; see the log of the server".to_owned()
-            }
+            Kind::Corrupt | Kind::Internal => INTERNAL.to_owned(),
             _ => error.to_string(),
         };
         Self::new(status, code, message)
     }
 }
 
-impl From<BytesRejection> for Failure {
-    fn from(rejection: BytesRejection) -> Self {
-        let status = rejection.status();
-        let message = match status {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                format!(
-                    "the body is larger than {}",
-                    wafer_core::bytes_text(crate::MAX_BODY_BYTES as u64)
-                )
-            }
-            _ => rejection.body_text(),
-        };
-        Self::new(status, "invalid", message)
+/// Logs an error of the server. Under load there is one for each request, so that only some are
+/// logged.
+fn log(code: &'static str, error: &Error) {
+    let lines = match error.kind() {
+        Kind::Unavailable => &REFUSED,
+        Kind::Function => &FUNCTION_FAILED,
+        _ => &FAILED,
+    };
+    match (lines.line(), error.kind()) {
+        (None, _) => {}
+        (Some(held_back), Kind::Unavailable) => {
+            tracing::warn!(code, held_back, "{}", error.chain());
+        }
+        (Some(held_back), _) => tracing::error!(code, held_back, "{}", error.chain()),
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), "invalid", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "invalid", rejection.body_text())
     }
 }
 

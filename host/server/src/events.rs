@@ -11,33 +11,51 @@
 //! Format:
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
+use std::future::Future;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use axum::Json as JsonBody;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde_json::Value as Json;
-use wafer_core::{Digest, joined_identity};
-use wafer_platform::{Arrival, IncomingEvent, Platform};
+use wafer_core::{Digest, cut_to, joined_identity};
+use wafer_platform::{Arrival, EventResult, IncomingEvent, IngestReport, Platform};
 
+use crate::MAX_EVENTS;
 use crate::error::Failure;
+use crate::extract::Path;
+use crate::intake::Payload;
+use crate::json_size::parsed_size;
+use crate::media_type::{is_json, media_type, unsupported};
+
+/// The greatest number of events that are decoded and committed together.
+const SLICE_EVENTS: usize = 4_096;
+/// The size of the parsed events, in bytes, from which on no further ones are committed together
+/// with them.
+const SLICE_BYTES: u64 = 8 << 20;
+/// The memory that an event takes on its way into the store, as a multiple of its parsed size.
+const COPIES: u64 = 3;
+/// The number of events whose errors are answered in full.
+const FULL_ERRORS: usize = 10_000;
+/// The greatest length in bytes of the errors of further events.
+const SHORT_ERROR: usize = 200;
+
+/// The events of a push, each with the memory that it takes, in bytes. They are decoded one by one.
+type Events<'a> = Box<dyn Iterator<Item = (u64, IncomingEvent)> + Send + 'a>;
 
 /// Answers a request with events.
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     Path(source): Path<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    payload: Payload,
 ) -> Result<Response, Failure> {
-    let events = decode(&headers, &body?)?;
-    let report = platform
-        .pipelines()
-        .ingest(&source, events, Arrival::Now)
-        .await?;
+    let events = decode(&headers, &payload)?;
+    let pipelines = platform.pipelines();
+    let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
+    let report = ingest_slices(events, ingest).await?;
     let status = if report.rejected == 0 {
         StatusCode::OK
     } else {
@@ -46,84 +64,167 @@ pub(crate) async fn post(
     Ok((status, JsonBody(report)).into_response())
 }
 
+/// Ingests the events of a push some at a time, so that memory does not depend on their number.
+///
+/// # Errors
+/// Returns the first error of `ingest`. Its message says how many events were accepted before.
+pub(crate) async fn ingest_slices<F>(
+    events: impl Iterator<Item = (u64, IncomingEvent)>,
+    ingest: impl Fn(Vec<IncomingEvent>) -> F,
+) -> Result<IngestReport, Failure>
+where
+    F: Future<Output = wafer_platform::Result<IngestReport>>,
+{
+    let mut events = events.peekable();
+    let mut report = IngestReport::default();
+    loop {
+        let ingested = ingest(slice(&mut events)).await;
+        let mut ingested = ingested.map_err(|error| {
+            let known = report.accepted + report.duplicate;
+            Failure::from(error).after_accepted(known)
+        })?;
+        if report.events.len() >= FULL_ERRORS {
+            shorten_errors(&mut ingested);
+        }
+        report.extend(ingested);
+        if events.peek().is_none() {
+            return Ok(report);
+        }
+    }
+}
+
+/// Decodes the next events, as many as are committed together.
+fn slice(events: &mut Peekable<impl Iterator<Item = (u64, IncomingEvent)>>) -> Vec<IncomingEvent> {
+    let (mut slice, mut size) = (Vec::new(), 0);
+    while slice.len() < SLICE_EVENTS && size < SLICE_BYTES {
+        let Some((event_size, event)) = events.next() else {
+            break;
+        };
+        size += event_size;
+        slice.push(event);
+    }
+    slice
+}
+
+/// Cuts the errors of rejected events. A function may say much about each of many small events.
+fn shorten_errors(report: &mut IngestReport) {
+    for event in &mut report.events {
+        if let EventResult::Rejected { error } = event {
+            *error = cut_to(&*error, SHORT_ERROR);
+        }
+    }
+}
+
+/// Checks the number of events or rows in a push.
+///
+/// # Errors
+/// Returns status 413 for too many.
+pub(crate) fn check_count(count: usize) -> Result<(), Failure> {
+    match count > MAX_EVENTS {
+        true => Err(Failure::too_large(format!(
+            "{count} events are too many: a request has at most {MAX_EVENTS}; send them in several"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Decodes the events of a body by its content type.
 ///
 /// # Errors
-/// Returns an error for a content type that is not supported, and when CloudEvents are not JSON. An
-/// event that is not valid by itself is returned with its error as the payload.
-fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<IncomingEvent>, Failure> {
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
-    let media = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+/// Returns an error for a content type that is not supported, for too many events, and when
+/// CloudEvents are not JSON. An event that is not valid by itself is returned with its error as the
+/// payload.
+fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Events<'a>, Failure> {
+    let media_type = media_type(headers);
     if headers.contains_key("ce-specversion") {
-        return Ok(vec![binary(headers, body)]);
+        // CloudEvents are JSON unless they say otherwise.
+        if !media_type.is_empty() && !is_json(&media_type) {
+            return Err(unsupported(&media_type, "application/json"));
+        }
+        payload.check(parsed_size(&payload.bytes, payload.left() / COPIES) * COPIES)?;
+        let event = binary(headers, &payload.bytes);
+        return Ok(Box::new(std::iter::once((0, event))));
     }
-    match media.as_str() {
-        "application/cloudevents+json" => Ok(vec![structured(json(body)?)]),
-        "application/cloudevents-batch+json" => match json(body)? {
-            Json::Array(events) => Ok(events.into_iter().map(structured).collect()),
-            _ => Err(Failure::invalid("a batch of CloudEvents is a JSON array")),
-        },
-        ""
-        | "application/x-ndjson"
-        | "application/jsonl"
-        | "application/json"
-        | "text/plain"
-        | "application/x-www-form-urlencoded" => Ok(ndjson(body)),
-        other => Err(Failure::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            format!(
-                "content type `{other}`; send application/x-ndjson, application/cloudevents+json or \
-                 application/cloudevents-batch+json"
-            ),
+    match media_type.as_str() {
+        "application/cloudevents+json" => {
+            payload.check(parsed_size(&payload.bytes, payload.left() / COPIES) * COPIES)?;
+            let event = structured(json(&payload.bytes)?);
+            Ok(Box::new(std::iter::once(event)))
+        }
+        "application/cloudevents-batch+json" => {
+            payload.check_json()?;
+            match json(&payload.bytes)? {
+                Json::Array(events) => {
+                    check_count(events.len())?;
+                    Ok(Box::new(events.into_iter().map(structured)))
+                }
+                _ => Err(Failure::invalid("a batch of CloudEvents is a JSON array")),
+            }
+        }
+        "application/x-ndjson" | "application/jsonl" | "application/json" => ndjson(payload),
+        other => Err(unsupported(
+            other,
+            "application/x-ndjson or application/json with an object in each line,              application/cloudevents+json or application/cloudevents-batch+json",
         )),
     }
 }
 
 fn json(body: &[u8]) -> Result<Json, Failure> {
-    serde_json::from_slice(body).map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))
+    let json = serde_json::from_slice(body);
+    let json = json.map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))?;
+    match wafer_core::lost_number(body) {
+        None => Ok(json),
+        Some(number) => Err(Failure::invalid(format!(
+            "the body has the number {number}, which is not kept exactly; send it as text"
+        ))),
+    }
 }
 
-/// Returns the event of each line. Blank lines are skipped.
-fn ndjson(body: &[u8]) -> Vec<IncomingEvent> {
-    body.split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| !line.is_empty())
-        .map(IncomingEvent::from_json)
-        .collect()
+/// Decodes the event of each line. Blank lines are skipped.
+///
+/// # Errors
+/// Returns status 413 for too many lines, and for a line that would take too much memory. No line
+/// has been decoded then.
+fn ndjson(payload: &Payload) -> Result<Events<'_>, Failure> {
+    let lines = || {
+        let lines = payload.bytes.split(|byte| *byte == b'\n');
+        lines
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+    };
+    check_count(lines().count())?;
+    let enough = payload.left() / COPIES;
+    for line in lines() {
+        payload.check(parsed_size(line, enough) * COPIES)?;
+    }
+    let event = |line| (parsed_size(line, 0), IncomingEvent::from_json(line));
+    Ok(Box::new(lines().map(event)))
 }
 
-/// Decodes a structured CloudEvent, whose attributes are in the same object as its data.
-fn structured(event: Json) -> IncomingEvent {
+/// Decodes a structured CloudEvent, whose attributes are in the same object as its data. Returns its
+/// parsed size too.
+fn structured(mut event: Json) -> (u64, IncomingEvent) {
     let text = event.to_string();
     let attribute = |name: &str| event.get(name).and_then(Json::as_str);
-    let attributes = [
+    let id = identity([
         attribute("specversion"),
         attribute("id"),
         attribute("source"),
         attribute("type"),
-    ];
-    let id = identity(attributes);
-    let payload = id
-        .clone()
-        .and_then(|_| match (event.get("data"), event.get("data_base64")) {
-            (Some(data), None) => Ok(data.clone()),
-            (_, Some(_)) => Err("has binary data; send JSON".to_owned()),
-            (None, None) => Err("has no data".to_owned()),
-        });
-    IncomingEvent {
+    ]);
+    let mut take = |name: &str| event.as_object_mut().and_then(|event| event.remove(name));
+    let (data, data_base64) = (take("data"), take("data_base64"));
+    let payload = id.clone().and_then(|_| match (data, data_base64) {
+        (Some(data), None) => Ok(data),
+        (_, Some(_)) => Err("has binary data; send JSON".to_owned()),
+        (None, None) => Err("has no data".to_owned()),
+    });
+    let event = IncomingEvent {
         payload,
         id: id.ok(),
         content: Digest::of(text.as_bytes()),
-    }
+    };
+    (parsed_size(text.as_bytes(), 0), event)
 }
 
 /// Decodes a binary CloudEvent, whose attributes are in headers and whose data is the body.
@@ -177,47 +278,99 @@ mod tests {
     const STRUCTURED: &str =
         r#"{"specversion":"1.0","id":"7","source":"/ewr","type":"report","data":{"a":1}}"#;
 
+    const MEMORY: u64 = 48 << 20;
+
+    /// Returns the events of a body, or the status with which it is refused.
+    fn decoded(
+        pairs: &[(&'static str, &'static str)],
+        body: &str,
+    ) -> Result<Vec<IncomingEvent>, StatusCode> {
+        let payload = Payload::new(body.to_owned().into(), MEMORY);
+        let events = decode(&headers(pairs), &payload);
+        let events = events.map(|events| events.map(|(_, event)| event).collect());
+        events.map_err(|failure| failure.status())
+    }
+
     #[test]
     fn plain_and_cloud_events_are_decoded() {
-        let plain = decode(
-            &headers(&[("content-type", "application/x-ndjson; charset=utf-8")]),
-            b"{\"a\":1}\n\n {\"a\":2} \r\n",
-        )
-        .unwrap();
+        let ndjson = [("content-type", "application/x-ndjson; charset=utf-8")];
+        let plain = decoded(&ndjson, "{\"a\":1}\n\n {\"a\":2} \r\n").unwrap();
         assert_eq!(plain.len(), 2);
         assert_eq!(plain[1].payload, Ok(serde_json::json!({"a": 2})));
         assert_eq!(plain[0].id, None);
 
-        let one = decode(
-            &headers(&[("content-type", "application/cloudevents+json")]),
-            STRUCTURED.as_bytes(),
-        )
-        .unwrap();
+        let one = [("content-type", "application/cloudevents+json")];
+        let one = decoded(&one, STRUCTURED).unwrap();
         assert_eq!(
             (one[0].id.as_deref(), &one[0].payload),
             (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
         );
 
-        let batch = format!("[{STRUCTURED},{STRUCTURED}]");
-        let batch = decode(
-            &headers(&[("content-type", "application/cloudevents-batch+json")]),
-            batch.as_bytes(),
-        )
-        .unwrap();
+        let batch = [("content-type", "application/cloudevents-batch+json")];
+        let batch = decoded(&batch, &format!("[{STRUCTURED},{STRUCTURED}]")).unwrap();
         assert_eq!(batch.len(), 2);
 
-        let binary = headers(&[
-            ("content-type", "application/json"),
+        let attributes = [
             ("ce-specversion", "1.0"),
             ("ce-id", "7"),
             ("ce-source", "/ewr"),
             ("ce-type", "report"),
-        ]);
-        let binary = decode(&binary, b"{\"a\":1}").unwrap();
-        assert_eq!(
-            (binary[0].id.as_deref(), &binary[0].payload),
-            (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
-        );
+        ];
+        for media_type in [None, Some(("content-type", "application/json"))] {
+            let pairs: Vec<_> = attributes.into_iter().chain(media_type).collect();
+            let binary = decoded(&pairs, "{\"a\":1}").unwrap();
+            assert_eq!(
+                (binary[0].id.as_deref(), &binary[0].payload),
+                (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn events_are_ingested_in_slices_of_bounded_size_and_in_order() {
+        let large = || (SLICE_BYTES, IncomingEvent::from_json(b"1"));
+        let small = || (1, IncomingEvent::from_json(b"2"));
+        let many = SLICE_EVENTS * 2 + 1;
+        for (events, wanted) in [
+            (vec![], vec![0]),
+            (vec![small(); 3], vec![3]),
+            (vec![small(); many], vec![SLICE_EVENTS, SLICE_EVENTS, 1]),
+            (
+                vec![small(), large(), small(), large(), small()],
+                vec![2, 2, 1],
+            ),
+        ] {
+            let slices = std::sync::Mutex::new(Vec::new());
+            let ingest = |events: Vec<IncomingEvent>| {
+                slices.lock().unwrap().push(events.len());
+                let report = IngestReport {
+                    accepted: events.len(),
+                    ..IngestReport::default()
+                };
+                std::future::ready(Ok(report))
+            };
+            let count = events.len();
+            let report = ingest_slices(events.into_iter(), ingest).await.unwrap();
+            assert_eq!(report.accepted, count);
+            assert_eq!(*slices.lock().unwrap(), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_says_how_many_events_were_accepted_before() {
+        let events = vec![(1, IncomingEvent::from_json(b"1")); SLICE_EVENTS + 1];
+        let ingest = |events: Vec<IncomingEvent>| {
+            let report = IngestReport {
+                accepted: events.len(),
+                ..IngestReport::default()
+            };
+            let is_first = events.len() == SLICE_EVENTS;
+            let error = || wafer_platform::Error::invalid("no more");
+            std::future::ready(is_first.then_some(report).ok_or_else(error))
+        };
+        let failure = ingest_slices(events.into_iter(), ingest).await.unwrap_err();
+        let message = failure.into_message();
+        assert!(message.starts_with("4096 events were accepted") && message.ends_with("no more"));
     }
 
     #[test]
@@ -226,7 +379,7 @@ mod tests {
             let event = serde_json::json!({
                 "specversion": "1.0", "id": id, "source": source, "type": "report", "data": {}
             });
-            structured(event).id.unwrap()
+            structured(event).1.id.unwrap()
         };
         assert_ne!(id("a b", "c"), id("a", "b c"));
         assert_ne!(id("a", "1 b"), id("a 1", "b"));
@@ -248,29 +401,60 @@ mod tests {
             ),
             (STRUCTURED.replace(",\"data\":{\"a\":1}", ""), "has no data"),
         ] {
-            let message = structured(serde_json::from_str(&event).unwrap())
-                .payload
-                .unwrap_err();
+            let (_, event) = structured(serde_json::from_str(&event).unwrap());
+            let message = event.payload.unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
-        let lines = ndjson(b"{\"a\":1}\n{oops\n");
+        let ndjson = [("content-type", "application/x-ndjson")];
+        let lines = decoded(&ndjson, "{\"a\":1}\n{oops\n").unwrap();
         assert!(lines[0].payload.is_ok() && lines[1].payload.is_err());
     }
 
     #[test]
-    fn unsupported_content_types_are_refused() {
-        let failure = decode(&headers(&[("content-type", "application/xml")]), b"<a/>");
-        assert_eq!(
-            failure.unwrap_err().into_response().status(),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE
-        );
-        let failure = decode(
-            &headers(&[("content-type", "application/cloudevents+json")]),
-            b"<a/>",
-        );
-        assert_eq!(
-            failure.unwrap_err().into_response().status(),
-            StatusCode::BAD_REQUEST
-        );
+    fn bodies_that_cannot_be_taken_are_refused_as_a_whole() {
+        let lines = "1\n".repeat(MAX_EVENTS);
+        let too_many = "1\n".repeat(MAX_EVENTS + 1);
+        let batch = format!("[1{}]", ",1".repeat(MAX_EVENTS));
+        let nested = format!("{{\"a\":[{{\"b\":1}}{}]}}", ",{\"b\":1}".repeat(50_000));
+        let nested_batch = format!("[{nested}]");
+        let unsupported = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let too_large = Some(StatusCode::PAYLOAD_TOO_LARGE);
+        let invalid = Some(StatusCode::BAD_REQUEST);
+        let event = "application/cloudevents+json";
+        for (media_type, body, wanted) in [
+            ("application/xml", "<a/>", unsupported),
+            ("text/plain", "{}", unsupported),
+            ("application/x-www-form-urlencoded", "{}", unsupported),
+            ("multipart/form-data", "{}", unsupported),
+            ("", "{}", unsupported),
+            ("application/json", "{}", None),
+            ("application/jsonl", "{}", None),
+            (event, "<a/>", invalid),
+            ("application/cloudevents-batch+json", "{}", invalid),
+            ("application/x-ndjson", &lines, None),
+            ("application/x-ndjson", &too_many, too_large),
+            ("application/cloudevents-batch+json", &batch, too_large),
+            ("application/x-ndjson", &nested, too_large),
+            (event, &nested, too_large),
+            ("application/cloudevents-batch+json", &nested_batch, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", media_type.parse().unwrap());
+            let payload = Payload::new(body.to_owned().into(), MEMORY);
+            let found = decode(&headers, &payload)
+                .err()
+                .map(|failure| failure.status());
+            assert_eq!(
+                found,
+                wanted,
+                "{media_type} {}",
+                &body[..body.len().min(40)]
+            );
+        }
+        let mut headers = headers(&[("ce-specversion", "1.0")]);
+        headers.insert("content-type", HeaderValue::from_static("text/plain"));
+        let payload = Payload::new("{}".into(), MEMORY);
+        let failure = decode(&headers, &payload).err().unwrap();
+        assert_eq!(failure.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 }

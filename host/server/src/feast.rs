@@ -11,28 +11,39 @@
 //! but no function is called.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::iter::once;
 use std::sync::Arc;
 
 use axum::Json as Body;
 use axum::Router;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use bytes::Bytes;
+use futures::stream;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
-use wafer_core::{DataType, Field, Timestamp, cell_to_json};
+use wafer_core::{DataType, Digest, Field, Timestamp, cell_to_json};
 use wafer_platform::{
     Arrival, EventResult, GroupDef, IncomingEvent, IngestReport, Platform, Status, Vectors,
 };
 
 use crate::MAX_ROWS;
 use crate::error::Failure;
+use crate::events::{check_count, ingest_slices};
+use crate::intake::Payload;
+use crate::json_size::parsed_size;
+use crate::media_type::check_json;
 
 /// The event timestamp of a value that has none, such as a join key.
 const NEVER: &str = "1970-01-01T00:00:00Z";
+
+/// The number of values up to which an answer is encoded as a whole.
+const WHOLE_CELLS: usize = 4_096;
 
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
@@ -44,7 +55,11 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
         .route("/get-online-features", post(online_features))
         .route("/write-to-online-store", post(write))
         .route("/push", post(push))
-        .route("/health", get(|| async { StatusCode::OK }))
+}
+
+/// Answers `GET /health`.
+pub(crate) async fn health() -> StatusCode {
+    StatusCode::OK
 }
 
 /// The body of a request for features.
@@ -58,14 +73,6 @@ struct OnlineFeaturesRequest {
     full_feature_names: bool,
     #[serde(default)]
     include_feature_view_version_metadata: bool,
-}
-
-/// The answer to a request for features: a column for each name in the metadata.
-#[derive(Serialize)]
-struct Answer {
-    metadata: Metadata,
-    results: Vec<Column>,
-    status: bool,
 }
 
 #[derive(Serialize)]
@@ -121,59 +128,83 @@ struct Set {
     version: u32,
 }
 
+/// The answer to a request for features: a column for each name in the metadata. The columns are
+/// made and encoded one by one as the answer is sent, because together they can be much larger than
+/// what was looked up.
+struct Answer {
+    metadata: Metadata,
+    /// What each column is made of, in the order of the names in the metadata.
+    columns: Vec<Origin>,
+    /// The join keys and request fields that were read.
+    entities: Map<String, Json>,
+    sets: BTreeMap<SetName, Set>,
+}
+
+/// What a column of an answer is made of.
+enum Origin {
+    /// A join key or request field of the request.
+    Entity(String),
+    /// A feature of a group or view.
+    Feature(SetName, String),
+}
+
 /// Answers `POST /get-online-features`.
 async fn online_features(
     State(platform): State<Arc<Platform>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Body<Answer>, Failure> {
-    let request: OnlineFeaturesRequest = read(&body?)?;
-    let rows = read_rows(&request.entities)?;
+    payload: Payload,
+) -> Result<Response, Failure> {
+    payload.check_json()?;
+    let mut request: OnlineFeaturesRequest = read(&payload.bytes)?;
+    let count = count_rows(&request.entities, "entities")?;
+    if count > MAX_ROWS {
+        let message = format!("{count} rows are too many: a request has at most {MAX_ROWS}");
+        return Err(Failure::invalid(message));
+    }
     let wanted = wanted(&platform, &request)?;
-    let mut sets: BTreeMap<&SetName, Set> = BTreeMap::new();
+    let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
     for Wanted { set, .. } in &wanted {
         if !sets.contains_key(set) {
-            sets.insert(set, Set::look_up(&platform, set, rows.clone()).await?);
+            let looked_up = Set::look_up(&platform, set, &request.entities, count).await?;
+            sets.insert(set.clone(), looked_up);
         }
     }
+    let read: BTreeSet<&String> = sets.values().flat_map(|set| &set.inputs).collect();
+    request.entities.retain(|name, _| read.contains(name));
     let mut answer = Answer {
         metadata: Metadata {
             feature_names: Vec::new(),
             feature_view_metadata: Vec::new(),
         },
-        results: Vec::new(),
-        status: true,
+        columns: Vec::new(),
+        entities: request.entities,
+        sets,
     };
-    let read: BTreeSet<&String> = sets.values().flat_map(|set| &set.inputs).collect();
-    for (name, values) in request
-        .entities
-        .iter()
-        .filter(|(name, _)| read.contains(name))
-    {
-        let values = values.as_array().cloned().unwrap_or_default();
-        answer.add(
-            name.clone(),
-            Column {
-                statuses: vec!["PRESENT"; values.len()],
-                event_timestamps: vec![NEVER.to_owned(); values.len()],
-                values,
-            },
-        )?;
+    for name in answer.entities.keys().cloned().collect::<Vec<_>>() {
+        answer.add(name.clone(), Origin::Entity(name))?;
     }
-    for wanted in &wanted {
-        let column = sets[&wanted.set].column(&wanted.feature).ok_or_else(|| {
-            let (set, feature) = (wanted.set.as_str(), &wanted.feature);
-            let message = format!("`{set}` has no feature `{feature}`");
-            Failure::new(StatusCode::NOT_FOUND, "not_found", message)
-        })?;
-        answer.add(wanted.answered.clone(), column)?;
+    for Wanted {
+        set,
+        feature,
+        answered,
+    } in wanted
+    {
+        if !answer.sets[&set].has(&feature) {
+            let message = format!("`{}` has no feature `{feature}`", set.as_str());
+            return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message));
+        }
+        answer.add(answered, Origin::Feature(set, feature))?;
     }
     if request.include_feature_view_version_metadata {
-        let versions = sets.iter();
+        let versions = answer.sets.iter();
         answer.metadata.feature_view_metadata = versions
             .map(|(name, set)| json!({ "name": name.as_str(), "version": set.version }))
             .collect();
     }
-    Ok(Body(answer))
+    Ok((
+        [(CONTENT_TYPE, "application/json")],
+        answer.into_body(count),
+    )
+        .into_response())
 }
 
 /// Returns the features that the request names, by themselves or by a feature service.
@@ -221,18 +252,19 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
 }
 
 impl Set {
-    /// Looks up the features of all rows in a group or view.
+    /// Looks up the features of all entities of a request in a group or view.
     async fn look_up(
         platform: &Platform,
         set: &SetName,
-        mut rows: Vec<Json>,
+        entities: &Map<String, Json>,
+        count: usize,
     ) -> Result<Self, Failure> {
         let definitions = platform.context().definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();
         let name = set.as_str();
         let group = definitions.groups.get(name);
         if let (SetName::Any(_), Some(group)) = (set, group) {
-            normalize_times(&mut rows, &timestamps(&group.keys));
+            let rows = rows_of(entities, &group.keys, count);
             return Ok(Self {
                 vectors: platform.serving().group_features(name, &rows).await?,
                 prefix: format!("{name}_"),
@@ -242,16 +274,22 @@ impl Set {
         }
         if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
             // There is neither a group nor a view. This fails with a list of the groups.
-            platform.serving().group_features(name, &rows).await?;
+            platform.serving().group_features(name, &[]).await?;
         }
         let recipe = platform.context().view(name)?;
-        normalize_times(&mut rows, &timestamps(&recipe.view.inputs));
+        let rows = rows_of(entities, &recipe.view.inputs, count);
         Ok(Self {
             vectors: platform.serving().features(name, &rows).await?,
             prefix: String::new(),
             inputs: names(&recipe.view.inputs),
             version: 0,
         })
+    }
+
+    /// Returns whether there is a feature of this name.
+    fn has(&self, feature: &str) -> bool {
+        let name = format!("{}{feature}", self.prefix);
+        self.vectors.column(&name).is_some()
     }
 
     /// Returns a feature as a column of the answer, or `None` if there is no such feature.
@@ -281,15 +319,56 @@ impl Answer {
     ///
     /// # Errors
     /// Returns an error when a column of this name exists already.
-    fn add(&mut self, name: String, column: Column) -> Result<(), Failure> {
+    fn add(&mut self, name: String, origin: Origin) -> Result<(), Failure> {
         if self.metadata.feature_names.contains(&name) {
             return Err(Failure::invalid(format!(
                 "two features are called `{name}`; set full_feature_names"
             )));
         }
         self.metadata.feature_names.push(name);
-        self.results.push(column);
+        self.columns.push(origin);
         Ok(())
+    }
+
+    /// Returns the body of the answer: `{"metadata":{…},"results":[{…}],"status":true}`.
+    fn into_body(self, rows: usize) -> axum::body::Body {
+        let metadata = serde_json::to_string(&self.metadata).expect("names always serialise");
+        let start = Bytes::from(format!("{{\"metadata\":{metadata},\"results\":["));
+        let end = Bytes::from_static(b"],\"status\":true}");
+        let count = self.columns.len();
+        let columns = (0..count).map(move |index| self.column(index));
+        let pieces = once(start).chain(columns).chain(once(end));
+        if count * rows <= WHOLE_CELLS {
+            return pieces.collect::<Vec<Bytes>>().concat().into();
+        }
+        axum::body::Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>)))
+    }
+
+    /// Encodes a column, with the comma before it.
+    fn column(&self, index: usize) -> Bytes {
+        let mut text = match index {
+            0 => Vec::new(),
+            _ => b",".to_vec(),
+        };
+        let column = match &self.columns[index] {
+            Origin::Entity(name) => self.entities.get(name).map(Column::of_entity),
+            Origin::Feature(set, feature) => self.sets[set].column(feature),
+        };
+        // Both were found before the answer began.
+        serde_json::to_writer(&mut text, &column).expect("values always serialise");
+        text.into()
+    }
+}
+
+impl Column {
+    /// Returns the column of a join key or request field.
+    fn of_entity(values: &Json) -> Self {
+        let values = values.as_array().cloned().unwrap_or_default();
+        Self {
+            statuses: vec!["PRESENT"; values.len()],
+            event_timestamps: vec![NEVER.to_owned(); values.len()],
+            values,
+        }
     }
 }
 
@@ -322,30 +401,37 @@ struct Write {
 /// keys, its features and `event_timestamp`.
 async fn write(
     State(platform): State<Arc<Platform>>,
-    body: Result<Bytes, BytesRejection>,
+    headers: HeaderMap,
+    payload: Payload,
 ) -> Result<Body<Json>, Failure> {
+    check_json(&headers)?;
+    payload.check_json()?;
     let Write {
         feature_view_name: group,
         df,
-    } = read(&body?)?;
-    let mut rows = rows(&df, "df")?;
+    } = read(&payload.bytes)?;
+    let count = count_rows(&df, "df")?;
+    check_count(count)?;
+    let mut times = BTreeSet::new();
+    let mut event_time = None;
     if let Some(definition) = platform.context().definitions().groups.get(&group) {
         check_columns(definition, &df)?;
-        let fields = definition.columns.iter().chain(&definition.keys);
-        let mut times = timestamps(fields);
+        times = timestamps(definition.columns.iter().chain(&definition.keys));
         times.insert(definition.event_time.clone());
-        for row in rows.iter_mut().filter_map(Json::as_object_mut) {
-            if let Some(time) = row.remove(EVENT_TIME) {
-                row.insert(definition.event_time.clone(), time);
-            }
-        }
-        normalize_times(&mut rows, &times);
+        event_time = Some(definition.event_time.clone());
     }
-    let report = platform
-        .pipelines()
-        .write_group(&group, events(&rows))
-        .await?;
-    written(&report)
+    let events = (0..count).map(|index| {
+        let mut row = row(&df, index);
+        if let Some(event_time) = &event_time
+            && let Some(time) = row.remove(EVENT_TIME)
+        {
+            row.insert(event_time.clone(), time);
+        }
+        event(row, &times)
+    });
+    let pipelines = platform.pipelines();
+    let write = |events| pipelines.write_group(&group, events);
+    written(&ingest_slices(events, write).await?)
 }
 
 /// Checks that the group has all columns of a data frame. Values of other columns would be lost
@@ -376,13 +462,16 @@ struct Push {
 /// Answers `POST /push`: accepts events of a stream source.
 async fn push(
     State(platform): State<Arc<Platform>>,
-    body: Result<Bytes, BytesRejection>,
+    headers: HeaderMap,
+    payload: Payload,
 ) -> Result<Body<Json>, Failure> {
+    check_json(&headers)?;
+    payload.check_json()?;
     let Push {
         push_source_name: source,
         df,
         to,
-    } = read(&body?)?;
+    } = read(&payload.bytes)?;
     // Events are always written to both stores, so all values of `to` have the same effect. Only
     // unknown ones are refused.
     let known = ["online", "offline", "online_and_offline"];
@@ -390,20 +479,23 @@ async fn push(
         let message = format!("`to` is `{to}`; it is one of {}", known.join(", "));
         return Err(Failure::invalid(message));
     }
-    let mut rows = rows(&df, "df")?;
+    let count = count_rows(&df, "df")?;
+    check_count(count)?;
     let definitions = platform.context().definitions();
     let pipelines = definitions.pipelines.values();
-    let read = pipelines
+    let read: Vec<Field> = pipelines
         .filter(|pipeline| pipeline.source == source)
-        .filter_map(|pipeline| definitions.functions.get(pipeline.made_by.function()?))
-        .flat_map(|function| function.registered.signature.inputs.fields());
-    let times = timestamps(read);
-    normalize_times(&mut rows, &times);
-    let report = platform
-        .pipelines()
-        .ingest(&source, events(&rows), Arrival::Now)
-        .await?;
-    written(&report)
+        .flat_map(|pipeline| {
+            definitions
+                .source_fields(&pipeline.made_by)
+                .unwrap_or_default()
+        })
+        .collect();
+    let times = timestamps(&read);
+    let events = (0..count).map(|index| event(row(&df, index), &times));
+    let pipelines = platform.pipelines();
+    let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
+    written(&ingest_slices(events, ingest).await?)
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
@@ -411,26 +503,12 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
         .map_err(|e| Failure::invalid(format!("the body is not a valid request: {e}")))
 }
 
-/// Returns the entities of a request as rows, and checks their number.
-fn read_rows(columns: &Map<String, Json>) -> Result<Vec<Json>, Failure> {
-    let rows = rows(columns, "entities")?;
-    if rows.len() > MAX_ROWS {
-        let message = format!(
-            "{} rows are too many: a request has at most {MAX_ROWS}",
-            rows.len()
-        );
-        return Err(Failure::invalid(message));
-    }
-    Ok(rows)
-}
-
-/// Converts columns to one JSON object for each row.
+/// Returns the number of rows in columns.
 ///
 /// # Errors
 /// Returns an error when a column is not a list, or when the lists differ in length.
-fn rows(columns: &Map<String, Json>, what: &str) -> Result<Vec<Json>, Failure> {
+fn count_rows(columns: &Map<String, Json>, what: &str) -> Result<usize, Failure> {
     let mut count = None;
-    let mut lists = Vec::new();
     for (name, values) in columns {
         let values = values.as_array().ok_or_else(|| {
             Failure::invalid(format!(
@@ -444,17 +522,33 @@ fn rows(columns: &Map<String, Json>, what: &str) -> Result<Vec<Json>, Failure> {
                 values.len()
             )));
         }
-        lists.push((name, values));
     }
-    let rows = count.map_or(0, |(_, rows)| rows);
+    Ok(count.map_or(0, |(_, rows)| rows))
+}
+
+/// Returns a row of columns that [`count_rows`] has counted.
+fn row(columns: &Map<String, Json>, row: usize) -> Map<String, Json> {
+    let cells = columns.iter();
+    cells
+        .map(|(name, values)| (name.clone(), values[row].clone()))
+        .collect()
+}
+
+/// Returns rows with the given fields of columns, as far as there are such columns.
+fn rows_of(columns: &Map<String, Json>, fields: &[Field], count: usize) -> Vec<Json> {
+    let times = timestamps(fields);
+    let columns = fields
+        .iter()
+        .filter_map(|field| columns.get_key_value(&field.name));
+    let columns: Vec<(&String, &Json)> = columns.collect();
     let row = |row: usize| {
-        let cells = lists.iter();
-        let cells: Map<String, Json> = cells
-            .map(|(name, values)| ((*name).clone(), values[row].clone()))
-            .collect();
+        let cells = columns.iter();
+        let cells = cells.map(|(name, values)| ((*name).clone(), values[row].clone()));
+        let mut cells: Map<String, Json> = cells.collect();
+        normalize_times(&mut cells, &times);
         Json::Object(cells)
     };
-    Ok((0..rows).map(row).collect())
+    (0..count).map(row).collect()
 }
 
 /// Returns the names of the fields that hold times.
@@ -464,12 +558,10 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
     times.map(|field| field.name.clone()).collect()
 }
 
-/// Converts the times in `rows` to RFC 3339. Feast sends times without a zone, which are in UTC, or
+/// Converts the times in a row to RFC 3339. Feast sends times without a zone, which are in UTC, or
 /// as whole seconds.
-fn normalize_times(rows: &mut [Json], times: &BTreeSet<String>) {
-    let rows = rows.iter_mut().filter_map(Json::as_object_mut);
-    let cells = rows.flat_map(|row| row.iter_mut());
-    for (_, value) in cells.filter(|(name, _)| times.contains(*name)) {
+fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
+    for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
         let time = match &*value {
             Json::String(text) if text.parse::<Timestamp>().is_err() => {
                 format!("{}Z", text.replacen(' ', "T", 1)).parse().ok()
@@ -486,11 +578,17 @@ fn normalize_times(rows: &mut [Json], times: &BTreeSet<String>) {
     }
 }
 
-fn events(rows: &[Json]) -> Vec<IncomingEvent> {
-    let events = rows.iter();
-    events
-        .map(|row| IncomingEvent::from_json(row.to_string().as_bytes()))
-        .collect()
+/// Returns the event of a row, whose times are converted, with the memory that it takes in bytes.
+fn event(mut row: Map<String, Json>, times: &BTreeSet<String>) -> (u64, IncomingEvent) {
+    normalize_times(&mut row, times);
+    let row = Json::Object(row);
+    let text = row.to_string();
+    let event = IncomingEvent {
+        payload: Ok(row),
+        id: None,
+        content: Digest::of(text.as_bytes()),
+    };
+    (parsed_size(text.as_bytes(), 0), event)
 }
 
 /// Returns the answer to a write.

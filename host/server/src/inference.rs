@@ -19,14 +19,13 @@ mod tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as JsonBody, Router};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{Field, cut};
@@ -34,6 +33,8 @@ use wafer_platform::{Error, InferRequest, Inference, Kind, Platform};
 
 use crate::MAX_ROWS;
 use crate::error::Failure;
+use crate::intake::Payload;
+use crate::json_size::parsed_size;
 use tensor::{Output, Tensor};
 
 /// The header with the length of the JSON, in bytes, in a body that has binary tensors after the
@@ -62,7 +63,7 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
 }
 
 /// An error response in the form of this protocol.
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     message: String,
 }
@@ -85,11 +86,25 @@ impl IntoResponse for Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let is_functions = error.kind() == Kind::Function;
-        let failure = Failure::from(error);
+        let refusal = Self::from(Failure::from(error));
+        match is_functions {
+            true => Self {
+                status: StatusCode::BAD_REQUEST,
+                ..refusal
+            },
+            false => refusal,
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
         let status = match failure.status() {
-            StatusCode::CONFLICT => StatusCode::BAD_REQUEST,
-            StatusCode::INTERNAL_SERVER_ERROR if is_functions => StatusCode::BAD_REQUEST,
-            other => other,
+            // A request of another site is none of this protocol.
+            status @ (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) => status,
+            StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
+            status if status.is_server_error() => status,
+            _ => StatusCode::BAD_REQUEST,
         };
         Self {
             status,
@@ -194,14 +209,14 @@ fn flag(parameters: Option<&Map<String, Json>>, name: &str) -> Option<bool> {
 
 /// The JSON of an answer.
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
     model_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<String>,
     id: String,
     #[serde(skip_serializing_if = "Map::is_empty")]
     parameters: Map<String, Json>,
-    outputs: Vec<Output>,
+    outputs: Vec<Output<'a>>,
 }
 
 /// Answers an inference request.
@@ -209,11 +224,12 @@ async fn infer(
     State(platform): State<Arc<Platform>>,
     path: ModelPathResult,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    payload: Payload,
 ) -> Result<Response, Refusal> {
     let Path(ModelPath { model, version }) = path?;
-    let body = body.map_err(|e| Refusal::invalid(Failure::from(e).into_message()))?;
-    let (mut request, binary) = read(&headers, &body)?;
+    let (mut request, binary) = read(&headers, &payload)?;
+    let rows = rows(&request.inputs)?;
+    payload.check(tensor::binary_size(&request.inputs))?;
     tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
     // The endpoint is read once, so that all of the answer comes from the same releases, even if
     // the endpoint is switched meanwhile.
@@ -221,7 +237,7 @@ async fn infer(
     let info = endpoint.info(version.as_deref())?;
     let asked = InferRequest {
         id: request.id.clone(),
-        rows: rows(&request.inputs)?,
+        rows,
         columns: columns(request.inputs, &info.inputs)?,
     };
     let wanted = wanted(
@@ -237,7 +253,8 @@ async fn infer(
 }
 
 /// Splits a body into its JSON and the bytes of binary tensors after that.
-fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), Refusal> {
+fn read<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<(Request, &'a [u8]), Refusal> {
+    let body = &payload.bytes[..];
     let (text, binary) = match headers.get(HEADER_LENGTH) {
         None => (body, &[][..]),
         Some(length) => {
@@ -255,6 +272,7 @@ fn read<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(Request, &'a [u8]), 
             body.split_at(length)
         }
     };
+    payload.check(parsed_size(text, payload.left()))?;
     let request = serde_json::from_slice(text)
         .map_err(|e| Refusal::invalid(format!("the body is not an inference request: {e}")))?;
     Ok((request, binary))

@@ -21,61 +21,98 @@
 //! | `GET`, `POST /v1/clock` | returns the clock's time; sets it, if it can be set |
 //! | `GET /metrics` | returns metrics in the text format of Prometheus |
 //! | `GET /healthz` | succeeds while the process runs |
-//! | `GET /readyz` | succeeds while the stores answer |
+//! | `GET /readyz` | succeeds while the stores answer, and their disk is not full |
+//!
+//! Around the handlers, `connections.rs` bounds connections, `access.rs` refuses requests of other
+//! sites, and `intake.rs` takes in bodies and bounds what is worked on and how much memory it takes.
 //!
 //! Every error is `{"error": {"code": "…", "message": "…"}}`, with the status and the code that
 //! `error.rs` assigns to its [`wafer_platform::Kind`]. Only the Open Inference Protocol has its
 //! own form of errors.
 
+mod access;
 mod catalog;
 mod clock;
+mod connections;
+mod encoding;
 mod error;
 mod events;
+mod extract;
 mod feast;
 mod features;
 mod inference;
+mod intake;
+mod json_size;
+mod limits;
+mod media_type;
+mod occasional;
 mod serve;
 mod training;
 mod views;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use wafer_platform::Platform;
 
+pub use access::Hosts;
+pub use limits::Limits;
 pub use serve::serve;
+
+use intake::{Intake, guard, work};
 
 /// The greatest size of a request's body in bytes. Labels may be larger.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
 /// The greatest number of rows in one request for features or for an inference.
 pub const MAX_ROWS: usize = 10_000;
+/// The greatest number of events, or of rows to write, in one request.
+pub const MAX_EVENTS: usize = 100_000;
+
+/// How a server treats what comes from outside.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The limits of connections and requests.
+    pub limits: Limits,
+    /// The names by which the server may be asked.
+    pub hosts: Hosts,
+}
 
 /// Returns the router with all routes, which call `platform`.
-pub fn router(platform: Arc<Platform>) -> Router {
-    Router::new()
+pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
+    let intake = Intake::new(options);
+    let working = Router::new()
         .route("/v1/views", get(views::list))
         .route("/v1/views/{view}", get(views::one))
         .route("/v1/views/{view}/features", post(features::post))
-        .route(
-            "/v1/views/{view}/training-set",
-            post(training::post).layer(DefaultBodyLimit::max(training::MAX_LABEL_BYTES)),
-        )
         .route("/v1/sources/{source}/events", post(events::post))
-        .merge(catalog::router())
+        .merge(catalog::router().layer(Extension(Arc::clone(&intake))))
         .nest("/v2", inference::router())
         .route("/v2/", get(inference::server))
         .merge(feast::router())
         .route("/v1/clock", get(clock::get).post(clock::post))
+        .layer(from_fn_with_state(Arc::clone(&intake), work));
+    // Labels are kept in a file, and only once the training set may be made.
+    let training = Router::new()
+        .route("/v1/views/{view}/training-set", post(training::post))
+        .layer(Extension(Arc::clone(&intake)));
+    let guarded = Router::new()
+        .merge(working)
+        .merge(training)
         .route("/metrics", get(metrics))
+        .layer(from_fn_with_state(intake, guard));
+    // Whoever watches over the server may know it by any name.
+    Router::new()
+        .merge(guarded)
+        .route("/health", get(feast::health))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(serve::ready))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(platform)
 }
 

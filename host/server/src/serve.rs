@@ -5,44 +5,45 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use tokio::net::TcpListener;
-use wafer_platform::{Background, Error, Kind, Platform, Result};
+use wafer_platform::{Background, Platform, Result};
 
+use crate::connections::answer_connections;
 use crate::error::Failure;
-use crate::router;
+use crate::{ServerOptions, router};
 
 /// Answers the requests of a listener until `stop` completes.
 ///
 /// The background work of the platform runs at the same time: it flushes the outbox, runs
 /// schedules and looks for changed definitions and endpoints. After `stop`, the requests in
-/// progress are finished, the outbox is flushed, and the function returns.
+/// progress are finished as far as [`Limits::drain_timeout`](crate::Limits) allows, the outbox is
+/// flushed, and the function returns.
 ///
 /// # Errors
-/// Returns an error when the listener fails, or when the background work cannot be finished.
+/// Returns an error when the background work cannot be finished.
 pub async fn serve(
     platform: Arc<Platform>,
     listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
+    options: ServerOptions,
+    stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let background = Background::new(Arc::clone(&platform)).start();
-    let served = axum::serve(listener, router(platform))
-        .with_graceful_shutdown(stop)
-        .await
-        .map_err(|e| Error::caused(Kind::Internal, "the server stopped", e));
-    background.stop().await?;
-    served
+    let limits = options.limits.clone();
+    answer_connections(listener, router(platform, options), &limits, stop).await;
+    background.stop().await
 }
 
-/// Answers `GET /readyz`: succeeds if the stores answer.
+/// Answers `GET /readyz`: succeeds if the stores answer and have room for more.
 pub(crate) async fn ready(State(platform): State<Arc<Platform>>) -> Result<&'static str, Failure> {
     check_stores(&platform).await?;
     Ok("ready")
 }
 
-/// Checks that the stores answer, by reading a metadata object. Whether the object exists does not
-/// matter.
+/// Checks that the stores answer, by reading a metadata object, and that they have room for more.
+/// Whether the object exists does not matter.
 pub(crate) async fn check_stores(platform: &Platform) -> Result<()> {
-    let metadata = &platform.context().components().stores.metadata;
+    let stores = &platform.context().components().stores;
     let name = format!("{}/ready", platform.context().project());
-    metadata.get(&name).await?;
-    Ok(())
+    stores.metadata.get(&name).await?;
+    stores.upkeep.check_room().await?;
+    stores.artifacts.check_room().await
 }

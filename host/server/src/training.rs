@@ -3,31 +3,46 @@
 //! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is returned in
 //! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
 //! of the answer has the id of its record, and `wafer-coincident-labels` counts the labels that have the
-//! time of an event that they are joined with, if there are any. Labels and result pass through temporary files, because
-//! the join reads and writes files.
+//! time of an event that they are joined with, if there are any. Labels and result pass through
+//! temporary files, because the join reads and writes files, and neither is held in memory.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::stream;
 use serde::Deserialize;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
-use wafer_core::Timestamp;
-use wafer_platform::{Format, Platform, Progress, Split, SplitBy, TrainingSetRequest};
+use wafer_core::{Timestamp, Zone};
+use wafer_platform::{
+    Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSetRequest, column_types,
+    temporary_folder,
+};
 
 use crate::error::Failure;
+use crate::extract::{Path, Query};
+use crate::intake::{Intake, temporary_file_error};
+use crate::limits::allowance;
+use crate::media_type::{media_type, unsupported};
 
 /// The greatest size of a body with labels, in bytes.
-pub(crate) const MAX_LABEL_BYTES: usize = 256 << 20;
-/// The memory that a join may use, in bytes.
+const MAX_LABEL_BYTES: usize = 256 << 20;
+/// The most memory that a join may use, in bytes.
 const MEMORY: u64 = 512 << 20;
-/// Limits how many training sets are made at the same time, because each holds its labels and its
-/// result in memory.
+/// The size of the pieces in which a training set is sent, in bytes.
+const PIECE: usize = 64 << 10;
+/// Limits how many training sets are made at the same time, because each keeps a processor and the
+/// disk busy.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// The query parameters, which have the meaning of the options of `wafer training-set`.
@@ -38,6 +53,8 @@ pub(crate) struct Options {
     #[serde(default = "event_timestamp")]
     time: String,
     as_of: Option<Timestamp>,
+    types: Option<String>,
+    zone: Option<Zone>,
     split: Option<String>,
     split_by: Option<String>,
     #[serde(default)]
@@ -51,50 +68,60 @@ fn event_timestamp() -> String {
 /// Answers a request for a training set.
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
+    Extension(intake): Extension<Arc<Intake>>,
     Path(view): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Response, Failure> {
-    let _place = AT_ONCE.try_acquire().map_err(|_| {
-        let message = "two training sets are being made already; try again later";
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
-    })?;
-    let labels = format_of(&headers, CONTENT_TYPE)?.extension();
-    let format = format_of(&headers, ACCEPT)?;
-    let folder = tempfile::tempdir().map_err(|e| temporary_file_error(&e))?;
-    let (labels, out) = (
-        folder.path().join(format!("labels.{labels}")),
-        folder.path().join(format!("out.{}", format.extension())),
-    );
-    tokio::fs::write(&labels, body?)
-        .await
-        .map_err(|e| temporary_file_error(&e))?;
+    let _place = AT_ONCE
+        .try_acquire()
+        .map_err(|_| Failure::busy("two training sets are being made already; try again later"))?;
+    let (labels_format, format) = (labels_format(&headers)?, answer_format(&headers)?);
     let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
     let split = options.split.as_deref();
     let split = split.map(|text| Split::parse(text, by, options.seed));
+    let split = split.transpose().map_err(Failure::invalid)?;
+    let folder = temporary_folder()?;
+    let file =
+        |name: &str, format: Format| folder.path().join(format!("{name}.{}", format.extension()));
+    let (labels, out) = (file("labels", labels_format), file("out", format));
+    let sent = intake
+        .receive_file(&headers, body, MAX_LABEL_BYTES, &labels)
+        .await?;
+    let memory = allowance(sent).min(MEMORY);
+    let mut charge = intake.charge();
+    charge.raise(memory)?;
+    let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
         labels,
         time: options.time,
+        types: types.map_err(Failure::invalid)?,
+        zone: options.zone,
         out: out.clone(),
         as_of: options.as_of,
-        memory: MEMORY,
-        split: split.transpose().map_err(Failure::invalid)?,
+        memory,
+        most_label_bytes: Some(allowance(sent)),
+        split,
     };
     let progress: Arc<dyn Progress> = Arc::new(());
     let set = platform
         .training()
         .training_set(&request, &progress)
         .await?;
-    let bytes = tokio::fs::read(&out)
+    let (length, body) = file_body(&out, folder)
         .await
-        .map_err(|e| temporary_file_error(&e))?;
+        .map_err(temporary_file_error)?;
     let headers = [
-        (CONTENT_TYPE.as_str(), format.media_type().to_owned()),
-        ("wafer-training-set", set.id.clone()),
+        (CONTENT_TYPE, format.media_type().to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+        (
+            HeaderName::from_static("wafer-training-set"),
+            set.id.clone(),
+        ),
     ];
-    let mut response = (headers, bytes).into_response();
+    let mut response = (headers, body).into_response();
     if let Some(counts) = coincident_labels(&set.coincident) {
         response.headers_mut().insert(COINCIDENT, counts);
     }
@@ -115,39 +142,51 @@ fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {
         .filter(|counts| !counts.is_empty())
 }
 
-/// Returns the format that a header names by its media type. Without the header this is an Arrow
+/// Returns the length of a file in a temporary folder, and a body that reads it piece by piece. The
+/// folder is removed after that.
+async fn file_body(path: &FilePath, folder: TemporaryFolder) -> io::Result<(u64, Body)> {
+    let file = File::open(path).await?;
+    let length = file.metadata().await?.len();
+    let pieces = stream::try_unfold((file, folder), |(mut file, folder)| async move {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        file.read_buf(&mut piece).await?;
+        let piece = (!piece.is_empty()).then(|| piece.freeze());
+        io::Result::Ok(piece.map(|piece: Bytes| (piece, (file, folder))))
+    });
+    Ok((length, Body::from_stream(pieces)))
+}
+
+/// Returns the format of the labels, which the request must name.
+fn labels_format(headers: &HeaderMap) -> Result<Format, Failure> {
+    let media_type = media_type(headers);
+    format(&media_type).ok_or_else(|| unsupported(&media_type, &known_formats()))
+}
+
+/// Returns the format in which rows are answered: the one that the request names, or else an Arrow
 /// stream.
-pub(crate) fn format_of(
-    headers: &HeaderMap,
-    name: axum::http::HeaderName,
-) -> Result<Format, Failure> {
-    let Some(value) = headers.get(&name) else {
+pub(crate) fn answer_format(headers: &HeaderMap) -> Result<Format, Failure> {
+    let Some(value) = headers.get(ACCEPT) else {
         return Ok(Format::ALL[0]);
     };
     let wanted = value.to_str().unwrap_or_default();
-    let media = wanted.split([';', ',']).next().unwrap_or_default().trim();
-    if media == "*/*" {
+    let media_type = wanted.split([';', ',']).next().unwrap_or_default().trim();
+    if media_type == "*/*" {
         return Ok(Format::ALL[0]);
     }
-    let mut formats = Format::ALL.into_iter();
-    let found = formats.find(|format| format.media_type() == media);
-    found.ok_or_else(|| {
-        let known = Format::ALL.map(Format::media_type);
-        let message = format!(
-            "{name} `{wanted}`; labels and training sets are {}",
-            known.join(", ")
-        );
-        Failure::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        )
+    format(media_type).ok_or_else(|| {
+        let known = known_formats();
+        let message = format!("accept `{wanted}`; labels and training sets are {known}");
+        Failure::unsupported(message)
     })
 }
 
-fn temporary_file_error(error: &std::io::Error) -> Failure {
-    let message = format!("a temporary file cannot be used: {error}");
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+fn format(media_type: &str) -> Option<Format> {
+    let mut formats = Format::ALL.into_iter();
+    formats.find(|format| format.media_type() == media_type)
+}
+
+fn known_formats() -> String {
+    Format::ALL.map(Format::media_type).join(", ")
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json as JsonBody;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::{Value as Json, json};
 use wafer_platform::Platform;
 
 use crate::error::Failure;
+use crate::extract::Path;
 
 /// Lists the live views.
 pub(crate) async fn list(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {

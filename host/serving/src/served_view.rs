@@ -13,13 +13,17 @@ use wafer_catalog::{
 use wafer_core::aggregate::{self, Layout};
 use wafer_core::rules::is_expired;
 use wafer_core::{
-    ColumnBuilder, DamagedError, Duration, EntityKey, Field, Timestamp, decode_leading, entity_key,
-    packed_columns, widen,
+    ColumnBuilder, DamagedError, Duration, EntityKey, Field, Timestamp, bytes_text, decode_leading,
+    entity_key, packed_columns, widen,
 };
 use wafer_runtime::{Deadline, Function};
 use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
+
+/// The most bytes that the stored rows of a lookup may take in one request, each counted as often as
+/// the request asks for it.
+const MAX_FOUND_BYTES: u64 = 32 << 20;
 
 /// A version of a view, resolved once for all requests.
 #[derive(Debug)]
@@ -263,7 +267,7 @@ impl Lookup {
     ) -> Result<()> {
         let damaged = |e: DamagedError| {
             let message = format!("a stored row of `{}` cannot be read", self.table);
-            Error::caused(Kind::Internal, message, e)
+            Error::caused(Kind::Corrupt, message, e)
         };
         match &self.stored {
             Stored::Row(fingerprints) => {
@@ -319,6 +323,9 @@ fn add_lookup(
         rows,
         status: statuses,
     };
+    if let Stored::Row(_) = lookup.stored {
+        check_size(&found)?;
+    }
     let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
     for (index, name) in &lookup.features {
         let values = found.for_each_row(&columns[*index]);
@@ -332,6 +339,30 @@ fn add_lookup(
     }
     vectors.lookups.push(found);
     Ok(())
+}
+
+/// Checks what the stored rows of a lookup take, each as often as the request asks for it: many rows
+/// of a request may ask for one entity with a long text.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] for more than [`MAX_FOUND_BYTES`].
+fn check_size(found: &LookupResult) -> Result<()> {
+    let size = |index: &u32| {
+        let row = found.rows[*index as usize].as_ref();
+        row.map_or(0, |row| row.values.len() as u64)
+    };
+    let total: u64 = found.entity_indices.iter().flatten().map(size).sum();
+    if total <= MAX_FOUND_BYTES {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the stored values of `{}` for the {} rows of the request take {}, and may take {}; ask for \
+         fewer rows at once",
+        found.alias,
+        found.entity_indices.len(),
+        bytes_text(total),
+        bytes_text(MAX_FOUND_BYTES)
+    )))
 }
 
 /// Returns the status of an entity whose stored row is `row`.

@@ -263,7 +263,7 @@ mod tests {
         RowVersion {
             event: Timestamp::from_micros(event),
             created: Timestamp::from_micros(event + 1),
-            id: 3,
+            order: 3,
         }
     }
 

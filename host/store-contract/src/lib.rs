@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use futures::future::join_all;
 use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Function, Item, Layout};
-use wafer_core::rules::RowVersion;
+use wafer_core::rules::{Arrival, RowVersion};
 use wafer_core::window::Window;
 use wafer_core::{Duration, EntityKey, Timestamp, entity_key};
 
@@ -41,7 +41,7 @@ fn row(event: i64, created: i64, values: &str) -> OnlineRow {
         version: RowVersion {
             event: at(event),
             created: at(created),
-            id: 0,
+            order: 0,
         },
         fingerprint: u64::MAX - 1,
         values: Bytes::copy_from_slice(values.as_bytes()),
@@ -75,6 +75,7 @@ fn outbox(table: &str, id: &str) -> OutboxRow {
         created: at(3),
         event_id: id.to_owned(),
         values: Bytes::copy_from_slice(id.as_bytes()),
+        order: Some(id.len() as u64),
     }
 }
 
@@ -120,7 +121,7 @@ fn summary(name: &str, times: &[i64]) -> OnlineWrite {
     let layout = layout();
     let mut item = Item::new(&layout);
     for time in times {
-        item.add(&layout, at(*time), *time as u64, |_| None);
+        item.add(&layout, at(*time), Arrival::unknown(*time as u64), |_| None);
     }
     OnlineWrite {
         key: key("sums", name),
@@ -128,7 +129,7 @@ fn summary(name: &str, times: &[i64]) -> OnlineWrite {
             version: RowVersion {
                 event: item.newest(),
                 created: at(0),
-                id: 0,
+                order: 0,
             },
             fingerprint: 1,
             values: item.encode(&layout).into(),

@@ -41,6 +41,13 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     /// Returns a local file that holds the artifact, so that compiled code can be mapped into
     /// memory instead of read. `None` if there is no artifact of that name.
     async fn file(&self, name: &str) -> Result<Option<PathBuf>>;
+
+    /// Checks that there is room for more artifacts, without storing one. A store whose disk is
+    /// not this machine's answers at once.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`] when writes would fail.
+    async fn check_room(&self) -> Result<()>;
 }
 
 /// Computes the digest of a file's content without holding the whole file in memory.

@@ -97,11 +97,24 @@ impl Error {
         use std::io::ErrorKind;
         let kind = match error.kind() {
             ErrorKind::NotFound => Kind::NotFound,
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Kind::Unavailable,
+            _ if is_no_room(&error) => Kind::Unavailable,
             _ => Kind::Internal,
         };
         Self::caused(kind, format!("cannot {action} {}", path.display()), error)
     }
+}
+
+/// Returns whether an I/O error says that nothing more can be stored for now: the disk is full, a
+/// quota or the greatest size of a file is reached, or the disk can only be read.
+pub(crate) fn is_no_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+            | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// Cuts a message that is longer than an error may be.

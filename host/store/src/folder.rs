@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -113,6 +114,26 @@ impl ArtifactStore for ArtifactFolder {
     async fn file(&self, name: &str) -> Result<Option<PathBuf>> {
         Ok(Some(self.path(name)?).filter(|path| path.is_file()))
     }
+
+    async fn check_room(&self) -> Result<()> {
+        check_room(&self.root)
+    }
+}
+
+/// The bytes that a disk must have room for to count as one that is not full.
+const ROOM: usize = 64 << 10;
+
+/// Checks that files can be written in a folder, by writing one that has no name, so that nothing
+/// is left of it whatever happens.
+///
+/// # Errors
+/// Returns [`Kind::Unavailable`] when the folder is gone, or the disk is full or can only be read.
+pub(crate) fn check_room(folder: &Path) -> Result<()> {
+    let written = tempfile::tempfile_in(folder).and_then(|mut file| file.write_all(&[0; ROOM]));
+    written.map_err(|e| {
+        let message = format!("nothing can be written in {}", folder.display());
+        Error::caused(Kind::Unavailable, message, e)
+    })
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ pub use lmdb::{Lmdb, LmdbConfig};
 pub use memory::MemoryStore;
 pub use metadata::{Expect, MetadataStore, Versioned, check_object};
 pub use offline::{
-    AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableInfo,
-    TableSnapshot, TableWriter, Txn, WrittenFiles,
+    ARRIVAL_ORDER, AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, Share,
+    TableInfo, TableSnapshot, TableWriter, Txn, WrittenFiles,
 };
 pub use online::{
     EarlyWrite, EventCommit, EventOutcome, FromOutbox, GroupContent, OnlineKey, OnlineRow,

@@ -5,6 +5,7 @@
 //! into one transaction, so that many requests share one `fsync`.
 
 mod encoding;
+mod file;
 mod metadata;
 mod online;
 mod outbox;
@@ -12,13 +13,15 @@ mod outbox;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use heed::types::Bytes as Raw;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
 use tokio::sync::oneshot;
 
+use self::file::OpenFiles;
+use crate::error::is_no_room;
 use crate::{Error, Kind, Metered, Result};
 
 /// Settings of the embedded store.
@@ -63,6 +66,7 @@ struct Tables {
 /// The embedded online and metadata store: one LMDB environment.
 pub struct Lmdb {
     path: PathBuf,
+    files: Arc<OpenFiles>,
     env: &'static Env<WithoutTls>,
     tables: Tables,
     writer: mpsc::Sender<Box<dyn Job>>,
@@ -76,11 +80,12 @@ impl Lmdb {
     /// LMDB environment twice, and the handles of its databases borrow from it.
     ///
     /// # Errors
-    /// Fails when the folder cannot be created, when it holds something other than an LMDB
+    /// Fails when the folder cannot be created, when it holds something other than a whole LMDB
     /// environment, or when this process has already opened it.
     pub fn open(config: &LmdbConfig) -> Result<Self> {
         let path = &config.path;
         std::fs::create_dir_all(path).map_err(|e| Error::io("make", path, e))?;
+        file::check(path)?;
         let map_size = usize::try_from(config.map_size).map_err(|_| {
             Error::new(
                 Kind::Invalid,
@@ -97,21 +102,24 @@ impl Lmdb {
             reason = "heed cannot know what else is done with a file it maps"
         )]
         // SAFETY: only LMDB changes the files of the environment: the folder belongs to the
-        // store, and LMDB's lock file synchronises processes.
+        // store, and LMDB's lock file synchronises processes. No page that it needs is missing,
+        // which was checked above.
         let env = unsafe { options.open(path) }.map_err(|e| failed("open", path, e))?;
         env.clear_stale_readers()
             .map_err(|e| failed("clean", path, e))?;
         let env: &'static Env<WithoutTls> = Box::leak(Box::new(env));
         let tables = Self::tables(env).map_err(|e| failed("open", path, e))?;
 
+        let files = Arc::new(OpenFiles::of(path)?);
         let (writer, jobs) = mpsc::channel();
-        let thread_path = path.clone();
+        let (thread_path, thread_files) = (path.clone(), Arc::clone(&files));
         thread::Builder::new()
             .name("wafer-writer".to_owned())
-            .spawn(move || write_loop(env, &tables, &thread_path, &jobs))
+            .spawn(move || write_loop(env, &tables, (&thread_path, &thread_files), &jobs))
             .map_err(|e| Error::caused(Kind::Internal, "cannot start the writer thread", e))?;
         Ok(Self {
             path: path.clone(),
+            files,
             env,
             tables,
             writer,
@@ -147,6 +155,7 @@ impl Lmdb {
         &self,
         action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> heed::Result<T>,
     ) -> Result<T> {
+        self.files.check_known()?;
         let txn = self
             .env
             .read_txn()
@@ -156,6 +165,10 @@ impl Lmdb {
 
     /// Runs an action in a transaction on the writer thread, and waits until the transaction is
     /// durable. The action may run more than once.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`] when the transaction went to files that were deleted or
+    /// replaced meanwhile, so that nothing is acknowledged that nobody will find.
     async fn write<T: Send + 'static>(
         &self,
         action: impl FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send + 'static,
@@ -230,23 +243,24 @@ where
 fn write_loop(
     env: &Env<WithoutTls>,
     tables: &Tables,
-    path: &Path,
+    (path, files): (&Path, &OpenFiles),
     jobs: &mpsc::Receiver<Box<dyn Job>>,
 ) {
     while let Ok(first) = jobs.recv() {
         let mut group = vec![first];
         group.extend(jobs.try_iter().take(MAX_GROUP - 1));
         if run_group(env, tables, &mut group).is_ok() {
-            group.into_iter().for_each(|job| job.answer(None));
+            for job in group {
+                job.answer(files.check().err());
+            }
             continue;
         }
         // One job failed, and the whole transaction with it. Retry each job in its own
         // transaction, so that only the failing jobs fail.
         for mut job in group {
-            let failure = run_group(env, tables, std::slice::from_mut(&mut job))
-                .err()
-                .map(|e| failed("write to", path, e));
-            job.answer(failure);
+            let written = run_group(env, tables, std::slice::from_mut(&mut job))
+                .map_err(|e| failed("write to", path, e));
+            job.answer(written.and_then(|()| files.check()).err());
         }
     }
 }
@@ -304,8 +318,14 @@ fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
             ": its files are damaged or of another program",
         ),
         heed::Error::EnvAlreadyOpened => (Kind::Conflict, ": this process has it open already"),
-        heed::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => {
-            (Kind::Unavailable, ": the disk is full")
+        heed::Error::Mdb(MdbError::Panic) => (
+            Kind::Unavailable,
+            ": an earlier write to its disk failed; start the process again",
+        ),
+        heed::Error::Io(e) if is_no_room(e) => (Kind::Unavailable, ": the disk is full"),
+        // LMDB says so as well when the disk took a part of a page.
+        heed::Error::Io(e) if e.raw_os_error() == Some(EIO) => {
+            (Kind::Unavailable, ": the disk is full or broken")
         }
         _ => (Kind::Internal, ""),
     };
@@ -315,6 +335,9 @@ fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
         error,
     )
 }
+
+/// The number of the operating system's error for input and output that failed.
+const EIO: i32 = 5;
 
 /// Returns the last number that a counter assigned, or 0.
 fn last_number(txn: &RoTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {

@@ -18,8 +18,8 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow_array::RecordBatch;
-use arrow_schema::{DataType as ArrowType, Field, Schema, SchemaRef};
+use arrow_array::{RecordBatch, new_null_array};
+use arrow_schema::{ArrowError, DataType as ArrowType, Field, Schema, SchemaRef};
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
@@ -41,6 +41,7 @@ use crate::{Error, Kind, Result};
 mod changes;
 mod maintain;
 mod objects;
+mod outside;
 mod snapshot;
 mod written;
 
@@ -56,6 +57,13 @@ const ROW_GROUP_ROWS: usize = 65_536;
 /// Maximum size of a Parquet dictionary page. A larger dictionary means that most values of the
 /// row group are distinct, and those are smaller and faster to read without a dictionary.
 const DICTIONARY_BYTES: usize = 64 << 10;
+
+/// The column with the order of arrival of a row among those of its creation time. Tables that were
+/// made before it was kept get it with their next rows, as their last column; it is null in the rows
+/// that they had.
+pub const ARRIVAL_ORDER: &str = "arrival_order";
+/// The column with the identity of the event that a row comes from.
+const EVENT_ID: &str = "event_id";
 
 /// Identity of a piece of work, recorded with its commit as a Delta application transaction.
 ///
@@ -214,13 +222,23 @@ impl OfflineTables {
 
     /// Adds the columns of `wanted` that a table lacks.
     async fn extend(&self, table: &str, existing: DeltaTable, wanted: &Schema) -> Result<()> {
-        let present = arrow_schema(table, &existing)?.fields().len();
-        let added: Vec<_> = wanted.fields().iter().skip(present).cloned().collect();
-        if added.is_empty() || added.iter().any(|field| !field.is_nullable()) {
+        let present = arrow_schema(table, &existing)?;
+        let is_new = |field: &&Arc<Field>| present.field_with_name(field.name()).is_err();
+        let added: Vec<_> = wanted.fields().iter().filter(is_new).cloned().collect();
+        let can_be_added = added.iter().all(|field| field.is_nullable());
+        let is_extended = placed_columns(wanted).starts_with(&placed_columns(&present));
+        if added.is_empty() || !can_be_added || !is_extended {
             return same_schema(table, &existing, wanted);
         }
-        let kept: Vec<_> = wanted.fields().iter().take(present).cloned().collect();
-        same_schema(table, &existing, &Schema::new(kept))?;
+        self.add_columns(table, existing, added).await
+    }
+
+    async fn add_columns(
+        &self,
+        table: &str,
+        existing: DeltaTable,
+        added: Vec<Arc<Field>>,
+    ) -> Result<()> {
         let fields = StructType::try_from_arrow(&Schema::new(added)).map_err(|e| {
             Error::caused(
                 Kind::Invalid,
@@ -268,7 +286,18 @@ impl OfflineTables {
     /// # Errors
     /// Returns [`Kind::NotFound`] when there is no such table.
     pub async fn writer(&self, table: &str, folder: &str) -> Result<TableWriter> {
-        Self::writer_of(table, self.load(table).await?, folder)
+        let delta = self.load(table).await?;
+        if !lacks_arrival_order(table, &delta)? {
+            return Self::writer_of(table, delta, folder);
+        }
+        let order = Arc::new(Field::new(ARRIVAL_ORDER, ArrowType::Int64, true));
+        let added = self.add_columns(table, delta, vec![order]).await;
+        let delta = self.load(table).await?;
+        // Another process may have added the column first.
+        if lacks_arrival_order(table, &delta)? {
+            added?;
+        }
+        Self::writer_of(table, delta, folder)
     }
 
     fn writer_of(table: &str, delta: DeltaTable, folder: &str) -> Result<TableWriter> {
@@ -371,7 +400,8 @@ impl fmt::Debug for TableWriter {
 }
 
 impl TableWriter {
-    /// Writes rows, whose columns must be those of the table, in the same order.
+    /// Writes rows, whose columns must be those of the table, in any order. The order of arrival may
+    /// be missing, and is null then.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when the columns do not fit the table, and
@@ -380,13 +410,7 @@ impl TableWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let columns = batch
-            .columns()
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(column, field)| as_table_column(column, field.data_type()))
-            .collect();
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| {
+        let batch = self.arranged(batch).map_err(|e| {
             Error::caused(
                 Kind::Invalid,
                 format!("rows do not fit table `{}`", self.table),
@@ -397,6 +421,27 @@ impl TableWriter {
             .write(&batch)
             .await
             .map_err(|e| failed("write to", &self.table, e))
+    }
+
+    /// Puts the columns of a batch in the order of the table.
+    fn arranged(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if let Some(other) = unknown_column(&batch.schema(), &self.schema) {
+            return Err(ArrowError::SchemaError(format!(
+                "there is no column `{other}`"
+            )));
+        }
+        let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+            Some(column) => Ok(as_table_column(column, field.data_type())),
+            None if field.name() == ARRIVAL_ORDER => {
+                Ok(new_null_array(field.data_type(), batch.num_rows()))
+            }
+            None => Err(ArrowError::SchemaError(format!(
+                "column `{}` is missing",
+                field.name()
+            ))),
+        };
+        let columns = self.schema.fields().iter().map(column);
+        RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
     }
 
     /// Commits all written rows atomically, as one new version of the table that carries the
@@ -536,16 +581,33 @@ fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_
     }
 }
 
+/// Returns whether a table of Wafer was made before the order of arrival was kept, and has had no new
+/// rows since.
+fn lacks_arrival_order(table: &str, delta: &DeltaTable) -> Result<bool> {
+    let schema = arrow_schema(table, delta)?;
+    let has = |name| schema.field_with_name(name).is_ok();
+    Ok(has(EVENT_ID) && has(snapshot::AVAILABLE_TIME) && !has(ARRIVAL_ORDER))
+}
+
+/// Returns the first column of a schema that another one lacks.
+fn unknown_column<'a>(schema: &'a Schema, known: &Schema) -> Option<&'a String> {
+    let mut names = schema.fields().iter().map(|field| field.name());
+    names.find(|name| known.field_with_name(name).is_err())
+}
+
+/// Returns the names and types of the columns that tables have in the order of their definitions:
+/// all but the order of arrival, which older tables have at another place than newer ones.
+fn placed_columns(schema: &Schema) -> Vec<(String, ArrowType)> {
+    let placed = schema.fields().iter().filter(|f| f.name() != ARRIVAL_ORDER);
+    placed
+        .map(|f| (f.name().clone(), f.data_type().clone()))
+        .collect()
+}
+
 fn same_schema(table: &str, existing: &DeltaTable, wanted: &Schema) -> Result<()> {
-    let found = arrow_schema(table, existing)?;
-    let names = |schema: &Schema| -> Vec<(String, ArrowType)> {
-        schema
-            .fields()
-            .iter()
-            .map(|f| (f.name().clone(), f.data_type().clone()))
-            .collect()
-    };
-    let (found, wanted) = (names(&found), names(wanted));
+    let existing = arrow_schema(table, existing)?;
+    let found = placed_columns(&existing);
+    let wanted = placed_columns(wanted);
     if found == wanted {
         return Ok(());
     }

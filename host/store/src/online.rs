@@ -26,7 +26,7 @@ pub struct OnlineKey {
 /// [item](wafer_core::aggregate::Item)), or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlineRow {
-    /// Event time, creation time and event identity of the row. Orders the rows of an entity.
+    /// Event time, creation time and order of arrival of the row. Orders the rows of an entity.
     pub version: RowVersion,
     /// Fingerprint of the schema that `values` was packed with. The store does not interpret
     /// it.
@@ -44,7 +44,7 @@ impl OnlineRow {
             version: RowVersion {
                 event: deleted,
                 created: deleted,
-                id: u64::MAX,
+                order: u64::MAX,
             },
             fingerprint: 0,
             values: Bytes::new(),

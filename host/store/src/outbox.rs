@@ -25,6 +25,11 @@ pub struct OutboxRow {
     /// The packed keys and features.
     #[serde(with = "crate::in_bytes")]
     pub values: Bytes,
+    /// When the row came in, among the rows of its creation time; below 2^63. `None` for a row of a
+    /// table whose rows are not ordered by it, or that was written before it was kept.
+    // The last field, so that rows that were written without it can be read.
+    #[serde(default)]
+    pub order: Option<u64>,
 }
 
 /// An outbox row with its sequence number.

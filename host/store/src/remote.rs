@@ -23,8 +23,8 @@ pub struct RemoteFile {
 /// Reads and writes remote files.
 #[async_trait]
 pub trait RemoteFiles: Debug + Send + Sync + 'static {
-    /// Lists the file at `url`, or the files in the folder at `url`, sorted by URL. Files in
-    /// subfolders are not listed.
+    /// Lists the file at `url`, or the files in the folder at `url` and in the folders below it,
+    /// sorted by URL.
     async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>>;
 
     /// Downloads a file to the local path `to`.

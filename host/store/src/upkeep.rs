@@ -15,4 +15,11 @@ pub trait Upkeep: Debug + Send + Sync + 'static {
     /// cannot be undone, so `now` must be a time that has come for everybody. Does nothing in a
     /// store that keeps the early rows of an entity beside its row.
     async fn apply_due(&self, now: Timestamp) -> Result<()>;
+
+    /// Checks that the store is there and has room for more, without storing anything. A store
+    /// whose disk is not this machine's answers at once.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`](crate::Kind::Unavailable) when writes would fail.
+    async fn check_room(&self) -> Result<()>;
 }

@@ -71,7 +71,7 @@ impl Deletions {
     /// deleted after they happened.
     ///
     /// # Errors
-    /// Returns [`Kind::Internal`](wafer_store::Kind::Internal) when the batch lacks a column of
+    /// Returns [`Kind::Corrupt`](wafer_store::Kind::Corrupt) when the batch lacks a column of
     /// the table.
     pub fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
         let mut batch = self.of(table).without(table, batch)?;
@@ -91,7 +91,7 @@ impl Deletions {
 /// Returns the columns that name an entity which the rows of a table are about.
 ///
 /// # Errors
-/// Returns [`Kind::Internal`](wafer_store::Kind::Internal) when the batch lacks one of the
+/// Returns [`Kind::Corrupt`](wafer_store::Kind::Corrupt) when the batch lacks one of the
 /// columns.
 pub fn subject_keys(
     subject: &Subject,
@@ -117,7 +117,7 @@ impl Deleted {
     /// Returns rows of a table without those of entities that were deleted after they happened.
     ///
     /// # Errors
-    /// Returns [`Kind::Internal`](wafer_store::Kind::Internal) when the batch lacks a column of
+    /// Returns [`Kind::Corrupt`](wafer_store::Kind::Corrupt) when the batch lacks a column of
     /// the table.
     pub fn without(&self, table: &TableDef, batch: RecordBatch) -> Result<RecordBatch> {
         if self.is_empty() {

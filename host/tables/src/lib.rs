@@ -8,11 +8,15 @@
 
 mod deletions;
 mod outbox;
+mod pins;
 mod rows;
 mod service;
 mod tables;
 
 pub use deletions::{Deleted, Deletion, Deletions, key_of, subject_keys};
 pub use outbox::FlushReport;
-pub use rows::{StoredRows, stored_column, timestamps};
+pub use pins::Pin;
+pub use rows::{
+    StoredRows, SystemValues, arrival_orders, order_of, stored_column, table_batch, timestamps,
+};
 pub use service::Tables;

@@ -8,15 +8,16 @@
 //! dies after its commit, the next one finds out by the transaction identity how far the table
 //! is, and only removes the rows from the outbox.
 
-use std::sync::Arc;
 use std::time;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch};
 use wafer_catalog::{Components, TableDef};
 use wafer_core::{ColumnBuilder, Duration, Timestamp, decode_row};
-use wafer_store::{Error, Follows, Kind, Lease, Leased, OutboxEntry, Result, Stores, Txn};
+use wafer_store::{
+    Error, Follows, Kind, Lease, Leased, OutboxEntry, OutboxRow, Result, Stores, Txn,
+};
 
-use crate::rows::timestamps;
+use crate::rows::{SystemValues, table_batch};
 use crate::service::Tables;
 
 /// The largest number of rows in one commit.
@@ -204,7 +205,7 @@ fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     for OutboxEntry { sequence, row } in entries {
         decode_row(&row.values, &mut builders).map_err(|e| {
             Error::caused(
-                Kind::Internal,
+                Kind::Corrupt,
                 format!("row {sequence} of the outbox of `{}`", table.name),
                 e,
             )
@@ -212,20 +213,16 @@ fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     }
     let mut columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
     let features = columns.split_off(table.keys.len());
-    let times = |time: fn(&OutboxEntry) -> Timestamp| {
-        timestamps(&entries.iter().map(time).collect::<Vec<_>>())
+    let times = |time: fn(&OutboxRow) -> Timestamp| -> Vec<Timestamp> {
+        entries.iter().map(|entry| time(&entry.row)).collect()
     };
-    columns.extend([
-        times(|e| e.row.event),
-        times(|e| e.row.available),
-        times(|e| e.row.created),
-    ]);
-    let ids: StringArray = entries
-        .iter()
-        .map(|e| Some(e.row.event_id.as_str()))
-        .collect();
-    columns.push(Arc::new(ids));
-    columns.extend(features);
-    RecordBatch::try_new(table.schema().to_arrow(), columns)
-        .map_err(|e| Error::caused(Kind::Internal, "rows of the outbox", e))
+    let rows = entries.iter().map(|entry| &entry.row);
+    let system = SystemValues {
+        events: times(|row| row.event),
+        available: times(|row| row.available),
+        created: times(|row| row.created),
+        ids: rows.clone().map(|row| row.event_id.clone()).collect(),
+        orders: rows.map(|row| row.order).collect(),
+    };
+    table_batch(table, columns, system, features)
 }

@@ -1,4 +1,4 @@
-//! Definitions, snapshots and pins of the project's tables, and its deletions.
+//! Definitions and snapshots of the project's tables, and its deletions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -96,31 +96,6 @@ impl Tables {
             snapshots.insert(table.clone(), snapshot);
         }
         Ok(snapshots)
-    }
-
-    /// Returns the versions of each table that training sets were made from or are being made
-    /// from. Vacuuming must keep the files of these versions.
-    ///
-    /// # Errors
-    /// Returns the errors of the metadata store.
-    pub async fn pinned(&self) -> Result<BTreeMap<String, Vec<u64>>> {
-        let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        let mut add = |versions: BTreeMap<String, u64>| {
-            for (table, version) in versions {
-                pinned.entry(table).or_default().push(version);
-            }
-        };
-        for set in self.context.training_sets().await? {
-            add(set.versions);
-        }
-        for (_, versions) in self.context.objects("training_pin").await? {
-            add(versions);
-        }
-        for versions in pinned.values_mut() {
-            versions.sort_unstable();
-            versions.dedup();
-        }
-        Ok(pinned)
     }
 }
 

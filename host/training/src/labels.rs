@@ -1,5 +1,6 @@
 //! Files of labels, which are read in batches and as often as needed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow_schema::{Field as ArrowField, SchemaRef};
-use wafer_catalog::{Format, ViewDef, nearest};
-use wafer_core::{CoerceError, DataType, Field, coerce};
-use wafer_files::{ReadColumn, Rows, file_format, unreadable};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
+use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
+use wafer_core::{CoerceError, DataType, Field, Reading, Zone, bytes_text, coerce_rows};
+use wafer_files::{ReadColumn, Rows, check_no_table, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
 /// A file of labels that has the columns that a view needs.
@@ -22,10 +23,60 @@ pub(crate) struct LabelFile {
     schema: SchemaRef,
     /// The inputs of the view, in its order.
     inputs: Vec<Field>,
+    /// The inputs that are never null in CSV.
+    needed: BTreeSet<String>,
     /// Name of the column with the labels' times.
     time: String,
+    /// How times are read.
+    reading: Reading,
+    /// How the file is written.
+    options: FileOptions,
     /// The number of rows, if the format tells it without reading them.
     rows: Option<u64>,
+    /// The most bytes that the rows may take once they are read.
+    most_bytes: Option<u64>,
+}
+
+/// The types of columns, by name.
+pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
+
+/// What is known of a file of labels beside its content.
+#[derive(Clone, Debug)]
+pub(crate) struct LabelOptions {
+    /// The types of columns of a text format that the view does not read, as far as they are not to
+    /// be guessed.
+    pub(crate) types: ColumnTypes,
+    /// Whether an empty join key in CSV is the empty text, and not null.
+    pub(crate) has_empty_keys: bool,
+    /// The time zone of times that the view reads and that name none.
+    pub(crate) zone: Option<Zone>,
+    /// How a text file is compressed, if its path does not say it.
+    pub(crate) compression: Option<Compression>,
+}
+
+impl LabelOptions {
+    /// What is known of new labels with these types.
+    pub(crate) fn new(types: ColumnTypes) -> Self {
+        Self {
+            types,
+            has_empty_keys: true,
+            zone: None,
+            compression: None,
+        }
+    }
+}
+
+/// Returns the inputs of a view that sources and functions have no nulls of: join keys, and what a
+/// function needs.
+fn needed_inputs(view: &ViewDef) -> BTreeSet<String> {
+    let keys = view.lookups.iter().flat_map(|lookup| lookup.keys.clone());
+    let needed = view.inputs.iter().filter(|input| !input.nullable);
+    keys.chain(needed.map(|input| input.name.clone())).collect()
+}
+
+/// Returns whether columns of a format have no types of their own.
+fn has_guessed_types(format: Format) -> bool {
+    matches!(format, Format::Csv | Format::Ndjson)
 }
 
 /// The rows of a file, in batches.
@@ -36,38 +87,125 @@ impl LabelFile {
     /// the file's extension if it is `None`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted.
+    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file is
+    /// one of a table's.
     pub(crate) fn open(
         path: &Path,
         format: Option<Format>,
         time: &str,
         view: &ViewDef,
+        labels: &LabelOptions,
     ) -> Result<Self> {
-        let format = format.map_or_else(|| Format::of_output(path), Ok)?;
+        let format = format.map_or_else(|| Format::of_labels(path), Ok)?;
+        check_no_table(path)?;
         let inputs = view.inputs.clone();
         let declared = |name: &str| {
             if name == time {
                 return Some(DataType::Timestamp);
             }
-            let input = inputs.iter().find(|input| input.name == name)?;
-            Some(input.data_type.clone())
+            let input = inputs.iter().find(|input| input.name == name);
+            let input = input.map(|input| input.data_type.clone());
+            input.or_else(|| labels.types.get(name).cloned())
         };
-        let schema = file_format(format).schema(path, &declared)?;
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let options = FileOptions {
+            compression: labels.compression,
+            ..FileOptions::default()
+        };
+        let open = || File::open(path).map_err(|e| unreadable(path, e));
+        let schema = file_format(format).schema(path, open()?, &options, &declared)?;
+        let file = open()?;
         let rows = file_format(format).count_rows(file);
         let file = Self {
             path: path.to_owned(),
             format,
             schema,
             inputs,
+            needed: match labels.has_empty_keys {
+                true => needed_inputs(view),
+                false => BTreeSet::new(),
+            },
             time: time.to_owned(),
+            reading: Reading {
+                zone: labels.zone,
+                ..Reading::default()
+            },
+            options,
             rows,
+            most_bytes: None,
         };
         file.check_columns()?;
         Ok(file)
     }
 
+    /// Limits what the rows may take once they are read, in bytes. A small file can have very many
+    /// rows, or very long texts.
+    pub(crate) fn with_limit(self, most_bytes: Option<u64>) -> Self {
+        Self { most_bytes, ..self }
+    }
+
+    /// Checks that the types that were given are of columns whose type is not known otherwise.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] with a column of another kind.
+    pub(crate) fn check_types(&self, types: &ColumnTypes) -> Result<()> {
+        let path = self.path.display();
+        if !types.is_empty() && !has_guessed_types(self.format) {
+            return Err(Error::invalid(format!(
+                "{path}: types of columns are given for CSV and NDJSON only; this file has them \
+                 itself"
+            )));
+        }
+        for name in types.keys() {
+            if *name == self.time || self.inputs.iter().any(|input| input.name == *name) {
+                return Err(Error::invalid(format!(
+                    "{path}: the type of column `{name}` follows from the view and cannot be given"
+                )));
+            }
+            if self.column(name).is_none() {
+                let names = self.schema.fields().iter().map(|f| f.name().as_str());
+                let hint = match nearest(name, names) {
+                    Some(nearest) => format!("; is `{nearest}` meant?"),
+                    None => String::new(),
+                };
+                return Err(Error::invalid(format!(
+                    "{path} has no column `{name}`, whose type is given{hint}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the types of the columns of a text format, given or guessed, that do not follow
+    /// from the view.
+    pub(crate) fn types(&self) -> ColumnTypes {
+        if !has_guessed_types(self.format) {
+            return ColumnTypes::new();
+        }
+        let follows = |name: &String| {
+            *name == self.time || self.inputs.iter().any(|input| input.name == *name)
+        };
+        let fields = self.schema.fields().iter();
+        let fields = fields.filter(|field| !follows(field.name()));
+        fields
+            .map(|field| {
+                (
+                    field.name().clone(),
+                    DataType::from_arrow(field.data_type()),
+                )
+            })
+            .collect()
+    }
+
     fn check_columns(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        let mut fields = self.schema.fields().iter();
+        if let Some(field) = fields.find(|field| !names.insert(field.name().as_str())) {
+            return Err(Error::invalid(format!(
+                "{} has two columns `{}`: rename or remove one",
+                self.path.display(),
+                field.name()
+            )));
+        }
         let time = Field::new(&self.time, DataType::Timestamp, false);
         for (field, what) in self
             .inputs
@@ -93,14 +231,33 @@ impl LabelFile {
             };
             // Converting an empty column checks the type before any rows are read.
             let empty = arrow_array::new_empty_array(self.schema.field(index).data_type());
-            coerce(&empty, &field.data_type).map_err(|e| self.conversion_error(field, 0, &e))?;
+            self.converted(&empty, field, 0)?;
         }
         Ok(())
+    }
+
+    /// Converts a column to the type that the view needs.
+    fn converted(&self, column: &ArrayRef, field: &Field, first: u64) -> Result<ArrayRef> {
+        let read = coerce_rows(column, &field.data_type, &self.reading);
+        let read = read.and_then(|read| match read.faults.into_iter().next() {
+            None => Ok(read.column),
+            Some((row, message)) => Err(CoerceError::Value { row, message }),
+        });
+        read.map_err(|e| self.conversion_error(field, first, &e))
     }
 
     fn conversion_error(&self, field: &Field, first: u64, error: &CoerceError) -> Error {
         let path = self.path.display();
         Error::invalid(match error {
+            CoerceError::Type {
+                wanted: wanted @ DataType::Timestamp,
+                found: found @ ArrowType::Timestamp(_, None),
+            } => format!(
+                "{path}: column `{}` is {found}, and the view needs {wanted}: its times name no \
+                 time zone, so say which one they are in (option --zone, or `zone` of the model's \
+                 training), such as UTC or Europe/Berlin",
+                field.name
+            ),
             CoerceError::Type { wanted, found } => format!(
                 "{path}: column `{}` is {found}, and the view needs {wanted}: convert it before, \
                  so that nothing is guessed",
@@ -150,16 +307,33 @@ impl LabelFile {
     fn read(&self, schema: SchemaRef) -> Result<Batches> {
         let fields = schema.fields().iter().map(|field| {
             let data_type = DataType::from_arrow(field.data_type());
-            ReadColumn::from(Field::new(field.name(), data_type, true))
+            let nullable = self.can_be_null(field.name());
+            ReadColumn {
+                field: Field::new(field.name(), data_type, nullable),
+                reading: self.reading.clone(),
+            }
         });
         let fields: Vec<ReadColumn> = fields.collect();
         let file = File::open(&self.path).map_err(|e| unreadable(&self.path, e))?;
-        let mut reader = file_format(self.format).read(&self.path, file, &fields)?;
+        let mut reader = file_format(self.format).read(&self.path, file, &self.options, &fields)?;
         let path = self.path.clone();
+        let mut size = ReadSize {
+            most: self.most_bytes,
+            rows: 0,
+            bytes: 0,
+        };
         Ok(Box::new(std::iter::from_fn(move || {
             let rows = reader.next().transpose()?;
-            Some(rows.and_then(|rows| batch(&path, &schema, rows)))
+            let batch = rows.and_then(|rows| batch(&path, &schema, rows));
+            Some(batch.and_then(|batch| size.add(&path, batch)))
         })))
+    }
+
+    /// Returns whether a column is read as one that can be null. In CSV, an empty text and a null
+    /// are one field without quotes, which is the empty text where sources read no nulls either:
+    /// in join keys, and in fields that functions need.
+    fn can_be_null(&self, name: &str) -> bool {
+        self.format != Format::Csv || !self.needed.contains(name)
     }
 
     /// Returns the inputs of the view, in its order. `first` is the number of the batch's first
@@ -177,8 +351,7 @@ impl LabelFile {
             let message = format!("column `{}` was not read", field.name);
             Error::new(Kind::Internal, message)
         })?;
-        let column =
-            coerce(found, &field.data_type).map_err(|e| self.conversion_error(field, first, &e))?;
+        let column = self.converted(found, field, first)?;
         if !field.nullable
             && let Some(row) = (0..column.len()).find(|row| column.is_null(*row))
         {
@@ -252,6 +425,34 @@ impl LabelFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// What the rows of a file have taken so far.
+struct ReadSize {
+    most: Option<u64>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl ReadSize {
+    /// Counts a batch, and returns it.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the rows take too much.
+    fn add(&mut self, path: &Path, batch: RecordBatch) -> Result<RecordBatch> {
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.get_array_memory_size() as u64;
+        match self.most {
+            Some(most) if self.bytes > most => Err(Error::invalid(format!(
+                "{}: the labels take more than {} once they are read, which is the most for a file \
+                 of this size ({} rows were read); send fewer rows at once",
+                path.display(),
+                bytes_text(most),
+                self.rows
+            ))),
+            _ => Ok(batch),
+        }
     }
 }
 

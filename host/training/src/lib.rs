@@ -15,6 +15,7 @@
 
 mod evaluate;
 mod export;
+mod given_up;
 mod label_values;
 mod labels;
 mod lookup;
@@ -32,4 +33,4 @@ pub use export::{ExportRequest, ExportTo};
 pub use rejoin::{RejoinRequest, Rejoined, RejoinedBatch};
 pub use service::Training;
 pub use train::{Registered, TrainReport, TrainRequest};
-pub use training_set::{DeleteIf, TrainingSetRequest};
+pub use training_set::{DeleteIf, TrainingSetRequest, column_types};

@@ -27,16 +27,17 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use wafer_catalog::{GroupDef, TableDef, blocking};
 use wafer_core::join::SortedLabels;
-use wafer_core::rules::Interval;
+use wafer_core::rules::{Arrival, Interval, RowVersion};
 use wafer_core::{DataType, Duration, EntityIndex, Field, Timestamp};
 use wafer_runtime::CHUNK_ROWS;
-use wafer_store::{Result, TableSnapshot};
-use wafer_tables::stored_column;
+use wafer_store::{ARRIVAL_ORDER, Result, TableSnapshot};
+use wafer_tables::{arrival_orders, order_of, stored_column};
 
+use crate::given_up::GivenUp;
 use crate::labels::LabelFile;
 use crate::lookup::found::JoinedFeatures;
 use crate::spool::{MemoryBudget, Spool};
@@ -61,6 +62,7 @@ pub(crate) struct LookupJoin {
     pub(crate) identities: bool,
     /// Bytes of memory that the training set may use.
     pub(crate) memory: u64,
+    pub(crate) given_up: GivenUp,
     /// The number of threads.
     pub(crate) workers: usize,
 }
@@ -203,7 +205,7 @@ impl LookupJoin {
     /// Returns the names of the table's columns that hold the join keys and the times.
     pub(crate) fn key_and_time_columns(&self) -> Vec<String> {
         let keys = self.group.keys.iter().map(|key| key.name.clone());
-        let times = ["event_timestamp", "available_timestamp"].map(str::to_owned);
+        let times = [EVENT_TIME, "available_timestamp"].map(str::to_owned);
         keys.chain(times).collect()
     }
 }
@@ -256,7 +258,7 @@ impl KeysAndTimes {
         let keys = keys.collect::<Result<_>>()?;
         Ok(Self {
             keys,
-            events: times(&table, batch, "event_timestamp")?,
+            events: times(&table, batch, EVENT_TIME)?,
             available: times(&table, batch, "available_timestamp")?,
             table,
         })
@@ -267,22 +269,48 @@ impl KeysAndTimes {
     pub(crate) fn active(&self, row: usize) -> i64 {
         self.events[row].max(self.available[row])
     }
+}
 
-    /// Returns another column of times, in microseconds since the Unix epoch.
-    pub(crate) fn time(
-        &self,
-        batch: &RecordBatch,
-        name: &str,
-    ) -> Result<arrow_buffer::ScalarBuffer<i64>> {
-        times(&self.table, batch, name)
+/// The column of event times.
+pub(crate) const EVENT_TIME: &str = "event_timestamp";
+
+/// The columns beside event times that order the rows of an entity.
+pub(crate) const ORDERING: [&str; 3] = ["created_timestamp", "event_id", ARRIVAL_ORDER];
+
+/// What orders the rows of a batch among those of their entities and event times.
+pub(crate) struct RowOrder {
+    created: arrow_buffer::ScalarBuffer<i64>,
+    ids: StringArray,
+    orders: Option<Int64Array>,
+}
+
+impl RowOrder {
+    /// Reads the columns [`ORDERING`] of a batch of a table.
+    pub(crate) fn new(table: &TableDef, batch: &RecordBatch) -> Result<Self> {
+        let id = Field::new("event_id", DataType::Utf8, false);
+        Ok(Self {
+            created: times(table, batch, "created_timestamp")?,
+            ids: stored_column(table, batch, &id)?.as_string().clone(),
+            orders: arrival_orders(table, batch)?,
+        })
     }
 
-    /// Returns the event identities.
-    pub(crate) fn ids(&self, batch: &RecordBatch) -> Result<ArrayRef> {
-        stored_column(
-            &self.table,
-            batch,
-            &Field::new("event_id", DataType::Utf8, false),
+    /// Returns the version of a row, whose event time is given.
+    pub(crate) fn version(&self, row: usize, event: i64) -> RowVersion {
+        RowVersion::new(
+            Timestamp::from_micros(event),
+            Timestamp::from_micros(self.created[row]),
+            order_of(self.orders.as_ref(), row),
+            self.ids.value(row),
+        )
+    }
+
+    /// Returns when a row came in.
+    pub(crate) fn arrival(&self, row: usize) -> Arrival {
+        Arrival::new(
+            Timestamp::from_micros(self.created[row]),
+            order_of(self.orders.as_ref(), row),
+            self.ids.value(row),
         )
     }
 }

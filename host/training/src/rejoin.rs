@@ -11,7 +11,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 use wafer_catalog::{Format, Progress, Recipe, blocking};
 use wafer_store::{Result, TableSnapshot};
 
-use crate::labels::{Batches, LabelFile};
+use crate::given_up::GivenUp;
+use crate::labels::{Batches, ColumnTypes, LabelFile, LabelOptions};
 use crate::lookup::found::{JoinedFeatures, JoinedReader};
 use crate::service::Training;
 use crate::training_set::JoinPlan;
@@ -78,7 +79,8 @@ impl Training {
         } = request;
         let (path, time, definition) = (rows.to_owned(), time.to_owned(), recipe.view.clone());
         let format = Some(Format::Parquet);
-        let open = move || LabelFile::open(&path, format, &time, &definition);
+        let options = LabelOptions::new(ColumnTypes::new());
+        let open = move || LabelFile::open(&path, format, &time, &definition, &options);
         let rows = blocking(open).await??;
         let plan = JoinPlan {
             snapshots,
@@ -88,7 +90,9 @@ impl Training {
             split: None,
             identities,
             memory,
+            given_up: GivenUp::default(),
         };
+        let _waits = plan.given_up.when_dropped();
         Rejoined::new(rows, self.join(&Arc::new(plan), progress).await?)
     }
 }

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use tempfile::TempDir;
-use wafer_catalog::{Format, Progress, TrainingSet, blocking, temporary_folder};
+use wafer_catalog::{Format, Progress, TemporaryFolder, TrainingSet, blocking, temporary_folder};
 use wafer_core::{Field, readable_as};
 use wafer_store::Result;
 
-use crate::labels::LabelFile;
+use crate::labels::{ColumnTypes, LabelFile, LabelOptions};
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
 
@@ -22,7 +21,7 @@ pub(crate) struct TrainingRows {
     pub(crate) set: TrainingSet,
     pub(crate) file: LabelFile,
     /// The folder of the file, which is removed when this is dropped.
-    _folder: TempDir,
+    _folder: TemporaryFolder,
 }
 
 impl TrainingRows {
@@ -95,7 +94,7 @@ impl Training {
     async fn open_training_rows(
         &self,
         set: TrainingSet,
-        folder: TempDir,
+        folder: TemporaryFolder,
         path: PathBuf,
     ) -> Result<TrainingRows> {
         let view = self
@@ -104,7 +103,11 @@ impl Training {
             .await?
             .view;
         let time = set.time.clone();
-        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view);
+        let options = LabelOptions {
+            zone: set.zone,
+            ..LabelOptions::new(ColumnTypes::new())
+        };
+        let open = move || LabelFile::open(&path, Some(Format::Parquet), &time, &view, &options);
         Ok(TrainingRows {
             file: blocking(open).await??,
             set,
@@ -114,7 +117,7 @@ impl Training {
 }
 
 /// Creates a temporary folder. Returns it and the path of the training set in it.
-fn temporary_file() -> Result<(TempDir, PathBuf)> {
+fn temporary_file() -> Result<(TemporaryFolder, PathBuf)> {
     let folder = temporary_folder()?;
     let path = folder.path().join("training_set.parquet");
     Ok((folder, path))

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{DataType as ArrowType, TimeUnit};
 use wafer_catalog::{Split, SplitBy};
-use wafer_core::with_canonical_floats;
+use wafer_core::{plain_column, with_canonical_floats};
 use wafer_store::{Error, Result};
 
 use crate::labels::LabelFile;
@@ -67,10 +68,10 @@ impl Splitter {
                     .collect()
             }
             SplitBy::Column(_) => {
-                let values = batch.column(self.column);
+                let values = self.values(batch, first)?;
                 let values = match self.split.has_one_zero {
-                    true => with_canonical_floats(values),
-                    false => Arc::clone(values),
+                    true => with_canonical_floats(&values),
+                    false => values,
                 };
                 let value = |row: usize| cell_text(&values, row);
                 let rows = 0..batch.num_rows();
@@ -79,6 +80,28 @@ impl Splitter {
             }
         };
         Ok(Arc::new(parts))
+    }
+
+    /// Returns the column that the rows are split by, with values that have texts.
+    fn values(&self, batch: &RecordBatch, first: u64) -> Result<ArrayRef> {
+        let values = batch.column(self.column);
+        // These were hashed by another text before times without a zone were written without one.
+        if matches!(
+            values.data_type(),
+            ArrowType::Timestamp(TimeUnit::Microsecond, _)
+        ) {
+            return Ok(Arc::clone(values));
+        }
+        plain_column(values).map_err(|error| {
+            let schema = batch.schema();
+            Error::invalid(format!(
+                "{}: column `{}`, row {}: {}; split by another column",
+                self.labels.path().display(),
+                schema.field(self.column).name(),
+                first + error.row as u64,
+                error.message
+            ))
+        })
     }
 
     /// Hashes a value to a number from 0, included, to 1, excluded.

@@ -25,8 +25,8 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use serde::Serialize;
 use wafer_catalog::{
-    ComponentDef, ModelDef, ModelNote, ModelVersion, Progress, Recipe, blocking, get, meant,
-    temporary_folder,
+    ComponentDef, Format, ModelDef, ModelNote, ModelVersion, Progress, Recipe, blocking, get,
+    meant, temporary_folder,
 };
 use wafer_core::{DataType, Field, Schema, Task, can_widen, coerce, widen};
 use wafer_registry::NewVersion;
@@ -175,13 +175,25 @@ impl Training {
             ))
         })?;
         let time = model.training.time.clone();
+        // Other labels that are named instead may have types themselves.
+        let has_types = matches!(
+            Format::of_extension(&labels),
+            Some(Format::Parquet | Format::Arrow | Format::ArrowStream)
+        );
+        let types = match request.labels.is_some() && has_types {
+            true => BTreeMap::new(),
+            false => model.training.types.clone(),
+        };
         let request = TrainingSetRequest {
             view: model.view.clone(),
             labels,
             time: time.unwrap_or_else(|| "event_timestamp".to_owned()),
+            types,
+            zone: model.training.zone,
             out: PathBuf::new(),
             as_of: None,
             memory: request.memory,
+            most_label_bytes: None,
             split: model.training.split.clone(),
         };
         self.new_training_rows(request, progress).await

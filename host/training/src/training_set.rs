@@ -15,24 +15,30 @@
 //!    file and a copy of the labels, and removes the pin. The record keeps the versions from then
 //!    on.
 //!
+//! If a step fails, or if nobody waits for the training set any more, the pin is removed, the work
+//! stops, and no file and no copy of the labels is left.
+//!
 //! [`Training::recreate_training_set`] makes the same file again from such a record, and compares
 //! its digest.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use wafer_catalog::{
-    ColumnStatistics, Format, ModelVersion, Progress, Recipe, Reject, Split, TrainingSet, blocking,
-    call, ended, readable,
+    ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
+    TrainingSet, blocking, call, ended, readable, remove_abandoned_folders,
 };
-use wafer_core::{DataType, Digest, Timestamp};
-use wafer_runtime::Function;
+use wafer_core::{DataType, Digest, Timestamp, Zone};
+use wafer_runtime::{Function, failed_row};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
-use crate::labels::LabelFile;
+use crate::given_up::GivenUp;
+use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
 use crate::rejoin::{Rejoined, RejoinedBatch};
@@ -40,7 +46,7 @@ use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
 use crate::spool::MemoryBudget;
-use wafer_files::Output;
+use wafer_files::{Output, check_columns};
 
 /// The number of rows with a failed function call that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
@@ -59,6 +65,12 @@ pub struct TrainingSetRequest {
     pub labels: PathBuf,
     /// Name of the column of the labels that holds their time.
     pub time: String,
+    /// The types of columns of labels in CSV or NDJSON that the view does not read. The types of
+    /// others are guessed, so that their values are written as the same texts.
+    pub types: BTreeMap<String, DataType>,
+    /// The time zone of times of the labels that the view reads and that name none. `None` means
+    /// that such times are refused.
+    pub zone: Option<Zone>,
     /// Path of the file to write. Its extension decides the format.
     pub out: PathBuf,
     /// The time, by the machine's clock, as of which the offline tables are read. `None` means
@@ -66,8 +78,33 @@ pub struct TrainingSetRequest {
     pub as_of: Option<Timestamp>,
     /// Bytes of memory that the join may use.
     pub memory: u64,
+    /// The most bytes that the labels may take once they are read. `None` means no limit.
+    pub most_label_bytes: Option<u64>,
     /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
+}
+
+/// Parses types of columns, such as `zip=utf8,delay=float64`.
+///
+/// # Errors
+/// Returns a message that names what is not of this form, or no type.
+pub fn column_types(text: &str) -> Result<BTreeMap<String, DataType>, String> {
+    let mut types = BTreeMap::new();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (name, data_type) = part
+            .split_once('=')
+            .ok_or_else(|| format!("`{part}` is not of the form COLUMN=TYPE"))?;
+        let data_type = data_type.trim().parse();
+        let data_type: DataType = data_type.map_err(|e| format!("column `{name}`: {e}"))?;
+        if types.insert(name.trim().to_owned(), data_type).is_some() {
+            return Err(format!("column `{name}` is given two types"));
+        }
+    }
+    Ok(types)
 }
 
 /// The condition under which a training set is deleted.
@@ -90,6 +127,7 @@ pub(crate) struct JoinPlan {
     /// Whether each lookup also returns the identity of the row, or of the events, that it found.
     pub(crate) identities: bool,
     pub(crate) memory: u64,
+    pub(crate) given_up: GivenUp,
 }
 
 /// Counts and statistics of a training set that was written.
@@ -122,6 +160,9 @@ impl Training {
     ) -> Result<TrainingSet> {
         progress.stage("looking at the labels");
         let format = Format::of_output(&request.out)?;
+        check_other_file(&request.labels, &request.out)?;
+        remove_abandoned_folders();
+        self.tables.remove_abandoned_pins().await?;
         let definitions = self.context.definitions();
         let recipe = Recipe::new(&definitions, &request.view)?;
         let labels = {
@@ -130,8 +171,15 @@ impl Training {
                 request.time.clone(),
                 recipe.view.clone(),
             );
-            blocking(move || LabelFile::open(&path, None, &time, &view)).await??
+            let options = LabelOptions {
+                zone: request.zone,
+                ..LabelOptions::new(request.types.clone())
+            };
+            let open = move || LabelFile::open(&path, None, &time, &view, &options);
+            blocking(open).await??.with_limit(request.most_label_bytes)
         };
+        labels.check_types(&request.types)?;
+        check_columns(&request.out, &labels.fields())?;
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
         if request.as_of.is_none() {
             // Rows that were just acknowledged may still be in the outbox.
@@ -148,6 +196,9 @@ impl Training {
             labels_format: labels.format(),
             labels_name: request.labels.display().to_string(),
             time: request.time.clone(),
+            types: labels.types(),
+            zone: request.zone,
+            has_empty_keys: true,
             as_of: request.as_of,
             versions: snapshots
                 .iter()
@@ -165,7 +216,7 @@ impl Training {
             errors: Vec::new(),
             coincident: BTreeMap::new(),
         };
-        let pin = self.pin(&set).await?;
+        let pin = self.tables.pin(&set.view, &set.versions).await?;
         let plan = JoinPlan {
             recipe: recipe.clone(),
             view: request.view.clone(),
@@ -174,51 +225,30 @@ impl Training {
             snapshots,
             identities: false,
             memory: request.memory,
+            given_up: GivenUp::default(),
         };
-        let (made, kept) = tokio::join!(
+        // If this returns early or is dropped, the pin is removed as well.
+        let (made, labels) = tokio::try_join!(
             self.build(plan, &request.out, progress),
-            self.store_labels(&request.labels)
-        );
-        let made = made.and_then(|made| Ok((made, kept?)));
-        if let Ok((made, labels)) = &made {
-            set.labels = *labels;
-            set.id = set.identity();
-            set.rows = made.rows;
-            set.columns = recorded(made.columns.clone());
-            set.function_errors = made.function_errors;
-            set.errors = made.errors.clone();
-            set.coincident = made.coincident.clone();
-            set.digest = made.digest;
-            self.context.keep_recipe(&set.view, &recipe).await?;
-            self.put_record(&set).await?;
-        }
-        self.context.remove_object(&pin).await?;
-        made.map(|_| set)
-    }
-
-    /// Stores a copy of the labels, from which the training set can be made again. Returns the
-    /// digest of the labels.
-    async fn store_labels(&self, labels: &Path) -> Result<Digest> {
-        let path = labels.to_owned();
-        let digest = blocking(move || {
-            wafer_store::digest_file(&path).map_err(|e| wafer_files::unreadable(&path, e))
-        })
-        .await??;
+            digest_of(&request.labels)
+        )?;
+        // The labels are kept only now, so that nothing of a failed training set is left.
         let artifacts = &self.context.components().stores.artifacts;
-        artifacts.put_file(&blob_name(digest), labels).await?;
-        Ok(digest)
-    }
-
-    /// Pins the versions of the tables that a training set is being made of. Returns the name of
-    /// the metadata object that holds the pin.
-    async fn pin(&self, set: &TrainingSet) -> Result<String> {
-        let nonce =
-            Digest::of(format!("{} {}", self.context.components().holder, set.created).as_bytes());
-        let name = format!("training_pin/{}-{}", set.view, nonce.short());
-        self.context
-            .put_object(&name, &set.versions, Expect::Absent)
+        artifacts
+            .put_file(&blob_name(labels), &request.labels)
             .await?;
-        Ok(name)
+        set.labels = labels;
+        set.id = set.identity();
+        set.rows = made.rows;
+        set.columns = recorded(made.columns);
+        set.function_errors = made.function_errors;
+        set.errors = made.errors;
+        set.coincident = made.coincident;
+        set.digest = made.digest;
+        self.context.keep_recipe(&set.view, &recipe).await?;
+        self.put_record(&set).await?;
+        pin.remove().await?;
+        Ok(set)
     }
 
     /// Makes a recorded training set again, with the same bytes, whatever was written to the
@@ -226,8 +256,8 @@ impl Training {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown training set, [`Kind::Invalid`] when the
-    /// extension of `out` stands for another format, and [`Kind::Internal`] when the labels are
-    /// gone from the artifacts or the digest of the file differs from the recorded one.
+    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone from the
+    /// artifacts, and [`Kind::Internal`] when the digest of the file differs from the recorded one.
     pub async fn recreate_training_set(
         &self,
         id: &str,
@@ -262,12 +292,20 @@ impl Training {
         let path = artifacts.file(&blob_name(set.labels)).await?;
         let path = path.ok_or_else(|| {
             let message = format!("the labels of training set `{}` are gone", set.id);
-            Error::new(Kind::Internal, message)
+            Error::new(Kind::Corrupt, message)
         })?;
         let labels = {
             let (format, time, view) = (set.labels_format, set.time.clone(), recipe.view.clone());
-            blocking(move || LabelFile::open(&path, Some(format), &time, &view)).await??
+            let options = LabelOptions {
+                types: set.types_of_labels(),
+                has_empty_keys: set.has_empty_keys,
+                zone: set.zone,
+                // The file that is kept has a name of its own.
+                compression: Compression::of_extension(Path::new(&set.labels_name)),
+            };
+            blocking(move || LabelFile::open(&path, Some(format), &time, &view, &options)).await??
         };
+        check_columns(out, &labels.fields())?;
         let snapshots = self.tables.snapshots_of(&set.versions).await?;
         let plan = JoinPlan {
             recipe,
@@ -277,6 +315,7 @@ impl Training {
             snapshots,
             identities: false,
             memory,
+            given_up: GivenUp::default(),
         };
         self.build(plan, out, progress).await
     }
@@ -338,6 +377,7 @@ impl Training {
             })
             .collect::<Result<_>>()?;
         let plan = Arc::new(plan);
+        let _waits = plan.given_up.when_dropped();
         let joined = self.join(&plan, progress).await?;
         let lookups = plan.recipe.view.lookups.iter().zip(&joined);
         let coincident = lookups.map(|(lookup, joined)| (lookup.alias.clone(), joined.coincident));
@@ -368,6 +408,7 @@ impl Training {
                     features: lookup.features.clone(),
                     identities: plan.identities,
                     memory: plan.memory,
+                    given_up: plan.given_up.clone(),
                     workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 })
             })
@@ -445,13 +486,13 @@ fn write(
     progress: &Arc<dyn Progress>,
 ) -> Result<WrittenSet> {
     let schema = output_schema(plan, functions)?;
-    let mut splitter = match &plan.split {
+    let splitter = match &plan.split {
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
     let output = Output::create(out, &schema)?;
     // Encoding the file takes as long as everything else, so it has a thread of its own.
-    let (sender, receiver) = std::sync::mpsc::sync_channel::<RecordBatch>(16);
+    let (sender, receiver) = sync_channel::<RecordBatch>(16);
     let writing = std::thread::spawn(move || {
         let mut output = output;
         for batch in receiver {
@@ -459,6 +500,37 @@ fn write(
         }
         Ok::<_, Error>(output)
     });
+    let filled = fill(
+        plan,
+        functions,
+        joined,
+        (splitter, &schema),
+        &sender,
+        progress,
+    );
+    drop(sender);
+    // The thread is waited for even after an error, so that no unfinished file stays behind.
+    let written = match writing.join() {
+        Ok(written) => written,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    // If writing failed, what went before stopped because of it.
+    let output = written?;
+    let mut made = filled?;
+    plan.given_up.check()?;
+    (made.columns, made.digest) = output.close()?;
+    Ok(made)
+}
+
+/// Makes the rows of the training set and sends them to the thread that writes them.
+fn fill(
+    plan: &JoinPlan,
+    functions: &[Function],
+    joined: Vec<JoinedFeatures>,
+    (mut splitter, schema): (Option<Splitter>, &Arc<ArrowSchema>),
+    sender: &SyncSender<RecordBatch>,
+    progress: &Arc<dyn Progress>,
+) -> Result<WrittenSet> {
     let mut made = WrittenSet {
         rows: 0,
         digest: Digest::of(&[]),
@@ -468,6 +540,7 @@ fn write(
         coincident: BTreeMap::new(),
     };
     for batch in Rejoined::new(plan.labels.clone(), joined)?.batches()? {
+        plan.given_up.check()?;
         let RejoinedBatch {
             rows,
             first,
@@ -478,28 +551,52 @@ fn write(
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         columns.extend(features.iter().cloned());
         let mut known = readable(&plan.recipe, &inputs, features);
-        columns.extend(call(functions, &mut known, |function, row, message| {
+        let called = call(functions, &mut known, |function, row, message| {
             made.record_failure(function, first + u64::from(row), message);
+        });
+        columns.extend(called.map_err(|e| match failed_row(&e) {
+            Some(row) => Error::caused(e.kind(), format!("label {}: {e}", first + row as u64), e),
+            None => e,
         })?);
         if let Some(splitter) = &mut splitter {
             columns.push(splitter.column(&rows, first)?);
         }
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns)
             .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
         if sender.send(batch).is_err() {
-            // The writing thread failed. Joining it below returns its error.
+            // The writing thread failed, and says why.
             break;
         }
         made.rows = first + rows.num_rows() as u64;
         progress.read(made.rows, plan.labels.total_rows());
     }
-    drop(sender);
-    let output: Output = match writing.join() {
-        Ok(written) => written?,
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
-    (made.columns, made.digest) = output.close()?;
     Ok(made)
+}
+
+/// Checks that the file to write is not the file of the labels, under whatever name.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] if it is.
+fn check_other_file(labels: &Path, out: &Path) -> Result<()> {
+    let is_same = match (std::fs::metadata(labels), std::fs::metadata(out)) {
+        (Ok(labels), Ok(out)) => labels.dev() == out.dev() && labels.ino() == out.ino(),
+        _ => false,
+    };
+    if !is_same {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is the file of the labels: name another file to write, so that they stay",
+        out.display()
+    );
+    Err(Error::invalid(message))
+}
+
+/// Returns the digest of the labels.
+async fn digest_of(labels: &Path) -> Result<Digest> {
+    let path = labels.to_owned();
+    let digest = blocking(move || wafer_store::digest_file(&path)).await?;
+    digest.map_err(|e| wafer_files::unreadable(labels, e))
 }
 
 impl WrittenSet {
@@ -601,6 +698,34 @@ mod tests {
                 "{columns}: {}",
                 json.len()
             );
+        }
+    }
+
+    #[test]
+    fn types_of_columns_are_pairs() {
+        for (text, wanted) in [
+            ("", Ok(vec![])),
+            ("zip=utf8", Ok(vec![("zip", DataType::Utf8)])),
+            (
+                " zip = utf8, y=vector(3),",
+                Ok(vec![("y", DataType::Vector(3)), ("zip", DataType::Utf8)]),
+            ),
+            ("zip", Err("`zip` is not of the form COLUMN=TYPE")),
+            (
+                "zip=text",
+                Err("column `zip`: `text` is not a type; use boolean"),
+            ),
+            ("a=utf8,a=int64", Err("column `a` is given two types")),
+        ] {
+            match (column_types(text), wanted) {
+                (Ok(types), Ok(wanted)) => {
+                    let wanted = wanted.into_iter();
+                    let wanted = wanted.map(|(name, data_type)| (name.to_owned(), data_type));
+                    assert_eq!(types, wanted.collect(), "{text}");
+                }
+                (Err(message), Err(start)) => assert!(message.starts_with(start), "{message}"),
+                (found, wanted) => panic!("{text}: {found:?}, wanted {wanted:?}"),
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! it can reach its server; or, on Debian and Ubuntu, the packages `rustc-web` and `rust-web-src`,
 //! with which the standard library is built from source once.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -81,6 +82,18 @@ impl WasmCompiler {
             .ok_or_else(|| tried.error())
     }
 
+    /// Returns the version of the compiler in full.
+    ///
+    /// # Errors
+    /// Returns a [`ToolchainError`] when the compiler cannot be run.
+    pub(super) fn version(&self) -> Result<String, ToolchainError> {
+        let rustc = match self {
+            Self::Installed { .. } => installed_rustc(),
+            Self::Debian { rustc, .. } => rustc.into(),
+        };
+        output(Command::new(rustc).arg("-vV")).map_err(ToolchainError)
+    }
+
     /// Prepares a cargo command for the target. Its subcommand must have been added before.
     pub(super) fn configure(&self, cargo: &mut Command) {
         cargo.args(["--target", WASM_TARGET]);
@@ -140,10 +153,18 @@ impl FailedAttempts {
     }
 }
 
+/// The compiler of the installed Rust toolchain.
+fn installed_rustc() -> OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
 fn installed() -> Result<WasmCompiler, String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let printed =
-        output(Command::new(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
+    let printed = output(Command::new(installed_rustc()).args([
+        "--print",
+        "target-libdir",
+        "--target",
+        WASM_TARGET,
+    ]))?;
     let libraries = PathBuf::from(printed);
     let has_core = std::fs::read_dir(&libraries).is_ok_and(|entries| {
         entries

@@ -5,6 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use wafer_store::{Error, Result};
 
+use crate::definitions::Compression;
+
 /// The format of a file. The crate `wafer-files` implements each one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,13 +69,28 @@ impl Format {
         }
     }
 
+    /// Returns the format of a file that is read, by its extension. That of a text file may be
+    /// followed by that of its compression, as in `a.csv.gz`.
+    fn of_input(path: &Path) -> Option<Self> {
+        if Compression::of_extension(path).is_none() {
+            return Self::of_extension(path);
+        }
+        let format = Self::of_extension(Path::new(path.file_stem()?));
+        format.filter(|format| format.is_text())
+    }
+
+    /// Returns whether files of the format are text.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Csv | Self::Ndjson)
+    }
+
     /// Returns the format of a file of a source, by its extension.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the extension stands for no
     /// format. The source must then set its `format`.
     pub fn of_source(path: &Path) -> Result<Self> {
-        Self::of_extension(path).ok_or_else(|| {
+        Self::of_input(path).ok_or_else(|| {
             Error::invalid(format!(
                 "cannot tell the format of {}; set `format` of the source to parquet, csv, ndjson, \
                  arrow or arrow_stream",
@@ -82,7 +99,16 @@ impl Format {
         })
     }
 
-    /// Returns the format of a file of labels, a training set or an export, by its extension.
+    /// Returns the format of a file of labels, by its extension.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the extension stands for no
+    /// format. The file then needs another name.
+    pub fn of_labels(path: &Path) -> Result<Self> {
+        Self::of_input(path).map_or_else(|| Self::of_output(path), Ok)
+    }
+
+    /// Returns the format of a training set or an export, by its extension.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the extension stands for no
@@ -109,6 +135,24 @@ mod tests {
         }
         for path in ["a", "a.parquet.gz", "csv"] {
             assert_eq!(Format::of_extension(Path::new(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn compressed_files_are_text() {
+        for (path, wanted) in [
+            ("a.csv.gz", Some(Format::Csv)),
+            ("a.b.JSON.zst", Some(Format::Ndjson)),
+            ("a.parquet", Some(Format::Parquet)),
+            ("a.parquet.gz", None),
+            ("csv.gz", None),
+            ("a.gz", None),
+        ] {
+            assert_eq!(Format::of_source(Path::new(path)).ok(), wanted, "{path}");
+            assert_eq!(Format::of_labels(Path::new(path)).ok(), wanted, "{path}");
+            if wanted != Some(Format::Parquet) {
+                assert!(Format::of_output(Path::new(path)).is_err(), "{path}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use wafer_core::Task;
+use wafer_core::{DataType, Task, Zone};
 
 use crate::definitions::ComponentDef;
 use crate::records::Split;
@@ -46,6 +46,13 @@ pub struct TrainingDef {
     pub labels: Option<PathBuf>,
     /// The column of the labels' time.
     pub time: Option<String>,
+    /// The types of columns of labels in CSV or NDJSON that the view does not read, where they are
+    /// not guessed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, DataType>,
+    /// The time zone of times of the labels that the view reads and that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
     /// How rows are divided into parts.
     pub split: Option<Split>,
 }

@@ -1,7 +1,7 @@
 //! Pipelines: a source, a function or model, and the group that they fill.
 
 use serde::{Deserialize, Serialize};
-use wafer_core::{DataType, Field};
+use wafer_core::{DataType, Field, Schema};
 
 use crate::definitions::{ScheduleDef, VersionName};
 
@@ -13,14 +13,53 @@ pub enum MadeBy {
     Function(String),
     /// A version of a model, which computes one prediction for each row.
     Model(VersionName),
+    /// Nothing: columns of the source are the columns of the group.
+    Columns(Vec<PassedColumn>),
+}
+
+/// A column of a source that becomes a column of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedColumn {
+    /// The name of the column in the source.
+    pub from: String,
+    /// The column of the group, and the type that the column of the source is read as.
+    pub field: Field,
+}
+
+impl PassedColumn {
+    /// Passes a column on under its own name.
+    pub fn same(field: &Field) -> Self {
+        Self {
+            from: field.name.clone(),
+            field: field.clone(),
+        }
+    }
 }
 
 impl MadeBy {
-    /// Returns the name of the function, or `None` if a model computes the rows.
+    /// Returns the name of the function, or `None` if no function computes the rows.
     pub fn function(&self) -> Option<&String> {
         match self {
             Self::Function(function) => Some(function),
-            Self::Model(_) => None,
+            Self::Model(_) | Self::Columns(_) => None,
+        }
+    }
+
+    /// Returns the columns that are read, by the names that they have in the source.
+    pub fn source_fields(&self, inputs: &Schema) -> Vec<Field> {
+        match self {
+            Self::Function(_) | Self::Model(_) => inputs.fields().to_vec(),
+            Self::Columns(columns) => columns.iter().map(PassedColumn::source_field).collect(),
+        }
+    }
+}
+
+impl PassedColumn {
+    /// Returns the column, by the name that it has in the source.
+    pub fn source_field(&self) -> Field {
+        Field {
+            name: self.from.clone(),
+            ..self.field.clone()
         }
     }
 }
@@ -30,6 +69,7 @@ impl std::fmt::Display for MadeBy {
         match self {
             Self::Function(function) => f.write_str(function),
             Self::Model(model) => model.fmt(f),
+            Self::Columns(columns) => write!(f, "{} columns", columns.len()),
         }
     }
 }

@@ -81,6 +81,13 @@ impl Ticks {
         Ok(Self { cron, zone })
     }
 
+    /// Returns whether there are ticks that begin and end an interval.
+    pub fn occur(&self) -> bool {
+        // Every expression that occurs at all occurs twice within some decades.
+        let first = self.after(Timestamp::from_micros(0));
+        first.and_then(|first| self.after(first)).is_some()
+    }
+
     /// Returns the parsed cron expression.
     pub fn cron(&self) -> &Cron {
         &self.cron
@@ -169,6 +176,22 @@ mod tests {
                 .intervals(at("2013-03-09"), at("2013-03-09T06:00:00Z"))
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn dates_that_no_year_has_do_not_occur() {
+        for (cron, wanted) in [
+            ("0 0 29 2 *", true),
+            ("0 0 30 2 *", false),
+            ("0 0 31 4,6,9,11 *", false),
+            ("0 0 31 2-4 *", true),
+            ("*/5 * 30,31 2 *", false),
+            ("*/5 * * * *", true),
+        ] {
+            for zone in ["UTC", "America/New_York"] {
+                assert_eq!(ticks(cron, zone).unwrap().occur(), wanted, "{cron} {zone}");
+            }
+        }
     }
 
     #[test]

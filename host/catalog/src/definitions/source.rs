@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use wafer_core::{Duration, EpochUnit};
+use wafer_core::{DataType, DecimalReading, Duration, EpochUnit, Reading, TimeFormat, Zone};
 
-use crate::definitions::Format;
+use crate::definitions::{FileOptions, Format};
 
 /// Where raw rows come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceDef {
-    /// How the rows arrive: in files, as events, or as rows of another group.
+    /// How the rows arrive: in files, as events, or as rows of a table.
     pub kind: SourceKind,
     /// The file, folder or pattern that batch runs read. A stream may have none.
     pub files: Option<Location>,
@@ -27,21 +27,77 @@ pub struct SourceDef {
     /// How the columns of times are written, by name, where the values alone do not say it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub times: BTreeMap<String, TimeDef>,
+    /// The time zone of times that name none, in columns that declare no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
+    /// What decimals become, by the name of their column.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decimals: BTreeMap<String, DecimalReading>,
+    /// How the files are written.
+    #[serde(default, skip_serializing_if = "FileOptions::is_default")]
+    pub options: FileOptions,
     /// The description of the source.
     pub doc: String,
 }
 
 /// How a column of times is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TimeDef {
     /// The unit in which integers count from 1970.
-    pub unit: EpochUnit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<EpochUnit>,
+    /// How texts are written, where it is not RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<TimeFormat>,
+    /// The time zone of times that name none. `None` means that of the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
+    /// Whether digits beyond microseconds are cut off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
 }
 
 impl SourceDef {
-    /// Returns the unit of the integers in a column of times, if it is declared.
-    pub fn unit_of(&self, column: &str) -> Option<EpochUnit> {
-        self.times.get(column).map(|time| time.unit)
+    /// Returns a source of files of which nothing else is declared.
+    pub fn of_files(files: Location) -> Self {
+        Self {
+            kind: SourceKind::Files,
+            files: Some(files),
+            format: None,
+            delay: Duration::ZERO,
+            lateness: None,
+            skew: Duration::ZERO,
+            times: BTreeMap::new(),
+            zone: None,
+            decimals: BTreeMap::new(),
+            options: FileOptions::default(),
+            doc: String::new(),
+        }
+    }
+
+    /// Returns what is declared of a column.
+    pub fn reading_of(&self, column: &str) -> Reading {
+        let time = self.times.get(column).cloned().unwrap_or_default();
+        Reading {
+            unit: time.unit,
+            format: time.format,
+            zone: time.zone.or(self.zone),
+            truncate: time.truncate,
+            decimal: self.decimals.get(column).copied(),
+        }
+    }
+
+    /// Returns the bytes of all that is declared of the columns and the files, or `None` if nothing
+    /// is. Rows that were read by other declarations are read again.
+    pub fn declared(&self) -> Option<Vec<u8>> {
+        let is_nothing = self.times.is_empty()
+            && self.zone.is_none()
+            && self.decimals.is_empty()
+            && self.options.is_default();
+        let declared = (&self.times, self.zone, &self.decimals, &self.options);
+        let bytes = || serde_json::to_vec(&declared).expect("declarations are plain data");
+        (!is_nothing).then(bytes)
     }
 
     /// Returns whether the source keeps its raw events.
@@ -55,6 +111,18 @@ impl SourceDef {
     pub fn is_here(&self) -> bool {
         matches!(self.files, Some(Location::Here(_)))
     }
+}
+
+/// A column that was found in the files of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundColumn {
+    /// The name of the column.
+    pub name: String,
+    /// The type that it can be read as; `None` if it has nothing but nulls, which every type has. Or
+    /// why it cannot be read, and what to do about it.
+    pub data_type: Result<Option<DataType>, String>,
+    /// Whether it may be null.
+    pub nullable: bool,
 }
 
 /// Where the files of a source are: on this machine, or on S3.
@@ -104,6 +172,11 @@ impl From<Location> for String {
 pub enum SourceKind {
     /// In files only.
     Files,
+    /// As rows of a Delta table that others write, in the folder `files`.
+    Delta {
+        /// The version that is read. `None` means the newest one.
+        version: Option<u64>,
+    },
     /// As rows of another group.
     Table {
         /// The name of the other group.
@@ -132,11 +205,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_of_an_earlier_version_declares_no_times_and_is_stored_as_before() {
+    fn source_of_an_earlier_version_declares_nothing_and_is_stored_as_before() {
         let stored = r#"{"kind":"files","files":"a.csv","format":null,"delay":0,"lateness":null,"skew":0,"doc":""}"#;
         let source: SourceDef = serde_json::from_str(stored).unwrap();
-        assert_eq!(source.unit_of("at"), None);
+        assert_eq!(source.reading_of("at"), Reading::default());
+        assert!(source.options.is_default());
         let again: serde_json::Value = serde_json::to_value(&source).unwrap();
-        assert!(again.get("times").is_none(), "{again}");
+        let before: serde_json::Value = serde_json::from_str(stored).unwrap();
+        assert_eq!(again, before);
     }
 }

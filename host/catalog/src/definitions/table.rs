@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wafer_core::aggregate::Aggregate;
 use wafer_core::{DataType, Field, Schema, SchemaError};
+use wafer_store::ARRIVAL_ORDER;
 
 /// A table of the offline store. Every table has the [`SYSTEM_COLUMNS`] between its key columns
 /// and its other columns.
@@ -47,10 +48,19 @@ impl TableDef {
         !self.keys.is_empty() && self.name.ends_with(LATE)
     }
 
-    /// Returns all columns of the table: keys, times, event identity, and the others.
+    /// Returns all columns of the table: keys, times, event identity, order of arrival, and the
+    /// others.
     pub fn schema(&self) -> Schema {
         Self::checked(&self.keys, &self.columns)
+            .or_else(|_| Self::with_system(&self.keys, before_arrival_order(), &self.columns))
             .expect("names were checked when the table was made up")
+    }
+
+    /// Returns whether the table holds the order of arrival of its rows. A table that was defined
+    /// before every table had it does not if a column of its own has the name, or if it has as many
+    /// columns as there can be. Its rows are ordered by the identities of their events.
+    pub fn is_ordered(&self) -> bool {
+        Self::checked(&self.keys, &self.columns).is_ok()
     }
 
     /// Returns all columns of a table with these keys and other columns.
@@ -58,14 +68,16 @@ impl TableDef {
     /// # Errors
     /// Returns an error when there are too many columns, or when a name is invalid or used twice.
     pub fn checked(keys: &[Field], columns: &[Field]) -> Result<Schema, SchemaError> {
-        let time = |name| Field::new(name, DataType::Timestamp, false);
-        let [event, available, created, id] = SYSTEM_COLUMNS;
-        let system = [
-            time(event),
-            time(available),
-            time(created),
-            Field::new(id, DataType::Utf8, false),
-        ];
+        let order = Field::new(ARRIVAL_ORDER, DataType::Int64, true);
+        let system = before_arrival_order().into_iter().chain([order]);
+        Self::with_system(keys, system, columns)
+    }
+
+    fn with_system(
+        keys: &[Field],
+        system: impl IntoIterator<Item = Field>,
+        columns: &[Field],
+    ) -> Result<Schema, SchemaError> {
         let fields = keys.iter().cloned().chain(system);
         Schema::new(fields.chain(columns.iter().cloned()).collect())
     }
@@ -95,9 +107,51 @@ impl TableDef {
 }
 
 /// The columns that every offline table has beside its own.
-pub const SYSTEM_COLUMNS: [&str; 4] = [
+pub const SYSTEM_COLUMNS: [&str; 5] = [
     "event_timestamp",
     "available_timestamp",
     "created_timestamp",
     "event_id",
+    ARRIVAL_ORDER,
 ];
+
+/// The system columns that tables had before the order of arrival was kept.
+fn before_arrival_order() -> [Field; 4] {
+    let time = |name| Field::new(name, DataType::Timestamp, false);
+    let [event, available, created, id, _] = SYSTEM_COLUMNS;
+    [
+        time(event),
+        time(available),
+        time(created),
+        Field::new(id, DataType::Utf8, false),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_an_order_of_arrival_unless_an_earlier_definition_leaves_no_place_for_it() {
+        let field = |name: &str| Field::new(name, DataType::Int64, true);
+        let table = |columns: Vec<Field>| TableDef {
+            keys: vec![field("id")],
+            columns,
+            ..TableDef::archive("s")
+        };
+        let many = |count: usize| table((0..count).map(|n| field(&format!("c{n}"))).collect());
+        for (table, is_ordered) in [
+            (table(vec![field("x")]), true),
+            (table(vec![field(ARRIVAL_ORDER)]), false),
+            (many(1_024 - 6), true),
+            (many(1_024 - 5), false),
+        ] {
+            assert_eq!(table.is_ordered(), is_ordered);
+            let schema = table.schema();
+            let names: Vec<_> = schema.fields().iter().map(|f| f.name.as_str()).collect();
+            let own = 1 + SYSTEM_COLUMNS.len() - usize::from(!is_ordered);
+            assert_eq!(names[1..own], SYSTEM_COLUMNS[..own - 1]);
+            assert_eq!(names.len(), own + table.columns.len());
+        }
+    }
+}

@@ -63,6 +63,10 @@ pub struct RunRecord {
     /// The data interval that the run covers: event times, or available times if the source is
     /// another group.
     pub interval: Interval,
+    /// Whether a backfill combined several intervals, so that they are one here. By a schedule, each
+    /// row counts as visible from the end of its own interval on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_combined: bool,
     /// A number that rises each time the interval is run with other inputs.
     pub generation: i64,
     /// The digest of the files, the function and the settings.
@@ -100,7 +104,8 @@ pub struct RunRecord {
     pub rejects: Vec<Reject>,
     /// Problems of the run as a whole that did not make it fail.
     pub warnings: Vec<String>,
-    /// The number of rows that were written online.
+    /// The number of entities whose newest row, or summary of events, was written online. An entity
+    /// counts once for each of the batches that a large run is written in.
     pub online_applied: u64,
     /// The number of rows that changed nothing online because the stored rows are newer.
     pub online_older: u64,
@@ -156,6 +161,7 @@ impl RunRecord {
             pipeline: pipeline.to_owned(),
             table: table.to_owned(),
             interval,
+            is_combined: false,
             generation: 0,
             inputs,
             inputs_version: INPUTS_VERSION,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wafer_core::{Digest, Hasher, Timestamp};
+use wafer_core::{DataType, Digest, Hasher, Timestamp, Zone};
 use wafer_store::{Error, Kind, Result};
 
 use crate::context::Context;
@@ -33,6 +33,18 @@ pub struct TrainingSet {
     pub labels_name: String,
     /// The column of the labels' time.
     pub time: String,
+    /// The types, given or guessed, of the columns of labels in CSV or NDJSON that the view does
+    /// not read. [`TrainingSet::types_of_labels`] has those of earlier records as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, DataType>,
+    /// The time zone of times of the labels that the view reads and that name none. Records from
+    /// before it was declared took them as UTC.
+    #[serde(default = "utc")]
+    pub zone: Option<Zone>,
+    /// Whether an empty join key of labels in CSV is the empty text. Earlier versions, which
+    /// recorded neither this nor `types`, read it as null.
+    #[serde(default)]
+    pub has_empty_keys: bool,
     /// The time that table versions were requested for. `None` means the newest versions.
     pub as_of: Option<Timestamp>,
     /// The versions of the offline tables that were read, by table. Compaction keeps them until
@@ -91,6 +103,28 @@ impl TrainingSet {
         split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
     }
 
+    /// Returns the types of the columns of labels in CSV or NDJSON that the view does not read, and
+    /// possibly of features. Earlier versions recorded them only in the statistics of the columns,
+    /// and guessed nothing but int64, float64, boolean and utf8.
+    pub fn types_of_labels(&self) -> BTreeMap<String, DataType> {
+        let is_text = matches!(self.labels_format, Format::Csv | Format::Ndjson);
+        if self.has_empty_keys || !is_text {
+            return self.types.clone();
+        }
+        let guessed = [
+            DataType::Boolean,
+            DataType::Int64,
+            DataType::Float64,
+            DataType::Utf8,
+        ];
+        let recorded = self.columns.iter().filter_map(|column| {
+            let is_type = |known: &&DataType| known.to_arrow().to_string() == column.data_type;
+            let data_type = guessed.iter().find(is_type)?;
+            Some((column.name.clone(), data_type.clone()))
+        });
+        recorded.collect()
+    }
+
     /// Checks the digest of a training set that was made again.
     ///
     /// # Errors
@@ -119,8 +153,18 @@ impl TrainingSet {
             .part(&split)
             .part(self.view_version.as_bytes())
             .part(format!("{:?} {:?}", self.labels_format, self.format).as_bytes());
+        if !self.types.is_empty() {
+            hasher.part(&serde_json::to_vec(&self.types).expect("plain data"));
+        }
+        if let Some(zone) = self.zone {
+            hasher.part(zone.to_string().as_bytes());
+        }
         hasher.finish().short()
     }
+}
+
+fn utc() -> Option<Zone> {
+    Some(Zone::UTC)
 }
 
 /// The statistics of one column of a training set.
@@ -157,3 +201,41 @@ pub struct ColumnStatistics {
 
 /// The greatest number of different values of a column that are counted one by one.
 pub const MAX_DISTINCT: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_records_have_the_types_that_were_guessed_then() {
+        let stored = serde_json::json!({
+            "id": "x", "created": "2024-01-01T00:00:00Z", "view": "v", "view_version": "w",
+            "labels": Digest::of(b"l").to_string(), "labels_format": "csv", "labels_name": "l.csv",
+            "time": "t", "as_of": null, "versions": {}, "functions": {}, "split": null,
+            "format": "parquet", "digest": Digest::of(b"d").to_string(), "rows": 1,
+            "columns": [
+                { "name": "zip", "type": "Int64", "nulls": 0 },
+                { "name": "note", "type": "Utf8", "nulls": 0 },
+                { "name": "f_last", "type": "List(non-null Int64, field: 'element')", "nulls": 0 },
+            ],
+            "function_errors": 0, "errors": [],
+        });
+        let set: TrainingSet = serde_json::from_value(stored).unwrap();
+        let types = [("note", DataType::Utf8), ("zip", DataType::Int64)];
+        let types = types.map(|(name, data_type)| (name.to_owned(), data_type));
+        assert_eq!(set.types_of_labels(), BTreeMap::from(types.clone()));
+        assert_eq!(set.zone, Some(Zone::UTC));
+        let newer = TrainingSet {
+            types: BTreeMap::from([("zip".to_owned(), DataType::Utf8)]),
+            has_empty_keys: true,
+            ..set.clone()
+        };
+        assert_eq!(newer.types_of_labels(), newer.types);
+        assert_ne!(newer.identity(), set.identity());
+        let binary = TrainingSet {
+            labels_format: Format::Parquet,
+            ..set
+        };
+        assert!(binary.types_of_labels().is_empty());
+    }
+}

@@ -1,11 +1,12 @@
 //! `wafer plan` and `wafer apply`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_config::{Project, resolve};
+use wafer_config::{Project, SourceColumns, resolve, source_def, untyped_sources};
 use wafer_core::escaped;
-use wafer_platform::{Definitions, GoLive, Platform};
+use wafer_platform::{Definitions, GoLive, Platform, typed_columns};
 
 use super::Context;
 use crate::output::say;
@@ -58,11 +59,34 @@ pub(crate) async fn definitions(
         build::build_project(project)?;
     }
     let functions = platform.register(build::specs(project)?).await?;
+    let columns = columns_of_files(project, platform).await?;
     Ok(resolve(
         project,
         functions,
+        &columns,
         &platform.context().definitions(),
     )?)
+}
+
+/// Returns the columns of the files of sources that do not declare them, and whose columns are
+/// passed on.
+///
+/// # Errors
+/// Returns an error when a file cannot be read, or its format has no types.
+pub(crate) async fn columns_of_files(
+    project: &Project,
+    platform: &Platform,
+) -> Result<SourceColumns> {
+    let mut columns = SourceColumns::new();
+    for name in untyped_sources(project) {
+        let (source, name) = (source_def(project, name), name.clone());
+        let remote = Arc::clone(&platform.context().components().remote);
+        let (found, name) =
+            tokio::task::spawn_blocking(move || (typed_columns(&source, &name, &remote), name))
+                .await?;
+        columns.insert(name, found?);
+    }
+    Ok(columns)
 }
 
 /// Returns when definitions become live, with the flag `--now` or without it.
@@ -101,6 +125,15 @@ pub(crate) fn staged_text(plan: &wafer_platform::Plan) -> String {
     )
 }
 
+/// Says that the definitions of a plan are applied already, and what they wait for.
+fn waiting_text(plan: &wafer_platform::Plan) -> String {
+    let waits = match plan.staged.is_empty() {
+        true => "run `wafer apply` to make it live".to_owned(),
+        false => staged_text(plan),
+    };
+    format!("all of it is applied already, and staged: {waits}")
+}
+
 impl Plan {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
@@ -109,12 +142,16 @@ impl Plan {
         let plan = platform.plan(&wanted).await?;
         warn(&plan.warnings);
         context.format.print(&plan, || {
-            let next = if plan.changes.is_empty() {
-                ""
-            } else {
-                "\nrun `wafer apply` to make it so"
-            };
-            plan_text(&plan, "nothing would change") + next
+            let text = plan_text(&plan, "nothing would change");
+            match (plan.changes.is_empty(), plan.staged.is_empty()) {
+                (true, _) => text,
+                (false, _) if plan.is_staged => format!("{text}\n{}", waiting_text(&plan)),
+                (false, true) => text + "\nrun `wafer apply` to make it so",
+                (false, false) => format!(
+                    "{text}\nrun `wafer apply` to stage it; {}",
+                    staged_text(&plan)
+                ),
+            }
         });
         Ok(ExitCode::SUCCESS)
     }

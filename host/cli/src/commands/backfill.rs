@@ -14,7 +14,8 @@ use crate::output::{Bar, thousands};
 /// Fill a pipeline's group with history, interval by interval.
 ///
 /// Intervals whose inputs did not change are skipped, and those with changed inputs
-/// are replaced, so that a backfill can be stopped and repeated at any time. A new
+/// are replaced, so that a backfill can be stopped and repeated at any time. More than
+/// 100 intervals are combined if they have few rows, and are replaced together. A new
 /// version of a group that `wafer apply` staged is filled beside the live one, and
 /// becomes live as soon as it is complete. The available time of a row is when a
 /// scheduled run would have made it visible.

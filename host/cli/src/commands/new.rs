@@ -1,24 +1,32 @@
 //! `wafer new`.
 
-use std::path::PathBuf;
+mod from_file;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 
+use self::from_file::FileOptions;
 use super::Context;
-use crate::output::{line, say};
+use crate::output::{line, path_text, say};
 use crate::sdk;
 
 /// Make a project with one function, some rows, and definitions that serve a feature
-/// of them.
+/// of them; or a project without a function, whose features are the columns of a file.
 ///
-/// Example:
+/// Examples:
 ///   wafer new rides && cd rides && wafer apply && wafer run last_ride
+///   wafer new --from orders.csv --key customer_id --time ordered_at --zone Europe/Berlin
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct New {
-    /// Folder to make; the project gets its name
-    folder: PathBuf,
+    /// Folder to make; the project gets its name. With --from, the default is the name of the file
+    #[arg(required_unless_present = "from")]
+    folder: Option<PathBuf>,
+
+    #[command(flatten)]
+    file: FileOptions,
 }
 
 const MANIFEST: &str = include_str!("../../templates/project/Cargo.toml.in");
@@ -33,7 +41,11 @@ const IGNORE: &str = "/target\n.wafer/\n";
 
 impl New {
     pub(crate) fn run(self, _context: &Context) -> Result<ExitCode> {
-        let folder = &self.folder;
+        let named = match (&self.folder, &self.file.from) {
+            (Some(folder), _) => folder.clone(),
+            (None, from) => PathBuf::from(name_of_file(from.as_deref().unwrap_or(Path::new("")))),
+        };
+        let folder = &named;
         let name = folder
             .file_name()
             .context("the folder has no name")?
@@ -47,7 +59,10 @@ impl New {
             fits,
             "`{name}` cannot name a project; use lowercase letters, digits and dashes, starting with a letter"
         );
-        ensure!(!folder.exists(), "{} is there already", folder.display());
+        ensure!(!folder.exists(), "{} is there already", path_text(folder));
+        if let Some(from) = &self.file.from {
+            return self.make_from(from, &name, folder);
+        }
 
         sdk::unpack(&folder.join("sdk"))?;
         for (path, text) in [
@@ -75,6 +90,41 @@ impl New {
             folder = folder.display()
         ));
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Makes a project whose features are the columns of a file.
+    fn make_from(&self, from: &Path, name: &str, folder: &Path) -> Result<ExitCode> {
+        let made = self.file.definitions(from, name, folder)?;
+        sdk::write(&folder.join("wafer.toml"), &made.text)?;
+        sdk::write(&folder.join(".gitignore"), IGNORE)?;
+        say(&made.chosen);
+        line(format!(
+            "made project `{name}` in {folder}. Next:\n  \
+             cd {folder}\n  \
+             wafer apply                      # make the definitions live\n  \
+             wafer run {pipeline}             # the rows of the file into the stores\n  \
+             wafer get {pipeline} {example}   # the feature vector of a key",
+            folder = folder.display(),
+            pipeline = made.name,
+            example = made.example
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Returns the name of a project for a file: the start of its name, or of the folder's that a
+/// pattern begins with.
+fn name_of_file(from: &Path) -> String {
+    let mut parts = from.iter().rev().map(|part| part.to_string_lossy());
+    let part = parts.find(|part| !part.contains('*')).unwrap_or_default();
+    let stem = part.split('.').next().unwrap_or_default().to_lowercase();
+    let name: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    match name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        true => name,
+        false => format!("data_{name}"),
     }
 }
 

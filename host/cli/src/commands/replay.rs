@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wafer_core::rules::Interval;
-use wafer_core::{DataType, Duration, Field, Schema, Timestamp, cell_to_json};
+use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
 use wafer_platform::{IngestReport, SourceDef, SourceKind, SourceReader};
 
 use super::Context;
@@ -136,7 +136,8 @@ impl Replay {
         })?;
         let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
-        // Pipelines of a source that share a function read the same events, which are pushed once.
+        // Pipelines of a source that share a function, or have none, read the same events, which are
+        // pushed once.
         let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];
@@ -179,19 +180,10 @@ impl Replay {
             None => fields.push(Field::new(&self.time, DataType::Timestamp, false)),
         }
         let schema = Schema::new(fields)?;
-        let file = SourceDef {
-            kind: SourceKind::Files,
-            files: Some(self.requests.clone().into()),
-            format: None,
-            delay: Duration::ZERO,
-            lateness: None,
-            skew: Duration::ZERO,
-            times: BTreeMap::new(),
-            doc: String::new(),
-        };
+        let file = SourceDef::of_files(self.requests.clone().into());
         let mut requests = Vec::new();
-        SourceReader::open(&file, "requests", &schema, &app::remote_files())?.for_each_row(
-            |columns, row| {
+        SourceReader::open(&file, "requests", schema.fields(), &app::remote_files())?
+            .for_each_row(|columns, row| {
                 let cells = schema.fields().iter().zip(columns);
                 let mut object: serde_json::Map<String, Json> = cells
                     .map(|(field, column)| (field.name.clone(), cell_to_json(column, row)))
@@ -206,8 +198,7 @@ impl Replay {
                 if let Some(time) = time {
                     requests.push((time, Json::Object(object)));
                 }
-            },
-        )?;
+            })?;
         Ok(requests)
     }
 

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use wafer_core::Timestamp;
+use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
     ColumnStatistics, DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSetRequest,
+    column_types,
 };
 
-use super::Context;
+use super::{Context, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
@@ -25,6 +26,7 @@ use crate::output::{Bar, facts, path_text, say, table, thousands};
 ///   wafer training-set arrival_delay --labels flights.parquet --out training.parquet
 ///   wafer training-set arrival_delay --labels flights.csv --time scheduled_departure --out t.csv
 ///   wafer training-set arrival_delay --labels l.parquet --out t.parquet --split train=0.8,test=0.2 --split-by time
+///   wafer training-set arrival_delay --labels flights.csv --types zip=utf8,delay=float64 --out t.parquet
 ///   wafer training-set --recreate 3f9a8c41d2e0 --out again.parquet
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -45,6 +47,16 @@ pub(crate) struct MakeTrainingSet {
     /// Column of the labels that holds their time
     #[arg(long, default_value = "event_timestamp", value_name = "COLUMN")]
     time: String,
+
+    /// Types of columns of the labels, if these are CSV or NDJSON, that the view does not read;
+    /// types that are not given are guessed so that values are written as the same texts
+    #[arg(long, value_name = "COLUMN=TYPE,…")]
+    types: Option<String>,
+
+    /// Time zone of times of the labels that name none, such as UTC or Europe/Berlin; without it,
+    /// such times are refused
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<Zone>,
 
     /// Use the versions of the tables at this time, by the machine's clock
     #[arg(long, value_name = "TIME")]
@@ -68,7 +80,7 @@ pub(crate) struct MakeTrainingSet {
     seed: u64,
 
     /// Make the same bytes of a recorded training set again
-    #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "as_of", "split"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["view", "labels", "types", "zone", "as_of", "split"])]
     recreate: Option<String>,
 }
 
@@ -79,20 +91,19 @@ impl MakeTrainingSet {
         let platform = app::open(&project, None).await?;
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
-        let result = match &self.recreate {
-            Some(id) => {
-                platform
-                    .training()
-                    .recreate_training_set(id, &self.out, self.memory, &progress)
-                    .await
-            }
-            None => {
-                platform
-                    .training()
-                    .training_set(&self.request()?, &progress)
-                    .await
-            }
-        };
+        let training = platform.training();
+        let result = until_interrupted(async {
+            let set = match &self.recreate {
+                Some(id) => {
+                    training
+                        .recreate_training_set(id, &self.out, self.memory, &progress)
+                        .await
+                }
+                None => training.training_set(&self.request()?, &progress).await,
+            };
+            Ok(set?)
+        });
+        let result = result.await;
         bar.finish();
         let set = result?;
         for error in &set.errors {
@@ -107,13 +118,17 @@ impl MakeTrainingSet {
         let by = SplitBy::parse(&self.split_by);
         let split = self.split.as_deref();
         let split = split.map(|text| Split::parse(text, by, self.seed));
+        let types = column_types(self.types.as_deref().unwrap_or_default());
         Ok(TrainingSetRequest {
             view: self.view.clone().expect("clap requires it"),
             labels: self.labels.clone().expect("clap requires it"),
             time: self.time.clone(),
+            types: types.map_err(anyhow::Error::msg)?,
+            zone: self.zone,
             out: self.out.clone(),
             as_of: self.as_of,
             memory: self.memory,
+            most_label_bytes: None,
             split: split.transpose().map_err(anyhow::Error::msg)?,
         })
     }

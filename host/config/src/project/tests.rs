@@ -100,6 +100,26 @@ fn mistakes_are_reported_with_their_place() {
         ),
         (
             "path = \"orders.csv\"",
+            "path = \"o\"\nversion = 3",
+            "sources.orders.version: is for sources of type `delta`",
+        ),
+        (
+            "type = \"files\"\npath = \"orders.csv\"",
+            "type = \"delta\"",
+            "sources.orders.path: is missing: name the folder of the Delta table",
+        ),
+        (
+            "type = \"files\"\npath = \"orders.csv\"",
+            "type = \"delta\"\npath = \"s3://b/t\"",
+            "sources.orders.path: is on S3",
+        ),
+        (
+            "type = \"files\"\npath = \"orders.csv\"",
+            "type = \"delta\"\npath = \"t\"\nformat = \"parquet\"",
+            "sources.orders.format: is for sources of type `files` or `stream`",
+        ),
+        (
+            "path = \"orders.csv\"",
             "path = \"o\"\nformat = \"xlsx\"",
             "unknown value `xlsx`",
         ),
@@ -158,7 +178,7 @@ fn mistakes_are_reported_with_their_place() {
         (
             "source = \"orders\"",
             "source = \"orders\"\nschedule = { cron = \"0 0 * * *\", time_limit = \"0s\" }",
-            "pipelines.last_order.schedule.time_limit: is 0",
+            "pipelines.last_order.schedule.time_limit: no run ends within 0s",
         ),
         (
             "source = \"orders\"",

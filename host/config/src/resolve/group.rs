@@ -11,10 +11,10 @@ use crate::groups::{ExpectationConfig, GroupConfig};
 use crate::pipelines::PipelineConfig;
 use crate::project::Project;
 use crate::resolve::aggregates::aggregates;
-use crate::resolve::{made_by, signature, suggestion};
+use crate::resolve::{signature, suggestion};
 use crate::values::typed_fields;
 
-/// What fills a group: the function or the model of a pipeline.
+/// What fills a group: the function or the model of a pipeline, or the columns of its source.
 struct Producer<'a> {
     /// The pipeline and its function or model, as errors name them.
     place: String,
@@ -29,7 +29,7 @@ type EntityKeys = [(String, DataType)];
 pub(crate) fn group(
     project: &Project,
     definitions: &Definitions,
-    pipeline: &str,
+    (pipeline, made_by): (&str, &MadeBy),
     config: &PipelineConfig,
     applied: &Definitions,
 ) -> Result<GroupDef> {
@@ -39,7 +39,7 @@ pub(crate) fn group(
     let entity = typed_fields(&project.entities[&group.entity].keys, &entity_key)
         .expect("types were checked when the file was read");
     check_event_time_is_no_key(name, group, &entity)?;
-    let producer = producer(definitions, pipeline, config, group, &entity)?;
+    let producer = producer(definitions, pipeline, made_by, group, &entity)?;
     let keys = join_keys(group, &entity, &producer)?;
     check_event_time(name, group, &producer)?;
     let features = features(group, &keys, &producer);
@@ -77,19 +77,27 @@ fn check_event_time_is_no_key(name: &str, group: &GroupConfig, entity: &EntityKe
 fn producer<'a>(
     definitions: &'a Definitions,
     pipeline: &str,
-    config: &PipelineConfig,
+    made_by: &MadeBy,
     group: &GroupConfig,
     entity: &EntityKeys,
 ) -> Result<Producer<'a>> {
-    Ok(match made_by(config) {
+    Ok(match made_by {
         MadeBy::Function(function) => Producer {
-            outputs: Cow::Borrowed(&signature(definitions, &function)?.outputs),
+            outputs: Cow::Borrowed(&signature(definitions, function)?.outputs),
             place: format!("pipelines.{pipeline}: function `{function}`"),
         },
         MadeBy::Model(model) => Producer {
             outputs: Cow::Owned(predictions(entity, &group.event_time)?),
             place: format!("pipelines.{pipeline}: model `{model}`"),
         },
+        MadeBy::Columns(columns) => {
+            let fields = columns.iter().map(|column| column.field.clone());
+            let outputs = Schema::new(fields.collect());
+            Producer {
+                outputs: Cow::Owned(outputs.map_err(|e| Error::invalid(e.to_string()))?),
+                place: format!("pipelines.{pipeline}: the source"),
+            }
+        }
     })
 }
 

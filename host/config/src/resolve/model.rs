@@ -20,10 +20,12 @@ pub(crate) fn model(
         let message = || Error::invalid(format!("function `{function}` is not registered"));
         components.get(function).cloned().ok_or_else(message)
     };
-    let split = config.training.split().map_err(|rule| {
+    let invalid = |rule: BrokenRule| {
         let BrokenRule { key, message } = rule.below(&format!("models.{name}.training"));
         Error::invalid(format!("{key}: {message}"))
-    })?;
+    };
+    let split = config.training.split().map_err(invalid)?;
+    let types = config.training.types().map_err(invalid)?;
     Ok(ModelDef {
         view: config.view.clone(),
         label: config.label.clone(),
@@ -39,6 +41,8 @@ pub(crate) fn model(
                 .as_ref()
                 .map(|path| project.folder.join(path)),
             time: config.training.time.clone(),
+            types,
+            zone: config.training.zone,
             split,
         },
         owner: config.owner.clone(),

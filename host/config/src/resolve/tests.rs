@@ -84,7 +84,13 @@ fn resolved(text: &str, orders: &str, basket: &str) -> Result<Definitions, Strin
         registered: functions,
         ..ProjectFunctions::default()
     };
-    resolve(&project, functions, &Definitions::default()).map_err(|e| e.to_string())
+    resolve(
+        &project,
+        functions,
+        &SourceColumns::default(),
+        &Definitions::default(),
+    )
+    .map_err(|e| e.to_string())
 }
 
 const ORDERS: &str = "id: int64, at: timestamp, total: float64?, name: utf8";
@@ -100,7 +106,7 @@ fn groups_and_views_are_resolved() {
     let schema = group.rows_table().schema();
     let columns: Vec<_> = schema.fields().iter().map(|f| f.name.as_str()).collect();
     assert_eq!(columns[..2], ["id", "event_timestamp"]);
-    assert_eq!(columns[4..], ["event_id", "total", "name"]);
+    assert_eq!(columns[4..], ["event_id", "arrival_order", "total", "name"]);
 
     let view = &definitions.views["basket"];
     let inputs: Vec<_> = view
@@ -160,6 +166,13 @@ fn mismatches_are_named() {
             "id: int64, at: timestamp, event_id: utf8",
             BASKET,
             "`event_id` has the name of a column",
+        ),
+        (
+            "",
+            "",
+            "id: int64, at: timestamp, arrival_order: int64",
+            BASKET,
+            "`arrival_order` has the name of a column",
         ),
         (
             "\"total\"",

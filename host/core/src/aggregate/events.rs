@@ -1,14 +1,15 @@
 //! The events of an entity as columns, over which windows slide.
 
 use super::cell::{CellRef, Cells};
+use crate::rules::Arrival;
 
-/// The events of an entity, in the order of event time and then identity.
+/// The events of an entity, in the order of event time and then of arrival.
 #[derive(Clone, Copy, Debug)]
 pub struct EntityEvents<'a> {
     /// Event times, in microseconds since the Unix epoch.
     pub events: &'a [i64],
-    /// Identities of the events, as 64-bit hashes.
-    pub ids: &'a [u64],
+    /// When each event came in.
+    pub arrivals: &'a [Arrival],
     /// The time from which each event counts: the later of its event time and its available time.
     pub active: &'a [i64],
     /// Row of the first event in the columns. The other events follow it.
@@ -51,9 +52,9 @@ impl<'a> EventValues<'a> {
         self.events.cell(self.column, index)
     }
 
-    /// The time and the identity of an event, by which events are ordered.
-    pub(super) fn place(&self, index: usize) -> (i64, u64) {
-        (self.events.events[index], self.events.ids[index])
+    /// The time and the arrival of an event, by which events are ordered.
+    pub(super) fn place(&self, index: usize) -> (i64, Arrival) {
+        (self.events.events[index], self.events.arrivals[index])
     }
 }
 

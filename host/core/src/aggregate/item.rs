@@ -7,8 +7,12 @@
 //! - the number of series, and each series: its hop in microseconds (0: every event by itself; 1:
 //!   everything in one tile); its retention in microseconds plus one (0: for ever); the number of
 //!   states and the kind of each; the number of entries, and for each entry its place (the tile's
-//!   end divided by the hop, or the event time), its length, and its states, or the event's
-//!   identity and values.
+//!   end divided by the hop, or the event time), its length, and its states, or the event's order
+//!   of arrival, values, and creation time.
+//!
+//! The creation time is there if a function of the series depends on the order of events, and the
+//! event was stored with an order of arrival. Events from before that was kept have the identity
+//! of the event in its place. Both kinds may be in one item.
 //!
 //! The series describe themselves, so that items can be merged without knowing the feature group.
 //!
@@ -31,7 +35,8 @@ pub use read::read;
 use super::cell::CellRef;
 use super::states::AnyState;
 use crate::Timestamp;
-use crate::bytes::{DamagedError, put_varint};
+use crate::bytes::{DamagedError, put_signed, put_varint};
+use crate::rules::Arrival;
 
 /// The events of an entity, to which others can be added.
 #[derive(Clone, Debug)]
@@ -50,7 +55,7 @@ const PRUNE_AFTER: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Entries {
-    /// The time of each event, and its encoded identity and values.
+    /// The time of each event, and its encoded order of arrival, values and creation time.
     Exact(Vec<(i64, Vec<u8>)>),
     Tiles(BTreeMap<i64, Vec<AnyState>>),
 }
@@ -92,12 +97,12 @@ impl Item {
         (self.unpruned, self.allowed) = (0, remaining.max(PRUNE_AFTER));
     }
 
-    /// Adds an event: its time, its identity, and its value in each column.
+    /// Adds an event: its time, its arrival, and its value in each column.
     pub fn add<'a>(
         &mut self,
         layout: &Layout,
         event: Timestamp,
-        id: u64,
+        arrival: Arrival,
         value: impl Fn(usize) -> Option<CellRef<'a>>,
     ) {
         let event = event.as_micros();
@@ -109,12 +114,15 @@ impl Item {
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             match entries {
                 Entries::Exact(events) => {
-                    let mut bytes = id.to_le_bytes().to_vec();
+                    let mut bytes = arrival.order.to_le_bytes().to_vec();
                     for column in &series.columns {
                         match value(*column) {
                             None => bytes.push(0),
                             Some(cell) => cell.encode(&mut bytes),
                         }
+                    }
+                    if series.is_of_order() && arrival.is_known() {
+                        put_signed(&mut bytes, arrival.created.as_micros());
                     }
                     events.push((event, bytes));
                 }
@@ -129,7 +137,8 @@ impl Item {
                             None => Some(CellRef::Int(0)),
                             Some(column) => value(column),
                         };
-                        cell.into_iter().for_each(|cell| state.add(event, id, cell));
+                        cell.into_iter()
+                            .for_each(|cell| state.add(event, arrival, cell));
                     }
                 }
             }

@@ -184,9 +184,9 @@ pub fn identities(
             if events.active[index] > *time {
                 break;
             }
-            let (event, id) = (events.events[index], events.ids[index]);
+            let (event, arrival) = (events.events[index], events.arrivals[index]);
             let cell = |column| events.cell(Some(column), index);
-            item.add(layout, Timestamp::from_micros(event), id, cell);
+            item.add(layout, Timestamp::from_micros(event), arrival, cell);
             active += 1;
             last = None;
         }

@@ -26,6 +26,7 @@ pub(super) use values::{ValueStatistic, Values};
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_varint};
+use crate::rules::Arrival;
 
 /// A summary of events that does not depend on their order.
 ///
@@ -47,8 +48,8 @@ pub(super) trait State: Clone + Debug + Sized {
     /// Creates a state without events.
     fn new(shape: Self::Shape) -> Self;
 
-    /// Adds an event: its time, its identity and its value.
-    fn add(&mut self, event: i64, id: u64, cell: CellRef<'_>);
+    /// Adds an event: its time, its arrival and its value.
+    fn add(&mut self, event: i64, arrival: Arrival, cell: CellRef<'_>);
 
     /// Adds all events of another state of the same shape.
     fn merge(&mut self, other: Self);
@@ -104,8 +105,8 @@ impl<S: Reversible> Sliding for Reversing<S> {
     }
 
     fn enter(&mut self, values: EventValues<'_>, index: usize, cell: CellRef<'_>) {
-        let (event, id) = values.place(index);
-        self.0.add(event, id, cell);
+        let (event, arrival) = values.place(index);
+        self.0.add(event, arrival, cell);
     }
 
     fn leave(&mut self, _: usize, cell: CellRef<'_>) {
@@ -224,9 +225,9 @@ macro_rules! states {
                 }
             }
 
-            pub(super) fn add(&mut self, event: i64, id: u64, cell: CellRef<'_>) {
+            pub(super) fn add(&mut self, event: i64, arrival: Arrival, cell: CellRef<'_>) {
                 match self {
-                    $(Self::$name(state) => state.add(event, id, cell),)*
+                    $(Self::$name(state) => state.add(event, arrival, cell),)*
                 }
             }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::exact::ExactSum;
-use crate::rules::is_expired;
+use crate::rules::{Arrival, is_expired};
 use crate::{Duration, Timestamp};
 
 mod formats;
@@ -19,7 +19,7 @@ const TYPES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8
 struct Event {
     event: i64,
     available: i64,
-    id: u64,
+    arrival: Arrival,
     int: Option<i64>,
     float: Option<f64>,
     text: Option<&'static str>,
@@ -98,10 +98,10 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duratio
     }
     let start = aggregate.window.start(now).as_micros();
     let lifetime = aggregate.window.width.is_none();
-    let mut values: Vec<(i64, u64, Cell)> = visible
+    let mut values: Vec<(i64, Arrival, Cell)> = visible
         .iter()
         .filter(|e| lifetime || e.event > start)
-        .filter_map(|e| Some((e.event, e.id, e.cell(aggregate.column)?)))
+        .filter_map(|e| Some((e.event, e.arrival, e.cell(aggregate.column)?)))
         .collect();
     values.sort();
     let cells = || values.iter().map(|(.., cell)| cell.clone());
@@ -236,7 +236,7 @@ fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
         item.add(
             layout,
             Timestamp::from_micros(event.event),
-            event.id,
+            event.arrival,
             |column| cells[column].as_ref().map(Cell::as_ref),
         );
     }
@@ -246,7 +246,7 @@ fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
 fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<Answer>> {
     let aggregates = aggregates();
     let mut sorted: Vec<&Event> = events.iter().collect();
-    sorted.sort_by_key(|e| (e.event, e.id));
+    sorted.sort_by_key(|e| (e.event, e.arrival));
     let columns: [ArrayRef; 3] = [
         Arc::new(sorted.iter().map(|e| e.int).collect::<Int64Array>()),
         Arc::new(sorted.iter().map(|e| e.float).collect::<Float64Array>()),
@@ -256,7 +256,7 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<An
     let values = |value: fn(&Event) -> i64| sorted.iter().map(|e| value(e)).collect::<Vec<_>>();
     let entity = EntityEvents {
         events: &values(|e| e.event),
-        ids: &sorted.iter().map(|e| e.id).collect::<Vec<_>>(),
+        arrivals: &sorted.iter().map(|e| e.arrival).collect::<Vec<_>>(),
         active: &values(Event::active),
         first: 0,
         columns: &columns,
@@ -276,8 +276,8 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<An
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    // Few distinct times and identities, so that there are ties. Times are on the edges of hops and
-    // just beside them.
+    // Few distinct times and arrivals, so that there are ties. Times are on the edges of hops and
+    // just beside them. Some events are from before the order of arrival was kept.
     let time = (0i64..400, -1i64..=1).prop_map(|(five, beside)| five * 5 * MINUTE + beside);
     let late = prop_oneof![3 => Just(0), 1 => (0i64..40).prop_map(|n| n * 10 * MINUTE)];
     let int = prop_oneof![
@@ -296,13 +296,23 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Some(-0.0)),
     ];
     let text = prop_oneof![Just(None), Just(Some("a")), Just(Some("b")), Just(Some(""))];
-    (time, late, 0u64..4, int, float, text).prop_map(|(event, late, id, int, float, text)| Event {
-        event,
-        available: event + late,
-        id,
-        int,
-        float,
-        text,
+    let arrival = (0u64..4, prop_oneof![Just(None), (-1i64..2).prop_map(Some)]);
+    let arrival = arrival.prop_map(|(order, created)| match created {
+        None => Arrival::unknown(order),
+        Some(created) => Arrival {
+            created: Timestamp::from_micros(created),
+            order,
+        },
+    });
+    (time, late, arrival, int, float, text).prop_map(|(event, late, arrival, int, float, text)| {
+        Event {
+            event,
+            available: event + late,
+            arrival,
+            int,
+            float,
+            text,
+        }
     })
 }
 
@@ -466,7 +476,7 @@ fn zeros_are_one_value_and_answers_do_not_depend_on_their_order() {
         let event = |(place, float): (usize, &f64)| Event {
             event: place as i64 + 1,
             available: place as i64 + 1,
-            id: place as u64,
+            arrival: Arrival::unknown(place as u64),
             int: None,
             float: Some(*float),
             text: None,
@@ -518,7 +528,7 @@ fn summaries_of_earlier_versions_with_two_zeros_are_read_as_one() {
     let event = |minute: i64, float| Event {
         event: minute,
         available: minute,
-        id: minute as u64,
+        arrival: Arrival::unknown(minute as u64),
         int: None,
         float: Some(float),
         text: None,

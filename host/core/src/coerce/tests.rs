@@ -1,5 +1,5 @@
 use arrow_array::builder::{LargeListBuilder, ListBuilder};
-use arrow_array::types::{Float32Type, Int32Type};
+use arrow_array::types::{Decimal128Type, Decimal256Type, Float32Type, Int32Type};
 use arrow_array::{
     BooleanArray, Date64Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
     Int64Array, LargeStringArray, StringArray, StringViewArray, TimestampMicrosecondArray,
@@ -38,13 +38,13 @@ fn coerced_numbers_widen_and_never_narrow() {
     check(
         UInt64Array::from(vec![1, u64::MAX]),
         "int64",
-        Err("row 1: 18446744073709551615 does not fit int64"),
+        Err("row 1: 18446744073709551615 is not int64"),
     );
     check(Float32Array::from(vec![0.5]), "float64", Ok(json!([0.5])));
     check(
-        Int64Array::from(vec![1]),
-        "float64",
-        Err("wanted float64, found Int64"),
+        Float64Array::from(vec![0.5]),
+        "float32",
+        Err("wanted float32, found Float64"),
     );
     check(
         Int64Array::from(vec![1]),
@@ -64,6 +64,91 @@ fn coerced_numbers_widen_and_never_narrow() {
 }
 
 #[test]
+fn integers_and_floats_are_coerced_value_by_value() {
+    const DIGITS: &str = "because it has more digits than that keeps";
+    check_rows(
+        Int64Array::from(vec![Some(7), None, Some(1 << 53), Some((1 << 53) + 1)]),
+        "float64",
+        None,
+        &[
+            Ok(json!(7.0)),
+            Ok(Json::Null),
+            Ok(json!(9_007_199_254_740_992.0)),
+            Err("9007199254740993 is not float64, because it has more digits than that keeps"),
+        ],
+    );
+    check_rows(
+        UInt64Array::from(vec![u64::MAX, 7]),
+        "float64",
+        None,
+        &[Err(DIGITS), Ok(json!(7.0))],
+    );
+    check_rows(
+        Int32Array::from(vec![7, (1 << 24) + 1]),
+        "float32",
+        None,
+        &[Ok(json!(7.0)), Err(DIGITS)],
+    );
+    check_rows(
+        Int8Array::from(vec![-7]),
+        "float32",
+        None,
+        &[Ok(json!(-7.0))],
+    );
+    // pandas writes a column of integers with gaps as floats.
+    check_rows(
+        Float64Array::from(vec![
+            Some(7.0),
+            None,
+            Some(-0.0),
+            Some(7.5),
+            Some(f64::NAN),
+            Some(f64::INFINITY),
+            Some(9_223_372_036_854_775_808.0),
+        ]),
+        "int64",
+        None,
+        &[
+            Ok(json!(7)),
+            Ok(Json::Null),
+            Ok(json!(0)),
+            Err("7.5 is not int64, because it has a fraction"),
+            Err("NaN is not int64"),
+            Err("inf is not int64, because it is beyond its range"),
+            Err("beyond its range"),
+        ],
+    );
+    check_rows(
+        Float32Array::from(vec![7.0, 7.5]),
+        "int64",
+        None,
+        &[Ok(json!(7)), Err("has a fraction")],
+    );
+    check_rows(
+        Float64Array::from(vec![1_704_067_200.0, 0.5, f64::NAN]),
+        "timestamp",
+        Some(EpochUnit::Seconds),
+        &[
+            Ok(json!("2024-01-01T00:00:00Z")),
+            Err("0.5 is not int64, because it has a fraction"),
+            Err("NaN is not int64"),
+        ],
+    );
+    let mut lists = ListBuilder::new(arrow_array::builder::Float64Builder::new());
+    lists.append_value([Some(1.0), Some(-2.0)]);
+    lists.append_value([Some(0.5)]);
+    check_rows(
+        lists.finish(),
+        "list<int64>",
+        None,
+        &[
+            Ok(json!([1, -2])),
+            Err("an item of a list: 0.5 is not int64"),
+        ],
+    );
+}
+
+#[test]
 fn texts_of_every_arrow_type_are_coerced() {
     check(
         LargeStringArray::from(vec![Some("a"), None]),
@@ -74,6 +159,10 @@ fn texts_of_every_arrow_type_are_coerced() {
     let dictionary: DictionaryArray<Int32Type> =
         vec![Some("b"), None, Some("b")].into_iter().collect();
     check(dictionary, "utf8", Ok(json!(["b", null, "b"])));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![5]));
+    let keys = Int32Array::from(vec![Some(0), None, Some(0)]);
+    let dictionary = DictionaryArray::new(keys, numbers);
+    check(dictionary, "int64", Ok(json!([5, null, 5])));
 }
 
 #[test]
@@ -187,12 +276,12 @@ fn models_widen_numbers_to_float64() {
 fn check_rows(
     column: impl Array + 'static,
     wanted: &str,
-    unit: Option<EpochUnit>,
+    reading: &Reading,
     rows: &[Result<Json, &str>],
 ) {
     let column: ArrayRef = Arc::new(column);
     let wanted: DataType = wanted.parse().unwrap();
-    let read = coerce_rows(&column, &wanted, unit).unwrap();
+    let read = coerce_rows(&column, &wanted, reading).unwrap();
     assert_eq!(*read.column.data_type(), wanted.to_arrow());
     let mut faults = read.faults.iter();
     for (row, expected) in rows.iter().enumerate() {
@@ -209,6 +298,14 @@ fn check_rows(
     assert_eq!((read.column.len(), faults.next()), (rows.len(), None));
 }
 
+/// What is declared of columns whose times are in UTC.
+fn in_utc() -> Reading {
+    Reading {
+        zone: Some(Zone::UTC),
+        ..Reading::default()
+    }
+}
+
 #[test]
 fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
     const YEARS: &str = "is outside of the years 1 to 9999";
@@ -216,14 +313,14 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
     check_rows(
         TimestampSecondArray::from(vec![Some(i64::MAX), Some(1_704_067_200), None]),
         "timestamp",
-        None,
+        &in_utc(),
         &[Err(YEARS), new_year(), Ok(Json::Null)],
     );
     // The sentinel that some writers use for "never".
     check_rows(
         TimestampMillisecondArray::from(vec![1_704_067_200_000, i64::MAX, i64::MIN]),
         "timestamp",
-        None,
+        &in_utc(),
         &[
             new_year(),
             Err("9223372036854775807 ms since 1970 is outside"),
@@ -233,13 +330,13 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
     check_rows(
         TimestampMicrosecondArray::from(vec![253_402_300_800_000_000, 1_704_067_200_000_000]),
         "timestamp",
-        None,
+        &in_utc(),
         &[Err(YEARS), new_year()],
     );
     check_rows(
         TimestampNanosecondArray::from(vec![1_704_067_200_000_000_000, 1, i64::MAX, i64::MIN]),
         "timestamp",
-        None,
+        &in_utc(),
         &[
             new_year(),
             Err("1 ns since 1970 has digits beyond microseconds"),
@@ -250,7 +347,7 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
     check_rows(
         Date64Array::from(vec![86_400_000, 86_400_001, i64::MAX]),
         "date",
-        None,
+        &in_utc(),
         &[
             Ok(json!("1970-01-02")),
             Err("not a whole number of days"),
@@ -260,14 +357,17 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
     check_rows(
         arrow_array::Date32Array::from(vec![1, i32::MAX]),
         "date",
-        None,
+        &in_utc(),
         &[Ok(json!("1970-01-02")), Err(YEARS)],
     );
     check_rows(
         UInt64Array::from(vec![u64::MAX, 1]),
         "int64",
-        None,
-        &[Err("does not fit int64"), Ok(json!(1))],
+        &in_utc(),
+        &[
+            Err("18446744073709551615 is not int64, because it is beyond its range"),
+            Ok(json!(1)),
+        ],
     );
     let mut lists = ListBuilder::new(arrow_array::builder::UInt64Builder::new());
     lists.append_value([Some(1)]);
@@ -277,10 +377,10 @@ fn values_that_do_not_fit_are_faults_of_their_rows_alone() {
     check_rows(
         lists.finish(),
         "list<int64>",
-        None,
+        &in_utc(),
         &[
             Ok(json!([1])),
-            Err("an item of a list: 18446744073709551615 does not fit int64"),
+            Err("an item of a list: 18446744073709551615 is not int64"),
             Err("a list holds a null"),
             Ok(Json::Null),
         ],
@@ -293,32 +393,35 @@ fn integers_are_times_of_a_declared_unit_only() {
     check_rows(
         Int64Array::from(vec![Some(1_704_067_200_000), None, Some(i64::MAX)]),
         "timestamp",
-        Some(EpochUnit::Milliseconds),
+        &Reading::of_unit(EpochUnit::Milliseconds),
         &[new_year(), Ok(Json::Null), Err("years 1 to 9999")],
     );
     check_rows(
         arrow_array::UInt32Array::from(vec![1_704_067_200]),
         "timestamp",
-        Some(EpochUnit::Seconds),
+        &Reading::of_unit(EpochUnit::Seconds),
         &[new_year()],
     );
     check_rows(
         UInt64Array::from(vec![u64::MAX, 1_704_067_200]),
         "timestamp",
-        Some(EpochUnit::Seconds),
-        &[Err("does not fit int64"), new_year()],
+        &Reading::of_unit(EpochUnit::Seconds),
+        &[
+            Err("18446744073709551615 is not int64, because it is beyond its range"),
+            new_year(),
+        ],
     );
     check_rows(
         Int32Array::from(vec![1]),
         "date",
-        Some(EpochUnit::Days),
+        &Reading::of_unit(EpochUnit::Days),
         &[Ok(json!("1970-01-02"))],
     );
     // A typed column says its unit itself.
     check_rows(
-        TimestampSecondArray::from(vec![1_704_067_200]),
+        TimestampSecondArray::from(vec![1_704_067_200]).with_timezone("UTC"),
         "timestamp",
-        Some(EpochUnit::Milliseconds),
+        &Reading::of_unit(EpochUnit::Milliseconds),
         &[new_year()],
     );
     for wanted in ["timestamp", "date"] {
@@ -332,7 +435,7 @@ fn integers_are_times_of_a_declared_unit_only() {
 }
 
 #[test]
-fn columns_without_a_declared_type_are_read_as_the_first_type_that_fits() {
+fn columns_without_a_declared_type_are_read_as_the_type_that_holds_their_values() {
     let list = |item: ArrowType, length| {
         let item = Arc::new(arrow_schema::Field::new("item", item, false));
         ArrowType::FixedSizeList(item, length)
@@ -352,8 +455,183 @@ fn columns_without_a_declared_type_are_read_as_the_first_type_that_fits() {
         (list(ArrowType::Float32, 3), Some(DataType::Vector(3))),
         (list(ArrowType::Int64, 3), Some(DataType::ListInt64)),
         (list(ArrowType::Float32, 0), Some(DataType::ListFloat64)),
+        (list(ArrowType::Utf8, 2), Some(DataType::ListUtf8)),
+        (
+            ArrowType::new_list(ArrowType::Float64, true),
+            Some(DataType::ListFloat64),
+        ),
+        (
+            ArrowType::new_large_list(ArrowType::Int32, true),
+            Some(DataType::ListInt64),
+        ),
+        (ArrowType::new_list(ArrowType::Boolean, true), None),
+        (
+            ArrowType::Dictionary(Box::new(ArrowType::Int8), Box::new(ArrowType::Utf8)),
+            Some(DataType::Utf8),
+        ),
+        (ArrowType::Decimal128(10, 2), None),
         (ArrowType::Null, None),
     ] {
         assert_eq!(readable_as(&arrow), wanted, "{arrow}");
     }
+}
+
+#[test]
+fn typed_times_without_a_zone_are_those_of_the_declared_zone() {
+    let local = [
+        "2024-07-01T12:00:00Z",
+        "2024-03-31T02:30:00Z",
+        "2024-10-27T02:30:00Z",
+    ];
+    let micros = local.map(|text| text.parse::<Timestamp>().unwrap().as_micros());
+    let column = || TimestampMicrosecondArray::from(micros.to_vec());
+    check_rows(
+        column(),
+        "timestamp",
+        &in_utc(),
+        &local.map(|text| Ok(json!(text))),
+    );
+    let berlin = Reading {
+        zone: Some("Europe/Berlin".parse().unwrap()),
+        ..Reading::default()
+    };
+    let rows = [
+        Ok(json!("2024-07-01T10:00:00Z")),
+        Err("2024-03-31 02:30:00 does not exist in Europe/Berlin"),
+        Err("2024-10-27 02:30:00 came twice in Europe/Berlin"),
+    ];
+    check_rows(column(), "timestamp", &berlin, &rows);
+    // Those with a zone are in that one, whatever is declared.
+    let zoned = column().with_timezone("America/New_York");
+    check_rows(
+        zoned,
+        "timestamp",
+        &berlin,
+        &local.map(|text| Ok(json!(text))),
+    );
+    let column: ArrayRef = Arc::new(column());
+    let refused = coerce_rows(&column, &DataType::Timestamp, &Reading::default());
+    assert!(
+        matches!(refused, Err(CoerceError::Type { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn texts_and_integers_of_a_declared_format_are_times() {
+    let german = Reading {
+        format: Some("%d.%m.%Y".parse().unwrap()),
+        ..in_utc()
+    };
+    let texts = || vec![Some("02.01.1970"), None, Some("1970-01-02"), Some("")];
+    let rows = |first: &str| {
+        let not = Err("is not of the format");
+        [Ok(json!(first)), Ok(Json::Null), not.clone(), not]
+    };
+    check_rows(
+        StringArray::from(texts()),
+        "date",
+        &german,
+        &rows("1970-01-02"),
+    );
+    let midnight = rows("1970-01-02T00:00:00Z");
+    check_rows(
+        StringViewArray::from(texts()),
+        "timestamp",
+        &german,
+        &midnight,
+    );
+    let dictionary: DictionaryArray<Int32Type> = texts().into_iter().collect();
+    check_rows(dictionary, "timestamp", &german, &midnight);
+    let compact = Reading {
+        format: Some("%Y%m%d".parse().unwrap()),
+        ..in_utc()
+    };
+    let integers = Int32Array::from(vec![19_700_102, 19_700_230]);
+    let rows = [Ok(json!("1970-01-02")), Err("is not of the format")];
+    check_rows(integers, "date", &compact, &rows);
+    check(StringArray::from(vec!["x"]), "timestamp", Err("found Utf8"));
+}
+
+#[test]
+fn decimals_are_floats_or_texts_as_declared() {
+    let decimal = |decimal| Reading {
+        decimal: Some(decimal),
+        ..Reading::default()
+    };
+    let (float, text) = (
+        decimal(DecimalReading::Float64),
+        decimal(DecimalReading::Text),
+    );
+    let prices = || {
+        let cents = [Some(1_010), Some(-5), None, Some(9_007_199_254_740_993)];
+        let prices: arrow_array::PrimitiveArray<Decimal128Type> = cents.into_iter().collect();
+        prices.with_precision_and_scale(20, 2).unwrap()
+    };
+    let floats = [
+        Ok(json!(10.1)),
+        Ok(json!(-0.05)),
+        Ok(Json::Null),
+        Ok(json!(90_071_992_547_409.93)),
+    ];
+    check_rows(prices(), "float64", &float, &floats);
+    let texts = ["10.10", "-0.05", "", "90071992547409.93"];
+    let texts = texts.map(|text| match text {
+        "" => Ok(Json::Null),
+        text => Ok(json!(text)),
+    });
+    check_rows(prices(), "utf8", &text, &texts);
+    let large: arrow_array::PrimitiveArray<Decimal256Type> =
+        [arrow_buffer::i256::MAX].into_iter().map(Some).collect();
+    let digits = arrow_buffer::i256::MAX.to_string();
+    let large = large.with_precision_and_scale(76, 0).unwrap();
+    check_rows(large, "utf8", &text, &[Ok(json!(digits))]);
+    // A whole number is exact without being declared.
+    let whole: arrow_array::PrimitiveArray<Decimal128Type> =
+        [100, -200, 150, i128::MAX / 100 * 100]
+            .into_iter()
+            .map(Some)
+            .collect();
+    check_rows(
+        whole.with_precision_and_scale(38, 2).unwrap(),
+        "int64",
+        &Reading::default(),
+        &[
+            Ok(json!(1)),
+            Ok(json!(-2)),
+            Err("1.50 is not int64, because it has a fraction"),
+            Err("is not int64, because it is beyond its range"),
+        ],
+    );
+    let column: ArrayRef = Arc::new(prices());
+    for (wanted, reading) in [
+        ("float64", &text),
+        ("utf8", &float),
+        ("float64", &Reading::default()),
+        ("utf8", &Reading::default()),
+        ("float32", &float),
+        ("boolean", &float),
+    ] {
+        let refused = coerce_rows(&column, &wanted.parse().unwrap(), reading);
+        assert!(matches!(refused, Err(CoerceError::Type { .. })), "{wanted}");
+    }
+}
+
+#[test]
+fn columns_of_nulls_alone_are_nulls_of_every_type() {
+    for wanted in ["int64", "utf8", "timestamp", "vector(2)", "list<utf8>"] {
+        let nulls = arrow_array::NullArray::new(2);
+        check_rows(
+            nulls,
+            wanted,
+            &Reading::default(),
+            &[Ok(Json::Null), Ok(Json::Null)],
+        );
+    }
+}
+
+#[test]
+fn columns_of_tables_are_in_utc_with_or_without_a_zone() {
+    let one = || TimestampMicrosecondArray::from(vec![1_000_000]);
+    check(one(), "timestamp", Ok(json!(["1970-01-01T00:00:01Z"])));
 }

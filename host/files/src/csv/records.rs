@@ -7,15 +7,13 @@
 //! the number of a record is the line that it begins in, and no two records have the same.
 //!
 //! A quote inside of a field that does not begin with one is a character like others. Empty lines
-//! are no records. A byte-order mark at the start of the file is skipped.
+//! are no records. A file may have another delimiter and another quote, or no quotes.
 
 use std::io::{BufRead as _, BufReader, Read};
 
-/// The largest number of bytes that a record takes in memory. One that is larger has a quote that is
-/// not closed, or is no record at all.
-const MAX_RECORD_BYTES: usize = 16 << 20;
+use wafer_catalog::Dialect;
 
-const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+use crate::text::MAX_RECORD_BYTES;
 
 /// A record: the fields of one row.
 #[derive(Debug, Default)]
@@ -24,6 +22,10 @@ pub(super) struct Record {
     bytes: Vec<u8>,
     /// The end of each field in `bytes`.
     ends: Vec<usize>,
+    /// Whether each field was in quotes.
+    are_quoted: Vec<bool>,
+    /// Whether the field that is being read is in quotes.
+    is_quoted: bool,
     /// The line that the record begins in, from 1.
     pub(super) line: u64,
     /// The line that its first field with a line end in it begins in, if there is one.
@@ -48,6 +50,7 @@ impl Record {
         are_valid.then_some(Fields {
             text,
             ends: &self.ends,
+            are_quoted: &self.are_quoted,
         })
     }
 
@@ -60,21 +63,31 @@ impl Record {
 
     /// The memory that the record takes.
     fn size(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<usize>()
+        self.bytes.len() + self.ends.len() * (size_of::<usize>() + size_of::<bool>())
     }
 
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.are_quoted.clear();
+        self.is_quoted = false;
         (self.spans_from, self.fault) = (None, None);
     }
 
     fn end_field(&mut self) {
         self.ends.push(self.bytes.len());
+        self.are_quoted.push(std::mem::take(&mut self.is_quoted));
     }
 
     /// Takes the next byte, which is in `line`.
-    fn step(&mut self, state: State, byte: u8, line: u64) -> Result<Step, RecordError> {
+    fn step(
+        &mut self,
+        state: State,
+        byte: u8,
+        line: u64,
+        dialect: Dialect,
+    ) -> Result<Step, RecordError> {
+        let is_quote = dialect.quote == Some(byte);
         let is_line_end = matches!(byte, b'\r' | b'\n');
         if state == State::RecordStart {
             if is_line_end {
@@ -82,26 +95,27 @@ impl Record {
             }
             self.line = line;
         }
-        match (state, byte) {
-            (State::RecordStart | State::FieldStart, b'"') => {
+        match state {
+            State::RecordStart | State::FieldStart if is_quote => {
                 self.opened = line;
+                self.is_quoted = true;
                 Ok(Step::To(State::Quoted))
             }
-            (State::Quoted, b'"') => Ok(Step::To(State::Quote)),
-            (State::Quoted, _) => {
+            State::Quoted if is_quote => Ok(Step::To(State::Quote)),
+            State::Quoted => {
                 if is_line_end {
                     self.spans_from.get_or_insert(self.opened);
                 }
                 self.bytes.push(byte);
                 Ok(Step::To(State::Quoted))
             }
-            (State::Quote, b'"') => {
-                self.bytes.push(b'"');
+            State::Quote if is_quote => {
+                self.bytes.push(byte);
                 Ok(Step::To(State::Quoted))
             }
-            (State::Skipped, _) if is_line_end => Ok(Step::End),
-            (State::Skipped, _) => Ok(Step::To(State::Skipped)),
-            (_, b',') => {
+            State::Skipped if is_line_end => Ok(Step::End),
+            State::Skipped => Ok(Step::To(State::Skipped)),
+            _ if byte == dialect.delimiter => {
                 self.end_field();
                 Ok(Step::To(State::FieldStart))
             }
@@ -109,8 +123,8 @@ impl Record {
                 self.end_field();
                 Ok(Step::End)
             }
-            (State::Quote, _) => self.text_after_quote(line).map(Step::To),
-            (State::RecordStart | State::FieldStart | State::Plain, _) => {
+            State::Quote => self.text_after_quote(line).map(Step::To),
+            State::RecordStart | State::FieldStart | State::Plain => {
                 self.bytes.push(byte);
                 Ok(Step::To(State::Plain))
             }
@@ -180,6 +194,7 @@ enum Step {
 pub(super) struct Fields<'a> {
     text: &'a str,
     ends: &'a [usize],
+    are_quoted: &'a [bool],
 }
 
 impl<'a> Fields<'a> {
@@ -188,6 +203,11 @@ impl<'a> Fields<'a> {
         let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.text.get(start..end)
+    }
+
+    /// Returns whether a field was in quotes, which tells an empty text from no value.
+    pub(super) fn is_quoted(self, index: usize) -> bool {
+        self.are_quoted.get(index).is_some_and(|quoted| *quoted)
     }
 }
 
@@ -250,18 +270,18 @@ impl Lines {
 pub(super) struct Records<R> {
     reader: BufReader<R>,
     lines: Lines,
-    is_at_start: bool,
+    dialect: Dialect,
 }
 
 impl<R: Read> Records<R> {
-    pub(super) fn new(file: R) -> Self {
+    pub(super) fn new(file: R, dialect: Dialect) -> Self {
         Self {
             reader: BufReader::with_capacity(1 << 16, file),
             lines: Lines {
                 line: 1,
                 after_return: false,
             },
-            is_at_start: true,
+            dialect,
         }
     }
 
@@ -271,7 +291,6 @@ impl<R: Read> Records<R> {
     /// Returns an error when the file cannot be read, or its quotes do not say where records end.
     pub(super) fn read(&mut self, record: &mut Record) -> Result<bool, RecordError> {
         record.clear();
-        self.skip_byte_order_mark()?;
         let mut state = State::RecordStart;
         loop {
             let buffer = self.reader.fill_buf()?;
@@ -281,7 +300,7 @@ impl<R: Read> Records<R> {
             let (mut used, mut is_done) = (0, false);
             while used < buffer.len() && !is_done {
                 let rest = &buffer[used..];
-                let run = plain_run(state, rest);
+                let run = plain_run(state, rest, self.dialect);
                 if run > 0 {
                     record.bytes.extend_from_slice(&rest[..run]);
                     self.lines.after_return = false;
@@ -291,7 +310,7 @@ impl<R: Read> Records<R> {
                 let line = self.lines.line;
                 self.lines.pass(rest[0]);
                 used += 1;
-                match record.step(state, rest[0], line)? {
+                match record.step(state, rest[0], line, self.dialect)? {
                     Step::To(next) => state = next,
                     Step::End => is_done = true,
                 }
@@ -305,27 +324,18 @@ impl<R: Read> Records<R> {
             }
         }
     }
-
-    fn skip_byte_order_mark(&mut self) -> std::io::Result<()> {
-        if !std::mem::take(&mut self.is_at_start) {
-            return Ok(());
-        }
-        // A file on disk fills the buffer with more than three bytes, if it has more.
-        if self.reader.fill_buf()?.starts_with(&BYTE_ORDER_MARK) {
-            self.reader.consume(BYTE_ORDER_MARK.len());
-        }
-        Ok(())
-    }
 }
 
 /// Returns the length of the bytes that are copied to the current field as they are.
-fn plain_run(state: State, bytes: &[u8]) -> usize {
-    let end = match state {
-        State::Plain => bytes.iter().position(|b| matches!(b, b',' | b'\r' | b'\n')),
-        State::Quoted => bytes.iter().position(|b| matches!(b, b'"' | b'\r' | b'\n')),
-        _ => Some(0),
+fn plain_run(state: State, bytes: &[u8], dialect: Dialect) -> usize {
+    let special = match state {
+        State::Plain => dialect.delimiter,
+        // Only a file with quotes has quoted fields.
+        State::Quoted => dialect.quote.unwrap_or(b'\n'),
+        _ => return 0,
     };
-    end.unwrap_or(bytes.len())
+    let is_end = |byte: &u8| *byte == special || matches!(byte, b'\r' | b'\n');
+    bytes.iter().position(is_end).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]
@@ -334,7 +344,11 @@ mod tests {
 
     /// The records of a text, each with its line, and the error that ends them.
     fn split(text: &[u8]) -> (Vec<(u64, Vec<String>)>, Option<String>) {
-        let mut records = Records::new(text);
+        split_by(Dialect::default(), text)
+    }
+
+    fn split_by(dialect: Dialect, text: &[u8]) -> (Vec<(u64, Vec<String>)>, Option<String>) {
+        let mut records = Records::new(text, dialect);
         let (mut record, mut found) = (Record::default(), Vec::new());
         loop {
             match records.read(&mut record) {
@@ -367,22 +381,38 @@ mod tests {
             (7, vec!["4", "5\" disk"]),
         ];
         for end in ["\n", "\r\n", "\r"] {
-            for mark in ["", "\u{feff}"] {
-                let text = format!("{mark}{}", text.replace('\n', end));
-                let (found, error) = split(text.as_bytes());
-                assert_eq!(error, None);
-                let wanted: Vec<(u64, Vec<String>)> = wanted
-                    .iter()
-                    .map(|(line, fields)| {
-                        let fields = fields.iter().map(|field| field.replace('\n', end));
-                        (*line, fields.collect())
-                    })
-                    .collect();
-                assert_eq!(found, wanted, "{text:?}");
-                // The last line end may be missing.
-                let (found, error) = split(text.strip_suffix(end).unwrap().as_bytes());
-                assert_eq!((found, error), (wanted, None), "{text:?}");
-            }
+            let text = text.replace('\n', end);
+            let (found, error) = split(text.as_bytes());
+            assert_eq!(error, None);
+            let wanted: Vec<(u64, Vec<String>)> = wanted
+                .iter()
+                .map(|(line, fields)| {
+                    let fields = fields.iter().map(|field| field.replace('\n', end));
+                    (*line, fields.collect())
+                })
+                .collect();
+            assert_eq!(found, wanted, "{text:?}");
+            // The last line end may be missing.
+            let (found, error) = split(text.strip_suffix(end).unwrap().as_bytes());
+            assert_eq!((found, error), (wanted, None), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_split_and_quoted_as_declared() {
+        for (delimiter, quote, text, wanted) in [
+            (b';', Some(b'"'), "a,b;\"c;d\"\n", vec!["a,b", "c;d"]),
+            (
+                b'\t',
+                Some(b'\''),
+                "'it''s'\t\"b\"\n",
+                vec!["it's", "\"b\""],
+            ),
+            (b'|', None, "\"a|b\"|\n", vec!["\"a", "b\"", ""]),
+        ] {
+            let (found, error) = split_by(Dialect { delimiter, quote }, text.as_bytes());
+            let wanted = wanted.into_iter().map(str::to_owned).collect();
+            assert_eq!((found, error), (vec![(1, wanted)], None), "{text:?}");
         }
     }
 
@@ -415,6 +445,18 @@ mod tests {
                 ),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn fields_know_whether_they_were_in_quotes() {
+        let mut records = Records::new(&b"a,\"\",,\"b\"\n\"\",c\n"[..], Dialect::default());
+        let mut record = Record::default();
+        for wanted in [vec![false, true, false, true], vec![true, false]] {
+            assert!(records.read(&mut record).unwrap());
+            let fields = record.fields().unwrap();
+            let found: Vec<bool> = (0..record.len()).map(|i| fields.is_quoted(i)).collect();
+            assert_eq!(found, wanted);
         }
     }
 

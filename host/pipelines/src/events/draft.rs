@@ -9,6 +9,7 @@ use wafer_core::rules::{available_from_event, available_from_file};
 use wafer_core::{Duration, Timestamp, cut, encode_row};
 use wafer_store::{EventCommit, OutboxRow, Result};
 
+use crate::events::arrivals::Arrivals;
 use crate::events::event::{Arrival, IncomingEvent};
 use crate::group_rows::Target;
 
@@ -32,7 +33,7 @@ pub(crate) struct Draft {
 
 /// The times and settings by which the events of one push are judged.
 #[derive(Clone, Copy)]
-pub(crate) struct IngestTerms {
+pub(crate) struct IngestTerms<'a> {
     /// The present.
     pub(crate) now: Timestamp,
     /// Whether the events come in now or are history.
@@ -43,9 +44,11 @@ pub(crate) struct IngestTerms {
     pub(crate) delay: Duration,
     /// How old an event may be; with `None` no event is too late.
     pub(crate) lateness: Option<Duration>,
+    /// Numbers the rows of this push and of all others in the order in which they come in.
+    pub(crate) arrivals: &'a Arrivals,
 }
 
-impl IngestTerms {
+impl IngestTerms<'_> {
     /// Returns the available time of a row.
     pub(crate) fn available(self, event: Timestamp) -> Timestamp {
         match self.arrival {
@@ -119,16 +122,21 @@ impl Draft {
                 created: now,
                 event_id: self.id.clone(),
                 values: packed_texts(&values),
+                order: None,
             });
         }
         self.commit = Err(reason);
     }
 
-    /// Refuses an event all of whose rows were left out because their entities were deleted. The
-    /// content of the event is not kept.
-    pub(crate) fn refuse_if_deleted(&mut self) {
-        let is_empty = |commit: &EventCommit| commit.outbox.is_empty();
-        if self.has_deleted_rows && self.commit.as_ref().is_ok_and(is_empty) {
+    /// Does not keep the content of an event that has a row of a deleted entity. If it was refused
+    /// because of another row, it leaves nothing in the quarantine, which a deletion that is over
+    /// does not search again. If all its rows were left out, it is refused.
+    pub(crate) fn forget_deleted(&mut self) {
+        if !self.has_deleted_rows {
+            return;
+        }
+        self.quarantine.clear();
+        if self.commit.as_ref().is_ok_and(|c| c.outbox.is_empty()) {
             let reason = "its entity was deleted after it happened, so the event is not accepted";
             self.commit = Err(reason.to_owned());
         }
@@ -141,7 +149,7 @@ impl Draft {
         &mut self,
         event: &IncomingEvent,
         archive: Option<&(String, String)>,
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) {
         let now = terms.now;
         let (Ok(commit), Ok(payload), Some((table, tables))) =
@@ -166,6 +174,7 @@ impl Draft {
             created: now,
             event_id: commit.id.clone(),
             values: packed_texts(&[Some(&payload), Some(tables)]),
+            order: Some(terms.arrivals.take(1)),
         });
     }
 
@@ -286,6 +295,29 @@ mod tests {
     }
 
     #[test]
+    fn refused_event_with_a_row_of_a_deleted_entity_leaves_no_content() {
+        for (has_deleted_rows, wanted) in [(false, 1), (true, 0)] {
+            let quarantined = OutboxRow {
+                table: "t_quarantine".to_owned(),
+                event: at(0),
+                available: at(0),
+                created: at(0),
+                event_id: "e".to_owned(),
+                values: Bytes::new(),
+            };
+            let mut draft = Draft {
+                commit: Err("another row is wrong".to_owned()),
+                has_deleted_rows,
+                quarantine: vec![quarantined],
+                ..Draft::new(&IncomingEvent::from_json(b"{}"), "s", None, at(0))
+            };
+            draft.forget_deleted();
+            assert_eq!(draft.quarantine.len(), wanted);
+            assert_eq!(draft.commit, Err("another row is wrong".to_owned()));
+        }
+    }
+
+    #[test]
     fn event_is_refused_if_all_its_rows_were_of_deleted_entities() {
         let row = OutboxRow {
             table: "t".to_owned(),
@@ -294,6 +326,7 @@ mod tests {
             created: at(0),
             event_id: "e".to_owned(),
             values: Bytes::new(),
+            order: None,
         };
         for (has_deleted_rows, outbox, is_refused) in [
             (false, vec![], false),
@@ -305,7 +338,7 @@ mod tests {
             draft.has_deleted_rows = has_deleted_rows;
             let rows = outbox.len();
             draft.commit.as_mut().unwrap().outbox = outbox;
-            draft.refuse_if_deleted();
+            draft.forget_deleted();
             assert_eq!(
                 draft.commit.is_err(),
                 is_refused,

@@ -1,20 +1,19 @@
-//! Routes: the functions that the events of a source go through, and the groups that they fill.
+//! Routes: what the events of a source go through, and the groups that they fill.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use wafer_catalog::{Applied, TimeDef};
+use wafer_catalog::Applied;
 use wafer_core::rules::{Interval, Lateness, judge_lateness};
-use wafer_core::{ColumnBuilder, Digest, Schema};
-use wafer_runtime::{Deadline, Function, InvokeError, Output};
+use wafer_core::{ColumnBuilder, Field};
 use wafer_store::{EarlyWrite, Error, OutboxRow, Result};
 use wafer_tables::Deletions;
 
 use crate::events::draft::{Draft, IngestTerms};
 use crate::events::event::IncomingEvent;
-use crate::group_rows::{Gate, GroupRows, RefusedRow, Target};
-use wafer_files::append_object;
+use crate::group_rows::{Gate, GroupRows, RefusedRow, Standing, Target};
+use crate::transform::Transform;
+use wafer_files::{ReadColumn, append_object};
 
 /// The routes of a source's events, with the definitions and deletions that they were computed
 /// from.
@@ -28,55 +27,15 @@ pub(crate) struct Routes {
     pub(crate) routes: Arc<Vec<Route>>,
 }
 
-/// A function that a source's events go through, and the groups that it fills.
+/// What a source's events go through, and the groups that it fills.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// The function.
+    /// What turns events into rows.
     pub(crate) transform: Transform,
-    /// How the events write columns of times.
-    pub(crate) times: BTreeMap<String, TimeDef>,
+    /// The fields of the events that are read, in the order of the inputs.
+    pub(crate) columns: Vec<ReadColumn>,
     /// The groups.
     pub(crate) targets: Vec<Target>,
-}
-
-/// How events become rows.
-#[derive(Debug)]
-pub(crate) enum Transform {
-    /// A function turns events into rows. The digest identifies its code.
-    Function(Function, Digest),
-    /// The fields of the events are the columns of the group.
-    Columns(Schema),
-}
-
-impl Transform {
-    /// The columns that are read from the events.
-    fn inputs(&self) -> &Schema {
-        match self {
-            Self::Function(function, _) => &function.signature().inputs,
-            Self::Columns(columns) => columns,
-        }
-    }
-
-    /// The columns of the rows.
-    fn outputs(&self) -> &Schema {
-        match self {
-            Self::Function(function, _) => &function.signature().outputs,
-            Self::Columns(columns) => columns,
-        }
-    }
-
-    /// Turns columns of events into rows.
-    fn invoke(&self, columns: &[ArrayRef]) -> Result<Output, InvokeError> {
-        match self {
-            Self::Function(function, _) => function.invoke(columns, Deadline::Batch),
-            Self::Columns(_) => Ok(Output {
-                columns: columns.to_vec(),
-                rows: columns.first().map_or(0, |column| column.len()),
-                source_rows: None,
-                row_errors: Vec::new(),
-            }),
-        }
-    }
 }
 
 impl Route {
@@ -86,16 +45,13 @@ impl Route {
         &self,
         events: &[IncomingEvent],
         drafts: &mut [Draft],
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) -> Result<()> {
-        let fields = self.transform.inputs().fields();
-        let mut builders: Vec<ColumnBuilder> = fields
-            .iter()
-            .map(|f| {
-                let unit = self.times.get(&f.name).map(|time| time.unit);
-                ColumnBuilder::new(&f.data_type, events.len()).with_unit(unit)
-            })
-            .collect();
+        let builder = |ReadColumn { field, reading }: &ReadColumn| {
+            ColumnBuilder::new(&field.data_type, events.len()).with_reading(reading.clone())
+        };
+        let mut builders: Vec<ColumnBuilder> = self.columns.iter().map(builder).collect();
+        let fields: Vec<Field> = self.columns.iter().map(|c| c.field.clone()).collect();
         // The index of the event that each row of the batch came from.
         let mut rows = Vec::with_capacity(events.len());
         for (index, event) in events.iter().enumerate() {
@@ -104,7 +60,7 @@ impl Route {
             };
             // A row that cannot be read stays in the columns for now; all such rows are filtered
             // out together below.
-            if let Err(message) = append_object(payload, fields, &mut builders) {
+            if let Err(message) = append_object(payload, &fields, &mut builders) {
                 drafts[index].refuse(message, &self.targets[0], event, terms.now);
             }
             rows.push(index);
@@ -139,7 +95,7 @@ impl Route {
         rows: &[usize],
         events: &[IncomingEvent],
         drafts: &mut [Draft],
-        terms: IngestTerms,
+        terms: IngestTerms<'_>,
     ) -> Result<()> {
         let gate = Gate {
             interval: Interval::ALL,
@@ -148,13 +104,13 @@ impl Route {
         };
         let output = match self.transform.invoke(columns) {
             Ok(output) => output,
-            Err(error) if is_caused_by_row(&error) && rows.len() == 1 => {
+            Err(error) if error.is_caused_by_row() && rows.len() == 1 => {
                 let index = rows[0];
                 let reason = Error::from(error).to_string();
                 drafts[index].refuse(reason, &self.targets[0], &events[index], terms.now);
                 return Ok(());
             }
-            Err(error) if is_caused_by_row(&error) => {
+            Err(error) if error.is_caused_by_row() => {
                 let half = rows.len() / 2;
                 let part = |from, length| -> Vec<ArrayRef> {
                     columns
@@ -168,8 +124,10 @@ impl Route {
             }
             Err(error) => return Err(error.into()),
         };
+        let first = terms.arrivals.take(output.rows);
         for target in &self.targets {
-            let made = target.rows_of(self.transform.outputs(), &output, gate);
+            let mut made = target.rows_of(self.transform.outputs(), &output, gate);
+            made.first_order = first;
             for RefusedRow { row, reason, .. } in &made.rejects {
                 let index = rows[*row];
                 drafts[index].refuse(reason.clone(), target, &events[index], terms.now);
@@ -189,7 +147,7 @@ fn add_writes(
     made: &GroupRows,
     rows: &[usize],
     drafts: &mut [Draft],
-    terms: IngestTerms,
+    terms: IngestTerms<'_>,
 ) {
     let (now, columns) = (terms.now, made.prepared());
     for (row, source) in made.sources.iter().enumerate() {
@@ -206,12 +164,14 @@ fn add_writes(
             created: now,
             event_id: commit.id.clone(),
             values: made.packed_row(row),
+            order: target.stored_order(made.order(row)),
         };
         if judge_lateness(event, now, terms.lateness) == Lateness::TooLate {
             outbox.table = target.group.late_table().name;
             draft.too_late = true;
         } else {
-            let write = made.online_write(target, &columns, row, now, &commit.id);
+            let standing = Standing::new(event, now, outbox.order, &commit.id);
+            let write = made.online_write(target, &columns, row, standing);
             let due = event.max(available);
             if due > now {
                 commit.early.push(EarlyWrite { due, write });
@@ -220,67 +180,5 @@ fn add_writes(
             }
         }
         commit.outbox.push(outbox);
-    }
-}
-
-/// Returns whether a single row may have caused the error: the function trapped or broke the
-/// contract. A function that refuses the call, or runs out of time or memory, would fail on a
-/// smaller batch as well.
-fn is_caused_by_row(error: &InvokeError) -> bool {
-    matches!(
-        error,
-        InvokeError::Trapped { .. } | InvokeError::Output { .. }
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use wafer_runtime::LimitKind;
-
-    use super::*;
-
-    #[test]
-    fn batch_is_halved_only_for_errors_that_a_single_row_can_cause() {
-        let (function, message) = (|| "f".to_owned(), || "m".to_owned());
-        for (error, wanted) in [
-            (
-                InvokeError::Trapped {
-                    function: function(),
-                    message: message(),
-                    backtrace: String::new(),
-                },
-                true,
-            ),
-            (
-                InvokeError::Output {
-                    function: function(),
-                    message: message(),
-                },
-                true,
-            ),
-            (
-                InvokeError::Refused {
-                    function: function(),
-                    message: message(),
-                },
-                false,
-            ),
-            (
-                InvokeError::OverLimit {
-                    function: function(),
-                    limit: LimitKind::Memory(1),
-                },
-                false,
-            ),
-            (
-                InvokeError::Host {
-                    function: function(),
-                    message: message(),
-                },
-                false,
-            ),
-        ] {
-            assert_eq!(is_caused_by_row(&error), wanted, "{error}");
-        }
     }
 }

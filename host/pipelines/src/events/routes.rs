@@ -6,9 +6,11 @@ use wafer_catalog::Applied;
 use wafer_store::Result;
 use wafer_tables::Deletions;
 
-use crate::events::route::{Route, Routes, Transform};
+use crate::events::route::{Route, Routes};
 use crate::group_rows::Target;
 use crate::service::Pipelines;
+use crate::source::read_columns;
+use crate::transform::Transform;
 
 impl Pipelines {
     /// Returns the routes of a source's events, including those of staged definitions. They are
@@ -51,24 +53,20 @@ impl Pipelines {
                     continue;
                 }
                 let target = Target::new(group.clone(), deletions);
-                let function = pipeline.made_by.function();
-                let function = function.expect(
+                let transform = Transform::of(&self.context, definitions, &pipeline.made_by)?;
+                let transform = transform.expect(
                     "a pipeline of a model reads no stream, which was checked when it was applied",
                 );
-                let code = definitions.functions[function].registered.digest;
-                let times = &definitions.sources[source].times;
-                let is_same = |route: &&mut Route| {
-                    route.times == *times
-                        && matches!(&route.transform, Transform::Function(_, other) if *other == code)
-                };
+                let fields = pipeline.made_by.source_fields(transform.inputs());
+                let columns = read_columns(&definitions.sources[source], &fields);
+                let code = transform.code();
+                let is_same =
+                    |route: &&mut Route| route.columns == columns && route.transform.code() == code;
                 match routes.iter_mut().find(is_same) {
                     Some(route) => route.targets.push(target),
                     None => routes.push(Route {
-                        transform: Transform::Function(
-                            self.context.function_of(definitions, function)?,
-                            code,
-                        ),
-                        times: times.clone(),
+                        transform,
+                        columns,
                         targets: vec![target],
                     }),
                 }

@@ -1,6 +1,6 @@
 //! Tests of which rows of a function's output become rows of a group.
 
-use arrow_array::Int64Array;
+use arrow_array::{Int64Array, StringArray};
 use wafer_core::expect::{Bound, Expectation, Rule};
 use wafer_core::{DataType, Field};
 
@@ -149,7 +149,18 @@ fn rows_name_the_source_rows_that_they_were_made_from() {
             row_errors,
             ..output(&[row, row, row])
         };
-        let rows = target().rows_of(&outputs(), &output, GATE);
+        let mut rows = target().rows_of(&outputs(), &output, GATE);
+        // The order of arrival is that of the rows that the function returned, refused ones
+        // included.
+        rows.first_order = 70;
+        let orders: Vec<u64> = (0..rows.len()).map(|row| rows.order(row)).collect();
+        let places: &[u64] = if rows.len() == 2 {
+            &[70, 72]
+        } else {
+            &[70, 71, 72]
+        };
+        assert_eq!((&orders[..], rows.output_rows), (places, 3), "{what}");
+        assert_eq!(rows.take_rows(&[1]).order(0), orders[1], "{what}");
         let refused: Vec<usize> = rows.rejects.iter().map(|reject| reject.row).collect();
         assert_eq!((rows.sources, refused), (sources, rejects), "{what}");
     }

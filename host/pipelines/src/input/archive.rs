@@ -62,7 +62,7 @@ impl Source for ArchiveSource {
     fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
         let (table, columns) = (self.table.clone(), self.columns.clone());
         let files = self.snapshot.files().to_vec();
-        stored_chunks(&self.snapshot, files, move |batch, file, first| {
+        stored_chunks(&self.snapshot, files, None, move |batch, file, first| {
             archived_chunk(batch, file, first, &table, &columns)
         })
     }
@@ -105,8 +105,8 @@ fn archived_chunk(
     let rows = StoredRows::new(&TableDef::archive(""), batch)?;
     let payloads = rows.columns[0].as_string::<i32>();
     let tables = rows.columns[1].as_string::<i32>();
-    let builder = |ReadColumn { field, unit }: &ReadColumn| {
-        ColumnBuilder::new(&field.data_type, rows.len()).with_unit(*unit)
+    let builder = |ReadColumn { field, reading }: &ReadColumn| {
+        ColumnBuilder::new(&field.data_type, rows.len()).with_reading(reading.clone())
     };
     let mut builders: Vec<ColumnBuilder> = columns.iter().map(builder).collect();
     let fields: Vec<Field> = columns.iter().map(|column| column.field.clone()).collect();
@@ -139,6 +139,7 @@ fn archived_chunk(
     Ok(Chunk {
         columns: columns.collect(),
         file_id: Digest::of(file.as_bytes()).short(),
+        file_number: 0,
         file: file.to_owned(),
         numbers,
         stored: Some(StoredRowOrigins {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use wafer_catalog::{SourceDef, blocking};
-use wafer_core::{Hasher, Schema};
+use wafer_core::{Field, Hasher};
 use wafer_store::Result;
 
 use super::{Selection, Source};
 use crate::service::Pipelines;
+use crate::source::SourceReader;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
-use crate::source::{SourceReader, read_columns};
 
 /// The rows of files.
 #[derive(Debug)]
@@ -23,11 +25,11 @@ impl Pipelines {
         &self,
         name: &str,
         source: &SourceDef,
-        inputs: Schema,
+        fields: Vec<Field>,
     ) -> Result<FileSource> {
         let remote = Arc::clone(&self.context.components().remote);
         let (name, source) = (name.to_owned(), source.clone());
-        let open = move || SourceReader::open(&source, &name, &inputs, &remote);
+        let open = move || SourceReader::open(&source, &name, &fields, &remote);
         Ok(FileSource(blocking(open).await??))
     }
 
@@ -36,11 +38,10 @@ impl Pipelines {
         &self,
         files: Vec<SourceFile>,
         source: &SourceDef,
-        inputs: &Schema,
+        fields: &[Field],
     ) -> FileSource {
         let remote = Arc::clone(&self.context.components().remote);
-        let columns = read_columns(source, inputs);
-        FileSource(SourceReader::of_files(files, columns, remote))
+        FileSource(SourceReader::of_files(files, source, fields, remote))
     }
 }
 
@@ -59,5 +60,10 @@ impl Source for FileSource {
 
     fn files(&self) -> Option<&[SourceFile]> {
         Some(self.0.files())
+    }
+
+    fn check_columns(&self) -> BoxFuture<'static, Result<()>> {
+        let reader = self.0.clone();
+        async move { blocking(move || reader.check_columns()).await? }.boxed()
     }
 }

@@ -3,7 +3,7 @@
 use arrow_array::RecordBatch;
 use futures::stream::BoxStream;
 use wafer_catalog::{GroupDef, TableDef};
-use wafer_core::{Digest, Field, Hasher, Schema, Timestamp};
+use wafer_core::{Digest, Field, Hasher, Timestamp};
 use wafer_store::{AsOf, Result, TableSnapshot};
 use wafer_tables::{StoredRows, stored_column};
 
@@ -18,7 +18,7 @@ pub(super) struct TableSource {
     table: TableDef,
     /// The name that the other group's function gives the event time.
     event_time: String,
-    inputs: Schema,
+    fields: Vec<Field>,
 }
 
 impl Pipelines {
@@ -26,7 +26,7 @@ impl Pipelines {
     pub(super) async fn table_source(
         &self,
         group: &GroupDef,
-        inputs: Schema,
+        fields: Vec<Field>,
     ) -> Result<TableSource> {
         let table = group.rows_table();
         let offline = &self.context.components().stores.offline;
@@ -34,7 +34,7 @@ impl Pipelines {
             snapshot: offline.snapshot(&table.name, AsOf::Latest).await?,
             table,
             event_time: group.event_time.clone(),
-            inputs,
+            fields,
         })
     }
 }
@@ -50,11 +50,11 @@ impl Source for TableSource {
     }
 
     fn chunks(&self, selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        let (table, inputs) = (self.table.clone(), self.inputs.clone());
+        let (table, fields) = (self.table.clone(), self.fields.clone());
         let (event_time, arrivals) = (self.event_time.clone(), selection.arrivals);
         let files = selection.files.clone();
-        stored_chunks(&self.snapshot, files, move |batch, file, first| {
-            let chunk = table_chunk(batch, (file, first), &table, &event_time, &inputs)?;
+        stored_chunks(&self.snapshot, files, None, move |batch, file, first| {
+            let chunk = table_chunk(batch, (file, first), &table, &event_time, &fields)?;
             Ok(chunk.available_in(arrivals))
         })
     }
@@ -71,7 +71,7 @@ fn table_chunk(
     (file, first): (&str, u64),
     table: &TableDef,
     event_time: &str,
-    inputs: &Schema,
+    fields: &[Field],
 ) -> Result<Chunk> {
     let rows = StoredRows::new(table, batch)?;
     let column = |field: &Field| {
@@ -85,11 +85,12 @@ fn table_chunk(
         };
         stored_column(table, batch, &stored)
     };
-    let columns = inputs.fields().iter().map(column);
+    let columns = fields.iter().map(column);
     let available = rows.available.values().iter();
     Ok(Chunk {
         columns: columns.collect::<Result<_>>()?,
         file_id: Digest::of(file.as_bytes()).short(),
+        file_number: 0,
         file: file.to_owned(),
         numbers: (first..first + rows.len() as u64).collect(),
         stored: Some(StoredRowOrigins {

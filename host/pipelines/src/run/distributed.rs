@@ -178,7 +178,7 @@ impl Pipelines {
         progress.stage("reading the source");
         self.check_interval(request)?;
         let lease = self.run_lease(&request.pipeline).await?;
-        let result = async {
+        let whole = async {
             let run = match self.divide(request, division, None, None).await? {
                 Divided::Done(record) => {
                     return Ok(RequestedRun {
@@ -201,9 +201,7 @@ impl Pipelines {
                 is_new: true,
             })
         };
-        let result = result.await;
-        lease.end().await;
-        result
+        lease.during(whole).await
     }
 
     /// Commits the results of all partitions, updates the online store and ends the run.
@@ -373,6 +371,7 @@ impl Pipelines {
         if planned.is_done {
             return Ok(Divided::Done(record));
         }
+        job.input.check_columns().await?;
         self.insert_record(&mut record).await?;
         self.save(&mut record).await?;
         let folder = self.folder(&request.pipeline, &key(&record));

@@ -1,16 +1,16 @@
 //! Jobs: everything that the runs of a pipeline need, resolved from the definitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use wafer_catalog::{
-    Definitions, INPUTS_VERSION, PipelineDef, RunRecord, SourceDef, Upstream, get,
+    Definitions, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, SourceDef, Ticks, Upstream, get,
 };
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
 use wafer_core::{Digest, Duration, Hasher, Timestamp};
-use wafer_store::Result;
+use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
 use crate::group_rows::Target;
@@ -75,8 +75,30 @@ pub(crate) struct Job {
     pub(crate) time_limit: Option<Duration>,
     /// Whether the schedule runs the job, so that requests see its rows once it is done.
     pub(crate) is_scheduled: bool,
+    /// The ticks of the pipeline's schedule, if it has one.
+    pub(crate) ticks: Option<Ticks>,
+    /// The intervals of a backfill that consist of several ones.
+    pub(crate) combined: HashSet<Interval>,
     /// A version of the upstream table up to which all finished runs have read its changes.
     pub(crate) caught_up_to: Option<u64>,
+}
+
+/// Returns the bytes of all that is declared of the columns of a source and of those that a pipeline
+/// passes on, or `None` if nothing is.
+fn reading(source: &SourceDef, pipeline: &PipelineDef) -> Option<Vec<u8>> {
+    let columns = match &pipeline.made_by {
+        MadeBy::Columns(columns) => Some(serde_json::to_vec(columns).expect("plain data")),
+        MadeBy::Function(_) | MadeBy::Model(_) => None,
+    };
+    let parts: Vec<Vec<u8>> = source.declared().into_iter().chain(columns).collect();
+    (!parts.is_empty()).then(|| parts.concat())
+}
+
+impl Job {
+    /// Returns the bytes of all that decides how columns are read, or `None` if nothing is declared.
+    pub(crate) fn reading(&self) -> Option<Vec<u8>> {
+        reading(&self.source, &self.pipeline)
+    }
 }
 
 impl Pipelines {
@@ -90,13 +112,15 @@ impl Pipelines {
         online: OnlineUpdate,
     ) -> Result<Job> {
         let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
+        let ticks = pipeline.schedule.as_ref().map(Ticks::new);
+        let ticks = ticks.transpose().map_err(Error::invalid)?;
         let source = definitions.sources[&pipeline.source].clone();
         let group = definitions.groups[&pipeline.group].clone();
         let producer = self.producer(definitions, &pipeline, &group).await?;
-        let inputs = producer.inputs().clone();
+        let fields = pipeline.made_by.source_fields(producer.inputs());
         let (input, table_versions) = match part {
             Some(part) => {
-                let input = self.input_of(part.files, &source, &inputs);
+                let input = self.input_of(part.files, &source, &fields);
                 (input, part.table_versions)
             }
             None => {
@@ -106,7 +130,7 @@ impl Pipelines {
                     OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
                 };
                 let input = self
-                    .input(definitions, &pipeline, inputs, archive, freshness)
+                    .input(definitions, &pipeline, fields, archive, freshness)
                     .await?;
                 (input, producer.table_versions(freshness).await?)
             }
@@ -121,13 +145,13 @@ impl Pipelines {
             .part(source.delay.as_micros().to_le_bytes().as_slice())
             .part(&expectations)
             .part(&schedule);
-        if !source.times.is_empty() {
-            hasher.part(&serde_json::to_vec(&source.times).expect("plain data"));
+        if let Some(reading) = reading(&source, &pipeline) {
+            hasher.part(&reading);
         }
         let settings_before = hasher.finish();
-        let reading = serde_json::to_vec(&(source.format, source.skew)).expect("plain data");
+        let admitted = serde_json::to_vec(&(source.format, source.skew)).expect("plain data");
         let mut hasher = Hasher::new();
-        hasher.part(settings_before.as_bytes()).part(&reading);
+        hasher.part(settings_before.as_bytes()).part(&admitted);
         let settings = hasher.finish();
         let content = input.digest();
         let inputs = |settings: Digest| {
@@ -157,6 +181,8 @@ impl Pipelines {
             time_limit: None,
             is_scheduled: false,
             caught_up_to: None,
+            ticks,
+            combined: HashSet::new(),
         })
     }
 }

@@ -150,7 +150,14 @@ impl Pipelines {
         }
         let now = self.context.now();
         let started = self.context.machine_now();
-        let fresh = RunRecord::new(&job.name, table, interval, inputs, now, started);
+        let fresh = RunRecord {
+            // An interval that was combined stays so, whoever runs it again.
+            is_combined: match before {
+                Some(before) => before.is_combined,
+                None => job.combined.contains(&interval),
+            },
+            ..RunRecord::new(&job.name, table, interval, inputs, now, started)
+        };
         let record = next_record(before, fresh);
         let files = changes.zip(upstream);
         Ok(PlannedRun {
@@ -204,7 +211,7 @@ impl Pipelines {
         let seen = runs.filter_map(|run| run.upstream);
         let oldest = seen.map(Upstream::oldest).min();
         let oldest = oldest.map(|oldest| oldest.max(job.caught_up_to.unwrap_or(0)));
-        Ok(Some(self.upstream_changes(snapshot, oldest).await?))
+        Ok(Some(UpstreamChanges::new(snapshot, oldest).await?))
     }
 
     /// Checks that an interval does not overlap another one that has rows.
@@ -216,7 +223,7 @@ impl Pipelines {
     ) -> Result<()> {
         let others = claims.iter().filter(|claim| claim.interval != interval);
         for claim in others.filter(|claim| claim.interval.overlaps(interval)) {
-            if self.has_rows(claim).await? {
+            if self.may_have_rows(claim).await? {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!(
@@ -232,7 +239,7 @@ impl Pipelines {
     }
 
     /// Returns whether the offline table may have rows of a run's interval.
-    async fn has_rows(&self, claim: &RunRecord) -> Result<bool> {
+    pub(crate) async fn may_have_rows(&self, claim: &RunRecord) -> Result<bool> {
         if claim.state == RunState::Succeeded {
             return Ok(true);
         }

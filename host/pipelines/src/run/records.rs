@@ -21,6 +21,25 @@ impl Pipelines {
         Ok(stored.map(|(record, version)| with_version(record, version)))
     }
 
+    /// Returns the record of the last run over an interval of a table, or of the run that succeeded
+    /// over a longer one that a backfill combined it with.
+    pub(crate) async fn claim_over(
+        &self,
+        table: &str,
+        interval: Interval,
+    ) -> Result<Option<RunRecord>> {
+        let exact = self.claimed(table, interval).await?;
+        if exact.is_some() || !self.has_combined(table).await? {
+            return Ok(exact);
+        }
+        let covers = |claim: &RunRecord| {
+            let Interval { from, to } = claim.interval;
+            let is_done = claim.is_combined && claim.state == RunState::Succeeded;
+            is_done && from <= interval.from && interval.to <= to
+        };
+        Ok(self.claims(table).await?.into_iter().find(covers))
+    }
+
     /// Returns the records of the last runs over all intervals of a table.
     pub(crate) async fn claims(&self, table: &str) -> Result<Vec<RunRecord>> {
         let prefix = format!("{}/claim/{table}/", self.context.project());

@@ -110,7 +110,7 @@ impl Pipelines {
             return Ok(());
         }
         for record in records.iter().filter(|record| is_empty(record)) {
-            if self.has_rows(record).await? {
+            if self.table_has_rows(record).await? {
                 let what = format!(
                     "no row of {} is left, and {} rows that belong to no interval were rejected \
                      (with `max_rejects = 1` pipeline `{}` may empty an interval)",
@@ -123,7 +123,7 @@ impl Pipelines {
     }
 
     /// Returns whether the offline table has rows of a run's interval.
-    async fn has_rows(&self, record: &RunRecord) -> Result<bool> {
+    async fn table_has_rows(&self, record: &RunRecord) -> Result<bool> {
         let offline = &self.context.components().stores.offline;
         match offline.snapshot(&record.table, AsOf::Latest).await {
             Ok(snapshot) => Ok(!snapshot.files_below(&record.work_folder()).is_empty()),

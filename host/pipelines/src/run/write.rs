@@ -14,14 +14,14 @@ use arrow_array::ArrayRef;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
+use wafer_catalog::{Progress, Reject, RunRecord, SourceKind, Upstream, blocking};
 use wafer_core::expect::Policy;
-use wafer_core::rules::Interval;
+use wafer_core::rules::{Interval, order_in_run};
 use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
 use wafer_store::{Error, Follows, Result, TableWriter, Txn, WrittenFiles};
 
 use crate::group_rows::{Gate, GroupRows, RunCheck, Target};
-use crate::input::Selection;
+use crate::input::{MAX_SOURCE_FILES, Selection};
 use crate::producer::{LookedUp, Producer};
 use crate::quarantine::{QuarantineWriter, QuarantinedRow};
 use crate::run::PlannedRun;
@@ -43,6 +43,9 @@ pub(crate) struct IntervalWork<'a> {
     /// The paths of the files that are read for the interval, for a run over another group's
     /// table.
     pub(crate) files: BTreeSet<String>,
+    /// The ends of the intervals of the schedule that the interval combines; empty if it combines
+    /// none.
+    ends: Vec<Timestamp>,
 }
 
 /// The files that were written for an interval and are not committed yet.
@@ -96,10 +99,12 @@ impl Pipelines {
         progress.stage("transforming");
         let mut chunks = Box::pin(transformed_chunks(job, selection, looked_up));
         let mut read = 0;
+        let mut order = RunOrder::default();
         let mut unplaced = Unplaced::default();
         let mut current: Option<QuarantineWriter> = None;
-        while let Some(transformed) = chunks.try_next().await? {
+        while let Some(mut transformed) = chunks.try_next().await? {
             read += transformed.chunk.seen;
+            order.number(&mut transformed)?;
             let folder = job.rejects_folder(&transformed.chunk);
             if let Some(done) = current.take_if(|quarantine| quarantine.folder != folder) {
                 unplaced.rejects.push(self.close_unplaced(job, done).await?);
@@ -171,7 +176,7 @@ impl Pipelines {
             let row = QuarantinedRow {
                 reason: reason.clone(),
                 place: place.clone(),
-                row: Some(row.clone()),
+                row: row.clone(),
                 event_id: chunk.event_id(refused.row),
             };
             let reject = Reject::new(place, reason.clone());
@@ -289,10 +294,12 @@ impl Pipelines {
         let available = rows.events.iter().zip(sources).map(|(event, source)| {
             let known = chunk.stored.as_ref();
             let seen = known.map(|known| (known.available[*source], known.as_events));
-            job.available(record.interval, *event, seen)
+            let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
+            let own = own_interval(record.interval, &work.ends, time);
+            job.available(own, *event, seen)
         });
         let available = available.collect();
-        let batch = rows.offline_batch(&job.target, available, record.created, ids);
+        let batch = rows.offline_batch(&job.target, available, record.created, ids)?;
         let writer = match &mut work.writer {
             Some(writer) => writer,
             none => none.insert(
@@ -469,13 +476,12 @@ impl Job {
     /// Returns the folder of the rejected rows of a file that belong to no interval.
     fn rejects_folder(&self, chunk: &Chunk) -> String {
         let code = self.producer.code();
-        let code = match self.source.times.is_empty() {
-            true => code,
-            // Other rows are rejected when the source says how its times are written.
-            false => {
-                let times = serde_json::to_vec(&self.source.times).expect("plain data");
+        let code = match self.reading() {
+            None => code,
+            // Other rows are rejected when other columns are read, or in another way.
+            Some(reading) => {
                 let mut hasher = Hasher::new();
-                hasher.part(code.as_bytes()).part(&times);
+                hasher.part(code.as_bytes()).part(&reading);
                 hasher.finish()
             }
         };
@@ -494,15 +500,15 @@ impl Job {
 
     /// Returns which rows are admitted.
     fn gate(&self, selection: &Selection) -> Gate {
-        match self.input.table() {
+        match self.source.kind {
             // Rows of another group were admitted there already. They are selected by their
             // available times.
-            Some(_) => Gate {
+            SourceKind::Table { .. } => Gate {
                 interval: Interval::ALL,
                 now: Timestamp::MAX,
                 skew: self.source.skew,
             },
-            None => Gate {
+            _ => Gate {
                 interval: selection.arrivals,
                 now: self.started,
                 skew: self.source.skew,
@@ -545,7 +551,13 @@ impl<'a> IntervalWork<'a> {
     /// Prepares the writing of a claimed interval.
     pub(crate) fn new(run: &PlannedRun, job: &'a Job) -> Self {
         let files = run.files.iter();
+        let Interval { from, to } = run.record.interval;
+        let ends = match &job.ticks {
+            Some(ticks) if run.record.is_combined => ticks.intervals(from, to),
+            _ => Vec::new(),
+        };
         Self {
+            ends: ends.iter().map(|interval| interval.to).collect(),
             quarantine: QuarantineWriter::new(run.record.folder(), run.record.created),
             record: run.record.clone(),
             writer: None,
@@ -570,6 +582,19 @@ impl<'a> IntervalWork<'a> {
     }
 }
 
+/// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of the
+/// run, and `ends` are those of the intervals that it combines, if it does.
+fn own_interval(whole: Interval, ends: &[Timestamp], time: Timestamp) -> Interval {
+    let place = ends.partition_point(|end| *end <= time);
+    Interval {
+        from: match place.checked_sub(1) {
+            Some(before) => ends[before],
+            None => whole.from,
+        },
+        to: ends.get(place).copied().unwrap_or(whole.to),
+    }
+}
+
 impl Written {
     /// Returns no files.
     pub(crate) fn nothing(job: &Job) -> Self {
@@ -586,14 +611,52 @@ impl Written {
     }
 }
 
+/// Numbers the rows of a run in the order in which they came in: by their file, and in it by their
+/// place among the rows that the function returned. A divided run numbers them in the same way,
+/// because files are never divided.
+#[derive(Debug, Default)]
+struct RunOrder {
+    /// The file that is read.
+    file: u64,
+    /// The number of rows that the function has returned for it.
+    rows: u64,
+}
+
+impl RunOrder {
+    /// Numbers the rows of the next chunk.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when there are more files or rows than
+    /// can be numbered.
+    fn number(&mut self, next: &mut TransformedChunk) -> Result<()> {
+        let file = next.chunk.file_number;
+        if file != self.file {
+            *self = Self { file, rows: 0 };
+        }
+        let first = order_in_run(file, self.rows);
+        self.rows += next.rows.output_rows as u64;
+        let last = order_in_run(file, self.rows);
+        let (Some(first), Some(_)) = (first, last) else {
+            return Err(Error::invalid(format!(
+                "{}: a run reads at most {MAX_SOURCE_FILES} files of a source, and of a file 2^40 \
+                 rows; put the files into fewer ones, or into several sources",
+                next.chunk.file
+            )));
+        };
+        next.rows.first_order = first;
+        Ok(())
+    }
+}
+
 /// A transformed chunk.
 struct TransformedChunk {
     /// The chunk, without its columns.
     chunk: Chunk,
     /// The rows of the group.
     rows: GroupRows,
-    /// The refused source rows as JSON, in the order of the refusals.
-    rejects: Vec<String>,
+    /// The refused source rows as JSON, in the order of the refusals. `None` if another row of the
+    /// group that was made of the source row is of a deleted entity.
+    rejects: Vec<Option<String>>,
 }
 
 /// Calls the producer on a chunk and checks the rows that it returns.
@@ -604,15 +667,9 @@ fn transform(
     target: &Target,
     gate: Gate,
 ) -> Result<TransformedChunk> {
-    let made = producer.produce(&chunk.columns, found).map_err(|error| {
-        let first = chunk.numbers.first().copied().unwrap_or(0);
-        let last = chunk.numbers.last().copied().unwrap_or(0);
-        Error::caused(
-            error.kind(),
-            format!("{}, rows {first} to {last}: {error}", chunk.file),
-            error,
-        )
-    })?;
+    let made = producer
+        .produce(&chunk.columns, found)
+        .map_err(|error| chunk.failure(error))?;
     let rows = target.rows_of(producer.outputs(), &made, gate);
     let fields = producer.inputs().fields();
     let row = |row: usize| -> String {
@@ -622,10 +679,11 @@ fn transform(
             .collect();
         Json::Object(cells).to_string()
     };
+    let deleted: BTreeSet<usize> = rows.deleted.iter().copied().collect();
     let rejects = rows
         .rejects
         .iter()
-        .map(|refused| row(refused.row))
+        .map(|refused| (!deleted.contains(&refused.row)).then(|| row(refused.row)))
         .collect();
     // The input columns are no longer needed, and the chunk may have to wait for its turn.
     let chunk = Chunk {
@@ -637,4 +695,29 @@ fn transform(
         rows,
         rejects,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_combined_intervals_belong_to_their_own() {
+        let at = Timestamp::from_micros;
+        let interval = |from, to| Interval {
+            from: at(from),
+            to: at(to),
+        };
+        let whole = interval(0, 30);
+        for (ends, time, wanted) in [
+            (&[][..], 7, interval(0, 30)),
+            (&[10, 20, 30], 0, interval(0, 10)),
+            (&[10, 20, 30], 9, interval(0, 10)),
+            (&[10, 20, 30], 10, interval(10, 20)),
+            (&[10, 20, 30], 29, interval(20, 30)),
+        ] {
+            let ends: Vec<Timestamp> = ends.iter().copied().map(at).collect();
+            assert_eq!(own_interval(whole, &ends, at(time)), wanted, "{time}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use arrow_array::ArrayRef;
 use wafer_catalog::Reject;
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
+use wafer_runtime::failed_row;
+use wafer_store::Error;
 
 /// Some rows of one file.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub(crate) struct Chunk {
     pub(crate) columns: Vec<ArrayRef>,
     /// The id of the file; the identities of its rows begin with it.
     pub(crate) file_id: String,
+    /// The position of the file among the files that a run reads, which orders its rows.
+    pub(crate) file_number: u64,
     /// The name of the file, for messages.
     pub(crate) file: String,
     /// The number of each row in the file: counted from 0 in Parquet files, the line in text
@@ -99,5 +103,19 @@ impl Chunk {
     /// Returns the file and the number of a row, for messages.
     pub(crate) fn place(&self, row: usize) -> String {
         format!("{}:{}", self.file, self.numbers[row])
+    }
+
+    /// Returns the error of a call on the rows, with the place of the row that is to blame, or of all
+    /// of them.
+    pub(crate) fn failure(&self, error: Error) -> Error {
+        let place = match failed_row(&error) {
+            Some(row) => self.place(row),
+            None => {
+                let first = self.numbers.first().copied().unwrap_or(0);
+                let last = self.numbers.last().copied().unwrap_or(0);
+                format!("{}, rows {first} to {last}", self.file)
+            }
+        };
+        Error::caused(error.kind(), format!("{place}: {error}"), error)
     }
 }

@@ -1,18 +1,19 @@
 //! Copies source files to the object storage of a deployed project.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use wafer_catalog::{Definitions, Location};
+use wafer_catalog::{Definitions, Location, SourceKind};
 use wafer_core::Digest;
 use wafer_store::{Error, Expect, Kind, Result};
 
 use crate::service::Pipelines;
 use crate::source::digest_file;
-use crate::source::files::find_files;
+use crate::source::find::{find_files, split_pattern};
+use crate::source::partition::is_partition;
 
 /// The files of a source that were copied, by URL, with the digests of their contents. It is
 /// kept in the metadata store so that unchanged files are not copied again.
@@ -36,6 +37,12 @@ impl Pipelines {
             let Some(Location::Here(path)) = &source.files else {
                 continue;
             };
+            if let SourceKind::Delta { .. } = source.kind {
+                return Err(Error::invalid(format!(
+                    "source `{name}` is a Delta table on this machine, which a deployment does not \
+                     read; export what it needs to files, or push the rows as events"
+                )));
+            }
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));
             let folder = Url::parse(&folder).map_err(|e| {
                 Error::caused(
@@ -44,20 +51,28 @@ impl Pipelines {
                     e,
                 )
             })?;
-            copied.extend(self.copy_source(name, find_files(path)?, &folder).await?);
-            source.files = Some(Location::Remote(folder.into()));
+            let files = copies(path, find_files(path)?, &folder)?;
+            // Folders that are no partitions are found only by a pattern.
+            let are_partitions = files.iter().all(|(_, url)| {
+                let below = url
+                    .as_str()
+                    .strip_prefix(folder.as_str())
+                    .unwrap_or_default();
+                let folders = below.rsplit_once('/').map_or("", |(folders, _)| folders);
+                folders
+                    .split('/')
+                    .all(|folder| folder.is_empty() || is_partition(folder))
+            });
+            copied.extend(self.copy_source(name, files).await?);
+            let pattern = if are_partitions { "" } else { "**/*" };
+            source.files = Some(Location::Remote(format!("{folder}{pattern}")));
         }
         Ok(copied)
     }
 
     /// Copies the new and changed files of one source and removes the copies of files that are
     /// gone.
-    async fn copy_source(
-        &self,
-        source: &str,
-        files: Vec<PathBuf>,
-        folder: &Url,
-    ) -> Result<Vec<Url>> {
+    async fn copy_source(&self, source: &str, files: Vec<(PathBuf, Url)>) -> Result<Vec<Url>> {
         let (remote, metadata) = (
             &self.context.components().remote,
             &self.context.components().stores.metadata,
@@ -68,11 +83,7 @@ impl Pipelines {
             .and_then(|stored| serde_json::from_slice(&stored.value).ok())
             .unwrap_or_default();
         let (mut now, mut copied) = (CopiedFiles::default(), Vec::new());
-        for file in files {
-            let url = folder.join(&file_name(&file)?).map_err(|e| {
-                let message = format!("{} has a name that cannot be part of a URL", file.display());
-                Error::caused(Kind::Invalid, message, e)
-            })?;
+        for (file, url) in files {
             let digest = digest_file(&file)?;
             if before.0.get(url.as_str()) != Some(&digest) {
                 // The noted digest is dropped before the copy is overwritten, so that an upload
@@ -104,21 +115,38 @@ impl Pipelines {
     }
 }
 
-/// Returns the name of a file, encoded for a URL.
-fn file_name(path: &Path) -> Result<String> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| {
-        Error::invalid(format!(
-            "the name of {} is not valid Unicode",
-            path.display()
-        ))
-    })?;
-    // The URL encodes the name as one path segment, even if it contains characters such as `?`.
-    let mut url = Url::parse("s3://x").expect("the text is a URL");
-    url.path_segments_mut()
-        .expect("an s3 URL has a path")
-        .push(name);
-    Ok(url.path().trim_start_matches('/').to_owned())
+/// Returns the files of a source, each with the URL of its copy in a folder. The copies are in the
+/// same folders below it as the files are below the path of the source, and in those above that are
+/// partitions.
+fn copies(path: &Path, files: Vec<PathBuf>, folder: &Url) -> Result<Vec<(PathBuf, Url)>> {
+    let above = match path.is_file() {
+        true => path.parent().unwrap_or(path).to_owned(),
+        false => split_pattern(path).0,
+    };
+    let is_part = |part: &Component<'_>| is_partition(&part.as_os_str().to_string_lossy());
+    let parts = above.components().count();
+    let kept = above
+        .components()
+        .position(|part| is_part(&part))
+        .unwrap_or(parts);
+    let files = files.into_iter().map(|file| {
+        let mut url = folder.clone();
+        {
+            let names = file.components().skip(kept);
+            let names: Option<Vec<&str>> = names.map(|name| name.as_os_str().to_str()).collect();
+            let names = names.ok_or_else(|| {
+                let file = file.display();
+                Error::invalid(format!("the name of {file} is not valid Unicode"))
+            })?;
+            let segments = url.path_segments_mut();
+            let mut segments = segments
+                .map_err(|()| Error::invalid(format!("`{folder}` is not a folder on S3")))?;
+            // Each name is encoded as one segment, even if it contains characters such as `?`.
+            segments.pop_if_empty().extend(names);
+        }
+        Ok((file, url))
+    });
+    files.collect()
 }
 
 #[cfg(test)]
@@ -126,12 +154,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_name_is_encoded_as_one_url_segment() {
-        for (name, wanted) in [("a.csv", "a.csv"), ("a b?#.csv", "a%20b%3F%23.csv")] {
-            assert_eq!(
-                file_name(Path::new("/x").join(name).as_path()).unwrap(),
-                wanted
-            );
+    fn copies_have_the_names_and_the_folders_of_the_files() {
+        let folder = Url::parse("s3://b/p/sources/s/").unwrap();
+        for (path, file, wanted) in [
+            ("/x/*.csv", "/x/a b?#.csv", "a%20b%3F%23.csv"),
+            ("/x/*/*.csv", "/x/day=1/a.csv", "day=1/a.csv"),
+            ("/x/day=1/*.csv", "/x/day=1/a.csv", "day=1/a.csv"),
+            ("/x/**/*.csv", "/x/y/z/a.csv", "y/z/a.csv"),
+        ] {
+            let copied = copies(Path::new(path), vec![PathBuf::from(file)], &folder).unwrap();
+            assert_eq!(copied[0].1.as_str(), format!("{folder}{wanted}"));
         }
     }
 }

@@ -1,17 +1,18 @@
-//! Finds the files of a source, on this machine or on S3, and opens them.
+//! The files of a source, on this machine or on S3, and how they are opened.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
-use wafer_catalog::Format;
-use wafer_core::{DataType, Digest, Hasher, readable_as};
-use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
+use wafer_catalog::{Format, temporary_folder};
+use wafer_core::{Digest, Hasher};
+use wafer_files::unreadable;
+use wafer_store::{RemoteFile, RemoteFiles, Result};
 
+use super::find::parts;
+use super::partition::{Partition, partitions_of};
 use crate::source::digest_file;
-use wafer_files::{file_format, unreadable};
 
 /// A file of a source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,13 @@ pub(crate) struct SourceFile {
     pub(crate) bytes: u64,
     /// The remote file; `None` for a file on this machine.
     pub(crate) remote: Option<RemoteFile>,
+    /// The partitions that the file is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partitions: Vec<Partition>,
+    /// The position of the file among the files of its source. Runs that were divided before it was
+    /// kept have none.
+    #[serde(default)]
+    pub(crate) number: u64,
 }
 
 impl SourceFile {
@@ -37,6 +45,8 @@ impl SourceFile {
             digest: Digest::of(&[]),
             bytes,
             remote: None,
+            partitions: Vec::new(),
+            number: 0,
         }
     }
 
@@ -45,7 +55,7 @@ impl SourceFile {
     pub(crate) fn from_local(path: PathBuf, format: Option<Format>) -> Result<Self> {
         let file = Self::undigested(path, format)?;
         Ok(Self {
-            digest: digest_file(&file.path)?,
+            digest: identity(digest_file(&file.path)?, &file.partitions),
             ..file
         })
     }
@@ -54,12 +64,17 @@ impl SourceFile {
     /// looks at it: its content is not digested.
     pub(crate) fn undigested(path: PathBuf, format: Option<Format>) -> Result<Self> {
         let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&path, e))?;
+        let folders = path.parent().into_iter().flat_map(Path::components);
+        let folders = folders.filter_map(|folder| folder.as_os_str().to_str());
+        let partitions = partitions_of(&path, folders)?;
         Ok(Self {
             format: format.map_or_else(|| Format::of_source(&path), Ok)?,
             digest: Digest::of(&[]),
             bytes: bytes.len(),
             path,
             remote: None,
+            partitions,
+            number: 0,
         })
     }
 
@@ -71,37 +86,18 @@ impl SourceFile {
         hasher
             .part(file.version.as_bytes())
             .part(&file.bytes.to_le_bytes());
+        let names = parts(&file.url);
+        let folders = names.iter().rev().skip(1).rev().map(String::as_str);
+        let partitions = partitions_of(&path, folders)?;
         Ok(Self {
             format: format.map_or_else(|| Format::of_source(&path), Ok)?,
-            digest: hasher.finish(),
+            digest: identity(hasher.finish(), &partitions),
             bytes: file.bytes,
             path,
             remote: Some(file),
+            partitions,
+            number: 0,
         })
-    }
-
-    /// Returns the columns of the file. `declared` are the types of columns of text formats, which
-    /// have none of their own.
-    pub(crate) fn columns(
-        &self,
-        declared: &dyn Fn(&str) -> Option<DataType>,
-        remote: &Arc<dyn RemoteFiles>,
-    ) -> Result<Vec<FileColumn>> {
-        let format = file_format(self.format);
-        let schema = match &self.remote {
-            None => format.schema(&self.path, declared)?,
-            Some(file) => {
-                let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
-                block_on(remote.fetch(file, copy.path()))?;
-                format.schema(copy.path(), declared)?
-            }
-        };
-        let columns = schema.fields().iter().map(|field| FileColumn {
-            name: field.name().clone(),
-            data_type: readable_as(field.data_type()),
-            stored_as: field.data_type().to_string(),
-        });
-        Ok(columns.collect())
     }
 
     /// Opens the file. A remote file is copied to a temporary file first, which is removed when
@@ -110,128 +106,26 @@ impl SourceFile {
         let Some(file) = &self.remote else {
             return File::open(&self.path).map_err(|e| unreadable(&self.path, e));
         };
-        let copy = tempfile::NamedTempFile::new().map_err(|e| unreadable(&self.path, e))?;
-        block_on(remote.fetch(file, copy.path()))?;
-        File::open(copy.path()).map_err(|e| unreadable(&self.path, e))
+        let folder = temporary_folder()?;
+        let copy = folder.path().join("copy");
+        block_on(remote.fetch(file, &copy))?;
+        File::open(&copy).map_err(|e| unreadable(&self.path, e))
     }
 }
 
-/// A column of a file.
-#[derive(Clone, Debug)]
-pub(crate) struct FileColumn {
-    pub(crate) name: String,
-    /// The type that the column is read as; `None` if it has a type that Wafer does not know.
-    pub(crate) data_type: Option<DataType>,
-    /// The type that the file has.
-    pub(crate) stored_as: String,
+/// Returns the identity of a file: rows of files with equal content are the same rows, unless the
+/// files are in different partitions.
+fn identity(content: Digest, partitions: &[Partition]) -> Digest {
+    if partitions.is_empty() {
+        return content;
+    }
+    let mut hasher = Hasher::new();
+    hasher.part(content.as_bytes());
+    hasher.part(&serde_json::to_vec(partitions).expect("names and values are plain data"));
+    hasher.finish()
 }
 
 /// Waits for a future on a thread that may block.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
-}
-
-/// Decides by a file's name whether the file belongs to a source.
-type NameFilter = Box<dyn Fn(&str) -> bool>;
-
-/// Returns the files that a path stands for, in the order of their names: a file, the files of a
-/// folder, or the files whose names match a pattern with `*` in the last part of the path. Names
-/// in a folder that begin with `.` or `_` are left out.
-///
-/// # Errors
-/// Returns [`Kind::NotFound`] when there is no such file.
-pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
-    let name = path
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let (folder, is_wanted): (&Path, NameFilter) = if name.contains('*') {
-        (
-            path.parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .unwrap_or(Path::new(".")),
-            Box::new(move |file| matches_pattern(&name, file)),
-        )
-    } else if kind_of(path)?.is_dir() {
-        (path, Box::new(|file| !file.starts_with(['.', '_'])))
-    } else {
-        return Ok(vec![path.to_owned()]);
-    };
-    let entries = std::fs::read_dir(folder).map_err(|e| unreadable(folder, e))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        // An entry that is left out because it cannot be read would be rows that nobody misses.
-        let path = entry.map_err(|e| unreadable(folder, e))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy());
-        if !name.is_some_and(|name| is_wanted(&name)) {
-            continue;
-        }
-        if kind_of(&path)?.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("there are no files {}", path.display()),
-        ));
-    }
-    Ok(files)
-}
-
-/// Returns what a path leads to.
-///
-/// # Errors
-/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked at.
-fn kind_of(path: &Path) -> Result<std::fs::FileType> {
-    match std::fs::metadata(path) {
-        Ok(found) => Ok(found.file_type()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::new(
-            Kind::NotFound,
-            format!("there is no file {}", path.display()),
-        )),
-        Err(e) => Err(unreadable(path, e)),
-    }
-}
-
-/// Returns the remote files that a URL stands for, by the rules of [`find_files`].
-///
-/// # Errors
-/// Returns [`Kind::NotFound`] when there is no such file and [`Kind::Invalid`] when the text is
-/// not a URL.
-pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
-    let url = Url::parse(text).map_err(|e| {
-        let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
-        Error::caused(Kind::Invalid, message, e)
-    })?;
-    let (folder, name) = text.rsplit_once('/').unwrap_or((text, ""));
-    let mut files = if name.contains('*') {
-        let folder = Url::parse(&format!("{folder}/")).unwrap_or(url);
-        block_on(remote.list(&folder))?
-    } else {
-        block_on(remote.list(&url))?
-    };
-    let file_name = |file: &RemoteFile| file.url.path().rsplit('/').next().map(str::to_owned);
-    files.retain(|file| match file_name(file) {
-        Some(found) if name.contains('*') => matches_pattern(name, &found),
-        found => found.is_some_and(|found| !found.starts_with(['.', '_'])),
-    });
-    if files.is_empty() {
-        let message = format!("there are no files {text}");
-        return Err(Error::new(Kind::NotFound, message));
-    }
-    Ok(files)
-}
-
-/// Returns whether a name matches a pattern, in which `*` stands for any text.
-pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|at| tail.is_char_boundary(*at))
-                .any(|at| matches_pattern(rest, &tail[at..]))
-        }),
-    }
 }

@@ -5,24 +5,37 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, new_empty_array};
+use arrow_schema::{DataType as ArrowType, Schema as ArrowSchema};
 use futures::stream::{BoxStream, StreamExt as _};
-use wafer_catalog::{Format, Location, Reject, SourceDef, blocking, get};
-use wafer_core::{DataType, EpochUnit, Field};
-use wafer_files::ReadColumn;
+use wafer_catalog::{Location, Reject, SourceDef, SourceKind, blocking, get};
+use wafer_core::{DataType, Field, Reading, coerce_rows};
+use wafer_files::file_format;
 use wafer_store::{Error, RemoteFiles, Result};
 
+use crate::input::delta::DeltaTable;
 use crate::service::Pipelines;
-use crate::source::SourceReader;
-use crate::source::files::{SourceFile, find_files, find_remote};
+use crate::source::files::SourceFile;
+use crate::source::inspect::readable_as;
+use crate::source::{SourceReader, files_at, read_columns};
 
 /// Files whose rows can be looked at.
 #[derive(Clone, Debug)]
 pub struct FileRows {
-    files: Vec<SourceFile>,
-    columns: Vec<ReadColumn>,
+    kept: Kept,
+    /// What is declared of the files and their columns.
+    source: SourceDef,
+    fields: Vec<Field>,
     left_out: Vec<(String, String)>,
-    remote: Arc<dyn RemoteFiles>,
+}
+
+/// Where the rows are.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// In files, which are read one by one.
+    Files(Vec<SourceFile>, Arc<dyn RemoteFiles>),
+    /// In a Delta table, whose log says which files are read.
+    Delta(DeltaTable),
 }
 
 /// Some rows that were read to be looked at.
@@ -36,16 +49,12 @@ pub struct ReadRows {
     pub rejects: Vec<Reject>,
 }
 
-/// How the columns of files are read where the files alone do not say it.
-#[derive(Clone, Debug, Default)]
-struct Declared {
-    types: BTreeMap<String, DataType>,
-    units: BTreeMap<String, EpochUnit>,
-}
+/// The types that the pipelines over a source read its columns as.
+type Types = BTreeMap<String, DataType>;
 
 impl Pipelines {
-    /// Opens the files of a source, to look at them. Columns of text formats have the types that
-    /// the functions over the source read, and other columns the first that fits their values.
+    /// Opens the files of a source, to look at them. Columns have the types that the pipelines over
+    /// the source read, and other columns those of the files, or the first that fits their values.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) for an unknown source and for absent
@@ -53,35 +62,26 @@ impl Pipelines {
     /// first of them cannot be read.
     pub async fn source_rows(&self, name: &str) -> Result<FileRows> {
         let definitions = self.context.definitions();
-        let source: &SourceDef = get(&definitions.sources, name, "source")?;
-        let files = source.files.clone().ok_or_else(|| {
+        let source = get(&definitions.sources, name, "source")?.clone();
+        let pipelines = definitions.pipelines.values();
+        let pipelines = pipelines.filter(|pipeline| pipeline.source == name);
+        let fields = pipelines.filter_map(|pipeline| definitions.source_fields(&pipeline.made_by));
+        let types: Types = fields
+            .flatten()
+            .map(|field| (field.name, field.data_type))
+            .collect();
+        if let SourceKind::Delta { version } = source.kind {
+            let table = DeltaTable::open(&source, version).await?;
+            return Ok(FileRows::of_delta(table, source, &types));
+        }
+        let location = source.files.clone().ok_or_else(|| {
             Error::invalid(format!(
                 "source `{name}` has no files: look at a group that is made of it, or at the table of its \
                  events, `{name}_events`"
             ))
         })?;
-        let mut declared = Declared::default();
-        let pipelines = definitions.pipelines.values();
-        for pipeline in pipelines.filter(|pipeline| pipeline.source == name) {
-            let function = pipeline.made_by.function();
-            let Some(function) = function.and_then(|name| definitions.functions.get(name)) else {
-                continue;
-            };
-            for Field {
-                name, data_type, ..
-            } in function.registered.signature.inputs.fields()
-            {
-                declared.types.insert(name.clone(), data_type.clone());
-                let unit = source.unit_of(name);
-                declared.units.extend(unit.map(|unit| (name.clone(), unit)));
-            }
-        }
-        let (format, remote) = (source.format, self.remote());
-        blocking(move || FileRows::open(&files, format, &declared, remote)).await?
-    }
-
-    fn remote(&self) -> Arc<dyn RemoteFiles> {
-        Arc::clone(&self.context.components().remote)
+        let remote = Arc::clone(&self.context.components().remote);
+        blocking(move || FileRows::open(&location, source, &types, remote)).await?
     }
 }
 
@@ -92,54 +92,52 @@ impl FileRows {
     /// # Errors
     /// Returns the errors of [`Pipelines::source_rows`].
     pub async fn of_path(path: &Path, remote: Arc<dyn RemoteFiles>) -> Result<Self> {
-        let files = Location::of(Path::new(""), path);
-        blocking(move || Self::open(&files, None, &Declared::default(), remote)).await?
+        let location = Location::of(Path::new(""), path);
+        let source = SourceDef::of_files(location.clone());
+        blocking(move || Self::open(&location, source, &Types::new(), remote)).await?
     }
 
     /// Finds the files, and the columns of the first one. Blocks the thread.
     fn open(
         location: &Location,
-        format: Option<Format>,
-        declared: &Declared,
+        source: SourceDef,
+        types: &Types,
         remote: Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
-        let files: Vec<SourceFile> = match location {
-            Location::Here(path) => find_files(path)?
-                .into_iter()
-                .map(|path| SourceFile::undigested(path, format))
-                .collect::<Result<_>>()?,
-            Location::Remote(url) => find_remote(url, &remote)?
-                .into_iter()
-                .map(|file| SourceFile::from_remote(file, format))
-                .collect::<Result<_>>()?,
-        };
-        let Declared { types, units } = declared;
-        let found = files[0].columns(&|name| types.get(name).cloned(), &remote)?;
-        let (mut columns, mut left_out) = (Vec::new(), Vec::new());
-        for column in found {
-            let unit = units.get(&column.name).copied();
-            // Integers of a declared unit are times, as the functions read them.
-            let counted = types.get(&column.name).filter(|_| unit.is_some()).cloned();
-            match counted.or(column.data_type) {
-                Some(data_type) => columns.push(ReadColumn {
-                    field: Field::new(&column.name, data_type, true),
-                    unit,
-                }),
-                None => left_out.push((column.name, column.stored_as)),
+        let files = files_at(location, source.format, &remote, SourceFile::undigested)?;
+        let first = &files[0];
+        let format = file_format(first.format);
+        let declared = |name: &str| types.get(name).cloned();
+        let opened = first.open(&remote)?;
+        let schema = format.schema(&first.path, opened, &source.options, &declared)?;
+        let (mut fields, left_out) = columns(&source, types, &schema);
+        for partition in &first.partitions {
+            if schema.field_with_name(&partition.column).is_err() {
+                let data_type = declared(&partition.column).unwrap_or(DataType::Utf8);
+                fields.push(Field::new(&partition.column, data_type, true));
             }
         }
         Ok(Self {
-            files,
-            columns,
+            kept: Kept::Files(files, remote),
+            source,
+            fields,
             left_out,
-            remote,
         })
+    }
+
+    fn of_delta(table: DeltaTable, source: SourceDef, types: &Types) -> Self {
+        let (fields, left_out) = columns(&source, types, table.schema());
+        Self {
+            kept: Kept::Delta(table),
+            source,
+            fields,
+            left_out,
+        }
     }
 
     /// Returns the columns of the files.
     pub fn fields(&self) -> Vec<Field> {
-        let columns = self.columns.iter();
-        columns.map(|column| column.field.clone()).collect()
+        self.fields.clone()
     }
 
     /// Returns the columns that cannot be looked at, because Wafer does not know their types, and
@@ -151,10 +149,18 @@ impl FileRows {
     /// Reads some of the columns of all rows, file by file. Rows that cannot be read are reported
     /// beside the others.
     pub fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
-        let column = |name: &String| self.columns.iter().find(|c| c.field.name == *name).cloned();
-        let columns = names.iter().filter_map(column).collect();
-        let reader = SourceReader::of_files(self.files.clone(), columns, Arc::clone(&self.remote));
-        let rows = reader.chunks().stream().map(|chunk| {
+        let field = |name: &String| self.fields.iter().find(|f| f.name == *name).cloned();
+        let fields: Vec<Field> = names.iter().filter_map(field).collect();
+        let chunks = match &self.kept {
+            Kept::Files(files, remote) => {
+                let (files, remote) = (files.clone(), Arc::clone(remote));
+                SourceReader::of_files(files, &self.source, &fields, remote)
+                    .chunks()
+                    .stream()
+            }
+            Kept::Delta(table) => table.rows(&read_columns(&self.source, &fields)),
+        };
+        let rows = chunks.map(|chunk| {
             let chunk = chunk?;
             Ok(ReadRows {
                 rows: chunk.rows(),
@@ -164,4 +170,38 @@ impl FileRows {
         });
         rows.boxed()
     }
+}
+
+/// Returns the columns of files as they are read, and those that cannot be read, with their types.
+fn columns(
+    source: &SourceDef,
+    types: &Types,
+    schema: &ArrowSchema,
+) -> (Vec<Field>, Vec<(String, String)>) {
+    let (mut fields, mut left_out) = (Vec::new(), Vec::new());
+    for field in schema.fields() {
+        let (name, found) = (field.name(), field.data_type());
+        let reading = source.reading_of(name);
+        let wanted = types.get(name).cloned();
+        let wanted = wanted.filter(|wanted| is_readable(found, wanted, &reading));
+        match wanted.or_else(|| type_of(name, found, &reading)) {
+            Some(data_type) => fields.push(Field::new(name, data_type, true)),
+            None => left_out.push((name.clone(), found.to_string())),
+        }
+    }
+    (fields, left_out)
+}
+
+/// Returns the type that a column is read as if no pipeline reads it. One of nothing but nulls has any
+/// type.
+fn type_of(name: &str, found: &ArrowType, reading: &Reading) -> Option<DataType> {
+    match found {
+        ArrowType::Null => Some(DataType::Utf8),
+        _ => readable_as(name, found, reading).ok(),
+    }
+}
+
+/// Returns whether columns of an Arrow type may be read as a type. An empty column tells.
+fn is_readable(found: &ArrowType, wanted: &DataType, reading: &Reading) -> bool {
+    coerce_rows(&new_empty_array(found), wanted, reading).is_ok()
 }

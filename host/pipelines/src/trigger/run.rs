@@ -28,9 +28,7 @@ impl Pipelines {
         };
         // The triggers are asked again, because another host may have run the interval before
         // the lease was acquired.
-        let result = self.run_triggers(&mut triggers).await;
-        lease.end().await;
-        result
+        lease.during(self.run_triggers(&mut triggers)).await
     }
 
     /// Returns whether an interval is due by any of the triggers, before the lease is acquired.

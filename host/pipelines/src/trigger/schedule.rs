@@ -74,7 +74,7 @@ impl Trigger for ScheduleTrigger {
         let mut due = Vec::new();
         for end in ends {
             let interval = schedule.interval_to(end);
-            let record = pipelines.claimed(&self.table, interval).await?;
+            let record = pipelines.claim_over(&self.table, interval).await?;
             let now = pipelines.context.machine_now();
             match verdict(record.as_ref(), &schedule.definition, holds_lease, now) {
                 Verdict::Done => {}
@@ -158,7 +158,7 @@ impl ScheduleTrigger {
         let mut done = 0;
         for end in &ends {
             let interval = schedule.interval_to(*end);
-            match pipelines.claimed(&self.table, interval).await? {
+            match pipelines.claim_over(&self.table, interval).await? {
                 Some(record) if record.state == RunState::Succeeded => done += 1,
                 _ => break,
             }

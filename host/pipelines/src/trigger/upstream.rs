@@ -54,7 +54,7 @@ impl Trigger for UpstreamTrigger {
         let runs = pipelines.claims(&job.target.table.name).await?;
         let seen = versions_seen(&runs, state.upstream);
         let oldest = seen.iter().map(|(_, seen)| *seen).min();
-        let changes = pipelines.upstream_changes(snapshot, oldest).await?;
+        let changes = UpstreamChanges::new(snapshot, oldest).await?;
         add_changed(&mut state.again, &seen, &changes);
         job.caught_up_to = state.upstream;
         let previous = state.upstream.replace(changes.version);

@@ -2,9 +2,12 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Field, cell_to_json};
+
+/// The memory that an element takes as JSON, in bytes: the value, and a text's allocation.
+const ELEMENT: u64 = 64;
 
 /// A tensor of a request.
 #[derive(Debug, Deserialize)]
@@ -18,14 +21,42 @@ pub(super) struct Tensor {
 
 /// A tensor of an answer.
 #[derive(Debug, Serialize)]
-pub(super) struct Output {
-    name: String,
+pub(super) struct Output<'a> {
+    name: &'a str,
     datatype: &'static str,
     shape: Vec<u64>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     parameters: Map<String, Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Vec<Json>>,
+    data: Option<Elements<'a>>,
+}
+
+/// The elements of a tensor, in row-major order. Each is made when it is written.
+#[derive(Clone, Copy, Debug)]
+struct Elements<'a> {
+    column: &'a ArrayRef,
+    width: Width,
+}
+
+impl Elements<'_> {
+    /// Returns the elements of a row.
+    fn row(self, row: usize) -> Vec<Json> {
+        match cell_to_json(self.column, row) {
+            Json::Array(items) if self.width != Width::Ragged => items,
+            Json::Array(items) => vec![Json::Array(items).to_string().into()],
+            value => vec![value],
+        }
+    }
+
+    fn iter(self) -> impl Iterator<Item = Json> {
+        (0..self.column.len()).flat_map(move |row| self.row(row))
+    }
+}
+
+impl Serialize for Elements<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 /// The datatypes of the protocol: the name, the size of an element in bytes (0 if sizes vary), and
@@ -180,8 +211,7 @@ impl Tensor {
         let data = self
             .data
             .ok_or_else(|| format!("input `{}` has no data", self.name))?;
-        let mut flat = Vec::with_capacity(data.len());
-        flatten(data, &mut flat);
+        let mut flat = flattened(data);
         if flat.len() != count {
             return Err(format!(
                 "input `{}` has {} elements, and shape {:?} says {count}",
@@ -200,11 +230,23 @@ impl Tensor {
             (false, _) => flat,
             (true, 0) => vec![Json::Array(Vec::new()); rows],
             (true, width) => {
-                let rows = flat.chunks(width).map(|items| items.to_vec().into());
-                rows.collect()
+                let mut items = flat.drain(..);
+                let row = |_| Json::Array(items.by_ref().take(width).collect());
+                (0..rows).map(row).collect()
             }
         })
     }
+}
+
+/// Returns the elements of nested lists in row-major order.
+fn flattened(data: Vec<Json>) -> Vec<Json> {
+    // Most data is flat already, and is not copied.
+    if !data.iter().any(Json::is_array) {
+        return data;
+    }
+    let mut flat = Vec::with_capacity(data.len());
+    flatten(data, &mut flat);
+    flat
 }
 
 /// Appends the elements of nested lists to `flat`, in row-major order.
@@ -215,6 +257,28 @@ fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
             value => flat.push(value),
         }
     }
+}
+
+/// Returns the memory that the elements of the tensors with a `binary_data_size` take, in bytes. The
+/// sizes may be wrong: then they are refused when they are filled in.
+pub(super) fn binary_size(inputs: &[Tensor]) -> u64 {
+    let size = |input: &Tensor| {
+        let size = input
+            .parameters
+            .as_ref()?
+            .get("binary_data_size")?
+            .as_u64()?;
+        let found = DATATYPES.iter().find(|(name, ..)| *name == input.datatype);
+        let (_, width, _) = found?;
+        // Strings are as long as their bytes say, but at least have a length of four bytes.
+        let (least, text) = if *width == 0 {
+            (4, size)
+        } else {
+            (*width as u64, 0)
+        };
+        Some((size / least).saturating_mul(ELEMENT).saturating_add(text))
+    };
+    inputs.iter().filter_map(size).fold(0, u64::saturating_add)
 }
 
 /// Fills in the data of the tensors that have a `binary_data_size`, from the bytes after the JSON.
@@ -313,65 +377,52 @@ fn strings(name: &str, mut bytes: &[u8]) -> Result<Vec<Json>, String> {
     Ok(texts)
 }
 
-impl Output {
+impl<'a> Output<'a> {
     /// Returns the tensor of a column. If `binary` is given, the elements are appended to it
     /// instead of being part of the JSON.
     ///
     /// # Errors
     /// Returns a message when a value has no binary form.
     pub(super) fn of(
-        field: &Field,
-        column: &ArrayRef,
+        field: &'a Field,
+        column: &'a ArrayRef,
         binary: Option<&mut Vec<u8>>,
     ) -> Result<Self, String> {
-        let rows = column.len();
-        let width = width(column);
-        let (shape, datatype) = match width {
-            Width::One => (vec![rows as u64], datatype(&field.data_type)),
-            Width::Some(width) => (vec![rows as u64, width as u64], datatype(&field.data_type)),
-            // Lists of different lengths form no tensor, so each is written as a string.
-            Width::Ragged => (vec![rows as u64], "BYTES"),
+        let rows = column.len() as u64;
+        let elements = Elements {
+            column,
+            width: width(column),
         };
-        let is_text = datatype == "BYTES";
-        let mut data = Vec::new();
-        for row in 0..rows {
-            match cell_to_json(column, row) {
-                Json::Array(items) if !is_text => data.extend(items),
-                Json::Array(items) if width != Width::Ragged => data.extend(items),
-                Json::Array(items) => data.push(Json::Array(items).to_string().into()),
-                value => data.push(value),
-            }
-        }
-        let mut parameters = Map::new();
+        let (shape, datatype) = match elements.width {
+            Width::One => (vec![rows], datatype(&field.data_type)),
+            Width::Some(width) => (vec![rows, width as u64], datatype(&field.data_type)),
+            // Lists of different lengths form no tensor, so each is written as a string.
+            Width::Ragged => (vec![rows], "BYTES"),
+        };
+        let mut output = Self {
+            name: &field.name,
+            datatype,
+            shape,
+            parameters: Map::new(),
+            data: None,
+        };
         let Some(binary) = binary else {
-            return Ok(Self {
-                name: field.name.clone(),
-                datatype,
-                shape,
-                parameters,
-                data: Some(data),
-            });
+            output.data = Some(elements);
+            return Ok(output);
         };
         let before = binary.len();
-        for value in &data {
-            append(binary, value, datatype).ok_or_else(|| {
+        for value in elements.iter() {
+            append(binary, &value, datatype).ok_or_else(|| {
                 format!(
                     "output `{}` has a null, which has no binary form: ask for it as JSON",
                     field.name
                 )
             })?;
         }
-        parameters.insert(
-            "binary_data_size".to_owned(),
-            (binary.len() - before).into(),
-        );
-        Ok(Self {
-            name: field.name.clone(),
-            datatype,
-            shape,
-            parameters,
-            data: None,
-        })
+        let size = binary.len() - before;
+        let parameter = "binary_data_size".to_owned();
+        output.parameters.insert(parameter, size.into());
+        Ok(output)
     }
 }
 

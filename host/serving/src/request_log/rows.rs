@@ -27,6 +27,7 @@ pub(crate) fn logged_rows(answered: &Answered) -> Vec<OutboxRow> {
             created: call.now,
             event_id: format!("{}-{}-{number}", call.unique_id, answered.release()),
             values: values.into(),
+            order: None,
         }
     });
     logged.collect()

@@ -10,7 +10,7 @@ fn row(event: i64) -> OnlineRow {
         version: RowVersion {
             event: Timestamp::from_micros(event),
             created: Timestamp::from_micros(event),
-            id: 0,
+            order: 0,
         },
         fingerprint: 0,
         values: Vec::<u8>::new().into(),
@@ -125,4 +125,29 @@ fn each_entity_of_a_request_is_read_once_and_null_keys_are_not_read() {
         assert_eq!(read.len(), entities, "{keys:?}");
         assert!(read.iter().all(|key| key.group == "g_v1"));
     }
+}
+
+#[test]
+fn stored_rows_count_as_often_as_a_request_asks_for_them() {
+    let row = OnlineRow {
+        values: vec![0; 1 << 20].into(),
+        ..row(1)
+    };
+    let size = |entity_indices: Vec<Option<u32>>| {
+        check_size(&LookupResult {
+            alias: "last".to_owned(),
+            entity_indices,
+            rows: vec![Some(row.clone()), None],
+            status: vec![Status::Present, Status::NotFound],
+        })
+    };
+    assert!(size(vec![Some(0); 32]).is_ok());
+    assert!(size([vec![Some(1); 10_000], vec![None; 10_000]].concat()).is_ok());
+    let refused = size(vec![Some(0); 33]).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Invalid);
+    assert_eq!(
+        refused.to_string(),
+        "the stored values of `last` for the 33 rows of the request take 33 MiB, and may take 32 MiB; \
+         ask for fewer rows at once"
+    );
 }

@@ -47,6 +47,7 @@ fn expected(
 #[async_trait]
 impl MetadataStore for Lmdb {
     async fn get(&self, name: &str) -> Result<Option<Versioned>> {
+        self.files.check()?;
         let stored =
             self.read(|txn, tables| Ok(tables.metadata.get(txn, name.as_bytes())?.map(versioned)))?;
         stored
@@ -82,6 +83,7 @@ impl MetadataStore for Lmdb {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>> {
+        self.files.check()?;
         let found = self.read(|txn, tables| {
             tables
                 .metadata

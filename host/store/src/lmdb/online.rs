@@ -15,6 +15,7 @@ use super::encoding::{
 };
 use super::outbox::trimmed_through;
 use super::{Lmdb, Tables, next_number, refused};
+use crate::folder::check_room;
 use crate::online::combine;
 use crate::{
     EarlyWrite, Error, EventCommit, EventOutcome, GroupContent, Kind, OnlineKey, OnlineRow,
@@ -362,5 +363,10 @@ impl Upkeep for Lmdb {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn check_room(&self) -> Result<()> {
+        self.files.check()?;
+        check_room(&self.path)
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
 
-use super::snapshot::{AsOf, DataFile};
+use super::snapshot::{AsOf, DataFile, TableSnapshot};
 use super::{OfflineTables, failed};
 use crate::{Error, Kind, Result};
 
@@ -63,6 +63,24 @@ impl OfflineTables {
                         is_removal,
                     });
                 }
+            }
+        }
+        Ok(changes)
+    }
+}
+
+impl TableSnapshot {
+    /// Returns the changes of the table after version `after`, up to and including this one, like
+    /// [`OfflineTables::changes`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`OfflineTables::changes`].
+    pub async fn changes_since(&self, after: u64) -> Result<Vec<Change>> {
+        let changes = self.tables.changes(&self.table, after, self.version());
+        let mut changes = changes.await?;
+        if self.outside.is_some() {
+            for Change { file, .. } in &mut changes {
+                (file.events, file.available) = (None, None);
             }
         }
         Ok(changes)

@@ -283,8 +283,8 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
         *known = generation.max(*known);
     }
     let mut pieces: BTreeMap<&str, Vec<&DataFile>> = BTreeMap::new();
-    let small = |file: &&DataFile| file.bytes < SMALL_FILE_BYTES / 2;
-    for file in snapshot.files().iter().filter(small) {
+    let is_small = |file: &DataFile| file.bytes < SMALL_FILE_BYTES / 2;
+    for file in snapshot.files() {
         let piece = match of_run(&file.path) {
             // All generations of an interval are replaced together, so they can be merged,
             // except for the newest: a run may still be copying it to the online store, and
@@ -302,6 +302,12 @@ fn small_files(snapshot: &TableSnapshot) -> Vec<(String, Vec<DataFile>)> {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut bytes = SMALL_FILE_BYTES;
         for file in files {
+            // The paths of event files are in the order in which the events came in, and so only
+            // neighbours are merged.
+            if !is_small(file) {
+                bytes = SMALL_FILE_BYTES;
+                continue;
+            }
             if bytes + file.bytes > SMALL_FILE_BYTES {
                 groups.push((folder_of(&file.path).to_owned(), Vec::new()));
                 bytes = 0;

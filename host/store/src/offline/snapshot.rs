@@ -1,10 +1,11 @@
 //! Snapshots: one version of a table, its data files, and reading selected columns and row groups
 //! from them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType as ArrowType, Field, SchemaRef};
 use deltalake::DeltaTable;
 use deltalake::table::builder::DeltaTableBuilder;
 use futures::stream::BoxStream;
@@ -23,7 +24,8 @@ use serde_json::Value as Json;
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 
-use super::{OfflineTables, arrow_schema, failed};
+use super::outside::{Outside, repeated};
+use super::{ARRIVAL_ORDER, OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
 
 /// Rows per batch that is read.
@@ -32,6 +34,11 @@ const BATCH_ROWS: usize = 8_192;
 const EVENT_TIME: &str = "event_timestamp";
 /// The column with the time from which on a row was visible to requests.
 pub(super) const AVAILABLE_TIME: &str = "available_timestamp";
+
+/// The column with the time when a row was claimed for writing.
+const CREATED_TIME: &str = "created_timestamp";
+/// The number of files whose metadata is read concurrently.
+const CONCURRENT_FOOTERS: usize = 16;
 
 /// Selects a version of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +100,9 @@ impl DataFile {
 }
 
 fn may_overlap(times: Option<(Timestamp, Timestamp)>, interval: Interval) -> bool {
-    times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
+    // The last instant of all does not lie before any other.
+    interval == Interval::ALL
+        || times.is_none_or(|(first, last)| first < interval.to && interval.from <= last)
 }
 
 /// One of several shares of a file's row groups, of about the same size.
@@ -117,11 +126,14 @@ impl Share {
 /// A snapshot of one version of a table.
 #[derive(Clone)]
 pub struct TableSnapshot {
-    table: String,
+    pub(super) table: String,
     version: u64,
     schema: SchemaRef,
     files: Vec<DataFile>,
     store: Arc<dyn ObjectStore>,
+    pub(super) tables: OfflineTables,
+    /// What is known of a table that others write; `None` for a table of Wafer.
+    pub(super) outside: Option<Arc<Outside>>,
 }
 
 impl std::fmt::Debug for TableSnapshot {
@@ -140,16 +152,20 @@ impl OfflineTables {
     /// Returns [`Kind::NotFound`] when there is no such table or version, or when the table was
     /// created after the requested time.
     pub async fn snapshot(&self, table: &str, as_of: AsOf) -> Result<TableSnapshot> {
-        let delta = match as_of {
-            AsOf::Latest => self.load(table).await?,
-            AsOf::Version(version) => self.load_version(table, version).await?,
+        let delta = self.load_as_of(table, as_of).await?;
+        TableSnapshot::new(self, table, &delta, None)
+    }
+
+    pub(super) async fn load_as_of(&self, table: &str, as_of: AsOf) -> Result<DeltaTable> {
+        match as_of {
+            AsOf::Latest => self.load(table).await,
+            AsOf::Version(version) => self.load_version(table, version).await,
             AsOf::Time(time) => {
                 let latest = self.load(table).await?;
                 let version = version_at(table, &latest, time).await?;
-                self.load_version(table, version).await?
+                self.load_version(table, version).await
             }
-        };
-        TableSnapshot::new(table, &delta)
+        }
     }
 
     async fn load_version(&self, table: &str, version: u64) -> Result<DeltaTable> {
@@ -194,11 +210,18 @@ async fn version_at(table: &str, delta: &DeltaTable, time: Timestamp) -> Result<
 }
 
 impl TableSnapshot {
-    fn new(table: &str, delta: &DeltaTable) -> Result<Self> {
+    pub(super) fn new(
+        tables: &OfflineTables,
+        table: &str,
+        delta: &DeltaTable,
+        outside: Option<Arc<Outside>>,
+    ) -> Result<Self> {
         let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
         let data = state.log_data();
         let files = data.iter().map(|file| {
             let (path, stats) = (file.path().into_owned(), file.stats());
+            // Columns of the names of Wafer's times mean something else in tables of others.
+            let stats = stats.filter(|_| outside.is_none());
             DataFile::new(path, file.size(), file.num_records(), stats.as_deref())
         });
         Ok(Self {
@@ -207,6 +230,8 @@ impl TableSnapshot {
             files: files.collect(),
             schema: arrow_schema(table, delta)?,
             store: delta.log_store().object_store(None),
+            tables: tables.clone(),
+            outside,
         })
     }
 
@@ -241,7 +266,8 @@ impl TableSnapshot {
     ///
     /// Row groups without an event time in `interval` are skipped. Rows are not filtered: a row
     /// group that is read may have rows outside of `interval`. A column that was added to the
-    /// table after the file was written is null.
+    /// table after the file was written is null, and so is the order of arrival in a table without
+    /// it.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when the file is missing or damaged; the message names it.
@@ -252,6 +278,38 @@ impl TableSnapshot {
         interval: Interval,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         self.read_share(file, columns, interval, Share::ALL).await
+    }
+
+    /// Returns what makes an error of a file that cannot be read.
+    fn damaged(
+        &self,
+        file: &DataFile,
+    ) -> impl Fn(parquet::errors::ParquetError) -> Error + Clone + Send + use<> {
+        let (table, path) = (self.table.clone(), file.path.clone());
+        move |e| {
+            let message = format!(
+                "file {path} of table `{table}` cannot be read: it is damaged or gone. Of the newest \
+                 version, run its interval again or restore the file; of an older one, it was removed \
+                 when the table was compacted (`--horizon` says what is kept)"
+            );
+            Error::caused(Kind::Corrupt, message, e)
+        }
+    }
+
+    /// Opens a data file and reads its metadata.
+    #[allow(deprecated, reason = "see the import of the reader")]
+    async fn open(
+        &self,
+        file: &DataFile,
+    ) -> Result<ParquetRecordBatchStreamBuilder<ParquetObjectReader>> {
+        let path = Path::parse(&file.path).map_err(|e| {
+            let message = format!("file {} of table `{}`", file.path, self.table);
+            Error::caused(Kind::Corrupt, message, e)
+        })?;
+        let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
+        ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes))
+            .await
+            .map_err(self.damaged(file))
     }
 
     /// Reads one share of a file's row groups, like [`read`](Self::read). The shares of a file
@@ -266,26 +324,8 @@ impl TableSnapshot {
         interval: Interval,
         share: Share,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let damaged = {
-            let (table, path) = (self.table.clone(), file.path.clone());
-            move |e: parquet::errors::ParquetError| {
-                let message = format!(
-                    "file {path} of table `{table}` cannot be read: it is damaged or gone. Of the newest \
-                     version, run its interval again or restore the file; of an older one, it was removed \
-                     when the table was compacted (`--horizon` says what is kept)"
-                );
-                Error::caused(Kind::Corrupt, message, e)
-            }
-        };
-        let path = Path::parse(&file.path).map_err(|e| {
-            let message = format!("file {} of table `{}`", file.path, self.table);
-            Error::caused(Kind::Corrupt, message, e)
-        })?;
-        #[allow(deprecated, reason = "see its import")]
-        let reader = ParquetObjectReader::new(Arc::clone(&self.store), path);
-        let builder = ParquetRecordBatchStreamBuilder::new(reader.with_file_size(file.bytes))
-            .await
-            .map_err(damaged.clone())?;
+        let damaged = self.damaged(file);
+        let builder = self.open(file).await?;
         let present: Vec<&str> = builder
             .schema()
             .fields()
@@ -309,18 +349,50 @@ impl TableSnapshot {
             .map_err(damaged.clone())?;
         let fields: Vec<_> = columns
             .iter()
-            .map(|name| {
-                self.schema.field_with_name(name).cloned().map_err(|e| {
+            .map(|name| match self.schema.field_with_name(name) {
+                Ok(field) => Ok(field.clone()),
+                Err(_) if name == ARRIVAL_ORDER => Ok(Field::new(name, ArrowType::Int64, true)),
+                Err(e) => {
                     let message = format!("table `{}` has no column `{name}`", self.table);
-                    Error::caused(Kind::Invalid, message, e)
-                })
+                    Err(Error::caused(Kind::Invalid, message, e))
+                }
             })
             .collect::<Result<_>>()?;
+        let constants = self.partition_values(file, &fields)?;
         let schema = Arc::new(arrow_schema::Schema::new(fields));
         let arranged = batches
             .map_err(damaged)
-            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
+            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch, &constants))));
         Ok(arranged.boxed())
+    }
+
+    /// Puts files in the order in which their first rows were created, according to the statistics in
+    /// the files, and files of the same time in the order of their paths. The files of a table that
+    /// others write are put in the order in which they were written.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.
+    pub async fn in_order_of_creation(&self, mut files: Vec<DataFile>) -> Result<Vec<DataFile>> {
+        if let Some(outside) = &self.outside {
+            Self::in_order_of_writing(outside, &mut files);
+            return Ok(files);
+        }
+        let created: Vec<_> = files.iter().map(|file| self.first_created(file)).collect();
+        let created: Vec<Option<i64>> = futures::stream::iter(created)
+            .buffered(CONCURRENT_FOOTERS)
+            .try_collect()
+            .await?;
+        let mut ordered: Vec<_> = created.into_iter().zip(files).collect();
+        ordered.sort_by(|(a, x), (b, y)| (a, &x.path).cmp(&(b, &y.path)));
+        Ok(ordered.into_iter().map(|(_, file)| file).collect())
+    }
+
+    /// Returns when the first row of a file was created, if the file has statistics of that.
+    async fn first_created(&self, file: &DataFile) -> Result<Option<i64>> {
+        let builder = self.open(file).await?;
+        let groups = builder.metadata().row_groups().iter();
+        let created = groups.filter_map(|group| bounds(group, CREATED_TIME));
+        Ok(created.map(|(first, _)| first).min())
     }
 
     /// Reads all rows of some files, one file after the other, like [`read`](Self::read).
@@ -353,13 +425,21 @@ impl TableSnapshot {
     }
 }
 
-/// Puts the columns of a batch in the order of a schema, with nulls for columns that it lacks.
-fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
+/// Puts the columns of a batch in the order of a schema. Columns that it lacks have one value in all
+/// rows: that in `constants`, or null.
+fn arrange(
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+    constants: &HashMap<String, ArrayRef>,
+) -> RecordBatch {
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
             Some(column) => Arc::clone(column),
+            None if constants.contains_key(field.name()) => {
+                repeated(&constants[field.name()], batch.num_rows())
+            }
             None => new_null_array(field.data_type(), batch.num_rows()),
         })
         .collect();
@@ -376,19 +456,20 @@ fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
 /// Returns whether a row group may have rows with an event time in an interval, by its
 /// statistics.
 fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
-    let column = group
-        .columns()
-        .iter()
-        .find(|column| column.column_path().string() == EVENT_TIME);
-    let Some(Statistics::Int64(statistics)) = column.and_then(|c| c.statistics()) else {
-        return true;
+    let times = bounds(group, EVENT_TIME);
+    let at = Timestamp::from_micros;
+    may_overlap(times.map(|(first, last)| (at(first), at(last))), interval)
+}
+
+/// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since the
+/// Unix epoch, if they are known from its statistics.
+fn bounds(group: &RowGroupMetaData, name: &str) -> Option<(i64, i64)> {
+    let mut columns = group.columns().iter();
+    let column = columns.find(|column| column.column_path().string() == name)?;
+    let Some(Statistics::Int64(statistics)) = column.statistics() else {
+        return None;
     };
-    match (statistics.min_opt(), statistics.max_opt()) {
-        (Some(first), Some(last)) => {
-            *first < interval.to.as_micros() && interval.from.as_micros() <= *last
-        }
-        _ => true,
-    }
+    Some((*statistics.min_opt()?, *statistics.max_opt()?))
 }
 
 /// Returns the bounds of a time column in a file's statistics. Those are truncated to

@@ -223,6 +223,104 @@ async fn concurrent_commits_of_same_txn_commit_once() {
     assert_eq!(numbers(&tables).await, [7]);
 }
 
+/// The columns of a table of Wafer with some features, and with an order of arrival or without.
+fn system_schema(has_order: bool, features: &[&str]) -> Schema {
+    let field = |name: &str| CoreField::new(name, DataType::Int64, true);
+    let order = has_order.then(|| field(ARRIVAL_ORDER));
+    let columns = ["n", snapshot::AVAILABLE_TIME, EVENT_ID];
+    let columns = columns.into_iter().map(field).chain(order);
+    let columns = columns.chain(features.iter().map(|name| field(name)));
+    let schema = CoreSchema::new(columns.collect()).unwrap();
+    schema.to_arrow().as_ref().clone()
+}
+
+/// Writes a row whose values are the positions of its columns.
+async fn write_row(tables: &OfflineTables, table: &str, version: i64, schema: Schema) {
+    let columns: Vec<arrow_array::ArrayRef> = (0..schema.fields().len() as i64)
+        .map(|value| Arc::new(Int64Array::from(vec![value])) as _)
+        .collect();
+    let batch = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
+    let mut writer = tables
+        .writer(table, &format!("events/{version}"))
+        .await
+        .unwrap();
+    writer.write(&batch).await.unwrap();
+    writer.commit(&txn("o", version), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn table_from_before_the_order_of_arrival_gets_the_column_at_its_end() {
+    for is_applied_first in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Url::from_directory_path(folder.path()).unwrap();
+        let tables = OfflineTables::open(root).unwrap();
+        // The columns are not those that a writer adds the order of arrival to.
+        let before = CoreSchema::new(vec![CoreField::new("n", DataType::Int64, true)]);
+        tables
+            .ensure("u", &before.unwrap().to_arrow())
+            .await
+            .unwrap();
+        let plain = tables.writer("u", "a").await.unwrap();
+        assert_eq!(plain.schema.fields().len(), 1);
+
+        // A table as it was made before.
+        tables
+            .create("t", &system_schema(false, &["x"]))
+            .await
+            .unwrap();
+        let old = tables.snapshot("t", AsOf::Latest).await.unwrap();
+        assert_eq!(
+            old.columns(),
+            ["n", snapshot::AVAILABLE_TIME, EVENT_ID, "x"]
+        );
+        if is_applied_first {
+            // A feature is added at the same time.
+            let wanted = system_schema(true, &["x", "y"]);
+            tables.ensure("t", &wanted).await.unwrap();
+            tables.ensure("t", &wanted).await.unwrap();
+            write_row(&tables, "t", 1, wanted).await;
+        } else {
+            write_row(&tables, "t", 1, system_schema(true, &["x"])).await;
+        }
+        // Rows without an order of arrival, such as those of an earlier definition, have a null.
+        let without = match is_applied_first {
+            true => system_schema(false, &["x", "y"]),
+            false => system_schema(false, &["x"]),
+        };
+        write_row(&tables, "t", 2, without).await;
+        let wrong = tables.ensure("t", &system_schema(true, &["z"])).await;
+        assert_eq!(wrong.unwrap_err().kind(), Kind::Invalid);
+
+        let found = tables.snapshot("t", AsOf::Latest).await.unwrap();
+        let columns = ["x", ARRIVAL_ORDER, "n"].map(str::to_owned).to_vec();
+        let files = found
+            .in_order_of_creation(found.files().to_vec())
+            .await
+            .unwrap();
+        let batches: Vec<RecordBatch> = found
+            .read_all(files, columns.clone(), Interval::ALL)
+            .try_collect()
+            .await
+            .unwrap();
+        let values = |column: usize| -> Vec<Option<i64>> {
+            let columns = batches.iter().map(|batch| batch.column(column));
+            columns
+                .flat_map(|column| column.as_primitive::<Int64Type>().iter())
+                .collect()
+        };
+        assert_eq!(values(0), [Some(4), Some(3)], "{is_applied_first}");
+        assert_eq!(values(1), [Some(3), None]);
+        assert_eq!(values(2), [Some(0), Some(0)]);
+        // The version before has no such column, and it can be asked for.
+        let batches: Vec<RecordBatch> = old
+            .read_all(found.files().to_vec(), columns, Interval::ALL)
+            .try_collect()
+            .await
+            .unwrap();
+        assert!(batches.iter().all(|batch| batch.num_columns() == 3));
+    }
+}
+
 #[tokio::test]
 async fn schema_mismatch_is_invalid_and_names_the_column() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,23 +6,20 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray as _;
 use arrow_array::{RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
 use futures::TryStreamExt as _;
 use wafer_catalog::{GroupDef, blocking};
 use wafer_core::join::{AsOfJoin, AsOfRows, NONE, Version};
-use wafer_core::rules::{Interval, RowVersion, identity};
-use wafer_core::{DataType, EntityIndex, Field, Timestamp};
+use wafer_core::rules::{Interval, RowVersion};
+use wafer_core::{EntityIndex, Timestamp};
 use wafer_store::{Error, Kind, Result};
-use wafer_tables::stored_column;
 
 use crate::lookup::found::{FoundFeatures, Locations};
 use crate::lookup::pieces::{Piece, Queue, WantedRows, first_row_number};
-use crate::lookup::{Band, KeysAndTimes, LookupJoin, event_interval, times};
-
-/// The columns that a row's identity is made of.
-const IDENTITY: [&str; 3] = ["event_timestamp", "created_timestamp", "event_id"];
+use crate::lookup::{
+    Band, EVENT_TIME, KeysAndTimes, LookupJoin, ORDERING, RowOrder, event_interval, times,
+};
 
 impl LookupJoin {
     /// Finds the newest row for each label of a band, and reads its features.
@@ -30,7 +27,7 @@ impl LookupJoin {
         let interval = event_interval(&self.group, &band.times);
         let mut found = self.newest_rows::<Timestamp>(band, interval).await?;
         if found.has_ties {
-            // Creation time and event identity decide between rows of one event time. They are
+            // Creation time and order of arrival decide between rows of one event time. They are
             // not read before, because most tables have no such rows.
             found = self.newest_rows::<RowVersion>(band, interval).await?;
         }
@@ -141,7 +138,7 @@ impl LookupJoin {
         let features = self.wanted_features().into_iter().map(|field| field.name);
         let mut columns: Vec<String> = features.collect();
         if self.identities {
-            columns.extend(IDENTITY.map(str::to_owned));
+            columns.extend(identity_columns());
         }
         let mut batches = self.read_piece(piece, &columns, interval).await?;
         let internal =
@@ -173,21 +170,11 @@ impl LookupJoin {
     /// Replaces the last columns, which the identity is made of, by the identity.
     fn with_identity(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let table = self.group.rows_table();
-        let [event, created, id] = IDENTITY;
-        let events = times(&table, rows, event)?;
-        let created = times(&table, rows, created)?;
-        let ids = Field::new(id, DataType::Utf8, false);
-        let ids = stored_column(&table, rows, &ids)?;
-        let identity = |row: usize| {
-            let version = RowVersion {
-                event: Timestamp::from_micros(events[row]),
-                created: Timestamp::from_micros(created[row]),
-                id: identity(ids.as_string::<i32>().value(row)),
-            };
-            Some(version.identity())
-        };
+        let events = times(&table, rows, EVENT_TIME)?;
+        let order = RowOrder::new(&table, rows)?;
+        let identity = |row: usize| Some(order.version(row, events[row]).identity());
         let identities: StringArray = (0..rows.num_rows()).map(identity).collect();
-        let count = rows.num_columns() - IDENTITY.len();
+        let count = rows.num_columns() - identity_columns().count();
         let mut columns = rows.columns()[..count].to_vec();
         columns.push(Arc::new(identities));
         let mut fields: Vec<_> = rows.schema().fields()[..count].to_vec();
@@ -195,6 +182,12 @@ impl LookupJoin {
         RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
             .map_err(|e| Error::caused(Kind::Internal, "cannot add the identities of rows", e))
     }
+}
+
+/// The names of the columns that a row's identity is made of.
+fn identity_columns() -> impl Iterator<Item = String> {
+    let names = [EVENT_TIME].into_iter().chain(ORDERING);
+    names.map(str::to_owned)
 }
 
 /// Adds the rows of a batch to a join. `first` is the number of the batch's first row.
@@ -236,25 +229,22 @@ impl ReadVersion for Timestamp {
 }
 
 impl ReadVersion for RowVersion {
-    const COLUMNS: &'static [&'static str] = &["created_timestamp", "event_id"];
+    const COLUMNS: &'static [&'static str] = &ORDERING;
 
     fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
         let events = rows.events.clone();
-        let created = rows.time(batch, "created_timestamp")?;
-        let ids = rows.ids(batch)?;
-        Ok(move |row: usize| Self {
-            event: Timestamp::from_micros(events[row]),
-            created: Timestamp::from_micros(created[row]),
-            id: identity(ids.as_string::<i32>().value(row)),
-        })
+        let order = RowOrder::new(&rows.table, batch)?;
+        Ok(move |row: usize| order.version(row, events[row]))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use arrow_array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
-    use wafer_core::Duration;
     use wafer_core::join::SortedLabels;
+    use wafer_core::rules::identity;
+    use wafer_core::{DataType, Duration, Field};
+    use wafer_store::ARRIVAL_ORDER;
 
     use super::*;
 
@@ -378,6 +368,57 @@ mod tests {
         // A tie between rows that are not the newest ones changes nothing.
         let older = [(1, 5, 5, 0, "a"), (1, 5, 5, 0, "b"), (1, 9, 9, 0, "c")];
         check("a tie of older rows", &older, None, 10, Some("c"));
+    }
+
+    #[test]
+    fn ties_of_creation_time_go_to_the_row_that_came_in_last() {
+        let rows = |created: [i64; 3]| -> Vec<Row> {
+            let rows = created.into_iter().zip(["a", "b", "c"]);
+            rows.map(|(created, id)| (1, 10, 10, created, id)).collect()
+        };
+        let by_identity = ["a", "b", "c"]
+            .into_iter()
+            .max_by_key(|id| identity(id))
+            .map(|id| {
+                ["a", "b", "c"]
+                    .iter()
+                    .position(|other| *other == id)
+                    .unwrap() as u64
+            });
+        for (created, orders, wanted) in [
+            ([7, 7, 7], [Some(0), Some(1), Some(2)], Some(2)),
+            ([7, 7, 7], [Some(2), Some(1), Some(0)], Some(0)),
+            ([7, 7, 7], [Some(0), Some(1 << 40), Some(1)], Some(1)),
+            // The creation time is compared first.
+            ([8, 7, 7], [Some(0), Some(1), Some(2)], Some(0)),
+            // Rows from before the order was kept are ordered by their identities.
+            ([7, 7, 7], [None, None, None], by_identity),
+        ] {
+            let rows = rows(created);
+            for reversed in [false, true] {
+                let mut stored: Vec<(Row, Option<i64>)> =
+                    rows.iter().copied().zip(orders).collect();
+                if reversed {
+                    stored.reverse();
+                }
+                let (rows, orders): (Vec<Row>, Vec<Option<i64>>) = stored.into_iter().unzip();
+                let plain = batch(&rows);
+                let order: ArrayRef = Arc::new(Int64Array::from(orders.clone()));
+                let names = plain.schema();
+                let names = names.fields().iter().map(|field| field.name().as_str());
+                let columns = names.zip(plain.columns().iter().cloned());
+                let columns = columns.chain([(ARRIVAL_ORDER, order)]);
+                let ordered = RecordBatch::try_from_iter_with_nullable(
+                    columns.map(|(name, column)| (name, column, true)),
+                );
+                let found = join::<RowVersion>(&group(None), &ordered.unwrap(), &[(Some(1), 10)]);
+                let found = match reversed {
+                    true => found.rows[0].map(|row| 2 - row),
+                    false => found.rows[0],
+                };
+                assert_eq!(found, wanted, "{created:?} {orders:?}");
+            }
+        }
     }
 
     #[test]

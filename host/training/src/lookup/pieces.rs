@@ -85,6 +85,7 @@ impl LookupJoin {
         columns: &[String],
         interval: Interval,
     ) -> Result<BoxStream<'static, wafer_store::Result<RecordBatch>>> {
+        self.given_up.check()?;
         let data = &self.snapshot.files()[piece.file];
         if !data.overlaps(interval) {
             return Ok(futures::stream::empty().boxed());

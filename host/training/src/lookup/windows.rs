@@ -10,14 +10,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::TryStreamExt as _;
 use wafer_catalog::blocking;
 use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Cells, EntityEvents, Layout, slide};
 use wafer_core::join::{ByEntity, NONE};
-use wafer_core::rules::{Interval, identity};
+use wafer_core::rules::{Arrival, Interval};
 use wafer_core::{ColumnBuilder, DataType, Duration, EntityIndex, Field};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
@@ -25,10 +24,12 @@ use wafer_tables::stored_column;
 
 use crate::lookup::found::{FoundFeatures, FoundPlace, Locations};
 use crate::lookup::pieces::{Piece, Queue};
-use crate::lookup::{Band, KeysAndTimes, LookupJoin, estimated_width, event_interval};
+use crate::lookup::{
+    Band, KeysAndTimes, LookupJoin, ORDERING, RowOrder, estimated_width, event_interval,
+};
 
 /// Estimated bytes that an event takes in memory, without its columns.
-const EVENT_BYTES: u64 = 40;
+const EVENT_BYTES: u64 = 48;
 
 /// The number of entities that a worker takes at a time.
 const ENTITIES: usize = 256;
@@ -145,8 +146,8 @@ impl LookupJoin {
         events: &mut Events,
     ) -> Result<()> {
         let mut columns = self.key_and_time_columns();
-        if plan.needs_ids() {
-            columns.push("event_id".to_owned());
+        if plan.needs_arrivals() {
+            columns.extend(ORDERING.map(str::to_owned));
         }
         columns.extend(plan.columns.iter().map(|column| column.name.clone()));
         let table = self.group.rows_table();
@@ -156,10 +157,9 @@ impl LookupJoin {
             let rows = KeysAndTimes::new(&self.group, &batch)?;
             entities.clear();
             index.find(&rows.keys, batch.num_rows(), &mut entities);
-            let ids = if plan.needs_ids() {
-                Some(rows.ids(&batch)?)
-            } else {
-                None
+            let order = match plan.needs_arrivals() {
+                true => Some(RowOrder::new(&table, &batch)?),
+                false => None,
             };
             let keep: Vec<bool> = entities
                 .iter()
@@ -169,8 +169,8 @@ impl LookupJoin {
                 events.entities.push(entities[row]);
                 events.events.push(rows.events[row]);
                 events.active.push(rows.active(row));
-                let id = |ids: &ArrayRef| identity(ids.as_string::<i32>().value(row));
-                events.ids.push(ids.as_ref().map_or(0, id));
+                let arrival = order.as_ref().map(|order| order.arrival(row));
+                events.arrivals.push(arrival.unwrap_or(Arrival::unknown(0)));
             }
             let mask = BooleanArray::from(keep);
             let kept = plan.columns.iter().map(|field| {
@@ -207,8 +207,8 @@ struct Events {
     events: Vec<i64>,
     /// The time from which each event counts, in microseconds since the Unix epoch.
     active: Vec<i64>,
-    /// Identities of the events, as hashes; 0 if they are not needed.
-    ids: Vec<u64>,
+    /// When each event came in, if that is needed.
+    arrivals: Vec<Arrival>,
     /// The columns of each batch of events.
     columns: Vec<Vec<ArrayRef>>,
 }
@@ -221,7 +221,7 @@ impl Events {
             all.entities.extend(piece.entities);
             all.events.extend(piece.events);
             all.active.extend(piece.active);
-            all.ids.extend(piece.ids);
+            all.arrivals.extend(piece.arrivals);
             all.columns.extend(piece.columns);
         }
         let batches = std::mem::take(&mut all.columns);
@@ -253,7 +253,7 @@ impl Events {
             entities: Vec::new(),
             events: gather(self.events, order),
             active: gather(self.active, order),
-            ids: gather(self.ids, order),
+            arrivals: gather(self.arrivals, order),
             columns,
         }
     }
@@ -262,7 +262,7 @@ impl Events {
     fn at(&self, positions: Range<usize>) -> EntityEvents<'_> {
         EntityEvents {
             events: &self.events[positions.clone()],
-            ids: &self.ids[positions.clone()],
+            arrivals: &self.arrivals[positions.clone()],
             active: &self.active[positions.clone()],
             first: positions.start,
             columns: &[],
@@ -339,9 +339,9 @@ impl WindowPlan {
         );
     }
 
-    /// Returns whether event identities are needed: to order events of the same time, or as part
-    /// of an identity.
-    fn needs_ids(&self) -> bool {
+    /// Returns whether it is needed when events came in: to order events of the same time, or as
+    /// part of an identity.
+    fn needs_arrivals(&self) -> bool {
         self.identities.is_some() || self.aggregates.iter().any(|a| a.function.is_of_order())
     }
 
@@ -355,7 +355,7 @@ impl WindowPlan {
     ) -> FoundFeatures {
         let count = band.index.len();
         let mut rows = ByEntity::new(&events.entities, count);
-        rows.sort_by_key(|row| (events.events[row as usize], events.ids[row as usize]));
+        rows.sort_by_key(|row| (events.events[row as usize], events.arrivals[row as usize]));
         // Windows read each event several times. Sorting the columns as well keeps the events of
         // an entity next to each other in memory.
         let events = events.reordered(rows.order());

@@ -137,6 +137,12 @@ impl Series {
         })
     }
 
+    /// Whether a function over the series depends on the order of events.
+    pub(super) fn is_of_order(&self) -> bool {
+        let is_list = |a: &Accumulator| matches!(a.kind, Kind::First(_) | Kind::Last(_));
+        self.accumulators.iter().any(is_list)
+    }
+
     /// The place of an event in the series.
     pub(super) fn place(&self, event: i64) -> i64 {
         match self.span {

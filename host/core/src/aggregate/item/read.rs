@@ -6,6 +6,7 @@ use crate::Timestamp;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::states::AnyState;
 use crate::bytes::{DamagedError, Reader};
+use crate::rules::Arrival;
 
 /// Returns the values of a group's aggregates at `now`, computed from an entity's stored item.
 ///
@@ -81,12 +82,16 @@ fn read_events(
     now: Timestamp,
     answers: &mut [Answer],
 ) -> Result<(), DamagedError> {
-    type Event = (i64, u64, Vec<Option<Cell>>);
+    type Event = (i64, Arrival, Vec<Option<Cell>>);
     let decode_event = |(time, bytes): &Entry<'_>| -> Result<Event, DamagedError> {
         let mut reader = Reader::new(bytes);
-        let id = u64::from_le_bytes(reader.array()?);
+        let mut arrival = Arrival::unknown(u64::from_le_bytes(reader.array()?));
         let cells = series.columns.iter().map(|_| Cell::decode(&mut reader));
-        Ok((*time, id, cells.collect::<Result<_, _>>()?))
+        let cells = cells.collect::<Result<_, _>>()?;
+        if reader.rest() > 0 {
+            arrival.created = Timestamp::from_micros(reader.signed()?);
+        }
+        Ok((*time, arrival, cells))
     };
     let events: Vec<Event> = entries.iter().map(decode_event).collect::<Result<_, _>>()?;
     for (index, placed) in placed {
@@ -96,13 +101,13 @@ fn read_events(
         let mut state = AnyState::new(placed.statistic.kind());
         // Events are sorted by time; those up to `start` are before the window.
         let first = events.partition_point(|(time, ..)| *time <= start);
-        for (time, id, cells) in &events[first..] {
+        for (time, arrival, cells) in &events[first..] {
             let cell = match slot {
                 None => Some(CellRef::Int(0)),
                 Some(slot) => cells[slot].as_ref().map(Cell::as_ref),
             };
             cell.into_iter()
-                .for_each(|cell| state.add(*time, *id, cell));
+                .for_each(|cell| state.add(*time, *arrival, cell));
         }
         answers[*index] = state.answer(placed.statistic);
     }

@@ -3,6 +3,7 @@
 use super::{Reversible, Reversing, State};
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
+use crate::rules::Arrival;
 
 /// The number of events.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ impl State for Count {
         Self(0)
     }
 
-    fn add(&mut self, _: i64, _: u64, _: CellRef<'_>) {
+    fn add(&mut self, _: i64, _: Arrival, _: CellRef<'_>) {
         self.0 += 1;
     }
 

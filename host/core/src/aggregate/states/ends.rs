@@ -6,9 +6,16 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{Sliding, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+use crate::rules::Arrival;
+
+/// The byte between the order of arrival of an entry and its value that says that the creation time
+/// comes first. It is not the first byte of any value. Entries that were stored before the order of
+/// arrival was kept have neither; their order is the identity of their event.
+const CREATED: u8 = 4;
 
 /// The earliest events, earliest first.
 pub(in crate::aggregate) type First = EndList<Entry>;
@@ -32,18 +39,18 @@ pub(in crate::aggregate) enum EndStatistic {
     List(u32),
 }
 
-/// An entry in a list of events. Events of the same time are ordered by identity, then by the bits of
-/// their values, so that the list does not depend on the order of arrival.
+/// An entry in a list of events. Events of the same time are ordered by their arrival, then by the
+/// bits of their values, so that the list does not depend on the order in which events are added.
 #[derive(Clone, Debug)]
 pub(in crate::aggregate) struct Entry {
     event: i64,
-    id: u64,
+    arrival: Arrival,
     cell: Cell,
 }
 
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
-        let place = |entry: &Self| (entry.event, entry.id);
+        let place = |entry: &Self| (entry.event, entry.arrival);
         let by_value = || self.cell.as_ref().exact_cmp(other.cell.as_ref());
         place(self).cmp(&place(other)).then_with(by_value)
     }
@@ -130,9 +137,13 @@ impl<E: End> State for EndList<E> {
         }
     }
 
-    fn add(&mut self, event: i64, id: u64, cell: CellRef<'_>) {
+    fn add(&mut self, event: i64, arrival: Arrival, cell: CellRef<'_>) {
         let cell = cell.to_owned();
-        self.insert(E::new(Entry { event, id, cell }));
+        self.insert(E::new(Entry {
+            event,
+            arrival,
+            cell,
+        }));
     }
 
     fn merge(&mut self, other: Self) {
@@ -152,20 +163,30 @@ impl<E: End> State for EndList<E> {
 
     fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.entries.len() as u64);
-        for Entry { event, id, cell } in self.entries.iter().map(E::entry) {
-            put_signed(out, *event);
-            out.extend_from_slice(&id.to_le_bytes());
-            cell.as_ref().encode(out);
+        for entry in self.entries.iter().map(E::entry) {
+            put_signed(out, entry.event);
+            out.extend_from_slice(&entry.arrival.order.to_le_bytes());
+            if entry.arrival.is_known() {
+                out.push(CREATED);
+                put_signed(out, entry.arrival.created.as_micros());
+            }
+            entry.cell.as_ref().encode(out);
         }
     }
 
     fn decode(length: u32, reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
         let count = reader.length()?;
         let entry = |_| {
+            let event = reader.signed()?;
+            let mut arrival = Arrival::unknown(u64::from_le_bytes(reader.array()?));
+            if reader.skip(CREATED) {
+                arrival.created = Timestamp::from_micros(reader.signed()?);
+            }
+            let cell = Cell::decode_value(reader)?;
             Ok(E::new(Entry {
-                event: reader.signed()?,
-                id: u64::from_le_bytes(reader.array()?),
-                cell: Cell::decode_value(reader)?,
+                event,
+                arrival,
+                cell,
             }))
         };
         let entries = (0..count).map(entry).collect::<Result<_, _>>()?;
@@ -182,24 +203,24 @@ pub(in crate::aggregate) struct Rescan<E> {
 }
 
 impl<E: End> Rescan<E> {
-    /// Returns the first active events from this end. Events that have the same time and identity as
+    /// Returns the first active events from this end. Events that have the same time and arrival as
     /// the last of them are included, because their values decide the order.
     fn collect(&self, values: EventValues<'_>, covered: Covered) -> EndList<E> {
         let mut state = EndList::new(self.length);
         let mut taken = 0;
         let mut last = None;
         for index in E::order(covered.low..covered.high) {
-            let (event, id) = values.place(index);
-            if taken >= self.length && last != Some((event, id)) {
+            let (event, arrival) = values.place(index);
+            if taken >= self.length && last != Some((event, arrival)) {
                 break;
             }
             if values.events.active[index] > covered.time {
                 continue;
             }
             if let Some(cell) = values.cell(index) {
-                state.add(event, id, cell);
+                state.add(event, arrival, cell);
                 taken += 1;
-                last = Some((event, id));
+                last = Some((event, arrival));
             }
         }
         state

@@ -9,6 +9,7 @@ use super::{Sliding, State};
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader};
+use crate::rules::Arrival;
 
 /// The least value. NaN counts as the greatest.
 pub(in crate::aggregate) type Min = Foremost<Ascending>;
@@ -70,7 +71,7 @@ impl<O: Order> State for Foremost<O> {
         }
     }
 
-    fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
+    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
         if self.is_beaten_by(cell) {
             self.value = Some(cell.canonical().to_owned());
         }

@@ -10,6 +10,7 @@ use super::{Sliding, State};
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_varint};
+use crate::rules::Arrival;
 
 /// Bits of a hash that choose one of 4,096 registers, which gives a standard error of 1.6 %.
 const REGISTER_BITS: u32 = 12;
@@ -71,7 +72,7 @@ impl State for Hll {
         Self::default()
     }
 
-    fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
+    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
         self.add_hash(cell.hash64());
     }
 

@@ -4,6 +4,7 @@ use super::{Reversible, Reversing, State};
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::exact::ExactSum;
+use crate::rules::Arrival;
 
 /// The number of values, their exact sum and that of their squares.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ impl State for Moments {
         }
     }
 
-    fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
+    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
         self.count += 1;
         match cell {
             CellRef::Int(value) => {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::{Reversible, Reversing, State};
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
+use crate::rules::Arrival;
 
 /// Greatest relative error of a quantile.
 const ACCURACY: f64 = 0.01;
@@ -109,7 +110,7 @@ impl State for Quantiles {
         Self::default()
     }
 
-    fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
+    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
         self.add_value(cell.number());
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Reversible, Reversing, State};
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
+use crate::rules::Arrival;
 
 /// The number of events of each value. It grows with the number of distinct values.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ impl State for Values {
         }
     }
 
-    fn add(&mut self, _: i64, _: u64, cell: CellRef<'_>) {
+    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
         let cell = cell.canonical().to_owned();
         *self.counts.entry(cell).or_default() += 1;
     }

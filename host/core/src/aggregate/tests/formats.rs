@@ -49,7 +49,7 @@ fn events() -> Vec<Event> {
     let event = |minute: i64, id, int, float, text| Event {
         event: minute * MINUTE,
         available: minute * MINUTE,
-        id,
+        arrival: Arrival::unknown(id),
         int,
         float,
         text,
@@ -203,6 +203,54 @@ const ITEMS: [(Function, Option<usize>, &str, &str); 18] = [
         Some(2),
         "20m",
         "020054ea2a00000000010081989abc04000580d4d4ab010b080706050403020103016180d4d4ab010c09000000000000000302626380e0e1c9030b070000000000000003016180fcfd82040908000000000000000080d0d2ae050a06000000000000000300",
+    ),
+];
+
+/// Two events of one time that came in one after the other, at a time before 1970 and after it.
+fn arrived() -> Vec<Event> {
+    let arrival = |created, order| Arrival {
+        created: Timestamp::from_micros(created),
+        order,
+    };
+    let [first, second, ..] = &events()[..] else {
+        unreachable!("there are five events")
+    };
+    vec![
+        Event {
+            arrival: arrival(64, 2),
+            ..first.clone()
+        },
+        Event {
+            arrival: arrival(-1, 3),
+            ..second.clone()
+        },
+    ]
+}
+
+#[test]
+fn items_of_events_with_an_arrival_keep_their_bytes() {
+    for (function, window, wanted) in ARRIVED {
+        let found = item(function, Some(0), window, &arrived());
+        assert_eq!(hex(&found), wanted, "{function:?} over {window}");
+    }
+}
+
+const ARRIVED: [(Function, &str, &str); 3] = [
+    (
+        Function::LastK(2),
+        "lifetime",
+        "020095ba0a000000000101000106020100240280d4d4ab010200000000000000048001010e80d4d4ab01030000000000000004010103",
+    ),
+    (
+        Function::Last,
+        "20m",
+        "020095ba0a00000000010081989abc04000280d4d4ab010c0200000000000000010e800180d4d4ab010b0300000000000000010301",
+    ),
+    // A function that does not depend on the order of events needs no creation time.
+    (
+        Function::Max,
+        "20m",
+        "020095ba0a00000000010081989abc04000280d4d4ab010a0200000000000000010e80d4d4ab010a03000000000000000103",
     ),
 ];
 

@@ -1,0 +1,281 @@
+use super::*;
+
+fn reading(format: Option<&str>, zone: Option<&str>) -> Reading {
+    Reading {
+        format: format.map(|format| format.parse().unwrap()),
+        zone: zone.map(|zone| zone.parse().unwrap()),
+        ..Reading::default()
+    }
+}
+
+fn check(reading: &Reading, text: &str, wanted: Result<&str, &str>) {
+    let found = reading.text_timestamp(text).map(|time| time.to_string());
+    match (found, wanted) {
+        (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{text}"),
+        (Err(found), Err(part)) => assert!(found.contains(part), "{text}: {found}"),
+        (found, wanted) => panic!("{text}: {found:?}, wanted {wanted:?}"),
+    }
+}
+
+#[test]
+fn times_without_a_zone_are_those_of_the_declared_zone_or_refused() {
+    let without = "without a time zone";
+    for (zone, text, wanted) in [
+        (None, "2024-07-01T12:00:00", Err(without)),
+        (None, "2024-07-01 12:00:00.5", Err(without)),
+        (None, "2024-07-01 12:00", Err(without)),
+        (
+            None,
+            "2024-07-01T12:00:00+02:00",
+            Ok("2024-07-01T10:00:00Z"),
+        ),
+        (
+            Some("UTC"),
+            "2024-07-01T12:00:00",
+            Ok("2024-07-01T12:00:00Z"),
+        ),
+        (Some("UTC"), "2024-07-01 12:00", Ok("2024-07-01T12:00:00Z")),
+        (
+            Some("Europe/Berlin"),
+            "2024-07-01 12:00:00.000001",
+            Ok("2024-07-01T10:00:00.000001Z"),
+        ),
+        (
+            Some("Europe/Berlin"),
+            "2024-01-01T12:00:00",
+            Ok("2024-01-01T11:00:00Z"),
+        ),
+        (
+            Some("Europe/Berlin"),
+            "2024-01-01",
+            Ok("2023-12-31T23:00:00Z"),
+        ),
+        // A time that names its zone is in that one.
+        (
+            Some("Europe/Berlin"),
+            "2024-01-01T12:00:00Z",
+            Ok("2024-01-01T12:00:00Z"),
+        ),
+        (
+            Some("+05:30"),
+            "2024-01-01T12:00:00",
+            Ok("2024-01-01T06:30:00Z"),
+        ),
+        (
+            Some("Europe/Berlin"),
+            "2024-03-31T02:30:00",
+            Err("does not exist in Europe/Berlin"),
+        ),
+        (
+            Some("Europe/Berlin"),
+            "2024-10-27T02:30:00",
+            Err("it is 2024-10-27T00:30:00Z or 2024-10-27T01:30:00Z"),
+        ),
+        (
+            Some("+01:00"),
+            "2024-10-27T02:30:00",
+            Ok("2024-10-27T01:30:00Z"),
+        ),
+        (
+            Some("Europe/Berlin"),
+            "2150-07-01T12:00:00",
+            Err("is after 2099"),
+        ),
+        (
+            Some("UTC"),
+            "9999-12-31T23:59:59",
+            Ok("9999-12-31T23:59:59Z"),
+        ),
+        (
+            Some("-01:00"),
+            "9999-12-31T23:59:59",
+            Err("outside of the years 1 to 9999"),
+        ),
+        (Some("UTC"), "2024-01-01T00:00:60", Err("is a leap second")),
+        (
+            Some("UTC"),
+            "2024-01-01T00:00:00.1234567",
+            Err("digits beyond microseconds"),
+        ),
+        (
+            Some("UTC"),
+            "2024-01-01T00:00:00.1234560001",
+            Err("digits beyond microseconds"),
+        ),
+        (
+            Some("UTC"),
+            "2024-01-01T00:00:00.1234560000",
+            Ok("2024-01-01T00:00:00.123456Z"),
+        ),
+        (Some("UTC"), "01.02.2024", Err("is not a time")),
+        (Some("UTC"), "2024-01-01T", Err("is not a time")),
+        (Some("UTC"), "2024-01-01x", Err("is not a time")),
+        (Some("UTC"), "1704067200", Err("is a number")),
+    ] {
+        check(&reading(None, zone), text, wanted);
+    }
+}
+
+#[test]
+fn texts_are_read_by_the_declared_format_alone() {
+    let german = "%d.%m.%Y %H:%M:%S";
+    for (format, zone, text, wanted) in [
+        (
+            german,
+            Some("UTC"),
+            "03.04.2024 10:15:00",
+            Ok("2024-04-03T10:15:00Z"),
+        ),
+        (
+            german,
+            Some("UTC"),
+            "2024-04-03T10:15:00Z",
+            Err("is not of the format"),
+        ),
+        (
+            german,
+            Some("UTC"),
+            "03.04.2024 10:15:00 ",
+            Err("is not of the format"),
+        ),
+        (
+            german,
+            Some("UTC"),
+            "31.02.2024 10:15:00",
+            Err("is not of the format"),
+        ),
+        (
+            german,
+            None,
+            "03.04.2024 10:15:00",
+            Err("without a time zone"),
+        ),
+        (
+            "%m/%d/%y",
+            Some("UTC"),
+            "04/03/24",
+            Ok("2024-04-03T00:00:00Z"),
+        ),
+        (
+            "%Y%m%d",
+            Some("Europe/Berlin"),
+            "20240403",
+            Ok("2024-04-02T22:00:00Z"),
+        ),
+        (
+            "%I:%M %p %d %b %Y",
+            Some("UTC"),
+            "01:15 PM 03 Apr 2024",
+            Ok("2024-04-03T13:15:00Z"),
+        ),
+        (
+            "%d/%b/%Y:%H:%M:%S %z",
+            None,
+            "10/Oct/2000:13:55:36 -0700",
+            Ok("2000-10-10T20:55:36Z"),
+        ),
+        ("%s", None, "1704067200", Ok("2024-01-01T00:00:00Z")),
+        // The notation of Python.
+        (
+            "%Y-%m-%d %H:%M:%S.%f",
+            Some("UTC"),
+            "2024-01-01 00:00:00.25",
+            Ok("2024-01-01T00:00:00.250Z"),
+        ),
+        (
+            "%Y-%m-%d %H:%M:%S.%f",
+            Some("UTC"),
+            "2024-01-01 00:00:00.1234567",
+            Err("beyond microseconds"),
+        ),
+    ] {
+        check(&reading(Some(format), zone), text, wanted);
+    }
+}
+
+#[test]
+fn formats_that_do_not_say_a_whole_time_are_refused() {
+    for (format, wanted) in [
+        ("%d.%m.%Y", ""),
+        ("%Y-%jT%H:%M", ""),
+        ("%G-W%V-%u", ""),
+        ("%Q", "is not a format of times"),
+        ("", "does not say a whole time"),
+        ("%H:%M:%S", "does not say a whole time"),
+        ("%d.%m.", "does not say a whole time"),
+        ("%Y-%m-%d %I:%M", "does not say a whole time"),
+        ("%Y-%m-%d %H:%M:%S %Z", "declare the `zone`"),
+        (
+            "%Y-%m-%d %H:%M:%S,%f",
+            "write the fraction of a second as `.%f`",
+        ),
+    ] {
+        match (format.parse::<TimeFormat>(), wanted) {
+            (Ok(_), "") => {}
+            (Err(error), part) if !part.is_empty() => assert!(error.contains(part), "{error}"),
+            (found, _) => panic!("{format}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn dates_have_a_format_and_no_time() {
+    let read = |format: &str, text: &str| reading(Some(format), None).text_date(text);
+    assert_eq!(read("%d.%m.%Y", "02.01.1970"), Ok(1));
+    assert_eq!(read("%d.%m.%Y %H:%M", "02.01.1970 00:00"), Ok(1));
+    let error = read("%d.%m.%Y %H:%M", "02.01.1970 00:01").unwrap_err();
+    assert!(error.contains("is not a whole day"), "{error}");
+    assert_eq!(Reading::default().text_date("1970-01-02"), Ok(1));
+    let compact = reading(Some("%Y%m%d"), None);
+    assert_eq!(compact.integer_date(19_700_102), Ok(1));
+}
+
+#[test]
+fn digits_beyond_microseconds_are_cut_off_only_where_it_is_declared() {
+    let cut = Reading {
+        truncate: true,
+        ..reading(None, Some("UTC"))
+    };
+    check(
+        &cut,
+        "2024-01-01T00:00:00.123456789Z",
+        Ok("2024-01-01T00:00:00.123456Z"),
+    );
+    check(
+        &cut,
+        "2024-01-01T00:00:00.123456789",
+        Ok("2024-01-01T00:00:00.123456Z"),
+    );
+    let nanos = |count| {
+        cut.counted(EpochUnit::Nanoseconds, count)
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(nanos(1_999), "1970-01-01T00:00:00.000001Z");
+    assert_eq!(nanos(-1), "1969-12-31T23:59:59.999999Z");
+}
+
+#[test]
+fn zones_are_names_or_offsets() {
+    for text in [
+        "UTC",
+        "Europe/Berlin",
+        "America/New_York",
+        "+05:30",
+        "-03:00",
+    ] {
+        assert_eq!(text.parse::<Zone>().unwrap().to_string(), text);
+    }
+    for text in [
+        "",
+        "Berlin",
+        "europe/berlin",
+        "+1",
+        "+01:00x",
+        "local",
+        "CEST",
+    ] {
+        let error = text.parse::<Zone>().unwrap_err();
+        assert!(error.contains("is not a time zone"), "{error}");
+    }
+}

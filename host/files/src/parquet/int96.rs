@@ -1,0 +1,279 @@
+//! Reads times of the type INT96: a number of days and nanoseconds of a day, which Spark, Hive and
+//! Impala wrote for years.
+//!
+//! The library reads them as 64-bit integers of one unit: nanoseconds wrap after the year 2262, and
+//! coarser units lose digits. So these columns are read twice, as milliseconds, which are right for
+//! every day, and as nanoseconds, whose lowest digits are right even if they have wrapped. Together
+//! they are the exact time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{TimestampMillisecondType, TimestampNanosecondType};
+use arrow_array::{Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow_schema::{DataType as ArrowType, Schema as ArrowSchema, TimeUnit};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type as PhysicalType;
+use wafer_runtime::CHUNK_ROWS;
+use wafer_store::{Error, Kind, Result};
+
+use crate::{ReadColumn, Rows, unreadable};
+
+/// The columns of a file that have the type INT96.
+#[derive(Debug)]
+pub(super) struct Int96Columns {
+    millis: ParquetRecordBatchReader,
+    nanos: ParquetRecordBatchReader,
+}
+
+/// The times of some rows.
+#[derive(Debug, Default)]
+pub(super) struct Int96Times {
+    /// The columns of times, in microseconds, by their names.
+    pub(super) columns: HashMap<String, ArrayRef>,
+    /// What is wrong with the rows of times that cannot be stored, by the indexes of the rows.
+    faults: BTreeMap<usize, String>,
+}
+
+impl Int96Columns {
+    /// Opens those of the columns at `positions` that have the type, or returns `None` if none has.
+    pub(super) fn open(
+        path: &Path,
+        file: File,
+        builder: &ParquetRecordBatchReaderBuilder<File>,
+        positions: &[usize],
+    ) -> Result<Option<Self>> {
+        let positions = int96_positions(builder, positions);
+        if positions.is_empty() {
+            return Ok(None);
+        }
+        let copy = file.try_clone().map_err(|e| unreadable(path, e))?;
+        let open =
+            |file, unit| reader(file, builder, &positions, unit).map_err(|e| unreadable(path, e));
+        Ok(Some(Self {
+            millis: open(copy, TimeUnit::Millisecond)?,
+            nanos: open(file, TimeUnit::Nanosecond)?,
+        }))
+    }
+
+    /// Reads the times of the next `rows` rows.
+    pub(super) fn next(
+        &mut self,
+        path: &Path,
+        rows: usize,
+        columns: &[ReadColumn],
+    ) -> Result<Int96Times> {
+        let next = |reader: &mut ParquetRecordBatchReader| match reader.next() {
+            Some(Ok(batch)) if batch.num_rows() == rows => Ok(batch),
+            Some(Err(e)) => Err(unreadable(path, e)),
+            Some(Ok(_)) | None => {
+                let message = format!("{} was changed while it was read", path.display());
+                Err(Error::new(Kind::Conflict, message))
+            }
+        };
+        let (millis, nanos) = (next(&mut self.millis)?, next(&mut self.nanos)?);
+        let mut times = Int96Times::default();
+        for (index, field) in millis.schema().fields().iter().enumerate() {
+            let declared = columns.iter().find(|c| c.field.name == *field.name());
+            let truncate = declared.is_some_and(|column| column.reading.truncate);
+            times.add(field.name(), &millis, &nanos, index, truncate);
+        }
+        Ok(times)
+    }
+}
+
+impl Int96Times {
+    /// Puts the times of a column together.
+    fn add(
+        &mut self,
+        name: &str,
+        millis: &RecordBatch,
+        nanos: &RecordBatch,
+        index: usize,
+        truncate: bool,
+    ) {
+        let zone = match millis.column(index).data_type() {
+            ArrowType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        let millis = millis
+            .column(index)
+            .as_primitive::<TimestampMillisecondType>();
+        let nanos = nanos
+            .column(index)
+            .as_primitive::<TimestampNanosecondType>();
+        let micros = (0..millis.len()).map(|row| {
+            if millis.is_null(row) {
+                return None;
+            }
+            match exact_micros(millis.value(row), nanos.value(row), truncate) {
+                Ok(micros) => Some(micros),
+                Err(message) => {
+                    let fault = || format!("field `{name}`: {message}");
+                    self.faults.entry(row).or_insert_with(fault);
+                    None
+                }
+            }
+        });
+        let micros: TimestampMicrosecondArray = micros.collect();
+        let micros = Arc::new(micros.with_timezone_opt(zone));
+        self.columns.insert(name.to_owned(), micros);
+    }
+
+    /// Rejects the rows whose times cannot be stored.
+    pub(super) fn reject(self, rows: Rows) -> Rows {
+        rows.reject(self.faults)
+    }
+}
+
+/// Returns the microseconds of a time, given its milliseconds, and its nanoseconds, which may have
+/// wrapped.
+fn exact_micros(millis: i64, nanos: i64, truncate: bool) -> std::result::Result<i64, String> {
+    let rest = nanos.wrapping_sub(millis.wrapping_mul(1_000_000));
+    if !(0..1_000_000).contains(&rest) {
+        return Err("it is no time of the type INT96".to_owned());
+    }
+    if rest % 1_000 != 0 && !truncate {
+        return Err(format!(
+            "{millis} ms and {rest} ns since 1970 has digits beyond microseconds, which times do \
+             not have"
+        ));
+    }
+    let micros = millis.checked_mul(1_000);
+    let micros = micros.and_then(|micros| micros.checked_add(rest / 1_000));
+    micros.ok_or_else(|| format!("{millis} ms since 1970 is outside of the years 1 to 9999"))
+}
+
+/// Returns those of the columns at `positions` that have the type.
+fn int96_positions(
+    builder: &ParquetRecordBatchReaderBuilder<File>,
+    positions: &[usize],
+) -> Vec<usize> {
+    let schema = builder.parquet_schema();
+    let leaves = (0..schema.num_columns()).filter(|leaf| {
+        let column = schema.column(*leaf);
+        column.physical_type() == PhysicalType::INT96 && column.path().parts().len() == 1
+    });
+    let roots = leaves.map(|leaf| schema.get_column_root_idx(leaf));
+    roots.filter(|root| positions.contains(root)).collect()
+}
+
+/// Opens a reader of some columns, as timestamps of a unit.
+fn reader(
+    file: File,
+    builder: &ParquetRecordBatchReaderBuilder<File>,
+    positions: &[usize],
+    unit: TimeUnit,
+) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let fields = builder.schema().fields().iter().enumerate();
+    let fields = fields.map(|(position, field)| match field.data_type() {
+        ArrowType::Timestamp(_, zone) if positions.contains(&position) => {
+            let data_type = ArrowType::Timestamp(unit, zone.clone());
+            Arc::new(field.as_ref().clone().with_data_type(data_type))
+        }
+        _ => Arc::clone(field),
+    });
+    let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+    let options = ArrowReaderOptions::new().with_schema(schema);
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(builder.metadata()), options)?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), positions.iter().copied());
+    builder
+        .with_projection(mask)
+        .with_batch_size(CHUNK_ROWS)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::data_type::{Int96, Int96Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+    use serde_json::Value as Json;
+    use wafer_catalog::FileOptions;
+    use wafer_core::{DataType, Field, cell_to_json};
+
+    use super::*;
+    use crate::FileFormat as _;
+
+    /// A time of so many days and nanoseconds after 1970.
+    fn int96(days: i64, nanos: u64) -> Int96 {
+        let mut time = Int96::new();
+        let day = u32::try_from(2_440_588 + days).unwrap();
+        time.set_data(nanos as u32, (nanos >> 32) as u32, day);
+        time
+    }
+
+    fn write(path: &Path, times: &[Int96]) {
+        let schema = parse_message_type("message m { required int96 at; }").unwrap();
+        let file = File::create(path).unwrap();
+        let properties = Arc::new(WriterProperties::new());
+        let mut writer = SerializedFileWriter::new(file, Arc::new(schema), properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let written = column.typed::<Int96Type>().write_batch(times, None, None);
+        written.unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+    }
+
+    #[test]
+    fn old_times_are_exact_for_every_year_or_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let second = 1_000_000_000;
+        let times = [
+            int96(0, second),
+            // The last day of the year 9999, which nanoseconds wrap for.
+            int96(2_932_896, 86_399 * second + 999_999_000),
+            int96(-719_162, 0),
+            int96(1, 1),
+        ];
+        write(&path, &times);
+        let mut column = ReadColumn::from(Field::new("at", DataType::Timestamp, false));
+        let mut read = |truncate| {
+            column.reading.truncate = truncate;
+            let file = File::open(&path).unwrap();
+            let columns = std::slice::from_ref(&column);
+            let format = super::super::Parquet;
+            let mut reader = format
+                .read(&path, file, &FileOptions::default(), columns)
+                .unwrap();
+            let rows = reader.next().unwrap().unwrap();
+            assert_eq!(rows.seen, 4);
+            let times = wafer_core::coerce(&rows.columns[0], &DataType::Timestamp).unwrap();
+            let times: Vec<_> = (0..times.len())
+                .map(|row| cell_to_json(&times, row))
+                .collect();
+            (times, rows.numbers, rows.rejects)
+        };
+        let texts = |texts: &[&str]| -> Vec<Json> { texts.iter().map(|t| (*t).into()).collect() };
+        let mut wanted = vec![
+            "1970-01-01T00:00:01Z",
+            "9999-12-31T23:59:59.999999Z",
+            "0001-01-01T00:00:00Z",
+        ];
+        let (found, numbers, rejects) = read(false);
+        assert_eq!((found, numbers), (texts(&wanted), vec![0, 1, 2]));
+        assert_eq!(rejects.len(), 1);
+        assert_eq!(rejects[0].0, 3);
+        let message = &rejects[0].1;
+        assert!(
+            message.contains("field `at`: 86400000 ms and 1 ns"),
+            "{message}"
+        );
+        wanted.push("1970-01-02T00:00:00Z");
+        let (found, numbers, rejects) = read(true);
+        assert_eq!((found, numbers), (texts(&wanted), vec![0, 1, 2, 3]));
+        assert!(rejects.is_empty());
+    }
+}

@@ -1,0 +1,356 @@
+//! Finds the files that the `path` of a source stands for, on this machine or on S3.
+//!
+//! A path is a file, a folder, or a pattern. In a pattern, `*` stands for any text in one part of
+//! the path, and a part that is `**` for any number of folders. Of a folder, its files are taken,
+//! and those of the folders in it that are [partitions](super::partition), such as `day=2024-01-01`.
+//! Names that begin with `.` or `_` are those of hidden files and of the notes of other programs,
+//! such as `_SUCCESS`: only a pattern that begins like them finds them.
+
+use std::fs::FileType;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use url::Url;
+use wafer_files::unreadable;
+use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
+
+use super::files::block_on;
+use super::partition::{decoded, is_partition};
+
+/// The largest number of folders, one in the other, that a pattern goes through. A link that leads
+/// back to a folder above it would have no end otherwise.
+const MAX_DEPTH: usize = 32;
+
+/// The largest number of files of a source.
+const MAX_FILES: usize = 1_000_000;
+
+/// Returns the files that a path stands for, in the order of their names.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is no such file.
+pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let (folder, pattern) = split_pattern(path);
+    if pattern.is_empty() && !kind_of(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let folder = match folder.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => folder,
+    };
+    let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
+    let mut files = Vec::new();
+    walk(&folder, &parts, 0, &mut files)?;
+    files.sort();
+    // A pattern with `**` twice may find a file twice.
+    files.dedup();
+    match files.is_empty() {
+        false => Ok(files),
+        true => Err(none(&path.display().to_string())),
+    }
+}
+
+/// Returns what a path leads to.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked at.
+fn kind_of(path: &Path) -> Result<FileType> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.file_type()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("there is no file {}", path.display());
+            Err(Error::new(Kind::NotFound, message))
+        }
+        Err(e) => Err(unreadable(path, e)),
+    }
+}
+
+fn none(path: &str) -> Error {
+    Error::new(Kind::NotFound, format!("there are no files {path}"))
+}
+
+/// Splits a path into the folder before the first part with a `*`, and the parts from there.
+pub(super) fn split_pattern(path: &Path) -> (PathBuf, Vec<String>) {
+    let mut folder = PathBuf::new();
+    let mut pattern = Vec::new();
+    for part in path.components() {
+        let name = part.as_os_str().to_string_lossy();
+        match pattern.is_empty() && !name.contains('*') {
+            true => folder.push(part),
+            false => pattern.push(name.into_owned()),
+        }
+    }
+    (folder, pattern)
+}
+
+/// Collects the files below a folder that match a pattern. Without a pattern, these are the files
+/// in it and in its partitions.
+fn walk(folder: &Path, pattern: &[&str], depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(Error::invalid(format!(
+            "{} is more than {MAX_DEPTH} folders below the path of the source; is there a link that \
+             leads back?",
+            folder.display()
+        )));
+    }
+    if let ["**", rest @ ..] = pattern {
+        walk(folder, rest, depth + 1, files)?;
+    }
+    let entries = match std::fs::read_dir(folder) {
+        // The folder before the first `*` may not exist yet; then there are no files.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| unreadable(folder, e))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| unreadable(folder, e))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let matched = what_matches(pattern, &name);
+        if matched == Match::Nothing {
+            continue;
+        }
+        let kind = match kind_of(&path) {
+            // A link that leads nowhere is no folder.
+            Err(e) if e.kind() == Kind::NotFound && matches!(matched, Match::Folder(_)) => continue,
+            // A file that is left out because it cannot be read would be rows that nobody misses.
+            kind => kind?,
+        };
+        match (matched, kind.is_dir()) {
+            (Match::File | Match::FileOrFolder(_), false) if kind.is_file() => files.push(path),
+            (Match::Folder(rest) | Match::FileOrFolder(rest), true) => {
+                walk(&path, rest, depth + 1, files)?;
+            }
+            _ => {}
+        }
+        if files.len() > MAX_FILES {
+            return Err(too_many(&folder.display().to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn too_many(folder: &str) -> Error {
+    Error::invalid(format!(
+        "{folder} has more than {MAX_FILES} files of the source; use a narrower path"
+    ))
+}
+
+/// What a name in a folder may be, by a pattern.
+#[derive(Debug, PartialEq, Eq)]
+enum Match<'a> {
+    Nothing,
+    /// A file of the source.
+    File,
+    /// A folder in which the rest of the pattern is looked for.
+    Folder(&'a [&'a str]),
+    /// Either of them.
+    FileOrFolder(&'a [&'a str]),
+}
+
+fn what_matches<'a>(pattern: &'a [&'a str], name: &str) -> Match<'a> {
+    match pattern {
+        _ if is_hidden(name) && !pattern.first().is_some_and(|part| is_hidden(part)) => {
+            Match::Nothing
+        }
+        [] if is_partition(name) => Match::FileOrFolder(&[]),
+        [] => Match::File,
+        // The files in this folder were found by the rest of the pattern.
+        ["**", ..] => Match::Folder(pattern),
+        [part] if matches_pattern(part, name) => Match::File,
+        [part, rest @ ..] if !rest.is_empty() && matches_pattern(part, name) => Match::Folder(rest),
+        _ => Match::Nothing,
+    }
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
+/// Returns the remote files that a URL stands for, by the rules of [`find_files`].
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is no such file and [`Kind::Invalid`] when the text is
+/// not a URL.
+pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
+    let wrong_url = |e: url::ParseError| {
+        let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
+        Error::caused(Kind::Invalid, message, e)
+    };
+    let (folder, pattern) = match text.find('*') {
+        None => (text, ""),
+        Some(star) => text.split_at(text[..star].rfind('/').map_or(0, |slash| slash + 1)),
+    };
+    let url = Url::parse(folder).map_err(wrong_url)?;
+    let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+    let mut files = block_on(remote.list(&url))?;
+    if files.len() > MAX_FILES {
+        return Err(too_many(folder));
+    }
+    let is_single = |file: &RemoteFile| file.url == url;
+    let above = parts(&url).len();
+    files.retain(|file| {
+        let parts = parts(&file.url);
+        let below: Vec<&str> = parts.iter().skip(above).map(String::as_str).collect();
+        is_single(file) || is_found(&pattern, &below)
+    });
+    match files.is_empty() {
+        false => Ok(files),
+        true => Err(none(text)),
+    }
+}
+
+/// Returns the decoded parts of the path of a URL.
+pub(super) fn parts(url: &Url) -> Vec<String> {
+    let parts = url.path().split('/').filter(|part| !part.is_empty());
+    parts.map(decoded).collect()
+}
+
+/// Returns whether a walk would find a file by the names of the folders that it is in, and its own.
+fn is_found(pattern: &[&str], names: &[&str]) -> bool {
+    let [name, below @ ..] = names else {
+        return false;
+    };
+    if let ["**", rest @ ..] = pattern
+        && is_found(rest, names)
+    {
+        return true;
+    }
+    match (what_matches(pattern, name), below.is_empty()) {
+        (Match::File | Match::FileOrFolder(_), true) => true,
+        (Match::Folder(rest) | Match::FileOrFolder(rest), false) => is_found(rest, below),
+        _ => false,
+    }
+}
+
+/// Returns whether a name matches a pattern, in which `*` stands for any text.
+pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
+    // Where the last star stood, and how much of the name it stands for so far: if the rest does
+    // not match, it stands for one character more.
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        if pattern.get(p) == Some(&'*') {
+            star = Some((p, n));
+            p += 1;
+        } else if pattern.get(p) == Some(&name[n]) {
+            (p, n) = (p + 1, n + 1);
+        } else if let Some((at, taken)) = star {
+            star = Some((at, taken + 1));
+            (p, n) = (at + 1, taken + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|rest| *rest == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes files in a folder, and returns the names of those that a path stands for.
+    fn found(names: &[&str], path: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        let files = find_files(&folder.path().join(path)).unwrap_or_default();
+        let relative = files
+            .iter()
+            .map(|file| file.strip_prefix(folder.path()).unwrap());
+        let local: Vec<String> = relative.map(|file| file.display().to_string()).collect();
+        // The names of remote files match by the same rules.
+        let pattern: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let stars = pattern.iter().position(|part| part.contains('*'));
+        let (above, pattern) = pattern.split_at(stars.unwrap_or(pattern.len()));
+        let mut remote: Vec<String> = names
+            .iter()
+            .filter(|name| {
+                let parts: Vec<&str> = name.split('/').collect();
+                parts == above
+                    || parts
+                        .strip_prefix(above)
+                        .is_some_and(|b| is_found(pattern, b))
+            })
+            .map(|name| (*name).to_owned())
+            .collect();
+        remote.sort();
+        assert_eq!(remote, local, "{path}");
+        local
+    }
+
+    #[test]
+    fn paths_stand_for_files() {
+        let names = [
+            "a.csv",
+            "b.csv",
+            "c.txt",
+            ".hidden.csv",
+            "_SUCCESS",
+            "_delta_log/0.json",
+            "day=1/a.csv",
+            "day=1/_SUCCESS",
+            "day=1/hour=2/a.csv",
+            "day=2/.a.csv.crc",
+            "old/a.csv",
+            "old/deep/b.csv",
+        ];
+        for (path, wanted) in [
+            ("a.csv", vec!["a.csv"]),
+            ("*.csv", vec!["a.csv", "b.csv"]),
+            ("*", vec!["a.csv", "b.csv", "c.txt"]),
+            (".*", vec![".hidden.csv"]),
+            ("_*", vec!["_SUCCESS"]),
+            (
+                "",
+                vec![
+                    "a.csv",
+                    "b.csv",
+                    "c.txt",
+                    "day=1/a.csv",
+                    "day=1/hour=2/a.csv",
+                ],
+            ),
+            ("old", vec!["old/a.csv"]),
+            ("*/*.csv", vec!["day=1/a.csv", "old/a.csv"]),
+            ("day=*/*.csv", vec!["day=1/a.csv"]),
+            ("day=1", vec!["day=1/a.csv", "day=1/hour=2/a.csv"]),
+            ("day=*/hour=*/a.csv", vec!["day=1/hour=2/a.csv"]),
+            (
+                "**/a.csv",
+                vec!["a.csv", "day=1/a.csv", "day=1/hour=2/a.csv", "old/a.csv"],
+            ),
+            ("old/**/*.csv", vec!["old/a.csv", "old/deep/b.csv"]),
+            ("*.parquet", vec![]),
+            ("nowhere/*.csv", vec![]),
+            ("nowhere", vec![]),
+        ] {
+            assert_eq!(found(&names, path), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, wanted) in [
+            ("*.csv", "a.csv", true),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+            ("*", "", true),
+            ("a", "ab", false),
+            ("a*", "ä", false),
+            ("*ä*", "xäy", true),
+            ("**a", "bba", true),
+        ] {
+            assert_eq!(matches_pattern(pattern, name), wanted, "{pattern} {name}");
+        }
+        // A pattern of many stars takes no longer than their number times the length of the name.
+        let (pattern, name) = ("*a".repeat(100) + "b", "a".repeat(10_000));
+        assert!(!matches_pattern(&pattern, &name));
+    }
+}

@@ -1,0 +1,202 @@
+//! Partitions: folders such as `day=2024-01-01/region=eu`, as Hive, Spark and others lay out
+//! tables. Their names are the values of columns that the files in them do not have.
+
+use std::path::Path;
+
+use arrow_array::{Array as _, ArrayRef, UInt64Array};
+use serde::{Deserialize, Serialize};
+use wafer_core::{ColumnBuilder, cell_to_json};
+use wafer_files::ReadColumn;
+use wafer_store::{Error, Result};
+
+/// The value of a column in all rows of a file, by the name of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Partition {
+    /// The name of the column.
+    pub(crate) column: String,
+    /// The text of the value; `None` is null.
+    pub(crate) value: Option<String>,
+}
+
+/// The name of a folder that Hive gives to rows whose value is null.
+const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Returns whether the name of a folder is that of a partition.
+pub(super) fn is_partition(name: &str) -> bool {
+    name.split_once('=')
+        .is_some_and(|(column, _)| !column.is_empty())
+}
+
+/// Returns the partitions that a file is in, given the names of the folders on its path.
+///
+/// # Errors
+/// Returns an error when two folders have values of the same column.
+pub(super) fn partitions_of<'a>(
+    path: &Path,
+    folders: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Partition>> {
+    let mut partitions: Vec<Partition> = Vec::new();
+    for (column, value) in folders.filter_map(|folder| folder.split_once('=')) {
+        let column = decoded(column);
+        if partitions.iter().any(|other| other.column == column) {
+            return Err(Error::invalid(format!(
+                "{} is in two folders of the column `{column}`",
+                path.display()
+            )));
+        }
+        let value = (value != NULL).then(|| decoded(value));
+        partitions.push(Partition { column, value });
+    }
+    Ok(partitions)
+}
+
+/// Decodes the characters of a name that are written as `%` and two hexadecimal digits.
+pub(super) fn decoded(name: &str) -> String {
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    let (bytes, mut decoded, mut next) = (name.as_bytes(), Vec::new(), 0);
+    while let Some(byte) = bytes.get(next) {
+        let code = match byte {
+            b'%' => digit(bytes.get(next + 1)).zip(digit(bytes.get(next + 2))),
+            _ => None,
+        };
+        match code {
+            None => decoded.push(*byte),
+            Some((high, low)) => decoded.push((high * 16 + low) as u8),
+        }
+        next += if code.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| name.to_owned())
+}
+
+/// A column that is read, whose value is the same in all rows of a file.
+#[derive(Debug)]
+pub(super) struct PartitionColumn {
+    /// The index of the column among those that are read.
+    pub(super) index: usize,
+    name: String,
+    /// The value, as a column of one row.
+    value: ArrayRef,
+}
+
+impl PartitionColumn {
+    /// Returns those of the partitions of a file that are read.
+    ///
+    /// # Errors
+    /// Returns an error when a value does not have the type of its column.
+    pub(super) fn read(
+        path: &Path,
+        partitions: &[Partition],
+        columns: &[ReadColumn],
+    ) -> Result<Vec<Self>> {
+        let columns = columns.iter().enumerate().filter_map(|(index, column)| {
+            let partition = partitions.iter().find(|p| p.column == column.field.name)?;
+            Some(Self::of(path, partition, index, column))
+        });
+        columns.collect()
+    }
+
+    fn of(path: &Path, partition: &Partition, index: usize, column: &ReadColumn) -> Result<Self> {
+        let builder = ColumnBuilder::new(&column.field.data_type, 1);
+        let mut builder = builder.with_reading(column.reading.clone());
+        match &partition.value {
+            None => builder.append_null(),
+            Some(value) => builder.append_text(value, true).map_err(|message| {
+                let (path, name) = (path.display(), &partition.column);
+                Error::invalid(format!("{path}: the folder `{name}={value}`: {message}"))
+            })?,
+        }
+        Ok(Self {
+            index,
+            name: partition.column.clone(),
+            value: builder.finish(),
+        })
+    }
+
+    /// Returns the column, and the rows in which the file says another value than the folder: their
+    /// indexes, and what is wrong. `found` is what the file has for the column.
+    pub(super) fn of_rows(&self, found: &ArrayRef) -> (ArrayRef, Vec<(usize, String)>) {
+        let value = cell_to_json(&self.value, 0);
+        let mut faults = Vec::new();
+        for row in (0..found.len()).filter(|row| found.is_valid(*row)) {
+            let other = cell_to_json(found, row);
+            if other != value {
+                faults.push((
+                    row,
+                    format!(
+                        "field `{}`: is {other}, and {value} by the folder",
+                        self.name
+                    ),
+                ));
+            }
+        }
+        let first = UInt64Array::from(vec![0; found.len()]);
+        let column = arrow_select::take::take(&self.value, &first, None);
+        (column.expect("the value has one row"), faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::{DataType, Field};
+
+    use super::*;
+
+    #[test]
+    fn names_of_folders_are_values_of_columns() {
+        let read = |folders: &[&str]| {
+            let found = partitions_of(Path::new("f"), folders.iter().copied())?;
+            let values = found.into_iter().map(|p| (p.column, p.value));
+            Ok::<_, Error>(values.collect::<Vec<_>>())
+        };
+        let value =
+            |column: &str, value: Option<&str>| (column.to_owned(), value.map(str::to_owned));
+        assert_eq!(
+            read(&["data", "region=eu", "day=a%3Db%2Fc"]).unwrap(),
+            [value("region", Some("eu")), value("day", Some("a=b/c"))]
+        );
+        assert_eq!(
+            read(&["x=__HIVE_DEFAULT_PARTITION__", "y=", "z=50%"]).unwrap(),
+            [
+                value("x", None),
+                value("y", Some("")),
+                value("z", Some("50%"))
+            ]
+        );
+        let error = read(&["x=1", "x=2"]).unwrap_err().to_string();
+        assert!(error.contains("two folders of the column `x`"), "{error}");
+        for (name, wanted) in [("a=1", true), ("a=", true), ("=1", false), ("a", false)] {
+            assert_eq!(is_partition(name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_have_the_type_of_their_column_and_agree_with_the_file() {
+        let column = ReadColumn::from(Field::new("day", DataType::Int64, false));
+        let partition = |value: &str| Partition {
+            column: "day".to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let read = |value| {
+            PartitionColumn::read(
+                Path::new("f"),
+                &[partition(value)],
+                std::slice::from_ref(&column),
+            )
+        };
+        let error = read("monday").unwrap_err().to_string();
+        assert!(
+            error.contains("the folder `day=monday`: `monday` is not int64"),
+            "{error}"
+        );
+        let day = &read("07").unwrap()[0];
+        let found: ArrayRef =
+            std::sync::Arc::new(arrow_array::Int64Array::from(vec![None, Some(7), Some(8)]));
+        let (values, faults) = day.of_rows(&found);
+        let values: Vec<_> = (0..3).map(|row| cell_to_json(&values, row)).collect();
+        assert_eq!(values, [7, 7, 7]);
+        assert_eq!(
+            faults,
+            [(2, "field `day`: is 8, and 7 by the folder".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! Which requests a server takes, by their headers `Host` and `Origin`.
+//!
+//! A browser sends requests of any page to any server that it can reach, also to one on a
+//! developer's machine. Two headers tell such a request apart. `Host` is the name that the browser
+//! was told to ask for: a foreign page whose own name was pointed at this server's address is found
+//! out by it. `Origin` is where the page came from. Programs other than browsers send no `Origin`.
+
+use std::net::IpAddr;
+
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+
+use crate::error::Failure;
+
+/// The names by which a server may be asked.
+#[derive(Clone, Debug)]
+pub enum Hosts {
+    /// Any names, because a gateway in front of the server decides who may ask.
+    Any,
+    /// IP addresses, `localhost`, and these names.
+    Named(Vec<String>),
+}
+
+impl Hosts {
+    /// Checks that a request is for this server, and does not come from the page of another one.
+    ///
+    /// # Errors
+    /// Returns status 403 for a foreign host or origin, and 400 for one that cannot be read.
+    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+        let Self::Named(names) = self else {
+            return Ok(());
+        };
+        let mut own: Vec<Authority> = uri.authority().cloned().into_iter().collect();
+        for value in headers.get_all(HOST) {
+            own.push(authority(value.as_bytes()).ok_or_else(|| unreadable("host", value))?);
+        }
+        for host in &own {
+            if !is_own(host.host(), names) {
+                let message = format!(
+                    "`{}` is not a name of this server; if it is one, add it to `hosts` in [server] of \
+                     wafer.toml, or start the server with --host",
+                    host.host()
+                );
+                return Err(Failure::forbidden(message));
+            }
+        }
+        for value in headers.get_all(ORIGIN) {
+            if !is_own_origin(value, &own, names) {
+                let message = format!(
+                    "requests of pages from `{}` are not taken; if they are this project's, add the \
+                     host to `hosts` in [server] of wafer.toml, or start the server with --host",
+                    String::from_utf8_lossy(value.as_bytes())
+                );
+                return Err(Failure::forbidden(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(header: &str, value: &HeaderValue) -> Failure {
+    let value = String::from_utf8_lossy(value.as_bytes());
+    Failure::invalid(format!("header {header}: `{value}` is no host"))
+}
+
+/// Parses `HOST` or `HOST:PORT`.
+fn authority(text: &[u8]) -> Option<Authority> {
+    let authority = Authority::try_from(text).ok()?;
+    let is_host_alone = authority.host().len() == text.len();
+    let is_host_and_port = authority.port_u16().is_some();
+    // A user's name before the host would be allowed in a URL, and has no place here.
+    let is_plain = !text.contains(&b'@') && !authority.host().is_empty();
+    (is_plain && (is_host_alone || is_host_and_port)).then_some(authority)
+}
+
+/// Returns whether a host is this server. An address cannot be pointed elsewhere, so every one is.
+fn is_own(host: &str, names: &[String]) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    if address.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || names.iter().any(|name| name.eq_ignore_ascii_case(&host))
+}
+
+/// Returns whether an origin is one of the hosts that the request is for, with the same port, or has
+/// one of the server's names.
+fn is_own_origin(origin: &HeaderValue, own: &[Authority], names: &[String]) -> bool {
+    let Some((scheme, rest)) = origin.to_str().ok().and_then(|text| text.split_once("://")) else {
+        return false;
+    };
+    let default_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    let Some(origin) = authority(rest.as_bytes()) else {
+        return false;
+    };
+    let port = |of: &Authority| of.port_u16().unwrap_or(default_port);
+    let is_same = |host: &Authority| {
+        host.host().eq_ignore_ascii_case(origin.host()) && port(host) == port(&origin)
+    };
+    let is_named = |name: &String| name.eq_ignore_ascii_case(origin.host());
+    own.iter().any(is_same) || names.iter().any(is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn foreign_hosts_and_origins_are_refused() {
+        let hosts = Hosts::Named(vec!["features.example.com".to_owned()]);
+        let (forbidden, invalid) = (Some(StatusCode::FORBIDDEN), Some(StatusCode::BAD_REQUEST));
+        for (host, origin, wanted) in [
+            ("127.0.0.1:8080", "", None),
+            ("localhost:8080", "", None),
+            ("LOCALHOST.:8080", "", None),
+            ("wafer.localhost", "", None),
+            ("[::1]:8080", "", None),
+            ("192.168.1.7", "", None),
+            ("Features.Example.com", "", None),
+            ("features.example.com:443", "", None),
+            ("evil.example", "", forbidden),
+            ("localhost.evil.example:8080", "", forbidden),
+            ("127.0.0.1.evil.example", "", forbidden),
+            ("evillocalhost", "", forbidden),
+            ("a b", "", invalid),
+            ("user@localhost", "", invalid),
+            ("localhost:80x.evil.example", "", invalid),
+            ("localhost:8080", "http://localhost:8080", None),
+            ("localhost:8080", "http://LOCALHOST:8080", None),
+            ("localhost", "http://localhost", None),
+            ("localhost:80", "http://localhost", None),
+            ("localhost:443", "https://localhost", None),
+            ("127.0.0.1:8080", "https://features.example.com", None),
+            ("localhost:8080", "http://localhost:3000", forbidden),
+            ("localhost:8080", "http://127.0.0.1:8080", forbidden),
+            ("localhost:8080", "https://localhost", forbidden),
+            ("localhost:8080", "https://evil.example", forbidden),
+            (
+                "localhost:8080",
+                "http://localhost:8080.evil.example",
+                forbidden,
+            ),
+            (
+                "localhost:8080",
+                "http://localhost:8080@evil.example",
+                forbidden,
+            ),
+            ("localhost:8080", "file://localhost:8080", forbidden),
+            ("localhost:8080", "null", forbidden),
+            ("localhost:8080", " ", forbidden),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            if !origin.is_empty() {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            let found = hosts.check(&Uri::from_static("/v1/views"), &headers);
+            let found = found.err().map(|failure| failure.status());
+            assert_eq!(found, wanted, "{host} {origin}");
+            assert!(Hosts::Any.check(&Uri::from_static("/"), &headers).is_ok());
+        }
+        // What stands in the request line counts as well.
+        let uri = Uri::from_static("http://evil.example/v1/views");
+        let found = hosts.check(&uri, &HeaderMap::new()).unwrap_err();
+        assert_eq!(found.status(), StatusCode::FORBIDDEN);
+    }
+}

@@ -1,0 +1,371 @@
+//! The connections of a server: how many there are, how long they may take, and how they end.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::Request;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
+use tower_service::Service as _;
+
+use crate::limits::{Limits, Pace};
+use crate::occasional::Occasional;
+
+/// The size of the buffers of a connection in bytes. The headers of a request may not be longer.
+const BUFFER: usize = 64 << 10;
+/// The pause after a connection could not be accepted, for want of file descriptors for example.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The number of refused connections, beyond those that are allowed, that are told why.
+const REFUSALS: usize = 64;
+/// The longest time that a refused connection takes.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// The answer to a connection that is refused. It is the same for all requests, because none is
+/// read.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/json\r\n\
+    content-length: 142\r\n\
+    retry-after: 1\r\n\
+    connection: close\r\n\
+    \r\n\
+    {\"error\":{\"code\":\"unavailable\",\"message\":\"the server has as many connections as it may \
+    have (setting `server.connections`); try again later\"}}";
+
+/// The longest time in which what is left of a body is read after its request was answered.
+const LEFT_TIME: Duration = Duration::from_secs(5);
+/// The most bytes that are read then.
+const LEFT_BYTES: usize = 512 << 20;
+
+/// The lines about connections that were refused.
+static REFUSED: Occasional = Occasional::new();
+/// The lines about connections that could not be accepted.
+static NOT_ACCEPTED: Occasional = Occasional::new();
+
+/// The address that a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Answers the requests of all connections until `stop` completes, and then of those that have
+/// begun, for as long as the limits say.
+pub(crate) async fn answer_connections(
+    listener: TcpListener,
+    router: Router,
+    limits: &Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let (stopping, stopped) = watch::channel(());
+    let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener) => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        while refusals.try_join_next().is_some() {}
+        if connections.len() < limits.connections {
+            let connection = Connection {
+                stream,
+                peer,
+                router: router.clone(),
+                limits: limits.clone(),
+                stopped: stopped.clone(),
+            };
+            connections.spawn(connection.answer());
+            continue;
+        }
+        if let Some(held_back) = REFUSED.line() {
+            let limit = limits.connections;
+            tracing::warn!(
+                limit,
+                held_back,
+                "a connection was refused: there are too many"
+            );
+        }
+        if refusals.len() < REFUSALS {
+            refusals.spawn(timeout(REFUSAL_TIME, refuse(stream)));
+        }
+    }
+    drop(listener);
+    drop(stopping);
+    drain(connections, limits.drain_timeout).await;
+}
+
+/// Waits for the requests in progress, and then closes what is left.
+async fn drain(mut connections: JoinSet<()>, limit: Duration) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(limit, all).await.is_err() {
+        let count = connections.len();
+        tracing::warn!(
+            "{count} connections had not finished within {limit:?} and were closed (setting \
+             `server.drain_timeout`)"
+        );
+        connections.shutdown().await;
+    }
+}
+
+/// Accepts a connection. Errors are logged, and the next connection is waited for.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            // The client left before its connection was accepted.
+            Err(error) if is_of_client(&error) => {}
+            Err(error) => {
+                if let Some(held_back) = NOT_ACCEPTED.line() {
+                    tracing::error!(held_back, "a connection cannot be accepted: {error}");
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Tells a client that there are too many connections.
+async fn refuse(mut stream: TcpStream) {
+    if stream.write_all(REFUSAL).await.is_err() || stream.shutdown().await.is_err() {
+        return;
+    }
+    // If what the client has sent were not read, closing the connection would reset it, and the
+    // client might not see the answer.
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+}
+
+/// A connection to a client.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    /// Closed when the server is being stopped.
+    stopped: watch::Receiver<()>,
+}
+
+impl Connection {
+    /// Answers all requests of the connection.
+    async fn answer(self) {
+        let Self {
+            stream,
+            peer,
+            router,
+            limits,
+            mut stopped,
+        } = self;
+        // An answer is written as a whole, so that waiting for more of it would only delay it.
+        let _ = stream.set_nodelay(true);
+        let stream = TokioIo::new(TimedStream {
+            stream,
+            timeout: limits.write_timeout,
+            writing: None,
+        });
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&has_asked);
+        let service = service_fn(move |request: Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
+            let mut request = request.map(|body| Body::new(RequestBody(Some(body))));
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(BUFFER)
+            .serve_connection(stream, service);
+        let mut connection = pin!(connection);
+        let answered = tokio::select! {
+            answered = connection.as_mut() => answered,
+            _ = stopped.changed() => {
+                // hyper would wait for the first request of a connection.
+                if !has_asked.load(Ordering::Relaxed) {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = answered {
+            tracing::debug!("connection of {peer}: {error}");
+        }
+    }
+}
+
+/// The body of a request, until it ends.
+///
+/// What nobody has read of it when it is dropped, because the request was refused, is read and
+/// discarded. If the connection were closed instead, the system would reset it, and the client might
+/// not see the answer.
+struct RequestBody(Option<Incoming>);
+
+impl hyper::body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.0 = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async { timeout(LEFT_TIME, discard(body)).await });
+        }
+    }
+}
+
+/// Reads and discards a body.
+async fn discard(mut body: Incoming) {
+    let mut left = LEFT_BYTES;
+    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        left = left.saturating_sub(length);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// A stream whose writes fail when the other side reads too slowly.
+struct TimedStream {
+    stream: TcpStream,
+    timeout: Duration,
+    /// What is being written, while the other side has not read enough to write it all.
+    writing: Option<(Pace, Pin<Box<Sleep>>)>,
+}
+
+impl TimedStream {
+    /// Passes the result of a write on, unless the write has waited too long.
+    fn timed(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            if let (Ok(bytes), Some((pace, _))) = (&written, &mut self.writing) {
+                pace.advance(*bytes);
+            }
+            return Poll::Ready(written);
+        }
+        let limit = self.timeout;
+        let (pace, timer) = self.writing.get_or_insert_with(|| {
+            let pace = Pace::start(limit);
+            let timer = Box::pin(sleep_until(pace.deadline().into()));
+            (pace, timer)
+        });
+        timer.as_mut().reset(pace.deadline().into());
+        ready!(timer.as_mut().poll(context));
+        let message = "the client read the answer too slowly (setting `server.write_timeout`)";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
+    }
+}
+
+impl AsyncRead for TimedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TimedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.timed(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.timed(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Everything before was written.
+        self.writing = None;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_has_the_length_that_it_states() {
+        let text = std::str::from_utf8(REFUSAL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len())),
+            "{}",
+            body.len()
+        );
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], "unavailable");
+    }
+}

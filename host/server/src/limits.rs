@@ -1,0 +1,221 @@
+//! The limits of a server on what comes from outside, and the budget that bounds the memory of all
+//! requests together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wafer_core::bytes_text;
+
+use crate::error::Failure;
+
+/// The memory that a request may take, in bytes for each byte of its body as it was sent, beside
+/// [`BASE_BYTES`].
+const BYTES_PER_BODY_BYTE: u64 = 8;
+/// The memory that a request may take whatever its size, in bytes. What a request may take
+/// altogether is stated as 64 MiB beside eight times its body; the rest is for what is not counted.
+const BASE_BYTES: u64 = 40 << 20;
+/// The rate in bytes per second at which a body must come in, and an answer be read, if it takes
+/// longer than the time-out. It lets slow lines finish large bodies, and nobody hold a connection
+/// for ever.
+const LEAST_RATE: u64 = 64 << 10;
+
+/// The limits of a server. The settings of the same names are in the table `[server]` of
+/// `wafer.toml`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The number of open connections. Further ones are answered with status 503 and closed.
+    /// Default 4,096.
+    pub connections: usize,
+    /// The number of requests that are worked on at the same time. Further ones wait, after their
+    /// bodies have come in. Default 256.
+    pub requests: usize,
+    /// The longest time that a request waits until it is worked on; then it is refused with status
+    /// 503. Default 2 s.
+    pub queue_timeout: Duration,
+    /// The time within which the headers of a request must have come in, from the start of the
+    /// connection or from the answer before. An idle connection is closed after it. Default 30 s.
+    pub header_timeout: Duration,
+    /// The time within which a body must have come in. A body may take longer as long as it brings
+    /// 64 KiB/s on average in every such time. Default 30 s.
+    pub body_timeout: Duration,
+    /// The time within which a client must have read an answer. It may take longer as long as it
+    /// reads 64 KiB/s on average in every such time. Default 30 s.
+    pub write_timeout: Duration,
+    /// The time that requests in progress have to finish when the server is stopped. Default 20 s.
+    pub drain_timeout: Duration,
+    /// The memory in bytes that all requests together may take, of which each takes eight times
+    /// its body. Default 1 GiB.
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            requests: 256,
+            queue_timeout: Duration::from_secs(2),
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+            memory: 1 << 30,
+        }
+    }
+}
+
+/// The progress of bytes that must come in or go out in time.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    timeout: Duration,
+    /// When the present period began.
+    since: Instant,
+    /// The bytes of the present period.
+    bytes: u64,
+}
+
+impl Pace {
+    /// Starts the first period, which is as long as `timeout`.
+    pub(crate) fn start(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Counts bytes that came in or went out. If the period has had enough of them, the next one
+    /// begins.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes >= LEAST_RATE * self.timeout.as_secs().max(1) {
+            self.since = Instant::now();
+            self.bytes = 0;
+        }
+    }
+
+    /// Returns the time at which the transfer has been too slow, unless it is finished by then.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.since + self.timeout
+    }
+}
+
+/// The memory that a request may take for a body of which `sent` bytes came in, in bytes.
+pub(crate) fn allowance(sent: usize) -> u64 {
+    BASE_BYTES + BYTES_PER_BODY_BYTE * sent as u64
+}
+
+/// The memory that all requests together may take.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    total: u64,
+    free: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(total: u64) -> Arc<Self> {
+        Arc::new(Self {
+            total,
+            free: AtomicU64::new(total),
+        })
+    }
+
+    /// Returns a charge of nothing.
+    pub(crate) fn charge(self: &Arc<Self>) -> Charge {
+        Charge {
+            budget: Arc::clone(self),
+            bytes: 0,
+        }
+    }
+}
+
+/// Bytes that are taken from a [`Budget`], and given back on drop.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Raises the charge to what a body of `length` bytes may take.
+    ///
+    /// # Errors
+    /// Returns status 413 when the budget could never have so much, and 429 when it does not have
+    /// it now.
+    pub(crate) fn raise_for_body(&mut self, length: usize) -> Result<(), Failure> {
+        self.raise(length as u64 * BYTES_PER_BODY_BYTE)
+    }
+
+    /// Raises the charge to `bytes`. A charge is never lowered.
+    ///
+    /// # Errors
+    /// Returns the errors of [`raise_for_body`](Self::raise_for_body).
+    pub(crate) fn raise(&mut self, bytes: u64) -> Result<(), Failure> {
+        let Some(more) = bytes.checked_sub(self.bytes) else {
+            return Ok(());
+        };
+        if bytes > self.budget.total {
+            let message = format!(
+                "the request may take {} of memory, and the server has {} for all requests (setting \
+                 `server.memory`); send it in parts",
+                bytes_text(bytes),
+                bytes_text(self.budget.total)
+            );
+            return Err(Failure::too_large(message));
+        }
+        let take = |free: u64| free.checked_sub(more);
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        if self.budget.free.fetch_update(set, fetch, take).is_err() {
+            return Err(Failure::too_many(
+                "the requests in progress take all the memory that the server has for them (setting \
+                 `server.memory`); try again",
+            ));
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.free.fetch_add(self.bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn charges_are_bounded_together_and_given_back() {
+        let budget = Budget::new(1_000);
+        let status = |result: Result<(), Failure>| result.map_err(|failure| failure.status());
+        let mut first = budget.charge();
+        assert_eq!(status(first.raise_for_body(100)), Ok(()));
+        assert_eq!(status(first.raise_for_body(50)), Ok(()));
+        let mut second = budget.charge();
+        let (full, too_large) = (StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(status(second.raise(201)), Err(full));
+        assert_eq!(status(second.raise(200)), Ok(()));
+        assert_eq!(status(second.raise(1_001)), Err(too_large));
+        drop(first);
+        assert_eq!(status(second.raise(1_000)), Ok(()));
+        drop(second);
+        assert_eq!(budget.free.load(Ordering::Acquire), 1_000);
+    }
+
+    #[test]
+    fn only_enough_bytes_earn_more_time() {
+        let mut pace = Pace::start(Duration::from_secs(30));
+        let first = pace.deadline();
+        pace.advance(30 * 65_536 - 1);
+        assert_eq!(pace.deadline(), first);
+        pace.advance(1);
+        let second = pace.deadline();
+        assert!(second > first);
+        pace.advance(1);
+        assert_eq!(pace.deadline(), second);
+    }
+}

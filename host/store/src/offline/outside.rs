@@ -1,0 +1,337 @@
+//! Delta tables that others write, as sources of rows.
+//!
+//! Only the files that the log names as live at one version are read, with the values of the
+//! partition columns, which only the log has. A table whose rows cannot be told from its files
+//! alone, such as one with deletion vectors, is refused with the name of what it uses.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray, UInt32Array,
+};
+use arrow_schema::{DataType as ArrowType, Field};
+use deltalake::DeltaTable;
+use serde_json::Value as Json;
+use url::Url;
+
+use super::snapshot::{AsOf, DataFile, TableSnapshot};
+use super::{OfflineTables, failed};
+use crate::{Error, Kind, Result};
+
+/// What may be in a table so that its live files still hold its rows. Deletion vectors are looked
+/// for file by file.
+const READABLE: [&str; 5] = [
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+];
+
+/// What the log says of a table that others write, beside what it says of every table.
+#[derive(Debug)]
+pub(super) struct Outside {
+    /// The identity of the table, which another table at the same place does not share.
+    id: String,
+    files: HashMap<String, OutsideFile>,
+}
+
+/// What the log says of a file.
+#[derive(Debug)]
+struct OutsideFile {
+    /// When the file was written, in milliseconds since the Unix epoch.
+    modified: i64,
+    /// The values of the partition columns, as text.
+    partition: HashMap<String, Option<String>>,
+}
+
+impl OfflineTables {
+    /// Opens a version of a Delta table in a local folder that others write, or its newest version.
+    ///
+    /// # Errors
+    /// Returns [`Kind::NotFound`] when there is no Delta table or no such version, and
+    /// [`Kind::Invalid`] when the table uses something that this reader does not know.
+    pub async fn open_outside(folder: &Path, version: Option<u64>) -> Result<TableSnapshot> {
+        let path = folder
+            .canonicalize()
+            .map_err(|e| Error::io("find", folder, e))?;
+        let shown = folder.display();
+        if !path.join("_delta_log").is_dir() {
+            let message = format!("{shown} is not a Delta table: it has no folder `_delta_log`");
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        let (root, name) = place(&path)?;
+        let tables = Self::open(root)?;
+        let as_of = version.map_or(AsOf::Latest, AsOf::Version);
+        let delta = tables.load_as_of(&name, as_of).await.map_err(|e| {
+            let message = match version {
+                Some(version) => {
+                    format!("version {version} of the Delta table {shown} cannot be read")
+                }
+                None => format!("the Delta table {shown} cannot be read"),
+            };
+            Error::caused(e.kind(), message, e)
+        })?;
+        let outside = Outside::new(&path, &delta)?;
+        TableSnapshot::new(&tables, &name, &delta, Some(outside))
+    }
+}
+
+/// Returns the folder above a table, and the name of the table in it as part of a URL.
+fn place(path: &Path) -> Result<(Url, String)> {
+    let unnamed = || Error::invalid(format!("{} is not a path of a table", path.display()));
+    let above = path.parent().ok_or_else(unnamed)?;
+    let root = Url::from_directory_path(above).map_err(|()| unnamed())?;
+    let own = Url::from_file_path(path).map_err(|()| unnamed())?;
+    let name = own.path_segments().and_then(Iterator::last);
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(unnamed)?;
+    // A name with a colon would be taken for a URL.
+    let prefix = if name.contains(':') { "./" } else { "" };
+    Ok((root, format!("{prefix}{name}")))
+}
+
+impl Outside {
+    fn new(path: &Path, delta: &DeltaTable) -> Result<Arc<Self>> {
+        let shown = path.display().to_string();
+        let state = delta.snapshot().map_err(|e| failed("read", &shown, e))?;
+        let damaged = |e| {
+            let message = format!("the log of the Delta table {shown} is damaged");
+            Error::caused(Kind::Corrupt, message, e)
+        };
+        let protocol = serde_json::to_value(state.protocol()).map_err(damaged)?;
+        let metadata = serde_json::to_value(state.metadata()).map_err(damaged)?;
+        check_features(&shown, &protocol, &metadata)?;
+        let mut files = HashMap::new();
+        for file in state.log_data().iter() {
+            if file.deletion_vector_descriptor().is_some() {
+                return Err(Error::invalid(format!(
+                    "the Delta table {shown} has deletion vectors: file {} holds rows that were \
+                     removed, and is not read; rewrite its files with \
+                     `REORG TABLE … APPLY (PURGE)`, or read a copy of the table",
+                    file.path()
+                )));
+            }
+            let known = OutsideFile {
+                modified: file.modification_time(),
+                partition: file.partition_values_map(),
+            };
+            files.insert(file.path().into_owned(), known);
+        }
+        let id = metadata["id"].as_str().unwrap_or_default().to_owned();
+        Ok(Arc::new(Self { id, files }))
+    }
+}
+
+/// Checks that everything that readers of a table have to know is known here.
+fn check_features(table: &str, protocol: &Json, metadata: &Json) -> Result<()> {
+    let refused = |feature: &str| {
+        Error::invalid(format!(
+            "the Delta table {table} uses `{feature}`, which Wafer does not read; read a copy of \
+             the table without it"
+        ))
+    };
+    let features = protocol["readerFeatures"].as_array().into_iter().flatten();
+    for feature in features.filter_map(Json::as_str) {
+        if !READABLE.contains(&feature) {
+            return Err(refused(feature));
+        }
+    }
+    let mapping = &metadata["configuration"]["delta.columnMapping.mode"];
+    match mapping.as_str() {
+        None | Some("none") => Ok(()),
+        Some(_) => Err(refused("columnMapping")),
+    }
+}
+
+impl TableSnapshot {
+    /// The identity of a table that others write; `None` for a table of Wafer.
+    pub fn outside_id(&self) -> Option<&str> {
+        self.outside.as_ref().map(|outside| outside.id.as_str())
+    }
+
+    /// Puts the files of a table that others write in the order in which they were written.
+    pub(super) fn in_order_of_writing(outside: &Outside, files: &mut [DataFile]) {
+        let written = |file: &DataFile| {
+            let known = outside.files.get(&file.path);
+            (
+                known.map_or(i64::MAX, |known| known.modified),
+                file.path.clone(),
+            )
+        };
+        files.sort_by_cached_key(written);
+    }
+
+    /// Returns those of some columns that only the log has a value of, with that value as the only
+    /// row.
+    pub(super) fn partition_values(
+        &self,
+        file: &DataFile,
+        fields: &[Field],
+    ) -> Result<HashMap<String, ArrayRef>> {
+        let known = self.outside.as_ref();
+        let Some(known) = known.and_then(|outside| outside.files.get(&file.path)) else {
+            return Ok(HashMap::new());
+        };
+        let of_partition = |field: &&Field| known.partition.contains_key(field.name());
+        let value = |field: &Field| {
+            let text = known.partition[field.name()].as_deref();
+            // The log writes nulls as empty texts as well.
+            let text = text.filter(|text| !text.is_empty());
+            let value = partition_value(text, field.data_type()).map_err(|wrong| {
+                Error::invalid(format!(
+                    "file {} of the Delta table {}: partition column `{}` {wrong}",
+                    file.path,
+                    self.location().display(),
+                    field.name()
+                ))
+            })?;
+            Ok((field.name().clone(), value))
+        };
+        fields.iter().filter(of_partition).map(value).collect()
+    }
+
+    /// The folder of a table in a local folder.
+    fn location(&self) -> PathBuf {
+        let url = self.tables.location(&self.table);
+        url.to_file_path().unwrap_or_else(|()| url.path().into())
+    }
+}
+
+/// Repeats a single value.
+pub(super) fn repeated(value: &ArrayRef, rows: usize) -> ArrayRef {
+    let places = UInt32Array::from(vec![0; rows]);
+    arrow_select::take::take(value, &places, None).expect("there is one value")
+}
+
+/// Parses a value of a partition column. Returns what is wrong with it otherwise.
+fn partition_value(text: Option<&str>, data_type: &ArrowType) -> Result<ArrayRef, String> {
+    fn parsed<T: std::str::FromStr>(text: Option<&str>, what: &str) -> Result<Option<T>, String> {
+        let wrong = |text: &str| format!("has the value `{text}`, which is not {what}");
+        text.map(|text| text.parse().map_err(|_| wrong(text)))
+            .transpose()
+    }
+    Ok(match data_type {
+        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => {
+            Arc::new(StringArray::from(vec![text]))
+        }
+        ArrowType::Int8 | ArrowType::Int16 | ArrowType::Int32 | ArrowType::Int64 => {
+            Arc::new(Int64Array::from(vec![parsed(text, "an integer")?]))
+        }
+        ArrowType::Float32 | ArrowType::Float64 => {
+            Arc::new(Float64Array::from(vec![parsed(text, "a number")?]))
+        }
+        ArrowType::Boolean => Arc::new(BooleanArray::from(vec![parsed(text, "a boolean")?])),
+        ArrowType::Date32 => {
+            let day: Option<chrono::NaiveDate> = parsed(text, "a date")?;
+            let days = day.map(|day| day.signed_duration_since(chrono::NaiveDate::default()));
+            let days = days.map(|days| i32::try_from(days.num_days()));
+            let days = days.transpose().map_err(|_| "is out of range".to_owned())?;
+            Arc::new(Date32Array::from(vec![days]))
+        }
+        other => {
+            return Err(format!(
+                "is {other}: of partition columns Wafer reads texts, integers, floats, booleans \
+                 and dates"
+            ));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Array as _;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tables_with_unknown_features_are_refused_by_name() {
+        let none = json!({});
+        for (protocol, metadata, refused) in [
+            (none.clone(), none.clone(), None),
+            (json!({"minReaderVersion": 1}), none.clone(), None),
+            (
+                json!({"readerFeatures": ["timestampNtz", "deletionVectors"]}),
+                none.clone(),
+                None,
+            ),
+            (
+                json!({"readerFeatures": ["timestampNtz", "variantType"]}),
+                none.clone(),
+                Some("variantType"),
+            ),
+            (
+                json!({"readerFeatures": ["columnMapping"]}),
+                json!({"configuration": {"delta.columnMapping.mode": "none"}}),
+                None,
+            ),
+            (
+                json!({"minReaderVersion": 2}),
+                json!({"configuration": {"delta.columnMapping.mode": "name"}}),
+                Some("columnMapping"),
+            ),
+            (
+                json!({"readerFeatures": ["typeWidening"]}),
+                none.clone(),
+                Some("typeWidening"),
+            ),
+        ] {
+            let found = check_features("t", &protocol, &metadata).map_err(|e| e.to_string());
+            match refused {
+                None => assert_eq!(found, Ok(())),
+                Some(feature) => assert!(
+                    found.is_err_and(|message| message.contains(feature)),
+                    "{protocol}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn partition_values_are_parsed_or_refused() {
+        for (text, data_type, wanted) in [
+            (Some("a b"), ArrowType::Utf8, Ok("a b")),
+            (Some("-7"), ArrowType::Int32, Ok("-7")),
+            (
+                Some("9007199254740993"),
+                ArrowType::Int64,
+                Ok("9007199254740993"),
+            ),
+            (Some("1.5"), ArrowType::Float64, Ok("1.5")),
+            (Some("true"), ArrowType::Boolean, Ok("true")),
+            (Some("2024-02-29"), ArrowType::Date32, Ok("2024-02-29")),
+            (Some("1969-12-31"), ArrowType::Date32, Ok("1969-12-31")),
+            (None, ArrowType::Date32, Ok("")),
+            (
+                Some("7.0"),
+                ArrowType::Int64,
+                Err("`7.0`, which is not an integer"),
+            ),
+            (
+                Some("2024-02-30"),
+                ArrowType::Date32,
+                Err("which is not a date"),
+            ),
+            (
+                Some("yes"),
+                ArrowType::Boolean,
+                Err("which is not a boolean"),
+            ),
+            (Some("1"), ArrowType::Binary, Err("is Binary")),
+        ] {
+            match (partition_value(text, &data_type), wanted) {
+                (Ok(found), Ok(wanted)) => {
+                    assert_eq!(found.is_null(0), wanted.is_empty(), "{text:?}");
+                    let rows = repeated(&found, 3);
+                    assert_eq!((rows.len(), rows.null_count() % 3), (3, 0));
+                    let debugged = format!("{rows:?}");
+                    assert!(debugged.contains(wanted), "{text:?}: {debugged}");
+                }
+                (Err(found), Err(wanted)) => assert!(found.contains(wanted), "{found}"),
+                (found, wanted) => panic!("{text:?}: {found:?}, not {wanted:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Delta tables that others write as sources, and folders of table formats as sources of files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use serde_json::{Value as Json, json};
+use wafer_store::{Follows, OfflineTables, Txn};
+
+use crate::harness::pass::{Pass, pass};
+use crate::harness::{Project, repository, write_batch};
+
+const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
+
+/// Makes a project that reads a Delta table, with more settings of its source, and applies it.
+fn delta(path: &Path, more: &str) -> Project {
+    let project = Pass {
+        columns: COLUMNS,
+        source: &format!("type = \"delta\"\npath = \"{}\"\n{more}", path.display()),
+        group: "",
+        pipeline: "",
+    };
+    project.project().applied()
+}
+
+/// The key and the value of each row of the group, sorted.
+fn values(project: &Project) -> Vec<(i64, f64)> {
+    let rows = project.offline_rows("g_v1");
+    let mut values: Vec<(i64, f64)> = rows
+        .iter()
+        .map(|row| (row["id"].as_i64().unwrap(), row["v"].as_f64().unwrap()))
+        .collect();
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    values
+}
+
+fn rows(numbers: &[(i64, f64)]) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers.iter().map(|n| n.0)));
+    // All rows are of one time.
+    let times = numbers.iter().map(|_| 1_700_000_000_000_000);
+    let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+    let times: ArrayRef = Arc::new(times);
+    let values: ArrayRef = Arc::new(Float64Array::from_iter_values(numbers.iter().map(|n| n.1)));
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", ids, true),
+        ("at", times, true),
+        ("v", values, true),
+    ])
+    .unwrap()
+}
+
+/// Adds rows to the table `t` in a folder, by a commit of its own that removes the files below
+/// `replaces`.
+fn append(folder: &Path, number: i64, numbers: &[(i64, f64)], replaces: Option<&str>) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let tables = OfflineTables::in_folder(folder).unwrap();
+        let batch = rows(numbers);
+        tables.ensure("t", &batch.schema()).await.unwrap();
+        let mut writer = tables.writer("t", &format!("w{number}")).await.unwrap();
+        writer.write(&batch).await.unwrap();
+        let txn = Txn {
+            app_id: "test".to_owned(),
+            version: number,
+            follows: Follows::Anything,
+        };
+        writer.commit(&txn, replaces).await.unwrap();
+    });
+}
+
+#[test]
+fn a_delta_table_is_read_as_its_log_says_and_its_folder_is_not_read_as_files() {
+    let table = repository().join("tests/cases/35-parquet-names/delta");
+    for path in [table.clone(), table.join("*.parquet")] {
+        let project = pass(COLUMNS, &path.display().to_string());
+        let said = project.fails(&["run", "g"]);
+        let wanted = "is a Delta table, whose files also hold rows that were removed; read it with `type = \"delta\"`";
+        assert!(said.contains(wanted), "{said}");
+    }
+    // Labels are not read from its files either.
+    let project = pass(COLUMNS, "in.csv");
+    let part = std::fs::read_dir(&table).unwrap().flatten();
+    let mut parts = part.map(|entry| entry.path().display().to_string());
+    let part = parts.find(|path| path.ends_with(".parquet")).unwrap();
+    let said = project.fails(&["training-set", "v", "--labels", &part, "--out", "o.parquet"]);
+    assert!(said.contains("is a Delta table"), "{said}");
+    let newest = delta(&table, "");
+    newest.ok(&["run", "g"]);
+    assert_eq!(values(&newest), [(1, 7.5)]);
+    let first = delta(&table, "version = 0");
+    first.ok(&["run", "g"]);
+    assert_eq!(values(&first), [(1, 1.5), (2, 2.5)]);
+    let said = delta(&table, "version = 9").fails(&["run", "g"]);
+    assert!(said.contains("version 9 of the Delta table"), "{said}");
+    let said = delta(Path::new("nowhere"), "").fails(&["run", "g"]);
+    assert!(said.contains("nowhere"), "{said}");
+    std::fs::create_dir(first.path().join("plain")).unwrap();
+    let said = delta(&first.path().join("plain"), "").fails(&["run", "g"]);
+    assert!(said.contains("plain is not a Delta table"), "{said}");
+}
+
+#[test]
+fn runs_over_a_delta_table_read_what_was_added_and_everything_when_rows_were_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    append(folder.path(), 1, &[(1, 1.0), (2, 2.0)], None);
+    let project = delta(&folder.path().join("t"), "");
+    let run = || project.json(&["run", "g"]);
+    assert_eq!(run()["rows_read"], 2);
+    let again = project.ok(&["run", "g"]);
+    assert!(again.contains("nothing changed"), "{again}");
+    append(folder.path(), 2, &[(2, 2.5), (3, 3.0)], None);
+    // Only the new file is read, and its rows are added.
+    assert_eq!(run()["rows_read"], 2);
+    assert_eq!(values(&project), [(1, 1.0), (2, 2.0), (2, 2.5), (3, 3.0)]);
+    let newest = |id: i64| {
+        let answer = project.json(&["get", "v", &format!("id={id}")]);
+        answer["features"]["g_v"].clone()
+    };
+    assert_eq!(newest(2), json!(2.5), "the row that was added later counts");
+    append(folder.path(), 3, &[(4, 4.0)], Some("w1"));
+    assert_eq!(run()["rows_read"], 3);
+    assert_eq!(values(&project), [(2, 2.5), (3, 3.0), (4, 4.0)]);
+    assert_eq!(newest(1), Json::Null);
+    // Another table at the same place is another input, whatever its version.
+    std::fs::remove_dir_all(folder.path().join("t")).unwrap();
+    append(folder.path(), 1, &[(9, 9.0)], None);
+    assert_eq!(run()["rows_read"], 1);
+    assert_eq!(values(&project), [(9, 9.0)]);
+}
+
+/// Writes the first version of a table with one file.
+fn write_table(folder: &Path, protocol: &Json, metadata: &Json, add: &Json, batch: &RecordBatch) {
+    std::fs::create_dir_all(folder.join("_delta_log")).unwrap();
+    write_batch(&folder.join("a.parquet"), batch);
+    let size = std::fs::metadata(folder.join("a.parquet")).unwrap().len();
+    let field = |name: &str, kind: &str| json!({"name": name, "type": kind, "nullable": true, "metadata": {}});
+    let fields = [
+        field("id", "long"),
+        field("at", "timestamp"),
+        field("v", "double"),
+    ];
+    let schema = json!({"type": "struct", "fields": fields}).to_string();
+    let mut meta = json!({
+        "id": "11111111-2222-3333-4444-555555555555",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema,
+        "partitionColumns": [],
+        "configuration": {},
+        "createdTime": 0,
+    });
+    let mut file = json!({
+        "path": "a.parquet",
+        "partitionValues": {},
+        "size": size,
+        "modificationTime": 0,
+        "dataChange": true,
+    });
+    let merge = |into: &mut Json, from: &Json| {
+        for (key, value) in from.as_object().into_iter().flatten() {
+            into[key] = value.clone();
+        }
+    };
+    merge(&mut meta, metadata);
+    merge(&mut file, add);
+    let log = [
+        json!({ "protocol": protocol }),
+        json!({ "metaData": meta }),
+        json!({ "add": file }),
+    ];
+    let log: String = log.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.join("_delta_log/00000000000000000000.json"), log).unwrap();
+}
+
+#[test]
+fn partition_columns_have_the_values_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    let batch = rows(&[(1, 0.5), (2, 0.25)]).project(&[1, 2]).unwrap();
+    for (value, wanted) in [
+        (json!("7"), Ok(7)),
+        (
+            json!("seven"),
+            Err("partition column `id` has the value `seven`, which is not an integer"),
+        ),
+    ] {
+        let table = folder.path().join(value.as_str().unwrap());
+        write_table(
+            &table,
+            &plain,
+            &json!({"partitionColumns": ["id"]}),
+            &json!({"partitionValues": {"id": value}}),
+            &batch,
+        );
+        let project = delta(&table, "");
+        match wanted {
+            Ok(id) => {
+                project.ok(&["run", "g"]);
+                assert_eq!(values(&project), [(id, 0.25), (id, 0.5)]);
+            }
+            Err(wanted) => {
+                let said = project.fails(&["run", "g"]);
+                assert!(said.contains(wanted), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_whose_files_do_not_hold_their_rows_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = json!({
+        "minReaderVersion": 3,
+        "minWriterVersion": 7,
+        "readerFeatures": ["deletionVectors"],
+        "writerFeatures": ["deletionVectors"],
+    });
+    let vector = json!({"deletionVector": {
+        "storageType": "u",
+        "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^",
+        "offset": 4,
+        "sizeInBytes": 40,
+        "cardinality": 1,
+    }});
+    let mapped = json!({"minReaderVersion": 2, "minWriterVersion": 5});
+    let mapping = json!({"configuration": {"delta.columnMapping.mode": "name"}});
+    for (name, protocol, metadata, add, wanted) in [
+        ("vectors", &vectors, &json!({}), &vector, "deletion"),
+        ("mapped", &mapped, &mapping, &json!({}), "olumn"),
+    ] {
+        let table = folder.path().join(name);
+        write_table(&table, protocol, metadata, add, &rows(&[(1, 1.0)]));
+        let project = delta(&table, "");
+        let said = project.fails(&["run", "g"]);
+        assert!(said.contains(wanted) && said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn folders_of_iceberg_and_hudi_tables_are_refused_by_name() {
+    for (mark, data, wanted) in [
+        (
+            "metadata/v1.metadata.json",
+            "data/day=1",
+            "is an Iceberg table",
+        ),
+        (".hoodie/hoodie.properties", "2024", "is a Hudi table"),
+    ] {
+        let project = pass(COLUMNS, &format!("t/{data}/*.parquet"));
+        let table = project.path().join("t");
+        for folder in [table.join(data), table.join(mark).parent().unwrap().into()] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(table.join(mark), "{}").unwrap();
+        write_batch(&table.join(data).join("a.parquet"), &rows(&[(1, 1.0)]));
+        let said = project.fails(&["run", "g"]);
+        assert!(said.contains(wanted), "{said}");
+    }
+}

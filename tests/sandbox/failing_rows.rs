@@ -1,0 +1,69 @@
+//! Functions that panic on one row: the error names the row, the place in the function's source, and
+//! what to do if the function asked for what is not in a sandbox.
+
+use crate::harness::{Project, guest};
+
+/// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in line 9
+/// has the given id.
+fn project(id: u32) -> Project {
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "brittle"
+[entities.thing]
+keys = {{ id = "int64" }}
+[sources.things]
+path = "things.csv"
+[functions.brittle]
+component = "{}"
+[groups.thing]
+entity = "thing"
+event_time = "at"
+[pipelines.thing]
+source = "things"
+function = "brittle"
+group = "thing"
+"#,
+        guest("brittle").display()
+    ));
+    let rows = (0..9_000).map(|row| {
+        let id = if row == 7 { id } else { row + 100 };
+        format!("{id},2013-01-01T00:00:00Z,0.5\n")
+    });
+    let rows = format!("id,at,x\n{}", rows.collect::<String>());
+    project.write("things.csv", rows);
+    project.applied()
+}
+
+#[test]
+fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() {
+    let project = project(7);
+    let said = project.fails(&["run", "thing"]);
+    for wanted in [
+        "things.csv:9: function `brittle` trapped: ",
+        "src/lib.rs:21:",
+        "seven is too much",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    assert!(
+        said.matches("seven is too much").count() < 6,
+        "the search for the row is not logged: {said}"
+    );
+    let said = project.fails(&["check"]);
+    assert!(
+        said.contains("row 7 of its source: function `brittle` trapped: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn run_says_what_to_do_without_a_clock() {
+    let said = project(8).fails(&["run", "thing"]);
+    for wanted in [
+        "things.csv:9: function `brittle` trapped: ",
+        "a function has no clock: take the time as a field of its row",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}

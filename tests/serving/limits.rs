@@ -1,0 +1,446 @@
+//! What a request may take: sizes, counts, memory, and compressed bodies.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use arrow_array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
+
+use crate::harness::ledger::{ledger, three_entries};
+use crate::harness::{Server, misbehaving, wait_for};
+
+const MIB: usize = 1 << 20;
+const NDJSON: &str = "application/x-ndjson";
+const JSON: &str = "application/json";
+
+/// A request that is sent to a server, whatever its answer.
+struct Request {
+    path: &'static str,
+    media_type: &'static str,
+    encoding: &'static str,
+    body: Vec<u8>,
+    /// The statuses that it may have.
+    statuses: &'static [u16],
+}
+
+impl Request {
+    fn new(
+        path: &'static str,
+        media_type: &'static str,
+        body: impl Into<Vec<u8>>,
+        statuses: &'static [u16],
+    ) -> Self {
+        Self {
+            path,
+            media_type,
+            encoding: "identity",
+            body: body.into(),
+            statuses,
+        }
+    }
+
+    /// Sends the request, and checks its status and how much memory the server took for it.
+    fn check(&self, server: &Server) {
+        let headers = [
+            ("content-type", self.media_type),
+            ("content-encoding", self.encoding),
+        ];
+        let mut status = 0;
+        let mut error = Json::Null;
+        let memory = server.memory_for(|| {
+            let (found, answer) = server.post_with(self.path, &headers, &self.body);
+            status = found;
+            error = answer["error"].clone();
+        });
+        let name = format!(
+            "{} {} {} of {} bytes, {}",
+            self.path,
+            self.media_type,
+            self.encoding,
+            self.body.len(),
+            String::from_utf8_lossy(&self.body[..self.body.len().min(40)])
+        );
+        assert!(self.statuses.contains(&status), "{name}: {status} {error}");
+        let allowed = 64 * MIB + 8 * self.body.len();
+        assert!(
+            memory <= allowed as u64,
+            "{name}: {} MiB, and {} MiB are allowed; {status} {error}",
+            memory >> 20,
+            allowed >> 20
+        );
+    }
+}
+
+/// Returns a list in which an item is repeated, of so many bytes.
+fn list(item: &str, bytes: usize) -> String {
+    let count = bytes / (item.len() + 1);
+    let items = format!("{item},").repeat(count);
+    format!("[{}]", items.trim_end_matches(','))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_request_takes_more_memory_than_its_size_allows() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    let small = r#"{"id":1,"at":"2013-01-01T00:00:00Z","x":0.5}"#;
+    let (features, events) = ("/v1/views/thing/features", "/v1/sources/things/events");
+    let labels = "/v1/views/thing/training-set?time=at";
+    let cloud_events = "application/cloudevents-batch+json";
+    let cloud_event = "application/cloudevents+json";
+    let (infer, online) = ("/v2/models/none/infer", "/get-online-features");
+    let (write, push) = ("/write-to-online-store", "/push");
+    // What is loaded by the first requests does not count.
+    assert_eq!(misbehaving::request(&server, 1).0, 200);
+    assert_eq!(server.events("things", small).0, 200);
+    let frame = |name: &str, value: &str, bytes: usize| {
+        format!(
+            r#"{{"{name}":"things","feature_view_name":"thing","df":{{"id":{}}}}}"#,
+            list(value, bytes)
+        )
+    };
+    let tensor = |data: &str, count: usize| {
+        format!(
+            r#"{{"inputs":[{{"name":"x","datatype":"FP64","shape":[{count}],"data":{data}}}]}}"#
+        )
+    };
+    let many: String = (0..60_000)
+        .map(|id| format!("{{\"id\":{id},\"at\":\"2013-01-01T00:00:00Z\",\"x\":0.5}}\n"))
+        .collect();
+    let rows: Vec<String> = (0..10_000)
+        .map(|id| small.replace("\"id\":1", &format!("\"id\":{id}")))
+        .collect();
+    let labels_csv =
+        |rows: usize| "id,at,x\n".to_owned() + &"1,2013-01-01T00:00:00Z,0.5\n".repeat(rows);
+    for request in [
+        Request::new(events, NDJSON, "1\n".repeat(4 * MIB), &[413]),
+        Request::new(events, NDJSON, "1\n".repeat(100_000), &[422]),
+        Request::new(events, NDJSON, "{}\n".repeat(100_000), &[422]),
+        Request::new(events, NDJSON, many, &[200]),
+        Request::new(events, NDJSON, list("1", 8 * MIB), &[413]),
+        Request::new(events, JSON, list("{\"a\":1}", 4 * MIB), &[413]),
+        Request::new(events, cloud_events, list("1", 8 * MIB), &[413]),
+        Request::new(events, cloud_events, list("{}", 300_000), &[422, 413]),
+        Request::new(events, cloud_event, list("{\"a\":1}", 4 * MIB), &[413]),
+        Request::new(
+            features,
+            JSON,
+            format!("{{\"rows\":{}}}", list("{}", 4 * MIB)),
+            &[413],
+        ),
+        Request::new(
+            features,
+            JSON,
+            format!("{{\"rows\":{}}}", list("1", 16 * MIB)),
+            &[413],
+        ),
+        Request::new(
+            features,
+            JSON,
+            format!("{{\"rows\":{}}}", list("{}", 29_990)),
+            &[400],
+        ),
+        Request::new(
+            features,
+            JSON,
+            format!("{{\"rows\":[{}]}}", rows.join(",")),
+            &[200],
+        ),
+        Request::new(features, JSON, "[".repeat(16 * MIB), &[400, 413]),
+        Request::new(
+            features,
+            JSON,
+            format!("\"{}\"", "x".repeat(16 * MIB)),
+            &[400],
+        ),
+        Request::new(infer, JSON, tensor(&list("1", 16 * MIB), 8 * MIB), &[400]),
+        Request::new(infer, JSON, tensor(&list("[1]", 4 * MIB), MIB), &[400]),
+        Request::new(infer, JSON, tensor(&list("\"\"", 4 * MIB), 10_000), &[400]),
+        Request::new(
+            online,
+            JSON,
+            format!(
+                "{{\"features\":[\"thing:x\"],\"entities\":{{\"id\":{}}}}}",
+                list("1", 16 * MIB)
+            ),
+            &[413],
+        ),
+        Request::new(
+            online,
+            JSON,
+            format!(
+                "{{\"features\":[\"thing:x\"],\"entities\":{{\"id\":{}}}}}",
+                list("1", 40_000)
+            ),
+            &[400],
+        ),
+        Request::new(write, JSON, frame("x", "1", 4 * MIB), &[413]),
+        Request::new(write, JSON, frame("x", "1", 200_000), &[400]),
+        Request::new(push, JSON, frame("push_source_name", "1", 4 * MIB), &[413]),
+        Request::new(push, JSON, frame("push_source_name", "1", 200_000), &[400]),
+        Request::new(labels, "text/csv", labels_csv(200_000), &[200]),
+        Request::new(
+            labels,
+            "text/csv",
+            "id,at,x\n".to_owned() + &"\n".repeat(8 * MIB),
+            &[200, 400],
+        ),
+        Request::new(labels, NDJSON, "1\n".repeat(4 * MIB), &[400]),
+        Request::new(labels, NDJSON, "{}\n".repeat(MIB), &[400]),
+        Request::new(
+            labels,
+            "application/vnd.apache.arrow.stream",
+            vec![b'x'; 8 * MIB],
+            &[400],
+        ),
+        Request::new(
+            labels,
+            "application/vnd.apache.parquet",
+            vec![b'x'; 8 * MIB],
+            &[400],
+        ),
+        Request::new("/nowhere", JSON, vec![b'x'; 8 * MIB], &[404]),
+        Request::new("/v1/clock", JSON, list("1", 8 * MIB), &[400, 413]),
+    ] {
+        request.check(&server);
+    }
+    // The server still answers, and has given the memory of all of them back.
+    assert_eq!(misbehaving::request(&server, 1).0, 200);
+}
+
+#[test]
+fn labels_that_expand_beyond_their_size_are_refused() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    // A text that the file has once, and every row of it.
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 18); 800]));
+    let times = TimestampMicrosecondArray::from(vec![0; 800]).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 4] = [
+        ("id", Arc::new(Int64Array::from(vec![1; 800]))),
+        ("at", Arc::new(times)),
+        ("x", Arc::new(Float64Array::from(vec![0.5; 800]))),
+        ("text", text),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    assert!(body.len() < 4 * MIB, "{}", body.len());
+    let path = "/v1/views/thing/training-set?time=at";
+    let (status, answer) = server.post(path, "application/vnd.apache.parquet", body);
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("once they are read"), "{message}");
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(text: &[u8]) -> Vec<u8> {
+    zstd::encode_all(text, 3).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn compressed_bodies_are_bounded_by_what_was_sent() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    assert_eq!(misbehaving::request(&server, 1).0, 200);
+    for (encoding, compress) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd)] {
+        for (path, media_type, text) in [
+            ("/v1/sources/things/events", NDJSON, b"1\n".repeat(32 * MIB)),
+            ("/v1/sources/things/events", NDJSON, b" ".repeat(60 * MIB)),
+            ("/v1/views/thing/features", JSON, b" ".repeat(60 * MIB)),
+            (
+                "/v1/views/thing/features",
+                JSON,
+                list("{}", 16 * MIB).into(),
+            ),
+            ("/get-online-features", JSON, b" ".repeat(60 * MIB)),
+            ("/write-to-online-store", JSON, b" ".repeat(60 * MIB)),
+            ("/push", JSON, b" ".repeat(60 * MIB)),
+            ("/v2/models/none/infer", JSON, b" ".repeat(60 * MIB)),
+            ("/v1/clock", JSON, b" ".repeat(60 * MIB)),
+            (
+                "/v1/views/thing/training-set",
+                "text/csv",
+                b"\n".repeat(257 * MIB),
+            ),
+        ] {
+            let request = Request {
+                path,
+                media_type,
+                encoding,
+                body: compress(&text),
+                statuses: if path.starts_with("/v2") {
+                    &[400]
+                } else {
+                    &[413]
+                },
+            };
+            request.check(&server);
+        }
+    }
+}
+
+#[test]
+fn bodies_may_be_compressed_on_every_route() {
+    let project = ledger("").applied_with("entries.ndjson", &three_entries());
+    project.ok(&["run", "last_entry"]);
+    let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);
+    let key = json!({"rows": [{"key_a": "a", "key_b": 1}]}).to_string();
+    let online =
+        json!({"features": ["last_entry:small"], "entities": {"key_a": ["a"], "key_b": [1]}});
+    let frame = json!({"key_a": ["c"], "key_b": [1], "happened_at": ["2020-01-01T00:00:00Z"]});
+    let write = json!({"feature_view_name": "last_entry", "df": frame}).to_string();
+    let labels = "key_a,key_b,event_timestamp\na,1,2020-01-02T00:00:00Z\n";
+    let clock = json!({"now": "2020-01-03T00:00:00Z"}).to_string();
+    for (path, media_type, body) in [
+        ("/v1/sources/entries/events", NDJSON, three_entries()),
+        ("/v1/views/account/features", JSON, key),
+        ("/get-online-features", JSON, online.to_string()),
+        ("/write-to-online-store", JSON, write),
+        (
+            "/v1/views/account/training-set",
+            "text/csv",
+            labels.to_owned(),
+        ),
+        ("/v1/clock", JSON, clock),
+        ("/v2/models/none/infer", JSON, "{\"inputs\": []}".to_owned()),
+    ] {
+        let plain = server.post(path, media_type, &body);
+        for (encoding, bytes) in [
+            ("gzip", gzip(body.as_bytes())),
+            ("zstd", zstd(body.as_bytes())),
+            ("identity", body.clone().into_bytes()),
+        ] {
+            let headers = [("content-type", media_type), ("content-encoding", encoding)];
+            let (status, answer) = server.post_with(path, &headers, &bytes);
+            assert_eq!(status, plain.0, "{path} {encoding}: {answer}");
+            let wrong = [("content-type", media_type), ("content-encoding", "gzip")];
+            let (status, answer) = server.post_with(path, &wrong, "no gzip");
+            assert_eq!(status, 400, "{path}: {answer}");
+            let unknown = [("content-type", media_type), ("content-encoding", "br")];
+            let (status, answer) = server.post_with(path, &unknown, &bytes);
+            let wanted = if path.starts_with("/v2") { 400 } else { 415 };
+            assert_eq!(status, wanted, "{path}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_with_the_limit_of_its_route() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    for (path, media_type, length, wanted) in [
+        ("/v1/views/thing/features", JSON, 64 * MIB + 1, "64 MiB"),
+        (
+            "/v1/views/thing/training-set",
+            "text/csv",
+            256 * MIB + 1,
+            "256 MiB",
+        ),
+        ("/v2/models/none/infer", JSON, 64 * MIB + 1, "64 MiB"),
+    ] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media_type}\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        let (status, answer) = server.raw(head.as_bytes());
+        let wanted_status = if path.starts_with("/v2") { 400 } else { 413 };
+        assert_eq!(status, wanted_status, "{answer}");
+        let message = answer["error"]["message"]
+            .as_str()
+            .or(answer["error"].as_str());
+        let message = message.unwrap().to_owned();
+        assert!(
+            message.contains(&format!("larger than {wanted}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn all_requests_share_a_budget_of_memory() {
+    let project = misbehaving::project("well", "");
+    project.replace(
+        "[entities.thing]",
+        "[server]\nmemory = \"16 MiB\"\n[entities.thing]",
+    );
+    let project = project.applied();
+    let server = project.serve(&[]);
+    let post = |bytes: usize| {
+        let body = format!("{{\"rows\":[]{}}}", " ".repeat(bytes));
+        server.post("/v1/views/thing/features", JSON, body)
+    };
+    assert_eq!(post(MIB).0, 200);
+    let (status, answer) = post(3 * MIB);
+    assert_eq!(status, 413, "{answer}");
+    assert!(answer.to_string().contains("server.memory"), "{answer}");
+    // A body that takes most of the budget is still coming in.
+    let mut other = server.connect();
+    let head = format!(
+        "POST /v1/views/thing/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        2 * MIB
+    );
+    other.write_all(head.as_bytes()).unwrap();
+    other.write_all(&vec![b' '; 2 * MIB - 1_000]).unwrap();
+    wait_for("a full budget", || post(MIB).0 == 429);
+    let (_, answer) = post(MIB);
+    assert_eq!(answer["error"]["code"], "too_many_requests");
+    assert_eq!(
+        misbehaving::request(&server, 1).0,
+        200,
+        "small requests need no budget"
+    );
+    drop(other);
+    wait_for("a free budget", || post(MIB).0 == 200);
+}
+
+#[test]
+fn a_third_training_set_is_refused_before_its_labels_come_in() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    let head = "POST /v1/views/thing/training-set HTTP/1.1\r\nhost: localhost\r\n\
+        content-type: text/csv\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n";
+    let begin = || {
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let _others = [begin(), begin()];
+    let mut refused = (0, Json::Null);
+    wait_for("a refusal", || {
+        let answer = server.post("/v1/views/thing/training-set", "text/csv", "id,at,x\n");
+        let is_refused = answer.0 == 503;
+        refused = answer;
+        is_refused
+    });
+    let (status, answer) = server.raw(head.as_bytes());
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.to_string().contains("two training sets"), "{answer}");
+    assert!(refused.1.to_string().contains("two training sets"));
+}
+
+#[test]
+fn large_answers_are_whole() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    for count in [0, 1, 127, 128, 129, 256, 257, 10_000] {
+        let (status, answer) = misbehaving::request(&server, count);
+        assert_eq!(status, 200, "{count}: {answer}");
+        assert_eq!(answer["rows"].as_array().unwrap().len(), count);
+    }
+    let (status, answer) = misbehaving::request(&server, 10_001);
+    assert_eq!(status, 400, "{answer}");
+}
