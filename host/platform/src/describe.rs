@@ -15,10 +15,10 @@ use crate::Platform;
 pub struct SourceSummary {
     /// The name of the source.
     pub name: String,
-    /// How the rows arrive: `files`, `stream` or `table`.
+    /// How the rows arrive: `files`, `delta`, `stream` or `table`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The file, folder, pattern or URL that batch runs read.
+    /// The file, folder, pattern or URL that batch runs read, or the folder of the Delta table.
     pub path: Option<String>,
     /// The format of the files, if it is declared.
     pub format: Option<Format>,
@@ -57,7 +57,7 @@ pub struct GroupSummary {
     pub pipeline: Option<String>,
     /// The source of the pipeline.
     pub source: Option<String>,
-    /// The function or the model of the pipeline.
+    /// The function, the model or the columns of the pipeline.
     pub made_by: Option<String>,
     /// The views that look the group up.
     pub views: Vec<String>,
@@ -176,6 +176,7 @@ impl Platform {
 fn source_summary(definitions: &Definitions, name: &str, source: &SourceDef) -> SourceSummary {
     let (kind, group) = match &source.kind {
         SourceKind::Files => ("files", None),
+        SourceKind::Delta { .. } => ("delta", None),
         SourceKind::Stream { .. } => ("stream", None),
         SourceKind::Table { group } => ("table", Some(group.clone())),
     };

@@ -299,7 +299,8 @@ fn unknown_column(at: &LookAt, rows: &RowsToLookAt, fields: &[Field], name: &str
     let (kind, of) = (at.kind(), at.name());
     if let Some((_, stored_as)) = left_out.find(|(left_out, _)| left_out == name) {
         return Error::invalid(format!(
-            "column `{name}` of {kind} `{of}` is {stored_as}, a type that Wafer does not know"
+            "column `{name}` of {kind} `{of}` is {stored_as}, which is read only if its source \
+             says how"
         ));
     }
     let hint = meant(name, fields.iter().map(|field| field.name.as_str()));

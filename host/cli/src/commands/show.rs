@@ -109,7 +109,8 @@ fn say_what_is_missing(looked: &Looked) {
     }
     for (name, stored_as) in &looked.left_out {
         say(format!(
-            "column `{name}` is left out: it is {stored_as}, a type that Wafer does not know"
+            "column `{name}` is left out: it is {stored_as}, which is read only if its source says \
+             how"
         ));
     }
     if looked.waiting > 0 {

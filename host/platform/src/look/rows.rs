@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{SourceKind, TableDef, get};
 use wafer_core::Field;
 use wafer_core::rules::Interval;
@@ -119,16 +119,21 @@ impl RowsToLookAt {
 }
 
 impl TableRows {
-    /// Reads some of the columns of all rows, in the order of the files' names.
+    /// Reads some of the columns of all rows. The files are read in the order in which they were
+    /// made, as pipelines over the table read them.
     pub(super) fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
         let schema = self.definition.schema();
         let fields: Vec<Field> = names
             .iter()
             .filter_map(|name| schema.field(name).cloned())
             .collect();
-        let mut files = self.snapshot.files().to_vec();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        let batches = self.snapshot.read_all(files, names.to_vec(), Interval::ALL);
+        let (snapshot, names) = (self.snapshot.clone(), names.to_vec());
+        let opened = async move {
+            let files = snapshot.files().to_vec();
+            let files = snapshot.in_order_of_creation(files).await?;
+            Ok::<_, Error>(snapshot.read_all(files, names, Interval::ALL))
+        };
+        let batches = stream::once(opened).try_flatten();
         let definition = self.definition.clone();
         let rows = batches.map(move |batch| read_rows(&definition, &fields, &batch?));
         rows.boxed()
