@@ -14,6 +14,7 @@ mod harness;
 mod catalog {
     mod builds;
     mod functions;
+    mod looking;
     mod new_project;
     mod plan;
     mod project_file;
@@ -47,6 +48,7 @@ mod pipelines {
 /// Training, from labels to training sets and models.
 mod training {
     mod hostile_labels;
+    mod known_rows;
     mod label_values;
     mod labels;
     mod left_overs;
@@ -120,4 +122,5 @@ mod witnesses {
     mod clients;
     mod duckdb;
     mod model_files;
+    mod reports;
 }

@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::harness::Project;
 use crate::harness::ledger::{entry, ledger, lines};
+use crate::harness::pass::Pass;
 
 /// Makes the project `ledger` with expectations of the group `sums`.
 fn ledger_with_expectations(expectations: &str) -> Project {
@@ -150,5 +151,56 @@ fn a_run_that_breaks_an_expectation_about_all_its_rows_commits_nothing() {
         project.write("entries.ndjson", "");
         let said = project.fails(&["apply"]);
         assert!(said.contains(wanted), "{said}");
+    }
+}
+
+/// Lists and vectors can be counted, and be required, although their values are not single.
+#[test]
+fn lists_and_vectors_are_counted_and_may_be_required() {
+    for (column, value) in [
+        ("ints", "[1,2]"),
+        ("texts", "[\"\"a\"\"]"),
+        ("vector2", "[0.5,1]"),
+    ] {
+        let group = |rule: &str| {
+            format!(
+                "expectations = [{{ column = \"c\", {rule} }}]\n\
+                 aggregates = [{{ function = \"count\", column = \"c\", windows = [\"1d\"] }}]"
+            )
+        };
+        for (rule, rejected) in [
+            ("not_null = true", 1),
+            ("null_fraction = 0.5, policy = \"fail\"", 0),
+        ] {
+            let project = Pass {
+                columns: &format!("id:int64, at:timestamp, c:{column}?"),
+                source: "type = \"files\"\npath = \"in.csv\"",
+                group: &group(rule),
+                pipeline: "",
+            };
+            let project = project.project();
+            let row = |hour: u32, value: &str| format!("1,2024-01-01T0{hour}:00:00Z,{value}\n");
+            let value = format!("\"{value}\"");
+            let rows = [row(1, &value), row(2, ""), row(3, &value)].concat();
+            project.write("in.csv", format!("id,at,c\n{rows}"));
+            project.ok(&["apply"]);
+            let record = project.json(&["run", "g"]);
+            assert_eq!(
+                record["rows_rejected"], rejected,
+                "{column} {rule}: {record}"
+            );
+            // Online and offline count the same.
+            let at = ["get", "v", "id=1", "--clock", "2024-01-01T12:00:00Z,0"];
+            let features = project.json(&at);
+            assert_eq!(features["features"]["g_c_count_1d"], 2, "{column} {rule}");
+            project.write("labels.csv", "id,event_timestamp\n1,2024-01-01T12:00:00Z\n");
+            project.training_set("v", "labels.csv", "t.csv");
+            let set = std::fs::read_to_string(project.path().join("t.csv")).unwrap();
+            assert_eq!(
+                set.lines().nth(1).unwrap().rsplit(',').next(),
+                Some("2"),
+                "{set}"
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::Project;
+use crate::harness::pass::pass;
 
 #[test]
 fn all_pipelines_run_on_the_flights_data() {
@@ -98,6 +99,28 @@ fn a_run_is_repeated_only_when_its_inputs_changed() {
         project.json(&["runs", "airport"]).as_array().unwrap().len(),
         2
     );
+}
+
+/// What a source accepts, and how its files are read, decides what a run writes.
+#[test]
+fn a_run_is_repeated_when_the_format_or_the_skew_of_its_source_changed() {
+    let project = pass("id:int64, at:timestamp, v:float64?", "in.csv");
+    project.write("in.csv", "id,at,v\n1,2024-01-01T00:00:00Z,1.5\n");
+    let generation = || project.json(&["run", "g"])["generation"].clone();
+    assert_eq!((generation(), generation()), (json!(1), json!(1)));
+    for (setting, wanted) in [("skew = \"1h\"", 2), ("skew = \"1h\"\nformat = \"csv\"", 3)] {
+        project.replace(
+            "path = \"in.csv\"\n",
+            &format!("path = \"in.csv\"\n{setting}\n"),
+        );
+        project.ok(&["apply"]);
+        assert_eq!(
+            (generation(), generation()),
+            (json!(wanted), json!(wanted)),
+            "{setting}"
+        );
+        project.replace(&format!("{setting}\n"), "");
+    }
 }
 
 #[test]

@@ -10,6 +10,14 @@ fn every_http_error_has_the_same_shape() {
     for ((status, answer), wanted_status, wanted_code) in [
         (server.get("/nowhere"), 404, "not_found"),
         (server.get("/v1/views/none"), 404, "not_found"),
+        (server.get("/v1/groups/none"), 404, "not_found"),
+        (server.get("/v1/tables/none/rows"), 404, "not_found"),
+        (
+            server.get("/v1/groups/airport/rows?limit=x"),
+            400,
+            "invalid",
+        ),
+        (server.get("/v1/views/arrival_delay/rows"), 400, "invalid"),
         (server.get("/v1/views/%ff"), 400, "invalid"),
         (
             server.post("/v1/views/%ff/features", json_type, "{\"rows\":[]}"),

@@ -49,7 +49,7 @@ pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
 pub use recipe::Recipe;
 pub use records::{
-    Artifact, ColumnStatistics, Lineage, ModelNote, ModelVersion, Reject, Release, RunRecord,
-    RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
+    Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
+    Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
 pub use task::{TemporaryFolder, blocking, ended, remove_abandoned_folders, temporary_folder};

@@ -6,8 +6,10 @@
 mod apply;
 mod backfill;
 mod check;
+mod definitions;
 mod deploy;
 mod doctor;
+mod drop;
 mod endpoints;
 mod functions;
 mod get;
@@ -21,6 +23,7 @@ mod run;
 mod runs;
 mod schedules;
 mod serve;
+mod show;
 mod skew;
 mod train;
 mod training_set;
@@ -88,15 +91,20 @@ pub(crate) enum Command {
     Skew(skew::Skew),
     Push(push::Push),
     Get(get::Get),
+    Show(show::Show),
     Serve(serve::Serve),
     Replay(replay::Replay),
     Runs(runs::Runs),
     Schedules(schedules::Schedules),
+    Sources(definitions::Sources),
+    Groups(definitions::Groups),
+    Views(definitions::Views),
     Tables(upkeep::Tables),
     Export(upkeep::Export),
     Compact(upkeep::Compact),
     Heal(upkeep::Heal),
     Delete(upkeep::Delete),
+    Drop(drop::Drop),
     Materialize(upkeep::Materialize),
     Functions(functions::Functions),
     Doctor(doctor::Doctor),
@@ -182,6 +190,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Skew(command) => command.run(&context).await,
         Command::Schedules(command) => command.run(&context).await,
         Command::Tables(command) => command.run(&context).await,
+        Command::Show(command) => command.run(&context).await,
+        Command::Sources(command) => command.run(&context).await,
+        Command::Groups(command) => command.run(&context).await,
+        Command::Views(command) => command.run(&context).await,
+        Command::Drop(command) => command.run(&context).await,
         Command::Export(command) => command.run(&context).await,
         Command::Compact(command) => command.run(&context).await,
         Command::Heal(command) => command.run(&context).await,

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     output::start_log(arguments.verbose);
     match start(arguments) {
         Ok(code) => code,
+        Err(error) if output::has_no_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
             ExitCode::FAILURE

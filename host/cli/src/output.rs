@@ -8,7 +8,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use wafer_core::{MAX_ERROR_BYTES, cut, escaped, escaped_json, escaped_lines};
 use wafer_log::Destination;
-use wafer_platform::{BackfillEstimate, Progress};
+use wafer_platform::{BackfillEstimate, Format as FileFormat, Progress};
 
 /// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -26,6 +28,34 @@ pub(crate) enum Format {
     Text,
     /// One JSON document, for scripts.
     Json,
+}
+
+/// The format in which rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RowFormat {
+    /// A table for people, with long values cut.
+    Table,
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object in each line.
+    Ndjson,
+    /// An Arrow IPC stream.
+    Arrow,
+    /// Parquet.
+    Parquet,
+}
+
+impl RowFormat {
+    /// Returns the format of files; a table is none.
+    pub(crate) fn of_file(self) -> Option<FileFormat> {
+        match self {
+            Self::Table => None,
+            Self::Csv => Some(FileFormat::Csv),
+            Self::Ndjson => Some(FileFormat::Ndjson),
+            Self::Arrow => Some(FileFormat::ArrowStream),
+            Self::Parquet => Some(FileFormat::Parquet),
+        }
+    }
 }
 
 impl Format {
@@ -44,6 +74,22 @@ impl Format {
 /// Prints a result, which may have several lines.
 pub(crate) fn line(text: impl Display) {
     write_result(&escaped_lines(&text.to_string()));
+}
+
+/// Returns the standard output as a file, for rows in a format of files.
+pub(crate) fn standard_output() -> std::io::Result<File> {
+    let out = std::io::stdout();
+    out.lock().flush()?;
+    Ok(File::from(out.as_fd().try_clone_to_owned()?))
+}
+
+/// Returns whether an error is that the reader of the output has gone away, which makes no command
+/// fail: `wafer export … | head` is done when `head` is.
+pub(crate) fn has_no_reader(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
 }
 
 /// Writes a result. Errors are ignored, because a command need not fail when the reader of its
@@ -261,6 +307,13 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
             .map(|row| line(&mut row.iter().map(AsRef::as_ref))),
     );
     lines.join("\n")
+}
+
+/// Formats pairs of a name and a text, one in each line, and leaves out those with an empty text.
+pub(crate) fn facts(lines: &[(&str, String)]) -> String {
+    let lines = lines.iter().filter(|(_, text)| !text.is_empty());
+    let lines = lines.map(|(name, text)| format!("{name:13} {}", escaped(text)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Escapes a part of a text that may have several lines. All but the first are indented by four

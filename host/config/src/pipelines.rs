@@ -143,3 +143,17 @@ pub(crate) fn check_max_rejects(pipeline: &PipelineConfig) -> Result<(), BrokenR
         _ => Ok(()),
     }
 }
+
+/// Checks the settings of a schedule that would be no use. The key of a returned error is relative to
+/// the schedule.
+pub(crate) fn check_schedule(schedule: &ScheduleConfig) -> Result<(), BrokenRule> {
+    if schedule.catch_up == Some(0) {
+        let message = "is 0: at least the interval that is due has to be run, so write 1 or more";
+        return Err(BrokenRule::new("catch_up", message));
+    }
+    if schedule.time_limit == Some(Duration::ZERO) {
+        let message = "no run ends within 0s, so that each would fail; leave it out for no limit";
+        return Err(BrokenRule::new("time_limit", message));
+    }
+    Ok(())
+}

@@ -15,7 +15,7 @@ use crate::error::{BrokenRule, ProjectError, parse_error};
 use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
 use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
-use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects};
+use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects, check_schedule};
 use crate::server::{ServerConfig, check_server};
 use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
@@ -181,6 +181,11 @@ impl Project {
         }
         for (name, entity) in &self.entities {
             let key = format!("entities.{name}.keys");
+            if entity.keys.is_empty() {
+                let message =
+                    "is empty: an entity has at least one join key, such as { id = \"int64\" }";
+                return Err(BrokenRule::new(key, message));
+            }
             for (column, data_type) in typed_fields(&entity.keys, &key)? {
                 if !data_type.is_key() {
                     let message = format!(
@@ -235,6 +240,11 @@ impl Project {
                 );
                 return Err(BrokenRule::new(key("schedule"), message));
             }
+            if let Some(schedule) = &pipeline.schedule {
+                let table = key("schedule");
+                check_schedule(schedule).map_err(|rule| rule.below(&table))?;
+                self.check_delay(pipeline, &table)?;
+            }
             if let Some(other) = writers.insert(&pipeline.group, name) {
                 let message = format!(
                     "group `{}` is written by pipeline `{other}` already",
@@ -250,6 +260,22 @@ impl Project {
             self.check_model(name, model)?;
         }
         Ok(())
+    }
+
+    /// Checks that the source of a scheduled pipeline has no `delay` of its own: what becomes visible
+    /// when is said by the schedule.
+    fn check_delay(&self, pipeline: &PipelineConfig, schedule: &str) -> Result<(), BrokenRule> {
+        let source = &self.sources[&pipeline.source];
+        // The `delay` of a stream is also that of events from the past.
+        if source.delay.is_none() || source.kind == SourceType::Stream {
+            return Ok(());
+        }
+        let message = format!(
+            "its `delay` says when rows become visible, so `sources.{0}.delay` would be ignored: remove that, or \
+             define the source once more without it",
+            pipeline.source
+        );
+        Err(BrokenRule::new(schedule, message))
     }
 
     /// Checks that a pipeline has at most one of a function and a model, and that it is defined.
@@ -351,6 +377,11 @@ impl Project {
                 let message = format!("has both `{one}` and `{other}`; keep one");
                 return Err(BrokenRule::new(key, message));
             }
+        }
+        if function.stack.is_some() && function.component.is_some() {
+            let key = format!("{key}.stack");
+            let message = "is for functions that `wafer build` compiles: the stack of a component is built in";
+            return Err(BrokenRule::new(key, message));
         }
         const MAX_MEMORY: u64 = 4 << 30;
         if function.memory.is_some_and(|bytes| bytes > MAX_MEMORY) {

@@ -143,6 +143,17 @@ pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
         SourceType::Table if source.path.is_some() => {
             wrong("path", "is for sources of type `files` or `stream`")
         }
+        SourceType::Table if source.format.is_some() => {
+            wrong("format", "is for sources of type `files` or `stream`")
+        }
+        SourceType::Table if source.skew.is_some() => wrong(
+            "skew",
+            "is for sources of type `files` or `stream`: the rows of a group were admitted there",
+        ),
+        SourceType::Stream if source.format.is_some() && source.path.is_none() => wrong(
+            "format",
+            "is that of the files at `path`, and the source has none",
+        ),
         SourceType::Files | SourceType::Stream | SourceType::Delta if source.group.is_some() => {
             wrong("group", "is for sources of type `table`")
         }

@@ -134,6 +134,45 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     }
 }
 
+/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the one
+/// that holds the values of the Arrow type. Returns `None` if there is none.
+pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
+    use DataType as D;
+    let found = match arrow {
+        // Nulls may be read as any type.
+        ArrowType::Null => return None,
+        ArrowType::Boolean => D::Boolean,
+        ArrowType::Float16 | ArrowType::Float32 => D::Float32,
+        ArrowType::Float64 => D::Float64,
+        ArrowType::Dictionary(_, values) => readable_as(values)?,
+        found if found.is_integer() => D::Int64,
+        ArrowType::FixedSizeList(item, n)
+            if *n > 0 && readable_as(item.data_type()) == Some(D::Float32) =>
+        {
+            D::Vector(u32::try_from(*n).ok()?)
+        }
+        ArrowType::List(item) | ArrowType::LargeList(item) | ArrowType::FixedSizeList(item, _) => {
+            match readable_as(item.data_type())? {
+                D::Int64 => D::ListInt64,
+                D::Float32 | D::Float64 => D::ListFloat64,
+                D::Utf8 => D::ListUtf8,
+                _ => return None,
+            }
+        }
+        found => {
+            let others = [D::Utf8, D::Binary, D::Timestamp, D::Date];
+            let mut others = others.into_iter();
+            others.find(|data_type| is_readable(found, data_type))?
+        }
+    };
+    is_readable(arrow, &found).then_some(found)
+}
+
+/// Returns whether columns of an Arrow type may be read as a type. An empty column tells.
+fn is_readable(arrow: &ArrowType, data_type: &DataType) -> bool {
+    coerce(&arrow_array::new_empty_array(arrow), data_type).is_ok()
+}
+
 /// Converts a column to the wanted type by the module's first table, row by row: values that do not
 /// fit are reported, and the others are converted. `reading` has what is declared of the column.
 ///

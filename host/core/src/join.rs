@@ -142,6 +142,8 @@ pub struct AsOfRows {
     /// Whether some rows had equal versions. If so, the join must be repeated with versions that
     /// differ.
     pub has_ties: bool,
+    /// The number of labels whose row has the label's own time as its event time.
+    pub coincident: u64,
 }
 
 /// What the rows of an entity are ordered by.
@@ -274,6 +276,7 @@ impl<V: Version> AsOfJoin<V> {
         } = self;
         let SortedLabels { by_entity, times } = sorted.as_ref();
         let mut rows = vec![None; labels];
+        let mut coincident = 0;
         for entity in 0..by_entity.len() {
             let (start, end) = (by_entity.starts[entity], by_entity.starts[entity + 1]);
             let mut best: Found<V> = Found::NOTHING;
@@ -286,12 +289,14 @@ impl<V: Version> AsOfJoin<V> {
                 // If the newest row has expired, so have all others.
                 if best.row != u64::MAX && !is_expired(best.version.event(), ttl, now) {
                     rows[by_entity.rows[place] as usize] = Some(best.row);
+                    coincident += u64::from(best.version.event() == now);
                 }
             }
         }
         AsOfRows {
             rows,
             has_ties: ties,
+            coincident,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod aggregate;
 mod bytes;
 mod coerce;
 mod column;
+mod condition;
 mod decimal;
 mod digest;
 mod duration;
@@ -32,8 +33,9 @@ mod units;
 pub mod window;
 
 pub use bytes::DamagedError;
-pub use coerce::{CoerceError, Coerced, can_widen, coerce, coerce_rows, widen};
+pub use coerce::{CoerceError, Coerced, can_widen, coerce, coerce_rows, readable_as, widen};
 pub use column::ColumnBuilder;
+pub use condition::{BoundCondition, Condition};
 pub use decimal::lost_number;
 pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;

@@ -195,7 +195,7 @@ impl RowWriter for NdjsonWriter {
             let object: Map<String, Json> = cells
                 .map(|(name, column)| (name.clone(), cell_to_json(column, row)))
                 .collect();
-            serde_json::to_writer(&mut self.sink, &object)?;
+            serde_json::to_writer(&mut self.sink, &object).map_err(std::io::Error::from)?;
             self.sink.write_all(b"\n")?;
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! Output files: written under a temporary name, and renamed when they are complete.
 //!
-//! A reader never sees half a file, and two processes do not write one file at the same time. [`Output::create`] chooses the format by the file's name; the
-//! bytes go through a [`Sink`], which writes and digests them on threads of its own.
+//! A reader never sees half a file, and two processes do not write one file at the same time.
+//! [`Output::create`] chooses the format by the file's name; the bytes go through a [`Sink`], which
+//! writes and digests them on threads of its own. [`Output::opened`] writes to a file that is open
+//! already, such as the standard output, whose reader takes the rows as they come.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
@@ -20,10 +22,9 @@ use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 /// is removed.
 pub struct Output {
     path: PathBuf,
-    /// The temporary file `NAME.part`, which is written.
-    temporary: PathBuf,
-    /// The lock on the temporary file, which is held until the file is complete.
-    _lock: File,
+    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until the
+    /// file is complete; `None` if the rows go to an open file.
+    temporary: Option<(PathBuf, File)>,
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
     statistics: Vec<Statistics>,
@@ -39,8 +40,7 @@ impl std::fmt::Debug for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if self.writer.is_some() {
-            // A partial file is of no use. If it cannot be removed, it is left behind.
-            let _ = std::fs::remove_file(&self.temporary);
+            self.remove_temporary();
         }
     }
 }
@@ -58,21 +58,47 @@ impl Output {
         name.push(".part");
         let temporary = path.with_file_name(name);
         let (file, lock) = create_locked(path, &temporary)?;
+        match Self::started(file, path, format, schema) {
+            Ok(mut output) => {
+                output.temporary = Some((temporary, lock));
+                Ok(output)
+            }
+            Err(e) => {
+                let _ = std::fs::remove_file(temporary);
+                Err(e)
+            }
+        }
+    }
+
+    /// Starts to write rows with these columns to an open file. Errors name it `path`.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`] when
+    /// the file cannot be written.
+    pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
+        check_held(path, format, schema.fields().iter().map(AsRef::as_ref))?;
+        Self::started(file, path, format, schema)
+    }
+
+    fn started(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
         let writer = file_format(format).write(Sink::new(file), schema);
-        let writer = writer.map_err(|e| {
-            let _ = std::fs::remove_file(&temporary);
-            unwritable(path, e)
-        })?;
         let fields = schema.fields().iter();
         Ok(Self {
             path: path.to_owned(),
-            writer: Some(writer),
-            temporary,
-            _lock: lock,
+            temporary: None,
+            writer: Some(writer.map_err(|e| unwritable(path, e))?),
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
         })
+    }
+
+    /// Removes the temporary file. A partial file is of no use; if it cannot be removed, it is left
+    /// behind.
+    fn remove_temporary(&self) {
+        if let Some((temporary, _)) = &self.temporary {
+            let _ = std::fs::remove_file(temporary);
+        }
     }
 
     /// Writes rows. This blocks.
@@ -94,11 +120,13 @@ impl Output {
         let writer = self.writer.take().expect("it is closed once");
         let finished = writer.finish(&mut self.statistics);
         let renamed = finished.and_then(|digest| {
-            std::fs::rename(&self.temporary, &self.path)?;
+            if let Some((temporary, _)) = &self.temporary {
+                std::fs::rename(temporary, &self.path)?;
+            }
             Ok(digest)
         });
         let digest = renamed.map_err(|e| {
-            let _ = std::fs::remove_file(&self.temporary);
+            self.remove_temporary();
             unwritable(&self.path, e)
         })?;
         let statistics = std::mem::take(&mut self.statistics);
@@ -133,7 +161,16 @@ pub fn check_columns<'a>(
     path: &Path,
     fields: impl IntoIterator<Item = &'a ArrowField>,
 ) -> Result<()> {
-    let format = file_format(Format::of_output(path)?);
+    check_held(path, Format::of_output(path)?, fields)
+}
+
+/// Checks that a file of a format can hold columns as they are. The error names it `path`.
+fn check_held<'a>(
+    path: &Path,
+    format: Format,
+    fields: impl IntoIterator<Item = &'a ArrowField>,
+) -> Result<()> {
+    let format = file_format(format);
     let mut fields = fields.into_iter();
     match fields.find(|field| !format.holds(field.data_type())) {
         None => Ok(()),

@@ -1,10 +1,26 @@
 //! Statistics of the columns of a file that is written.
+//!
+//! They are gathered in one pass and in bounded memory. Quantiles come from a histogram whose buckets
+//! are as wide as one part in 256 of their values, and values are counted one by one as long as there
+//! are few different ones.
+
+mod quantiles;
+mod values;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array as _, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use arrow_schema::DataType as ArrowType;
 use wafer_catalog::ColumnStatistics;
+
+use crate::statistics::quantiles::Quantiles;
+use crate::statistics::values::Values;
+
+/// The fractions whose quantiles are reported.
+const FRACTIONS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
+
+/// The number of most frequent values that are reported.
+const TOP: usize = 10;
 
 /// Gathers the statistics of a column, batch by batch in the order of the rows.
 #[derive(Debug)]
@@ -18,6 +34,8 @@ pub struct Statistics {
     mean: f64,
     /// The sum of the squared deviations from the mean.
     deviations: f64,
+    quantiles: Quantiles,
+    values: Values,
 }
 
 impl Statistics {
@@ -31,6 +49,8 @@ impl Statistics {
             count: 0.0,
             mean: 0.0,
             deviations: 0.0,
+            quantiles: Quantiles::default(),
+            values: Values::of(data_type),
         }
     }
 
@@ -41,10 +61,11 @@ impl Statistics {
         }
     }
 
-    /// Adds the values of a batch. Only numeric columns have more than a count of nulls.
+    /// Adds the values of a batch.
     pub(crate) fn add(&mut self, column: &ArrayRef) {
         // The bit map of a column does not tell all nulls, such as those of a dictionary's values.
         self.nulls += column.logical_null_count() as u64;
+        self.values.add(column);
         match column.data_type() {
             ArrowType::Int64 => self.numbers(column.as_primitive::<Int64Type>(), |n| n as f64),
             ArrowType::Float64 => self.numbers(column.as_primitive::<Float64Type>(), |n| n),
@@ -71,6 +92,7 @@ impl Statistics {
         if count == 0.0 {
             return;
         }
+        finite().for_each(|value| self.quantiles.add(value));
         let mean = sum / count;
         let deviations: f64 = finite().map(|value| (value - mean) * (value - mean)).sum();
         let (delta, total) = (mean - self.mean, self.count + count);
@@ -91,6 +113,9 @@ impl Statistics {
             max: some(self.max, 1.0),
             mean: some(self.mean, 1.0),
             stddev: some((self.deviations / (self.count - 1.0)).sqrt(), 2.0),
+            quantiles: self.quantiles.of(&FRACTIONS),
+            distinct: self.values.distinct(),
+            top: self.values.top(TOP),
         }
     }
 }

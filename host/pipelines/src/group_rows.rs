@@ -214,7 +214,7 @@ impl Target {
         of_rows
             .map(|check| {
                 let cells = Cells::new(self.column(columns, &check.expectation().column));
-                (check, cells.expect("rules fit their columns' types"))
+                (check, cells.expect("stored columns have storable types"))
             })
             .collect()
     }
@@ -360,7 +360,7 @@ impl RunCheck<'_> {
     pub(crate) fn add(&mut self, target: &Target, rows: &GroupRows) -> Vec<usize> {
         let expectation = self.check.expectation();
         let column = target.column(&rows.columns, &expectation.column);
-        let cells = Cells::new(column).expect("rules fit their columns' types");
+        let cells = Cells::new(column).expect("stored columns have storable types");
         self.values.add(&expectation.rule, &cells, rows.len())
     }
 

@@ -5,7 +5,7 @@
 //! one after the other. [`Input`] joins them.
 
 mod archive;
-mod delta;
+pub(crate) mod delta;
 mod files;
 mod table;
 

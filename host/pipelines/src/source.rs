@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod files;
 mod find;
 pub(crate) mod inspect;
+pub(crate) mod look;
 mod missing;
 mod partition;
 mod table_format;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
-use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
 use wafer_files::{
     ReadColumn, RowReader, Rows, check_no_table, file_format, missing_column, unreadable,
@@ -220,6 +222,16 @@ fn source_files(
     format: Option<Format>,
     remote: &Arc<dyn RemoteFiles>,
 ) -> Result<Vec<SourceFile>> {
+    files_at(location, format, remote, SourceFile::from_local)
+}
+
+/// Finds the files at a location. Those on this machine are described by `local`. Blocks the thread.
+fn files_at(
+    location: &Location,
+    format: Option<Format>,
+    remote: &Arc<dyn RemoteFiles>,
+    local: fn(PathBuf, Option<Format>) -> Result<SourceFile>,
+) -> Result<Vec<SourceFile>> {
     match location {
         Location::Here(path) => check_no_table(path)?,
         Location::Remote(url) => table_format::check_remote(url, remote)?,
@@ -227,7 +239,7 @@ fn source_files(
     let mut files: Vec<SourceFile> = match location {
         Location::Here(path) => find_files(path)?
             .into_iter()
-            .map(|file| SourceFile::from_local(file, format))
+            .map(|file| local(file, format))
             .collect::<Result<_>>()?,
         Location::Remote(url) => find_remote(url, remote)?
             .into_iter()
@@ -274,6 +286,15 @@ impl Chunks {
             self.current = None;
         }
         Ok(None)
+    }
+
+    /// Returns the chunks as a stream, which are read on a thread that may block.
+    pub(crate) fn stream(self) -> BoxStream<'static, Result<Chunk>> {
+        let next = |mut chunks: Self| async move {
+            let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
+            Ok::<_, Error>(chunk?.map(|chunk| (chunk, chunks)))
+        };
+        stream::try_unfold(self, next).boxed()
     }
 
     /// Returns the file that is being read, and opens the next one if there is none. Returns

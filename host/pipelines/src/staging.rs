@@ -28,6 +28,13 @@ impl Pipelines {
     /// # Errors
     /// Returns [`Kind::Invalid`] when the definition changed in another way.
     pub async fn check_table(&self, wanted: &TableDef) -> Result<()> {
+        if self.was_removed(&wanted.name).await? {
+            return Err(Error::invalid(format!(
+                "table `{}` was dropped, and its name is not used again: give the group a version that was \
+                 not used yet",
+                wanted.name
+            )));
+        }
         let stored = match self.tables.table_definition(&wanted.name).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(()),
             other => other?,

@@ -8,6 +8,9 @@
 //! - `batch_inference` runs a model in the place of a pipeline's function.
 //! - `skew` compares logged requests with what a training set would have.
 //! - `deploy` compiles functions for the machines of a deployment.
+//! - `describe` lists sources, groups and views with what uses them, and `look` returns some of the
+//!   rows of these, of tables and of files.
+//! - `drop` removes tables that nothing uses any more.
 //! - `background` does the recurring work of a process, and `metrics` reports what it did.
 //!
 //! This crate knows nothing of HTTP, and names no concrete backend.
@@ -16,7 +19,10 @@ mod apply;
 mod background;
 mod batch_inference;
 mod deploy;
+mod describe;
+mod drop;
 mod functions;
+mod look;
 mod metrics;
 mod skew;
 
@@ -26,6 +32,9 @@ use batch_inference::ModelPredictors;
 
 pub use apply::GoLive;
 pub use background::{Background, BackgroundTask, Moment, RunningBackground};
+pub use describe::{GroupSummary, SourceSummary, ViewSummary};
+pub use drop::{DroppedTable, TableUse};
+pub use look::{LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS, look_at_files};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
@@ -51,7 +60,8 @@ pub use wafer_serving::{
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
 pub use wafer_training::{
-    DeleteIf, TrainReport, TrainRequest, Training, TrainingSetRequest, column_types,
+    DeleteIf, EvaluateRequest, ExportRequest, ExportTo, Registered, TrainReport, TrainRequest,
+    Training, TrainingSetRequest, column_types,
 };
 
 /// An open project, with its services over one context.

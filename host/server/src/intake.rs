@@ -89,12 +89,7 @@ impl Intake {
             return Ok(next.run(request).await);
         }
         let response = self.run_apart(request, next).await?;
-        Ok(response.map(|body| {
-            Body::new(Charged {
-                body,
-                _charge: charge,
-            })
-        }))
+        Ok(charged(response, charge))
     }
 
     /// Waits until the request may be worked on.
@@ -344,6 +339,16 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
         let payload = request.extensions_mut().remove();
         payload.ok_or_else(|| Failure::invalid("the route takes no body"))
     }
+}
+
+/// Returns a response whose memory counts as taken until its body was read.
+pub(crate) fn charged(response: Response, charge: Charge) -> Response {
+    response.map(|body| {
+        Body::new(Charged {
+            body,
+            _charge: charge,
+        })
+    })
 }
 
 /// The body of an answer, during which the memory of its request counts as taken.

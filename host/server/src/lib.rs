@@ -17,6 +17,7 @@
 //! | `POST /v2/models/{endpoint}/infer`, and all of `/v2` | speaks the Open Inference Protocol |
 //! | `POST /get-online-features`, `/write-to-online-store`, `/push`, `GET /health` | speaks the protocol of Feast's feature server |
 //! | `GET /v1/views`, `GET /v1/views/{view}` | lists the views, and the fields of one |
+//! | `GET /v1/sources`, `/v1/groups` and `/v1/tables`, and `…/rows` of these and of views | lists what there is, and returns some of its rows |
 //! | `GET`, `POST /v1/clock` | returns the clock's time; sets it, if it can be set |
 //! | `GET /metrics` | returns metrics in the text format of Prometheus |
 //! | `GET /healthz` | succeeds while the process runs |
@@ -30,6 +31,7 @@
 //! own form of errors.
 
 mod access;
+mod catalog;
 mod clock;
 mod connections;
 mod encoding;
@@ -90,6 +92,7 @@ pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
         .route("/v1/views/{view}", get(views::one))
         .route("/v1/views/{view}/features", post(features::post))
         .route("/v1/sources/{source}/events", post(events::post))
+        .merge(catalog::router().layer(Extension(Arc::clone(&intake))))
         .nest("/v2", inference::router())
         .route("/v2/", get(inference::server))
         .merge(feast::router())

@@ -2,9 +2,11 @@
 //!
 //! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is returned in
 //! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
-//! of the answer has the id of its record. Labels and result pass through temporary files, because
-//! the join reads and writes files, and neither is held in memory.
+//! of the answer has the id of its record, and `wafer-coincident-labels` counts the labels that have the
+//! time of an event that they are joined with, if there are any. Labels and result pass through
+//! temporary files, because the join reads and writes files, and neither is held in memory.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
@@ -114,9 +116,30 @@ pub(crate) async fn post(
     let headers = [
         (CONTENT_TYPE, format.media_type().to_owned()),
         (CONTENT_LENGTH, length.to_string()),
-        (HeaderName::from_static("wafer-training-set"), set.id),
+        (
+            HeaderName::from_static("wafer-training-set"),
+            set.id.clone(),
+        ),
     ];
-    Ok((headers, body).into_response())
+    let mut response = (headers, body).into_response();
+    if let Some(counts) = coincident_labels(&set.coincident) {
+        response.headers_mut().insert(COINCIDENT, counts);
+    }
+    Ok(response)
+}
+
+/// The header with the number of labels that have the time of an event that they are joined with, for
+/// each lookup that has such labels: `weather=12, rides=3`.
+const COINCIDENT: &str = "wafer-coincident-labels";
+
+fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {
+    let counts = counts
+        .iter()
+        .map(|(lookup, labels)| format!("{lookup}={labels}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    HeaderValue::try_from(counts)
+        .ok()
+        .filter(|counts| !counts.is_empty())
 }
 
 /// Returns the length of a file in a temporary folder, and a body that reads it piece by piece. The
@@ -139,9 +162,9 @@ fn labels_format(headers: &HeaderMap) -> Result<Format, Failure> {
     format(&media_type).ok_or_else(|| unsupported(&media_type, &known_formats()))
 }
 
-/// Returns the format in which the training set is answered: the one that the request names, or else
-/// an Arrow stream.
-fn answer_format(headers: &HeaderMap) -> Result<Format, Failure> {
+/// Returns the format in which rows are answered: the one that the request names, or else an Arrow
+/// stream.
+pub(crate) fn answer_format(headers: &HeaderMap) -> Result<Format, Failure> {
     let Some(value) = headers.get(ACCEPT) else {
         return Ok(Format::ALL[0]);
     };
@@ -164,4 +187,16 @@ fn format(media_type: &str) -> Option<Format> {
 
 fn known_formats() -> String {
     Format::ALL.map(Format::media_type).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coincident_labels_are_counted_by_lookup_and_left_out_if_there_are_none() {
+        assert_eq!(coincident_labels(&BTreeMap::new()), None);
+        let counts = BTreeMap::from([("rides".to_owned(), 3), ("weather".to_owned(), 12)]);
+        assert_eq!(coincident_labels(&counts).unwrap(), "rides=3, weather=12");
+    }
 }

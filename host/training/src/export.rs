@@ -1,10 +1,11 @@
 //! Exports: the rows of an offline table as one file.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use futures::TryStreamExt as _;
 use wafer_catalog::Format;
 use wafer_core::rules::Interval;
@@ -15,25 +16,63 @@ use wafer_tables::stored_column;
 use crate::service::Training;
 use wafer_files::Output;
 
+/// The description of an export.
+#[derive(Clone, Debug)]
+pub struct ExportRequest {
+    /// Name of the table.
+    pub table: String,
+    /// The columns to write; `None` means all.
+    pub columns: Option<Vec<String>>,
+    /// The time, by the machine's clock, as of which the table is read; `None` means its latest
+    /// version.
+    pub as_of: Option<Timestamp>,
+    /// The greatest number of rows to write; `None` means all.
+    pub limit: Option<u64>,
+}
+
+/// Where an export is written.
+#[derive(Debug)]
+pub enum ExportTo {
+    /// A file, in the format of its extension. It is there when it is complete.
+    Path(PathBuf),
+    /// A file that is open already, such as the standard output.
+    Opened(File, Format),
+}
+
+impl ExportTo {
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Path(path) => Format::of_output(path).map(drop),
+            Self::Opened(..) => Ok(()),
+        }
+    }
+
+    fn start(self, schema: &SchemaRef) -> Result<Output> {
+        match self {
+            Self::Path(path) => Output::create(&path, schema),
+            Self::Opened(file, format) => {
+                Output::opened(file, Path::new("the output"), format, schema)
+            }
+        }
+    }
+}
+
 impl Training {
-    /// Writes the rows of a table to one file, in the format of its extension, and returns their
-    /// number.
-    ///
-    /// `columns` are the columns to write; `None` means all. `as_of` is the time, by the
-    /// machine's clock, as of which the table is read; `None` means its latest version. Rows that
-    /// are still in the outbox are not exported.
+    /// Writes the rows of a table to one file, and returns their number. Rows that are still in the
+    /// outbox are not exported.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown table and [`Kind::Invalid`] for an unknown column
     /// or extension.
-    pub async fn export(
-        &self,
-        table: &str,
-        out: &Path,
-        columns: Option<Vec<String>>,
-        as_of: Option<Timestamp>,
-    ) -> Result<u64> {
-        Format::of_output(out)?;
+    pub async fn export(&self, request: ExportRequest, to: ExportTo) -> Result<u64> {
+        let ExportRequest {
+            table,
+            columns,
+            as_of,
+            limit,
+        } = request;
+        let table = table.as_str();
+        to.check()?;
         let definition = self.tables.table_definition(table).await?;
         let as_of = as_of.map_or(AsOf::Latest, AsOf::Time);
         let snapshot = self
@@ -67,9 +106,13 @@ impl Training {
         let mut batches = snapshot.read_all(files, columns, Interval::ALL);
         let arrow: Vec<ArrowField> = fields.iter().map(Field::to_arrow).collect();
         let arrow = Arc::new(ArrowSchema::new(arrow));
-        let mut output = Output::create(out, &arrow)?;
-        let mut rows = 0;
-        while let Some(batch) = batches.try_next().await? {
+        let mut output = to.start(&arrow)?;
+        let (mut rows, most) = (0, limit.unwrap_or(u64::MAX));
+        while rows < most
+            && let Some(batch) = batches.try_next().await?
+        {
+            let missing = usize::try_from(most - rows).unwrap_or(usize::MAX);
+            let batch = batch.slice(0, batch.num_rows().min(missing));
             let columns = fields.iter();
             let columns = columns.map(|field| stored_column(&definition, &batch, field));
             let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?);

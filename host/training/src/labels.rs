@@ -413,6 +413,11 @@ impl LabelFile {
         names.iter().chain([&self.time]).cloned().collect()
     }
 
+    /// Returns the names of the view's inputs.
+    pub(crate) fn input_names(&self) -> Vec<String> {
+        self.inputs.iter().map(|input| input.name.clone()).collect()
+    }
+
     /// Returns the position of a column in the file.
     pub(crate) fn column(&self, name: &str) -> Option<usize> {
         self.schema.index_of(name).ok()

@@ -6,7 +6,7 @@
 //! - The module `training_set` describes how a training set is made, and the module `lookup` how
 //!   the labels are joined with one feature group.
 //! - The module `train` describes how a model is trained, and the module `evaluate` how its
-//!   versions are scored.
+//!   versions are scored. Both read labels by `label_values`.
 //! - The module `rejoin` joins rows that are not labels, for batch inference and for the
 //!   comparison with logged requests.
 //! - The module `export` writes the rows of one table to a file.
@@ -16,6 +16,7 @@
 mod evaluate;
 mod export;
 mod given_up;
+mod label_values;
 mod labels;
 mod lookup;
 mod rejoin;
@@ -24,9 +25,12 @@ mod service;
 mod splitter;
 mod spool;
 mod train;
+mod trained_rows;
 mod training_set;
 
+pub use evaluate::EvaluateRequest;
+pub use export::{ExportRequest, ExportTo};
 pub use rejoin::{RejoinRequest, Rejoined, RejoinedBatch};
 pub use service::Training;
-pub use train::{TrainReport, TrainRequest};
+pub use train::{Registered, TrainReport, TrainRequest};
 pub use training_set::{DeleteIf, TrainingSetRequest, column_types};

@@ -94,6 +94,7 @@ impl LookupJoin {
         JoinedFeatures {
             schema: Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>())),
             spool: Spool::new(Arc::clone(budget)),
+            coincident: 0,
         }
     }
 
@@ -128,6 +129,7 @@ impl LookupJoin {
         } else {
             self.join_windows(band).await?
         };
+        joined.coincident += found.coincident;
         let (schema, workers) = (Arc::clone(&joined.schema), self.workers);
         let spool = joined.spool.take();
         joined.spool = blocking(move || found.append_to(&schema, spool, workers)).await??;

@@ -33,6 +33,8 @@ use wafer_registry::NewVersion;
 use wafer_runtime::{FunctionSpec, RegisterError, Role, Trained, TrainingSession};
 use wafer_store::{Error, Kind, Result};
 
+use crate::evaluate::TestSet;
+use crate::label_values::Labels;
 use crate::rows::TrainingRows;
 use crate::service::Training;
 use crate::training_set::TrainingSetRequest;
@@ -67,6 +69,20 @@ pub struct TrainReport {
     /// The number of rows that were left out of each pass, because they have no label, or a null
     /// in a column in which the trainer accepts none.
     pub left_out: u64,
+    /// Why the version was not evaluated, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_evaluated: Option<String>,
+}
+
+/// A version that was trained elsewhere and is registered now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Registered {
+    /// The version.
+    #[serde(flatten)]
+    pub version: ModelVersion,
+    /// Why the version was not evaluated, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_evaluated: Option<String>,
 }
 
 /// Counts of the rows that a trainer was fed.
@@ -127,10 +143,12 @@ impl Training {
             note: request.note,
         };
         let mut candidate = self.registry.prepare(new).await?;
-        if self.test_set_of(candidate.version()).await?.is_some() {
+        let test_set = self.test_set_of(candidate.version()).await?;
+        if let TestSet::Known(_) = test_set {
             self.evaluate_candidate(&mut candidate, &rows).await?;
         }
         Ok(TrainReport {
+            not_evaluated: test_set.reason(),
             version: self.registry.publish(candidate).await?,
             passes: fed.passes,
             rows: fed.rows,
@@ -223,7 +241,12 @@ impl Training {
                 runtime.begin_training(spec, &offered, &label, artifacts.as_ref())
             })?;
             check_requested(&spec.name, &offered, training.columns(), &rows.set.id)?;
-            let counts = feed_all(&mut training, &rows, &label, progress.as_ref())?;
+            let labels = Labels {
+                column: label,
+                task,
+                set: rows.set.id.clone(),
+            };
+            let counts = feed_all(&mut training, &rows, &labels, progress.as_ref())?;
             Ok((training.finish(&folder)?, counts))
         })
         .await?
@@ -293,9 +316,10 @@ fn check_requested(trainer: &str, offered: &Schema, requested: &[Field], set: &s
 fn feed_all(
     training: &mut TrainingSession,
     rows: &TrainingRows,
-    label: &str,
+    labels: &Labels,
     progress: &dyn Progress,
 ) -> Result<FeedCounts> {
+    let label = labels.column.as_str();
     let requested: Vec<Field> = training.columns().to_vec();
     let mut names: Vec<String> = requested.iter().map(|f| f.name.clone()).collect();
     names.push(label.to_owned());
@@ -311,6 +335,9 @@ fn feed_all(
         let (mut read, mut learned) = (0, 0);
         for batch in rows.batches(&names)? {
             let batch = batch?;
+            if passes == 1 {
+                check_labels(labels, &batch, read)?;
+            }
             let parts = part.as_ref().and_then(|name| batch.column_by_name(name));
             let parts: Option<&StringArray> = parts.map(|column| column.as_string());
             for (role, part) in [(Role::Train, "train"), (Role::Validation, "validation")] {
@@ -340,6 +367,16 @@ fn feed_all(
             return Ok(counts);
         }
         progress.stage(&format!("training, pass {}", passes + 1));
+    }
+}
+
+/// Checks that the labels of a batch are labels of the model's task, if it is known. `first` is the
+/// number of the batch's first row.
+fn check_labels(labels: &Labels, batch: &RecordBatch, first: u64) -> Result<()> {
+    let column = batch.column_by_name(&labels.column);
+    match column.filter(|_| labels.task.is_some()) {
+        None => Ok(()),
+        Some(column) => labels.numbers(column, first).map(drop),
     }
 }
 
@@ -411,22 +448,26 @@ impl Training {
     /// # Errors
     /// Returns [`Kind::Function`] when the function fails to load an artifact, and
     /// [`Kind::Invalid`] when the function reads something that the view does not have, with each
-    /// difference, or an artifact is too large.
+    /// difference, an artifact is too large, or the training set has no column with the label.
     pub async fn register_version(
         &self,
         new: NewVersion,
         memory: u64,
         progress: &Arc<dyn Progress>,
-    ) -> Result<ModelVersion> {
+    ) -> Result<Registered> {
         progress.stage("registering");
         let mut candidate = self.registry.prepare(new).await?;
-        if let Some(id) = self.test_set_of(candidate.version()).await? {
+        let test_set = self.test_set_of(candidate.version()).await?;
+        if let TestSet::Known(id) = &test_set {
             progress.stage("making the training set again");
-            let rows = self.training_rows(&id, memory, progress).await?;
+            let rows = self.training_rows(id, memory, progress).await?;
             self.evaluate_candidate(&mut candidate, &Arc::new(rows))
                 .await?;
         }
-        self.registry.publish(candidate).await
+        Ok(Registered {
+            version: self.registry.publish(candidate).await?,
+            not_evaluated: test_set.reason(),
+        })
     }
 }
 

@@ -51,6 +51,10 @@ use wafer_files::{Output, check_columns};
 /// The number of rows with a failed function call that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
 
+/// The greatest size of the statistics in a record as JSON, in bytes. A record is one object of the
+/// metadata store, and holds little else.
+const MAX_STATISTICS_BYTES: usize = 200 << 10;
+
 /// The description of a training set to make.
 #[derive(Clone, Debug)]
 pub struct TrainingSetRequest {
@@ -134,6 +138,9 @@ pub(crate) struct WrittenSet {
     columns: Vec<ColumnStatistics>,
     function_errors: u64,
     errors: Vec<Reject>,
+    /// For each lookup, by its alias, the number of labels that have the time of an event that they
+    /// were joined with. Lookups without such labels are left out.
+    coincident: BTreeMap<String, u64>,
 }
 
 impl Training {
@@ -207,6 +214,7 @@ impl Training {
             columns: Vec::new(),
             function_errors: 0,
             errors: Vec::new(),
+            coincident: BTreeMap::new(),
         };
         let pin = self.tables.pin(&set.view, &set.versions).await?;
         let plan = JoinPlan {
@@ -232,9 +240,10 @@ impl Training {
         set.labels = labels;
         set.id = set.identity();
         set.rows = made.rows;
-        set.columns = made.columns;
+        set.columns = recorded(made.columns);
         set.function_errors = made.function_errors;
         set.errors = made.errors;
+        set.coincident = made.coincident;
         set.digest = made.digest;
         self.context.keep_recipe(&set.view, &recipe).await?;
         self.put_record(&set).await?;
@@ -370,9 +379,13 @@ impl Training {
         let plan = Arc::new(plan);
         let _waits = plan.given_up.when_dropped();
         let joined = self.join(&plan, progress).await?;
+        let lookups = plan.recipe.view.lookups.iter().zip(&joined);
+        let coincident = lookups.map(|(lookup, joined)| (lookup.alias.clone(), joined.coincident));
+        let coincident = coincident.filter(|(_, labels)| *labels > 0).collect();
         progress.stage("writing");
         let (out, progress) = (out.to_owned(), Arc::clone(progress));
-        blocking(move || write(&plan, &functions, joined, &out, &progress)).await?
+        let made = blocking(move || write(&plan, &functions, joined, &out, &progress)).await??;
+        Ok(WrittenSet { coincident, ..made })
     }
 
     /// Looks up the features of all labels, one band of labels after the other. Returns the
@@ -444,6 +457,26 @@ impl Training {
     }
 }
 
+/// Returns the statistics of columns as they are recorded. Those of very many columns are recorded
+/// without their most frequent values or, if that is not enough, without their quantiles.
+fn recorded(mut columns: Vec<ColumnStatistics>) -> Vec<ColumnStatistics> {
+    let is_small = |columns: &[ColumnStatistics]| {
+        let json = serde_json::to_vec(columns).expect("statistics are plain data");
+        json.len() <= MAX_STATISTICS_BYTES
+    };
+    let lighten: [fn(&mut ColumnStatistics); 2] = [
+        |column| column.top.clear(),
+        |column| column.quantiles.clear(),
+    ];
+    for lighten in lighten {
+        if is_small(&columns) {
+            break;
+        }
+        columns.iter_mut().for_each(lighten);
+    }
+    columns
+}
+
 /// Puts the features beside the labels, calls the functions, and writes the training set.
 fn write(
     plan: &JoinPlan,
@@ -504,6 +537,7 @@ fn fill(
         columns: Vec::new(),
         function_errors: 0,
         errors: Vec::new(),
+        coincident: BTreeMap::new(),
     };
     for batch in Rejoined::new(plan.labels.clone(), joined)?.batches()? {
         plan.given_up.check()?;
@@ -626,6 +660,46 @@ pub(crate) fn output_schema(plan: &JoinPlan, functions: &[Function]) -> Result<A
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statistics_of_very_many_columns_are_recorded_without_details() {
+        let column = |number: usize| ColumnStatistics {
+            name: format!("column_{number:040}"),
+            data_type: "Float64".to_owned(),
+            nulls: 0,
+            min: Some(0.125),
+            max: Some(0.125),
+            mean: Some(0.125),
+            stddev: Some(0.125),
+            quantiles: vec![
+                (0.05, 0.125),
+                (0.25, 0.125),
+                (0.5, 0.125),
+                (0.75, 0.125),
+                (0.95, 0.125),
+            ],
+            distinct: Some(10),
+            top: vec![("x".repeat(60), 1_000); 10],
+        };
+        for (columns, has_top, has_quantiles) in
+            [(10, true, true), (500, false, true), (1_000, false, false)]
+        {
+            let recorded = recorded((0..columns).map(column).collect());
+            assert_eq!(recorded.len(), columns);
+            assert_eq!(!recorded[0].top.is_empty(), has_top, "{columns}");
+            assert_eq!(
+                !recorded[0].quantiles.is_empty(),
+                has_quantiles,
+                "{columns}"
+            );
+            let json = serde_json::to_vec(&recorded).unwrap();
+            assert!(
+                json.len() <= MAX_STATISTICS_BYTES,
+                "{columns}: {}",
+                json.len()
+            );
+        }
+    }
 
     #[test]
     fn types_of_columns_are_pairs() {

@@ -1,9 +1,9 @@
 //! Columns of a table as inputs of a graph, and outputs of a graph as columns.
 
 use tract_onnx::prelude::*;
+use wafer::{Column, DataType, Field};
 
 use crate::ml::tensor;
-use wafer::{Column, DataType, Field};
 
 /// An input of the graph, and the columns from which it is read.
 #[derive(Debug)]

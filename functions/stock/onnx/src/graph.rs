@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{
-    DimLike as _, Factoid as _, bail, format_err,
-};
+use tract_onnx::tract_hir::internal::{DimLike as _, Factoid as _, bail, format_err};
 
 use crate::Model;
 use crate::columns::{GraphInput, GraphOutput};

@@ -40,6 +40,17 @@ impl Reject {
     }
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The version of the digest of a run's inputs.
+pub const INPUTS_VERSION: u32 = 1;
+
 /// One execution of a pipeline over a data interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -60,6 +71,10 @@ pub struct RunRecord {
     pub generation: i64,
     /// The digest of the files, the function and the settings.
     pub inputs: Digest,
+    /// Which settings the digest is of: [`INPUTS_VERSION`], or 0 in records of earlier versions, whose
+    /// digests leave out the `format` and the `skew` of the source.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inputs_version: u32,
     /// How far the run read the table of another group, if that is its source.
     pub upstream: Option<Upstream>,
     /// The state of the run.
@@ -149,6 +164,7 @@ impl RunRecord {
             is_combined: false,
             generation: 0,
             inputs,
+            inputs_version: INPUTS_VERSION,
             upstream: None,
             state: RunState::Running,
             created,

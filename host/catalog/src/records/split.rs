@@ -65,6 +65,7 @@ impl Split {
             Ok((name.trim().to_owned(), fraction))
         };
         let parts: Vec<(String, f64)> = text.split(',').map(part).collect::<Result<_, _>>()?;
+        check_names(text, &parts)?;
         let sum: f64 = parts.iter().map(|(_, fraction)| fraction).sum();
         if (sum - 1.0).abs() > 1e-9 {
             return Err(format!(
@@ -104,6 +105,7 @@ impl Split {
             ends.push(end);
         }
         names.push(((*last).to_owned(), 0.0));
+        check_names(text, &names)?;
         Ok(Self {
             parts: names,
             by: SplitBy::Ends(ends),
@@ -123,6 +125,18 @@ impl Split {
         }
         &self.parts.last().expect("a split has parts").0
     }
+}
+
+/// Checks that no two parts have one name.
+fn check_names(text: &str, parts: &[(String, f64)]) -> Result<(), String> {
+    for (index, (name, _)) in parts.iter().enumerate() {
+        if parts[..index].iter().any(|(other, _)| other == name) {
+            return Err(format!(
+                "`{text}` is not a split: two parts are named `{name}`"
+            ));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -145,6 +159,14 @@ mod tests {
             ("train=x", "is not a split"),
             ("train=1.5,test=-0.5", "is not a split"),
             ("train=0.8,test=0.1", "add up to 0.9"),
+            (
+                "train=0.5,test=0.3,train=0.2",
+                "two parts are named `train`",
+            ),
+            (
+                "train<2013-09-01T00:00:00Z,train",
+                "two parts are named `train`",
+            ),
             (
                 "train<2013-09-01T00:00:00Z",
                 "the last part has a name and no end",

@@ -67,6 +67,10 @@ pub struct TrainingSet {
     pub function_errors: u64,
     /// The first of these rows.
     pub errors: Vec<Reject>,
+    /// For each lookup, by its alias, the number of labels whose time is the event time of an event
+    /// that they were joined with. Lookups without such labels are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coincident: BTreeMap<String, u64>,
 }
 
 impl Context {
@@ -181,7 +185,22 @@ pub struct ColumnStatistics {
     pub mean: Option<f64>,
     /// The sample standard deviation of the finite values of a numeric column.
     pub stddev: Option<f64>,
+    /// Quantiles of the finite values of a numeric column: the fraction of the values that are not
+    /// greater, and the value, which is exact to one part in 256. Training sets of earlier versions
+    /// have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantiles: Vec<(f64, f64)>,
+    /// The number of different values, if it is at most [`MAX_DISTINCT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distinct: Option<u64>,
+    /// The most frequent values of a column with at most [`MAX_DISTINCT`] different ones, as texts,
+    /// and how often each occurs. A long text is cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<(String, u64)>,
 }
+
+/// The greatest number of different values of a column that are counted one by one.
+pub const MAX_DISTINCT: usize = 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! `wafer models` and `wafer lineage`.
 
+mod compare;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,15 +11,15 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use wafer_core::{bytes_text, escaped};
+use wafer_core::bytes_text;
 use wafer_platform::{
-    ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
+    EvaluateRequest, ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
 };
 use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
 use super::Context;
 use crate::app;
-use crate::output::{Bar, path_text, table};
+use crate::output::{Bar, facts, path_text, say, table, thousands};
 
 /// Manage the versions of models, their aliases and their metrics.
 ///
@@ -29,6 +31,7 @@ use crate::output::{Bar, path_text, table};
 ///   wafer models list late_arrival
 ///   wafer models push late_arrival --artifact model.txt --metric auc=0.78
 ///   wafer models alias late_arrival@3 champion
+///   wafer models compare late_arrival@champion late_arrival
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Models {
@@ -76,6 +79,7 @@ enum Command {
         note: NoteArguments,
     },
     Evaluate(Evaluate),
+    Compare(compare::Compare),
     /// Write an artifact of a version to a file
     ///
     /// Examples:
@@ -119,7 +123,7 @@ impl NoteArguments {
 ///
 /// The function of the model is loaded with the artifacts and called, so that a file that
 /// it cannot use is refused now. With --training-set, the version is evaluated on the part
-/// `test`, as after `wafer train`.
+/// `test`, as after `wafer train`; if it cannot be, the reason is said.
 ///
 /// Examples:
 ///   wafer models push late_arrival --artifact model.txt --training-set 4f0c9a1b22d0
@@ -156,8 +160,12 @@ struct Push {
 
 /// Compute the metrics of a version on a part of a training set.
 ///
+/// Rows that the version learned from are left out, because a model knows their labels: those of the
+/// parts `train` and `validation` of its own training set, and the same rows of another one.
+///
 /// Examples:
 ///   wafer models evaluate late_arrival@3 --training-set 4f0c9a1b22d0 --part test
+///   wafer models evaluate late_arrival@3 --training-set 4f0c9a1b22d0 --part train --with-training-rows
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Evaluate {
@@ -171,6 +179,10 @@ struct Evaluate {
     /// Part of the training set; default: all of it
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
+
+    /// Count the rows that the version learned from as well
+    #[arg(long)]
+    with_training_rows: bool,
 
     /// Memory that the join may use when the training set is made again
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = super::size)]
@@ -302,6 +314,7 @@ impl Models {
                 context.format.print(&note, || note_text(&note));
             }
             Command::Evaluate(evaluate) => evaluate.run(context, &platform).await?,
+            Command::Compare(compare) => compare.run(context, &platform).await?,
             Command::Get {
                 version,
                 artifact,
@@ -460,16 +473,18 @@ async fn show(context: &Context, platform: &Platform, name: &VersionName) -> Res
         };
         lines.push(("reads", fields(signature.inputs.fields())));
         lines.push(("predicts", fields(signature.outputs.fields())));
-        lines_text(&lines)
+        facts(&lines)
     });
     Ok(())
 }
 
-/// Formats pairs of a name and a text, and leaves out those with an empty text.
-fn lines_text(lines: &[(&str, String)]) -> String {
-    let lines = lines.iter().filter(|(_, text)| !text.is_empty());
-    let lines = lines.map(|(name, text)| format!("{name:13} {}", escaped(text)));
-    lines.collect::<Vec<_>>().join("\n")
+/// Says on standard error why a new version was not evaluated, if it was not.
+pub(crate) fn say_not_evaluated(reason: Option<&str>) {
+    if let Some(reason) = reason {
+        say(format!(
+            "the version is registered without metrics of a test part: {reason}"
+        ));
+    }
 }
 
 impl Push {
@@ -514,8 +529,10 @@ impl Push {
             .register_version(new, self.memory, &progress)
             .await;
         bar.finish();
-        let version = version?;
-        context.format.print(&version, || {
+        let registered = version?;
+        say_not_evaluated(registered.not_evaluated.as_deref());
+        context.format.print(&registered, || {
+            let version = &registered.version;
             let text = format!("{}: registered", version.name());
             match version.metrics.is_empty() {
                 true => text,
@@ -531,19 +548,22 @@ impl Evaluate {
         app::share_memory_pools();
         let bar = Arc::new(Bar::new(&self.version.to_string()));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
-        let part = self.part.as_deref();
-        let figures = platform
-            .training()
-            .evaluate(
-                &self.version,
-                &self.training_set,
-                part,
-                self.memory,
-                &progress,
-            )
-            .await;
+        let request = EvaluateRequest {
+            version: self.version,
+            training_set: self.training_set,
+            part: self.part,
+            with_training_rows: self.with_training_rows,
+            memory: self.memory,
+        };
+        let figures = platform.training().evaluate(&request, &progress).await;
         bar.finish();
         let figures = figures?;
+        if let Some(left_out) = figures.get("left_out") {
+            say(format!(
+                "{} rows were left out because the version learned from them; --with-training-rows counts them",
+                thousands(*left_out as u64)
+            ));
+        }
         context.format.print(&figures, || metrics_text(&figures));
         Ok(())
     }
@@ -598,5 +618,5 @@ fn origins_text(version: &ModelVersion) -> String {
     for (function, digest) in &lineage.functions {
         lines.push(("function", format!("{function} {}", digest.short())));
     }
-    lines_text(&lines)
+    facts(&lines)
 }

@@ -8,7 +8,8 @@ use anyhow::Result;
 use wafer_platform::{Progress, TrainRequest};
 
 use super::Context;
-use super::models::{NoteArguments, metrics_text, named};
+use super::models::{NoteArguments, metrics_text, named, say_not_evaluated};
+use super::training_set::say_coincident;
 use crate::app;
 use crate::output::{Bar, thousands};
 
@@ -67,6 +68,10 @@ impl Train {
         let report = platform.training().train(request, &progress).await;
         bar.finish();
         let report = report?;
+        if let Some(id) = &report.version.training_set {
+            say_coincident(&platform.context().training_set_record(id).await?);
+        }
+        say_not_evaluated(report.not_evaluated.as_deref());
         context.format.print(&report, || {
             let mut text = format!(
                 "{}: trained on {} rows of training set {}, {} {}",

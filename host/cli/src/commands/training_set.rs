@@ -7,12 +7,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
-    DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSetRequest, column_types,
+    ColumnStatistics, DeleteIf, Progress, Split, SplitBy, TrainingSet, TrainingSetRequest,
+    column_types,
 };
 
 use super::{Context, until_interrupted};
 use crate::app;
-use crate::output::{Bar, path_text, say, table, thousands};
+use crate::output::{Bar, facts, path_text, say, table, thousands};
 
 /// Join labels with a view's features as they were known at each label's time.
 ///
@@ -108,6 +109,7 @@ impl MakeTrainingSet {
         for error in &set.errors {
             say(format!("{}: {}", error.place, error.message));
         }
+        say_coincident(&set);
         context.format.print(&set, || summary(&set, &self.out));
         Ok(ExitCode::SUCCESS)
     }
@@ -132,6 +134,21 @@ impl MakeTrainingSet {
     }
 }
 
+/// Warns of labels that have the time of events that they were joined with. Such an event may be the
+/// very one that the label is about.
+pub(crate) fn say_coincident(set: &TrainingSet) {
+    for (lookup, labels) in &set.coincident {
+        say(format!(
+            "warning: {} of {} labels have the time of an event of `{lookup}` that they are joined with, so the \
+             event counts. Online, a request at that time sees the event only if it came in before. If the event \
+             is what the label is about, the features know the answer: let --time name when the prediction is \
+             made, or give the source of `{lookup}` the `delay` after which its events are known",
+            thousands(*labels),
+            thousands(set.rows)
+        ));
+    }
+}
+
 fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
     let mut text = format!(
         "{}: {} rows, {} columns; recorded as {}",
@@ -146,7 +163,6 @@ fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
             thousands(set.function_errors)
         );
     }
-    let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.4}"));
     let rows: Vec<_> = set
         .columns
         .iter()
@@ -166,12 +182,80 @@ fn summary(set: &TrainingSet, out: &std::path::Path) -> String {
     format!("{text}\n\n{}", table(&header, &rows))
 }
 
-/// List training sets, newest first, or delete one.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.4}"))
+}
+
+/// The quantiles that are shown of a column.
+const SHOWN_QUANTILES: [(&str, f64); 5] = [
+    ("5 %", 0.05),
+    ("25 %", 0.25),
+    ("50 %", 0.5),
+    ("75 %", 0.75),
+    ("95 %", 0.95),
+];
+
+/// Formats what is recorded of a training set.
+fn recorded(set: &TrainingSet) -> String {
+    let versions = set.versions.iter();
+    let versions = versions.map(|(table, version)| format!("{table}@{version}"));
+    let facts = facts(&[
+        ("training set", set.id.clone()),
+        ("created", set.created.to_string()),
+        ("view", format!("{} {}", set.view, set.view_version)),
+        ("labels", set.labels_name.clone()),
+        ("time", set.time.clone()),
+        ("tables", versions.collect::<Vec<_>>().join(" ")),
+        ("rows", thousands(set.rows)),
+    ]);
+    let row = |column: &ColumnStatistics| {
+        let quantile = |fraction: f64| {
+            let mut quantiles = column.quantiles.iter();
+            let found = quantiles.find(|(other, _)| (other - fraction).abs() < 1e-9);
+            number(found.map(|(_, value)| *value))
+        };
+        let mut cells = vec![
+            column.name.clone(),
+            column.data_type.clone(),
+            thousands(column.nulls),
+            column.distinct.map_or_else(String::new, thousands),
+            number(column.min),
+        ];
+        cells.extend(SHOWN_QUANTILES.map(|(_, fraction)| quantile(fraction)));
+        cells.push(number(column.max));
+        cells.push(most_frequent(&column.top));
+        cells
+    };
+    let mut header = vec!["column", "type", "nulls", "distinct", "min"];
+    header.extend(SHOWN_QUANTILES.map(|(name, _)| name));
+    header.extend(["max", "most frequent"]);
+    let rows: Vec<_> = set.columns.iter().map(row).collect();
+    format!("{facts}\n\n{}", table(&header, &rows))
+}
+
+/// Formats the most frequent values of a column, of which the table has room for three.
+fn most_frequent(top: &[(String, u64)]) -> String {
+    let shown = top.iter().take(3);
+    let shown = shown.map(|(value, count)| format!("{value} ({})", thousands(*count)));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// List training sets, newest first, show what is recorded of one, or delete one.
 ///
-/// After a deletion, compaction may remove the versions of tables that only this training set
-/// needed.
+/// Of one training set, the statistics of its columns are shown: quantiles, which are exact to one
+/// part in 256, and the most frequent values of columns with at most 1,000 different ones. After a
+/// deletion, compaction may remove the versions of tables that only this training set needed.
+///
+/// Examples:
+///   wafer training-sets
+///   wafer training-sets 3f9a8c41d2e0
+///   wafer training-sets --delete 3f9a8c41d2e0
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct TrainingSets {
+    /// Show this training set
+    #[arg(value_name = "ID", conflicts_with = "delete")]
+    id: Option<String>,
     /// Delete this training set
     #[arg(long, value_name = "ID")]
     delete: Option<String>,
@@ -184,6 +268,11 @@ impl TrainingSets {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         let project = context.project()?;
         let platform = app::open(&project, None).await?;
+        if let Some(id) = &self.id {
+            let set = platform.context().training_set_record(id).await?;
+            context.format.print(&set, || recorded(&set));
+            return Ok(ExitCode::SUCCESS);
+        }
         if let Some(id) = &self.delete {
             let condition = match self.force {
                 true => DeleteIf::Always,

@@ -2,16 +2,17 @@
 //! `wafer materialize`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
+use wafer_platform::{ExportRequest, ExportTo};
 
 use super::Context;
 use crate::app::{self, ClockOption};
-use crate::output::{path_text, table, thousands};
+use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
 /// List the offline tables with their versions, files, rows and sizes.
 #[derive(Debug, clap::Args)]
@@ -48,27 +49,41 @@ impl Tables {
     }
 }
 
-/// Write the rows of an offline table to one file.
+/// Write the rows of an offline table to one file, or to the standard output.
 ///
-/// The format is Parquet, CSV or Arrow, by the extension of the file. The tables are
-/// Delta tables, which other tools can also read directly.
+/// The format is Parquet, CSV, NDJSON or Arrow, by the extension of the file. To the standard
+/// output, which is written `-`, rows go as CSV, or as --format says. The tables are Delta tables,
+/// which other tools can also read directly.
 ///
 /// Examples:
 ///   wafer export scheduled_flight_v1 --out labels.parquet
 ///   wafer export airport_weather_v1 --out weather.csv --columns faa,event_timestamp,temperature_c
+///   wafer export airport_weather_v1 - --limit 1000 | head
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Export {
     /// The table
     table: String,
 
-    /// File to write
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    /// File to write; `-` is the standard output
+    #[arg(value_name = "FILE", required_unless_present = "out")]
+    to: Option<PathBuf>,
+
+    /// File to write, as an option
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    out: Option<PathBuf>,
 
     /// Columns to write; default: all
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     columns: Option<Vec<String>>,
+
+    /// Greatest number of rows; default: all
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// Format of the standard output: csv, ndjson, arrow or parquet; default: csv
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<RowFormat>,
 
     /// Use the version of the table at this time, by the machine's clock
     #[arg(long, value_name = "TIME")]
@@ -78,17 +93,43 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
         app::share_memory_pools();
+        let out = self.to.or(self.out).expect("clap requires one");
+        let is_standard = out.as_os_str() == "-";
+        let to = export_to(&out, self.format)?;
         let platform = app::open_to_read(&context.project()?, None).await?;
-        let rows = platform
-            .training()
-            .export(&self.table, &self.out, self.columns, self.as_of)
-            .await?;
+        let request = ExportRequest {
+            table: self.table.clone(),
+            columns: self.columns,
+            as_of: self.as_of,
+            limit: self.limit,
+        };
+        let rows = platform.training().export(request, to).await?;
+        if is_standard {
+            return Ok(ExitCode::SUCCESS);
+        }
         let answer = serde_json::json!({"table": self.table, "rows": rows});
         context.format.print(&answer, || {
-            format!("{}: {} rows", path_text(&self.out), thousands(rows))
+            format!("{}: {} rows", path_text(&out), thousands(rows))
         });
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns where the rows go, in which format.
+fn export_to(out: &Path, format: Option<RowFormat>) -> Result<ExportTo> {
+    if out.as_os_str() != "-" {
+        anyhow::ensure!(
+            format.is_none(),
+            "--format is for the standard output: the extension of {} is its format",
+            path_text(out)
+        );
+        return Ok(ExportTo::Path(out.to_owned()));
+    }
+    let format = format.unwrap_or(RowFormat::Csv).of_file();
+    let format = format.context(
+        "--format table is for `wafer show`: an export is csv, ndjson, arrow or parquet",
+    )?;
+    Ok(ExportTo::Opened(standard_output()?, format))
 }
 
 /// Merge small files of the offline tables, and remove old ones.

@@ -140,6 +140,47 @@ fn mistakes_are_reported_with_their_place() {
         ),
         ("\"int64\"", "\"float64\"", "float64 cannot be a join key"),
         (
+            "{ customer_id = \"int64\" }",
+            "{}",
+            "entities.customer.keys: is empty: an entity has at least one join key",
+        ),
+        (
+            "type = \"files\"\npath = \"orders.csv\"",
+            "type = \"table\"\ngroup = \"last_order\"\nformat = \"csv\"",
+            "sources.orders.format: is for sources of type `files` or `stream`",
+        ),
+        (
+            "type = \"files\"\npath = \"orders.csv\"",
+            "type = \"table\"\ngroup = \"last_order\"\nskew = \"1h\"",
+            "sources.orders.skew: is for sources of type `files` or `stream`",
+        ),
+        (
+            "type = \"files\"\npath = \"orders.csv\"",
+            "type = \"stream\"\nformat = \"csv\"",
+            "sources.orders.format: is that of the files at `path`, and the source has none",
+        ),
+        (
+            "crate = \"order-features\"",
+            "component = \"x.wasm\"\nstack = \"1MiB\"",
+            "functions.order_features.stack: is for functions that `wafer build` compiles",
+        ),
+        (
+            "source = \"orders\"",
+            "source = \"orders\"\nschedule = { cron = \"0 0 * * *\" }",
+            "pipelines.last_order.schedule: its `delay` says when rows become visible, so `sources.orders.delay` \
+             would be ignored",
+        ),
+        (
+            "source = \"orders\"",
+            "source = \"orders\"\nschedule = { cron = \"0 0 * * *\", catch_up = 0 }",
+            "pipelines.last_order.schedule.catch_up: is 0",
+        ),
+        (
+            "source = \"orders\"",
+            "source = \"orders\"\nschedule = { cron = \"0 0 * * *\", time_limit = \"0s\" }",
+            "pipelines.last_order.schedule.time_limit: no run ends within 0s",
+        ),
+        (
             "source = \"orders\"",
             "source = \"order\"",
             "pipelines.last_order.source: there is no source `order`; did you mean `orders`?",

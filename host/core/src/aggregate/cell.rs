@@ -199,11 +199,14 @@ enum Values {
     Float(ScalarBuffer<f64>),
     Utf8(StringArray),
     Binary(BinaryArray),
+    /// Values that are not single, of which only their presence is read.
+    Present,
 }
 
 impl Cells {
-    /// Reads a column, or returns `None` if its type is not a number, boolean, timestamp, date,
-    /// text or byte string. All NaNs become the same NaN.
+    /// Reads a column, or returns `None` if its type is no storable one. All NaNs become the same
+    /// NaN. Of lists and vectors, only whether they are null can be told: each that is not null reads
+    /// as the integer 1, so that they can be counted.
     pub fn new(column: &ArrayRef) -> Option<Self> {
         let float = |value: f64| if value.is_nan() { f64::NAN } else { value };
         let values = match column.data_type() {
@@ -232,6 +235,7 @@ impl Cells {
             }
             ArrowType::Utf8 => Values::Utf8(column.as_string::<i32>().clone()),
             ArrowType::Binary => Values::Binary(column.as_binary::<i32>().clone()),
+            ArrowType::List(_) | ArrowType::FixedSizeList(..) => Values::Present,
             _ => return None,
         };
         Some(Self {
@@ -250,6 +254,30 @@ impl Cells {
             Values::Float(values) => CellRef::Float(values[row]),
             Values::Utf8(values) => CellRef::Bytes(values.value(row).as_bytes()),
             Values::Binary(values) => CellRef::Bytes(values.value(row)),
+            Values::Present => CellRef::Int(1),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{ColumnBuilder, DataType};
+
+    #[test]
+    fn lists_and_vectors_are_there_or_null() {
+        for data_type in ["list<int64>", "list<float64>", "vector(2)"] {
+            let data_type: DataType = data_type.parse().unwrap();
+            let mut column = ColumnBuilder::new(&data_type, 3);
+            for value in [json!([1, 2]), json!(null), json!([3, 4])] {
+                column.append_json(&value).unwrap();
+            }
+            let cells = Cells::new(&column.finish()).unwrap();
+            let present = (0..3).map(|row| cells.get(row));
+            let present: Vec<bool> = present.map(|cell| cell.is_some()).collect();
+            assert_eq!(present, [true, false, true], "{data_type}");
+        }
     }
 }

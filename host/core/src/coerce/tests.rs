@@ -435,6 +435,48 @@ fn integers_are_times_of_a_declared_unit_only() {
 }
 
 #[test]
+fn columns_without_a_declared_type_are_read_as_the_type_that_holds_their_values() {
+    let list = |item: ArrowType, length| {
+        let item = Arc::new(arrow_schema::Field::new("item", item, false));
+        ArrowType::FixedSizeList(item, length)
+    };
+    for (arrow, wanted) in [
+        (ArrowType::Boolean, Some(DataType::Boolean)),
+        (ArrowType::Int64, Some(DataType::Int64)),
+        (ArrowType::Int16, Some(DataType::Int64)),
+        (ArrowType::Float32, Some(DataType::Float32)),
+        (ArrowType::Float64, Some(DataType::Float64)),
+        (ArrowType::Utf8, Some(DataType::Utf8)),
+        (ArrowType::Date32, Some(DataType::Date)),
+        (
+            ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Some(DataType::Timestamp),
+        ),
+        (list(ArrowType::Float32, 3), Some(DataType::Vector(3))),
+        (list(ArrowType::Int64, 3), Some(DataType::ListInt64)),
+        (list(ArrowType::Float32, 0), Some(DataType::ListFloat64)),
+        (list(ArrowType::Utf8, 2), Some(DataType::ListUtf8)),
+        (
+            ArrowType::new_list(ArrowType::Float64, true),
+            Some(DataType::ListFloat64),
+        ),
+        (
+            ArrowType::new_large_list(ArrowType::Int32, true),
+            Some(DataType::ListInt64),
+        ),
+        (ArrowType::new_list(ArrowType::Boolean, true), None),
+        (
+            ArrowType::Dictionary(Box::new(ArrowType::Int8), Box::new(ArrowType::Utf8)),
+            Some(DataType::Utf8),
+        ),
+        (ArrowType::Decimal128(10, 2), None),
+        (ArrowType::Null, None),
+    ] {
+        assert_eq!(readable_as(&arrow), wanted, "{arrow}");
+    }
+}
+
+#[test]
 fn typed_times_without_a_zone_are_those_of_the_declared_zone() {
     let local = [
         "2024-07-01T12:00:00Z",

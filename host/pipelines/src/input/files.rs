@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::stream::BoxStream;
 use wafer_catalog::{SourceDef, blocking};
 use wafer_core::{Field, Hasher};
 use wafer_store::Result;
 
 use super::{Selection, Source};
 use crate::service::Pipelines;
+use crate::source::SourceReader;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
-use crate::source::{Chunks, SourceReader};
 
 /// The rows of files.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Source for FileSource {
     }
 
     fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
-        file_chunks(self.0.chunks()).boxed()
+        self.0.chunks().stream()
     }
 
     fn files(&self) -> Option<&[SourceFile]> {
@@ -66,12 +66,4 @@ impl Source for FileSource {
         let reader = self.0.clone();
         async move { blocking(move || reader.check_columns()).await? }.boxed()
     }
-}
-
-/// Reads chunks on a thread that may block.
-fn file_chunks(chunks: Chunks) -> impl futures::Stream<Item = Result<Chunk>> {
-    stream::try_unfold(chunks, |mut chunks| async move {
-        let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
-        Ok(chunk?.map(|chunk| (chunk, chunks)))
-    })
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use wafer_catalog::{Definitions, MadeBy, PipelineDef, SourceDef, Ticks, Upstream, get};
+use wafer_catalog::{
+    Definitions, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, SourceDef, Ticks, Upstream, get,
+};
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
 };
@@ -61,6 +63,8 @@ pub(crate) struct Job {
     /// The digest of everything that decides what is written, except the interval and the
     /// changes in another group's table.
     pub(crate) inputs: Digest,
+    /// The same as earlier versions computed it.
+    inputs_before: Digest,
     /// The deletions that are taken into account.
     pub(crate) deletions: Arc<Deletions>,
     /// The number of chunks that are transformed concurrently.
@@ -144,14 +148,21 @@ impl Pipelines {
         if let Some(reading) = reading(&source, &pipeline) {
             hasher.part(&reading);
         }
-        let settings = hasher.finish();
+        let settings_before = hasher.finish();
+        let admitted = serde_json::to_vec(&(source.format, source.skew)).expect("plain data");
         let mut hasher = Hasher::new();
-        hasher
-            .part(input.digest().as_bytes())
-            .part(settings.as_bytes());
-        for (table, version) in &table_versions {
-            hasher.part(table.as_bytes()).part(&version.to_le_bytes());
-        }
+        hasher.part(settings_before.as_bytes()).part(&admitted);
+        let settings = hasher.finish();
+        let content = input.digest();
+        let inputs = |settings: Digest| {
+            let mut hasher = Hasher::new();
+            hasher.part(content.as_bytes()).part(settings.as_bytes());
+            for (table, version) in &table_versions {
+                hasher.part(table.as_bytes()).part(&version.to_le_bytes());
+            }
+            hasher.finish()
+        };
+        let (inputs, inputs_before) = (inputs(settings), inputs(settings_before));
         Ok(Job {
             name: request.pipeline.clone(),
             pipeline,
@@ -163,7 +174,8 @@ impl Pipelines {
             started: self.context.now(),
             input,
             settings,
-            inputs: hasher.finish(),
+            inputs,
+            inputs_before,
             workers: request.workers.max(1),
             online,
             time_limit: None,
@@ -183,14 +195,22 @@ impl Job {
 
     /// Returns the digest of everything that decides what a run over an interval writes.
     pub(crate) fn inputs_over(&self, interval: Interval, upstream: Option<Upstream>) -> Digest {
-        let mut hasher = Hasher::new();
-        hasher
-            .part(self.inputs.as_bytes())
-            .part(interval.slug().as_bytes());
-        if let Some(upstream) = upstream {
-            hasher.part(&upstream.changed.to_le_bytes());
+        digest_over(self.inputs, interval, upstream)
+    }
+
+    /// Returns the record of an earlier run with the digest of its inputs as it is computed now. An
+    /// earlier version left settings out of it, and a run with the same ones is not repeated for that.
+    pub(crate) fn with_present_inputs(&self, run: &RunRecord) -> RunRecord {
+        let before = digest_over(self.inputs_before, run.interval, run.upstream);
+        let is_outdated = run.inputs_version < INPUTS_VERSION && run.inputs == before;
+        RunRecord {
+            inputs: match is_outdated {
+                true => self.inputs_over(run.interval, run.upstream),
+                false => run.inputs,
+            },
+            inputs_version: INPUTS_VERSION,
+            ..run.clone()
         }
-        hasher.finish()
     }
 
     /// Returns the available time of a row: after a scheduled run, or by the source's delay, but
@@ -210,4 +230,16 @@ impl Job {
         };
         seen.map_or(available, |(seen, _)| seen.max(available))
     }
+}
+
+/// Returns the digest of what a run reads over an interval.
+fn digest_over(inputs: Digest, interval: Interval, upstream: Option<Upstream>) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher
+        .part(inputs.as_bytes())
+        .part(interval.slug().as_bytes());
+    if let Some(upstream) = upstream {
+        hasher.part(&upstream.changed.to_le_bytes());
+    }
+    hasher.finish()
 }

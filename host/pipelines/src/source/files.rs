@@ -53,13 +53,23 @@ impl SourceFile {
     /// Describes a file on this machine and digests its content. Without `format`, the file's
     /// name decides its format.
     pub(crate) fn from_local(path: PathBuf, format: Option<Format>) -> Result<Self> {
+        let file = Self::undigested(path, format)?;
+        Ok(Self {
+            digest: identity(digest_file(&file.path)?, &file.partitions),
+            ..file
+        })
+    }
+
+    /// Describes a file on this machine like [`from_local`](Self::from_local), for somebody who only
+    /// looks at it: its content is not digested.
+    pub(crate) fn undigested(path: PathBuf, format: Option<Format>) -> Result<Self> {
         let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&path, e))?;
         let folders = path.parent().into_iter().flat_map(Path::components);
         let folders = folders.filter_map(|folder| folder.as_os_str().to_str());
         let partitions = partitions_of(&path, folders)?;
         Ok(Self {
             format: format.map_or_else(|| Format::of_source(&path), Ok)?,
-            digest: identity(digest_file(&path)?, &partitions),
+            digest: Digest::of(&[]),
             bytes: bytes.len(),
             path,
             remote: None,

@@ -6,6 +6,7 @@
 //! Names that begin with `.` or `_` are those of hidden files and of the notes of other programs,
 //! such as `_SUCCESS`: only a pattern that begins like them finds them.
 
+use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,10 +33,13 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let (folder, pattern) = split_pattern(path);
-    if pattern.is_empty() && !folder.is_dir() {
-        let message = format!("there is no file {}", path.display());
-        return Err(Error::new(Kind::NotFound, message));
+    if pattern.is_empty() && !kind_of(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
     }
+    let folder = match folder.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => folder,
+    };
     let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
     let mut files = Vec::new();
     walk(&folder, &parts, 0, &mut files)?;
@@ -45,6 +49,21 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     match files.is_empty() {
         false => Ok(files),
         true => Err(none(&path.display().to_string())),
+    }
+}
+
+/// Returns what a path leads to.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked at.
+fn kind_of(path: &Path) -> Result<FileType> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.file_type()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("there is no file {}", path.display());
+            Err(Error::new(Kind::NotFound, message))
+        }
+        Err(e) => Err(unreadable(path, e)),
     }
 }
 
@@ -88,8 +107,18 @@ fn walk(folder: &Path, pattern: &[&str], depth: usize, files: &mut Vec<PathBuf>)
         let entry = entry.map_err(|e| unreadable(folder, e))?;
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
-        match (what_matches(pattern, &name), path.is_dir()) {
-            (Match::File | Match::FileOrFolder(_), false) if path.is_file() => files.push(path),
+        let matched = what_matches(pattern, &name);
+        if matched == Match::Nothing {
+            continue;
+        }
+        let kind = match kind_of(&path) {
+            // A link that leads nowhere is no folder.
+            Err(e) if e.kind() == Kind::NotFound && matches!(matched, Match::Folder(_)) => continue,
+            // A file that is left out because it cannot be read would be rows that nobody misses.
+            kind => kind?,
+        };
+        match (matched, kind.is_dir()) {
+            (Match::File | Match::FileOrFolder(_), false) if kind.is_file() => files.push(path),
             (Match::Folder(rest) | Match::FileOrFolder(rest), true) => {
                 walk(&path, rest, depth + 1, files)?;
             }

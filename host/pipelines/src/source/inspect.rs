@@ -102,7 +102,7 @@ fn columns_of_file(source: &SourceDef, file: &SourceFile, schema: &SchemaRef) ->
 }
 
 /// Returns the type that a column is read as, which is that of the file if Wafer has it.
-fn readable_as(
+pub(super) fn readable_as(
     name: &str,
     found: &ArrowType,
     reading: &Reading,

@@ -12,6 +12,8 @@ use deltalake::kernel::Action;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use wafer_core::Duration;
 use wafer_core::rules::Interval;
 
@@ -205,6 +207,55 @@ impl OfflineTables {
             self.swap(table, &paths, actions, true, operation).await?;
         }
         Ok(deleted)
+    }
+
+    /// Removes a table with its history and all its files. Does nothing if there is no such table.
+    ///
+    /// The log goes first, so that nobody finds a table without its files. A removal that was
+    /// interrupted can be repeated.
+    ///
+    /// # Errors
+    /// Returns the errors of the object store.
+    pub async fn remove(&self, table: &str) -> Result<()> {
+        self.seen().remove(table);
+        match &self.bucket {
+            None => self.remove_folder(table).await,
+            Some(bucket) => self.remove_objects(table, bucket.as_ref()).await,
+        }
+    }
+
+    async fn remove_folder(&self, table: &str) -> Result<()> {
+        let location = self.location(table);
+        let folder = location
+            .to_file_path()
+            .map_err(|()| Error::invalid(format!("{location} is not a folder")))?;
+        let removal = tokio::task::spawn_blocking(move || {
+            for folder in [folder.join("_delta_log"), folder] {
+                match std::fs::remove_dir_all(&folder) {
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                    removed => removed.map_err(|e| Error::io("remove", &folder, e))?,
+                }
+            }
+            Ok::<_, Error>(())
+        });
+        let stopped = |e| Error::caused(Kind::Unavailable, "the process is stopping", e);
+        removal.await.map_err(stopped)?
+    }
+
+    async fn remove_objects(&self, table: &str, bucket: &dyn ObjectStore) -> Result<()> {
+        let failure = |e| {
+            let message = format!("the files of table `{table}` cannot be removed");
+            Error::caused(Kind::Unavailable, message, e)
+        };
+        let root = self.location(table);
+        let root = root.path().trim_end_matches('/');
+        for folder in [format!("{root}/_delta_log"), root.to_owned()] {
+            let mut found = bucket.list(Some(&Path::from(folder)));
+            while let Some(object) = found.try_next().await.map_err(failure)? {
+                bucket.delete(&object.location).await.map_err(failure)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes whole files from a table in one commit.

@@ -17,6 +17,8 @@ use crate::spool::Spool;
 pub(crate) struct JoinedFeatures {
     pub(crate) spool: Spool,
     pub(crate) schema: SchemaRef,
+    /// The number of labels that have the time of an event that they were joined with.
+    pub(crate) coincident: u64,
 }
 
 /// Reads joined features in the order of the labels.
@@ -39,6 +41,8 @@ pub(crate) struct FoundFeatures {
     pub(crate) types: Vec<DataType>,
     pub(crate) batches: Vec<RecordBatch>,
     pub(crate) locations: Locations,
+    /// The number of labels that have the time of an event that they were joined with.
+    pub(crate) coincident: u64,
 }
 
 /// The place of a label's features in [`FoundFeatures`].
@@ -209,7 +213,12 @@ mod tests {
             spool.push(batch(values))?;
         }
         let schema = batch(&[]).schema();
-        let mut reader = JoinedFeatures { spool, schema }.read()?;
+        let mut reader = JoinedFeatures {
+            spool,
+            schema,
+            coincident: 0,
+        }
+        .read()?;
         let values = |rows: &usize| -> Result<Vec<i64>> {
             let columns = reader.take(*rows)?;
             Ok(columns[0].as_primitive::<Int64Type>().values().to_vec())
@@ -237,6 +246,7 @@ mod tests {
     fn features_are_put_into_the_order_of_the_labels() {
         let place = |batch, row| Some(FoundPlace { batch, row });
         let found = FoundFeatures {
+            coincident: 0,
             types: vec![DataType::Int64],
             batches: vec![batch(&[10, 11]), batch(&[20])],
             locations: Locations::Direct(vec![place(1, 0), None, place(0, 1), place(1, 0)]),
@@ -244,11 +254,15 @@ mod tests {
         let schema = batch(&[]).schema();
         let spool = Spool::new(MemoryBudget::new(usize::MAX));
         let spool = found.append_to(&schema, spool, 2).unwrap();
-        let columns = JoinedFeatures { spool, schema }
-            .read()
-            .unwrap()
-            .take(4)
-            .unwrap();
+        let columns = JoinedFeatures {
+            spool,
+            schema,
+            coincident: 0,
+        }
+        .read()
+        .unwrap()
+        .take(4)
+        .unwrap();
         let values: Vec<_> = columns[0].as_primitive::<Int64Type>().iter().collect();
         assert_eq!(values, [Some(20), None, Some(11), Some(20)]);
     }

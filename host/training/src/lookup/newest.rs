@@ -31,7 +31,11 @@ impl LookupJoin {
             // not read before, because most tables have no such rows.
             found = self.newest_rows::<RowVersion>(band, interval).await?;
         }
-        self.read_features(found.rows, interval).await
+        let features = self.read_features(found.rows, interval).await?;
+        Ok(FoundFeatures {
+            coincident: found.coincident,
+            ..features
+        })
     }
 
     /// Returns for each label the number of its row, with rows ordered by a version.
@@ -113,6 +117,7 @@ impl LookupJoin {
             batches.push(batch);
         }
         Ok(FoundFeatures {
+            coincident: 0,
             types: self.output_types(),
             batches,
             locations: Locations::ByRowNumber {

@@ -85,6 +85,7 @@ impl LookupJoin {
         let parts = u32::try_from(parts).unwrap_or(u32::MAX);
         let interval = event_interval(&self.group, &band.times);
         let mut found = FoundFeatures {
+            coincident: 0,
             types: self.output_types(),
             batches: Vec::new(),
             locations: Locations::Direct(vec![None; band.times.len()]),
@@ -275,6 +276,14 @@ fn text_answer(text: Option<&str>) -> Answer {
     })
 }
 
+/// Returns whether an entity has an event that happened exactly at a time, and counts from then on.
+fn has_event_at(entity: &EntityEvents<'_>, time: i64) -> bool {
+    let first = entity.events.partition_point(|event| *event < time);
+    let mut counting = entity.events[first..].iter().zip(&entity.active[first..]);
+    let mut at_time = counting.by_ref().take_while(|(event, _)| **event == time);
+    at_time.any(|(_, active)| *active <= time)
+}
+
 /// The answers that one worker computed for the labels of some entities.
 struct WindowAnswers {
     batches: Vec<RecordBatch>,
@@ -287,6 +296,8 @@ struct WindowAnswers {
     answers: Vec<Answer>,
     /// The number of aggregates in `answers` that were computed for the present label.
     pending: usize,
+    /// The number of labels that have the time of one of their events.
+    coincident: u64,
 }
 
 impl WindowPlan {
@@ -301,6 +312,8 @@ impl WindowPlan {
         if entity.events.is_empty() || labels.is_empty() {
             return;
         }
+        let coincides = |time: &&i64| has_event_at(entity, **time);
+        made.coincident += times.iter().filter(coincides).count() as u64;
         let last = self.aggregates.len() - 1;
         let identities = self.identities.as_ref();
         let identities =
@@ -349,7 +362,7 @@ impl WindowPlan {
         let labels = band.sorted.by_entity();
         let columns: Vec<Cells> = events.columns[0]
             .iter()
-            .map(|column| Cells::new(column).expect("aggregates are over single values"))
+            .map(|column| Cells::new(column).expect("aggregates are over storable types"))
             .collect();
         let types: Vec<DataType> = self.columns.iter().map(|c| c.data_type.clone()).collect();
         let next = AtomicUsize::new(0);
@@ -394,6 +407,7 @@ impl WindowPlan {
                 });
             }
             found.batches.extend(made.batches);
+            found.coincident += made.coincident;
         }
         found
     }
@@ -409,6 +423,7 @@ impl WindowAnswers {
             rows: 0,
             answers: vec![Answer::Null; plan.fields.len()],
             pending: 0,
+            coincident: 0,
         }
     }
 

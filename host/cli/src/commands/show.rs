@@ -1,0 +1,129 @@
+//! `wafer show`.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use wafer_core::{Condition, cut_to};
+use wafer_platform::{LookAt, LookRequest, Looked, look_at_files};
+
+use super::Context;
+use crate::app;
+use crate::output::{self, RowFormat, say, table, thousands};
+
+/// The greatest number of bytes of a cell in a table on the terminal.
+const CELL_BYTES: usize = 60;
+
+/// Show some rows of a source, a group, a view, an offline table or a file.
+///
+/// Of a view, the feature vectors of its entities as of now are shown. Of anything else, the rows in
+/// the order in which they are stored, with all their columns; of a source, as the functions over it
+/// read them. On a terminal the result is a table, in which long values are cut; elsewhere it is CSV,
+/// or what --format says. Rows that cannot be read are named on standard error.
+///
+/// If several things have one name, write source:NAME, group:NAME, view:NAME or table:NAME. A
+/// name with a slash, a dot or a star is that of files, for which no project is needed.
+///
+/// Examples:
+///   wafer show rides.csv
+///   wafer show last_ride --where "speed_kmh > 30" --columns driver_id,speed_kmh
+///   wafer show source:flights --limit 5
+///   wafer show last_ride_v1_quarantine
+///   wafer show driver --limit 1000 --format arrow > vectors.arrows
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Show {
+    /// The source, group, view, table or file
+    #[arg(value_name = "SOURCE|GROUP|VIEW|TABLE|FILE")]
+    what: String,
+
+    /// Show only rows that fulfil this: COLUMN = VALUE (or !=, <, <=, >, >=), COLUMN is null, or
+    /// COLUMN is not null; several must all be fulfilled
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<Condition>,
+
+    /// Columns to show; default: all
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+
+    /// Greatest number of rows, at most 10,000
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+
+    /// Format of the rows; default: a table on a terminal, and CSV elsewhere
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<RowFormat>,
+}
+
+impl Show {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let request = LookRequest {
+            conditions: self.conditions,
+            columns: self.columns,
+            limit: self.limit,
+        };
+        let looked = match LookAt::parse(&self.what) {
+            Some(LookAt::Files(path)) => {
+                look_at_files(&path, app::remote_files(), &request).await?
+            }
+            _ => {
+                let platform = app::open_to_read(&context.project()?, None).await?;
+                let at = platform.what_is(&self.what).await?;
+                platform.look(at, &request).await?
+            }
+        };
+        say_what_is_missing(&looked);
+        let is_terminal = std::io::stdout().is_terminal();
+        match (context.format, self.format) {
+            (output::Format::Json, _) => context.format.print(&looked, String::new),
+            (_, Some(RowFormat::Table)) => output::line(rows_text(&looked)),
+            (_, None) if is_terminal => output::line(rows_text(&looked)),
+            (_, format) => {
+                let format = format.and_then(RowFormat::of_file);
+                let format = format.unwrap_or(wafer_platform::Format::Csv);
+                let out = output::standard_output()?;
+                tokio::task::block_in_place(|| looked.write(out, "standard output", format))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn rows_text(looked: &Looked) -> String {
+    let header: Vec<&str> = looked.fields.iter().map(|f| f.name.as_str()).collect();
+    let mut rows = looked.texts();
+    for cell in rows.iter_mut().flatten() {
+        *cell = cut_to(std::mem::take(cell), CELL_BYTES);
+    }
+    table(&header, &rows)
+}
+
+/// Says on standard error what the rows do not show.
+fn say_what_is_missing(looked: &Looked) {
+    for reject in &looked.rejects {
+        say(format!("{}: {}", reject.place, reject.message));
+    }
+    let unnamed = looked.rejected - looked.rejects.len() as u64;
+    if unnamed > 0 {
+        say(format!("{} more rows cannot be read", thousands(unnamed)));
+    }
+    for (name, stored_as) in &looked.left_out {
+        say(format!(
+            "column `{name}` is left out: it is {stored_as}, which is read only if its source says \
+             how"
+        ));
+    }
+    if looked.waiting > 0 {
+        say(format!(
+            "{} rows are durable and not in the table yet: a running server appends them within seconds, and \
+             `wafer training-set` and `wafer push` do",
+            thousands(looked.waiting)
+        ));
+    }
+    if looked.has_more {
+        say(format!(
+            "there are more than these {} rows; see --limit",
+            thousands(looked.rows.num_rows() as u64)
+        ));
+    }
+}

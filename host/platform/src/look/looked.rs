@@ -1,0 +1,115 @@
+//! Rows that were looked at, as JSON and as files.
+
+use std::fs::File;
+
+use arrow_array::RecordBatch;
+use serde::ser::{SerializeMap as _, SerializeStruct as _};
+use serde::{Serialize, Serializer};
+use wafer_catalog::{Format, Reject};
+use wafer_core::{Field, cell_to_json};
+use wafer_files::{Output, cell_text};
+use wafer_store::Result;
+
+use crate::look::LookAt;
+
+/// Some rows that were looked at.
+///
+/// It serialises as `{"kind": …, "name": …, "columns": […], "rows": [{…}], "more": …}`, with the rows
+/// as objects. `rejected`, `rejects`, `left_out` and `waiting` are absent when there is nothing to
+/// say.
+#[derive(Debug)]
+pub struct Looked {
+    /// What was looked at.
+    pub at: LookAt,
+    /// The columns.
+    pub fields: Vec<Field>,
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Whether there are more rows that fulfil the conditions.
+    pub has_more: bool,
+    /// The number of rows that could not be read, among those that were looked at.
+    pub rejected: u64,
+    /// The first of these rows, and why.
+    pub rejects: Vec<Reject>,
+    /// The columns that cannot be looked at, and their types.
+    pub left_out: Vec<(String, String)>,
+    /// The number of rows that are durable and not in the table yet, at most
+    /// [`MAX_LOOKED_ROWS`](crate::MAX_LOOKED_ROWS).
+    pub waiting: u64,
+}
+
+impl Looked {
+    /// Returns the cells of each row as texts: a text as it is, any other value as JSON.
+    pub fn texts(&self) -> Vec<Vec<String>> {
+        let cells = |row: usize| {
+            let columns = self.rows.columns().iter();
+            columns.map(|column| cell_text(column, row)).collect()
+        };
+        (0..self.rows.num_rows()).map(cells).collect()
+    }
+
+    /// Writes the rows to an open file, in a format. Blocks the thread.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be written.
+    pub fn write(&self, file: File, name: &str, format: Format) -> Result<()> {
+        let mut output = Output::opened(file, name.as_ref(), format, &self.rows.schema())?;
+        output.write(&self.rows)?;
+        output.close().map(drop)
+    }
+}
+
+impl Serialize for Looked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = serializer.serialize_struct("Looked", 9)?;
+        all.serialize_field("kind", self.at.kind())?;
+        all.serialize_field("name", &self.at.name())?;
+        all.serialize_field("columns", &self.fields)?;
+        all.serialize_field("rows", &Rows(self))?;
+        all.serialize_field("more", &self.has_more)?;
+        if self.rejected > 0 {
+            all.serialize_field("rejected", &self.rejected)?;
+            all.serialize_field("rejects", &self.rejects)?;
+        }
+        if !self.left_out.is_empty() {
+            all.serialize_field("left_out", &LeftOut(&self.left_out))?;
+        }
+        if self.waiting > 0 {
+            all.serialize_field("waiting", &self.waiting)?;
+        }
+        all.end()
+    }
+}
+
+/// The rows as objects, without a copy of them all.
+struct Rows<'a>(&'a Looked);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rows = 0..self.0.rows.num_rows();
+        serializer.collect_seq(rows.map(|row| Row(self.0, row)))
+    }
+}
+
+/// One row as an object, with the columns in their order.
+struct Row<'a>(&'a Looked, usize);
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(looked, row) = self;
+        let mut cells = serializer.serialize_map(Some(looked.fields.len()))?;
+        for (field, column) in looked.fields.iter().zip(looked.rows.columns()) {
+            cells.serialize_entry(&field.name, &cell_to_json(column, *row))?;
+        }
+        cells.end()
+    }
+}
+
+/// The columns that are left out, as an object of their types.
+struct LeftOut<'a>(&'a [(String, String)]);
+
+impl Serialize for LeftOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, stored_as)| (name, stored_as)))
+    }
+}

@@ -1,0 +1,151 @@
+//! What is looked at, opened: its columns, and its rows in the order in which they are stored.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use wafer_catalog::{SourceKind, TableDef, get};
+use wafer_core::Field;
+use wafer_core::rules::Interval;
+use wafer_pipelines::{FileRows, ReadRows};
+use wafer_store::{AsOf, Error, Kind, RemoteFiles, Result, TableSnapshot};
+use wafer_tables::stored_column;
+
+use crate::Platform;
+use crate::look::LookAt;
+use crate::look::view::ViewRows;
+
+/// Rows that can be looked at.
+pub(super) enum RowsToLookAt {
+    Files(FileRows),
+    Table(TableRows),
+    View(ViewRows),
+}
+
+/// The rows of an offline table.
+pub(super) struct TableRows {
+    pub(super) definition: TableDef,
+    pub(super) snapshot: TableSnapshot,
+}
+
+impl Platform {
+    pub(super) async fn rows_to_look_at(&self, at: &LookAt) -> Result<RowsToLookAt> {
+        Ok(match at {
+            LookAt::Files(path) => {
+                RowsToLookAt::Files(FileRows::of_path(path, self.remote()).await?)
+            }
+            LookAt::Source(name) => {
+                let definitions = self.context.definitions();
+                let source = get(&definitions.sources, name, "source")?;
+                match &source.kind {
+                    SourceKind::Table { group } => {
+                        let group = get(&definitions.groups, group, "feature group")?;
+                        RowsToLookAt::Table(self.table_rows(&group.table()).await?)
+                    }
+                    SourceKind::Stream { archive: true, .. } if source.files.is_none() => {
+                        let archive = TableDef::archive(name).name;
+                        RowsToLookAt::Table(self.table_rows(&archive).await?)
+                    }
+                    _ => RowsToLookAt::Files(self.pipelines.source_rows(name).await?),
+                }
+            }
+            LookAt::Group(name) => {
+                let definitions = self.context.definitions();
+                let group = get(&definitions.groups, name, "feature group")?;
+                RowsToLookAt::Table(self.table_rows(&group.table()).await?)
+            }
+            LookAt::Table(name) => RowsToLookAt::Table(self.table_rows(name).await?),
+            LookAt::View(name) => RowsToLookAt::View(self.view_rows(name).await?),
+        })
+    }
+
+    fn remote(&self) -> Arc<dyn RemoteFiles> {
+        Arc::clone(&self.context.components().remote)
+    }
+
+    /// Opens the newest version of an offline table.
+    pub(super) async fn table_rows(&self, name: &str) -> Result<TableRows> {
+        let definition = self.tables.table_definition(name).await?;
+        let offline = &self.context.components().stores.offline;
+        let snapshot = offline.snapshot(name, AsOf::Latest).await;
+        let snapshot = snapshot.map_err(|e| match e.kind() {
+            Kind::NotFound => {
+                let message =
+                    format!("table `{name}` has no rows yet: it is made with its first ones");
+                Error::caused(Kind::NotFound, message, e)
+            }
+            _ => e,
+        })?;
+        Ok(TableRows {
+            definition,
+            snapshot,
+        })
+    }
+}
+
+impl RowsToLookAt {
+    /// Returns the name of the offline table that the rows are in, if they are in one.
+    pub(super) fn table(&self) -> Option<&str> {
+        match self {
+            Self::Table(table) => Some(&table.definition.name),
+            Self::Files(_) | Self::View(_) => None,
+        }
+    }
+
+    pub(super) fn fields(&self) -> Vec<Field> {
+        match self {
+            Self::Files(files) => files.fields(),
+            Self::Table(table) => table.definition.schema().fields().to_vec(),
+            Self::View(view) => view.fields(),
+        }
+    }
+
+    /// Returns the columns that cannot be looked at, and their types.
+    pub(super) fn left_out(&self) -> &[(String, String)] {
+        match self {
+            Self::Files(files) => files.left_out(),
+            Self::Table(_) | Self::View(_) => &[],
+        }
+    }
+
+    /// Reads some of the columns of all rows.
+    pub(super) fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
+        match self {
+            Self::Files(files) => files.read(names),
+            Self::Table(table) => table.read(names),
+            Self::View(view) => view.read(names),
+        }
+    }
+}
+
+impl TableRows {
+    /// Reads some of the columns of all rows. The files are read in the order in which they were
+    /// made, as pipelines over the table read them.
+    pub(super) fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
+        let schema = self.definition.schema();
+        let fields: Vec<Field> = names
+            .iter()
+            .filter_map(|name| schema.field(name).cloned())
+            .collect();
+        let (snapshot, names) = (self.snapshot.clone(), names.to_vec());
+        let opened = async move {
+            let files = snapshot.files().to_vec();
+            let files = snapshot.in_order_of_creation(files).await?;
+            Ok::<_, Error>(snapshot.read_all(files, names, Interval::ALL))
+        };
+        let batches = stream::once(opened).try_flatten();
+        let definition = self.definition.clone();
+        let rows = batches.map(move |batch| read_rows(&definition, &fields, &batch?));
+        rows.boxed()
+    }
+}
+
+fn read_rows(table: &TableDef, fields: &[Field], batch: &RecordBatch) -> Result<ReadRows> {
+    let columns = fields.iter();
+    let columns = columns.map(|field| stored_column(table, batch, field));
+    Ok(ReadRows {
+        columns: columns.collect::<Result<_>>()?,
+        rows: batch.num_rows(),
+        rejects: Vec::new(),
+    })
+}

@@ -1,0 +1,187 @@
+//! The feature vectors of a view's entities.
+//!
+//! A view has no rows of its own. Its entities are those of a group that it looks up by all of its
+//! inputs, in the order of the group's table, each once; their features are what a request would be
+//! answered now.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use futures::TryStreamExt as _;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use serde_json::{Map, Value as Json};
+use wafer_core::{ColumnBuilder, Field, cell_to_json};
+use wafer_pipelines::ReadRows;
+use wafer_serving::Serving;
+use wafer_store::{Error, Kind, Result};
+
+use crate::Platform;
+
+/// The number of entities that are asked for at once.
+const AT_ONCE: usize = 500;
+
+/// The greatest number of entities that are looked at, one after the other, for those that fulfil
+/// the conditions.
+const MAX_ENTITIES: usize = 100_000;
+
+/// The feature vectors of the entities of a view.
+pub(super) struct ViewRows {
+    name: String,
+    serving: Arc<Serving>,
+    /// The table whose rows name the entities.
+    entities: super::rows::TableRows,
+    /// The inputs of the view, and for each the column of the table that holds it.
+    inputs: Vec<(Field, String)>,
+    features: Vec<Field>,
+}
+
+impl Platform {
+    pub(super) async fn view_rows(&self, name: &str) -> Result<ViewRows> {
+        let recipe = self.context.view(name)?;
+        let view = &recipe.view;
+        let mut lookups = view.lookups.iter();
+        let lookup = lookups.find(|lookup| {
+            let mut inputs = view.inputs.iter();
+            inputs.all(|input| lookup.keys.contains(&input.name))
+        });
+        let lookup = lookup.ok_or_else(|| {
+            let inputs: Vec<&str> = view.inputs.iter().map(|input| input.name.as_str()).collect();
+            Error::invalid(format!(
+                "view `{name}` reads {}, and no group that it looks up has all of them as join keys, so its \
+                 entities are not known: ask for one with `wafer get {name} …`, or join rows of your own by \
+                 `wafer training-set {name}`",
+                inputs.join(", ")
+            ))
+        })?;
+        let group = &recipe.groups[&lookup.group];
+        let column = |input: &Field| {
+            let place = lookup.keys.iter().position(|key| *key == input.name);
+            group.keys[place.expect("the lookup has all inputs")]
+                .name
+                .clone()
+        };
+        let inputs = view.inputs.iter();
+        Ok(ViewRows {
+            name: name.to_owned(),
+            serving: Arc::clone(&self.serving),
+            entities: self.table_rows(&group.table()).await?,
+            inputs: inputs.map(|input| (input.clone(), column(input))).collect(),
+            features: recipe.outputs(),
+        })
+    }
+}
+
+impl ViewRows {
+    pub(super) fn fields(&self) -> Vec<Field> {
+        let inputs = self.inputs.iter().map(|(input, _)| input);
+        let is_input = |field: &&Field| self.inputs.iter().any(|(i, _)| i.name == field.name);
+        let features = self.features.iter().filter(|field| !is_input(field));
+        inputs.chain(features).cloned().collect()
+    }
+
+    /// Reads some of the inputs and features of all entities.
+    pub(super) fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
+        let fields = self.fields();
+        let wanted: Vec<Field> = names
+            .iter()
+            .filter_map(|name| fields.iter().find(|field| field.name == *name).cloned())
+            .collect();
+        let columns: Vec<String> = self
+            .inputs
+            .iter()
+            .map(|(_, column)| column.clone())
+            .collect();
+        let inputs = self.inputs.iter().map(|(input, _)| input.name.clone());
+        let reading = Reading {
+            view: self.name.clone(),
+            serving: Arc::clone(&self.serving),
+            inputs: inputs.collect(),
+            rows: self.entities.read(&columns),
+            seen: HashSet::new(),
+            pending: Vec::new(),
+            wanted,
+        };
+        stream::try_unfold(reading, |mut reading| async move {
+            let rows = reading.next().await?;
+            Ok::<_, Error>(rows.map(|rows| (rows, reading)))
+        })
+        .boxed()
+    }
+}
+
+/// The state of reading a view's entities.
+struct Reading {
+    view: String,
+    serving: Arc<Serving>,
+    inputs: Vec<String>,
+    rows: BoxStream<'static, Result<ReadRows>>,
+    /// The entities that were asked for, as the JSON of their rows.
+    seen: HashSet<String>,
+    /// Rows of entities that were found and not asked for yet.
+    pending: Vec<Json>,
+    wanted: Vec<Field>,
+}
+
+impl Reading {
+    /// Returns the vectors of the next entities, or `None` after the last one.
+    async fn next(&mut self) -> Result<Option<ReadRows>> {
+        while self.pending.len() < AT_ONCE
+            && let Some(rows) = self.rows.try_next().await?
+        {
+            self.find_entities(&rows)?;
+        }
+        if self.pending.is_empty() {
+            return Ok(None);
+        }
+        let rest = self.pending.split_off(self.pending.len().min(AT_ONCE));
+        let asked = std::mem::replace(&mut self.pending, rest);
+        let vectors = self.serving.features(&self.view, &asked).await?;
+        let column = |field: &Field| -> Result<ArrayRef> {
+            if !self.inputs.contains(&field.name)
+                && let Some(values) = vectors.column(&field.name)
+            {
+                return Ok(Arc::clone(values));
+            }
+            input_column(field, &asked)
+        };
+        Ok(Some(ReadRows {
+            columns: self.wanted.iter().map(column).collect::<Result<_>>()?,
+            rows: asked.len(),
+            rejects: Vec::new(),
+        }))
+    }
+
+    /// Takes note of the entities of rows that were not seen yet.
+    fn find_entities(&mut self, rows: &ReadRows) -> Result<()> {
+        for row in 0..rows.rows {
+            let cells = rows.columns.iter().map(|column| cell_to_json(column, row));
+            let entity: Map<String, Json> = self.inputs.iter().cloned().zip(cells).collect();
+            let entity = Json::Object(entity);
+            if !self.seen.insert(entity.to_string()) {
+                continue;
+            }
+            if self.seen.len() > MAX_ENTITIES {
+                return Err(Error::invalid(format!(
+                    "view `{0}` has more than {MAX_ENTITIES} entities, and too few of the first ones fulfil the \
+                     conditions: ask for one with `wafer get {0} …`, or for the rows of a group",
+                    self.view
+                )));
+            }
+            self.pending.push(entity);
+        }
+        Ok(())
+    }
+}
+
+/// Makes the column of an input from the rows that were asked for.
+fn input_column(field: &Field, rows: &[Json]) -> Result<ArrayRef> {
+    let mut column = ColumnBuilder::new(&field.data_type, rows.len());
+    for row in rows {
+        column.append_json(&row[&field.name]).map_err(|message| {
+            let message = format!("join key `{}`: {message}", field.name);
+            Error::new(Kind::Internal, message)
+        })?;
+    }
+    Ok(column.finish())
+}

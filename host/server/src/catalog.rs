@@ -1,0 +1,278 @@
+//! `GET /v1/sources`, `/v1/groups`, `/v1/tables` and what is below them: what is defined, and some
+//! rows of it.
+//!
+//! | route | what it returns |
+//! | --- | --- |
+//! | `/v1/sources`, `/v1/groups` | the live sources and groups |
+//! | `/v1/sources/{source}`, `/v1/groups/{group}` | one, with its columns and what uses it |
+//! | `/v1/tables` | the offline tables with their sizes |
+//! | `/v1/sources/{source}/rows`, and the same of `groups`, `views` and `tables` | some rows |
+//!
+//! The parameters of the last are those of `wafer show`: `limit`, `columns` and `where`, which may be
+//! repeated. The answer is JSON, or what `Accept` names of the formats of training sets.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use serde_json::{Value as Json, json};
+use tokio::sync::Semaphore;
+use wafer_core::Condition;
+use wafer_platform::{
+    Format, GroupSummary, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, Platform, SourceSummary,
+    temporary_folder,
+};
+
+use crate::error::Failure;
+use crate::extract::{Path, Query};
+use crate::intake::{Intake, charged, temporary_file_error};
+use crate::training::answer_format;
+
+/// The number of rows that are returned when no `limit` is given.
+const DEFAULT_ROWS: usize = 20;
+
+/// The memory that a request may take, in bytes: for the rows, and for the answer that is made of
+/// them.
+const MEMORY: u64 = 2 * MAX_LOOKED_BYTES as u64;
+
+/// Limits how many requests look at rows at the same time, because each reads files and holds its
+/// rows in memory.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
+
+/// Returns the routes of this file.
+pub(crate) fn router() -> Router<Arc<Platform>> {
+    Router::new()
+        .route("/v1/sources", get(sources))
+        .route("/v1/sources/{source}", get(source))
+        .route("/v1/sources/{source}/rows", get(source_rows))
+        .route("/v1/groups", get(groups))
+        .route("/v1/groups/{group}", get(group))
+        .route("/v1/groups/{group}/rows", get(group_rows))
+        .route("/v1/views/{view}/rows", get(view_rows))
+        .route("/v1/tables", get(tables))
+        .route("/v1/tables/{table}/rows", get(table_rows))
+}
+
+async fn sources(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
+    JsonBody(json!({ "sources": platform.sources() }))
+}
+
+async fn source(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+) -> Result<JsonBody<SourceSummary>, Failure> {
+    Ok(JsonBody(platform.source(&name)?))
+}
+
+async fn groups(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
+    JsonBody(json!({ "groups": platform.groups() }))
+}
+
+async fn group(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+) -> Result<JsonBody<GroupSummary>, Failure> {
+    Ok(JsonBody(platform.group(&name)?))
+}
+
+async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>, Failure> {
+    let tables = platform.pipelines().tables().await?;
+    Ok(JsonBody(json!({ "tables": tables })))
+}
+
+/// The parameters of a query, in their order.
+type Parameters = Vec<(String, String)>;
+
+async fn source_rows(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let at = LookAt::Source(name);
+    rows(&platform, &intake, at, parameters, &headers).await
+}
+
+async fn group_rows(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let at = LookAt::Group(name);
+    rows(&platform, &intake, at, parameters, &headers).await
+}
+
+async fn view_rows(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let at = LookAt::View(name);
+    rows(&platform, &intake, at, parameters, &headers).await
+}
+
+async fn table_rows(
+    State(platform): State<Arc<Platform>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+    Extension(intake): Extension<Arc<Intake>>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let at = LookAt::Table(name);
+    rows(&platform, &intake, at, parameters, &headers).await
+}
+
+/// Returns some rows, as JSON or in the format that `Accept` names.
+async fn rows(
+    platform: &Platform,
+    intake: &Intake,
+    at: LookAt,
+    parameters: Parameters,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
+    let request = look_request(parameters)?;
+    let format = row_format(headers)?;
+    let _place = AT_ONCE
+        .try_acquire()
+        .map_err(|_| Failure::busy("too many requests look at rows already; try again later"))?;
+    let mut charge = intake.charge();
+    charge.raise(MEMORY)?;
+    let looked = platform.look(at, &request).await?;
+    let media_type = format.map_or("application/json", Format::media_type);
+    let encoding = tokio::task::spawn_blocking(move || match format {
+        None => Ok(serde_json::to_vec(&looked).expect("rows always serialise")),
+        Some(format) => written(&looked, format),
+    });
+    let bytes = encoding.await.map_err(|_| Failure::panicked())??;
+    let response = ([(CONTENT_TYPE, media_type)], bytes).into_response();
+    Ok(charged(response, charge))
+}
+
+/// Reads the parameters of a query.
+fn look_request(parameters: Vec<(String, String)>) -> Result<LookRequest, Failure> {
+    let mut request = LookRequest {
+        conditions: Vec::new(),
+        columns: None,
+        limit: DEFAULT_ROWS,
+    };
+    for (name, value) in parameters {
+        match name.as_str() {
+            "limit" => {
+                let wrong =
+                    |_| Failure::invalid(format!("limit: `{value}` is not a number of rows"));
+                request.limit = value.parse().map_err(wrong)?;
+            }
+            "columns" => {
+                let columns = value.split(',').map(|name| name.trim().to_owned());
+                request.columns.get_or_insert_default().extend(columns);
+            }
+            "where" => {
+                let condition = value.parse::<Condition>();
+                let wrong = |message: String| Failure::invalid(format!("where: {message}"));
+                request.conditions.push(condition.map_err(wrong)?);
+            }
+            other => {
+                return Err(Failure::invalid(format!(
+                    "there is no parameter `{other}`; rows are chosen by limit, columns and where"
+                )));
+            }
+        }
+    }
+    Ok(request)
+}
+
+/// Returns the format that `Accept` names, or `None` for JSON.
+fn row_format(headers: &HeaderMap) -> Result<Option<Format>, Failure> {
+    let wanted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let is_json = wanted.is_none_or(|wanted| {
+        let mut media = wanted
+            .split(',')
+            .map(|media| media.split(';').next().unwrap_or_default());
+        media.any(|media| ["application/json", "application/*", "*/*"].contains(&media.trim()))
+    });
+    match is_json {
+        true => Ok(None),
+        false => answer_format(headers).map(Some),
+    }
+}
+
+/// Writes rows to a temporary file, and reads its bytes.
+fn written(looked: &Looked, format: Format) -> Result<Vec<u8>, Failure> {
+    let folder = temporary_folder()?;
+    let path = folder.path().join("rows");
+    let file = File::create(&path).map_err(temporary_file_error)?;
+    looked.write(file, "the answer", format)?;
+    std::fs::read(&path).map_err(temporary_file_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(query: &[(&str, &str)]) -> Vec<(String, String)> {
+        let query = query.iter();
+        query
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn parameters_choose_rows_and_columns() {
+        let none = look_request(Vec::new()).unwrap();
+        assert_eq!(
+            (none.limit, none.columns, none.conditions.len()),
+            (20, None, 0)
+        );
+        let all = parameters(&[
+            ("limit", "5"),
+            ("columns", "a, b"),
+            ("columns", "c"),
+            ("where", "a = 1"),
+            ("where", "b is null"),
+        ]);
+        let all = look_request(all).unwrap();
+        assert_eq!(all.limit, 5);
+        assert_eq!(all.columns.unwrap(), ["a", "b", "c"]);
+        assert_eq!(all.conditions.len(), 2);
+        for (name, value, wanted) in [
+            ("limit", "-1", "limit: `-1` is not a number of rows"),
+            ("limit", "", "limit: `` is not a number of rows"),
+            ("where", "a", "where: `a` is not a condition"),
+            ("order", "a", "there is no parameter `order`"),
+        ] {
+            let refused = look_request(parameters(&[(name, value)])).unwrap_err();
+            let message = refused.into_message();
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn rows_are_json_unless_another_format_is_accepted() {
+        for (accept, wanted) in [
+            (None, Some(None)),
+            (Some("*/*"), Some(None)),
+            (Some("text/html, application/json;q=0.9"), Some(None)),
+            (Some("text/csv"), Some(Some(Format::Csv))),
+            (
+                Some("application/vnd.apache.arrow.stream"),
+                Some(Some(Format::ArrowStream)),
+            ),
+            (Some("image/png"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(accept.map(|accept| (ACCEPT, accept.parse().unwrap())));
+            assert_eq!(row_format(&headers).ok(), wanted, "{accept:?}");
+        }
+    }
+}
