@@ -43,7 +43,7 @@ pub struct FunctionConfig {
     #[serde(default, deserialize_with = "size")]
     output: Option<u64>,
     #[serde(default, deserialize_with = "size")]
-    stack: Option<u64>,
+    pub(crate) stack: Option<u64>,
     /// Whether every NaN inside the function has the same bits. This makes the function slower.
     #[serde(default)]
     pub strict_nan: bool,

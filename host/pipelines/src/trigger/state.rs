@@ -86,11 +86,10 @@ impl Schedule {
         };
         let definitions = pipelines.context.definitions();
         let job = pipelines.job(&definitions, &request, None, OnlineUpdate::AfterRun);
-        Ok(Job {
-            time_limit: self.definition.time_limit,
-            is_scheduled: true,
-            ..job.await?
-        })
+        let mut job = job.await?;
+        job.time_limit = self.definition.time_limit;
+        job.is_scheduled = true;
+        Ok(job)
     }
 
     /// Returns the name of the object that holds the state.
