@@ -69,7 +69,7 @@ fn integers_and_floats_are_coerced_value_by_value() {
     check_rows(
         Int64Array::from(vec![Some(7), None, Some(1 << 53), Some((1 << 53) + 1)]),
         "float64",
-        None,
+        &Reading::default(),
         &[
             Ok(json!(7.0)),
             Ok(Json::Null),
@@ -80,19 +80,19 @@ fn integers_and_floats_are_coerced_value_by_value() {
     check_rows(
         UInt64Array::from(vec![u64::MAX, 7]),
         "float64",
-        None,
+        &Reading::default(),
         &[Err(DIGITS), Ok(json!(7.0))],
     );
     check_rows(
         Int32Array::from(vec![7, (1 << 24) + 1]),
         "float32",
-        None,
+        &Reading::default(),
         &[Ok(json!(7.0)), Err(DIGITS)],
     );
     check_rows(
         Int8Array::from(vec![-7]),
         "float32",
-        None,
+        &Reading::default(),
         &[Ok(json!(-7.0))],
     );
     // pandas writes a column of integers with gaps as floats.
@@ -107,7 +107,7 @@ fn integers_and_floats_are_coerced_value_by_value() {
             Some(9_223_372_036_854_775_808.0),
         ]),
         "int64",
-        None,
+        &Reading::default(),
         &[
             Ok(json!(7)),
             Ok(Json::Null),
@@ -121,13 +121,16 @@ fn integers_and_floats_are_coerced_value_by_value() {
     check_rows(
         Float32Array::from(vec![7.0, 7.5]),
         "int64",
-        None,
+        &Reading::default(),
         &[Ok(json!(7)), Err("has a fraction")],
     );
     check_rows(
         Float64Array::from(vec![1_704_067_200.0, 0.5, f64::NAN]),
         "timestamp",
-        Some(EpochUnit::Seconds),
+        &Reading {
+            unit: Some(EpochUnit::Seconds),
+            ..Reading::default()
+        },
         &[
             Ok(json!("2024-01-01T00:00:00Z")),
             Err("0.5 is not int64, because it has a fraction"),
@@ -140,7 +143,7 @@ fn integers_and_floats_are_coerced_value_by_value() {
     check_rows(
         lists.finish(),
         "list<int64>",
-        None,
+        &Reading::default(),
         &[
             Ok(json!([1, -2])),
             Err("an item of a list: 0.5 is not int64"),

@@ -349,8 +349,8 @@ mod tests {
         let lines = |text| split("a.ndjson", text);
         let wanted = vec![value(1, None, "{\"a\":1}"), value(4, None, "{oops")];
         for mark in ["", "\u{feff}"] {
-            let found = lines(&format!("{mark}{{\"a\":1}}\r\n\n  \n{{oops\n"));
-            assert_eq!(found, (wanted.clone(), None));
+            let text = format!("{mark}{{\"a\":1}}\r\n\n  \n{{oops\n");
+            assert_eq!(split("a.ndjson", &text), (wanted.clone(), None));
         }
         assert_eq!(lines("\n\n{}").0, [value(3, None, "{}")]);
         assert_eq!(lines(""), (vec![], None));

@@ -304,6 +304,7 @@ mod tests {
                 created: at(0),
                 event_id: "e".to_owned(),
                 values: Bytes::new(),
+                order: None,
             };
             let mut draft = Draft {
                 commit: Err("another row is wrong".to_owned()),
