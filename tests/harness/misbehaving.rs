@@ -27,6 +27,8 @@ event_time = "at"
 source = "things"
 function = "bad"
 group = "thing"
+[views.last]
+lookups = [{{ group = "thing", as = "last" }}]
 [views.thing]
 request = {{ id = "int64", at = "timestamp", x = "float64" }}
 functions = ["bad"]

@@ -137,7 +137,8 @@ impl Server {
     }
 
     /// Returns how many bytes of memory the server takes at most while `work` is done, beyond what
-    /// it has before.
+    /// it has before. Pages of files that it maps, such as those of the store, are not counted: the
+    /// system takes them back when it needs memory.
     pub(crate) fn memory_for(&self, work: impl FnOnce()) -> u64 {
         let process = format!("/proc/{}", self.child.id());
         // This sets the peak (VmHWM) to the present value.
@@ -147,9 +148,10 @@ impl Server {
             let line = status.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
-        let before = kib("VmRSS:");
+        let (before, mapped) = (kib("VmRSS:"), kib("RssFile:"));
         work();
-        kib("VmHWM:").saturating_sub(before) << 10
+        let mapped = kib("RssFile:").saturating_sub(mapped);
+        kib("VmHWM:").saturating_sub(before + mapped) << 10
     }
 
     /// Sends the signal TERM.
@@ -207,8 +209,9 @@ pub(super) fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Erro
         .body_mut()
         .with_config()
         .limit(1 << 30)
-        .read_to_string()
+        .read_to_vec()
         .unwrap();
+    let text = String::from_utf8_lossy(&text).into_owned();
     (
         status,
         serde_json::from_str(&text).unwrap_or(Json::String(text)),

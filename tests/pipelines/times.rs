@@ -116,7 +116,7 @@ fn units_that_do_not_fit_the_columns_are_refused_by_key() {
             "sources.s.times.id: it is read as int64, and only a timestamp",
         ),
         ("{ at = { unit = \"sec\" } }", "unknown value `sec`"),
-        ("{ at = {} }", "missing field `unit`"),
+        ("{ at = {} }", "sources.s.times.at: says nothing"),
     ] {
         let project = Pass {
             columns: COLUMNS,

@@ -76,8 +76,9 @@ fn runs_of_a_function_that_misbehaves_fail_with_the_reason_and_leave_nothing() {
         project.ok(&["apply"]);
         let said = project.fails(&["run", "thing"]);
         assert!(said.contains(wanted), "{mode}: {said}");
+        // A trap of a single row names it; other errors name the rows of the call.
         assert!(
-            said.contains("things.csv, rows 2 to 4"),
+            said.contains("things.csv, rows 2 to 4") || said.contains("things.csv:2: "),
             "{mode} names the rows: {said}"
         );
         assert!(project.offline("thing_v1").is_empty(), "{mode}");
@@ -211,7 +212,9 @@ fn errors_of_functions_are_cut_wherever_they_are_shown_recorded_and_sent() {
         for error in [&runs[0]["error"], &answer["error"]["message"]] {
             let error = error.as_str().unwrap();
             assert!(error.len() <= MAX_ERROR_BYTES, "{mode}: {}", error.len());
-            assert!(error.ends_with(" more bytes)"), "{mode}: {error}");
+            // The function that panics has no hook that logs the message of the panic.
+            let is_cut = error.ends_with(" more bytes)");
+            assert_eq!(is_cut, mode == "large-refusal", "{mode}: {error}");
         }
     }
     let row_errors = project("large-row-errors", "request_time = \"10s\"").applied();

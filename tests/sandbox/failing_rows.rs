@@ -13,6 +13,7 @@ name = "brittle"
 [entities.thing]
 keys = {{ id = "int64" }}
 [sources.things]
+type = "files"
 path = "things.csv"
 [functions.brittle]
 component = "{}"

@@ -91,7 +91,7 @@ fn no_request_takes_more_memory_than_its_size_allows() {
     let server = project.serve(&[]);
     let small = r#"{"id":1,"at":"2013-01-01T00:00:00Z","x":0.5}"#;
     let (features, events) = ("/v1/views/thing/features", "/v1/sources/things/events");
-    let labels = "/v1/views/thing/training-set?time=at";
+    let labels = "/v1/views/last/training-set?time=at";
     let cloud_events = "application/cloudevents-batch+json";
     let cloud_event = "application/cloudevents+json";
     let (infer, online) = ("/v2/models/none/infer", "/get-online-features");
@@ -233,7 +233,7 @@ fn labels_that_expand_beyond_their_size_are_refused() {
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     assert!(body.len() < 4 * MIB, "{}", body.len());
-    let path = "/v1/views/thing/training-set?time=at";
+    let path = "/v1/views/last/training-set?time=at";
     let (status, answer) = server.post(path, "application/vnd.apache.parquet", body);
     assert_eq!(status, 400, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
@@ -272,7 +272,7 @@ fn compressed_bodies_are_bounded_by_what_was_sent() {
             ("/v2/models/none/infer", JSON, b" ".repeat(60 * MIB)),
             ("/v1/clock", JSON, b" ".repeat(60 * MIB)),
             (
-                "/v1/views/thing/training-set",
+                "/v1/views/last/training-set",
                 "text/csv",
                 b"\n".repeat(257 * MIB),
             ),
@@ -345,7 +345,7 @@ fn a_body_that_is_too_large_is_refused_with_the_limit_of_its_route() {
     for (path, media_type, length, wanted) in [
         ("/v1/views/thing/features", JSON, 64 * MIB + 1, "64 MiB"),
         (
-            "/v1/views/thing/training-set",
+            "/v1/views/last/training-set",
             "text/csv",
             256 * MIB + 1,
             "256 MiB",
@@ -390,7 +390,8 @@ fn all_requests_share_a_budget_of_memory() {
     // A body that takes most of the budget is still coming in.
     let mut other = server.connect();
     let head = format!(
-        "POST /v1/views/thing/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/views/thing/features HTTP/1.1\r\nhost: localhost\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         2 * MIB
     );
     other.write_all(head.as_bytes()).unwrap();
@@ -411,7 +412,7 @@ fn all_requests_share_a_budget_of_memory() {
 fn a_third_training_set_is_refused_before_its_labels_come_in() {
     let project = misbehaving::project("well", "").applied();
     let server = project.serve(&[]);
-    let head = "POST /v1/views/thing/training-set HTTP/1.1\r\nhost: localhost\r\n\
+    let head = "POST /v1/views/last/training-set HTTP/1.1\r\nhost: localhost\r\n\
         content-type: text/csv\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n";
     let begin = || {
         let mut stream = server.connect();
@@ -421,7 +422,7 @@ fn a_third_training_set_is_refused_before_its_labels_come_in() {
     let _others = [begin(), begin()];
     let mut refused = (0, Json::Null);
     wait_for("a refusal", || {
-        let answer = server.post("/v1/views/thing/training-set", "text/csv", "id,at,x\n");
+        let answer = server.post("/v1/views/last/training-set", "text/csv", "id,at,x\n");
         let is_refused = answer.0 == 503;
         refused = answer;
         is_refused

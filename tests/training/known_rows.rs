@@ -42,7 +42,7 @@ fn labels_are_checked_against_the_task() {
             "row 2: 2 is none of the task `binary`",
         ),
         (
-            |n| if n == 7 { "0.5" } else { "1" }.to_owned(),
+            |n| if n == 7 { "0.5" } else { "1.0" }.to_owned(),
             "row 7: 0.5 is none of the task `binary`",
         ),
         (

@@ -229,7 +229,7 @@ fn empty_keys_of_labels_are_those_of_sources() {
         ndjson.collect::<String>() + &null.to_string() + "\n",
     );
     let ids = rows.clone().map(|row| row[0]);
-    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+    let ids: ArrayRef = Arc::new(StringArray::from(ids.collect::<Vec<_>>()));
     let times = rows.map(|row| row[1].parse::<wafer_core::Timestamp>().unwrap().as_micros());
     let times = times.collect::<Vec<_>>();
     let times = TimestampMicrosecondArray::from(times).with_timezone("UTC");

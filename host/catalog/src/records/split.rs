@@ -41,7 +41,7 @@ pub struct Split {
     pub seed: u64,
     /// Whether 0.0 and −0.0 of the column are one value, as they are everywhere else. They are not
     /// in splits of earlier versions, which have to be made again as they were.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_one_zero: bool,
 }
 

@@ -43,7 +43,7 @@ pub struct TrainingSet {
     pub zone: Option<Zone>,
     /// Whether an empty join key of labels in CSV is the empty text. Earlier versions, which
     /// recorded neither this nor `types`, read it as null.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_empty_keys: bool,
     /// The time that table versions were requested for. `None` means the newest versions.
     pub as_of: Option<Timestamp>,
