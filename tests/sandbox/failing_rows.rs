@@ -1,7 +1,7 @@
 //! Functions that panic on one row: the error names the row, the place in the function's source, and
 //! what to do if the function asked for what is not in a sandbox.
 
-use crate::harness::{Project, guest};
+use crate::harness::{Project, guest, text};
 
 /// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in line 9
 /// has the given id.
@@ -36,10 +36,19 @@ group = "thing"
     project.applied()
 }
 
+/// Runs a command that must fail, and returns what it said: the message of a panic of the function,
+/// among others.
+fn refused(project: &Project, arguments: &[&str]) -> String {
+    let output = project.command(arguments).output().unwrap();
+    let said = text(&output);
+    assert!(!output.status.success(), "{said}");
+    said
+}
+
 #[test]
 fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() {
     let project = project(7);
-    let said = project.fails(&["run", "thing"]);
+    let said = refused(&project, &["run", "thing"]);
     for wanted in [
         "things.csv:9: function `brittle` trapped: ",
         "src/lib.rs:21:",
@@ -51,7 +60,7 @@ fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() 
         said.matches("seven is too much").count() < 6,
         "the search for the row is not logged: {said}"
     );
-    let said = project.fails(&["check"]);
+    let said = refused(&project, &["check"]);
     assert!(
         said.contains("row 7 of its source: function `brittle` trapped: "),
         "{said}"
@@ -60,7 +69,7 @@ fn run_names_the_row_on_which_its_function_panics_and_the_place_in_its_source() 
 
 #[test]
 fn run_says_what_to_do_without_a_clock() {
-    let said = project(8).fails(&["run", "thing"]);
+    let said = refused(&project(8), &["run", "thing"]);
     for wanted in [
         "things.csv:9: function `brittle` trapped: ",
         "a function has no clock: take the time as a field of its row",

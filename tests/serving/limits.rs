@@ -237,7 +237,7 @@ fn labels_that_expand_beyond_their_size_are_refused() {
     let (status, answer) = server.post(path, "application/vnd.apache.parquet", body);
     assert_eq!(status, 400, "{answer}");
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("once they are read"), "{message}");
+    assert!(message.contains("MiB of memory"), "{message}");
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {

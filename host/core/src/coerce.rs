@@ -343,7 +343,12 @@ fn texts_as_times(
             builder.append_null();
             continue;
         };
-        if let Err(message) = builder.append_text(text, true) {
+        let appended = match (text, wanted) {
+            ("", DataType::Date) => reading.text_date(text).map(|_| ()),
+            ("", _) => reading.text_timestamp(text).map(|_| ()),
+            _ => builder.append_text(text, true),
+        };
+        if let Err(message) = appended {
             builder.append_null();
             faults.push((row, message));
         }

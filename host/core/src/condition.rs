@@ -138,11 +138,18 @@ impl Condition {
             ));
         }
         let mut value = ColumnBuilder::new(&field.data_type, 1);
-        let appended = match value.append_text(text, true) {
-            Ok(()) => Ok(()),
-            Err(message) => Err(format!("column `{}`: {message}", self.column)),
-        };
-        appended.map(|()| BoundCondition(Bound::Compares(*operator, value.finish())))
+        value
+            .append_text(text, true)
+            .map_err(|message| format!("column `{}`: {message}", self.column))?;
+        let value = value.finish();
+        // An empty text would be a null, to which nothing compares.
+        if value.is_null(0) {
+            return Err(format!(
+                "column `{}`: `` is not {}",
+                self.column, field.data_type
+            ));
+        }
+        Ok(BoundCondition(Bound::Compares(*operator, value)))
     }
 }
 
@@ -296,7 +303,7 @@ mod tests {
             ("v =", "int64", "column `v`: `` is not int64"),
             ("v = [1]", "list<int64>", "only `is null` and `is not null`"),
         ] {
-            let message = holds(condition, data_type, &json!([])).unwrap_err();
+            let message = holds(condition, data_type, &json!([])).expect_err(condition);
             assert!(message.contains(wanted), "{condition}: {message}");
         }
     }

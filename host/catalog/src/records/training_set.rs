@@ -39,7 +39,7 @@ pub struct TrainingSet {
     pub types: BTreeMap<String, DataType>,
     /// The time zone of times of the labels that the view reads and that name none. Records from
     /// before it was declared took them as UTC.
-    #[serde(default = "utc")]
+    #[serde(default = "utc", skip_serializing_if = "is_utc")]
     pub zone: Option<Zone>,
     /// Whether an empty join key of labels in CSV is the empty text. Earlier versions, which
     /// recorded neither this nor `types`, read it as null.
@@ -165,6 +165,11 @@ impl TrainingSet {
 
 fn utc() -> Option<Zone> {
     Some(Zone::UTC)
+}
+
+/// Whether a zone is the one of records that have none.
+fn is_utc(zone: &Option<Zone>) -> bool {
+    *zone == utc()
 }
 
 /// The statistics of one column of a training set.

@@ -211,11 +211,11 @@ impl Values {
             }
             self.bytes.extend_from_slice(&buffer[..used]);
             self.reader.consume(used);
-            if is_done {
-                return Ok(());
-            }
             if self.bytes.len() > MAX_RECORD_BYTES {
                 return Err(wrong_at(first, &too_large("a value that begins here")));
+            }
+            if is_done {
+                return Ok(());
             }
         }
     }
