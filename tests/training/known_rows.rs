@@ -36,7 +36,8 @@ fn labels_are_checked_against_the_task() {
         let auc = report["version"]["metrics"]["test_auc"].as_f64().unwrap();
         assert!(auc > 0.95, "{}: {report}", y(200));
     }
-    let misfits: [(fn(usize) -> String, &str); 3] = [
+    type Label = fn(usize) -> String;
+    let misfits: [(Label, &str); 3] = [
         (
             |n| (n % 3).to_string(),
             "row 2: 2 is none of the task `binary`",
@@ -235,7 +236,7 @@ fn statistics_of_a_training_set_have_quantiles_and_most_frequent_values() {
     let project = pass("id:int64, at:timestamp, v:float64?", "in.csv");
     project.write("in.csv", "id,at,v\n1,2023-01-01T00:00:00Z,0.5\n");
     let label = |id: usize| {
-        let mood = if id % 4 == 0 { "sad" } else { "glad" };
+        let mood = if id.is_multiple_of(4) { "sad" } else { "glad" };
         format!("{id},2024-01-01T00:00:00Z,{mood}\n")
     };
     let labels: String = (1..=100).map(label).collect();

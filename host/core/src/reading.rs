@@ -174,7 +174,7 @@ impl Reading {
                 shown(text)
             ));
         }
-        if !self.truncate && (time.nanosecond() % 1_000 != 0 || has_fine_digits(text)) {
+        if !self.truncate && (!time.nanosecond().is_multiple_of(1_000) || has_fine_digits(text)) {
             return Err(ParseTimestampError::TooFine(shown(text)).to_string());
         }
         let instant = match (time, &self.zone) {

@@ -321,7 +321,10 @@ mod tests {
     use super::*;
 
     /// The values of a file, with their numbers and lines, and the error that ends them.
-    fn split(name: &str, text: &str) -> (Vec<(u64, Option<u64>, String)>, Option<String>) {
+    /// A value: its number, its line, and its text.
+    type Found = (u64, Option<u64>, String);
+
+    fn split(name: &str, text: &str) -> (Vec<Found>, Option<String>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
