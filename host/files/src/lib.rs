@@ -39,11 +39,11 @@ use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
-pub use output::{Output, cell_text, check_columns};
+pub use output::{Output, check_columns};
 pub use sink::Sink;
 pub use statistics::Statistics;
 pub use table_format::{TableFormat, check_no_table};
-pub use text::{RawObject, append_object};
+pub use text::{RawObject, append_object, cell_text};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.
 const FORMATS: [&dyn FileFormat; 5] = [

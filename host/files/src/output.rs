@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, SchemaRef};
-use serde_json::Value as Json;
 use wafer_catalog::{ColumnStatistics, Format};
-use wafer_core::{Digest, cell_to_json, plain_column};
+use wafer_core::{Digest, plain_column};
 use wafer_store::{Error, Kind, Result};
 
 use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
@@ -219,17 +218,6 @@ fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
         Ok(found) => Ok(found.dev() == open.dev() && found.ino() == open.ino()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
-    }
-}
-
-/// Formats a value as text: a string as it is, any other value as JSON.
-///
-/// # Panics
-/// Panics like [`cell_to_json`].
-pub fn cell_text(values: &ArrayRef, row: usize) -> String {
-    match cell_to_json(values, row) {
-        Json::String(text) => text,
-        other => other.to_string(),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use arrow_array::BooleanArray;
+use arrow_array::{ArrayRef, BooleanArray};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
-use wafer_core::{ColumnBuilder, Field, Reading};
+use wafer_core::{ColumnBuilder, Field, Reading, cell_to_json};
 use wafer_runtime::CHUNK_ROWS;
 
 use crate::{ReadColumn, Rows};
@@ -253,6 +253,17 @@ impl Value<'_> {
             Self::Parsed(json) => json.is_null(),
             Self::Repeated => false,
         }
+    }
+}
+
+/// Formats a value as text: a string as it is, any other value as JSON.
+///
+/// # Panics
+/// Panics like [`cell_to_json`].
+pub fn cell_text(values: &ArrayRef, row: usize) -> String {
+    match cell_to_json(values, row) {
+        Json::String(text) => text,
+        other => other.to_string(),
     }
 }
 

@@ -21,7 +21,6 @@ use wafer_core::rules::{Interval, MAX_RUN_FILES};
 use wafer_core::{Digest, Field, Hasher};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
 
-use crate::input::delta::DeltaSource;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
@@ -114,7 +113,7 @@ impl Pipelines {
                 sources.push(Box::new(self.table_source(group, fields).await?));
             }
             SourceKind::Delta { version } => {
-                let delta = DeltaSource::open(source, *version, &fields);
+                let delta = delta::DeltaSource::open(source, *version, &fields);
                 sources.push(Box::new(delta.await?));
             }
             SourceKind::Files | SourceKind::Stream { .. } => {

@@ -29,12 +29,12 @@ use axum::{Json as JsonBody, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{Field, cut};
-use wafer_platform::{Error, InferRequest, Inference, Kind, Platform};
+use wafer_platform::{InferRequest, Inference, Platform};
 
 use crate::MAX_ROWS;
-use crate::error::Failure;
 use crate::intake::Payload;
 use crate::json_size::parsed_size;
+use crate::refusal::Refusal;
 use tensor::{Output, Tensor};
 
 /// The header with the length of the JSON, in bytes, in a body that has binary tensors after the
@@ -60,63 +60,6 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
         .merge(model("/models/{model}/versions/{version}"))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-}
-
-/// An error response in the form of this protocol.
-pub(crate) struct Refusal {
-    status: StatusCode,
-    message: String,
-}
-
-impl Refusal {
-    fn invalid(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            message: cut(message.into()),
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, JsonBody(json!({ "error": self.message }))).into_response()
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        let is_functions = error.kind() == Kind::Function;
-        let refusal = Self::from(Failure::from(error));
-        match is_functions {
-            true => Self {
-                status: StatusCode::BAD_REQUEST,
-                ..refusal
-            },
-            false => refusal,
-        }
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        let status = match failure.status() {
-            // A request of another site is none of this protocol.
-            status @ (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) => status,
-            StatusCode::TOO_MANY_REQUESTS => StatusCode::SERVICE_UNAVAILABLE,
-            status if status.is_server_error() => status,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Self {
-            status,
-            message: failure.into_message(),
-        }
-    }
-}
-
-impl From<PathRejection> for Refusal {
-    fn from(rejection: PathRejection) -> Self {
-        Self::invalid(rejection.body_text())
-    }
 }
 
 async fn no_route(OriginalUri(uri): OriginalUri) -> Refusal {

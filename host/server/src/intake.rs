@@ -37,9 +37,9 @@ use wafer_core::bytes_text;
 use crate::access::Hosts;
 use crate::encoding::Encoding;
 use crate::error::Failure;
-use crate::inference::Refusal;
 use crate::json_size::parsed_size;
 use crate::limits::{Budget, Charge, Limits, Pace, allowance};
+use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
 /// The size in bytes from which on a body is charged, and its request gets a thread of its own.

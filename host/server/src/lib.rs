@@ -48,6 +48,7 @@ mod json_size;
 mod limits;
 mod media_type;
 mod occasional;
+mod refusal;
 mod serve;
 mod training;
 mod views;
