@@ -21,6 +21,7 @@ use wafer_core::rules::{Interval, MAX_RUN_FILES};
 use wafer_core::{Digest, Field, Hasher};
 use wafer_store::{DataFile, Error, Result, TableSnapshot};
 
+use crate::producer::Freshness;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
 use crate::source::files::SourceFile;
@@ -65,15 +66,6 @@ pub(crate) struct Selection {
     /// The interval that the rows lie in, by their available times if they come from another
     /// group's table, else by their event times.
     pub(crate) arrivals: Interval,
-}
-
-/// Which rows of the tables of a project a run reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// All rows: those that are still in the outbox are flushed to the tables before.
-    Flushed,
-    /// The rows that the tables have. Nothing is flushed, because a dry run writes nothing.
-    Stored,
 }
 
 /// The greatest number of files of one source whose rows a run can order. A run has two sources at

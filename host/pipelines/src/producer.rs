@@ -21,7 +21,6 @@ use wafer_core::{Digest, Schema};
 use wafer_runtime::Output;
 use wafer_store::Result;
 
-use crate::input::Freshness;
 use crate::service::Pipelines;
 use crate::transform::Transform;
 
@@ -80,6 +79,15 @@ pub trait LookedUp: Send {
     /// Returns an error when fewer rows were looked up, or when the temporary file that holds
     /// them cannot be read.
     fn take(&mut self, rows: usize) -> Result<Vec<Vec<ArrayRef>>>;
+}
+
+/// Which rows of the tables of a project a run reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// All rows: those that are still in the outbox are flushed to the tables before.
+    Flushed,
+    /// The rows that the tables have. Nothing is flushed, because a dry run writes nothing.
+    Stored,
 }
 
 /// Opens versions of models as producers.

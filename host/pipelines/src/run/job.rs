@@ -14,7 +14,8 @@ use wafer_store::{Error, Result};
 use wafer_tables::Deletions;
 
 use crate::group_rows::Target;
-use crate::input::{Freshness, Input};
+use crate::input::Input;
+use crate::producer::Freshness;
 use crate::producer::Producer;
 use crate::run::RunRequest;
 use crate::service::Pipelines;
