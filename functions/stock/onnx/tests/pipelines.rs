@@ -2,6 +2,7 @@
 //! must be onnxruntime's. The models in `models` were made by `tests/models/onnx_pipelines.py` of
 //! the repository.
 
+// This reads the rows of the models by serde_json.
 #[path = "../../tests/cases.rs"]
 mod cases;
 

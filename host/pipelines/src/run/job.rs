@@ -15,8 +15,7 @@ use wafer_tables::Deletions;
 
 use crate::group_rows::Target;
 use crate::input::Input;
-use crate::producer::Freshness;
-use crate::producer::Producer;
+use crate::producer::{Freshness, Producer};
 use crate::run::RunRequest;
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
