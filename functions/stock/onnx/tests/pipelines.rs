@@ -2,12 +2,13 @@
 //! must be onnxruntime's. The models in `models` were made by `tests/models/onnx_pipelines.py` of
 //! the repository.
 
-// This reads the rows of the models by serde_json.
 #[path = "../../tests/cases.rs"]
 mod cases;
 
 use std::path::{Path, PathBuf};
 
+// `cases` reads the rows of the models by it.
+use serde_json as _;
 use wafer::{Column, DataType, Describe as _, Init, Table};
 
 fn folder() -> PathBuf {
