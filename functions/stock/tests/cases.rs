@@ -1,6 +1,7 @@
 //! Model files with the answers of their own libraries: a folder has the files, and in
 //! `models.jsonl` a line for each with its name, the parameters of the stock function, the rows by
 //! column, and the outputs. Scripts in `tests/models` of the repository make them.
+#![allow(clippy::unwrap_used, reason = "a test suite")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
