@@ -137,35 +137,43 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
 /// Returns the type that columns of an Arrow type are read as where nothing else is declared: the one
 /// that holds the values of the Arrow type. Returns `None` if there is none.
 pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
-    use DataType as D;
-    let found = match arrow {
-        // Nulls may be read as any type.
-        ArrowType::Null => return None,
-        ArrowType::Boolean => D::Boolean,
-        ArrowType::Float16 | ArrowType::Float32 => D::Float32,
-        ArrowType::Float64 => D::Float64,
-        ArrowType::Dictionary(_, values) => readable_as(values)?,
-        found if found.is_integer() => D::Int64,
-        ArrowType::FixedSizeList(item, n)
-            if *n > 0 && readable_as(item.data_type()) == Some(D::Float32) =>
+    nearest_type(arrow, &|_| None).filter(|data_type| is_readable(arrow, data_type))
+}
+
+/// Returns the type that is nearest to an Arrow type, whether columns of it can be read so or not.
+/// Nulls may be read as any type and are near to none; `decimal` says what decimals of a scale are.
+pub fn nearest_type(
+    arrow: &ArrowType,
+    decimal: &impl Fn(i8) -> Option<DataType>,
+) -> Option<DataType> {
+    use ArrowType as A;
+    Some(match arrow {
+        A::Timestamp(..) => DataType::Timestamp,
+        A::Date32 | A::Date64 => DataType::Date,
+        A::Float16 => DataType::Float32,
+        A::LargeUtf8 | A::Utf8View => DataType::Utf8,
+        A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_) => DataType::Binary,
+        A::Decimal32(_, scale)
+        | A::Decimal64(_, scale)
+        | A::Decimal128(_, scale)
+        | A::Decimal256(_, scale) => decimal(*scale)?,
+        A::Dictionary(_, values) => nearest_type(values, decimal)?,
+        A::FixedSizeList(item, n)
+            if *n > 0 && nearest_type(item.data_type(), decimal) == Some(DataType::Float32) =>
         {
-            D::Vector(u32::try_from(*n).ok()?)
+            DataType::Vector(u32::try_from(*n).ok()?)
         }
-        ArrowType::List(item) | ArrowType::LargeList(item) | ArrowType::FixedSizeList(item, _) => {
-            match readable_as(item.data_type())? {
-                D::Int64 => D::ListInt64,
-                D::Float32 | D::Float64 => D::ListFloat64,
-                D::Utf8 => D::ListUtf8,
+        A::List(item) | A::LargeList(item) | A::FixedSizeList(item, _) => {
+            match nearest_type(item.data_type(), decimal)? {
+                DataType::Int64 => DataType::ListInt64,
+                DataType::Float32 | DataType::Float64 => DataType::ListFloat64,
+                DataType::Utf8 => DataType::ListUtf8,
                 _ => return None,
             }
         }
-        found => {
-            let others = [D::Utf8, D::Binary, D::Timestamp, D::Date];
-            let mut others = others.into_iter();
-            others.find(|data_type| is_readable(found, data_type))?
-        }
-    };
-    is_readable(arrow, &found).then_some(found)
+        integer if integer.is_integer() => DataType::Int64,
+        other => Some(DataType::from_arrow(other)).filter(DataType::is_storable)?,
+    })
 }
 
 /// Returns whether columns of an Arrow type may be read as a type. An empty column tells.

@@ -54,11 +54,22 @@ pub(crate) trait Float: Copy + std::str::FromStr + fmt::LowerExp {
 
     /// The integer, which is at most [`EXACT_INTEGERS`](Self::EXACT_INTEGERS).
     fn of_integer(integer: i64) -> Self;
-    fn is_infinite(self) -> bool;
-    fn is_zero(self) -> bool;
-    fn has_fraction(self) -> bool;
+
     /// The same number as a float64.
     fn wide(self) -> f64;
+
+    fn is_infinite(self) -> bool {
+        self.wide().is_infinite()
+    }
+
+    fn is_zero(self) -> bool {
+        self.wide() == 0.0
+    }
+
+    fn has_fraction(self) -> bool {
+        // NaN and infinity have none: the fraction of them is NaN.
+        self.wide().fract().abs() > 0.0
+    }
 }
 
 impl Float for f64 {
@@ -68,16 +79,7 @@ impl Float for f64 {
     fn of_integer(integer: i64) -> Self {
         integer as Self
     }
-    fn is_infinite(self) -> bool {
-        self.is_infinite()
-    }
-    fn is_zero(self) -> bool {
-        self == 0.0
-    }
-    fn has_fraction(self) -> bool {
-        // NaN and infinity have none: the fraction of them is NaN.
-        self.fract().abs() > 0.0
-    }
+
     fn wide(self) -> f64 {
         self
     }
@@ -90,16 +92,7 @@ impl Float for f32 {
     fn of_integer(integer: i64) -> Self {
         integer as Self
     }
-    fn is_infinite(self) -> bool {
-        self.is_infinite()
-    }
-    fn is_zero(self) -> bool {
-        self == 0.0
-    }
-    fn has_fraction(self) -> bool {
-        // NaN and infinity have none: the fraction of them is NaN.
-        self.fract().abs() > 0.0
-    }
+
     fn wide(self) -> f64 {
         f64::from(self)
     }

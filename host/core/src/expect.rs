@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::DataType;
 use crate::aggregate::{Cell, CellRef, Cells};
 use crate::float::compare_integer;
+use crate::text::shown;
 
 /// What happens to a row, or to a run, that breaks an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,7 +222,7 @@ fn text(value: CellRef<'_>) -> String {
         CellRef::Float(value) => value.to_string(),
         CellRef::Bytes(bytes) => {
             let text = String::from_utf8_lossy(bytes);
-            format!("`{}`", text.chars().take(60).collect::<String>())
+            format!("`{}`", shown(&text))
         }
     }
 }

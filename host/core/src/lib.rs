@@ -33,7 +33,9 @@ mod units;
 pub mod window;
 
 pub use bytes::DamagedError;
-pub use coerce::{CoerceError, Coerced, can_widen, coerce, coerce_rows, readable_as, widen};
+pub use coerce::{
+    CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, readable_as, widen,
+};
 pub use column::ColumnBuilder;
 pub use condition::{BoundCondition, Condition};
 pub use decimal::lost_number;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
+use crate::text::shown;
 use crate::{EpochUnit, ParseTimestampError, Timestamp, is_storable_date};
 
 /// How the values of a column are read. The default declares nothing.
@@ -204,11 +205,6 @@ fn storable(time: Timestamp, text: &str) -> Result<Timestamp, String> {
         true => Ok(time),
         false => Err(outside(text)),
     }
-}
-
-/// The first 60 characters of a text, for messages.
-fn shown(text: &str) -> String {
-    text.chars().take(60).collect()
 }
 
 /// The length of an ISO 8601 date.

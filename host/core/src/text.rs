@@ -85,6 +85,11 @@ pub fn escaped_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// Returns the first 60 characters of a text, for messages that quote it.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
 /// Cuts an error to [`MAX_ERROR_BYTES`]; see [`cut_to`].
 pub fn cut(text: impl Display) -> String {
     cut_to(text, MAX_ERROR_BYTES)

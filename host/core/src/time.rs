@@ -12,6 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Duration;
+use crate::text::shown;
 
 /// A point in time: microseconds since the Unix epoch, 1970-01-01T00:00:00 UTC. Never a float and
 /// never local time. Serialized as RFC 3339 text, or in binary formats as an integer.
@@ -96,11 +97,10 @@ impl FromStr for Timestamp {
     /// Parses RFC 3339 with an offset, a date (its midnight in UTC), or microseconds since the Unix
     /// epoch with the suffix `us`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let shown = || text.chars().take(60).collect();
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
             return match time.timestamp_subsec_nanos() % 1_000 {
                 0 => Ok(Self(time.timestamp_micros())),
-                _ => Err(ParseTimestampError::TooFine(shown())),
+                _ => Err(ParseTimestampError::TooFine(shown(text))),
             };
         }
         if let Some(date) = parse_date(text) {
@@ -114,8 +114,8 @@ impl FromStr for Timestamp {
         micros.map(Self).ok_or_else(|| {
             let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
             match !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                true => ParseTimestampError::Integer(shown()),
-                false => ParseTimestampError::NotATime(shown()),
+                true => ParseTimestampError::Integer(shown(text)),
+                false => ParseTimestampError::NotATime(shown(text)),
             }
         })
     }

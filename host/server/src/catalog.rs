@@ -19,7 +19,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
@@ -50,13 +50,13 @@ pub(crate) fn router() -> Router<Arc<Platform>> {
     Router::new()
         .route("/v1/sources", get(sources))
         .route("/v1/sources/{source}", get(source))
-        .route("/v1/sources/{source}/rows", get(source_rows))
+        .route("/v1/sources/{source}/rows", rows_of(LookAt::Source))
         .route("/v1/groups", get(groups))
         .route("/v1/groups/{group}", get(group))
-        .route("/v1/groups/{group}/rows", get(group_rows))
-        .route("/v1/views/{view}/rows", get(view_rows))
+        .route("/v1/groups/{group}/rows", rows_of(LookAt::Group))
+        .route("/v1/views/{view}/rows", rows_of(LookAt::View))
         .route("/v1/tables", get(tables))
-        .route("/v1/tables/{table}/rows", get(table_rows))
+        .route("/v1/tables/{table}/rows", rows_of(LookAt::Table))
 }
 
 async fn sources(State(platform): State<Arc<Platform>>) -> JsonBody<Json> {
@@ -89,48 +89,17 @@ async fn tables(State(platform): State<Arc<Platform>>) -> Result<JsonBody<Json>,
 /// The parameters of a query, in their order.
 type Parameters = Vec<(String, String)>;
 
-async fn source_rows(
-    State(platform): State<Arc<Platform>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
-    Extension(intake): Extension<Arc<Intake>>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let at = LookAt::Source(name);
-    rows(&platform, &intake, at, parameters, &headers).await
-}
-
-async fn group_rows(
-    State(platform): State<Arc<Platform>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
-    Extension(intake): Extension<Arc<Intake>>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let at = LookAt::Group(name);
-    rows(&platform, &intake, at, parameters, &headers).await
-}
-
-async fn view_rows(
-    State(platform): State<Arc<Platform>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
-    Extension(intake): Extension<Arc<Intake>>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let at = LookAt::View(name);
-    rows(&platform, &intake, at, parameters, &headers).await
-}
-
-async fn table_rows(
-    State(platform): State<Arc<Platform>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
-    Extension(intake): Extension<Arc<Intake>>,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let at = LookAt::Table(name);
-    rows(&platform, &intake, at, parameters, &headers).await
+/// Returns the route to the rows of what `at` makes of a name.
+fn rows_of(at: fn(String) -> LookAt) -> MethodRouter<Arc<Platform>> {
+    get(
+        async move |State(platform): State<Arc<Platform>>,
+                    Path(name): Path<String>,
+                    Query(parameters): Query<Parameters>,
+                    Extension(intake): Extension<Arc<Intake>>,
+                    headers: HeaderMap| {
+            rows(&platform, &intake, at(name), parameters, &headers).await
+        },
+    )
 }
 
 /// Returns some rows, as JSON or in the format that `Accept` names.

@@ -14,6 +14,7 @@ use serde_json::json;
 use wafer_core::bytes_text;
 use wafer_platform::{
     EvaluateRequest, ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
+    temporary_folder,
 };
 use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
@@ -491,7 +492,7 @@ impl Push {
     async fn run(self, context: &Context, platform: &Platform) -> Result<()> {
         app::share_memory_pools();
         // The files are copied first, because another program may still be writing them.
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let folder = temporary_folder()?;
         let mut artifacts = BTreeMap::new();
         for (number, artifact) in self.artifacts.iter().enumerate() {
             let (name, path) = match artifact.split_once('=') {

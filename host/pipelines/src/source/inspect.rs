@@ -9,7 +9,9 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
 use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
-use wafer_core::{ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows};
+use wafer_core::{
+    ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows, nearest_type,
+};
 use wafer_files::{ReadColumn, file_format};
 use wafer_store::{Error, RemoteFiles, Result};
 
@@ -107,50 +109,29 @@ pub(super) fn readable_as(
     found: &ArrowType,
     reading: &Reading,
 ) -> std::result::Result<DataType, String> {
-    let wanted = nearest_type(found, reading);
-    let empty = new_empty_array(found);
-    let is_read = |wanted: &DataType| coerce_rows(&empty, wanted, reading).is_ok();
-    wanted.clone().filter(is_read).ok_or_else(|| {
-        let wanted = wanted.unwrap_or(DataType::Float64);
-        let hint = hint(name, &wanted, found);
-        let hint = hint.unwrap_or_else(|| "no type of Wafer reads it".to_owned());
-        format!("column `{name}` is {found}; {hint}")
-    })
+    let wanted = nearest_type(found, &|scale| decimal_type(scale, reading));
+    let read = wanted.clone();
+    read.filter(|wanted| is_readable(found, wanted, reading))
+        .ok_or_else(|| {
+            let wanted = wanted.unwrap_or(DataType::Float64);
+            let hint = hint(name, &wanted, found);
+            let hint = hint.unwrap_or_else(|| "no type of Wafer reads it".to_owned());
+            format!("column `{name}` is {found}; {hint}")
+        })
 }
 
-/// Returns the type of Wafer that is nearest to one of Arrow.
-fn nearest_type(found: &ArrowType, reading: &Reading) -> Option<DataType> {
-    use ArrowType as A;
-    Some(match found {
-        A::Timestamp(..) => DataType::Timestamp,
-        A::Date32 | A::Date64 => DataType::Date,
-        A::Float16 => DataType::Float32,
-        A::LargeUtf8 | A::Utf8View => DataType::Utf8,
-        A::LargeBinary | A::BinaryView | A::FixedSizeBinary(_) => DataType::Binary,
-        A::Decimal32(_, scale)
-        | A::Decimal64(_, scale)
-        | A::Decimal128(_, scale)
-        | A::Decimal256(_, scale) => match reading.decimal {
-            Some(DecimalReading::Float64) => DataType::Float64,
-            Some(DecimalReading::Text) => DataType::Utf8,
-            None if *scale == 0 => DataType::Int64,
-            None => return None,
-        },
-        A::Dictionary(_, values) => return nearest_type(values, reading),
-        A::FixedSizeList(item, n) if matches!(item.data_type(), A::Float16 | A::Float32) => {
-            DataType::Vector(u32::try_from(*n).ok()?)
-        }
-        A::List(item) | A::LargeList(item) | A::FixedSizeList(item, _) => {
-            match nearest_type(item.data_type(), reading)? {
-                DataType::Int64 => DataType::ListInt64,
-                DataType::Float32 | DataType::Float64 => DataType::ListFloat64,
-                DataType::Utf8 => DataType::ListUtf8,
-                _ => return None,
-            }
-        }
-        integer if integer.is_integer() => DataType::Int64,
-        other => Some(DataType::from_arrow(other)).filter(DataType::is_storable)?,
-    })
+/// Returns whether columns of an Arrow type may be read as a type. An empty column tells.
+pub(super) fn is_readable(found: &ArrowType, wanted: &DataType, reading: &Reading) -> bool {
+    coerce_rows(&new_empty_array(found), wanted, reading).is_ok()
+}
+
+/// Returns what decimals of a scale are read as: what is declared, or else integers, if they are that.
+fn decimal_type(scale: i8, reading: &Reading) -> Option<DataType> {
+    match reading.decimal {
+        Some(DecimalReading::Float64) => Some(DataType::Float64),
+        Some(DecimalReading::Text) => Some(DataType::Utf8),
+        None => (scale == 0).then_some(DataType::Int64),
+    }
 }
 
 /// Joins the columns of two files. A column that one of them lacks may be null.

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, new_empty_array};
+use arrow_array::ArrayRef;
 use arrow_schema::{DataType as ArrowType, Schema as ArrowSchema};
 use futures::stream::{BoxStream, StreamExt as _};
 use wafer_catalog::{Location, Reject, SourceDef, SourceKind, blocking, get};
-use wafer_core::{DataType, Field, Reading, coerce_rows};
+use wafer_core::{DataType, Field, Reading};
 use wafer_files::file_format;
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::input::delta::DeltaTable;
 use crate::service::Pipelines;
 use crate::source::files::SourceFile;
-use crate::source::inspect::readable_as;
+use crate::source::inspect::{is_readable, readable_as};
 use crate::source::{SourceReader, files_at, read_columns};
 
 /// Files whose rows can be looked at.
@@ -199,9 +199,4 @@ fn type_of(name: &str, found: &ArrowType, reading: &Reading) -> Option<DataType>
         ArrowType::Null => Some(DataType::Utf8),
         _ => readable_as(name, found, reading).ok(),
     }
-}
-
-/// Returns whether columns of an Arrow type may be read as a type. An empty column tells.
-fn is_readable(found: &ArrowType, wanted: &DataType, reading: &Reading) -> bool {
-    coerce_rows(&new_empty_array(found), wanted, reading).is_ok()
 }
