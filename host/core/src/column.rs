@@ -18,6 +18,9 @@ use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::{DataType, Reading, Timestamp};
 
+/// The most numbers of vectors that a new column has room for. More room is made as vectors come.
+const VECTOR_ROOM: usize = 1 << 16;
+
 /// Builds one column of a storable type.
 #[derive(Debug)]
 pub struct ColumnBuilder {
@@ -68,7 +71,7 @@ impl ColumnBuilder {
             DataType::Date => Inner::Date(PrimitiveBuilder::with_capacity(capacity)),
             DataType::Vector(n) => Inner::Vector(
                 FixedSizeListBuilder::with_capacity(
-                    Float32Builder::with_capacity(capacity * *n as usize),
+                    Float32Builder::with_capacity(VECTOR_ROOM.min(capacity * *n as usize)),
                     i32::try_from(*n).expect("a vector's dimension fits 31 bits"),
                     capacity,
                 )
@@ -101,6 +104,30 @@ impl ColumnBuilder {
 
     pub(crate) fn inner(&mut self) -> &mut Inner {
         &mut self.inner
+    }
+
+    /// Returns the size of the values so far, in bytes: eight for each row, beside the bytes of texts
+    /// and the items of lists and vectors.
+    pub fn bytes(&self) -> u64 {
+        use arrow_array::builder::ArrayBuilder as _;
+        let (rows, items) = match &self.inner {
+            Inner::Boolean(b) => (b.len(), 0),
+            Inner::Int64(b) => (b.len(), 0),
+            Inner::Float64(b) => (b.len(), 0),
+            Inner::Float32(b) => (b.len(), 0),
+            Inner::Timestamp(b) => (b.len(), 0),
+            Inner::Date(b) => (b.len(), 0),
+            Inner::Utf8(b) => (b.len(), b.values_slice().len()),
+            Inner::Binary(b) => (b.len(), b.values_slice().len()),
+            Inner::Vector(b) => (b.len(), 4 * b.len() * b.value_length() as usize),
+            Inner::ListInt64(b) => (b.len(), 8 * b.values_ref().len()),
+            Inner::ListFloat64(b) => (b.len(), 8 * b.values_ref().len()),
+            Inner::ListUtf8(b) => {
+                let texts = b.values_ref();
+                (b.len(), 8 * texts.len() + texts.values_slice().len())
+            }
+        };
+        8 * rows as u64 + items as u64
     }
 
     /// Appends a null, whether or not the column's field is nullable.
@@ -545,6 +572,38 @@ mod tests {
             (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
             (got, wanted) => panic!("{data_type} from {value}: {got:?}, wanted {wanted:?}"),
         }
+    }
+
+    #[test]
+    fn values_of_every_type_count_with_what_they_hold() {
+        for (data_type, value, wanted) in [
+            ("boolean", json!(true), 8),
+            ("int64", json!(1), 8),
+            ("timestamp", json!("2013-01-01T00:00:00Z"), 8),
+            ("utf8", json!("abc"), 8 + 3),
+            ("binary", json!("00ff"), 8 + 2),
+            ("vector(3)", json!([1, 2, 3]), 8 + 12),
+            ("vector(3)", Json::Null, 8 + 12),
+            ("list<int64>", json!([1, 2]), 8 + 16),
+            ("list<float64>", json!([]), 8),
+            ("list<utf8>", json!(["ab", "c"]), 8 + 16 + 3),
+            ("list<utf8>", Json::Null, 8),
+        ] {
+            let data_type: DataType = data_type.parse().unwrap();
+            let mut builder = ColumnBuilder::new(&data_type, 1);
+            builder.append_json(&value).unwrap();
+            assert_eq!(builder.bytes(), wanted, "{data_type}");
+            builder.append_json(&value).unwrap();
+            assert_eq!(builder.bytes(), 2 * wanted, "{data_type}");
+            builder.finish();
+            assert_eq!(builder.bytes(), 0, "{data_type}");
+        }
+    }
+
+    #[test]
+    fn a_column_of_the_longest_vectors_can_be_begun() {
+        let vectors = DataType::Vector(0x7fff_ffff);
+        assert_eq!(ColumnBuilder::new(&vectors, 8_192).bytes(), 0);
     }
 
     #[test]
