@@ -97,14 +97,14 @@ fn rows_of(at: fn(String) -> LookAt) -> MethodRouter<Arc<Platform>> {
                     Query(parameters): Query<Parameters>,
                     Extension(intake): Extension<Arc<Intake>>,
                     headers: HeaderMap| {
-            rows(&platform, &intake, at(name), parameters, &headers).await
+            rows(platform, &intake, at(name), parameters, &headers).await
         },
     )
 }
 
 /// Returns some rows, as JSON or in the format that `Accept` names.
 async fn rows(
-    platform: &Platform,
+    platform: Arc<Platform>,
     intake: &Intake,
     at: LookAt,
     parameters: Parameters,
@@ -112,18 +112,24 @@ async fn rows(
 ) -> Result<Response, Failure> {
     let request = look_request(parameters)?;
     let format = row_format(headers)?;
-    let _place = AT_ONCE
+    let place = AT_ONCE
         .try_acquire()
         .map_err(|_| Failure::busy("too many requests look at rows already; try again later"))?;
     let mut charge = intake.charge();
     charge.raise(MEMORY)?;
-    let looked = platform.look(at, &request).await?;
     let media_type = format.map_or("application/json", Format::media_type);
-    let encoding = tokio::task::spawn_blocking(move || match format {
-        None => Ok(serde_json::to_vec(&looked).expect("rows always serialise")),
-        Some(format) => written(&looked, format),
+    // If the client leaves, this goes on to its end, and keeps its place and the charge until then.
+    let looking = tokio::spawn(async move {
+        let _place = place;
+        let looked = platform.look(at, &request).await?;
+        let encoding = tokio::task::spawn_blocking(move || match format {
+            None => Ok(serde_json::to_vec(&looked).expect("rows always serialise")),
+            Some(format) => written(&looked, format),
+        });
+        let bytes = encoding.await.map_err(|_| Failure::panicked())??;
+        Ok::<_, Failure>((bytes, charge))
     });
-    let bytes = encoding.await.map_err(|_| Failure::panicked())??;
+    let (bytes, charge) = looking.await.map_err(|_| Failure::panicked())??;
     let response = ([(CONTENT_TYPE, media_type)], bytes).into_response();
     Ok(charged(response, charge))
 }

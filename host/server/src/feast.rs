@@ -29,13 +29,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Digest, Field, Timestamp, cell_to_json};
 use wafer_platform::{
-    Arrival, EventResult, GroupDef, IncomingEvent, IngestReport, Platform, Status, Vectors,
+    Arrival, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES, Platform, Status,
+    Vectors,
 };
 
 use crate::MAX_ROWS;
 use crate::error::Failure;
 use crate::events::{check_count, ingest_slices};
-use crate::intake::Payload;
+use crate::intake::{Payload, charged};
 use crate::json_size::parsed_size;
 use crate::media_type::check_json;
 
@@ -44,6 +45,8 @@ const NEVER: &str = "1970-01-01T00:00:00Z";
 
 /// The number of values up to which an answer is encoded as a whole.
 const WHOLE_CELLS: usize = 4_096;
+/// The size of the vectors, in bytes, up to which an answer is encoded as a whole.
+const WHOLE_BYTES: u64 = 1 << 20;
 
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
@@ -162,9 +165,12 @@ async fn online_features(
     }
     let wanted = wanted(&platform, &request)?;
     let mut sets: BTreeMap<SetName, Set> = BTreeMap::new();
+    let mut left = MAX_FOUND_BYTES;
     for Wanted { set, .. } in &wanted {
         if !sets.contains_key(set) {
-            let looked_up = Set::look_up(&platform, set, &request.entities, count).await?;
+            let entities = &request.entities;
+            let looked_up = Set::look_up(&platform, set, entities, (count, left)).await?;
+            left = left.saturating_sub(looked_up.vectors.found_bytes());
             sets.insert(set.clone(), looked_up);
         }
     }
@@ -200,11 +206,7 @@ async fn online_features(
             .map(|(name, set)| json!({ "name": name.as_str(), "version": set.version }))
             .collect();
     }
-    Ok((
-        [(CONTENT_TYPE, "application/json")],
-        answer.into_body(count),
-    )
-        .into_response())
+    answer.into_response(count, &payload)
 }
 
 /// Returns the features that the request names, by themselves or by a feature service.
@@ -252,12 +254,13 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
 }
 
 impl Set {
-    /// Looks up the features of all entities of a request in a group or view.
+    /// Looks up the features of all entities of a request in a group or view. The looked-up values may
+    /// take `most` bytes.
     async fn look_up(
         platform: &Platform,
         set: &SetName,
         entities: &Map<String, Json>,
-        count: usize,
+        (count, most): (usize, u64),
     ) -> Result<Self, Failure> {
         let definitions = platform.context().definitions();
         let names = |fields: &[Field]| fields.iter().map(|f| f.name.clone()).collect();
@@ -266,7 +269,7 @@ impl Set {
         if let (SetName::Any(_), Some(group)) = (set, group) {
             let rows = rows_of(entities, &group.keys, count);
             return Ok(Self {
-                vectors: platform.serving().group_features(name, &rows).await?,
+                vectors: platform.serving().group_features(name, &rows, most).await?,
                 prefix: format!("{name}_"),
                 inputs: names(&group.keys),
                 version: group.version,
@@ -274,12 +277,13 @@ impl Set {
         }
         if matches!(set, SetName::Any(_)) && !definitions.views.contains_key(name) {
             // There is neither a group nor a view. This fails with a list of the groups.
-            platform.serving().group_features(name, &[]).await?;
+            platform.serving().group_features(name, &[], most).await?;
         }
         let recipe = platform.context().view(name)?;
         let rows = rows_of(entities, &recipe.view.inputs, count);
+        let serving = platform.serving();
         Ok(Self {
-            vectors: platform.serving().features(name, &rows).await?,
+            vectors: serving.features_within(name, &rows, most).await?,
             prefix: String::new(),
             inputs: names(&recipe.view.inputs),
             version: 0,
@@ -330,18 +334,27 @@ impl Answer {
         Ok(())
     }
 
-    /// Returns the body of the answer: `{"metadata":{…},"results":[{…}],"status":true}`.
-    fn into_body(self, rows: usize) -> axum::body::Body {
+    /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short, it is
+    /// encoded as it is sent, and what it is made of is charged until then.
+    fn into_response(self, rows: usize, payload: &Payload) -> Result<Response, Failure> {
         let metadata = serde_json::to_string(&self.metadata).expect("names always serialise");
         let start = Bytes::from(format!("{{\"metadata\":{metadata},\"results\":["));
         let end = Bytes::from_static(b"],\"status\":true}");
+        let media_type = [(CONTENT_TYPE, "application/json")];
         let count = self.columns.len();
+        let vectors = self.sets.values().map(|set| set.vectors.bytes() as u64);
+        let vectors: u64 = vectors.sum();
         let columns = (0..count).map(move |index| self.column(index));
         let pieces = once(start).chain(columns).chain(once(end));
-        if count * rows <= WHOLE_CELLS {
-            return pieces.collect::<Vec<Bytes>>().concat().into();
+        if count * rows <= WHOLE_CELLS && vectors <= WHOLE_BYTES {
+            let whole = pieces.collect::<Vec<Bytes>>().concat();
+            return Ok((media_type, whole).into_response());
         }
-        axum::body::Body::from_stream(stream::iter(pieces.map(Ok::<Bytes, Infallible>)))
+        // Join keys and request fields are kept as well.
+        let charge = payload.charge(vectors + parsed_size(&payload.bytes, 0))?;
+        let pieces = stream::iter(pieces.map(Ok::<Bytes, Infallible>));
+        let body = axum::body::Body::from_stream(pieces);
+        Ok(charged((media_type, body).into_response(), charge))
     }
 
     /// Encodes a column, with the comma before it.

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::stream;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use wafer_platform::{Platform, Vectors};
@@ -20,11 +20,13 @@ use wafer_platform::{Platform, Vectors};
 use crate::MAX_ROWS;
 use crate::error::Failure;
 use crate::extract::Path;
-use crate::intake::Payload;
+use crate::intake::{Payload, charged};
 
 /// The number of rows that are encoded together. The answer to a request with more rows is sent
 /// piece by piece.
 const PIECE_ROWS: usize = 128;
+/// The size in bytes from which on no further rows are encoded together with others.
+const PIECE_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,35 +51,54 @@ pub(crate) async fn post(
         return Err(Failure::invalid(message));
     }
     let vectors = platform.serving().features(&view, &request.rows).await?;
-    Ok(([(CONTENT_TYPE, "application/json")], answer(vectors)).into_response())
+    answer(vectors, &payload)
 }
 
-/// Returns the body of an answer, which is encoded as it is sent: the names of the features are
-/// repeated for each row, so that the whole of it can be much larger than the vectors.
-fn answer(vectors: Vectors) -> Body {
-    if vectors.len() <= PIECE_ROWS {
-        return piece(&vectors, 0).into();
+/// Returns the answer, which is encoded as it is sent unless it is short: the names of the features are
+/// repeated for each row, so that the whole of it can be much larger than the vectors. These are charged
+/// until all of it was sent.
+fn answer(vectors: Vectors, payload: &Payload) -> Result<Response, Failure> {
+    let media_type = [(CONTENT_TYPE, "application/json")];
+    let (first, mut next) = piece(&vectors, 0);
+    if next == vectors.len() {
+        return Ok((media_type, first).into_response());
     }
-    let starts = stream::iter((0..vectors.len()).step_by(PIECE_ROWS));
-    let pieces = starts.map(move |start| Ok::<Bytes, Infallible>(piece(&vectors, start).into()));
-    Body::from_stream(pieces)
+    let charge = payload.charge(vectors.bytes() as u64)?;
+    let others = std::iter::from_fn(move || {
+        let start = next;
+        if start == vectors.len() {
+            return None;
+        }
+        let (text, end) = piece(&vectors, start);
+        next = end;
+        Some(text)
+    });
+    let pieces = std::iter::once(first).chain(others);
+    let pieces = pieces.map(|text| Ok::<Bytes, Infallible>(text.into()));
+    let body = Body::from_stream(stream::iter(pieces));
+    Ok(charged((media_type, body).into_response(), charge))
 }
 
 /// Encodes the rows from `start` on that are encoded together, with what comes before the first row
-/// and after the last one.
-fn piece(vectors: &Vectors, start: usize) -> Vec<u8> {
+/// and after the last one. Returns the text, and the number of the next row.
+fn piece(vectors: &Vectors, start: usize) -> (Vec<u8>, usize) {
     let mut text = match start {
         0 => b"{\"rows\":[".to_vec(),
         _ => b",".to_vec(),
     };
-    for (index, row) in vectors.rows().skip(start).take(PIECE_ROWS).enumerate() {
-        if index > 0 {
+    let mut end = start;
+    for row in vectors.rows().skip(start).take(PIECE_ROWS) {
+        if end > start {
             text.push(b',');
         }
         serde_json::to_writer(&mut text, &row).expect("vectors always serialise");
+        end += 1;
+        if text.len() >= PIECE_BYTES {
+            break;
+        }
     }
-    if start + PIECE_ROWS >= vectors.len() {
+    if end == vectors.len() {
         text.extend_from_slice(b"]}");
     }
-    text
+    (text, end)
 }

@@ -3,10 +3,13 @@
 //! 1. A request of another site is refused ([`guard`]).
 //! 2. The body comes in, within its time and its size, and is decompressed. From 64 KiB on, it is
 //!    charged to the budget of all requests ([`work`]).
-//! 3. The request waits until fewer others are worked on. Waiting costs nothing but the connection
-//!    and the body, so that under any load the server does as much as it can.
+//! 3. The request waits until fewer others are worked on, one with a large body for a thread first.
+//!    Waiting costs nothing but the connection and the body, so that under any load the server does
+//!    as much as it can.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
+//! 5. An answer of more than 64 KiB is charged to the budget until it was sent ([`charged`]), however
+//!    small its request was.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -26,12 +29,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, StreamExt as _};
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::bytes_text;
 
 use crate::access::Hosts;
@@ -42,7 +45,8 @@ use crate::limits::{Budget, Charge, Limits, Pace, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
-/// The size in bytes from which on a body is charged, and its request gets a thread of its own.
+/// The size in bytes from which on a body or an answer is charged, and a request gets a thread of its
+/// own. Smaller ones take no more than the buffers of their connections.
 const LARGE: usize = 64 << 10;
 
 /// What all requests of a server share.
@@ -50,18 +54,37 @@ pub(crate) struct Intake {
     limits: Limits,
     hosts: Hosts,
     /// The places of requests that are worked on.
-    places: Semaphore,
+    places: Places,
     /// The places of requests with large bodies on threads of their own.
-    threads: Arc<Semaphore>,
+    threads: Places,
     memory: Arc<Budget>,
+}
+
+/// Places of requests, of which a limited number does something at the same time.
+struct Places {
+    free: Arc<Semaphore>,
+    /// What takes all places when none is free, for the message.
+    taken_by: String,
+}
+
+impl Places {
+    fn new(count: usize, taken_by: String) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            taken_by,
+        }
+    }
 }
 
 impl Intake {
     pub(crate) fn new(options: ServerOptions) -> Arc<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let requests = options.limits.requests;
+        let places = format!("{requests} requests are worked on (setting `server.requests`)");
+        let apart = format!("{threads} requests with large bodies are worked on");
         Arc::new(Self {
-            places: Semaphore::new(options.limits.requests),
-            threads: Arc::new(Semaphore::new(threads)),
+            places: Places::new(requests, places),
+            threads: Places::new(threads, apart),
             memory: Budget::new(options.limits.memory),
             limits: options.limits,
             hosts: options.hosts,
@@ -76,70 +99,98 @@ impl Intake {
     /// Runs the handler of a request, with its body.
     async fn take(&self, request: Request, next: Next) -> Result<Response, Failure> {
         if request.method() != Method::POST {
-            return Ok(next.run(request).await);
+            return counted(next.run(request).await, &self.memory);
         }
         let (parts, body) = request.into_parts();
-        let mut charge = self.charge();
-        let payload = self.receive(&parts.headers, body, &mut charge).await?;
+        let (payload, charge) = self.receive(&parts.headers, body).await?;
         let is_large = payload.bytes.len() > LARGE;
         let mut request = Request::from_parts(parts, Body::empty());
         request.extensions_mut().insert(payload);
-        let _place = self.place().await?;
-        if !is_large {
-            return Ok(next.run(request).await);
+        if is_large {
+            return self.run_apart(request, next, charge).await;
         }
-        let response = self.run_apart(request, next).await?;
-        Ok(charged(response, charge))
+        drop(charge);
+        let _place = self.place(&self.places, None).await?;
+        counted(next.run(request).await, &self.memory)
     }
 
-    /// Waits until the request may be worked on.
-    async fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(place) = self.places.try_acquire() {
+    /// Waits for a place, until a time or for as long as a request may wait.
+    async fn place(
+        &self,
+        places: &Places,
+        until: Option<Instant>,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(place) = Arc::clone(&places.free).try_acquire_owned() {
             return Ok(place);
         }
-        match timeout(self.limits.queue_timeout, self.places.acquire()).await {
+        let until = until.unwrap_or_else(|| self.end_of_queue());
+        match timeout_at(until, Arc::clone(&places.free).acquire_owned()).await {
             Ok(place) => Ok(place.expect("it is never closed")),
             Err(_) => Err(Failure::busy(format!(
-                "the server has too much to do: {} requests are worked on (setting \
-                 `server.requests`), and this one waited for {:?} (setting `server.queue_timeout`); \
-                 try again later",
-                self.limits.requests, self.limits.queue_timeout
+                "the server has too much to do: {}, and this one waited for {:?} (setting \
+                 `server.queue_timeout`); try again later",
+                places.taken_by, self.limits.queue_timeout
             ))),
         }
     }
 
-    /// Runs a handler on a thread of its own. If the client leaves, it runs to its end.
-    async fn run_apart(&self, request: Request, next: Next) -> Result<Response, Failure> {
-        let threads = Arc::clone(&self.threads);
-        let place = threads.acquire_owned().await.expect("it is never closed");
-        let runtime = Handle::current();
-        let handler = move || {
-            let _place = place;
-            runtime.block_on(next.run(request))
+    /// The time until which a request waits that begins to wait now.
+    fn end_of_queue(&self) -> Instant {
+        Instant::now() + self.limits.queue_timeout
+    }
+
+    /// Waits for one of the places of a route for as long as a request may wait. Returns `None` if none
+    /// becomes free.
+    pub(crate) async fn place_of_route(
+        &self,
+        places: &'static Semaphore,
+    ) -> Option<SemaphorePermit<'static>> {
+        let place = timeout(self.limits.queue_timeout, places.acquire()).await;
+        place.ok().map(|place| place.expect("it is never closed"))
+    }
+
+    /// Runs a handler on a thread of its own. If the client leaves, it runs to its end, and keeps its
+    /// places and the charge until then.
+    async fn run_apart(
+        &self,
+        request: Request,
+        next: Next,
+        charge: Charge,
+    ) -> Result<Response, Failure> {
+        // Whoever waits for a thread leaves the places to requests with small bodies.
+        let until = self.end_of_queue();
+        let thread = self.place(&self.threads, Some(until)).await?;
+        let place = self.place(&self.places, Some(until)).await?;
+        let (runtime, memory) = (Handle::current(), Arc::clone(&self.memory));
+        let handler = move || -> Result<Response, Failure> {
+            let _places = (thread, place);
+            let response = counted(runtime.block_on(next.run(request)), &memory)?;
+            Ok(charged(response, charge))
         };
         spawn_blocking(handler)
             .await
-            .map_err(|_| Failure::panicked())
+            .map_err(|_| Failure::panicked())?
     }
 
     /// Takes in and decompresses a body, and charges it.
-    async fn receive(
-        &self,
-        headers: &HeaderMap,
-        body: Body,
-        charge: &mut Charge,
-    ) -> Result<Payload, Failure> {
+    async fn receive(&self, headers: &HeaderMap, body: Body) -> Result<(Payload, Charge), Failure> {
         let encoding = Encoding::of(headers)?;
-        let sent = self.collect(headers, body, charge).await?;
+        let mut charge = self.charge();
+        let sent = self.collect(headers, body, &mut charge).await?;
         let allowance = allowance(sent.len());
-        let bytes = match encoding {
-            None => sent,
-            Some(encoding) => self.decode(encoding, sent).await?,
+        let (bytes, charge) = match encoding {
+            None => {
+                raise_if_large(&mut charge, &sent)?;
+                (sent, charge)
+            }
+            Some(encoding) => self.decode(encoding, sent, charge).await?,
         };
-        if bytes.len() > LARGE {
-            charge.raise_for_body(bytes.len())?;
-        }
-        Ok(Payload::new(bytes, allowance))
+        let payload = Payload {
+            bytes,
+            allowance,
+            budget: Arc::clone(&self.memory),
+        };
+        Ok((payload, charge))
     }
 
     /// Collects a body in memory.
@@ -169,17 +220,22 @@ impl Intake {
         Ok(whole.freeze())
     }
 
-    /// Decompresses a body in memory. Half of what the request may take is left for what is made of
-    /// it.
-    async fn decode(&self, encoding: Encoding, sent: Bytes) -> Result<Bytes, Failure> {
+    /// Decompresses a body in memory, and charges it. Half of what the request may take is left for what
+    /// is made of it. If the client leaves, the charge is kept until the thread has ended.
+    async fn decode(
+        &self,
+        encoding: Encoding,
+        sent: Bytes,
+        mut charge: Charge,
+    ) -> Result<(Bytes, Charge), Failure> {
         let limit = (allowance(sent.len()) / 2).min(MAX_BODY_BYTES as u64);
-        let threads = Arc::clone(&self.threads);
-        let place = threads.acquire_owned().await.expect("it is never closed");
-        let decode = move || -> Result<Bytes, Failure> {
-            let _place = place;
+        let thread = self.place(&self.threads, None).await?;
+        let decode = move || -> Result<(Bytes, Charge), Failure> {
+            let _thread = thread;
             let mut decoded = Vec::new();
             encoding.decode(&sent[..], &mut decoded, limit)?;
-            Ok(decoded.into())
+            raise_if_large(&mut charge, &decoded)?;
+            Ok((decoded.into(), charge))
         };
         spawn_blocking(decode)
             .await
@@ -222,6 +278,14 @@ impl Intake {
                 .map_err(|_| Failure::panicked())??;
         }
         Ok(incoming.length)
+    }
+}
+
+/// Charges a body, if it is large.
+fn raise_if_large(charge: &mut Charge, body: &[u8]) -> Result<(), Failure> {
+    match body.len() > LARGE {
+        true => charge.raise_for_body(body.len()),
+        false => Ok(()),
     }
 }
 
@@ -294,11 +358,29 @@ pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     /// The memory that the request may take, with the body, in bytes.
     allowance: u64,
+    /// The memory that all requests may take.
+    budget: Arc<Budget>,
 }
 
 impl Payload {
+    /// Returns a body outside of a server, with a budget of its own that has no end.
     pub(crate) fn new(bytes: Bytes, allowance: u64) -> Self {
-        Self { bytes, allowance }
+        Self {
+            bytes,
+            allowance,
+            budget: Budget::new(u64::MAX),
+        }
+    }
+
+    /// Charges what an answer keeps in memory until it was sent, in bytes, to the budget of all
+    /// requests. An answer that is in memory as a whole is charged without this.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Charge::raise`].
+    pub(crate) fn charge(&self, bytes: u64) -> Result<Charge, Failure> {
+        let mut charge = self.budget.charge();
+        charge.raise(bytes)?;
+        Ok(charge)
     }
 
     /// Checks that the request may take `bytes` of memory beside its body.
@@ -341,8 +423,25 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     }
 }
 
+/// Marks a response whose memory is charged.
+#[derive(Clone, Copy, Debug)]
+struct IsCharged;
+
+/// Charges a response that is in memory as a whole, unless it is small or was charged already. Its body
+/// is sent as fast as the client reads, when others are worked on.
+fn counted(response: Response, budget: &Arc<Budget>) -> Result<Response, Failure> {
+    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    if bytes <= LARGE as u64 || response.extensions().get::<IsCharged>().is_some() {
+        return Ok(response);
+    }
+    let mut charge = budget.charge();
+    charge.raise(bytes)?;
+    Ok(charged(response, charge))
+}
+
 /// Returns a response whose memory counts as taken until its body was read.
-pub(crate) fn charged(response: Response, charge: Charge) -> Response {
+pub(crate) fn charged(mut response: Response, charge: Charge) -> Response {
+    response.extensions_mut().insert(IsCharged);
     response.map(|body| {
         Body::new(Charged {
             body,
@@ -436,13 +535,174 @@ pub(crate) async fn work(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use axum::Router;
     use axum::http::StatusCode;
-    use axum::middleware::from_fn;
-    use axum::routing::get;
+    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::routing::{MethodRouter, get, post};
     use tower_service::Service as _;
 
     use super::*;
+
+    fn intake(memory: u64, queue_timeout: Duration) -> Arc<Intake> {
+        Intake::new(ServerOptions {
+            limits: Limits {
+                memory,
+                queue_timeout,
+                ..Limits::default()
+            },
+            hosts: Hosts::Any,
+        })
+    }
+
+    /// Returns a router whose only route, `/`, is worked on by an intake.
+    fn working(intake: &Arc<Intake>, route: MethodRouter) -> Router {
+        let layer = from_fn_with_state(Arc::clone(intake), work);
+        Router::new().route("/", route).layer(layer)
+    }
+
+    async fn send(router: &Router, body_bytes: usize) -> Response {
+        let request = axum::http::Request::post("/");
+        let request = request.body(Body::from(vec![b' '; body_bytes])).unwrap();
+        router.clone().call(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_charged_until_it_was_sent_however_small_its_request_is() {
+        const MEMORY: u64 = 8 << 20;
+        let intake = intake(MEMORY, Duration::ZERO);
+        let large = || async { vec![0_u8; 3 << 20] };
+        let router = working(&intake, get(large).post(large));
+        let free = || intake.memory.free();
+        let first = send(&router, 10).await;
+        assert_eq!(
+            (first.status(), free()),
+            (StatusCode::OK, MEMORY - (3 << 20))
+        );
+        let get = axum::http::Request::get("/").body(Body::empty()).unwrap();
+        let second = router.clone().call(get).await.unwrap();
+        assert_eq!(free(), MEMORY - (6 << 20));
+        let refused = send(&router, 10).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        drop(first);
+        assert_eq!(send(&router, 10).await.status(), StatusCode::OK);
+        let body = axum::body::to_bytes(second.into_body(), usize::MAX).await;
+        assert_eq!((body.unwrap().len(), free()), (3 << 20, MEMORY));
+    }
+
+    #[tokio::test]
+    async fn small_answers_need_no_budget_and_charged_ones_are_charged_once() {
+        const MEMORY: u64 = 8 << 20;
+        let intake = intake(MEMORY, Duration::ZERO);
+        let small = working(&intake, post(|| async { vec![0_u8; LARGE] }));
+        let answer = send(&small, 10).await;
+        assert_eq!(intake.memory.free(), MEMORY);
+        drop(answer);
+        let kept = |payload: Payload| async move {
+            let charge = payload.charge(1 << 20)?;
+            let response = vec![0_u8; 1 << 20].into_response();
+            Ok::<_, Failure>(charged(response, charge))
+        };
+        let answer = send(&working(&intake, post(kept)), 10).await;
+        assert_eq!(intake.memory.free(), MEMORY - (1 << 20));
+        drop(answer);
+        assert_eq!(intake.memory.free(), MEMORY);
+    }
+
+    /// Memory for as many large bodies as there are processors, and some more.
+    const MANY: u64 = 1 << 30;
+    /// What a body takes that is just large.
+    const JUST_LARGE: u64 = 8 * (LARGE as u64 + 1);
+
+    /// A route that says when it is worked on, and works until it is told to end.
+    fn waiting() -> (MethodRouter, mpsc::Receiver<()>, Arc<AtomicBool>) {
+        let (started, starts) = mpsc::channel();
+        let may_end = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&may_end);
+        let handler = move || {
+            let (started, ends) = (started.clone(), Arc::clone(&ends));
+            async move {
+                let _ = started.send(());
+                while !ends.load(Ordering::Acquire) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        (post(handler), starts, may_end)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_leaves_gives_nothing_back_while_its_handler_runs() {
+        let intake = intake(MANY, Duration::ZERO);
+        let (route, starts, may_end) = waiting();
+        let router = working(&intake, route);
+        let client = tokio::spawn(async move { send(&router, LARGE + 1).await });
+        tokio::task::block_in_place(|| starts.recv().unwrap());
+        let (places, threads) = (&intake.places.free, &intake.threads.free);
+        let (all_places, all_threads) = (places.available_permits(), threads.available_permits());
+        assert_eq!(intake.memory.free(), MANY - JUST_LARGE);
+        client.abort();
+        assert!(client.await.unwrap_err().is_cancelled());
+        assert_eq!(intake.memory.free(), MANY - JUST_LARGE);
+        assert_eq!(places.available_permits(), all_places);
+        assert_eq!(threads.available_permits(), all_threads);
+        may_end.store(true, Ordering::Release);
+        while intake.memory.free() < MANY {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_that_wait_for_a_thread_leave_the_places_to_small_ones() {
+        let intake = intake(MANY, Duration::from_secs(3_600));
+        let (route, starts, may_end) = waiting();
+        let router = working(&intake, route);
+        let threads = intake.threads.free.available_permits();
+        let places = intake.places.free.available_permits();
+        let large = || {
+            let router = router.clone();
+            tokio::spawn(async move { send(&router, LARGE + 1).await.status() })
+        };
+        let working_ones: Vec<_> = (0..threads).map(|_| large()).collect();
+        tokio::task::block_in_place(|| (0..threads).for_each(|_| starts.recv().unwrap()));
+        let waiting_ones: Vec<_> = (0..4).map(|_| large()).collect();
+        let all = (threads + waiting_ones.len()) as u64;
+        while intake.memory.free() > MANY - all * JUST_LARGE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Their bodies have come in. They would take their places now.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(intake.places.free.available_permits(), places - threads);
+        may_end.store(true, Ordering::Release);
+        for answered in working_ones.into_iter().chain(waiting_ones) {
+            assert_eq!(answered.await.unwrap(), StatusCode::OK);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_wait_for_a_thread_only_as_long_as_for_a_place() {
+        let intake = intake(MANY, Duration::ZERO);
+        let (route, starts, may_end) = waiting();
+        let router = working(&intake, route);
+        let threads = intake.threads.free.available_permits();
+        let working_ones: Vec<_> = (0..threads)
+            .map(|_| {
+                let router = router.clone();
+                tokio::spawn(async move { send(&router, LARGE + 1).await.status() })
+            })
+            .collect();
+        tokio::task::block_in_place(|| (0..threads).for_each(|_| starts.recv().unwrap()));
+        let refused = send(&router, LARGE + 1).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        may_end.store(true, Ordering::Release);
+        for answered in working_ones {
+            assert_eq!(answered.await.unwrap(), StatusCode::OK);
+        }
+        assert_eq!(send(&router, 10).await.status(), StatusCode::OK);
+    }
 
     #[tokio::test]
     async fn a_panic_is_answered_in_the_form_of_the_protocol() {

@@ -45,7 +45,7 @@ pub struct Limits {
     /// The time that requests in progress have to finish when the server is stopped. Default 20 s.
     pub drain_timeout: Duration,
     /// The memory in bytes that all requests together may take, of which each takes eight times
-    /// its body. Default 1 GiB.
+    /// its body, and its answer until that was sent. Default 1 GiB.
     pub memory: u64,
 }
 
@@ -118,6 +118,12 @@ impl Budget {
             total,
             free: AtomicU64::new(total),
         })
+    }
+
+    /// Returns how much is not charged.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> u64 {
+        self.free.load(Ordering::Acquire)
     }
 
     /// Returns a charge of nothing.
@@ -203,7 +209,7 @@ mod tests {
         drop(first);
         assert_eq!(status(second.raise(1_000)), Ok(()));
         drop(second);
-        assert_eq!(budget.free.load(Ordering::Acquire), 1_000);
+        assert_eq!(budget.free(), 1_000);
     }
 
     #[test]

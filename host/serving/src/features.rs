@@ -19,7 +19,7 @@ use wafer_core::Timestamp;
 use wafer_store::{Result, for_work};
 
 use crate::served_view::{
-    LookedUpRequest, RequestColumns, ServedView, add_entity_keys, assemble, decode,
+    LookedUpRequest, MAX_FOUND_BYTES, RequestColumns, ServedView, add_entity_keys, assemble, decode,
 };
 use crate::service::Serving;
 use crate::vectors::Vectors;
@@ -32,24 +32,35 @@ impl Serving {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown view, [`Kind::Invalid`] for a row that lacks a
-    /// field or has one of another type, [`Kind::Function`] when an on-demand function fails on
-    /// the whole request, and [`Kind::Unavailable`] when too many requests are waiting.
+    /// field or has one of another type, or when the looked-up values take more than
+    /// [`MAX_FOUND_BYTES`], [`Kind::Function`] when an on-demand function fails on the whole
+    /// request, and [`Kind::Unavailable`] when too many requests are waiting.
     ///
     /// [`Kind::NotFound`]: wafer_store::Kind::NotFound
     /// [`Kind::Invalid`]: wafer_store::Kind::Invalid
     /// [`Kind::Function`]: wafer_store::Kind::Function
     /// [`Kind::Unavailable`]: wafer_store::Kind::Unavailable
     pub async fn features(&self, view: &str, rows: &[Json]) -> Result<Vectors> {
-        let served = self.served_view(view)?;
-        self.vectors(served, rows, &format!("view/{view}")).await
+        self.features_within(view, rows, MAX_FOUND_BYTES).await
     }
 
-    /// Returns all features of a group for some entities. Each entity is a JSON object with the
-    /// group's join keys.
+    /// Returns the feature vectors of a view like [`features`](Self::features), for a part of a
+    /// request: the looked-up values may take `most` bytes, which other parts left.
     ///
     /// # Errors
     /// Returns the errors of [`features`](Self::features).
-    pub async fn group_features(&self, group: &str, rows: &[Json]) -> Result<Vectors> {
+    pub async fn features_within(&self, view: &str, rows: &[Json], most: u64) -> Result<Vectors> {
+        let served = self.served_view(view)?;
+        let work = format!("view/{view}");
+        self.vectors(served, rows, &work, most).await
+    }
+
+    /// Returns all features of a group for some entities, whose values may take `most` bytes. Each
+    /// entity is a JSON object with the group's join keys.
+    ///
+    /// # Errors
+    /// Returns the errors of [`features`](Self::features).
+    pub async fn group_features(&self, group: &str, rows: &[Json], most: u64) -> Result<Vectors> {
         // The name of a view has no slash, so this one cannot be a view's.
         let name = format!("group/{group}");
         let served = self.cached_view(&name, |definitions| {
@@ -58,15 +69,21 @@ impl Serving {
                 self.context.load_function(name, function)
             })
         })?;
-        self.vectors(served, rows, &name).await
+        self.vectors(served, rows, &name, most).await
     }
 
-    async fn vectors(&self, served: Arc<ServedView>, rows: &[Json], work: &str) -> Result<Vectors> {
+    async fn vectors(
+        &self,
+        served: Arc<ServedView>,
+        rows: &[Json],
+        work: &str,
+        most: u64,
+    ) -> Result<Vectors> {
         let request = decode(&served.view, rows)?;
         let read = self
             .look_up(&served, request, self.context.now(), work)
             .await?;
-        let work = move || assemble(&served, read).map(|(vectors, _)| vectors);
+        let work = move || assemble(&served, read, most).map(|(vectors, _)| vectors);
         self.context.components().guests.run(work).await?
     }
 

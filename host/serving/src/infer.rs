@@ -27,7 +27,7 @@ use crate::ready::{EndpointServing, ReadyRelease};
 use crate::request_log::queue::{Answered, Shadow};
 use crate::request_log::sampled_rows;
 use crate::routing::{encoded_row, point};
-use crate::served_view::{assemble, decode_column, decode_rows};
+use crate::served_view::{MAX_FOUND_BYTES, assemble, decode_column, decode_rows};
 use crate::service::Serving;
 
 /// The answer of an endpoint.
@@ -72,8 +72,10 @@ impl Serving {
             request,
         });
         let mut parts = Vec::new();
+        let mut left = MAX_FOUND_BYTES;
         for (ready, rows) in route_rows(serving, release, &call)? {
-            let answer = self.ask(&ready, &call, &rows).await?;
+            let answer = self.ask(&ready, &call, &rows, left).await?;
+            left = left.saturating_sub(answer.vectors.found_bytes);
             parts.push(Part {
                 ready,
                 rows,
@@ -141,12 +143,13 @@ impl Serving {
         Digest::of(format!("{holder} {now} {count}").as_bytes()).hex()[..32].to_owned()
     }
 
-    /// Asks a release for some rows of a request.
+    /// Asks a release for some rows of a request. The looked-up values may take `most` bytes.
     pub(crate) async fn ask(
         &self,
         ready: &Arc<ReadyRelease>,
         call: &InferCall,
         rows: &[usize],
+        most: u64,
     ) -> Result<ReleaseAnswer> {
         let InferCall { request, now, .. } = call;
         let view = ready.view.definition();
@@ -156,7 +159,7 @@ impl Serving {
         let ready = Arc::clone(ready);
         let predicted = self.context.components().guests.run(move || {
             let inputs = read.request.columns.clone();
-            let (vectors, readable) = assemble(&ready.view, read)?;
+            let (vectors, readable) = assemble(&ready.view, read, most)?;
             let prediction = predict(
                 &ready.model,
                 vectors.failures(),

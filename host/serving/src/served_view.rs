@@ -13,17 +13,17 @@ use wafer_catalog::{
 use wafer_core::aggregate::{self, Layout};
 use wafer_core::rules::is_expired;
 use wafer_core::{
-    ColumnBuilder, DamagedError, Duration, EntityKey, Field, Timestamp, bytes_text, decode_leading,
-    entity_key, packed_columns, widen,
+    ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, bytes_text,
+    decode_leading, entity_key, packed_columns, widen,
 };
 use wafer_runtime::{Deadline, Function};
 use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
 
-/// The most bytes that the stored rows of a lookup may take in one request, each counted as often as
-/// the request asks for it.
-const MAX_FOUND_BYTES: u64 = 32 << 20;
+/// The most bytes that the looked-up values of a request may take, those of all its lookups together,
+/// each counted as often as the request asks for it.
+pub const MAX_FOUND_BYTES: u64 = 32 << 20;
 
 /// A version of a view, resolved once for all requests.
 #[derive(Debug)]
@@ -225,7 +225,15 @@ pub(crate) fn add_entity_keys(
 
 /// Unpacks the stored rows and calls the on-demand functions. Returns the feature vectors, and all
 /// columns that a model can read. Runs guest code.
-pub(crate) fn assemble(served: &ServedView, read: LookedUpRequest) -> Result<(Vectors, Readable)> {
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] when the looked-up values take more than `most` bytes, before there is a
+/// value for each row.
+pub(crate) fn assemble(
+    served: &ServedView,
+    read: LookedUpRequest,
+    most: u64,
+) -> Result<(Vectors, Readable)> {
     let LookedUpRequest {
         request,
         entity_indices,
@@ -237,10 +245,21 @@ pub(crate) fn assemble(served: &ServedView, read: LookedUpRequest) -> Result<(Ve
         features: Vec::new(),
         lookups: Vec::new(),
         errors: Vec::new(),
+        found_bytes: 0,
+    };
+    let mut size = FoundSize {
+        most,
+        bytes: 0,
+        rows: request.rows,
     };
     for ((lookup, entity_indices), rows) in served.lookups.iter().zip(entity_indices).zip(found) {
-        add_lookup(&mut vectors, lookup, entity_indices, rows, now)?;
+        let entities = FoundEntities {
+            indices: entity_indices,
+            rows,
+        };
+        add_lookup(&mut vectors, lookup, entities, now, &mut size)?;
     }
+    vectors.found_bytes = size.bytes;
     let mut columns = Readable::new();
     for (field, column) in served.view.inputs.iter().zip(&request.columns) {
         columns.insert(field.name.clone(), Arc::clone(column));
@@ -294,38 +313,64 @@ impl Lookup {
     }
 }
 
+/// The entities that a lookup asked for, with their stored rows.
+struct FoundEntities {
+    /// For each row of the request, the index of its entity in `rows`.
+    indices: Vec<Option<u32>>,
+    rows: Vec<Option<OnlineRow>>,
+}
+
+impl FoundEntities {
+    /// Returns for each entity the number of rows of the request that ask for it.
+    fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.rows.len()];
+        for index in self.indices.iter().flatten() {
+            counts[*index as usize] += 1;
+        }
+        counts
+    }
+}
+
 /// Adds the features of one lookup to the vectors.
 fn add_lookup(
     vectors: &mut Vectors,
     lookup: &Lookup,
-    entity_indices: Vec<Option<u32>>,
-    rows: Vec<Option<OnlineRow>>,
+    mut entities: FoundEntities,
     now: Timestamp,
+    size: &mut FoundSize,
 ) -> Result<()> {
     let group = &lookup.group;
-    let mut builders: Vec<_> = group
-        .features()
+    let fields = group.features();
+    size.add_missing(lookup, &fields, &entities.indices)?;
+    let counts = entities.counts();
+    let rows = &mut entities.rows;
+    let mut builders: Vec<_> = fields
         .iter()
         .map(|f| ColumnBuilder::new(&f.data_type, rows.len()))
         .collect();
     let mut statuses = Vec::with_capacity(rows.len());
-    for row in &rows {
+    let mut before = BuiltSize::default();
+    for (row, count) in rows.iter_mut().zip(counts) {
         let status = entity_status(row.as_ref(), group.ttl, now);
-        match (row, status) {
+        match (row.as_ref(), status) {
             (Some(row), Status::Present) => lookup.decode(row, now, &mut builders)?,
             _ => builders.iter_mut().for_each(ColumnBuilder::append_null),
+        }
+        let built = BuiltSize::of(lookup, &builders);
+        size.add(built.since(before).repeated(count))?;
+        before = built;
+        if let (Some(row), Stored::Row(_)) = (row, &lookup.stored) {
+            // Its values are in the columns now, and only its version is read from here on.
+            drop(std::mem::take(&mut row.values));
         }
         statuses.push(status);
     }
     let found = LookupResult {
         alias: lookup.alias.clone(),
-        entity_indices,
-        rows,
+        entity_indices: entities.indices,
+        rows: entities.rows,
         status: statuses,
     };
-    if let Stored::Row(_) = lookup.stored {
-        check_size(&found)?;
-    }
     let columns: Vec<ArrayRef> = builders.iter_mut().map(ColumnBuilder::finish).collect();
     for (index, name) in &lookup.features {
         let values = found.for_each_row(&columns[*index]);
@@ -341,28 +386,82 @@ fn add_lookup(
     Ok(())
 }
 
-/// Checks what the stored rows of a lookup take, each as often as the request asks for it: many rows
-/// of a request may ask for one entity with a long text.
-///
-/// # Errors
-/// Returns [`Kind::Invalid`] for more than [`MAX_FOUND_BYTES`].
-fn check_size(found: &LookupResult) -> Result<()> {
-    let size = |index: &u32| {
-        let row = found.rows[*index as usize].as_ref();
-        row.map_or(0, |row| row.values.len() as u64)
-    };
-    let total: u64 = found.entity_indices.iter().flatten().map(size).sum();
-    if total <= MAX_FOUND_BYTES {
-        return Ok(());
+/// The bytes that the looked-up values of a request take: many rows of a request may ask for one
+/// entity with a long text.
+struct FoundSize {
+    most: u64,
+    bytes: u64,
+    /// The number of rows of the request.
+    rows: usize,
+}
+
+impl FoundSize {
+    /// Counts bytes that are taken.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] for more than there may be.
+    fn add(&mut self, bytes: u64) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= self.most {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the stored values for the {} rows of the request take more than {}; ask for fewer rows \
+             at once",
+            self.rows,
+            bytes_text(self.most)
+        )))
     }
-    Err(Error::invalid(format!(
-        "the stored values of `{}` for the {} rows of the request take {}, and may take {}; ask for \
-         fewer rows at once",
-        found.alias,
-        found.entity_indices.len(),
-        bytes_text(total),
-        bytes_text(MAX_FOUND_BYTES)
-    )))
+
+    /// Counts the nulls of the rows of the request that have no entity. A null vector takes as much as
+    /// any other.
+    fn add_missing(
+        &mut self,
+        lookup: &Lookup,
+        fields: &[Field],
+        entity_indices: &[Option<u32>],
+    ) -> Result<()> {
+        let missing = entity_indices.iter().filter(|index| index.is_none());
+        let wanted = lookup.features.iter();
+        let null = wanted.map(|(index, _)| match fields[*index].data_type {
+            DataType::Vector(n) => 4 * u64::from(n),
+            _ => 0,
+        });
+        self.add(null.sum::<u64>() * missing.count() as u64)
+    }
+}
+
+/// The size of the values of a lookup that were unpacked, with one row for each entity.
+#[derive(Clone, Copy, Default)]
+struct BuiltSize {
+    /// The bytes of all columns of the group.
+    all: u64,
+    /// The bytes of the columns that the view looks up.
+    wanted: u64,
+}
+
+impl BuiltSize {
+    fn of(lookup: &Lookup, builders: &[ColumnBuilder]) -> Self {
+        let wanted = lookup.features.iter();
+        Self {
+            all: builders.iter().map(ColumnBuilder::bytes).sum(),
+            wanted: wanted.map(|(index, _)| builders[*index].bytes()).sum(),
+        }
+    }
+
+    /// Returns what was unpacked since an earlier size.
+    fn since(self, before: Self) -> Self {
+        Self {
+            all: self.all - before.all,
+            wanted: self.wanted - before.wanted,
+        }
+    }
+
+    /// Returns what an entity takes that so many rows of a request ask for.
+    fn repeated(self, count: u64) -> u64 {
+        let more = self.wanted.saturating_mul(count.saturating_sub(1));
+        self.all.saturating_add(more)
+    }
 }
 
 /// Returns the status of an entity whose stored row is `row`.

@@ -45,6 +45,8 @@ pub struct Vectors {
     /// The name of each function that failed for some rows, and these rows, ascending, with the
     /// reason.
     pub(crate) errors: Vec<(String, Vec<(u32, String)>)>,
+    /// What the looked-up values take of [`MAX_FOUND_BYTES`](crate::MAX_FOUND_BYTES).
+    pub(crate) found_bytes: u64,
 }
 
 /// The rows that a lookup found.
@@ -54,13 +56,22 @@ pub(crate) struct LookupResult {
     /// For each row of the request the index of its entity in `rows`; `None` where a join key is
     /// null or too long.
     pub(crate) entity_indices: Vec<Option<u32>>,
-    /// The stored row of each entity.
+    /// The stored row of each entity. That of a group without windows has no values any more, which
+    /// are in the features.
     pub(crate) rows: Vec<Option<OnlineRow>>,
     /// The status of each entity.
     pub(crate) status: Vec<Status>,
 }
 
 impl LookupResult {
+    /// Returns the estimated bytes that the result takes in memory.
+    fn bytes(&self) -> usize {
+        let each = size_of::<Option<OnlineRow>>() + size_of::<Status>();
+        let values = self.rows.iter().flatten().map(|row| row.values.len());
+        let indices = self.entity_indices.len() * size_of::<Option<u32>>();
+        indices + self.rows.len() * each + values.sum::<usize>()
+    }
+
     /// Returns the stored row for a row of the request.
     fn row(&self, row: usize) -> Option<&OnlineRow> {
         self.rows[self.entity_indices[row]? as usize].as_ref()
@@ -162,11 +173,18 @@ impl Vectors {
     }
 
     /// Returns the estimated bytes that the vectors take in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        let columns = self.columns().map(|column| column.get_array_memory_size());
-        let rows = self.lookups.iter().flat_map(|found| &found.rows);
-        let rows = rows.flatten().map(|row| row.values.len());
-        columns.chain(rows).sum()
+    pub fn bytes(&self) -> usize {
+        let columns = self.features.iter();
+        let columns = columns.map(|f| f.values.get_array_memory_size() + f.status.len());
+        let lookups = self.lookups.iter().map(LookupResult::bytes);
+        let errors = self.errors.iter().flat_map(|(_, rows)| rows);
+        let errors = errors.map(|(_, message)| size_of::<(u32, String)>() + message.len());
+        columns.chain(lookups).chain(errors).sum()
+    }
+
+    /// Returns how much of [`MAX_FOUND_BYTES`](crate::MAX_FOUND_BYTES) the looked-up values take.
+    pub fn found_bytes(&self) -> u64 {
+        self.found_bytes
     }
 
     /// Returns the result of each lookup.
@@ -350,6 +368,7 @@ mod tests {
                 ..found()
             }],
             errors: vec![("f".to_owned(), vec![(1, "as asked".to_owned())])],
+            found_bytes: 0,
         };
         let rows: Vec<_> = vectors
             .rows()

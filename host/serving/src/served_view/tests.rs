@@ -1,7 +1,10 @@
 use arrow_array::{Int64Array, StringArray};
 use serde_json::json;
-use wafer_core::DataType;
-use wafer_core::rules::RowVersion;
+use wafer_catalog::AggregateDef;
+use wafer_core::aggregate::{Aggregate, CellRef, Function, Item};
+use wafer_core::encode_row;
+use wafer_core::rules::{Arrival, RowVersion};
+use wafer_core::window::Window;
 
 use super::*;
 
@@ -127,27 +130,142 @@ fn each_entity_of_a_request_is_read_once_and_null_keys_are_not_read() {
     }
 }
 
+/// A group whose entities have a long text, as a column of the newest row or in the last events of a
+/// window, and a stored row of it.
+fn long_texts(is_window: bool, bytes: usize) -> (Lookup, OnlineRow) {
+    let mut group = GroupDef {
+        columns: vec![Field::new("text", DataType::Utf8, true)],
+        ..GroupDef::new("g", "e", "at")
+    };
+    let text = "x".repeat(bytes);
+    if !is_window {
+        let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
+        let mut values = Vec::new();
+        encode_row(&[column], 0, &mut values);
+        let lookup = Lookup {
+            stored: Stored::Row((0..=1).map(|n| fingerprint(&group.columns[..n])).collect()),
+            features: vec![(0, "last_text".to_owned())],
+            group: group.clone(),
+            ..lookup(vec![0])
+        };
+        let stored = OnlineRow {
+            fingerprint: group.fingerprint(),
+            values: values.into(),
+            ..row(1)
+        };
+        return (lookup, stored);
+    }
+    group.aggregates = vec![AggregateDef {
+        field: Field::new("texts", DataType::ListUtf8, true),
+        aggregate: Aggregate {
+            function: Function::LastK(4),
+            column: Some(0),
+            window: Window::parse("lifetime", false).unwrap(),
+        },
+    }];
+    let layout = group.layout().unwrap();
+    let mut item = Item::new(&layout);
+    for at in 1..=4 {
+        let quarter = &text.as_bytes()[..bytes / 4];
+        let value = |_| Some(CellRef::Bytes(quarter));
+        let at = Timestamp::from_micros(at);
+        item.add(&layout, at, Arrival::unknown(0), value);
+    }
+    let stored = OnlineRow {
+        values: item.encode(&layout).into(),
+        ..row(4)
+    };
+    let lookup = Lookup {
+        stored: Stored::Item(layout),
+        features: vec![(0, "last_texts".to_owned())],
+        group,
+        ..lookup(vec![0])
+    };
+    (lookup, stored)
+}
+
+/// Adds lookups to vectors, each of which finds a stored row and nothing for these entities.
+fn added(
+    lookup: &Lookup,
+    stored: &OnlineRow,
+    lookups: &[Vec<Option<u32>>],
+) -> Result<(Vectors, u64)> {
+    let mut vectors = Vectors {
+        rows: lookups[0].len(),
+        features: Vec::new(),
+        lookups: Vec::new(),
+        errors: Vec::new(),
+        found_bytes: 0,
+    };
+    let mut size = FoundSize {
+        most: MAX_FOUND_BYTES,
+        bytes: 0,
+        rows: lookups[0].len(),
+    };
+    for indices in lookups {
+        let entities = FoundEntities {
+            indices: indices.clone(),
+            rows: vec![Some(stored.clone()), None],
+        };
+        let now = Timestamp::from_micros(10);
+        add_lookup(&mut vectors, lookup, entities, now, &mut size)?;
+    }
+    Ok((vectors, size.bytes))
+}
+
 #[test]
-fn stored_rows_count_as_often_as_a_request_asks_for_them() {
-    let row = OnlineRow {
-        values: vec![0; 1 << 20].into(),
-        ..row(1)
-    };
-    let size = |entity_indices: Vec<Option<u32>>| {
-        check_size(&LookupResult {
-            alias: "last".to_owned(),
-            entity_indices,
-            rows: vec![Some(row.clone()), None],
-            status: vec![Status::Present, Status::NotFound],
-        })
-    };
-    assert!(size(vec![Some(0); 32]).is_ok());
-    assert!(size([vec![Some(1); 10_000], vec![None; 10_000]].concat()).is_ok());
-    let refused = size(vec![Some(0); 33]).unwrap_err();
+fn looked_up_values_count_as_often_as_a_request_asks_for_them_in_all_its_lookups() {
+    for is_window in [false, true] {
+        let (lookup, stored) = long_texts(is_window, 1 << 20);
+        let size = |lookups: &[Vec<Option<u32>>]| added(&lookup, &stored, lookups);
+        let (vectors, bytes) = size(&[vec![Some(0); 31]]).unwrap();
+        assert_eq!(vectors.features[0].values.len(), 31);
+        assert!((31 << 20..32 << 20).contains(&bytes), "{bytes}");
+        let nothing = [vec![Some(1); 10_000], vec![None; 10_000]].concat();
+        assert!(size(&[nothing]).is_ok());
+        // One lookup asks too often, or two do together.
+        for lookups in [
+            &[vec![Some(0); 32]][..],
+            &[vec![Some(0); 20], vec![Some(0); 20]],
+        ] {
+            let refused = size(lookups).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Invalid);
+            let wanted = "of the request take more than 32 MiB; ask for fewer rows at once";
+            assert!(refused.to_string().ends_with(wanted), "{refused}");
+        }
+    }
+}
+
+/// Together these values would not fit the offsets of a column.
+#[test]
+fn values_that_no_column_can_hold_are_refused_before_a_column_is_made() {
+    let (lookup, stored) = long_texts(true, 1 << 20);
+    let refused = added(&lookup, &stored, &[vec![Some(0); 7_000]]).unwrap_err();
     assert_eq!(refused.kind(), Kind::Invalid);
-    assert_eq!(
-        refused.to_string(),
-        "the stored values of `last` for the 33 rows of the request take 33 MiB, and may take 32 MiB; \
-         ask for fewer rows at once"
-    );
+}
+
+#[test]
+fn null_vectors_of_rows_without_a_key_count_as_what_they_take() {
+    let vector = Field::new("v", DataType::Vector(1 << 20), true);
+    let lookup = Lookup {
+        features: vec![(0, "last_v".to_owned())],
+        group: GroupDef {
+            columns: vec![vector],
+            ..GroupDef::new("g", "e", "at")
+        },
+        ..lookup(vec![0])
+    };
+    let refused = added(&lookup, &row(1), &[vec![None; 9]]).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Invalid);
+}
+
+#[test]
+fn the_values_of_a_row_are_held_once() {
+    let (lookup, stored) = long_texts(false, 1 << 20);
+    let (vectors, _) = added(&lookup, &stored, &[vec![Some(0)]]).unwrap();
+    assert!(vectors.bytes() >= 1 << 20 && vectors.bytes() < 3 << 20);
+    let row = vectors.lookups[0].rows[0].as_ref().unwrap();
+    assert!(row.values.is_empty());
+    let identity = Some(stored.version.identity());
+    assert_eq!(vectors.lookups[0].identities(), [identity]);
 }
