@@ -15,6 +15,7 @@ mod table;
 mod view;
 pub use file_options::{
     Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO, Dialect, Encoding, FileOptions,
+    MAX_ROW_BYTES,
 };
 pub use format::Format;
 pub(crate) use function::digests;

@@ -117,6 +117,7 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         dialect: dialect(source)?,
         header: header(source)?,
         nulls: source.nulls.clone().unwrap_or_default(),
+        row_bytes: None,
     })
 }
 

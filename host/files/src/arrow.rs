@@ -44,10 +44,10 @@ impl FileFormat for ArrowIpc {
         &self,
         path: &Path,
         file: File,
-        _options: &FileOptions,
+        options: &FileOptions,
         columns: &[ReadColumn],
     ) -> Result<Box<dyn RowReader>> {
-        binary::read(self.format(), path, file, columns)
+        binary::read(self.format(), path, file, options, columns)
     }
 
     /// Every type of a column is one of Arrow.

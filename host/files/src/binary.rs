@@ -1,20 +1,17 @@
 //! Reading the binary formats: the rows of a file in chunks of a bounded size.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use wafer_catalog::Format;
+use wafer_catalog::{FileOptions, Format};
 use wafer_runtime::CHUNK_ROWS;
-use wafer_store::{Error, Result};
+use wafer_store::Result;
 
 use crate::decode::{Batch, Batches, Decoded, Request};
-use crate::plain_size::{batch_bytes, first_rows};
+use crate::plain_size::{PIECE_BYTES, first_rows};
 use crate::{ReadColumn, RowReader, Rows};
-
-/// The greatest size of the values of a row that are read.
-const ROW_BYTES: u64 = 256 << 20;
 
 /// Returns the columns of a file.
 pub(crate) fn schema(format: Format, path: &Path, file: File) -> Result<SchemaRef> {
@@ -27,7 +24,8 @@ pub(crate) fn count_rows(format: Format, file: File) -> Option<u64> {
 }
 
 fn metadata(format: Format, path: &Path, file: File) -> Result<(SchemaRef, Option<u64>)> {
-    let mut decoded = request(format, path, None).open(file)?;
+    let options = FileOptions::default();
+    let mut decoded = request(format, path, &options, None).open(file)?;
     // There are no batches. The end is read so that the child process can be used again.
     decoded.batches.next().transpose()?;
     Ok((decoded.schema, decoded.rows))
@@ -38,30 +36,38 @@ pub(crate) fn read(
     format: Format,
     path: &Path,
     file: File,
+    options: &FileOptions,
     columns: &[ReadColumn],
 ) -> Result<Box<dyn RowReader>> {
-    let request = request(format, path, Some(columns.to_vec()));
+    let request = request(format, path, options, Some(columns.to_vec()));
     let Decoded {
         schema, batches, ..
-    } = request.open(file)?;
+    } = request.clone().open(file)?;
     Ok(Box::new(Reader {
-        path: path.to_owned(),
+        request,
         batches,
         rest: Batch::from(RecordBatch::new_empty(schema)),
         next_row: 0,
     }))
 }
 
-fn request(format: Format, path: &Path, columns: Option<Vec<ReadColumn>>) -> Request {
+fn request(
+    format: Format,
+    path: &Path,
+    options: &FileOptions,
+    columns: Option<Vec<ReadColumn>>,
+) -> Request {
     Request {
         format,
         path: path.display().to_string(),
         columns,
+        piece_bytes: PIECE_BYTES,
+        row_bytes: options.most_row_bytes(),
     }
 }
 
 struct Reader {
-    path: PathBuf,
+    request: Request,
     batches: Batches,
     /// The rows that were decoded and not returned yet, because batches of a file may be larger
     /// than a chunk.
@@ -72,7 +78,9 @@ struct Reader {
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut debug = f.debug_struct("Reader");
-        debug.field("path", &self.path).finish_non_exhaustive()
+        debug
+            .field("request", &self.request)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,17 +108,8 @@ impl RowReader for Reader {
 impl Reader {
     /// Takes the next rows, as many as a chunk may have.
     fn piece(&mut self) -> Result<Batch> {
-        let first = first_rows(&self.rest.rows, CHUNK_ROWS);
-        let (count, bytes) = (first.num_rows(), batch_bytes(&first));
-        if count == 1 && bytes > ROW_BYTES {
-            return Err(Error::invalid(format!(
-                "{}: row {}: its values take {} MiB; at most {} are read",
-                self.path.display(),
-                self.next_row,
-                bytes >> 20,
-                ROW_BYTES >> 20
-            )));
-        }
-        Ok(self.rest.take_first(count))
+        let first = first_rows(&self.rest.rows, CHUNK_ROWS, self.request.piece_bytes);
+        self.request.check_rows(self.next_row, &first)?;
+        Ok(self.rest.take_first(first.num_rows()))
     }
 }

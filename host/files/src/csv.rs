@@ -25,8 +25,11 @@ use crate::output::plain_columns;
 use crate::text::{TextColumns, TextRows, append_all};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
-    column_positions, unreadable,
+    check_column_count, column_positions, unreadable,
 };
+
+/// The size of the lines that are written together, in bytes.
+const WRITTEN_BYTES: usize = 1 << 20;
 
 /// The format of comma-separated values.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl FileFormat for Csv {
             width: names.len(),
             positions: column_positions(path, &names, columns)?,
             records,
-            columns: TextColumns::new(columns),
+            columns: TextColumns::new(path, columns)?,
             nulls: options.nulls.clone(),
         }))
     }
@@ -173,6 +176,7 @@ fn open(
         Some(names) => names.clone(),
         None => header(path, &mut records)?,
     };
+    check_column_count(path, names.len())?;
     Ok((records, names))
 }
 
@@ -189,6 +193,7 @@ fn header(path: &Path, records: &mut Records<TextInput>) -> Result<Vec<String>> 
     if let Some(fault) = &record.fault {
         return Err(wrong(&format!("cannot be read: {fault}")));
     }
+    check_column_count(path, record.len())?;
     let fields = record.fields();
     let fields = fields.ok_or_else(|| wrong("is not valid UTF-8"))?;
     let names = (0..record.len()).filter_map(|index| fields.get(index));
@@ -301,6 +306,10 @@ impl RowWriter for CsvWriter {
             let cells = columns.iter();
             let cells = cells.map(|column| column.is_valid(row).then(|| cell_text(column, row)));
             write_record(&mut lines, cells);
+            if lines.len() >= WRITTEN_BYTES {
+                self.0.write_all(&lines)?;
+                lines.clear();
+            }
         }
         Ok(self.0.write_all(&lines)?)
     }

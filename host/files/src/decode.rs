@@ -24,7 +24,8 @@ use wafer_catalog::Format;
 use wafer_core::cut_to;
 use wafer_store::{Error, Kind, Result};
 
-use crate::{ReadColumn, column_positions, missing_values, unreadable};
+use crate::plain_size::batch_bytes;
+use crate::{ReadColumn, check_column_count, column_positions, missing_values, unreadable};
 
 pub use worker::{decode_in_child, decode_worker, this_program};
 
@@ -36,6 +37,11 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// The columns to read, or `None` to read nothing but the metadata of the file.
     pub(crate) columns: Option<Vec<ReadColumn>>,
+    /// The size that the values of some rows may have that are handed on together, unless it is a
+    /// single row.
+    pub(crate) piece_bytes: u64,
+    /// The size that the values of a single row may have.
+    pub(crate) row_bytes: u64,
 }
 
 /// A file whose metadata were read.
@@ -89,6 +95,27 @@ impl Request {
         Path::new(&self.path)
     }
 
+    /// Checks the size of the values of rows that are handed on together. `first` is the number of the
+    /// first one.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] for a single row that is too large.
+    pub(crate) fn check_rows(&self, first: u64, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() > 1 {
+            return Ok(());
+        }
+        let bytes = batch_bytes(rows);
+        match bytes > self.row_bytes {
+            true => Err(Error::invalid(format!(
+                "{}: row {first}: its values take {} MiB; at most {} MiB are read",
+                self.path,
+                bytes >> 20,
+                self.row_bytes >> 20
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Opens the file and reads its metadata: in a child process, if the program has said how to
     /// start one.
     ///
@@ -140,6 +167,15 @@ fn damaged(request: &Request, what: &str) -> Error {
     let path = &request.path;
     let message = format!("{path} cannot be read: it is damaged ({what}); write it again");
     Error::new(Kind::Invalid, message)
+}
+
+/// Checks the number of columns of a file, those within columns among them, before anything is made for
+/// each.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] for too many.
+fn check_width(request: &Request, schema: &Schema) -> Result<()> {
+    check_column_count(request.path(), schema.flattened_fields().len())
 }
 
 /// Chooses columns of the batches of a file.

@@ -40,6 +40,7 @@ use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
 pub use output::{Output, check_columns};
+pub use plain_size::{batch_bytes, rows_within, widest_row};
 pub use sink::Sink;
 pub use statistics::Statistics;
 pub use table_format::{TableFormat, check_no_table};
@@ -239,6 +240,26 @@ pub fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'st
     Error::caused(kind, format!("{} cannot be read", path.display()), cause)
 }
 
+/// The most columns that a file may have, those within columns among them. Many short names would take
+/// much memory for each row. It is four times what a table may have, because files also have columns
+/// that nobody reads.
+pub const MAX_COLUMNS: usize = 4_096;
+
+/// Checks the number of columns of a file, before anything is made for each of them.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] for more than [`MAX_COLUMNS`].
+pub fn check_column_count(path: &Path, count: usize) -> Result<()> {
+    match count > MAX_COLUMNS {
+        true => Err(Error::invalid(format!(
+            "{} has more than {MAX_COLUMNS} columns, which is the most for a file; leave out those that \
+             nobody reads",
+            path.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Returns the positions of the wanted columns among the names in a file: `None` for a nullable
 /// column that the file lacks.
 fn column_positions(
@@ -278,4 +299,61 @@ pub fn missing_column(path: &Path, field: &Field, names: &[&str]) -> Error {
         field.name,
         field.data_type
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use arrow_array::Int64Array;
+
+    use super::*;
+
+    /// Writes a file with a row of so many columns.
+    fn written(folder: &Path, format: Format, columns: usize) -> PathBuf {
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let columns = (0..columns).map(|index| (index.to_string(), Arc::clone(&number)));
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let path = folder.join(format!("wide.{}", format.extension()));
+        let mut output = Output::create(&path, &batch.schema()).unwrap();
+        output.write(&batch).unwrap();
+        output.close().unwrap();
+        path
+    }
+
+    #[test]
+    fn files_of_every_format_have_a_limited_number_of_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        for format in FORMATS {
+            for (columns, is_read) in [(MAX_COLUMNS, true), (MAX_COLUMNS + 1, false)] {
+                let path = written(folder.path(), format.format(), columns);
+                let file = File::open(&path).unwrap();
+                let options = FileOptions::default();
+                let schema = format.schema(&path, file, &options, &|_| None);
+                match is_read {
+                    true => assert_eq!(schema.unwrap().fields().len(), columns),
+                    false => {
+                        let refused = schema.unwrap_err().to_string();
+                        let wanted = "has more than 4096 columns";
+                        assert!(refused.contains(wanted), "{format:?}: {refused}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Each object has few names, and others than the ones before.
+    #[test]
+    fn objects_of_a_file_have_a_limited_number_of_names_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.ndjson");
+        let lines: Vec<String> = (0..=MAX_COLUMNS)
+            .map(|name| format!("{{\"{name}\":1}}\n"))
+            .collect();
+        std::fs::write(&path, lines.concat()).unwrap();
+        let file = File::open(&path).unwrap();
+        let format = file_format(Format::Ndjson);
+        let schema = format.schema(&path, file, &FileOptions::default(), &|_| None);
+        assert_eq!(schema.unwrap_err().kind(), Kind::Invalid);
+    }
 }

@@ -19,9 +19,10 @@ use wafer_store::{Error, Result};
 use crate::input::TextInput;
 use crate::ndjson::values::{Values, placed};
 use crate::output::plain_columns;
-use crate::text::{RawObject, TextColumns, TextRows};
+use crate::text::{RawObject, TOO_MANY_FIELDS, TextColumns, TextRows};
 use crate::{
-    FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, unreadable,
+    FileFormat, MAX_COLUMNS, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult,
+    check_column_count, unreadable,
 };
 
 /// The format of newline-delimited JSON.
@@ -44,9 +45,14 @@ impl FileFormat for Ndjson {
         let mut values = open(path, file, options)?;
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
         while let Some(value) = values.next().map_err(|e| unreadable(path, e))? {
-            let Ok(object) = RawObject::parse(value.bytes) else {
+            let object = match RawObject::parse(value.bytes) {
+                Ok(object) => object,
+                Err(message) if message.starts_with(TOO_MANY_FIELDS) => {
+                    check_column_count(path, MAX_COLUMNS + 1)?;
+                    continue;
+                }
                 // The value is skipped here, because reading the row reports what is wrong with it.
-                continue;
+                Err(_) => continue,
             };
             for (name, cell) in object.fields() {
                 let position = *positions.entry(name.to_owned()).or_insert_with(|| {
@@ -63,6 +69,7 @@ impl FileFormat for Ndjson {
                     Error::invalid(format!("{path}:{number}: {message}"))
                 })?;
             }
+            check_column_count(path, columns.len())?;
         }
         let fields = columns.into_iter().map(|column| {
             let data_type = column.declared.or(column.inferred);
@@ -92,7 +99,7 @@ impl FileFormat for Ndjson {
         Ok(Box::new(NdjsonReader {
             path: path.to_owned(),
             values: open(path, file, options)?,
-            columns: TextColumns::new(columns),
+            columns: TextColumns::new(path, columns)?,
         }))
     }
 

@@ -34,10 +34,10 @@ impl FileFormat for Parquet {
         &self,
         path: &Path,
         file: File,
-        _options: &FileOptions,
+        options: &FileOptions,
         columns: &[ReadColumn],
     ) -> Result<Box<dyn RowReader>> {
-        binary::read(self.format(), path, file, columns)
+        binary::read(self.format(), path, file, options, columns)
     }
 
     fn count_rows(&self, file: File) -> Option<u64> {

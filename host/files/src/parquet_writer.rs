@@ -1,7 +1,8 @@
 //! Writes Parquet files, encoding their columns in parallel.
 //!
-//! Rows are kept in memory until a row group is full. Then each column of the group is encoded on
-//! some thread, and the encoded columns are appended to the file in order.
+//! Rows are kept in memory until a row group is full, by their number or by their size. Then each column
+//! of the group is encoded on some thread, and the encoded columns are appended to the file in order.
+//! Where a group ends depends on the rows alone, so that the same rows give the same bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,11 +20,16 @@ use parquet::file::writer::SerializedFileWriter;
 
 use wafer_core::Digest;
 
+use crate::plain_size::{batch_bytes, rows_within};
 use crate::{RowWriter, Sink, Statistics, WriteResult};
 
 /// The number of rows of a row group: few enough to keep in memory until all columns are encoded,
 /// and enough for readers to skip whole groups.
 const ROW_GROUP_ROWS: usize = 262_144;
+
+/// The size of the values of a row group, in bytes, unless it has a single row. While it is encoded, the
+/// encoded columns are in memory too.
+const ROW_GROUP_BYTES: u64 = 16 << 20;
 
 /// The maximum size of a dictionary, in bytes. A column with a larger one is written without it.
 const DICTIONARY_BYTES: usize = 64 << 10;
@@ -36,6 +42,8 @@ pub(crate) struct ParquetWriter {
     /// The rows of the next row group.
     batches: Vec<RecordBatch>,
     rows: usize,
+    /// The size of the values of these rows, in bytes.
+    bytes: u64,
     groups: usize,
 }
 
@@ -64,6 +72,7 @@ impl ParquetWriter {
             schema: SchemaRef::clone(schema),
             batches: Vec::new(),
             rows: 0,
+            bytes: 0,
             groups: 0,
         })
     }
@@ -71,7 +80,7 @@ impl ParquetWriter {
     /// Encodes the waiting rows and appends them to the file as a row group.
     fn end_group(&mut self, statistics: &mut [Statistics]) -> Result<()> {
         let batches = std::mem::take(&mut self.batches);
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         let mut columns: Vec<Column<'_>> = statistics
             .iter_mut()
             .enumerate()
@@ -97,18 +106,36 @@ impl ParquetWriter {
     }
 }
 
+impl ParquetWriter {
+    /// Returns how many of some rows belong to the present row group: none if it has rows, and the first
+    /// one does not fit.
+    fn fitting(&self, rows: &RecordBatch) -> usize {
+        let count = rows.num_rows().min(ROW_GROUP_ROWS - self.rows);
+        let left = ROW_GROUP_BYTES.saturating_sub(self.bytes);
+        let count = rows_within(&rows.slice(0, count), left);
+        match self.rows {
+            0 => count.max(1),
+            _ => count,
+        }
+    }
+}
+
 impl RowWriter for ParquetWriter {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         let mut rest = batch.clone();
-        while self.rows + rest.num_rows() >= ROW_GROUP_ROWS {
-            let room = ROW_GROUP_ROWS - self.rows;
-            self.batches.push(rest.slice(0, room));
-            rest = rest.slice(room, rest.num_rows() - room);
-            self.end_group(statistics)?;
-        }
-        if rest.num_rows() > 0 {
-            self.rows += rest.num_rows();
-            self.batches.push(rest);
+        while rest.num_rows() > 0 {
+            let count = self.fitting(&rest);
+            if count > 0 {
+                let first = rest.slice(0, count);
+                self.rows += count;
+                self.bytes += batch_bytes(&first);
+                self.batches.push(first);
+            }
+            rest = rest.slice(count, rest.num_rows() - count);
+            let is_full = self.rows == ROW_GROUP_ROWS || self.bytes >= ROW_GROUP_BYTES;
+            if is_full || rest.num_rows() > 0 {
+                self.end_group(statistics)?;
+            }
         }
         Ok(())
     }
@@ -176,5 +203,56 @@ impl Column<'_> {
             .into_iter()
             .map(ArrowColumnWriter::close)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, StringArray};
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+
+    use super::*;
+
+    fn texts(rows: usize, bytes: usize) -> RecordBatch {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(bytes); rows]));
+        RecordBatch::try_from_iter([("x", text)]).unwrap()
+    }
+
+    /// Writes batches to a file, and returns the number of rows of each row group.
+    fn groups(path: &Path, batches: &[RecordBatch]) -> Vec<i64> {
+        let schema = batches[0].schema();
+        let mut statistics = [Statistics::new("x", schema.field(0).data_type())];
+        let sink = Sink::new(File::create(path).unwrap());
+        let mut writer = ParquetWriter::create(sink, &schema).unwrap();
+        for batch in batches {
+            writer.write(batch, &mut statistics).unwrap();
+            assert!(writer.bytes < ROW_GROUP_BYTES && writer.rows < ROW_GROUP_ROWS);
+        }
+        Box::new(writer).finish(&mut statistics).unwrap();
+        let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+        let groups = reader.metadata().row_groups().iter();
+        groups.map(|group| group.num_rows()).collect()
+    }
+
+    #[test]
+    fn row_groups_end_by_their_rows_or_their_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let small = texts(200_000, 1);
+        let wanted = [262_144, 262_144, 75_712];
+        assert_eq!(groups(&path, &vec![small; 3]), wanted);
+        // Of rows of a megabyte and four bytes, 15 fit.
+        let large = texts(40, 1 << 20);
+        let parts = [large.slice(0, 7), large.slice(7, 1), large.slice(8, 32)];
+        assert_eq!(groups(&path, &[large]), [15, 15, 10]);
+        assert_eq!(groups(&path, &parts), [15, 15, 10]);
+        // A row that is larger than a group has a group of its own.
+        let huge = texts(1, 17 << 20);
+        let batches = [texts(2, 1), huge.clone(), huge, texts(2, 1)];
+        assert_eq!(groups(&path, &batches), [2, 1, 1, 2]);
     }
 }

@@ -2,19 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use arrow_array::{ArrayRef, BooleanArray};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
-use wafer_core::{ColumnBuilder, Field, Reading, cell_to_json};
+use wafer_core::{ColumnBuilder, DataType, Field, Reading, bytes_text, cell_to_json};
 use wafer_runtime::CHUNK_ROWS;
+use wafer_store::Error;
 
-use crate::{ReadColumn, Rows};
+use crate::plain_size::PIECE_BYTES;
+use crate::{MAX_COLUMNS, ReadColumn, Rows};
 
 /// The largest number of bytes that a row takes in memory. One that is larger has a quote or a
 /// bracket that is not closed, or is no row at all.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
+
+/// The number of values that new columns of a chunk have room for, all together, and that each has room
+/// for however many there are.
+const FIRST_VALUES: usize = 1 << 18;
+const LEAST_ROOM: usize = 16;
 
 /// The columns that are read from a text file.
 #[derive(Debug)]
@@ -26,14 +34,32 @@ pub(crate) struct TextColumns {
 }
 
 impl TextColumns {
-    pub(crate) fn new(columns: &[ReadColumn]) -> Self {
-        Self {
+    /// Prepares columns to be read from the file at `path`.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a row would be too large even if it
+    /// has no values: a null vector takes as much as any other.
+    pub(crate) fn new(path: &Path, columns: &[ReadColumn]) -> wafer_store::Result<Self> {
+        let null = columns.iter().map(|column| match column.field.data_type {
+            DataType::Vector(n) => 4 * u64::from(n),
+            _ => 0,
+        });
+        let nulls: u64 = null.sum();
+        if nulls > MAX_RECORD_BYTES as u64 {
+            return Err(Error::invalid(format!(
+                "{}: the vectors of a row take {}, and a row may take {}",
+                path.display(),
+                bytes_text(nulls),
+                bytes_text(MAX_RECORD_BYTES as u64)
+            )));
+        }
+        Ok(Self {
             fields: columns.iter().map(|column| column.field.clone()).collect(),
             readings: columns
                 .iter()
                 .map(|column| column.reading.clone())
                 .collect(),
-        }
+        })
     }
 }
 
@@ -49,8 +75,11 @@ pub(crate) struct TextRows {
 impl TextRows {
     /// Creates an empty collection of rows with these columns.
     pub(crate) fn new(columns: &TextColumns) -> Self {
+        // Of many columns, a chunk has fewer rows.
+        let room = FIRST_VALUES / columns.fields.len().max(1);
+        let room = room.clamp(LEAST_ROOM, CHUNK_ROWS);
         let builder = |(field, reading): (&Field, &Reading)| {
-            ColumnBuilder::new(&field.data_type, CHUNK_ROWS).with_reading(reading.clone())
+            ColumnBuilder::new(&field.data_type, room).with_reading(reading.clone())
         };
         let columns = columns.fields.iter().zip(&columns.readings);
         Self {
@@ -62,9 +91,11 @@ impl TextRows {
         }
     }
 
-    /// Returns whether the chunk is full.
+    /// Returns whether the chunk is full: it has as many rows as a chunk may have, or they take as much
+    /// memory.
     pub(crate) fn is_full(&self) -> bool {
-        self.seen >= CHUNK_ROWS as u64
+        let bytes = self.builders.iter().map(ColumnBuilder::bytes);
+        self.seen >= CHUNK_ROWS as u64 || bytes.sum::<u64>() >= PIECE_BYTES
     }
 
     /// Adds a row. `row` must append exactly one value to every column, even if it returns an
@@ -148,9 +179,13 @@ impl<'a> RawObject<'a> {
     /// Parses the text of an object.
     ///
     /// # Errors
-    /// Returns a message when the text is not JSON, or not an object.
+    /// Returns a message when the text is not JSON, or not an object, or has more than
+    /// [`MAX_COLUMNS`] fields.
     pub fn parse(text: &'a [u8]) -> Result<Self, String> {
-        serde_json::from_slice(text).map_err(|_| match serde_json::from_slice(text) {
+        serde_json::from_slice(text).map_err(|wrong| match serde_json::from_slice(text) {
+            Ok(IgnoredAny) if wrong.to_string().starts_with(TOO_MANY_FIELDS) => {
+                format!("{TOO_MANY_FIELDS} {MAX_COLUMNS} fields")
+            }
             Ok(IgnoredAny) => NOT_AN_OBJECT.to_owned(),
             Err(error) => format!("is not JSON: {error}"),
         })
@@ -194,6 +229,9 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = BTreeMap::new();
         while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
+            if values.len() == MAX_COLUMNS && !values.contains_key(&name) {
+                return Err(A::Error::custom(TOO_MANY_FIELDS));
+            }
             let value = values.entry(name);
             value
                 .and_modify(|value| *value = Value::Repeated)
@@ -225,6 +263,8 @@ pub fn append_object(
 }
 
 const NOT_AN_OBJECT: &str = "is not a JSON object";
+/// The start of the message for an object with too many fields.
+pub(crate) const TOO_MANY_FIELDS: &str = "is a JSON object with more than";
 
 fn append_fields<'a>(
     fields: &[Field],
@@ -269,9 +309,64 @@ pub fn cell_text(values: &ArrayRef, row: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wafer_core::{DataType, cell_to_json};
-
     use super::*;
+
+    fn columns(count: usize, data_type: &DataType) -> Vec<ReadColumn> {
+        let name = |index: usize| format!("c{index}");
+        let field = |index| Field::new(name(index), data_type.clone(), true);
+        (0..count).map(|index| field(index).into()).collect()
+    }
+
+    #[test]
+    fn a_chunk_is_full_by_its_rows_or_by_its_bytes() {
+        for (count, bytes_of_text, wanted) in [
+            (1, 1, CHUNK_ROWS),
+            (1, 1 << 20, 8),
+            (1, 9 << 20, 1),
+            (MAX_COLUMNS, 0, 256),
+        ] {
+            let columns = columns(count, &DataType::Utf8);
+            let columns = TextColumns::new(Path::new("a"), &columns).unwrap();
+            let mut rows = TextRows::new(&columns);
+            let text = "x".repeat(bytes_of_text);
+            let mut pushed = 0;
+            while !rows.is_full() {
+                pushed += 1;
+                rows.push(pushed, |builders| {
+                    let mut builders = builders.iter_mut();
+                    builders.try_for_each(|builder| builder.append_text(&text, true))
+                });
+            }
+            assert_eq!(pushed, wanted as u64, "{count} columns");
+            assert_eq!(rows.finish().unwrap().columns[0].len(), wanted);
+        }
+    }
+
+    #[test]
+    fn rows_whose_nulls_would_be_too_large_are_refused_before_any_is_read() {
+        let path = Path::new("a.csv");
+        let vectors = |n| TextColumns::new(path, &columns(2, &DataType::Vector(n)));
+        assert!(vectors(1 << 21).is_ok());
+        let refused = vectors(0x7fff_ffff).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("a.csv: the vectors of a row take")
+        );
+    }
+
+    #[test]
+    fn objects_have_at_most_as_many_fields_as_a_file_has_columns() {
+        let object = |count: usize| {
+            let fields: Vec<String> = (0..count).map(|n| format!("\"{n}\":1")).collect();
+            format!("{{{}}}", fields.join(","))
+        };
+        assert!(RawObject::parse(object(MAX_COLUMNS).as_bytes()).is_ok());
+        assert_eq!(
+            RawObject::parse(object(MAX_COLUMNS + 1).as_bytes()).unwrap_err(),
+            "is a JSON object with more than 4096 fields"
+        );
+    }
 
     #[test]
     fn objects_are_read_by_their_text() {

@@ -43,6 +43,9 @@ fn main() {
     valid_files_are_read_completely();
     lying_lengths_are_refused();
     values_that_become_large_are_read_in_small_chunks();
+    rows_that_are_too_large_are_refused_by_the_child();
+    what_rows_refer_to_is_bounded();
+    long_texts_of_views_are_sent_with_their_rows();
     changed_files_end_with_rows_or_an_error();
     println!("hostile: all tests passed");
 }
@@ -114,6 +117,72 @@ fn values_that_become_large_are_read_in_small_chunks() {
         rows += chunk.seen;
     }
     assert_eq!(rows, 20_000);
+}
+
+/// Reads a file whose rows may take a mebibyte, and returns the error.
+fn read_small_rows(format: Format, path: &Path) -> String {
+    let options = FileOptions {
+        row_bytes: Some(1 << 20),
+        ..FileOptions::default()
+    };
+    let opened = || File::open(path).unwrap();
+    let format = file_format(format);
+    let schema = format.schema(path, opened(), &options, &|_| None).unwrap();
+    let columns = schema.fields().iter().map(|field| {
+        let data_type = DataType::from_arrow(field.data_type());
+        ReadColumn::from(Field::new(field.name(), data_type, true))
+    });
+    let columns: Vec<ReadColumn> = columns.collect();
+    let mut reader = format.read(path, opened(), &options, &columns).unwrap();
+    loop {
+        match reader.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return String::new(),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// The row is refused where it was decoded, before it is sent.
+fn rows_that_are_too_large_are_refused_by_the_child() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in FORMATS {
+        let texts = vec!["x".repeat(1 << 19), "x".repeat(60 << 20)];
+        let batch = batch(vec![Arc::new(StringArray::from(texts))]);
+        let path = written(folder.path(), format, &batch);
+        let refused = read_small_rows(format, &path);
+        assert!(refused.contains("row 1: its values take"), "{refused}");
+        let path = written(folder.path(), format, &batch.slice(0, 1));
+        assert_eq!(read_small_rows(format, &path), "");
+    }
+}
+
+/// A few rows bring with them the dictionary of all. It is small in the file, because it is compressed.
+fn what_rows_refer_to_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut texts = StringDictionaryBuilder::<Int32Type>::new();
+    for row in 0..60 {
+        texts.append_value(format!("{row}{}", "x".repeat(1 << 19)));
+    }
+    let batch = batch(vec![Arc::new(texts.finish())]);
+    let path = written(folder.path(), Format::Parquet, &batch);
+    assert!(std::fs::metadata(&path).unwrap().len() < 4 << 20);
+    let refused = read_small_rows(Format::Parquet, &path);
+    assert!(
+        refused.contains("the next rows refer to takes"),
+        "{refused}"
+    );
+    assert_eq!(read(Format::Parquet, &path).unwrap(), 60);
+}
+
+/// Rows refer to long texts through views. A part of them does not bring the texts of all.
+fn long_texts_of_views_are_sent_with_their_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = (0..200).map(|row| Some(format!("{row}{}", "x".repeat(1 << 18))));
+    let texts: StringViewArray = texts.collect();
+    let batch = batch(vec![Arc::new(texts)]);
+    let path = written(folder.path(), Format::Parquet, &batch);
+    assert_eq!(read_small_rows(Format::Parquet, &path), "");
 }
 
 fn changed_files_end_with_rows_or_an_error() {

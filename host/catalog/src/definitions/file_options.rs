@@ -28,7 +28,14 @@ pub struct FileOptions {
     /// The texts of CSV files that stand for null, beside the empty one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nulls: Vec<String>,
+    /// The most bytes that the values of a row of Parquet or Arrow may take. `None` means
+    /// [`MAX_ROW_BYTES`]. It belongs to whoever reads a file, and is not recorded.
+    #[serde(skip)]
+    pub row_bytes: Option<u64>,
 }
+
+/// The default of how many bytes the values of a row of Parquet or Arrow may take.
+pub const MAX_ROW_BYTES: u64 = 256 << 20;
 
 /// The default of how many times its own size a compressed file may decompress to.
 pub const DECOMPRESSED_RATIO: u64 = 256;
@@ -46,6 +53,11 @@ impl FileOptions {
     pub fn compression_of(&self, path: &Path) -> Option<Compression> {
         let compression = self.compression.or_else(|| Compression::of_extension(path));
         compression.filter(|compression| *compression != Compression::None)
+    }
+
+    /// Returns the most bytes that the values of a row of Parquet or Arrow may take.
+    pub fn most_row_bytes(&self) -> u64 {
+        self.row_bytes.unwrap_or(MAX_ROW_BYTES)
     }
 
     /// Returns the most bytes that a compressed file of a size may decompress to.

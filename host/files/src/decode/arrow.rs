@@ -14,7 +14,7 @@ use arrow_ipc::{Block, root_as_footer, root_as_message};
 use arrow_schema::{ArrowError, SchemaRef};
 use wafer_store::Result;
 
-use super::{Batch, Decoded, Projection, Request, damaged, metadata_only};
+use super::{Batch, Decoded, Projection, Request, check_width, damaged, metadata_only};
 use crate::unreadable;
 
 /// What an Arrow IPC file begins and ends with. A stream has no such mark.
@@ -41,6 +41,7 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
         Wrong::Content(what) => damaged(request, &what),
     })?;
     let (schema, reader) = reader(file, is_file).map_err(|e| unreadable(path, e))?;
+    check_width(request, &schema)?;
     let Some(columns) = &request.columns else {
         return Ok(metadata_only(schema, None));
     };

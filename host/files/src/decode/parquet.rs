@@ -13,7 +13,7 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
 use self::int96::Int96Columns;
-use super::{Batch, Decoded, Projection, Request, metadata_only};
+use super::{Batch, Decoded, Projection, Request, check_width, metadata_only};
 use crate::unreadable;
 
 /// Opens a Parquet file.
@@ -24,6 +24,7 @@ pub(super) fn open(request: &Request, file: File) -> Result<Decoded> {
         ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(path, e))?;
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
     let schema = Arc::clone(builder.schema());
+    check_width(request, &schema)?;
     let Some(columns) = &request.columns else {
         return Ok(metadata_only(schema, rows));
     };

@@ -17,10 +17,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray as _;
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType as ArrowType, Schema, SchemaRef};
@@ -47,6 +48,9 @@ const STEP_SECONDS: u64 = 60;
 const TOO_SLOW: i32 = 75;
 /// The number of workers that wait for the next file.
 const MAX_IDLE: usize = 4;
+/// What a frame may have beside values and the bytes of the file: the descriptions of columns, and
+/// what is wrong with rows.
+const FRAME_ROOM: u64 = 4 << 20;
 /// The greatest length of a request. It names the columns of a file.
 const MAX_REQUEST_BYTES: u64 = 64 << 20;
 
@@ -110,6 +114,7 @@ pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<
     let mut answer = Answer {
         request: request.clone(),
         limit: memory_limit(bytes.len()),
+        most_frame: frame_limit(request, bytes.len()),
         worker: Some(Worker::take(program, request, file)?),
     };
     let (kind, frame) = answer.frame()?;
@@ -219,6 +224,8 @@ struct Answer {
     request: Request,
     /// The memory that the worker may use.
     limit: u64,
+    /// The greatest length of a frame.
+    most_frame: u64,
     /// `None` once the answer has ended.
     worker: Option<Worker>,
 }
@@ -229,7 +236,7 @@ impl Answer {
         let Some(worker) = &self.worker else {
             return Ok((END, Vec::new()));
         };
-        match read_frame(&worker.socket, self.limit) {
+        match read_frame(&worker.socket, self.most_frame) {
             Ok((END, frame)) => {
                 self.keep_worker();
                 Ok((END, frame))
@@ -334,7 +341,7 @@ fn read_frame(mut socket: &UnixStream, limit: u64) -> io::Result<(u8, Vec<u8>)> 
     let [kind, length @ ..] = head;
     let length = u64::from_le_bytes(length);
     if length > limit {
-        return Err(io::Error::other("a frame is longer than a worker can send"));
+        return Err(io::Error::other("a frame is longer than a worker may send"));
     }
     let mut frame = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     socket.read_exact(&mut frame)?;
@@ -413,8 +420,10 @@ impl From<io::Error> for Ended {
 
 /// Decodes a file and sends what it has.
 fn answer(socket: &UnixStream, steps: &Steps, request: Request, file: File) -> io::Result<()> {
-    limit_memory(file.metadata()?.len());
-    match send_file(socket, steps, request, file) {
+    let file_bytes = file.metadata()?.len();
+    limit_memory(file_bytes);
+    let most_frame = frame_limit(&request, file_bytes);
+    match send_file(socket, steps, request, (file, most_frame)) {
         Ok(()) => send_frame(socket, END, &[]),
         Err(Ended::File(error)) => send_failure(socket, &error),
         Err(Ended::Socket(error)) => Err(error),
@@ -425,7 +434,7 @@ fn send_file(
     socket: &UnixStream,
     steps: &Steps,
     request: Request,
-    file: File,
+    (file, most_frame): (File, u64),
 ) -> Result<(), Ended> {
     let Decoded {
         schema,
@@ -439,15 +448,41 @@ fn send_file(
         true => Piece::Whole,
         false => Piece::Bounded,
     };
+    let mut next_row = 0;
     while let Some(batch) = steps.step(|| batches.next()) {
         let mut rest = batch?;
         while rest.rows.num_rows() > 0 {
-            let encode = || encoded_piece(&request, &schema, &mut rest, most);
+            let (first, left) = (next_row, rest.rows.num_rows());
+            let encode = || {
+                let piece = first_piece(&request, &mut rest, most);
+                request.check_rows(first, &piece.rows)?;
+                frame(&request, &piece.faults, &schema, Some(&piece.rows))
+            };
             let frame = steps.step(|| guarded(&request, encode))?;
+            check_frame(&request, first, frame.len() as u64, most_frame)?;
             send_frame(socket, BATCH, &frame)?;
+            next_row += (left - rest.rows.num_rows()) as u64;
         }
     }
     Ok(())
+}
+
+/// Checks the length of a frame before it is sent.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] for one that is too long: rows refer to more than their own values, such as
+/// a dictionary, or cannot be divided.
+fn check_frame(request: &Request, first: u64, length: u64, most: u64) -> Result<()> {
+    match length > most {
+        true => Err(Error::invalid(format!(
+            "{}: row {first}: what it and the next rows refer to takes {} MiB; at most {} MiB are \
+             read at once: write plain columns instead of dictionaries and unions, or smaller batches",
+            request.path,
+            length >> 20,
+            most >> 20
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// How much of a batch is sent at once.
@@ -459,19 +494,32 @@ enum Piece {
     Bounded,
 }
 
-/// Takes the first rows of a batch, and encodes them.
-fn encoded_piece(
-    request: &Request,
-    schema: &Schema,
-    rest: &mut Batch,
-    most: Piece,
-) -> Result<Vec<u8>> {
+/// Takes the first rows of a batch.
+fn first_piece(request: &Request, rest: &mut Batch, most: Piece) -> Batch {
     let count = match most {
         Piece::Whole => rest.rows.num_rows(),
-        Piece::Bounded => first_rows(&rest.rows, usize::MAX).num_rows(),
+        Piece::Bounded => first_rows(&rest.rows, usize::MAX, request.piece_bytes).num_rows(),
     };
-    let piece = rest.take_first(count);
-    frame(request, &piece.faults, schema, Some(&piece.rows))
+    let mut piece = rest.take_first(count);
+    piece.rows = compact(piece.rows);
+    piece
+}
+
+/// Returns rows whose views refer to no more than their own values. The parts of a batch share its
+/// buffers, and each part would be sent with all of them.
+fn compact(rows: RecordBatch) -> RecordBatch {
+    let columns = rows.columns().iter().map(|column| {
+        let compacted: ArrayRef = match column.data_type() {
+            ArrowType::Utf8View => Arc::new(column.as_string_view().gc()),
+            ArrowType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => Arc::clone(column),
+        };
+        compacted
+    });
+    let columns = columns.collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let compacted = RecordBatch::try_new_with_options(rows.schema(), columns, &options);
+    compacted.expect("the types and lengths are the same")
 }
 
 /// Returns whether a type has a union in it, whose arrays are not written correctly in parts.
@@ -532,6 +580,16 @@ fn send_frame(mut socket: &UnixStream, kind: u8, frame: &[u8]) -> io::Result<()>
     let [a, b, c, d, e, f, g, h] = (frame.len() as u64).to_le_bytes();
     socket.write_all(&[kind, a, b, c, d, e, f, g, h])?;
     socket.write_all(frame)
+}
+
+/// Returns the greatest length of a frame for a file of this size: a piece or a row, with what it refers
+/// to, and the schema, whose names and metadata are in the file as they are.
+fn frame_limit(request: &Request, file_bytes: u64) -> u64 {
+    let values = request.piece_bytes.max(request.row_bytes);
+    values
+        .saturating_mul(2)
+        .saturating_add(file_bytes)
+        .saturating_add(FRAME_ROOM)
 }
 
 /// Returns the address space that a worker may use for a file of this size.

@@ -12,7 +12,7 @@ use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
 use wafer_core::{
     ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows, nearest_type,
 };
-use wafer_files::{ReadColumn, file_format};
+use wafer_files::{ReadColumn, check_column_count, file_format};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use super::files::SourceFile;
@@ -59,6 +59,8 @@ pub fn typed_columns(
             0 => found,
             _ => joined(columns, found),
         };
+        // Files may have few columns each, and others in each.
+        check_column_count(&file.path, columns.len())?;
     }
     Ok(columns)
 }
