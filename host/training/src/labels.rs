@@ -11,7 +11,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
 use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
 use wafer_core::{CoerceError, DataType, Field, Reading, Zone, bytes_text, coerce_rows};
-use wafer_files::{ReadColumn, Rows, check_no_table, file_format, unreadable};
+use wafer_files::{ReadColumn, Rows, batch_bytes, check_no_table, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
 /// A file of labels that has the columns that a view needs.
@@ -52,6 +52,9 @@ pub(crate) struct LabelOptions {
     pub(crate) zone: Option<Zone>,
     /// How a text file is compressed, if its path does not say it.
     pub(crate) compression: Option<Compression>,
+    /// The most bytes that the rows may take once they are read. A small file can have very many rows,
+    /// or very long texts.
+    pub(crate) most_bytes: Option<u64>,
 }
 
 impl LabelOptions {
@@ -62,6 +65,7 @@ impl LabelOptions {
             has_empty_keys: true,
             zone: None,
             compression: None,
+            most_bytes: None,
         }
     }
 }
@@ -73,6 +77,9 @@ fn needed_inputs(view: &ViewDef) -> BTreeSet<String> {
     let needed = view.inputs.iter().filter(|input| !input.nullable);
     keys.chain(needed.map(|input| input.name.clone())).collect()
 }
+
+/// The part of what all rows may take that a single one may take.
+const ROW_SHARE: u64 = 8;
 
 /// Returns whether columns of a format have no types of their own.
 fn has_guessed_types(format: Format) -> bool {
@@ -109,6 +116,8 @@ impl LabelFile {
         };
         let options = FileOptions {
             compression: labels.compression,
+            // A row is in memory several times while it is read, and beside others.
+            row_bytes: labels.most_bytes.map(|most| most / ROW_SHARE),
             ..FileOptions::default()
         };
         let open = || File::open(path).map_err(|e| unreadable(path, e));
@@ -131,16 +140,10 @@ impl LabelFile {
             },
             options,
             rows,
-            most_bytes: None,
+            most_bytes: labels.most_bytes,
         };
         file.check_columns()?;
         Ok(file)
-    }
-
-    /// Limits what the rows may take once they are read, in bytes. A small file can have very many
-    /// rows, or very long texts.
-    pub(crate) fn with_limit(self, most_bytes: Option<u64>) -> Self {
-        Self { most_bytes, ..self }
     }
 
     /// Checks that the types that were given are of columns whose type is not known otherwise.
@@ -442,7 +445,7 @@ impl ReadSize {
     /// Returns [`Kind::Invalid`] when the rows take too much.
     fn add(&mut self, path: &Path, batch: RecordBatch) -> Result<RecordBatch> {
         self.rows += batch.num_rows() as u64;
-        self.bytes += batch.get_array_memory_size() as u64;
+        self.bytes += batch_bytes(&batch);
         match self.most {
             Some(most) if self.bytes > most => Err(Error::invalid(format!(
                 "{}: the labels take more than {} once they are read, which is the most for a file \

@@ -16,6 +16,7 @@
 mod evaluate;
 mod export;
 mod given_up;
+mod hand_over;
 mod label_values;
 mod labels;
 mod lookup;

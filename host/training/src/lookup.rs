@@ -34,16 +34,20 @@ use wafer_core::join::SortedLabels;
 use wafer_core::rules::{Arrival, Interval, RowVersion};
 use wafer_core::{DataType, Duration, EntityIndex, Field, Timestamp};
 use wafer_runtime::CHUNK_ROWS;
-use wafer_store::{ARRIVAL_ORDER, Result, TableSnapshot};
+use wafer_store::{ARRIVAL_ORDER, Error, Result, TableSnapshot};
 use wafer_tables::{arrival_orders, order_of, stored_column};
 
 use crate::given_up::GivenUp;
 use crate::labels::LabelFile;
-use crate::lookup::found::JoinedFeatures;
+use crate::lookup::found::{FoundFeatures, JoinedFeatures, Room};
 use crate::spool::{MemoryBudget, Spool};
 
 /// Estimated bytes that a label takes. Each worker needs them once, and the band once more.
 const LABEL_BYTES: u64 = 24;
+
+/// What the features of a band may take however little memory there is, in bytes. As with the labels of a
+/// band, less would mean to read the table very often.
+const LEAST_FEATURE_BYTES: u64 = 16 << 20;
 
 /// Estimated bytes that a label takes in a join of windows.
 const WINDOW_LABEL_BYTES: u64 = 60;
@@ -69,6 +73,8 @@ pub(crate) struct LookupJoin {
 
 /// Consecutive labels that are joined together, sorted by entity and time.
 pub(crate) struct Band {
+    /// The number of the first label in the file.
+    pub(crate) first: u64,
     /// Times of the labels in the order of the file, in microseconds since the Unix epoch.
     pub(crate) times: Vec<i64>,
     /// Numbers the entities of the labels.
@@ -115,7 +121,8 @@ impl LookupJoin {
         rows.max(CHUNK_ROWS)
     }
 
-    /// Joins a band and appends its features to `joined`.
+    /// Joins a band and appends its features to `joined`. If they are larger than was estimated, the band
+    /// is joined in parts.
     pub(crate) async fn add(
         self: &Arc<Self>,
         band: &Arc<Band>,
@@ -124,16 +131,59 @@ impl LookupJoin {
         if band.len() == 0 {
             return Ok(());
         }
-        let found = if self.group.aggregates.is_empty() {
-            self.join_newest(band).await?
-        } else {
-            self.join_windows(band).await?
-        };
-        joined.coincident += found.coincident;
-        let (schema, workers) = (Arc::clone(&joined.schema), self.workers);
-        let spool = joined.spool.take();
-        joined.spool = blocking(move || found.append_to(&schema, spool, workers)).await??;
+        // The parts that are left, the first one last.
+        let mut parts = vec![(band.first, band.len())];
+        while let Some((first, rows)) = parts.pop() {
+            let part = match rows == band.len() {
+                true => Arc::clone(band),
+                false => self.load_band(first, rows).await?,
+            };
+            let found = match self.group.aggregates.is_empty() {
+                true => self.join_newest(&part).await?,
+                false => self.join_windows(&part).await?,
+            };
+            match found {
+                Some(found) => self.append(found, joined).await?,
+                None if rows > 1 => {
+                    let half = rows / 2;
+                    parts.push((first + half as u64, rows - half));
+                    parts.push((first, half));
+                }
+                None => {
+                    return Err(Error::invalid(format!(
+                        "the features of label {first} take more than {} MiB, which is what the join has \
+                         for them (option --memory; over HTTP by the size of the labels)",
+                        self.feature_bytes() >> 20
+                    )));
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Appends the features that were found for some labels.
+    async fn append(
+        self: &Arc<Self>,
+        found: FoundFeatures,
+        joined: &mut JoinedFeatures,
+    ) -> Result<()> {
+        joined.coincident += found.coincident;
+        let (join, schema) = (Arc::clone(self), Arc::clone(&joined.schema));
+        let spool = joined.spool.take();
+        let append = move || found.append_to(&schema, spool, join.workers);
+        joined.spool = blocking(append).await??;
+        Ok(())
+    }
+
+    /// Returns the bytes that the features of a band may take: as many as are estimated for the widest
+    /// features, and some more.
+    fn feature_bytes(&self) -> u64 {
+        (self.memory / 5 * 3).max(LEAST_FEATURE_BYTES)
+    }
+
+    /// Returns the room for the features of a band.
+    pub(crate) fn feature_room(&self) -> Room {
+        Room::new(self.feature_bytes())
     }
 
     /// Reads and sorts the labels from `start` on, at most `rows` of them.
@@ -196,6 +246,7 @@ impl LookupJoin {
         }
         let sorted = SortedLabels::new(&entities, &times, index.len());
         Ok(Band {
+            first: start,
             times,
             index,
             sorted: Arc::new(sorted),

@@ -37,6 +37,18 @@ pub struct RejoinRequest<'a> {
     pub memory: u64,
 }
 
+/// The size of the features of a batch, in bytes, unless it has a single row.
+const FEATURE_BYTES: u64 = 4 << 20;
+
+/// The rows of a file that were not put together with their features yet.
+struct RestOfRows {
+    batches: Batches,
+    /// What is left of the last batch.
+    rest: Option<RecordBatch>,
+    /// The number of the next row.
+    first: u64,
+}
+
 /// Rows of a file with the features that were looked up for them.
 #[derive(Debug)]
 pub struct Rejoined {
@@ -90,7 +102,7 @@ impl Training {
             split: None,
             identities,
             memory,
-            given_up: GivenUp::default(),
+            given_up: GivenUp::new(progress),
         };
         let _waits = plan.given_up.when_dropped();
         Rejoined::new(rows, self.join(&Arc::new(plan), progress).await?)
@@ -116,23 +128,47 @@ impl Rejoined {
         lookups.map(|joined| joined.take(rows)).collect()
     }
 
-    /// Reads the rows in batches, in the order of the file.
+    /// Reads the rows in batches, in the order of the file. Where a batch ends depends on the rows and
+    /// their features alone, and not on how these were looked up.
     ///
     /// # Errors
     /// Returns an error when the file cannot be opened.
     pub fn batches(mut self) -> Result<impl Iterator<Item = Result<RejoinedBatch>>> {
-        let batches: Batches = self.rows.batches()?;
-        let mut first = 0;
-        Ok(batches.map(move |batch| {
-            let rows = batch?;
-            let (start, count) = (first, rows.num_rows());
-            first += count as u64;
-            Ok(RejoinedBatch {
-                inputs: self.rows.inputs(&rows, start)?,
-                lookups: self.take(count)?,
-                first: start,
-                rows,
-            })
+        let mut rows = RestOfRows {
+            batches: self.rows.batches()?,
+            rest: None,
+            first: 0,
+        };
+        Ok(std::iter::from_fn(move || {
+            self.next_batch(&mut rows).transpose()
         }))
+    }
+
+    fn next_batch(&mut self, from: &mut RestOfRows) -> Result<Option<RejoinedBatch>> {
+        let rows = match from.rest.take() {
+            Some(rows) => Some(rows),
+            None => from.batches.next().transpose()?,
+        };
+        let Some(rows) = rows else {
+            return Ok(None);
+        };
+        let count = self.fitting(rows.num_rows())?;
+        let left = rows.num_rows() - count;
+        from.rest = (left > 0).then(|| rows.slice(count, left));
+        let (rows, first) = (rows.slice(0, count), from.first);
+        from.first += count as u64;
+        Ok(Some(RejoinedBatch {
+            inputs: self.rows.inputs(&rows, first)?,
+            lookups: self.take(count)?,
+            first,
+            rows,
+        }))
+    }
+
+    /// Returns how many of the next `rows` rows are put together: fewer if their features are large.
+    fn fitting(&mut self, rows: usize) -> Result<usize> {
+        let each = FEATURE_BYTES / self.joined.len().max(1) as u64;
+        let mut lookups = self.joined.iter_mut();
+        lookups.try_fold(rows, |rows, joined| joined.fitting(rows, each))
     }
 }

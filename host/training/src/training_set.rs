@@ -25,7 +25,6 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
@@ -38,6 +37,7 @@ use wafer_runtime::{Function, failed_row};
 use wafer_store::{AsOf, Error, Expect, Kind, Result, TableSnapshot, blob_name};
 
 use crate::given_up::GivenUp;
+use crate::hand_over::{Giver, hand_over};
 use crate::labels::{LabelFile, LabelOptions};
 use crate::lookup::found::JoinedFeatures;
 use crate::lookup::{Band, LookupJoin};
@@ -150,6 +150,9 @@ impl Training {
     /// label's time, and then calls the view's on-demand functions. The training set has one row
     /// for each label, in the order of the labels.
     ///
+    /// If the future is dropped, work on other threads goes on until it finds out. It holds `progress` as
+    /// long, with whatever that owns.
+    ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown view and [`Kind::Invalid`] for labels that do
     /// not fit it.
@@ -173,10 +176,10 @@ impl Training {
             );
             let options = LabelOptions {
                 zone: request.zone,
+                most_bytes: request.most_label_bytes,
                 ..LabelOptions::new(request.types.clone())
             };
-            let open = move || LabelFile::open(&path, None, &time, &view, &options);
-            blocking(open).await??.with_limit(request.most_label_bytes)
+            blocking(move || LabelFile::open(&path, None, &time, &view, &options)).await??
         };
         labels.check_types(&request.types)?;
         check_columns(&request.out, &labels.fields())?;
@@ -225,7 +228,7 @@ impl Training {
             snapshots,
             identities: false,
             memory: request.memory,
-            given_up: GivenUp::default(),
+            given_up: GivenUp::new(progress),
         };
         // If this returns early or is dropped, the pin is removed as well.
         let (made, labels) = tokio::try_join!(
@@ -302,6 +305,7 @@ impl Training {
                 zone: set.zone,
                 // The file that is kept has a name of its own.
                 compression: Compression::of_extension(Path::new(&set.labels_name)),
+                most_bytes: None,
             };
             blocking(move || LabelFile::open(&path, Some(format), &time, &view, &options)).await??
         };
@@ -315,7 +319,7 @@ impl Training {
             snapshots,
             identities: false,
             memory,
-            given_up: GivenUp::default(),
+            given_up: GivenUp::new(progress),
         };
         self.build(plan, out, progress).await
     }
@@ -491,11 +495,12 @@ fn write(
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
     let output = Output::create(out, &schema)?;
-    // Encoding the file takes as long as everything else, so it has a thread of its own.
-    let (sender, receiver) = sync_channel::<RecordBatch>(16);
+    // Encoding the file takes as long as everything else, so it has a thread of its own. The rows that
+    // wait for it take a part of the memory that the join and the spooled features leave.
+    let (giver, taker) = hand_over(plan.memory / 10);
     let writing = std::thread::spawn(move || {
         let mut output = output;
-        for batch in receiver {
+        for batch in taker {
             output.write(&batch)?;
         }
         Ok::<_, Error>(output)
@@ -505,10 +510,10 @@ fn write(
         functions,
         joined,
         (splitter, &schema),
-        &sender,
+        &giver,
         progress,
     );
-    drop(sender);
+    drop(giver);
     // The thread is waited for even after an error, so that no unfinished file stays behind.
     let written = match writing.join() {
         Ok(written) => written,
@@ -528,7 +533,7 @@ fn fill(
     functions: &[Function],
     joined: Vec<JoinedFeatures>,
     (mut splitter, schema): (Option<Splitter>, &Arc<ArrowSchema>),
-    sender: &SyncSender<RecordBatch>,
+    giver: &Giver,
     progress: &Arc<dyn Progress>,
 ) -> Result<WrittenSet> {
     let mut made = WrittenSet {
@@ -563,7 +568,7 @@ fn fill(
         }
         let batch = RecordBatch::try_new(Arc::clone(schema), columns)
             .map_err(|e| Error::caused(Kind::Internal, "columns of the training set", e))?;
-        if sender.send(batch).is_err() {
+        if !giver.give(batch) {
             // The writing thread failed, and says why.
             break;
         }

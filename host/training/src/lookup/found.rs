@@ -1,17 +1,49 @@
 //! The features that a lookup found for the labels, which are spooled in the order of the
 //! labels and read again.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::SchemaRef;
 use wafer_core::DataType;
+use wafer_files::{batch_bytes, rows_within, widest_row};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Kind, Result};
 
 use crate::lookup::pieces::{WantedPlace, WantedRows};
 use crate::spool::Spool;
+
+/// The size of the features that the workers gather at the same time, in bytes.
+const GATHERED_BYTES: u64 = 8 << 20;
+
+/// The bytes that the features may take that are found for a band of labels.
+#[derive(Debug)]
+pub(crate) struct Room {
+    most: u64,
+    taken: AtomicU64,
+}
+
+impl Room {
+    pub(crate) fn new(most: u64) -> Self {
+        Self {
+            most,
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts bytes that are taken.
+    pub(crate) fn take(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns whether more was taken than there is.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > self.most
+    }
+}
 
 /// The features of one lookup for all labels, in the order of the labels.
 pub(crate) struct JoinedFeatures {
@@ -26,7 +58,7 @@ pub(crate) struct JoinedReader {
     batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
     schema: SchemaRef,
     /// Rows that were read and not taken yet.
-    rest: RecordBatch,
+    pending: VecDeque<RecordBatch>,
 }
 
 impl std::fmt::Debug for JoinedReader {
@@ -99,7 +131,7 @@ impl JoinedFeatures {
     pub(crate) fn read(self) -> Result<JoinedReader> {
         Ok(JoinedReader {
             batches: self.spool.read()?,
-            rest: RecordBatch::new_empty(Arc::clone(&self.schema)),
+            pending: VecDeque::new(),
             schema: self.schema,
         })
     }
@@ -111,17 +143,16 @@ impl JoinedReader {
         let mut parts = Vec::new();
         let mut missing = rows;
         while missing > 0 {
-            if self.rest.num_rows() == 0 {
-                self.rest = self.batches.next().ok_or_else(|| {
-                    Error::new(
-                        Kind::Internal,
-                        "the file of labels grew while it was joined",
-                    )
-                })??;
+            let next = match self.pending.pop_front() {
+                Some(batch) => batch,
+                None => self.read_next()?,
+            };
+            let length = missing.min(next.num_rows());
+            parts.push(next.slice(0, length));
+            let left = next.num_rows() - length;
+            if left > 0 {
+                self.pending.push_front(next.slice(length, left));
             }
-            let length = missing.min(self.rest.num_rows());
-            parts.push(self.rest.slice(0, length));
-            self.rest = self.rest.slice(length, self.rest.num_rows() - length);
             missing -= length;
         }
         let batch = match parts.as_slice() {
@@ -130,6 +161,35 @@ impl JoinedReader {
                 .map_err(|e| Error::caused(Kind::Internal, "cannot assemble joined features", e))?,
         };
         Ok(batch.columns().to_vec())
+    }
+
+    /// Returns how many of the next `rows` labels have features of at most `bytes` together, and at
+    /// least 1 if there are any.
+    pub(crate) fn fitting(&mut self, rows: usize, bytes: u64) -> Result<usize> {
+        let (mut count, mut left, mut position) = (0, bytes, 0);
+        while count < rows {
+            if position == self.pending.len() {
+                let next = self.read_next()?;
+                self.pending.push_back(next);
+            }
+            let batch = &self.pending[position];
+            let batch = batch.slice(0, batch.num_rows().min(rows - count));
+            let fit = rows_within(&batch, left);
+            count += fit;
+            if fit < batch.num_rows() {
+                return Ok(count.max(1));
+            }
+            left -= batch_bytes(&batch);
+            position += 1;
+        }
+        Ok(count)
+    }
+
+    /// Reads the next rows.
+    fn read_next(&mut self) -> Result<RecordBatch> {
+        let message = "the file of labels grew while it was joined";
+        let next = self.batches.next();
+        next.ok_or_else(|| Error::new(Kind::Internal, message))?
     }
 }
 
@@ -170,9 +230,20 @@ impl FoundFeatures {
             RecordBatch::try_new(Arc::clone(schema), taken).map_err(internal)
         };
         let count = self.locations.len();
+        // Many labels may have found the row that takes most.
+        let of_column = |parts: &Vec<ArrayRef>| {
+            let widest = parts
+                .iter()
+                .map(|part| widest_row(std::slice::from_ref(part)));
+            widest.max().unwrap_or(0)
+        };
+        let widest: u64 = columns.iter().map(of_column).sum();
+        let rows = GATHERED_BYTES / workers.max(1) as u64 / widest.max(1);
+        let rows = usize::try_from(rows).unwrap_or(CHUNK_ROWS);
+        let rows = rows.clamp(1, CHUNK_ROWS);
         let chunks: Vec<Range<usize>> = (0..count)
-            .step_by(CHUNK_ROWS)
-            .map(|start| start..count.min(start + CHUNK_ROWS))
+            .step_by(rows)
+            .map(|start| start..count.min(start + rows))
             .collect();
         for several in chunks.chunks(workers) {
             let made: Vec<Result<RecordBatch>> = std::thread::scope(|scope| {
@@ -240,6 +311,63 @@ mod tests {
             error.to_string().contains("grew while it was joined"),
             "{error}"
         );
+    }
+
+    /// Rows of eight bytes each, which were spooled in batches of any size.
+    #[test]
+    fn rows_fit_by_their_bytes_however_they_were_spooled() {
+        for batches in [&[10][..], &[1, 9], &[4, 4, 2], &[3, 3, 3, 1]] {
+            let mut spool = Spool::new(MemoryBudget::new(usize::MAX));
+            for rows in batches {
+                spool.push(batch(&vec![1; *rows])).unwrap();
+            }
+            let mut reader = JoinedFeatures {
+                spool,
+                schema: batch(&[]).schema(),
+                coincident: 0,
+            }
+            .read()
+            .unwrap();
+            for (rows, bytes, wanted) in [
+                (0, 0, 0),
+                (10, 0, 1),
+                (10, 7, 1),
+                (10, 8, 1),
+                (10, 39, 4),
+                (10, 40, 5),
+                (3, 40, 3),
+                (10, 80, 10),
+                (10, u64::MAX, 10),
+            ] {
+                let fit = reader.fitting(rows, bytes).unwrap();
+                assert_eq!(fit, wanted, "{rows} rows, {bytes} bytes, {batches:?}");
+            }
+            assert!(reader.fitting(11, u64::MAX).is_err());
+            assert_eq!(reader.take(10).unwrap()[0].len(), 10);
+        }
+    }
+
+    /// One row, which takes a megabyte, is the row of a thousand labels.
+    #[test]
+    fn features_are_gathered_in_batches_of_bounded_size() {
+        let text: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["x".repeat(1 << 20)]));
+        let text = RecordBatch::try_from_iter_with_nullable([("x", text, true)]).unwrap();
+        let schema = text.schema();
+        let found = FoundFeatures {
+            coincident: 0,
+            types: vec![DataType::Utf8],
+            batches: vec![text],
+            locations: Locations::Direct(vec![Some(FoundPlace { batch: 0, row: 0 }); 40]),
+        };
+        let spool = Spool::new(MemoryBudget::new(0));
+        let spool = found.append_to(&schema, spool, 2).unwrap();
+        let mut rows = 0;
+        for batch in spool.read().unwrap() {
+            let batch = batch.unwrap();
+            assert!(batch.num_rows() < 4, "{}", batch.num_rows());
+            rows += batch.num_rows();
+        }
+        assert_eq!(rows, 40);
     }
 
     #[test]

@@ -13,17 +13,22 @@ use wafer_catalog::{GroupDef, blocking};
 use wafer_core::join::{AsOfJoin, AsOfRows, NONE, Version};
 use wafer_core::rules::{Interval, RowVersion};
 use wafer_core::{EntityIndex, Timestamp};
+use wafer_files::batch_bytes;
 use wafer_store::{Error, Kind, Result};
 
-use crate::lookup::found::{FoundFeatures, Locations};
+use crate::lookup::found::{FoundFeatures, Locations, Room};
 use crate::lookup::pieces::{Piece, Queue, WantedRows, first_row_number};
 use crate::lookup::{
     Band, EVENT_TIME, KeysAndTimes, LookupJoin, ORDERING, RowOrder, event_interval, times,
 };
 
 impl LookupJoin {
-    /// Finds the newest row for each label of a band, and reads its features.
-    pub(crate) async fn join_newest(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
+    /// Finds the newest row for each label of a band, and reads its features. Returns `None` if they
+    /// take too much memory.
+    pub(crate) async fn join_newest(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+    ) -> Result<Option<FoundFeatures>> {
         let interval = event_interval(&self.group, &band.times);
         let mut found = self.newest_rows::<Timestamp>(band, interval).await?;
         if found.has_ties {
@@ -32,10 +37,10 @@ impl LookupJoin {
             found = self.newest_rows::<RowVersion>(band, interval).await?;
         }
         let features = self.read_features(found.rows, interval).await?;
-        Ok(FoundFeatures {
+        Ok(features.map(|features| FoundFeatures {
             coincident: found.coincident,
             ..features
-        })
+        }))
     }
 
     /// Returns for each label the number of its row, with rows ordered by a version.
@@ -86,37 +91,48 @@ impl LookupJoin {
         Ok(())
     }
 
-    /// Reads the features of the rows that were found.
+    /// Reads the features of the rows that were found. Returns `None` if they take too much memory.
     async fn read_features(
         self: &Arc<Self>,
         rows: Vec<Option<u64>>,
         interval: Interval,
-    ) -> Result<FoundFeatures> {
+    ) -> Result<Option<FoundFeatures>> {
+        let room = Arc::new(self.feature_room());
         let pieces = self.pieces().len();
         let (wanted, rows) = blocking(move || (WantedRows::new(&rows, pieces), rows)).await?;
         let wanted = Arc::new(wanted);
-        let shared = Arc::clone(&wanted);
+        let shared = (Arc::clone(&wanted), Arc::clone(&room));
         let parts = self.for_each_piece(move |join: Arc<Self>, queue: Arc<Queue>| {
-            let wanted = Arc::clone(&shared);
+            let (wanted, room) = shared.clone();
             async move {
                 let mut parts = Vec::new();
                 while let Some((number, piece)) = queue.take() {
-                    if wanted.has_rows_of(number) {
-                        let rows = join.read_wanted_rows((number, piece), &wanted, interval);
-                        parts.push((number, rows.await?));
+                    if !wanted.has_rows_of(number) {
+                        continue;
                     }
+                    let wanted = (&*wanted, interval);
+                    let rows = join
+                        .read_wanted_rows((number, piece), wanted, &room)
+                        .await?;
+                    let Some(rows) = rows else {
+                        break;
+                    };
+                    parts.push((number, rows));
                 }
                 Ok(parts)
             }
         });
         let parts: Vec<(usize, RecordBatch)> = parts.await?.into_iter().flatten().collect();
+        if room.is_exceeded() {
+            return Ok(None);
+        }
         let mut batch_of = vec![0; pieces];
         let mut batches = Vec::new();
         for (piece, batch) in parts {
             batch_of[piece] = batches.len() as u32;
             batches.push(batch);
         }
-        Ok(FoundFeatures {
+        Ok(Some(FoundFeatures {
             coincident: 0,
             types: self.output_types(),
             batches,
@@ -125,16 +141,17 @@ impl LookupJoin {
                 wanted,
                 batch_of,
             },
-        })
+        }))
     }
 
-    /// Reads the wanted rows of a piece, in the order of the piece.
+    /// Reads the wanted rows of a piece, in the order of the piece. Returns `None` once the rows of all
+    /// pieces take too much memory.
     async fn read_wanted_rows(
         &self,
         (number, piece): (usize, Piece),
-        wanted: &WantedRows,
-        interval: Interval,
-    ) -> Result<RecordBatch> {
+        (wanted, interval): (&WantedRows, Interval),
+        room: &Room,
+    ) -> Result<Option<RecordBatch>> {
         let features = self.wanted_features().into_iter().map(|field| field.name);
         let mut columns: Vec<String> = features.collect();
         if self.identities {
@@ -153,7 +170,12 @@ impl LookupJoin {
                 .collect();
             if !own.is_empty() {
                 let rows = arrow_select::take::take_record_batch(&batch, &own);
-                taken.push(rows.map_err(internal)?);
+                let rows = rows.map_err(internal)?;
+                room.take(batch_bytes(&rows));
+                taken.push(rows);
+            }
+            if room.is_exceeded() {
+                return Ok(None);
             }
             first = end;
         }
@@ -162,8 +184,8 @@ impl LookupJoin {
         })?;
         let rows = arrow_select::concat::concat_batches(&schema, &taken).map_err(internal)?;
         match self.identities {
-            true => self.with_identity(&rows),
-            false => Ok(rows),
+            true => self.with_identity(&rows).map(Some),
+            false => Ok(Some(rows)),
         }
     }
 

@@ -22,7 +22,8 @@ use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 use wafer_tables::stored_column;
 
-use crate::lookup::found::{FoundFeatures, FoundPlace, Locations};
+use crate::given_up::GivenUp;
+use crate::lookup::found::{FoundFeatures, FoundPlace, Locations, Room};
 use crate::lookup::pieces::{Piece, Queue};
 use crate::lookup::{
     Band, KeysAndTimes, LookupJoin, ORDERING, RowOrder, estimated_width, event_interval,
@@ -34,9 +35,15 @@ const EVENT_BYTES: u64 = 48;
 /// The number of entities that a worker takes at a time.
 const ENTITIES: usize = 256;
 
+/// The size of the answers of a batch, in bytes.
+const BATCH_BYTES: u64 = 4 << 20;
+
 impl LookupJoin {
-    /// Computes the aggregates for each label of a band.
-    pub(crate) async fn join_windows(self: &Arc<Self>, band: &Arc<Band>) -> Result<FoundFeatures> {
+    /// Computes the aggregates for each label of a band. Returns `None` if they take too much memory.
+    pub(crate) async fn join_windows(
+        self: &Arc<Self>,
+        band: &Arc<Band>,
+    ) -> Result<Option<FoundFeatures>> {
         let wanted: Vec<Aggregate> = self
             .features
             .iter()
@@ -98,15 +105,21 @@ impl LookupJoin {
             fields: self.output_fields(),
             ttl: self.group.ttl,
             workers: self.workers,
+            room: self.feature_room(),
+            given_up: self.given_up.clone(),
         });
         for part in 0..parts {
             let events = self
                 .read_events(band, &plan, interval, (part, parts))
                 .await?;
-            let (plan, band) = (Arc::clone(&plan), Arc::clone(band));
-            found = blocking(move || plan.slide_all(events, &band, (part, parts), found)).await?;
+            let (sliding, band) = (Arc::clone(&plan), Arc::clone(band));
+            let slide = move || sliding.slide_all(events, &band, (part, parts), found);
+            found = blocking(slide).await?;
+            if plan.room.is_exceeded() {
+                return Ok(None);
+            }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Reads the events of one part of the entities.
@@ -196,6 +209,9 @@ struct WindowPlan {
     /// The group's ttl.
     ttl: Option<Duration>,
     workers: usize,
+    /// The room for all answers.
+    room: Room,
+    given_up: GivenUp,
 }
 
 /// Events of some entities, column by column.
@@ -292,6 +308,8 @@ struct WindowAnswers {
     builders: Vec<ColumnBuilder>,
     /// The number of rows in the builders.
     rows: u32,
+    /// The size of the values in the builders, in bytes.
+    bytes: u64,
     /// The answers for the present label that were computed so far.
     answers: Vec<Answer>,
     /// The number of aggregates in `answers` that were computed for the present label.
@@ -373,7 +391,8 @@ impl WindowPlan {
                     let mut made = WindowAnswers::new(self);
                     loop {
                         let start = next.fetch_add(ENTITIES, Ordering::Relaxed);
-                        if start >= count {
+                        let is_stopped = self.room.is_exceeded() || self.given_up.check().is_err();
+                        if start >= count || is_stopped {
                             break;
                         }
                         let own = (start..count.min(start + ENTITIES))
@@ -421,14 +440,19 @@ impl WindowAnswers {
             locations: Vec::new(),
             builders: plan.fields.iter().map(builder).collect(),
             rows: 0,
+            bytes: 0,
             answers: vec![Answer::Null; plan.fields.len()],
             pending: 0,
             coincident: 0,
         }
     }
 
-    /// Appends the answers for a label as a row.
+    /// Appends the answers for a label as a row, unless there is no more room.
     fn push(&mut self, plan: &WindowPlan, label: u32) {
+        self.pending = 0;
+        if plan.room.is_exceeded() {
+            return;
+        }
         for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
             builder.append_answer(answer);
         }
@@ -437,9 +461,11 @@ impl WindowAnswers {
             row: self.rows,
         };
         self.locations.push((label, place));
-        self.pending = 0;
         self.rows += 1;
-        if self.rows as usize == CHUNK_ROWS {
+        let before = self.bytes;
+        self.bytes = self.builders.iter().map(ColumnBuilder::bytes).sum();
+        plan.room.take(self.bytes - before);
+        if self.rows as usize == CHUNK_ROWS || self.bytes >= BATCH_BYTES {
             self.flush(plan);
         }
     }
@@ -459,6 +485,6 @@ impl WindowAnswers {
             .collect();
         let batch = RecordBatch::try_new(schema, columns).expect("the columns are the fields'");
         self.batches.push(batch);
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
     }
 }
