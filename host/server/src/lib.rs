@@ -99,7 +99,7 @@ pub fn router(platform: Arc<Platform>, options: ServerOptions) -> Router {
         .merge(feast::router())
         .route("/v1/clock", get(clock::get).post(clock::post))
         .layer(from_fn_with_state(Arc::clone(&intake), work));
-    // Labels are kept in a file, and only once the training set may be made.
+    // Labels are kept in a file. The route bounds by itself how many requests have one.
     let training = Router::new()
         .route("/v1/views/{view}/training-set", post(training::post))
         .layer(Extension(Arc::clone(&intake)));

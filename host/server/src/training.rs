@@ -4,7 +4,9 @@
 //! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
 //! of the answer has the id of its record, and `wafer-coincident-labels` counts the labels that have the
 //! time of an event that they are joined with, if there are any. Labels and result pass through
-//! temporary files, because the join reads and writes files, and neither is held in memory.
+//! temporary files, because the join reads and writes files, and neither is held in memory. Slow clients
+//! keep nobody from making one: a request takes one of the two places of joins only between its labels
+//! and its answer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +24,7 @@ use futures::stream;
 use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wafer_core::{Timestamp, Zone};
 use wafer_platform::{
     Format, Platform, Progress, Split, SplitBy, TemporaryFolder, TrainingSetRequest, column_types,
@@ -32,7 +34,7 @@ use wafer_platform::{
 use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, temporary_file_error};
-use crate::limits::allowance;
+use crate::limits::{Charge, allowance};
 use crate::media_type::{media_type, unsupported};
 
 /// The greatest size of a body with labels, in bytes.
@@ -41,8 +43,13 @@ const MAX_LABEL_BYTES: usize = 256 << 20;
 const MEMORY: u64 = 512 << 20;
 /// The size of the pieces in which a training set is sent, in bytes.
 const PIECE: usize = 64 << 10;
+/// The number of requests whose labels come in, or whose training sets are made or sent, at the same
+/// time. Each may have a file of labels and one with the result.
+const OPEN_REQUESTS: usize = 32;
+/// The places of these requests. Clients may be slow, and take only these.
+static OPEN: Semaphore = Semaphore::const_new(OPEN_REQUESTS);
 /// Limits how many training sets are made at the same time, because each keeps a processor and the
-/// disk busy.
+/// disk busy. A request has its place once its labels are there.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// The query parameters, which have the meaning of the options of `wafer training-set`.
@@ -74,9 +81,15 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let _place = AT_ONCE
-        .try_acquire()
-        .map_err(|_| Failure::busy("two training sets are being made already; try again later"))?;
+    let open = OPEN.try_acquire().map_err(|_| {
+        Failure::busy(format!(
+            "{OPEN_REQUESTS} requests for training sets are open already; try again later"
+        ))
+    })?;
+    if AT_ONCE.available_permits() == 0 {
+        // Nobody sends labels for nothing, if that can be told before.
+        return Err(two_are_made());
+    }
     let (labels_format, format) = (labels_format(&headers)?, answer_format(&headers)?);
     let by = SplitBy::parse(options.split_by.as_deref().unwrap_or("row"));
     let split = options.split.as_deref();
@@ -89,13 +102,15 @@ pub(crate) async fn post(
     let sent = intake
         .receive_file(&headers, body, MAX_LABEL_BYTES, &labels)
         .await?;
+    let place = intake.place_of_route(&AT_ONCE).await;
+    let place = place.ok_or_else(two_are_made)?;
     let memory = allowance(sent).min(MEMORY);
     let mut charge = intake.charge();
     charge.raise(memory)?;
     let types = column_types(options.types.as_deref().unwrap_or_default());
     let request = TrainingSetRequest {
         view,
-        labels,
+        labels: labels.clone(),
         time: options.time,
         types: types.map_err(Failure::invalid)?,
         zone: options.zone,
@@ -105,12 +120,19 @@ pub(crate) async fn post(
         most_label_bytes: Some(allowance(sent)),
         split,
     };
-    let progress: Arc<dyn Progress> = Arc::new(());
+    let progress: Arc<dyn Progress> = Arc::new(Making {
+        _place: place,
+        _charge: charge,
+    });
     let set = platform
         .training()
         .training_set(&request, &progress)
         .await?;
-    let (length, body) = file_body(&out, folder)
+    drop(progress);
+    tokio::fs::remove_file(labels)
+        .await
+        .map_err(temporary_file_error)?;
+    let (length, body) = file_body(&out, folder, open)
         .await
         .map_err(temporary_file_error)?;
     let headers = [
@@ -128,6 +150,23 @@ pub(crate) async fn post(
     Ok(response)
 }
 
+/// What the making of a training set takes. The work that goes on for a while after its client has left
+/// holds the progress that it reports to, and so this.
+struct Making {
+    _place: SemaphorePermit<'static>,
+    _charge: Charge,
+}
+
+impl Progress for Making {
+    fn read(&self, _rows: u64, _total: Option<u64>) {}
+
+    fn stage(&self, _stage: &str) {}
+}
+
+fn two_are_made() -> Failure {
+    Failure::busy("two training sets are being made already; try again later")
+}
+
 /// The header with the number of labels that have the time of an event that they are joined with, for
 /// each lookup that has such labels: `weather=12, rides=3`.
 const COINCIDENT: &str = "wafer-coincident-labels";
@@ -143,15 +182,20 @@ fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {
 }
 
 /// Returns the length of a file in a temporary folder, and a body that reads it piece by piece. The
-/// folder is removed after that.
-async fn file_body(path: &FilePath, folder: TemporaryFolder) -> io::Result<(u64, Body)> {
+/// folder is removed after that, and the request gives its place back.
+async fn file_body(
+    path: &FilePath,
+    folder: TemporaryFolder,
+    open: SemaphorePermit<'static>,
+) -> io::Result<(u64, Body)> {
     let file = File::open(path).await?;
     let length = file.metadata().await?.len();
-    let pieces = stream::try_unfold((file, folder), |(mut file, folder)| async move {
+    let held = (folder, open);
+    let pieces = stream::try_unfold((file, held), |(mut file, held)| async move {
         let mut piece = BytesMut::with_capacity(PIECE);
         file.read_buf(&mut piece).await?;
         let piece = (!piece.is_empty()).then(|| piece.freeze());
-        io::Result::Ok(piece.map(|piece: Bytes| (piece, (file, folder))))
+        io::Result::Ok(piece.map(|piece: Bytes| (piece, (file, held))))
     });
     Ok((length, Body::from_stream(pieces)))
 }
