@@ -1,23 +1,30 @@
 //! What a request may take: sizes, counts, memory, and compressed bodies.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
-use flate2::Compression;
+use arrow_ipc::writer::StreamWriter;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 
 use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Server, misbehaving, wait_for};
+use crate::harness::{Project, Server, misbehaving, wait_for};
 
 const MIB: usize = 1 << 20;
 const NDJSON: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+const PARQUET: &str = "application/vnd.apache.parquet";
 
 /// A request that is sent to a server, whatever its answer.
 struct Request {
@@ -193,18 +200,19 @@ fn no_request_takes_more_memory_than_its_size_allows() {
         ),
         Request::new(labels, NDJSON, "1\n".repeat(4 * MIB), &[400]),
         Request::new(labels, NDJSON, "{}\n".repeat(MIB), &[400]),
-        Request::new(
-            labels,
-            "application/vnd.apache.arrow.stream",
-            vec![b'x'; 8 * MIB],
-            &[400],
-        ),
-        Request::new(
-            labels,
-            "application/vnd.apache.parquet",
-            vec![b'x'; 8 * MIB],
-            &[400],
-        ),
+        Request::new(labels, "text/csv", wide_csv(300_000), &[400]),
+        Request::new(labels, "text/csv", wide_csv(1_000), &[200]),
+        Request::new(labels, NDJSON, wide_object(300_000), &[400]),
+        Request::new(labels, NDJSON, many_names(300_000), &[400]),
+        Request::new(labels, ARROW, vec![b'x'; 8 * MIB], &[400]),
+        Request::new(labels, PARQUET, vec![b'x'; 8 * MIB], &[400]),
+        Request::new(labels, PARQUET, parquet_labels(100_000, 10), &[200]),
+        // Texts that the file has once, and every row of it, or that are compressed.
+        Request::new(labels, PARQUET, parquet_labels(400, MIB / 4), &[400]),
+        Request::new(labels, PARQUET, parquet_labels(1, 60 * MIB), &[400]),
+        Request::new(labels, PARQUET, parquet_labels(3, 20 * MIB), &[400]),
+        Request::new(labels, ARROW, arrow_labels(2_000, MIB), &[400]),
+        Request::new(labels, ARROW, arrow_labels(4, MIB), &[200]),
         Request::new("/nowhere", JSON, vec![b'x'; 8 * MIB], &[404]),
         Request::new("/v1/clock", JSON, list("1", 8 * MIB), &[400, 413]),
     ] {
@@ -214,34 +222,226 @@ fn no_request_takes_more_memory_than_its_size_allows() {
     assert_eq!(misbehaving::request(&server, 1).0, 200);
 }
 
-#[test]
-fn labels_that_expand_beyond_their_size_are_refused() {
-    let project = misbehaving::project("well", "").applied();
-    let server = project.serve(&[]);
-    // A text that the file has once, and every row of it.
-    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 18); 800]));
-    let times = TimestampMicrosecondArray::from(vec![0; 800]).with_timezone("UTC");
+/// A CSV file of labels with so many other columns, and one row.
+fn wide_csv(columns: usize) -> String {
+    let names: Vec<String> = (0..columns).map(|column| format!("c{column}")).collect();
+    let commas = ",".repeat(columns);
+    format!(
+        "id,at,{}\n1,2013-01-01T00:00:00Z{commas}\n",
+        names.join(",")
+    )
+}
+
+/// An object with so many names beside those of labels.
+fn wide_object(columns: usize) -> String {
+    let fields: String = (0..columns)
+        .map(|column| format!(",\"c{column}\":1"))
+        .collect();
+    format!("{{\"id\":1,\"at\":\"2013-01-01T00:00:00Z\"{fields}}}\n")
+}
+
+/// Objects each of which has another name.
+fn many_names(rows: usize) -> String {
+    (0..rows).map(|row| format!("{{\"c{row}\":1}}\n")).collect()
+}
+
+/// Labels in so many rows, each with a text.
+fn labels_with(text: ArrayRef) -> RecordBatch {
+    let rows = text.len();
+    let times = TimestampMicrosecondArray::from(vec![0; rows]).with_timezone("UTC");
     let columns: [(&str, ArrayRef); 4] = [
-        ("id", Arc::new(Int64Array::from(vec![1; 800]))),
+        ("id", Arc::new(Int64Array::from(vec![1; rows]))),
         ("at", Arc::new(times)),
-        ("x", Arc::new(Float64Array::from(vec![0.5; 800]))),
+        ("x", Arc::new(Float64Array::from(vec![0.5; rows]))),
         ("text", text),
     ];
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// A compressed Parquet file of labels with a text of so many bytes, which is the same in all rows.
+fn parquet_labels(rows: usize, bytes: usize) -> Vec<u8> {
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(bytes); rows]));
+    let batch = labels_with(text);
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
     let mut body = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), None).unwrap();
+    let writer = ArrowWriter::try_new(&mut body, batch.schema(), Some(properties.build()));
+    let mut writer = writer.unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     assert!(body.len() < 4 * MIB, "{}", body.len());
+    body
+}
+
+/// An Arrow stream of labels with a text of so many bytes, to which all rows refer.
+fn arrow_labels(rows: usize, bytes: usize) -> Vec<u8> {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(bytes)]));
+    let keys = Int32Array::from(vec![0; rows]);
+    let text = DictionaryArray::<Int32Type>::try_new(keys, texts).unwrap();
+    let batch = labels_with(Arc::new(text));
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn labels_that_expand_beyond_their_size_are_refused_with_the_limit() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
     let path = "/v1/views/last/training-set?time=at";
-    let (status, answer) = server.post(path, "application/vnd.apache.parquet", body);
+    for (labels, wanted) in [
+        (parquet_labels(400, MIB / 4), "MiB"),
+        (parquet_labels(1, 60 * MIB), "row 0: its values take 60"),
+        (parquet_labels(3, 20 * MIB), "row 0: its values take 20"),
+    ] {
+        let (status, answer) = server.post(path, PARQUET, labels);
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(wanted), "{message}");
+    }
+    let (status, answer) = server.post(path, "text/csv", wide_csv(5_000));
     assert_eq!(status, 400, "{answer}");
-    let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("MiB of memory"), "{message}");
+    assert!(
+        answer.to_string().contains("more than 4096 columns"),
+        "{answer}"
+    );
+}
+
+/// Makes a project whose entities have notes: the newest one, and the last hundred. `server` has
+/// settings of the server.
+fn notes(server: &str) -> Project {
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "notes"
+[server]
+{server}
+[entities.thing]
+keys = {{ id = "int64" }}
+[sources.notes]
+type = "stream"
+columns = {{ id = "int64", at = "timestamp", note = "utf8" }}
+[groups.newest]
+entity = "thing"
+event_time = "at"
+[groups.recent]
+entity = "thing"
+event_time = "at"
+aggregates = [{{ function = "last_k", k = 100, column = "note", windows = ["lifetime"] }}]
+[pipelines.newest]
+source = "notes"
+group = "newest"
+[pipelines.recent]
+source = "notes"
+group = "recent"
+[views.newest]
+lookups = [{{ group = "newest" }}]
+[views.recent]
+lookups = [{{ group = "recent" }}]
+"#
+    ));
+    project.applied()
+}
+
+/// Pushes notes of entity 1, each of so many bytes.
+fn push_notes(server: &Server, count: usize, bytes: usize) {
+    let text = "x".repeat(bytes);
+    let note = |number: usize| {
+        let second = number % 60;
+        let minute = number / 60;
+        let at = format!("2020-01-01T00:{minute:02}:{second:02}Z");
+        format!("{}\n", json!({"id": 1, "at": at, "note": text}))
+    };
+    let notes: String = (0..count).map(note).collect();
+    let (status, answer) = server.events("notes", &notes);
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// The body of a request that asks for entity 1 so many times.
+fn asking(rows: usize) -> String {
+    format!("{{\"rows\":{}}}", list("{\"id\":1}", rows * 9))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
+    let project = notes("");
+    let server = project.serve(&[]);
+    push_notes(&server, 100, 10 << 10);
+    let (newest, recent) = ("/v1/views/newest/features", "/v1/views/recent/features");
+    let feast = |group: &str, rows: usize| {
+        let ids = list("1", rows * 2);
+        format!("{{\"features\":[\"{group}:note\"],\"entities\":{{\"id\":{ids}}}}}")
+    };
+    assert_eq!(server.post(recent, JSON, asking(1)).0, 200);
+    for request in [
+        Request::new(recent, JSON, asking(20), &[200]),
+        Request::new(recent, JSON, asking(7_000), &[400]),
+        Request::new(newest, JSON, asking(1_000), &[200]),
+        Request::new(newest, JSON, asking(7_000), &[400]),
+        Request::new("/get-online-features", JSON, feast("newest", 7_000), &[400]),
+    ] {
+        request.check(&server);
+    }
+    let (status, answer) = server.post(recent, JSON, asking(40));
+    assert_eq!(status, 400, "{answer}");
+    let message = "take more than 32 MiB; ask for fewer rows at once";
+    assert!(answer.to_string().contains(message), "{answer}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_training_set_of_large_features_takes_no_more_memory_than_its_labels_allow() {
+    let project = notes("");
+    let server = project.serve(&[]);
+    push_notes(&server, 100, 20 << 10);
+    for (view, rows) in [("newest", 6_000), ("recent", 60)] {
+        let labels = "id,at\n".to_owned() + &"1,2020-01-02T00:00:00Z\n".repeat(rows);
+        let path = format!("/v1/views/{view}/training-set?time=at");
+        for accept in [PARQUET, ARROW, "text/csv"] {
+            let headers = [("content-type", "text/csv"), ("accept", accept)];
+            let memory = server.memory_for(|| {
+                let (status, answer) = server.post_with(&path, &headers, &labels);
+                assert_eq!(status, 200, "{view} {accept}: {}", answer["error"]);
+            });
+            let allowed = 64 * MIB + 8 * labels.len();
+            assert!(
+                memory <= allowed as u64,
+                "{view} {accept}: {} MiB, and {} MiB are allowed",
+                memory >> 20,
+                allowed >> 20
+            );
+        }
+    }
+}
+
+#[test]
+fn answers_share_the_budget_until_they_were_read() {
+    let project = notes("memory = \"16 MiB\"");
+    let server = project.serve(&[]);
+    push_notes(&server, 1, 10 << 10);
+    // Two answers of 9 MiB are too much together. Their requests are small.
+    let (path, body) = ("/v1/views/newest/features", asking(900));
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut unread = server.connect();
+    unread.write_all(head.as_bytes()).unwrap();
+    unread.write_all(body.as_bytes()).unwrap();
+    let mut start = [0; 12];
+    unread.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    let (status, answer) = server.post(path, JSON, &body);
+    assert_eq!(status, 429, "{answer}");
+    assert!(answer.to_string().contains("server.memory"), "{answer}");
+    assert_eq!(server.post(path, JSON, asking(1)).0, 200);
+    drop(unread);
+    wait_for("a free budget", || server.post(path, JSON, &body).0 == 200);
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()
 }
@@ -415,29 +615,45 @@ fn all_requests_share_a_budget_of_memory() {
     wait_for("a free budget", || post(MIB).0 == 200);
 }
 
+/// Begins a request for a training set whose labels do not come.
+fn begin_training_set(server: &Server) -> TcpStream {
+    let head = "POST /v1/views/last/training-set?time=at HTTP/1.1\r\nhost: localhost\r\n\
+        content-type: text/csv\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n";
+    let mut stream = server.connect();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+const ONE_LABEL: &str = "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n";
+
 #[test]
-fn a_third_training_set_is_refused_before_its_labels_come_in() {
+fn slow_clients_do_not_keep_others_from_making_training_sets() {
     let project = misbehaving::project("well", "").applied();
     let server = project.serve(&[]);
-    let head = "POST /v1/views/last/training-set HTTP/1.1\r\nhost: localhost\r\n\
-        content-type: text/csv\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n";
-    let begin = || {
-        let mut stream = server.connect();
-        stream.write_all(head.as_bytes()).unwrap();
-        stream
-    };
-    let _others = [begin(), begin()];
-    let mut refused = (0, Json::Null);
+    let _slow: Vec<_> = (0..8).map(|_| begin_training_set(&server)).collect();
+    for _ in 0..8 {
+        let path = "/v1/views/last/training-set?time=at";
+        let (status, answer) = server.post(path, "text/csv", ONE_LABEL);
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+#[test]
+fn a_limited_number_of_requests_for_training_sets_are_open() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    let slow: Vec<_> = (0..32).map(|_| begin_training_set(&server)).collect();
+    let path = "/v1/views/last/training-set?time=at";
+    let post = || server.post(path, "text/csv", ONE_LABEL);
+    let mut refused = Json::Null;
     wait_for("a refusal", || {
-        let answer = server.post("/v1/views/last/training-set", "text/csv", "id,at,x\n");
-        let is_refused = answer.0 == 503;
+        let (status, answer) = post();
         refused = answer;
-        is_refused
+        status == 503
     });
-    let (status, answer) = server.raw(head.as_bytes());
-    assert_eq!(status, 503, "{answer}");
-    assert!(answer.to_string().contains("two training sets"), "{answer}");
-    assert!(refused.1.to_string().contains("two training sets"));
+    assert!(refused.to_string().contains("32 requests"), "{refused}");
+    drop(slow);
+    wait_for("a place", || post().0 == 200);
 }
 
 #[test]
