@@ -45,7 +45,7 @@ pub struct EvaluateRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TestSet {
     /// The id of a training set with a part `test`.
-    Known(String),
+    Recorded(String),
     /// The reason why the version is not evaluated.
     Absent(String),
 }
@@ -54,7 +54,7 @@ impl TestSet {
     /// Returns the reason why the version is not evaluated, if it is not.
     pub(crate) fn reason(self) -> Option<String> {
         match self {
-            Self::Known(_) => None,
+            Self::Recorded(_) => None,
             Self::Absent(reason) => Some(reason),
         }
     }
@@ -133,7 +133,7 @@ impl Training {
             return Ok(TestSet::Absent(format!("models.{model}.task is not set")));
         }
         Ok(match set.has_part(TEST_PART) {
-            true => TestSet::Known(id.clone()),
+            true => TestSet::Recorded(id.clone()),
             false => TestSet::Absent(format!("training set `{id}` has no part `{TEST_PART}`")),
         })
     }

@@ -144,7 +144,7 @@ impl Training {
         };
         let mut candidate = self.registry.prepare(new).await?;
         let test_set = self.test_set_of(candidate.version()).await?;
-        if let TestSet::Known(_) = test_set {
+        if let TestSet::Recorded(_) = test_set {
             self.evaluate_candidate(&mut candidate, &rows).await?;
         }
         Ok(TrainReport {
@@ -458,7 +458,7 @@ impl Training {
         progress.stage("registering");
         let mut candidate = self.registry.prepare(new).await?;
         let test_set = self.test_set_of(candidate.version()).await?;
-        if let TestSet::Known(id) = &test_set {
+        if let TestSet::Recorded(id) = &test_set {
             progress.stage("making the training set again");
             let rows = self.training_rows(id, memory, progress).await?;
             self.evaluate_candidate(&mut candidate, &Arc::new(rows))
