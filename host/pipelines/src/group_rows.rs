@@ -152,7 +152,9 @@ impl Target {
                 fails,
             };
             match admit_row(group, &keys, events, row, gate) {
-                Ok(Some(entity)) if self.is_deleted(&entity, events.value(row)) => {
+                Ok(Some(entity))
+                    if self.is_deleted(&entity, Timestamp::from_micros(events.value(row))) =>
+                {
                     deleted.push(output.source_row(row));
                 }
                 Ok(Some(entity)) => match first_violation(&row_checks, row, &mut warnings) {
@@ -200,9 +202,8 @@ impl Target {
     }
 
     /// Returns whether an entity was deleted at or after an event time.
-    fn is_deleted(&self, entity: &EntityKey, event: i64) -> bool {
-        self.deleted
-            .is_before(entity, Timestamp::from_micros(event))
+    fn is_deleted(&self, entity: &EntityKey, event: Timestamp) -> bool {
+        self.deleted.is_before(entity, event)
     }
 
     /// Returns the expectations about single rows, each with the values of its column.

@@ -10,7 +10,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
 use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
-use wafer_core::{CoerceError, DataType, Field, Reading, Zone, bytes_text, coerce_rows};
+use wafer_core::{CoerceError, DataType, Field, Reading, Timestamp, Zone, bytes_text, coerce_rows};
 use wafer_files::{ReadColumn, Rows, check_no_table, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
@@ -372,7 +372,7 @@ impl LabelFile {
         batch: &RecordBatch,
         names: &[String],
         first: u64,
-    ) -> Result<(Vec<ArrayRef>, Vec<i64>)> {
+    ) -> Result<(Vec<ArrayRef>, Vec<Timestamp>)> {
         let field = |name: &String| {
             let found = self.inputs.iter().find(|input| input.name == *name);
             // A null key matches no entity. This is not an error, even if functions need the
@@ -389,11 +389,11 @@ impl LabelFile {
         Ok((keys, self.times(batch, first)?))
     }
 
-    /// Returns the labels' times, in microseconds since the Unix epoch.
+    /// Returns the labels' times.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a time is null.
-    pub(crate) fn times(&self, batch: &RecordBatch, first: u64) -> Result<Vec<i64>> {
+    pub(crate) fn times(&self, batch: &RecordBatch, first: u64) -> Result<Vec<Timestamp>> {
         let field = Field::new(&self.time, DataType::Timestamp, true);
         let times = self.input(batch, &field, first)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
@@ -405,7 +405,8 @@ impl LabelFile {
                 first + row as u64
             )));
         }
-        Ok(times.values().to_vec())
+        let times = times.values().iter();
+        Ok(times.map(|time| Timestamp::from_micros(*time)).collect())
     }
 
     /// Returns `names` and the name of the time column.

@@ -69,8 +69,8 @@ pub(crate) struct LookupJoin {
 
 /// Consecutive labels that are joined together, sorted by entity and time.
 pub(crate) struct Band {
-    /// Times of the labels in the order of the file, in microseconds since the Unix epoch.
-    pub(crate) times: Vec<i64>,
+    /// Times of the labels in the order of the file.
+    pub(crate) times: Vec<Timestamp>,
     /// Numbers the entities of the labels.
     pub(crate) index: EntityIndex,
     pub(crate) sorted: Arc<SortedLabels>,
@@ -211,19 +211,19 @@ impl LookupJoin {
 }
 
 /// Returns the interval of event times in which rows of a group can affect labels. `labels` are the
-/// times of the labels, in microseconds since the Unix epoch.
-pub(crate) fn event_interval(group: &GroupDef, labels: &[i64]) -> Interval {
-    let first = labels.iter().min().copied().unwrap_or(0);
-    let last = labels.iter().max().copied().unwrap_or(0);
+/// times of the labels.
+pub(crate) fn event_interval(group: &GroupDef, labels: &[Timestamp]) -> Interval {
+    let first = labels.iter().min().copied().unwrap_or_default();
+    let last = labels.iter().max().copied().unwrap_or_default();
     let from = match group.ttl {
-        Some(ttl) if group.aggregates.is_empty() => Timestamp::from_micros(first).minus(ttl),
+        Some(ttl) if group.aggregates.is_empty() => first.minus(ttl),
         // Without a ttl, a row of any age can be the newest one. With aggregates, an event before
         // all windows still shows that the entity is known.
         _ => Timestamp::MIN,
     };
     Interval {
         from,
-        to: Timestamp::from_micros(last).plus(Duration::MICROSECOND),
+        to: last.plus(Duration::MICROSECOND),
     }
 }
 
@@ -264,10 +264,15 @@ impl KeysAndTimes {
         })
     }
 
-    /// Returns the time from which a row counts, in microseconds since the Unix epoch: the later
-    /// of its event time and its available time.
-    pub(crate) fn active(&self, row: usize) -> i64 {
-        self.events[row].max(self.available[row])
+    /// Returns the event time of a row.
+    pub(crate) fn event(&self, row: usize) -> Timestamp {
+        Timestamp::from_micros(self.events[row])
+    }
+
+    /// Returns the time from which a row counts: the later of its event time and its available
+    /// time.
+    pub(crate) fn active(&self, row: usize) -> Timestamp {
+        Timestamp::from_micros(self.events[row].max(self.available[row]))
     }
 }
 
@@ -296,9 +301,9 @@ impl RowOrder {
     }
 
     /// Returns the version of a row, whose event time is given.
-    pub(crate) fn version(&self, row: usize, event: i64) -> RowVersion {
+    pub(crate) fn version(&self, row: usize, event: Timestamp) -> RowVersion {
         RowVersion::new(
-            Timestamp::from_micros(event),
+            event,
             Timestamp::from_micros(self.created[row]),
             order_of(self.orders.as_ref(), row),
             self.ids.value(row),

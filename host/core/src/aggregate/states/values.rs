@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Reversible, Reversing, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
@@ -48,7 +49,7 @@ impl State for Values {
         }
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         let cell = cell.canonical().to_owned();
         *self.counts.entry(cell).or_default() += 1;
     }
