@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::{Value as Json, json};
 
 use crate::harness::pass::{Pass, pass};
-use crate::harness::{Project, text};
+use crate::harness::{Project, guest, text};
 
 const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
 
@@ -202,23 +202,172 @@ fn what_cannot_be_shown_is_refused_with_the_reason() {
         let said = project.fails(arguments);
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
-    // One name for several things, and a view whose entities no group has.
+    // One name for several things.
     project.replace("[views.v]", "[views.g]");
-    project.replace(
-        "lookups = [",
-        "request = { rate = \"float64\" }\nlookups = [",
-    );
     project.ok(&["apply"]);
     let said = project.fails(&["show", "g"]);
     assert!(
         said.contains("several things are named `g`: write `group:g` or `view:g`"),
         "{said}"
     );
-    let said = project.fails(&["show", "view:g"]);
+}
+
+/// A view of pairs of a shop and an account, of items, and of two functions. The group of pairs has
+/// the entities; items and the field `rate` are known in requests only.
+fn offers() -> Project {
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "offers"
+
+[entities.pair]
+keys = {{ shop = "int64", key_a = "utf8" }}
+
+[entities.item]
+keys = {{ item = "int64" }}
+
+[sources.s]
+type = "files"
+path = "in.csv"
+
+[functions.pairs]
+component = "{pass}"
+parameters = {{ columns = "shop:int64, key_a:utf8, at:timestamp, v:float64?" }}
+
+[functions.items]
+component = "{pass}"
+parameters = {{ columns = "item:int64, at:timestamp, w:float64?" }}
+
+[functions.offset]
+component = "{offset}"
+parameters = {{ offset = "0.25" }}
+
+[functions.line]
+component = "{line}"
+assets = {{ model = "line.json" }}
+
+[groups.pair]
+entity = "pair"
+event_time = "at"
+
+[groups.item]
+entity = "item"
+event_time = "at"
+
+[pipelines.pair]
+source = "s"
+function = "pairs"
+group = "pair"
+
+[pipelines.item]
+source = "s"
+function = "items"
+group = "item"
+
+[views.offer]
+request = {{ rate = "float64" }}
+lookups = [{{ group = "item" }}, {{ group = "pair" }}]
+functions = ["offset", "line"]
+
+[views.plain]
+request = {{ key_a = "utf8" }}
+functions = ["offset"]
+"#,
+        pass = guest("pass").display(),
+        offset = guest("offset").display(),
+        line = guest("linear").display(),
+    ));
+    let model = json!({"intercept": 0.5, "coefficients": {"rate": 2.0}});
+    project.write("line.json", model.to_string());
+    project.write(
+        "in.csv",
+        "shop,key_a,item,at,v,w\n\
+         1,x,7,2024-01-01T00:00:00Z,1.5,10.5\n\
+         2,x,8,2024-01-01T00:00:00Z,,20.5\n\
+         1,y,7,2024-01-02T00:00:00Z,2.5,30.5\n\
+         1,x,9,2024-01-03T00:00:00Z,3.5,40.5\n",
+    );
+    let project = project.applied();
+    project.ok(&["run", "pair"]);
+    project.ok(&["run", "item"]);
+    project
+}
+
+#[test]
+fn a_view_of_several_groups_is_shown_without_what_only_a_request_knows() {
+    let project = offers();
+    for (arguments, wanted) in [
+        (
+            &[][..],
+            "shop,key_a,pair_v,offset\n1,x,3.5,0.25\n2,x,,0.25\n1,y,2.5,0.25\n",
+        ),
+        (
+            &["--limit", "1", "--columns", "pair_v,shop"],
+            "pair_v,shop\n3.5,1\n",
+        ),
+        (
+            &["--where", "pair_v < 3", "--columns", "key_a"],
+            "key_a\ny\n",
+        ),
+    ] {
+        let shown = project.ok(&[&["show", "offer"][..], arguments].concat());
+        assert_eq!(shown, wanted, "{arguments:?}");
+    }
+    // The vectors are those that requests are answered.
+    let request = ["shop=1", "key_a=x", "item=7", "rate=1.5"];
+    let answered = project.json(&[&["get", "offer"][..], &request].concat());
+    let answered = &answered["features"];
+    assert_eq!(
+        (
+            &answered["pair_v"],
+            &answered["offset"],
+            &answered["item_w"],
+            &answered["prediction"]
+        ),
+        (&json!(3.5), &json!(0.25), &json!(30.5), &json!(3.5))
+    );
+    let output = project.command(&["show", "offer"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("view `g` reads id, rate") && said.contains("`wafer get g …`"),
+        said.contains(
+            "left out are the inputs that only a request knows: `item`, `rate`, and the features that \
+             need them: `item_w`, `prediction`"
+        ),
         "{said}"
     );
+    for (arguments, wanted) in [
+        (
+            &["show", "offer", "--columns", "rate"][..],
+            "column `rate` of view `offer` is known in requests only",
+        ),
+        (
+            &["show", "offer", "--where", "item_w > 1"],
+            "column `item_w` of view `offer` needs `item`, known in requests only",
+        ),
+        (
+            &["show", "plain"],
+            "view `plain` looks up no group, so its entities are not known",
+        ),
+    ] {
+        let said = project.fails(arguments);
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    let server = project.serve(&[]);
+    let (status, answer) = server.get("/v1/views/offer/rows?limit=1&columns=shop,pair_v");
+    assert_eq!(
+        (status, &answer["rows"], &answer["left_out"]),
+        (
+            200,
+            &json!([{"shop": 1, "pair_v": 3.5}]),
+            &json!({
+                "item": "is known in requests only",
+                "rate": "is known in requests only",
+                "item_w": "needs `item`, known in requests only",
+                "prediction": "needs `rate`, known in requests only",
+            })
+        )
+    );
+    server.stop();
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! Files as people have them: encodings, compression, dialects of CSV, documents of JSON,
 //! partitions, decimals, and columns that some files lack.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::types::Decimal128Type;
 use arrow_array::{ArrayRef, Int64Array, PrimitiveArray, RecordBatch, TimestampMicrosecondArray};
+use parquet::basic::Compression;
+use parquet::data_type::Int64Type;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde_json::{Value as Json, json};
 
 use crate::harness::pass::{Pass, case};
@@ -221,6 +227,62 @@ fn columns_of_nulls_alone_are_nulls_of_the_type_that_is_read() {
     project.ok(&["run", "g"]);
     let wanted = [json!("a"), json!("b"), Json::Null, Json::Null];
     assert_eq!(values(&project, "note"), wanted);
+}
+
+/// The start of 2024, in nanoseconds after 1970.
+const NEW_YEAR: i64 = 1_704_067_200_000_000_000;
+
+/// Writes three rows, whose ids follow on `before`, as a Parquet file with four row groups, two of which
+/// are empty. Their times are nanoseconds with a zone: as many microseconds after the start of 2024 as
+/// the id says.
+fn write_row_groups(path: &Path, before: i64, properties: WriterProperties) {
+    let message = "message m { required int64 id; required int64 at (TIMESTAMP(NANOS,true)); required int64 v; }";
+    let schema = Arc::new(parse_message_type(message).unwrap());
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+    let groups: [&[i64]; 4] = [&[], &[1, 2], &[], &[3]];
+    for numbers in groups {
+        let ids: Vec<i64> = numbers.iter().map(|number| before + number).collect();
+        let times: Vec<i64> = ids.iter().map(|id| NEW_YEAR + id * 1_000).collect();
+        let mut group = writer.next_row_group().unwrap();
+        for values in [&ids[..], &times[..], &ids[..]] {
+            let mut column = group.next_column().unwrap().unwrap();
+            let written = column.typed::<Int64Type>().write_batch(values, None, None);
+            written.unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_files_of_every_compression_and_version_of_pages_hold_their_rows() {
+    let project = project("id:int64, at:timestamp, v:int64?", "path = \"*.parquet\"");
+    let mut rows = 0;
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(Default::default()),
+            Compression::BROTLI(Default::default()),
+            Compression::LZ4_RAW,
+            Compression::ZSTD(Default::default()),
+        ] {
+            let properties = WriterProperties::builder()
+                .set_writer_version(version)
+                .set_compression(compression);
+            let path = project.path().join(format!("{rows:02}.parquet"));
+            write_row_groups(&path, rows, properties.build());
+            rows += 3;
+        }
+    }
+    project.ok(&["run", "g"]);
+    let ids: Vec<i64> = (1..=rows).collect();
+    assert_eq!(json!(values(&project, "v")), json!(ids));
+    let time = |id: &i64| wafer_core::Timestamp::from_micros(NEW_YEAR / 1_000 + id).to_string();
+    let times: Vec<String> = ids.iter().map(time).collect();
+    assert_eq!(json!(values(&project, "event_timestamp")), json!(times));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub use objects::read;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
 pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, UnknownFeature};
 pub use records::{
     Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
     Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,

@@ -34,7 +34,10 @@ pub use apply::GoLive;
 pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use describe::{GroupSummary, SourceSummary, ViewSummary};
 pub use drop::{DroppedTable, TableUse};
-pub use look::{LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS, look_at_files};
+pub use look::{
+    LeftOut, LeftOutReason, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS,
+    look_at_files,
+};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,

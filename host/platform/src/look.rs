@@ -21,7 +21,7 @@ use wafer_core::{BoundCondition, Condition, Field, bytes_text};
 use wafer_pipelines::{FileRows, ReadRows};
 use wafer_store::{Error, Kind, RemoteFiles, Result};
 
-pub use looked::Looked;
+pub use looked::{LeftOut, LeftOutReason, Looked};
 use rows::RowsToLookAt;
 
 use crate::Platform;
@@ -42,7 +42,7 @@ pub enum LookAt {
     Source(String),
     /// The offline table of the live version of a feature group.
     Group(String),
-    /// The feature vectors of a view's entities, as of now.
+    /// The feature vectors of a view's entities, as of now; without what only a request knows.
     View(String),
     /// An offline table, by its own name.
     Table(String),
@@ -202,7 +202,7 @@ async fn take(at: LookAt, rows: &RowsToLookAt, request: &LookRequest) -> Result<
             break;
         }
     }
-    taken.into_looked(at, wanted, rows.left_out().to_vec())
+    taken.into_looked(at, wanted, rows.left_out())
 }
 
 /// Creates the error for a name that nothing has.
@@ -295,13 +295,10 @@ fn duplicate(names: &[String]) -> Option<&String> {
 }
 
 fn unknown_column(at: &LookAt, rows: &RowsToLookAt, fields: &[Field], name: &str) -> Error {
-    let mut left_out = rows.left_out().iter();
     let (kind, of) = (at.kind(), at.name());
-    if let Some((_, stored_as)) = left_out.find(|(left_out, _)| left_out == name) {
-        return Error::invalid(format!(
-            "column `{name}` of {kind} `{of}` is {stored_as}, which is read only if its source \
-             says how"
-        ));
+    let mut left_out = rows.left_out().into_iter();
+    if let Some(LeftOut { reason, .. }) = left_out.find(|left_out| left_out.name == name) {
+        return Error::invalid(format!("column `{name}` of {kind} `{of}` {reason}"));
     }
     let hint = meant(name, fields.iter().map(|field| field.name.as_str()));
     Error::invalid(format!("{kind} `{of}` has no column `{name}`{hint}"))
@@ -347,12 +344,7 @@ impl Taken {
         Ok(())
     }
 
-    fn into_looked(
-        self,
-        at: LookAt,
-        wanted: Wanted,
-        left_out: Vec<(String, String)>,
-    ) -> Result<Looked> {
+    fn into_looked(self, at: LookAt, wanted: Wanted, left_out: Vec<LeftOut>) -> Result<Looked> {
         let schema = shown_schema(&wanted.shown);
         let rows = concat_batches(&schema, &self.pieces)
             .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;

@@ -44,6 +44,20 @@ impl Serving {
         self.vectors(served, rows, &format!("view/{view}")).await
     }
 
+    /// Returns the feature vectors of a version of a view, or of a part of one, as
+    /// [`features`](Self::features) returns those of the live version. `view` is the name of the
+    /// view.
+    ///
+    /// # Errors
+    /// Returns the errors of [`features`](Self::features).
+    pub async fn features_by(&self, recipe: &Recipe, view: &str, rows: &[Json]) -> Result<Vectors> {
+        let served = ServedView::new(recipe.clone(), |name, definition| {
+            self.context.load_function(name, definition)
+        })?;
+        self.vectors(Arc::new(served), rows, &format!("view/{view}"))
+            .await
+    }
+
     /// Returns all features of a group for some entities. Each entity is a JSON object with the
     /// group's join keys.
     ///

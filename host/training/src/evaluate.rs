@@ -14,7 +14,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use wafer_catalog::{ModelVersion, Progress, VersionName, blocking, meant, prediction};
 use wafer_core::{DataType, Scores, widen};
 use wafer_registry::Candidate;
-use wafer_runtime::{Deadline, Function};
+use wafer_runtime::{Function, failed_row};
 use wafer_store::{Error, Kind, Result};
 
 use crate::label_values::Labels;
@@ -269,7 +269,8 @@ impl Scoring {
             .map(|field| input(&field.name, &field.data_type))
             .collect::<Result<_>>()?;
         let labels = self.labels.numbers(column(&self.labels.column)?, first)?;
-        let answer = self.function.invoke(&inputs, Deadline::Batch)?;
+        let called = self.function.invoke_rows(&inputs).map_err(Error::from);
+        let answer = called.map_err(|error| self.failure(error, first, batch.num_rows()))?;
         let values = widen(&answer.columns[self.output], &DataType::Float64);
         let values = values
             .as_primitive_opt::<Float64Type>()
@@ -281,5 +282,20 @@ impl Scoring {
             scored += 1;
         }
         Ok(scored)
+    }
+
+    /// Returns the error of a call on some rows, with the number of the row that is to blame, or of all
+    /// of them. `first` is the number of the first row in the training set.
+    fn failure(&self, error: Error, first: u64, rows: usize) -> Error {
+        let place = match failed_row(&error) {
+            Some(row) => format!("row {}", first + row as u64),
+            None => {
+                let last = (first + rows as u64).saturating_sub(1);
+                format!("rows {first} to {last}")
+            }
+        };
+        let set = &self.rows.set.id;
+        let message = format!("training set `{set}`, {place}: {error}");
+        Error::caused(error.kind(), message, error)
     }
 }

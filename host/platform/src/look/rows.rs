@@ -13,6 +13,7 @@ use wafer_tables::stored_column;
 
 use crate::Platform;
 use crate::look::LookAt;
+use crate::look::looked::{LeftOut, LeftOutReason};
 use crate::look::view::ViewRows;
 
 /// Rows that can be looked at.
@@ -100,11 +101,16 @@ impl RowsToLookAt {
         }
     }
 
-    /// Returns the columns that cannot be looked at, and their types.
-    pub(super) fn left_out(&self) -> &[(String, String)] {
+    /// Returns the columns that are not shown.
+    pub(super) fn left_out(&self) -> Vec<LeftOut> {
+        let of_file = |(name, stored_as): &(String, String)| LeftOut {
+            name: name.clone(),
+            reason: LeftOutReason::Type(stored_as.clone()),
+        };
         match self {
-            Self::Files(files) => files.left_out(),
-            Self::Table(_) | Self::View(_) => &[],
+            Self::Files(files) => files.left_out().iter().map(of_file).collect(),
+            Self::Table(_) => Vec::new(),
+            Self::View(view) => view.left_out().to_vec(),
         }
     }
 
