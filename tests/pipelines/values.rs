@@ -691,8 +691,41 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
         let said = answer.to_string();
         assert!(said.contains("has the number 9007199254740993.0"), "{said}");
     }
+    for number in [
+        "9007199254740993.0",
+        "123456789012345678901234567890",
+        "1e400",
+        "1e-400",
+    ] {
+        for (path, body) in [
+            (
+                "/v1/views/v/features",
+                format!("{{\"rows\":[{{\"id\":{number}}}]}}"),
+            ),
+            (
+                "/get-online-features",
+                format!("{{\"features\":[\"v:g_n\"],\"entities\":{{\"id\":[{number}]}}}}"),
+            ),
+            (
+                "/push",
+                format!("{{\"push_source_name\":\"s\",\"df\":{{\"id\":[1],\"f\":[{number}]}}}}"),
+            ),
+            (
+                "/v2/models/m/infer",
+                format!(
+                    "{{\"inputs\":[{{\"name\":\"id\",\"shape\":[1],\"datatype\":\"FP64\",\
+                     \"data\":[{number}]}}]}}"
+                ),
+            ),
+        ] {
+            let (status, answer) = server.post(path, "application/json", body);
+            assert_eq!(status, 400, "{path}: {answer}");
+            let wanted = format!("has the number {number}, which is not kept exactly");
+            assert!(answer.to_string().contains(&wanted), "{path}: {answer}");
+        }
+    }
     for (id, wanted) in [
-        ("9007199254740993.0", "its last digits may have been lost"),
+        ("9007199254740992.0", "its last digits may have been lost"),
         ("1e30", "is not int64"),
         ("0.5", "because it has a fraction"),
     ] {
