@@ -15,7 +15,7 @@
 //! | utf8, large_utf8, utf8_view | utf8 |
 //! | binary, large_binary, binary_view, fixed_size_binary | binary |
 //! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp, when the value lies in the years 1 to 9999 and has no digits beyond microseconds, unless it is declared that they are cut off; a time zone only affects display and is dropped; a timestamp without one is read only if its zone is declared |
-//! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999 |
+//! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999; timestamp, the midnight of the day, if its zone is declared |
 //! | any integer or float type, of a column whose unit or format is declared | timestamp or date, by the same rules |
 //! | a text, of a column whose format or zone is declared | timestamp or date, as a text of CSV |
 //! | a decimal, with no more digits than its type declares | int64, when the value is an integer that fits |
@@ -221,6 +221,10 @@ pub fn coerce_rows(
         (ArrowType::Timestamp(unit, None), DataType::Timestamp) => {
             let zone = reading.zone.ok_or_else(refuse)?;
             Ok(local_timestamps(column, *unit, zone, reading))
+        }
+        (ArrowType::Date32 | ArrowType::Date64, DataType::Timestamp) => {
+            let zone = reading.zone.ok_or_else(refuse)?;
+            Ok(midnights(column, zone))
         }
         (ArrowType::Date32, DataType::Date) => {
             let days = column.as_primitive::<Date32Type>();
@@ -472,6 +476,25 @@ fn local_timestamps(column: &ArrayRef, unit: TimeUnit, zone: Zone, reading: &Rea
             false => Err(format!("{time} is outside of the years 1 to 9999")),
         }
     })
+}
+
+/// Reads a column of dates as the midnights of a zone.
+fn midnights(column: &ArrayRef, zone: Zone) -> Coerced {
+    type Micros = TimestampMicrosecondType;
+    let target = DataType::Timestamp.to_arrow();
+    let micros = |days| zone.midnight(days).map(Timestamp::as_micros);
+    match column.data_type() {
+        ArrowType::Date32 => {
+            let days = column.as_primitive::<Date32Type>();
+            values_of::<_, Micros>(days, &target, |days| micros(days.into()))
+        }
+        _ => {
+            let millis = column.as_primitive::<Date64Type>();
+            values_of::<_, Micros>(millis, &target, |millis| {
+                micros(EpochUnit::Milliseconds.date(millis)?.into())
+            })
+        }
+    }
 }
 
 fn epoch_unit(unit: TimeUnit) -> EpochUnit {

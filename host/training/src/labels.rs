@@ -251,7 +251,8 @@ impl LabelFile {
         Error::invalid(match error {
             CoerceError::Type {
                 wanted: wanted @ DataType::Timestamp,
-                found: found @ ArrowType::Timestamp(_, None),
+                found:
+                    found @ (ArrowType::Timestamp(_, None) | ArrowType::Date32 | ArrowType::Date64),
             } => format!(
                 "{path}: column `{}` is {found}, and the view needs {wanted}: its times name no \
                  time zone, so say which one they are in (option --zone, or `zone` of the model's \

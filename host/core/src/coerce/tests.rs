@@ -526,6 +526,28 @@ fn typed_times_without_a_zone_are_those_of_the_declared_zone() {
 }
 
 #[test]
+fn dates_are_times_of_the_declared_zone_only() {
+    let berlin = Reading {
+        zone: Some("Europe/Berlin".parse().unwrap()),
+        ..Reading::default()
+    };
+    let days = arrow_array::Date32Array::from(vec![Some(1), None, Some(i32::MAX)]);
+    let millis = Date64Array::from(vec![Some(86_400_000), None, Some(86_400_001)]);
+    for (reading, midnight) in [
+        (in_utc(), "1970-01-02T00:00:00Z"),
+        (berlin, "1970-01-01T23:00:00Z"),
+    ] {
+        let rows = |wrong: &'static str| [Ok(json!(midnight)), Ok(Json::Null), Err(wrong)];
+        let years = rows("outside of the years 1 to 9999");
+        check_rows(days.clone(), "timestamp", &reading, &years);
+        let whole = rows("is not a whole number of days");
+        check_rows(millis.clone(), "timestamp", &reading, &whole);
+    }
+    check(days, "timestamp", Err("wanted timestamp, found Date32"));
+    check(millis, "timestamp", Err("wanted timestamp, found Date64"));
+}
+
+#[test]
 fn texts_and_integers_of_a_declared_format_are_times() {
     let german = Reading {
         format: Some("%d.%m.%Y".parse().unwrap()),
