@@ -429,6 +429,10 @@ impl LabelFile {
     }
 }
 
+/// What a label takes at least: its time and its place among the others. Rows of nulls alone, and
+/// values that a file has once for many rows, may take no memory of their own.
+const LEAST_LABEL_BYTES: u64 = 16;
+
 /// What the rows of a file have taken so far.
 struct ReadSize {
     most: Option<u64>,
@@ -442,8 +446,9 @@ impl ReadSize {
     /// # Errors
     /// Returns [`Kind::Invalid`] when the rows take too much.
     fn add(&mut self, path: &Path, batch: RecordBatch) -> Result<RecordBatch> {
-        self.rows += batch.num_rows() as u64;
-        self.bytes += batch.get_array_memory_size() as u64;
+        let rows = batch.num_rows() as u64;
+        self.rows += rows;
+        self.bytes += (batch.get_array_memory_size() as u64).max(rows * LEAST_LABEL_BYTES);
         match self.most {
             Some(most) if self.bytes > most => Err(Error::invalid(format!(
                 "{}: the labels take more than {} once they are read, which is the most for a file \
