@@ -582,7 +582,7 @@ fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
         let time = match &*value {
             Json::String(text) if text.parse::<Timestamp>().is_err() => {
                 // A column of midnights is written as dates.
-                let midnight = format!("{text}T00:00:00Z").parse().ok();
+                let midnight: Option<Timestamp> = format!("{text}T00:00:00Z").parse().ok();
                 midnight.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
             }
             Json::Number(number) => number
