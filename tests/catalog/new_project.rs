@@ -134,6 +134,11 @@ fn files_that_no_project_can_be_made_of_say_why() {
             "--time: the file has no column `when`",
         ),
         (
+            "id,at\n1,2024-01-01\n",
+            &["--time", "at"],
+            "--time: column `at` has dates; say with --zone",
+        ),
+        (
             "id,at\n1,2024-01-01T00:00:00Z\n",
             &["--key", "ip"],
             "--key: the file has no column `ip`",

@@ -306,11 +306,13 @@ fn decimals_are_read_as_declared_or_refused() {
         project.ok(&["run", "g"]);
         assert_eq!(values(&project, "price"), wanted);
     }
-    // A whole number is exact as an integer; others are not.
-    let cents: PrimitiveArray<Decimal128Type> = [100, 150].into_iter().map(Some).collect();
+    // A whole number is exact as an integer; others are not, and neither are more digits than the
+    // type keeps.
+    let cents = [100, 150, 10_000_000_000, 200].into_iter().map(Some);
+    let cents: PrimitiveArray<Decimal128Type> = cents.collect();
     let cents: ArrayRef = Arc::new(cents.with_precision_and_scale(10, 2).unwrap());
-    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
-    let times = TimestampMicrosecondArray::from(vec![0, 0]).with_timezone("UTC");
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+    let times = TimestampMicrosecondArray::from(vec![0; 4]).with_timezone("UTC");
     let columns = [
         ("id", ids),
         ("at", Arc::new(times) as ArrayRef),
@@ -321,11 +323,13 @@ fn decimals_are_read_as_declared_or_refused() {
     write_batch(&integers.path().join("in.parquet"), &batch);
     let output = integers.command(&["run", "g"]).output().unwrap();
     let said = text(&output);
-    assert!(
-        said.contains("in.parquet:1: field `n`: 1.50 is not int64, because it has a fraction"),
-        "{said}"
-    );
-    assert_eq!(values(&integers, "n"), [1]);
+    for wanted in [
+        "in.parquet:1: field `n`: 1.50 is not int64, because it has a fraction",
+        "in.parquet:2: field `n`: 100000000.00 has more digits than its type keeps, which is decimal(10, 2)",
+    ] {
+        assert!(said.contains(wanted), "{said}");
+    }
+    assert_eq!(values(&integers, "n"), [1, 2]);
 }
 
 #[test]

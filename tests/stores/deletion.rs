@@ -164,7 +164,7 @@ lookups = [{{ group = "orders" }}]
     ));
     project.ok(&["apply"]);
     let server = project.serve(&["--clock", "2020-01-02T00:00:00Z,0"]);
-    let fact = |id: u32, key: &str| json!({"id": id, "key_a": key, "key_b": 1, "happened_at": "2020-01-01", "value": id, "score": null});
+    let fact = |id: u32, key: &str| json!({"id": id, "key_a": key, "key_b": 1, "happened_at": "2020-01-01T00:00:00Z", "value": id, "score": null});
     server.events("users", &lines(&[fact(5, "x"), fact(6, "y")]));
     server.events("orders", &lines(&[fact(5, "x"), fact(6, "y")]));
     server.events("payments", &lines(&[fact(5, "y"), fact(7, "x")]));

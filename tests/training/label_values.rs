@@ -136,6 +136,16 @@ fn columns_of_labels_are_guessed_as_a_whole() {
         said.contains("labels.ndjson:1: field `n`: 9007199254740993 is not float64"),
         "{said}"
     );
+    // A column that each object names twice is not left out in silence.
+    project.write(
+        "labels.ndjson",
+        "{\"id\":\"a\",\"event_timestamp\":\"2024-01-02T00:00:00Z\",\"n\":1,\"n\":2}\n",
+    );
+    let said = project.fails(&["training-set", "v", "--labels", &labels, "--out", &out]);
+    assert!(
+        said.contains("labels.ndjson:1: field `n`: is there twice"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -41,9 +41,7 @@ impl std::str::FromStr for ClockOption {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (start, speed) = text.split_once(',').unwrap_or((text, "1"));
-        let start = start
-            .parse()
-            .map_err(|e: wafer_core::ParseTimestampError| e.to_string())?;
+        let start = Timestamp::parse_argument(start).map_err(|error| error.to_string())?;
         let speed: f64 = speed
             .trim()
             .parse()

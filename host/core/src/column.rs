@@ -590,10 +590,15 @@ mod tests {
         check_json("utf8", json!(1), Err("1 is not utf8"));
         check_json("binary", json!("0"), Err("is not binary"));
         check_json("timestamp", json!("today"), Err("`today` is not a time"));
+        check_json(
+            "timestamp",
+            json!("2024-01-01"),
+            Err("`2024-01-01` is not a time without a time zone"),
+        );
         check_json("timestamp", json!(true), Err("true is not timestamp"));
         check_json(
             "timestamp",
-            json!("0000-01-01"),
+            json!("0000-01-01T00:00:00Z"),
             Err("outside of the years 1 to 9999"),
         );
         check_json(
@@ -667,9 +672,15 @@ mod tests {
         check("date", "19723", false, Err("is a number, and nothing says"));
         check(
             "timestamp",
-            "0000-12-31",
+            "0000-12-31T00:00:00Z",
             false,
             Err("outside of the years 1 to 9999"),
+        );
+        check(
+            "timestamp",
+            "2024-01-01",
+            false,
+            Err("`2024-01-01` is not a time without a time zone"),
         );
     }
 

@@ -34,7 +34,8 @@ pub mod window;
 
 pub use bytes::DamagedError;
 pub use coerce::{
-    CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, readable_as, widen,
+    CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, oversized_decimals,
+    readable_as, widen,
 };
 pub use column::ColumnBuilder;
 pub use condition::{BoundCondition, Condition};

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
+        Timestamp::parse_argument(text).unwrap()
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use wafer_catalog::Format;
+use wafer_core::oversized_decimals;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::{Error, Result};
 
@@ -84,7 +85,14 @@ impl RowReader for Reader {
                 Some(batch) => self.rest = batch,
             }
         }
-        let Batch { rows, faults } = self.piece()?;
+        let Batch { rows, mut faults } = self.piece()?;
+        // Whoever reads such a value, or only copies it, would lose digits.
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            for (row, message) in oversized_decimals(column) {
+                let fault = || format!("field `{}`: {message}", field.name());
+                faults.entry(row).or_insert_with(fault);
+            }
+        }
         let first = self.next_row;
         self.next_row += rows.num_rows() as u64;
         let read = Rows {

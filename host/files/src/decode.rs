@@ -28,6 +28,12 @@ use crate::{ReadColumn, column_positions, missing_values, unreadable};
 
 pub use worker::{decode_in_child, decode_worker, this_program};
 
+/// The number of rows that are read from any file, and the number of further ones for each byte of
+/// it. Rows of nulls, rows without columns and runs of one value take next to no bytes, so that a
+/// small file can have more of them than could ever be worked on.
+const ROWS: u64 = 1 << 20;
+const ROWS_PER_BYTE: u64 = 1_024;
+
 /// What is to be read from a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -103,17 +109,28 @@ impl Request {
 
     /// Opens the file in this process. Panics of the libraries become errors.
     fn open_here(self, file: File) -> Result<Decoded> {
+        let metadata = file.metadata().map_err(|e| unreadable(self.path(), e))?;
+        let bytes = metadata.len();
         let decoded = guarded(&self, || match self.format {
             Format::Parquet => parquet::open(&self, file),
             _ => arrow::open(&self, file),
         })?;
+        check_rows(&self, decoded.rows.unwrap_or(0), bytes)?;
         let mut batches = decoded.batches;
-        let mut is_done = false;
+        let (mut rows, mut is_done) = (0, false);
         let batches = std::iter::from_fn(move || {
             if is_done {
                 return None;
             }
-            let next = guarded(&self, || batches.next().transpose()).transpose();
+            let next = guarded(&self, || batches.next().transpose()).and_then(|next| {
+                let more = next
+                    .as_ref()
+                    .map_or(0, |batch| batch.rows.num_rows() as u64);
+                rows = more.saturating_add(rows);
+                check_rows(&self, rows, bytes)?;
+                Ok(next)
+            });
+            let next = next.transpose();
             is_done = !matches!(next, Some(Ok(_)));
             next
         });
@@ -133,6 +150,22 @@ fn guarded<T>(request: &Request, work: impl FnOnce() -> Result<T>) -> Result<T> 
         let text = cut_to(text.unwrap_or("no message"), 256);
         Err(damaged(request, &format!("its reader stopped at: {text}")))
     })
+}
+
+/// Checks that a file of so many bytes has no more rows than are read from it.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] if it has more.
+fn check_rows(request: &Request, rows: u64, bytes: u64) -> Result<()> {
+    let most = bytes.saturating_mul(ROWS_PER_BYTE).saturating_add(ROWS);
+    if rows <= most {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} has {rows} rows or more in {bytes} bytes, and at most {most} rows are read from a file \
+         of this size: its rows hold next to nothing, or it is damaged",
+        request.path
+    )))
 }
 
 /// Creates the error of a file that its reader does not survive.
@@ -207,6 +240,28 @@ mod tests {
     use arrow_array::Int64Array;
 
     use super::*;
+
+    #[test]
+    fn rows_are_limited_by_the_size_of_their_file() {
+        let request = Request {
+            format: Format::Arrow,
+            path: "in.arrow".to_owned(),
+            columns: None,
+        };
+        for (rows, bytes, wanted) in [
+            (0, 0, true),
+            (ROWS, 0, true),
+            (ROWS + 1, 0, false),
+            (ROWS + 2_048, 2, true),
+            (ROWS + 2_049, 2, false),
+            (1 << 40, 500, false),
+            (u64::MAX, 1 << 30, false),
+            (u64::MAX, u64::MAX, true),
+        ] {
+            let found = check_rows(&request, rows, bytes);
+            assert_eq!(found.is_ok(), wanted, "{rows} rows of {bytes} bytes");
+        }
+    }
 
     #[test]
     fn faults_stay_with_their_rows() {

@@ -279,3 +279,92 @@ pub fn missing_column(path: &Path, field: &Field, names: &[&str]) -> Error {
         field.data_type
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+    use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+
+    use super::*;
+
+    /// Writes a file of one row with columns of these names, whose values are 1, 2 and so on.
+    fn written(path: &Path, format: Format, names: &[&str]) {
+        let fields = names.iter();
+        let fields = fields.map(|name| ArrowField::new(*name, ArrowType::Int64, true));
+        let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        let columns = (1..).zip(names).map(|(value, _)| -> ArrayRef {
+            let value: i64 = value;
+            Arc::new(Int64Array::from(vec![value]))
+        });
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap();
+        let file = File::create(path).unwrap();
+        match format {
+            Format::Parquet => {
+                let mut writer =
+                    ::parquet::arrow::ArrowWriter::try_new(file, schema, None).unwrap();
+                writer.write(&batch).unwrap();
+                writer.close().unwrap();
+            }
+            _ => {
+                let mut writer = arrow_ipc::writer::StreamWriter::try_new(file, &schema).unwrap();
+                writer.write(&batch).unwrap();
+                writer.finish().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_occur_twice_are_refused_where_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "a"];
+        let read = |format: Format, header: Option<&[&str]>, name: &str| -> Result<String> {
+            let path = folder.path().join("in");
+            let header: Option<Vec<String>> =
+                header.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            match (format, &header) {
+                (Format::Csv, None) => std::fs::write(&path, "a,b,a\n1,2,3\n").unwrap(),
+                (Format::Csv, Some(_)) => std::fs::write(&path, "1,2,3\n").unwrap(),
+                (Format::Ndjson, _) => {
+                    std::fs::write(&path, r#"{"a":1,"b":2,"a":3}"#).unwrap();
+                }
+                _ => written(&path, format, &names),
+            }
+            let options = FileOptions {
+                header,
+                ..FileOptions::default()
+            };
+            let columns = [ReadColumn::from(Field::new(name, DataType::Int64, true))];
+            let file = File::open(&path).unwrap();
+            let mut reader = file_format(format).read(&path, file, &options, &columns)?;
+            let rows = reader.next()?.unwrap();
+            match rows.rejects.into_iter().next() {
+                None => Ok(wafer_core::cell_to_json(&rows.columns[0], 0).to_string()),
+                Some((_, message)) => Err(Error::invalid(message)),
+            }
+        };
+        for (format, header, wanted) in [
+            (Format::Csv, None, "has two columns `a`"),
+            (Format::Csv, Some(&names[..]), "has two columns `a`"),
+            (Format::Ndjson, None, "field `a`: is there twice"),
+            (Format::Parquet, None, "has two columns `a`"),
+            (Format::ArrowStream, None, "has two columns `a`"),
+        ] {
+            let error = read(format, header, "a").unwrap_err().to_string();
+            assert!(error.contains(wanted), "{format:?}: {error}");
+            assert_eq!(read(format, header, "b").unwrap(), "2", "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_always_occurs_twice_is_a_column_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.ndjson");
+        std::fs::write(&path, r#"{"a":1,"b":2,"a":3}"#).unwrap();
+        let file = File::open(&path).unwrap();
+        let options = FileOptions::default();
+        let ndjson = file_format(Format::Ndjson);
+        let schema = ndjson.schema(&path, file, &options, &|_| None).unwrap();
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}

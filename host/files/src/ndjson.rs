@@ -57,6 +57,10 @@ impl FileFormat for Ndjson {
                     });
                     columns.len() - 1
                 });
+                // Of a name that occurs twice, reading the row reports it.
+                let Some(cell) = cell else {
+                    continue;
+                };
                 columns[position].observe(cell.get()).map_err(|message| {
                     let (path, number) = (path.display(), value.number);
                     let message = placed(value.line, format!("field `{name}`: {message}"));

@@ -1,12 +1,16 @@
 //! The size that a column has when each of its values is written out.
 //!
 //! A column may refer to one value many times: through the keys of a dictionary, or the views of
-//! texts. It is small then, and can become any size when it is converted.
+//! texts. It is small then, and can become any size when it is converted. Nulls of Arrow's type of
+//! nulls, empty structs and byte strings of no bytes take none at all, and lists can have any number
+//! of them, so that every value counts.
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType as ArrowType;
 
+/// The size of a null, which becomes a number or a text when it is read as such a type.
+const NULL_BYTES: u64 = 8;
 /// The size that the values of some rows may have, unless it is a single row.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -23,16 +27,22 @@ pub(crate) fn first_rows(batch: &RecordBatch, most: usize) -> RecordBatch {
 
 /// Returns the number of bytes of the values of a batch, each written out.
 pub(crate) fn batch_bytes(batch: &RecordBatch) -> u64 {
-    batch.columns().iter().map(plain_bytes).sum()
+    total(batch.columns())
 }
 
-/// Returns the number of bytes of a column's values, each written out.
+fn total(columns: &[ArrayRef]) -> u64 {
+    let sizes = columns.iter().map(plain_bytes);
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// Returns the number of bytes of a column's values, each written out, and at least one for each.
 fn plain_bytes(column: &ArrayRef) -> u64 {
-    match column.data_type() {
+    let bytes = match column.data_type() {
+        ArrowType::Null => NULL_BYTES.saturating_mul(column.len() as u64),
         ArrowType::Dictionary(..) => dictionary(column),
         ArrowType::Utf8View => views(column.len(), column.as_string_view().views()),
         ArrowType::BinaryView => views(column.len(), column.as_binary_view().views()),
-        ArrowType::Struct(_) => column.as_struct().columns().iter().map(plain_bytes).sum(),
+        ArrowType::Struct(_) => total(column.as_struct().columns()),
         ArrowType::List(_) => {
             let list = column.as_list::<i32>();
             let (start, end) = (list.value_offsets()[0], list.value_offsets()[list.len()]);
@@ -53,12 +63,13 @@ fn plain_bytes(column: &ArrayRef) -> u64 {
             )
         }
         _ => column.to_data().get_slice_memory_size().unwrap_or(0) as u64,
-    }
+    };
+    bytes.max(column.len() as u64)
 }
 
 /// Returns the size of the items of lists, with the offsets of the lists.
 fn items(values: &ArrayRef, start: usize, end: usize) -> u64 {
-    plain_bytes(&values.slice(start, end - start)) + 8
+    plain_bytes(&values.slice(start, end - start)).saturating_add(8)
 }
 
 /// Returns the size of texts or byte strings, of which a view has the length in its lowest bits.
@@ -91,7 +102,10 @@ mod tests {
 
     use arrow_array::builder::StringViewBuilder;
     use arrow_array::types::Int8Type;
-    use arrow_array::{DictionaryArray, Int8Array, Int64Array, StringArray, StructArray};
+    use arrow_array::{
+        DictionaryArray, FixedSizeListArray, Int8Array, Int64Array, NullArray, StringArray,
+        StructArray,
+    };
     use arrow_schema::Field;
 
     use super::*;
@@ -114,6 +128,18 @@ mod tests {
         let field = Arc::new(Field::new("a", dictionary.data_type().clone(), true));
         let nested: ArrayRef = Arc::new(StructArray::from(vec![(field, Arc::clone(&dictionary))]));
         assert_eq!(plain_bytes(&nested), plain_bytes(&dictionary));
+
+        let nulls: ArrayRef = Arc::new(NullArray::new(1 << 40));
+        assert_eq!(plain_bytes(&nulls), 8 << 40);
+        assert_eq!(plain_bytes(&nulls.slice(7, 5)), 40);
+        let field = Arc::new(Field::new("item", ArrowType::Null, true));
+        let lists: ArrayRef = Arc::new(FixedSizeListArray::new(field, 1 << 20, nulls, None));
+        assert_eq!(plain_bytes(&lists), (8 << 40) + 8);
+        assert_eq!(plain_bytes(&lists.slice(7, 1)), (8 << 20) + 8);
+        let most: ArrayRef = Arc::new(NullArray::new(usize::MAX));
+        assert_eq!(plain_bytes(&most), u64::MAX);
+        let empty: ArrayRef = Arc::new(StructArray::new_empty_fields(1 << 40, None));
+        assert_eq!(plain_bytes(&empty), 1 << 40);
 
         let plain: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
         assert_eq!(plain_bytes(&plain), 24);

@@ -156,12 +156,12 @@ impl<'a> RawObject<'a> {
         })
     }
 
-    /// Returns the names of the fields and the texts of their values, without those of names that
-    /// occur more than once.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().filter_map(|(name, value)| match value {
-            Value::Raw(raw) => Some((name.as_str(), *raw)),
-            _ => None,
+    /// Returns the names of the fields and the texts of their values. A name that occurs more than
+    /// once has none.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, Option<&'a RawValue>)> {
+        self.0.iter().map(|(name, value)| match value {
+            Value::Raw(raw) => (name.as_str(), Some(*raw)),
+            Value::Parsed(_) | Value::Repeated => (name.as_str(), None),
         })
     }
 

@@ -428,7 +428,7 @@ fn hint(name: &str, wanted: &DataType, found: &ArrowType) -> Option<String> {
             "say in which unit its numbers count: `times = {{ {name} = {{ unit = \"ms\" }} }}` in \
              the source (d, s, ms, us or ns)"
         )),
-        DataType::Timestamp if matches!(found, A::Timestamp(_, None)) => Some(
+        DataType::Timestamp if matches!(found, A::Timestamp(_, None) | A::Date32 | A::Date64) => Some(
             "its times name no time zone, so say which one they are in: `zone = \"UTC\"` in the \
              source, or another name such as Europe/Berlin"
                 .to_owned(),

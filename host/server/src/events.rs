@@ -26,7 +26,7 @@ use wafer_platform::{Arrival, EventResult, IncomingEvent, IngestReport, Platform
 use crate::MAX_EVENTS;
 use crate::error::Failure;
 use crate::extract::Path;
-use crate::intake::Payload;
+use crate::intake::{Payload, check_numbers};
 use crate::json_size::parsed_size;
 use crate::media_type::{is_json, media_type, unsupported};
 
@@ -148,6 +148,7 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
     match media_type.as_str() {
         "application/cloudevents+json" => {
             payload.check(parsed_size(&payload.bytes, payload.left() / COPIES) * COPIES)?;
+            check_numbers(&payload.bytes)?;
             let event = structured(json(&payload.bytes)?);
             Ok(Box::new(std::iter::once(event)))
         }
@@ -171,13 +172,7 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
 
 fn json(body: &[u8]) -> Result<Json, Failure> {
     let json = serde_json::from_slice(body);
-    let json = json.map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))?;
-    match wafer_core::lost_number(body) {
-        None => Ok(json),
-        Some(number) => Err(Failure::invalid(format!(
-            "the body has the number {number}, which is not kept exactly; send it as text"
-        ))),
-    }
+    json.map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))
 }
 
 /// Decodes the event of each line. Blank lines are skipped.

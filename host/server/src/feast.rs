@@ -581,7 +581,9 @@ fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
         let time = match &*value {
             Json::String(text) if text.parse::<Timestamp>().is_err() => {
-                format!("{}Z", text.replacen(' ', "T", 1)).parse().ok()
+                // A column of midnights is written as dates.
+                let midnight: Option<Timestamp> = format!("{text}T00:00:00Z").parse().ok();
+                midnight.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
             }
             Json::Number(number) => number
                 .as_i64()

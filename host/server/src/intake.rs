@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{timeout, timeout_at};
-use wafer_core::bytes_text;
+use wafer_core::{bytes_text, cut_to, lost_number};
 
 use crate::access::Hosts;
 use crate::encoding::Encoding;
@@ -44,6 +44,8 @@ use crate::{MAX_BODY_BYTES, ServerOptions};
 
 /// The size in bytes from which on a body is charged, and its request gets a thread of its own.
 const LARGE: usize = 64 << 10;
+/// The greatest size of a number in an error, in bytes.
+const SHOWN_NUMBER: usize = 60;
 
 /// What all requests of a server share.
 pub(crate) struct Intake {
@@ -318,12 +320,22 @@ impl Payload {
         )))
     }
 
-    /// Checks that the request may take the memory of its parsed body.
+    /// Checks a JSON body before it is parsed: that the request may take the memory of what is
+    /// parsed, and that the parser keeps each number exactly.
     ///
     /// # Errors
-    /// Returns status 413 if it may not.
+    /// Returns status 413 or 400 if not.
     pub(crate) fn check_json(&self) -> Result<(), Failure> {
-        self.check(parsed_size(&self.bytes, self.left()))
+        self.check_json_part(&self.bytes)
+    }
+
+    /// Checks a part of the body like [`Self::check_json`], in a body of which only a part is JSON.
+    ///
+    /// # Errors
+    /// Returns status 413 or 400 if it may not be parsed.
+    pub(crate) fn check_json_part(&self, json: &[u8]) -> Result<(), Failure> {
+        self.check(parsed_size(json, self.left()))?;
+        check_numbers(json)
     }
 
     /// Returns how much memory the request may take beside its body, in bytes.
@@ -338,6 +350,23 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     async fn from_request(mut request: Request, _state: &S) -> Result<Self, Failure> {
         let payload = request.extensions_mut().remove();
         payload.ok_or_else(|| Failure::invalid("the route takes no body"))
+    }
+}
+
+/// Checks that the parser keeps each number of a JSON text exactly. A parsed number no longer tells
+/// that it was another one.
+///
+/// # Errors
+/// Returns status 400 with the first number that would become another one.
+pub(crate) fn check_numbers(json: &[u8]) -> Result<(), Failure> {
+    match lost_number(json) {
+        None => Ok(()),
+        Some(number) => Err(Failure::invalid(format!(
+            "the body has the number {}, which is not kept exactly: write an integer of at most 64 \
+             bits without a decimal point and without an exponent, and another number with no more \
+             digits than a float64 keeps",
+            cut_to(number, SHOWN_NUMBER)
+        ))),
     }
 }
 
@@ -443,6 +472,45 @@ mod tests {
     use tower_service::Service as _;
 
     use super::*;
+
+    #[test]
+    fn numbers_that_a_parser_makes_others_of_are_refused_by_name() {
+        let long = "7".repeat(10_000);
+        for (json, wanted) in [
+            (r#"{"rows":[{"id":9007199254740993,"v":0.1}]}"#, None),
+            (r#"{"rows":[{"id":7.0,"v":1e23,"w":-0.0}]}"#, None),
+            (r#"{"rows":[{"id":18446744073709551615}]}"#, None),
+            (r#"{"rows":[{"name":"9007199254740993.0"}]}"#, None),
+            (
+                r#"{"rows":[{"id":9007199254740993.0}]}"#,
+                Some("has the number 9007199254740993.0, which"),
+            ),
+            (
+                r#"{"rows":[{"id":123456789012345678901234567890}]}"#,
+                Some("has the number 123456789012345678901234567890, which"),
+            ),
+            (
+                r#"{"rows":[{"v":1e400}]}"#,
+                Some("has the number 1e400, which"),
+            ),
+            (
+                r#"{"rows":[{"v":1e-400}]}"#,
+                Some("has the number 1e-400, which"),
+            ),
+            (&long, Some("has the number 7777")),
+        ] {
+            let payload = Payload::new(json.to_owned().into(), 1 << 20);
+            match (payload.check_json(), wanted) {
+                (Ok(()), None) => {}
+                (Err(failure), Some(part)) => {
+                    assert_eq!(failure.status(), StatusCode::BAD_REQUEST);
+                    let message = failure.into_message();
+                    assert!(message.contains(part) && message.len() < 400, "{message}");
+                }
+                (found, wanted) => panic!("{json}: {found:?}, wanted {wanted:?}"),
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_is_answered_in_the_form_of_the_protocol() {

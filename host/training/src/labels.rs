@@ -251,7 +251,8 @@ impl LabelFile {
         Error::invalid(match error {
             CoerceError::Type {
                 wanted: wanted @ DataType::Timestamp,
-                found: found @ ArrowType::Timestamp(_, None),
+                found:
+                    found @ (ArrowType::Timestamp(_, None) | ArrowType::Date32 | ArrowType::Date64),
             } => format!(
                 "{path}: column `{}` is {found}, and the view needs {wanted}: its times name no \
                  time zone, so say which one they are in (option --zone, or `zone` of the model's \
@@ -429,6 +430,10 @@ impl LabelFile {
     }
 }
 
+/// What a label takes at least: its time and its place among the others. Rows of nulls alone, and
+/// values that a file has once for many rows, may take no memory of their own.
+const LEAST_LABEL_BYTES: u64 = 16;
+
 /// What the rows of a file have taken so far.
 struct ReadSize {
     most: Option<u64>,
@@ -442,8 +447,9 @@ impl ReadSize {
     /// # Errors
     /// Returns [`Kind::Invalid`] when the rows take too much.
     fn add(&mut self, path: &Path, batch: RecordBatch) -> Result<RecordBatch> {
-        self.rows += batch.num_rows() as u64;
-        self.bytes += batch.get_array_memory_size() as u64;
+        let rows = batch.num_rows() as u64;
+        self.rows += rows;
+        self.bytes += (batch.get_array_memory_size() as u64).max(rows * LEAST_LABEL_BYTES);
         match self.most {
             Some(most) if self.bytes > most => Err(Error::invalid(format!(
                 "{}: the labels take more than {} once they are read, which is the most for a file \

@@ -47,11 +47,11 @@ pub(crate) struct Replay {
     time: String,
 
     /// Start of the time to replay
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Timestamp,
 
     /// End of the time to replay, not included
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Timestamp,
 
     /// Also ask this endpoint for predictions, with the same rows

@@ -36,11 +36,11 @@ pub(crate) struct Run {
     pipeline: String,
 
     /// First event time to cover (RFC 3339, or a date); default: no start
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Option<Timestamp>,
 
     /// End of the event times to cover, not included; default: no end
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Option<Timestamp>,
 
     /// Read the source and call the function, report what a run would do, and write nothing

@@ -30,11 +30,11 @@ pub(crate) struct Skew {
     endpoint: String,
 
     /// Compare requests from this time on (RFC 3339, or a date); default: all
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Option<Timestamp>,
 
     /// Compare requests before this time; default: all
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Option<Timestamp>,
 
     /// Memory that the join may use; what does not fit is written to temporary files

@@ -59,7 +59,7 @@ pub(crate) struct MakeTrainingSet {
     zone: Option<Zone>,
 
     /// Use the versions of the tables at this time, by the machine's clock
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     as_of: Option<Timestamp>,
 
     /// Memory that the join may use; what does not fit is written to temporary files

@@ -86,7 +86,7 @@ pub(crate) struct Export {
     format: Option<RowFormat>,
 
     /// Use the version of the table at this time, by the machine's clock
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     as_of: Option<Timestamp>,
 }
 

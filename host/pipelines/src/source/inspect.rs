@@ -353,19 +353,26 @@ mod tests {
             (&["true", "FALSE"], "boolean"),
             (&["t", "f"], "utf8"),
             (&["2024-01-01"], "date"),
-            (&["2024-01-01T00:00:00Z", "2024-01-01"], "timestamp"),
+            (
+                &["2024-01-01T00:00:00Z", "2024-01-01T00:00:00.5Z"],
+                "timestamp",
+            ),
             (&["1", "x"], "utf8"),
             (&[], "utf8"),
         ] {
             assert_eq!(guessed(texts, None).as_deref(), Ok(wanted), "{texts:?}");
         }
-        let local = ["2024-01-01 10:15:00"];
-        let error = guessed(&local, None).unwrap_err();
-        assert!(
-            error.contains("the times in column `c` name no time zone"),
-            "{error}"
-        );
-        assert_eq!(guessed(&local, Some(Zone::UTC)).as_deref(), Ok("timestamp"));
+        for local in [
+            &["2024-01-01 10:15:00"][..],
+            &["2024-01-01T00:00:00Z", "2024-01-01"],
+        ] {
+            let error = guessed(local, None).unwrap_err();
+            assert!(
+                error.contains("the times in column `c` name no time zone"),
+                "{error}"
+            );
+            assert_eq!(guessed(local, Some(Zone::UTC)).as_deref(), Ok("timestamp"));
+        }
     }
 
     #[test]
