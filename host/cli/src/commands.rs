@@ -147,8 +147,8 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Does work until it is done, or until somebody interrupts or ends this process. The work is then
-/// dropped where it waits, so that it removes what it has not completed. `left` says what is left of
-/// it.
+/// dropped where it waits, so that it removes what it has not completed. `left` says what is left
+/// of it.
 ///
 /// # Errors
 /// Returns the error of the work, or that it was interrupted.

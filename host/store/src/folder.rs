@@ -20,8 +20,8 @@ const PART: &str = "part";
 /// An [`ArtifactStore`] with one file per artifact in a local folder.
 ///
 /// Each file is written under a temporary name beside its final place and then renamed, so
-/// that writes are atomic. Whoever writes it holds a lock on it, so that the files of processes that
-/// were killed are found, and removed, when the folder is opened the next time.
+/// that writes are atomic. Whoever writes it holds a lock on it, so that the files of processes
+/// that were killed are found, and removed, when the folder is opened the next time.
 #[derive(Debug)]
 pub struct ArtifactFolder {
     root: PathBuf,
@@ -30,8 +30,8 @@ pub struct ArtifactFolder {
 }
 
 impl ArtifactFolder {
-    /// Opens a folder, creating it if it does not exist. Files that processes were writing when they
-    /// were killed are removed.
+    /// Opens a folder, creating it if it does not exist. Files that processes were writing when
+    /// they were killed are removed.
     ///
     /// # Errors
     /// Fails when the folder cannot be created.
@@ -136,8 +136,8 @@ impl PartialArtifact {
         &self.file
     }
 
-    /// Gives the artifact its name, and returns the path of its file. Its content is durable only if
-    /// it was synced before.
+    /// Gives the artifact its name, and returns the path of its file. Its content is durable only
+    /// if it was synced before.
     ///
     /// # Errors
     /// Fails when the file cannot be renamed.

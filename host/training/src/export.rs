@@ -155,7 +155,8 @@ enum Piece {
     End,
 }
 
-/// Writes rows until the file is complete. If nobody sends any more before that, the file is removed.
+/// Writes rows until the file is complete. If nobody sends any more before that, the file is
+/// removed.
 fn write(mut output: Output, mut pieces: Receiver<Piece>) -> Result<()> {
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
