@@ -26,8 +26,9 @@ pub(crate) fn batch_bytes(batch: &RecordBatch) -> u64 {
     batch.columns().iter().map(plain_bytes).sum()
 }
 
-/// Returns the number of bytes of a column's values, each written out.
-fn plain_bytes(column: &ArrayRef) -> u64 {
+/// Returns the number of bytes of a column's values, each written out: a value to which several
+/// rows refer counts for each of them.
+pub fn plain_bytes(column: &ArrayRef) -> u64 {
     match column.data_type() {
         ArrowType::Dictionary(..) => dictionary(column),
         ArrowType::Utf8View => views(column.len(), column.as_string_view().views()),
