@@ -179,11 +179,11 @@ impl LogFiles {
     }
 }
 
-/// Returns the version that the name of a file of a log begins with.
+/// Returns the version that the name of a file of a log begins with. As in the library, a sign may
+/// be before the number.
 fn version_of(name: &str) -> Option<u64> {
-    let (digits, rest) = name.split_at_checked(VERSION_DIGITS)?;
-    let is_version = digits.bytes().all(|b| b.is_ascii_digit()) && rest.starts_with('.');
-    digits.parse().ok().filter(|_| is_version)
+    let (version, rest) = name.split_at_checked(VERSION_DIGITS)?;
+    version.parse().ok().filter(|_| rest.starts_with('.'))
 }
 
 /// Returns whether a complete checkpoint is among the files of checkpoints of one version.
@@ -455,6 +455,7 @@ mod tests {
         for (name, wanted) in [
             ("00000000000000000012.json", Some(12)),
             ("00000000000000000012.checkpoint.parquet", Some(12)),
+            ("+0000000000000000012.json", Some(12)),
             ("_last_checkpoint", None),
             ("0000000000000000012.json", None),
             ("000000000000000000012.json", None),
