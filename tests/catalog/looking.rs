@@ -2,7 +2,8 @@
 //! output, and dropping what nothing uses any more.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
@@ -510,13 +511,82 @@ fn a_table_is_exported_to_the_standard_output() {
     }
 }
 
-#[test]
-fn an_export_ends_without_an_error_when_its_reader_has_gone_away() {
+/// A project whose group has so many rows.
+fn filled_with(rows: usize) -> Project {
     let project = pass(COLUMNS, "in.csv");
     let row = |id: usize| format!("{id},2024-01-01T00:00:00Z,{id}.5\n");
-    let rows: String = (0..100_000).map(row).collect();
+    let rows: String = (0..rows).map(row).collect();
     project.write("in.csv", format!("id,at,v\n{rows}"));
     project.ok(&["run", "g"]);
+    project
+}
+
+/// Sends a signal to a process.
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn an_export_that_is_interrupted_while_nobody_reads_it_ends_with_an_error() {
+    // More than the pipe and all queues before it hold.
+    let project = filled_with(400_000);
+    for (sent, wanted) in [
+        ("-INT", "interrupted; the output is not complete"),
+        ("-TERM", "ended; the output is not complete"),
+    ] {
+        let mut child = project
+            .command(&["export", "g_v1", "-", "--format", "ndjson"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It listens to signals before it writes anything.
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0]).unwrap();
+        signal(&child, sent);
+        let mut said = String::new();
+        let mut errors = child.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{sent}: {said}");
+        assert!(said.contains(wanted), "{sent}: {said}");
+        drop(out);
+    }
+}
+
+#[test]
+fn an_export_to_a_file_that_is_interrupted_leaves_no_file() {
+    let project = filled_with(400_000);
+    let (out, part) = (project.at("out.csv"), project.at("out.csv.part"));
+    let mut child = project
+        .command(&["export", "g_v1", "--out", &out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It listens to signals before it makes the file.
+    while !Path::new(&part).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    if child.try_wait().unwrap().is_none() {
+        signal(&child, "-TERM");
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(!Path::new(&part).exists());
+    if output.status.success() {
+        println!("skipped: the export was complete before it was interrupted");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("ended; nothing was written"));
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn an_export_ends_without_an_error_when_its_reader_has_gone_away() {
+    let project = filled_with(100_000);
     for format in ["csv", "ndjson", "arrow"] {
         let mut child = project
             .command(&["export", "g_v1", "-", "--format", format])

@@ -99,7 +99,7 @@ const READERS: [&str; 3] = [
 ];
 
 /// Where these are used: for files from outside, with limits; for temporary files of a training set;
-/// and for Delta tables, which are those of a project, or a source in a folder of this machine.
+/// and for the Delta tables of a project.
 const MAY_READ: [&str; 3] = [
     "host/files/src/decode/",
     "host/training/src/spool",

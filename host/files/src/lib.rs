@@ -40,6 +40,7 @@ use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
 pub use output::{Output, check_columns};
+pub use plain_size::plain_bytes;
 pub use sink::Sink;
 pub use statistics::Statistics;
 pub use table_format::{TableFormat, check_no_table};

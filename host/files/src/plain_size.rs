@@ -35,8 +35,9 @@ fn total(columns: &[ArrayRef]) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// Returns the number of bytes of a column's values, each written out, and at least one for each.
-fn plain_bytes(column: &ArrayRef) -> u64 {
+/// Returns the number of bytes of a column's values, each written out, and at least one for each: a
+/// value to which several rows refer counts for each of them.
+pub fn plain_bytes(column: &ArrayRef) -> u64 {
     let bytes = match column.data_type() {
         ArrowType::Null => NULL_BYTES.saturating_mul(column.len() as u64),
         ArrowType::Dictionary(..) => dictionary(column),

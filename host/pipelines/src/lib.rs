@@ -19,6 +19,7 @@ mod chain;
 mod compact;
 mod counters;
 mod deletion;
+mod delta_log;
 mod events;
 mod group_rows;
 mod heal;

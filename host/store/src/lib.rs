@@ -38,7 +38,7 @@ pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
 pub use backend::{Backend, Backends, Embedded, LeftOut, Location};
 pub use compiled_code::{COMPILED, CheckedCode};
 pub use error::{Error, Kind, Result};
-pub use folder::ArtifactFolder;
+pub use folder::{ArtifactFolder, PartialArtifact};
 pub use lease::{Lease, Leased};
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use memory::MemoryStore;

@@ -104,8 +104,9 @@ pub struct RunRecord {
     pub rejects: Vec<Reject>,
     /// Problems of the run as a whole that did not make it fail.
     pub warnings: Vec<String>,
-    /// The number of entities whose newest row, or summary of events, was written online. An entity
-    /// counts once for each of the batches that a large run is written in.
+    /// The number of rows that were written to the online store: the newest one, or the summary of
+    /// events, of each entity in each of the batches that a large run is written in. An entity that
+    /// occurs in several batches counts once for each.
     pub online_applied: u64,
     /// The number of rows that changed nothing online because the stored rows are newer.
     pub online_older: u64,

@@ -238,7 +238,7 @@ fn summary(run: &RequestedRun) -> String {
         (end.as_micros() - record.started.as_micros()) as f64 / 1e6
     });
     let mut text = format!(
-        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} entities written online; {seconds:.2} s",
+        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} rows written online; {seconds:.2} s",
         record.pipeline,
         record.interval,
         thousands(record.rows_read),

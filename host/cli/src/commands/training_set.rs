@@ -11,7 +11,7 @@ use wafer_platform::{
     column_types,
 };
 
-use super::{Context, until_interrupted};
+use super::{Context, NOTHING, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
@@ -92,7 +92,7 @@ impl MakeTrainingSet {
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let training = platform.training();
-        let result = until_interrupted(async {
+        let result = until_interrupted(NOTHING, async {
             let set = match &self.recreate {
                 Some(id) => {
                     training

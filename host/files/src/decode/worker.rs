@@ -3,9 +3,9 @@
 //! A worker is this program, started with the arguments that [`decode_in_child`] was told. It
 //! decodes one file after the other: over a socket it gets each open file with a [`Request`], and
 //! answers with frames, of which one has the metadata of the file and the others a batch each, in
-//! the Arrow IPC format, with what is wrong with its rows. Its memory is limited in proportion to the file, and so is the time of
-//! each step. A worker that ended by itself has met a file that it did not survive, which is
-//! refused. One whose answer is not read to the end is ended.
+//! the Arrow IPC format, with what is wrong with its rows. Its memory is limited in proportion to
+//! the file, and so is the time of each step. A worker that ended by itself has met a file that it
+//! did not survive, which is refused. One whose answer is not read to the end is ended.
 
 use std::collections::BTreeMap;
 use std::fs::File;

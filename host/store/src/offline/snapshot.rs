@@ -1,7 +1,6 @@
 //! Snapshots: one version of a table, its data files, and reading selected columns and row groups
 //! from them.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -26,7 +25,7 @@ use serde_json::Value as Json;
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 
-use super::outside::{Outside, repeated};
+use super::outside::Outside;
 use super::{ARRIVAL_ORDER, OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
 
@@ -360,12 +359,11 @@ impl TableSnapshot {
                 }
             })
             .collect::<Result<_>>()?;
-        let constants = self.partition_values(file, &fields)?;
         let schema = Arc::new(arrow_schema::Schema::new(fields));
         let arranged = AssertUnwindSafe(batches)
             .catch_unwind()
             .map(move |batch| survived(batch).map_err(&damaged))
-            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch, &constants))));
+            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
         Ok(arranged.boxed())
     }
 
@@ -439,21 +437,13 @@ fn survived<T>(
     }
 }
 
-/// Puts the columns of a batch in the order of a schema. Columns that it lacks have one value in all
-/// rows: that in `constants`, or null.
-fn arrange(
-    schema: &SchemaRef,
-    batch: &RecordBatch,
-    constants: &HashMap<String, ArrayRef>,
-) -> RecordBatch {
+/// Puts the columns of a batch in the order of a schema. Columns that it lacks are null.
+fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
             Some(column) => Arc::clone(column),
-            None if constants.contains_key(field.name()) => {
-                repeated(&constants[field.name()], batch.num_rows())
-            }
             None => new_null_array(field.data_type(), batch.num_rows()),
         })
         .collect();
