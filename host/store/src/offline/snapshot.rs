@@ -8,6 +8,7 @@ use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::{DataType as ArrowType, Field, SchemaRef};
 use deltalake::DeltaTable;
 use deltalake::table::builder::DeltaTableBuilder;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectStore, path::Path};
@@ -169,19 +170,25 @@ impl OfflineTables {
         }
     }
 
-    async fn load_version(&self, table: &str, version: u64) -> Result<DeltaTable> {
-        DeltaTableBuilder::from_url(self.location(table))
-            .map_err(|e| failed("open", table, e))?
-            .with_version(version)
-            .load()
-            .await
-            .map_err(|e| {
-                Error::caused(
-                    Kind::NotFound,
-                    format!("version {version} of table `{table}` cannot be read"),
-                    e,
-                )
-            })
+    fn load_version<'a>(
+        &'a self,
+        table: &'a str,
+        version: u64,
+    ) -> BoxFuture<'a, Result<DeltaTable>> {
+        Box::pin(async move {
+            DeltaTableBuilder::from_url(self.location(table))
+                .map_err(|e| failed("open", table, e))?
+                .with_version(version)
+                .load()
+                .await
+                .map_err(|e| {
+                    Error::caused(
+                        Kind::NotFound,
+                        format!("version {version} of table `{table}` cannot be read"),
+                        e,
+                    )
+                })
+        })
     }
 }
 
