@@ -104,7 +104,7 @@ fn put_early(txn: &mut RwTxn<'_>, tables: &Tables, early: &EarlyWrite) -> error:
     let number = next_number(txn, tables, b"early")?.to_be_bytes();
     let place = [sortable(early.due), number].concat();
     let entry = [&length[..], &key, &online_value(&early.write.row)].concat();
-    tables.early.put(txn, &place, &entry)
+    Ok(tables.early.put(txn, &place, &entry)?)
 }
 
 /// Splits an entry of `early` into the online key and the online value.

@@ -21,7 +21,11 @@ pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> 
     let number = first.and_then(|(place, _)| place.get(prefix.len()..)?.try_into().ok());
     match number.map(u64::from_be_bytes) {
         Some(first) => Ok(first.saturating_sub(1)),
-        None => last_number(txn, tables, &prefixed("outbox", table.as_bytes())),
+        None => Ok(last_number(
+            txn,
+            tables,
+            &prefixed("outbox", table.as_bytes()),
+        )?),
     }
 }
 
