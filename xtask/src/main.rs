@@ -12,8 +12,10 @@
 mod dependencies;
 mod fuzz;
 mod infra;
+mod lines;
 mod local;
 mod rooms;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -164,8 +166,8 @@ fn on_aws<'a>(test: &'a mut Command, servers: &Servers) -> &'a mut Command {
 }
 
 /// Runs the slow tests: the stores, and several processes at once, on a real S3 store; the
-/// dependencies and the fuzz targets; then the package for Lambda, whose program takes the place of the
-/// one that was built.
+/// dependencies and the fuzz targets; then the package for Lambda, whose program takes the place of
+/// the one that was built.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -295,6 +297,7 @@ fn stock(arguments: &[&str]) -> Result {
 fn check() -> Result {
     rooms::check(&root())?;
     dependencies::check()?;
+    lines::check(&root())?;
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;

@@ -1,10 +1,10 @@
 //! Printing: results go to standard output, and everything else to standard error.
 //!
-//! Texts can have parts that came from outside: names, values, documentation, messages of functions.
-//! Everything that is printed here is escaped ([`wafer_core::escaped`]), so that it cannot control a
-//! terminal. A part that may contain line breaks and is shown within a text of several lines is
-//! escaped by whoever puts that text together, as [`table`] does, so that it cannot pose as a line
-//! of its own. JSON has the exact values.
+//! Texts can have parts that came from outside: names, values, documentation, messages of
+//! functions. Everything that is printed here is escaped ([`wafer_core::escaped`]), so that it
+//! cannot control a terminal. A part that may contain line breaks and is shown within a text of
+//! several lines is escaped by whoever puts that text together, as [`table`] does, so that it
+//! cannot pose as a line of its own. JSON has the exact values.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -260,8 +260,8 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a valid template")
 }
 
-/// Formats how many rows of a stage are done, how fast, and how long the others will take at the same
-/// speed.
+/// Formats how many rows of a stage are done, how fast, and how long the others will take at the
+/// same speed.
 fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     let mut text = match total {
         Some(total) => format!("{} of {} rows", thousands(rows), thousands(total)),

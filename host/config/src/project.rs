@@ -262,8 +262,8 @@ impl Project {
         Ok(())
     }
 
-    /// Checks that the source of a scheduled pipeline has no `delay` of its own: what becomes visible
-    /// when is said by the schedule.
+    /// Checks that the source of a scheduled pipeline has no `delay` of its own: what becomes
+    /// visible when is said by the schedule.
     fn check_delay(&self, pipeline: &PipelineConfig, schedule: &str) -> Result<(), BrokenRule> {
         let source = &self.sources[&pipeline.source];
         // The `delay` of a stream is also that of events from the past.

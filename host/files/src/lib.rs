@@ -180,7 +180,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable rows.
+    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable
+    /// rows.
     #[must_use]
     pub fn reject(self, faults: BTreeMap<usize, String>) -> Self {
         if faults.is_empty() {

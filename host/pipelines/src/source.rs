@@ -225,7 +225,8 @@ fn source_files(
     files_at(location, format, remote, SourceFile::from_local)
 }
 
-/// Finds the files at a location. Those on this machine are described by `local`. Blocks the thread.
+/// Finds the files at a location. Those on this machine are described by `local`. Blocks the
+/// thread.
 fn files_at(
     location: &Location,
     format: Option<Format>,

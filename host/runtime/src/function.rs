@@ -2,9 +2,9 @@
 //!
 //! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
 //! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
-//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on memories and output, and by a fixed call stack. Whatever
-//! comes back is checked before it becomes Arrow columns (`lift.rs`). Then the instance is
-//! discarded.
+//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on
+//! memories and output, and by a fixed call stack. Whatever comes back is checked before it becomes
+//! Arrow columns (`lift.rs`). Then the instance is discarded.
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@
 //! | `/v1/tables` | the offline tables with their sizes |
 //! | `/v1/sources/{source}/rows`, and the same of `groups`, `views` and `tables` | some rows |
 //!
-//! The parameters of the last are those of `wafer show`: `limit`, `columns` and `where`, which may be
-//! repeated. The answer is JSON, or what `Accept` names of the formats of training sets.
+//! The parameters of the last are those of `wafer show`: `limit`, `columns` and `where`, which may
+//! be repeated. The answer is JSON, or what `Accept` names of the formats of training sets.
 
 use std::fs::File;
 use std::sync::Arc;

@@ -218,8 +218,8 @@ impl Connection {
 /// The body of a request, until it ends.
 ///
 /// What nobody has read of it when it is dropped, because the request was refused, is read and
-/// discarded. If the connection were closed instead, the system would reset it, and the client might
-/// not see the answer.
+/// discarded. If the connection were closed instead, the system would reset it, and the client
+/// might not see the answer.
 struct RequestBody(Option<Incoming>);
 
 impl hyper::body::Body for RequestBody {

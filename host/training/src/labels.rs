@@ -87,8 +87,8 @@ impl LabelFile {
     /// the file's extension if it is `None`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file is
-    /// one of a table's.
+    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file
+    /// is one of a table's.
     pub(crate) fn open(
         path: &Path,
         format: Option<Format>,

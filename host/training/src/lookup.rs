@@ -110,7 +110,8 @@ impl LookupJoin {
             true => LABEL_BYTES * (self.workers as u64 + 1) + width,
             false => WINDOW_LABEL_BYTES + 2 * width,
         };
-        // The band takes 55 % of the memory. Most of the rest holds features that wait to be written.
+        // The band takes 55 % of the memory. Most of the rest holds features that wait to be
+        // written.
         let rows = usize::try_from(self.memory / 20 * 11 / each).unwrap_or(usize::MAX);
         rows.max(CHUNK_ROWS)
     }

@@ -173,8 +173,8 @@ impl TrainedRows {
         }
     }
 
-    /// Returns for each row of a batch whether the version learned from it. `first` is the number of
-    /// the batch's first row.
+    /// Returns for each row of a batch whether the version learned from it. `first` is the number
+    /// of the batch's first row.
     pub(crate) fn among(
         &self,
         rows: &TrainingRows,

@@ -256,8 +256,9 @@ impl Training {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown training set, [`Kind::Invalid`] when the
-    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone from the
-    /// artifacts, and [`Kind::Internal`] when the digest of the file differs from the recorded one.
+    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone
+    /// from the artifacts, and [`Kind::Internal`] when the digest of the file differs from the
+    /// recorded one.
     pub async fn recreate_training_set(
         &self,
         id: &str,

@@ -110,8 +110,8 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 
-/// Returns the lines of a source that use what is not there: number, name and what to do. Comments do
-/// not count, and neither do the tests at the end, which run outside of the sandbox.
+/// Returns the lines of a source that use what is not there: number, name and what to do. Comments
+/// do not count, and neither do the tests at the end, which run outside of the sandbox.
 fn of_text(text: &str) -> impl Iterator<Item = (usize, &'static str, &'static str)> {
     let lines = text
         .lines()

@@ -83,8 +83,8 @@ pub(crate) struct Job {
     pub(crate) caught_up_to: Option<u64>,
 }
 
-/// Returns the bytes of all that is declared of the columns of a source and of those that a pipeline
-/// passes on, or `None` if nothing is.
+/// Returns the bytes of all that is declared of the columns of a source and of those that a
+/// pipeline passes on, or `None` if nothing is.
 fn reading(source: &SourceDef, pipeline: &PipelineDef) -> Option<Vec<u8>> {
     let columns = match &pipeline.made_by {
         MadeBy::Columns(columns) => Some(serde_json::to_vec(columns).expect("plain data")),
@@ -95,7 +95,8 @@ fn reading(source: &SourceDef, pipeline: &PipelineDef) -> Option<Vec<u8>> {
 }
 
 impl Job {
-    /// Returns the bytes of all that decides how columns are read, or `None` if nothing is declared.
+    /// Returns the bytes of all that decides how columns are read, or `None` if nothing is
+    /// declared.
     pub(crate) fn reading(&self) -> Option<Vec<u8>> {
         reading(&self.source, &self.pipeline)
     }
@@ -199,7 +200,8 @@ impl Job {
     }
 
     /// Returns the record of an earlier run with the digest of its inputs as it is computed now. An
-    /// earlier version left settings out of it, and a run with the same ones is not repeated for that.
+    /// earlier version left settings out of it, and a run with the same ones is not repeated for
+    /// that.
     pub(crate) fn with_present_inputs(&self, run: &RunRecord) -> RunRecord {
         let before = digest_over(self.inputs_before, run.interval, run.upstream);
         let is_outdated = run.inputs_version < INPUTS_VERSION && run.inputs == before;
