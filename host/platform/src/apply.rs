@@ -64,7 +64,7 @@ impl Platform {
             };
             match self.registry.model_version(version).await {
                 Err(e) if e.kind() == Kind::NotFound => warnings.push(format!(
-                    "pipelines.{name}.model: {e}; its runs fail until there is"
+                    "pipelines.{name}.model: {e}; its runs fail until it exists"
                 )),
                 found => drop(found?),
             }
