@@ -1,4 +1,4 @@
-//! What a crate's component exports: one function, or one trainer.
+//! The export of a crate's component: one function, or one trainer.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

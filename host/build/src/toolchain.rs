@@ -1,4 +1,4 @@
-//! What every toolchain does: the trait, its options and its errors.
+//! The trait that every toolchain implements, with its options and its errors.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -351,7 +351,7 @@ enum Value<'a> {
     Text(Cow<'a, str>),
     /// An array. Arrays and objects in it are [`Value::Nested`].
     Items(Vec<Self>),
-    /// What is the value of no column.
+    /// An array or object inside an array. No column type has such values.
     Nested,
 }
 

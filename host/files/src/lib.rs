@@ -8,7 +8,7 @@
 //!
 //! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
 //!
-//! What is deliberately absent: where files come from, and what their rows mean.
+//! Deliberately absent: where files come from, and what their rows mean.
 
 mod arrow;
 mod binary;

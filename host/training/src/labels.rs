@@ -40,7 +40,7 @@ pub(crate) struct LabelFile {
 /// The types of columns, by name.
 pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
 
-/// What is known of a file of labels beside its content.
+/// How a file of labels is read, as far as its content does not say it.
 #[derive(Clone, Debug)]
 pub(crate) struct LabelOptions {
     /// The types of columns of a text format that the view does not read, as far as they are not to
@@ -55,7 +55,7 @@ pub(crate) struct LabelOptions {
 }
 
 impl LabelOptions {
-    /// What is known of new labels with these types.
+    /// The options of new labels with these types.
     pub(crate) fn new(types: ColumnTypes) -> Self {
         Self {
             types,
@@ -428,7 +428,7 @@ impl LabelFile {
     }
 }
 
-/// What the rows of a file have taken so far.
+/// The size of the rows that were read from a file so far, and how much it may be.
 struct ReadSize {
     most: Option<u64>,
     rows: u64,

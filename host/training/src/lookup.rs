@@ -278,7 +278,7 @@ pub(crate) const EVENT_TIME: &str = "event_timestamp";
 /// The columns beside event times that order the rows of an entity.
 pub(crate) const ORDERING: [&str; 3] = ["created_timestamp", "event_id", ARRIVAL_ORDER];
 
-/// What orders the rows of a batch among those of their entities and event times.
+/// The columns that order the rows of a batch among those of their entities and event times.
 pub(crate) struct RowOrder {
     created: arrow_buffer::ScalarBuffer<i64>,
     ids: StringArray,

@@ -30,7 +30,7 @@ type RowId = [u8; 16];
 pub(crate) enum TrainedRows {
     /// None, or none that are known.
     None,
-    /// Those of the parts that trainers are fed, of the same training set.
+    /// The rows of the parts `train` and `validation` of this training set.
     SameSet,
     /// Rows of another training set.
     OtherSet {

@@ -1,4 +1,4 @@
-//! What to do about code that does not work in a sandbox.
+//! Hints about code that does not work in the sandbox.
 //!
 //! The standard library compiles for the sandbox, and does nothing or panics there: nothing is
 //! printed, and there is no clock. Crates that need randomness do not compile, with an error that

@@ -102,7 +102,7 @@ struct Failure {
     cause: Option<String>,
 }
 
-// What the process does that wants to read a file.
+// The side of the reading process.
 
 /// Opens a file in a worker.
 pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<Decoded> {
@@ -341,7 +341,7 @@ fn read_frame(mut socket: &UnixStream, limit: u64) -> io::Result<(u8, Vec<u8>)> 
     Ok((kind, frame))
 }
 
-// What a worker does.
+// The side of the child process.
 
 /// Decodes files in a child process, until the process that started it closes the socket, which is
 /// the standard input. Returns the exit code for the process.

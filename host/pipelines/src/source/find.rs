@@ -138,7 +138,7 @@ fn too_many(folder: &str) -> Error {
     ))
 }
 
-/// What a name in a folder may be, by a pattern.
+/// What a pattern says of a name in a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Match<'a> {
     Nothing,
