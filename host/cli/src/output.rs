@@ -274,7 +274,7 @@ fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     let rate = rows as f64 / elapsed.as_secs_f64();
     text += &format!(", {} rows/s", thousands(rate.round() as u64));
     let left = total.map(|total| total.saturating_sub(rows) as f64 / rate);
-    // A file may claim to have more rows than any time suffices for.
+    // A file may claim so many rows that the time for them is out of range.
     let left = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
     if let Some(left) = left.filter(|left| !left.is_zero()) {
         text += &format!(", {} left", HumanDuration(left));

@@ -523,7 +523,7 @@ mod tests {
         assert_eq!(rows[2].1[1], "a\nb");
         let wanted = [
             ("a.csv:6", "field `id`: `four` is not int64"),
-            ("a.csv:7", "has 2 fields, the header 3"),
+            ("a.csv:7", "has 2 fields, and the header has 3"),
             ("a.csv:8", "is not valid UTF-8"),
         ];
         assert_eq!(rejects.len(), 3);

@@ -226,7 +226,7 @@ impl Function {
         };
         if columns.len() != fields.len() {
             return refuse(format!(
-                "{} columns where it takes {}",
+                "it was given {} columns, and takes {}",
                 columns.len(),
                 fields.len()
             ));
@@ -236,13 +236,13 @@ impl Function {
             if column.data_type() != wanted {
                 let found = column.data_type();
                 return refuse(format!(
-                    "column `{}`: wanted {wanted}, found {found}",
+                    "column `{}` is {found}, and has to be {wanted}",
                     field.name
                 ));
             }
             if column.len() != rows {
                 return refuse(format!(
-                    "column `{}`: {} rows, others {rows}",
+                    "column `{}` has {} rows, and the first one has {rows}",
                     field.name,
                     column.len()
                 ));

@@ -95,8 +95,8 @@ async fn complete_specs(project: &Project) -> Result<Vec<ProjectFunction>> {
     Ok(complete)
 }
 
-/// Calls a function on the first rows of its source, or on made-up rows. Returns `None` if there are
-/// no rows to call it on.
+/// Calls a function on the first rows of its source, or on made-up rows. Returns `None` if there
+/// are no rows to call it on.
 async fn check_one(
     platform: &Platform,
     definitions: &Definitions,

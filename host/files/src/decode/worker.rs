@@ -67,8 +67,8 @@ static PROGRAM: OnceLock<Program> = OnceLock::new();
 static IDLE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 
 /// Lets this process decode Arrow and Parquet files in child processes: the program at `path`,
-/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded in
-/// the process itself, where only panics become errors. Further calls have no effect.
+/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded
+/// in the process itself, where only panics become errors. Further calls have no effect.
 pub fn decode_in_child(path: PathBuf, arguments: Vec<String>) {
     let _ = PROGRAM.set(Program { path, arguments });
 }
