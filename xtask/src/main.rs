@@ -25,7 +25,7 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        rooms, dependencies, spelling, format, clippy and docs, with warnings as errors
+cargo xtask check        rooms, dependencies, comments, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the package for Lambda, the stores on Ceph's S3, cargo-deny, fuzz targets
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute

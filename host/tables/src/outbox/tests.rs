@@ -262,6 +262,6 @@ async fn a_flush_does_nothing_while_another_process_flushes() {
     let report = tables.flush().await.unwrap();
     assert!(report.busy && report.rows == 0, "{report:?}");
     assert_eq!(waiting_events(&project.store, TABLE).await, ["a"]);
-    lease.release(project.store.as_ref()).await.unwrap();
+    lease.release(&*project.store).await.unwrap();
     assert_eq!(tables.flush().await.unwrap().rows, 1);
 }
