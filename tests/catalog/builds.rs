@@ -1,4 +1,5 @@
-//! What `wafer build` says of functions that cannot be built, or that use what is not in a sandbox.
+//! Messages of `wafer build` about functions that cannot be built, or that use what is not in a
+//! sandbox.
 
 use crate::harness::{repository, text, wafer};
 

@@ -147,7 +147,7 @@ fn a_file_is_shown_without_a_project_and_its_unreadable_rows_are_named() {
     );
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("a.csv:3: has 1 fields, the header 2"),
+        said.contains("a.csv:3: has 1 fields, and the header has 2"),
         "{said}"
     );
     // A text from outside does not control the terminal.

@@ -182,7 +182,7 @@ fn files_with_the_same_rows_in_two_partitions_are_different_rows() {
     let output = project.command(&["run", "g"]).output().unwrap();
     let said = text(&output);
     assert!(
-        said.contains("field `day`: is 3, and 2 by the folder"),
+        said.contains("field `day`: is 3, and the name of the folder says 2"),
         "{said}"
     );
 }

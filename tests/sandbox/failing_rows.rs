@@ -1,11 +1,11 @@
-//! Functions that panic on one row: the error names the row, the place in the function's source, and
-//! what to do if the function asked for what is not in a sandbox.
+//! Functions that panic on one row: the error names the row, the place in the function's source,
+//! and what to do if the function asked for what is not in a sandbox.
 
 use crate::harness::accounts::{SCORES, accounts};
 use crate::harness::{Project, guest, text};
 
-/// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in line 9
-/// has the given id.
+/// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in
+/// line 9 has the given id.
 fn project(id: u32) -> Project {
     let project = Project::new(&format!(
         r#"

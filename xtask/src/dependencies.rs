@@ -2,15 +2,16 @@
 //! features whatever else is built.
 //!
 //! Cargo compiles a dependency with the union of the features that the selected packages need. If
-//! the packages for AWS or the tests needed more features than the program, then building them after
-//! the program would compile the dependency a second time, and everything that depends on it: Arrow,
-//! Delta and wasmtime take minutes. So `wafer-cli` enables these features itself, and this check
-//! finds those that it does not enable.
+//! the packages for AWS or the tests needed more features than the program, then building them
+//! after the program would compile the dependency a second time, and everything that depends on it:
+//! Arrow, Delta and wasmtime take minutes. So `wafer-cli` enables these features itself, and this
+//! check finds those that it does not enable.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use crate::sources::{files, is_rust, read};
 use crate::{PROGRAM, Result, WITH_AWS, root};
 
 /// Dependencies that no code names: they are there for their features (see `Cargo.toml`).
@@ -65,10 +66,6 @@ fn check_use(root: &Path) -> Result {
     }
 }
 
-fn is_rust(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "rs")
-}
-
 /// Returns the names of the dependencies in a manifest, those of tests and builds included.
 fn dependencies_of(manifest: &str) -> impl Iterator<Item = &str> {
     let sections = manifest.split("\n[").filter(|section| {
@@ -97,29 +94,6 @@ fn is_used_in(code: &str, dependency: &str) -> bool {
         let is_used = before.ends_with("use ") && after.starts_with([';', ' ']);
         is_whole && (after.starts_with("::") || is_used)
     })
-}
-
-/// Returns the files below a folder that are wanted, without what builds made.
-fn files(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let path = entry.path();
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if is_hidden || path.ends_with("target") {
-            continue;
-        }
-        if path.is_dir() {
-            found.extend(files(&path, is_wanted)?);
-        } else if is_wanted(&path) {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Refuses dependencies of the program that have more features when all packages are built.

@@ -1,7 +1,7 @@
 //! Checks the arrows between the rooms of the house.
 //!
-//! A crate may depend on those that [`MAY_DEPEND_ON`] lists for it, and inside of a crate no circle of
-//! imports may go through more than one folder: such a folder could not be understood, moved or
+//! A crate may depend on those that [`MAY_DEPEND_ON`] lists for it, and inside of a crate no circle
+//! of imports may go through more than one folder: such a folder could not be understood, moved or
 //! tested by itself. A module file `x.rs` counts as a part of the folder `x/` beside it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,7 +7,7 @@
 //! all services share: the stores, the sandbox, the clocks, the applied definitions and the loaded
 //! functions. It is mostly read; each service keeps its own cache.
 //!
-//! What is deliberately absent: rows of sources, HTTP, and the names of backends.
+//! Deliberately absent: rows of sources, HTTP, and the names of backends.
 
 mod applied;
 mod check;

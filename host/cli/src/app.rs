@@ -1,8 +1,9 @@
 //! The composition root: the one file of this program that names concrete backends.
 //!
 //! [`open`] opens the stores by the settings of the project, with one of the [`backends`] (those on
-//! AWS are there with the feature `aws`), starts the sandbox, makes the clocks, and hands everything to the
-//! platform. Whatever a build without AWS cannot do fails here, with a message that says so.
+//! AWS are there with the feature `aws`), starts the sandbox, makes the clocks, and hands
+//! everything to the platform. Whatever a build without AWS cannot do fails here, with a message
+//! that says so.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -254,9 +255,9 @@ fn host_name() -> String {
 
 /// Limits glibc's allocator to two arenas, as far as it has not created more.
 ///
-/// A run passes large buffers from thread to thread. By default glibc creates up to eight arenas for
-/// each processor and rarely returns freed memory from them, so that a long run would hold more and
-/// more of it.
+/// A run passes large buffers from thread to thread. By default glibc creates up to eight arenas
+/// for each processor and rarely returns freed memory from them, so that a long run would hold more
+/// and more of it.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "a setting of the C library")]
 pub(crate) fn share_memory_pools() {

@@ -3,8 +3,8 @@
 //! `commands.rs` parses the arguments and dispatches to one file for each command; each opens the
 //! project's platform through `app.rs`, calls it, and prints what it returned through `output.rs`.
 //! The program also starts itself as a child process: to compile components apart from the
-//! sandbox (`compile-component`), to decode Arrow and Parquet files (`decode-files`), and to work on
-//! the partitions of a run (`partitions.rs`).
+//! sandbox (`compile-component`), to decode Arrow and Parquet files (`decode-files`), and to work
+//! on the partitions of a run (`partitions.rs`).
 #![allow(
     clippy::disallowed_methods,
     reason = "an edge: it reads the environment and hands in clocks and randomness"

@@ -139,8 +139,8 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     }
 }
 
-/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the one
-/// that holds the values of the Arrow type. Returns `None` if there is none.
+/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the
+/// one that holds the values of the Arrow type. Returns `None` if there is none.
 pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
     nearest_type(arrow, &|_| None).filter(|data_type| is_readable(arrow, data_type))
 }

@@ -15,9 +15,9 @@ use crate::{ColumnBuilder, DataType, Field, Timestamp};
 /// A condition on the value of one column.
 ///
 /// It is written as `COLUMN = VALUE`, with one of `=`, `!=`, `<`, `<=`, `>` and `>=`, or as
-/// `COLUMN is null` or `COLUMN is not null`. The value is everything after the operator, without the
-/// spaces around it; quotes around it, single or double, are taken away. It is read as the type of
-/// the column, as a field of a CSV file is. A null fulfils none but `is null`.
+/// `COLUMN is null` or `COLUMN is not null`. The value is everything after the operator, without
+/// the spaces around it; quotes around it, single or double, are taken away. It is read as the type
+/// of the column, as a field of a CSV file is. A null fulfils none but `is null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     column: String,

@@ -250,8 +250,8 @@ impl CsvReader {
             return Ok(());
         };
         Err(Error::invalid(format!(
-            "{}:{opened}: a quote opens here and closes in a later line, and the row has {} \
-             fields, the header {}: the quote is probably not closed where it should be",
+            "{}:{opened}: a quote opens here and closes in a later line; the row has {} fields, and the \
+             header has {}: the quote is probably not closed where it should be",
             self.path.display(),
             record.len(),
             self.width
@@ -285,7 +285,10 @@ impl CsvReader {
         });
         match width == self.width {
             true => appended,
-            false => Err(format!("has {width} fields, the header {}", self.width)),
+            false => Err(format!(
+                "has {width} fields, and the header has {}",
+                self.width
+            )),
         }
     }
 }

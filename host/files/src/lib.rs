@@ -8,7 +8,7 @@
 //!
 //! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
 //!
-//! What is deliberately absent: where files come from, and what their rows mean.
+//! Deliberately absent: where files come from, and what their rows mean.
 
 mod arrow;
 mod binary;
@@ -181,7 +181,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable rows.
+    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable
+    /// rows.
     #[must_use]
     pub fn reject(self, faults: BTreeMap<usize, String>) -> Self {
         if faults.is_empty() {

@@ -21,8 +21,8 @@ use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 /// is removed.
 pub struct Output {
     path: PathBuf,
-    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until the
-    /// file is complete; `None` if the rows go to an open file.
+    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until
+    /// the file is complete; `None` if the rows go to an open file.
     temporary: Option<(PathBuf, File)>,
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
@@ -72,8 +72,8 @@ impl Output {
     /// Starts to write rows with these columns to an open file. Errors name it `path`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`] when
-    /// the file cannot be written.
+    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`]
+    /// when the file cannot be written.
     pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
         check_held(path, format, schema.fields().iter().map(AsRef::as_ref))?;
         Self::started(file, path, format, schema)

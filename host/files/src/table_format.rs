@@ -1,5 +1,5 @@
-//! Recognises the folders of table formats, which hold files with rows that the table no longer has.
-//! Read as plain files, such a folder would bring removed rows back.
+//! Recognises the folders of table formats, which hold files with rows that the table no longer
+//! has. Read as plain files, such a folder would bring removed rows back.
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,8 @@ impl TableFormat {
 /// it, or files in a folder of its partitions.
 ///
 /// # Errors
-/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the format and the folder of the table.
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the format and the folder of the
+/// table.
 pub fn check_no_table(path: &Path) -> Result<()> {
     let is_pattern = path.to_string_lossy().contains('*');
     let plain: PathBuf = match is_pattern {

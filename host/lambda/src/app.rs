@@ -19,7 +19,8 @@ use crate::handler::Handler;
 const INSTANCES: u32 = 16;
 /// The number of requests that may wait for a sandbox.
 const QUEUE: usize = 64;
-/// The default folder for copies of artifacts, which are in `artifacts` below it. On Lambda only `/tmp` can be written to.
+/// The default folder for copies of artifacts, which are in `artifacts` below it. On Lambda only
+/// `/tmp` can be written to.
 const COPIES: &str = "/tmp/wafer";
 
 /// Opens the project that the environment names.

@@ -225,7 +225,8 @@ fn source_files(
     files_at(location, format, remote, SourceFile::from_local)
 }
 
-/// Finds the files at a location. Those on this machine are described by `local`. Blocks the thread.
+/// Finds the files at a location. Those on this machine are described by `local`. Blocks the
+/// thread.
 fn files_at(
     location: &Location,
     format: Option<Format>,
@@ -522,7 +523,7 @@ mod tests {
         assert_eq!(rows[2].1[1], "a\nb");
         let wanted = [
             ("a.csv:6", "field `id`: `four` is not int64"),
-            ("a.csv:7", "has 2 fields, the header 3"),
+            ("a.csv:7", "has 2 fields, and the header has 3"),
             ("a.csv:8", "is not valid UTF-8"),
         ];
         assert_eq!(rejects.len(), 3);

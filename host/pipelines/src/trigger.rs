@@ -46,8 +46,8 @@ pub(crate) trait Trigger: Send + Sync {
     /// Prepares the run over an interval that [`due`](Self::due) returned under the lease.
     async fn job(&self, pipelines: &Pipelines, interval: Interval) -> Result<Arc<Job>>;
 
-    /// Takes note of how a run ended, right after it, and stores what follows from that. Returns the
-    /// record of the run. An error ends the call, and nothing else that is due is run in it.
+    /// Takes note of how a run ended, right after it, and stores what follows from that. Returns
+    /// the record of the run. An error ends the call, and nothing else that is due is run in it.
     async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord>;
 
     /// Ends the call, once and after the last run of any trigger, while the lease is still held,

@@ -1,4 +1,5 @@
-//! The live sources, feature groups and feature views, each with what it is made of and what uses it.
+//! The live sources, feature groups and feature views, each with what it is made of and what uses
+//! it.
 
 use serde::Serialize;
 use wafer_catalog::{

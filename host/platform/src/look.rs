@@ -1,8 +1,9 @@
 //! Looking: some rows of a source, a feature group, a feature view, an offline table or a file.
 //!
-//! [`Platform::look`] reads rows until it has as many as were asked for, and no further, in the order
-//! in which they are stored. Nothing is written: rows that are still in the outbox are counted, and
-//! not flushed. What is read is bounded by [`MAX_LOOKED_ROWS`] and [`MAX_LOOKED_BYTES`].
+//! [`Platform::look`] reads rows until it has as many as were asked for, and no further, in the
+//! order in which they are stored. Nothing is written: rows that are still in the outbox are
+//! counted, and not flushed. What is read is bounded by [`MAX_LOOKED_ROWS`] and
+//! [`MAX_LOOKED_BYTES`].
 
 mod looked;
 mod rows;
@@ -103,8 +104,8 @@ pub struct LookRequest {
 }
 
 impl Platform {
-    /// Returns what a name stands for: a source, a group, a view or a table of the project, or a path
-    /// of files. `KIND:NAME` says which one is meant.
+    /// Returns what a name stands for: a source, a group, a view or a table of the project, or a
+    /// path of files. `KIND:NAME` says which one is meant.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when nothing has the name, and [`Kind::Invalid`] when several
@@ -140,9 +141,9 @@ impl Platform {
     /// Returns some rows. Nothing is written.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when what is looked at does not exist, and [`Kind::Invalid`] for an
-    /// unknown column, for a condition that its column cannot fulfil, and for rows that are more than
-    /// [`MAX_LOOKED_ROWS`] or larger than [`MAX_LOOKED_BYTES`].
+    /// Returns [`Kind::NotFound`] when what is looked at does not exist, and [`Kind::Invalid`] for
+    /// an unknown column, for a condition that its column cannot fulfil, and for rows that are more
+    /// than [`MAX_LOOKED_ROWS`] or larger than [`MAX_LOOKED_BYTES`].
     pub async fn look(&self, at: LookAt, request: &LookRequest) -> Result<Looked> {
         check_limit(request)?;
         let rows = self.rows_to_look_at(&at).await?;
@@ -165,8 +166,8 @@ impl Platform {
     }
 }
 
-/// Returns some rows of a file, of the files of a folder, or of those that match a pattern. No project
-/// is needed for that.
+/// Returns some rows of a file, of the files of a folder, or of those that match a pattern. No
+/// project is needed for that.
 ///
 /// # Errors
 /// Returns the errors of [`Platform::look`].
@@ -362,8 +363,8 @@ impl Taken {
     }
 }
 
-/// Returns the schema of what is shown. Nothing is required of it: a feature of an entity that is not
-/// known is null, whatever its function declares.
+/// Returns the schema of what is shown. Nothing is required of it: a feature of an entity that is
+/// not known is null, whatever its function declares.
 fn shown_schema(shown: &[Field]) -> SchemaRef {
     let field = |field: &Field| field.to_arrow().with_nullable(true);
     let fields: Vec<ArrowField> = shown.iter().map(field).collect();

@@ -196,8 +196,8 @@ fn ndjson(payload: &Payload) -> Result<Events<'_>, Failure> {
     Ok(Box::new(lines().map(event)))
 }
 
-/// Decodes a structured CloudEvent, whose attributes are in the same object as its data. Returns its
-/// parsed size too.
+/// Decodes a structured CloudEvent, whose attributes are in the same object as its data. Returns
+/// its parsed size too.
 fn structured(mut event: Json) -> (u64, IncomingEvent) {
     let text = event.to_string();
     let attribute = |name: &str| event.get(name).and_then(Json::as_str);

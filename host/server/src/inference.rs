@@ -194,8 +194,8 @@ async fn infer(
     answer(model, inference, &wanted)
 }
 
-/// Parses a request whose JSON has the given length, for inputs with these fields. Returns the number
-/// of rows.
+/// Parses a request whose JSON has the given length, for inputs with these fields. Returns the
+/// number of rows.
 pub(crate) fn parsed(
     json_length: u16,
     payload: &Payload,

@@ -1,4 +1,4 @@
-//! What happens to every request before its handler, and to its answer after it.
+//! Intake: the way of every request to its handler, and of its answer back.
 //!
 //! 1. A request of another site is refused ([`guard`]).
 //! 2. The body comes in, within its time and its size, and is decompressed. From 64 KiB on, it is
@@ -47,7 +47,7 @@ const LARGE: usize = 64 << 10;
 /// The greatest size of a number in an error, in bytes.
 const SHOWN_NUMBER: usize = 60;
 
-/// What all requests of a server share.
+/// The state that all requests of a server share.
 pub(crate) struct Intake {
     limits: Limits,
     hosts: Hosts,

@@ -1,10 +1,11 @@
 //! `POST /v1/views/{view}/training-set`: makes a training set of the labels in the body.
 //!
-//! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is returned in
-//! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
-//! of the answer has the id of its record, and `wafer-coincident-labels` counts the labels that have the
-//! time of an event that they are joined with, if there are any. Labels and result pass through
-//! temporary files, because the join reads and writes files, and neither is held in memory.
+//! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is
+//! returned in the format that `Accept` names, by default as an Arrow stream. The header
+//! `wafer-training-set` of the answer has the id of its record, and `wafer-coincident-labels`
+//! counts the labels that have the time of an event that they are joined with, if there are any.
+//! Labels and result pass through temporary files, because the join reads and writes files, and
+//! neither is held in memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -128,8 +129,8 @@ pub(crate) async fn post(
     Ok(response)
 }
 
-/// The header with the number of labels that have the time of an event that they are joined with, for
-/// each lookup that has such labels: `weather=12, rides=3`.
+/// The header with the number of labels that have the time of an event that they are joined with,
+/// for each lookup that has such labels: `weather=12, rides=3`.
 const COINCIDENT: &str = "wafer-coincident-labels";
 
 fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {

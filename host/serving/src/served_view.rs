@@ -21,8 +21,8 @@ use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
 
-/// The most bytes that the stored rows of a lookup may take in one request, each counted as often as
-/// the request asks for it.
+/// The most bytes that the stored rows of a lookup may take in one request, each counted as often
+/// as the request asks for it.
 const MAX_FOUND_BYTES: u64 = 32 << 20;
 
 /// A version of a view, resolved once for all requests.
@@ -195,8 +195,8 @@ pub(crate) fn missing_message<'a>(
 }
 
 /// Appends the keys of a lookup's distinct entities to `keys`. Returns for each row of the request
-/// the index of its entity, counted from the first appended key, or `None` if the row has no key that
-/// can be looked up.
+/// the index of its entity, counted from the first appended key, or `None` if the row has no key
+/// that can be looked up.
 pub(crate) fn add_entity_keys(
     lookup: &Lookup,
     request: &RequestColumns,
@@ -341,8 +341,8 @@ fn add_lookup(
     Ok(())
 }
 
-/// Checks what the stored rows of a lookup take, each as often as the request asks for it: many rows
-/// of a request may ask for one entity with a long text.
+/// Checks what the stored rows of a lookup take, each as often as the request asks for it: many
+/// rows of a request may ask for one entity with a long text.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] for more than [`MAX_FOUND_BYTES`].

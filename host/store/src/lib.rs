@@ -11,9 +11,9 @@
 //!
 //! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]). The AWS
 //! backends are in the crate `wafer-aws`, and [`MemoryStore`] is for tests. [`Backends`] opens
-//! all [`Stores`] of a project by the scheme of a URL. The test suite that every backend must pass is
-//! the crate `wafer-store-contract`. Offline tables are a concrete type and not a
-//! trait, because Delta Lake already abstracts over object stores.
+//! all [`Stores`] of a project by the scheme of a URL. The test suite that every backend must pass
+//! is the crate `wafer-store-contract`. Offline tables are a concrete type and not a trait, because
+//! Delta Lake already abstracts over object stores.
 
 mod artifact;
 mod backend;

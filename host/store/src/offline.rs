@@ -62,8 +62,8 @@ const ROW_GROUP_ROWS: usize = 65_536;
 const DICTIONARY_BYTES: usize = 64 << 10;
 
 /// The column with the order of arrival of a row among those of its creation time. Tables that were
-/// made before it was kept get it with their next rows, as their last column; it is null in the rows
-/// that they had.
+/// made before it was kept get it with their next rows, as their last column; it is null in the
+/// rows that they had.
 pub const ARRIVAL_ORDER: &str = "arrival_order";
 /// The column with the identity of the event that a row comes from.
 const EVENT_ID: &str = "event_id";
@@ -412,8 +412,8 @@ impl fmt::Debug for TableWriter {
 }
 
 impl TableWriter {
-    /// Writes rows, whose columns must be those of the table, in any order. The order of arrival may
-    /// be missing, and is null then.
+    /// Writes rows, whose columns must be those of the table, in any order. The order of arrival
+    /// may be missing, and is null then.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when the columns do not fit the table, and
@@ -599,8 +599,8 @@ fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_
     }
 }
 
-/// Returns whether a table of Wafer was made before the order of arrival was kept, and has had no new
-/// rows since.
+/// Returns whether a table of Wafer was made before the order of arrival was kept, and has had no
+/// new rows since.
 fn lacks_arrival_order(table: &str, delta: &DeltaTable) -> Result<bool> {
     let schema = arrow_schema(table, delta)?;
     let has = |name| schema.field_with_name(name).is_ok();

@@ -12,6 +12,8 @@ mod pins;
 mod rows;
 mod service;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use deletions::{Deleted, Deletion, Deletions, key_of, subject_keys};
 pub use outbox::FlushReport;

@@ -230,3 +230,6 @@ fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     };
     table_batch(table, columns, system, features)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub(crate) struct LabelFile {
 /// The types of columns, by name.
 pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
 
-/// What is known of a file of labels beside its content.
+/// How a file of labels is read, as far as its content does not say it.
 #[derive(Clone, Debug)]
 pub(crate) struct LabelOptions {
     /// The types of columns of a text format that the view does not read, as far as they are not to
@@ -55,7 +55,7 @@ pub(crate) struct LabelOptions {
 }
 
 impl LabelOptions {
-    /// What is known of new labels with these types.
+    /// The options of new labels with these types.
     pub(crate) fn new(types: ColumnTypes) -> Self {
         Self {
             types,
@@ -87,8 +87,8 @@ impl LabelFile {
     /// the file's extension if it is `None`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file is
-    /// one of a table's.
+    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file
+    /// is one of a table's.
     pub(crate) fn open(
         path: &Path,
         format: Option<Format>,

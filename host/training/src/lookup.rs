@@ -110,7 +110,8 @@ impl LookupJoin {
             true => LABEL_BYTES * (self.workers as u64 + 1) + width,
             false => WINDOW_LABEL_BYTES + 2 * width,
         };
-        // The band takes 55 % of the memory. Most of the rest holds features that wait to be written.
+        // The band takes 55 % of the memory. Most of the rest holds features that wait to be
+        // written.
         let rows = usize::try_from(self.memory / 20 * 11 / each).unwrap_or(usize::MAX);
         rows.max(CHUNK_ROWS)
     }
@@ -282,7 +283,7 @@ pub(crate) const EVENT_TIME: &str = "event_timestamp";
 /// The columns beside event times that order the rows of an entity.
 pub(crate) const ORDERING: [&str; 3] = ["created_timestamp", "event_id", ARRIVAL_ORDER];
 
-/// What orders the rows of a batch among those of their entities and event times.
+/// The columns that order the rows of a batch among those of their entities and event times.
 pub(crate) struct RowOrder {
     created: arrow_buffer::ScalarBuffer<i64>,
     ids: StringArray,

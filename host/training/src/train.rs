@@ -302,7 +302,8 @@ fn check_requested(trainer: &str, offered: &Schema, requested: &[Field], set: &s
                 let known = offered.fields().iter().map(|f| f.name.as_str());
                 let hint = meant(&field.name, known);
                 format!(
-                    "function `{trainer}` asks for column `{}` ({}), which there is not{hint}",
+                    "function `{trainer}` asks for column `{}` ({}), and the training set has no \
+                     such column{hint}",
                     field.name, field.data_type
                 )
             }
@@ -497,7 +498,8 @@ mod tests {
                 "delays",
                 DataType::Int64,
                 Some(
-                    "function `t` asks for column `delays` (int64), which there is not; is `delay` meant?",
+                    "function `t` asks for column `delays` (int64), and the training set has no such \
+                     column; is `delay` meant?",
                 ),
             ),
         ] {

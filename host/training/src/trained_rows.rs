@@ -30,7 +30,7 @@ type RowId = [u8; 16];
 pub(crate) enum TrainedRows {
     /// None, or none that are known.
     None,
-    /// Those of the parts that trainers are fed, of the same training set.
+    /// The rows of the parts `train` and `validation` of this training set.
     SameSet,
     /// Rows of another training set.
     OtherSet {
@@ -173,8 +173,8 @@ impl TrainedRows {
         }
     }
 
-    /// Returns for each row of a batch whether the version learned from it. `first` is the number of
-    /// the batch's first row.
+    /// Returns for each row of a batch whether the version learned from it. `first` is the number
+    /// of the batch's first row.
     pub(crate) fn among(
         &self,
         rows: &TrainingRows,

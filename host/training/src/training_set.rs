@@ -165,57 +165,14 @@ impl Training {
         self.tables.remove_abandoned_pins().await?;
         let definitions = self.context.definitions();
         let recipe = Recipe::new(&definitions, &request.view)?;
-        let labels = {
-            let (path, time, view) = (
-                request.labels.clone(),
-                request.time.clone(),
-                recipe.view.clone(),
-            );
-            let options = LabelOptions {
-                zone: request.zone,
-                ..LabelOptions::new(request.types.clone())
-            };
-            let open = move || LabelFile::open(&path, None, &time, &view, &options);
-            blocking(open).await??.with_limit(request.most_label_bytes)
-        };
-        labels.check_types(&request.types)?;
-        check_columns(&request.out, &labels.fields())?;
+        let labels = open_labels(request, &recipe).await?;
         let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
         if request.as_of.is_none() {
             // Rows that were just acknowledged may still be in the outbox.
             self.tables.flush_all().await?;
         }
         let snapshots = self.tables.snapshots(&recipe, as_of).await?;
-        let functions = recipe.functions.iter();
-        let mut set = TrainingSet {
-            id: String::new(),
-            created: self.context.machine_now(),
-            view: request.view.clone(),
-            view_version: recipe.version(),
-            labels: Digest::of(&[]),
-            labels_format: labels.format(),
-            labels_name: request.labels.display().to_string(),
-            time: request.time.clone(),
-            types: labels.types(),
-            zone: request.zone,
-            has_empty_keys: true,
-            as_of: request.as_of,
-            versions: snapshots
-                .iter()
-                .map(|(t, s)| (t.clone(), s.version()))
-                .collect(),
-            functions: functions
-                .map(|(n, f)| (n.clone(), f.registered.digest))
-                .collect(),
-            split: request.split.clone(),
-            format,
-            digest: Digest::of(&[]),
-            rows: 0,
-            columns: Vec::new(),
-            function_errors: 0,
-            errors: Vec::new(),
-            coincident: BTreeMap::new(),
-        };
+        let mut set = self.begun_record(request, format, &recipe, &labels, &snapshots);
         let pin = self.tables.pin(&set.view, &set.versions).await?;
         let plan = JoinPlan {
             recipe: recipe.clone(),
@@ -251,13 +208,54 @@ impl Training {
         Ok(set)
     }
 
+    /// Returns the record of a training set that is about to be made: what it is made of. What is
+    /// known only when it is written is empty.
+    fn begun_record(
+        &self,
+        request: &TrainingSetRequest,
+        format: Format,
+        recipe: &Recipe,
+        labels: &LabelFile,
+        snapshots: &BTreeMap<String, TableSnapshot>,
+    ) -> TrainingSet {
+        let versions = snapshots.iter();
+        let functions = recipe.functions.iter();
+        TrainingSet {
+            id: String::new(),
+            created: self.context.machine_now(),
+            view: request.view.clone(),
+            view_version: recipe.version(),
+            labels: Digest::of(&[]),
+            labels_format: labels.format(),
+            labels_name: request.labels.display().to_string(),
+            time: request.time.clone(),
+            types: labels.types(),
+            zone: request.zone,
+            has_empty_keys: true,
+            as_of: request.as_of,
+            versions: versions.map(|(t, s)| (t.clone(), s.version())).collect(),
+            functions: functions
+                .map(|(n, f)| (n.clone(), f.registered.digest))
+                .collect(),
+            split: request.split.clone(),
+            format,
+            digest: Digest::of(&[]),
+            rows: 0,
+            columns: Vec::new(),
+            function_errors: 0,
+            errors: Vec::new(),
+            coincident: BTreeMap::new(),
+        }
+    }
+
     /// Makes a recorded training set again, with the same bytes, whatever was written to the
     /// tables since.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown training set, [`Kind::Invalid`] when the
-    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone from the
-    /// artifacts, and [`Kind::Internal`] when the digest of the file differs from the recorded one.
+    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone
+    /// from the artifacts, and [`Kind::Internal`] when the digest of the file differs from the
+    /// recorded one.
     pub async fn recreate_training_set(
         &self,
         id: &str,
@@ -571,6 +569,24 @@ fn fill(
         progress.read(made.rows, plan.labels.total_rows());
     }
     Ok(made)
+}
+
+/// Opens the labels of a request, and checks that they fit the view and the file to write.
+async fn open_labels(request: &TrainingSetRequest, recipe: &Recipe) -> Result<LabelFile> {
+    let (path, time, view) = (
+        request.labels.clone(),
+        request.time.clone(),
+        recipe.view.clone(),
+    );
+    let options = LabelOptions {
+        zone: request.zone,
+        ..LabelOptions::new(request.types.clone())
+    };
+    let open = move || LabelFile::open(&path, None, &time, &view, &options);
+    let labels = blocking(open).await??.with_limit(request.most_label_bytes);
+    labels.check_types(&request.types)?;
+    check_columns(&request.out, &labels.fields())?;
+    Ok(labels)
 }
 
 /// Checks that the file to write is not the file of the labels, under whatever name.

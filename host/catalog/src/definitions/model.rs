@@ -39,7 +39,7 @@ pub struct ModelDef {
     pub doc: String,
 }
 
-/// What a training uses unless it is told otherwise.
+/// The defaults of `wafer train` for a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingDef {
     /// The file of labels.

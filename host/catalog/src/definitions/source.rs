@@ -118,8 +118,8 @@ impl SourceDef {
 pub struct FoundColumn {
     /// The name of the column.
     pub name: String,
-    /// The type that it can be read as; `None` if it has nothing but nulls, which every type has. Or
-    /// why it cannot be read, and what to do about it.
+    /// The type that it can be read as; `None` if it has nothing but nulls, which every type has.
+    /// Or why it cannot be read, and what to do about it.
     pub data_type: Result<Option<DataType>, String>,
     /// Whether it may be null.
     pub nullable: bool,

@@ -161,8 +161,8 @@ struct Push {
 
 /// Compute the metrics of a version on a part of a training set.
 ///
-/// Rows that the version learned from are left out, because a model knows their labels: those of the
-/// parts `train` and `validation` of its own training set, and the same rows of another one.
+/// Rows that the version learned from are left out, because a model knows their labels: those of
+/// the parts `train` and `validation` of its own training set, and the same rows of another one.
 ///
 /// Examples:
 ///   wafer models evaluate late_arrival@3 --training-set 4f0c9a1b22d0 --part test

@@ -136,8 +136,8 @@ impl Replay {
         })?;
         let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
-        // Pipelines of a source that share a function, or have none, read the same events, which are
-        // pushed once.
+        // Pipelines of a source that share a function, or have none, read the same events, which
+        // are pushed once.
         let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];

@@ -75,9 +75,12 @@ fn text(report: &SkewReport) -> String {
     let mut parts: Vec<String> = releases.map(release_text).collect();
     let rows = thousands(report.rows);
     parts.push(match report.mismatches {
-        0 => format!("{rows} rows: no value differs that was made of the same"),
+        0 => format!(
+            "{rows} rows compared: every value that was made of the same rows and events is equal"
+        ),
         count => format!(
-            "{rows} rows: {} values differ although they were made of the same",
+            "{rows} rows compared: {} values differ although they were made of the same rows and \
+             events",
             thousands(count)
         ),
     });

@@ -134,8 +134,8 @@ impl MakeTrainingSet {
     }
 }
 
-/// Warns of labels that have the time of events that they were joined with. Such an event may be the
-/// very one that the label is about.
+/// Warns of labels that have the time of events that they were joined with. Such an event may be
+/// the very one that the label is about.
 pub(crate) fn say_coincident(set: &TrainingSet) {
     for (lookup, labels) in &set.coincident {
         say(format!(

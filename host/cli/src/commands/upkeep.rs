@@ -58,7 +58,7 @@ impl Tables {
 /// Examples:
 ///   wafer export scheduled_flight_v1 --out labels.parquet
 ///   wafer export airport_weather_v1 --out weather.csv --columns faa,event_timestamp,temperature_c
-///   wafer export airport_weather_v1 - --limit 1000 | head
+///   wafer export airport_weather_v1 --out - --limit 1000 | head
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Export {

@@ -1,7 +1,8 @@
 //! Summaries of events from which aggregates are answered.
 //!
-//! A state, or two that mirror each other, is a file in this folder and a row in the table at the end of this one. Its file holds
-//! the state, how it slides with a window, and the statistics that functions ask of it.
+//! A state, or two that mirror each other, is a file in this folder and a row in the table at the
+//! end of this one. Its file holds the state, how it slides with a window, and the statistics that
+//! functions ask of it.
 
 mod count;
 mod ends;

@@ -181,7 +181,7 @@ impl Record {
     }
 }
 
-/// What follows a byte.
+/// What the splitter does after a byte.
 enum Step {
     /// The splitter goes on.
     To(State),

@@ -67,8 +67,8 @@ static PROGRAM: OnceLock<Program> = OnceLock::new();
 static IDLE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 
 /// Lets this process decode Arrow and Parquet files in child processes: the program at `path`,
-/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded in
-/// the process itself, where only panics become errors. Further calls have no effect.
+/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded
+/// in the process itself, where only panics become errors. Further calls have no effect.
 pub fn decode_in_child(path: PathBuf, arguments: Vec<String>) {
     let _ = PROGRAM.set(Program { path, arguments });
 }
@@ -102,7 +102,7 @@ struct Failure {
     cause: Option<String>,
 }
 
-// What the process does that wants to read a file.
+// The side of the reading process.
 
 /// Opens a file in a worker.
 pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<Decoded> {
@@ -341,7 +341,7 @@ fn read_frame(mut socket: &UnixStream, limit: u64) -> io::Result<(u8, Vec<u8>)> 
     Ok((kind, frame))
 }
 
-// What a worker does.
+// The side of the child process.
 
 /// Decodes files in a child process, until the process that started it closes the socket, which is
 /// the standard input. Returns the exit code for the process.

@@ -582,8 +582,8 @@ impl<'a> IntervalWork<'a> {
     }
 }
 
-/// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of the
-/// run, and `ends` are those of the intervals that it combines, if it does.
+/// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of
+/// the run, and `ends` are those of the intervals that it combines, if it does.
 fn own_interval(whole: Interval, ends: &[Timestamp], time: Timestamp) -> Interval {
     let place = ends.partition_point(|end| *end <= time);
     Interval {

@@ -2,9 +2,9 @@
 //!
 //! A path is a file, a folder, or a pattern. In a pattern, `*` stands for any text in one part of
 //! the path, and a part that is `**` for any number of folders. Of a folder, its files are taken,
-//! and those of the folders in it that are [partitions](super::partition), such as `day=2024-01-01`.
-//! Names that begin with `.` or `_` are those of hidden files and of the notes of other programs,
-//! such as `_SUCCESS`: only a pattern that begins like them finds them.
+//! and those of the folders in it that are [partitions](super::partition), such as
+//! `day=2024-01-01`. Names that begin with `.` or `_` are those of hidden files and of the notes of
+//! other programs, such as `_SUCCESS`: only a pattern that begins like them finds them.
 
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,8 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
 /// Returns what a path leads to.
 ///
 /// # Errors
-/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked at.
+/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked
+/// at.
 fn kind_of(path: &Path) -> Result<FileType> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(found.file_type()),
@@ -137,7 +138,7 @@ fn too_many(folder: &str) -> Error {
     ))
 }
 
-/// What a name in a folder may be, by a pattern.
+/// What a pattern says of a name in a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Match<'a> {
     Nothing,

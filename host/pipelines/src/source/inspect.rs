@@ -30,8 +30,8 @@ pub struct Inspected {
     pub rows: u64,
 }
 
-/// Returns the columns of typed files of a source, which are those of all its files together. Blocks
-/// the thread.
+/// Returns the columns of typed files of a source, which are those of all its files together.
+/// Blocks the thread.
 ///
 /// # Errors
 /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file, and
@@ -125,7 +125,8 @@ pub(super) fn is_readable(found: &ArrowType, wanted: &DataType, reading: &Readin
     coerce_rows(&new_empty_array(found), wanted, reading).is_ok()
 }
 
-/// Returns what decimals of a scale are read as: what is declared, or else integers, if they are that.
+/// Returns what decimals of a scale are read as: what is declared, or else integers, if they are
+/// that.
 fn decimal_type(scale: i8, reading: &Reading) -> Option<DataType> {
     match reading.decimal {
         Some(DecimalReading::Float64) => Some(DataType::Float64),

@@ -86,8 +86,8 @@ impl Pipelines {
 }
 
 impl FileRows {
-    /// Opens a file, the files of a folder, or those that match a pattern, to look at them. The format
-    /// follows from their names.
+    /// Opens a file, the files of a folder, or those that match a pattern, to look at them. The
+    /// format follows from their names.
     ///
     /// # Errors
     /// Returns the errors of [`Pipelines::source_rows`].
@@ -192,8 +192,8 @@ fn columns(
     (fields, left_out)
 }
 
-/// Returns the type that a column is read as if no pipeline reads it. One of nothing but nulls has any
-/// type.
+/// Returns the type that a column is read as if no pipeline reads it. One of nothing but nulls has
+/// any type.
 fn type_of(name: &str, found: &ArrowType, reading: &Reading) -> Option<DataType> {
     match found {
         ArrowType::Null => Some(DataType::Utf8),

@@ -20,7 +20,7 @@ pub fn missing_files(definitions: &Definitions) -> Vec<String> {
         };
         let error = find_files(path).err()?;
         Some(format!(
-            "sources.{name}.path: {error}; runs that read it fail until there is"
+            "sources.{name}.path: {error}; runs that read it fail until it exists"
         ))
     });
     missing.collect()

@@ -53,9 +53,9 @@ impl Display for LeftOutReason {
 
 /// Some rows that were looked at.
 ///
-/// It serialises as `{"kind": …, "name": …, "columns": […], "rows": [{…}], "more": …}`, with the rows
-/// as objects. `rejected`, `rejects`, `left_out` and `waiting` are absent when there is nothing to
-/// say.
+/// It serialises as `{"kind": …, "name": …, "columns": […], "rows": [{…}], "more": …}`, with the
+/// rows as objects. `rejected`, `rejects`, `left_out` and `waiting` are absent when there is
+/// nothing to say.
 #[derive(Debug)]
 pub struct Looked {
     /// What was looked at.
@@ -90,7 +90,8 @@ impl Looked {
     /// Writes the rows to an open file, in a format. Blocks the thread.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be written.
+    /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be
+    /// written.
     pub fn write(&self, file: File, name: &str, format: Format) -> Result<()> {
         let mut output = Output::opened(file, name.as_ref(), format, &self.rows.schema())?;
         output.write(&self.rows)?;

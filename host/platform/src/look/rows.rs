@@ -1,4 +1,5 @@
-//! What is looked at, opened: its columns, and its rows in the order in which they are stored.
+//! Opens a source, a view, a table or files to look at them: the columns, and the rows in the order
+//! in which they are stored.
 
 use std::sync::Arc;
 

@@ -259,8 +259,8 @@ fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
     }
 }
 
-/// Returns the memory that the elements of the tensors with a `binary_data_size` take, in bytes. The
-/// sizes may be wrong: then they are refused when they are filled in.
+/// Returns the memory that the elements of the tensors with a `binary_data_size` take, in bytes.
+/// The sizes may be wrong: then they are refused when they are filled in.
 pub(super) fn binary_size(inputs: &[Tensor]) -> u64 {
     let size = |input: &Tensor| {
         let size = input

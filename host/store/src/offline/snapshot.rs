@@ -374,9 +374,9 @@ impl TableSnapshot {
         Ok(arranged.boxed())
     }
 
-    /// Puts files in the order in which their first rows were created, according to the statistics in
-    /// the files, and files of the same time in the order of their paths. The files of a table that
-    /// others write are put in the order in which they were written.
+    /// Puts files in the order in which their first rows were created, according to the statistics
+    /// in the files, and files of the same time in the order of their paths. The files of a table
+    /// that others write are put in the order in which they were written.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.
@@ -472,8 +472,8 @@ fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
     may_overlap(times.map(|(first, last)| (at(first), at(last))), interval)
 }
 
-/// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since the
-/// Unix epoch, if they are known from its statistics.
+/// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since
+/// the Unix epoch, if they are known from its statistics.
 fn bounds(group: &RowGroupMetaData, name: &str) -> Option<(i64, i64)> {
     let mut columns = group.columns().iter();
     let column = columns.find(|column| column.column_path().string() == name)?;

@@ -20,8 +20,8 @@ pub(in crate::aggregate) struct Values {
 pub(in crate::aggregate) enum ValueStatistic {
     /// The number of distinct values.
     Distinct,
-    /// Up to this number of the most frequent values, most frequent first. Of equally frequent ones the
-    /// lesser comes first.
+    /// Up to this number of the most frequent values, most frequent first. Of equally frequent ones
+    /// the lesser comes first.
     MostFrequent(u32),
 }
 
