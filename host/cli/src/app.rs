@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use url::Url;
 use wafer_config::Project;
 #[cfg(feature = "aws")]
-use wafer_config::{SourceType, schedule_def};
+use wafer_config::schedule_def;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
@@ -204,7 +204,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
 #[cfg(feature = "aws")]
 pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
     let streams = project.sources.iter();
-    let streams = streams.filter(|(_, source)| source.kind == SourceType::Stream);
+    let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let schedules = project.pipelines.iter().filter_map(|(name, pipeline)| {
         let schedule = pipeline.schedule.as_ref()?;
         Some((name.as_str(), schedule_def(schedule)))

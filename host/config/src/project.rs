@@ -231,7 +231,7 @@ impl Project {
                 check(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
             }
             let source = &self.sources[&pipeline.source];
-            let has_rows = source.kind != SourceType::Stream || source.path.is_some();
+            let has_rows = !source.kind.takes_events() || source.path.is_some();
             if pipeline.schedule.is_some() && !has_rows {
                 let message = format!(
                     "would never run: source `{}` is a stream without `path`, whose events run the \
@@ -267,7 +267,7 @@ impl Project {
     fn check_delay(&self, pipeline: &PipelineConfig, schedule: &str) -> Result<(), BrokenRule> {
         let source = &self.sources[&pipeline.source];
         // The `delay` of a stream is also that of events from the past.
-        if source.delay.is_none() || source.kind == SourceType::Stream {
+        if source.delay.is_none() || source.kind.takes_events() {
             return Ok(());
         }
         let message = format!(

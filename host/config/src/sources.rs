@@ -108,6 +108,16 @@ pub enum SourceType {
     Table,
 }
 
+impl SourceType {
+    /// Returns whether events are pushed to sources of the type.
+    pub fn takes_events(self) -> bool {
+        match self {
+            Self::Stream => true,
+            Self::Files | Self::Delta | Self::Table => false,
+        }
+    }
+}
+
 /// Checks that a source has the keys of its type. The key of a returned error is relative to
 /// the source.
 pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wafer_config::resolve;
 use wafer_core::{DataType, escaped};
 use wafer_platform::{
-    CHECK_ROWS, Error, GoLive, Reject, SourceKind, SourceReader, check_function, temporary_folder,
+    CHECK_ROWS, Error, GoLive, Reject, SourceReader, check_function, temporary_folder,
 };
 
 use super::Context;
@@ -82,9 +82,9 @@ impl Check {
                 .find(|p| p.made_by.function() == Some(name))
                 .and_then(|p| {
                     let source = &definitions.sources[&p.source];
-                    // The rows of a Delta table are read by runs only.
-                    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
-                    source.files.as_ref().filter(|_| !is_delta).map(|_| {
+                    // The rows of a table are read by runs only.
+                    let is_read = source.kind.reads_files_one_by_one();
+                    source.files.as_ref().filter(|_| is_read).map(|_| {
                         let remote = &platform.context().components().remote;
                         SourceReader::open(source, &p.source, inputs.fields(), remote)
                     })

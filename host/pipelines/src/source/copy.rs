@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use wafer_catalog::{Definitions, Location, SourceKind};
+use wafer_catalog::{Definitions, Location};
 use wafer_core::Digest;
 use wafer_store::{Error, Expect, Kind, Result};
 
@@ -37,10 +37,11 @@ impl Pipelines {
             let Some(Location::Here(path)) = &source.files else {
                 continue;
             };
-            if let SourceKind::Delta { .. } = source.kind {
+            if !source.kind.reads_files_one_by_one() {
                 return Err(Error::invalid(format!(
-                    "source `{name}` is a Delta table on this machine, which a deployment does not \
-                     read; export what it needs to files, or push the rows as events"
+                    "source `{name}` is {} on this machine, which a deployment does not read; export \
+                     what it needs to files, or push the rows as events",
+                    source.kind.noun()
                 )));
             }
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
-use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
+use wafer_catalog::{Format, FoundColumn, Location, SourceDef};
 use wafer_core::{
     ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows, nearest_type,
 };
@@ -64,8 +64,8 @@ pub fn typed_columns(
 }
 
 fn location<'a>(source: &'a SourceDef, name: &str) -> Result<&'a Location> {
-    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
-    source.files.as_ref().filter(|_| !is_delta).ok_or_else(|| {
+    let is_read = source.kind.reads_files_one_by_one();
+    source.files.as_ref().filter(|_| is_read).ok_or_else(|| {
         Error::invalid(format!(
             "sources.{name}: its columns are not looked up in files; declare them: columns = {{ id \
              = \"int64\", note = \"utf8?\" }}"
