@@ -196,6 +196,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
 #[cfg(not(feature = "aws"))]
 pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
     Arc::new(wafer_store::UnreachableFiles {
+        form: "s3://BUCKET/FOLDER",
         reason: WITHOUT_AWS.to_owned(),
     })
 }

@@ -17,7 +17,7 @@ use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
 use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects, check_schedule};
 use crate::server::{ServerConfig, check_server};
-use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
+use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source, check_url};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
 use crate::views::ViewConfig;
@@ -83,17 +83,21 @@ struct ProjectTable {
 
 impl Project {
     /// Reads and checks `wafer.toml` in a folder. Environment variables override settings of
-    /// `[store]`.
+    /// `[store]`. Source files that are not on this machine must have URLs that `remote` reads.
     ///
     /// # Errors
     /// Returns a [`ProjectError`] when the file cannot be read, parsed, or used.
-    pub fn read(folder: &Path) -> Result<Self, ProjectError> {
+    pub fn read(folder: &Path, remote: &dyn RemoteFiles) -> Result<Self, ProjectError> {
         let path = folder.join("wafer.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read {
             path: path.clone(),
             source,
         })?;
         let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
+        for (name, source) in &project.sources {
+            let checked = check_url(source, remote);
+            checked.map_err(|rule| rule.below(&format!("sources.{name}")).of_file(&path))?;
+        }
         // Paths are stored when the project is applied, and are read by processes in other
         // folders.
         if let Ok(whole) = std::path::absolute(&project.folder) {

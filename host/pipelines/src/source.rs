@@ -467,6 +467,7 @@ mod tests {
 
     fn remote() -> Arc<dyn RemoteFiles> {
         Arc::new(UnreachableFiles {
+            form: "s3://BUCKET/FOLDER",
             reason: "this is a test".to_owned(),
         })
     }

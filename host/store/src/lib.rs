@@ -53,7 +53,7 @@ pub use online::{
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use private::make_private_folder;
-pub use remote::{RemoteFile, RemoteFiles, UnreachableFiles};
+pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, UnreachableFiles};
 pub use stores::Stores;
 pub use upkeep::Upkeep;
 pub use usage::{Consumed, Metered, for_work, work_label};

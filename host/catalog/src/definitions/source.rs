@@ -123,7 +123,7 @@ pub struct FoundColumn {
     pub nullable: bool,
 }
 
-/// Where the files of a source are: on this machine, or on S3.
+/// Where the files of a source are: on this machine, or elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Location {
