@@ -4,7 +4,7 @@
 //! AWS are there with the feature `aws`), starts the sandbox, makes the clocks, and hands everything to the
 //! platform. Whatever a build without AWS cannot do fails here, with a message that says so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -236,6 +236,11 @@ pub(crate) fn runtime() -> Result<Runtime> {
         compiler,
     };
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
+}
+
+/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
+pub(crate) fn temporary_files() -> PathBuf {
+    std::env::temp_dir()
 }
 
 /// Returns the number of processors that work is spread over.

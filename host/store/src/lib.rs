@@ -14,6 +14,13 @@
 //! all [`Stores`] of a project by the scheme of a URL. The test suite that every backend must pass is
 //! the crate `wafer-store-contract`. Offline tables are a concrete type and not a
 //! trait, because Delta Lake already abstracts over object stores.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod artifact;
 mod backend;
