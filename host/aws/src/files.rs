@@ -60,6 +60,10 @@ fn path(url: &Url) -> Result<Path> {
 
 #[async_trait]
 impl RemoteFiles for Files {
+    fn form(&self) -> &'static str {
+        "s3://BUCKET/FOLDER"
+    }
+
     async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
         let bucket = self.bucket(url).await?;
         let path = path(url)?;

@@ -8,6 +8,13 @@
 //! functions. It is mostly read; each service keeps its own cache.
 //!
 //! Deliberately absent: rows of sources, HTTP, and the names of backends.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod applied;
 mod check;
@@ -52,4 +59,7 @@ pub use records::{
     Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
     Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
-pub use task::{TemporaryFolder, blocking, ended, remove_abandoned_folders, temporary_folder};
+pub use task::{
+    TemporaryFolder, blocking, ended, keep_temporary_files_in, remove_abandoned_folders,
+    temporary_file, temporary_folder,
+};

@@ -5,14 +5,14 @@
 //! everything to the platform. Whatever a build without AWS cannot do fails here, with a message
 //! that says so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use url::Url;
 use wafer_config::Project;
 #[cfg(feature = "aws")]
-use wafer_config::{SourceType, schedule_def};
+use wafer_config::schedule_def;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
@@ -195,6 +195,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
 #[cfg(not(feature = "aws"))]
 pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
     Arc::new(wafer_store::UnreachableFiles {
+        form: "s3://BUCKET/FOLDER",
         reason: WITHOUT_AWS.to_owned(),
     })
 }
@@ -203,7 +204,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
 #[cfg(feature = "aws")]
 pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
     let streams = project.sources.iter();
-    let streams = streams.filter(|(_, source)| source.kind == SourceType::Stream);
+    let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let schedules = project.pipelines.iter().filter_map(|(name, pipeline)| {
         let schedule = pipeline.schedule.as_ref()?;
         Some((name.as_str(), schedule_def(schedule)))
@@ -234,6 +235,11 @@ pub(crate) fn runtime() -> Result<Runtime> {
         compiler,
     };
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
+}
+
+/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
+pub(crate) fn temporary_files() -> PathBuf {
+    std::env::temp_dir()
 }
 
 /// Returns the number of processors that work is spread over.

@@ -137,7 +137,7 @@ impl Context {
     /// # Errors
     /// Returns an error when the file cannot be read or is not valid.
     pub(crate) fn project(&self) -> Result<Project> {
-        Ok(Project::read(&self.folder)?)
+        Ok(Project::read(&self.folder, app::remote_files().as_ref())?)
     }
 }
 

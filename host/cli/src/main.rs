@@ -56,6 +56,7 @@ fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
     let program = wafer_platform::this_program()
         .context("cannot find the path of this program, to decode files by it")?;
     wafer_platform::decode_in_child(program, vec!["decode-files".to_owned()]);
+    wafer_platform::keep_temporary_files_in(app::temporary_files());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

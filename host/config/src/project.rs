@@ -17,7 +17,7 @@ use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
 use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects, check_schedule};
 use crate::server::{ServerConfig, check_server};
-use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
+use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source, check_url};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
 use crate::views::ViewConfig;
@@ -83,17 +83,21 @@ struct ProjectTable {
 
 impl Project {
     /// Reads and checks `wafer.toml` in a folder. Environment variables override settings of
-    /// `[store]`.
+    /// `[store]`. Source files that are not on this machine must have URLs that `remote` reads.
     ///
     /// # Errors
     /// Returns a [`ProjectError`] when the file cannot be read, parsed, or used.
-    pub fn read(folder: &Path) -> Result<Self, ProjectError> {
+    pub fn read(folder: &Path, remote: &dyn RemoteFiles) -> Result<Self, ProjectError> {
         let path = folder.join("wafer.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read {
             path: path.clone(),
             source,
         })?;
         let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
+        for (name, source) in &project.sources {
+            let checked = check_url(source, remote);
+            checked.map_err(|rule| rule.below(&format!("sources.{name}")).of_file(&path))?;
+        }
         // Paths are stored when the project is applied, and are read by processes in other
         // folders.
         if let Ok(whole) = std::path::absolute(&project.folder) {
@@ -250,7 +254,7 @@ impl Project {
         };
         let table = key("schedule");
         let source = &self.sources[&pipeline.source];
-        if source.kind == SourceType::Stream && source.path.is_none() {
+        if source.kind.takes_events() && source.path.is_none() {
             let message = format!(
                 "would never run: source `{}` is a stream without `path`, whose events run the \
                  pipeline as they come in; leave the schedule out, or name files with `path`",
@@ -267,7 +271,7 @@ impl Project {
     fn check_delay(&self, pipeline: &PipelineConfig, schedule: &str) -> Result<(), BrokenRule> {
         let source = &self.sources[&pipeline.source];
         // The `delay` of a stream is also that of events from the past.
-        if source.delay.is_none() || source.kind == SourceType::Stream {
+        if source.delay.is_none() || source.kind.takes_events() {
             return Ok(());
         }
         let message = format!(

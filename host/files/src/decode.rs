@@ -113,7 +113,11 @@ impl Request {
         let bytes = metadata.len();
         let decoded = guarded(&self, || match self.format {
             Format::Parquet => parquet::open(&self, file),
-            _ => arrow::open(&self, file),
+            Format::Arrow | Format::ArrowStream => arrow::open(&self, file),
+            Format::Csv | Format::Ndjson => {
+                let message = "text is parsed in this process, and not by a library";
+                Err(Error::new(Kind::Internal, message))
+            }
         })?;
         check_rows(&self, decoded.rows.unwrap_or(0), bytes)?;
         let mut batches = decoded.batches;

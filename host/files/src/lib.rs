@@ -9,6 +9,13 @@
 //! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
 //!
 //! Deliberately absent: where files come from, and what their rows mean.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod arrow;
 mod binary;

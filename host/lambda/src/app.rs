@@ -72,6 +72,11 @@ pub(crate) async fn open() -> Result<Handler> {
     Ok(Handler::new(platform, sources, objects))
 }
 
+/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
+pub(crate) fn temporary_files() -> PathBuf {
+    std::env::temp_dir()
+}
+
 /// Returns the folder of the package with compiled code, if there is one.
 fn shipped() -> Option<PathBuf> {
     let package = std::env::var_os("LAMBDA_TASK_ROOT")?;

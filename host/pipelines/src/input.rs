@@ -217,7 +217,7 @@ fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
 /// Returns whether a run reads tables that events are flushed to.
 fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archive: bool) -> bool {
     let source = &definitions.sources[&pipeline.source];
-    archive || matches!(source.kind, SourceKind::Table { .. })
+    archive || source.kind.upstream().is_some()
 }
 
 /// Reads files of a table in the order in which they came in: by the creation of their rows, then

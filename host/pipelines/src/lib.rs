@@ -13,6 +13,13 @@
 //!
 //! This crate deliberately knows nothing of training sets, models or feature requests. A
 //! pipeline that predicts with a model receives the model as a [`Producer`].
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod backfill;
 mod chain;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind, blocking};
+use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
 use wafer_files::{
     ReadColumn, RowReader, Rows, check_no_table, file_format, missing_column, unreadable,
@@ -69,9 +69,10 @@ impl SourceReader {
         fields: &[Field],
         remote: &Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
-        if let SourceKind::Delta { .. } = source.kind {
+        if !source.kind.reads_files_one_by_one() {
             return Err(Error::invalid(format!(
-                "source `{name}` is a Delta table, whose files are not read one by one"
+                "source `{name}` is {}, whose files are not read one by one",
+                source.kind.noun()
             )));
         }
         let Some(location) = &source.files else {
@@ -467,6 +468,7 @@ mod tests {
 
     fn remote() -> Arc<dyn RemoteFiles> {
         Arc::new(UnreachableFiles {
+            form: "s3://BUCKET/FOLDER",
             reason: "this is a test".to_owned(),
         })
     }

@@ -18,7 +18,7 @@ mod upstream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wafer_catalog::{Definitions, RunRecord, SourceKind, get};
+use wafer_catalog::{Definitions, RunRecord, get};
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_store::Result;
@@ -105,7 +105,7 @@ fn triggers(definitions: &Definitions, pipeline: &str) -> Result<Vec<Box<dyn Tri
         let table = definitions.groups[&definition.group].table();
         triggers.push(Box::new(ScheduleTrigger::new(schedule.clone(), table)));
         let source = &definitions.sources[&definition.source];
-        if matches!(source.kind, SourceKind::Table { .. }) {
+        if source.kind.upstream().is_some() {
             // It repeats intervals only after a run of the schedule, so it comes second.
             triggers.push(Box::new(UpstreamTrigger::new(schedule)));
         }

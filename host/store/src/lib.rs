@@ -14,6 +14,13 @@
 //! all [`Stores`] of a project by the scheme of a URL. The test suite that every backend must pass
 //! is the crate `wafer-store-contract`. Offline tables are a concrete type and not a trait, because
 //! Delta Lake already abstracts over object stores.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod artifact;
 mod backend;
@@ -53,7 +60,7 @@ pub use online::{
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use private::make_private_folder;
-pub use remote::{RemoteFile, RemoteFiles, UnreachableFiles};
+pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, UnreachableFiles};
 pub use stores::Stores;
 pub use upkeep::Upkeep;
 pub use usage::{Consumed, Metered, for_work, work_label};

@@ -74,11 +74,6 @@ fn needed_inputs(view: &ViewDef) -> BTreeSet<String> {
     keys.chain(needed.map(|input| input.name.clone())).collect()
 }
 
-/// Returns whether columns of a format have no types of their own.
-fn has_guessed_types(format: Format) -> bool {
-    matches!(format, Format::Csv | Format::Ndjson)
-}
-
 /// The rows of a file, in batches.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
@@ -149,7 +144,7 @@ impl LabelFile {
     /// Returns [`Kind::Invalid`] with a column of another kind.
     pub(crate) fn check_types(&self, types: &ColumnTypes) -> Result<()> {
         let path = self.path.display();
-        if !types.is_empty() && !has_guessed_types(self.format) {
+        if !types.is_empty() && self.format.has_types() {
             return Err(Error::invalid(format!(
                 "{path}: types of columns are given for CSV and NDJSON only; this file has them \
                  itself"
@@ -178,7 +173,7 @@ impl LabelFile {
     /// Returns the types of the columns of a text format, given or guessed, that do not follow
     /// from the view.
     pub(crate) fn types(&self) -> ColumnTypes {
-        if !has_guessed_types(self.format) {
+        if self.format.has_types() {
             return ColumnTypes::new();
         }
         let follows = |name: &String| {
@@ -330,11 +325,11 @@ impl LabelFile {
         })))
     }
 
-    /// Returns whether a column is read as one that can be null. In CSV, an empty text and a null
-    /// are one field without quotes, which is the empty text where sources read no nulls either:
-    /// in join keys, and in fields that functions need.
+    /// Returns whether a column is read as one that can be null. Where an empty text and a null are
+    /// written alike, such as a field of CSV without quotes, it is the empty text where sources read
+    /// no nulls either: in join keys, and in fields that functions need.
     fn can_be_null(&self, name: &str) -> bool {
-        self.format != Format::Csv || !self.needed.contains(name)
+        !self.format.has_bare_values() || !self.needed.contains(name)
     }
 
     /// Returns the inputs of the view, in its order. `first` is the number of the batch's first

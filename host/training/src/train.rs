@@ -176,10 +176,7 @@ impl Training {
         })?;
         let time = model.training.time.clone();
         // Other labels that are named instead may have types themselves.
-        let has_types = matches!(
-            Format::of_extension(&labels),
-            Some(Format::Parquet | Format::Arrow | Format::ArrowStream)
-        );
+        let has_types = Format::of_extension(&labels).is_some_and(Format::has_types);
         let types = match request.labels.is_some() && has_types {
             true => BTreeMap::new(),
             false => model.training.types.clone(),

@@ -103,12 +103,11 @@ impl TrainingSet {
         split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
     }
 
-    /// Returns the types of the columns of labels in CSV or NDJSON that the view does not read, and
-    /// possibly of features. Earlier versions recorded them only in the statistics of the columns,
-    /// and guessed nothing but int64, float64, boolean and utf8.
+    /// Returns the types of the columns of labels that the view does not read, and possibly of
+    /// features, if the format of the labels has no types. Earlier versions recorded them only in the
+    /// statistics of the columns, and guessed nothing but int64, float64, boolean and utf8.
     pub fn types_of_labels(&self) -> BTreeMap<String, DataType> {
-        let is_text = matches!(self.labels_format, Format::Csv | Format::Ndjson);
-        if self.has_empty_keys || !is_text {
+        if self.has_empty_keys || self.labels_format.has_types() {
             return self.types.clone();
         }
         let guessed = [

@@ -8,8 +8,8 @@ use serde::Serialize;
 use wafer_config::{Project, resolve};
 use wafer_core::{DataType, Field, escaped};
 use wafer_platform::{
-    CHECK_ROWS, Definitions, Error, GoLive, Platform, ProjectFunction, Reject, SourceKind,
-    SourceReader, check_function, temporary_folder,
+    CHECK_ROWS, Definitions, Error, GoLive, Platform, ProjectFunction, Reject, SourceReader,
+    check_function, temporary_folder,
 };
 
 use super::Context;
@@ -148,8 +148,8 @@ fn source_of(
         return Ok(None);
     };
     let source = &definitions.sources[&pipeline.source];
-    // The rows of a Delta table are read by runs only.
-    if source.files.is_none() || matches!(source.kind, SourceKind::Delta { .. }) {
+    // The rows of a table are read by runs only.
+    if source.files.is_none() || !source.kind.reads_files_one_by_one() {
         return Ok(None);
     }
     let remote = &platform.context().components().remote;

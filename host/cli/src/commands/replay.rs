@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
-use wafer_platform::{IngestReport, SourceDef, SourceKind, SourceReader};
+use wafer_platform::{IngestReport, SourceDef, SourceReader};
 
 use super::Context;
 use crate::app;
@@ -141,7 +141,7 @@ impl Replay {
         let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];
-            if !matches!(source.kind, SourceKind::Stream { .. }) || source.files.is_none() {
+            if !source.kind.takes_events() || source.files.is_none() {
                 continue;
             }
             if !played.insert((&pipeline.source, pipeline.made_by.function())) {

@@ -1,4 +1,4 @@
-//! The files of a source, on this machine or on S3, and how they are opened.
+//! The files of a source, on this machine or elsewhere, and how they are opened.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

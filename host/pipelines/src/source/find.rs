@@ -1,4 +1,4 @@
-//! Finds the files that the `path` of a source stands for, on this machine or on S3.
+//! Finds the files that the `path` of a source stands for, on this machine or elsewhere.
 //!
 //! A path is a file, a folder, or a pattern. In a pattern, `*` stands for any text in one part of
 //! the path, and a part that is `**` for any number of folders. Of a folder, its files are taken,
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use url::Url;
 use wafer_files::unreadable;
-use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
+use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, RemoteFilesExt as _, Result};
 
 use super::files::block_on;
 use super::partition::{decoded, is_partition};
@@ -173,17 +173,13 @@ fn is_hidden(name: &str) -> bool {
 ///
 /// # Errors
 /// Returns [`Kind::NotFound`] when there is no such file and [`Kind::Invalid`] when the text is
-/// not a URL.
+/// not a URL of remote files.
 pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
-    let wrong_url = |e: url::ParseError| {
-        let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
-        Error::caused(Kind::Invalid, message, e)
-    };
     let (folder, pattern) = match text.find('*') {
         None => (text, ""),
         Some(star) => text.split_at(text[..star].rfind('/').map_or(0, |slash| slash + 1)),
     };
-    let url = Url::parse(folder).map_err(wrong_url)?;
+    let url = remote.url(folder)?;
     let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
     let mut files = block_on(remote.list(&url))?;
     if files.len() > MAX_FILES {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
-use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
+use wafer_catalog::{FoundColumn, Location, SourceDef};
 use wafer_core::{
     ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows, nearest_type,
 };
@@ -44,7 +44,7 @@ pub fn typed_columns(
     let files = source_files(location(source, name)?, source.format, remote)?;
     let mut columns: Vec<FoundColumn> = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        if file.format.is_text() {
+        if !file.format.has_types() {
             return Err(Error::invalid(format!(
                 "sources.{name}: {} is text, whose columns have no types; declare them: columns = \
                  {{ id = \"int64\", note = \"utf8?\" }} (`wafer new NAME --from FILE` writes them)",
@@ -64,8 +64,8 @@ pub fn typed_columns(
 }
 
 fn location<'a>(source: &'a SourceDef, name: &str) -> Result<&'a Location> {
-    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
-    source.files.as_ref().filter(|_| !is_delta).ok_or_else(|| {
+    let is_read = source.kind.reads_files_one_by_one();
+    source.files.as_ref().filter(|_| is_read).ok_or_else(|| {
         Error::invalid(format!(
             "sources.{name}: its columns are not looked up in files; declare them: columns = {{ id \
              = \"int64\", note = \"utf8?\" }}"
@@ -185,7 +185,7 @@ fn of_both(one: &FoundColumn, other: &FoundColumn) -> FoundColumn {
 pub fn inspect(source: &SourceDef, name: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Inspected> {
     let files = source_files(location(source, name)?, source.format, remote)?;
     match files.last() {
-        Some(file) if file.format.is_text() => inspect_text(source, file, remote),
+        Some(file) if !file.format.has_types() => inspect_text(source, file, remote),
         _ => Ok(Inspected {
             columns: typed_columns(source, name, remote)?,
             rows: 0,
@@ -200,9 +200,8 @@ fn inspect_text(
     remote: &Arc<dyn RemoteFiles>,
 ) -> Result<Inspected> {
     let format = file_format(file.format);
-    // Of CSV, all values are texts; JSON tells texts from numbers.
-    let is_csv = file.format == Format::Csv;
-    let declared = |_: &str| is_csv.then_some(DataType::Utf8);
+    let is_bare = file.format.has_bare_values();
+    let declared = |_: &str| is_bare.then_some(DataType::Utf8);
     let opened = file.open(remote)?;
     let schema = format.schema(&file.path, opened, &source.options, &declared)?;
     let columns: Vec<ReadColumn> = schema
@@ -215,7 +214,7 @@ fn inspect_text(
         .collect();
     let mut guesses: Vec<Guess> = columns
         .iter()
-        .map(|column| Guess::new(&column.field, source.zone, is_csv))
+        .map(|column| Guess::new(&column.field, source.zone, is_bare))
         .collect();
     let opened = file.open(remote)?;
     let mut reader = format.read(&file.path, opened, &source.options, &columns)?;
@@ -253,7 +252,7 @@ struct Candidate {
 }
 
 impl Guess {
-    fn new(field: &Field, zone: Option<Zone>, is_csv: bool) -> Self {
+    fn new(field: &Field, zone: Option<Zone>, is_bare: bool) -> Self {
         use DataType as D;
         let candidate = |data_type: &DataType, zone: Option<Zone>, is_local| Candidate {
             data_type: data_type.clone(),
@@ -265,7 +264,7 @@ impl Guess {
         };
         let mut candidates = Vec::new();
         if field.data_type == D::Utf8 {
-            if is_csv {
+            if is_bare {
                 let types = [D::Int64, D::Float64, D::Boolean];
                 candidates.extend(
                     types

@@ -70,9 +70,12 @@ impl Pipelines {
             .flatten()
             .map(|field| (field.name, field.data_type))
             .collect();
-        if let SourceKind::Delta { version } = source.kind {
-            let table = DeltaTable::open(&source, version).await?;
-            return Ok(FileRows::of_delta(table, source, &types));
+        match source.kind {
+            SourceKind::Delta { version } => {
+                let table = DeltaTable::open(&source, version).await?;
+                return Ok(FileRows::of_delta(table, source, &types));
+            }
+            SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {}
         }
         let location = source.files.clone().ok_or_else(|| {
             Error::invalid(format!(

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use url::Url;
 use wafer_files::TableFormat;
-use wafer_store::{RemoteFiles, Result};
+use wafer_store::{RemoteFiles, RemoteFilesExt as _, Result};
 
 use crate::source::files::block_on;
 
@@ -20,7 +19,8 @@ pub(crate) fn check_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<
     for folder in remote_folders(text) {
         for format in TableFormat::ALL {
             let mark = format!("{folder}{}/", format.mark());
-            let Ok(url) = Url::parse(&mark) else {
+            // What is not of the form that is read is refused when its files are looked for.
+            let Ok(url) = remote.url(&mark) else {
                 continue;
             };
             let files = block_on(remote.list(&url))?;

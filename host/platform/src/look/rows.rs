@@ -48,7 +48,9 @@ impl Platform {
                         let archive = TableDef::archive(name).name;
                         RowsToLookAt::Table(self.table_rows(&archive).await?)
                     }
-                    _ => RowsToLookAt::Files(self.pipelines.source_rows(name).await?),
+                    SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
+                        RowsToLookAt::Files(self.pipelines.source_rows(name).await?)
+                    }
                 }
             }
             LookAt::Group(name) => {
