@@ -13,6 +13,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 use serde_json::Value as Json;
 use wafer_catalog::{LATE, TableDef};
 use wafer_core::rules::Interval;
@@ -167,20 +168,22 @@ impl Pipelines {
     /// Deletes the rows that runs committed of entities that were deleted while the runs were
     /// under way. `known` is the version of the deletions that the runs took into account, or
     /// `None` if that is not known.
-    pub(crate) async fn delete_rows_of_deleted(
-        &self,
-        table: &TableDef,
+    pub(crate) fn delete_rows_of_deleted<'a>(
+        &'a self,
+        table: &'a TableDef,
         known: Option<u64>,
-    ) -> Result<()> {
-        let deletions = self.tables.deletions().await?;
-        if known == Some(deletions.version()) {
-            return Ok(());
-        }
-        let deleted = deletions.of(table);
-        if !deleted.is_empty() {
-            self.delete_rows(table, &deleted).await?;
-        }
-        Ok(())
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let deletions = self.tables.deletions().await?;
+            if known == Some(deletions.version()) {
+                return Ok(());
+            }
+            let deleted = deletions.of(table);
+            if !deleted.is_empty() {
+                self.delete_rows(table, &deleted).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Finds the events that the rows of deleted entities came from.

@@ -29,6 +29,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use futures::future::BoxFuture;
 use wafer_catalog::{GroupDef, TableDef, blocking};
 use wafer_core::join::SortedLabels;
 use wafer_core::rules::{Arrival, Interval, RowVersion};
@@ -117,24 +118,26 @@ impl LookupJoin {
     }
 
     /// Joins a band and appends its features to `joined`.
-    pub(crate) async fn add(
-        self: &Arc<Self>,
-        band: &Arc<Band>,
-        joined: &mut JoinedFeatures,
-    ) -> Result<()> {
-        if band.len() == 0 {
-            return Ok(());
-        }
-        let found = if self.group.aggregates.is_empty() {
-            self.join_newest(band).await?
-        } else {
-            self.join_windows(band).await?
-        };
-        joined.coincident += found.coincident;
-        let (schema, workers) = (Arc::clone(&joined.schema), self.workers);
-        let spool = joined.spool.take();
-        joined.spool = blocking(move || found.append_to(&schema, spool, workers)).await??;
-        Ok(())
+    pub(crate) fn add<'a>(
+        self: &'a Arc<Self>,
+        band: &'a Arc<Band>,
+        joined: &'a mut JoinedFeatures,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if band.len() == 0 {
+                return Ok(());
+            }
+            let found = if self.group.aggregates.is_empty() {
+                self.join_newest(band).await?
+            } else {
+                self.join_windows(band).await?
+            };
+            joined.coincident += found.coincident;
+            let (schema, workers) = (Arc::clone(&joined.schema), self.workers);
+            let spool = joined.spool.take();
+            joined.spool = blocking(move || found.append_to(&schema, spool, workers)).await??;
+            Ok(())
+        })
     }
 
     /// Reads and sorts the labels from `start` on, at most `rows` of them.

@@ -29,6 +29,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use futures::future::BoxFuture;
 use wafer_catalog::{
     ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
     TrainingSet, blocking, call, ended, readable, remove_abandoned_folders,
@@ -153,59 +154,61 @@ impl Training {
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown view and [`Kind::Invalid`] for labels that do
     /// not fit it.
-    pub async fn training_set(
-        &self,
-        request: &TrainingSetRequest,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<TrainingSet> {
-        progress.stage("looking at the labels");
-        let format = Format::of_output(&request.out)?;
-        check_other_file(&request.labels, &request.out)?;
-        remove_abandoned_folders();
-        self.tables.remove_abandoned_pins().await?;
-        let definitions = self.context.definitions();
-        let recipe = Recipe::new(&definitions, &request.view)?;
-        let labels = open_labels(request, &recipe).await?;
-        let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
-        if request.as_of.is_none() {
-            // Rows that were just acknowledged may still be in the outbox.
-            self.tables.flush_all().await?;
-        }
-        let snapshots = self.tables.snapshots(&recipe, as_of).await?;
-        let mut set = self.begun_record(request, format, &recipe, &labels, &snapshots);
-        let pin = self.tables.pin(&set.view, &set.versions).await?;
-        let plan = JoinPlan {
-            recipe: recipe.clone(),
-            view: request.view.clone(),
-            labels,
-            split: request.split.clone(),
-            snapshots,
-            identities: false,
-            memory: request.memory,
-            given_up: GivenUp::default(),
-        };
-        // If this returns early or is dropped, the pin is removed as well.
-        let (made, labels) = tokio::try_join!(
-            self.build(plan, &request.out, progress),
-            digest_of(&request.labels)
-        )?;
-        // The labels are kept only now, so that nothing of a failed training set is left.
-        let artifacts = &self.context.components().stores.artifacts;
-        artifacts
-            .put_file(&blob_name(labels), &request.labels)
-            .await?;
-        set.labels = labels;
-        set.id = set.identity();
-        set.rows = made.rows;
-        set.columns = recorded(made.columns);
-        set.function_errors = made.function_errors;
-        set.errors = made.errors;
-        set.coincident = made.coincident;
-        set.digest = made.digest;
-        self.context.keep_recipe(&set.view, &recipe).await?;
-        self.put_record(&set).await?;
-        pin.remove().await?;
-        Ok(set)
+    pub fn training_set<'a>(
+        &'a self,
+        request: &'a TrainingSetRequest,
+        progress: &'a Arc<dyn Progress>,
+    ) -> BoxFuture<'a, Result<TrainingSet>> {
+        Box::pin(async move {
+            progress.stage("looking at the labels");
+            let format = Format::of_output(&request.out)?;
+            check_other_file(&request.labels, &request.out)?;
+            remove_abandoned_folders();
+            self.tables.remove_abandoned_pins().await?;
+            let definitions = self.context.definitions();
+            let recipe = Recipe::new(&definitions, &request.view)?;
+            let labels = open_labels(request, &recipe).await?;
+            let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
+            if request.as_of.is_none() {
+                // Rows that were just acknowledged may still be in the outbox.
+                self.tables.flush_all().await?;
+            }
+            let snapshots = self.tables.snapshots(&recipe, as_of).await?;
+            let mut set = self.begun_record(request, format, &recipe, &labels, &snapshots);
+            let pin = self.tables.pin(&set.view, &set.versions).await?;
+            let plan = JoinPlan {
+                recipe: recipe.clone(),
+                view: request.view.clone(),
+                labels,
+                split: request.split.clone(),
+                snapshots,
+                identities: false,
+                memory: request.memory,
+                given_up: GivenUp::default(),
+            };
+            // If this returns early or is dropped, the pin is removed as well.
+            let (made, labels) = tokio::try_join!(
+                self.build(plan, &request.out, progress),
+                digest_of(&request.labels)
+            )?;
+            // The labels are kept only now, so that nothing of a failed training set is left.
+            let artifacts = &self.context.components().stores.artifacts;
+            artifacts
+                .put_file(&blob_name(labels), &request.labels)
+                .await?;
+            set.labels = labels;
+            set.id = set.identity();
+            set.rows = made.rows;
+            set.columns = recorded(made.columns);
+            set.function_errors = made.function_errors;
+            set.errors = made.errors;
+            set.coincident = made.coincident;
+            set.digest = made.digest;
+            self.context.keep_recipe(&set.view, &recipe).await?;
+            self.put_record(&set).await?;
+            pin.remove().await?;
+            Ok(set)
+        })
     }
 
     /// Returns the record of a training set that is about to be made: what it is made of. What is

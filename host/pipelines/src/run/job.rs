@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use wafer_catalog::{
     Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, SourceDef, Ticks,
     Upstream, get,
@@ -106,62 +107,64 @@ impl Job {
 impl Pipelines {
     /// Prepares runs of a pipeline from the given definitions. With `part`, only one partition's
     /// files are read instead of the whole source.
-    pub(crate) async fn job(
-        &self,
-        definitions: &Arc<Definitions>,
-        request: &RunRequest,
+    pub(crate) fn job<'a>(
+        &'a self,
+        definitions: &'a Arc<Definitions>,
+        request: &'a RunRequest,
         part: Option<PartitionInput>,
         online: OnlineUpdate,
-    ) -> Result<Job> {
-        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
-        let ticks = pipeline.schedule.as_ref().map(Ticks::new);
-        let ticks = ticks.transpose().map_err(Error::invalid)?;
-        let source = definitions.sources[&pipeline.source].clone();
-        let group = definitions.groups[&pipeline.group].clone();
-        let producer = self.producer(definitions, &pipeline, &group).await?;
-        let fields = pipeline.made_by.source_fields(producer.inputs());
-        let (input, table_versions) = match part {
-            Some(part) => {
-                let input = self.input_of(part.files, &source, &fields);
-                (input, part.table_versions)
-            }
-            None => {
-                let archive = request.archive;
-                let freshness = match online {
-                    OnlineUpdate::Never => Freshness::Stored,
-                    OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
-                };
-                let input = self
-                    .input(definitions, &pipeline, fields, archive, freshness)
-                    .await?;
-                (input, producer.table_versions(freshness).await?)
-            }
-        };
-        let deletions = self.tables.deletions().await?;
-        let settings = Settings::new(&pipeline, &source, &group, producer.code());
-        let content = input.digest();
-        let inputs = |settings| inputs_digest(content, settings, &table_versions);
-        let (inputs, inputs_before) = (inputs(settings.present), inputs(settings.before));
-        Ok(Job {
-            name: request.pipeline.clone(),
-            pipeline,
-            source,
-            target: Arc::new(Target::new(group, &deletions)),
-            deletions,
-            producer,
-            table_versions,
-            started: self.context.now(),
-            input,
-            settings: settings.present,
-            inputs,
-            inputs_before,
-            workers: request.workers.max(1),
-            online,
-            time_limit: None,
-            is_scheduled: false,
-            caught_up_to: None,
-            ticks,
-            combined: HashSet::new(),
+    ) -> BoxFuture<'a, Result<Job>> {
+        Box::pin(async move {
+            let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
+            let ticks = pipeline.schedule.as_ref().map(Ticks::new);
+            let ticks = ticks.transpose().map_err(Error::invalid)?;
+            let source = definitions.sources[&pipeline.source].clone();
+            let group = definitions.groups[&pipeline.group].clone();
+            let producer = self.producer(definitions, &pipeline, &group).await?;
+            let fields = pipeline.made_by.source_fields(producer.inputs());
+            let (input, table_versions) = match part {
+                Some(part) => {
+                    let input = self.input_of(part.files, &source, &fields);
+                    (input, part.table_versions)
+                }
+                None => {
+                    let archive = request.archive;
+                    let freshness = match online {
+                        OnlineUpdate::Never => Freshness::Stored,
+                        OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
+                    };
+                    let input = self
+                        .input(definitions, &pipeline, fields, archive, freshness)
+                        .await?;
+                    (input, producer.table_versions(freshness).await?)
+                }
+            };
+            let deletions = self.tables.deletions().await?;
+            let settings = Settings::new(&pipeline, &source, &group, producer.code());
+            let content = input.digest();
+            let inputs = |settings| inputs_digest(content, settings, &table_versions);
+            let (inputs, inputs_before) = (inputs(settings.present), inputs(settings.before));
+            Ok(Job {
+                name: request.pipeline.clone(),
+                pipeline,
+                source,
+                target: Arc::new(Target::new(group, &deletions)),
+                deletions,
+                producer,
+                table_versions,
+                started: self.context.now(),
+                input,
+                settings: settings.present,
+                inputs,
+                inputs_before,
+                workers: request.workers.max(1),
+                online,
+                time_limit: None,
+                is_scheduled: false,
+                caught_up_to: None,
+                ticks,
+                combined: HashSet::new(),
+            })
         })
     }
 }
