@@ -174,7 +174,6 @@ impl Training {
                 request.model
             ))
         })?;
-        let time = model.training.time.clone();
         // Other labels that are named instead may have types themselves.
         let has_types = Format::of_extension(&labels).is_some_and(Format::has_types);
         let types = match request.labels.is_some() && has_types {
@@ -184,7 +183,7 @@ impl Training {
         let request = TrainingSetRequest {
             view: model.view.clone(),
             labels,
-            time: time.unwrap_or_else(|| "event_timestamp".to_owned()),
+            time: model.training.label_time().to_owned(),
             types,
             zone: model.training.zone,
             out: PathBuf::new(),

@@ -57,6 +57,13 @@ pub struct TrainingDef {
     pub split: Option<Split>,
 }
 
+impl TrainingDef {
+    /// Returns the column of the labels' time: the one that is set, or else `event_timestamp`.
+    pub fn label_time(&self) -> &str {
+        self.time.as_deref().unwrap_or("event_timestamp")
+    }
+}
+
 /// The name of a version of a model, by number, by alias, or without either: `late`, `late@3`,
 /// `late@champion`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
