@@ -6,6 +6,8 @@
 //! feature view with its request fields and functions. A feature service is a feature view; its
 //! lookups take the place of the feature views of a service. A push source is a stream source.
 //! Among values, times are whole seconds since 1970; event timestamps are written as in RFC 3339.
+//! Times that come in are in UTC unless they name a zone, except in columns of which a source
+//! declares something else.
 //!
 //! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
 //! but no function is called.
@@ -491,7 +493,15 @@ async fn push(
                 .unwrap_or_default()
         })
         .collect();
-    let times = timestamps(&read);
+    // What the source declares of a column goes before the conventions of Feast.
+    let declared = definitions.sources.get(&source);
+    let is_declared = |field: &Field| {
+        declared.is_some_and(|source| {
+            let reading = source.reading_of(&field.name);
+            reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some()
+        })
+    };
+    let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
     let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
@@ -576,11 +586,11 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 }
 
 /// Converts the times in a row to RFC 3339. Feast sends times without a zone, which are in UTC, or
-/// as whole seconds.
+/// as whole seconds. A leap second stays as it is, to be refused like those of other events.
 fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
         let time = match &*value {
-            Json::String(text) if text.parse::<Timestamp>().is_err() => {
+            Json::String(text) if text.parse::<Timestamp>().is_err() && !is_leap_second(text) => {
                 format!("{}Z", text.replacen(' ', "T", 1)).parse().ok()
             }
             Json::Number(number) => number
@@ -593,6 +603,13 @@ fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
             *value = Json::String(time.to_string());
         }
     }
+}
+
+/// Returns whether a time in the form of RFC 3339, with a zone or without one, is a leap second. The
+/// parser takes it for the second after it.
+fn is_leap_second(time: &str) -> bool {
+    time.get("2016-12-31T23:59".len()..)
+        .is_some_and(|rest| rest.starts_with(":60"))
 }
 
 /// Returns the event of a row, whose times are converted, with the memory that it takes in bytes.
