@@ -153,6 +153,10 @@ fn a_file_is_shown_without_a_project_and_its_unreadable_rows_are_named() {
     folder.write("b.csv", "id,name\n1,\"\u{1b}[2Jx\"\n");
     let shown = folder.ok(&["show", &folder.at("b.csv"), "--format", "table"]);
     assert_eq!(shown, "id  name\n1   \\u{1b}[2Jx\n");
+    // Neither does the name of a column, nor does it pose as a line.
+    folder.write("c.csv", "id,\"na\nerror: forged\"\n1,x\n");
+    let shown = folder.ok(&["show", &folder.at("c.csv"), "--format", "table"]);
+    assert_eq!(shown, "id  na\\nerror: forged\n1   x\n");
     for (file, wanted) in [
         ("nothing.csv", "there is no file"),
         ("nothing*.csv", "there are no files"),

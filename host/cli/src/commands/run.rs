@@ -201,7 +201,7 @@ fn report(context: &Context, dry: &DryRun) -> ExitCode {
         );
         text += &remarks(dry.rows_warned, &dry.warnings);
         if let Some(error) = &dry.error {
-            text += &format!("\nThe run would fail: {error}");
+            text += &format!("\nThe run would fail: {}", escaped(error));
         }
         text
     });
