@@ -44,7 +44,7 @@ impl Files {
 fn file(url: &Url, object: ObjectInfo) -> RemoteFile {
     let mut url = url.clone();
     // All other characters that a URL encodes are encoded when the path is set.
-    let key = object.key.as_ref().replace('%', "%25");
+    let key = object.key.to_string().replace('%', "%25");
     url.set_path(&format!("/{key}"));
     RemoteFile {
         url,
@@ -137,7 +137,7 @@ mod tests {
             };
             let listed = file(&bucket, object).url;
             assert_eq!(listed.as_str(), wanted);
-            assert_eq!(path(&listed).unwrap().as_ref(), key);
+            assert_eq!(path(&listed).unwrap().to_string(), key);
         }
     }
 }
