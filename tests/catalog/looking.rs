@@ -154,6 +154,18 @@ fn a_file_is_shown_without_a_project_and_its_unreadable_rows_are_named() {
     folder.write("b.csv", "id,name\n1,\"\u{1b}[2Jx\"\n");
     let shown = folder.ok(&["show", &folder.at("b.csv"), "--format", "table"]);
     assert_eq!(shown, "id  name\n1   \\u{1b}[2Jx\n");
+    // Neither does the name of a column, nor does it pose as a line.
+    folder.write("c.csv", "id,\"na\nerror: forged\"\n1,x\n");
+    let shown = folder.ok(&["show", &folder.at("c.csv"), "--format", "table"]);
+    assert_eq!(shown, "id  na\\nerror: forged\n1   x\n");
+    // A single column keeps its nulls apart from its empty texts, and is read as it was written.
+    folder.write("d.csv", "id,v\n1,a\n2,\n3,\"\"\n");
+    let file = folder.at("d.csv");
+    let one = folder.ok(&["show", &file, "--columns", "v", "--format", "csv"]);
+    assert_eq!(one, "v\na\n\n\"\"\n");
+    folder.write("e.csv", &one);
+    let again = folder.ok(&["show", &folder.at("e.csv"), "--format", "csv"]);
+    assert_eq!(again, one);
     for (file, wanted) in [
         ("nothing.csv", "there is no file"),
         ("nothing*.csv", "there are no files"),

@@ -187,12 +187,12 @@ lookups = [{{ group = "orders" }}]
         ids
     };
     for (table, wanted) in [
-        ("users_v1", &["6"][..]),
-        ("users_events", &["6"]),
-        ("orders_v1", &["5", "6"]),
-        ("orders_events", &["5", "6"]),
-        ("payments_v1", &["5"]),
-        ("payments_events", &["5"]),
+        ("users_v1", &[" 6"][..]),
+        ("users_events", &[" 6"]),
+        ("orders_v1", &[" 5", " 6"]),
+        ("orders_events", &[" 5", " 6"]),
+        ("payments_v1", &[" 5"]),
+        ("payments_events", &[" 5"]),
     ] {
         assert_eq!(ids(table), wanted, "{table}: {deletion}");
     }

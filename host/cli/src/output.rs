@@ -282,8 +282,10 @@ fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     text
 }
 
-/// Formats rows as a table with a header and aligned columns. Each row is one line.
+/// Formats rows as a table with a header and aligned columns. Each row is one line, and so is the
+/// header, whose names may be those of a file.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let header: Vec<Cow<'_, str>> = header.iter().map(|name| escaped(name)).collect();
     let rows: Vec<Vec<Cow<'_, str>>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| escaped(cell)).collect())
@@ -301,7 +303,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
             .collect();
         padded.join("  ").trim_end().to_owned()
     };
-    let mut lines = vec![line(&mut header.iter().copied())];
+    let mut lines = vec![line(&mut header.iter().map(AsRef::as_ref))];
     lines.extend(
         rows.iter()
             .map(|row| line(&mut row.iter().map(AsRef::as_ref))),
@@ -400,6 +402,10 @@ mod tests {
         assert_eq!(
             table(&["name", "value"], &rows),
             "name  value\na\\nb  \\u{1b}[2J"
+        );
+        assert_eq!(
+            table(&["a\nb", "c"], &[vec!["1".to_owned(), "2".to_owned()]]),
+            "a\\nb  c\n1     2"
         );
     }
 

@@ -44,7 +44,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;
 pub use epoch::{EpochUnit, is_storable_date};
 pub use float::with_canonical_floats;
-pub use identity::joined_identity;
+pub use identity::{joined_identity, number_identity, text_identity};
 pub use json::cell_to_json;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use keys::EntityIndex;

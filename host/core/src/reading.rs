@@ -167,10 +167,7 @@ impl Reading {
     /// Returns the point in time of a time whose fields were read from `text`.
     fn instant(&self, time: ParsedTime, text: &str) -> Result<Timestamp, String> {
         if time.is_leap_second() {
-            return Err(format!(
-                "`{}` is a leap second, which times do not have",
-                shown(text)
-            ));
+            return Err(ParseTimestampError::LeapSecond(shown(text)).to_string());
         }
         if !self.truncate && (!time.nanosecond().is_multiple_of(1_000) || has_fine_digits(text)) {
             return Err(ParseTimestampError::TooFine(shown(text)).to_string());

@@ -100,6 +100,9 @@ pub enum ParseTimestampError {
     /// The text has a time that is finer than microseconds.
     #[error("`{0}` has digits beyond microseconds, which times do not have; write at most six")]
     TooFine(String),
+    /// The text has the second 60.
+    #[error("`{0}` is a leap second, which times do not have")]
+    LeapSecond(String),
     /// The text is a date, whose midnight is another point in time in each time zone.
     #[error(
         "`{0}` is a date, which is not a time without a time zone; write RFC 3339 such as 2013-01-01T00:00:00Z"
@@ -118,9 +121,10 @@ impl FromStr for Timestamp {
     /// Parses RFC 3339 with an offset, or microseconds since the Unix epoch with the suffix `us`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return match time.timestamp_subsec_nanos() % 1_000 {
-                0 => Ok(Self(time.timestamp_micros())),
-                _ => Err(ParseTimestampError::TooFine(shown(text))),
+            return match time.timestamp_subsec_nanos() {
+                1_000_000_000.. => Err(ParseTimestampError::LeapSecond(shown(text))),
+                nanos if nanos % 1_000 != 0 => Err(ParseTimestampError::TooFine(shown(text))),
+                _ => Ok(Self(time.timestamp_micros())),
             };
         }
         if parse_date(text).is_some() {
@@ -137,15 +141,16 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Parses an ISO 8601 date. Its year has four digits: a text such as `01-02-03` could be any of
-/// several dates.
+/// Parses an ISO 8601 date such as 2013-01-01, with all its digits: a text such as `01-02-03` could
+/// be any of several dates.
 pub(crate) fn parse_date(text: &str) -> Option<chrono::NaiveDate> {
-    let (year, _) = text.split_once('-')?;
-    let has_year = year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
-    if !has_year {
-        return None;
-    }
-    text.parse().ok()
+    let is_dash = |place: usize| place == 4 || place == 7;
+    let is_right = |(place, byte): (usize, u8)| match is_dash(place) {
+        true => byte == b'-',
+        false => byte.is_ascii_digit(),
+    };
+    let has_all_digits = text.len() == 10 && text.bytes().enumerate().all(is_right);
+    has_all_digits.then(|| text.parse().ok())?
 }
 
 impl Serialize for Timestamp {
@@ -303,6 +308,10 @@ mod tests {
             ("2013-01-01T10:15:00", "is not a time"),
             ("10:15", "is not a time"),
             ("01-02-03", "is not a time"),
+            ("2013-1-1", "is not a time;"),
+            ("2013-01-01 ", "is not a time;"),
+            ("2016-12-31T23:59:60Z", "is a leap second"),
+            ("2016-12-31T18:59:60.5-05:00", "is a leap second"),
             ("+12013-01-01", "is not a time"),
             ("-", "is not a time"),
             ("1357035300", "1357035300 is a number"),

@@ -61,7 +61,7 @@ impl FileFormat for Csv {
                     let text = record.field(index);
                     let is_null = text.is_some_and(|text| options.nulls.iter().any(|n| n == text));
                     if !is_null {
-                        column.observe(text);
+                        column.observe(text, record.is_quoted(index));
                     }
                 }
             }
@@ -120,10 +120,11 @@ impl InferredType {
         }
     }
 
-    /// Adjusts the type to another field. `None` stands for one that is not UTF-8.
-    fn observe(&mut self, text: Option<&str>) {
+    /// Adjusts the type to another field. `None` stands for one that is not UTF-8. An empty field is
+    /// a null of any type, but in quotes it is the empty text, which only utf8 has.
+    fn observe(&mut self, text: Option<&str>, is_quoted: bool) {
         let is_known = self.data_type == Some(DataType::Utf8);
-        if !self.is_inferred || is_known || text == Some("") {
+        if !self.is_inferred || is_known || (text == Some("") && !is_quoted) {
             return;
         }
         let found = text.map_or(DataType::Utf8, type_of_text);
@@ -173,6 +174,9 @@ fn open(
         Some(names) => names.clone(),
         None => header(path, &mut records)?,
     };
+    if names.len() == 1 {
+        records.keep_empty_lines();
+    }
     Ok((records, names))
 }
 
@@ -313,22 +317,16 @@ impl RowWriter for CsvWriter {
     }
 }
 
-/// Appends a record. A null is an empty field, and an empty text is an empty field in quotes.
+/// Appends a record. A null is an empty field, and an empty text is an empty field in quotes. So a
+/// record of one null is an empty line, which is a record where there is one column.
 fn write_record<T: AsRef<str>>(lines: &mut Vec<u8>, cells: impl Iterator<Item = Option<T>>) {
-    let start = lines.len();
-    let mut count = 0;
-    for cell in cells {
-        if count > 0 {
+    for (index, cell) in cells.enumerate() {
+        if index > 0 {
             lines.push(b',');
         }
-        count += 1;
         if let Some(cell) = cell {
             write_field(lines, cell.as_ref());
         }
-    }
-    if count == 1 && lines.len() == start {
-        // An empty line would be no record.
-        write_field(lines, "");
     }
     lines.push(b'\n');
 }
@@ -345,6 +343,8 @@ fn write_field(lines: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use wafer_catalog::Dialect;
+
     use super::*;
 
     #[test]
@@ -378,7 +378,9 @@ mod tests {
             (vec!["", ""], Int64),
         ] {
             let mut inferred = InferredType::new(None);
-            texts.iter().for_each(|text| inferred.observe(Some(*text)));
+            for text in &texts {
+                inferred.observe(Some(*text), false);
+            }
             assert_eq!(inferred.data_type(), wanted, "{texts:?}");
             let mut builder = ColumnBuilder::new(&wanted, 1);
             for text in texts.iter().filter(|text| !text.is_empty()) {
@@ -386,11 +388,24 @@ mod tests {
                 assert_eq!(cell_text(&builder.finish(), 0), *text);
             }
         }
+        // In quotes, an empty field is a text, and any other what it is without them.
+        for (texts, wanted) in [
+            (vec![("", true), ("7", false)], Utf8),
+            (vec![("7", false), ("", true)], Utf8),
+            (vec![("", true)], Utf8),
+            (vec![("7", true), ("", false)], Int64),
+        ] {
+            let mut inferred = InferredType::new(None);
+            for (text, is_quoted) in &texts {
+                inferred.observe(Some(*text), *is_quoted);
+            }
+            assert_eq!(inferred.data_type(), wanted, "{texts:?}");
+        }
         let mut inferred = InferredType::new(None);
-        inferred.observe(None);
+        inferred.observe(None, false);
         assert_eq!(inferred.data_type(), Utf8);
         let mut declared = InferredType::new(Some(Int64));
-        declared.observe(Some("x"));
+        declared.observe(Some("x"), false);
         assert_eq!(declared.data_type(), Int64);
     }
 
@@ -404,11 +419,30 @@ mod tests {
             ),
             (vec![Some(" x "), Some("5' 2")], " x ,5' 2\n"),
             (vec![None, None], ",\n"),
-            (vec![None], "\"\"\n"),
+            (vec![None], "\n"),
+            (vec![Some("")], "\"\"\n"),
         ] {
             let mut line = Vec::new();
-            write_record(&mut line, cells.into_iter());
-            assert_eq!(String::from_utf8(line).unwrap(), wanted);
+            write_record(&mut line, cells.iter().copied());
+            assert_eq!(String::from_utf8(line.clone()).unwrap(), wanted);
+            // It is read back as it was, below a header of as many names.
+            let mut file = b"h".to_vec();
+            file.extend(b",h".repeat(cells.len() - 1));
+            file.push(b'\n');
+            file.extend(line);
+            let mut records = Records::new(&file[..], Dialect::default());
+            let mut record = Record::default();
+            assert!(records.read(&mut record).unwrap());
+            if record.len() == 1 {
+                records.keep_empty_lines();
+            }
+            assert!(records.read(&mut record).unwrap());
+            let read = |index| match record.field(index) {
+                Some("") if !record.is_quoted(index) => None,
+                other => other,
+            };
+            let read: Vec<Option<&str>> = (0..record.len()).map(read).collect();
+            assert_eq!(read, cells);
         }
     }
 }

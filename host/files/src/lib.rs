@@ -50,7 +50,7 @@ pub use output::{Output, check_columns};
 pub use plain_size::plain_bytes;
 pub use sink::Sink;
 pub use statistics::Statistics;
-pub use table_format::{TableFormat, check_no_table};
+pub use table_format::{TableFormat, check_files_of_no_table, check_no_table};
 pub use text::{RawObject, append_object, cell_text};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.

@@ -26,9 +26,7 @@ use arrow_schema::DataType as ArrowType;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
-use wafer_files::{
-    ReadColumn, RowReader, Rows, check_no_table, file_format, missing_column, unreadable,
-};
+use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
@@ -234,10 +232,6 @@ fn files_at(
     remote: &Arc<dyn RemoteFiles>,
     local: fn(PathBuf, Option<Format>) -> Result<SourceFile>,
 ) -> Result<Vec<SourceFile>> {
-    match location {
-        Location::Here(path) => check_no_table(path)?,
-        Location::Remote(url) => table_format::check_remote(url, remote)?,
-    }
     let mut files: Vec<SourceFile> = match location {
         Location::Here(path) => find_files(path)?
             .into_iter()

@@ -6,6 +6,8 @@
 //! feature view with its request fields and functions. A feature service is a feature view; its
 //! lookups take the place of the feature views of a service. A push source is a stream source.
 //! Among values, times are whole seconds since 1970; event timestamps are written as in RFC 3339.
+//! Times that come in are in UTC unless they name a zone, except in columns of which a source
+//! declares something else.
 //!
 //! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
 //! but no function is called.
@@ -491,7 +493,15 @@ async fn push(
                 .unwrap_or_default()
         })
         .collect();
-    let times = timestamps(&read);
+    // What the source declares of a column goes before the conventions of Feast.
+    let declared = definitions.sources.get(&source);
+    let is_declared = |field: &Field| {
+        declared.is_some_and(|source| {
+            let reading = source.reading_of(&field.name);
+            reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some()
+        })
+    };
+    let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
     let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
@@ -576,7 +586,7 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 }
 
 /// Converts the times in a row to RFC 3339. Feast sends times without a zone, which are in UTC, or
-/// as whole seconds.
+/// as whole seconds. What is no time stays as it is, to be refused like that of other events.
 fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
         let time = match &*value {

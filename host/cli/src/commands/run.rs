@@ -20,8 +20,8 @@ use crate::partitions;
 /// Writes one commit to the offline table of the group, then the newest row of each
 /// entity to the online store. Running again with the same inputs changes nothing,
 /// changed inputs replace the rows of the interval, and a run that was killed is
-/// continued. A run that rejects more rows than the pipeline's `max_rejects` allows
-/// fails and changes nothing.
+/// continued. A run that rejects more rows than the pipeline's `max_rejects` allows,
+/// or would leave no row of an interval that had some, fails and changes nothing.
 ///
 /// Examples:
 ///   wafer run plane_outcome
@@ -201,7 +201,7 @@ fn report(context: &Context, dry: &DryRun) -> ExitCode {
         );
         text += &remarks(dry.rows_warned, &dry.warnings);
         if let Some(error) = &dry.error {
-            text += &format!("\nThe run would fail: {error}");
+            text += &format!("\nThe run would fail: {}", escaped(error));
         }
         text
     });
