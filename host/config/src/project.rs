@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wafer_catalog::{FunctionRole, is_name, nearest};
+use wafer_store::RemoteFiles;
 
 use crate::error::{BrokenRule, ProjectError, parse_error};
 use crate::functions::{AssetSource, FunctionConfig, FunctionSource};

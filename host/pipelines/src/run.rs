@@ -281,10 +281,10 @@ impl Pipelines {
     }
 
     /// Writes the files of the intervals and commits them.
-    fn write_offline<'a>(
+    fn write_offline<'a, 'job: 'a>(
         &'a self,
         job: &'a Job,
-        works: &'a mut [IntervalWork<'a>],
+        works: &'a mut [IntervalWork<'job>],
         to_write: &'a [usize],
         selection: &'a Selection,
         progress: &'a Arc<dyn Progress>,
