@@ -30,7 +30,8 @@ fn backfilled_intervals_are_written_once_and_replaced_when_their_inputs_change()
         (&json!(0), &Json::Null)
     );
     assert_eq!(version(&project), before, "nothing was committed");
-    // With other inputs, the rows of the same intervals are replaced: each day has lost its first row.
+    // With other inputs, the rows of the same intervals are replaced: each day has lost its first
+    // row.
     let fewer: String = month()
         .lines()
         .enumerate()

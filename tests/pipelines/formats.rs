@@ -232,9 +232,9 @@ fn columns_of_nulls_alone_are_nulls_of_the_type_that_is_read() {
 /// The start of 2024, in nanoseconds after 1970.
 const NEW_YEAR: i64 = 1_704_067_200_000_000_000;
 
-/// Writes three rows, whose ids follow on `before`, as a Parquet file with four row groups, two of which
-/// are empty. Their times are nanoseconds with a zone: as many microseconds after the start of 2024 as
-/// the id says.
+/// Writes three rows, whose ids follow on `before`, as a Parquet file with four row groups, two of
+/// which are empty. Their times are nanoseconds with a zone: as many microseconds after the start
+/// of 2024 as the id says.
 fn write_row_groups(path: &Path, before: i64, properties: WriterProperties) {
     let message = "message m { required int64 id; required int64 at (TIMESTAMP(NANOS,true)); required int64 v; }";
     let schema = Arc::new(parse_message_type(message).unwrap());

@@ -1,5 +1,5 @@
-//! Runs that reject too many rows, or would leave none where there were some, fail and change nothing;
-//! dry runs report what runs would do.
+//! Runs that reject too many rows, or would leave none where there were some, fail and change
+//! nothing; dry runs report what runs would do.
 
 use serde_json::{Value as Json, json};
 

@@ -98,8 +98,8 @@ const READERS: [&str; 3] = [
     "arrow::async_reader",
 ];
 
-/// Where these are used: for files from outside, with limits; for temporary files of a training set;
-/// and for the Delta tables of a project.
+/// Where these are used: for files from outside, with limits; for temporary files of a training
+/// set; and for the Delta tables of a project.
 const MAY_READ: [&str; 3] = [
     "host/files/src/decode/",
     "host/training/src/spool",

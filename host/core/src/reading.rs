@@ -515,8 +515,8 @@ impl Zone {
     /// Returns the midnight of a day in the zone, given the days after 1970-01-01.
     ///
     /// # Errors
-    /// Returns a message when the day lies outside of the years 1 to 9999, or when the clocks of the
-    /// zone do not show midnight then, or show it twice.
+    /// Returns a message when the day lies outside of the years 1 to 9999, or when the clocks of
+    /// the zone do not show midnight then, or show it twice.
     pub(crate) fn midnight(self, days: i64) -> Result<Timestamp, String> {
         let days = EpochUnit::Days.date(days)?;
         let time = self.instant_of(EpochUnit::Days.timestamp(days.into())?)?;

@@ -120,8 +120,8 @@ impl InferredType {
         }
     }
 
-    /// Adjusts the type to another field. `None` stands for one that is not UTF-8. An empty field is
-    /// a null of any type, but in quotes it is the empty text, which only utf8 has.
+    /// Adjusts the type to another field. `None` stands for one that is not UTF-8. An empty field
+    /// is a null of any type, but in quotes it is the empty text, which only utf8 has.
     fn observe(&mut self, text: Option<&str>, is_quoted: bool) {
         let is_known = self.data_type == Some(DataType::Utf8);
         if !self.is_inferred || is_known || (text == Some("") && !is_quoted) {

@@ -2,8 +2,8 @@
 //!
 //! A column may refer to one value many times: through the keys of a dictionary, or the views of
 //! texts. It is small then, and can become any size when it is converted. Nulls of Arrow's type of
-//! nulls, empty structs and byte strings of no bytes take none at all, and lists can have any number
-//! of them, so that every value counts.
+//! nulls, empty structs and byte strings of no bytes take none at all, and lists can have any
+//! number of them, so that every value counts.
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array, ArrayRef, RecordBatch};

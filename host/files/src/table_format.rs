@@ -93,7 +93,8 @@ pub fn check_no_table(path: &Path) -> Result<()> {
 /// leads to.
 ///
 /// # Errors
-/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the format and the folder of the table.
+/// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) with the format and the folder of the
+/// table.
 pub fn check_files_of_no_table(files: &[PathBuf]) -> Result<()> {
     let mut marked = MarkedFolders::default();
     let mut checked: HashSet<PathBuf> = HashSet::new();

@@ -278,8 +278,8 @@ fn unquoted(value: &str) -> Option<String> {
     }
 }
 
-/// Decodes what is percent-encoded in a text, once. Returns `None` for a `%` without two digits, and
-/// for bytes that are not UTF-8.
+/// Decodes what is percent-encoded in a text, once. Returns `None` for a `%` without two digits,
+/// and for bytes that are not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     let (mut decoded, mut bytes) = (Vec::new(), text.bytes());

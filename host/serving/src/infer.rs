@@ -213,8 +213,8 @@ fn route_rows(
 /// and the reason. They have no prediction, like the rows that the model fails on.
 ///
 /// # Errors
-/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the call fails as a whole. In a batch,
-/// [`failed_row`](wafer_runtime::failed_row) says which row is to blame.
+/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the call fails as a whole. In a
+/// batch, [`failed_row`](wafer_runtime::failed_row) says which row is to blame.
 pub fn predict<'a>(
     model: &Function,
     failures: impl Iterator<Item = (u32, &'a str, &'a str)>,

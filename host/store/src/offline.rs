@@ -263,8 +263,8 @@ impl OfflineTables {
         })
     }
 
-    /// Opens the newest version of a table. What Delta does for it is boxed, here and below, so that
-    /// it is compiled in this crate alone, and not in each crate that awaits it.
+    /// Opens the newest version of a table. What Delta does for it is boxed, here and below, so
+    /// that it is compiled in this crate alone, and not in each crate that awaits it.
     fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<DeltaTable>> {
         Box::pin(async move {
             let location = self.location(table);

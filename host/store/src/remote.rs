@@ -51,7 +51,8 @@ pub trait RemoteFilesExt: RemoteFiles {
     /// Parses the URL of a file or a folder.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the text is not of the [form](RemoteFiles::form) that is read.
+    /// Returns [`Kind::Invalid`] when the text is not of the [form](RemoteFiles::form) that is
+    /// read.
     fn url(&self, text: &str) -> Result<Url> {
         let refused = || format!("`{text}` is not of the form {}", self.form());
         let url = Url::parse(text).map_err(|e| Error::caused(Kind::Invalid, refused(), e))?;

@@ -175,9 +175,10 @@ mod tests {
         let name = format!("{KIND}/delays-1");
         let lease = killed.context.lease(&name, LEASE).await.unwrap();
         assert!(matches!(lease, Leased::Mine(_)));
+        let pinned_versions = versions(3);
         let put = killed
             .context
-            .put_object(&name, &versions(3), Expect::Absent);
+            .put_object(&name, &pinned_versions, Expect::Absent);
         put.await.unwrap();
         other.remove_abandoned_pins().await.unwrap();
         assert_eq!(pinned(&other).await, [3]);

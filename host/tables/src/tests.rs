@@ -71,6 +71,7 @@ impl Project {
         let components = Components {
             stores: Stores { outbox, ..stores },
             remote: Arc::new(UnreachableFiles {
+                form: "s3://BUCKET/FOLDER",
                 reason: "this is a test".to_owned(),
             }),
             runtime: Runtime::new(config).unwrap(),

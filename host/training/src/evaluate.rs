@@ -284,8 +284,8 @@ impl Scoring {
         Ok(scored)
     }
 
-    /// Returns the error of a call on some rows, with the number of the row that is to blame, or of all
-    /// of them. `first` is the number of the first row in the training set.
+    /// Returns the error of a call on some rows, with the number of the row that is to blame, or of
+    /// all of them. `first` is the number of the first row in the training set.
     fn failure(&self, error: Error, first: u64, rows: usize) -> Error {
         let place = match failed_row(&error) {
             Some(row) => format!("row {}", first + row as u64),

@@ -326,8 +326,8 @@ impl LabelFile {
     }
 
     /// Returns whether a column is read as one that can be null. Where an empty text and a null are
-    /// written alike, such as a field of CSV without quotes, it is the empty text where sources read
-    /// no nulls either: in join keys, and in fields that functions need.
+    /// written alike, such as a field of CSV without quotes, it is the empty text where sources
+    /// read no nulls either: in join keys, and in fields that functions need.
     fn can_be_null(&self, name: &str) -> bool {
         !self.format.has_bare_values() || !self.needed.contains(name)
     }

@@ -96,8 +96,8 @@ impl Format {
         }
     }
 
-    /// Returns whether values are bare texts, which do not say what they are: a number and a text of
-    /// digits are written alike, and so are a null and an empty text. Values of JSON say it.
+    /// Returns whether values are bare texts, which do not say what they are: a number and a text
+    /// of digits are written alike, and so are a null and an empty text. Values of JSON say it.
     pub fn has_bare_values(self) -> bool {
         match self {
             Self::Csv => true,

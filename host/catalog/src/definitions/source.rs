@@ -192,8 +192,8 @@ pub enum SourceKind {
     },
 }
 
-/// What is different from one kind to the next. Each question is answered for every kind, so that the
-/// compiler names what a new kind has to say.
+/// What is different from one kind to the next. Each question is answered for every kind, so that
+/// the compiler names what a new kind has to say.
 impl SourceKind {
     /// Returns the name of the kind, which is the `type` in the project file.
     pub fn name(&self) -> &'static str {
@@ -215,8 +215,8 @@ impl SourceKind {
         }
     }
 
-    /// Returns whether the files of the source, if it has any, hold its rows and are read one by one.
-    /// Of a table, only the files that its log names count.
+    /// Returns whether the files of the source, if it has any, hold its rows and are read one by
+    /// one. Of a table, only the files that its log names count.
     pub fn reads_files_one_by_one(&self) -> bool {
         match self {
             Self::Files | Self::Stream { .. } => true,
@@ -224,8 +224,8 @@ impl SourceKind {
         }
     }
 
-    /// Returns the other group of the project whose table is read, if it is one. Such a table has the
-    /// rows of recent events only when they were flushed, and its changes make runs due.
+    /// Returns the other group of the project whose table is read, if it is one. Such a table has
+    /// the rows of recent events only when they were flushed, and its changes make runs due.
     pub fn upstream(&self) -> Option<&str> {
         match self {
             Self::Table { group } => Some(group),
@@ -233,8 +233,8 @@ impl SourceKind {
         }
     }
 
-    /// Returns whether rows were admitted before they came into the source. They are selected by the
-    /// times at which they were available then, not by their event times.
+    /// Returns whether rows were admitted before they came into the source. They are selected by
+    /// the times at which they were available then, not by their event times.
     pub fn is_admitted_upstream(&self) -> bool {
         match self {
             Self::Table { .. } => true,

@@ -104,8 +104,8 @@ impl TrainingSet {
     }
 
     /// Returns the types of the columns of labels that the view does not read, and possibly of
-    /// features, if the format of the labels has no types. Earlier versions recorded them only in the
-    /// statistics of the columns, and guessed nothing but int64, float64, boolean and utf8.
+    /// features, if the format of the labels has no types. Earlier versions recorded them only in
+    /// the statistics of the columns, and guessed nothing but int64, float64, boolean and utf8.
     pub fn types_of_labels(&self) -> BTreeMap<String, DataType> {
         if self.has_empty_keys || self.labels_format.has_types() {
             return self.types.clone();

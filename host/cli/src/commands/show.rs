@@ -16,12 +16,13 @@ const CELL_BYTES: usize = 60;
 
 /// Show some rows of a source, a group, a view, an offline table or a file.
 ///
-/// Of a view, the feature vectors of its entities as of now are shown. The entities are those of the
-/// group with the most inputs of the view as join keys, in the order of its table. Other inputs, and
-/// the features that need them, are left out and named: only a request knows them. Of anything else,
-/// the rows are shown in the order in which they are stored, with all their columns; of a source, as
-/// the functions over it read them. On a terminal the result is a table, in which long values are cut;
-/// elsewhere it is CSV, or what --format says. Rows that cannot be read are named on standard error.
+/// Of a view, the feature vectors of its entities as of now are shown. The entities are those of
+/// the group with the most inputs of the view as join keys, in the order of its table. Other
+/// inputs, and the features that need them, are left out and named: only a request knows them. Of
+/// anything else, the rows are shown in the order in which they are stored, with all their columns;
+/// of a source, as the functions over it read them. On a terminal the result is a table, in which
+/// long values are cut; elsewhere it is CSV, or what --format says. Rows that cannot be read are
+/// named on standard error.
 ///
 /// If several things have one name, write source:NAME, group:NAME, view:NAME or table:NAME. A
 /// name with a slash, a dot or a star is that of files, for which no project is needed.

@@ -28,8 +28,8 @@ pub(crate) fn is_decimal(found: &ArrowType) -> bool {
     )
 }
 
-/// Returns the values of a column that have more digits than its type declares: their rows, and what
-/// is wrong with them. A column of another type than a decimal one has none.
+/// Returns the values of a column that have more digits than its type declares: their rows, and
+/// what is wrong with them. A column of another type than a decimal one has none.
 pub fn oversized_decimals(column: &ArrayRef) -> Vec<(usize, String)> {
     match column.data_type() {
         ArrowType::Decimal32(precision, scale) => {
@@ -81,8 +81,8 @@ fn written(digits: &str, scale: i8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
-/// Reads decimals: integers as they are, and others as it is declared. Returns `None` when it is not
-/// declared that they are read as the wanted type.
+/// Reads decimals: integers as they are, and others as it is declared. Returns `None` when it is
+/// not declared that they are read as the wanted type.
 pub(super) fn read_decimals(
     column: &ArrayRef,
     wanted: &DataType,

@@ -7,8 +7,8 @@
 //! the number of a record is the line that it begins in, and no two records have the same.
 //!
 //! A quote inside of a field that does not begin with one is a character like others. Empty lines
-//! are no records, but in a file of one column, where a record whose only field is empty is an empty
-//! line. A file may have another delimiter and another quote, or no quotes.
+//! are no records, but in a file of one column, where a record whose only field is empty is an
+//! empty line. A file may have another delimiter and another quote, or no quotes.
 
 use std::io::{BufRead as _, BufReader, Read};
 
@@ -294,8 +294,8 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Takes empty lines from here on for records with one empty field, as they are in a file of one
-    /// column.
+    /// Takes empty lines from here on for records with one empty field, as they are in a file of
+    /// one column.
     pub(super) fn keep_empty_lines(&mut self) {
         self.has_empty_records = true;
     }

@@ -1,5 +1,5 @@
-//! Whether a run rejected too many rows, or would empty an interval, in which case it fails before it
-//! commits anything.
+//! Whether a run rejected too many rows, or would empty an interval, in which case it fails before
+//! it commits anything.
 //!
 //! A few bad rows go to the quarantine table, and the others are written. When most rows are bad,
 //! it is the format of the source that changed, and a commit would replace rows that are served by
@@ -14,10 +14,10 @@
 //!
 //! Rows can also be gone without being rejected: an export was cut to its header, or counts seconds
 //! where it counted milliseconds, so that all rows are in another interval. So a run does not leave
-//! an interval without rows that had some, unless the pipeline may reject all rows. An interval that
-//! had none may stay so. The rows of a chained pipeline are another matter: those of the upstream
-//! group were checked when they were written, and when they are gone, as after a deletion, what was
-//! made of them must go too.
+//! an interval without rows that had some, unless the pipeline may reject all rows. An interval
+//! that had none may stay so. The rows of a chained pipeline are another matter: those of the
+//! upstream group were checked when they were written, and when they are gone, as after a deletion,
+//! what was made of them must go too.
 
 use serde::{Deserialize, Serialize};
 use wafer_catalog::{Reject, RunRecord, SourceKind};

@@ -2,10 +2,10 @@
 //!
 //! A path is a file, a folder, or a pattern. In a pattern, `*` stands for any text in one part of
 //! the path, and a part that is `**` for any number of folders. Of a folder, its files are taken,
-//! and those of the folders in it that are [partitions](super::partition), such as `day=2024-01-01`.
-//! Names that begin with `.` or `_` are those of hidden files and of the notes of other programs,
-//! such as `_SUCCESS`: only a pattern that begins like them finds them. Files of a table format are
-//! refused, because some of them hold rows that their table no longer has.
+//! and those of the folders in it that are [partitions](super::partition), such as
+//! `day=2024-01-01`. Names that begin with `.` or `_` are those of hidden files and of the notes of
+//! other programs, such as `_SUCCESS`: only a pattern that begins like them finds them. Files of a
+//! table format are refused, because some of them hold rows that their table no longer has.
 
 use std::ffi::OsString;
 use std::fs::FileType;
@@ -42,8 +42,8 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns the files that a path stands for like [`find_files`], whether they are those of a table or
-/// not.
+/// Returns the files that a path stands for like [`find_files`], whether they are those of a table
+/// or not.
 ///
 /// # Errors
 /// Returns [`Kind::NotFound`] when there is no such file.
@@ -74,9 +74,10 @@ pub(crate) fn matching_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Sorts files by the names of their folders and their own, one name after the other: `a/x.csv` comes
-/// before `a-1/x.csv`, because `a` comes before `a-1`. The order decides which of the rows of one
-/// key and time counts, so it is the same on this machine and on S3. `names` decodes those of a URL.
+/// Sorts files by the names of their folders and their own, one name after the other: `a/x.csv`
+/// comes before `a-1/x.csv`, because `a` comes before `a-1`. The order decides which of the rows of
+/// one key and time counts, so it is the same on this machine and on S3. `names` decodes those of a
+/// URL.
 fn sort_by_names<T>(files: &mut [T], names: impl Fn(&T) -> Vec<OsString>) {
     files.sort_by_cached_key(names);
 }
@@ -201,8 +202,8 @@ fn is_hidden(name: &str) -> bool {
 /// Returns the remote files that a URL stands for, by the rules of [`find_files`].
 ///
 /// # Errors
-/// Returns [`Kind::NotFound`] when there is no such file, and [`Kind::Invalid`] when the text is not
-/// a URL of remote files, or the files are those of a table.
+/// Returns [`Kind::NotFound`] when there is no such file, and [`Kind::Invalid`] when the text is
+/// not a URL of remote files, or the files are those of a table.
 pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
     check_remote(text, remote)?;
     let (folder, pattern) = match text.find('*') {
@@ -293,6 +294,10 @@ mod tests {
 
     #[async_trait]
     impl RemoteFiles for Listing {
+        fn form(&self) -> &'static str {
+            "s3://BUCKET/FOLDER"
+        }
+
         async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
             let below = |file: &&RemoteFile| file.url.as_str().starts_with(url.as_str());
             Ok(self.0.iter().filter(below).cloned().collect())

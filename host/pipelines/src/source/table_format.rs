@@ -38,9 +38,9 @@ pub(crate) fn check_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<
     Ok(())
 }
 
-/// The folders of tables among listed files, each by the decoded parts of its path, with the formats
-/// that mark it. A pattern can begin above the folder of a table, and a folder can have partitions
-/// that are tables.
+/// The folders of tables among listed files, each by the decoded parts of its path, with the
+/// formats that mark it. A pattern can begin above the folder of a table, and a folder can have
+/// partitions that are tables.
 #[derive(Debug, Default)]
 pub(super) struct ListedTables(BTreeMap<Vec<String>, Vec<TableFormat>>);
 

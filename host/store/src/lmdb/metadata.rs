@@ -18,8 +18,8 @@ fn versioned(stored: &[u8]) -> Option<Versioned> {
     })
 }
 
-/// Returns the version of an object, or 0 if it does not exist. If `expect` does not hold, the write
-/// is refused with [`Kind::Conflict`].
+/// Returns the version of an object, or 0 if it does not exist. If `expect` does not hold, the
+/// write is refused with [`Kind::Conflict`].
 fn expected(txn: &RwTxn<'_>, tables: &Tables, name: &str, expect: Expect) -> error::Result<u64> {
     let stored = tables
         .metadata
