@@ -1,4 +1,4 @@
-//! What a function returns, before it becomes columns.
+//! Output of a function, before it becomes columns.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! What a function says about itself.
+//! Signatures that a function returns when it describes itself.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

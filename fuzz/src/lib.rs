@@ -1,4 +1,4 @@
-//! What several fuzz targets share.
+//! Helpers that several fuzz targets share.
 
 use std::fs::File;
 use std::path::Path;

@@ -2,8 +2,8 @@
 //!
 //! The files of `bindings/` are what wit-bindgen generates. They are part of the sources, because a
 //! function that compiled the generator first would take four times as long to build. The test
-//! `bindings` compares them with `wit/`, and `WAFER_UPDATE=1 cargo test -p wafer-sdk --test bindings`
-//! writes them again.
+//! `bindings` compares them with `wit/`, and
+//! `WAFER_UPDATE=1 cargo test -p wafer-sdk --test bindings` writes them again.
 #![allow(
     rustdoc::bare_urls,
     clippy::all,

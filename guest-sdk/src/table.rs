@@ -224,10 +224,16 @@ impl Table {
             ));
         }
         self.columns.sort_by_key(place);
-        for (index, field) in fields.iter().enumerate() {
-            if self.columns.get(index).map(|(found, _)| &found.name) != Some(&field.name) {
-                return Err(format!("column `{}` is not there once", field.name));
-            }
+        let names = self.columns.iter().map(|(field, _)| field.name.as_str());
+        if names
+            .clone()
+            .ne(fields.iter().map(|field| field.name.as_str()))
+        {
+            let is_once =
+                |field: &&Field| names.clone().filter(|name| *name == field.name).count() == 1;
+            let wrong = fields.iter().find(|field| !is_once(field));
+            let wrong = wrong.map_or("", |field| field.name.as_str());
+            return Err(format!("column `{wrong}` has to be returned exactly once"));
         }
         Ok(self.into_wire())
     }
@@ -263,14 +269,20 @@ mod tests {
         assert!(matches!(batch.columns[2].data, Data::Int64(_)));
         for (names, wanted) in [
             (&["a", "b"][..], "there is a column `v`, which `outputs`"),
-            (&["a", "b", "v", "w"], "column `w` is not there once"),
+            (
+                &["a", "b", "v", "w"],
+                "column `w` has to be returned exactly once",
+            ),
         ] {
             let message = table().into_wire_as(&fields(names)).unwrap_err();
             assert!(message.contains(wanted), "{message}");
         }
         let twice = table().with("a", Column::from(vec![1i64, 2]));
         let message = twice.into_wire_as(&fields(&["a", "b", "v"]));
-        assert_eq!(message.unwrap_err(), "column `b` is not there once");
+        assert_eq!(
+            message.unwrap_err(),
+            "column `a` has to be returned exactly once"
+        );
         let mut taken = table();
         taken.take::<i64>("a").unwrap();
         assert!(taken.into_wire_as(&fields(&["v", "b"])).is_ok());

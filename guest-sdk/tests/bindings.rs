@@ -6,7 +6,8 @@ use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::{Files, WorldGenerator as _};
 use wit_bindgen_rust::{Opts, WithOption};
 
-/// Returns a path in this crate. It is found at run time, because checkouts can share a target folder.
+/// Returns a path in this crate. It is found at run time, because checkouts can share a target
+/// folder.
 fn path(relative: &str) -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`");
     PathBuf::from(here).join(relative)

@@ -1,8 +1,7 @@
-//! What `wafer build` says of functions that cannot be built, or that use what is not in a sandbox.
+//! Messages of `wafer build` about functions that cannot be built, or that use what is not in a
+//! sandbox.
 
-use std::process::Command;
-
-use crate::harness::{BINARY, repository, text};
+use crate::harness::{repository, text, wafer};
 
 /// A crate's source, what is said of it, and whether it builds.
 const SOURCES: [(&str, &[&str], bool); 4] = [
@@ -47,8 +46,8 @@ pub fn one(row: In) -> Out { Out { y: row.x } }
 #[test]
 fn a_build_says_what_does_not_work_in_a_sandbox_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let wafer = |arguments: &[&str]| {
-        let mut command = Command::new(BINARY);
+    let run = |arguments: &[&str]| {
+        let mut command = wafer();
         command.current_dir(folder.path()).args(arguments);
         if std::env::var_os("CARGO_TARGET_DIR").is_none() {
             command.env("CARGO_TARGET_DIR", repository().join("target"));
@@ -56,12 +55,12 @@ fn a_build_says_what_does_not_work_in_a_sandbox_and_what_to_do() {
         let output = command.output().unwrap();
         (output.status.success(), text(&output))
     };
-    let (made, said) = wafer(&["new", "sandboxed"]);
+    let (made, said) = run(&["new", "sandboxed"]);
     assert!(made, "{said}");
     let source = folder.path().join("sandboxed/ride-features/src/lib.rs");
     for (text, wanted, builds) in SOURCES {
         std::fs::write(&source, text).unwrap();
-        let (built, said) = wafer(&["-C", "sandboxed", "build"]);
+        let (built, said) = run(&["-C", "sandboxed", "build"]);
         assert_eq!(built, builds, "{said}");
         for wanted in wanted {
             assert!(said.contains(wanted), "{wanted}: {said}");

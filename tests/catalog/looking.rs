@@ -2,12 +2,13 @@
 //! output, and dropping what nothing uses any more.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
 use crate::harness::pass::{Pass, pass};
-use crate::harness::{Project, text};
+use crate::harness::{Project, guest, text};
 
 const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
 
@@ -146,13 +147,25 @@ fn a_file_is_shown_without_a_project_and_its_unreadable_rows_are_named() {
     );
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("a.csv:3: has 1 fields, the header 2"),
+        said.contains("a.csv:3: has 1 fields, and the header has 2"),
         "{said}"
     );
     // A text from outside does not control the terminal.
     folder.write("b.csv", "id,name\n1,\"\u{1b}[2Jx\"\n");
     let shown = folder.ok(&["show", &folder.at("b.csv"), "--format", "table"]);
     assert_eq!(shown, "id  name\n1   \\u{1b}[2Jx\n");
+    // Neither does the name of a column, nor does it pose as a line.
+    folder.write("c.csv", "id,\"na\nerror: forged\"\n1,x\n");
+    let shown = folder.ok(&["show", &folder.at("c.csv"), "--format", "table"]);
+    assert_eq!(shown, "id  na\\nerror: forged\n1   x\n");
+    // A single column keeps its nulls apart from its empty texts, and is read as it was written.
+    folder.write("d.csv", "id,v\n1,a\n2,\n3,\"\"\n");
+    let file = folder.at("d.csv");
+    let one = folder.ok(&["show", &file, "--columns", "v", "--format", "csv"]);
+    assert_eq!(one, "v\na\n\n\"\"\n");
+    folder.write("e.csv", &one);
+    let again = folder.ok(&["show", &folder.at("e.csv"), "--format", "csv"]);
+    assert_eq!(again, one);
     for (file, wanted) in [
         ("nothing.csv", "there is no file"),
         ("nothing*.csv", "there are no files"),
@@ -202,23 +215,172 @@ fn what_cannot_be_shown_is_refused_with_the_reason() {
         let said = project.fails(arguments);
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
-    // One name for several things, and a view whose entities no group has.
+    // One name for several things.
     project.replace("[views.v]", "[views.g]");
-    project.replace(
-        "lookups = [",
-        "request = { rate = \"float64\" }\nlookups = [",
-    );
     project.ok(&["apply"]);
     let said = project.fails(&["show", "g"]);
     assert!(
         said.contains("several things are named `g`: write `group:g` or `view:g`"),
         "{said}"
     );
-    let said = project.fails(&["show", "view:g"]);
+}
+
+/// A view of pairs of a shop and an account, of items, and of two functions. The group of pairs has
+/// the entities; items and the field `rate` are known in requests only.
+fn offers() -> Project {
+    let project = Project::new(&format!(
+        r#"
+[project]
+name = "offers"
+
+[entities.pair]
+keys = {{ shop = "int64", key_a = "utf8" }}
+
+[entities.item]
+keys = {{ item = "int64" }}
+
+[sources.s]
+type = "files"
+path = "in.csv"
+
+[functions.pairs]
+component = "{pass}"
+parameters = {{ columns = "shop:int64, key_a:utf8, at:timestamp, v:float64?" }}
+
+[functions.items]
+component = "{pass}"
+parameters = {{ columns = "item:int64, at:timestamp, w:float64?" }}
+
+[functions.offset]
+component = "{offset}"
+parameters = {{ offset = "0.25" }}
+
+[functions.line]
+component = "{line}"
+assets = {{ model = "line.json" }}
+
+[groups.pair]
+entity = "pair"
+event_time = "at"
+
+[groups.item]
+entity = "item"
+event_time = "at"
+
+[pipelines.pair]
+source = "s"
+function = "pairs"
+group = "pair"
+
+[pipelines.item]
+source = "s"
+function = "items"
+group = "item"
+
+[views.offer]
+request = {{ rate = "float64" }}
+lookups = [{{ group = "item" }}, {{ group = "pair" }}]
+functions = ["offset", "line"]
+
+[views.plain]
+request = {{ key_a = "utf8" }}
+functions = ["offset"]
+"#,
+        pass = guest("pass").display(),
+        offset = guest("offset").display(),
+        line = guest("linear").display(),
+    ));
+    let model = json!({"intercept": 0.5, "coefficients": {"rate": 2.0}});
+    project.write("line.json", model.to_string());
+    project.write(
+        "in.csv",
+        "shop,key_a,item,at,v,w\n\
+         1,x,7,2024-01-01T00:00:00Z,1.5,10.5\n\
+         2,x,8,2024-01-01T00:00:00Z,,20.5\n\
+         1,y,7,2024-01-02T00:00:00Z,2.5,30.5\n\
+         1,x,9,2024-01-03T00:00:00Z,3.5,40.5\n",
+    );
+    let project = project.applied();
+    project.ok(&["run", "pair"]);
+    project.ok(&["run", "item"]);
+    project
+}
+
+#[test]
+fn a_view_of_several_groups_is_shown_without_what_only_a_request_knows() {
+    let project = offers();
+    for (arguments, wanted) in [
+        (
+            &[][..],
+            "shop,key_a,pair_v,offset\n1,x,3.5,0.25\n2,x,,0.25\n1,y,2.5,0.25\n",
+        ),
+        (
+            &["--limit", "1", "--columns", "pair_v,shop"],
+            "pair_v,shop\n3.5,1\n",
+        ),
+        (
+            &["--where", "pair_v < 3", "--columns", "key_a"],
+            "key_a\ny\n",
+        ),
+    ] {
+        let shown = project.ok(&[&["show", "offer"][..], arguments].concat());
+        assert_eq!(shown, wanted, "{arguments:?}");
+    }
+    // The vectors are those that requests are answered.
+    let request = ["shop=1", "key_a=x", "item=7", "rate=1.5"];
+    let answered = project.json(&[&["get", "offer"][..], &request].concat());
+    let answered = &answered["features"];
+    assert_eq!(
+        (
+            &answered["pair_v"],
+            &answered["offset"],
+            &answered["item_w"],
+            &answered["prediction"]
+        ),
+        (&json!(3.5), &json!(0.25), &json!(30.5), &json!(3.5))
+    );
+    let output = project.command(&["show", "offer"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("view `g` reads id, rate") && said.contains("`wafer get g …`"),
+        said.contains(
+            "left out are the inputs that only a request knows: `item`, `rate`, and the features that \
+             need them: `item_w`, `prediction`"
+        ),
         "{said}"
     );
+    for (arguments, wanted) in [
+        (
+            &["show", "offer", "--columns", "rate"][..],
+            "column `rate` of view `offer` is known in requests only",
+        ),
+        (
+            &["show", "offer", "--where", "item_w > 1"],
+            "column `item_w` of view `offer` needs `item`, known in requests only",
+        ),
+        (
+            &["show", "plain"],
+            "view `plain` looks up no group, so its entities are not known",
+        ),
+    ] {
+        let said = project.fails(arguments);
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    let server = project.serve(&[]);
+    let (status, answer) = server.get("/v1/views/offer/rows?limit=1&columns=shop,pair_v");
+    assert_eq!(
+        (status, &answer["rows"], &answer["left_out"]),
+        (
+            200,
+            &json!([{"shop": 1, "pair_v": 3.5}]),
+            &json!({
+                "item": "is known in requests only",
+                "rate": "is known in requests only",
+                "item_w": "needs `item`, known in requests only",
+                "prediction": "needs `rate`, known in requests only",
+            })
+        )
+    );
+    server.stop();
 }
 
 #[test]
@@ -361,13 +523,82 @@ fn a_table_is_exported_to_the_standard_output() {
     }
 }
 
-#[test]
-fn an_export_ends_without_an_error_when_its_reader_has_gone_away() {
+/// A project whose group has so many rows.
+fn filled_with(rows: usize) -> Project {
     let project = pass(COLUMNS, "in.csv");
     let row = |id: usize| format!("{id},2024-01-01T00:00:00Z,{id}.5\n");
-    let rows: String = (0..100_000).map(row).collect();
+    let rows: String = (0..rows).map(row).collect();
     project.write("in.csv", format!("id,at,v\n{rows}"));
     project.ok(&["run", "g"]);
+    project
+}
+
+/// Sends a signal to a process.
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn an_export_that_is_interrupted_while_nobody_reads_it_ends_with_an_error() {
+    // More than the pipe and all queues before it hold.
+    let project = filled_with(400_000);
+    for (sent, wanted) in [
+        ("-INT", "interrupted; the output is not complete"),
+        ("-TERM", "ended; the output is not complete"),
+    ] {
+        let mut child = project
+            .command(&["export", "g_v1", "-", "--format", "ndjson"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It listens to signals before it writes anything.
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0]).unwrap();
+        signal(&child, sent);
+        let mut said = String::new();
+        let mut errors = child.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{sent}: {said}");
+        assert!(said.contains(wanted), "{sent}: {said}");
+        drop(out);
+    }
+}
+
+#[test]
+fn an_export_to_a_file_that_is_interrupted_leaves_no_file() {
+    let project = filled_with(400_000);
+    let (out, part) = (project.at("out.csv"), project.at("out.csv.part"));
+    let mut child = project
+        .command(&["export", "g_v1", "--out", &out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It listens to signals before it makes the file.
+    while !Path::new(&part).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    if child.try_wait().unwrap().is_none() {
+        signal(&child, "-TERM");
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(!Path::new(&part).exists());
+    if output.status.success() {
+        println!("skipped: the export was complete before it was interrupted");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("ended; nothing was written"));
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn an_export_ends_without_an_error_when_its_reader_has_gone_away() {
+    let project = filled_with(100_000);
     for format in ["csv", "ndjson", "arrow"] {
         let mut child = project
             .command(&["export", "g_v1", "-", "--format", format])

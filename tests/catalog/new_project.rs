@@ -1,20 +1,15 @@
 //! `wafer new` and `wafer doctor`: from nothing to a served feature.
 
-use std::process::Command;
-
 use serde_json::json;
 
-use crate::harness::{BINARY, repository, text};
+use crate::harness::{repository, text, wafer};
 
 #[test]
 fn a_new_project_serves_a_feature() {
     let folder = tempfile::tempdir().unwrap();
-    let wafer = |arguments: &[&str]| {
-        let mut command = Command::new(BINARY);
-        command
-            .current_dir(folder.path())
-            .args(arguments)
-            .env_remove("WAFER_STORE_PATH");
+    let run = |arguments: &[&str]| {
+        let mut command = wafer();
+        command.current_dir(folder.path()).args(arguments);
         if std::env::var_os("CARGO_TARGET_DIR").is_none() {
             // The target folder is shared, so that dependencies are compiled once for all tests.
             command.env("CARGO_TARGET_DIR", repository().join("target"));
@@ -22,7 +17,7 @@ fn a_new_project_serves_a_feature() {
         let output = command.output().unwrap();
         (output.status.success(), text(&output))
     };
-    let (made, said) = wafer(&["new", "my-rides"]);
+    let (made, said) = run(&["new", "my-rides"]);
     assert!(made, "{said}");
     let lock = || std::fs::read_to_string(folder.path().join("my-rides/Cargo.lock")).unwrap();
     let pinned = lock();
@@ -33,7 +28,7 @@ fn a_new_project_serves_a_feature() {
         let command = line.split('#').next().unwrap().trim();
         let mut arguments = vec!["-C", "my-rides"];
         arguments.extend(command.split_whitespace().skip(1));
-        let (done, said) = wafer(&arguments);
+        let (done, said) = run(&arguments);
         assert!(done, "{command}: {said}");
     }
     assert_eq!(
@@ -41,7 +36,7 @@ fn a_new_project_serves_a_feature() {
         pinned,
         "the project is built with the versions that it was made with"
     );
-    let (_, vector) = wafer(&[
+    let (_, vector) = run(&[
         "-C",
         "my-rides",
         "--output",
@@ -56,16 +51,16 @@ fn a_new_project_serves_a_feature() {
         json!({"last_ride_distance_km": 12.5, "last_ride_speed_kmh": 30.0})
     );
 
-    let (again, said) = wafer(&["new", "my-rides"]);
+    let (again, said) = run(&["new", "my-rides"]);
     assert!(!again && said.contains("is there already"), "{said}");
-    let (odd, said) = wafer(&["new", "My Rides"]);
+    let (odd, said) = run(&["new", "My Rides"]);
     assert!(!odd && said.contains("cannot name a project"), "{said}");
 }
 
 #[test]
 fn doctor_reports_what_is_installed() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new(BINARY)
+    let output = wafer()
         .current_dir(folder.path())
         .arg("doctor")
         .output()
@@ -79,9 +74,8 @@ fn doctor_reports_what_is_installed() {
 
 /// Runs `wafer new` in a folder, and returns whether it succeeded, and what it said.
 fn new_in(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
-    let mut command = Command::new(BINARY);
+    let mut command = wafer();
     command.current_dir(folder).arg("new").args(arguments);
-    command.env_remove("WAFER_STORE_PATH");
     let output = command.output().unwrap();
     (output.status.success(), text(&output))
 }
@@ -105,18 +99,16 @@ fn a_project_is_made_from_a_file_without_code() {
         "{said}"
     );
     for arguments in [&["apply"][..], &["run", "orders"]] {
-        let output = Command::new(BINARY)
+        let output = wafer()
             .current_dir(folder.path().join("orders"))
             .args(arguments)
-            .env_remove("WAFER_STORE_PATH")
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", text(&output));
     }
-    let output = Command::new(BINARY)
+    let output = wafer()
         .current_dir(folder.path().join("orders"))
         .args(["get", "orders", "Customer_Id=1", "--output", "json"])
-        .env_remove("WAFER_STORE_PATH")
         .output()
         .unwrap();
     let said = text(&output);
@@ -140,6 +132,11 @@ fn files_that_no_project_can_be_made_of_say_why() {
             "id,at\n1,2024-01-01\n",
             &["--time", "when"],
             "--time: the file has no column `when`",
+        ),
+        (
+            "id,at\n1,2024-01-01\n",
+            &["--time", "at"],
+            "--time: column `at` has dates; say with --zone",
         ),
         (
             "id,at\n1,2024-01-01T00:00:00Z\n",

@@ -53,3 +53,17 @@ fn unknown_names_suggest_known_ones() {
             .contains("run `wafer apply`")
     );
 }
+
+#[test]
+fn a_source_at_a_url_that_is_not_read_is_refused_with_the_form() {
+    let project = Project::new(
+        "[project]\nname = \"p\"\n\n[sources.s]\ntype = \"files\"\npath = \"http://h/x.csv\"\n",
+    );
+    let said = project.fails(&["apply"]);
+    let wanted = "sources.s.path: `http://h/x.csv` is neither a path nor of the form \
+                  s3://BUCKET/FOLDER";
+    assert!(said.contains(wanted), "{said}");
+    let said = project.fails(&["show", "http://h/x.csv"]);
+    let wanted = "`http://h/x.csv` is not of the form s3://BUCKET/FOLDER";
+    assert!(said.contains(wanted), "{said}");
+}

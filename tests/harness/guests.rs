@@ -1,10 +1,9 @@
 //! The components that the tests run. They are built once for each test process.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
-use super::project::{BINARY, repository};
+use super::project::{repository, wafer};
 
 /// Returns the folder with the components of `functions/flights`.
 pub(crate) fn flights_components() -> &'static Path {
@@ -21,7 +20,7 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 /// Builds the components of a project, and returns their folder.
 fn build(project: &str) -> PathBuf {
     let folder = repository().join(project);
-    let status = Command::new(BINARY)
+    let status = wafer()
         .arg("-C")
         .arg(&folder)
         .arg("build")

@@ -9,6 +9,21 @@ use super::cloud::{Cloud, is_cloud};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_wafer");
 
+/// The folder for what `wafer` keeps for all projects. All tests share it, and it stays from one
+/// run of the tests to the next, because stock functions take minutes to compile. Nothing of the
+/// user is read or written.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/wafer-cache");
+
+/// Returns the `wafer` command.
+pub(crate) fn wafer() -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .env("WAFER_CACHE", CACHE)
+        .env_remove("WAFER_STORE_PATH")
+        .env_remove("RUST_LOG");
+    command
+}
+
 pub(crate) fn repository() -> PathBuf {
     // It is found at run time, because checkouts may share a target folder.
     Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("run by `cargo test`"))
@@ -69,13 +84,8 @@ impl Project {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command
-            .arg("-C")
-            .arg(self.path())
-            .args(arguments)
-            .env_remove("WAFER_STORE_PATH")
-            .env_remove("RUST_LOG");
+        let mut command = wafer();
+        command.arg("-C").arg(self.path()).args(arguments);
         if let Some(Cloud { online, objects }) = &self.cloud {
             command
                 .env("WAFER_STORE_ONLINE", online)

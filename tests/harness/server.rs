@@ -128,8 +128,8 @@ impl Server {
         stream
     }
 
-    /// Sends a request as it is, and returns the status and the body of the answer. The request must
-    /// ask for the connection to be closed.
+    /// Sends a request as it is, and returns the status and the body of the answer. The request
+    /// must ask for the connection to be closed.
     pub(crate) fn raw(&self, request: &[u8]) -> Answer {
         let mut stream = self.connect();
         stream.write_all(request).unwrap();

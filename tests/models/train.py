@@ -154,6 +154,7 @@ xgboost_model("xgboost_absolute", Y, objective="reg:absoluteerror")
 xgboost_model("xgboost_poisson", COUNTS, objective="count:poisson")
 xgboost_model("xgboost_gamma", POSITIVE, objective="reg:gamma")
 xgboost_model("xgboost_tweedie", POSITIVE, objective="reg:tweedie", form="ubj")
+xgboost_model("xgboost_cox", POSITIVE, objective="survival:cox")
 xgboost_model("xgboost_softprob", CLASSES, "probabilities", objective="multi:softprob", num_class=3)
 xgboost_model("xgboost_softmax", CLASSES, objective="multi:softmax", num_class=3, form="ubj")
 xgboost_model("xgboost_dart", BINARY, objective="binary:logistic", booster="dart", rate_drop=0.3)
@@ -161,6 +162,18 @@ xgboost_model("xgboost_forest", Y, rounds=1, num_parallel_tree=20, subsample=0.7
 xgboost_model("xgboost_categorical", Y, types=["float", "c"] + ["float"] * 4, max_cat_to_onehot=1)
 xgboost_model("xgboost_one_hot", Y, types=["float", "c"] + ["float"] * 4, max_cat_to_onehot=10, form="ubj")
 
+
+def xgboost_of(name, matrix, **parameters):
+    booster = xgb.train({"max_depth": 5, "nthread": 2, "seed": 1} | parameters, matrix, 30)
+    write(name, "xgboost", bytes(booster.save_raw("json")), columns(GAPS), booster.predict(matrix))
+
+
+# Labels of rankings come in groups of rows, and those of survival times are bounds.
+ranked = xgb.DMatrix(GAPS, CLASSES, feature_names=NAMES)
+ranked.set_group([50] * (ROWS // 50))
+xgboost_of("xgboost_ndcg", ranked, objective="rank:ndcg")
+survived = xgb.DMatrix(GAPS, feature_names=NAMES, label_lower_bound=POSITIVE, label_upper_bound=POSITIVE)
+xgboost_of("xgboost_aft", survived, objective="survival:aft", aft_loss_distribution="normal", aft_loss_distribution_scale=1.2)
 
 # Since version 3.1, the categories of a data frame are in the file.
 frame = pd.DataFrame({"colour": colours, "month": pd.Categorical(random.integers(1, 13, ROWS)), "x0": GAPS[:, 0]})

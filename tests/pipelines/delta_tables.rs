@@ -74,7 +74,14 @@ fn append(folder: &Path, number: i64, numbers: &[(i64, f64)], replaces: Option<&
 #[test]
 fn a_delta_table_is_read_as_its_log_says_and_its_folder_is_not_read_as_files() {
     let table = repository().join("tests/cases/35-parquet-names/delta");
-    for path in [table.clone(), table.join("*.parquet")] {
+    // A pattern may begin above the table.
+    let above = table.parent().unwrap();
+    for path in [
+        table.clone(),
+        table.join("*.parquet"),
+        above.join("*/*.parquet"),
+        above.join("**/*.parquet"),
+    ] {
         let project = pass(COLUMNS, &path.display().to_string());
         let said = project.fails(&["run", "g"]);
         let wanted = "is a Delta table, whose files also hold rows that were removed; read it with `type = \"delta\"`";
@@ -236,6 +243,64 @@ fn tables_whose_files_do_not_hold_their_rows_are_refused_by_name() {
         let said = project.fails(&["run", "g"]);
         assert!(said.contains(wanted) && said.contains(name), "{said}");
     }
+}
+
+/// Whatever a library makes of a file, the run fails with its name, and the program goes on.
+#[test]
+fn damaged_files_of_a_delta_table_fail_the_run_with_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    let table = folder.path().join("t");
+    let batch = rows(&[(1, 1.0), (2, 2.0)]);
+    write_table(&table, &plain, &json!({}), &json!({}), &batch);
+    let project = delta(&table, "");
+    let (data, log) = (table.join("a.parquet"), table.join("_delta_log"));
+    let checkpoint = log.join("00000000000000000000.checkpoint.parquet");
+    let valid = std::fs::read(&data).unwrap();
+    // The metadata of a Parquet file (Thrift, compact) that has a list of two billion elements.
+    let thrift = b"\x15\x02\x19\xfc\xff\xff\xff\xff\x07\x00";
+    let length = u32::try_from(thrift.len()).unwrap().to_le_bytes();
+    let list = [&b"PAR1"[..], thrift, &length, b"PAR1"].concat();
+    let long = b"PAR1\0\0\0\0\xff\xff\xff\x7fPAR1";
+    for damaged in [&b"PAR1"[..], long, &list] {
+        for path in [&data, &checkpoint] {
+            std::fs::write(path, damaged).unwrap();
+            let said = project.fails(&["run", "g"]);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(said.contains(&format!("{name} cannot be read")), "{said}");
+            std::fs::write(&data, &valid).unwrap();
+            let _ = std::fs::remove_file(&checkpoint);
+        }
+    }
+    // A log that would be read into memory as a whole.
+    let commit = log.join("00000000000000000001.json");
+    let large = std::fs::File::create(&commit).unwrap();
+    large.set_len(1 << 30).unwrap();
+    let said = project.fails(&["run", "g"]);
+    assert!(said.contains("make a checkpoint of the table"), "{said}");
+    std::fs::remove_file(commit).unwrap();
+    // A file that is somewhere else is not one of the table.
+    let first = log.join("00000000000000000000.json");
+    let text = std::fs::read_to_string(&first).unwrap();
+    let moved = text.replace("\"a.parquet\"", "\"../b/a.parquet\"");
+    std::fs::write(&first, moved).unwrap();
+    project.fails(&["run", "g"]);
+    std::fs::write(&first, text).unwrap();
+    project.ok(&["run", "g"]);
+    assert_eq!(values(&project), [(1, 1.0), (2, 2.0)]);
+}
+
+#[test]
+fn a_column_that_was_added_later_is_null_in_older_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    let table = folder.path().join("t");
+    let batch = rows(&[(1, 1.0)]).project(&[0, 1]).unwrap();
+    write_table(&table, &plain, &json!({}), &json!({}), &batch);
+    let project = delta(&table, "");
+    project.ok(&["run", "g"]);
+    let found = project.offline_rows("g_v1");
+    assert_eq!((found.len(), &found[0]["v"]), (1, &Json::Null));
 }
 
 #[test]

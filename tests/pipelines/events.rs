@@ -82,8 +82,8 @@ fn cloud_events_are_accepted_in_every_http_binding() {
     let headers = [
         ("content-type", "application/json"),
         ("ce-specversion", "1.0"),
-        ("ce-id", "2"),
-        ("ce-source", "/EWR"),
+        ("ce-id", "\"2\""),
+        ("ce-source", "/E%57R"),
         ("ce-type", "report"),
     ];
     let (_, answer) = server.post_with(

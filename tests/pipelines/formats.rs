@@ -1,10 +1,16 @@
 //! Files as people have them: encodings, compression, dialects of CSV, documents of JSON,
 //! partitions, decimals, and columns that some files lack.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::types::Decimal128Type;
 use arrow_array::{ArrayRef, Int64Array, PrimitiveArray, RecordBatch, TimestampMicrosecondArray};
+use parquet::basic::Compression;
+use parquet::data_type::Int64Type;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde_json::{Value as Json, json};
 
 use crate::harness::pass::{Pass, case};
@@ -176,7 +182,7 @@ fn files_with_the_same_rows_in_two_partitions_are_different_rows() {
     let output = project.command(&["run", "g"]).output().unwrap();
     let said = text(&output);
     assert!(
-        said.contains("field `day`: is 3, and 2 by the folder"),
+        said.contains("field `day`: is 3, and the name of the folder says 2"),
         "{said}"
     );
 }
@@ -223,6 +229,62 @@ fn columns_of_nulls_alone_are_nulls_of_the_type_that_is_read() {
     assert_eq!(values(&project, "note"), wanted);
 }
 
+/// The start of 2024, in nanoseconds after 1970.
+const NEW_YEAR: i64 = 1_704_067_200_000_000_000;
+
+/// Writes three rows, whose ids follow on `before`, as a Parquet file with four row groups, two of
+/// which are empty. Their times are nanoseconds with a zone: as many microseconds after the start
+/// of 2024 as the id says.
+fn write_row_groups(path: &Path, before: i64, properties: WriterProperties) {
+    let message = "message m { required int64 id; required int64 at (TIMESTAMP(NANOS,true)); required int64 v; }";
+    let schema = Arc::new(parse_message_type(message).unwrap());
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+    let groups: [&[i64]; 4] = [&[], &[1, 2], &[], &[3]];
+    for numbers in groups {
+        let ids: Vec<i64> = numbers.iter().map(|number| before + number).collect();
+        let times: Vec<i64> = ids.iter().map(|id| NEW_YEAR + id * 1_000).collect();
+        let mut group = writer.next_row_group().unwrap();
+        for values in [&ids[..], &times[..], &ids[..]] {
+            let mut column = group.next_column().unwrap().unwrap();
+            let written = column.typed::<Int64Type>().write_batch(values, None, None);
+            written.unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_files_of_every_compression_and_version_of_pages_hold_their_rows() {
+    let project = project("id:int64, at:timestamp, v:int64?", "path = \"*.parquet\"");
+    let mut rows = 0;
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(Default::default()),
+            Compression::BROTLI(Default::default()),
+            Compression::LZ4_RAW,
+            Compression::ZSTD(Default::default()),
+        ] {
+            let properties = WriterProperties::builder()
+                .set_writer_version(version)
+                .set_compression(compression);
+            let path = project.path().join(format!("{rows:02}.parquet"));
+            write_row_groups(&path, rows, properties.build());
+            rows += 3;
+        }
+    }
+    project.ok(&["run", "g"]);
+    let ids: Vec<i64> = (1..=rows).collect();
+    assert_eq!(json!(values(&project, "v")), json!(ids));
+    let time = |id: &i64| wafer_core::Timestamp::from_micros(NEW_YEAR / 1_000 + id).to_string();
+    let times: Vec<String> = ids.iter().map(time).collect();
+    assert_eq!(json!(values(&project, "event_timestamp")), json!(times));
+}
+
 #[test]
 fn decimals_are_read_as_declared_or_refused() {
     let source = "path = \"in.parquet\"\nzone = \"UTC\"\n";
@@ -244,11 +306,13 @@ fn decimals_are_read_as_declared_or_refused() {
         project.ok(&["run", "g"]);
         assert_eq!(values(&project, "price"), wanted);
     }
-    // A whole number is exact as an integer; others are not.
-    let cents: PrimitiveArray<Decimal128Type> = [100, 150].into_iter().map(Some).collect();
+    // A whole number is exact as an integer; others are not, and neither are more digits than the
+    // type keeps.
+    let cents = [100, 150, 10_000_000_000, 200].into_iter().map(Some);
+    let cents: PrimitiveArray<Decimal128Type> = cents.collect();
     let cents: ArrayRef = Arc::new(cents.with_precision_and_scale(10, 2).unwrap());
-    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
-    let times = TimestampMicrosecondArray::from(vec![0, 0]).with_timezone("UTC");
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+    let times = TimestampMicrosecondArray::from(vec![0; 4]).with_timezone("UTC");
     let columns = [
         ("id", ids),
         ("at", Arc::new(times) as ArrayRef),
@@ -259,11 +323,13 @@ fn decimals_are_read_as_declared_or_refused() {
     write_batch(&integers.path().join("in.parquet"), &batch);
     let output = integers.command(&["run", "g"]).output().unwrap();
     let said = text(&output);
-    assert!(
-        said.contains("in.parquet:1: field `n`: 1.50 is not int64, because it has a fraction"),
-        "{said}"
-    );
-    assert_eq!(values(&integers, "n"), [1]);
+    for wanted in [
+        "in.parquet:1: field `n`: 1.50 is not int64, because it has a fraction",
+        "in.parquet:2: field `n`: 100000000.00 has more digits than its type keeps, which is decimal(10, 2)",
+    ] {
+        assert!(said.contains(wanted), "{said}");
+    }
+    assert_eq!(values(&integers, "n"), [1, 2]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Runs that reject too many rows fail and change nothing; dry runs report what runs would do.
+//! Runs that reject too many rows, or would leave none where there were some, fail and change
+//! nothing; dry runs report what runs would do.
 
 use serde_json::{Value as Json, json};
 
@@ -146,6 +147,116 @@ fn rejected_rows_do_not_empty_an_interval_that_had_rows() {
     // An interval that had no rows may stay without any.
     let next = ["run", "g", "--from", "2024-02-01", "--to", "2024-02-02"];
     project.ok(&next);
+}
+
+#[test]
+fn a_source_whose_rows_are_gone_does_not_empty_an_interval_that_had_rows() {
+    let backfill: &[&str] = &[
+        "backfill",
+        "g",
+        "--from",
+        "2024-01-01",
+        "--to",
+        "2024-01-04",
+    ];
+    let month: &[&str] = &["run", "g", "--from", "2024-01-01", "--to", "2024-02-01"];
+    let divided = [month, &["--processes", "2"]].concat();
+    let dry = [month, &["--dry-run"]].concat();
+    // The rows that remain, and what became of them.
+    for (rest, ways, wanted) in [
+        // An export that was cut to its header.
+        (rows(0, none), vec![&["run", "g"][..]], "0 rows were read"),
+        (
+            rows(0, none),
+            vec![month, &divided[..], &dry[..]],
+            "0 rows were read",
+        ),
+        (rows(0, none), vec![backfill], "0 rows were read"),
+        // All rows are of another time.
+        (
+            rows(3, none).replace("2024-", "1970-"),
+            vec![month, &divided[..], &dry[..]],
+            "3 rows were read, of which 3 are outside of it",
+        ),
+        // One day has lost its rows, and the others have not.
+        (rows(2, none), vec![backfill], "no row of [2024-01-03"),
+    ] {
+        let project = pass(COLUMNS, "in.csv");
+        project.write("in.csv", rows(3, none));
+        project.ok(ways[0]);
+        let before = seen(&project);
+        assert_eq!(before.1.len(), 3);
+        project.write("in.csv", rest);
+        for way in &ways {
+            let said = project.fails(way);
+            for wanted in ["no row of ", wanted, "`max_rejects = 1`", "stays"] {
+                assert!(said.contains(wanted), "{way:?}: {said}");
+            }
+            assert_eq!(seen(&project), before, "{way:?}");
+        }
+        // The user may want that, and says so.
+        project.replace("group = \"g\"\n", "group = \"g\"\nmax_rejects = 1\n");
+        project.ok(&["apply"]);
+        project.ok(ways[0]);
+        assert!(project.offline("g_v1").len() < 3, "{wanted}");
+    }
+}
+
+#[test]
+fn times_in_another_unit_than_the_declared_one_do_not_empty_an_interval() {
+    let project = Pass {
+        columns: COLUMNS,
+        source: "type = \"files\"\npath = \"in.csv\"\ntimes = { at = { unit = \"ms\" } }",
+        group: "",
+        pipeline: "",
+    };
+    let project = project.project().applied();
+    project.write("in.csv", "id,at,v\n1,1704067200000,1.5\n");
+    let year = ["run", "g", "--from", "2024-01-01", "--to", "2025-01-01"];
+    project.ok(&year);
+    let before = seen(&project);
+    // The export counts seconds now.
+    project.write("in.csv", "id,at,v\n1,1704067200,1.5\n");
+    let said = project.fails(&year);
+    assert!(
+        said.contains("1 rows were read, of which 1 are outside"),
+        "{said}"
+    );
+    assert_eq!(seen(&project), before);
+}
+
+#[test]
+fn a_chained_run_follows_an_upstream_group_whose_rows_are_gone() {
+    let project = Pass {
+        columns: COLUMNS,
+        source: FILES,
+        group: "",
+        pipeline: r#"
+max_rejects = 1
+
+[sources.rows]
+type = "table"
+group = "g"
+
+[groups.h]
+entity = "e"
+event_time = "at"
+
+[pipelines.h]
+source = "rows"
+function = "f"
+group = "h"
+"#,
+    };
+    let project = project.project();
+    project.write("in.csv", rows(3, none));
+    project.ok(&["apply"]);
+    project.ok(&["run", "g"]);
+    project.ok(&["run", "h"]);
+    project.write("in.csv", rows(0, none));
+    project.ok(&["run", "g"]);
+    project.ok(&["run", "h"]);
+    assert!(project.offline("h_v1").is_empty());
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn bad_rows_of_a_source_are_rejected_with_file_and_line() {
     assert!(output.status.success(), "{said}");
     for wanted in [
         "w.csv:3: field `temp`: `warm` is not float64",
-        "w.csv:4: has 3 fields, the header 11",
+        "w.csv:4: has 3 fields, and the header has 11",
         "w.csv:5: field `time_hour`: `yesterday` is not a time",
         "w.csv:6: event time 2999-01-01T05:00:00Z is in the future",
         "2 written, 4 rejected",

@@ -1,5 +1,5 @@
-//! Rows of one entity and event time, of which the one that came in last counts: in files, in pushes
-//! and in heals, in lookups and in windows, online and offline.
+//! Rows of one entity and event time, of which the one that came in last counts: in files, in
+//! pushes and in heals, in lookups and in windows, online and offline.
 
 use serde_json::{Value as Json, json};
 

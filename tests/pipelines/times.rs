@@ -293,3 +293,68 @@ lookups = [{ group = "g", as = "g" }]
         "{said}"
     );
 }
+
+#[test]
+fn times_that_feast_pushes_are_read_as_the_source_declares() {
+    let noon = json!("2024-07-01 12:00:00");
+    let leap = json!("2016-12-31 23:59:60");
+    for (declared, accepted, refused) in [
+        // By the conventions of Feast: UTC, and seconds.
+        (
+            "",
+            vec![
+                (noon.clone(), "2024-07-01T12:00:00Z"),
+                (json!("2024-07-01T12:00:00+02:00"), "2024-07-01T10:00:00Z"),
+                (json!(1_719_828_000), "2024-07-01T10:00:00Z"),
+            ],
+            vec![(leap.clone(), "is a leap second")],
+        ),
+        (
+            "zone = \"Europe/Berlin\"",
+            vec![
+                (noon.clone(), "2024-07-01T10:00:00Z"),
+                (json!("2024-07-01T12:00:00Z"), "2024-07-01T12:00:00Z"),
+            ],
+            vec![
+                (leap, "is a leap second"),
+                (json!(1_719_828_000), "is a number, and nothing says"),
+            ],
+        ),
+        (
+            "times = { at = { unit = \"d\" } }",
+            vec![(json!(19_723), NEW_YEAR)],
+            vec![(noon, "is not a time without a time zone")],
+        ),
+        (
+            "times = { at = { format = \"%d/%m/%Y %H:%M\", zone = \"UTC\" } }",
+            vec![(json!("01/07/2024 10:00"), "2024-07-01T10:00:00Z")],
+            vec![],
+        ),
+    ] {
+        let project = Pass {
+            columns: COLUMNS,
+            source: &format!("type = \"stream\"\n{declared}"),
+            group: "",
+            pipeline: "",
+        };
+        let project = project.project().applied();
+        let server = project.serve(&[]);
+        let push = |ids: Vec<usize>, times: Vec<&Json>| {
+            let df = json!({"id": ids, "at": times});
+            let body = json!({"push_source_name": "s", "df": df}).to_string();
+            server.post("/push", "application/json", body)
+        };
+        for (time, wanted) in &refused {
+            let (status, answer) = push(vec![0], vec![time]);
+            assert_eq!(status, 400, "{declared} {time}: {answer}");
+            let said = answer["error"]["message"].as_str().unwrap();
+            assert!(said.contains(wanted), "{declared} {time}: {said}");
+        }
+        let all = accepted.iter().map(|(time, _)| time).collect();
+        let (status, answer) = push((1..=accepted.len()).collect(), all);
+        assert_eq!(status, 200, "{declared}: {answer}");
+        server.stop();
+        let wanted: Vec<&str> = accepted.iter().map(|(_, wanted)| *wanted).collect();
+        assert_eq!(times(&project), wanted, "{declared}");
+    }
+}

@@ -85,7 +85,10 @@ fn a_chained_run_reads_only_rows_that_are_new_upstream() {
     let counts = |run: &Json| [run["rows_read"].clone(), run["rows_written"].clone()];
     push(
         &project,
-        &[fact(1, "a", "2020-01-01"), fact(2, "b", "2020-01-01")],
+        &[
+            fact(1, "a", "2020-01-01T00:00:00Z"),
+            fact(2, "b", "2020-01-01T00:00:00Z"),
+        ],
         &noon,
     );
     assert_eq!(counts(&run()), [2, 2]);
@@ -94,8 +97,8 @@ fn a_chained_run_reads_only_rows_that_are_new_upstream() {
         &project,
         &[
             fact(3, "a", "2020-01-01T06:00:00Z"),
-            fact(4, "a", "2019-12-01"),
-            fact(5, "b", "2020-01-01"),
+            fact(4, "a", "2019-12-01T00:00:00Z"),
+            fact(5, "b", "2020-01-01T00:00:00Z"),
         ],
         &noon,
     );
@@ -112,13 +115,13 @@ fn a_chained_run_reads_only_rows_that_are_new_upstream() {
     // Rows that compaction moves to other files are not new.
     project.ok(&["compact"]);
     assert!(project.ok(&["run", "counts"]).contains("nothing changed"));
-    push(&project, &[fact(6, "c", "2020-01-01")], &noon);
+    push(&project, &[fact(6, "c", "2020-01-01T00:00:00Z")], &noon);
     assert_eq!(counts(&run()), [1, 1]);
     project.ok(&["compact"]);
     assert_eq!(project.offline_rows("counts_v1").len(), 6);
     // When compaction merges new rows with old ones, both are read.
-    push(&project, &[fact(7, "c", "2020-01-01")], &noon);
-    push(&project, &[fact(8, "c", "2020-01-01")], &noon);
+    push(&project, &[fact(7, "c", "2020-01-01T00:00:00Z")], &noon);
+    push(&project, &[fact(8, "c", "2020-01-01T00:00:00Z")], &noon);
     project.ok(&["compact"]);
     assert_eq!(counts(&run()), [8, 8]);
     assert_eq!(count(&project, "c", now), json!([3, 21]));
@@ -149,7 +152,7 @@ fn a_killed_chained_run_is_continued() {
     let project = chained_project("");
     let noon = ["--clock", "2020-01-01T12:00:00Z,0"];
     let facts = |ids: std::ops::Range<u64>| -> Vec<Json> {
-        ids.map(|id| fact(id, &format!("k{}", id % 7), "2020-01-01"))
+        ids.map(|id| fact(id, &format!("k{}", id % 7), "2020-01-01T00:00:00Z"))
             .collect()
     };
     push(&project, &facts(0..500), &noon);
@@ -184,11 +187,14 @@ fn a_schedule_repeats_intervals_whose_upstream_rows_changed() {
     });
     server.events(
         "raw",
-        &lines(&[fact(1, "a", "2020-01-03"), fact(2, "a", "2019-12-24")]),
+        &lines(&[
+            fact(1, "a", "2020-01-03T00:00:00Z"),
+            fact(2, "a", "2019-12-24T00:00:00Z"),
+        ]),
     );
     server.set_clock("2020-01-04T00:00:00Z");
     wait_for("a run", || succeeded(&project).len() == 1);
-    server.events("raw", &lines(&[fact(3, "a", "2020-01-03")]));
+    server.events("raw", &lines(&[fact(3, "a", "2020-01-03T00:00:00Z")]));
     server.set_clock("2020-01-05T01:00:00Z");
     wait_for("the next", || succeeded(&project).len() == 2);
     let newest = &succeeded(&project)[0];
@@ -254,7 +260,7 @@ fn an_interval_whose_upstream_file_was_missing_is_run_after_the_next() {
     wait_for("the schedule", || {
         project.json(&["schedules"])[0]["state"]["done"] == "2020-01-03T00:00:00Z"
     });
-    server.events("raw", &lines(&[fact(1, "a", "2020-01-03")]));
+    server.events("raw", &lines(&[fact(1, "a", "2020-01-03T00:00:00Z")]));
     server.set_clock("2020-01-04T00:00:00Z");
     wait_for("a run", || succeeded(&project).len() == 1);
     // History of that day is pushed, but its file is missing when the interval is run again.

@@ -161,7 +161,7 @@ const IN_BOTH: [(&str, &str, Wanted); 62] = [
 ];
 
 /// Texts, which JSON writes in quotes and CSV with or without.
-const TEXTS: [(&str, &str, Wanted); 23] = [
+const TEXTS: [(&str, &str, Wanted); 24] = [
     ("t", "a", Ok("\"a\"")),
     ("t", "02134", Ok("\"02134\"")),
     ("t", "NaN", Ok("\"NaN\"")),
@@ -193,6 +193,7 @@ const TEXTS: [(&str, &str, Wanted); 23] = [
         Err("has digits beyond microseconds"),
     ),
     ("ts", "2024-01-01T00:00:00", Err("is not a time")),
+    ("ts", "2024-01-01", Err("is not a time without a time zone")),
     ("ts", "0000-01-01T00:00:00Z", YEARS),
     ("d", "2024-01-01", Ok("\"2024-01-01\"")),
     ("d", "2024-02-30", Err("is not date")),
@@ -498,7 +499,7 @@ fn values_of_parquet_and_arrow_are_read_cell_by_cell() {
 #[test]
 fn columns_of_other_types_are_refused_by_name() {
     let project = project_of_every_type("in.parquet");
-    let columns: [(&str, ArrayRef, &str); 6] = [
+    let columns: [(&str, ArrayRef, &str); 7] = [
         (
             "n",
             Arc::new(StringArray::from(vec!["7"])),
@@ -528,6 +529,11 @@ fn columns_of_other_types_are_refused_by_name() {
             "ts",
             Arc::new(Float64Array::from(vec![1.0])),
             "column `ts` is Float64, and the function reads timestamp; say in which unit",
+        ),
+        (
+            "ts",
+            Arc::new(Date32Array::from(vec![1])),
+            "column `ts` is Date32, and the function reads timestamp; its times name no time zone",
         ),
     ];
     for (column, values, wanted) in columns {
@@ -691,8 +697,41 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
         let said = answer.to_string();
         assert!(said.contains("has the number 9007199254740993.0"), "{said}");
     }
+    for number in [
+        "9007199254740993.0",
+        "123456789012345678901234567890",
+        "1e400",
+        "1e-400",
+    ] {
+        for (path, body) in [
+            (
+                "/v1/views/v/features",
+                format!("{{\"rows\":[{{\"id\":{number}}}]}}"),
+            ),
+            (
+                "/get-online-features",
+                format!("{{\"features\":[\"v:g_n\"],\"entities\":{{\"id\":[{number}]}}}}"),
+            ),
+            (
+                "/push",
+                format!("{{\"push_source_name\":\"s\",\"df\":{{\"id\":[1],\"f\":[{number}]}}}}"),
+            ),
+            (
+                "/v2/models/m/infer",
+                format!(
+                    "{{\"inputs\":[{{\"name\":\"id\",\"shape\":[1],\"datatype\":\"FP64\",\
+                     \"data\":[{number}]}}]}}"
+                ),
+            ),
+        ] {
+            let (status, answer) = server.post(path, "application/json", body);
+            assert_eq!(status, 400, "{path}: {answer}");
+            let wanted = format!("has the number {number}, which is not kept exactly");
+            assert!(answer.to_string().contains(&wanted), "{path}: {answer}");
+        }
+    }
     for (id, wanted) in [
-        ("9007199254740993.0", "its last digits may have been lost"),
+        ("9007199254740992.0", "its last digits may have been lost"),
         ("1e30", "is not int64"),
         ("0.5", "because it has a fraction"),
     ] {

@@ -127,8 +127,8 @@ fn window_summaries_are_the_same_from_pushes_files_and_tables() {
         "{wanted:?}"
     );
 
-    // The same events are pushed in reverse order in one batch, twice. Events of one time keep their
-    // order, which decides between them.
+    // The same events are pushed in reverse order in one batch, twice. Events of one time keep
+    // their order, which decides between them.
     let reversed = ledger("").applied_with("entries.ndjson", "");
     let mut backwards = all.clone();
     backwards.sort_by(|a, b| b["happened_at"].as_str().cmp(&a["happened_at"].as_str()));

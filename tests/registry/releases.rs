@@ -83,7 +83,7 @@ fn releases_do_not_change_and_need_everything_that_they_bind() {
         "[groups.last_entry]\n",
         "[groups.last_entry]\nversion = 2\n",
     );
-    let outdated = "release `r1` of endpoint `line` reads version 1 of group `last_entry`, which is written no longer";
+    let outdated = "release `r1` of endpoint `line` reads version 1 of group `last_entry`, which is no longer written";
     for arguments in [&["plan"][..], &["apply", "--now"], &["endpoints"]] {
         let said = text(&project.command(arguments).output().unwrap());
         assert!(said.contains(outdated), "{arguments:?}: {said}");
@@ -91,14 +91,14 @@ fn releases_do_not_change_and_need_everything_that_they_bind() {
     let said = project.fails(&["release", "create", "--model", "line@1"]);
     assert!(
         said.contains(
-            "it reads version 1 of group `last_entry`, which is written no longer: version 2 is"
+            "it reads version 1 of group `last_entry`, which is no longer written: version 2 is"
         ),
         "{said}"
     );
     project.ok(&["release", "create", "--model", "line@1", "--present-view"]);
     let routed = ["endpoints", "set", "line", "r3"];
     let said = text(&project.command(&routed).output().unwrap());
-    assert!(!said.contains("written no longer"), "{said}");
+    assert!(!said.contains("no longer written"), "{said}");
 
     if are_embedded() {
         let version = project.json(&["models", "show", "line@1"]);

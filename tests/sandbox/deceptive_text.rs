@@ -74,6 +74,15 @@ fn errors_of_functions_are_escaped_wherever_they_are_shown() {
     assert!(shown.contains(SHOWN), "{shown}");
     let vector = rejected.json(&get);
     assert_eq!(vector["errors"], json!({ "bad": DECEPTIVE }));
+    // A dry run prints the error that a run would end with among its results.
+    rejected.replace(
+        "group = \"thing\"\n",
+        "group = \"thing\"\nmax_rejects = 0\n",
+    );
+    said(&rejected, &["apply"]);
+    let shown = said(&rejected, &["run", "thing", "--dry-run"]);
+    let (_, error) = shown.split_once("The run would fail: ").unwrap();
+    assert!(error.contains(SHOWN), "{shown}");
 }
 
 #[test]

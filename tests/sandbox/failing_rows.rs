@@ -1,10 +1,11 @@
-//! Functions that panic on one row: the error names the row, the place in the function's source, and
-//! what to do if the function asked for what is not in a sandbox.
+//! Functions that panic on one row: the error names the row, the place in the function's source,
+//! and what to do if the function asked for what is not in a sandbox.
 
+use crate::harness::accounts::{SCORES, accounts};
 use crate::harness::{Project, guest, text};
 
-/// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in line 9
-/// has the given id.
+/// Makes a project whose function panics on the ids 7 and 8, with 9,000 rows of which the one in
+/// line 9 has the given id.
 fn project(id: u32) -> Project {
     let project = Project::new(&format!(
         r#"
@@ -76,4 +77,67 @@ fn run_says_what_to_do_without_a_clock() {
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
+}
+
+/// Makes a project with version 1 of a model whose function panics for the account `trap`, and a
+/// pipeline that predicts with it.
+fn trapping_model() -> Project {
+    let project = accounts(&format!(
+        r#"
+{SCORES}
+
+[functions.offset]
+component = "{}"
+parameters = {{ offset = 1 }}
+
+[models.line]
+view = "account"
+label = "y"
+task = "regression"
+function = "offset"
+"#,
+        guest("offset").display()
+    ));
+    let file = project.write("model", "no weights").display().to_string();
+    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project
+}
+
+#[test]
+fn batch_inference_names_the_row_on_which_its_model_panics() {
+    let project = trapping_model();
+    project.write(
+        "due.csv",
+        "key_a,key_b,due_at\n\
+         k003,1,2020-01-02T00:00:00Z\n\
+         k005,1,2020-01-02T00:00:00Z\n\
+         trap,1,2020-01-02T00:00:00Z\n\
+         k007,1,2020-01-02T00:00:00Z\n",
+    );
+    let said = refused(&project, &["run", "scores"]);
+    for wanted in [
+        "due.csv:4: function `offset` trapped: ",
+        "there is no such account",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+#[test]
+fn evaluation_names_the_row_on_which_its_model_panics() {
+    let project = trapping_model();
+    project.write(
+        "trap.csv",
+        "key_a,key_b,event_timestamp,y\n\
+         k003,1,2020-01-02T00:00:00Z,0\n\
+         k005,1,2020-01-02T00:00:00Z,1\n\
+         trap,1,2020-01-02T00:00:00Z,1\n\
+         k007,1,2020-01-02T00:00:00Z,0\n",
+    );
+    let set = project.training_set("account", "trap.csv", "trap.parquet");
+    let set = set["id"].as_str().unwrap();
+    let evaluate = ["models", "evaluate", "line@1", "--training-set", set];
+    let said = refused(&project, &evaluate);
+    let wanted = format!("training set `{set}`, row 2: function `offset` trapped: ");
+    assert!(said.contains(&wanted), "{said}");
 }

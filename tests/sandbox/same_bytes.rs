@@ -16,6 +16,7 @@ use crate::harness::{Project, flights_components, objects, repository};
 /// Returns an access to remote files that fails, because all sources here are local files.
 fn local_only() -> Arc<dyn RemoteFiles> {
     Arc::new(UnreachableFiles {
+        form: "s3://BUCKET/FOLDER",
         reason: "the functions are tested on files of this machine".to_owned(),
     })
 }

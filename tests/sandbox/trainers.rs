@@ -60,7 +60,8 @@ training = { labels = "labels.csv" }
         ("no-columns", "describes itself wrongly: columns"),
         (
             "unknown-column",
-            "asks for column `last_smal` (int64), which there is not; is `last_small` meant?",
+            "asks for column `last_smal` (int64), and the training set has no such column; is \
+             `last_small` meant?",
         ),
         (
             "other-type",

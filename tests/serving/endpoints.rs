@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::harness::accounts::{
     PUSHED, accounts, infer, line_and_classes, push_and_release, request,
 };
+use crate::harness::ledger::{entry, lines};
 
 #[test]
 fn endpoints_answer_by_the_open_inference_protocol() {
@@ -142,6 +143,47 @@ fn endpoints_answer_by_the_open_inference_protocol() {
             404,
             json!({"error": "/v2/models/line/infer does not take GET"})
         )
+    );
+    server.stop();
+}
+
+/// Neighbours among integers that no float tells apart are different entities.
+#[test]
+fn keys_past_2_53_are_keys_of_their_own_on_the_inference_protocol() {
+    let project = accounts(PUSHED);
+    let large = 1i64 << 53;
+    let numbered = |(key, amount): (i64, f64)| {
+        let mut entry = entry("large", "2020-01-01T00:00:00Z", 1, amount, "x");
+        entry["key_b"] = json!(key);
+        entry
+    };
+    let numbered = [(large, 1.0), (large + 1, 2.0), (i64::MAX, 3.0)].map(numbered);
+    let mut entries = std::fs::read_to_string(project.at("entries.ndjson")).unwrap();
+    entries += &lines(&numbered);
+    project.write("entries.ndjson", entries);
+    project.ok(&["run", "last_entry"]);
+    let model =
+        json!({"intercept": 0, "coefficients": {"last_amount": 1}, "missing": {"last_amount": -1}});
+    let file = project.write("line.json", model.to_string());
+    let file = file.display().to_string();
+    project.ok(&["models", "push", "line", "--artifact", &file]);
+    project.ok(&["release", "create", "--model", "line@1"]);
+    project.ok(&["endpoints", "set", "line", "r1"]);
+    let server = project.serve(&["--clock", "2020-01-03T00:00:00Z,0"]);
+    let keys = [
+        large - 1,
+        large,
+        large + 1,
+        large + 2,
+        i64::MAX - 1,
+        i64::MAX,
+    ];
+    let mut asked = request(&["large"; 6]);
+    asked["inputs"][1]["data"] = json!(keys);
+    let (status, answer) = infer(&server, "line", &asked);
+    assert_eq!(
+        (status, &answer["outputs"][0]["data"]),
+        (200, &json!([-1.0, 1.0, 2.0, -1.0, -1.0, 3.0]))
     );
     server.stop();
 }

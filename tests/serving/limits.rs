@@ -1,4 +1,4 @@
-//! What a request may take: sizes, counts, memory, and compressed bodies.
+//! Limits of requests: sizes, counts, memory, and compressed bodies.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

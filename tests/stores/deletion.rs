@@ -164,7 +164,7 @@ lookups = [{{ group = "orders" }}]
     ));
     project.ok(&["apply"]);
     let server = project.serve(&["--clock", "2020-01-02T00:00:00Z,0"]);
-    let fact = |id: u32, key: &str| json!({"id": id, "key_a": key, "key_b": 1, "happened_at": "2020-01-01", "value": id, "score": null});
+    let fact = |id: u32, key: &str| json!({"id": id, "key_a": key, "key_b": 1, "happened_at": "2020-01-01T00:00:00Z", "value": id, "score": null});
     server.events("users", &lines(&[fact(5, "x"), fact(6, "y")]));
     server.events("orders", &lines(&[fact(5, "x"), fact(6, "y")]));
     server.events("payments", &lines(&[fact(5, "y"), fact(7, "x")]));
@@ -187,12 +187,12 @@ lookups = [{{ group = "orders" }}]
         ids
     };
     for (table, wanted) in [
-        ("users_v1", &["6"][..]),
-        ("users_events", &["6"]),
-        ("orders_v1", &["5", "6"]),
-        ("orders_events", &["5", "6"]),
-        ("payments_v1", &["5"]),
-        ("payments_events", &["5"]),
+        ("users_v1", &[" 6"][..]),
+        ("users_events", &[" 6"]),
+        ("orders_v1", &[" 5", " 6"]),
+        ("orders_events", &[" 5", " 6"]),
+        ("payments_v1", &[" 5"]),
+        ("payments_events", &[" 5"]),
     ] {
         assert_eq!(ids(table), wanted, "{table}: {deletion}");
     }

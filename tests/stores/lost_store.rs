@@ -1,5 +1,5 @@
-//! Stores whose files were cut, emptied, deleted or replaced: nothing is served from them, and nothing
-//! is acknowledged that nobody would find.
+//! Stores whose files were cut, emptied, deleted or replaced: nothing is served from them, and
+//! nothing is acknowledged that nobody would find.
 
 use std::path::PathBuf;
 

@@ -87,8 +87,7 @@ fn a_project_that_is_applied_from_one_folder_runs_from_another() {
     let project = ledger("");
     project.write("entries.ndjson", "");
     let run = |folder: &std::path::Path, arguments: &[&str]| {
-        let mut command = std::process::Command::new(crate::harness::BINARY);
-        let output = command
+        let output = crate::harness::wafer()
             .current_dir(folder)
             .args(arguments)
             .output()

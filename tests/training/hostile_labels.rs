@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::{
+    ArrayRef, Int64Array, NullArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 
 use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{Project, Random, Server, write_batch};
+use crate::harness::{Project, Random, Server, write_arrow, write_batch};
 
 const ARROW: &str = "application/vnd.apache.arrow.stream";
 const ARROW_FILE: &str = "application/vnd.apache.arrow.file";
@@ -55,6 +57,24 @@ fn labels_with_lying_lengths_are_refused_and_the_server_goes_on() {
         assert!(answer.contains("cannot be read"), "{answer}");
     }
     assert_eq!(server.get("/v1/views").0, 200);
+    server.stop();
+}
+
+#[test]
+fn labels_whose_rows_take_no_bytes_are_refused() {
+    let project = project();
+    let nulls: ArrayRef = Arc::new(NullArray::new(1 << 40));
+    let columns = ["key_a", "key_b", "event_timestamp"];
+    let columns = columns.map(|name| (name, Arc::clone(&nulls), true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let path = project.path().join("labels.arrow");
+    write_arrow(&path, &batch);
+    let labels = std::fs::read(path).unwrap();
+    assert!(labels.len() < 2_000);
+    let server = project.serve(&[]);
+    let (status, answer) = send(&server, ARROW_FILE, &labels);
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.contains("has 1099511627776 rows"), "{answer}");
     server.stop();
 }
 

@@ -1,5 +1,5 @@
-//! What makes metrics and training sets look better than they are: labels that are none of their
-//! task, rows that a model has learned from, and events that tell the answer.
+//! Causes of metrics and training sets that look better than they are: labels that are none of
+//! their task, rows that a model has learned from, and events that tell the answer.
 
 use serde_json::{Value as Json, json};
 

@@ -94,9 +94,9 @@ fn guessed_types_of_labels_write_the_same_texts_back() {
 #[test]
 fn columns_of_labels_are_guessed_as_a_whole() {
     let project = project();
-    let labels = "id,event_timestamp,ints,floats,mixed,bools,gaps,dates,none\n\
-                  a,2024-01-02T00:00:00Z,1,0.5,1,true,,2024-01-01,\n\
-                  a,2024-01-02T00:00:00Z,-20,NaN,1.5,false,7,2024-01-02,\n";
+    let labels = "id,event_timestamp,ints,floats,mixed,bools,gaps,dates,codes,none\n\
+                  a,2024-01-02T00:00:00Z,1,0.5,1,true,,2024-01-01,\"\",\n\
+                  a,2024-01-02T00:00:00Z,-20,NaN,1.5,false,7,2024-01-02,7,\n";
     project.write("labels.csv", labels);
     let set = training_set(&project, "labels.csv", "out.csv", &[]);
     let found = types(&set);
@@ -107,6 +107,8 @@ fn columns_of_labels_are_guessed_as_a_whole() {
         ("bools", "Boolean"),
         ("gaps", "Int64"),
         ("dates", "Utf8"),
+        // In quotes, an empty field is a text, which no number is.
+        ("codes", "Utf8"),
         ("none", "Int64"),
     ] {
         assert_eq!(found[name], wanted, "{name}");
@@ -134,6 +136,16 @@ fn columns_of_labels_are_guessed_as_a_whole() {
     let said = project.fails(&["training-set", "v", "--labels", &labels, "--out", &out]);
     assert!(
         said.contains("labels.ndjson:1: field `n`: 9007199254740993 is not float64"),
+        "{said}"
+    );
+    // A column that each object names twice is not left out in silence.
+    project.write(
+        "labels.ndjson",
+        "{\"id\":\"a\",\"event_timestamp\":\"2024-01-02T00:00:00Z\",\"n\":1,\"n\":2}\n",
+    );
+    let said = project.fails(&["training-set", "v", "--labels", &labels, "--out", &out]);
+    assert!(
+        said.contains("labels.ndjson:1: field `n`: is there twice"),
         "{said}"
     );
 }

@@ -127,7 +127,9 @@ fn check(
     let answer = function
         .invoke(&inputs, Deadline::Batch)
         .map_err(|e| e.to_string())?;
-    assert!(answer.row_errors.is_empty());
+    if let Some((row, message)) = answer.row_errors.first() {
+        return Err(format!("refuses row {row}: {message}"));
+    }
     let place = function
         .signature()
         .outputs

@@ -1,16 +1,17 @@
-//! Checks the dependencies of the crates: none is unused, and those of the program have the same
-//! features whatever else is built.
+//! Checks the dependencies of the crates: none is unused, none is declared for a workspace in vain,
+//! and those of the program have the same features whatever else is built.
 //!
 //! Cargo compiles a dependency with the union of the features that the selected packages need. If
-//! the packages for AWS or the tests needed more features than the program, then building them after
-//! the program would compile the dependency a second time, and everything that depends on it: Arrow,
-//! Delta and wasmtime take minutes. So `wafer-cli` enables these features itself, and this check
-//! finds those that it does not enable.
+//! the packages for AWS or the tests needed more features than the program, then building them
+//! after the program would compile the dependency a second time, and everything that depends on it:
+//! Arrow, Delta and wasmtime take minutes. So `wafer-cli` enables these features itself, and this
+//! check finds those that it does not enable.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use crate::sources::{files, is_rust, read};
 use crate::{PROGRAM, Result, WITH_AWS, root};
 
 /// Dependencies that no code names: they are there for their features (see `Cargo.toml`).
@@ -28,6 +29,7 @@ const FOR_FEATURES: [&str; 7] = [
 /// packages are built.
 pub(crate) fn check() -> Result {
     check_use(&root())?;
+    check_workspaces(&root())?;
     check_features()
 }
 
@@ -65,16 +67,71 @@ fn check_use(root: &Path) -> Result {
     }
 }
 
-fn is_rust(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "rs")
+/// Refuses dependencies that a workspace declares and none of its members takes.
+fn check_workspaces(root: &Path) -> Result {
+    let mut manifests = Vec::new();
+    for path in files(root, &|path| path.ends_with("Cargo.toml"))? {
+        let text = read(&path)?;
+        manifests.push((path, text));
+    }
+    let workspaces = manifests
+        .iter()
+        .filter(|(_, text)| text.lines().any(|line| line == "[workspace]"));
+    let workspaces: Vec<&Path> = workspaces.filter_map(|(path, _)| path.parent()).collect();
+    let mut found = Vec::new();
+    for (path, text) in &manifests {
+        let members = manifests
+            .iter()
+            .filter(|(other, _)| workspace_of(other, &workspaces) == path.parent());
+        let members: Vec<&str> = members.map(|(_, text)| text.as_str()).collect();
+        let shown = path.strip_prefix(root).unwrap_or(path).display();
+        let untaken = untaken(text, &members).into_iter();
+        found.extend(untaken.map(|name| format!("{shown}: no member takes `{name}`")));
+    }
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(found.join("\n")),
+    }
+}
+
+/// Returns the folder of the workspace that a manifest is in: one may be in the folder of another.
+fn workspace_of<'a>(manifest: &Path, workspaces: &[&'a Path]) -> Option<&'a Path> {
+    let above = workspaces.iter().copied();
+    above
+        .filter(|folder| manifest.starts_with(folder))
+        .max_by_key(|folder| folder.components().count())
+}
+
+/// Returns the dependencies that a manifest declares for its workspace and that no member takes.
+fn untaken<'a>(manifest: &'a str, members: &[&str]) -> Vec<&'a str> {
+    let is_taken = |name: &str| members.iter().any(|member| takes(member, name));
+    let declared = names_in(manifest, |title| title == "workspace.dependencies");
+    declared.filter(|name| !is_taken(name)).collect()
+}
+
+/// Whether a manifest takes a dependency from its workspace.
+fn takes(manifest: &str, dependency: &str) -> bool {
+    manifest.lines().any(|line| {
+        let settings = line.strip_prefix(dependency).map(str::trim_start);
+        settings.is_some_and(|settings| {
+            settings.starts_with(".workspace")
+                || settings.starts_with('=') && settings.contains("workspace = true")
+        })
+    })
 }
 
 /// Returns the names of the dependencies in a manifest, those of tests and builds included.
 fn dependencies_of(manifest: &str) -> impl Iterator<Item = &str> {
-    let sections = manifest.split("\n[").filter(|section| {
-        let title = section.split(']').next().unwrap_or_default();
+    names_in(manifest, |title| {
         title.ends_with("dependencies") && !title.starts_with("workspace")
-    });
+    })
+}
+
+/// Returns the names of the dependencies in those tables of a manifest whose titles are wanted.
+fn names_in(manifest: &str, is_wanted: fn(&str) -> bool) -> impl Iterator<Item = &str> {
+    let sections = manifest
+        .split("\n[")
+        .filter(move |section| is_wanted(section.split(']').next().unwrap_or_default()));
     let lines = sections.flat_map(|section| section.lines().skip(1));
     lines
         .filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()))
@@ -97,29 +154,6 @@ fn is_used_in(code: &str, dependency: &str) -> bool {
         let is_used = before.ends_with("use ") && after.starts_with([';', ' ']);
         is_whole && (after.starts_with("::") || is_used)
     })
-}
-
-/// Returns the files below a folder that are wanted, without what builds made.
-fn files(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let path = entry.path();
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if is_hidden || path.ends_with("target") {
-            continue;
-        }
-        if path.is_dir() {
-            found.extend(files(&path, is_wanted)?);
-        } else if is_wanted(&path) {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Refuses dependencies of the program that have more features when all packages are built.
@@ -195,6 +229,31 @@ mod tests {
             ("#[wafer::function]", "wafer-sdk", true),
         ] {
             assert_eq!(is_used_in(code, name), wanted, "{name} in {code}");
+        }
+    }
+
+    #[test]
+    fn dependencies_of_a_workspace_that_no_member_takes_are_found() {
+        let manifest = "[workspace]\n\n[workspace.dependencies]\n# Why.\na = \"1\"\na-b = \"1\"\n\
+                        c = { version = \"1\" }\nd = { path = \"d\" }\n\n[profile.release]\ne = 1\n";
+        let members = [
+            "[dependencies]\na-b.workspace = true\nd = { path = \"../d\" }\n",
+            "[dev-dependencies]\nc = { workspace = true, features = [\"f\"] }\n",
+        ];
+        assert_eq!(untaken(manifest, &members), ["a", "d"]);
+        assert_eq!(untaken("[dependencies]\na = \"1\"\n", &members), [""; 0]);
+    }
+
+    #[test]
+    fn the_nearest_workspace_is_that_of_a_manifest() {
+        let workspaces = ["/r", "/r/fuzz"].map(Path::new);
+        for (manifest, wanted) in [
+            ("/r/host/core/Cargo.toml", Some("/r")),
+            ("/r/fuzz/Cargo.toml", Some("/r/fuzz")),
+            ("/other/Cargo.toml", None),
+        ] {
+            let found = workspace_of(Path::new(manifest), &workspaces);
+            assert_eq!(found, wanted.map(Path::new), "{manifest}");
         }
     }
 

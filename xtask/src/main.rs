@@ -12,8 +12,10 @@
 mod dependencies;
 mod fuzz;
 mod infra;
+mod lines;
 mod local;
 mod rooms;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -23,7 +25,7 @@ use local::{Ceph, Servers};
 const HELP: &str = "\
 cargo xtask quickstart   set everything up, and run the flights project on its real data
 cargo xtask test         build everything and run all tests
-cargo xtask check        rooms, dependencies, spelling, format, clippy and docs, with warnings as errors
+cargo xtask check        rooms, dependencies, comments, spelling, format, clippy and docs, with warnings as errors
 cargo xtask infra        check infra/: Terraform and checkov, without AWS
 cargo xtask slow         slow tests: the package for Lambda, the stores on Ceph's S3, cargo-deny, fuzz targets
 cargo xtask fuzz         run each fuzz target, or those that are named, for a minute
@@ -164,8 +166,8 @@ fn on_aws<'a>(test: &'a mut Command, servers: &Servers) -> &'a mut Command {
 }
 
 /// Runs the slow tests: the stores, and several processes at once, on a real S3 store; the
-/// dependencies and the fuzz targets; then the package for Lambda, whose program takes the place of the
-/// one that was built.
+/// dependencies and the fuzz targets; then the package for Lambda, whose program takes the place of
+/// the one that was built.
 fn slow() -> Result {
     let wafer = &binary(&AWS)?;
     run(wafer, &["doctor", "--fix"])?;
@@ -295,6 +297,7 @@ fn stock(arguments: &[&str]) -> Result {
 fn check() -> Result {
     rooms::check(&root())?;
     dependencies::check()?;
+    lines::check(&root())?;
     spelling()?;
     cargo(&["fmt", "--all", "--check"])?;
     stock(&["fmt", "--all", "--check"])?;

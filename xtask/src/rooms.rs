@@ -1,7 +1,7 @@
 //! Checks the arrows between the rooms of the house.
 //!
-//! A crate may depend on those that [`MAY_DEPEND_ON`] lists for it, and inside of a crate no circle of
-//! imports may go through more than one folder: such a folder could not be understood, moved or
+//! A crate may depend on those that [`MAY_DEPEND_ON`] lists for it, and inside of a crate no circle
+//! of imports may go through more than one folder: such a folder could not be understood, moved or
 //! tested by itself. A module file `x.rs` counts as a part of the folder `x/` beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,8 +98,8 @@ const READERS: [&str; 3] = [
     "arrow::async_reader",
 ];
 
-/// Where these are used: for files from outside, with limits; for temporary files of a training set;
-/// and for Delta tables, which are those of a project, or a source in a folder of this machine.
+/// Where these are used: for files from outside, with limits; for temporary files of a training
+/// set; and for the Delta tables of a project.
 const MAY_READ: [&str; 3] = [
     "host/files/src/decode/",
     "host/training/src/spool",

@@ -1,4 +1,4 @@
-//! What a crate's component exports: one function, or one trainer.
+//! The export of a crate's component: one function, or one trainer.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
-/// The function or trainer of each crate, by the folder of its manifest. A compiler expands the macros
-/// of one crate; the server of an editor expands those of several, and repeatedly.
+/// The function or trainer of each crate, by the folder of its manifest. A compiler expands the
+/// macros of one crate; the server of an editor expands those of several, and repeatedly.
 static EXPORTED: Mutex<BTreeMap<OsString, String>> = Mutex::new(BTreeMap::new());
 
-/// Returns the code that exports the type `__Exported` in the sandbox, as what `world` describes. If
-/// the crate exports something else already, the code is an error of the compiler that says so.
+/// Returns the code that exports the type `__Exported` in the sandbox, as what `world` describes.
+/// If the crate exports something else already, the code is an error of the compiler that says so.
 pub(crate) fn export(world: &str, name: &str, span: Span) -> TokenStream {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let mut exported = EXPORTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,8 +38,8 @@ pub(crate) fn export(world: &str, name: &str, span: Span) -> TokenStream {
     }
 }
 
-/// Returns what a crate exports beside `name`. If it exports nothing yet, it exports `name` from now
-/// on.
+/// Returns what a crate exports beside `name`. If it exports nothing yet, it exports `name` from
+/// now on.
 fn other(
     exported: &mut BTreeMap<OsString, String>,
     folder: OsString,

@@ -15,11 +15,11 @@ pub fn derive_row(input: TokenStream) -> TokenStream {
     expand(syn::parse(input).and_then(row::derive))
 }
 
-/// Makes a function the one that its crate's component runs. A crate has one such function, because it
-/// makes one component; natively, as in tests, it may have several. Its doc comment becomes the function's
-/// description. `#[wafer::function(init = load)]` names a function `fn(&wafer::Init) ->
-/// Result<State, E>`, whose result is passed to every call as a second argument `&State`. The crate
-/// `wafer` lists the forms that a function may have.
+/// Makes a function the one that its crate's component runs. A crate has one such function, because
+/// it makes one component; natively, as in tests, it may have several. Its doc comment becomes the
+/// function's description. `#[wafer::function(init = load)]` names a function
+/// `fn(&wafer::Init) -> Result<State, E>`, whose result is passed to every call as a second
+/// argument `&State`. The crate `wafer` lists the forms that a function may have.
 #[proc_macro_attribute]
 pub fn function(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let expanded = syn::parse(attributes)

@@ -105,8 +105,10 @@ async fn main() {
     };
     let open = async |config| {
         let objects = Arc::new(InMemory::new());
-        let wall = Arc::new(SystemClock::new());
-        Dynamo::open(&account, config, objects, wall).await.unwrap()
+        let machine_clock = Arc::new(SystemClock::new());
+        Dynamo::open(&account, config, objects, machine_clock)
+            .await
+            .unwrap()
     };
     let (store, filler) = (open(usual).await, open(impatient).await);
     store

@@ -98,13 +98,10 @@ impl Artifacts {
         let Some(found) = found else {
             return Ok(None);
         };
-        let path = self.copies.path(name)?;
-        let folder = path.parent().expect("a path below the root has a parent");
         let copy_failed = |e| self.copy_failed(name, e);
-        wafer_store::make_private_folder(folder).map_err(copy_failed)?;
-        // The temporary file is deleted when it is dropped before it is renamed.
-        let beside = tempfile::NamedTempFile::new_in(folder).map_err(copy_failed)?;
-        let mut file = tokio::fs::File::from_std(beside.reopen().map_err(copy_failed)?);
+        let copy = self.copies.start(name)?;
+        let file = copy.file().try_clone().map_err(copy_failed)?;
+        let mut file = tokio::fs::File::from_std(file);
         let mut hasher = Hasher::new();
         let mut pieces = pin!(found.pieces());
         while let Some(piece) = pieces.try_next().await? {
@@ -121,8 +118,7 @@ impl Artifacts {
             );
             return Err(Error::new(Kind::Corrupt, message));
         }
-        beside.persist(&path).map_err(|e| copy_failed(e.error))?;
-        Ok(Some(path))
+        copy.complete().map(Some)
     }
 }
 

@@ -143,7 +143,7 @@ impl Dynamo {
         let commit = Commit { events, now };
         let writer = self.writer();
         let name = CommitName {
-            begun: self.wall.now(),
+            begun: self.machine_clock.now(),
             writer: writer.name,
             number: writer.number,
         };
@@ -275,7 +275,7 @@ impl Dynamo {
                     }
                     let mark = Mark {
                         alone,
-                        ..name.mark(self.wall.now())
+                        ..name.mark(self.machine_clock.now())
                     };
                     let older = match self
                         .change(&place, changes, mark, settled, commit.now)
@@ -311,7 +311,7 @@ impl Dynamo {
 
     /// Returns whether other processes may finish a commit by now.
     fn is_past_grace(&self, name: &CommitName) -> bool {
-        self.wall.now() > name.begun.plus(self.grace)
+        self.machine_clock.now() > name.begun.plus(self.grace)
     }
 
     /// Returns whether a commit still has to be finished.
@@ -515,7 +515,7 @@ impl Dynamo {
     /// Returns whether an item has expired, so that DynamoDB may already have deleted some of its
     /// parts.
     pub(crate) fn is_expired(&self, stored: &Stored) -> bool {
-        let now = self.wall.now().as_micros().div_euclid(1_000_000);
+        let now = self.machine_clock.now().as_micros().div_euclid(1_000_000);
         stored.ttl.is_some_and(|ttl| ttl <= now)
     }
 
@@ -587,7 +587,7 @@ impl Dynamo {
     /// the machine's clock. DynamoDB uses the real time.
     pub(crate) fn forget_at(&self, until: Option<Timestamp>, now: Timestamp) -> Option<i64> {
         let until = until.filter(|until| *until != Timestamp::MAX)?;
-        let at = self.wall.now().plus(until.since(now));
+        let at = self.machine_clock.now().plus(until.since(now));
         Some(at.as_micros().div_euclid(1_000_000) + 1)
     }
 }

@@ -43,7 +43,9 @@ impl Files {
 
 fn file(url: &Url, object: ObjectInfo) -> RemoteFile {
     let mut url = url.clone();
-    url.set_path(&format!("/{}", object.key));
+    // All other characters that a URL encodes are encoded when the path is set.
+    let key = object.key.to_string().replace('%', "%25");
+    url.set_path(&format!("/{key}"));
     RemoteFile {
         url,
         bytes: object.bytes,
@@ -60,6 +62,10 @@ fn path(url: &Url) -> Result<Path> {
 
 #[async_trait]
 impl RemoteFiles for Files {
+    fn form(&self) -> &'static str {
+        "s3://BUCKET/FOLDER"
+    }
+
     async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
         let bucket = self.bucket(url).await?;
         let path = path(url)?;
@@ -112,5 +118,30 @@ impl RemoteFiles for Files {
     async fn remove(&self, url: &Url) -> Result<()> {
         let bucket = self.bucket(url).await?;
         bucket.delete(&path(url)?, &format!("remove {url}")).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_listed_files_lead_back_to_their_keys() {
+        let bucket = Url::parse("s3://b/in/").unwrap();
+        for (key, wanted) in [
+            ("in/a b.csv", "s3://b/in/a%20b.csv"),
+            ("in/a%20b.csv", "s3://b/in/a%2520b.csv"),
+            ("in/100%.csv", "s3://b/in/100%25.csv"),
+            ("in/a?b#c.csv", "s3://b/in/a%3Fb%23c.csv"),
+        ] {
+            let object = ObjectInfo {
+                key: Path::parse(key).unwrap(),
+                bytes: 1,
+                entity_tag: String::new(),
+            };
+            let listed = file(&bucket, object).url;
+            assert_eq!(listed.as_str(), wanted);
+            assert_eq!(path(&listed).unwrap().to_string(), key);
+        }
     }
 }

@@ -111,12 +111,12 @@ pub(crate) struct Layouts {
     project: String,
     /// Maximum age of the cached layout.
     age: Duration,
-    wall: Arc<dyn Clock>,
-    known: RwLock<Known>,
+    machine_clock: Arc<dyn Clock>,
+    known: RwLock<CachedLayout>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct CachedLayout {
     layout: Arc<Layout>,
     version: u64,
     read: Option<Timestamp>,
@@ -128,15 +128,15 @@ impl Layouts {
         table: &Table,
         project: &str,
         age: Duration,
-        wall: Arc<dyn Clock>,
+        machine_clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let layouts = Self {
             project: project.to_owned(),
             age,
-            wall,
+            machine_clock,
             known: RwLock::default(),
         };
-        let asked = layouts.wall.now();
+        let asked = layouts.machine_clock.now();
         let item = match table.get(&own_key()).await? {
             Some(item) => Some(item),
             None => {
@@ -172,7 +172,7 @@ impl Layouts {
         let age = i64::try_from(self.age.as_micros()).unwrap_or(i64::MAX);
         let is_fresh = known
             .read
-            .is_some_and(|read| self.wall.now().since(read).as_micros() < age);
+            .is_some_and(|read| self.machine_clock.now().since(read).as_micros() < age);
         (Arc::clone(&known.layout), (!is_fresh).then(own_key))
     }
 
@@ -182,7 +182,7 @@ impl Layouts {
         match due {
             None => Ok(layout),
             Some(key) => {
-                let asked = self.wall.now();
+                let asked = self.machine_clock.now();
                 let item = table.get(&key).await?;
                 self.learn(table, item.as_ref(), asked)
             }
@@ -221,7 +221,7 @@ impl Layouts {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // Concurrent reads can finish out of order; keep the newest version.
         if known.read.is_none() || version >= known.version {
-            *known = Known {
+            *known = CachedLayout {
                 layout: Arc::new(layout),
                 version,
                 read: known.read.max(Some(asked)),
@@ -238,7 +238,7 @@ impl Layouts {
     ) -> Result<T> {
         let mut backoff = table.write_backoff();
         loop {
-            let asked = self.wall.now();
+            let asked = self.machine_clock.now();
             let item = table.get(&own_key()).await?;
             let mut layout = self.learn(table, item.as_ref(), asked)?.as_ref().clone();
             let version: u64 = item

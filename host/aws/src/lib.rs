@@ -105,12 +105,12 @@ pub struct Dynamo {
     /// [`DynamoConfig::grace`].
     pub(crate) grace: wafer_core::Duration,
     /// The machine's clock.
-    pub(crate) wall: Arc<dyn Clock>,
+    pub(crate) machine_clock: Arc<dyn Clock>,
 }
 
 impl Dynamo {
     /// Opens a project's table. `objects` stores committed events until they are in the
-    /// offline tables. `wall` is the machine's clock.
+    /// offline tables. `machine_clock` is the machine's clock.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no such table, and
@@ -120,7 +120,7 @@ impl Dynamo {
         account: &Account,
         config: DynamoConfig,
         objects: Arc<dyn ObjectStore>,
-        wall: Arc<dyn Clock>,
+        machine_clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let table = Table {
             client: account.dynamodb(),
@@ -132,7 +132,8 @@ impl Dynamo {
             retry_for: (config.read_patience, config.write_patience),
         };
         let age = config.layout_age;
-        let layouts = Layouts::open(&table, &config.project, age, Arc::clone(&wall)).await?;
+        let layouts =
+            Layouts::open(&table, &config.project, age, Arc::clone(&machine_clock)).await?;
         Ok(Self {
             table,
             layouts,
@@ -141,7 +142,7 @@ impl Dynamo {
             grace: wafer_core::Duration::from_micros(
                 i64::try_from(config.grace.as_micros()).unwrap_or(i64::MAX),
             ),
-            wall,
+            machine_clock,
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Folders of buckets, by `object_store`: for the offline tables, whose library uses it, and for the
-//! outbox, whose objects are small.
+//! Folders of buckets, by `object_store`: for the offline tables, whose library uses it, and for
+//! the outbox, whose objects are small.
 
 use std::fmt;
 use std::sync::Arc;

@@ -85,7 +85,7 @@ impl Dynamo {
             .filter(|name| !taken.contains(name))
             .cloned()
             .collect();
-        let now = self.wall.now();
+        let now = self.machine_clock.now();
         self.note_settled(names.first(), now).await?;
         let done = records(&self.table, &new).await?;
         let mut complete: Vec<CommitName> = done.into_keys().collect();
@@ -156,7 +156,7 @@ impl Dynamo {
         loop {
             let done = records(&self.table, &waiting).await?;
             waiting.retain(|name| !done.contains_key(name));
-            let now = self.wall.now();
+            let now = self.machine_clock.now();
             let mut rest = Vec::new();
             for name in waiting {
                 if name.begun.plus(self.grace) > now {
@@ -179,7 +179,7 @@ impl Dynamo {
     /// Writes the new content of a group under an epoch that no other process uses yet.
     async fn load(&self, epoch: u64, content: &GroupContent) -> Result<()> {
         let now = content.now;
-        let present = self.wall.now().as_micros().div_euclid(1_000_000);
+        let present = self.machine_clock.now().as_micros().div_euclid(1_000_000);
         let mut entities: BTreeMap<OnlineKey, Stored> = BTreeMap::new();
         for OnlineWrite {
             key,
@@ -245,7 +245,7 @@ impl Dynamo {
             }
             let mark = Mark {
                 alone: true,
-                ..name.mark(self.wall.now())
+                ..name.mark(self.machine_clock.now())
             };
             let mut calls = Vec::with_capacity(changes.len());
             for (key, changes) in &changes {
@@ -341,7 +341,7 @@ impl OnlineStore for Dynamo {
             wanted.extend(due.clone());
             // The layout must be read with strong consistency.
             let consistent = self.table.consistent || due.is_some();
-            let asked = self.wall.now();
+            let asked = self.machine_clock.now();
             let found = self.table.get_all(&wanted, consistent).await?;
             if let Some(due) = due {
                 let present = self.layouts.learn(&self.table, found.get(&due), asked)?;
@@ -363,7 +363,7 @@ impl OnlineStore for Dynamo {
     }
 
     async fn put_many(&self, writes: Vec<OnlineWrite>) -> Result<PutCounts> {
-        let now = self.wall.now();
+        let now = self.machine_clock.now();
         let count = writes.len() as u64;
         let changes = by_entity(writes, |until| self.forget_at(until, now));
         let writer = self.writer();

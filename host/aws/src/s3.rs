@@ -42,7 +42,8 @@ const MAX_LISTED: usize = 1_000_000;
 pub(crate) struct BucketClient {
     client: Client,
     bucket: String,
-    /// Timeout for the content of a part that is read, which the SDK's own timeout does not include.
+    /// Timeout for the content of a part that is read, which the SDK's own timeout does not
+    /// include.
     part_timeout: Duration,
 }
 

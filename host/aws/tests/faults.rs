@@ -126,11 +126,16 @@ async fn open(endpoint: &str, table: &str, bucket: &Bucket) -> Dynamo {
     open_at(endpoint, table, bucket, Arc::new(SystemClock::new())).await
 }
 
-async fn open_at(endpoint: &str, table: &str, bucket: &Bucket, wall: Arc<dyn Clock>) -> Dynamo {
+async fn open_at(
+    endpoint: &str,
+    table: &str,
+    bucket: &Bucket,
+    machine_clock: Arc<dyn Clock>,
+) -> Dynamo {
     let account = account().await.with_endpoint(endpoint);
     loop {
         let (config, folder) = (impatient(table), bucket.folder());
-        match Dynamo::open(&account, config, folder, Arc::clone(&wall)).await {
+        match Dynamo::open(&account, config, folder, Arc::clone(&machine_clock)).await {
             Ok(store) => return store,
             Err(e) => assert_eq!(e.kind(), Kind::Unavailable, "{e}"),
         }
@@ -329,7 +334,7 @@ async fn faults_do_not_repeat_metadata_writes() {
 async fn get_many_over_groups_is_one_call() {
     for server in dynamos() {
         let table = table(&client(&server)).await;
-        let proxy = Proxy::new(&server, |_| Fate::Through);
+        let proxy = Proxy::new(&server, |_| Fate::Forwarded);
         let account = account().await.with_endpoint(&proxy.url);
         let objects = Arc::new(InMemory::new());
         let store = Dynamo::open(
@@ -372,7 +377,7 @@ async fn throttled_read_is_unavailable_and_not_a_missing_row() {
         ] {
             let refuse = move |call: &Call| match call.action.as_str() {
                 "BatchGetItem" => Fate::Refused(status, kind),
-                _ => Fate::Through,
+                _ => Fate::Forwarded,
             };
             let proxy = Proxy::new(&server, refuse);
             let account = account().await.with_endpoint(&proxy.url);
@@ -544,13 +549,13 @@ async fn unfinished_commit_of_a_run_is_not_added_to_a_replaced_group() {
     }
     for server in dynamos() {
         let table = table(&client(&server)).await;
-        let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+        let (direct, _, _s3) = buckets(|_| Fate::Forwarded).await;
         let is_row = |call: &Call| {
             call.action == "PutItem" && String::from_utf8_lossy(call.body()).contains("o/sums/")
         };
         let proxy = Proxy::new(&server, move |call| match is_row(call) {
             true => Fate::Refused(500, "InternalServerError"),
-            false => Fate::Through,
+            false => Fate::Forwarded,
         });
         let run = open(&proxy.url, &table, &direct).await;
         let store = open(&server, &table, &direct).await;
@@ -578,7 +583,7 @@ async fn concurrent_replace_group_conflicts() {
     }
     let server = dynamos().remove(0);
     let table = table(&client(&server)).await;
-    let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Forwarded).await;
     let (one, two) = tokio::join!(
         open(&server, &table, &direct),
         open(&server, &table, &direct)
@@ -615,7 +620,7 @@ async fn damaged_entity_does_not_block_other_entities() {
     let server = dynamos().remove(0);
     let raw = client(&server);
     let table = table(&raw).await;
-    let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Forwarded).await;
     let store = open(&server, &table, &direct).await;
     let first = (0..3).map(event).collect();
     store.commit_events(first, at(0)).await.unwrap();
@@ -667,7 +672,7 @@ async fn expired_item_without_its_parts_reads_as_none() {
     let server = dynamos().remove(0);
     let raw = client(&server);
     let table = table(&raw).await;
-    let (direct, _, _s3) = buckets(|_| Fate::Through).await;
+    let (direct, _, _s3) = buckets(|_| Fate::Forwarded).await;
     let store = open(&server, &table, &direct).await;
     let large = |id: i64| {
         let mut write = row("large", id);
@@ -727,7 +732,7 @@ fn random_faults(percent: u64) -> impl Fn(&Call) -> Fate + Send + Sync {
         let next = state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         let mixed = (next ^ (next >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
         if mixed % 100 >= percent {
-            return Fate::Through;
+            return Fate::Forwarded;
         }
         let is_dynamo = call.headers.iter().any(|(name, _)| name == "x-amz-target");
         match mixed / 100 % 6 {

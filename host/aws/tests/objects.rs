@@ -71,7 +71,7 @@ async fn objects_of_several_parts_round_trip() {
         if call.action == "PUT" && !is_checked {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        Fate::Through
+        Fate::Forwarded
     })
     .await;
     let (one, two) = (content(LARGE, 1), content(LARGE, 2));
@@ -124,7 +124,7 @@ async fn part_that_fails_once_is_sent_again() {
             "PUT" if is_part(call, 2) && first(&cut) => Fate::Cut,
             "PUT" if is_part(call, 3) && first(&lost) => Fate::Lost,
             "GET" if has_range(8 << 20) && first(&truncated) => Fate::Truncated,
-            _ => Fate::Through,
+            _ => Fate::Forwarded,
         }
     })
     .await;
@@ -148,7 +148,7 @@ async fn created_artifact_leaves_the_one_that_exists() {
     // Nobody sees what exists, so that the condition of the write decides.
     let (direct, blind, proxy) = artifacts(&local, |call| match call.action.as_str() {
         "HEAD" => Fate::Refused(404, "NotFound"),
-        _ => Fate::Through,
+        _ => Fate::Forwarded,
     })
     .await;
     let old = Bytes::from_static(b"old");
@@ -178,7 +178,7 @@ async fn failed_upload_is_aborted_and_leaves_no_object() {
     let local = tempfile::tempdir().unwrap();
     let (direct, through, proxy) = artifacts(&local, |call| match is_part(call, 2) {
         true => Fate::Refused(403, "AccessDenied"),
-        false => Fate::Through,
+        false => Fate::Forwarded,
     })
     .await;
     let file = write(&local, "large", &content(LARGE, 8));

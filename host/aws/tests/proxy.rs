@@ -14,7 +14,7 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fate {
     /// Forwards the call.
-    Through,
+    Forwarded,
     /// Answers with this HTTP status and error type, without forwarding the call.
     Refused(u16, &'static str),
     /// Closes the connection without forwarding the call.
@@ -112,7 +112,7 @@ fn relay(
         .entry(call.action.clone())
         .or_default() += 1;
     let answer = match fate(&call) {
-        Fate::Through => forward(server, &call, None)?,
+        Fate::Forwarded => forward(server, &call, None)?,
         Fate::Without(header) => forward(server, &call, Some(header))?,
         Fate::Cut => return Ok(()),
         Fate::Lost => {

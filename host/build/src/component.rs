@@ -1,4 +1,5 @@
-//! The last step of toolchains that compile to a core module: the module is wrapped into a component.
+//! The last step of toolchains that compile to a core module: the module is wrapped into a
+//! component.
 
 use std::path::Path;
 
@@ -17,7 +18,8 @@ pub(crate) fn to_component(module: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(|e| format!("{e:#}"))
 }
 
-/// Returns whether a component exports anything. A crate without a function makes one that does not.
+/// Returns whether a component exports anything. A crate without a function makes one that does
+/// not.
 pub(crate) fn has_exports(component: &[u8]) -> bool {
     match wit_component::decode(component) {
         Ok(DecodedWasm::Component(resolve, world)) => !resolve.worlds[world].exports.is_empty(),

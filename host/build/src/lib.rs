@@ -2,8 +2,8 @@
 //!
 //! A [`Toolchain`] makes components of one kind of source: [`RustCrates`] compiles crates, and
 //! another takes files that are components already. [`Toolchains`] has all of them, and picks the
-//! one for a source. [`fetch()`] downloads what a new project depends on, and [`package`] builds the
-//! program for AWS Lambda.
+//! one for a source. [`fetch()`] downloads what a new project depends on, and [`package`] builds
+//! the program for AWS Lambda.
 #![allow(
     clippy::disallowed_methods,
     reason = "it runs cargo, whose settings are in the environment"

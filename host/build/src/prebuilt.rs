@@ -1,7 +1,7 @@
 //! Prebuilt files: components that `wafer build` did not compile.
 //!
-//! A prebuilt file is a component, which is used unchanged, or a core module with its WIT world in a
-//! custom section, as bindings generators write it. Such a module is wrapped into a component.
+//! A prebuilt file is a component, which is used unchanged, or a core module with its WIT world in
+//! a custom section, as bindings generators write it. Such a module is wrapped into a component.
 
 use wit_component::metadata;
 
@@ -52,8 +52,8 @@ impl Toolchain for PrebuiltFiles {
     }
 }
 
-/// Converts the bytes of a file into a component: a component is returned as it is, and a core module
-/// with an embedded world is wrapped.
+/// Converts the bytes of a file into a component: a component is returned as it is, and a core
+/// module with an embedded world is wrapped.
 ///
 /// # Errors
 /// Returns a message that says what the file is instead.

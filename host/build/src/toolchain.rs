@@ -1,4 +1,4 @@
-//! What every toolchain does: the trait, its options and its errors.
+//! The trait that every toolchain implements, with its options and its errors.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::path::PathBuf;
 ///
 /// A toolchain works on the machine of the author, before a function is registered. The bytes that
 /// it makes name the function, so they depend on the source, the options and the version of the
-/// toolchain, and on nothing else: no time and no path of the machine. A package manager may download
-/// dependencies, whose content a lock file names by digests.
+/// toolchain, and on nothing else: no time and no path of the machine. A package manager may
+/// download dependencies, whose content a lock file names by digests.
 pub trait Toolchain: fmt::Debug + Send + Sync {
     /// Returns the name by which `wafer doctor` lists the toolchain.
     fn name(&self) -> &'static str;
@@ -21,8 +21,8 @@ pub trait Toolchain: fmt::Debug + Send + Sync {
     fn find(&self) -> Result<Option<String>, ToolchainError>;
 
     /// Finds what the toolchain needs like [`find`](Self::find), or else installs it, for
-    /// `wafer doctor --fix`. `say` is called with a line for each step of the installation. No other
-    /// method installs anything.
+    /// `wafer doctor --fix`. `say` is called with a line for each step of the installation. No
+    /// other method installs anything.
     ///
     /// # Errors
     /// Returns a [`ToolchainError`] that says what was tried and why it did not work.
@@ -61,8 +61,8 @@ pub struct BuildOptions {
     pub stack: u64,
 }
 
-/// The error for a machine without what a toolchain needs. Its text says how to install it, and what
-/// was tried.
+/// The error for a machine without what a toolchain needs. Its text says how to install it, and
+/// what was tried.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ToolchainError(pub(crate) String);

@@ -40,8 +40,8 @@ pub struct Components {
     pub holder: String,
 }
 
-/// What all services of a project share. After it is opened, only the applied definitions, the cache
-/// of loaded functions and the counter of leases change.
+/// What all services of a project share. After it is opened, only the applied definitions, the
+/// cache of loaded functions and the counter of leases change.
 #[derive(Debug)]
 pub struct Context {
     project: String,
@@ -148,10 +148,10 @@ impl Context {
         self.components.machine_clock.now()
     }
 
-    /// Returns the time up to which a store may do for good what is due: apply early rows, and forget
-    /// identities. It is the present, or what the machine's clock shows if that is earlier. A process
-    /// with a clock that is set to the future (`--clock`) sees what will be due, but must not make it
-    /// so for everybody else.
+    /// Returns the time up to which a store may do for good what is due: apply early rows, and
+    /// forget identities. It is the present, or what the machine's clock shows if that is earlier.
+    /// A process with a clock that is set to the future (`--clock`) sees what will be due, but must
+    /// not make it so for everybody else.
     pub fn due_until(&self) -> Timestamp {
         self.now().min(self.machine_now())
     }

@@ -14,7 +14,7 @@ mod source;
 mod table;
 mod view;
 pub use file_options::{
-    Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO, Dialect, Encoding, FileOptions,
+    Compression, Cuts, DECOMPRESSED_MIN, DECOMPRESSED_RATIO, Dialect, Encoding, FileOptions,
     MAX_ROW_BYTES,
 };
 pub use format::Format;

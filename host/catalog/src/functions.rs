@@ -87,8 +87,8 @@ impl Context {
     /// Returns the stored asset with this digest.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when the asset is not stored, [`Kind::Internal`] when it cannot be
-    /// read, and [`Kind::Corrupt`] when it is damaged.
+    /// Returns [`Kind::NotFound`] when the asset is not stored, [`Kind::Internal`] when it cannot
+    /// be read, and [`Kind::Corrupt`] when it is damaged.
     pub async fn kept_asset(&self, digest: Digest) -> Result<Asset> {
         let artifacts = &self.components().stores.artifacts;
         let path = artifacts.file(&blob_name(digest)).await?;

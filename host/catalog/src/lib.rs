@@ -7,7 +7,14 @@
 //! all services share: the stores, the sandbox, the clocks, the applied definitions and the loaded
 //! functions. It is mostly read; each service keeps its own cache.
 //!
-//! What is deliberately absent: rows of sources, HTTP, and the names of backends.
+//! Deliberately absent: rows of sources, HTTP, and the names of backends.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod applied;
 mod check;
@@ -30,13 +37,13 @@ mod task;
 pub use check::{CHECK_ROWS, CheckReport, check_function, check_predictions};
 pub use context::{Components, Context};
 pub use definitions::{
-    AggregateDef, ArtifactName, ComponentDef, Compression, DECOMPRESSED_MIN, DECOMPRESSED_RATIO,
-    Definitions, Dialect, Encoding, FIVE_MINUTES, FileOptions, Format, FoundColumn, FunctionDef,
-    FunctionRole, GroupDef, HALF_OF_THE_ROWS, LATE, Location, LookupDef, MAX_ROW_BYTES,
-    MODEL_VERSION, MadeBy, ModelDef, OnDemandDef, Overlap, PREDICTION, PassedColumn, PipelineDef,
-    SEVEN_DAYS, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, Subject, TableDef, Ticks,
-    TimeDef, TrainingDef, VersionName, VersionNameError, ViewDef, Which, definition, feature_name,
-    fingerprint, is_alias, predicted,
+    AggregateDef, ArtifactName, ComponentDef, Compression, Cuts, DECOMPRESSED_MIN,
+    DECOMPRESSED_RATIO, Definitions, Dialect, Encoding, FIVE_MINUTES, FileOptions, Format,
+    FoundColumn, FunctionDef, FunctionRole, GroupDef, HALF_OF_THE_ROWS, LATE, Location, LookupDef,
+    MAX_ROW_BYTES, MODEL_VERSION, MadeBy, ModelDef, OnDemandDef, Overlap, PREDICTION, PassedColumn,
+    PipelineDef, SEVEN_DAYS, SYSTEM_COLUMNS, ScheduleDef, SourceDef, SourceKind, Subject, TableDef,
+    Ticks, TimeDef, TrainingDef, VersionName, VersionNameError, ViewDef, Which, definition,
+    feature_name, fingerprint, is_alias, predicted,
 };
 pub use functions::{ProjectFunction, ProjectFunctions};
 pub use generations::{Applied, Pointer};
@@ -47,9 +54,12 @@ pub use objects::read;
 pub use on_demand::{Readable, call, nulled, of_good_rows, readable};
 pub use plan::{Change, ChangeKind, Plan};
 pub use progress::{BackfillEstimate, Progress};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, UnknownFeature};
 pub use records::{
     Artifact, ColumnStatistics, INPUTS_VERSION, Lineage, MAX_DISTINCT, ModelNote, ModelVersion,
     Reject, Release, RunRecord, RunState, Split, SplitBy, TrainingSet, Upstream, prediction,
 };
-pub use task::{TemporaryFolder, blocking, ended, remove_abandoned_folders, temporary_folder};
+pub use task::{
+    TemporaryFolder, blocking, ended, keep_temporary_files_in, remove_abandoned_folders,
+    temporary_file, temporary_folder,
+};

@@ -156,6 +156,8 @@ mod tests {
             .unwrap();
         check("2026-01-01T12:00:00Z").await.unwrap();
         // Another project has no latest time yet.
-        super::check(&store, "q", at("2020-01-01")).await.unwrap();
+        super::check(&store, "q", at("2020-01-01T00:00:00Z"))
+            .await
+            .unwrap();
     }
 }

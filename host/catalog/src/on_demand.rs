@@ -60,8 +60,8 @@ pub fn readable(
 /// rows; `failed` is called with the function, the row and the message of each failure.
 ///
 /// # Errors
-/// Returns the errors of calling a function. [`failed_row`](wafer_runtime::failed_row) says which row
-/// is to blame.
+/// Returns the errors of calling a function. [`failed_row`](wafer_runtime::failed_row) says which
+/// row is to blame.
 pub fn call(
     functions: &[Function],
     known: &mut Readable,

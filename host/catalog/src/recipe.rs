@@ -4,7 +4,7 @@
 //! version that they were made with ([`Context::keep_recipe`]) and read it back later
 //! ([`Context::recipe`]), so that later applies do not change what they mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wafer_core::{Digest, Field};
@@ -24,6 +24,15 @@ pub struct Recipe {
     pub groups: BTreeMap<String, GroupDef>,
     /// The functions that the view calls, by name.
     pub functions: BTreeMap<String, FunctionDef>,
+}
+
+/// A feature of a view that does not follow from the inputs that are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFeature {
+    /// The name of the feature in the view.
+    pub name: String,
+    /// The inputs of the view that would have to be known as well.
+    pub needs: BTreeSet<String>,
 }
 
 impl Recipe {
@@ -118,6 +127,51 @@ impl Recipe {
         taken.collect()
     }
 
+    /// Returns the part of the view that follows from some of its inputs, and the features that are
+    /// not in it: those of lookups whose keys are not all known, and the outputs of functions that
+    /// read another input or a feature that is not known, even if they take a null for it.
+    pub fn known_by(mut self, known: &[String]) -> (Self, Vec<UnknownFeature>) {
+        let inputs: BTreeSet<String> = self.view.inputs.iter().map(|f| f.name.clone()).collect();
+        let is_unknown = |name: &String| inputs.contains(name) && !known.contains(name);
+        let mut left_out: Vec<UnknownFeature> = Vec::new();
+        for lookup in std::mem::take(&mut self.view.lookups) {
+            let needs = lookup.keys.iter().filter(|key| is_unknown(key));
+            let needs: BTreeSet<String> = needs.cloned().collect();
+            if needs.is_empty() {
+                self.view.lookups.push(lookup);
+                continue;
+            }
+            let features = self.features_of(&lookup).into_iter();
+            left_out.extend(features.map(|feature| UnknownFeature {
+                name: feature.name,
+                needs: needs.clone(),
+            }));
+        }
+        for function in std::mem::take(&mut self.view.functions) {
+            let signature = &self.functions[&function.function].registered.signature;
+            let mut needs = BTreeSet::new();
+            for Field { name, .. } in signature.inputs.fields() {
+                // Functions read an input of the view, and not a feature, of the same name.
+                if inputs.contains(name) {
+                    needs.extend(is_unknown(name).then(|| name.clone()));
+                } else if let Some(feature) = left_out.iter().find(|f| f.name == *name) {
+                    needs.extend(feature.needs.iter().cloned());
+                }
+            }
+            if needs.is_empty() {
+                self.view.functions.push(function);
+                continue;
+            }
+            let outputs = signature.outputs.fields().iter();
+            left_out.extend(outputs.map(|output| UnknownFeature {
+                name: output.name.clone(),
+                needs: needs.clone(),
+            }));
+        }
+        self.view.inputs.retain(|input| !is_unknown(&input.name));
+        (self, left_out)
+    }
+
     /// Returns the fields that a model can read, by name. If a request field and a feature have
     /// the same name, the request field is read.
     pub fn readable(&self) -> BTreeMap<String, Field> {
@@ -161,4 +215,138 @@ impl Context {
 
 fn recipe_name(view: &str, version: &str) -> String {
     format!("view_version/{view}/{version}")
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::{DataType, Mapping, Schema, Signature};
+    use wafer_runtime::{Limits, Registered};
+
+    use super::*;
+    use crate::definitions::OnDemandDef;
+
+    fn fields(names: &[&str]) -> Vec<Field> {
+        let field = |name: &&str| Field::new(*name, DataType::Int64, true);
+        names.iter().map(field).collect()
+    }
+
+    fn function(inputs: &[&str], outputs: &[&str]) -> FunctionDef {
+        let digest = Digest::of(b"function");
+        FunctionDef {
+            registered: Registered {
+                digest,
+                component: digest,
+                snapshot: digest,
+                signature: Signature {
+                    inputs: Schema::new(fields(inputs)).unwrap(),
+                    outputs: Schema::new(fields(outputs)).unwrap(),
+                    mapping: Mapping::OneToOne,
+                    doc: String::new(),
+                },
+                strict_nan: false,
+            },
+            limits: Limits::default(),
+            assets: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+        }
+    }
+
+    /// A view of a route and of the airports at its ends, with three functions of which the second
+    /// reads the output of the first.
+    fn flights() -> Recipe {
+        let lookup = |group: &str, alias: &str, keys: &[&str]| LookupDef {
+            group: group.to_owned(),
+            alias: alias.to_owned(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            features: vec![0],
+        };
+        let group = |name: &str, column: &str| GroupDef {
+            columns: fields(&[column]),
+            ..GroupDef::new(name, name, "at")
+        };
+        let functions = [
+            ("hour", function(&["time"], &["hour"])),
+            ("rush", function(&["hour", "from_wind"], &["rush"])),
+            ("gust", function(&["from_wind"], &["gust"])),
+        ];
+        Recipe {
+            view: ViewDef {
+                inputs: fields(&["from", "to", "time"]),
+                lookups: vec![
+                    lookup("airport", "from", &["from"]),
+                    lookup("airport", "to", &["to"]),
+                    lookup("route", "route", &["from", "to"]),
+                ],
+                functions: ["hour", "rush", "gust"]
+                    .map(|name| OnDemandDef {
+                        function: name.to_owned(),
+                    })
+                    .into(),
+                doc: String::new(),
+            },
+            groups: [group("airport", "wind"), group("route", "delay")]
+                .map(|group| (group.name.clone(), group))
+                .into(),
+            functions: functions
+                .map(|(name, function)| (name.to_owned(), function))
+                .into(),
+        }
+    }
+
+    #[test]
+    fn part_of_a_view_follows_from_some_of_its_inputs() {
+        for (known, features, left_out) in [
+            (
+                &["from", "to", "time"][..],
+                "from_wind to_wind route_delay hour rush gust",
+                "",
+            ),
+            (
+                &["from", "to"],
+                "from_wind to_wind route_delay gust",
+                "hour:time rush:time",
+            ),
+            (
+                &["to", "from", "other"],
+                "from_wind to_wind route_delay gust",
+                "hour:time rush:time",
+            ),
+            (
+                &["from", "time"],
+                "from_wind hour rush gust",
+                "to_wind:to route_delay:to",
+            ),
+            (
+                &["to"],
+                "to_wind",
+                "from_wind:from route_delay:from hour:time rush:from,time gust:from",
+            ),
+        ] {
+            let names: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+            let (part, unknown) = flights().known_by(&names);
+            let shown: Vec<String> = part.outputs().into_iter().map(|f| f.name).collect();
+            assert_eq!(shown.join(" "), features, "{known:?}");
+            let unknown = unknown.iter().map(|feature| {
+                let needs: Vec<&str> = feature.needs.iter().map(String::as_str).collect();
+                format!("{}:{}", feature.name, needs.join(","))
+            });
+            let unknown: Vec<String> = unknown.collect();
+            assert_eq!(unknown.join(" "), left_out, "{known:?}");
+            let mut inputs = part.view.inputs.iter();
+            assert!(inputs.all(|input| names.contains(&input.name)));
+        }
+    }
+
+    #[test]
+    fn functions_read_an_input_and_not_a_feature_of_the_same_name() {
+        let mut recipe = flights();
+        recipe.view.inputs.extend(fields(&["from_wind"]));
+        let names = ["from", "to", "time"].map(str::to_owned);
+        let (part, left_out) = recipe.known_by(&names);
+        let shown: Vec<String> = part.outputs().into_iter().map(|f| f.name).collect();
+        assert_eq!(shown, ["from_wind", "to_wind", "route_delay", "hour"]);
+        let needs = BTreeSet::from(["from_wind".to_owned()]);
+        assert!(left_out.iter().all(|feature| feature.needs == needs));
+        assert_eq!(left_out.len(), 2);
+    }
 }

@@ -1,8 +1,9 @@
 //! Helpers for blocking work, which must not run on the threads that do I/O, and its temporary
-//! folders.
+//! files and folders. The program says where these are made.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use wafer_store::{Error, Kind, Result};
 
@@ -10,6 +11,20 @@ use wafer_store::{Error, Kind, Result};
 const PREFIX: &str = "wafer-work-";
 /// How the names of temporary folders begin that are not locked yet.
 const NEW_PREFIX: &str = "wafer-new-";
+
+/// The folder for temporary files and folders.
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says in which folder this process makes temporary files and folders. A program calls this once,
+/// before it needs any; until then none can be made. Further calls have no effect.
+pub fn keep_temporary_files_in(folder: PathBuf) {
+    let _ = FOLDER.set(folder);
+}
+
+fn parent() -> std::io::Result<&'static Path> {
+    let folder = FOLDER.get().map(PathBuf::as_path);
+    folder.ok_or_else(|| std::io::Error::other("the program names no folder for temporary files"))
+}
 
 /// A temporary folder, which is removed when this is dropped.
 ///
@@ -39,11 +54,20 @@ impl Drop for TemporaryFolder {
 /// # Errors
 /// Returns [`Kind::Unavailable`] when the folder cannot be created.
 pub fn temporary_folder() -> Result<TemporaryFolder> {
-    folder_in(&std::env::temp_dir()).map_err(|e| {
+    parent().and_then(folder_in).map_err(|e| {
         let message = "cannot create a temporary folder; the environment variable TMPDIR names the \
                        folder for temporary files";
         Error::caused(Kind::Unavailable, message, e)
     })
+}
+
+/// Creates a temporary file. It has no name, so the operating system removes it even if the process
+/// is killed.
+///
+/// # Errors
+/// Returns an error when the file cannot be created.
+pub fn temporary_file() -> std::io::Result<File> {
+    parent().and_then(tempfile::tempfile_in)
 }
 
 fn folder_in(parent: &Path) -> std::io::Result<TemporaryFolder> {
@@ -62,7 +86,9 @@ fn folder_in(parent: &Path) -> std::io::Result<TemporaryFolder> {
 
 /// Removes the temporary folders of processes that ended without removing them.
 pub fn remove_abandoned_folders() {
-    remove_abandoned_in(&std::env::temp_dir());
+    if let Ok(parent) = parent() {
+        remove_abandoned_in(parent);
+    }
 }
 
 fn remove_abandoned_in(parent: &Path) {

@@ -1,17 +1,18 @@
 //! The composition root: the one file of this program that names concrete backends.
 //!
 //! [`open`] opens the stores by the settings of the project, with one of the [`backends`] (those on
-//! AWS are there with the feature `aws`), starts the sandbox, makes the clocks, and hands everything to the
-//! platform. Whatever a build without AWS cannot do fails here, with a message that says so.
+//! AWS are there with the feature `aws`), starts the sandbox, makes the clocks, and hands
+//! everything to the platform. Whatever a build without AWS cannot do fails here, with a message
+//! that says so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use url::Url;
 use wafer_config::Project;
 #[cfg(feature = "aws")]
-use wafer_config::{SourceType, schedule_def};
+use wafer_config::schedule_def;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
@@ -41,9 +42,7 @@ impl std::str::FromStr for ClockOption {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (start, speed) = text.split_once(',').unwrap_or((text, "1"));
-        let start = start
-            .parse()
-            .map_err(|e: wafer_core::ParseTimestampError| e.to_string())?;
+        let start = Timestamp::parse_argument(start).map_err(|error| error.to_string())?;
         let speed: f64 = speed
             .trim()
             .parse()
@@ -196,6 +195,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
 #[cfg(not(feature = "aws"))]
 pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
     Arc::new(wafer_store::UnreachableFiles {
+        form: "s3://BUCKET/FOLDER",
         reason: WITHOUT_AWS.to_owned(),
     })
 }
@@ -204,7 +204,7 @@ pub(crate) fn remote_files() -> Arc<dyn RemoteFiles> {
 #[cfg(feature = "aws")]
 pub(crate) fn infrastructure(project: &Project) -> Result<serde_json::Value> {
     let streams = project.sources.iter();
-    let streams = streams.filter(|(_, source)| source.kind == SourceType::Stream);
+    let streams = streams.filter(|(_, source)| source.kind.takes_events());
     let schedules = project.pipelines.iter().filter_map(|(name, pipeline)| {
         let schedule = pipeline.schedule.as_ref()?;
         Some((name.as_str(), schedule_def(schedule)))
@@ -237,6 +237,11 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Runtime::new(config).map_err(|e| anyhow::anyhow!("the sandbox cannot be started: {e:#}"))
 }
 
+/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
+pub(crate) fn temporary_files() -> PathBuf {
+    std::env::temp_dir()
+}
+
 /// Returns the number of processors that work is spread over.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -256,9 +261,9 @@ fn host_name() -> String {
 
 /// Limits glibc's allocator to two arenas, as far as it has not created more.
 ///
-/// A run passes large buffers from thread to thread. By default glibc creates up to eight arenas for
-/// each processor and rarely returns freed memory from them, so that a long run would hold more and
-/// more of it.
+/// A run passes large buffers from thread to thread. By default glibc creates up to eight arenas
+/// for each processor and rarely returns freed memory from them, so that a long run would hold more
+/// and more of it.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "a setting of the C library")]
 pub(crate) fn share_memory_pools() {

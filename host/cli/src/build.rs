@@ -162,8 +162,9 @@ fn not_made(name: &str, error: BuildError) -> anyhow::Error {
     }
 }
 
-/// Returns the target folder for functions below the one that the environment names. It differs from
-/// that of other builds, because cargo would compile everything again whenever the flags change.
+/// Returns the target folder for functions below the one that the environment names. It differs
+/// from that of other builds, because cargo would compile everything again whenever the flags
+/// change.
 fn shared_target_dir() -> Option<PathBuf> {
     let shared = std::env::var_os("CARGO_TARGET_DIR")?;
     Some(Path::new(&shared).join("functions"))

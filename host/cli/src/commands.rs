@@ -137,7 +137,7 @@ impl Context {
     /// # Errors
     /// Returns an error when the file cannot be read or is not valid.
     pub(crate) fn project(&self) -> Result<Project> {
-        Ok(Project::read(&self.folder)?)
+        Ok(Project::read(&self.folder, app::remote_files().as_ref())?)
     }
 }
 
@@ -147,18 +147,23 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Does work until it is done, or until somebody interrupts or ends this process. The work is then
-/// dropped where it waits, so that it removes what it has not completed.
+/// dropped where it waits, so that it removes what it has not completed. `left` says what is left
+/// of it.
 ///
 /// # Errors
 /// Returns the error of the work, or that it was interrupted.
-async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn until_interrupted<T>(left: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let mut ended = signal(SignalKind::terminate())?;
     tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted; nothing was written"),
-        _ = ended.recv() => anyhow::bail!("ended; nothing was written"),
+        _ = interrupted.recv() => anyhow::bail!("interrupted; {left}"),
+        _ = ended.recv() => anyhow::bail!("ended; {left}"),
     }
 }
+
+/// What is left of an output file when its command is interrupted.
+const NOTHING: &str = "nothing was written";
 
 /// Runs the command of the arguments, and returns the exit code of the program.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {

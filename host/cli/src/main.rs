@@ -3,8 +3,8 @@
 //! `commands.rs` parses the arguments and dispatches to one file for each command; each opens the
 //! project's platform through `app.rs`, calls it, and prints what it returned through `output.rs`.
 //! The program also starts itself as a child process: to compile components apart from the
-//! sandbox (`compile-component`), to decode Arrow and Parquet files (`decode-files`), and to work on
-//! the partitions of a run (`partitions.rs`).
+//! sandbox (`compile-component`), to decode Arrow and Parquet files (`decode-files`), and to work
+//! on the partitions of a run (`partitions.rs`).
 #![allow(
     clippy::disallowed_methods,
     reason = "an edge: it reads the environment and hands in clocks and randomness"
@@ -56,6 +56,7 @@ fn start(arguments: commands::Arguments) -> anyhow::Result<ExitCode> {
     let program = wafer_platform::this_program()
         .context("cannot find the path of this program, to decode files by it")?;
     wafer_platform::decode_in_child(program, vec!["decode-files".to_owned()]);
+    wafer_platform::keep_temporary_files_in(app::temporary_files());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

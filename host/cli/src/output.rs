@@ -1,10 +1,10 @@
 //! Printing: results go to standard output, and everything else to standard error.
 //!
-//! Texts can have parts that came from outside: names, values, documentation, messages of functions.
-//! Everything that is printed here is escaped ([`wafer_core::escaped`]), so that it cannot control a
-//! terminal. A part that may contain line breaks and is shown within a text of several lines is
-//! escaped by whoever puts that text together, as [`table`] does, so that it cannot pose as a line
-//! of its own. JSON has the exact values.
+//! Texts can have parts that came from outside: names, values, documentation, messages of
+//! functions. Everything that is printed here is escaped ([`wafer_core::escaped`]), so that it
+//! cannot control a terminal. A part that may contain line breaks and is shown within a text of
+//! several lines is escaped by whoever puts that text together, as [`table`] does, so that it
+//! cannot pose as a line of its own. JSON has the exact values.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -260,8 +260,8 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a valid template")
 }
 
-/// Formats how many rows of a stage are done, how fast, and how long the others will take at the same
-/// speed.
+/// Formats how many rows of a stage are done, how fast, and how long the others will take at the
+/// same speed.
 fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     let mut text = match total {
         Some(total) => format!("{} of {} rows", thousands(rows), thousands(total)),
@@ -274,7 +274,7 @@ fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     let rate = rows as f64 / elapsed.as_secs_f64();
     text += &format!(", {} rows/s", thousands(rate.round() as u64));
     let left = total.map(|total| total.saturating_sub(rows) as f64 / rate);
-    // A file may claim to have more rows than any time suffices for.
+    // A file may claim so many rows that the time for them is out of range.
     let left = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
     if let Some(left) = left.filter(|left| !left.is_zero()) {
         text += &format!(", {} left", HumanDuration(left));
@@ -282,8 +282,10 @@ fn pace(rows: u64, total: Option<u64>, elapsed: Duration) -> String {
     text
 }
 
-/// Formats rows as a table with a header and aligned columns. Each row is one line.
+/// Formats rows as a table with a header and aligned columns. Each row is one line, and so is the
+/// header, whose names may be those of a file.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let header: Vec<Cow<'_, str>> = header.iter().map(|name| escaped(name)).collect();
     let rows: Vec<Vec<Cow<'_, str>>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| escaped(cell)).collect())
@@ -301,7 +303,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
             .collect();
         padded.join("  ").trim_end().to_owned()
     };
-    let mut lines = vec![line(&mut header.iter().copied())];
+    let mut lines = vec![line(&mut header.iter().map(AsRef::as_ref))];
     lines.extend(
         rows.iter()
             .map(|row| line(&mut row.iter().map(AsRef::as_ref))),
@@ -400,6 +402,10 @@ mod tests {
         assert_eq!(
             table(&["name", "value"], &rows),
             "name  value\na\\nb  \\u{1b}[2J"
+        );
+        assert_eq!(
+            table(&["a\nb", "c"], &[vec!["1".to_owned(), "2".to_owned()]]),
+            "a\\nb  c\n1     2"
         );
     }
 

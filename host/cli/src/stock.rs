@@ -2,8 +2,8 @@
 //!
 //! A stock function is the same in every project, and takes up to minutes to compile. Its component
 //! is kept in a folder of the user, under a digest of everything that it is made of: the sources in
-//! this program, the options, and the version of the compiler. Its file is named by the digest of its
-//! content, which is compared whenever it is read.
+//! this program, the options, and the version of the compiler. Its file is named by the digest of
+//! its content, which is compared whenever it is read.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use wafer_catalog::{Dialect, FileOptions, Format, TimeDef};
+use wafer_catalog::{Cuts, Dialect, FileOptions, Format, TimeDef};
 use wafer_core::{EpochUnit, TimeFormat, Zone};
 
 use crate::error::BrokenRule;
@@ -81,16 +81,18 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         keys.find(|(_, is_given)| *is_given).map(|(key, _)| *key)
     };
     let (text, csv) = (given(&about_text), given(&about_csv));
-    if source.kind == SourceType::Table
-        && let Some(key) = text.or(csv).or_else(|| given(&about_columns))
-    {
-        let message = "is for sources of type `files` or `stream`";
-        return Err(BrokenRule::new(key, message));
-    }
-    if source.kind == SourceType::Delta
-        && let Some(key) = text.or(csv)
-    {
-        let message = "says how files are written, and a Delta table says it itself";
+    let refused = match source.kind {
+        SourceType::Files | SourceType::Stream => None,
+        SourceType::Table => {
+            let key = text.or(csv).or_else(|| given(&about_columns));
+            key.map(|key| (key, "is for sources of type `files` or `stream`"))
+        }
+        SourceType::Delta => text.or(csv).map(|key| {
+            let message = "says how files are written, and a Delta table says it itself";
+            (key, message)
+        }),
+    };
+    if let Some((key, message)) = refused {
         return Err(BrokenRule::new(key, message));
     }
     if let (Some(key), None) = (text.or(csv), &source.path) {
@@ -118,6 +120,7 @@ pub(crate) fn file_options(source: &SourceConfig) -> Result<FileOptions, BrokenR
         header: header(source)?,
         nulls: source.nulls.clone().unwrap_or_default(),
         row_bytes: None,
+        cuts: Cuts::default(),
     })
 }
 

@@ -7,7 +7,7 @@
 //! [`Definitions`](wafer_catalog::Definitions), and checks that columns and types fit.
 //! [`Overrides`] are settings from environment variables, which override those of the file.
 //!
-//! What is deliberately absent: stores, toolchains, and running anything.
+//! Deliberately absent: stores, toolchains, and running anything.
 
 mod error;
 mod file_options;

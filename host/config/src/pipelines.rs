@@ -144,8 +144,8 @@ pub(crate) fn check_max_rejects(pipeline: &PipelineConfig) -> Result<(), BrokenR
     }
 }
 
-/// Checks the settings of a schedule that would be no use. The key of a returned error is relative to
-/// the schedule.
+/// Checks the settings of a schedule that would be no use. The key of a returned error is relative
+/// to the schedule.
 pub(crate) fn check_schedule(schedule: &ScheduleConfig) -> Result<(), BrokenRule> {
     if schedule.catch_up == Some(0) {
         let message = "is 0: at least the interval that is due has to be run, so write 1 or more";

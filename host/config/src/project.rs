@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wafer_catalog::{FunctionRole, is_name, nearest};
+use wafer_store::RemoteFiles;
 
 use crate::error::{BrokenRule, ProjectError, parse_error};
 use crate::functions::{AssetSource, FunctionConfig, FunctionSource};
@@ -17,7 +18,7 @@ use crate::groups::GroupConfig;
 use crate::models::ModelConfig;
 use crate::pipelines::{PipelineConfig, check_columns, check_max_rejects, check_schedule};
 use crate::server::{ServerConfig, check_server};
-use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source};
+use crate::sources::{EntityConfig, SourceConfig, SourceType, check_source, check_url};
 use crate::store::{Overrides, StoreSettings, StoreTable, cloud_stores};
 use crate::values::{check_parameters, typed_fields};
 use crate::views::ViewConfig;
@@ -83,17 +84,21 @@ struct ProjectTable {
 
 impl Project {
     /// Reads and checks `wafer.toml` in a folder. Environment variables override settings of
-    /// `[store]`.
+    /// `[store]`. Source files that are not on this machine must have URLs that `remote` reads.
     ///
     /// # Errors
     /// Returns a [`ProjectError`] when the file cannot be read, parsed, or used.
-    pub fn read(folder: &Path) -> Result<Self, ProjectError> {
+    pub fn read(folder: &Path, remote: &dyn RemoteFiles) -> Result<Self, ProjectError> {
         let path = folder.join("wafer.toml");
         let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Read {
             path: path.clone(),
             source,
         })?;
         let mut project = Self::parse(&path, &text, Overrides::from_environment())?;
+        for (name, source) in &project.sources {
+            let checked = check_url(source, remote);
+            checked.map_err(|rule| rule.below(&format!("sources.{name}")).of_file(&path))?;
+        }
         // Paths are stored when the project is applied, and are read by processes in other
         // folders.
         if let Ok(whole) = std::path::absolute(&project.folder) {
@@ -165,6 +170,42 @@ impl Project {
     pub(crate) fn check(&self) -> Result<(), BrokenRule> {
         is_name(&self.name).map_err(|m| BrokenRule::new("project.name", m))?;
         check_server(&self.server).map_err(|rule| rule.below("server"))?;
+        self.check_names()?;
+        for (name, entity) in &self.entities {
+            check_entity(name, entity)?;
+        }
+        for (name, source) in &self.sources {
+            check_source(source).map_err(|rule| rule.below(&format!("sources.{name}")))?;
+            self.check_source_references(name, source)?;
+        }
+        for (name, function) in &self.functions {
+            self.check_function(name, function)?;
+        }
+        for (name, group) in &self.groups {
+            self.check_group(name, group)?;
+        }
+        let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, pipeline) in &self.pipelines {
+            self.check_pipeline(name, pipeline)?;
+            if let Some(other) = writers.insert(&pipeline.group, name) {
+                let message = format!(
+                    "group `{}` is written by pipeline `{other}` already",
+                    pipeline.group
+                );
+                return Err(BrokenRule::new(format!("pipelines.{name}.group"), message));
+            }
+        }
+        for (name, view) in &self.views {
+            self.check_view(name, view)?;
+        }
+        for (name, model) in &self.models {
+            self.check_model(name, model)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the names of everything that the project defines.
+    fn check_names(&self) -> Result<(), BrokenRule> {
         let kinds: [(&str, Vec<&String>); 7] = [
             ("entities", self.entities.keys().collect()),
             ("sources", self.sources.keys().collect()),
@@ -179,95 +220,59 @@ impl Project {
                 is_name(name).map_err(|m| BrokenRule::new(format!("{kind}.{name}"), m))?;
             }
         }
-        for (name, entity) in &self.entities {
-            let key = format!("entities.{name}.keys");
-            if entity.keys.is_empty() {
-                let message =
-                    "is empty: an entity has at least one join key, such as { id = \"int64\" }";
-                return Err(BrokenRule::new(key, message));
-            }
-            for (column, data_type) in typed_fields(&entity.keys, &key)? {
-                if !data_type.is_key() {
-                    let message = format!(
-                        "{data_type} cannot be a join key; use utf8, int64, boolean, date, timestamp or binary"
-                    );
-                    return Err(BrokenRule::new(format!("{key}.{column}"), message));
-                }
-            }
-        }
-        for (name, source) in &self.sources {
-            check_source(source).map_err(|rule| rule.below(&format!("sources.{name}")))?;
-            if let Some(group) = &source.group {
-                check_defined(
-                    &self.groups,
-                    group,
-                    "group",
-                    &format!("sources.{name}.group"),
-                )?;
-            }
-        }
-        for (name, function) in &self.functions {
-            self.check_function(name, function)?;
-        }
-        for (name, group) in &self.groups {
-            check_defined(
-                &self.entities,
-                &group.entity,
-                "entity",
-                &format!("groups.{name}.entity"),
-            )?;
-            if group.version == 0 {
-                let key = format!("groups.{name}.version");
-                return Err(BrokenRule::new(key, "versions start at 1"));
-            }
-        }
-        let mut writers: BTreeMap<&str, &str> = BTreeMap::new();
-        for (name, pipeline) in &self.pipelines {
-            let key = |part: &str| format!("pipelines.{name}.{part}");
-            check_defined(&self.sources, &pipeline.source, "source", &key("source"))?;
-            self.check_function_or_model(pipeline, key)?;
-            check_defined(&self.groups, &pipeline.group, "group", &key("group"))?;
-            for check in [check_max_rejects, check_columns] {
-                check(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
-            }
-            let source = &self.sources[&pipeline.source];
-            let has_rows = source.kind != SourceType::Stream || source.path.is_some();
-            if pipeline.schedule.is_some() && !has_rows {
-                let message = format!(
-                    "would never run: source `{}` is a stream without `path`, whose events run the \
-                     pipeline as they come in; leave the schedule out, or name files with `path`",
-                    pipeline.source
-                );
-                return Err(BrokenRule::new(key("schedule"), message));
-            }
-            if let Some(schedule) = &pipeline.schedule {
-                let table = key("schedule");
-                check_schedule(schedule).map_err(|rule| rule.below(&table))?;
-                self.check_delay(pipeline, &table)?;
-            }
-            if let Some(other) = writers.insert(&pipeline.group, name) {
-                let message = format!(
-                    "group `{}` is written by pipeline `{other}` already",
-                    pipeline.group
-                );
-                return Err(BrokenRule::new(key("group"), message));
-            }
-        }
-        for (name, view) in &self.views {
-            self.check_view(name, view)?;
-        }
-        for (name, model) in &self.models {
-            self.check_model(name, model)?;
+        Ok(())
+    }
+
+    /// Checks that what a source names is defined.
+    fn check_source_references(&self, name: &str, source: &SourceConfig) -> Result<(), BrokenRule> {
+        let Some(group) = &source.group else {
+            return Ok(());
+        };
+        let key = format!("sources.{name}.group");
+        check_defined(&self.groups, group, "group", &key)
+    }
+
+    fn check_group(&self, name: &str, group: &GroupConfig) -> Result<(), BrokenRule> {
+        let key = format!("groups.{name}.entity");
+        check_defined(&self.entities, &group.entity, "entity", &key)?;
+        if group.version == 0 {
+            let key = format!("groups.{name}.version");
+            return Err(BrokenRule::new(key, "versions start at 1"));
         }
         Ok(())
     }
 
-    /// Checks that the source of a scheduled pipeline has no `delay` of its own: what becomes visible
-    /// when is said by the schedule.
+    fn check_pipeline(&self, name: &str, pipeline: &PipelineConfig) -> Result<(), BrokenRule> {
+        let key = |part: &str| format!("pipelines.{name}.{part}");
+        check_defined(&self.sources, &pipeline.source, "source", &key("source"))?;
+        self.check_function_or_model(pipeline, key)?;
+        check_defined(&self.groups, &pipeline.group, "group", &key("group"))?;
+        for check in [check_max_rejects, check_columns] {
+            check(pipeline).map_err(|rule| rule.below(&format!("pipelines.{name}")))?;
+        }
+        let Some(schedule) = &pipeline.schedule else {
+            return Ok(());
+        };
+        let table = key("schedule");
+        let source = &self.sources[&pipeline.source];
+        if source.kind.takes_events() && source.path.is_none() {
+            let message = format!(
+                "would never run: source `{}` is a stream without `path`, whose events run the \
+                 pipeline as they come in; leave the schedule out, or name files with `path`",
+                pipeline.source
+            );
+            return Err(BrokenRule::new(table, message));
+        }
+        check_schedule(schedule).map_err(|rule| rule.below(&table))?;
+        self.check_delay(pipeline, &table)
+    }
+
+    /// Checks that the source of a scheduled pipeline has no `delay` of its own: the schedule says
+    /// when rows become visible.
     fn check_delay(&self, pipeline: &PipelineConfig, schedule: &str) -> Result<(), BrokenRule> {
         let source = &self.sources[&pipeline.source];
         // The `delay` of a stream is also that of events from the past.
-        if source.delay.is_none() || source.kind == SourceType::Stream {
+        if source.delay.is_none() || source.kind.takes_events() {
             return Ok(());
         }
         let message = format!(
@@ -420,6 +425,24 @@ impl Project {
         }
         Ok(())
     }
+}
+
+/// Checks the join keys of an entity.
+fn check_entity(name: &str, entity: &EntityConfig) -> Result<(), BrokenRule> {
+    let key = format!("entities.{name}.keys");
+    if entity.keys.is_empty() {
+        let message = "is empty: an entity has at least one join key, such as { id = \"int64\" }";
+        return Err(BrokenRule::new(key, message));
+    }
+    for (column, data_type) in typed_fields(&entity.keys, &key)? {
+        if !data_type.is_key() {
+            let message = format!(
+                "{data_type} cannot be a join key; use utf8, int64, boolean, date, timestamp or binary"
+            );
+            return Err(BrokenRule::new(format!("{key}.{column}"), message));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a name is defined. The error suggests the most similar name.

@@ -134,7 +134,7 @@ fn made_by(
 
 /// Checks that a pipeline over the rows of another group finds the columns that it reads.
 fn check_chained(definitions: &Definitions, name: &str, pipeline: &PipelineDef) -> Result<()> {
-    let SourceKind::Table { group } = &definitions.sources[&pipeline.source].kind else {
+    let Some(group) = definitions.sources[&pipeline.source].kind.upstream() else {
         return Ok(());
     };
     let key = format!("sources.{}.group", pipeline.source);

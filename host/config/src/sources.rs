@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use wafer_catalog::{Compression, Encoding, Format};
 use wafer_core::{DecimalReading, Duration, Zone};
+use wafer_store::{RemoteFiles, RemoteFilesExt as _};
 
 use crate::error::BrokenRule;
 use crate::file_options::{TimeConfig, file_options};
@@ -108,28 +109,51 @@ pub enum SourceType {
     Table,
 }
 
+impl SourceType {
+    /// Returns whether events are pushed to sources of the type.
+    pub fn takes_events(self) -> bool {
+        match self {
+            Self::Stream => true,
+            Self::Files | Self::Delta | Self::Table => false,
+        }
+    }
+}
+
+/// Checks that what reads remote files reads the `path` of a source, if that is a URL. The key of a
+/// returned error is relative to the source.
+pub(crate) fn check_url(source: &SourceConfig, remote: &dyn RemoteFiles) -> Result<(), BrokenRule> {
+    match url(source) {
+        Some(url) if remote.url(url).is_err() => {
+            let form = remote.form();
+            let message = format!("`{url}` is neither a path nor of the form {form}");
+            Err(BrokenRule::new("path", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the `path` of a source if it is a URL.
+fn url(source: &SourceConfig) -> Option<&str> {
+    let path = source.path.as_ref()?.to_str();
+    path.filter(|path| path.contains("://"))
+}
+
 /// Checks that a source has the keys of its type. The key of a returned error is relative to
 /// the source.
 pub(crate) fn check_source(source: &SourceConfig) -> Result<(), BrokenRule> {
-    let url = source.path.as_ref().and_then(|path| path.to_str());
-    if let Some(url) = url.filter(|url| url.contains("://") && !url.starts_with("s3://")) {
-        let message = format!("`{url}` is neither a path nor of the form s3://BUCKET/FOLDER");
-        return Err(BrokenRule::new("path", message));
-    }
     file_options(source)?;
     if let Some(columns) = &source.columns {
         nullable_fields(columns, "columns")?;
     }
     let wrong = |key: &str, message: &str| Err(BrokenRule::new(key, message));
     let stream_only = |key: &str| wrong(key, "is for sources of type `stream`");
-    let is_remote = url.is_some_and(|url| url.contains("://"));
     match source.kind {
         SourceType::Delta if source.path.is_none() => {
             wrong("path", "is missing: name the folder of the Delta table")
         }
-        SourceType::Delta if is_remote => wrong(
+        SourceType::Delta if url(source).is_some() => wrong(
             "path",
-            "is on S3, and a source of type `delta` reads a folder on this machine",
+            "is a URL, and a source of type `delta` reads a folder on this machine",
         ),
         SourceType::Delta if source.format.is_some() => {
             wrong("format", "is for sources of type `files` or `stream`")

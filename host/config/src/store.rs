@@ -17,19 +17,20 @@ pub struct StoreSettings {
     /// The maximum size of the embedded online store in bytes, set by `store.map_size`. The
     /// default is 64 GiB.
     pub map_size: u64,
-    /// The stores on AWS, which replace the embedded ones. `path` then only holds copies and
+    /// The stores elsewhere, which replace the embedded ones. `path` then only holds copies and
     /// temporary files.
     pub cloud: Option<CloudStores>,
 }
 
-/// Where a project stores its data on AWS.
+/// Where a project stores its data, if not on this machine. The schemes of the URLs choose a
+/// [`Backend`](wafer_store::Backend).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloudStores {
-    /// The DynamoDB table, `dynamodb://TABLE[?region=REGION][&reads=eventual]`. It is set by
-    /// `store.online` or the environment variable `WAFER_STORE_ONLINE`.
+    /// The online store, such as `dynamodb://TABLE?region=REGION`. It is set by `store.online` or the
+    /// environment variable `WAFER_STORE_ONLINE`.
     pub online: Url,
-    /// The folder of everything else, `s3://BUCKET/FOLDER`. It is set by `store.objects` or the
-    /// environment variable `WAFER_STORE_OBJECTS`.
+    /// The folder of everything else, such as `s3://BUCKET/FOLDER`. It is set by `store.objects` or
+    /// the environment variable `WAFER_STORE_OBJECTS`.
     pub objects: Url,
 }
 
@@ -65,7 +66,7 @@ impl Overrides {
     }
 }
 
-/// Returns the stores on AWS, or `None` if neither setting is given.
+/// Returns the stores elsewhere, or `None` if neither setting is given.
 ///
 /// # Errors
 /// Returns the key that is wrong. The two settings are required together.
@@ -81,7 +82,7 @@ pub(crate) fn cloud_stores(
     };
     let other = |given: &str, missing: &str| {
         let message = format!(
-            "the stores on AWS are two: set `store.{missing}` as well (or WAFER_STORE_{})",
+            "the two stores belong together: set `store.{missing}` as well (or WAFER_STORE_{})",
             missing.to_uppercase()
         );
         BrokenRule::new(format!("store.{given}"), message)

@@ -1,9 +1,15 @@
-//! The reference of the project file, `docs/wafer-toml.md`, compared with the structs that
-//! `wafer.toml` is parsed into: each section documents the keys of its table, and no others.
+//! The reference of the project file, `docs/wafer-toml.md`, compared with the code. Each section
+//! documents the keys of the struct that its table is parsed into, and no others; and a key that is
+//! left out means the default that the reference names.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use wafer_catalog::{ComponentDef, Definitions, FunctionRole, ProjectFunctions};
+use wafer_config::{Overrides, Project, SourceColumns, resolve};
+use wafer_core::{Digest, Duration, parse_bytes};
+use wafer_runtime::Limits;
 
 /// The struct of the whole file. Its keys are the tables of the highest level.
 const FILE: &str = "ProjectFile";
@@ -314,6 +320,234 @@ fn has_word(text: &str, word: &str) -> bool {
 
 fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
+}
+
+/// A project file that sets no key which has a default, but what these keys need. The keys of a
+/// section go where its heading is.
+const LEAST: &str = r#"
+[project]
+name = "shop"
+
+[store]
+# [store]
+
+[entities.customer]
+keys = { id = "int64" }
+
+[sources.orders]
+type = "stream"
+path = "orders.csv"
+columns = { id = "int64", at = "timestamp", total = "float64" }
+# [sources.NAME]
+
+[sources.orders.times.at]
+unit = "ms"
+# [sources.NAME.times.COLUMN]
+
+[functions.late]
+crate = "late"
+# [functions.NAME]
+
+[groups.orders]
+entity = "customer"
+event_time = "at"
+# [groups.NAME]
+
+[[groups.orders.aggregates]]
+function = "sum"
+column = "total"
+windows = ["1h"]
+# [[groups.NAME.aggregates]]
+
+[[groups.orders.expectations]]
+column = "total"
+min = 0.0
+# [[groups.NAME.expectations]]
+
+[pipelines.orders]
+source = "orders"
+group = "orders"
+# [pipelines.NAME]
+
+[pipelines.orders.schedule]
+cron = "0 * * * *"
+# [pipelines.NAME.schedule]
+
+[views.basket]
+request = { amount = "float64" }
+lookups = [{ group = "orders" }]
+
+[models.late]
+view = "basket"
+function = "late"
+
+[models.late.training]
+split = "train=0.8,test=0.2"
+# [models.NAME.training]
+"#;
+
+/// Defaults that are neither numbers nor durations nor sizes, as the reference writes them, and
+/// another value for the same key, as TOML writes it.
+const OTHERS: [(&str, &str); 11] = [
+    (".wafer", "\"elsewhere\""),
+    ("true", "false"),
+    ("false", "true"),
+    ("utf-8", "\"latin-1\""),
+    ("\",\"", "\";\""),
+    (r#""\"""#, "\"'\""),
+    ("reject", "\"warn\""),
+    ("UTC", "\"Europe/Berlin\""),
+    ("wait", "\"skip\""),
+    ("row", "\"time\""),
+    ("event_timestamp", "\"at\""),
+];
+
+#[test]
+fn a_key_that_is_left_out_means_the_default_of_the_reference() {
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    let reference = read(&folder.join("../../docs/wafer-toml.md"));
+    let mut faults = Vec::new();
+    for (heading, key, cell) in rows(&reference) {
+        // The server has these defaults: `host/cli/src/commands/serve.rs` compares them.
+        if heading == "[server]" {
+            continue;
+        }
+        let Some((usual, of_trainer)) = defaults(cell) else {
+            continue;
+        };
+        for (role, default) in [
+            (FunctionRole::Features, usual),
+            (FunctionRole::Trainer, of_trainer),
+        ] {
+            let absent = meaning(LEAST, role);
+            let with = |value: &str| meaning(&least_with(heading, key, value), role);
+            if with(&as_toml(default)) != absent {
+                faults.push(format!(
+                    "section `## {heading}` of docs/wafer-toml.md says that `{key}` is {default} \
+                     by default, and it is not"
+                ));
+            }
+            if with(&another(default)) == absent {
+                faults.push(format!(
+                    "`meaning` of host/config/tests/reference.rs does not depend on the key `{key}` \
+                     of section `## {heading}`, so that its default cannot be compared"
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// Returns the section, the key and the default of each row of the reference.
+fn rows(reference: &str) -> Vec<(&str, &str, &str)> {
+    let mut rows = Vec::new();
+    let mut section = None;
+    for line in reference.lines() {
+        if line.starts_with('#') {
+            section = line
+                .strip_prefix("## ")
+                .filter(|heading| heading.starts_with('['));
+        } else if let Some(heading) = section
+            && let Some(cells) = line.strip_prefix("| `")
+            && let [key, _, default, ..] = cells.split(" | ").collect::<Vec<_>>()[..]
+        {
+            rows.push((heading, key.trim_end_matches('`'), default));
+        }
+    }
+    rows
+}
+
+/// Returns the default that a cell of the reference names, and that of a trainer, or `None` if the
+/// cell describes it in words.
+fn defaults(cell: &str) -> Option<(&str, &str)> {
+    match cell.split_once("; of a trainer ") {
+        Some((usual, of_trainer)) => Some((literal(usual)?, literal(of_trainer)?)),
+        None => literal(cell).map(|default| (default, default)),
+    }
+}
+
+/// Returns what a text has in backticks, if that is all of it.
+fn literal(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix('`')?.strip_suffix('`')?;
+    (!inner.contains('`')).then_some(inner)
+}
+
+/// Returns a default of the reference as TOML writes it.
+fn as_toml(default: &str) -> String {
+    let is_plain = default.starts_with('"')
+        || default.parse::<f64>().is_ok()
+        || matches!(default, "true" | "false");
+    match is_plain {
+        true => default.to_owned(),
+        false => format!("\"{default}\""),
+    }
+}
+
+/// Returns another value than a default, as TOML writes it.
+fn another(default: &str) -> String {
+    if let Some((_, other)) = OTHERS.iter().find(|(known, _)| *known == default) {
+        return (*other).to_owned();
+    }
+    if let Ok(number) = default.parse::<u64>() {
+        return (number + 1).to_string();
+    }
+    if let Ok(number) = default.parse::<f64>() {
+        return (number / 2.0).to_string();
+    }
+    if default.parse::<Duration>().is_ok() {
+        return "\"7h\"".to_owned();
+    }
+    if parse_bytes(default).is_ok() {
+        return "\"3 MiB\"".to_owned();
+    }
+    panic!("name another value than `{default}` in OTHERS of host/config/tests/reference.rs")
+}
+
+/// Returns the project file with one key more.
+fn least_with(heading: &str, key: &str, value: &str) -> String {
+    let place = format!("# {heading}\n");
+    assert!(
+        LEAST.contains(&place),
+        "LEAST of host/config/tests/reference.rs has no place for the keys of `{heading}`"
+    );
+    LEAST.replace(&place, &format!("{key} = {value}\n"))
+}
+
+/// Returns what a project file means for a function of a role, or why it cannot be resolved.
+fn meaning(text: &str, role: FunctionRole) -> String {
+    let project = Project::parse(Path::new("wafer.toml"), text, Overrides::default());
+    let project = project.unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let function = &project.functions["late"];
+    let component = ComponentDef {
+        name: "late".to_owned(),
+        component: Digest::of(b"late"),
+        assets: BTreeMap::new(),
+        parameters: BTreeMap::new(),
+        limits: Limits::default(),
+        strict_nan: false,
+    };
+    let functions = ProjectFunctions {
+        components: BTreeMap::from([("late".to_owned(), component)]),
+        ..ProjectFunctions::default()
+    };
+    let (columns, applied) = (SourceColumns::new(), Definitions::default());
+    let resolved = resolve(&project, functions, &columns, &applied).map(|definitions| {
+        let training = &definitions.models["late"].training;
+        let training = (training.label_time(), &training.split);
+        let Definitions {
+            sources,
+            groups,
+            pipelines,
+            ..
+        } = &definitions;
+        format!("{:?}", (sources, groups, pipelines, training))
+    });
+    if text == LEAST {
+        assert!(resolved.is_ok(), "{resolved:?}");
+    }
+    let limits = function.limits(role);
+    let of_function = (limits, function.stack(role), function.strict_nan);
+    format!("{:?}", (&project.store, of_function, resolved))
 }
 
 #[test]

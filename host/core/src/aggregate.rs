@@ -38,7 +38,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// What is asked of a state, for columns of these types.
+    /// Returns the statistic that the function asks of a state, for columns of these types.
     fn statistic(&self, columns: &[DataType]) -> Statistic {
         let column = self.column.map(|column| &columns[column]);
         self.function.statistic(column)

@@ -15,11 +15,11 @@
 //! | utf8, large_utf8, utf8_view | utf8 |
 //! | binary, large_binary, binary_view, fixed_size_binary | binary |
 //! | timestamp in seconds, milliseconds, microseconds or nanoseconds | timestamp, when the value lies in the years 1 to 9999 and has no digits beyond microseconds, unless it is declared that they are cut off; a time zone only affects display and is dropped; a timestamp without one is read only if its zone is declared |
-//! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999 |
+//! | date32, date64 | date, when the value is a whole number of days in the years 1 to 9999; timestamp, the midnight of the day, if its zone is declared |
 //! | any integer or float type, of a column whose unit or format is declared | timestamp or date, by the same rules |
 //! | a text, of a column whose format or zone is declared | timestamp or date, as a text of CSV |
-//! | a decimal | int64, when the value is an integer that fits |
-//! | a decimal, of a column of which it is declared | float64, the nearest one, or utf8, with all digits |
+//! | a decimal, with no more digits than its type declares | int64, when the value is an integer that fits |
+//! | such a decimal, of a column of which it is declared | float64, the nearest one, or utf8, with all digits |
 //! | null | any type, as nulls |
 //! | a dictionary of values of such a type | what they may be read as |
 //! | list, large_list or fixed_size_list of a type that may be read as float32 | vector(n), when every list has n items |
@@ -38,6 +38,8 @@
 //! | int64 | float64, the nearest one |
 //! | float32 | float64 |
 
+mod decimals;
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -47,16 +49,19 @@ use arrow_array::types::{
     TimestampSecondType, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, Float64Array, Int64Array, LargeListArray, ListArray,
-    PrimitiveArray, make_array, new_null_array,
+    Array, ArrayRef, FixedSizeListArray, LargeListArray, ListArray, PrimitiveArray, make_array,
+    new_null_array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 use crate::decimal::{self, Misfit};
-use crate::reading::DecimalReading;
 use crate::{DataType, EpochUnit, Reading, Timestamp, Zone};
+
+pub(crate) use self::decimals::is_decimal;
+pub use self::decimals::oversized_decimals;
+use self::decimals::read_decimals;
 
 /// The error for a column that cannot be read as the wanted type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,8 +139,8 @@ pub fn coerce(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CoerceEr
     }
 }
 
-/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the one
-/// that holds the values of the Arrow type. Returns `None` if there is none.
+/// Returns the type that columns of an Arrow type are read as where nothing else is declared: the
+/// one that holds the values of the Arrow type. Returns `None` if there is none.
 pub fn readable_as(arrow: &ArrowType) -> Option<DataType> {
     nearest_type(arrow, &|_| None).filter(|data_type| is_readable(arrow, data_type))
 }
@@ -217,6 +222,10 @@ pub fn coerce_rows(
             let zone = reading.zone.ok_or_else(refuse)?;
             Ok(local_timestamps(column, *unit, zone, reading))
         }
+        (ArrowType::Date32 | ArrowType::Date64, DataType::Timestamp) => {
+            let zone = reading.zone.ok_or_else(refuse)?;
+            Ok(midnights(column, zone))
+        }
         (ArrowType::Date32, DataType::Date) => {
             let days = column.as_primitive::<Date32Type>();
             let read = |days: i32| EpochUnit::Days.date(days.into());
@@ -236,15 +245,9 @@ pub fn coerce_rows(
             ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View,
             DataType::Timestamp | DataType::Date,
         ) if reading.reads_texts() => texts_as_times(column, wanted, reading),
-        (found, DataType::Int64) if is_decimal(found) => Ok(decimals_as_integers(column)),
-        (found, DataType::Float64) if is_decimal(found) => match reading.decimal {
-            Some(DecimalReading::Float64) => Ok(decimals_as_floats(column)),
-            _ => Err(refuse()),
-        },
-        (found, DataType::Utf8) if is_decimal(found) => match reading.decimal {
-            Some(DecimalReading::Text) => Ok(Coerced::whole(convert(column, &target))),
-            _ => Err(refuse()),
-        },
+        (found, _) if is_decimal(found) => {
+            read_decimals(column, wanted, reading).ok_or_else(refuse)
+        }
         (found, DataType::Int64) if found.is_floating() => {
             let floats = convert(column, &ArrowType::Float64);
             let floats = floats.as_primitive::<Float64Type>();
@@ -367,43 +370,6 @@ fn texts_as_times(
     })
 }
 
-fn is_decimal(found: &ArrowType) -> bool {
-    use ArrowType as A;
-    matches!(
-        found,
-        A::Decimal32(..) | A::Decimal64(..) | A::Decimal128(..) | A::Decimal256(..)
-    )
-}
-
-/// Reads decimals that are integers.
-fn decimals_as_integers(column: &ArrayRef) -> Coerced {
-    let texts = convert(column, &ArrowType::Utf8);
-    let mut faults = Vec::new();
-    let texts = texts.as_string::<i32>().iter().enumerate();
-    let integers = texts.map(|(row, text)| {
-        let text = text?;
-        let integer = decimal::int64(text);
-        integer
-            .map_err(|e| faults.push((row, misfit(text, &DataType::Int64, e))))
-            .ok()
-    });
-    let integers: Int64Array = integers.collect();
-    Coerced {
-        column: Arc::new(integers),
-        faults,
-    }
-}
-
-/// Reads each decimal as the float64 that is nearest to it, by way of its digits: a division would
-/// round twice.
-fn decimals_as_floats(column: &ArrayRef) -> Coerced {
-    let texts = convert(column, &ArrowType::Utf8);
-    let texts = texts.as_string::<i32>().iter();
-    let floats =
-        texts.map(|text| text.map(|text| text.parse::<f64>().expect("digits are a number")));
-    Coerced::whole(Arc::new(floats.collect::<Float64Array>()))
-}
-
 /// Converts the values of a column one by one to those of the type `target`.
 fn values_of<F: ArrowPrimitiveType, T: ArrowPrimitiveType>(
     column: &PrimitiveArray<F>,
@@ -510,6 +476,25 @@ fn local_timestamps(column: &ArrayRef, unit: TimeUnit, zone: Zone, reading: &Rea
             false => Err(format!("{time} is outside of the years 1 to 9999")),
         }
     })
+}
+
+/// Reads a column of dates as the midnights of a zone.
+fn midnights(column: &ArrayRef, zone: Zone) -> Coerced {
+    type Micros = TimestampMicrosecondType;
+    let target = DataType::Timestamp.to_arrow();
+    let micros = |days| zone.midnight(days).map(Timestamp::as_micros);
+    match column.data_type() {
+        ArrowType::Date32 => {
+            let days = column.as_primitive::<Date32Type>();
+            values_of::<_, Micros>(days, &target, |days| micros(days.into()))
+        }
+        _ => {
+            let millis = column.as_primitive::<Date64Type>();
+            values_of::<_, Micros>(millis, &target, |millis| {
+                micros(EpochUnit::Milliseconds.date(millis)?.into())
+            })
+        }
+    }
 }
 
 fn epoch_unit(unit: TimeUnit) -> EpochUnit {

@@ -10,14 +10,14 @@ use arrow_array::types::{
 use arrow_array::{Array as _, ArrayRef, BooleanArray};
 
 use crate::float::compare;
-use crate::{ColumnBuilder, DataType, Field};
+use crate::{ColumnBuilder, DataType, Field, Timestamp};
 
 /// A condition on the value of one column.
 ///
 /// It is written as `COLUMN = VALUE`, with one of `=`, `!=`, `<`, `<=`, `>` and `>=`, or as
-/// `COLUMN is null` or `COLUMN is not null`. The value is everything after the operator, without the
-/// spaces around it; quotes around it, single or double, are taken away. It is read as the type of
-/// the column, as a field of a CSV file is. A null fulfils none but `is null`.
+/// `COLUMN is null` or `COLUMN is not null`. The value is everything after the operator, without
+/// the spaces around it; quotes around it, single or double, are taken away. It is read as the type
+/// of the column, as a field of a CSV file is. A null fulfils none but `is null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     column: String,
@@ -137,9 +137,15 @@ impl Condition {
                 self.column, field.data_type
             ));
         }
+        // A condition is an argument, in which a date stands for its midnight in UTC.
+        let time = match field.data_type {
+            DataType::Timestamp => Timestamp::parse_argument(text).ok(),
+            _ => None,
+        };
+        let text = time.map_or_else(|| text.clone(), |time| time.to_string());
         let mut value = ColumnBuilder::new(&field.data_type, 1);
         value
-            .append_text(text, true)
+            .append_text(&text, true)
             .map_err(|message| format!("column `{}`: {message}", self.column))?;
         let value = value.finish();
         // An empty text would be a null, to which nothing compares.
@@ -276,7 +282,13 @@ mod tests {
             ("v = 'a b'", "utf8", texts.clone(), "00100"),
             ("v = it's", "utf8", texts.clone(), "00010"),
             ("v > a", "utf8", texts, "00110"),
-            ("v >= 2024-01-02T00:00:00Z", "timestamp", times, "010"),
+            (
+                "v >= 2024-01-02T00:00:00Z",
+                "timestamp",
+                times.clone(),
+                "010",
+            ),
+            ("v >= 2024-01-02", "timestamp", times, "010"),
             ("v = 2024-01-02", "date", json!(["2024-01-02", null]), "10"),
             ("v = true", "boolean", json!([true, false, null]), "100"),
             ("v = 00ff", "binary", json!(["00ff", "", null]), "100"),

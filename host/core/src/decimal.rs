@@ -183,7 +183,8 @@ pub(crate) fn int64_of_parsed_float(float: f64) -> Result<i64, Misfit> {
 
 /// Returns the first number of a JSON text that a parser makes another one of: an integer of a
 /// number with a fraction, zero of a number that is not, or an integer of other digits. A parsed
-/// value does not tell it from the other one, so that the text is to be refused.
+/// value does not tell it from the other one, so that the text is to be refused. A number beyond
+/// every float is returned as well, because a parser refuses it without saying which one it is.
 pub fn lost_number(json: &[u8]) -> Option<&str> {
     numbers(json).find(|text| {
         // Numbers of so few digits lie apart.
@@ -198,8 +199,8 @@ fn is_lost(number: &str) -> bool {
         return false;
     }
     match float::<f64>(number) {
-        Err(Misfit::TooSmall | Misfit::Digits) => true,
-        // A parser refuses a number that is too large.
+        Err(Misfit::TooSmall | Misfit::TooLarge | Misfit::Digits) => true,
+        // It is no number, which a parser refuses.
         Err(_) => false,
         Ok(float) if float.has_fraction() => false,
         Ok(_) => Decimal::parse(number).is_some_and(|decimal| !decimal.is_integer()),
@@ -510,7 +511,11 @@ mod tests {
                 Some("12345678901234567890123"),
             ),
             (
-                r#"{"n": 18446744073709551615, "m": 1e23, "k": 0.1, "j": 1e400}"#,
+                r#"{"n": 18446744073709551615, "m": 1e23, "k": 0.1, "j": -1e400}"#,
+                Some("-1e400"),
+            ),
+            (
+                r#"[0.1, -0.0, 1.7976931348623157e308, 5e-324, 0.30000000000000004]"#,
                 None,
             ),
             (

@@ -1,4 +1,6 @@
-//! Identities of events that consist of two parts.
+//! Identities of events: those that consist of two parts, and those that are a field of the event.
+
+use std::borrow::Cow;
 
 /// Returns the identity of an event that a sender knows as `id`, and that no other sender has under
 /// this identity: `sender id`, as in CloudEvents, where the source and the id identify an event
@@ -23,11 +25,57 @@ pub fn joined_identity(sender: &str, id: &str) -> String {
     }
 }
 
+/// Returns the identity of an event that is known by a text in it: the text itself.
+///
+/// A text that would read like the [identity of a number](number_identity), a number after spaces,
+/// is preceded by one more space.
+///
+/// ```
+/// assert_eq!(wafer_core::text_identity("7"), "7");
+/// assert_eq!(wafer_core::text_identity(" 7"), "  7");
+/// ```
+///
+/// Like [`joined_identity`]s, texts of all other forms must stay what they are.
+pub fn text_identity(text: &str) -> Cow<'_, str> {
+    let rest = text.trim_start_matches(' ');
+    let begins_a_number = rest.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    match begins_a_number && rest.len() < text.len() {
+        true => Cow::Owned(format!(" {text}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Returns the identity of an event that is known by a number in it, written as in JSON. The event
+/// is another one than that with the same digits as a text, so the number is preceded by a space.
+///
+/// ```
+/// assert_eq!(wafer_core::number_identity("7"), " 7");
+/// ```
+pub fn number_identity(number: &str) -> String {
+    format!(" {number}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn identities_of_texts_never_change() {
+        for (text, wanted) in [
+            ("7", "7"),
+            ("-7.5", "-7.5"),
+            ("", ""),
+            (" ", " "),
+            (" a", " a"),
+            ("a 7", "a 7"),
+            (" 7", "  7"),
+            ("  -7 a", "   -7 a"),
+        ] {
+            assert_eq!(text_identity(text), wanted);
+        }
+    }
 
     #[test]
     fn identities_of_senders_without_a_space_never_change() {
@@ -56,6 +104,17 @@ mod tests {
         ) {
             let joined = |(sender, id): &(String, String)| joined_identity(sender, id);
             prop_assert_eq!(joined(&one) == joined(&other), one == other);
+        }
+
+        #[test]
+        fn different_texts_and_numbers_have_different_identities(
+            one in "[ 07-]{0,4}",
+            other in "[ 07-]{0,4}",
+            number in -9i64..9,
+        ) {
+            prop_assert_eq!(text_identity(&one) == text_identity(&other), one == other);
+            let number = number_identity(&number.to_string());
+            prop_assert_ne!(text_identity(&one), number);
         }
     }
 }

@@ -80,14 +80,14 @@ impl ByEntity {
 #[derive(Debug)]
 pub struct SortedLabels {
     by_entity: ByEntity,
-    /// Times of the labels, in microseconds since the Unix epoch, in the order of `by_entity`.
-    times: Vec<i64>,
+    /// Times of the labels, in the order of `by_entity`.
+    times: Vec<Timestamp>,
 }
 
 impl SortedLabels {
-    /// Sorts labels, given the number of each label's entity, below `count`, and its time in
-    /// microseconds since the Unix epoch.
-    pub fn new(entities: &[u32], times: &[i64], count: usize) -> Self {
+    /// Sorts labels, given the number of each label's entity, below `count`, and its
+    /// time.
+    pub fn new(entities: &[u32], times: &[Timestamp], count: usize) -> Self {
         let mut by_entity = ByEntity::new(entities, count);
         by_entity.sort_by_key(|label| times[label as usize]);
         Self {
@@ -105,9 +105,8 @@ impl SortedLabels {
         &self.by_entity
     }
 
-    /// The times of the labels, in microseconds since the Unix epoch, in the order of
-    /// [`by_entity`](Self::by_entity).
-    pub fn times(&self) -> &[i64] {
+    /// The times of the labels, in the order of [`by_entity`](Self::by_entity).
+    pub fn times(&self) -> &[Timestamp] {
         &self.times
     }
 }
@@ -214,10 +213,9 @@ impl<V: Version> AsOfJoin<V> {
     }
 
     /// Adds a row: the number of its entity, the time from which it counts (the later of its event
-    /// time and its available time, in microseconds since the Unix epoch), its version, and its
-    /// number.
+    /// time and its available time), its version, and its number.
     #[inline]
-    pub fn add(&mut self, entity: u32, active: i64, version: V, row: u64) {
+    pub fn add(&mut self, entity: u32, active: Timestamp, version: V, row: u64) {
         let start = self.labels.by_entity.starts[entity as usize];
         let end = self.labels.by_entity.starts[entity as usize + 1];
         let place = self.place(start, end, self.hints[entity as usize], active);
@@ -232,7 +230,7 @@ impl<V: Version> AsOfJoin<V> {
     /// The first of the labels `start..end` that is not before a time, searched for around a hint
     /// in steps that double.
     #[inline]
-    fn place(&self, start: u32, end: u32, hint: u32, time: i64) -> u32 {
+    fn place(&self, start: u32, end: u32, hint: u32, time: Timestamp) -> u32 {
         let before = |place: u32| self.labels.times[place as usize] < time;
         let (mut low, mut high) = (start, end);
         let mut step = 1;
@@ -285,7 +283,7 @@ impl<V: Version> AsOfJoin<V> {
                 if candidate.row != u64::MAX {
                     ties |= best.take_newer(candidate);
                 }
-                let now = Timestamp::from_micros(times[place]);
+                let now = times[place];
                 // If the newest row has expired, so have all others.
                 if best.row != u64::MAX && !is_expired(best.version.event(), ttl, now) {
                     rows[by_entity.rows[place] as usize] = Some(best.row);
@@ -318,7 +316,10 @@ mod tests {
 
     /// Joins by two joins that each get half of the rows, as parallel workers do.
     fn join(rows: &[Row], labels: &[(u32, i64)], ttl: Option<i64>) -> Vec<Option<u64>> {
-        let (entities, times): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
+        let labelled = labels
+            .iter()
+            .map(|(entity, time)| (*entity, Timestamp::from_micros(*time)));
+        let (entities, times): (Vec<_>, Vec<_>) = labelled.unzip();
         let labels_sorted = Arc::new(SortedLabels::new(&entities, &times, 4));
         let mut joins = [0, 1].map(|_| AsOfJoin::new(Arc::clone(&labels_sorted)));
         for (number, row) in rows
@@ -331,7 +332,7 @@ mod tests {
                 created: Timestamp::from_micros(row.created),
                 order: row.order,
             };
-            let active = row.event.max(row.available);
+            let active = Timestamp::from_micros(row.event.max(row.available));
             joins[number % 2].add(row.entity, active, version, number as u64);
         }
         let [mut left, right] = joins;
@@ -400,9 +401,11 @@ mod tests {
     #[test]
     fn as_of_join_reports_ties() {
         let version = Timestamp::from_micros(3);
-        let mut join = AsOfJoin::new(Arc::new(SortedLabels::new(&[0, 0], &[10, 20], 1)));
-        join.add(0, 5, version, 0);
-        join.add(0, 15, version, 1);
+        let times = [5, 10, 15, 20].map(Timestamp::from_micros);
+        let labels = SortedLabels::new(&[0, 0], &[times[1], times[3]], 1);
+        let mut join = AsOfJoin::new(Arc::new(labels));
+        join.add(0, times[0], version, 0);
+        join.add(0, times[2], version, 1);
         assert!(join.finish(2, None).has_ties);
     }
 

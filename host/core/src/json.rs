@@ -16,8 +16,8 @@ use crate::Timestamp;
 /// hexadecimal digits, lists and vectors as arrays.
 ///
 /// # Panics
-/// Panics when `row` is out of range, or when the column has a type that cannot be stored and is not
-/// a [plain one](crate::plain_type).
+/// Panics when `row` is out of range, or when the column has a type that cannot be stored and is
+/// not a [plain one](crate::plain_type).
 pub fn cell_to_json(column: &ArrayRef, row: usize) -> Json {
     if column.is_null(row) {
         return Json::Null;

@@ -34,7 +34,8 @@ pub mod window;
 
 pub use bytes::DamagedError;
 pub use coerce::{
-    CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, readable_as, widen,
+    CoerceError, Coerced, can_widen, coerce, coerce_rows, nearest_type, oversized_decimals,
+    readable_as, widen,
 };
 pub use column::ColumnBuilder;
 pub use condition::{BoundCondition, Condition};
@@ -43,7 +44,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use duration::Duration;
 pub use epoch::{EpochUnit, is_storable_date};
 pub use float::with_canonical_floats;
-pub use identity::joined_identity;
+pub use identity::{joined_identity, number_identity, text_identity};
 pub use json::cell_to_json;
 pub use key::{EntityKey, KeyError, MAX_KEY_BYTES, entity_key};
 pub use keys::EntityIndex;

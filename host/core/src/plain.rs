@@ -20,6 +20,8 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, TimeUnit};
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta};
 
+use crate::coerce::{is_decimal, oversized_decimals};
+
 /// Returns the type that [`plain_column`] converts columns of a type to, which
 /// [`cell_to_json`](crate::cell_to_json) writes exactly, or `None` if there is none.
 pub fn plain_type(found: &ArrowType) -> Option<ArrowType> {
@@ -70,8 +72,8 @@ pub struct PlainError {
 /// Converts a column to its [`plain_type`]. A column that has it already is not copied.
 ///
 /// # Errors
-/// Returns a [`PlainError`] for a date or time that is out of the range that texts have, and for a
-/// column whose type has no plain type.
+/// Returns a [`PlainError`] for a date or time that is out of the range that texts have, for a
+/// decimal with more digits than its type declares, and for a column whose type has no plain type.
 pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
     use ArrowType as A;
     let found = column.data_type();
@@ -101,6 +103,10 @@ pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
         A::Timestamp(unit, zone) => timestamps(column, *unit, zone.is_some()),
         A::Dictionary(_, values) => plain_column(&convert(column, values)?),
         A::List(_) | A::LargeList(_) | A::FixedSizeList(..) => lists(column, &plain),
+        decimal if is_decimal(decimal) => match oversized_decimals(column).into_iter().next() {
+            None => convert(column, &plain),
+            Some((row, message)) => Err(PlainError { row, message }),
+        },
         _ => convert(column, &plain),
     }
 }
@@ -369,6 +375,15 @@ mod tests {
         assert_eq!(found.row, 2);
         let found = error(Arc::new(TimestampMillisecondArray::from(vec![i64::MAX])));
         assert!(found.message.contains("9223372036854775807"), "{found}");
+        let decimals = Decimal128Array::from(vec![9_999, 10_000]);
+        let decimals = decimals.with_precision_and_scale(4, 2).unwrap();
+        let found = error(Arc::new(decimals));
+        assert!(
+            found
+                .to_string()
+                .starts_with("row 1: 100.00 has more digits"),
+            "{found}"
+        );
         let dates = Arc::new(Date32Array::from(vec![0, 1, 2, i32::MAX]));
         let item = Arc::new(ArrowField::new("item", ArrowType::Date32, true));
         assert_eq!(

@@ -114,11 +114,8 @@ impl Reading {
                 Err(_) => {}
             }
         }
-        let is_bare_date = self.zone.is_none() && text.len() == DATE_LENGTH;
         let written = match DateTime::parse_from_rfc3339(text) {
             Ok(time) => Some(ParsedTime::Instant(time)),
-            // Without a zone, a date is its midnight in UTC.
-            Err(_) if is_bare_date => None,
             Err(_) => parse_iso(text),
         };
         match written {
@@ -170,10 +167,7 @@ impl Reading {
     /// Returns the point in time of a time whose fields were read from `text`.
     fn instant(&self, time: ParsedTime, text: &str) -> Result<Timestamp, String> {
         if time.is_leap_second() {
-            return Err(format!(
-                "`{}` is a leap second, which times do not have",
-                shown(text)
-            ));
+            return Err(ParseTimestampError::LeapSecond(shown(text)).to_string());
         }
         if !self.truncate && (!time.nanosecond().is_multiple_of(1_000) || has_fine_digits(text)) {
             return Err(ParseTimestampError::TooFine(shown(text)).to_string());
@@ -189,10 +183,14 @@ impl Reading {
 
 /// The message for a time that names no time zone, where none is declared.
 fn no_zone(text: &str) -> String {
+    let text = shown(text);
+    let write = match crate::time::parse_date(&text) {
+        Some(date) => format!("write a time with an offset, such as {date}T00:00:00Z"),
+        None => "write an offset after it, such as Z or -05:00".to_owned(),
+    };
     format!(
-        "`{}` is not a time without a time zone; write an offset after it, such as Z or -05:00, or \
-         declare the zone of the source: `zone = \"UTC\"`, or another name such as Europe/Berlin",
-        shown(text)
+        "`{text}` is not a time without a time zone; {write}, or declare the zone of the source: \
+         `zone = \"UTC\"`, or another name such as Europe/Berlin"
     )
 }
 
@@ -254,16 +252,13 @@ impl ParsedTime {
 /// Parses an ISO 8601 date, or a date and a time without an offset: `2013-01-01 10:15:00.5`, with a
 /// space or a `T`, and with or without the seconds.
 fn parse_iso(text: &str) -> Option<ParsedTime> {
+    if let Some(date) = crate::time::parse_date(text) {
+        return Some(ParsedTime::Local(date.and_time(NaiveTime::MIN)));
+    }
     let date = crate::time::parse_date(text.get(..DATE_LENGTH)?)?;
-    let rest = &text[DATE_LENGTH..];
-    let time = match rest.strip_prefix(['T', 't', ' ']) {
-        None if rest.is_empty() => NaiveTime::MIN,
-        None => return None,
-        Some(time) => {
-            let parse = |format| NaiveTime::parse_from_str(time, format).ok();
-            parse("%H:%M:%S%.f").or_else(|| parse("%H:%M"))?
-        }
-    };
+    let time = text[DATE_LENGTH..].strip_prefix(['T', 't', ' '])?;
+    let parse = |format| NaiveTime::parse_from_str(time, format).ok();
+    let time = parse("%H:%M:%S%.f").or_else(|| parse("%H:%M"))?;
     Some(ParsedTime::Local(date.and_time(time)))
 }
 
@@ -514,6 +509,20 @@ impl Zone {
                 micros(first.min(second)),
                 micros(first.max(second))
             )),
+        }
+    }
+
+    /// Returns the midnight of a day in the zone, given the days after 1970-01-01.
+    ///
+    /// # Errors
+    /// Returns a message when the day lies outside of the years 1 to 9999, or when the clocks of
+    /// the zone do not show midnight then, or show it twice.
+    pub(crate) fn midnight(self, days: i64) -> Result<Timestamp, String> {
+        let days = EpochUnit::Days.date(days)?;
+        let time = self.instant_of(EpochUnit::Days.timestamp(days.into())?)?;
+        match time.is_storable() {
+            true => Ok(time),
+            false => Err(outside(&time.to_string())),
         }
     }
 

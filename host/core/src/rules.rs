@@ -370,8 +370,8 @@ mod tests {
         assert!(Interval::ALL.overlaps(interval(1, 3)));
         assert_eq!(Interval::ALL.slug(), "all");
         let day = Interval {
-            from: "2013-01-01".parse().unwrap(),
-            to: "2013-01-02".parse().unwrap(),
+            from: "2013-01-01T00:00:00Z".parse().unwrap(),
+            to: "2013-01-02T00:00:00Z".parse().unwrap(),
         };
         assert_eq!(day.slug(), "20130101T000000Z-20130102T000000Z");
         assert_eq!(

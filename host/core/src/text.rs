@@ -1,8 +1,8 @@
 //! Text that came from outside, on its way to people: escaped for terminals and logs, and cut.
 //!
-//! Names, values, documentation, messages of functions and errors of libraries may contain anything.
-//! Whatever prints them goes through this module, and whatever keeps an error goes through [`cut`].
-//! Formats for programs (JSON, CSV, Arrow) keep every character.
+//! Names, values, documentation, messages of functions and errors of libraries may contain
+//! anything. Whatever prints them goes through this module, and whatever keeps an error goes
+//! through [`cut`]. Formats for programs (JSON, CSV, Arrow) keep every character.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
@@ -160,7 +160,8 @@ impl Cutter {
         end.extend_from_slice(&self.end);
         let (noted, missing_before) = note_at_end(&end).unwrap_or((0, 0));
         let whole = (self.length - noted) as u64 + missing_before;
-        // The note is as long as its number needs at most, so that the text never exceeds the limit.
+        // The note is as long as its number needs at most, so that the text never exceeds the
+        // limit.
         let room = self.limit.saturating_sub(note(whole).len());
         let kept = self.start.floor_char_boundary(room);
         let kept = &self.start[..kept.min(self.length - noted)];

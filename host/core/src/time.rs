@@ -31,6 +31,22 @@ impl Timestamp {
         -62_135_596_800_000_000 <= self.0 && self.0 <= 253_402_300_799_999_999
     }
 
+    /// Parses the time of an argument or a setting: one that [`FromStr`] parses, or a date, which
+    /// stands for its midnight in UTC. It is not for values of rows, which are read as it is
+    /// [declared](crate::Reading) of them.
+    ///
+    /// # Errors
+    /// Returns an error when the text is neither.
+    pub fn parse_argument(text: &str) -> Result<Self, ParseTimestampError> {
+        match parse_date(text) {
+            Some(date) => {
+                let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc();
+                Ok(Self(midnight.timestamp_micros()))
+            }
+            None => text.parse(),
+        }
+    }
+
     /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -84,6 +100,14 @@ pub enum ParseTimestampError {
     /// The text has a time that is finer than microseconds.
     #[error("`{0}` has digits beyond microseconds, which times do not have; write at most six")]
     TooFine(String),
+    /// The text has the second 60.
+    #[error("`{0}` is a leap second, which times do not have")]
+    LeapSecond(String),
+    /// The text is a date, whose midnight is another point in time in each time zone.
+    #[error(
+        "`{0}` is a date, which is not a time without a time zone; write RFC 3339 such as 2013-01-01T00:00:00Z"
+    )]
+    Date(String),
     /// The text is no time at all.
     #[error(
         "`{0}` is not a time; write RFC 3339 such as 2013-01-01T10:15:00Z or 2013-01-01T05:15:00-05:00"
@@ -94,21 +118,17 @@ pub enum ParseTimestampError {
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
-    /// Parses RFC 3339 with an offset, a date (its midnight in UTC), or microseconds since the Unix
-    /// epoch with the suffix `us`.
+    /// Parses RFC 3339 with an offset, or microseconds since the Unix epoch with the suffix `us`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return match time.timestamp_subsec_nanos() % 1_000 {
-                0 => Ok(Self(time.timestamp_micros())),
-                _ => Err(ParseTimestampError::TooFine(shown(text))),
+            return match time.timestamp_subsec_nanos() {
+                1_000_000_000.. => Err(ParseTimestampError::LeapSecond(shown(text))),
+                nanos if nanos % 1_000 != 0 => Err(ParseTimestampError::TooFine(shown(text))),
+                _ => Ok(Self(time.timestamp_micros())),
             };
         }
-        if let Some(date) = parse_date(text) {
-            return Ok(Self(
-                date.and_time(chrono::NaiveTime::MIN)
-                    .and_utc()
-                    .timestamp_micros(),
-            ));
+        if parse_date(text).is_some() {
+            return Err(ParseTimestampError::Date(shown(text)));
         }
         let micros = text.strip_suffix("us").and_then(|t| t.parse().ok());
         micros.map(Self).ok_or_else(|| {
@@ -121,15 +141,16 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Parses an ISO 8601 date. Its year has four digits: a text such as `01-02-03` could be any of
-/// several dates.
+/// Parses an ISO 8601 date such as 2013-01-01, with all its digits: a text such as `01-02-03` could
+/// be any of several dates.
 pub(crate) fn parse_date(text: &str) -> Option<chrono::NaiveDate> {
-    let (year, _) = text.split_once('-')?;
-    let has_year = year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
-    if !has_year {
-        return None;
-    }
-    text.parse().ok()
+    let is_dash = |place: usize| place == 4 || place == 7;
+    let is_right = |(place, byte): (usize, u8)| match is_dash(place) {
+        true => byte == b'-',
+        false => byte.is_ascii_digit(),
+    };
+    let has_all_digits = text.len() == 10 && text.bytes().enumerate().all(is_right);
+    has_all_digits.then(|| text.parse().ok())?
 }
 
 impl Serialize for Timestamp {
@@ -142,11 +163,12 @@ impl Serialize for Timestamp {
     }
 }
 
+/// Text is read as that of an argument or a setting. Rows are not deserialized.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             let text = String::deserialize(deserializer)?;
-            text.parse().map_err(D::Error::custom)
+            Self::parse_argument(&text).map_err(D::Error::custom)
         } else {
             i64::deserialize(deserializer).map(Self)
         }
@@ -258,7 +280,6 @@ mod tests {
                 1_357_035_300_000_000,
                 "2013-01-01T10:15:00Z",
             ),
-            ("2013-01-01", 1_356_998_400_000_000, "2013-01-01T00:00:00Z"),
             (
                 "1969-12-31T23:59:59.999999Z",
                 -1,
@@ -279,10 +300,18 @@ mod tests {
         for (text, wanted) in [
             ("", "is not a time"),
             ("now", "is not a time"),
-            ("2013-13-01", "is not a time"),
+            ("2013-13-01", "is not a time;"),
+            (
+                "2013-01-01",
+                "`2013-01-01` is a date, which is not a time without a time zone",
+            ),
             ("2013-01-01T10:15:00", "is not a time"),
             ("10:15", "is not a time"),
             ("01-02-03", "is not a time"),
+            ("2013-1-1", "is not a time;"),
+            ("2013-01-01 ", "is not a time;"),
+            ("2016-12-31T23:59:60Z", "is a leap second"),
+            ("2016-12-31T18:59:60.5-05:00", "is a leap second"),
             ("+12013-01-01", "is not a time"),
             ("-", "is not a time"),
             ("1357035300", "1357035300 is a number"),
@@ -295,6 +324,19 @@ mod tests {
         ] {
             let error = text.parse::<Timestamp>().unwrap_err().to_string();
             assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn arguments_may_be_dates_in_utc() {
+        let of = |text: &str| Timestamp::parse_argument(text);
+        let json = |text: &str| serde_json::from_value::<Timestamp>(text.into());
+        for text in ["2013-01-01", "2013-01-01T00:00:00Z"] {
+            assert_eq!(of(text).unwrap().as_micros(), 1_356_998_400_000_000);
+            assert_eq!(json(text).unwrap(), of(text).unwrap());
+        }
+        for text in ["", "01-02-03", "2013-13-01", "2013-01-01T00:00:00"] {
+            assert!(of(text).is_err() && json(text).is_err(), "{text}");
         }
     }
 

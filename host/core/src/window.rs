@@ -116,8 +116,8 @@ impl std::fmt::Display for Window {
     }
 }
 
-/// The end of the tile that an event belongs to: the first multiple of `hop` since the epoch that is
-/// not before the event.
+/// The end of the tile that an event belongs to: the first multiple of `hop` since the epoch that
+/// is not before the event.
 pub fn tile_end(event: Timestamp, hop: Duration) -> Timestamp {
     let rest = (-event.as_micros()).rem_euclid(hop.as_micros());
     event.plus(Duration::from_micros(rest))
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
+        Timestamp::parse_argument(text).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, DataType as ArrowType, SchemaRef};
-use wafer_catalog::{FileOptions, Format};
+use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::{DataType, Digest};
 use wafer_store::Result;
 
@@ -55,7 +55,12 @@ impl FileFormat for ArrowIpc {
         true
     }
 
-    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
+    fn write(
+        &self,
+        sink: Sink,
+        schema: &SchemaRef,
+        _cuts: Cuts,
+    ) -> WriteResult<Box<dyn RowWriter>> {
         Ok(Box::new(match self {
             Self::File => Writer::File(FileWriter::try_new(sink, schema)?),
             Self::Stream => Writer::Stream(StreamWriter::try_new(sink, schema)?),

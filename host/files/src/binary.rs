@@ -5,12 +5,13 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use wafer_catalog::{FileOptions, Format};
+use wafer_catalog::{Cuts, FileOptions, Format};
+use wafer_core::oversized_decimals;
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 
 use crate::decode::{Batch, Batches, Decoded, Request};
-use crate::plain_size::{PIECE_BYTES, first_rows};
+use crate::plain_size::{FORMER_PIECE_BYTES, PIECE_BYTES, first_rows};
 use crate::{ReadColumn, RowReader, Rows};
 
 /// Returns the columns of a file.
@@ -61,7 +62,10 @@ fn request(
         format,
         path: path.display().to_string(),
         columns,
-        piece_bytes: PIECE_BYTES,
+        piece_bytes: match options.cuts {
+            Cuts::ByBytes => PIECE_BYTES,
+            Cuts::ByRows => FORMER_PIECE_BYTES,
+        },
         row_bytes: options.most_row_bytes(),
     }
 }
@@ -92,7 +96,14 @@ impl RowReader for Reader {
                 Some(batch) => self.rest = batch,
             }
         }
-        let Batch { rows, faults } = self.piece()?;
+        let Batch { rows, mut faults } = self.piece()?;
+        // Whoever reads such a value, or only copies it, would lose digits.
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            for (row, message) in oversized_decimals(column) {
+                let fault = || format!("field `{}`: {message}", field.name());
+                faults.entry(row).or_insert_with(fault);
+            }
+        }
         let first = self.next_row;
         self.next_row += rows.num_rows() as u64;
         let read = Rows {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array as _, ArrayRef, Float64Array, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
-use wafer_catalog::{FileOptions, Format};
+use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::{ColumnBuilder, DataType, Digest, Field, plain_type};
 use wafer_store::{Error, Result};
 
@@ -64,7 +64,7 @@ impl FileFormat for Csv {
                     let text = record.field(index);
                     let is_null = text.is_some_and(|text| options.nulls.iter().any(|n| n == text));
                     if !is_null {
-                        column.observe(text);
+                        column.observe(text, record.is_quoted(index));
                     }
                 }
             }
@@ -89,7 +89,7 @@ impl FileFormat for Csv {
             width: names.len(),
             positions: column_positions(path, &names, columns)?,
             records,
-            columns: TextColumns::new(path, columns)?,
+            columns: TextColumns::new(path, columns, options.cuts)?,
             nulls: options.nulls.clone(),
         }))
     }
@@ -98,7 +98,12 @@ impl FileFormat for Csv {
         plain_type(data_type).is_some()
     }
 
-    fn write(&self, mut sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
+    fn write(
+        &self,
+        mut sink: Sink,
+        schema: &SchemaRef,
+        _cuts: Cuts,
+    ) -> WriteResult<Box<dyn RowWriter>> {
         let mut header = Vec::new();
         let names = schema.fields().iter();
         write_record(&mut header, names.map(|field| Some(field.name().as_str())));
@@ -123,10 +128,11 @@ impl InferredType {
         }
     }
 
-    /// Adjusts the type to another field. `None` stands for one that is not UTF-8.
-    fn observe(&mut self, text: Option<&str>) {
+    /// Adjusts the type to another field. `None` stands for one that is not UTF-8. An empty field
+    /// is a null of any type, but in quotes it is the empty text, which only utf8 has.
+    fn observe(&mut self, text: Option<&str>, is_quoted: bool) {
         let is_known = self.data_type == Some(DataType::Utf8);
-        if !self.is_inferred || is_known || text == Some("") {
+        if !self.is_inferred || is_known || (text == Some("") && !is_quoted) {
             return;
         }
         let found = text.map_or(DataType::Utf8, type_of_text);
@@ -177,6 +183,9 @@ fn open(
         None => header(path, &mut records)?,
     };
     check_column_count(path, names.len())?;
+    if names.len() == 1 {
+        records.keep_empty_lines();
+    }
     Ok((records, names))
 }
 
@@ -255,8 +264,8 @@ impl CsvReader {
             return Ok(());
         };
         Err(Error::invalid(format!(
-            "{}:{opened}: a quote opens here and closes in a later line, and the row has {} \
-             fields, the header {}: the quote is probably not closed where it should be",
+            "{}:{opened}: a quote opens here and closes in a later line; the row has {} fields, and the \
+             header has {}: the quote is probably not closed where it should be",
             self.path.display(),
             record.len(),
             self.width
@@ -290,7 +299,10 @@ impl CsvReader {
         });
         match width == self.width {
             true => appended,
-            false => Err(format!("has {width} fields, the header {}", self.width)),
+            false => Err(format!(
+                "has {width} fields, and the header has {}",
+                self.width
+            )),
         }
     }
 }
@@ -319,22 +331,16 @@ impl RowWriter for CsvWriter {
     }
 }
 
-/// Appends a record. A null is an empty field, and an empty text is an empty field in quotes.
+/// Appends a record. A null is an empty field, and an empty text is an empty field in quotes. So a
+/// record of one null is an empty line, which is a record where there is one column.
 fn write_record<T: AsRef<str>>(lines: &mut Vec<u8>, cells: impl Iterator<Item = Option<T>>) {
-    let start = lines.len();
-    let mut count = 0;
-    for cell in cells {
-        if count > 0 {
+    for (index, cell) in cells.enumerate() {
+        if index > 0 {
             lines.push(b',');
         }
-        count += 1;
         if let Some(cell) = cell {
             write_field(lines, cell.as_ref());
         }
-    }
-    if count == 1 && lines.len() == start {
-        // An empty line would be no record.
-        write_field(lines, "");
     }
     lines.push(b'\n');
 }
@@ -351,6 +357,8 @@ fn write_field(lines: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use wafer_catalog::Dialect;
+
     use super::*;
 
     #[test]
@@ -384,7 +392,9 @@ mod tests {
             (vec!["", ""], Int64),
         ] {
             let mut inferred = InferredType::new(None);
-            texts.iter().for_each(|text| inferred.observe(Some(*text)));
+            for text in &texts {
+                inferred.observe(Some(*text), false);
+            }
             assert_eq!(inferred.data_type(), wanted, "{texts:?}");
             let mut builder = ColumnBuilder::new(&wanted, 1);
             for text in texts.iter().filter(|text| !text.is_empty()) {
@@ -392,11 +402,24 @@ mod tests {
                 assert_eq!(cell_text(&builder.finish(), 0), *text);
             }
         }
+        // In quotes, an empty field is a text, and any other what it is without them.
+        for (texts, wanted) in [
+            (vec![("", true), ("7", false)], Utf8),
+            (vec![("7", false), ("", true)], Utf8),
+            (vec![("", true)], Utf8),
+            (vec![("7", true), ("", false)], Int64),
+        ] {
+            let mut inferred = InferredType::new(None);
+            for (text, is_quoted) in &texts {
+                inferred.observe(Some(*text), *is_quoted);
+            }
+            assert_eq!(inferred.data_type(), wanted, "{texts:?}");
+        }
         let mut inferred = InferredType::new(None);
-        inferred.observe(None);
+        inferred.observe(None, false);
         assert_eq!(inferred.data_type(), Utf8);
         let mut declared = InferredType::new(Some(Int64));
-        declared.observe(Some("x"));
+        declared.observe(Some("x"), false);
         assert_eq!(declared.data_type(), Int64);
     }
 
@@ -410,11 +433,30 @@ mod tests {
             ),
             (vec![Some(" x "), Some("5' 2")], " x ,5' 2\n"),
             (vec![None, None], ",\n"),
-            (vec![None], "\"\"\n"),
+            (vec![None], "\n"),
+            (vec![Some("")], "\"\"\n"),
         ] {
             let mut line = Vec::new();
-            write_record(&mut line, cells.into_iter());
-            assert_eq!(String::from_utf8(line).unwrap(), wanted);
+            write_record(&mut line, cells.iter().copied());
+            assert_eq!(String::from_utf8(line.clone()).unwrap(), wanted);
+            // It is read back as it was, below a header of as many names.
+            let mut file = b"h".to_vec();
+            file.extend(b",h".repeat(cells.len() - 1));
+            file.push(b'\n');
+            file.extend(line);
+            let mut records = Records::new(&file[..], Dialect::default());
+            let mut record = Record::default();
+            assert!(records.read(&mut record).unwrap());
+            if record.len() == 1 {
+                records.keep_empty_lines();
+            }
+            assert!(records.read(&mut record).unwrap());
+            let read = |index| match record.field(index) {
+                Some("") if !record.is_quoted(index) => None,
+                other => other,
+            };
+            let read: Vec<Option<&str>> = (0..record.len()).map(read).collect();
+            assert_eq!(read, cells);
         }
     }
 }

@@ -24,10 +24,16 @@ use wafer_catalog::Format;
 use wafer_core::cut_to;
 use wafer_store::{Error, Kind, Result};
 
-use crate::plain_size::batch_bytes;
+use crate::plain_size::total;
 use crate::{ReadColumn, check_column_count, column_positions, missing_values, unreadable};
 
 pub use worker::{decode_in_child, decode_worker, this_program};
+
+/// The number of rows that are read from any file, and the number of further ones for each byte of
+/// it. Rows of nulls, rows without columns and runs of one value take next to no bytes, so that a
+/// small file can have more of them than could ever be worked on.
+const ROWS: u64 = 1 << 20;
+const ROWS_PER_BYTE: u64 = 1_024;
 
 /// What is to be read from a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,8 +101,8 @@ impl Request {
         Path::new(&self.path)
     }
 
-    /// Checks the size of the values of rows that are handed on together. `first` is the number of the
-    /// first one.
+    /// Checks the size of the values of rows that are handed on together. `first` is the number of
+    /// the first one.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] for a single row that is too large.
@@ -104,7 +110,7 @@ impl Request {
         if rows.num_rows() > 1 {
             return Ok(());
         }
-        let bytes = batch_bytes(rows);
+        let bytes = total(rows.columns());
         match bytes > self.row_bytes {
             true => Err(Error::invalid(format!(
                 "{}: row {first}: its values take {} MiB; at most {} MiB are read",
@@ -130,17 +136,32 @@ impl Request {
 
     /// Opens the file in this process. Panics of the libraries become errors.
     fn open_here(self, file: File) -> Result<Decoded> {
+        let metadata = file.metadata().map_err(|e| unreadable(self.path(), e))?;
+        let bytes = metadata.len();
         let decoded = guarded(&self, || match self.format {
             Format::Parquet => parquet::open(&self, file),
-            _ => arrow::open(&self, file),
+            Format::Arrow | Format::ArrowStream => arrow::open(&self, file),
+            Format::Csv | Format::Ndjson => {
+                let message = "text is parsed in this process, and not by a library";
+                Err(Error::new(Kind::Internal, message))
+            }
         })?;
+        check_row_count(&self, decoded.rows.unwrap_or(0), bytes)?;
         let mut batches = decoded.batches;
-        let mut is_done = false;
+        let (mut rows, mut is_done) = (0, false);
         let batches = std::iter::from_fn(move || {
             if is_done {
                 return None;
             }
-            let next = guarded(&self, || batches.next().transpose()).transpose();
+            let next = guarded(&self, || batches.next().transpose()).and_then(|next| {
+                let more = next
+                    .as_ref()
+                    .map_or(0, |batch| batch.rows.num_rows() as u64);
+                rows = more.saturating_add(rows);
+                check_row_count(&self, rows, bytes)?;
+                Ok(next)
+            });
+            let next = next.transpose();
             is_done = !matches!(next, Some(Ok(_)));
             next
         });
@@ -162,6 +183,22 @@ fn guarded<T>(request: &Request, work: impl FnOnce() -> Result<T>) -> Result<T> 
     })
 }
 
+/// Checks that a file of so many bytes has no more rows than are read from it.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] if it has more.
+fn check_row_count(request: &Request, rows: u64, bytes: u64) -> Result<()> {
+    let most = bytes.saturating_mul(ROWS_PER_BYTE).saturating_add(ROWS);
+    if rows <= most {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} has {rows} rows or more in {bytes} bytes, and at most {most} rows are read from a file \
+         of this size: its rows hold next to nothing, or it is damaged",
+        request.path
+    )))
+}
+
 /// Creates the error of a file that its reader does not survive.
 fn damaged(request: &Request, what: &str) -> Error {
     let path = &request.path;
@@ -169,8 +206,8 @@ fn damaged(request: &Request, what: &str) -> Error {
     Error::new(Kind::Invalid, message)
 }
 
-/// Checks the number of columns of a file, those within columns among them, before anything is made for
-/// each.
+/// Checks the number of columns of a file, those within columns among them, before anything is made
+/// for each.
 ///
 /// # Errors
 /// Returns [`Kind::Invalid`] for too many.
@@ -241,8 +278,34 @@ fn metadata_only(schema: SchemaRef, rows: Option<u64>) -> Decoded {
 #[cfg(test)]
 mod tests {
     use arrow_array::Int64Array;
+    use wafer_catalog::MAX_ROW_BYTES;
 
     use super::*;
+    use crate::plain_size::PIECE_BYTES;
+
+    #[test]
+    fn rows_are_limited_by_the_size_of_their_file() {
+        let request = Request {
+            format: Format::Arrow,
+            path: "in.arrow".to_owned(),
+            columns: None,
+            piece_bytes: PIECE_BYTES,
+            row_bytes: MAX_ROW_BYTES,
+        };
+        for (rows, bytes, wanted) in [
+            (0, 0, true),
+            (ROWS, 0, true),
+            (ROWS + 1, 0, false),
+            (ROWS + 2_048, 2, true),
+            (ROWS + 2_049, 2, false),
+            (1 << 40, 500, false),
+            (u64::MAX, 1 << 30, false),
+            (u64::MAX, u64::MAX, true),
+        ] {
+            let found = check_row_count(&request, rows, bytes);
+            assert_eq!(found.is_ok(), wanted, "{rows} rows of {bytes} bytes");
+        }
+    }
 
     #[test]
     fn faults_stay_with_their_rows() {

@@ -8,7 +8,14 @@
 //!
 //! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
 //!
-//! What is deliberately absent: where files come from, and what their rows mean.
+//! Deliberately absent: where files come from, and what their rows mean.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod arrow;
 mod binary;
@@ -20,6 +27,7 @@ mod output;
 mod parquet;
 mod parquet_writer;
 mod plain_size;
+mod row_size;
 mod sink;
 mod statistics;
 mod table_format;
@@ -34,16 +42,17 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BooleanArray, NullArray, RecordBatch};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{FileOptions, Format};
+use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
 pub use output::{Output, check_columns};
-pub use plain_size::{batch_bytes, rows_within, widest_row};
+pub use plain_size::plain_bytes;
+pub use row_size::{batch_bytes, rows_within, widest_row};
 pub use sink::Sink;
 pub use statistics::Statistics;
-pub use table_format::{TableFormat, check_no_table};
+pub use table_format::{TableFormat, check_files_of_no_table, check_no_table};
 pub use text::{RawObject, append_object, cell_text};
 
 /// All formats. A new one is a file of this crate, a variant of [`Format`] and an entry here.
@@ -128,11 +137,12 @@ pub trait FileFormat: Debug + Send + Sync + 'static {
     /// values, and with its type if the format has types.
     fn holds(&self, data_type: &ArrowType) -> bool;
 
-    /// Starts a file of rows with these columns, which [it can hold](Self::holds).
+    /// Starts a file of rows with these columns, which [it can hold](Self::holds). A format whose
+    /// bytes depend on which rows are written together ends these as `cuts` says.
     ///
     /// # Errors
     /// Returns an error when the file cannot be written.
-    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>>;
+    fn write(&self, sink: Sink, schema: &SchemaRef, cuts: Cuts) -> WriteResult<Box<dyn RowWriter>>;
 }
 
 /// A column to read from a file.
@@ -181,7 +191,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable rows.
+    /// Rejects rows: `faults` has what is wrong with them, by their indexes among the readable
+    /// rows.
     #[must_use]
     pub fn reject(self, faults: BTreeMap<usize, String>) -> Self {
         if faults.is_empty() {
@@ -240,9 +251,9 @@ pub fn unreadable(path: &Path, cause: impl std::error::Error + Send + Sync + 'st
     Error::caused(kind, format!("{} cannot be read", path.display()), cause)
 }
 
-/// The most columns that a file may have, those within columns among them. Many short names would take
-/// much memory for each row. It is four times what a table may have, because files also have columns
-/// that nobody reads.
+/// The most columns that a file may have, those within columns among them. Many short names would
+/// take much memory for each row. It is four times what a table may have, because files also have
+/// columns that nobody reads.
 pub const MAX_COLUMNS: usize = 4_096;
 
 /// Checks the number of columns of a file, before anything is made for each of them.
@@ -306,11 +317,93 @@ mod tests {
     use std::path::PathBuf;
 
     use arrow_array::Int64Array;
+    use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 
     use super::*;
 
+    /// Writes a file of one row with columns of these names, whose values are 1, 2 and so on.
+    fn written(path: &Path, format: Format, names: &[&str]) {
+        let fields = names.iter();
+        let fields = fields.map(|name| ArrowField::new(*name, ArrowType::Int64, true));
+        let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        let columns = (1..).zip(names).map(|(value, _)| -> ArrayRef {
+            let value: i64 = value;
+            Arc::new(Int64Array::from(vec![value]))
+        });
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap();
+        let file = File::create(path).unwrap();
+        match format {
+            Format::Parquet => {
+                let mut writer =
+                    ::parquet::arrow::ArrowWriter::try_new(file, schema, None).unwrap();
+                writer.write(&batch).unwrap();
+                writer.close().unwrap();
+            }
+            _ => {
+                let mut writer = arrow_ipc::writer::StreamWriter::try_new(file, &schema).unwrap();
+                writer.write(&batch).unwrap();
+                writer.finish().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_occur_twice_are_refused_where_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "a"];
+        let read = |format: Format, header: Option<&[&str]>, name: &str| -> Result<String> {
+            let path = folder.path().join("in");
+            let header: Option<Vec<String>> =
+                header.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            match (format, &header) {
+                (Format::Csv, None) => std::fs::write(&path, "a,b,a\n1,2,3\n").unwrap(),
+                (Format::Csv, Some(_)) => std::fs::write(&path, "1,2,3\n").unwrap(),
+                (Format::Ndjson, _) => {
+                    std::fs::write(&path, r#"{"a":1,"b":2,"a":3}"#).unwrap();
+                }
+                _ => written(&path, format, &names),
+            }
+            let options = FileOptions {
+                header,
+                ..FileOptions::default()
+            };
+            let columns = [ReadColumn::from(Field::new(name, DataType::Int64, true))];
+            let file = File::open(&path).unwrap();
+            let mut reader = file_format(format).read(&path, file, &options, &columns)?;
+            let rows = reader.next()?.unwrap();
+            match rows.rejects.into_iter().next() {
+                None => Ok(wafer_core::cell_to_json(&rows.columns[0], 0).to_string()),
+                Some((_, message)) => Err(Error::invalid(message)),
+            }
+        };
+        for (format, header, wanted) in [
+            (Format::Csv, None, "has two columns `a`"),
+            (Format::Csv, Some(&names[..]), "has two columns `a`"),
+            (Format::Ndjson, None, "field `a`: is there twice"),
+            (Format::Parquet, None, "has two columns `a`"),
+            (Format::ArrowStream, None, "has two columns `a`"),
+        ] {
+            let error = read(format, header, "a").unwrap_err().to_string();
+            assert!(error.contains(wanted), "{format:?}: {error}");
+            assert_eq!(read(format, header, "b").unwrap(), "2", "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_always_occurs_twice_is_a_column_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.ndjson");
+        std::fs::write(&path, r#"{"a":1,"b":2,"a":3}"#).unwrap();
+        let file = File::open(&path).unwrap();
+        let options = FileOptions::default();
+        let ndjson = file_format(Format::Ndjson);
+        let schema = ndjson.schema(&path, file, &options, &|_| None).unwrap();
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
     /// Writes a file with a row of so many columns.
-    fn written(folder: &Path, format: Format, columns: usize) -> PathBuf {
+    fn wide_file(folder: &Path, format: Format, columns: usize) -> PathBuf {
         let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
         let columns = (0..columns).map(|index| (index.to_string(), Arc::clone(&number)));
         let batch = RecordBatch::try_from_iter(columns).unwrap();
@@ -326,7 +419,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for format in FORMATS {
             for (columns, is_read) in [(MAX_COLUMNS, true), (MAX_COLUMNS + 1, false)] {
-                let path = written(folder.path(), format.format(), columns);
+                let path = wide_file(folder.path(), format.format(), columns);
                 let file = File::open(&path).unwrap();
                 let options = FileOptions::default();
                 let schema = format.schema(&path, file, &options, &|_| None);

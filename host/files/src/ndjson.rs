@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::{FileOptions, Format};
+use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::{DataType, Digest, cell_to_json, plain_type};
 use wafer_store::{Error, Result};
 
@@ -63,6 +63,10 @@ impl FileFormat for Ndjson {
                     });
                     columns.len() - 1
                 });
+                // Of a name that occurs twice, reading the row reports it.
+                let Some(cell) = cell else {
+                    continue;
+                };
                 columns[position].observe(cell.get()).map_err(|message| {
                     let (path, number) = (path.display(), value.number);
                     let message = placed(value.line, format!("field `{name}`: {message}"));
@@ -99,7 +103,7 @@ impl FileFormat for Ndjson {
         Ok(Box::new(NdjsonReader {
             path: path.to_owned(),
             values: open(path, file, options)?,
-            columns: TextColumns::new(path, columns)?,
+            columns: TextColumns::new(path, columns, options.cuts)?,
         }))
     }
 
@@ -107,7 +111,12 @@ impl FileFormat for Ndjson {
         plain_type(data_type).is_some()
     }
 
-    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
+    fn write(
+        &self,
+        sink: Sink,
+        schema: &SchemaRef,
+        _cuts: Cuts,
+    ) -> WriteResult<Box<dyn RowWriter>> {
         let fields = schema.fields().iter();
         let names = fields.map(|field| field.name().clone());
         Ok(Box::new(NdjsonWriter {

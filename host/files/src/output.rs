@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, SchemaRef};
-use wafer_catalog::{ColumnStatistics, Format};
+use wafer_catalog::{ColumnStatistics, Cuts, Format};
 use wafer_core::{Digest, plain_column};
 use wafer_store::{Error, Kind, Result};
 
@@ -21,8 +21,8 @@ use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 /// is removed.
 pub struct Output {
     path: PathBuf,
-    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until the
-    /// file is complete; `None` if the rows go to an open file.
+    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until
+    /// the file is complete; `None` if the rows go to an open file.
     temporary: Option<(PathBuf, File)>,
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
@@ -51,13 +51,22 @@ impl Output {
     /// Returns [`Kind::Invalid`] when the extension stands for no format or the format cannot hold
     /// a column, and [`Kind::Unavailable`] when the file cannot be written.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
+        Self::create_cut(path, schema, Cuts::default())
+    }
+
+    /// Starts a file like [`create`](Self::create), in which the rows that are written together end
+    /// as `cuts` says.
+    ///
+    /// # Errors
+    /// Returns the errors of [`create`](Self::create).
+    pub fn create_cut(path: &Path, schema: &SchemaRef, cuts: Cuts) -> Result<Self> {
         check_columns(path, schema.fields().iter().map(AsRef::as_ref))?;
         let format = Format::of_output(path)?;
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".part");
         let temporary = path.with_file_name(name);
         let (file, lock) = create_locked(path, &temporary)?;
-        match Self::started(file, path, format, schema) {
+        match Self::started(file, path, (format, cuts), schema) {
             Ok(mut output) => {
                 output.temporary = Some((temporary, lock));
                 Ok(output)
@@ -72,15 +81,20 @@ impl Output {
     /// Starts to write rows with these columns to an open file. Errors name it `path`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`] when
-    /// the file cannot be written.
+    /// Returns [`Kind::Invalid`] when the format cannot hold a column, and [`Kind::Unavailable`]
+    /// when the file cannot be written.
     pub fn opened(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
         check_held(path, format, schema.fields().iter().map(AsRef::as_ref))?;
-        Self::started(file, path, format, schema)
+        Self::started(file, path, (format, Cuts::default()), schema)
     }
 
-    fn started(file: File, path: &Path, format: Format, schema: &SchemaRef) -> Result<Self> {
-        let writer = file_format(format).write(Sink::new(file), schema);
+    fn started(
+        file: File,
+        path: &Path,
+        (format, cuts): (Format, Cuts),
+        schema: &SchemaRef,
+    ) -> Result<Self> {
+        let writer = file_format(format).write(Sink::new(file), schema, cuts);
         let fields = schema.fields().iter();
         Ok(Self {
             path: path.to_owned(),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_schema::{DataType as ArrowType, SchemaRef};
-use wafer_catalog::{FileOptions, Format};
+use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::DataType;
 use wafer_store::Result;
 
@@ -48,8 +48,8 @@ impl FileFormat for Parquet {
         holds(data_type)
     }
 
-    fn write(&self, sink: Sink, schema: &SchemaRef) -> WriteResult<Box<dyn RowWriter>> {
-        Ok(Box::new(ParquetWriter::create(sink, schema)?))
+    fn write(&self, sink: Sink, schema: &SchemaRef, cuts: Cuts) -> WriteResult<Box<dyn RowWriter>> {
+        Ok(Box::new(ParquetWriter::create(sink, schema, cuts)?))
     }
 }
 

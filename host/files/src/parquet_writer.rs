@@ -1,8 +1,9 @@
 //! Writes Parquet files, encoding their columns in parallel.
 //!
-//! Rows are kept in memory until a row group is full, by their number or by their size. Then each column
-//! of the group is encoded on some thread, and the encoded columns are appended to the file in order.
-//! Where a group ends depends on the rows alone, so that the same rows give the same bytes.
+//! Rows are kept in memory until a row group is full, by their number or by their size. Then each
+//! column of the group is encoded on some thread, and the encoded columns are appended to the file
+//! in order. Where a group ends depends on the rows alone, so that the same rows give the same
+//! bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,17 +19,18 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
+use wafer_catalog::Cuts;
 use wafer_core::Digest;
 
-use crate::plain_size::{batch_bytes, rows_within};
+use crate::row_size::{batch_bytes, rows_within};
 use crate::{RowWriter, Sink, Statistics, WriteResult};
 
 /// The number of rows of a row group: few enough to keep in memory until all columns are encoded,
 /// and enough for readers to skip whole groups.
 const ROW_GROUP_ROWS: usize = 262_144;
 
-/// The size of the values of a row group, in bytes, unless it has a single row. While it is encoded, the
-/// encoded columns are in memory too.
+/// The size of the values of a row group, in bytes, unless it has a single row. While it is
+/// encoded, the encoded columns are in memory too.
 const ROW_GROUP_BYTES: u64 = 16 << 20;
 
 /// The maximum size of a dictionary, in bytes. A column with a larger one is written without it.
@@ -44,6 +46,8 @@ pub(crate) struct ParquetWriter {
     rows: usize,
     /// The size of the values of these rows, in bytes.
     bytes: u64,
+    /// The size that the values of a row group may have, in bytes, unless it has a single row.
+    most_bytes: u64,
     groups: usize,
 }
 
@@ -56,8 +60,8 @@ struct Column<'a> {
 }
 
 impl ParquetWriter {
-    /// Starts a file with these columns.
-    pub(crate) fn create(sink: Sink, schema: &SchemaRef) -> Result<Self> {
+    /// Starts a file with these columns, whose row groups end as `cuts` says.
+    pub(crate) fn create(sink: Sink, schema: &SchemaRef, cuts: Cuts) -> Result<Self> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             // Numbers that rarely repeat are smaller and faster without a dictionary.
@@ -73,6 +77,10 @@ impl ParquetWriter {
             batches: Vec::new(),
             rows: 0,
             bytes: 0,
+            most_bytes: match cuts {
+                Cuts::ByBytes => ROW_GROUP_BYTES,
+                Cuts::ByRows => u64::MAX,
+            },
             groups: 0,
         })
     }
@@ -107,11 +115,11 @@ impl ParquetWriter {
 }
 
 impl ParquetWriter {
-    /// Returns how many of some rows belong to the present row group: none if it has rows, and the first
-    /// one does not fit.
+    /// Returns how many of some rows belong to the present row group: none if it has rows, and the
+    /// first one does not fit.
     fn fitting(&self, rows: &RecordBatch) -> usize {
         let count = rows.num_rows().min(ROW_GROUP_ROWS - self.rows);
-        let left = ROW_GROUP_BYTES.saturating_sub(self.bytes);
+        let left = self.most_bytes.saturating_sub(self.bytes);
         let count = rows_within(&rows.slice(0, count), left);
         match self.rows {
             0 => count.max(1),
@@ -132,7 +140,7 @@ impl RowWriter for ParquetWriter {
                 self.batches.push(first);
             }
             rest = rest.slice(count, rest.num_rows() - count);
-            let is_full = self.rows == ROW_GROUP_ROWS || self.bytes >= ROW_GROUP_BYTES;
+            let is_full = self.rows == ROW_GROUP_ROWS || self.bytes >= self.most_bytes;
             if is_full || rest.num_rows() > 0 {
                 self.end_group(statistics)?;
             }
@@ -223,14 +231,14 @@ mod tests {
     }
 
     /// Writes batches to a file, and returns the number of rows of each row group.
-    fn groups(path: &Path, batches: &[RecordBatch]) -> Vec<i64> {
+    fn groups(path: &Path, batches: &[RecordBatch], cuts: Cuts) -> Vec<i64> {
         let schema = batches[0].schema();
         let mut statistics = [Statistics::new("x", schema.field(0).data_type())];
         let sink = Sink::new(File::create(path).unwrap());
-        let mut writer = ParquetWriter::create(sink, &schema).unwrap();
+        let mut writer = ParquetWriter::create(sink, &schema, cuts).unwrap();
         for batch in batches {
             writer.write(batch, &mut statistics).unwrap();
-            assert!(writer.bytes < ROW_GROUP_BYTES && writer.rows < ROW_GROUP_ROWS);
+            assert!(writer.bytes < writer.most_bytes && writer.rows < ROW_GROUP_ROWS);
         }
         Box::new(writer).finish(&mut statistics).unwrap();
         let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
@@ -242,17 +250,22 @@ mod tests {
     fn row_groups_end_by_their_rows_or_their_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
-        let small = texts(200_000, 1);
+        let by_bytes = |batches: &[RecordBatch]| groups(&path, batches, Cuts::ByBytes);
+        let by_rows = |batches: &[RecordBatch]| groups(&path, batches, Cuts::ByRows);
+        let small = vec![texts(200_000, 1); 3];
         let wanted = [262_144, 262_144, 75_712];
-        assert_eq!(groups(&path, &vec![small; 3]), wanted);
+        assert_eq!(by_bytes(&small), wanted);
+        assert_eq!(by_rows(&small), wanted);
         // Of rows of a megabyte and four bytes, 15 fit.
         let large = texts(40, 1 << 20);
         let parts = [large.slice(0, 7), large.slice(7, 1), large.slice(8, 32)];
-        assert_eq!(groups(&path, &[large]), [15, 15, 10]);
-        assert_eq!(groups(&path, &parts), [15, 15, 10]);
+        assert_eq!(by_bytes(&[large]), [15, 15, 10]);
+        assert_eq!(by_bytes(&parts), [15, 15, 10]);
+        assert_eq!(by_rows(&parts), [40]);
         // A row that is larger than a group has a group of its own.
         let huge = texts(1, 17 << 20);
         let batches = [texts(2, 1), huge.clone(), huge, texts(2, 1)];
-        assert_eq!(groups(&path, &batches), [2, 1, 1, 2]);
+        assert_eq!(by_bytes(&batches), [2, 1, 1, 2]);
+        assert_eq!(by_rows(&batches), [6]);
     }
 }

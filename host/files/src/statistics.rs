@@ -1,8 +1,8 @@
 //! Statistics of the columns of a file that is written.
 //!
-//! They are gathered in one pass and in bounded memory. Quantiles come from a histogram whose buckets
-//! are as wide as one part in 256 of their values, and values are counted one by one as long as there
-//! are few different ones.
+//! They are gathered in one pass and in bounded memory. Quantiles come from a histogram whose
+//! buckets are as wide as one part in 256 of their values, and values are counted one by one as
+//! long as there are few different ones.
 
 mod quantiles;
 mod values;

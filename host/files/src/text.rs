@@ -8,6 +8,7 @@ use arrow_array::{ArrayRef, BooleanArray};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use wafer_catalog::Cuts;
 use wafer_core::{ColumnBuilder, DataType, Field, Reading, bytes_text, cell_to_json};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Error;
@@ -19,8 +20,8 @@ use crate::{MAX_COLUMNS, ReadColumn, Rows};
 /// bracket that is not closed, or is no row at all.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// The number of values that new columns of a chunk have room for, all together, and that each has room
-/// for however many there are.
+/// The number of values that new columns of a chunk have room for, all together, and that each has
+/// room for however many there are.
 const FIRST_VALUES: usize = 1 << 18;
 const LEAST_ROOM: usize = 16;
 
@@ -31,15 +32,21 @@ pub(crate) struct TextColumns {
     pub(crate) fields: Vec<Field>,
     /// What is declared of each column.
     readings: Vec<Reading>,
+    /// Where chunks of rows end.
+    cuts: Cuts,
 }
 
 impl TextColumns {
-    /// Prepares columns to be read from the file at `path`.
+    /// Prepares columns to be read from the file at `path`, in chunks that end as `cuts` says.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a row would be too large even if it
-    /// has no values: a null vector takes as much as any other.
-    pub(crate) fn new(path: &Path, columns: &[ReadColumn]) -> wafer_store::Result<Self> {
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when a row would be too large even if
+    /// it has no values: a null vector takes as much as any other.
+    pub(crate) fn new(
+        path: &Path,
+        columns: &[ReadColumn],
+        cuts: Cuts,
+    ) -> wafer_store::Result<Self> {
         let null = columns.iter().map(|column| match column.field.data_type {
             DataType::Vector(n) => 4 * u64::from(n),
             _ => 0,
@@ -59,6 +66,7 @@ impl TextColumns {
                 .iter()
                 .map(|column| column.reading.clone())
                 .collect(),
+            cuts,
         })
     }
 }
@@ -70,6 +78,7 @@ pub(crate) struct TextRows {
     is_good: Vec<bool>,
     rejects: Vec<(u64, String)>,
     seen: u64,
+    cuts: Cuts,
 }
 
 impl TextRows {
@@ -81,21 +90,26 @@ impl TextRows {
         let builder = |(field, reading): (&Field, &Reading)| {
             ColumnBuilder::new(&field.data_type, room).with_reading(reading.clone())
         };
-        let columns = columns.fields.iter().zip(&columns.readings);
+        let fields = columns.fields.iter().zip(&columns.readings);
         Self {
-            builders: columns.map(builder).collect(),
+            builders: fields.map(builder).collect(),
             numbers: Vec::new(),
             is_good: Vec::new(),
             rejects: Vec::new(),
             seen: 0,
+            cuts: columns.cuts,
         }
     }
 
-    /// Returns whether the chunk is full: it has as many rows as a chunk may have, or they take as much
-    /// memory.
+    /// Returns whether the chunk is full: it has as many rows as a chunk may have, or they take as
+    /// much memory.
     pub(crate) fn is_full(&self) -> bool {
         let bytes = self.builders.iter().map(ColumnBuilder::bytes);
-        self.seen >= CHUNK_ROWS as u64 || bytes.sum::<u64>() >= PIECE_BYTES
+        let most = match self.cuts {
+            Cuts::ByBytes => PIECE_BYTES,
+            Cuts::ByRows => u64::MAX,
+        };
+        self.seen >= CHUNK_ROWS as u64 || bytes.sum::<u64>() >= most
     }
 
     /// Adds a row. `row` must append exactly one value to every column, even if it returns an
@@ -191,12 +205,12 @@ impl<'a> RawObject<'a> {
         })
     }
 
-    /// Returns the names of the fields and the texts of their values, without those of names that
-    /// occur more than once.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().filter_map(|(name, value)| match value {
-            Value::Raw(raw) => Some((name.as_str(), *raw)),
-            _ => None,
+    /// Returns the names of the fields and the texts of their values. A name that occurs more than
+    /// once has none.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, Option<&'a RawValue>)> {
+        self.0.iter().map(|(name, value)| match value {
+            Value::Raw(raw) => (name.as_str(), Some(*raw)),
+            Value::Parsed(_) | Value::Repeated => (name.as_str(), None),
         })
     }
 
@@ -319,14 +333,16 @@ mod tests {
 
     #[test]
     fn a_chunk_is_full_by_its_rows_or_by_its_bytes() {
-        for (count, bytes_of_text, wanted) in [
-            (1, 1, CHUNK_ROWS),
-            (1, 1 << 20, 8),
-            (1, 9 << 20, 1),
-            (MAX_COLUMNS, 0, 256),
+        use Cuts::{ByBytes, ByRows};
+        for (count, bytes_of_text, cuts, wanted) in [
+            (1, 1, ByBytes, CHUNK_ROWS),
+            (1, 1 << 20, ByBytes, 8),
+            (1, 9 << 20, ByBytes, 1),
+            (1, 2_000, ByRows, CHUNK_ROWS),
+            (MAX_COLUMNS, 0, ByBytes, 256),
         ] {
             let columns = columns(count, &DataType::Utf8);
-            let columns = TextColumns::new(Path::new("a"), &columns).unwrap();
+            let columns = TextColumns::new(Path::new("a"), &columns, cuts).unwrap();
             let mut rows = TextRows::new(&columns);
             let text = "x".repeat(bytes_of_text);
             let mut pushed = 0;
@@ -345,7 +361,10 @@ mod tests {
     #[test]
     fn rows_whose_nulls_would_be_too_large_are_refused_before_any_is_read() {
         let path = Path::new("a.csv");
-        let vectors = |n| TextColumns::new(path, &columns(2, &DataType::Vector(n)));
+        let vectors = |n| {
+            let columns = columns(2, &DataType::Vector(n));
+            TextColumns::new(path, &columns, Cuts::ByBytes)
+        };
         assert!(vectors(1 << 21).is_ok());
         let refused = vectors(0x7fff_ffff).unwrap_err();
         assert!(

@@ -18,10 +18,14 @@ use std::sync::Arc;
 use arrow_array::builder::{ListBuilder, StringDictionaryBuilder};
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, NullArray, RecordBatch,
-    StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, FixedSizeListArray, Float64Array, Int64Array,
+    NullArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
+    TimestampMicrosecondArray,
 };
-use arrow_schema::{DataType as ArrowType, Field as ArrowField};
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use wafer_catalog::{FileOptions, Format};
 use wafer_core::{DataType, Field};
 use wafer_files::{ReadColumn, decode_in_child, decode_worker, file_format, this_program};
@@ -46,6 +50,7 @@ fn main() {
     rows_that_are_too_large_are_refused_by_the_child();
     what_rows_refer_to_is_bounded();
     long_texts_of_views_are_sent_with_their_rows();
+    rows_and_items_that_take_no_bytes_are_refused();
     changed_files_end_with_rows_or_an_error();
     println!("hostile: all tests passed");
 }
@@ -157,7 +162,8 @@ fn rows_that_are_too_large_are_refused_by_the_child() {
     }
 }
 
-/// A few rows bring with them the dictionary of all. It is small in the file, because it is compressed.
+/// A few rows bring with them the dictionary of all. It is small in the file, because it is
+/// compressed.
 fn what_rows_refer_to_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let mut texts = StringDictionaryBuilder::<Int32Type>::new();
@@ -183,6 +189,51 @@ fn long_texts_of_views_are_sent_with_their_rows() {
     let batch = batch(vec![Arc::new(texts)]);
     let path = written(folder.path(), Format::Parquet, &batch);
     assert_eq!(read_small_rows(Format::Parquet, &path), "");
+}
+
+/// Nulls, rows without columns and runs of one value are in a file of a few hundred bytes, however
+/// many there are.
+fn rows_and_items_that_take_no_bytes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |format: Format, path: &Path, words: &str| {
+        assert!(std::fs::metadata(path).unwrap().len() < 2_000);
+        let error = read(format, path).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let path = folder.path().join("in.arrows");
+    let no_columns = RecordBatchOptions::new().with_row_count(Some(1 << 40));
+    let no_columns =
+        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &no_columns);
+    let item = Arc::new(ArrowField::new("item", ArrowType::Null, true));
+    let nulls = Arc::new(NullArray::new(1 << 30));
+    let list = FixedSizeListArray::new(item, 1 << 30, nulls, None);
+    for (batch, words) in [
+        (
+            batch(vec![Arc::new(NullArray::new(1 << 40))]),
+            "rows are read",
+        ),
+        (no_columns.unwrap(), "rows are read"),
+        (batch(vec![Arc::new(list)]), "its values take"),
+    ] {
+        let file = File::create(&path).unwrap();
+        let mut writer = StreamWriter::try_new(file, &batch.schema()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        refused(Format::ArrowStream, &path, words);
+    }
+    // One page with a run of millions of rows.
+    let path = folder.path().join("in.parquet");
+    let run = batch(vec![Arc::new(Int64Array::from(vec![7; 4_000_000]))]);
+    let properties = WriterProperties::builder()
+        .set_data_page_row_count_limit(usize::MAX)
+        .set_max_row_group_row_count(None)
+        .build();
+    let file = File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, run.schema(), Some(properties)).unwrap();
+    writer.write(&run).unwrap();
+    writer.close().unwrap();
+    refused(Format::Parquet, &path, "has 4000000 rows or more in");
 }
 
 fn changed_files_end_with_rows_or_an_error() {

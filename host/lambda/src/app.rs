@@ -19,7 +19,8 @@ use crate::handler::Handler;
 const INSTANCES: u32 = 16;
 /// The number of requests that may wait for a sandbox.
 const QUEUE: usize = 64;
-/// The default folder for copies of artifacts, which are in `artifacts` below it. On Lambda only `/tmp` can be written to.
+/// The default folder for copies of artifacts, which are in `artifacts` below it. On Lambda only
+/// `/tmp` can be written to.
 const COPIES: &str = "/tmp/wafer";
 
 /// Opens the project that the environment names.
@@ -69,6 +70,11 @@ pub(crate) async fn open() -> Result<Handler> {
     let platform = Arc::new(Platform::open(&project, components).await?);
     platform.context().check_clock().await?;
     Ok(Handler::new(platform, sources, objects))
+}
+
+/// Returns the folder for temporary files: that of the environment variable `TMPDIR`, or `/tmp`.
+pub(crate) fn temporary_files() -> PathBuf {
+    std::env::temp_dir()
 }
 
 /// Returns the folder of the package with compiled code, if there is one.

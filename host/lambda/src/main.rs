@@ -19,6 +19,7 @@
 //! | `WAFER_STORE_OBJECTS` | URL of the project's folder: `s3://BUCKET/FOLDER` |
 //! | `WAFER_EVENT_SOURCES` | The source of the events of each queue and stream: `ARN=SOURCE`, separated by `;`; default: none |
 //! | `WAFER_COPIES` | Folder for local copies of artifacts, in `artifacts` below it; default: `/tmp/wafer` |
+//! | `TMPDIR` | Folder for temporary files; default: `/tmp` |
 //! | `LAMBDA_TASK_ROOT` | Folder of the package, set by Lambda; its folder `artifacts` may contain compiled code |
 //! | `WAFER_LOG` | Filter of the log, such as `info` or `wafer=debug`; default: `info` |
 #![allow(
@@ -54,6 +55,7 @@ fn main() -> Result<(), Error> {
     }
     let program = wafer_platform::this_program()?;
     wafer_platform::decode_in_child(program, vec![DECODE_FILES.to_owned()]);
+    wafer_platform::keep_temporary_files_in(app::temporary_files());
     handle_invocations()
 }
 

@@ -343,8 +343,8 @@ mod tests {
     fn span_is_cut_into_intervals() {
         let request = |from: &str, to: &str, interval| BackfillRequest {
             pipeline: "p".to_owned(),
-            from: from.parse().unwrap(),
-            to: to.parse().unwrap(),
+            from: Timestamp::parse_argument(from).unwrap(),
+            to: Timestamp::parse_argument(to).unwrap(),
             interval,
             workers: 1,
         };

@@ -18,6 +18,8 @@ use wafer_catalog::Upstream;
 use wafer_core::rules::Interval;
 use wafer_store::{Change, DataFile, Kind, Result, TableSnapshot};
 
+use crate::delta_log::check_changes;
+
 /// A table that a pipeline reads, and the changes in it since an earlier version.
 pub(crate) struct UpstreamChanges {
     /// The version of the table that the run reads.
@@ -36,7 +38,7 @@ impl UpstreamChanges {
     pub(crate) async fn new(snapshot: &TableSnapshot, since: Option<u64>) -> Result<Self> {
         let version = snapshot.version();
         let since = since.unwrap_or(version);
-        let (changes, since) = match snapshot.changes_since(since).await {
+        let (changes, since) = match changes_since(snapshot, since).await {
             Ok(changes) => (changes, since),
             // The table's log no longer reaches back to that version, so everything is read
             // again.
@@ -112,6 +114,17 @@ impl UpstreamChanges {
         };
         self.changes.iter().filter(of_interval)
     }
+}
+
+/// Returns the changes of a table after a version. The log of a table that others write is looked
+/// at before it is read.
+async fn changes_since(snapshot: &TableSnapshot, since: u64) -> Result<Vec<Change>> {
+    if let Some(folder) = snapshot.outside_folder()
+        && since < snapshot.version()
+    {
+        check_changes(&folder, since, snapshot.version()).await?;
+    }
+    snapshot.changes_since(since).await
 }
 
 #[cfg(test)]

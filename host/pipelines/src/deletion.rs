@@ -13,10 +13,11 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 use serde_json::Value as Json;
 use wafer_catalog::{LATE, TableDef};
 use wafer_core::rules::Interval;
-use wafer_core::{Digest, Timestamp, entity_key};
+use wafer_core::{Digest, EntityKey, Timestamp, entity_key};
 use wafer_store::{AsOf, Error, Expect, Kind, OnlineKey, Result};
 use wafer_tables::{Deleted, Deletion, key_of, stored_column, subject_keys};
 
@@ -72,14 +73,7 @@ impl Pipelines {
             time: self.context.now(),
             rows: BTreeMap::new(),
         };
-        // The deletion is recorded first: whatever is written from now on leaves the entity out,
-        // and runs that read its rows earlier check the deletions again before they finish.
-        self.record_deletion(&deletion).await?;
-        let counter = self.tables.deletions_name();
-        let metadata = &self.context.components().stores.metadata;
-        metadata
-            .put(&counter, Bytes::from_static(b"{}"), Expect::Anything)
-            .await?;
+        self.announce_deletion(&deletion).await?;
         // The tables of all versions of the entity's groups, whether or not they are live.
         let (entity_tables, other_tables): (Vec<TableDef>, Vec<TableDef>) = self
             .tables
@@ -87,29 +81,12 @@ impl Pipelines {
             .await?
             .into_iter()
             .partition(|table| table.entity == entity && !table.keys.is_empty());
-        let mut online = Vec::new();
-        for table in entity_tables.iter().filter(|table| !table.is_late()) {
-            let entity = key.clone();
-            let group = table.name.clone();
-            online.push(OnlineKey { group, entity });
-        }
-        self.context
-            .components()
-            .stores
-            .online
-            .delete(online, deletion.time)
+        self.delete_online(&key, &entity_tables, deletion.time)
             .await?;
         // This flush leaves out the entity's rows that were still in the outbox.
         self.tables.flush_all().await?;
         let deleted = Deleted::from_iter([(key, deletion.time)]);
-        let mut traces = Traces::default();
-        for table in &entity_tables {
-            let found = self.find_rows(table, &deleted).await?;
-            traces.has_newer |= found.has_newer;
-            // Raw events name the group's table even if their rows went to its late table.
-            let name = table.name.trim_end_matches(LATE).to_owned();
-            traces.events.entry(name).or_default().extend(found.events);
-        }
+        let traces = self.find_traces(&entity_tables, &deleted).await?;
         // The entity's own rows are deleted last, because a deletion that was interrupted and is
         // repeated needs them to find the rest.
         for table in other_tables {
@@ -135,6 +112,48 @@ impl Pipelines {
         Ok(deletion)
     }
 
+    /// Records a deletion before anything is deleted: whatever is written from now on leaves the
+    /// entity out, and runs that read its rows earlier check the deletions again before they
+    /// finish.
+    async fn announce_deletion(&self, deletion: &Deletion) -> Result<()> {
+        self.record_deletion(deletion).await?;
+        let counter = self.tables.deletions_name();
+        let metadata = &self.context.components().stores.metadata;
+        metadata
+            .put(&counter, Bytes::from_static(b"{}"), Expect::Anything)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes an entity from the online side of its tables.
+    async fn delete_online(
+        &self,
+        key: &EntityKey,
+        tables: &[TableDef],
+        time: Timestamp,
+    ) -> Result<()> {
+        let groups = tables.iter().filter(|table| !table.is_late());
+        let keys = groups.map(|table| OnlineKey {
+            group: table.name.clone(),
+            entity: key.clone(),
+        });
+        let online = &self.context.components().stores.online;
+        online.delete(keys.collect(), time).await
+    }
+
+    /// Finds what refers to deleted entities beside their own rows, which are in `tables`.
+    async fn find_traces(&self, tables: &[TableDef], deleted: &Deleted) -> Result<Traces> {
+        let mut traces = Traces::default();
+        for table in tables {
+            let found = self.find_rows(table, deleted).await?;
+            traces.has_newer |= found.has_newer;
+            // Raw events name the group's table even if their rows went to its late table.
+            let name = table.name.trim_end_matches(LATE).to_owned();
+            traces.events.entry(name).or_default().extend(found.events);
+        }
+        Ok(traces)
+    }
+
     /// Writes the record of a deletion.
     async fn record_deletion(&self, deletion: &Deletion) -> Result<()> {
         let entity_json = serde_json::to_vec(&(&deletion.entity, &deletion.keys));
@@ -149,20 +168,22 @@ impl Pipelines {
     /// Deletes the rows that runs committed of entities that were deleted while the runs were
     /// under way. `known` is the version of the deletions that the runs took into account, or
     /// `None` if that is not known.
-    pub(crate) async fn delete_rows_of_deleted(
-        &self,
-        table: &TableDef,
+    pub(crate) fn delete_rows_of_deleted<'a>(
+        &'a self,
+        table: &'a TableDef,
         known: Option<u64>,
-    ) -> Result<()> {
-        let deletions = self.tables.deletions().await?;
-        if known == Some(deletions.version()) {
-            return Ok(());
-        }
-        let deleted = deletions.of(table);
-        if !deleted.is_empty() {
-            self.delete_rows(table, &deleted).await?;
-        }
-        Ok(())
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let deletions = self.tables.deletions().await?;
+            if known == Some(deletions.version()) {
+                return Ok(());
+            }
+            let deleted = deletions.of(table);
+            if !deleted.is_empty() {
+                self.delete_rows(table, &deleted).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Finds the events that the rows of deleted entities came from.

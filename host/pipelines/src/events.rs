@@ -46,8 +46,8 @@ impl Pipelines {
     /// durable and readable.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that takes no
-    /// events or that no pipeline reads, [`Kind::Unavailable`] when too many pushes are waiting,
+    /// Returns [`Kind::NotFound`] for an unknown source, [`Kind::Invalid`] for a source that takes
+    /// no events or that no pipeline reads, [`Kind::Unavailable`] when too many pushes are waiting,
     /// [`Kind::Function`] when a function fails on the whole batch, and the errors of the stores.
     /// No event was accepted unless the error came from a store.
     pub async fn ingest(
@@ -201,8 +201,8 @@ fn commits_of(drafts: &[Draft], source: &str, until: Timestamp) -> Vec<EventComm
     commits.collect()
 }
 
-/// Builds the report of a push. `outcomes` are those of the commits that [`commits_of`] returned for
-/// the drafts, in the same order.
+/// Builds the report of a push. `outcomes` are those of the commits that [`commits_of`] returned
+/// for the drafts, in the same order.
 fn report_of(drafts: Vec<Draft>, outcomes: Vec<EventOutcome>) -> IngestReport {
     let mut outcomes = outcomes.into_iter();
     let mut report = IngestReport::default();

@@ -74,6 +74,48 @@ pub(crate) struct GroupRows {
     pub(crate) deleted: Vec<usize>,
 }
 
+/// The columns of an output that a group stores.
+struct StoredColumns {
+    keys: Vec<ArrayRef>,
+    /// The event times.
+    events: ArrayRef,
+    columns: Vec<ArrayRef>,
+}
+
+impl StoredColumns {
+    fn events(&self) -> &TimestampMicrosecondArray {
+        self.events.as_primitive::<TimestampMicrosecondType>()
+    }
+
+    /// Returns the rows for which `mask` is true.
+    fn filtered(&self, mask: &BooleanArray) -> Self {
+        let filtered = |column: &ArrayRef| {
+            arrow_select::filter::filter(column, mask).expect("as many bits as rows")
+        };
+        Self {
+            keys: self.keys.iter().map(filtered).collect(),
+            events: filtered(&self.events),
+            columns: self.columns.iter().map(filtered).collect(),
+        }
+    }
+}
+
+/// Which rows of an output are admitted to a group, and what became of the others.
+struct Admitted {
+    /// Whether each row is admitted.
+    kept: Vec<bool>,
+    /// The encoded join keys of the admitted rows.
+    entities: Vec<EntityKey>,
+    /// See [`GroupRows::rejects`].
+    rejects: Vec<RefusedRow>,
+    /// See [`GroupRows::warnings`].
+    warnings: u64,
+    /// See [`GroupRows::outside`].
+    outside: u64,
+    /// See [`GroupRows::deleted`].
+    deleted: Vec<usize>,
+}
+
 /// A source row that was refused, and the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct RefusedRow {
@@ -116,79 +158,29 @@ impl Target {
     /// Makes rows of the group from the output of a function, whose columns have the names in
     /// `outputs`.
     pub(crate) fn rows_of(&self, outputs: &Schema, output: &Output, gate: Gate) -> GroupRows {
-        let group = &self.group;
-        let column = |name: &str| {
-            let index = outputs
-                .index_of(name)
-                .expect("the group was resolved against these columns");
-            Arc::clone(&output.columns[index])
-        };
-        let keys: Vec<ArrayRef> = group.keys.iter().map(|key| column(&key.name)).collect();
-        let events = column(&group.event_time);
-        let events = events.as_primitive::<TimestampMicrosecondType>();
-        let columns: Vec<ArrayRef> = group.columns.iter().map(|f| column(&f.name)).collect();
-
-        let refused = |(row, message): &(u32, String)| RefusedRow {
-            row: *row as usize,
-            reason: message.clone(),
-            event: None,
-            fails: false,
-        };
-        let mut rejects: Vec<RefusedRow> = output.row_errors.iter().map(refused).collect();
-        // A function that maps rows one to one returns a meaningless row for each row that
-        // failed.
-        let failed = |row: usize| output.source_rows.is_none() && output.has_failed(row);
-        let row_checks = self.row_checks(&columns);
-        let mut kept = vec![false; output.rows];
-        let mut entities = Vec::with_capacity(output.rows);
-        let (mut outside, mut warnings, mut deleted) = (0, 0, Vec::new());
-        for (row, keep) in kept.iter_mut().enumerate().filter(|(row, _)| !failed(*row)) {
-            let refused = |reason, fails| RefusedRow {
-                row: output.source_row(row),
-                reason,
-                event: events
-                    .is_valid(row)
-                    .then(|| Timestamp::from_micros(events.value(row))),
-                fails,
-            };
-            match admit_row(group, &keys, events, row, gate) {
-                Ok(Some(entity)) if self.is_deleted(&entity, events.value(row)) => {
-                    deleted.push(output.source_row(row));
-                }
-                Ok(Some(entity)) => match first_violation(&row_checks, row, &mut warnings) {
-                    None => {
-                        *keep = true;
-                        entities.push(entity);
-                    }
-                    Some((reason, policy)) => {
-                        rejects.push(refused(reason, policy == Policy::Fail));
-                    }
-                },
-                Ok(None) => outside += 1,
-                Err(reason) => rejects.push(refused(reason, false)),
-            }
-        }
+        let returned = self.stored_columns(outputs, output);
+        let Admitted {
+            kept,
+            entities,
+            rejects,
+            warnings,
+            outside,
+            deleted,
+        } = self.admitted(&returned, output, gate);
         let outputs: Vec<usize> = (0..output.rows).filter(|row| kept[*row]).collect();
-        let sources = outputs.iter().map(|row| output.source_row(*row)).collect();
-        let mask = BooleanArray::from(kept);
-        let filtered = |column: &ArrayRef| {
-            if entities.len() == column.len() {
-                return Arc::clone(column);
-            }
-            arrow_select::filter::filter(column, &mask).expect("as many bits as rows")
+        let stored = match entities.len() == output.rows {
+            true => returned,
+            false => returned.filtered(&BooleanArray::from(kept)),
         };
-        let events: ArrayRef = filtered(&(Arc::new(events.clone()) as ArrayRef));
-        let events = events.as_primitive::<TimestampMicrosecondType>();
+        let events = stored.events().values().iter();
         GroupRows {
-            keys: keys.iter().map(filtered).collect(),
-            columns: columns.iter().map(filtered).collect(),
             events: events
-                .values()
-                .iter()
                 .map(|micros| Timestamp::from_micros(*micros))
                 .collect(),
+            keys: stored.keys,
+            columns: stored.columns,
             entities,
-            sources,
+            sources: outputs.iter().map(|row| output.source_row(*row)).collect(),
             outputs,
             output_rows: output.rows,
             first_order: 0,
@@ -199,10 +191,77 @@ impl Target {
         }
     }
 
+    /// Returns the columns of an output that the group stores.
+    fn stored_columns(&self, outputs: &Schema, output: &Output) -> StoredColumns {
+        let column = |name: &str| {
+            let index = outputs
+                .index_of(name)
+                .expect("the group was resolved against these columns");
+            Arc::clone(&output.columns[index])
+        };
+        let group = &self.group;
+        StoredColumns {
+            keys: group.keys.iter().map(|key| column(&key.name)).collect(),
+            events: column(&group.event_time),
+            columns: group.columns.iter().map(|f| column(&f.name)).collect(),
+        }
+    }
+
+    /// Decides which rows of an output are admitted to the group, and why the others are not.
+    fn admitted(&self, returned: &StoredColumns, output: &Output, gate: Gate) -> Admitted {
+        let (group, keys, events) = (&self.group, &returned.keys, returned.events());
+        let refused = |(row, message): &(u32, String)| RefusedRow {
+            row: *row as usize,
+            reason: message.clone(),
+            event: None,
+            fails: false,
+        };
+        let mut admitted = Admitted {
+            kept: vec![false; output.rows],
+            entities: Vec::with_capacity(output.rows),
+            rejects: output.row_errors.iter().map(refused).collect(),
+            warnings: 0,
+            outside: 0,
+            deleted: Vec::new(),
+        };
+        // A function that maps rows one to one returns a meaningless row for each row that
+        // failed.
+        let failed = |row: usize| output.source_rows.is_none() && output.has_failed(row);
+        let row_checks = self.row_checks(&returned.columns);
+        for row in (0..output.rows).filter(|row| !failed(*row)) {
+            let event = Timestamp::from_micros(events.value(row));
+            let refused = |reason, fails| RefusedRow {
+                row: output.source_row(row),
+                reason,
+                event: events.is_valid(row).then_some(event),
+                fails,
+            };
+            match admit_row(group, keys, events, row, gate) {
+                Ok(Some(entity)) if self.is_deleted(&entity, event) => {
+                    admitted.deleted.push(output.source_row(row));
+                }
+                Ok(Some(entity)) => {
+                    match first_violation(&row_checks, row, &mut admitted.warnings) {
+                        None => {
+                            admitted.kept[row] = true;
+                            admitted.entities.push(entity);
+                        }
+                        Some((reason, policy)) => {
+                            let reject = refused(reason, policy == Policy::Fail);
+                            admitted.rejects.push(reject);
+                        }
+                    }
+                }
+                Ok(None) => admitted.outside += 1,
+                Err(reason) => admitted.rejects.push(refused(reason, false)),
+            }
+        }
+        admitted
+    }
+
     /// Returns whether an entity was deleted at or after an event time.
-    fn is_deleted(&self, entity: &EntityKey, event: i64) -> bool {
-        self.deleted
-            .is_before(entity, Timestamp::from_micros(event))
+    fn is_deleted(&self, entity: &EntityKey, event: Timestamp) -> bool {
+        self.deleted.is_before(entity, event)
     }
 
     /// Returns the expectations about single rows, each with the values of its column.

@@ -217,16 +217,15 @@ fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
 /// Returns whether a run reads tables that events are flushed to.
 fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archive: bool) -> bool {
     let source = &definitions.sources[&pipeline.source];
-    archive || matches!(source.kind, SourceKind::Table { .. })
+    archive || source.kind.upstream().is_some()
 }
 
 /// Reads files of a table in the order in which they came in: by the creation of their rows, then
-/// by their paths. `columns` are those that are read, all of them with `None`. `chunk` is called
-/// with each batch, the path of its file and the number of its first row in the file.
+/// by their paths. `chunk` is called with each batch, the path of its file and the number of its
+/// first row in the file.
 fn stored_chunks(
     snapshot: &TableSnapshot,
     files: Vec<DataFile>,
-    columns: Option<Vec<String>>,
     chunk: impl Fn(&RecordBatch, &str, u64) -> Result<Chunk> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<Chunk>> {
     let snapshot = snapshot.clone();
@@ -242,9 +241,8 @@ fn stored_chunks(
         .try_flatten()
         .and_then(move |(file, number): (DataFile, u64)| {
             let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
-            let columns = columns.clone();
             async move {
-                let columns = columns.unwrap_or_else(|| snapshot.columns());
+                let columns = snapshot.columns();
                 let batches = snapshot.read(&file, &columns, Interval::ALL).await?;
                 let mut next = 0;
                 let chunks = batches.map(move |batch| {

@@ -7,18 +7,26 @@
 //! updates the online store. Events are transformed in one call per function, committed to the
 //! online store and answered; the outbox carries their rows to the offline tables later.
 //!
-//! Triggers such as schedules ([`Pipelines::run_due`]) and backfills ([`Pipelines::backfill`]) decide which
-//! intervals are run. Healing, compaction, materialization and deletion maintain what pipelines
-//! wrote.
+//! Triggers such as schedules ([`Pipelines::run_due`]) and backfills ([`Pipelines::backfill`])
+//! decide which intervals are run. Healing, compaction, materialization and deletion maintain what
+//! pipelines wrote.
 //!
 //! This crate deliberately knows nothing of training sets, models or feature requests. A
 //! pipeline that predicts with a model receives the model as a [`Producer`].
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod backfill;
 mod chain;
 mod compact;
 mod counters;
 mod deletion;
+mod delta_log;
 mod events;
 mod group_rows;
 mod heal;

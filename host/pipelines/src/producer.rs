@@ -1,5 +1,5 @@
-//! Producers: functions, models and mere names of columns, which turn the rows of a source into the
-//! rows of a group.
+//! Producers: a function, a model or a renaming of columns, which turns the rows of a source into
+//! the rows of a group.
 //!
 //! For batch inference, a version of a model takes the place of a function: the rows of the
 //! source are read twice. The first pass goes through [`Producer::look_up`], which joins them

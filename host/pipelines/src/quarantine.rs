@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use futures::future::BoxFuture;
 use wafer_catalog::TableDef;
 use wafer_core::{Timestamp, cut};
 use wafer_store::{Follows, Kind, Result, TableWriter, Txn, WrittenFiles};
@@ -100,25 +101,27 @@ impl Pipelines {
     }
 
     /// Writes the collected rows to a file, and creates the table if there is none.
-    async fn write_quarantine(
-        &self,
-        target: &Target,
-        quarantine: &mut QuarantineWriter,
-    ) -> Result<()> {
-        let table = target.group.quarantine_table();
-        let offline = &self.context.components().stores.offline;
-        let batch = quarantine.take(&table)?;
-        let writer = match &mut quarantine.writer {
-            Some(writer) => writer,
-            none => {
-                offline
-                    .ensure(&table.name, &table.schema().to_arrow())
-                    .await?;
-                none.insert(offline.writer(&table.name, &quarantine.folder).await?)
-            }
-        };
-        writer.write(&batch).await?;
-        Ok(())
+    fn write_quarantine<'a>(
+        &'a self,
+        target: &'a Target,
+        quarantine: &'a mut QuarantineWriter,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let table = target.group.quarantine_table();
+            let offline = &self.context.components().stores.offline;
+            let batch = quarantine.take(&table)?;
+            let writer = match &mut quarantine.writer {
+                Some(writer) => writer,
+                none => {
+                    offline
+                        .ensure(&table.name, &table.schema().to_arrow())
+                        .await?;
+                    none.insert(offline.writer(&table.name, &quarantine.folder).await?)
+                }
+            };
+            writer.write(&batch).await?;
+            Ok(())
+        })
     }
 
     /// Writes the remaining rows and closes the files.

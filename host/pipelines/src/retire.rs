@@ -1,8 +1,8 @@
 //! Removes tables that nothing uses any more, with their rows online.
 //!
-//! Whoever calls this has made sure that no definitions write the table and nothing reads it. The name
-//! of a group version is not used again: the numbers of its outbox go on, and a version that was
-//! trained on must not mean other rows later.
+//! Whoever calls this has made sure that no definitions write the table and nothing reads it. The
+//! name of a group version is not used again: the numbers of its outbox go on, and a version that
+//! was trained on must not mean other rows later.
 
 use std::sync::Arc;
 

@@ -42,6 +42,7 @@ pub(crate) mod write;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use wafer_catalog::{LEASE, Progress, RenewedLease, RunRecord, RunState, get};
 use wafer_core::rules::{Interval, available_from_schedule};
 use wafer_core::{Duration, Timestamp};
@@ -145,51 +146,53 @@ impl Pipelines {
     ///
     /// # Errors
     /// Returns the first failure; the intervals that were committed before it stay committed.
-    pub(crate) async fn run_pass(
-        &self,
-        job: &Job,
-        intervals: &[Interval],
-        progress: &Arc<dyn Progress>,
-    ) -> Result<Vec<RequestedRun>> {
-        let mut planned = self.plan_runs(job, intervals).await?;
-        if job.online == OnlineUpdate::ByCaller && planned.iter().any(|run| !run.is_done) {
-            self.record_online_rebuild(&job.target.table.name).await?;
-        }
-        let mut works: Vec<IntervalWork<'_>> = Vec::new();
-        for run in planned.iter_mut().filter(|run| !run.is_done) {
-            self.insert_record(&mut run.record).await?;
-            self.save(&mut run.record).await?;
-            works.push(IntervalWork::new(run, job));
-        }
-        let selection = selection(intervals, &mut planned);
-        let work = self.execute(job, &mut works, &selection, progress);
-        let result = within(job.time_limit, work).await;
-        let failed = result.as_ref().err().map(Error::chain);
-        for work in works {
-            let record = self.conclude(job, work.record, failed.as_deref()).await?;
-            let mut planned = planned.iter_mut();
-            let run = planned.find(|run| run.record.interval == record.interval);
-            run.expect("the interval was planned").record = record;
-        }
-        result?;
-        let behind = planned.iter().filter(|run| run.is_behind);
-        let behind: Vec<Interval> = behind.map(|run| run.record.interval).collect();
-        let mut runs: Vec<RequestedRun> = planned
-            .into_iter()
-            .map(|run| RequestedRun {
-                record: run.record,
-                is_new: !run.is_done,
-            })
-            .collect();
-        if !behind.is_empty() {
-            let again = Box::pin(self.run_pass(job, &behind, progress)).await?;
-            for run in again.into_iter().filter(|run| run.is_new) {
-                let interval = run.record.interval;
-                let slot = runs.iter_mut().find(|run| run.record.interval == interval);
-                *slot.expect("the interval was requested") = run;
+    pub(crate) fn run_pass<'a>(
+        &'a self,
+        job: &'a Job,
+        intervals: &'a [Interval],
+        progress: &'a Arc<dyn Progress>,
+    ) -> BoxFuture<'a, Result<Vec<RequestedRun>>> {
+        Box::pin(async move {
+            let mut planned = self.plan_runs(job, intervals).await?;
+            if job.online == OnlineUpdate::ByCaller && planned.iter().any(|run| !run.is_done) {
+                self.record_online_rebuild(&job.target.table.name).await?;
             }
-        }
-        Ok(runs)
+            let mut works: Vec<IntervalWork<'_>> = Vec::new();
+            for run in planned.iter_mut().filter(|run| !run.is_done) {
+                self.insert_record(&mut run.record).await?;
+                self.save(&mut run.record).await?;
+                works.push(IntervalWork::new(run, job));
+            }
+            let selection = selection(intervals, &mut planned);
+            let work = self.execute(job, &mut works, &selection, progress);
+            let result = within(job.time_limit, work).await;
+            let failed = result.as_ref().err().map(Error::chain);
+            for work in works {
+                let record = self.conclude(job, work.record, failed.as_deref()).await?;
+                let mut planned = planned.iter_mut();
+                let run = planned.find(|run| run.record.interval == record.interval);
+                run.expect("the interval was planned").record = record;
+            }
+            result?;
+            let behind = planned.iter().filter(|run| run.is_behind);
+            let behind: Vec<Interval> = behind.map(|run| run.record.interval).collect();
+            let mut runs: Vec<RequestedRun> = planned
+                .into_iter()
+                .map(|run| RequestedRun {
+                    record: run.record,
+                    is_new: !run.is_done,
+                })
+                .collect();
+            if !behind.is_empty() {
+                let again = Box::pin(self.run_pass(job, &behind, progress)).await?;
+                for run in again.into_iter().filter(|run| run.is_new) {
+                    let interval = run.record.interval;
+                    let slot = runs.iter_mut().find(|run| run.record.interval == interval);
+                    *slot.expect("the interval was requested") = run;
+                }
+            }
+            Ok(runs)
+        })
     }
 
     /// Records that the run of an interval has ended, unless it was committed and recorded
@@ -278,34 +281,37 @@ impl Pipelines {
     }
 
     /// Writes the files of the intervals and commits them.
-    async fn write_offline(
-        &self,
-        job: &Job,
-        works: &mut [IntervalWork<'_>],
-        to_write: &[usize],
-        selection: &Selection,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<()> {
-        let unplaced = self
-            .write_files(job, works, to_write, selection, progress)
-            .await?;
-        // The records are copied, because the works hold open files, which cannot be shared
-        // between threads.
-        let records: Vec<RunRecord> = to_write.iter().map(|i| works[*i].record.clone()).collect();
-        let records: Vec<&RunRecord> = records.iter().collect();
-        let checked = self.check_rejects(job, &records, unplaced.rows).await;
-        if let Err(error) = checked {
-            self.discard_unplaced(unplaced.rejects).await;
-            return Err(error);
-        }
-        self.commit_unplaced(job, unplaced.rejects).await?;
-        for index in to_write {
-            let work = &mut works[*index];
-            let written = self.close(job, work).await?;
-            self.commit_work(job, &mut work.record, &work.checks, written)
+    fn write_offline<'a, 'job: 'a>(
+        &'a self,
+        job: &'a Job,
+        works: &'a mut [IntervalWork<'job>],
+        to_write: &'a [usize],
+        selection: &'a Selection,
+        progress: &'a Arc<dyn Progress>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let unplaced = self
+                .write_files(job, works, to_write, selection, progress)
                 .await?;
-        }
-        Ok(())
+            // The records are copied, because the works hold open files, which cannot be shared
+            // between threads.
+            let records: Vec<RunRecord> =
+                to_write.iter().map(|i| works[*i].record.clone()).collect();
+            let records: Vec<&RunRecord> = records.iter().collect();
+            let checked = self.check_rejects(job, &records, unplaced.rows).await;
+            if let Err(error) = checked {
+                self.discard_unplaced(unplaced.rejects).await;
+                return Err(error);
+            }
+            self.commit_unplaced(job, unplaced.rejects).await?;
+            for index in to_write {
+                let work = &mut works[*index];
+                let written = self.close(job, work).await?;
+                self.commit_work(job, &mut work.record, &work.checks, written)
+                    .await?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -24,11 +24,9 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as ArrowType;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, SourceKind, blocking};
+use wafer_catalog::{FileOptions, Format, Location, Reject, SourceDef, blocking};
 use wafer_core::{CoerceError, DataType, Digest, Field, Hasher, coerce_rows};
-use wafer_files::{
-    ReadColumn, RowReader, Rows, check_no_table, file_format, missing_column, unreadable,
-};
+use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{Error, RemoteFiles, Result};
 
 use crate::source::chunk::Chunk;
@@ -69,9 +67,10 @@ impl SourceReader {
         fields: &[Field],
         remote: &Arc<dyn RemoteFiles>,
     ) -> Result<Self> {
-        if let SourceKind::Delta { .. } = source.kind {
+        if !source.kind.reads_files_one_by_one() {
             return Err(Error::invalid(format!(
-                "source `{name}` is a Delta table, whose files are not read one by one"
+                "source `{name}` is {}, whose files are not read one by one",
+                source.kind.noun()
             )));
         }
         let Some(location) = &source.files else {
@@ -225,17 +224,14 @@ fn source_files(
     files_at(location, format, remote, SourceFile::from_local)
 }
 
-/// Finds the files at a location. Those on this machine are described by `local`. Blocks the thread.
+/// Finds the files at a location. Those on this machine are described by `local`. Blocks the
+/// thread.
 fn files_at(
     location: &Location,
     format: Option<Format>,
     remote: &Arc<dyn RemoteFiles>,
     local: fn(PathBuf, Option<Format>) -> Result<SourceFile>,
 ) -> Result<Vec<SourceFile>> {
-    match location {
-        Location::Here(path) => check_no_table(path)?,
-        Location::Remote(url) => table_format::check_remote(url, remote)?,
-    }
     let mut files: Vec<SourceFile> = match location {
         Location::Here(path) => find_files(path)?
             .into_iter()
@@ -428,7 +424,7 @@ fn hint(name: &str, wanted: &DataType, found: &ArrowType) -> Option<String> {
             "say in which unit its numbers count: `times = {{ {name} = {{ unit = \"ms\" }} }}` in \
              the source (d, s, ms, us or ns)"
         )),
-        DataType::Timestamp if matches!(found, A::Timestamp(_, None)) => Some(
+        DataType::Timestamp if matches!(found, A::Timestamp(_, None) | A::Date32 | A::Date64) => Some(
             "its times name no time zone, so say which one they are in: `zone = \"UTC\"` in the \
              source, or another name such as Europe/Berlin"
                 .to_owned(),
@@ -466,6 +462,7 @@ mod tests {
 
     fn remote() -> Arc<dyn RemoteFiles> {
         Arc::new(UnreachableFiles {
+            form: "s3://BUCKET/FOLDER",
             reason: "this is a test".to_owned(),
         })
     }
@@ -522,7 +519,7 @@ mod tests {
         assert_eq!(rows[2].1[1], "a\nb");
         let wanted = [
             ("a.csv:6", "field `id`: `four` is not int64"),
-            ("a.csv:7", "has 2 fields, the header 3"),
+            ("a.csv:7", "has 2 fields, and the header has 3"),
             ("a.csv:8", "is not valid UTF-8"),
         ];
         assert_eq!(rejects.len(), 3);

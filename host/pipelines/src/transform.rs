@@ -1,5 +1,5 @@
-//! What turns the rows of a source into the rows of a group, each by itself: a function, or nothing
-//! but the names of columns.
+//! Transforms: how one row of a source becomes rows of a group, by a function or by renaming
+//! columns.
 
 use arrow_array::{Array as _, ArrayRef};
 use wafer_catalog::{Context, Definitions, MadeBy};

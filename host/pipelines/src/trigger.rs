@@ -18,7 +18,7 @@ mod upstream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wafer_catalog::{Definitions, RunRecord, SourceKind, get};
+use wafer_catalog::{Definitions, RunRecord, get};
 use wafer_core::Timestamp;
 use wafer_core::rules::Interval;
 use wafer_store::Result;
@@ -46,8 +46,8 @@ pub(crate) trait Trigger: Send + Sync {
     /// Prepares the run over an interval that [`due`](Self::due) returned under the lease.
     async fn job(&self, pipelines: &Pipelines, interval: Interval) -> Result<Arc<Job>>;
 
-    /// Takes note of how a run ended, right after it, and stores what follows from that. Returns the
-    /// record of the run. An error ends the call, and nothing else that is due is run in it.
+    /// Takes note of how a run ended, right after it, and stores what follows from that. Returns
+    /// the record of the run. An error ends the call, and nothing else that is due is run in it.
     async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord>;
 
     /// Ends the call, once and after the last run of any trigger, while the lease is still held,
@@ -105,7 +105,7 @@ fn triggers(definitions: &Definitions, pipeline: &str) -> Result<Vec<Box<dyn Tri
         let table = definitions.groups[&definition.group].table();
         triggers.push(Box::new(ScheduleTrigger::new(schedule.clone(), table)));
         let source = &definitions.sources[&definition.source];
-        if matches!(source.kind, SourceKind::Table { .. }) {
+        if source.kind.upstream().is_some() {
             // It repeats intervals only after a run of the schedule, so it comes second.
             triggers.push(Box::new(UpstreamTrigger::new(schedule)));
         }

@@ -24,10 +24,10 @@ pub enum GoLive {
 }
 
 impl Platform {
-    /// Returns the changes that applying definitions would make, and the tables that would have to be
-    /// filled first. Warnings say what would not work: endpoints whose features would no longer be
-    /// written, sources without files, models without the version that a pipeline names, and other
-    /// definitions that are staged.
+    /// Returns the changes that applying definitions would make, and the tables that would have to
+    /// be filled first. Warnings say what would not work: endpoints whose features would no longer
+    /// be written, sources without files, models without the version that a pipeline names, and
+    /// other definitions that are staged.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a group's columns differ from those that were applied
@@ -64,7 +64,7 @@ impl Platform {
             };
             match self.registry.model_version(version).await {
                 Err(e) if e.kind() == Kind::NotFound => warnings.push(format!(
-                    "pipelines.{name}.model: {e}; its runs fail until there is"
+                    "pipelines.{name}.model: {e}; its runs fail until it exists"
                 )),
                 found => drop(found?),
             }
@@ -75,8 +75,8 @@ impl Platform {
     /// Applies definitions as a new generation, and returns what changed.
     ///
     /// The generation is staged if groups have new versions that must be filled first, which the
-    /// plan then names, and `go_live` waits for them. Otherwise it is live at once. Definitions that
-    /// are applied already are not written again.
+    /// plan then names, and `go_live` waits for them. Otherwise it is live at once. Definitions
+    /// that are applied already are not written again.
     ///
     /// # Errors
     /// Returns the errors of [`plan`](Self::plan) and of the stores, and [`Kind::Conflict`] when

@@ -1,9 +1,9 @@
-//! The live sources, feature groups and feature views, each with what it is made of and what uses it.
+//! The live sources, feature groups and feature views, each with what it is made of and what uses
+//! it.
 
 use serde::Serialize;
 use wafer_catalog::{
-    Definitions, Format, GroupDef, Location, PipelineDef, Recipe, SourceDef, SourceKind, ViewDef,
-    get,
+    Definitions, Format, GroupDef, Location, PipelineDef, Recipe, SourceDef, ViewDef, get,
 };
 use wafer_core::Field;
 use wafer_store::Result;
@@ -174,12 +174,6 @@ impl Platform {
 }
 
 fn source_summary(definitions: &Definitions, name: &str, source: &SourceDef) -> SourceSummary {
-    let (kind, group) = match &source.kind {
-        SourceKind::Files => ("files", None),
-        SourceKind::Delta { .. } => ("delta", None),
-        SourceKind::Stream { .. } => ("stream", None),
-        SourceKind::Table { group } => ("table", Some(group.clone())),
-    };
     let reads = |(_, pipeline): &(&String, &PipelineDef)| pipeline.source == name;
     let pipelines = definitions.pipelines.iter().filter(reads);
     let (pipelines, mut groups): (Vec<String>, Vec<String>) = pipelines
@@ -189,13 +183,13 @@ fn source_summary(definitions: &Definitions, name: &str, source: &SourceDef) -> 
     groups.dedup();
     SourceSummary {
         name: name.to_owned(),
-        kind,
+        kind: source.kind.name(),
         path: source.files.as_ref().map(|files| match files {
             Location::Here(path) => path.display().to_string(),
             Location::Remote(url) => url.clone(),
         }),
         format: source.format,
-        group,
+        group: source.kind.upstream().map(str::to_owned),
         pipelines,
         groups,
         doc: source.doc.clone(),

@@ -67,8 +67,8 @@ impl Platform {
     /// Drops tables: their rows online, and their offline tables with all versions. Nothing is
     /// dropped if one of them is in use.
     ///
-    /// A name of a table stands for that table, and `GROUP@VERSION` for all tables of a version of a
-    /// group.
+    /// A name of a table stands for that table, and `GROUP@VERSION` for all tables of a version of
+    /// a group.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown table, and [`Kind::Conflict`] when a table is in

@@ -34,7 +34,10 @@ pub use apply::GoLive;
 pub use background::{Background, BackgroundTask, Moment, RunningBackground};
 pub use describe::{GroupSummary, SourceSummary, ViewSummary};
 pub use drop::{DroppedTable, TableUse};
-pub use look::{LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS, look_at_files};
+pub use look::{
+    LeftOut, LeftOutReason, LookAt, LookRequest, Looked, MAX_LOOKED_BYTES, MAX_LOOKED_ROWS,
+    look_at_files,
+};
 pub use skew::{ReleaseSkew, SkewExample, SkewReport, SkewRequest, ValueSkew};
 pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
@@ -43,7 +46,7 @@ pub use wafer_catalog::{
     ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
     RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
     TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
-    is_name, temporary_folder,
+    is_name, keep_temporary_files_in, temporary_folder,
 };
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{

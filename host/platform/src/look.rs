@@ -1,8 +1,9 @@
 //! Looking: some rows of a source, a feature group, a feature view, an offline table or a file.
 //!
-//! [`Platform::look`] reads rows until it has as many as were asked for, and no further, in the order
-//! in which they are stored. Nothing is written: rows that are still in the outbox are counted, and
-//! not flushed. What is read is bounded by [`MAX_LOOKED_ROWS`] and [`MAX_LOOKED_BYTES`].
+//! [`Platform::look`] reads rows until it has as many as were asked for, and no further, in the
+//! order in which they are stored. Nothing is written: rows that are still in the outbox are
+//! counted, and not flushed. What is read is bounded by [`MAX_LOOKED_ROWS`] and
+//! [`MAX_LOOKED_BYTES`].
 
 mod looked;
 mod rows;
@@ -21,7 +22,7 @@ use wafer_core::{BoundCondition, Condition, Field, bytes_text};
 use wafer_pipelines::{FileRows, ReadRows};
 use wafer_store::{Error, Kind, RemoteFiles, Result};
 
-pub use looked::Looked;
+pub use looked::{LeftOut, LeftOutReason, Looked};
 use rows::RowsToLookAt;
 
 use crate::Platform;
@@ -42,7 +43,7 @@ pub enum LookAt {
     Source(String),
     /// The offline table of the live version of a feature group.
     Group(String),
-    /// The feature vectors of a view's entities, as of now.
+    /// The feature vectors of a view's entities, as of now; without what only a request knows.
     View(String),
     /// An offline table, by its own name.
     Table(String),
@@ -103,8 +104,8 @@ pub struct LookRequest {
 }
 
 impl Platform {
-    /// Returns what a name stands for: a source, a group, a view or a table of the project, or a path
-    /// of files. `KIND:NAME` says which one is meant.
+    /// Returns what a name stands for: a source, a group, a view or a table of the project, or a
+    /// path of files. `KIND:NAME` says which one is meant.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when nothing has the name, and [`Kind::Invalid`] when several
@@ -140,9 +141,9 @@ impl Platform {
     /// Returns some rows. Nothing is written.
     ///
     /// # Errors
-    /// Returns [`Kind::NotFound`] when what is looked at does not exist, and [`Kind::Invalid`] for an
-    /// unknown column, for a condition that its column cannot fulfil, and for rows that are more than
-    /// [`MAX_LOOKED_ROWS`] or larger than [`MAX_LOOKED_BYTES`].
+    /// Returns [`Kind::NotFound`] when what is looked at does not exist, and [`Kind::Invalid`] for
+    /// an unknown column, for a condition that its column cannot fulfil, and for rows that are more
+    /// than [`MAX_LOOKED_ROWS`] or larger than [`MAX_LOOKED_BYTES`].
     pub async fn look(&self, at: LookAt, request: &LookRequest) -> Result<Looked> {
         check_limit(request)?;
         let rows = self.rows_to_look_at(&at).await?;
@@ -165,8 +166,8 @@ impl Platform {
     }
 }
 
-/// Returns some rows of a file, of the files of a folder, or of those that match a pattern. No project
-/// is needed for that.
+/// Returns some rows of a file, of the files of a folder, or of those that match a pattern. No
+/// project is needed for that.
 ///
 /// # Errors
 /// Returns the errors of [`Platform::look`].
@@ -202,7 +203,7 @@ async fn take(at: LookAt, rows: &RowsToLookAt, request: &LookRequest) -> Result<
             break;
         }
     }
-    taken.into_looked(at, wanted, rows.left_out().to_vec())
+    taken.into_looked(at, wanted, rows.left_out())
 }
 
 /// Creates the error for a name that nothing has.
@@ -295,13 +296,10 @@ fn duplicate(names: &[String]) -> Option<&String> {
 }
 
 fn unknown_column(at: &LookAt, rows: &RowsToLookAt, fields: &[Field], name: &str) -> Error {
-    let mut left_out = rows.left_out().iter();
     let (kind, of) = (at.kind(), at.name());
-    if let Some((_, stored_as)) = left_out.find(|(left_out, _)| left_out == name) {
-        return Error::invalid(format!(
-            "column `{name}` of {kind} `{of}` is {stored_as}, which is read only if its source \
-             says how"
-        ));
+    let mut left_out = rows.left_out().into_iter();
+    if let Some(LeftOut { reason, .. }) = left_out.find(|left_out| left_out.name == name) {
+        return Error::invalid(format!("column `{name}` of {kind} `{of}` {reason}"));
     }
     let hint = meant(name, fields.iter().map(|field| field.name.as_str()));
     Error::invalid(format!("{kind} `{of}` has no column `{name}`{hint}"))
@@ -347,12 +345,7 @@ impl Taken {
         Ok(())
     }
 
-    fn into_looked(
-        self,
-        at: LookAt,
-        wanted: Wanted,
-        left_out: Vec<(String, String)>,
-    ) -> Result<Looked> {
+    fn into_looked(self, at: LookAt, wanted: Wanted, left_out: Vec<LeftOut>) -> Result<Looked> {
         let schema = shown_schema(&wanted.shown);
         let rows = concat_batches(&schema, &self.pieces)
             .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to look at", e))?;
@@ -370,8 +363,8 @@ impl Taken {
     }
 }
 
-/// Returns the schema of what is shown. Nothing is required of it: a feature of an entity that is not
-/// known is null, whatever its function declares.
+/// Returns the schema of what is shown. Nothing is required of it: a feature of an entity that is
+/// not known is null, whatever its function declares.
 fn shown_schema(shown: &[Field]) -> SchemaRef {
     let field = |field: &Field| field.to_arrow().with_nullable(true);
     let fields: Vec<ArrowField> = shown.iter().map(field).collect();

@@ -28,8 +28,8 @@ use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value as Json;
 use wafer_catalog::{
-    Progress, Recipe, SYSTEM_COLUMNS, TableDef, blocking, call, nulled, of_good_rows, readable,
-    temporary_folder,
+    Progress, Readable, Recipe, SYSTEM_COLUMNS, TableDef, blocking, call, nulled, of_good_rows,
+    readable, temporary_folder,
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Timestamp, cell_to_json, coerce, encode_row, widen};
@@ -342,6 +342,14 @@ struct Comparison {
     log: LogTable,
 }
 
+/// The result of calling functions again on logged features.
+struct CalledAgain {
+    /// The columns that the model reads.
+    known: Readable,
+    /// The rows that a function failed on.
+    failed: BTreeSet<usize>,
+}
+
 impl Comparison {
     /// Compares all logged rows.
     fn compare_all(
@@ -370,31 +378,32 @@ impl Comparison {
 
     /// Compares a batch of logged rows with the features that were joined to them.
     fn compare(&self, batch: &RejoinedBatch, skew: &mut ReleaseSkew) -> Result<()> {
-        let of_log = |fields: &[Field]| -> Result<Vec<ArrayRef>> {
-            fields
-                .iter()
-                .map(|field| logged(&batch.rows, field))
-                .collect()
-        };
-        let features = of_log(self.log.features())?;
+        let features = all_logged(&batch.rows, self.log.features())?;
         let (looked_up, computed) = features.split_at(self.looked_up_count());
         let (of_lookups, others) = skew.values.split_at_mut(looked_up.len());
         let (of_functions, of_model) = others.split_at_mut(computed.len());
-        // Looked-up features: the logged ones are compared with those that the join found.
-        let found = of_log(self.log.lookups())?;
+        self.compare_lookups(batch, looked_up, of_lookups, &mut skew.other_identity)?;
+        let again = self.compare_functions(batch, looked_up, computed, of_functions)?;
+        self.compare_model(batch, &again, of_model)
+    }
+
+    /// Compares the logged features that were looked up with those that the join found, and counts
+    /// the rows for which it found other ones than were served.
+    fn compare_lookups(
+        &self,
+        batch: &RejoinedBatch,
+        looked_up: &[ArrayRef],
+        values: &mut [ValueSkew],
+        other_identity: &mut BTreeMap<String, u64>,
+    ) -> Result<()> {
+        let found = all_logged(&batch.rows, self.log.lookups())?;
         let identities = found.iter().skip(1).step_by(2);
-        let mut values = looked_up.iter().zip(of_lookups);
-        for ((lookup, columns), then) in self
-            .recipe
-            .view
-            .lookups
-            .iter()
-            .zip(&batch.lookups)
-            .zip(identities)
-        {
+        let lookups = self.recipe.view.lookups.iter().zip(&batch.lookups);
+        let mut values = looked_up.iter().zip(values);
+        for ((lookup, columns), then) in lookups.zip(identities) {
             let (now, features) = columns.split_last().expect("an identity is there");
             let others = differing(then, now);
-            let counted = skew.other_identity.entry(lookup.alias.clone()).or_default();
+            let counted = other_identity.entry(lookup.alias.clone()).or_default();
             *counted += others.len() as u64;
             for feature in features {
                 let (logged, value) = values.next().expect("one for each feature");
@@ -404,9 +413,19 @@ impl Comparison {
                 }
             }
         }
-        // Outputs of functions: they are computed again from the logged features, where a
-        // difference is a mismatch, and from the features that the join found, where another
-        // difference is one in timing.
+        Ok(())
+    }
+
+    /// Compares the logged outputs of functions. They are computed again from the logged features,
+    /// where a difference is a mismatch, and from the features that the join found, where another
+    /// difference is one in timing.
+    fn compare_functions(
+        &self,
+        batch: &RejoinedBatch,
+        looked_up: &[ArrayRef],
+        computed: &[ArrayRef],
+        values: &mut [ValueSkew],
+    ) -> Result<CalledAgain> {
         let recipe = &self.recipe;
         let mut known = readable(recipe, &batch.inputs, looked_up.iter().cloned());
         let mut failed = BTreeSet::new();
@@ -419,7 +438,7 @@ impl Comparison {
         });
         let mut offline = readable(recipe, &batch.inputs, found);
         let offline = call(&self.functions, &mut offline, |_, _, _| {})?;
-        for (place, (logged, value)) in computed.iter().zip(of_functions).enumerate() {
+        for (place, (logged, value)) in computed.iter().zip(values).enumerate() {
             let wrong = differing(logged, &again[place]);
             for row in &wrong {
                 value.note(&batch.rows, *row, (logged, &again[place]), true);
@@ -429,26 +448,37 @@ impl Comparison {
                 value.note(&batch.rows, row, (logged, &offline[place]), false);
             }
         }
+        Ok(CalledAgain { known, failed })
+    }
+
+    /// Compares the logged outputs of the model with those that it has for the logged features. A
+    /// difference is a mismatch.
+    fn compare_model(
+        &self,
+        batch: &RejoinedBatch,
+        again: &CalledAgain,
+        values: &mut [ValueSkew],
+    ) -> Result<()> {
         let fields = self.model.signature().inputs.fields().iter();
-        let inputs = fields.map(|f| widen(&known[&f.name], &f.data_type));
+        let inputs = fields.map(|f| widen(&again.known[&f.name], &f.data_type));
         let answer = self
             .model
             .invoke(&inputs.collect::<Vec<ArrayRef>>(), Deadline::Batch)?;
         let errors = logged(&batch.rows, &Field::new("log_error", DataType::Utf8, true))?;
-        let outputs = of_log(self.log.outputs())?;
+        let outputs = all_logged(&batch.rows, self.log.outputs())?;
         // Rows that the log has as failed, and for which neither a function nor the model fails
         // now.
         let is_other = |row: &usize| {
-            errors.is_valid(*row) && !failed.contains(row) && !answer.has_failed(*row)
+            errors.is_valid(*row) && !again.failed.contains(row) && !answer.has_failed(*row)
         };
         let others: Vec<usize> = (0..errors.len()).filter(is_other).collect();
-        for ((logged, again), value) in outputs.iter().zip(of_good_rows(&answer)).zip(of_model) {
+        for ((logged, present), value) in outputs.iter().zip(of_good_rows(&answer)).zip(values) {
             // The log has no outputs for a row that failed. The present outputs are left out as
             // well, unless the row does not fail now, which is a mismatch.
             let is_left_out = |row| errors.is_valid(row) && others.binary_search(&row).is_err();
-            let again = nulled(&again, &is_left_out);
-            for row in differing(logged, &again) {
-                value.note(&batch.rows, row, (logged, &again), true);
+            let present = nulled(&present, &is_left_out);
+            for row in differing(logged, &present) {
+                value.note(&batch.rows, row, (logged, &present), true);
             }
         }
         Ok(())
@@ -500,6 +530,11 @@ impl ValueSkew {
         self.examples.push(example);
         self.examples.sort_by_key(|example| !example.is_mismatch);
     }
+}
+
+/// Returns the logged columns of these fields of a batch.
+fn all_logged(rows: &RecordBatch, fields: &[Field]) -> Result<Vec<ArrayRef>> {
+    fields.iter().map(|field| logged(rows, field)).collect()
 }
 
 /// Returns a logged column of a batch.

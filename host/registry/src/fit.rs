@@ -77,7 +77,9 @@ fn prediction_difference(name: &str, signature: &Signature) -> Option<String> {
             "output `{name}` is {}, and a prediction is a number",
             field.data_type
         )),
-        None => Some(format!("there is no output `{name}` to be the prediction")),
+        None => Some(format!(
+            "the function has no output `{name}`, which `prediction` names"
+        )),
     }
 }
 
@@ -157,6 +159,9 @@ mod tests {
             Mapping::OneToOne,
             Some("rank"),
         );
-        assert_eq!(found, ["there is no output `rank` to be the prediction"]);
+        assert_eq!(
+            found,
+            ["the function has no output `rank`, which `prediction` names"]
+        );
     }
 }

@@ -247,10 +247,10 @@ pub fn left_behind(recipe: &Recipe, definitions: &Definitions) -> Option<String>
     groups.find_map(|(name, group)| match definitions.groups.get(name) {
         Some(found) if found.table() == group.table() => None,
         Some(found) => Some(format!(
-            "reads version {} of group `{name}`, which is written no longer: version {} is",
+            "reads version {} of group `{name}`, which is no longer written: version {} is",
             group.version, found.version
         )),
-        None => Some(format!("reads group `{name}`, which there is no longer")),
+        None => Some(format!("reads group `{name}`, which is no longer defined")),
     })
 }
 
@@ -304,11 +304,11 @@ mod tests {
             (&[("a", 1), ("b", 2), ("c", 9)], None),
             (
                 &[("a", 1), ("b", 3)],
-                Some("reads version 2 of group `b`, which is written no longer: version 3 is"),
+                Some("reads version 2 of group `b`, which is no longer written: version 3 is"),
             ),
             (
                 &[("b", 2)],
-                Some("reads group `a`, which there is no longer"),
+                Some("reads group `a`, which is no longer defined"),
             ),
         ] {
             let definitions = Definitions {

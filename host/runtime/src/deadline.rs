@@ -64,7 +64,7 @@ fn extend(mut context: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDea
     }
 }
 
-/// What is left of the time of a call.
+/// The time that a call has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Time(Duration),

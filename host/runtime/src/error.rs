@@ -83,8 +83,8 @@ impl std::fmt::Display for LimitKind {
     }
 }
 
-/// Maximum length in bytes of what a function says in an error. With the place where it failed, this
-/// is shorter than an error may be ([`MAX_ERROR_BYTES`](wafer_core::MAX_ERROR_BYTES)).
+/// Maximum length in bytes of what a function says in an error. With the place where it failed,
+/// this is shorter than an error may be ([`MAX_ERROR_BYTES`](wafer_core::MAX_ERROR_BYTES)).
 const SAID_BYTES: usize = 3 << 10;
 
 /// Cuts what a function says: a message, or the names in its backtrace.
@@ -206,8 +206,8 @@ impl From<InvokeError> for Error {
     }
 }
 
-/// Returns what to do about a panic in the standard library or in a crate that asked for what is not
-/// in the sandbox.
+/// Returns what to do about a panic in the standard library or in a crate that asked for what is
+/// not in the sandbox.
 pub(crate) fn advice(panic: &str) -> Option<&'static str> {
     let has = |text: &str| panic.contains(text);
     if has("time not implemented on this platform") {

@@ -2,9 +2,9 @@
 //!
 //! [`Function::invoke`] cuts rows into chunks. For each chunk it takes an instance from the pool,
 //! whose memory is a copy-on-write image of the snapshot, passes the columns (`lower.rs`), and
-//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on memories and output, and by a fixed call stack. Whatever
-//! comes back is checked before it becomes Arrow columns (`lift.rs`). Then the instance is
-//! discarded.
+//! calls the function once. A call is bounded by a time limit (`deadline.rs`), by limits on
+//! memories and output, and by a fixed call stack. Whatever comes back is checked before it becomes
+//! Arrow columns (`lift.rs`). Then the instance is discarded.
 
 use std::sync::Arc;
 
@@ -226,7 +226,7 @@ impl Function {
         };
         if columns.len() != fields.len() {
             return refuse(format!(
-                "{} columns where it takes {}",
+                "it was given {} columns, and takes {}",
                 columns.len(),
                 fields.len()
             ));
@@ -236,13 +236,13 @@ impl Function {
             if column.data_type() != wanted {
                 let found = column.data_type();
                 return refuse(format!(
-                    "column `{}`: wanted {wanted}, found {found}",
+                    "column `{}` is {found}, and has to be {wanted}",
                     field.name
                 ));
             }
             if column.len() != rows {
                 return refuse(format!(
-                    "column `{}`: {} rows, others {rows}",
+                    "column `{}` has {} rows, and the first one has {rows}",
                     field.name,
                     column.len()
                 ));

@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call: lifting what a guest returned, without a guest.
+//! Entry points of the fuzz targets in `fuzz/`: lifting what a guest returned, without a guest.
 //!
 //! The bytes of a fuzzer stand for what a guest returns. A short input stands for zeros at its end.
 

@@ -7,6 +7,13 @@
 //! Every call runs in an instance of its own that starts from the snapshot.
 //!
 //! Guest code must not run on threads that do I/O; [`Guests`] provides separate threads.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod asset;
 mod bindings;

@@ -673,7 +673,7 @@ mod tests {
             vec![node("l", "", 0), node("l", "", 0)],
             vec![node("nonsense", "", 0)],
             vec![node("vu", "", 0)],
-            // What is no C string.
+            // Texts with a zero byte, which C strings cannot have.
             vec![node("i\0", "", 0)],
             vec![node("\0", "", 0)],
             vec![node("l", "a\0b", 0)],

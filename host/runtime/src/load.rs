@@ -22,9 +22,9 @@ pub(crate) fn enable_cpu_feature(config: &mut Config, flag: &str) {
 #[allow(unsafe_code, reason = "native code cannot be verified")]
 pub(crate) fn from_file(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file is in the artifact store, below `compiled/`. Only this runtime writes there,
-    // only output of its own compiler, and each file is renamed into place as a whole. The store has
-    // just compared the file with the digest that the metadata store keeps (`CheckedCode`), and only
-    // the user who runs this process can write to it.
+    // only output of its own compiler, and each file is renamed into place as a whole. The store
+    // has just compared the file with the digest that the metadata store keeps (`CheckedCode`), and
+    // only the user who runs this process can write to it.
     unsafe { Component::deserialize_file(engine, path) }
 }
 

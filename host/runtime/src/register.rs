@@ -1,11 +1,11 @@
 //! Registering functions (initialise, describe, snapshot, compile) and loading them.
 //!
 //! [`Runtime::register`] instruments the component for the snapshot, compiles it (`compile.rs`),
-//! checks its imports and exports, passes the assets to it, calls `init` and `describe` under limits,
-//! and writes its memory back as the initial memory of a new component (`snapshot.rs`). This
-//! snapshot and its native code are artifacts, named by everything that they depend on.
-//! [`Runtime::load`] maps the native code, or compiles the snapshot again if the code is missing
-//! or damaged.
+//! checks its imports and exports, passes the assets to it, calls `init` and `describe` under
+//! limits, and writes its memory back as the initial memory of a new component (`snapshot.rs`).
+//! This snapshot and its native code are artifacts, named by everything that they depend on.
+//! [`Runtime::load`] maps the native code, or compiles the snapshot again if the code is missing or
+//! damaged.
 
 use std::collections::BTreeMap;
 use std::future::Future;

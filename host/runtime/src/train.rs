@@ -1,5 +1,5 @@
-//! Training: runs a trainer in the sandbox, and feeds it a training set in as many passes as it asks
-//! for.
+//! Training: runs a trainer in the sandbox, and feeds it a training set in as many passes as it
+//! asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -86,8 +86,8 @@ fn is_own(host: &str, names: &[String]) -> bool {
         || names.iter().any(|name| name.eq_ignore_ascii_case(&host))
 }
 
-/// Returns whether an origin is one of the hosts that the request is for, with the same port, or has
-/// one of the server's names.
+/// Returns whether an origin is one of the hosts that the request is for, with the same port, or
+/// has one of the server's names.
 fn is_own_origin(origin: &HeaderValue, own: &[Authority], names: &[String]) -> bool {
     let Some((scheme, rest)) = origin.to_str().ok().and_then(|text| text.split_once("://")) else {
         return false;

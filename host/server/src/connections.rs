@@ -217,9 +217,9 @@ impl Connection {
 
 /// The body of a request, until it ends.
 ///
-/// What nobody has read of it when it is dropped, because the request was refused, is read and
-/// discarded. If the connection were closed instead, the system would reset it, and the client might
-/// not see the answer.
+/// If the request was refused before its body was read, the rest of the body is read and discarded
+/// when this is dropped. If the connection were closed instead, the system would reset it, and the
+/// client might not see the answer.
 struct RequestBody(Option<Incoming>);
 
 impl hyper::body::Body for RequestBody {
@@ -278,7 +278,7 @@ async fn discard(mut body: Incoming) {
 struct TimedStream {
     stream: TcpStream,
     timeout: Duration,
-    /// What is being written, while the other side has not read enough to write it all.
+    /// The pace of the current write and its timer, while the other side has not read all of it.
     writing: Option<(Pace, Pin<Box<Sleep>>)>,
 }
 

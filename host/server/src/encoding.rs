@@ -54,8 +54,8 @@ impl Encoding {
     /// Decompresses a body of at most `limit` bytes from `body` to `decoded`.
     ///
     /// # Errors
-    /// Returns status 413 when there is more, 400 when the body cannot be decompressed, and 503 when
-    /// `decoded` cannot be written to.
+    /// Returns status 413 when there is more, 400 when the body cannot be decompressed, and 503
+    /// when `decoded` cannot be written to.
     pub(crate) fn decode(
         self,
         body: impl BufRead,

@@ -26,7 +26,7 @@ use wafer_platform::{Arrival, EventResult, IncomingEvent, IngestReport, Platform
 use crate::MAX_EVENTS;
 use crate::error::Failure;
 use crate::extract::Path;
-use crate::intake::Payload;
+use crate::intake::{Payload, check_numbers};
 use crate::json_size::parsed_size;
 use crate::media_type::{is_json, media_type, unsupported};
 
@@ -148,6 +148,7 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
     match media_type.as_str() {
         "application/cloudevents+json" => {
             payload.check(parsed_size(&payload.bytes, payload.left() / COPIES) * COPIES)?;
+            check_numbers(&payload.bytes)?;
             let event = structured(json(&payload.bytes)?);
             Ok(Box::new(std::iter::once(event)))
         }
@@ -171,13 +172,7 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
 
 fn json(body: &[u8]) -> Result<Json, Failure> {
     let json = serde_json::from_slice(body);
-    let json = json.map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))?;
-    match wafer_core::lost_number(body) {
-        None => Ok(json),
-        Some(number) => Err(Failure::invalid(format!(
-            "the body has the number {number}, which is not kept exactly; send it as text"
-        ))),
-    }
+    json.map_err(|e| Failure::invalid(format!("the body is not JSON: {e}")))
 }
 
 /// Decodes the event of each line. Blank lines are skipped.
@@ -201,8 +196,8 @@ fn ndjson(payload: &Payload) -> Result<Events<'_>, Failure> {
     Ok(Box::new(lines().map(event)))
 }
 
-/// Decodes a structured CloudEvent, whose attributes are in the same object as its data. Returns its
-/// parsed size too.
+/// Decodes a structured CloudEvent, whose attributes are in the same object as its data. Returns
+/// its parsed size too.
 fn structured(mut event: Json) -> (u64, IncomingEvent) {
     let text = event.to_string();
     let attribute = |name: &str| event.get(name).and_then(Json::as_str);
@@ -229,20 +224,72 @@ fn structured(mut event: Json) -> (u64, IncomingEvent) {
 
 /// Decodes a binary CloudEvent, whose attributes are in headers and whose data is the body.
 fn binary(headers: &HeaderMap, body: &[u8]) -> IncomingEvent {
-    let attribute = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let attributes = [
-        attribute("ce-specversion"),
-        attribute("ce-id"),
-        attribute("ce-source"),
-        attribute("ce-type"),
-    ];
-    let id = identity(attributes);
+    let attribute = |name| header_attribute(headers, name);
+    let attributes = || -> Result<[Option<String>; 4], String> {
+        Ok([
+            attribute("specversion")?,
+            attribute("id")?,
+            attribute("source")?,
+            attribute("type")?,
+        ])
+    };
+    let id = attributes().and_then(|attributes| {
+        let attributes = attributes.each_ref();
+        identity(attributes.map(Option::as_deref))
+    });
     let event = IncomingEvent::from_json(body);
     IncomingEvent {
         payload: id.clone().and(event.payload),
         id: id.ok(),
         content: event.content,
     }
+}
+
+/// Returns an attribute of a binary CloudEvent, so that it is the same as in a structured one. Its
+/// header is in quotes or not, and percent-encoded (section 3.1.3.2 of the HTTP binding).
+fn header_attribute(headers: &HeaderMap, name: &str) -> Result<Option<String>, String> {
+    let header = format!("ce-{name}");
+    let Some(value) = headers.get(header.as_str()) else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok().and_then(unquoted);
+    let decoded = text.and_then(|text| percent_decoded(&text));
+    decoded.map(Some).ok_or_else(|| {
+        format!(
+            "CloudEvents attribute `{name}`: header `{header}` is not percent-encoded UTF-8 in \
+             printable ASCII; write `%` as %25, and other characters so too"
+        )
+    })
+}
+
+/// Removes the quotes around the value of a header, and the backslashes that escape characters in
+/// them. Returns `None` if the quotes do not end where the value does.
+fn unquoted(value: &str) -> Option<String> {
+    let Some(quoted) = value.strip_prefix('"') else {
+        return Some(value.to_owned());
+    };
+    let (mut text, mut rest) = (String::new(), quoted.chars());
+    loop {
+        match rest.next()? {
+            '"' => return rest.as_str().is_empty().then_some(text),
+            '\\' => text.push(rest.next()?),
+            other => text.push(other),
+        }
+    }
+}
+
+/// Decodes what is percent-encoded in a text, once. Returns `None` for a `%` without two digits,
+/// and for bytes that are not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    let (mut decoded, mut bytes) = (Vec::new(), text.bytes());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => u8::try_from(digit(bytes.next())? * 16 + digit(bytes.next())?).ok()?,
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
 }
 
 /// Checks the attributes of a CloudEvent, and returns its identity: its source and its id.
@@ -323,6 +370,50 @@ mod tests {
                 (binary[0].id.as_deref(), &binary[0].payload),
                 (Some("/ewr 7"), &Ok(serde_json::json!({"a": 1})))
             );
+        }
+    }
+
+    #[test]
+    fn attributes_in_headers_are_those_of_a_structured_event() {
+        for (header, wanted) in [
+            ("/ewr", Some("/ewr")),
+            ("/a%20b", Some("/a b")),
+            ("%2Fewr%2F%e2%82%AC%F0%9F%98%80", Some("/ewr/€😀")),
+            ("100%25", Some("100%")),
+            // One round: the attribute itself has a percent sign.
+            ("%2541", Some("%41")),
+            // As earlier versions of CloudEvents wrote spaces and quotes.
+            ("\"a b\"", Some("a b")),
+            ("\"a \\\"b\\\" \\\\ %20c\"", Some("a \"b\" \\  c")),
+            ("a \"b\"", Some("a \"b\"")),
+            ("\"a", None),
+            ("\"a\"b", None),
+            ("\"a\\", None),
+            ("50%", None),
+            ("%4", None),
+            ("%zz", None),
+            // Not UTF-8: overlong, and a part of a character.
+            ("%C0%A0", None),
+            ("%E2%82", None),
+        ] {
+            let headers = headers(&[
+                ("ce-specversion", "1.0"),
+                ("ce-type", "report"),
+                ("ce-id", "7%207"),
+                ("ce-source", header),
+            ]);
+            let event = binary(&headers, b"{\"a\":1}");
+            let Some(wanted) = wanted else {
+                let message = event.payload.unwrap_err();
+                assert!(message.contains("`ce-source`"), "{header}: {message}");
+                assert_eq!(event.id, None);
+                continue;
+            };
+            let same = structured(serde_json::json!({
+                "specversion": "1.0", "id": "7 7", "source": wanted, "type": "report", "data": {"a": 1}
+            }));
+            assert_eq!(event.id, same.1.id, "{header}");
+            assert_eq!(event.payload, same.1.payload, "{header}");
         }
     }
 

@@ -6,6 +6,8 @@
 //! feature view with its request fields and functions. A feature service is a feature view; its
 //! lookups take the place of the feature views of a service. A push source is a stream source.
 //! Among values, times are whole seconds since 1970; event timestamps are written as in RFC 3339.
+//! Times that come in are in UTC unless they name a zone, except in columns of which a source
+//! declares something else.
 //!
 //! Rows that are written to a group bypass its pipeline: they are stored in the same way as events,
 //! but no function is called.
@@ -254,8 +256,8 @@ fn wanted(platform: &Platform, request: &OnlineFeaturesRequest) -> Result<Vec<Wa
 }
 
 impl Set {
-    /// Looks up the features of all entities of a request in a group or view. The looked-up values may
-    /// take `most` bytes.
+    /// Looks up the features of all entities of a request in a group or view. The looked-up values
+    /// may take `most` bytes.
     async fn look_up(
         platform: &Platform,
         set: &SetName,
@@ -334,8 +336,8 @@ impl Answer {
         Ok(())
     }
 
-    /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short, it is
-    /// encoded as it is sent, and what it is made of is charged until then.
+    /// Returns the response: `{"metadata":{…},"results":[{…}],"status":true}`. If it is not short,
+    /// it is encoded as it is sent, and what it is made of is charged until then.
     fn into_response(self, rows: usize, payload: &Payload) -> Result<Response, Failure> {
         let metadata = serde_json::to_string(&self.metadata).expect("names always serialise");
         let start = Bytes::from(format!("{{\"metadata\":{metadata},\"results\":["));
@@ -504,7 +506,15 @@ async fn push(
                 .unwrap_or_default()
         })
         .collect();
-    let times = timestamps(&read);
+    // What the source declares of a column goes before the conventions of Feast.
+    let declared = definitions.sources.get(&source);
+    let is_declared = |field: &Field| {
+        declared.is_some_and(|source| {
+            let reading = source.reading_of(&field.name);
+            reading.unit.is_some() || reading.format.is_some() || reading.zone.is_some()
+        })
+    };
+    let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
     let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
@@ -589,12 +599,14 @@ fn timestamps<'a>(fields: impl IntoIterator<Item = &'a Field>) -> BTreeSet<Strin
 }
 
 /// Converts the times in a row to RFC 3339. Feast sends times without a zone, which are in UTC, or
-/// as whole seconds.
+/// as whole seconds. What is no time stays as it is, to be refused like that of other events.
 fn normalize_times(row: &mut Map<String, Json>, times: &BTreeSet<String>) {
     for (_, value) in row.iter_mut().filter(|(name, _)| times.contains(*name)) {
         let time = match &*value {
             Json::String(text) if text.parse::<Timestamp>().is_err() => {
-                format!("{}Z", text.replacen(' ', "T", 1)).parse().ok()
+                // A column of midnights is written as dates.
+                let midnight: Option<Timestamp> = format!("{text}T00:00:00Z").parse().ok();
+                midnight.or_else(|| format!("{}Z", text.replacen(' ', "T", 1)).parse().ok())
             }
             Json::Number(number) => number
                 .as_i64()

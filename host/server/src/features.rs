@@ -54,9 +54,9 @@ pub(crate) async fn post(
     answer(vectors, &payload)
 }
 
-/// Returns the answer, which is encoded as it is sent unless it is short: the names of the features are
-/// repeated for each row, so that the whole of it can be much larger than the vectors. These are charged
-/// until all of it was sent.
+/// Returns the answer, which is encoded as it is sent unless it is short: the names of the features
+/// are repeated for each row, so that the whole of it can be much larger than the vectors. These
+/// are charged until all of it was sent.
 fn answer(vectors: Vectors, payload: &Payload) -> Result<Response, Failure> {
     let media_type = [(CONTENT_TYPE, "application/json")];
     let (first, mut next) = piece(&vectors, 0);

@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call: the parsers of bodies, without a server.
+//! Entry points of the fuzz targets in `fuzz/`: the parsers of bodies, without a server.
 
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;

@@ -33,7 +33,6 @@ use wafer_platform::{InferRequest, Inference, Platform};
 
 use crate::MAX_ROWS;
 use crate::intake::Payload;
-use crate::json_size::parsed_size;
 use crate::refusal::Refusal;
 use tensor::{Output, Tensor};
 
@@ -195,8 +194,8 @@ async fn infer(
     answer(model, inference, &wanted)
 }
 
-/// Parses a request whose JSON has the given length, for inputs with these fields. Returns the number
-/// of rows.
+/// Parses a request whose JSON has the given length, for inputs with these fields. Returns the
+/// number of rows.
 pub(crate) fn parsed(
     json_length: u16,
     payload: &Payload,
@@ -242,7 +241,7 @@ fn read<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<(Request, &'a [
             body.split_at(length)
         }
     };
-    payload.check(parsed_size(text, payload.left()))?;
+    payload.check_json_part(text)?;
     let request = serde_json::from_slice(text)
         .map_err(|e| Refusal::invalid(format!("the body is not an inference request: {e}")))?;
     Ok((request, binary))

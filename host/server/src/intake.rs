@@ -1,4 +1,4 @@
-//! What happens to every request before its handler, and to its answer after it.
+//! Intake: the way of every request to its handler, and of its answer back.
 //!
 //! 1. A request of another site is refused ([`guard`]).
 //! 2. The body comes in, within its time and its size, and is decompressed. From 64 KiB on, it is
@@ -8,8 +8,8 @@
 //!    as much as it can.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
-//! 5. An answer of more than 64 KiB is charged to the budget until it was sent ([`charged`]), however
-//!    small its request was.
+//! 5. An answer of more than 64 KiB is charged to the budget until it was sent ([`charged`]),
+//!    however small its request was.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
-use wafer_core::bytes_text;
+use wafer_core::{bytes_text, cut_to, lost_number};
 
 use crate::access::Hosts;
 use crate::encoding::Encoding;
@@ -45,11 +45,13 @@ use crate::limits::{Budget, Charge, Limits, Pace, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
-/// The size in bytes from which on a body or an answer is charged, and a request gets a thread of its
-/// own. Smaller ones take no more than the buffers of their connections.
+/// The size in bytes from which on a body or an answer is charged, and a request gets a thread of
+/// its own. Smaller ones take no more than the buffers of their connections.
 const LARGE: usize = 64 << 10;
+/// The greatest size of a number in an error, in bytes.
+const SHOWN_NUMBER: usize = 60;
 
-/// What all requests of a server share.
+/// The state that all requests of a server share.
 pub(crate) struct Intake {
     limits: Limits,
     hosts: Hosts,
@@ -139,8 +141,8 @@ impl Intake {
         Instant::now() + self.limits.queue_timeout
     }
 
-    /// Waits for one of the places of a route for as long as a request may wait. Returns `None` if none
-    /// becomes free.
+    /// Waits for one of the places of a route for as long as a request may wait. Returns `None` if
+    /// none becomes free.
     pub(crate) async fn place_of_route(
         &self,
         places: &'static Semaphore,
@@ -149,8 +151,8 @@ impl Intake {
         place.ok().map(|place| place.expect("it is never closed"))
     }
 
-    /// Runs a handler on a thread of its own. If the client leaves, it runs to its end, and keeps its
-    /// places and the charge until then.
+    /// Runs a handler on a thread of its own. If the client leaves, it runs to its end, and keeps
+    /// its places and the charge until then.
     async fn run_apart(
         &self,
         request: Request,
@@ -220,8 +222,8 @@ impl Intake {
         Ok(whole.freeze())
     }
 
-    /// Decompresses a body in memory, and charges it. Half of what the request may take is left for what
-    /// is made of it. If the client leaves, the charge is kept until the thread has ended.
+    /// Decompresses a body in memory, and charges it. Half of what the request may take is left for
+    /// what is made of it. If the client leaves, the charge is kept until the thread has ended.
     async fn decode(
         &self,
         encoding: Encoding,
@@ -400,12 +402,22 @@ impl Payload {
         )))
     }
 
-    /// Checks that the request may take the memory of its parsed body.
+    /// Checks a JSON body before it is parsed: that the request may take the memory of what is
+    /// parsed, and that the parser keeps each number exactly.
     ///
     /// # Errors
-    /// Returns status 413 if it may not.
+    /// Returns status 413 or 400 if not.
     pub(crate) fn check_json(&self) -> Result<(), Failure> {
-        self.check(parsed_size(&self.bytes, self.left()))
+        self.check_json_part(&self.bytes)
+    }
+
+    /// Checks a part of the body like [`Self::check_json`], in a body of which only a part is JSON.
+    ///
+    /// # Errors
+    /// Returns status 413 or 400 if it may not be parsed.
+    pub(crate) fn check_json_part(&self, json: &[u8]) -> Result<(), Failure> {
+        self.check(parsed_size(json, self.left()))?;
+        check_numbers(json)
     }
 
     /// Returns how much memory the request may take beside its body, in bytes.
@@ -423,12 +435,29 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     }
 }
 
+/// Checks that the parser keeps each number of a JSON text exactly. A parsed number no longer tells
+/// that it was another one.
+///
+/// # Errors
+/// Returns status 400 with the first number that would become another one.
+pub(crate) fn check_numbers(json: &[u8]) -> Result<(), Failure> {
+    match lost_number(json) {
+        None => Ok(()),
+        Some(number) => Err(Failure::invalid(format!(
+            "the body has the number {}, which is not kept exactly: write an integer of at most 64 \
+             bits without a decimal point and without an exponent, and another number with no more \
+             digits than a float64 keeps",
+            cut_to(number, SHOWN_NUMBER)
+        ))),
+    }
+}
+
 /// Marks a response whose memory is charged.
 #[derive(Clone, Copy, Debug)]
 struct IsCharged;
 
-/// Charges a response that is in memory as a whole, unless it is small or was charged already. Its body
-/// is sent as fast as the client reads, when others are worked on.
+/// Charges a response that is in memory as a whole, unless it is small or was charged already. Its
+/// body is sent as fast as the client reads, when others are worked on.
 fn counted(response: Response, budget: &Arc<Budget>) -> Result<Response, Failure> {
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     if bytes <= LARGE as u64 || response.extensions().get::<IsCharged>().is_some() {
@@ -702,6 +731,45 @@ mod tests {
             assert_eq!(answered.await.unwrap(), StatusCode::OK);
         }
         assert_eq!(send(&router, 10).await.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn numbers_that_a_parser_makes_others_of_are_refused_by_name() {
+        let long = "7".repeat(10_000);
+        for (json, wanted) in [
+            (r#"{"rows":[{"id":9007199254740993,"v":0.1}]}"#, None),
+            (r#"{"rows":[{"id":7.0,"v":1e23,"w":-0.0}]}"#, None),
+            (r#"{"rows":[{"id":18446744073709551615}]}"#, None),
+            (r#"{"rows":[{"name":"9007199254740993.0"}]}"#, None),
+            (
+                r#"{"rows":[{"id":9007199254740993.0}]}"#,
+                Some("has the number 9007199254740993.0, which"),
+            ),
+            (
+                r#"{"rows":[{"id":123456789012345678901234567890}]}"#,
+                Some("has the number 123456789012345678901234567890, which"),
+            ),
+            (
+                r#"{"rows":[{"v":1e400}]}"#,
+                Some("has the number 1e400, which"),
+            ),
+            (
+                r#"{"rows":[{"v":1e-400}]}"#,
+                Some("has the number 1e-400, which"),
+            ),
+            (&long, Some("has the number 7777")),
+        ] {
+            let payload = Payload::new(json.to_owned().into(), 1 << 20);
+            match (payload.check_json(), wanted) {
+                (Ok(()), None) => {}
+                (Err(failure), Some(part)) => {
+                    assert_eq!(failure.status(), StatusCode::BAD_REQUEST);
+                    let message = failure.into_message();
+                    assert!(message.contains(part) && message.len() < 400, "{message}");
+                }
+                (found, wanted) => panic!("{json}: {found:?}, wanted {wanted:?}"),
+            }
+        }
     }
 
     #[tokio::test]

@@ -24,7 +24,8 @@
 //! | `GET /readyz` | succeeds while the stores answer, and their disk is not full |
 //!
 //! Around the handlers, `connections.rs` bounds connections, `access.rs` refuses requests of other
-//! sites, and `intake.rs` takes in bodies and bounds what is worked on and how much memory it takes.
+//! sites, and `intake.rs` takes in bodies and bounds what is worked on and how much memory it
+//! takes.
 //!
 //! Every error is `{"error": {"code": "…", "message": "…"}}`, with the status and the code that
 //! `error.rs` assigns to its [`wafer_platform::Kind`]. Only the Open Inference Protocol has its

@@ -1,12 +1,12 @@
 //! `POST /v1/views/{view}/training-set`: makes a training set of the labels in the body.
 //!
-//! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is returned in
-//! the format that `Accept` names, by default as an Arrow stream. The header `wafer-training-set`
-//! of the answer has the id of its record, and `wafer-coincident-labels` counts the labels that have the
-//! time of an event that they are joined with, if there are any. Labels and result pass through
-//! temporary files, because the join reads and writes files, and neither is held in memory. Slow clients
-//! keep nobody from making one: a request takes one of the two places of joins only between its labels
-//! and its answer.
+//! The labels are Arrow, Parquet, CSV or NDJSON, as `Content-Type` says. The training set is
+//! returned in the format that `Accept` names, by default as an Arrow stream. The header
+//! `wafer-training-set` of the answer has the id of its record, and `wafer-coincident-labels`
+//! counts the labels that have the time of an event that they are joined with, if there are any.
+//! Labels and result pass through temporary files, because the join reads and writes files, and
+//! neither is held in memory. Slow clients keep nobody from making one: a request takes one of the
+//! two places of joins only between its labels and its answer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -43,8 +43,8 @@ const MAX_LABEL_BYTES: usize = 256 << 20;
 const MEMORY: u64 = 512 << 20;
 /// The size of the pieces in which a training set is sent, in bytes.
 const PIECE: usize = 64 << 10;
-/// The number of requests whose labels come in, or whose training sets are made or sent, at the same
-/// time. Each may have a file of labels and one with the result.
+/// The number of requests whose labels come in, or whose training sets are made or sent, at the
+/// same time. Each may have a file of labels and one with the result.
 const OPEN_REQUESTS: usize = 32;
 /// The places of these requests. Clients may be slow, and take only these.
 static OPEN: Semaphore = Semaphore::const_new(OPEN_REQUESTS);
@@ -150,8 +150,8 @@ pub(crate) async fn post(
     Ok(response)
 }
 
-/// What the making of a training set takes. The work that goes on for a while after its client has left
-/// holds the progress that it reports to, and so this.
+/// What the making of a training set takes. The work that goes on for a while after its client has
+/// left holds the progress that it reports to, and so this.
 struct Making {
     _place: SemaphorePermit<'static>,
     _charge: Charge,
@@ -167,8 +167,8 @@ fn two_are_made() -> Failure {
     Failure::busy("two training sets are being made already; try again later")
 }
 
-/// The header with the number of labels that have the time of an event that they are joined with, for
-/// each lookup that has such labels: `weather=12, rides=3`.
+/// The header with the number of labels that have the time of an event that they are joined with,
+/// for each lookup that has such labels: `weather=12, rides=3`.
 const COINCIDENT: &str = "wafer-coincident-labels";
 
 fn coincident_labels(counts: &BTreeMap<String, u64>) -> Option<HeaderValue> {

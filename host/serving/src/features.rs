@@ -44,6 +44,20 @@ impl Serving {
         self.features_within(view, rows, MAX_FOUND_BYTES).await
     }
 
+    /// Returns the feature vectors of a version of a view, or of a part of one, as
+    /// [`features`](Self::features) returns those of the live version. `view` is the name of the
+    /// view.
+    ///
+    /// # Errors
+    /// Returns the errors of [`features`](Self::features).
+    pub async fn features_by(&self, recipe: &Recipe, view: &str, rows: &[Json]) -> Result<Vectors> {
+        let served = ServedView::new(recipe.clone(), |name, definition| {
+            self.context.load_function(name, definition)
+        })?;
+        let (served, work) = (Arc::new(served), format!("view/{view}"));
+        self.vectors(served, rows, &work, MAX_FOUND_BYTES).await
+    }
+
     /// Returns the feature vectors of a view like [`features`](Self::features), for a part of a
     /// request: the looked-up values may take `most` bytes, which other parts left.
     ///

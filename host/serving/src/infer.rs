@@ -216,7 +216,8 @@ fn route_rows(
 /// and the reason. They have no prediction, like the rows that the model fails on.
 ///
 /// # Errors
-/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the model fails on all rows.
+/// Returns [`Kind::Function`](wafer_store::Kind::Function) when the call fails as a whole. In a
+/// batch, [`failed_row`](wafer_runtime::failed_row) says which row is to blame.
 pub fn predict<'a>(
     model: &Function,
     failures: impl Iterator<Item = (u32, &'a str, &'a str)>,
@@ -228,7 +229,10 @@ pub fn predict<'a>(
     let inputs: Vec<ArrayRef> = fields
         .map(|field| widen(&readable[&field.name], &field.data_type))
         .collect();
-    let output = model.invoke(&inputs, deadline)?;
+    let output = match deadline {
+        Deadline::Request => model.invoke(&inputs, deadline)?,
+        Deadline::Batch => model.invoke_rows(&inputs)?,
+    };
     let mut errors: HashMap<u32, String> = output.row_errors.into_iter().collect();
     // The model may have answered for a row whose features could not be computed. The row has
     // failed nevertheless.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
+use futures::future::BoxFuture;
 use wafer_store::{Error, Kind, Result};
 
 use crate::endpoints::Endpoint;
@@ -131,27 +132,29 @@ impl Serving {
     }
 
     /// Loads the view's functions and the model of a release.
-    async fn load_release(
-        &self,
-        endpoint: &str,
-        name: &str,
+    fn load_release<'a>(
+        &'a self,
+        endpoint: &'a str,
+        name: &'a str,
         is_logged: bool,
-    ) -> Result<ReadyRelease> {
-        let release = self.registry.release(name).await?;
-        let bound = self.registry.bound(&release).await?;
-        let load = |name: &str, function: &_| self.context.load_function(name, function);
-        let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
-        if is_logged {
-            // The endpoint may have been set by another version of Wafer, which may have given
-            // the table another name.
-            self.keep_log_table(&log).await?;
-        }
-        Ok(ReadyRelease {
-            model: load(&bound.model.function_name, &bound.model.function)?,
-            log,
-            endpoint: endpoint.to_owned(),
-            view: ServedView::new(bound.recipe, load)?,
-            release,
+    ) -> BoxFuture<'a, Result<ReadyRelease>> {
+        Box::pin(async move {
+            let release = self.registry.release(name).await?;
+            let bound = self.registry.bound(&release).await?;
+            let load = |name: &str, function: &_| self.context.load_function(name, function);
+            let log = LogTable::new(endpoint, &bound.recipe, bound.outputs())?;
+            if is_logged {
+                // The endpoint may have been set by another version of Wafer, which may have given
+                // the table another name.
+                self.keep_log_table(&log).await?;
+            }
+            Ok(ReadyRelease {
+                model: load(&bound.model.function_name, &bound.model.function)?,
+                log,
+                endpoint: endpoint.to_owned(),
+                view: ServedView::new(bound.recipe, load)?,
+                release,
+            })
         })
     }
 

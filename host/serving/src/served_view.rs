@@ -21,8 +21,8 @@ use wafer_store::{Error, Kind, OnlineKey, OnlineRow, Result};
 
 use crate::vectors::{Feature, LookupResult, Status, Vectors};
 
-/// The most bytes that the looked-up values of a request may take, those of all its lookups together,
-/// each counted as often as the request asks for it.
+/// The most bytes that the looked-up values of a request may take, those of all its lookups
+/// together, each counted as often as the request asks for it.
 pub const MAX_FOUND_BYTES: u64 = 32 << 20;
 
 /// A version of a view, resolved once for all requests.
@@ -195,8 +195,8 @@ pub(crate) fn missing_message<'a>(
 }
 
 /// Appends the keys of a lookup's distinct entities to `keys`. Returns for each row of the request
-/// the index of its entity, counted from the first appended key, or `None` if the row has no key that
-/// can be looked up.
+/// the index of its entity, counted from the first appended key, or `None` if the row has no key
+/// that can be looked up.
 pub(crate) fn add_entity_keys(
     lookup: &Lookup,
     request: &RequestColumns,
@@ -227,8 +227,8 @@ pub(crate) fn add_entity_keys(
 /// columns that a model can read. Runs guest code.
 ///
 /// # Errors
-/// Returns [`Kind::Invalid`] when the looked-up values take more than `most` bytes, before there is a
-/// value for each row.
+/// Returns [`Kind::Invalid`] when the looked-up values take more than `most` bytes, before there is
+/// a value for each row.
 pub(crate) fn assemble(
     served: &ServedView,
     read: LookedUpRequest,
@@ -413,8 +413,8 @@ impl FoundSize {
         )))
     }
 
-    /// Counts the nulls of the rows of the request that have no entity. A null vector takes as much as
-    /// any other.
+    /// Counts the nulls of the rows of the request that have no entity. A null vector takes as much
+    /// as any other.
     fn add_missing(
         &mut self,
         lookup: &Lookup,

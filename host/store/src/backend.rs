@@ -94,7 +94,7 @@ impl Backends {
 }
 
 /// Returns whether a URL has the scheme of a form, and a host if the form has one.
-fn fits(url: &Url, form: &str) -> bool {
+pub(crate) fn fits(url: &Url, form: &str) -> bool {
     let (scheme, rest) = form.split_once(':').unwrap_or((form, ""));
     let has_host = url.host_str().is_some_and(|host| !host.is_empty());
     let needs_host = rest.starts_with("//") && !rest.starts_with("///");

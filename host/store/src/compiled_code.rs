@@ -1,8 +1,8 @@
 //! Compiled code in an artifact store, which is checked before it is used.
 //!
-//! Native code cannot be verified, and whoever maps it runs it. So its digest is kept in the metadata
-//! store when it is written, and code that has another one, or none, is as good as absent: it is
-//! compiled again. A file is digested once by each process, and again if it was changed.
+//! Native code cannot be verified, and whoever maps it runs it. So its digest is kept in the
+//! metadata store when it is written, and code that has another one, or none, is as good as absent:
+//! it is compiled again. A file is digested once by each process, and again if it was changed.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,8 +1,10 @@
 //! The embedded artifact store: a local folder.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,10 +14,14 @@ use bytes::Bytes;
 use crate::private::{create_private_file, make_private_folder};
 use crate::{ArtifactStore, Error, Kind, Result};
 
+/// How the names of temporary files end, after the number of the process and of the file.
+const PART: &str = "part";
+
 /// An [`ArtifactStore`] with one file per artifact in a local folder.
 ///
 /// Each file is written under a temporary name beside its final place and then renamed, so
-/// that writes are atomic.
+/// that writes are atomic. Whoever writes it holds a lock on it, so that the files of processes
+/// that were killed are found, and removed, when the folder is opened the next time.
 #[derive(Debug)]
 pub struct ArtifactFolder {
     root: PathBuf,
@@ -24,13 +30,15 @@ pub struct ArtifactFolder {
 }
 
 impl ArtifactFolder {
-    /// Opens a folder, creating it if it does not exist.
+    /// Opens a folder, creating it if it does not exist. Files that processes were writing when
+    /// they were killed are removed.
     ///
     /// # Errors
     /// Fails when the folder cannot be created.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         make_private_folder(&root).map_err(|e| Error::io("make", &root, e))?;
+        remove_left_overs(&root);
         Ok(Self::of(root))
     }
 
@@ -60,21 +68,132 @@ impl ArtifactFolder {
         }
     }
 
-    fn write(&self, path: &Path, content: &mut dyn io::Read) -> Result<()> {
+    /// Starts to write an artifact under a temporary name.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when `name` is not a valid artifact name, and
+    /// [`Kind::Unavailable`] when the disk is full.
+    pub fn start(&self, name: &str) -> Result<PartialArtifact> {
+        let path = self.path(name)?;
         let folder = path.parent().expect("a path below the root has a parent");
         make_private_folder(folder).map_err(|e| Error::io("make", folder, e))?;
-        // The temporary name is unique among processes and within this process.
-        let count = self.written.fetch_add(1, Ordering::Relaxed);
-        let beside = path.with_extension(format!("{}-{count}.part", std::process::id()));
-        let written = create_private_file(&beside)
-            .and_then(|mut file| io::copy(content, &mut file).and_then(|_| file.sync_all()))
-            .and_then(|()| std::fs::rename(&beside, path))
-            .and_then(|()| std::fs::File::open(folder)?.sync_all());
-        written.map_err(|e| {
-            // Best effort: a leftover temporary file does no harm.
-            let _ = std::fs::remove_file(&beside);
-            Error::io("write", path, e)
+        let created = self.create_beside(&path);
+        let (file, temporary) = created.map_err(|e| Error::io("write", &path, e))?;
+        Ok(PartialArtifact {
+            file,
+            temporary,
+            path,
+            is_complete: false,
         })
+    }
+
+    /// Creates the temporary file of an artifact, and locks it. Returns it with its path.
+    fn create_beside(&self, path: &Path) -> io::Result<(File, PathBuf)> {
+        loop {
+            let count = self.written.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{count}.{PART}", std::process::id());
+            let temporary = path.with_extension(name);
+            let file = match create_private_file(&temporary) {
+                // A process of the same number has left it, or writes it on another machine.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                created => created?,
+            };
+            // On a file system without locks, nobody finds out that the file was left.
+            let _ = file.lock();
+            // It may have been taken for one that was left, before it was locked.
+            if file.metadata()?.nlink() > 0 {
+                return Ok((file, temporary));
+            }
+        }
+    }
+
+    fn write(&self, name: &str, content: &mut dyn io::Read) -> Result<()> {
+        let partial = self.start(name)?;
+        let mut file = partial.file();
+        let copied = io::copy(content, &mut file).and_then(|_| file.sync_all());
+        copied.map_err(|e| Error::io("write", &partial.path, e))?;
+        let path = partial.complete()?;
+        let folder = path.parent().expect("a path below the root has a parent");
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|e| Error::io("write", &path, e))
+    }
+}
+
+/// An artifact that is being written, under a temporary name beside its final place. If this is
+/// dropped before the artifact is complete, the file is removed.
+#[derive(Debug)]
+pub struct PartialArtifact {
+    /// The temporary file, with a lock on it.
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    is_complete: bool,
+}
+
+impl PartialArtifact {
+    /// Returns the file that the content is written to.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the artifact its name, and returns the path of its file. Its content is durable only
+    /// if it was synced before.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be renamed.
+    pub fn complete(mut self) -> Result<PathBuf> {
+        let renamed = std::fs::rename(&self.temporary, &self.path);
+        renamed.map_err(|e| Error::io("write", &self.path, e))?;
+        self.is_complete = true;
+        Ok(std::mem::take(&mut self.path))
+    }
+}
+
+impl Drop for PartialArtifact {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // What is left is removed when the folder is opened the next time.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Removes the temporary files in a folder, and in those below it, that no process has locked. What
+/// cannot be removed stays.
+fn remove_left_overs(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(found) if found.is_dir() => remove_left_overs(&path),
+            Ok(found) if found.is_file() && is_temporary(&path) => remove_left_over(&path),
+            _ => {}
+        }
+    }
+}
+
+/// Returns whether a file has the name of a temporary one: `NAME.PROCESS-NUMBER.part`.
+fn is_temporary(path: &Path) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let name = path.file_name().and_then(|name| name.to_str());
+    let mut parts = name.unwrap_or_default().rsplit('.');
+    parts.next() == Some(PART)
+        && parts
+            .next()
+            .and_then(|numbers| numbers.split_once('-'))
+            .is_some_and(|(process, number)| is_number(process) && is_number(number))
+        && parts.next().is_some()
+}
+
+/// Removes a temporary file that no process has locked. It is locked meanwhile, so that a process
+/// that has just created it finds out.
+fn remove_left_over(path: &Path) {
+    if let Ok(file) = File::open(path)
+        && file.try_lock().is_ok()
+    {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -96,16 +215,15 @@ impl ArtifactStore for ArtifactFolder {
     }
 
     async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.write(&self.path(name)?, &mut &bytes[..])
+        self.write(name, &mut &bytes[..])
     }
 
     async fn put_file(&self, name: &str, path: &Path) -> Result<()> {
-        let to = self.path(name)?;
-        if to.is_file() {
+        if self.path(name)?.is_file() {
             return Ok(());
         }
-        let mut file = std::fs::File::open(path).map_err(|e| Error::io("read", path, e))?;
-        self.write(&to, &mut file)
+        let mut file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        self.write(name, &mut file)
     }
 
     async fn contains(&self, name: &str) -> Result<bool> {
@@ -157,5 +275,55 @@ mod tests {
             let error = store.put(name, Bytes::new()).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn files_of_killed_processes_are_removed_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactFolder::open(folder.path()).unwrap();
+        let blob = folder.path().join("blobs/ab/abcd");
+        std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        // What a killed process leaves: a file that nobody has locked.
+        let left = blob.with_extension("4194303-7.part");
+        std::fs::write(&left, "half of").unwrap();
+        // What another process writes now.
+        let (file, written) = store.create_beside(&blob).unwrap();
+        store.put("model.part", Bytes::from("whole")).await.unwrap();
+        store.put("a.1-x.part", Bytes::from("whole")).await.unwrap();
+        drop(ArtifactFolder::open(folder.path()).unwrap());
+        assert!(!left.exists());
+        assert!(written.exists());
+        assert!(store.contains("model.part").await.unwrap());
+        assert!(store.contains("a.1-x.part").await.unwrap());
+        drop(file);
+        drop(ArtifactFolder::open(folder.path()).unwrap());
+        assert!(!written.exists());
+    }
+
+    #[test]
+    fn an_artifact_that_is_given_up_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactFolder::open(folder.path()).unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        let partial = store.start("a").unwrap();
+        assert_eq!(files(), 1);
+        drop(partial);
+        assert_eq!(files(), 0);
+        let path = store.start("a").unwrap().complete().unwrap();
+        assert_eq!((path, files()), (folder.path().join("a"), 1));
+    }
+
+    #[tokio::test]
+    async fn a_temporary_file_of_the_same_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactFolder::open(folder.path()).unwrap();
+        let name = format!("a.{}-0.part", std::process::id());
+        let other = folder.path().join(name);
+        std::fs::write(&other, "of another machine").unwrap();
+        store.put("a", Bytes::from("content")).await.unwrap();
+        let found = std::fs::read_to_string(&other).unwrap();
+        assert_eq!(found, "of another machine");
+        let stored = store.get("a").await.unwrap();
+        assert_eq!(stored, Some(Bytes::from("content")));
     }
 }

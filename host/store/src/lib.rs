@@ -11,9 +11,16 @@
 //!
 //! The embedded backends are LMDB ([`Lmdb`]) and a folder ([`ArtifactFolder`]). The AWS
 //! backends are in the crate `wafer-aws`, and [`MemoryStore`] is for tests. [`Backends`] opens
-//! all [`Stores`] of a project by the scheme of a URL. The test suite that every backend must pass is
-//! the crate `wafer-store-contract`. Offline tables are a concrete type and not a
-//! trait, because Delta Lake already abstracts over object stores.
+//! all [`Stores`] of a project by the scheme of a URL. The test suite that every backend must pass
+//! is the crate `wafer-store-contract`. Offline tables are a concrete type and not a trait, because
+//! Delta Lake already abstracts over object stores.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod artifact;
 mod backend;
@@ -38,7 +45,7 @@ pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
 pub use backend::{Backend, Backends, Embedded, LeftOut, Location};
 pub use compiled_code::{COMPILED, CheckedCode};
 pub use error::{Error, Kind, Result};
-pub use folder::ArtifactFolder;
+pub use folder::{ArtifactFolder, PartialArtifact};
 pub use lease::{Lease, Leased};
 pub use lmdb::{Lmdb, LmdbConfig};
 pub use memory::MemoryStore;
@@ -53,7 +60,7 @@ pub use online::{
 };
 pub use outbox::{Outbox, OutboxEntry, OutboxRow, Waiting};
 pub use private::make_private_folder;
-pub use remote::{RemoteFile, RemoteFiles, UnreachableFiles};
+pub use remote::{RemoteFile, RemoteFiles, RemoteFilesExt, UnreachableFiles};
 pub use stores::Stores;
 pub use upkeep::Upkeep;
 pub use usage::{Consumed, Metered, for_work, work_label};

@@ -5,6 +5,7 @@
 //! into one transaction, so that many requests share one `fsync`.
 
 mod encoding;
+mod error;
 mod file;
 mod metadata;
 mod online;
@@ -17,11 +18,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use heed::types::Bytes as Raw;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use tokio::sync::oneshot;
 
+use self::error::LmdbError;
 use self::file::OpenFiles;
-use crate::error::is_no_room;
 use crate::private::make_private_folder;
 use crate::{Error, Kind, Metered, Result};
 
@@ -106,11 +107,12 @@ impl Lmdb {
         // SAFETY: only LMDB changes the files of the environment: the folder belongs to the
         // store, and LMDB's lock file synchronises processes. No page that it needs is missing,
         // which was checked above.
-        let env = unsafe { options.open(path) }.map_err(|e| failed("open", path, e))?;
+        let env = unsafe { options.open(path) }
+            .map_err(|e| LmdbError::from(e).into_error("open", path))?;
         env.clear_stale_readers()
-            .map_err(|e| failed("clean", path, e))?;
+            .map_err(|e| LmdbError::from(e).into_error("clean", path))?;
         let env: &'static Env<WithoutTls> = Box::leak(Box::new(env));
-        let tables = Self::tables(env).map_err(|e| failed("open", path, e))?;
+        let tables = Self::tables(env).map_err(|e| LmdbError::from(e).into_error("open", path))?;
 
         let files = Arc::new(OpenFiles::of(path)?);
         let (writer, jobs) = mpsc::channel();
@@ -155,25 +157,24 @@ impl Lmdb {
 
     fn read<T>(
         &self,
-        action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> heed::Result<T>,
+        action: impl FnOnce(&RoTxn<'_, WithoutTls>, &Tables) -> error::Result<T>,
     ) -> Result<T> {
         self.files.check_known()?;
-        let txn = self
-            .env
-            .read_txn()
-            .map_err(|e| failed("read", &self.path, e))?;
-        action(&txn, &self.tables).map_err(|e| failed("read", &self.path, e))
+        let txn = self.env.read_txn().map_err(LmdbError::from);
+        let read = txn.and_then(|txn| action(&txn, &self.tables));
+        read.map_err(|e| e.into_error("read", &self.path))
     }
 
     /// Runs an action in a transaction on the writer thread, and waits until the transaction is
-    /// durable. The action may run more than once.
+    /// durable. The action may run more than once. A refusal ([`LmdbError::Refused`]) leaves the
+    /// transaction to the other writes in it.
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when the transaction went to files that were deleted or
     /// replaced meanwhile, so that nothing is acknowledged that nobody will find.
     async fn write<T: Send + 'static>(
         &self,
-        action: impl FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send + 'static,
+        action: impl FnMut(&mut RwTxn<'_>, &Tables) -> error::Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job = Write {
@@ -207,7 +208,7 @@ impl Metered for Lmdb {}
 /// A write, with the caller that waits for its result.
 trait Job: Send {
     /// Executes the write in a transaction.
-    fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> heed::Result<()>;
+    fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> error::Result<()>;
     /// Sends the result to the caller, once the transaction has been committed or has failed.
     fn answer(self: Box<Self>, failure: Option<Error>);
 }
@@ -221,10 +222,13 @@ struct Write<T, F> {
 impl<T, F> Job for Write<T, F>
 where
     T: Send,
-    F: FnMut(&mut RwTxn<'_>, &Tables) -> heed::Result<Result<T>> + Send,
+    F: FnMut(&mut RwTxn<'_>, &Tables) -> error::Result<T> + Send,
 {
-    fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> heed::Result<()> {
-        self.result = Some((self.action)(txn, tables)?);
+    fn run(&mut self, txn: &mut RwTxn<'_>, tables: &Tables) -> error::Result<()> {
+        self.result = Some(match (self.action)(txn, tables) {
+            Err(LmdbError::Refused(error)) => Err(error),
+            done => Ok(done?),
+        });
         Ok(())
     }
 
@@ -261,7 +265,7 @@ fn write_loop(
         // transaction, so that only the failing jobs fail.
         for mut job in group {
             let written = run_group(env, tables, std::slice::from_mut(&mut job))
-                .map_err(|e| failed("write to", path, e));
+                .map_err(|e| e.into_error("write to", path));
             job.answer(written.and_then(|()| files.check()).err());
         }
     }
@@ -271,75 +275,18 @@ fn run_group(
     env: &Env<WithoutTls>,
     tables: &Tables,
     group: &mut [Box<dyn Job>],
-) -> heed::Result<()> {
+) -> error::Result<()> {
     let mut txn = env.write_txn()?;
     for job in group {
         // A panic in one job must not end the writer thread, which serves the others.
         let run = AssertUnwindSafe(|| job.run(&mut txn, tables));
         catch_unwind(run).unwrap_or_else(|_| {
             let message = "a write panicked; the log says where";
-            Err(refused(Error::new(Kind::Internal, message)))
+            Err(Error::new(Kind::Internal, message).into())
         })?;
     }
-    txn.commit()
+    Ok(txn.commit()?)
 }
-
-/// Wraps an error of this crate in a `heed` error, so that it aborts the transaction. [`failed`]
-/// unwraps it.
-fn refused(error: Error) -> heed::Error {
-    heed::Error::Encoding(Box::new(error))
-}
-
-fn failed(action: &str, path: &Path, error: heed::Error) -> Error {
-    if let heed::Error::Encoding(own) = error {
-        return match own.downcast::<Error>() {
-            Ok(own) => *own,
-            Err(other) => Error::caused(
-                Kind::Internal,
-                format!("cannot {action} the store {}", path.display()),
-                heed::Error::Encoding(other),
-            ),
-        };
-    }
-    let (kind, advice) = match &error {
-        heed::Error::Mdb(MdbError::MapFull) => (
-            Kind::Unavailable,
-            ": it is full; raise the setting `store.map_size`",
-        ),
-        heed::Error::Mdb(MdbError::ReadersFull) => {
-            (Kind::Unavailable, ": too many readers at once")
-        }
-        heed::Error::Mdb(MdbError::BadValSize) => (Kind::Invalid, ": a key is too long"),
-        heed::Error::Mdb(
-            MdbError::Corrupted
-            | MdbError::PageNotFound
-            | MdbError::Invalid
-            | MdbError::VersionMismatch,
-        ) => (
-            Kind::Corrupt,
-            ": its files are damaged or of another program",
-        ),
-        heed::Error::EnvAlreadyOpened => (Kind::Conflict, ": this process has it open already"),
-        heed::Error::Mdb(MdbError::Panic) => (
-            Kind::Unavailable,
-            ": an earlier write to its disk failed; start the process again",
-        ),
-        heed::Error::Io(e) if is_no_room(e) => (Kind::Unavailable, ": the disk is full"),
-        // LMDB says so as well when the disk took a part of a page.
-        heed::Error::Io(e) if e.raw_os_error() == Some(EIO) => {
-            (Kind::Unavailable, ": the disk is full or broken")
-        }
-        _ => (Kind::Internal, ""),
-    };
-    Error::caused(
-        kind,
-        format!("cannot {action} the store {}{advice}", path.display()),
-        error,
-    )
-}
-
-/// The number of the operating system's error for input and output that failed.
-const EIO: i32 = 5;
 
 /// Returns the last number that a counter assigned, or 0.
 fn last_number(txn: &RoTxn<'_>, tables: &Tables, name: &[u8]) -> heed::Result<u64> {

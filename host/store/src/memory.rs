@@ -246,8 +246,8 @@ impl Outbox for MemoryStore {
 impl Metered for MemoryStore {}
 
 impl Content {
-    /// Checks that an object is in the state that `expect` requires. Returns its version, or 0 if it
-    /// does not exist.
+    /// Checks that an object is in the state that `expect` requires. Returns its version, or 0 if
+    /// it does not exist.
     ///
     /// # Errors
     /// Returns [`Kind::Conflict`] when it is in another state.

@@ -29,6 +29,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::builder::DeltaTableBuilder;
 use deltalake::table::config::{TablePropertiesExt as _, TableProperty};
 use deltalake::{DeltaTable, DeltaTableError};
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::prefix::PrefixStore;
 use parquet::basic::{Compression, ZstdLevel};
@@ -61,8 +62,8 @@ const ROW_GROUP_ROWS: usize = 65_536;
 const DICTIONARY_BYTES: usize = 64 << 10;
 
 /// The column with the order of arrival of a row among those of its creation time. Tables that were
-/// made before it was kept get it with their next rows, as their last column; it is null in the rows
-/// that they had.
+/// made before it was kept get it with their next rows, as their last column; it is null in the
+/// rows that they had.
 pub const ARRIVAL_ORDER: &str = "arrival_order";
 /// The column with the identity of the event that a row comes from.
 const EVENT_ID: &str = "event_id";
@@ -238,47 +239,53 @@ impl OfflineTables {
         self.add_columns(table, existing, added).await
     }
 
-    async fn add_columns(
-        &self,
-        table: &str,
+    fn add_columns<'a>(
+        &'a self,
+        table: &'a str,
         existing: DeltaTable,
         added: Vec<Arc<Field>>,
-    ) -> Result<()> {
-        let fields = StructType::try_from_arrow(&Schema::new(added)).map_err(|e| {
-            Error::caused(
-                Kind::Invalid,
-                format!("table `{table}` cannot have these columns"),
-                e,
-            )
-        })?;
-        let fields: Vec<_> = fields.fields().cloned().collect();
-        existing
-            .add_columns()
-            .with_fields(fields)
-            .await
-            .map_err(|e| failed("extend", table, e))?;
-        Ok(())
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let fields = StructType::try_from_arrow(&Schema::new(added)).map_err(|e| {
+                Error::caused(
+                    Kind::Invalid,
+                    format!("table `{table}` cannot have these columns"),
+                    e,
+                )
+            })?;
+            let fields: Vec<_> = fields.fields().cloned().collect();
+            existing
+                .add_columns()
+                .with_fields(fields)
+                .await
+                .map_err(|e| failed("extend", table, e))?;
+            Ok(())
+        })
     }
 
-    async fn load(&self, table: &str) -> Result<DeltaTable> {
-        let location = self.location(table);
-        if let Ok(path) = location.to_file_path()
-            && !path.is_dir()
-        {
-            return Err(no_table(table));
-        }
-        let seen = self.seen().get(table).cloned();
-        let loaded = match followed(seen).await {
-            Some(known) => known,
-            None if !self.is_in_bucket(table).await? => return Err(no_table(table)),
-            None => DeltaTableBuilder::from_url(location)
-                .map_err(|e| failed("open", table, e))?
-                .load()
-                .await
-                .map_err(|e| failed("open", table, e))?,
-        };
-        self.seen().insert(table.to_owned(), loaded.clone());
-        Ok(loaded)
+    /// Opens the newest version of a table. What Delta does for it is boxed, here and below, so
+    /// that it is compiled in this crate alone, and not in each crate that awaits it.
+    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<DeltaTable>> {
+        Box::pin(async move {
+            let location = self.location(table);
+            if let Ok(path) = location.to_file_path()
+                && !path.is_dir()
+            {
+                return Err(no_table(table));
+            }
+            let seen = self.seen().get(table).cloned();
+            let loaded = match followed(seen).await {
+                Some(known) => known,
+                None if !self.is_in_bucket(table).await? => return Err(no_table(table)),
+                None => DeltaTableBuilder::from_url(location)
+                    .map_err(|e| failed("open", table, e))?
+                    .load()
+                    .await
+                    .map_err(|e| failed("open", table, e))?,
+            };
+            self.seen().insert(table.to_owned(), loaded.clone());
+            Ok(loaded)
+        })
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<String, DeltaTable>> {
@@ -405,27 +412,29 @@ impl fmt::Debug for TableWriter {
 }
 
 impl TableWriter {
-    /// Writes rows, whose columns must be those of the table, in any order. The order of arrival may
-    /// be missing, and is null then.
+    /// Writes rows, whose columns must be those of the table, in any order. The order of arrival
+    /// may be missing, and is null then.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when the columns do not fit the table, and
     /// [`Kind::Unavailable`] when the disk is full.
-    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        let batch = self.arranged(batch).map_err(|e| {
-            Error::caused(
-                Kind::Invalid,
-                format!("rows do not fit table `{}`", self.table),
-                e,
-            )
-        })?;
-        self.inner
-            .write(&batch)
-            .await
-            .map_err(|e| failed("write to", &self.table, e))
+    pub fn write<'a>(&'a mut self, batch: &'a RecordBatch) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if batch.num_rows() == 0 {
+                return Ok(());
+            }
+            let batch = self.arranged(batch).map_err(|e| {
+                Error::caused(
+                    Kind::Invalid,
+                    format!("rows do not fit table `{}`", self.table),
+                    e,
+                )
+            })?;
+            self.inner
+                .write(&batch)
+                .await
+                .map_err(|e| failed("write to", &self.table, e))
+        })
     }
 
     /// Puts the columns of a batch in the order of the table.
@@ -464,16 +473,18 @@ impl TableWriter {
     ///
     /// # Errors
     /// Returns [`Kind::Unavailable`] when the disk is full.
-    pub async fn finish(self) -> Result<WrittenFiles> {
-        let Self {
-            table,
-            folder,
-            inner,
-            ..
-        } = self;
-        let closed = inner.close().await;
-        let files = closed.map_err(|e| failed("write to", &table, e))?;
-        Ok(WrittenFiles::new(table, &folder, files))
+    pub fn finish(self) -> BoxFuture<'static, Result<WrittenFiles>> {
+        Box::pin(async move {
+            let Self {
+                table,
+                folder,
+                inner,
+                ..
+            } = self;
+            let closed = inner.close().await;
+            let files = closed.map_err(|e| failed("write to", &table, e))?;
+            Ok(WrittenFiles::new(table, &folder, files))
+        })
     }
 
     /// Abandons the work, and discards the data file that is still open. Files that were already
@@ -500,37 +511,39 @@ async fn followed(seen: Option<DeltaTable>) -> Option<DeltaTable> {
 /// Commits actions as the version right after the one that was read, and returns its number.
 ///
 /// Data files are made durable before the log entry that names them.
-async fn commit_actions(
-    table: &str,
-    delta: &DeltaTable,
+fn commit_actions<'a>(
+    table: &'a str,
+    delta: &'a DeltaTable,
     actions: Vec<Action>,
-    txn: Option<&Txn>,
+    txn: Option<&'a Txn>,
     operation: DeltaOperation,
-) -> Result<u64> {
-    let root = delta.table_url().to_file_path().ok();
-    let files = actions.iter().filter_map(|action| match action {
-        Action::Add(add) => Some(add.path.clone()),
-        _ => None,
-    });
-    sync(root.as_deref(), files)?;
-    let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
-    let identity = txn.map(|txn| Transaction::new(&txn.app_id, txn.version));
-    let properties = CommitProperties::default()
-        .with_application_transactions(identity.into_iter().collect())
-        // Do not retry on top of another version: the files that this commit removes may have
-        // been merged or replaced in the meantime.
-        .with_max_retries(0)
-        .with_cleanup_expired_logs(Some(false));
-    let done = CommitBuilder::from(properties)
-        .with_actions(actions)
-        .build(Some(state), delta.log_store(), operation)
-        .await
-        .map_err(|e| failed("commit to", table, e))?;
-    sync(
-        root.as_deref(),
-        [format!("_delta_log/{:020}.json", done.version())],
-    )?;
-    Ok(done.version())
+) -> BoxFuture<'a, Result<u64>> {
+    Box::pin(async move {
+        let root = delta.table_url().to_file_path().ok();
+        let files = actions.iter().filter_map(|action| match action {
+            Action::Add(add) => Some(add.path.clone()),
+            _ => None,
+        });
+        sync(root.as_deref(), files)?;
+        let state = delta.snapshot().map_err(|e| failed("read", table, e))?;
+        let identity = txn.map(|txn| Transaction::new(&txn.app_id, txn.version));
+        let properties = CommitProperties::default()
+            .with_application_transactions(identity.into_iter().collect())
+            // Do not retry on top of another version: the files that this commit removes may have
+            // been merged or replaced in the meantime.
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(false));
+        let done = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(Some(state), delta.log_store(), operation)
+            .await
+            .map_err(|e| failed("commit to", table, e))?;
+        sync(
+            root.as_deref(),
+            [format!("_delta_log/{:020}.json", done.version())],
+        )?;
+        Ok(done.version())
+    })
 }
 
 async fn txn_version(table: &str, delta: &DeltaTable, app_id: &str) -> Result<Option<i64>> {
@@ -586,8 +599,8 @@ fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_
     }
 }
 
-/// Returns whether a table of Wafer was made before the order of arrival was kept, and has had no new
-/// rows since.
+/// Returns whether a table of Wafer was made before the order of arrival was kept, and has had no
+/// new rows since.
 fn lacks_arrival_order(table: &str, delta: &DeltaTable) -> Result<bool> {
     let schema = arrow_schema(table, delta)?;
     let has = |name| schema.field_with_name(name).is_ok();

@@ -26,13 +26,13 @@ pub fn make_private_folder(path: &Path) -> Result<()> {
     close_folder(path)
 }
 
-/// Creates a file, or empties it if it exists.
+/// Creates a file.
 ///
 /// # Errors
-/// Fails when the file cannot be created.
+/// Fails when the file cannot be created, or exists already.
 pub(crate) fn create_private_file(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(FILE);
+    options.write(true).create_new(true).mode(FILE);
     options.open(path)
 }
 

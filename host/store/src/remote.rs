@@ -1,4 +1,4 @@
-//! Remote files, such as source files on S3.
+//! Remote files, such as source files on S3, and the form of the URLs that they have.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{Error, Result};
+use crate::backend::fits;
+use crate::{Error, Kind, Result};
 
 /// A remote file, as it was when it was listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,10 @@ pub struct RemoteFile {
 /// Reads and writes remote files.
 #[async_trait]
 pub trait RemoteFiles: Debug + Send + Sync + 'static {
+    /// Returns the form of the URLs that are read, such as `s3://BUCKET/FOLDER`. What is before the
+    /// colon is their scheme; a host follows `//` unless the form has `///`.
+    fn form(&self) -> &'static str;
+
     /// Lists the file at `url`, or the files in the folder at `url` and in the folders below it,
     /// sorted by URL.
     async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>>;
@@ -41,9 +46,30 @@ pub trait RemoteFiles: Debug + Send + Sync + 'static {
     async fn remove(&self, url: &Url) -> Result<()>;
 }
 
+/// Checks of URLs by any [`RemoteFiles`].
+pub trait RemoteFilesExt: RemoteFiles {
+    /// Parses the URL of a file or a folder.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the text is not of the [form](RemoteFiles::form) that is
+    /// read.
+    fn url(&self, text: &str) -> Result<Url> {
+        let refused = || format!("`{text}` is not of the form {}", self.form());
+        let url = Url::parse(text).map_err(|e| Error::caused(Kind::Invalid, refused(), e))?;
+        match fits(&url, self.form()) {
+            true => Ok(url),
+            false => Err(Error::invalid(refused())),
+        }
+    }
+}
+
+impl<T: RemoteFiles + ?Sized> RemoteFilesExt for T {}
+
 /// Remote files that this program cannot reach: every request fails, with the reason.
 #[derive(Clone, Debug)]
 pub struct UnreachableFiles {
+    /// The form of their URLs.
+    pub form: &'static str,
     /// Why they cannot be reached, and what to do about it.
     pub reason: String,
 }
@@ -56,6 +82,10 @@ impl UnreachableFiles {
 
 #[async_trait]
 impl RemoteFiles for UnreachableFiles {
+    fn form(&self) -> &'static str {
+        self.form
+    }
+
     async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
         Err(self.error(url))
     }
@@ -70,5 +100,26 @@ impl RemoteFiles for UnreachableFiles {
 
     async fn remove(&self, url: &Url) -> Result<()> {
         Err(self.error(url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_of_the_form_that_is_read_or_refused() {
+        let files = UnreachableFiles {
+            form: "s3://BUCKET/FOLDER",
+            reason: "this is a test".to_owned(),
+        };
+        for text in ["s3://b", "s3://b/f/a.csv", "s3://b/f/*.csv"] {
+            assert_eq!(files.url(text).unwrap().host_str(), Some("b"), "{text}");
+        }
+        for text in ["http://b/f", "s3:///f", "s3:f", "f/a.csv", ""] {
+            let error = files.url(text).unwrap_err().to_string();
+            let wanted = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
+            assert!(error.starts_with(&wanted), "{error}");
+        }
     }
 }

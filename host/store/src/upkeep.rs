@@ -1,4 +1,4 @@
-//! What a store wants done from time to time.
+//! Upkeep: the work that a store needs from time to time.
 
 use std::fmt::Debug;
 

@@ -1,5 +1,9 @@
 //! The contract suites that every backend must pass, run on the embedded backends and on the one
 //! for tests.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests make temporary folders of their own"
+)]
 
 use wafer_store::{ArtifactFolder, Lmdb, LmdbConfig, MemoryStore};
 use wafer_store_contract as contract;

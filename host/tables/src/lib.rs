@@ -5,6 +5,13 @@
 //! into typed columns.
 //!
 //! This crate deliberately does not know where rows come from or what they are used for.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod deletions;
 mod outbox;
@@ -12,6 +19,8 @@ mod pins;
 mod rows;
 mod service;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use deletions::{Deleted, Deletion, Deletions, key_of, subject_keys};
 pub use outbox::FlushReport;

@@ -11,6 +11,7 @@
 use std::time;
 
 use arrow_array::{ArrayRef, RecordBatch};
+use futures::future::BoxFuture;
 use wafer_catalog::{Components, TableDef};
 use wafer_core::{ColumnBuilder, Duration, Timestamp, decode_row};
 use wafer_store::{
@@ -96,74 +97,77 @@ impl Tables {
         Err(Error::new(Kind::Conflict, BUSY_MESSAGE))
     }
 
-    /// Appends the rows of one table, in commits of at most [`MAX_ROWS`] rows.
-    async fn flush_table(
-        &self,
-        table: &str,
-        lease: &mut Lease,
-        report: &mut FlushReport,
-    ) -> Result<()> {
-        let definition = self.table_definition(table).await?;
-        let Components {
-            stores,
-            machine_clock,
-            ..
-        } = self.context.components();
-        let Stores {
-            outbox,
-            offline,
-            metadata,
-            ..
-        } = stores;
-        let app_id = self.outbox_app_id();
-        // An earlier flush may have died after its commit and left its rows in the outbox.
-        let mut done = match offline.txn_version(table, &app_id).await {
-            Err(e) if e.kind() == Kind::NotFound => None,
-            other => other?,
-        };
-        if let Some(done) = done {
-            outbox.trim(table, u64::try_from(done).unwrap_or(0)).await?;
-        }
-        loop {
-            lease
-                .renew(metadata.as_ref(), machine_clock.now(), LEASE_DURATION)
-                .await?;
-            let entries = outbox.read(table, MAX_ROWS).await?;
-            let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-                return Ok(());
-            };
-            let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
-            let batch = self
-                .without_deleted(&definition, batch(&definition, &entries)?)
-                .await?;
-            let mut writer = match offline.writer(table, &folder).await {
-                // Tables that are rarely needed, such as late tables, are created with their
-                // first rows.
-                Err(e) if e.kind() == Kind::NotFound => {
-                    offline
-                        .ensure(table, &definition.schema().to_arrow())
-                        .await?;
-                    offline.writer(table, &folder).await?
-                }
+    /// Appends the rows of one table, in commits of at most [`MAX_ROWS`] rows. It is boxed, so
+    /// that it is compiled in this crate alone, and not in each that awaits it.
+    fn flush_table<'a>(
+        &'a self,
+        table: &'a str,
+        lease: &'a mut Lease,
+        report: &'a mut FlushReport,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let definition = self.table_definition(table).await?;
+            let Components {
+                stores,
+                machine_clock,
+                ..
+            } = self.context.components();
+            let Stores {
+                outbox,
+                offline,
+                metadata,
+                ..
+            } = stores;
+            let app_id = self.outbox_app_id();
+            // An earlier flush may have died after its commit and left its rows in the outbox.
+            let mut done = match offline.txn_version(table, &app_id).await {
+                Err(e) if e.kind() == Kind::NotFound => None,
                 other => other?,
             };
-            writer.write(&batch).await?;
-            let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
-            let txn = Txn {
-                app_id: app_id.clone(),
-                version,
-                follows: Follows::Exactly(done),
-            };
-            match writer.commit(&txn, None).await {
-                Ok(_) => {}
-                // Another process made a commit in the meantime, and goes on from there.
-                Err(e) if e.kind() == Kind::Conflict => return Ok(()),
-                Err(e) => return Err(e),
+            if let Some(done) = done {
+                outbox.trim(table, u64::try_from(done).unwrap_or(0)).await?;
             }
-            done = Some(version);
-            report.rows += entries.len() as u64;
-            outbox.trim(table, last).await?;
-        }
+            loop {
+                lease
+                    .renew(metadata.as_ref(), machine_clock.now(), LEASE_DURATION)
+                    .await?;
+                let entries = outbox.read(table, MAX_ROWS).await?;
+                let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                    return Ok(());
+                };
+                let (folder, last) = (format!("events/{:020}", first.sequence), last.sequence);
+                let batch = self
+                    .without_deleted(&definition, batch(&definition, &entries)?)
+                    .await?;
+                let mut writer = match offline.writer(table, &folder).await {
+                    // Tables that are rarely needed, such as late tables, are created with their
+                    // first rows.
+                    Err(e) if e.kind() == Kind::NotFound => {
+                        offline
+                            .ensure(table, &definition.schema().to_arrow())
+                            .await?;
+                        offline.writer(table, &folder).await?
+                    }
+                    other => other?,
+                };
+                writer.write(&batch).await?;
+                let version = i64::try_from(last).expect("a counter of rows fits 63 bits");
+                let txn = Txn {
+                    app_id: app_id.clone(),
+                    version,
+                    follows: Follows::Exactly(done),
+                };
+                match writer.commit(&txn, None).await {
+                    Ok(_) => {}
+                    // Another process made a commit in the meantime, and goes on from there.
+                    Err(e) if e.kind() == Kind::Conflict => return Ok(()),
+                    Err(e) => return Err(e),
+                }
+                done = Some(version);
+                report.rows += entries.len() as u64;
+                outbox.trim(table, last).await?;
+            }
+        })
     }
 
     /// Returns a batch without the rows whose entity was deleted after the row's event time.
@@ -226,3 +230,6 @@ fn batch(table: &TableDef, entries: &[OutboxEntry]) -> Result<RecordBatch> {
     };
     table_batch(table, columns, system, features)
 }
+
+#[cfg(test)]
+mod tests;

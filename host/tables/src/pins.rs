@@ -136,3 +136,57 @@ impl Drop for Pin {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Project;
+
+    fn versions(version: u64) -> BTreeMap<String, u64> {
+        BTreeMap::from([("plane_v1".to_owned(), version)])
+    }
+
+    async fn pinned(tables: &Tables) -> Vec<u64> {
+        let mut pinned = tables.pinned().await.unwrap();
+        pinned.remove("plane_v1").unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn versions_are_pinned_until_the_pin_is_removed_or_dropped() {
+        let project = Project::new();
+        let tables = project.open("one").await;
+        let removed = tables.pin("delays", &versions(3)).await.unwrap();
+        let dropped = tables.pin("delays", &versions(4)).await.unwrap();
+        assert_eq!(pinned(&tables).await, [3, 4]);
+        removed.remove().await.unwrap();
+        assert_eq!(pinned(&tables).await, [4]);
+        drop(dropped);
+        // It is removed in the background.
+        while !pinned(&tables).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn pins_of_killed_processes_are_removed_when_their_leases_have_run_out() {
+        let project = Project::new();
+        let (killed, other) = (project.open("killed").await, project.open("other").await);
+        // What a killed process leaves: a pin, and a lease that nobody renews.
+        let name = format!("{KIND}/delays-1");
+        let lease = killed.context.lease(&name, LEASE).await.unwrap();
+        assert!(matches!(lease, Leased::Mine(_)));
+        let pinned_versions = versions(3);
+        let put = killed
+            .context
+            .put_object(&name, &pinned_versions, Expect::Absent);
+        put.await.unwrap();
+        other.remove_abandoned_pins().await.unwrap();
+        assert_eq!(pinned(&other).await, [3]);
+        project.clock.advance(LEASE);
+        let used = other.pin("delays", &versions(4)).await.unwrap();
+        other.remove_abandoned_pins().await.unwrap();
+        assert_eq!(pinned(&other).await, [4]);
+        used.remove().await.unwrap();
+        assert!(pinned(&other).await.is_empty());
+    }
+}

@@ -107,8 +107,8 @@ pub fn stored_column(
         .map_err(|e| Error::caused(Kind::Corrupt, place(), e))
 }
 
-/// Returns the column with the order of arrival of the rows of a batch, or `None` if it is not in the
-/// table.
+/// Returns the column with the order of arrival of the rows of a batch, or `None` if it is not in
+/// the table.
 ///
 /// # Errors
 /// Returns [`Kind::Internal`] when the column has another type.

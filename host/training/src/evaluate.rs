@@ -14,7 +14,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use wafer_catalog::{ModelVersion, Progress, VersionName, blocking, meant, prediction};
 use wafer_core::{DataType, Scores, widen};
 use wafer_registry::Candidate;
-use wafer_runtime::{Deadline, Function};
+use wafer_runtime::{Function, failed_row};
 use wafer_store::{Error, Kind, Result};
 
 use crate::label_values::Labels;
@@ -45,7 +45,7 @@ pub struct EvaluateRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TestSet {
     /// The id of a training set with a part `test`.
-    Known(String),
+    Recorded(String),
     /// The reason why the version is not evaluated.
     Absent(String),
 }
@@ -54,7 +54,7 @@ impl TestSet {
     /// Returns the reason why the version is not evaluated, if it is not.
     pub(crate) fn reason(self) -> Option<String> {
         match self {
-            Self::Known(_) => None,
+            Self::Recorded(_) => None,
             Self::Absent(reason) => Some(reason),
         }
     }
@@ -133,7 +133,7 @@ impl Training {
             return Ok(TestSet::Absent(format!("models.{model}.task is not set")));
         }
         Ok(match set.has_part(TEST_PART) {
-            true => TestSet::Known(id.clone()),
+            true => TestSet::Recorded(id.clone()),
             false => TestSet::Absent(format!("training set `{id}` has no part `{TEST_PART}`")),
         })
     }
@@ -269,7 +269,8 @@ impl Scoring {
             .map(|field| input(&field.name, &field.data_type))
             .collect::<Result<_>>()?;
         let labels = self.labels.numbers(column(&self.labels.column)?, first)?;
-        let answer = self.function.invoke(&inputs, Deadline::Batch)?;
+        let called = self.function.invoke_rows(&inputs).map_err(Error::from);
+        let answer = called.map_err(|error| self.failure(error, first, batch.num_rows()))?;
         let values = widen(&answer.columns[self.output], &DataType::Float64);
         let values = values
             .as_primitive_opt::<Float64Type>()
@@ -281,5 +282,20 @@ impl Scoring {
             scored += 1;
         }
         Ok(scored)
+    }
+
+    /// Returns the error of a call on some rows, with the number of the row that is to blame, or of
+    /// all of them. `first` is the number of the first row in the training set.
+    fn failure(&self, error: Error, first: u64, rows: usize) -> Error {
+        let place = match failed_row(&error) {
+            Some(row) => format!("row {}", first + row as u64),
+            None => {
+                let last = (first + rows as u64).saturating_sub(1);
+                format!("rows {first} to {last}")
+            }
+        };
+        let set = &self.rows.set.id;
+        let message = format!("training set `{set}`, {place}: {error}");
+        Error::caused(error.kind(), message, error)
     }
 }

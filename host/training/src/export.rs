@@ -1,4 +1,7 @@
 //! Exports: the rows of an offline table as one file.
+//!
+//! The file is written on a thread of its own, so that an export can be given up at any time, even
+//! while nobody reads the pipe that it writes to. What is there of the file is removed then.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,7 +10,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use futures::TryStreamExt as _;
-use wafer_catalog::Format;
+use tokio::sync::mpsc::{Receiver, channel};
+use wafer_catalog::{Format, ended};
 use wafer_core::rules::Interval;
 use wafer_core::{Field, Timestamp};
 use wafer_store::{AsOf, Error, Kind, Result};
@@ -15,6 +19,9 @@ use wafer_tables::stored_column;
 
 use crate::service::Training;
 use wafer_files::Output;
+
+/// The number of batches that wait to be written.
+const WAITING: usize = 4;
 
 /// The description of an export.
 #[derive(Clone, Debug)]
@@ -59,7 +66,7 @@ impl ExportTo {
 
 impl Training {
     /// Writes the rows of a table to one file, and returns their number. Rows that are still in the
-    /// outbox are not exported.
+    /// outbox are not exported. If this is dropped before it is done, the file is not written.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown table and [`Kind::Invalid`] for an unknown column
@@ -106,22 +113,57 @@ impl Training {
         let mut batches = snapshot.read_all(files, columns, Interval::ALL);
         let arrow: Vec<ArrowField> = fields.iter().map(Field::to_arrow).collect();
         let arrow = Arc::new(ArrowSchema::new(arrow));
-        let mut output = to.start(&arrow)?;
-        let (mut rows, most) = (0, limit.unwrap_or(u64::MAX));
-        while rows < most
-            && let Some(batch) = batches.try_next().await?
-        {
-            let missing = usize::try_from(most - rows).unwrap_or(usize::MAX);
-            let batch = batch.slice(0, batch.num_rows().min(missing));
-            let columns = fields.iter();
-            let columns = columns.map(|field| stored_column(&definition, &batch, field));
-            let batch = RecordBatch::try_new(Arc::clone(&arrow), columns.collect::<Result<_>>()?);
-            let batch = batch
-                .map_err(|e| Error::caused(Kind::Internal, "cannot assemble rows to export", e))?;
-            rows += batch.num_rows() as u64;
-            tokio::task::block_in_place(|| output.write(&batch))?;
-        }
-        tokio::task::block_in_place(|| output.close())?;
+        let output = to.start(&arrow)?;
+        let (sender, receiver) = channel(WAITING);
+        let writing = tokio::task::spawn_blocking(move || write(output, receiver));
+        let reading = async {
+            let (mut rows, most) = (0, limit.unwrap_or(u64::MAX));
+            while rows < most
+                && let Some(batch) = batches.try_next().await?
+            {
+                let missing = usize::try_from(most - rows).unwrap_or(usize::MAX);
+                let batch = batch.slice(0, batch.num_rows().min(missing));
+                let columns = fields.iter();
+                let columns = columns.map(|field| stored_column(&definition, &batch, field));
+                let columns = columns.collect::<Result<_>>()?;
+                let batch = RecordBatch::try_new(Arc::clone(&arrow), columns).map_err(|e| {
+                    Error::caused(Kind::Internal, "cannot assemble rows to export", e)
+                })?;
+                rows += batch.num_rows() as u64;
+                if sender.send(Piece::Rows(batch)).await.is_err() {
+                    // Writing failed, which is found out below.
+                    return Ok(rows);
+                }
+            }
+            let _ = sender.send(Piece::End).await;
+            Ok::<_, Error>(rows)
+        };
+        let read = reading.await;
+        drop(sender);
+        let written = ended(writing).await?;
+        // If reading failed, writing ended because of it.
+        let rows = read?;
+        written?;
         Ok(rows)
     }
+}
+
+/// What is written next.
+enum Piece {
+    Rows(RecordBatch),
+    /// Nothing more: the file is complete.
+    End,
+}
+
+/// Writes rows until the file is complete. If nobody sends any more before that, the file is
+/// removed.
+fn write(mut output: Output, mut pieces: Receiver<Piece>) -> Result<()> {
+    while let Some(piece) = pieces.blocking_recv() {
+        match piece {
+            Piece::Rows(batch) => output.write(&batch)?,
+            Piece::End => return output.close().map(drop),
+        }
+    }
+    let message = "nobody waits for the export any more";
+    Err(Error::new(Kind::Unavailable, message))
 }

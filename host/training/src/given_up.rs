@@ -12,8 +12,8 @@ use wafer_store::{Error, Kind, Result};
 #[derive(Clone)]
 pub(crate) struct GivenUp {
     is_given_up: Arc<AtomicBool>,
-    /// What the work reports to. Whoever asked for the training set may have put into it what the work
-    /// takes, which is given back when no work is left.
+    /// What the work reports to. Whoever asked for the training set may have put into it what the
+    /// work takes, which is given back when no work is left.
     _progress: Arc<dyn Progress>,
 }
 

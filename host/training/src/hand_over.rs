@@ -1,7 +1,7 @@
 //! Batches on their way from the thread that makes them to the one that writes them.
 //!
-//! The channels of the standard library count what they hold, and rows can have any size. These hold a
-//! number of bytes.
+//! The channels of the standard library count what they hold, and rows can have any size. These
+//! hold a number of bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use wafer_files::batch_bytes;
 /// The most batches that wait, however small they are.
 const MAX_BATCHES: usize = 16;
 
-/// Returns the two ends of a queue in which batches of `most` bytes may wait together, or a single one
-/// that is larger.
+/// Returns the two ends of a queue in which batches of `most` bytes may wait together, or a single
+/// one that is larger.
 pub(crate) fn hand_over(most: u64) -> (Giver, Taker) {
     let shared = Arc::new(Shared {
         most,
@@ -57,8 +57,8 @@ impl Shared {
 pub(crate) struct Giver(Arc<Shared>);
 
 impl Giver {
-    /// Puts a batch into the queue, once there is room for it. Returns `false` if nobody takes batches
-    /// any more.
+    /// Puts a batch into the queue, once there is room for it. Returns `false` if nobody takes
+    /// batches any more.
     pub(crate) fn give(&self, batch: RecordBatch) -> bool {
         let Self(shared) = self;
         let bytes = batch_bytes(&batch);

@@ -1,9 +1,9 @@
 //! Labels as numbers, checked against the task of the model that predicts them.
 //!
 //! Numbers are themselves, booleans 0 and 1. So are the texts `true` and `false`, also written
-//! `True` and `TRUE`, as they come from files without types. Labels of the task `binary` are 0 or 1,
-//! and those of `regression` finite numbers. The SDK reads labels by the same rules (`labels.rs` in
-//! `guest-sdk`), so that no trainer learns from labels that the host would not score.
+//! `True` and `TRUE`, as they come from files without types. Labels of the task `binary` are 0 or
+//! 1, and those of `regression` finite numbers. The SDK reads labels by the same rules (`labels.rs`
+//! in `guest-sdk`), so that no trainer learns from labels that the host would not score.
 
 use std::sync::Arc;
 

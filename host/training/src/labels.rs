@@ -9,8 +9,8 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
-use wafer_catalog::{Compression, FileOptions, Format, ViewDef, nearest};
-use wafer_core::{CoerceError, DataType, Field, Reading, Zone, bytes_text, coerce_rows};
+use wafer_catalog::{Compression, Cuts, FileOptions, Format, ViewDef, nearest};
+use wafer_core::{CoerceError, DataType, Field, Reading, Timestamp, Zone, bytes_text, coerce_rows};
 use wafer_files::{ReadColumn, Rows, batch_bytes, check_no_table, file_format, unreadable};
 use wafer_store::{Error, Kind, Result};
 
@@ -40,7 +40,7 @@ pub(crate) struct LabelFile {
 /// The types of columns, by name.
 pub(crate) type ColumnTypes = BTreeMap<String, DataType>;
 
-/// What is known of a file of labels beside its content.
+/// How a file of labels is read, as far as its content does not say it.
 #[derive(Clone, Debug)]
 pub(crate) struct LabelOptions {
     /// The types of columns of a text format that the view does not read, as far as they are not to
@@ -52,13 +52,15 @@ pub(crate) struct LabelOptions {
     pub(crate) zone: Option<Zone>,
     /// How a text file is compressed, if its path does not say it.
     pub(crate) compression: Option<Compression>,
-    /// The most bytes that the rows may take once they are read. A small file can have very many rows,
-    /// or very long texts.
+    /// The most bytes that the rows may take once they are read. A small file can have very many
+    /// rows, or very long texts.
     pub(crate) most_bytes: Option<u64>,
+    /// Where the rows end that are read together.
+    pub(crate) cuts: Cuts,
 }
 
 impl LabelOptions {
-    /// What is known of new labels with these types.
+    /// The options of new labels with these types.
     pub(crate) fn new(types: ColumnTypes) -> Self {
         Self {
             types,
@@ -66,6 +68,7 @@ impl LabelOptions {
             zone: None,
             compression: None,
             most_bytes: None,
+            cuts: Cuts::default(),
         }
     }
 }
@@ -81,11 +84,6 @@ fn needed_inputs(view: &ViewDef) -> BTreeSet<String> {
 /// The part of what all rows may take that a single one may take.
 const ROW_SHARE: u64 = 8;
 
-/// Returns whether columns of a format have no types of their own.
-fn has_guessed_types(format: Format) -> bool {
-    matches!(format, Format::Csv | Format::Ndjson)
-}
-
 /// The rows of a file, in batches.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
@@ -94,8 +92,8 @@ impl LabelFile {
     /// the file's extension if it is `None`.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file is
-    /// one of a table's.
+    /// Returns [`Kind::Invalid`] when a column is missing or cannot be converted, or when the file
+    /// is one of a table's.
     pub(crate) fn open(
         path: &Path,
         format: Option<Format>,
@@ -118,6 +116,7 @@ impl LabelFile {
             compression: labels.compression,
             // A row is in memory several times while it is read, and beside others.
             row_bytes: labels.most_bytes.map(|most| most / ROW_SHARE),
+            cuts: labels.cuts,
             ..FileOptions::default()
         };
         let open = || File::open(path).map_err(|e| unreadable(path, e));
@@ -152,7 +151,7 @@ impl LabelFile {
     /// Returns [`Kind::Invalid`] with a column of another kind.
     pub(crate) fn check_types(&self, types: &ColumnTypes) -> Result<()> {
         let path = self.path.display();
-        if !types.is_empty() && !has_guessed_types(self.format) {
+        if !types.is_empty() && self.format.has_types() {
             return Err(Error::invalid(format!(
                 "{path}: types of columns are given for CSV and NDJSON only; this file has them \
                  itself"
@@ -181,7 +180,7 @@ impl LabelFile {
     /// Returns the types of the columns of a text format, given or guessed, that do not follow
     /// from the view.
     pub(crate) fn types(&self) -> ColumnTypes {
-        if !has_guessed_types(self.format) {
+        if self.format.has_types() {
             return ColumnTypes::new();
         }
         let follows = |name: &String| {
@@ -254,7 +253,8 @@ impl LabelFile {
         Error::invalid(match error {
             CoerceError::Type {
                 wanted: wanted @ DataType::Timestamp,
-                found: found @ ArrowType::Timestamp(_, None),
+                found:
+                    found @ (ArrowType::Timestamp(_, None) | ArrowType::Date32 | ArrowType::Date64),
             } => format!(
                 "{path}: column `{}` is {found}, and the view needs {wanted}: its times name no \
                  time zone, so say which one they are in (option --zone, or `zone` of the model's \
@@ -278,6 +278,11 @@ impl LabelFile {
 
     pub(crate) fn format(&self) -> Format {
         self.format
+    }
+
+    /// Returns where the rows end that are read together, and written together with their features.
+    pub(crate) fn cuts(&self) -> Cuts {
+        self.options.cuts
     }
 
     /// Returns the number of rows, if the format tells it without reading them.
@@ -332,11 +337,11 @@ impl LabelFile {
         })))
     }
 
-    /// Returns whether a column is read as one that can be null. In CSV, an empty text and a null
-    /// are one field without quotes, which is the empty text where sources read no nulls either:
-    /// in join keys, and in fields that functions need.
+    /// Returns whether a column is read as one that can be null. Where an empty text and a null are
+    /// written alike, such as a field of CSV without quotes, it is the empty text where sources
+    /// read no nulls either: in join keys, and in fields that functions need.
     fn can_be_null(&self, name: &str) -> bool {
-        self.format != Format::Csv || !self.needed.contains(name)
+        !self.format.has_bare_values() || !self.needed.contains(name)
     }
 
     /// Returns the inputs of the view, in its order. `first` is the number of the batch's first
@@ -375,7 +380,7 @@ impl LabelFile {
         batch: &RecordBatch,
         names: &[String],
         first: u64,
-    ) -> Result<(Vec<ArrayRef>, Vec<i64>)> {
+    ) -> Result<(Vec<ArrayRef>, Vec<Timestamp>)> {
         let field = |name: &String| {
             let found = self.inputs.iter().find(|input| input.name == *name);
             // A null key matches no entity. This is not an error, even if functions need the
@@ -392,11 +397,11 @@ impl LabelFile {
         Ok((keys, self.times(batch, first)?))
     }
 
-    /// Returns the labels' times, in microseconds since the Unix epoch.
+    /// Returns the labels' times.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] when a time is null.
-    pub(crate) fn times(&self, batch: &RecordBatch, first: u64) -> Result<Vec<i64>> {
+    pub(crate) fn times(&self, batch: &RecordBatch, first: u64) -> Result<Vec<Timestamp>> {
         let field = Field::new(&self.time, DataType::Timestamp, true);
         let times = self.input(batch, &field, first)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
@@ -408,7 +413,8 @@ impl LabelFile {
                 first + row as u64
             )));
         }
-        Ok(times.values().to_vec())
+        let times = times.values().iter();
+        Ok(times.map(|time| Timestamp::from_micros(*time)).collect())
     }
 
     /// Returns `names` and the name of the time column.
@@ -431,6 +437,10 @@ impl LabelFile {
     }
 }
 
+/// What a label takes at least: its time and its place among the others. Rows of nulls alone, and
+/// values that a file has once for many rows, may take no memory of their own.
+const LEAST_LABEL_BYTES: u64 = 16;
+
 /// What the rows of a file have taken so far.
 struct ReadSize {
     most: Option<u64>,
@@ -444,8 +454,9 @@ impl ReadSize {
     /// # Errors
     /// Returns [`Kind::Invalid`] when the rows take too much.
     fn add(&mut self, path: &Path, batch: RecordBatch) -> Result<RecordBatch> {
-        self.rows += batch.num_rows() as u64;
-        self.bytes += batch_bytes(&batch);
+        let rows = batch.num_rows() as u64;
+        self.rows += rows;
+        self.bytes += batch_bytes(&batch).max(rows * LEAST_LABEL_BYTES);
         match self.most {
             Some(most) if self.bytes > most => Err(Error::invalid(format!(
                 "{}: the labels take more than {} once they are read, which is the most for a file \

@@ -12,6 +12,13 @@
 //! - The module `export` writes the rows of one table to a file.
 //!
 //! This crate knows nothing of pipelines or of requests.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make temporary folders of their own"
+    )
+)]
 
 mod evaluate;
 mod export;

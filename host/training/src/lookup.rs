@@ -29,6 +29,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use futures::future::BoxFuture;
 use wafer_catalog::{GroupDef, TableDef, blocking};
 use wafer_core::join::SortedLabels;
 use wafer_core::rules::{Arrival, Interval, RowVersion};
@@ -45,8 +46,8 @@ use crate::spool::{MemoryBudget, Spool};
 /// Estimated bytes that a label takes. Each worker needs them once, and the band once more.
 const LABEL_BYTES: u64 = 24;
 
-/// What the features of a band may take however little memory there is, in bytes. As with the labels of a
-/// band, less would mean to read the table very often.
+/// What the features of a band may take however little memory there is, in bytes. As with the
+/// labels of a band, less would mean to read the table very often.
 const LEAST_FEATURE_BYTES: u64 = 16 << 20;
 
 /// Estimated bytes that a label takes in a join of windows.
@@ -75,8 +76,8 @@ pub(crate) struct LookupJoin {
 pub(crate) struct Band {
     /// The number of the first label in the file.
     pub(crate) first: u64,
-    /// Times of the labels in the order of the file, in microseconds since the Unix epoch.
-    pub(crate) times: Vec<i64>,
+    /// Times of the labels in the order of the file.
+    pub(crate) times: Vec<Timestamp>,
     /// Numbers the entities of the labels.
     pub(crate) index: EntityIndex,
     pub(crate) sorted: Arc<SortedLabels>,
@@ -116,49 +117,55 @@ impl LookupJoin {
             true => LABEL_BYTES * (self.workers as u64 + 1) + width,
             false => WINDOW_LABEL_BYTES + 2 * width,
         };
-        // The band takes 55 % of the memory. Most of the rest holds features that wait to be written.
+        // The band takes 55 % of the memory. Most of the rest holds features that wait to be
+        // written.
         let rows = usize::try_from(self.memory / 20 * 11 / each).unwrap_or(usize::MAX);
         rows.max(CHUNK_ROWS)
     }
 
-    /// Joins a band and appends its features to `joined`. If they are larger than was estimated, the band
-    /// is joined in parts.
-    pub(crate) async fn add(
-        self: &Arc<Self>,
-        band: &Arc<Band>,
-        joined: &mut JoinedFeatures,
-    ) -> Result<()> {
-        if band.len() == 0 {
-            return Ok(());
-        }
-        // The parts that are left, the first one last.
-        let mut parts = vec![(band.first, band.len())];
-        while let Some((first, rows)) = parts.pop() {
-            let part = match rows == band.len() {
-                true => Arc::clone(band),
-                false => self.load_band(first, rows).await?,
-            };
-            let found = match self.group.aggregates.is_empty() {
-                true => self.join_newest(&part).await?,
-                false => self.join_windows(&part).await?,
-            };
-            match found {
-                Some(found) => self.append(found, joined).await?,
-                None if rows > 1 => {
-                    let half = rows / 2;
-                    parts.push((first + half as u64, rows - half));
-                    parts.push((first, half));
-                }
-                None => {
-                    return Err(Error::invalid(format!(
-                        "the features of label {first} take more than {} MiB, which is what the join has \
-                         for them (option --memory; over HTTP by the size of the labels)",
-                        self.feature_bytes() >> 20
-                    )));
+    /// Joins a band and appends its features to `joined`. If they are larger than was estimated,
+    /// the band is joined in parts.
+    pub(crate) fn add<'a>(
+        self: &'a Arc<Self>,
+        band: &'a Arc<Band>,
+        joined: &'a mut JoinedFeatures,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if band.len() == 0 {
+                return Ok(());
+            }
+            // The parts that are left, the first one last.
+            let mut parts = vec![(band.first, band.len())];
+            while let Some((first, rows)) = parts.pop() {
+                let part = match rows == band.len() {
+                    true => Arc::clone(band),
+                    false => self.load_band(first, rows).await?,
+                };
+                let found = match self.group.aggregates.is_empty() {
+                    true => self.join_newest(&part).await?,
+                    false => self.join_windows(&part).await?,
+                };
+                match found {
+                    Some(found) => self.append(found, joined).await?,
+                    None if rows > 1 => {
+                        let half = rows / 2;
+                        parts.push((first + half as u64, rows - half));
+                        parts.push((first, half));
+                    }
+                    None => return Err(self.too_large(first)),
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
+    }
+
+    /// Returns the error of a label whose features do not fit into the memory of the join.
+    fn too_large(&self, label: u64) -> Error {
+        Error::invalid(format!(
+            "the features of label {label} take more than {} MiB, which is what the join has for \
+             them (option --memory; over HTTP by the size of the labels)",
+            self.feature_bytes() >> 20
+        ))
     }
 
     /// Appends the features that were found for some labels.
@@ -175,8 +182,8 @@ impl LookupJoin {
         Ok(())
     }
 
-    /// Returns the bytes that the features of a band may take: as many as are estimated for the widest
-    /// features, and some more.
+    /// Returns the bytes that the features of a band may take: as many as are estimated for the
+    /// widest features, and some more.
     fn feature_bytes(&self) -> u64 {
         (self.memory / 5 * 3).max(LEAST_FEATURE_BYTES)
     }
@@ -262,19 +269,19 @@ impl LookupJoin {
 }
 
 /// Returns the interval of event times in which rows of a group can affect labels. `labels` are the
-/// times of the labels, in microseconds since the Unix epoch.
-pub(crate) fn event_interval(group: &GroupDef, labels: &[i64]) -> Interval {
-    let first = labels.iter().min().copied().unwrap_or(0);
-    let last = labels.iter().max().copied().unwrap_or(0);
+/// times of the labels.
+pub(crate) fn event_interval(group: &GroupDef, labels: &[Timestamp]) -> Interval {
+    let first = labels.iter().min().copied().unwrap_or_default();
+    let last = labels.iter().max().copied().unwrap_or_default();
     let from = match group.ttl {
-        Some(ttl) if group.aggregates.is_empty() => Timestamp::from_micros(first).minus(ttl),
+        Some(ttl) if group.aggregates.is_empty() => first.minus(ttl),
         // Without a ttl, a row of any age can be the newest one. With aggregates, an event before
         // all windows still shows that the entity is known.
         _ => Timestamp::MIN,
     };
     Interval {
         from,
-        to: Timestamp::from_micros(last).plus(Duration::MICROSECOND),
+        to: last.plus(Duration::MICROSECOND),
     }
 }
 
@@ -315,10 +322,15 @@ impl KeysAndTimes {
         })
     }
 
-    /// Returns the time from which a row counts, in microseconds since the Unix epoch: the later
-    /// of its event time and its available time.
-    pub(crate) fn active(&self, row: usize) -> i64 {
-        self.events[row].max(self.available[row])
+    /// Returns the event time of a row.
+    pub(crate) fn event(&self, row: usize) -> Timestamp {
+        Timestamp::from_micros(self.events[row])
+    }
+
+    /// Returns the time from which a row counts: the later of its event time and its available
+    /// time.
+    pub(crate) fn active(&self, row: usize) -> Timestamp {
+        Timestamp::from_micros(self.events[row].max(self.available[row]))
     }
 }
 
@@ -328,7 +340,7 @@ pub(crate) const EVENT_TIME: &str = "event_timestamp";
 /// The columns beside event times that order the rows of an entity.
 pub(crate) const ORDERING: [&str; 3] = ["created_timestamp", "event_id", ARRIVAL_ORDER];
 
-/// What orders the rows of a batch among those of their entities and event times.
+/// The columns that order the rows of a batch among those of their entities and event times.
 pub(crate) struct RowOrder {
     created: arrow_buffer::ScalarBuffer<i64>,
     ids: StringArray,
@@ -347,9 +359,9 @@ impl RowOrder {
     }
 
     /// Returns the version of a row, whose event time is given.
-    pub(crate) fn version(&self, row: usize, event: i64) -> RowVersion {
+    pub(crate) fn version(&self, row: usize, event: Timestamp) -> RowVersion {
         RowVersion::new(
-            Timestamp::from_micros(event),
+            event,
             Timestamp::from_micros(self.created[row]),
             order_of(self.orders.as_ref(), row),
             self.ids.value(row),

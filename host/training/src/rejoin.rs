@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use wafer_catalog::{Format, Progress, Recipe, blocking};
+use wafer_catalog::{Cuts, Format, Progress, Recipe, blocking};
 use wafer_store::{Result, TableSnapshot};
 
 use crate::given_up::GivenUp;
@@ -124,12 +124,17 @@ impl Rejoined {
     /// # Errors
     /// Returns an error when a temporary file cannot be read, or fewer rows are left.
     pub fn take(&mut self, rows: usize) -> Result<Vec<Vec<ArrayRef>>> {
+        let cuts = self.rows.cuts();
         let lookups = self.joined.iter_mut();
-        lookups.map(|joined| joined.take(rows)).collect()
+        let taken = lookups.map(|joined| match cuts {
+            Cuts::ByBytes => joined.take_apart(rows),
+            Cuts::ByRows => joined.take(rows),
+        });
+        taken.collect()
     }
 
-    /// Reads the rows in batches, in the order of the file. Where a batch ends depends on the rows and
-    /// their features alone, and not on how these were looked up.
+    /// Reads the rows in batches, in the order of the file. Where a batch ends depends on the rows
+    /// and their features alone, and not on how these were looked up.
     ///
     /// # Errors
     /// Returns an error when the file cannot be opened.
@@ -152,7 +157,7 @@ impl Rejoined {
         let Some(rows) = rows else {
             return Ok(None);
         };
-        let count = self.fitting(rows.num_rows())?;
+        let count = fitting(&mut self.joined, self.rows.cuts(), rows.num_rows())?;
         let left = rows.num_rows() - count;
         from.rest = (left > 0).then(|| rows.slice(count, left));
         let (rows, first) = (rows.slice(0, count), from.first);
@@ -164,11 +169,54 @@ impl Rejoined {
             rows,
         }))
     }
+}
 
-    /// Returns how many of the next `rows` rows are put together: fewer if their features are large.
-    fn fitting(&mut self, rows: usize) -> Result<usize> {
-        let each = FEATURE_BYTES / self.joined.len().max(1) as u64;
-        let mut lookups = self.joined.iter_mut();
-        lookups.try_fold(rows, |rows, joined| joined.fitting(rows, each))
+/// Returns how many of the next `rows` rows are put together: fewer if their features are large.
+fn fitting(joined: &mut [JoinedReader], cuts: Cuts, rows: usize) -> Result<usize> {
+    if cuts == Cuts::ByRows {
+        return Ok(rows);
+    }
+    let each = FEATURE_BYTES / joined.len().max(1) as u64;
+    let mut lookups = joined.iter_mut();
+    lookups.try_fold(rows, |rows, joined| joined.fitting(rows, each))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+
+    use super::*;
+    use crate::spool::{MemoryBudget, Spool};
+
+    /// Returns the features of 16 rows, each of which has a text of so many bytes.
+    fn texts(bytes: usize) -> JoinedReader {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(bytes); 16]));
+        let batch = RecordBatch::try_from_iter([("x", text)]).unwrap();
+        let schema = batch.schema();
+        let mut spool = Spool::new(MemoryBudget::new(usize::MAX));
+        spool.push(batch).unwrap();
+        let joined = JoinedFeatures {
+            spool,
+            schema,
+            coincident: 0,
+        };
+        joined.read().unwrap()
+    }
+
+    #[test]
+    fn rows_with_large_features_are_put_together_in_parts_unless_rows_alone_decide() {
+        // A text takes four bytes beside its own.
+        for (lookups, cuts, wanted) in [
+            (&[1 << 20][..], Cuts::ByBytes, 3),
+            (&[1 << 20], Cuts::ByRows, 16),
+            (&[1 << 20, 1], Cuts::ByBytes, 1),
+            (&[1 << 20, 1], Cuts::ByRows, 16),
+            (&[1], Cuts::ByBytes, 16),
+            (&[], Cuts::ByBytes, 16),
+        ] {
+            let mut joined: Vec<JoinedReader> = lookups.iter().copied().map(texts).collect();
+            let found = fitting(&mut joined, cuts, 16).unwrap();
+            assert_eq!(found, wanted, "{lookups:?} {cuts:?}");
+        }
     }
 }

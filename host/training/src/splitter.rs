@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 use wafer_catalog::{Split, SplitBy};
-use wafer_core::{plain_column, with_canonical_floats};
+use wafer_core::{Duration, Timestamp, plain_column, with_canonical_floats};
 use wafer_store::{Error, Result};
 
 use crate::labels::LabelFile;
@@ -18,9 +18,8 @@ use wafer_files::cell_text;
 pub(crate) struct Splitter {
     split: Split,
     labels: LabelFile,
-    /// For a split by time, the last time of each part except the last one, in microseconds since
-    /// the Unix epoch.
-    ends: Vec<i64>,
+    /// For a split by time, the last time of each part except the last one.
+    ends: Vec<Timestamp>,
     /// For a split by a column, the position of that column.
     column: usize,
 }
@@ -32,7 +31,12 @@ impl Splitter {
         match &split.by {
             SplitBy::Row => {}
             SplitBy::Time => ends = time_quantiles(split, labels)?,
-            SplitBy::Ends(times) => ends = times.iter().map(|end| end.as_micros() - 1).collect(),
+            SplitBy::Ends(times) => {
+                ends = times
+                    .iter()
+                    .map(|end| end.minus(Duration::MICROSECOND))
+                    .collect()
+            }
             SplitBy::Column(name) => {
                 column = labels.column(name).ok_or_else(|| {
                     let path = labels.path().display();
@@ -52,7 +56,7 @@ impl Splitter {
     pub(crate) fn column(&mut self, batch: &RecordBatch, first: u64) -> Result<ArrayRef> {
         let parts: StringArray = match &self.split.by {
             SplitBy::Time | SplitBy::Ends(_) => {
-                let part = |time: i64| {
+                let part = |time: Timestamp| {
                     let index = self.ends.partition_point(|end| *end < time);
                     Some(self.split.parts[index].0.as_str())
                 };
@@ -114,7 +118,7 @@ impl Splitter {
 
 /// Returns the last time of each part except the last one: the quantiles of the labels' times at
 /// the fractions of the split.
-fn time_quantiles(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
+fn time_quantiles(split: &Split, labels: &LabelFile) -> Result<Vec<Timestamp>> {
     let mut times = Vec::new();
     for batch in labels.projected(&labels.with_time(&[]))? {
         let batch = batch?;
@@ -125,7 +129,7 @@ fn time_quantiles(split: &Split, labels: &LabelFile) -> Result<Vec<i64>> {
 }
 
 /// Returns the quantiles of times at the fractions of a split, one for each part except the last.
-fn quantiles(mut times: Vec<i64>, split: &Split) -> Vec<i64> {
+fn quantiles(mut times: Vec<Timestamp>, split: &Split) -> Vec<Timestamp> {
     times.sort_unstable();
     let mut ends = Vec::new();
     let mut sum = 0.0;
@@ -134,7 +138,7 @@ fn quantiles(mut times: Vec<i64>, split: &Split) -> Vec<i64> {
         let rows = (sum * times.len() as f64).round() as usize;
         ends.push(
             rows.checked_sub(1)
-                .map_or(i64::MIN, |last| times[last.min(times.len() - 1)]),
+                .map_or(Timestamp::MIN, |last| times[last.min(times.len() - 1)]),
         );
     }
     ends
@@ -160,11 +164,12 @@ mod tests {
             ("a=0.5,b=0.5", vec![7, 7, 7, 7], vec![7]),
         ] {
             let parsed = Split::parse(split, SplitBy::Time, 0).unwrap();
-            assert_eq!(
-                quantiles(times.clone(), &parsed),
-                wanted,
-                "{split} of {times:?}"
+            let found = quantiles(
+                times.iter().copied().map(Timestamp::from_micros).collect(),
+                &parsed,
             );
+            let found: Vec<i64> = found.iter().map(|end| end.as_micros()).collect();
+            assert_eq!(found, wanted, "{split} of {times:?}");
         }
     }
 }

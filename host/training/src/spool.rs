@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
+use wafer_catalog::temporary_file;
 use wafer_store::{Error, Kind, Result};
 
 /// The number of bytes that several spools together may still keep in memory.
@@ -61,9 +62,7 @@ impl Spool {
             return Ok(());
         }
         if self.file.is_none() {
-            // The file has no name, so the operating system removes it even if the process is
-            // killed.
-            let file = tempfile::tempfile().map_err(temporary_file_error)?;
+            let file = temporary_file().map_err(temporary_file_error)?;
             let writer = StreamWriter::try_new(BufWriter::new(file), &batch.schema());
             self.file = Some(writer.map_err(temporary_file_error)?);
         }
@@ -108,6 +107,7 @@ mod tests {
 
     #[test]
     fn spool_returns_batches_in_order_for_any_memory_budget() {
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
         for budget in [0, 100_000, usize::MAX] {
             let mut spool = Spool::new(MemoryBudget::new(budget));
             for start in 0..20i64 {

@@ -144,7 +144,7 @@ impl Training {
         };
         let mut candidate = self.registry.prepare(new).await?;
         let test_set = self.test_set_of(candidate.version()).await?;
-        if let TestSet::Known(_) = test_set {
+        if let TestSet::Recorded(_) = test_set {
             self.evaluate_candidate(&mut candidate, &rows).await?;
         }
         Ok(TrainReport {
@@ -174,12 +174,8 @@ impl Training {
                 request.model
             ))
         })?;
-        let time = model.training.time.clone();
         // Other labels that are named instead may have types themselves.
-        let has_types = matches!(
-            Format::of_extension(&labels),
-            Some(Format::Parquet | Format::Arrow | Format::ArrowStream)
-        );
+        let has_types = Format::of_extension(&labels).is_some_and(Format::has_types);
         let types = match request.labels.is_some() && has_types {
             true => BTreeMap::new(),
             false => model.training.types.clone(),
@@ -187,7 +183,7 @@ impl Training {
         let request = TrainingSetRequest {
             view: model.view.clone(),
             labels,
-            time: time.unwrap_or_else(|| "event_timestamp".to_owned()),
+            time: model.training.label_time().to_owned(),
             types,
             zone: model.training.zone,
             out: PathBuf::new(),
@@ -302,7 +298,8 @@ fn check_requested(trainer: &str, offered: &Schema, requested: &[Field], set: &s
                 let known = offered.fields().iter().map(|f| f.name.as_str());
                 let hint = meant(&field.name, known);
                 format!(
-                    "function `{trainer}` asks for column `{}` ({}), which there is not{hint}",
+                    "function `{trainer}` asks for column `{}` ({}), and the training set has no \
+                     such column{hint}",
                     field.name, field.data_type
                 )
             }
@@ -458,7 +455,7 @@ impl Training {
         progress.stage("registering");
         let mut candidate = self.registry.prepare(new).await?;
         let test_set = self.test_set_of(candidate.version()).await?;
-        if let TestSet::Known(id) = &test_set {
+        if let TestSet::Recorded(id) = &test_set {
             progress.stage("making the training set again");
             let rows = self.training_rows(id, memory, progress).await?;
             self.evaluate_candidate(&mut candidate, &Arc::new(rows))
@@ -497,7 +494,8 @@ mod tests {
                 "delays",
                 DataType::Int64,
                 Some(
-                    "function `t` asks for column `delays` (int64), which there is not; is `delay` meant?",
+                    "function `t` asks for column `delays` (int64), and the training set has no such \
+                     column; is `delay` meant?",
                 ),
             ),
         ] {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use wafer_catalog::{ModelVersion, Progress, blocking};
-use wafer_core::{Hasher, bytes_text, cell_to_json};
+use wafer_core::{Hasher, Timestamp, bytes_text, cell_to_json};
 use wafer_store::{Error, Result};
 
 use crate::rows::TrainingRows;
@@ -30,7 +30,7 @@ type RowId = [u8; 16];
 pub(crate) enum TrainedRows {
     /// None, or none that are known.
     None,
-    /// Those of the parts that trainers are fed, of the same training set.
+    /// The rows of the parts `train` and `validation` of this training set.
     SameSet,
     /// Rows of another training set.
     OtherSet {
@@ -121,13 +121,13 @@ fn row_ids(
     first: u64,
 ) -> Result<Vec<RowId>> {
     let (columns, times) = rows.file.keys_and_times(batch, inputs, first)?;
-    let id = |(row, time): (usize, &i64)| row_id(&columns, row, *time);
+    let id = |(row, time): (usize, &Timestamp)| row_id(&columns, row, *time);
     Ok(times.iter().enumerate().map(id).collect())
 }
 
-fn row_id(columns: &[ArrayRef], row: usize, time: i64) -> RowId {
+fn row_id(columns: &[ArrayRef], row: usize, time: Timestamp) -> RowId {
     let mut hasher = Hasher::new();
-    hasher.part(&time.to_le_bytes());
+    hasher.part(&time.as_micros().to_le_bytes());
     for column in columns {
         hasher.part(cell_to_json(column, row).to_string().as_bytes());
     }
@@ -173,8 +173,8 @@ impl TrainedRows {
         }
     }
 
-    /// Returns for each row of a batch whether the version learned from it. `first` is the number of
-    /// the batch's first row.
+    /// Returns for each row of a batch whether the version learned from it. `first` is the number
+    /// of the batch's first row.
     pub(crate) fn among(
         &self,
         rows: &TrainingRows,
@@ -222,7 +222,7 @@ mod tests {
             column(vec![Some(1), Some(1), Some(12), None]),
             column(vec![Some(23), Some(23), Some(3), Some(23)]),
         ];
-        let id = |row, time| row_id(&columns, row, time);
+        let id = |row, time| row_id(&columns, row, Timestamp::from_micros(time));
         assert_eq!(id(0, 5), id(1, 5));
         for (row, time) in [(0, 6), (2, 5), (3, 5)] {
             assert_ne!(id(0, 5), id(row, time), "{row} {time}");

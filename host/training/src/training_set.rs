@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
+use futures::future::BoxFuture;
 use wafer_catalog::{
     ColumnStatistics, Compression, Format, ModelVersion, Progress, Recipe, Reject, Split,
     TrainingSet, blocking, call, ended, readable, remove_abandoned_folders,
@@ -150,47 +151,82 @@ impl Training {
     /// label's time, and then calls the view's on-demand functions. The training set has one row
     /// for each label, in the order of the labels.
     ///
-    /// If the future is dropped, work on other threads goes on until it finds out. It holds `progress` as
-    /// long, with whatever that owns.
+    /// If the future is dropped, work on other threads goes on until it finds out. It holds
+    /// `progress` as long, with whatever that owns.
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown view and [`Kind::Invalid`] for labels that do
     /// not fit it.
-    pub async fn training_set(
+    pub fn training_set<'a>(
+        &'a self,
+        request: &'a TrainingSetRequest,
+        progress: &'a Arc<dyn Progress>,
+    ) -> BoxFuture<'a, Result<TrainingSet>> {
+        Box::pin(async move {
+            progress.stage("looking at the labels");
+            let format = Format::of_output(&request.out)?;
+            check_other_file(&request.labels, &request.out)?;
+            remove_abandoned_folders();
+            self.tables.remove_abandoned_pins().await?;
+            let definitions = self.context.definitions();
+            let recipe = Recipe::new(&definitions, &request.view)?;
+            let labels = open_labels(request, &recipe).await?;
+            let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
+            if request.as_of.is_none() {
+                // Rows that were just acknowledged may still be in the outbox.
+                self.tables.flush_all().await?;
+            }
+            let snapshots = self.tables.snapshots(&recipe, as_of).await?;
+            let mut set = self.begun_record(request, format, &recipe, &labels, &snapshots);
+            let pin = self.tables.pin(&set.view, &set.versions).await?;
+            let plan = JoinPlan {
+                recipe: recipe.clone(),
+                view: request.view.clone(),
+                labels,
+                split: request.split.clone(),
+                snapshots,
+                identities: false,
+                memory: request.memory,
+                given_up: GivenUp::new(progress),
+            };
+            // If this returns early or is dropped, the pin is removed as well.
+            let (made, labels) = tokio::try_join!(
+                self.build(plan, &request.out, progress),
+                digest_of(&request.labels)
+            )?;
+            // The labels are kept only now, so that nothing of a failed training set is left.
+            let artifacts = &self.context.components().stores.artifacts;
+            artifacts
+                .put_file(&blob_name(labels), &request.labels)
+                .await?;
+            set.labels = labels;
+            set.id = set.identity();
+            set.rows = made.rows;
+            set.columns = recorded(made.columns);
+            set.function_errors = made.function_errors;
+            set.errors = made.errors;
+            set.coincident = made.coincident;
+            set.digest = made.digest;
+            self.context.keep_recipe(&set.view, &recipe).await?;
+            self.put_record(&set).await?;
+            pin.remove().await?;
+            Ok(set)
+        })
+    }
+
+    /// Returns the record of a training set that is about to be made: what it is made of. What is
+    /// known only when it is written is empty.
+    fn begun_record(
         &self,
         request: &TrainingSetRequest,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<TrainingSet> {
-        progress.stage("looking at the labels");
-        let format = Format::of_output(&request.out)?;
-        check_other_file(&request.labels, &request.out)?;
-        remove_abandoned_folders();
-        self.tables.remove_abandoned_pins().await?;
-        let definitions = self.context.definitions();
-        let recipe = Recipe::new(&definitions, &request.view)?;
-        let labels = {
-            let (path, time, view) = (
-                request.labels.clone(),
-                request.time.clone(),
-                recipe.view.clone(),
-            );
-            let options = LabelOptions {
-                zone: request.zone,
-                most_bytes: request.most_label_bytes,
-                ..LabelOptions::new(request.types.clone())
-            };
-            blocking(move || LabelFile::open(&path, None, &time, &view, &options)).await??
-        };
-        labels.check_types(&request.types)?;
-        check_columns(&request.out, &labels.fields())?;
-        let as_of = request.as_of.map_or(AsOf::Latest, AsOf::Time);
-        if request.as_of.is_none() {
-            // Rows that were just acknowledged may still be in the outbox.
-            self.tables.flush_all().await?;
-        }
-        let snapshots = self.tables.snapshots(&recipe, as_of).await?;
+        format: Format,
+        recipe: &Recipe,
+        labels: &LabelFile,
+        snapshots: &BTreeMap<String, TableSnapshot>,
+    ) -> TrainingSet {
+        let versions = snapshots.iter();
         let functions = recipe.functions.iter();
-        let mut set = TrainingSet {
+        TrainingSet {
             id: String::new(),
             created: self.context.machine_now(),
             view: request.view.clone(),
@@ -202,11 +238,9 @@ impl Training {
             types: labels.types(),
             zone: request.zone,
             has_empty_keys: true,
+            is_cut_by_bytes: true,
             as_of: request.as_of,
-            versions: snapshots
-                .iter()
-                .map(|(t, s)| (t.clone(), s.version()))
-                .collect(),
+            versions: versions.map(|(t, s)| (t.clone(), s.version())).collect(),
             functions: functions
                 .map(|(n, f)| (n.clone(), f.registered.digest))
                 .collect(),
@@ -218,40 +252,7 @@ impl Training {
             function_errors: 0,
             errors: Vec::new(),
             coincident: BTreeMap::new(),
-        };
-        let pin = self.tables.pin(&set.view, &set.versions).await?;
-        let plan = JoinPlan {
-            recipe: recipe.clone(),
-            view: request.view.clone(),
-            labels,
-            split: request.split.clone(),
-            snapshots,
-            identities: false,
-            memory: request.memory,
-            given_up: GivenUp::new(progress),
-        };
-        // If this returns early or is dropped, the pin is removed as well.
-        let (made, labels) = tokio::try_join!(
-            self.build(plan, &request.out, progress),
-            digest_of(&request.labels)
-        )?;
-        // The labels are kept only now, so that nothing of a failed training set is left.
-        let artifacts = &self.context.components().stores.artifacts;
-        artifacts
-            .put_file(&blob_name(labels), &request.labels)
-            .await?;
-        set.labels = labels;
-        set.id = set.identity();
-        set.rows = made.rows;
-        set.columns = recorded(made.columns);
-        set.function_errors = made.function_errors;
-        set.errors = made.errors;
-        set.coincident = made.coincident;
-        set.digest = made.digest;
-        self.context.keep_recipe(&set.view, &recipe).await?;
-        self.put_record(&set).await?;
-        pin.remove().await?;
-        Ok(set)
+        }
     }
 
     /// Makes a recorded training set again, with the same bytes, whatever was written to the
@@ -259,8 +260,9 @@ impl Training {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] for an unknown training set, [`Kind::Invalid`] when the
-    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone from the
-    /// artifacts, and [`Kind::Internal`] when the digest of the file differs from the recorded one.
+    /// extension of `out` stands for another format, [`Kind::Corrupt`] when the labels are gone
+    /// from the artifacts, and [`Kind::Internal`] when the digest of the file differs from the
+    /// recorded one.
     pub async fn recreate_training_set(
         &self,
         id: &str,
@@ -306,6 +308,7 @@ impl Training {
                 // The file that is kept has a name of its own.
                 compression: Compression::of_extension(Path::new(&set.labels_name)),
                 most_bytes: None,
+                cuts: set.cuts(),
             };
             blocking(move || LabelFile::open(&path, Some(format), &time, &view, &options)).await??
         };
@@ -494,9 +497,9 @@ fn write(
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
-    let output = Output::create(out, &schema)?;
-    // Encoding the file takes as long as everything else, so it has a thread of its own. The rows that
-    // wait for it take a part of the memory that the join and the spooled features leave.
+    let output = Output::create_cut(out, &schema, plan.labels.cuts())?;
+    // Encoding the file takes as long as everything else, so it has a thread of its own. The rows
+    // that wait for it take a part of the memory that the join and the spooled features leave.
     let (giver, taker) = hand_over(plan.memory / 10);
     let writing = std::thread::spawn(move || {
         let mut output = output;
@@ -576,6 +579,25 @@ fn fill(
         progress.read(made.rows, plan.labels.total_rows());
     }
     Ok(made)
+}
+
+/// Opens the labels of a request, and checks that they fit the view and the file to write.
+async fn open_labels(request: &TrainingSetRequest, recipe: &Recipe) -> Result<LabelFile> {
+    let (path, time, view) = (
+        request.labels.clone(),
+        request.time.clone(),
+        recipe.view.clone(),
+    );
+    let options = LabelOptions {
+        zone: request.zone,
+        most_bytes: request.most_label_bytes,
+        ..LabelOptions::new(request.types.clone())
+    };
+    let open = move || LabelFile::open(&path, None, &time, &view, &options);
+    let labels = blocking(open).await??;
+    labels.check_types(&request.types)?;
+    check_columns(&request.out, &labels.fields())?;
+    Ok(labels)
 }
 
 /// Checks that the file to write is not the file of the labels, under whatever name.

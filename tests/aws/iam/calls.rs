@@ -34,13 +34,13 @@ impl Seen {
             for name in tables {
                 table.note("dynamodb", &call.action, &name);
             }
-            Fate::Through
+            Fate::Forwarded
         });
         let s3 = Proxy::new(&endpoint("S3"), move |call| {
             for (action, resource) in of_s3(call) {
                 objects.note("s3", action, &resource);
             }
-            Fate::Through
+            Fate::Forwarded
         });
         (dynamo, s3)
     }

@@ -7,9 +7,9 @@
 //! are between sets of texts. A text that is not there in the training rows, or is one of the rarer
 //! ones beyond `most`, is a missing value.
 //!
-//! The model's `task` says what is predicted: for `binary`, a probability, from labels that are 0 or
-//! 1, or false or true; for `regression`, a number. Without it, labels that are booleans or texts
-//! are those of `binary`.
+//! The model's `task` says what is predicted: for `binary`, a probability, from labels that are 0
+//! or 1, or false or true; for `regression`, a number. Without it, labels that are booleans or
+//! texts are those of `binary`.
 //!
 //! | parameter | default | meaning |
 //! | --- | --- | --- |
@@ -458,7 +458,8 @@ impl Trainer for Trees {
 /// The numbers of a column. A missing one is NaN.
 fn numbers(table: &mut Table, name: &str) -> Result<Vec<f64>, String> {
     let values: Column<Option<f64>> = table.take(name)?;
-    // The library's histograms cannot hold infinite values, so they become the greatest finite ones.
+    // The library's histograms cannot hold infinite values, so they become the greatest finite
+    // ones.
     let finite = |value: f64| value.clamp(f64::MIN, f64::MAX);
     let value = |row| values.get(row).flatten().map_or(f64::NAN, finite);
     Ok((0..values.len()).map(value).collect())

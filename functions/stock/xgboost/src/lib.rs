@@ -9,9 +9,9 @@
 //! - `trees` is `best` or `all`. It is needed where training was stopped early and the file has
 //!   trees from after the best round: XGBoost's scikit-learn classes predict with the best,
 //!   `Booster.predict` with all.
-//! - `categories = codes` reads the columns of a data frame's categories as their codes. Without it,
-//!   they are read as the categories, if the file has them (since version 3.1 of XGBoost); a row
-//!   with another value fails, as in XGBoost.
+//! - `categories = codes` reads the columns of a data frame's categories as their codes. Without
+//!   it, they are read as the categories, if the file has them (since version 3.1 of XGBoost); a
+//!   row with another value fails, as in XGBoost.
 //!
 //! Format: <https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html>. Boosters of
 //! trees (`gbtree`, `dart`) are supported. Numbers have 32 bits, as in XGBoost.

@@ -1,4 +1,4 @@
-//! What a client makes of the answers of S3 that servers for tests do not give.
+//! Tests with answers of S3 that the local servers do not give.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -80,7 +80,7 @@ async fn read(path: &FilePath, range: Range<u64>) -> std::io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// What becomes of an object that has the key already.
+/// What happens to an object that has the key already.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Existing {
     /// It is replaced.

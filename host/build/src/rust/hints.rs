@@ -1,4 +1,4 @@
-//! What to do about code that does not work in a sandbox.
+//! Hints about code that does not work in the sandbox.
 //!
 //! The standard library compiles for the sandbox, and does nothing or panics there: nothing is
 //! printed, and there is no clock. Crates that need randomness do not compile, with an error that
@@ -110,8 +110,8 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 
-/// Returns the lines of a source that use what is not there: number, name and what to do. Comments do
-/// not count, and neither do the tests at the end, which run outside of the sandbox.
+/// Returns the lines of a source that use what is not there: number, name and what to do. Comments
+/// do not count, and neither do the tests at the end, which run outside of the sandbox.
 fn of_text(text: &str) -> impl Iterator<Item = (usize, &'static str, &'static str)> {
     let lines = text
         .lines()

@@ -1,4 +1,4 @@
-//! What cargo says while it compiles: a JSON object in each line.
+//! Messages of cargo: one JSON object in each line.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};

@@ -32,6 +32,21 @@ pub struct FileOptions {
     /// [`MAX_ROW_BYTES`]. It belongs to whoever reads a file, and is not recorded.
     #[serde(skip)]
     pub row_bytes: Option<u64>,
+    /// Where chunks of rows end. It belongs to whoever reads a file, and is not recorded.
+    #[serde(skip)]
+    pub cuts: Cuts,
+}
+
+/// Where the rows that are read or written together end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cuts {
+    /// Where they are many, or take many bytes.
+    #[default]
+    ByBytes,
+    /// Where they are many, however large they are. So did earlier versions, whose training sets
+    /// are made again in this way. Only rows of Arrow and Parquet files are read in chunks of at
+    /// most 64 MiB, as they were then.
+    ByRows,
 }
 
 /// The default of how many bytes the values of a row of Parquet or Arrow may take.

@@ -79,9 +79,30 @@ impl Format {
         format.filter(|format| format.is_text())
     }
 
-    /// Returns whether files of the format are text.
+    /// Returns whether files of the format are text, which may be compressed and have an encoding.
     pub fn is_text(self) -> bool {
-        matches!(self, Self::Csv | Self::Ndjson)
+        match self {
+            Self::Csv | Self::Ndjson => true,
+            Self::Parquet | Self::Arrow | Self::ArrowStream => false,
+        }
+    }
+
+    /// Returns whether the columns of a file have types. Those of other files are declared, or
+    /// guessed by their values.
+    pub fn has_types(self) -> bool {
+        match self {
+            Self::Parquet | Self::Arrow | Self::ArrowStream => true,
+            Self::Csv | Self::Ndjson => false,
+        }
+    }
+
+    /// Returns whether values are bare texts, which do not say what they are: a number and a text
+    /// of digits are written alike, and so are a null and an empty text. Values of JSON say it.
+    pub fn has_bare_values(self) -> bool {
+        match self {
+            Self::Csv => true,
+            Self::Ndjson | Self::Parquet | Self::Arrow | Self::ArrowStream => false,
+        }
     }
 
     /// Returns the format of a file of a source, by its extension.

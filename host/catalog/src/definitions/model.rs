@@ -39,7 +39,7 @@ pub struct ModelDef {
     pub doc: String,
 }
 
-/// What a training uses unless it is told otherwise.
+/// The defaults of `wafer train` for a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingDef {
     /// The file of labels.
@@ -55,6 +55,13 @@ pub struct TrainingDef {
     pub zone: Option<Zone>,
     /// How rows are divided into parts.
     pub split: Option<Split>,
+}
+
+impl TrainingDef {
+    /// Returns the column of the labels' time: the one that is set, or else `event_timestamp`.
+    pub fn label_time(&self) -> &str {
+        self.time.as_deref().unwrap_or("event_timestamp")
+    }
 }
 
 /// The name of a version of a model, by number, by alias, or without either: `late`, `late@3`,

@@ -5,7 +5,7 @@ use wafer_core::{DataType, Field, Schema};
 
 use crate::definitions::{ScheduleDef, VersionName};
 
-/// What a pipeline computes rows with.
+/// The function, the model or the columns that a pipeline makes rows of its group with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MadeBy {
@@ -13,7 +13,7 @@ pub enum MadeBy {
     Function(String),
     /// A version of a model, which computes one prediction for each row.
     Model(VersionName),
-    /// Nothing: columns of the source are the columns of the group.
+    /// No computation: columns of the source are the columns of the group.
     Columns(Vec<PassedColumn>),
 }
 

@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
+        Timestamp::parse_argument(text).unwrap()
     }
 
     #[test]

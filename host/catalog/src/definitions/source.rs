@@ -102,11 +102,9 @@ impl SourceDef {
 
     /// Returns whether the source keeps its raw events.
     pub fn keeps_events(&self) -> bool {
-        matches!(self.kind, SourceKind::Stream { archive: true, .. })
+        self.kind.keeps_events()
     }
-}
 
-impl SourceDef {
     /// Returns whether the source has files on this machine.
     pub fn is_here(&self) -> bool {
         matches!(self.files, Some(Location::Here(_)))
@@ -118,14 +116,14 @@ impl SourceDef {
 pub struct FoundColumn {
     /// The name of the column.
     pub name: String,
-    /// The type that it can be read as; `None` if it has nothing but nulls, which every type has. Or
-    /// why it cannot be read, and what to do about it.
+    /// The type that it can be read as; `None` if it has nothing but nulls, which every type has.
+    /// Or why it cannot be read, and what to do about it.
     pub data_type: Result<Option<DataType>, String>,
     /// Whether it may be null.
     pub nullable: bool,
 }
 
-/// Where the files of a source are: on this machine, or on S3.
+/// Where the files of a source are: on this machine, or elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Location {
@@ -192,6 +190,73 @@ pub enum SourceKind {
         /// Whether raw events are kept.
         archive: bool,
     },
+}
+
+/// What is different from one kind to the next. Each question is answered for every kind, so that
+/// the compiler names what a new kind has to say.
+impl SourceKind {
+    /// Returns the name of the kind, which is the `type` in the project file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Delta { .. } => "delta",
+            Self::Table { .. } => "table",
+            Self::Stream { .. } => "stream",
+        }
+    }
+
+    /// Returns what a source of the kind is, as messages say it.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Files => "a source of files",
+            Self::Delta { .. } => "a Delta table",
+            Self::Table { .. } => "the table of a group",
+            Self::Stream { .. } => "a stream",
+        }
+    }
+
+    /// Returns whether the files of the source, if it has any, hold its rows and are read one by
+    /// one. Of a table, only the files that its log names count.
+    pub fn reads_files_one_by_one(&self) -> bool {
+        match self {
+            Self::Files | Self::Stream { .. } => true,
+            Self::Delta { .. } | Self::Table { .. } => false,
+        }
+    }
+
+    /// Returns the other group of the project whose table is read, if it is one. Such a table has
+    /// the rows of recent events only when they were flushed, and its changes make runs due.
+    pub fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::Table { group } => Some(group),
+            Self::Files | Self::Delta { .. } | Self::Stream { .. } => None,
+        }
+    }
+
+    /// Returns whether rows were admitted before they came into the source. They are selected by
+    /// the times at which they were available then, not by their event times.
+    pub fn is_admitted_upstream(&self) -> bool {
+        match self {
+            Self::Table { .. } => true,
+            Self::Files | Self::Delta { .. } | Self::Stream { .. } => false,
+        }
+    }
+
+    /// Returns whether events are pushed to the source.
+    pub fn takes_events(&self) -> bool {
+        match self {
+            Self::Stream { .. } => true,
+            Self::Files | Self::Delta { .. } | Self::Table { .. } => false,
+        }
+    }
+
+    /// Returns whether raw events are kept in a table of their own.
+    pub fn keeps_events(&self) -> bool {
+        match self {
+            Self::Stream { archive, .. } => *archive,
+            Self::Files | Self::Delta { .. } | Self::Table { .. } => false,
+        }
+    }
 }
 
 /// The default of a source's `skew`.

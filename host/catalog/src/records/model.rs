@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use wafer_core::{DataType, Digest, Field, Signature, Task, Timestamp, can_widen};
 
-use crate::definitions::{Definitions, FunctionDef, MadeBy, SourceKind, VersionName};
+use crate::definitions::{Definitions, FunctionDef, MadeBy, VersionName};
 use crate::recipe::Recipe;
 
 /// An artifact of a version.
@@ -120,12 +120,14 @@ impl Lineage {
                 lineage.models.insert(name.clone());
             }
             lineage.sources.insert(pipeline.source.clone());
-            let upstream = definitions.sources.get(&pipeline.source).map(|s| &s.kind);
-            if let Some(SourceKind::Table { group }) = upstream
+            let source = definitions.sources.get(&pipeline.source);
+            if let Some(group) = source.and_then(|source| source.kind.upstream())
                 && let Some(def) = definitions.groups.get(group)
-                && lineage.groups.insert(group.clone(), def.table()).is_none()
             {
-                pending.push(group.clone());
+                let known = lineage.groups.insert(group.to_owned(), def.table());
+                if known.is_none() {
+                    pending.push(group.to_owned());
+                }
             }
         }
         lineage

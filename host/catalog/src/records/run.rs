@@ -63,16 +63,16 @@ pub struct RunRecord {
     /// The data interval that the run covers: event times, or available times if the source is
     /// another group.
     pub interval: Interval,
-    /// Whether a backfill combined several intervals, so that they are one here. By a schedule, each
-    /// row counts as visible from the end of its own interval on.
+    /// Whether a backfill combined several intervals, so that they are one here. By a schedule,
+    /// each row counts as visible from the end of its own interval on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_combined: bool,
     /// A number that rises each time the interval is run with other inputs.
     pub generation: i64,
     /// The digest of the files, the function and the settings.
     pub inputs: Digest,
-    /// Which settings the digest is of: [`INPUTS_VERSION`], or 0 in records of earlier versions, whose
-    /// digests leave out the `format` and the `skew` of the source.
+    /// Which settings the digest is of: [`INPUTS_VERSION`], or 0 in records of earlier versions,
+    /// whose digests leave out the `format` and the `skew` of the source.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inputs_version: u32,
     /// How far the run read the table of another group, if that is its source.
@@ -104,8 +104,9 @@ pub struct RunRecord {
     pub rejects: Vec<Reject>,
     /// Problems of the run as a whole that did not make it fail.
     pub warnings: Vec<String>,
-    /// The number of entities whose newest row, or summary of events, was written online. An entity
-    /// counts once for each of the batches that a large run is written in.
+    /// The number of rows that were written to the online store: the newest one, or the summary of
+    /// events, of each entity in each of the batches that a large run is written in. An entity that
+    /// occurs in several batches counts once for each.
     pub online_applied: u64,
     /// The number of rows that changed nothing online because the stored rows are newer.
     pub online_older: u64,

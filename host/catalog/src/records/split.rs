@@ -94,10 +94,8 @@ impl Split {
             let (name, end) = part
                 .split_once('<')
                 .ok_or_else(|| wrong("a part has no end"))?;
-            let end: Timestamp = end
-                .trim()
-                .parse()
-                .map_err(|e: wafer_core::ParseTimestampError| wrong(&e.to_string()))?;
+            let end =
+                Timestamp::parse_argument(end.trim()).map_err(|error| wrong(&error.to_string()))?;
             if name.trim().is_empty() || ends.last().is_some_and(|before| *before >= end) {
                 return Err(wrong("each part has a name, and ends after the one before"));
             }

@@ -11,7 +11,7 @@ use wafer_core::{DataType, Digest, Hasher, Timestamp, Zone};
 use wafer_store::{Error, Kind, Result};
 
 use crate::context::Context;
-use crate::definitions::Format;
+use crate::definitions::{Cuts, Format};
 use crate::records::{Reject, Split};
 
 /// The record of a training set: everything that is needed to make it again.
@@ -45,6 +45,11 @@ pub struct TrainingSet {
     /// recorded neither this nor `types`, read it as null.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_empty_keys: bool,
+    /// Whether the rows that are read and written together end by their bytes too, and not by their
+    /// number alone. They do not in training sets of earlier versions, which have to be made again
+    /// with the same bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut_by_bytes: bool,
     /// The time that table versions were requested for. `None` means the newest versions.
     pub as_of: Option<Timestamp>,
     /// The versions of the offline tables that were read, by table. Compaction keeps them until
@@ -103,12 +108,11 @@ impl TrainingSet {
         split.is_some_and(|split| split.parts.iter().any(|(name, _)| name == part))
     }
 
-    /// Returns the types of the columns of labels in CSV or NDJSON that the view does not read, and
-    /// possibly of features. Earlier versions recorded them only in the statistics of the columns,
-    /// and guessed nothing but int64, float64, boolean and utf8.
+    /// Returns the types of the columns of labels that the view does not read, and possibly of
+    /// features, if the format of the labels has no types. Earlier versions recorded them only in
+    /// the statistics of the columns, and guessed nothing but int64, float64, boolean and utf8.
     pub fn types_of_labels(&self) -> BTreeMap<String, DataType> {
-        let is_text = matches!(self.labels_format, Format::Csv | Format::Ndjson);
-        if self.has_empty_keys || !is_text {
+        if self.has_empty_keys || self.labels_format.has_types() {
             return self.types.clone();
         }
         let guessed = [
@@ -123,6 +127,14 @@ impl TrainingSet {
             Some((column.name.clone(), data_type.clone()))
         });
         recorded.collect()
+    }
+
+    /// Returns where the rows end that are read and written together.
+    pub fn cuts(&self) -> Cuts {
+        match self.is_cut_by_bytes {
+            true => Cuts::ByBytes,
+            false => Cuts::ByRows,
+        }
     }
 
     /// Checks the digest of a training set that was made again.
@@ -158,6 +170,9 @@ impl TrainingSet {
         }
         if let Some(zone) = self.zone {
             hasher.part(zone.to_string().as_bytes());
+        }
+        if self.is_cut_by_bytes {
+            hasher.part(b"cut by bytes");
         }
         hasher.finish().short()
     }
@@ -230,6 +245,18 @@ mod tests {
         let types = types.map(|(name, data_type)| (name.to_owned(), data_type));
         assert_eq!(set.types_of_labels(), BTreeMap::from(types.clone()));
         assert_eq!(set.zone, Some(Zone::UTC));
+        assert_eq!(set.cuts(), Cuts::ByRows);
+        let stored = serde_json::to_value(&set).unwrap();
+        assert!(stored.get("is_cut_by_bytes").is_none());
+        let cut_by_bytes = TrainingSet {
+            is_cut_by_bytes: true,
+            ..set.clone()
+        };
+        assert_eq!(cut_by_bytes.cuts(), Cuts::ByBytes);
+        assert_ne!(cut_by_bytes.identity(), set.identity());
+        let stored = serde_json::to_value(&cut_by_bytes).unwrap();
+        let read: TrainingSet = serde_json::from_value(stored).unwrap();
+        assert_eq!(read, cut_by_bytes);
         let newer = TrainingSet {
             types: BTreeMap::from([("zip".to_owned(), DataType::Utf8)]),
             has_empty_keys: true,

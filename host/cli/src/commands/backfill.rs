@@ -30,11 +30,11 @@ pub(crate) struct Backfill {
     pipeline: String,
 
     /// First event time to cover (RFC 3339, or a date)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Timestamp,
 
     /// End of the event times to cover, not included
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Timestamp,
 
     /// Length of an interval; default: the intervals of the schedule, or 1d

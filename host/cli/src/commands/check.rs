@@ -1,13 +1,15 @@
 //! `wafer check`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use wafer_config::resolve;
-use wafer_core::{DataType, escaped};
+use wafer_config::{Project, resolve};
+use wafer_core::{DataType, Field, escaped};
 use wafer_platform::{
-    CHECK_ROWS, Error, GoLive, Reject, SourceKind, SourceReader, check_function, temporary_folder,
+    CHECK_ROWS, Definitions, Error, GoLive, Platform, ProjectFunction, Reject, SourceReader,
+    check_function, temporary_folder,
 };
 
 use super::Context;
@@ -49,24 +51,9 @@ impl Check {
         if self.build {
             build::build_project(&project)?;
         }
-        // The definitions are applied to stores of their own, which are removed at the end.
         let scratch = temporary_folder()?;
-        let mut scratch_project = project.clone();
-        scratch_project.store.path = scratch.path().to_owned();
-        scratch_project.store.cloud = None;
-        app::check_stores(&project)?;
-        let platform = app::open(&scratch_project, None).await?;
-        let mut specs = build::specs(&project)?;
-        if specs.iter().any(|function| !function.fitted.is_empty()) {
-            // Fitted artifacts are versions of models, which only the project's own stores have.
-            let registry = app::open(&project, None).await?;
-            let mut complete = Vec::new();
-            for function in specs {
-                complete.push(registry.with_fitted(function).await?);
-            }
-            specs = complete;
-        }
-        let functions = platform.register(specs).await?;
+        let platform = scratch_platform(&project, scratch.path()).await?;
+        let functions = platform.register(complete_specs(&project).await?).await?;
         let columns = super::apply::columns_of_files(&project, &platform).await?;
         let live = platform.context().definitions();
         let definitions = resolve(&project, functions, &columns, &live)?;
@@ -74,70 +61,117 @@ impl Check {
 
         let mut checked = Vec::new();
         for name in definitions.functions.keys() {
-            let function = platform.context().function(name)?;
-            let inputs = function.signature().inputs.clone();
-            let source = definitions
-                .pipelines
-                .values()
-                .find(|p| p.made_by.function() == Some(name))
-                .and_then(|p| {
-                    let source = &definitions.sources[&p.source];
-                    // The rows of a Delta table are read by runs only.
-                    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
-                    source.files.as_ref().filter(|_| !is_delta).map(|_| {
-                        let remote = &platform.context().components().remote;
-                        SourceReader::open(source, &p.source, inputs.fields(), remote)
-                    })
-                });
-            let source = source.transpose()?;
-            let opaque = inputs
-                .fields()
-                .iter()
-                .any(|f| matches!(f.data_type, DataType::Arrow(_)));
-            if source.is_none() && opaque {
-                say(format!(
-                    "function `{name}` was not called, because there are no rows to call it on"
-                ));
-                continue;
-            }
-            let (report, first) = tokio::task::spawn_blocking(move || {
-                let first = source.map(|source| source.first_rows(CHECK_ROWS));
-                let mut first = first.transpose()?.unwrap_or_default();
-                let report = check_function(&function, first.columns.take())?;
-                Ok::<_, Error>((report, first))
-            })
-            .await??;
-            checked.push(Checked {
-                function: name.clone(),
-                rows: report.rows,
-                of: if report.real { SOURCE } else { "made-up data" },
-                row_errors: report.row_errors,
-                unreadable: first.unreadable,
-                first_unreadable: first
-                    .reject
-                    .map(|Reject { place, message }| format!("{place}: {message}")),
-            });
+            checked.extend(check_one(&platform, &definitions, name).await?);
         }
-        context.format.print(&checked, || {
-            let rows: Vec<_> = checked
-                .iter()
-                .map(|c| {
-                    vec![
-                        c.function.clone(),
-                        c.rows.to_string(),
-                        c.of.to_owned(),
-                        c.row_errors.to_string(),
-                    ]
-                })
-                .collect();
-            let header = ["function", "rows", "of", "row errors"];
-            format!("{}\n{}", table(&header, &rows), verdict(&checked))
-        });
+        context.format.print(&checked, || text(&checked));
         Ok(match checked.iter().any(Checked::has_no_readable_row) {
             true => ExitCode::FAILURE,
             false => ExitCode::SUCCESS,
         })
     }
+}
+
+/// Opens the project with stores of its own in a folder, to which its definitions are applied.
+async fn scratch_platform(project: &Project, folder: &Path) -> Result<Platform> {
+    let mut scratch = project.clone();
+    scratch.store.path = folder.to_owned();
+    scratch.store.cloud = None;
+    app::check_stores(project)?;
+    app::open(&scratch, None).await
+}
+
+/// Returns what is registered of the functions, with the artifacts that were fitted for them.
+async fn complete_specs(project: &Project) -> Result<Vec<ProjectFunction>> {
+    let specs = build::specs(project)?;
+    if specs.iter().all(|function| function.fitted.is_empty()) {
+        return Ok(specs);
+    }
+    // Fitted artifacts are versions of models, which only the project's own stores have.
+    let registry = app::open(project, None).await?;
+    let mut complete = Vec::new();
+    for function in specs {
+        complete.push(registry.with_fitted(function).await?);
+    }
+    Ok(complete)
+}
+
+/// Calls a function on the first rows of its source, or on made-up rows. Returns `None` if there
+/// are no rows to call it on.
+async fn check_one(
+    platform: &Platform,
+    definitions: &Definitions,
+    name: &str,
+) -> Result<Option<Checked>> {
+    let function = platform.context().function(name)?;
+    let inputs = function.signature().inputs.clone();
+    let source = source_of(platform, definitions, name, inputs.fields())?;
+    let is_opaque = |field: &Field| matches!(field.data_type, DataType::Arrow(_));
+    if source.is_none() && inputs.fields().iter().any(is_opaque) {
+        say(format!(
+            "function `{name}` was not called, because there are no rows to call it on"
+        ));
+        return Ok(None);
+    }
+    let (report, first) = tokio::task::spawn_blocking(move || {
+        let first = source.map(|source| source.first_rows(CHECK_ROWS));
+        let mut first = first.transpose()?.unwrap_or_default();
+        let report = check_function(&function, first.columns.take())?;
+        Ok::<_, Error>((report, first))
+    })
+    .await??;
+    Ok(Some(Checked {
+        function: name.to_owned(),
+        rows: report.rows,
+        of: if report.real { SOURCE } else { "made-up data" },
+        row_errors: report.row_errors,
+        unreadable: first.unreadable,
+        first_unreadable: first
+            .reject
+            .map(|Reject { place, message }| format!("{place}: {message}")),
+    }))
+}
+
+/// Opens the files of the source that a pipeline calls a function on. Returns `None` if there is no
+/// such pipeline, or its source has no files.
+fn source_of(
+    platform: &Platform,
+    definitions: &Definitions,
+    function: &str,
+    fields: &[Field],
+) -> Result<Option<SourceReader>> {
+    let mut pipelines = definitions.pipelines.values();
+    let pipeline = pipelines.find(|pipeline| {
+        let called = pipeline.made_by.function();
+        called.is_some_and(|called| called == function)
+    });
+    let Some(pipeline) = pipeline else {
+        return Ok(None);
+    };
+    let source = &definitions.sources[&pipeline.source];
+    // The rows of a table are read by runs only.
+    if source.files.is_none() || !source.kind.reads_files_one_by_one() {
+        return Ok(None);
+    }
+    let remote = &platform.context().components().remote;
+    let reader = SourceReader::open(source, &pipeline.source, fields, remote)?;
+    Ok(Some(reader))
+}
+
+/// Returns the results as a table, and below it what the check found.
+fn text(checked: &[Checked]) -> String {
+    let rows: Vec<_> = checked
+        .iter()
+        .map(|c| {
+            vec![
+                c.function.clone(),
+                c.rows.to_string(),
+                c.of.to_owned(),
+                c.row_errors.to_string(),
+            ]
+        })
+        .collect();
+    let header = ["function", "rows", "of", "row errors"];
+    format!("{}\n{}", table(&header, &rows), verdict(checked))
 }
 
 impl Checked {

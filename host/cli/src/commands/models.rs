@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use wafer_core::bytes_text;
+use wafer_core::{bytes_text, escaped};
 use wafer_platform::{
     EvaluateRequest, ModelNote, ModelVersion, NewVersion, Origin, Platform, Progress, VersionName,
     temporary_folder,
@@ -161,8 +161,8 @@ struct Push {
 
 /// Compute the metrics of a version on a part of a training set.
 ///
-/// Rows that the version learned from are left out, because a model knows their labels: those of the
-/// parts `train` and `validation` of its own training set, and the same rows of another one.
+/// Rows that the version learned from are left out, because a model knows their labels: those of
+/// the parts `train` and `validation` of its own training set, and the same rows of another one.
 ///
 /// Examples:
 ///   wafer models evaluate late_arrival@3 --training-set 4f0c9a1b22d0 --part test
@@ -247,11 +247,14 @@ fn metric(text: &str) -> Result<(String, f64), String> {
     Ok((name, number))
 }
 
-/// Formats metrics in one line.
+/// Formats metrics in one line. Those of versions that were registered from outside have any names.
 pub(crate) fn metrics_text(metrics: &BTreeMap<String, f64>) -> String {
-    let one = |(name, value): (&String, &f64)| match value.fract() == 0.0 && value.abs() < 1e15 {
-        true => format!("{name}={value}"),
-        false => format!("{name}={value:.4}"),
+    let one = |(name, value): (&String, &f64)| {
+        let name = escaped(name);
+        match value.fract() == 0.0 && value.abs() < 1e15 {
+            true => format!("{name}={value}"),
+            false => format!("{name}={value:.4}"),
+        }
     };
     metrics.iter().map(one).collect::<Vec<_>>().join("  ")
 }

@@ -87,7 +87,7 @@ impl New {
              wafer apply                      # build the function, make everything live\n  \
              wafer run last_ride              # data/rides.csv through the function into the stores\n  \
              wafer get driver driver_id=7     # the feature vector of a driver",
-            folder = folder.display()
+            folder = path_text(folder)
         ));
         Ok(ExitCode::SUCCESS)
     }
@@ -104,7 +104,7 @@ impl New {
              wafer apply                      # make the definitions live\n  \
              wafer run {pipeline}             # the rows of the file into the stores\n  \
              wafer get {pipeline} {example}   # the feature vector of a key",
-            folder = folder.display(),
+            folder = path_text(folder),
             pipeline = made.name,
             example = made.example
         ));

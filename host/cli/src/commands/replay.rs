@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Schema, Timestamp, cell_to_json};
-use wafer_platform::{IngestReport, SourceDef, SourceKind, SourceReader};
+use wafer_platform::{IngestReport, SourceDef, SourceReader};
 
 use super::Context;
 use crate::app;
@@ -47,11 +47,11 @@ pub(crate) struct Replay {
     time: String,
 
     /// Start of the time to replay
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Timestamp,
 
     /// End of the time to replay, not included
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Timestamp,
 
     /// Also ask this endpoint for predictions, with the same rows
@@ -136,12 +136,12 @@ impl Replay {
         })?;
         let definitions = platform.context().definitions();
         let mut moments: BTreeMap<Timestamp, Moment> = BTreeMap::new();
-        // Pipelines of a source that share a function, or have none, read the same events, which are
-        // pushed once.
+        // Pipelines of a source that share a function, or have none, read the same events, which
+        // are pushed once.
         let mut played = BTreeSet::new();
         for (name, pipeline) in &definitions.pipelines {
             let source = &definitions.sources[&pipeline.source];
-            if !matches!(source.kind, SourceKind::Stream { .. }) || source.files.is_none() {
+            if !source.kind.takes_events() || source.files.is_none() {
                 continue;
             }
             if !played.insert((&pipeline.source, pipeline.made_by.function())) {

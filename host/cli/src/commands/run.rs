@@ -20,8 +20,8 @@ use crate::partitions;
 /// Writes one commit to the offline table of the group, then the newest row of each
 /// entity to the online store. Running again with the same inputs changes nothing,
 /// changed inputs replace the rows of the interval, and a run that was killed is
-/// continued. A run that rejects more rows than the pipeline's `max_rejects` allows
-/// fails and changes nothing.
+/// continued. A run that rejects more rows than the pipeline's `max_rejects` allows,
+/// or would leave no row of an interval that had some, fails and changes nothing.
 ///
 /// Examples:
 ///   wafer run plane_outcome
@@ -36,11 +36,11 @@ pub(crate) struct Run {
     pipeline: String,
 
     /// First event time to cover (RFC 3339, or a date); default: no start
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Option<Timestamp>,
 
     /// End of the event times to cover, not included; default: no end
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Option<Timestamp>,
 
     /// Read the source and call the function, report what a run would do, and write nothing
@@ -201,7 +201,7 @@ fn report(context: &Context, dry: &DryRun) -> ExitCode {
         );
         text += &remarks(dry.rows_warned, &dry.warnings);
         if let Some(error) = &dry.error {
-            text += &format!("\nThe run would fail: {error}");
+            text += &format!("\nThe run would fail: {}", escaped(error));
         }
         text
     });
@@ -238,7 +238,7 @@ fn summary(run: &RequestedRun) -> String {
         (end.as_micros() - record.started.as_micros()) as f64 / 1e6
     });
     let mut text = format!(
-        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} entities written online; {seconds:.2} s",
+        "{} over {}: {} rows read, {} written, {} rejected, {} outside; {} rows written online; {seconds:.2} s",
         record.pipeline,
         record.interval,
         thousands(record.rows_read),

@@ -191,3 +191,51 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
         });
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_left_out_means_the_default_of_the_reference() {
+        // The folder is found at run time, because checkouts may share a target folder.
+        let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+        let reference = std::fs::read_to_string(folder.join("../../docs/wafer-toml.md")).unwrap();
+        let mut sections = reference.split("\n## ");
+        let section = sections.find(|section| section.starts_with("[server]"));
+        let rows = section.unwrap().lines();
+        let limits = |config: &ServerConfig| format!("{:?}", options(config, Vec::new()).limits);
+        let absent = limits(&ServerConfig::default());
+        let mut compared = Vec::new();
+        for row in rows.filter(|row| row.starts_with("| `")) {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            let key = cells[0].trim_matches(['|', ' ', '`']);
+            let literal = |cell: &str| Some(cell.strip_prefix('`')?.strip_suffix('`')?.to_owned());
+            let Some(default) = literal(cells[2]) else {
+                continue;
+            };
+            let value = match default.parse::<u64>() {
+                Ok(_) => default,
+                Err(_) => format!("\"{default}\""),
+            };
+            let set: ServerConfig = toml::from_str(&format!("{key} = {value}")).unwrap();
+            assert_eq!(limits(&set), absent, "{key} = {value}");
+            compared.push(key);
+        }
+        assert_eq!(
+            compared,
+            [
+                "connections",
+                "requests",
+                "queue_timeout",
+                "header_timeout",
+                "body_timeout",
+                "write_timeout",
+                "drain_timeout",
+                "memory"
+            ]
+        );
+    }
+}

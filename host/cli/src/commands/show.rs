@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wafer_core::{Condition, cut_to};
-use wafer_platform::{LookAt, LookRequest, Looked, look_at_files};
+use wafer_platform::{LeftOut, LeftOutReason, LookAt, LookRequest, Looked, look_at_files};
 
 use super::Context;
 use crate::app;
@@ -16,10 +16,13 @@ const CELL_BYTES: usize = 60;
 
 /// Show some rows of a source, a group, a view, an offline table or a file.
 ///
-/// Of a view, the feature vectors of its entities as of now are shown. Of anything else, the rows in
-/// the order in which they are stored, with all their columns; of a source, as the functions over it
-/// read them. On a terminal the result is a table, in which long values are cut; elsewhere it is CSV,
-/// or what --format says. Rows that cannot be read are named on standard error.
+/// Of a view, the feature vectors of its entities as of now are shown. The entities are those of
+/// the group with the most inputs of the view as join keys, in the order of its table. Other
+/// inputs, and the features that need them, are left out and named: only a request knows them. Of
+/// anything else, the rows are shown in the order in which they are stored, with all their columns;
+/// of a source, as the functions over it read them. On a terminal the result is a table, in which
+/// long values are cut; elsewhere it is CSV, or what --format says. Rows that cannot be read are
+/// named on standard error.
 ///
 /// If several things have one name, write source:NAME, group:NAME, view:NAME or table:NAME. A
 /// name with a slash, a dot or a star is that of files, for which no project is needed.
@@ -107,11 +110,13 @@ fn say_what_is_missing(looked: &Looked) {
     if unnamed > 0 {
         say(format!("{} more rows cannot be read", thousands(unnamed)));
     }
-    for (name, stored_as) in &looked.left_out {
-        say(format!(
-            "column `{name}` is left out: it is {stored_as}, which is read only if its source says \
-             how"
-        ));
+    for LeftOut { name, reason } in &looked.left_out {
+        if let LeftOutReason::Type(_) = reason {
+            say(format!("column `{name}` is left out: it {reason}"));
+        }
+    }
+    if let Some(text) = unknown_inputs_text(&looked.left_out) {
+        say(text);
     }
     if looked.waiting > 0 {
         say(format!(
@@ -125,5 +130,52 @@ fn say_what_is_missing(looked: &Looked) {
             "there are more than these {} rows; see --limit",
             thousands(looked.rows.num_rows() as u64)
         ));
+    }
+}
+
+/// Says which inputs of a view are known in requests only, and which features need them; `None` if
+/// there are none.
+fn unknown_inputs_text(left_out: &[LeftOut]) -> Option<String> {
+    let names = |is_wanted: fn(&LeftOutReason) -> bool| {
+        let names = left_out.iter().filter(|column| is_wanted(&column.reason));
+        let names: Vec<String> = names.map(|column| format!("`{}`", column.name)).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let inputs = names(|reason| matches!(reason, LeftOutReason::Request))?;
+    let features = names(|reason| matches!(reason, LeftOutReason::Needs(_)));
+    let features = features.map_or_else(String::new, |features| {
+        format!(", and the features that need them: {features}")
+    });
+    Some(format!(
+        "left out are the inputs that only a request knows: {inputs}{features}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_that_only_a_request_knows_are_named_with_the_features_that_need_them() {
+        let left_out = |name: &str, reason| LeftOut {
+            name: name.to_owned(),
+            reason,
+        };
+        let stored = left_out("m", LeftOutReason::Type("Map".to_owned()));
+        let input = |name| left_out(name, LeftOutReason::Request);
+        let feature = |name| left_out(name, LeftOutReason::Needs(vec!["rate".to_owned()]));
+        let inputs = "left out are the inputs that only a request knows: ";
+        for (left_out, wanted) in [
+            (vec![], None),
+            (vec![stored], None),
+            (vec![input("rate")], Some("`rate`".to_owned())),
+            (
+                vec![input("rate"), input("to"), feature("x"), feature("y")],
+                Some("`rate`, `to`, and the features that need them: `x`, `y`".to_owned()),
+            ),
+        ] {
+            let wanted = wanted.map(|wanted| format!("{inputs}{wanted}"));
+            assert_eq!(unknown_inputs_text(&left_out), wanted);
+        }
     }
 }

@@ -30,11 +30,11 @@ pub(crate) struct Skew {
     endpoint: String,
 
     /// Compare requests from this time on (RFC 3339, or a date); default: all
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Option<Timestamp>,
 
     /// Compare requests before this time; default: all
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     to: Option<Timestamp>,
 
     /// Memory that the join may use; what does not fit is written to temporary files
@@ -75,9 +75,12 @@ fn text(report: &SkewReport) -> String {
     let mut parts: Vec<String> = releases.map(release_text).collect();
     let rows = thousands(report.rows);
     parts.push(match report.mismatches {
-        0 => format!("{rows} rows: no value differs that was made of the same"),
+        0 => format!(
+            "{rows} rows compared: every value that was made of the same rows and events is equal"
+        ),
         count => format!(
-            "{rows} rows: {} values differ although they were made of the same",
+            "{rows} rows compared: {} values differ although they were made of the same rows and \
+             events",
             thousands(count)
         ),
     });

@@ -11,7 +11,7 @@ use wafer_platform::{
     column_types,
 };
 
-use super::{Context, until_interrupted};
+use super::{Context, NOTHING, until_interrupted};
 use crate::app;
 use crate::output::{Bar, facts, path_text, say, table, thousands};
 
@@ -59,7 +59,7 @@ pub(crate) struct MakeTrainingSet {
     zone: Option<Zone>,
 
     /// Use the versions of the tables at this time, by the machine's clock
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     as_of: Option<Timestamp>,
 
     /// Memory that the join may use; what does not fit is written to temporary files
@@ -92,7 +92,7 @@ impl MakeTrainingSet {
         let bar = Arc::new(Bar::new(self.view.as_deref().unwrap_or("training set")));
         let progress = Arc::clone(&bar) as Arc<dyn Progress>;
         let training = platform.training();
-        let result = until_interrupted(async {
+        let result = until_interrupted(NOTHING, async {
             let set = match &self.recreate {
                 Some(id) => {
                     training
@@ -134,8 +134,8 @@ impl MakeTrainingSet {
     }
 }
 
-/// Warns of labels that have the time of events that they were joined with. Such an event may be the
-/// very one that the label is about.
+/// Warns of labels that have the time of events that they were joined with. Such an event may be
+/// the very one that the label is about.
 pub(crate) fn say_coincident(set: &TrainingSet) {
     for (lookup, labels) in &set.coincident {
         say(format!(

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use wafer_core::{Duration, Timestamp, bytes_text};
 use wafer_platform::{ExportRequest, ExportTo};
 
-use super::Context;
+use super::{Context, NOTHING, until_interrupted};
 use crate::app::{self, ClockOption};
 use crate::output::{RowFormat, path_text, standard_output, table, thousands};
 
@@ -53,12 +53,12 @@ impl Tables {
 ///
 /// The format is Parquet, CSV, NDJSON or Arrow, by the extension of the file. To the standard
 /// output, which is written `-`, rows go as CSV, or as --format says. The tables are Delta tables,
-/// which other tools can also read directly.
+/// which other tools can also read directly. An export that is interrupted leaves no file.
 ///
 /// Examples:
 ///   wafer export scheduled_flight_v1 --out labels.parquet
 ///   wafer export airport_weather_v1 --out weather.csv --columns faa,event_timestamp,temperature_c
-///   wafer export airport_weather_v1 - --limit 1000 | head
+///   wafer export airport_weather_v1 --out - --limit 1000 | head
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Export {
@@ -86,7 +86,7 @@ pub(crate) struct Export {
     format: Option<RowFormat>,
 
     /// Use the version of the table at this time, by the machine's clock
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     as_of: Option<Timestamp>,
 }
 
@@ -103,7 +103,14 @@ impl Export {
             as_of: self.as_of,
             limit: self.limit,
         };
-        let rows = platform.training().export(request, to).await?;
+        let left = match is_standard {
+            true => "the output is not complete",
+            false => NOTHING,
+        };
+        let rows = until_interrupted(left, async {
+            Ok(platform.training().export(request, to).await?)
+        });
+        let rows = rows.await?;
         if is_standard {
             return Ok(ExitCode::SUCCESS);
         }

@@ -111,7 +111,7 @@ fn mistakes_are_reported_with_their_place() {
         (
             "type = \"files\"\npath = \"orders.csv\"",
             "type = \"delta\"\npath = \"s3://b/t\"",
-            "sources.orders.path: is on S3",
+            "sources.orders.path: is a URL",
         ),
         (
             "type = \"files\"\npath = \"orders.csv\"",

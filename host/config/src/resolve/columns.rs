@@ -17,7 +17,7 @@ pub(crate) fn passed_columns(
     pipeline: &str,
     config: &PipelineConfig,
 ) -> Result<MadeBy> {
-    let known = Known::of(project, found, &config.source);
+    let known = SourceColumns::of(project, found, &config.source);
     let key = format!("pipelines.{pipeline}.columns");
     let columns = match &config.columns {
         Some(columns) => columns
@@ -42,12 +42,12 @@ pub(crate) fn passed_columns(
 }
 
 /// What is known of the columns of a source.
-struct Known<'a> {
+struct SourceColumns<'a> {
     source: &'a str,
     columns: Vec<FoundColumn>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> SourceColumns<'a> {
     fn of(project: &Project, found: Option<&Vec<FoundColumn>>, source: &'a str) -> Self {
         let declared = |table| {
             let key = format!("sources.{source}.columns");

@@ -205,8 +205,8 @@ enum Values {
 
 impl Cells {
     /// Reads a column, or returns `None` if its type is no storable one. All NaNs become the same
-    /// NaN. Of lists and vectors, only whether they are null can be told: each that is not null reads
-    /// as the integer 1, so that they can be counted.
+    /// NaN. Of lists and vectors, only whether they are null can be told: each that is not null
+    /// reads as the integer 1, so that they can be counted.
     pub fn new(column: &ArrayRef) -> Option<Self> {
         let float = |value: f64| if value.is_nan() { f64::NAN } else { value };
         let values = match column.data_type() {

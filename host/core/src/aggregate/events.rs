@@ -1,17 +1,18 @@
 //! The events of an entity as columns, over which windows slide.
 
 use super::cell::{CellRef, Cells};
+use crate::Timestamp;
 use crate::rules::Arrival;
 
 /// The events of an entity, in the order of event time and then of arrival.
 #[derive(Clone, Copy, Debug)]
 pub struct EntityEvents<'a> {
-    /// Event times, in microseconds since the Unix epoch.
-    pub events: &'a [i64],
+    /// Event times.
+    pub events: &'a [Timestamp],
     /// When each event came in.
     pub arrivals: &'a [Arrival],
     /// The time from which each event counts: the later of its event time and its available time.
-    pub active: &'a [i64],
+    pub active: &'a [Timestamp],
     /// Row of the first event in the columns. The other events follow it.
     pub first: usize,
     /// The columns that aggregates read.
@@ -53,7 +54,7 @@ impl<'a> EventValues<'a> {
     }
 
     /// The time and the arrival of an event, by which events are ordered.
-    pub(super) fn place(&self, index: usize) -> (i64, Arrival) {
+    pub(super) fn place(&self, index: usize) -> (Timestamp, Arrival) {
         (self.events.events[index], self.events.arrivals[index])
     }
 }
@@ -63,5 +64,5 @@ impl<'a> EventValues<'a> {
 pub(super) struct Covered {
     pub(super) low: usize,
     pub(super) high: usize,
-    pub(super) time: i64,
+    pub(super) time: Timestamp,
 }

@@ -105,7 +105,8 @@ impl Item {
         arrival: Arrival,
         value: impl Fn(usize) -> Option<CellRef<'a>>,
     ) {
-        let event = event.as_micros();
+        let time = event;
+        let event = time.as_micros();
         self.newest = self.newest.max(event);
         self.unpruned += 1;
         if self.unpruned >= self.allowed {
@@ -138,7 +139,7 @@ impl Item {
                             Some(column) => value(column),
                         };
                         cell.into_iter()
-                            .for_each(|cell| state.add(event, arrival, cell));
+                            .for_each(|cell| state.add(time, arrival, cell));
                     }
                 }
             }

@@ -105,13 +105,12 @@ impl Slot {
 
 /// Answers aggregates over an entity's events as of each of some ascending times. `emit` is called
 /// with the position of the time, the position of the aggregate, and the answer. Every answer is
-/// null before the entity's first event, and while its newest event is older than `ttl`
-/// microseconds.
+/// null before the entity's first event, and while its newest event is older than `ttl`.
 pub fn slide(
     aggregates: &[Aggregate],
     types: &[DataType],
     events: &EntityEvents<'_>,
-    times: &[i64],
+    times: &[Timestamp],
     ttl: Option<Duration>,
     mut emit: impl FnMut(usize, usize, Answer),
 ) {
@@ -120,10 +119,9 @@ pub fn slide(
     let order = events.by_activity();
     let at = |place: usize| order.get(place).copied().unwrap_or(place);
     let (mut active, mut high) = (0, 0);
-    let mut newest = i64::MIN;
-    let mut before = i64::MIN;
+    let mut newest = Timestamp::MIN;
+    let mut before = Timestamp::MIN;
     for (position, time) in times.iter().copied().enumerate() {
-        let now = Timestamp::from_micros(time);
         let first = active;
         while active < length && events.active[at(active)] <= time {
             newest = newest.max(events.events[at(active)]);
@@ -132,9 +130,9 @@ pub fn slide(
         while high < length && events.events[high] <= time {
             high += 1;
         }
-        let expired = is_expired(Timestamp::from_micros(newest), ttl, now);
+        let expired = is_expired(newest, ttl, time);
         for group in &mut groups {
-            let start = group.window.start(now).as_micros();
+            let start = group.window.start(time);
             let lifetime = group.window.width.is_none();
             while !lifetime && group.low < length && events.events[group.low] <= start {
                 // An event that was active at the previous time has entered the window and must
@@ -171,14 +169,14 @@ pub fn slide(
 pub fn identities(
     layout: &Layout,
     events: &EntityEvents<'_>,
-    times: &[i64],
+    times: &[Timestamp],
     ttl: Option<Duration>,
 ) -> Vec<Option<String>> {
     let order = events.by_activity();
     let mut item = Item::new(layout);
     let mut active = 0;
     let mut last = None;
-    let mut identity = |time: &i64| {
+    let mut identity = |time: &Timestamp| {
         while active < events.events.len() {
             let index = order.get(active).copied().unwrap_or(active);
             if events.active[index] > *time {
@@ -186,11 +184,11 @@ pub fn identities(
             }
             let (event, arrival) = (events.events[index], events.arrivals[index]);
             let cell = |column| events.cell(Some(column), index);
-            item.add(layout, Timestamp::from_micros(event), arrival, cell);
+            item.add(layout, event, arrival, cell);
             active += 1;
             last = None;
         }
-        if active == 0 || is_expired(item.newest(), ttl, Timestamp::from_micros(*time)) {
+        if active == 0 || is_expired(item.newest(), ttl, *time) {
             return None;
         }
         let identity = last.get_or_insert_with(|| item_identity(&item.encode(layout)));

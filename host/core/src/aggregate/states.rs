@@ -1,7 +1,8 @@
 //! Summaries of events from which aggregates are answered.
 //!
-//! A state, or two that mirror each other, is a file in this folder and a row in the table at the end of this one. Its file holds
-//! the state, how it slides with a window, and the statistics that functions ask of it.
+//! A state, or two that mirror each other, is a file in this folder and a row in the table at the
+//! end of this one. Its file holds the state, how it slides with a window, and the statistics that
+//! functions ask of it.
 
 mod count;
 mod ends;
@@ -23,6 +24,7 @@ pub(super) use quantiles::{Quantile, Quantiles};
 pub(super) use sum::{Sum, SumStatistic};
 pub(super) use values::{ValueStatistic, Values};
 
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_varint};
@@ -49,7 +51,7 @@ pub(super) trait State: Clone + Debug + Sized {
     fn new(shape: Self::Shape) -> Self;
 
     /// Adds an event: its time, its arrival and its value.
-    fn add(&mut self, event: i64, arrival: Arrival, cell: CellRef<'_>);
+    fn add(&mut self, event: Timestamp, arrival: Arrival, cell: CellRef<'_>);
 
     /// Adds all events of another state of the same shape.
     fn merge(&mut self, other: Self);
@@ -225,7 +227,7 @@ macro_rules! states {
                 }
             }
 
-            pub(super) fn add(&mut self, event: i64, arrival: Arrival, cell: CellRef<'_>) {
+            pub(super) fn add(&mut self, event: Timestamp, arrival: Arrival, cell: CellRef<'_>) {
                 match self {
                     $(Self::$name(state) => state.add(event, arrival, cell),)*
                 }

@@ -253,7 +253,11 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<An
         Arc::new(sorted.iter().map(|e| e.text).collect::<StringArray>()),
     ];
     let columns: Vec<Cells> = columns.iter().map(|c| Cells::new(c).unwrap()).collect();
-    let values = |value: fn(&Event) -> i64| sorted.iter().map(|e| value(e)).collect::<Vec<_>>();
+    let values = |value: fn(&Event) -> i64| {
+        let values = sorted.iter().map(|e| Timestamp::from_micros(value(e)));
+        values.collect::<Vec<_>>()
+    };
+    let times: Vec<Timestamp> = times.iter().copied().map(Timestamp::from_micros).collect();
     let entity = EntityEvents {
         events: &values(|e| e.event),
         arrivals: &sorted.iter().map(|e| e.arrival).collect::<Vec<_>>(),
@@ -266,7 +270,7 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<An
         &aggregates,
         &TYPES,
         &entity,
-        times,
+        &times,
         ttl,
         |time, index, answer| {
             answers[time][index] = answer;

@@ -1,5 +1,8 @@
 use arrow_array::builder::{LargeListBuilder, ListBuilder};
-use arrow_array::types::{Decimal128Type, Decimal256Type, Float32Type, Int32Type};
+use arrow_array::types::{
+    Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Float32Type,
+    Int32Type,
+};
 use arrow_array::{
     BooleanArray, Date64Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
     Int64Array, LargeStringArray, StringArray, StringViewArray, TimestampMicrosecondArray,
@@ -9,6 +12,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::cell_to_json;
+use crate::reading::DecimalReading;
 
 fn check(column: impl Array + 'static, wanted: &str, expected: Result<Json, &str>) {
     let column: ArrayRef = Arc::new(column);
@@ -522,6 +526,28 @@ fn typed_times_without_a_zone_are_those_of_the_declared_zone() {
 }
 
 #[test]
+fn dates_are_times_of_the_declared_zone_only() {
+    let berlin = Reading {
+        zone: Some("Europe/Berlin".parse().unwrap()),
+        ..Reading::default()
+    };
+    let days = arrow_array::Date32Array::from(vec![Some(1), None, Some(i32::MAX)]);
+    let millis = Date64Array::from(vec![Some(86_400_000), None, Some(86_400_001)]);
+    for (reading, midnight) in [
+        (in_utc(), "1970-01-02T00:00:00Z"),
+        (berlin, "1970-01-01T23:00:00Z"),
+    ] {
+        let rows = |wrong: &'static str| [Ok(json!(midnight)), Ok(Json::Null), Err(wrong)];
+        let years = rows("outside of the years 1 to 9999");
+        check_rows(days.clone(), "timestamp", &reading, &years);
+        let whole = rows("is not a whole number of days");
+        check_rows(millis.clone(), "timestamp", &reading, &whole);
+    }
+    check(days, "timestamp", Err("wanted timestamp, found Date32"));
+    check(millis, "timestamp", Err("wanted timestamp, found Date64"));
+}
+
+#[test]
 fn texts_and_integers_of_a_declared_format_are_times() {
     let german = Reading {
         format: Some("%d.%m.%Y".parse().unwrap()),
@@ -620,6 +646,69 @@ fn decimals_are_floats_or_texts_as_declared() {
         let refused = coerce_rows(&column, &wanted.parse().unwrap(), reading);
         assert!(matches!(refused, Err(CoerceError::Type { .. })), "{wanted}");
     }
+}
+
+/// A column of decimals, given as integers without a decimal point.
+fn decimals<T: DecimalType>(
+    digits: impl IntoIterator<Item = Option<T::Native>>,
+    precision: u8,
+    scale: i8,
+) -> arrow_array::PrimitiveArray<T> {
+    let column: arrow_array::PrimitiveArray<T> = digits.into_iter().collect();
+    column.with_precision_and_scale(precision, scale).unwrap()
+}
+
+#[test]
+fn decimals_with_more_digits_than_their_type_are_refused_however_they_are_read() {
+    let reading = |decimal| Reading {
+        decimal,
+        ..Reading::default()
+    };
+    let readings = [
+        (
+            "float64",
+            reading(Some(DecimalReading::Float64)),
+            json!(99.0),
+        ),
+        ("utf8", reading(Some(DecimalReading::Text)), json!("99.00")),
+        ("int64", reading(None), json!(99)),
+    ];
+    for (wanted, reading, fitting) in readings {
+        let rows = [
+            Ok(fitting),
+            Err("12345.67 has more digits than its type keeps, which is decimal(4, 2)"),
+            Ok(Json::Null),
+            Err("-100.00 has more digits"),
+        ];
+        let digits = [Some(9_900), Some(1_234_567), None, Some(-10_000)];
+        let wide = || digits.map(|digits| digits.map(i64::from));
+        let column = decimals::<Decimal32Type>(digits, 4, 2);
+        check_rows(column, wanted, &reading, &rows);
+        let column = decimals::<Decimal64Type>(wide(), 4, 2);
+        check_rows(column, wanted, &reading, &rows);
+        let column = decimals::<Decimal128Type>(wide().map(|d| d.map(i128::from)), 4, 2);
+        check_rows(column.clone(), wanted, &reading, &rows);
+        check_rows(column.slice(1, 3), wanted, &reading, &rows[1..]);
+        let column = wide().map(|d| d.map(|d| arrow_buffer::i256::from_i128(d.into())));
+        let column = decimals::<Decimal256Type>(column, 4, 2);
+        check_rows(column, wanted, &reading, &rows);
+    }
+    // Other places of the decimal point, and both kinds of faults in one column.
+    for (digits, scale, rows) in [
+        ([7, 12_345], 0, [Ok(json!(7)), Err("12345 has more digits")]),
+        ([7, 12_345], -2, [Ok(json!(700)), Err("1234500 has more")]),
+        (
+            [7, -12_345],
+            4,
+            [Err("has a fraction"), Err("-1.2345 has more")],
+        ),
+    ] {
+        let column = decimals::<Decimal128Type>(digits.map(Some), 4, scale);
+        check_rows(column, "int64", &Reading::default(), &rows);
+    }
+    let column = decimals::<Decimal128Type>([Some(0), Some(100_000)], 4, 4);
+    let rows = [Ok(json!(0)), Err("10.0000 has more digits")];
+    check_rows(column, "int64", &Reading::default(), &rows);
 }
 
 #[test]

@@ -50,6 +50,14 @@ fn times_without_a_zone_are_those_of_the_declared_zone_or_refused() {
             "2024-01-01",
             Ok("2023-12-31T23:00:00Z"),
         ),
+        (Some("UTC"), "2024-01-01", Ok("2024-01-01T00:00:00Z")),
+        (
+            None,
+            "2024-01-01",
+            Err("without a time zone; write a time with an offset, such as 2024-01-01T00:00:00Z"),
+        ),
+        // Clocks in Beirut were set forward at midnight.
+        (Some("Asia/Beirut"), "2024-03-31", Err("does not exist")),
         // A time that names its zone is in that one.
         (
             Some("Europe/Berlin"),

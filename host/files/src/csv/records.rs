@@ -7,7 +7,8 @@
 //! the number of a record is the line that it begins in, and no two records have the same.
 //!
 //! A quote inside of a field that does not begin with one is a character like others. Empty lines
-//! are no records. A file may have another delimiter and another quote, or no quotes.
+//! are no records, but in a file of one column, where a record whose only field is empty is an
+//! empty line. A file may have another delimiter and another quote, or no quotes.
 
 use std::io::{BufRead as _, BufReader, Read};
 
@@ -59,6 +60,11 @@ impl Record {
         let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         std::str::from_utf8(self.bytes.get(start..end)?).ok()
+    }
+
+    /// Returns whether a field was in quotes.
+    pub(super) fn is_quoted(&self, index: usize) -> bool {
+        self.are_quoted.get(index).is_some_and(|quoted| *quoted)
     }
 
     /// The memory that the record takes.
@@ -181,7 +187,7 @@ impl Record {
     }
 }
 
-/// What follows a byte.
+/// What the splitter does after a byte.
 enum Step {
     /// The splitter goes on.
     To(State),
@@ -271,6 +277,8 @@ pub(super) struct Records<R> {
     reader: BufReader<R>,
     lines: Lines,
     dialect: Dialect,
+    /// Whether an empty line is a record with one empty field.
+    has_empty_records: bool,
 }
 
 impl<R: Read> Records<R> {
@@ -282,7 +290,14 @@ impl<R: Read> Records<R> {
                 after_return: false,
             },
             dialect,
+            has_empty_records: false,
         }
+    }
+
+    /// Takes empty lines from here on for records with one empty field, as they are in a file of
+    /// one column.
+    pub(super) fn keep_empty_lines(&mut self) {
+        self.has_empty_records = true;
     }
 
     /// Reads the next record; returns `false` at the end of the file.
@@ -308,8 +323,16 @@ impl<R: Read> Records<R> {
                     continue;
                 }
                 let line = self.lines.line;
+                // The line feed of a CRLF ends the line that the carriage return has ended.
+                let ends_line = rest[0] == b'\r' || (rest[0] == b'\n' && !self.lines.after_return);
                 self.lines.pass(rest[0]);
                 used += 1;
+                if self.has_empty_records && state == State::RecordStart && ends_line {
+                    record.line = line;
+                    record.end_field();
+                    is_done = true;
+                    continue;
+                }
                 match record.step(state, rest[0], line, self.dialect)? {
                     Step::To(next) => state = next,
                     Step::End => is_done = true,
@@ -445,6 +468,34 @@ mod tests {
                 ),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn empty_lines_of_a_file_of_one_column_are_records() {
+        let text = "a\n\n1\n\n\n\"\"\n2\n\n";
+        let wanted = [
+            (2, ""),
+            (3, "1"),
+            (4, ""),
+            (5, ""),
+            (6, ""),
+            (7, "2"),
+            (8, ""),
+        ];
+        for end in ["\n", "\r\n", "\r"] {
+            let text = text.replace('\n', end);
+            let mut records = Records::new(text.as_bytes(), Dialect::default());
+            let mut record = Record::default();
+            assert!(records.read(&mut record).unwrap());
+            records.keep_empty_lines();
+            for (line, field) in wanted {
+                assert!(records.read(&mut record).unwrap(), "{text:?}");
+                assert_eq!((record.line, record.len()), (line, 1), "{text:?}");
+                assert_eq!(record.field(0), Some(field), "{text:?}");
+                assert_eq!(record.is_quoted(0), line == 6, "{text:?}");
+            }
+            assert!(!records.read(&mut record).unwrap(), "{text:?}");
         }
     }
 

@@ -3,9 +3,9 @@
 //! A worker is this program, started with the arguments that [`decode_in_child`] was told. It
 //! decodes one file after the other: over a socket it gets each open file with a [`Request`], and
 //! answers with frames, of which one has the metadata of the file and the others a batch each, in
-//! the Arrow IPC format, with what is wrong with its rows. Its memory is limited in proportion to the file, and so is the time of
-//! each step. A worker that ended by itself has met a file that it did not survive, which is
-//! refused. One whose answer is not read to the end is ended.
+//! the Arrow IPC format, with what is wrong with its rows. Its memory is limited in proportion to
+//! the file, and so is the time of each step. A worker that ended by itself has met a file that it
+//! did not survive, which is refused. One whose answer is not read to the end is ended.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -71,8 +71,8 @@ static PROGRAM: OnceLock<Program> = OnceLock::new();
 static IDLE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 
 /// Lets this process decode Arrow and Parquet files in child processes: the program at `path`,
-/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded in
-/// the process itself, where only panics become errors. Further calls have no effect.
+/// started with `arguments`, must call [`decode_worker`]. Until this is called, files are decoded
+/// in the process itself, where only panics become errors. Further calls have no effect.
 pub fn decode_in_child(path: PathBuf, arguments: Vec<String>) {
     let _ = PROGRAM.set(Program { path, arguments });
 }
@@ -106,7 +106,7 @@ struct Failure {
     cause: Option<String>,
 }
 
-// What the process does that wants to read a file.
+// The side of the reading process.
 
 /// Opens a file in a worker.
 pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<Decoded> {
@@ -348,7 +348,7 @@ fn read_frame(mut socket: &UnixStream, limit: u64) -> io::Result<(u8, Vec<u8>)> 
     Ok((kind, frame))
 }
 
-// What a worker does.
+// The side of the child process.
 
 /// Decodes files in a child process, until the process that started it closes the socket, which is
 /// the standard input. Returns the exit code for the process.
@@ -470,8 +470,8 @@ fn send_file(
 /// Checks the length of a frame before it is sent.
 ///
 /// # Errors
-/// Returns [`Kind::Invalid`] for one that is too long: rows refer to more than their own values, such as
-/// a dictionary, or cannot be divided.
+/// Returns [`Kind::Invalid`] for one that is too long: rows refer to more than their own values,
+/// such as a dictionary, or cannot be divided.
 fn check_frame(request: &Request, first: u64, length: u64, most: u64) -> Result<()> {
     match length > most {
         true => Err(Error::invalid(format!(
@@ -582,8 +582,8 @@ fn send_frame(mut socket: &UnixStream, kind: u8, frame: &[u8]) -> io::Result<()>
     socket.write_all(frame)
 }
 
-/// Returns the greatest length of a frame for a file of this size: a piece or a row, with what it refers
-/// to, and the schema, whose names and metadata are in the file as they are.
+/// Returns the greatest length of a frame for a file of this size: a piece or a row, with what it
+/// refers to, and the schema, whose names and metadata are in the file as they are.
 fn frame_limit(request: &Request, file_bytes: u64) -> u64 {
     let values = request.piece_bytes.max(request.row_bytes);
     values

@@ -234,7 +234,7 @@ struct Scan {
     is_escaped: bool,
 }
 
-/// What a byte is to a value.
+/// Where a byte lies, relative to the value that is being read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// It belongs to the value, which goes on.

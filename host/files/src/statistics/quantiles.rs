@@ -8,9 +8,9 @@ const BUCKETS: usize = 256;
 /// The bits of a float below those that tell its bucket.
 const BELOW: u32 = 52 - BUCKETS.trailing_zeros();
 
-/// A histogram of finite numbers. Its buckets are as wide as one part in 256 of the numbers in them:
-/// a bucket is what floats have in common whose sign, exponent and first eight bits are equal.
-/// Integers up to 512 have buckets of their own.
+/// A histogram of finite numbers. Its buckets are as wide as one part in 256 of the numbers in
+/// them: a bucket is what floats have in common whose sign, exponent and first eight bits are
+/// equal. Integers up to 512 have buckets of their own.
 #[derive(Debug, Default)]
 pub(super) struct Quantiles {
     count: u64,

@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use wafer_core::rules::{available_from_event, available_from_file};
-use wafer_core::{Duration, Timestamp, cut, encode_row};
+use wafer_core::{Duration, Timestamp, cut, encode_row, number_identity, text_identity};
 use wafer_store::{EventCommit, OutboxRow, Result};
 
 use crate::events::arrivals::Arrivals;
@@ -201,8 +201,8 @@ pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<
     let id = match id_field {
         None => event.id.clone(),
         Some(field) => match payload.get(field) {
-            Some(Json::String(id)) => Some(id.clone()),
-            Some(Json::Number(id)) if is_exact(id) => Some(id.to_string()),
+            Some(Json::String(id)) => Some(text_identity(id).into_owned()),
+            Some(Json::Number(id)) if is_exact(id) => Some(number_identity(&id.to_string())),
             Some(Json::Number(id)) => {
                 return Err(format!(
                     "field `{field}`, its identity, is {id} or near it: a number of so many digits \
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn identity_is_the_field_or_came_with_the_event_or_is_its_content() {
-        let text = br#"{"n": 7, "t": "x", "b": true}"#;
+        let text = br#"{"n": 7, "d": "7", "t": "x", "b": true}"#;
         let content = content_id(&IncomingEvent::from_json(text));
         let missing = |field| {
             Err(format!(
@@ -250,7 +250,9 @@ mod tests {
             (None, None, Ok(content)),
             (Some("e"), None, Ok("e".to_owned())),
             (Some("e"), Some("t"), Ok("x".to_owned())),
-            (None, Some("n"), Ok("7".to_owned())),
+            // The number 7 and the text "7" are different identities.
+            (None, Some("n"), Ok(" 7".to_owned())),
+            (None, Some("d"), Ok("7".to_owned())),
             (Some("e"), Some("b"), missing("b")),
             (Some("e"), Some("other"), missing("other")),
         ] {
@@ -271,7 +273,7 @@ mod tests {
             let event = IncomingEvent::from_json(format!("{{\"n\": {number}}}").as_bytes());
             let id = event_id(&event, Some("n"));
             assert_eq!(id.is_ok(), is_kept, "{number}: {id:?}");
-            assert!(!is_kept || id == Ok(number.to_owned()), "{number}");
+            assert!(!is_kept || id == Ok(format!(" {number}")), "{number}");
         }
         let unread = event_id(&IncomingEvent::from_json(b"{"), Some("t"));
         assert!(unread.is_err_and(|reason| reason.contains("is not JSON")));

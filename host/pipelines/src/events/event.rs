@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::{Digest, lost_number};
+use wafer_core::{Digest, cut_to, lost_number};
 use wafer_store::Result;
+
+/// The greatest size of a number in an error, in bytes.
+const SHOWN_NUMBER: usize = 60;
 
 /// An event as it came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,13 +24,13 @@ impl IncomingEvent {
     /// Creates an event from the text of a JSON object. The event has no identity beside its
     /// content. It cannot be read if a parser makes another number of one of its numbers.
     pub fn from_json(text: &[u8]) -> Self {
-        let payload = serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}"));
-        let payload = payload.and_then(|payload| match lost_number(text) {
-            None => Ok(payload),
+        let payload = match lost_number(text) {
+            None => serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}")),
             Some(number) => Err(format!(
-                "has the number {number}, which is not kept exactly; send it as text"
+                "has the number {}, which is not kept exactly; send it as text",
+                cut_to(number, SHOWN_NUMBER)
             )),
-        });
+        };
         Self {
             payload,
             id: None,

@@ -62,7 +62,7 @@ impl Source for ArchiveSource {
     fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
         let (table, columns) = (self.table.clone(), self.columns.clone());
         let files = self.snapshot.files().to_vec();
-        stored_chunks(&self.snapshot, files, None, move |batch, file, first| {
+        stored_chunks(&self.snapshot, files, move |batch, file, first| {
             archived_chunk(batch, file, first, &table, &columns)
         })
     }

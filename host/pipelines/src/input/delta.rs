@@ -1,17 +1,24 @@
 //! A Delta table that others write, as the source of a run.
+//!
+//! Its data files may be made to do harm, as those of any source: they are decoded as Parquet files
+//! of a source are, in a child process. Its log is looked at (`delta_log.rs`) before it is read.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
-use futures::stream::BoxStream;
-use wafer_catalog::{Location, SourceDef};
+use arrow_array::{ArrayRef, UInt32Array};
+use arrow_schema::{Field as ArrowField, SchemaRef};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use wafer_catalog::{FileOptions, Format, Location, SourceDef, blocking};
 use wafer_core::{Digest, Field, Hasher};
-use wafer_files::{ReadColumn, Rows, missing_column};
+use wafer_files::{ReadColumn, RowReader, Rows, file_format, missing_column, unreadable};
 use wafer_store::{DataFile, Error, OfflineTables, Result, TableSnapshot};
 
-use super::{Selection, Source, stored_chunks};
+use super::{Selection, Source};
+use crate::delta_log::check_log;
 use crate::source::chunk::Chunk;
 use crate::source::{converted, read_columns, rejects};
 
@@ -32,6 +39,7 @@ impl DeltaTable {
                  none",
             ));
         };
+        check_log(folder, version).await?;
         Ok(Self {
             snapshot: OfflineTables::open_outside(folder, version).await?,
             folder: folder.clone(),
@@ -54,19 +62,156 @@ impl DeltaTable {
         files: Vec<DataFile>,
         columns: &[ReadColumn],
     ) -> BoxStream<'static, Result<Chunk>> {
-        let names = columns.iter().map(|column| column.field.name.clone());
-        let names: Vec<String> = names.collect();
-        let columns: Arc<[ReadColumn]> = columns.into();
-        let folder = self.folder.clone();
-        stored_chunks(
-            &self.snapshot,
-            files,
-            Some(names),
-            move |batch, file, first| {
-                outside_chunk(batch, (folder.join(file).as_path(), file, first), &columns)
-            },
-        )
+        let (table, columns): (_, Arc<[ReadColumn]>) = (self.clone(), columns.into());
+        let chunks = async move {
+            let files = table.snapshot.in_order_of_creation(files).await?;
+            let chunks = DeltaChunks {
+                table,
+                columns,
+                files: files.into_iter().zip(0..),
+                current: None,
+            };
+            Ok::<_, Error>(chunks.stream())
+        };
+        stream::once(chunks).try_flatten().boxed()
     }
+}
+
+/// Reads the rows of files of a Delta table, file by file. Blocks the thread.
+#[derive(Debug)]
+struct DeltaChunks {
+    table: DeltaTable,
+    columns: Arc<[ReadColumn]>,
+    /// The files that were not opened yet, with their positions among all files.
+    files: std::iter::Zip<std::vec::IntoIter<DataFile>, std::ops::RangeFrom<u64>>,
+    current: Option<OpenFile>,
+}
+
+impl DeltaChunks {
+    /// Returns the chunks as a stream, which are read on a thread that may block.
+    fn stream(self) -> BoxStream<'static, Result<Chunk>> {
+        let next = |mut chunks: Self| async move {
+            let (chunk, chunks) = blocking(move || (chunks.next(), chunks)).await?;
+            Ok::<_, Error>(chunk?.map(|chunk| (chunk, chunks)))
+        };
+        stream::try_unfold(self, next).boxed()
+    }
+
+    /// Reads the next rows; returns `None` at the end.
+    fn next(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            if let Some(file) = &mut self.current
+                && let Some(chunk) = file.next()?
+            {
+                return Ok(Some(chunk));
+            }
+            let Some((file, number)) = self.files.next() else {
+                self.current = None;
+                return Ok(None);
+            };
+            let opened = OpenFile::open(&self.table, &file, number, &self.columns)?;
+            self.current = Some(opened);
+        }
+    }
+}
+
+/// A data file of a Delta table that is read.
+#[derive(Debug)]
+struct OpenFile {
+    /// Where the file is, for messages.
+    path: PathBuf,
+    /// The path of the file in the table, which tells the files of a run apart.
+    name: String,
+    /// The position of the file among all files.
+    number: u64,
+    columns: Arc<[ReadColumn]>,
+    /// The columns whose values are in the log, each with its value as the only row.
+    constants: HashMap<String, ArrayRef>,
+    /// The other columns.
+    rows: Box<dyn RowReader>,
+}
+
+impl OpenFile {
+    fn open(
+        table: &DeltaTable,
+        file: &DataFile,
+        number: u64,
+        columns: &Arc<[ReadColumn]>,
+    ) -> Result<Self> {
+        let path = table.folder.join(&file.path);
+        let schema = table.schema();
+        let fields = columns.iter().filter_map(|column| {
+            let field = schema.field_with_name(&column.field.name);
+            field.ok().cloned()
+        });
+        let fields: Vec<ArrowField> = fields.collect();
+        let constants = table.snapshot.partition_values(file, &fields)?;
+        let read = columns.iter().filter_map(|column| {
+            let mut column = column.clone();
+            // The file may have been written before the column was added to the table.
+            column.field.nullable = true;
+            (!constants.contains_key(&column.field.name)).then_some(column)
+        });
+        let read: Vec<ReadColumn> = read.collect();
+        let opened = open_file(&path, &table.snapshot.file_path(file)?)?;
+        let format = file_format(Format::Parquet);
+        Ok(Self {
+            rows: format.read(&path, opened, &FileOptions::default(), &read)?,
+            path,
+            name: file.path.clone(),
+            number,
+            columns: Arc::clone(columns),
+            constants,
+        })
+    }
+
+    /// Reads the next rows; returns `None` at the end.
+    fn next(&mut self) -> Result<Option<Chunk>> {
+        let Some(rows) = self.rows.next()? else {
+            return Ok(None);
+        };
+        let rows = converted(&self.path, &self.columns, self.with_constants(rows))?;
+        Ok(Some(Chunk {
+            columns: rows.columns,
+            file_id: Digest::of(self.name.as_bytes()).short(),
+            file_number: self.number,
+            rejects: rejects(&self.path.display().to_string(), rows.rejects),
+            file: self.name.clone(),
+            numbers: rows.numbers,
+            stored: None,
+            seen: rows.seen,
+        }))
+    }
+
+    /// Adds the columns whose values are in the log.
+    fn with_constants(&self, rows: Rows) -> Rows {
+        let count = rows.numbers.len();
+        let mut read = rows.columns.iter();
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for column in self.columns.iter() {
+            columns.push(match self.constants.get(&column.field.name) {
+                Some(value) => repeated(value, count),
+                None => Arc::clone(read.next().expect("all other columns were read")),
+            });
+        }
+        Rows { columns, ..rows }
+    }
+}
+
+/// Opens a data file. What is none, such as a pipe, could be waited for without end.
+fn open_file(path: &Path, place: &Path) -> Result<File> {
+    let found = std::fs::metadata(place).map_err(|e| unreadable(path, e))?;
+    if !found.is_file() {
+        let message = format!("{} cannot be read: it is no file", path.display());
+        return Err(Error::invalid(message));
+    }
+    File::open(place).map_err(|e| unreadable(path, e))
+}
+
+/// Repeats a single value.
+fn repeated(value: &ArrayRef, rows: usize) -> ArrayRef {
+    let places = UInt32Array::from(vec![0; rows]);
+    arrow_select::take::take(value, &places, None).expect("there is one value")
 }
 
 /// The rows of a Delta table at one version of it.
@@ -140,31 +285,4 @@ impl DeltaSource {
             false => selection.files.clone(),
         }
     }
-}
-
-/// Makes a chunk of rows of a Delta table. `path` is where the file is, and `file` its path in the
-/// table, which tells the files of a run apart.
-fn outside_chunk(
-    batch: &RecordBatch,
-    (path, file, first): (&std::path::Path, &str, u64),
-    columns: &[ReadColumn],
-) -> Result<Chunk> {
-    let rows = batch.num_rows() as u64;
-    let read = Rows {
-        columns: batch.columns().to_vec(),
-        numbers: (first..first + rows).collect(),
-        rejects: Vec::new(),
-        seen: rows,
-    };
-    let read = converted(path, columns, read)?;
-    Ok(Chunk {
-        columns: read.columns,
-        file_id: Digest::of(file.as_bytes()).short(),
-        file_number: 0,
-        rejects: rejects(&path.display().to_string(), read.rejects),
-        file: file.to_owned(),
-        numbers: read.numbers,
-        stored: None,
-        seen: read.seen,
-    })
 }

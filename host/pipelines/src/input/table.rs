@@ -53,7 +53,7 @@ impl Source for TableSource {
         let (table, fields) = (self.table.clone(), self.fields.clone());
         let (event_time, arrivals) = (self.event_time.clone(), selection.arrivals);
         let files = selection.files.clone();
-        stored_chunks(&self.snapshot, files, None, move |batch, file, first| {
+        stored_chunks(&self.snapshot, files, move |batch, file, first| {
             let chunk = table_chunk(batch, (file, first), &table, &event_time, &fields)?;
             Ok(chunk.available_in(arrivals))
         })

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use wafer_catalog::{
-    Definitions, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, SourceDef, Ticks, Upstream, get,
+    Definitions, GroupDef, INPUTS_VERSION, MadeBy, PipelineDef, RunRecord, SourceDef, Ticks,
+    Upstream, get,
 };
 use wafer_core::rules::{
     Interval, available_from_event, available_from_file, available_from_schedule,
@@ -83,8 +85,8 @@ pub(crate) struct Job {
     pub(crate) caught_up_to: Option<u64>,
 }
 
-/// Returns the bytes of all that is declared of the columns of a source and of those that a pipeline
-/// passes on, or `None` if nothing is.
+/// Returns the bytes of all that is declared of the columns of a source and of those that a
+/// pipeline passes on, or `None` if nothing is.
 fn reading(source: &SourceDef, pipeline: &PipelineDef) -> Option<Vec<u8>> {
     let columns = match &pipeline.made_by {
         MadeBy::Columns(columns) => Some(serde_json::to_vec(columns).expect("plain data")),
@@ -95,7 +97,8 @@ fn reading(source: &SourceDef, pipeline: &PipelineDef) -> Option<Vec<u8>> {
 }
 
 impl Job {
-    /// Returns the bytes of all that decides how columns are read, or `None` if nothing is declared.
+    /// Returns the bytes of all that decides how columns are read, or `None` if nothing is
+    /// declared.
     pub(crate) fn reading(&self) -> Option<Vec<u8>> {
         reading(&self.source, &self.pipeline)
     }
@@ -104,85 +107,64 @@ impl Job {
 impl Pipelines {
     /// Prepares runs of a pipeline from the given definitions. With `part`, only one partition's
     /// files are read instead of the whole source.
-    pub(crate) async fn job(
-        &self,
-        definitions: &Arc<Definitions>,
-        request: &RunRequest,
+    pub(crate) fn job<'a>(
+        &'a self,
+        definitions: &'a Arc<Definitions>,
+        request: &'a RunRequest,
         part: Option<PartitionInput>,
         online: OnlineUpdate,
-    ) -> Result<Job> {
-        let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
-        let ticks = pipeline.schedule.as_ref().map(Ticks::new);
-        let ticks = ticks.transpose().map_err(Error::invalid)?;
-        let source = definitions.sources[&pipeline.source].clone();
-        let group = definitions.groups[&pipeline.group].clone();
-        let producer = self.producer(definitions, &pipeline, &group).await?;
-        let fields = pipeline.made_by.source_fields(producer.inputs());
-        let (input, table_versions) = match part {
-            Some(part) => {
-                let input = self.input_of(part.files, &source, &fields);
-                (input, part.table_versions)
-            }
-            None => {
-                let archive = request.archive;
-                let freshness = match online {
-                    OnlineUpdate::Never => Freshness::Stored,
-                    OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
-                };
-                let input = self
-                    .input(definitions, &pipeline, fields, archive, freshness)
-                    .await?;
-                (input, producer.table_versions(freshness).await?)
-            }
-        };
-        let deletions = self.tables.deletions().await?;
-        let mut hasher = Hasher::new();
-        let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
-        let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
-        hasher
-            .part(producer.code().as_bytes())
-            .part(group.table().as_bytes())
-            .part(source.delay.as_micros().to_le_bytes().as_slice())
-            .part(&expectations)
-            .part(&schedule);
-        if let Some(reading) = reading(&source, &pipeline) {
-            hasher.part(&reading);
-        }
-        let settings_before = hasher.finish();
-        let admitted = serde_json::to_vec(&(source.format, source.skew)).expect("plain data");
-        let mut hasher = Hasher::new();
-        hasher.part(settings_before.as_bytes()).part(&admitted);
-        let settings = hasher.finish();
-        let content = input.digest();
-        let inputs = |settings: Digest| {
-            let mut hasher = Hasher::new();
-            hasher.part(content.as_bytes()).part(settings.as_bytes());
-            for (table, version) in &table_versions {
-                hasher.part(table.as_bytes()).part(&version.to_le_bytes());
-            }
-            hasher.finish()
-        };
-        let (inputs, inputs_before) = (inputs(settings), inputs(settings_before));
-        Ok(Job {
-            name: request.pipeline.clone(),
-            pipeline,
-            source,
-            target: Arc::new(Target::new(group, &deletions)),
-            deletions,
-            producer,
-            table_versions,
-            started: self.context.now(),
-            input,
-            settings,
-            inputs,
-            inputs_before,
-            workers: request.workers.max(1),
-            online,
-            time_limit: None,
-            is_scheduled: false,
-            caught_up_to: None,
-            ticks,
-            combined: HashSet::new(),
+    ) -> BoxFuture<'a, Result<Job>> {
+        Box::pin(async move {
+            let pipeline = get(&definitions.pipelines, &request.pipeline, "pipeline")?.clone();
+            let ticks = pipeline.schedule.as_ref().map(Ticks::new);
+            let ticks = ticks.transpose().map_err(Error::invalid)?;
+            let source = definitions.sources[&pipeline.source].clone();
+            let group = definitions.groups[&pipeline.group].clone();
+            let producer = self.producer(definitions, &pipeline, &group).await?;
+            let fields = pipeline.made_by.source_fields(producer.inputs());
+            let (input, table_versions) = match part {
+                Some(part) => {
+                    let input = self.input_of(part.files, &source, &fields);
+                    (input, part.table_versions)
+                }
+                None => {
+                    let archive = request.archive;
+                    let freshness = match online {
+                        OnlineUpdate::Never => Freshness::Stored,
+                        OnlineUpdate::AfterRun | OnlineUpdate::ByCaller => Freshness::Flushed,
+                    };
+                    let input = self
+                        .input(definitions, &pipeline, fields, archive, freshness)
+                        .await?;
+                    (input, producer.table_versions(freshness).await?)
+                }
+            };
+            let deletions = self.tables.deletions().await?;
+            let settings = Settings::new(&pipeline, &source, &group, producer.code());
+            let content = input.digest();
+            let inputs = |settings| inputs_digest(content, settings, &table_versions);
+            let (inputs, inputs_before) = (inputs(settings.present), inputs(settings.before));
+            Ok(Job {
+                name: request.pipeline.clone(),
+                pipeline,
+                source,
+                target: Arc::new(Target::new(group, &deletions)),
+                deletions,
+                producer,
+                table_versions,
+                started: self.context.now(),
+                input,
+                settings: settings.present,
+                inputs,
+                inputs_before,
+                workers: request.workers.max(1),
+                online,
+                time_limit: None,
+                is_scheduled: false,
+                caught_up_to: None,
+                ticks,
+                combined: HashSet::new(),
+            })
         })
     }
 }
@@ -199,7 +181,8 @@ impl Job {
     }
 
     /// Returns the record of an earlier run with the digest of its inputs as it is computed now. An
-    /// earlier version left settings out of it, and a run with the same ones is not repeated for that.
+    /// earlier version left settings out of it, and a run with the same ones is not repeated for
+    /// that.
     pub(crate) fn with_present_inputs(&self, run: &RunRecord) -> RunRecord {
         let before = digest_over(self.inputs_before, run.interval, run.upstream);
         let is_outdated = run.inputs_version < INPUTS_VERSION && run.inputs == before;
@@ -230,6 +213,54 @@ impl Job {
         };
         seen.map_or(available, |(seen, _)| seen.max(available))
     }
+}
+
+/// The digests of the function and of all settings that decide what is written.
+struct Settings {
+    present: Digest,
+    /// The same as earlier versions computed it.
+    before: Digest,
+}
+
+impl Settings {
+    /// Digests the settings. `code` is the digest of the function or model.
+    fn new(pipeline: &PipelineDef, source: &SourceDef, group: &GroupDef, code: Digest) -> Self {
+        let expectations = serde_json::to_vec(&group.expectations).expect("plain data");
+        let schedule = serde_json::to_vec(&pipeline.schedule).expect("plain data");
+        let mut hasher = Hasher::new();
+        hasher
+            .part(code.as_bytes())
+            .part(group.table().as_bytes())
+            .part(source.delay.as_micros().to_le_bytes().as_slice())
+            .part(&expectations)
+            .part(&schedule);
+        if let Some(reading) = reading(source, pipeline) {
+            hasher.part(&reading);
+        }
+        let before = hasher.finish();
+        let admitted = serde_json::to_vec(&(source.format, source.skew)).expect("plain data");
+        let mut hasher = Hasher::new();
+        hasher.part(before.as_bytes()).part(&admitted);
+        Self {
+            present: hasher.finish(),
+            before,
+        }
+    }
+}
+
+/// Returns the digest of everything that decides what is written, except the interval: the content
+/// of the input, the settings, and the versions of the tables that features are looked up in.
+fn inputs_digest(
+    content: Digest,
+    settings: Digest,
+    table_versions: &BTreeMap<String, u64>,
+) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.part(content.as_bytes()).part(settings.as_bytes());
+    for (table, version) in table_versions {
+        hasher.part(table.as_bytes()).part(&version.to_le_bytes());
+    }
+    hasher.finish()
 }
 
 /// Returns the digest of what a run reads over an interval.

@@ -34,7 +34,8 @@ const MAX_WRITES_PER_COMMIT: usize = 5_000;
 const REMEMBER_CHUNKS: Duration = Duration::from_days(400);
 
 /// The number of rows of a run that were written online, and of those that changed nothing
-/// there.
+/// there. Each batch has one row for each of its entities. Entities are not counted: that would
+/// need memory for all of them, and the parts of a divided run do not know those of each other.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OnlineCounts {
     /// The rows that were written.

@@ -1,4 +1,5 @@
-//! Whether a run rejected too many rows, in which case it fails before it commits anything.
+//! Whether a run rejected too many rows, or would empty an interval, in which case it fails before
+//! it commits anything.
 //!
 //! A few bad rows go to the quarantine table, and the others are written. When most rows are bad,
 //! it is the format of the source that changed, and a commit would replace rows that are served by
@@ -9,11 +10,17 @@
 //! The fraction is one of the rows that a run would have written: rows that the function leaves
 //! out do not count. Rows that could not be read belong to no interval. So two fractions are
 //! compared with the limit: for each interval, that of its own rows; and for all intervals that
-//! are written together, that of all rows. And rows that could not be read never empty an interval
-//! that had rows.
+//! are written together, that of all rows.
+//!
+//! Rows can also be gone without being rejected: an export was cut to its header, or counts seconds
+//! where it counted milliseconds, so that all rows are in another interval. So a run does not leave
+//! an interval without rows that had some, unless the pipeline may reject all rows. An interval
+//! that had none may stay so. The rows of a chained pipeline are another matter: those of the
+//! upstream group were checked when they were written, and when they are gone, as after a deletion,
+//! what was made of them must go too.
 
 use serde::{Deserialize, Serialize};
-use wafer_catalog::{Reject, RunRecord};
+use wafer_catalog::{Reject, RunRecord, SourceKind};
 use wafer_store::{AsOf, Error, Kind, Result};
 
 use crate::run::job::Job;
@@ -87,10 +94,10 @@ fn kept(record: &RunRecord) -> u64 {
 
 impl Pipelines {
     /// Checks that the intervals of a pass, in the order in which they are written, do not have
-    /// too many rejected rows.
+    /// too many rejected rows, and that none of them loses all the rows that it had.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when they have, with the first of the rejected rows.
+    /// Returns [`Kind::Invalid`] otherwise, with the first of the rejected rows.
     pub(crate) async fn check_rejects(
         &self,
         job: &Job,
@@ -104,31 +111,30 @@ impl Pipelines {
                  pipeline `{}` allows (setting `max_rejects`)",
                 job.name
             );
-            return Err(too_many_rejects_error(&what, records));
+            return Err(refused_run(&what, records));
         }
-        if rest.rejected == 0 || most >= 1.0 {
+        let is_chained = matches!(job.source.kind, SourceKind::Table { .. });
+        if most >= 1.0 || (is_chained && rest.rejected == 0) {
             return Ok(());
         }
-        for record in records.iter().filter(|record| is_empty(record)) {
-            if self.table_has_rows(record).await? {
-                let what = format!(
-                    "no row of {} is left, and {} rows that belong to no interval were rejected \
-                     (with `max_rejects = 1` pipeline `{}` may empty an interval)",
-                    record.interval, rest.rejected, job.name
-                );
-                return Err(too_many_rejects_error(&what, records));
-            }
+        let empty: Vec<&RunRecord> = records.iter().copied().filter(|r| is_empty(r)).collect();
+        if empty.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Returns whether the offline table has rows of a run's interval.
-    async fn table_has_rows(&self, record: &RunRecord) -> Result<bool> {
         let offline = &self.context.components().stores.offline;
-        match offline.snapshot(&record.table, AsOf::Latest).await {
-            Ok(snapshot) => Ok(!snapshot.files_below(&record.work_folder()).is_empty()),
-            Err(e) if e.kind() == Kind::NotFound => Ok(false),
-            Err(e) => Err(e),
+        let table = match offline.snapshot(&job.target.table.name, AsOf::Latest).await {
+            Ok(table) => table,
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let has_rows = |record: &&RunRecord| {
+            let files = table.files_below(&record.work_folder());
+            // A file whose rows were all deleted is still there.
+            files.iter().any(|file| file.rows != Some(0))
+        };
+        match empty.into_iter().find(has_rows) {
+            None => Ok(()),
+            Some(record) => Err(refused_run(&emptied(record, rest, &job.name), records)),
         }
     }
 }
@@ -140,21 +146,35 @@ fn is_empty(record: &RunRecord) -> bool {
     !adds && kept(record) == 0
 }
 
-/// The error for a run that rejected too many rows. It names the first of them.
-fn too_many_rejects_error(what: &str, records: &[&RunRecord]) -> Error {
+/// Says that a run would empty an interval that had rows, and where the rows of its source are.
+fn emptied(record: &RunRecord, rest: RowsOfNoInterval, pipeline: &str) -> String {
+    format!(
+        "no row of {} is left, and there were some before: {} rows were read, of which {} are \
+         outside of it, and {} that belong to no interval were rejected (with `max_rejects = 1` \
+         pipeline `{pipeline}` may empty an interval)",
+        record.interval, record.rows_read, record.rows_outside, rest.rejected
+    )
+}
+
+/// The error for a run that may not be committed. It names the first rows that were rejected.
+fn refused_run(what: &str, records: &[&RunRecord]) -> Error {
     let rejects = records.iter().flat_map(|record| &record.rejects);
     let first: Vec<String> = rejects
         .take(NAMED_REJECTS)
         .map(|Reject { place, message }| format!("{place}: {message}"))
         .collect();
+    let named = match first.is_empty() {
+        true => String::new(),
+        false => format!(". The first rejected rows: {}", first.join("; ")),
+    };
     Error::invalid(format!(
-        "{what}; nothing was written, and what the group had stays. The first rejected rows: {}",
-        first.join("; ")
+        "{what}; nothing was written, and what the group had stays{named}"
     ))
 }
 
 #[cfg(test)]
 mod tests {
+    use wafer_catalog::Upstream;
     use wafer_core::rules::Interval;
     use wafer_core::{Digest, Timestamp};
 
@@ -235,12 +255,41 @@ mod tests {
     }
 
     #[test]
+    fn intervals_without_rows_are_empty_unless_a_run_adds_to_them() {
+        let upstream = |since| {
+            Some(Upstream {
+                version: 2,
+                changed: 2,
+                since,
+                base: None,
+            })
+        };
+        for (written, deleted, upstream, wanted) in [
+            (0, 0, None, true),
+            (1, 0, None, false),
+            // The rows are those of deleted entities.
+            (0, 1, None, false),
+            (0, 0, upstream(None), true),
+            (0, 0, upstream(Some(1)), false),
+        ] {
+            let record = RunRecord {
+                rows_deleted: deleted,
+                upstream,
+                ..record(0, written)
+            };
+            assert_eq!(is_empty(&record), wanted, "{record:?}");
+        }
+    }
+
+    #[test]
     fn error_names_the_first_rejected_rows() {
         let mut failed = record(0, 0);
+        let error = refused_run("no row is left", &[&failed]).to_string();
+        assert!(error.ends_with("what the group had stays"), "{error}");
         for line in 2..9 {
             failed.rejected(Reject::new(format!("a.csv:{line}"), "is bad".to_owned()));
         }
-        let error = too_many_rejects_error("7 of 7 rows were rejected", &[&failed]).to_string();
+        let error = refused_run("7 of 7 rows were rejected", &[&failed]).to_string();
         assert!(
             error.ends_with("a.csv:2: is bad; a.csv:3: is bad; a.csv:4: is bad"),
             "{error}"

@@ -14,7 +14,7 @@ use arrow_array::ArrayRef;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use wafer_catalog::{Progress, Reject, RunRecord, SourceKind, Upstream, blocking};
+use wafer_catalog::{Progress, Reject, RunRecord, Upstream, blocking};
 use wafer_core::expect::Policy;
 use wafer_core::rules::{Interval, order_in_run};
 use wafer_core::{Hasher, Timestamp, cell_to_json, cut};
@@ -500,15 +500,14 @@ impl Job {
 
     /// Returns which rows are admitted.
     fn gate(&self, selection: &Selection) -> Gate {
-        match self.source.kind {
-            // Rows of another group were admitted there already. They are selected by their
-            // available times.
-            SourceKind::Table { .. } => Gate {
+        match self.source.kind.is_admitted_upstream() {
+            // Such rows are selected by their available times.
+            true => Gate {
                 interval: Interval::ALL,
                 now: Timestamp::MAX,
                 skew: self.source.skew,
             },
-            _ => Gate {
+            false => Gate {
                 interval: selection.arrivals,
                 now: self.started,
                 skew: self.source.skew,
@@ -582,8 +581,8 @@ impl<'a> IntervalWork<'a> {
     }
 }
 
-/// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of the
-/// run, and `ends` are those of the intervals that it combines, if it does.
+/// Returns the interval of a schedule that a row of a time belongs to. `whole` is the interval of
+/// the run, and `ends` are those of the intervals that it combines, if it does.
 fn own_interval(whole: Interval, ends: &[Timestamp], time: Timestamp) -> Interval {
     let place = ends.partition_point(|end| *end <= time);
     Interval {

@@ -105,8 +105,8 @@ impl Chunk {
         format!("{}:{}", self.file, self.numbers[row])
     }
 
-    /// Returns the error of a call on the rows, with the place of the row that is to blame, or of all
-    /// of them.
+    /// Returns the error of a call on the rows, with the place of the row that is to blame, or of
+    /// all of them.
     pub(crate) fn failure(&self, error: Error) -> Error {
         let place = match failed_row(&error) {
             Some(row) => self.place(row),

@@ -6,9 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use wafer_catalog::{Definitions, Location, SourceKind};
+use wafer_catalog::{Definitions, Location};
 use wafer_core::Digest;
-use wafer_store::{Error, Expect, Kind, Result};
+use wafer_store::{Error, Expect, RemoteFilesExt as _, Result};
 
 use crate::service::Pipelines;
 use crate::source::digest_file;
@@ -21,8 +21,8 @@ use crate::source::partition::is_partition;
 struct CopiedFiles(BTreeMap<String, Digest>);
 
 impl Pipelines {
-    /// Copies the files of sources that are on this machine to `sources/` in a folder on S3, and
-    /// changes the definitions so that they read the copies. Files whose copies are current are
+    /// Copies the files of sources that are on this machine to `sources/` in the folder `objects`,
+    /// and changes the definitions so that they read the copies. Files whose copies are current are
     /// skipped. Returns the URLs of the files that were copied.
     ///
     /// # Errors
@@ -37,20 +37,15 @@ impl Pipelines {
             let Some(Location::Here(path)) = &source.files else {
                 continue;
             };
-            if let SourceKind::Delta { .. } = source.kind {
+            if !source.kind.reads_files_one_by_one() {
                 return Err(Error::invalid(format!(
-                    "source `{name}` is a Delta table on this machine, which a deployment does not \
-                     read; export what it needs to files, or push the rows as events"
+                    "source `{name}` is {} on this machine, which a deployment does not read; export \
+                     what it needs to files, or push the rows as events",
+                    source.kind.noun()
                 )));
             }
             let folder = format!("{}/sources/{name}/", objects.as_str().trim_end_matches('/'));
-            let folder = Url::parse(&folder).map_err(|e| {
-                Error::caused(
-                    Kind::Invalid,
-                    format!("`{folder}` is not a folder on S3"),
-                    e,
-                )
-            })?;
+            let folder = self.context.components().remote.url(&folder)?;
             let files = copies(path, find_files(path)?, &folder)?;
             // Folders that are no partitions are found only by a pattern.
             let are_partitions = files.iter().all(|(_, url)| {
@@ -140,7 +135,7 @@ fn copies(path: &Path, files: Vec<PathBuf>, folder: &Url) -> Result<Vec<(PathBuf
             })?;
             let segments = url.path_segments_mut();
             let mut segments = segments
-                .map_err(|()| Error::invalid(format!("`{folder}` is not a folder on S3")))?;
+                .map_err(|()| Error::invalid(format!("`{folder}` is not the URL of a folder")))?;
             // Each name is encoded as one segment, even if it contains characters such as `?`.
             segments.pop_if_empty().extend(names);
         }

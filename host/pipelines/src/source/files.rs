@@ -1,4 +1,4 @@
-//! The files of a source, on this machine or on S3, and how they are opened.
+//! The files of a source, on this machine or elsewhere, and how they are opened.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -60,8 +60,8 @@ impl SourceFile {
         })
     }
 
-    /// Describes a file on this machine like [`from_local`](Self::from_local), for somebody who only
-    /// looks at it: its content is not digested.
+    /// Describes a file on this machine like [`from_local`](Self::from_local), for somebody who
+    /// only looks at it: its content is not digested.
     pub(crate) fn undigested(path: PathBuf, format: Option<Format>) -> Result<Self> {
         let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&path, e))?;
         let folders = path.parent().into_iter().flat_map(Path::components);

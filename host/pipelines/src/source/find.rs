@@ -1,21 +1,24 @@
-//! Finds the files that the `path` of a source stands for, on this machine or on S3.
+//! Finds the files that the `path` of a source stands for, on this machine or elsewhere.
 //!
 //! A path is a file, a folder, or a pattern. In a pattern, `*` stands for any text in one part of
 //! the path, and a part that is `**` for any number of folders. Of a folder, its files are taken,
-//! and those of the folders in it that are [partitions](super::partition), such as `day=2024-01-01`.
-//! Names that begin with `.` or `_` are those of hidden files and of the notes of other programs,
-//! such as `_SUCCESS`: only a pattern that begins like them finds them.
+//! and those of the folders in it that are [partitions](super::partition), such as
+//! `day=2024-01-01`. Names that begin with `.` or `_` are those of hidden files and of the notes of
+//! other programs, such as `_SUCCESS`: only a pattern that begins like them finds them. Files of a
+//! table format are refused, because some of them hold rows that their table no longer has.
 
+use std::ffi::OsString;
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
-use wafer_files::unreadable;
-use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, Result};
+use wafer_files::{check_files_of_no_table, check_no_table, unreadable};
+use wafer_store::{Error, Kind, RemoteFile, RemoteFiles, RemoteFilesExt as _, Result};
 
 use super::files::block_on;
 use super::partition::{decoded, is_partition};
+use super::table_format::{ListedTables, check_remote};
 
 /// The largest number of folders, one in the other, that a pattern goes through. A link that leads
 /// back to a folder above it would have no end otherwise.
@@ -27,8 +30,24 @@ const MAX_FILES: usize = 1_000_000;
 /// Returns the files that a path stands for, in the order of their names.
 ///
 /// # Errors
-/// Returns [`Kind::NotFound`] when there is no such file.
+/// Returns [`Kind::NotFound`] when there is no such file, and [`Kind::Invalid`] when the files are
+/// those of a table.
 pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
+    check_no_table(path)?;
+    let files = matching_files(path)?;
+    // A file by itself was checked with its path.
+    if files.as_slice() != [path] {
+        check_files_of_no_table(&files)?;
+    }
+    Ok(files)
+}
+
+/// Returns the files that a path stands for like [`find_files`], whether they are those of a table
+/// or not.
+///
+/// # Errors
+/// Returns [`Kind::NotFound`] when there is no such file.
+pub(crate) fn matching_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
@@ -43,7 +62,10 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     let parts: Vec<&str> = pattern.iter().map(String::as_str).collect();
     let mut files = Vec::new();
     walk(&folder, &parts, 0, &mut files)?;
-    files.sort();
+    sort_by_names(&mut files, |file: &PathBuf| {
+        let names = file.components();
+        names.map(|name| name.as_os_str().to_owned()).collect()
+    });
     // A pattern with `**` twice may find a file twice.
     files.dedup();
     match files.is_empty() {
@@ -52,10 +74,19 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// Sorts files by the names of their folders and their own, one name after the other: `a/x.csv`
+/// comes before `a-1/x.csv`, because `a` comes before `a-1`. The order decides which of the rows of
+/// one key and time counts, so it is the same on this machine and on S3. `names` decodes those of a
+/// URL.
+fn sort_by_names<T>(files: &mut [T], names: impl Fn(&T) -> Vec<OsString>) {
+    files.sort_by_cached_key(names);
+}
+
 /// Returns what a path leads to.
 ///
 /// # Errors
-/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked at.
+/// Returns [`Kind::NotFound`] when there is nothing, and [`Kind::Invalid`] when it cannot be looked
+/// at.
 fn kind_of(path: &Path) -> Result<FileType> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(found.file_type()),
@@ -137,7 +168,7 @@ fn too_many(folder: &str) -> Error {
     ))
 }
 
-/// What a name in a folder may be, by a pattern.
+/// What a pattern says of a name in a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Match<'a> {
     Nothing,
@@ -171,29 +202,32 @@ fn is_hidden(name: &str) -> bool {
 /// Returns the remote files that a URL stands for, by the rules of [`find_files`].
 ///
 /// # Errors
-/// Returns [`Kind::NotFound`] when there is no such file and [`Kind::Invalid`] when the text is
-/// not a URL.
+/// Returns [`Kind::NotFound`] when there is no such file, and [`Kind::Invalid`] when the text is
+/// not a URL of remote files, or the files are those of a table.
 pub(crate) fn find_remote(text: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Vec<RemoteFile>> {
-    let wrong_url = |e: url::ParseError| {
-        let message = format!("`{text}` is not of the form s3://BUCKET/FOLDER");
-        Error::caused(Kind::Invalid, message, e)
-    };
+    check_remote(text, remote)?;
     let (folder, pattern) = match text.find('*') {
         None => (text, ""),
         Some(star) => text.split_at(text[..star].rfind('/').map_or(0, |slash| slash + 1)),
     };
-    let url = Url::parse(folder).map_err(wrong_url)?;
+    let url = remote.url(folder)?;
     let pattern: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
     let mut files = block_on(remote.list(&url))?;
     if files.len() > MAX_FILES {
         return Err(too_many(folder));
     }
-    let is_single = |file: &RemoteFile| file.url == url;
-    let above = parts(&url).len();
+    // Files that mark a table are hidden from most patterns, so they are looked for in all.
+    let tables = ListedTables::of(&files);
+    let start = parts(&url);
     files.retain(|file| {
         let parts = parts(&file.url);
-        let below: Vec<&str> = parts.iter().skip(above).map(String::as_str).collect();
-        is_single(file) || is_found(&pattern, &below)
+        let below: Vec<&str> = parts.iter().skip(start.len()).map(String::as_str).collect();
+        // The URL may name the file itself.
+        parts == start || is_found(&pattern, &below)
+    });
+    tables.check(&files)?;
+    sort_by_names(&mut files, |file: &RemoteFile| {
+        parts(&file.url).into_iter().map(OsString::from).collect()
     });
     match files.is_empty() {
         false => Ok(files),
@@ -250,7 +284,121 @@ pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::*;
+
+    /// Files that are listed and never read.
+    #[derive(Debug)]
+    struct Listing(Vec<RemoteFile>);
+
+    #[async_trait]
+    impl RemoteFiles for Listing {
+        fn form(&self) -> &'static str {
+            "s3://BUCKET/FOLDER"
+        }
+
+        async fn list(&self, url: &Url) -> Result<Vec<RemoteFile>> {
+            let below = |file: &&RemoteFile| file.url.as_str().starts_with(url.as_str());
+            Ok(self.0.iter().filter(below).cloned().collect())
+        }
+
+        async fn fetch(&self, _file: &RemoteFile, _to: &Path) -> Result<()> {
+            Err(Error::invalid("files are only listed"))
+        }
+
+        async fn put(&self, _from: &Path, _to: &Url) -> Result<()> {
+            Err(Error::invalid("files are only listed"))
+        }
+
+        async fn remove(&self, _url: &Url) -> Result<()> {
+            Err(Error::invalid("files are only listed"))
+        }
+    }
+
+    /// Returns files in the bucket `b`, as they are listed there: in the order of their URLs.
+    fn listing(names: &[&str]) -> Arc<dyn RemoteFiles> {
+        let file = |name: &&str| {
+            let mut url = Url::parse("s3://b/").unwrap();
+            let mut segments = url.path_segments_mut().unwrap();
+            segments.pop_if_empty().extend(name.split('/'));
+            drop(segments);
+            RemoteFile {
+                url,
+                bytes: 1,
+                version: String::new(),
+            }
+        };
+        let mut files: Vec<RemoteFile> = names.iter().map(file).collect();
+        files.sort_by(|a, b| a.url.cmp(&b.url));
+        Arc::new(Listing(files))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_come_in_one_order_wherever_they_are() {
+        let wanted = [
+            "in/a/x.csv",
+            "in/a b/x.csv",
+            "in/a b.csv",
+            "in/a%20c.csv",
+            "in/a-1/x.csv",
+            "in/b.csv",
+            "in/ä.csv",
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        for name in wanted {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        let local = find_files(&folder.path().join("in/**/*.csv")).unwrap();
+        let local = local
+            .iter()
+            .map(|file| file.strip_prefix(folder.path()).unwrap());
+        let local: Vec<String> = local.map(|file| file.display().to_string()).collect();
+        assert_eq!(local, wanted);
+        let remote = find_remote("s3://b/in/**/*.csv", &listing(&wanted)).unwrap();
+        let remote: Vec<String> = remote
+            .iter()
+            .map(|file| parts(&file.url).join("/"))
+            .collect();
+        assert_eq!(remote, wanted);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_of_tables_below_the_start_of_a_path_are_refused() {
+        let names = [
+            "lake/plain/a.parquet",
+            "lake/flights/_delta_log/0.json",
+            "lake/flights/a.parquet",
+            "parts/day=1/_delta_log/0.json",
+            "parts/day=1/a.parquet",
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        for (path, refused) in [
+            ("lake/*/*.parquet", Some("lake/flights is a Delta table")),
+            ("lake/**/*.parquet", Some("lake/flights is a Delta table")),
+            ("**/a.parquet", Some("lake/flights is a Delta table")),
+            ("lake/p*/*.parquet", None),
+            ("parts", Some("parts/day=1 is a Delta table")),
+        ] {
+            let local = find_files(&folder.path().join(path)).err();
+            let remote = find_remote(&format!("s3://b/{path}"), &listing(&names)).err();
+            for error in [local, remote] {
+                let error = error.map(|error| error.to_string());
+                match (&error, refused) {
+                    (None, None) => {}
+                    (Some(error), Some(wanted)) if error.contains(wanted) => {}
+                    _ => panic!("{path}: {error:?}, wanted {refused:?}"),
+                }
+            }
+        }
+    }
 
     /// Makes files in a folder, and returns the names of those that a path stands for.
     fn found(names: &[&str], path: &str) -> Vec<String> {
@@ -260,7 +408,7 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "").unwrap();
         }
-        let files = find_files(&folder.path().join(path)).unwrap_or_default();
+        let files = matching_files(&folder.path().join(path)).unwrap_or_default();
         let relative = files
             .iter()
             .map(|file| file.strip_prefix(folder.path()).unwrap());

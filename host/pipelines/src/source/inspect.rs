@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, new_empty_array};
 use arrow_schema::{DataType as ArrowType, SchemaRef};
-use wafer_catalog::{Format, FoundColumn, Location, SourceDef, SourceKind};
+use wafer_catalog::{FoundColumn, Location, SourceDef};
 use wafer_core::{
     ColumnBuilder, DataType, DecimalReading, Field, Reading, Zone, coerce_rows, nearest_type,
 };
@@ -30,8 +30,8 @@ pub struct Inspected {
     pub rows: u64,
 }
 
-/// Returns the columns of typed files of a source, which are those of all its files together. Blocks
-/// the thread.
+/// Returns the columns of typed files of a source, which are those of all its files together.
+/// Blocks the thread.
 ///
 /// # Errors
 /// Returns [`Kind::NotFound`](wafer_store::Kind::NotFound) when there is no file, and
@@ -44,7 +44,7 @@ pub fn typed_columns(
     let files = source_files(location(source, name)?, source.format, remote)?;
     let mut columns: Vec<FoundColumn> = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        if file.format.is_text() {
+        if !file.format.has_types() {
             return Err(Error::invalid(format!(
                 "sources.{name}: {} is text, whose columns have no types; declare them: columns = \
                  {{ id = \"int64\", note = \"utf8?\" }} (`wafer new NAME --from FILE` writes them)",
@@ -66,8 +66,8 @@ pub fn typed_columns(
 }
 
 fn location<'a>(source: &'a SourceDef, name: &str) -> Result<&'a Location> {
-    let is_delta = matches!(source.kind, SourceKind::Delta { .. });
-    source.files.as_ref().filter(|_| !is_delta).ok_or_else(|| {
+    let is_read = source.kind.reads_files_one_by_one();
+    source.files.as_ref().filter(|_| is_read).ok_or_else(|| {
         Error::invalid(format!(
             "sources.{name}: its columns are not looked up in files; declare them: columns = {{ id \
              = \"int64\", note = \"utf8?\" }}"
@@ -127,7 +127,8 @@ pub(super) fn is_readable(found: &ArrowType, wanted: &DataType, reading: &Readin
     coerce_rows(&new_empty_array(found), wanted, reading).is_ok()
 }
 
-/// Returns what decimals of a scale are read as: what is declared, or else integers, if they are that.
+/// Returns what decimals of a scale are read as: what is declared, or else integers, if they are
+/// that.
 fn decimal_type(scale: i8, reading: &Reading) -> Option<DataType> {
     match reading.decimal {
         Some(DecimalReading::Float64) => Some(DataType::Float64),
@@ -186,7 +187,7 @@ fn of_both(one: &FoundColumn, other: &FoundColumn) -> FoundColumn {
 pub fn inspect(source: &SourceDef, name: &str, remote: &Arc<dyn RemoteFiles>) -> Result<Inspected> {
     let files = source_files(location(source, name)?, source.format, remote)?;
     match files.last() {
-        Some(file) if file.format.is_text() => inspect_text(source, file, remote),
+        Some(file) if !file.format.has_types() => inspect_text(source, file, remote),
         _ => Ok(Inspected {
             columns: typed_columns(source, name, remote)?,
             rows: 0,
@@ -201,9 +202,8 @@ fn inspect_text(
     remote: &Arc<dyn RemoteFiles>,
 ) -> Result<Inspected> {
     let format = file_format(file.format);
-    // Of CSV, all values are texts; JSON tells texts from numbers.
-    let is_csv = file.format == Format::Csv;
-    let declared = |_: &str| is_csv.then_some(DataType::Utf8);
+    let is_bare = file.format.has_bare_values();
+    let declared = |_: &str| is_bare.then_some(DataType::Utf8);
     let opened = file.open(remote)?;
     let schema = format.schema(&file.path, opened, &source.options, &declared)?;
     let columns: Vec<ReadColumn> = schema
@@ -216,7 +216,7 @@ fn inspect_text(
         .collect();
     let mut guesses: Vec<Guess> = columns
         .iter()
-        .map(|column| Guess::new(&column.field, source.zone, is_csv))
+        .map(|column| Guess::new(&column.field, source.zone, is_bare))
         .collect();
     let opened = file.open(remote)?;
     let mut reader = format.read(&file.path, opened, &source.options, &columns)?;
@@ -254,7 +254,7 @@ struct Candidate {
 }
 
 impl Guess {
-    fn new(field: &Field, zone: Option<Zone>, is_csv: bool) -> Self {
+    fn new(field: &Field, zone: Option<Zone>, is_bare: bool) -> Self {
         use DataType as D;
         let candidate = |data_type: &DataType, zone: Option<Zone>, is_local| Candidate {
             data_type: data_type.clone(),
@@ -266,7 +266,7 @@ impl Guess {
         };
         let mut candidates = Vec::new();
         if field.data_type == D::Utf8 {
-            if is_csv {
+            if is_bare {
                 let types = [D::Int64, D::Float64, D::Boolean];
                 candidates.extend(
                     types
@@ -355,19 +355,26 @@ mod tests {
             (&["true", "FALSE"], "boolean"),
             (&["t", "f"], "utf8"),
             (&["2024-01-01"], "date"),
-            (&["2024-01-01T00:00:00Z", "2024-01-01"], "timestamp"),
+            (
+                &["2024-01-01T00:00:00Z", "2024-01-01T00:00:00.5Z"],
+                "timestamp",
+            ),
             (&["1", "x"], "utf8"),
             (&[], "utf8"),
         ] {
             assert_eq!(guessed(texts, None).as_deref(), Ok(wanted), "{texts:?}");
         }
-        let local = ["2024-01-01 10:15:00"];
-        let error = guessed(&local, None).unwrap_err();
-        assert!(
-            error.contains("the times in column `c` name no time zone"),
-            "{error}"
-        );
-        assert_eq!(guessed(&local, Some(Zone::UTC)).as_deref(), Ok("timestamp"));
+        for local in [
+            &["2024-01-01 10:15:00"][..],
+            &["2024-01-01T00:00:00Z", "2024-01-01"],
+        ] {
+            let error = guessed(local, None).unwrap_err();
+            assert!(
+                error.contains("the times in column `c` name no time zone"),
+                "{error}"
+            );
+            assert_eq!(guessed(local, Some(Zone::UTC)).as_deref(), Ok("timestamp"));
+        }
     }
 
     #[test]

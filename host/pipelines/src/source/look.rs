@@ -70,9 +70,12 @@ impl Pipelines {
             .flatten()
             .map(|field| (field.name, field.data_type))
             .collect();
-        if let SourceKind::Delta { version } = source.kind {
-            let table = DeltaTable::open(&source, version).await?;
-            return Ok(FileRows::of_delta(table, source, &types));
+        match source.kind {
+            SourceKind::Delta { version } => {
+                let table = DeltaTable::open(&source, version).await?;
+                return Ok(FileRows::of_delta(table, source, &types));
+            }
+            SourceKind::Files | SourceKind::Table { .. } | SourceKind::Stream { .. } => {}
         }
         let location = source.files.clone().ok_or_else(|| {
             Error::invalid(format!(
@@ -86,8 +89,8 @@ impl Pipelines {
 }
 
 impl FileRows {
-    /// Opens a file, the files of a folder, or those that match a pattern, to look at them. The format
-    /// follows from their names.
+    /// Opens a file, the files of a folder, or those that match a pattern, to look at them. The
+    /// format follows from their names.
     ///
     /// # Errors
     /// Returns the errors of [`Pipelines::source_rows`].
@@ -192,8 +195,8 @@ fn columns(
     (fields, left_out)
 }
 
-/// Returns the type that a column is read as if no pipeline reads it. One of nothing but nulls has any
-/// type.
+/// Returns the type that a column is read as if no pipeline reads it. One of nothing but nulls has
+/// any type.
 fn type_of(name: &str, found: &ArrowType, reading: &Reading) -> Option<DataType> {
     match found {
         ArrowType::Null => Some(DataType::Utf8),

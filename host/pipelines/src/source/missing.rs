@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wafer_catalog::{Definitions, Location};
 
-use crate::source::find::find_files;
+use crate::source::find::matching_files;
 
 /// Returns a warning for each source with files on this machine that a pipeline reads and that
 /// has none. Files elsewhere are not looked for. This reads folders.
@@ -18,9 +18,9 @@ pub fn missing_files(definitions: &Definitions) -> Vec<String> {
         let Some(Location::Here(path)) = &definitions.sources.get(name)?.files else {
             return None;
         };
-        let error = find_files(path).err()?;
+        let error = matching_files(path).err()?;
         Some(format!(
-            "sources.{name}.path: {error}; runs that read it fail until there is"
+            "sources.{name}.path: {error}; runs that read it fail until it exists"
         ))
     });
     missing.collect()

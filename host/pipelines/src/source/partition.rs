@@ -112,8 +112,9 @@ impl PartitionColumn {
         })
     }
 
-    /// Returns the column, and the rows in which the file says another value than the folder: their
-    /// indexes, and what is wrong. `found` is what the file has for the column.
+    /// Returns the column, and a fault for each row in which the file has another value than the
+    /// name of the folder: the index of the row, and what is wrong. `found` is the column of the
+    /// file.
     pub(super) fn of_rows(&self, found: &ArrayRef) -> (ArrayRef, Vec<(usize, String)>) {
         let value = cell_to_json(&self.value, 0);
         let mut faults = Vec::new();
@@ -123,7 +124,7 @@ impl PartitionColumn {
                 faults.push((
                     row,
                     format!(
-                        "field `{}`: is {other}, and {value} by the folder",
+                        "field `{}`: is {other}, and the name of the folder says {value}",
                         self.name
                     ),
                 ));
@@ -196,7 +197,10 @@ mod tests {
         assert_eq!(values, [7, 7, 7]);
         assert_eq!(
             faults,
-            [(2, "field `day`: is 8, and 7 by the folder".to_owned())]
+            [(
+                2,
+                "field `day`: is 8, and the name of the folder says 7".to_owned()
+            )]
         );
     }
 }

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn stored_state_keeps_its_bytes() {
         let stored = r#"{"done":"2020-01-03T00:00:00Z","paused":false,"skipped":2,"failed":1,"upstream":7,"again":[{"from":"2020-01-01T00:00:00Z","to":"2020-01-02T00:00:00Z"}]}"#;
-        let day = |day: &str| -> Timestamp { day.parse().unwrap() };
+        let day = |day: &str| Timestamp::parse_argument(day).unwrap();
         let state = ScheduleState {
             done: day("2020-01-03"),
             paused: false,

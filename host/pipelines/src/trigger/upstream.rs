@@ -75,8 +75,8 @@ impl Trigger for UpstreamTrigger {
         )))
     }
 
-    /// Removes the interval from the stored list. If its run failed, the interval stays in the list,
-    /// and no others are repeated until the next scheduled run succeeds.
+    /// Removes the interval from the stored list. If its run failed, the interval stays in the
+    /// list, and no others are repeated until the next scheduled run succeeds.
     async fn ended(&mut self, pipelines: &Pipelines, run: EndedRun) -> Result<RunRecord> {
         let record = run.result?;
         let (mut state, version) = self.schedule.state(pipelines).await?;

@@ -17,7 +17,7 @@ pub(super) struct RemoveAbandoned;
 #[async_trait]
 impl BackgroundTask for RemoveAbandoned {
     fn failure(&self) -> &'static str {
-        "pins of training sets that were given up stay for now"
+        "pins of abandoned training sets could not be removed"
     }
 
     fn pause(&self) -> Duration {

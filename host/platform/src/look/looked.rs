@@ -1,5 +1,6 @@
 //! Rows that were looked at, as JSON and as files.
 
+use std::fmt::{self, Display};
 use std::fs::File;
 
 use arrow_array::RecordBatch;
@@ -12,11 +13,49 @@ use wafer_store::Result;
 
 use crate::look::LookAt;
 
+/// A column that is not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The name of the column.
+    pub name: String,
+    /// Why it is not shown.
+    pub reason: LeftOutReason,
+}
+
+/// Why a column is not shown. It reads as the end of a sentence that begins with the column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeftOutReason {
+    /// The column of a file has this type, which Wafer does not know.
+    Type(String),
+    /// The input of a view is known in requests only.
+    Request,
+    /// The feature of a view needs these inputs, which are known in requests only.
+    Needs(Vec<String>),
+}
+
+impl Display for LeftOutReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Type(stored_as) => {
+                write!(
+                    f,
+                    "is {stored_as}, which is read only if its source says how"
+                )
+            }
+            Self::Request => f.write_str("is known in requests only"),
+            Self::Needs(inputs) => {
+                let inputs: Vec<String> = inputs.iter().map(|i| format!("`{i}`")).collect();
+                write!(f, "needs {}, known in requests only", inputs.join(", "))
+            }
+        }
+    }
+}
+
 /// Some rows that were looked at.
 ///
-/// It serialises as `{"kind": …, "name": …, "columns": […], "rows": [{…}], "more": …}`, with the rows
-/// as objects. `rejected`, `rejects`, `left_out` and `waiting` are absent when there is nothing to
-/// say.
+/// It serialises as `{"kind": …, "name": …, "columns": […], "rows": [{…}], "more": …}`, with the
+/// rows as objects. `rejected`, `rejects`, `left_out` and `waiting` are absent when there is
+/// nothing to say.
 #[derive(Debug)]
 pub struct Looked {
     /// What was looked at.
@@ -31,8 +70,8 @@ pub struct Looked {
     pub rejected: u64,
     /// The first of these rows, and why.
     pub rejects: Vec<Reject>,
-    /// The columns that cannot be looked at, and their types.
-    pub left_out: Vec<(String, String)>,
+    /// The columns that are not shown.
+    pub left_out: Vec<LeftOut>,
     /// The number of rows that are durable and not in the table yet, at most
     /// [`MAX_LOOKED_ROWS`](crate::MAX_LOOKED_ROWS).
     pub waiting: u64,
@@ -51,7 +90,8 @@ impl Looked {
     /// Writes the rows to an open file, in a format. Blocks the thread.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be written.
+    /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be
+    /// written.
     pub fn write(&self, file: File, name: &str, format: Format) -> Result<()> {
         let mut output = Output::opened(file, name.as_ref(), format, &self.rows.schema())?;
         output.write(&self.rows)?;
@@ -72,7 +112,7 @@ impl Serialize for Looked {
             all.serialize_field("rejects", &self.rejects)?;
         }
         if !self.left_out.is_empty() {
-            all.serialize_field("left_out", &LeftOut(&self.left_out))?;
+            all.serialize_field("left_out", &Reasons(&self.left_out))?;
         }
         if self.waiting > 0 {
             all.serialize_field("waiting", &self.waiting)?;
@@ -105,11 +145,17 @@ impl Serialize for Row<'_> {
     }
 }
 
-/// The columns that are left out, as an object of their types.
-struct LeftOut<'a>(&'a [(String, String)]);
+/// The columns that are left out, as an object of the reasons; of a file, of the types.
+struct Reasons<'a>(&'a [LeftOut]);
 
-impl Serialize for LeftOut<'_> {
+impl Serialize for Reasons<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, stored_as)| (name, stored_as)))
+        serializer.collect_map(self.0.iter().map(|LeftOut { name, reason }| {
+            let text = match reason {
+                LeftOutReason::Type(stored_as) => stored_as.clone(),
+                LeftOutReason::Request | LeftOutReason::Needs(_) => reason.to_string(),
+            };
+            (name, text)
+        }))
     }
 }

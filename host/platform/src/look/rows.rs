@@ -1,4 +1,5 @@
-//! What is looked at, opened: its columns, and its rows in the order in which they are stored.
+//! Opens a source, a view, a table or files to look at them: the columns, and the rows in the order
+//! in which they are stored.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use wafer_tables::stored_column;
 
 use crate::Platform;
 use crate::look::LookAt;
+use crate::look::looked::{LeftOut, LeftOutReason};
 use crate::look::view::ViewRows;
 
 /// Rows that can be looked at.
@@ -46,7 +48,9 @@ impl Platform {
                         let archive = TableDef::archive(name).name;
                         RowsToLookAt::Table(self.table_rows(&archive).await?)
                     }
-                    _ => RowsToLookAt::Files(self.pipelines.source_rows(name).await?),
+                    SourceKind::Files | SourceKind::Delta { .. } | SourceKind::Stream { .. } => {
+                        RowsToLookAt::Files(self.pipelines.source_rows(name).await?)
+                    }
                 }
             }
             LookAt::Group(name) => {
@@ -100,11 +104,16 @@ impl RowsToLookAt {
         }
     }
 
-    /// Returns the columns that cannot be looked at, and their types.
-    pub(super) fn left_out(&self) -> &[(String, String)] {
+    /// Returns the columns that are not shown.
+    pub(super) fn left_out(&self) -> Vec<LeftOut> {
+        let of_file = |(name, stored_as): &(String, String)| LeftOut {
+            name: name.clone(),
+            reason: LeftOutReason::Type(stored_as.clone()),
+        };
         match self {
-            Self::Files(files) => files.left_out(),
-            Self::Table(_) | Self::View(_) => &[],
+            Self::Files(files) => files.left_out().iter().map(of_file).collect(),
+            Self::Table(_) => Vec::new(),
+            Self::View(view) => view.left_out().to_vec(),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The feature vectors of a view's entities.
 //!
-//! A view has no rows of its own. Its entities are those of a group that it looks up by all of its
-//! inputs, in the order of the group's table, each once; their features are what a request would be
-//! answered now.
+//! A view has no rows of its own. Its entities are those of one of the groups that it looks up, the
+//! first of those with the most of its inputs as join keys, in the order of the group's table, each
+//! once. Their features are what a request would be answered now. Inputs that are not join keys of
+//! this group are known in requests only, and nothing is made up in their place: features that need
+//! them are left out.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,12 +13,14 @@ use arrow_array::ArrayRef;
 use futures::TryStreamExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use serde_json::{Map, Value as Json};
+use wafer_catalog::{LookupDef, Recipe, ViewDef};
 use wafer_core::{ColumnBuilder, Field, cell_to_json};
 use wafer_pipelines::ReadRows;
 use wafer_serving::Serving;
 use wafer_store::{Error, Kind, Result};
 
 use crate::Platform;
+use crate::look::looked::{LeftOut, LeftOutReason};
 
 /// The number of entities that are asked for at once.
 const AT_ONCE: usize = 500;
@@ -29,55 +33,81 @@ const MAX_ENTITIES: usize = 100_000;
 pub(super) struct ViewRows {
     name: String,
     serving: Arc<Serving>,
+    /// The part of the view that follows from the entities.
+    recipe: Arc<Recipe>,
     /// The table whose rows name the entities.
     entities: super::rows::TableRows,
-    /// The inputs of the view, and for each the column of the table that holds it.
+    /// The inputs of this part, and for each the column of the table that holds it.
     inputs: Vec<(Field, String)>,
-    features: Vec<Field>,
+    left_out: Vec<LeftOut>,
 }
 
 impl Platform {
     pub(super) async fn view_rows(&self, name: &str) -> Result<ViewRows> {
         let recipe = self.context.view(name)?;
-        let view = &recipe.view;
-        let mut lookups = view.lookups.iter();
-        let lookup = lookups.find(|lookup| {
-            let mut inputs = view.inputs.iter();
-            inputs.all(|input| lookup.keys.contains(&input.name))
-        });
-        let lookup = lookup.ok_or_else(|| {
-            let inputs: Vec<&str> = view.inputs.iter().map(|input| input.name.as_str()).collect();
+        let lookup = lookup_of_entities(&recipe.view).cloned().ok_or_else(|| {
             Error::invalid(format!(
-                "view `{name}` reads {}, and no group that it looks up has all of them as join keys, so its \
-                 entities are not known: ask for one with `wafer get {name} …`, or join rows of your own by \
-                 `wafer training-set {name}`",
-                inputs.join(", ")
+                "view `{name}` looks up no group, so its entities are not known: ask for a vector with \
+                 `wafer get {name} …`"
             ))
         })?;
-        let group = &recipe.groups[&lookup.group];
+        let group = recipe.groups[&lookup.group].clone();
+        let inputs = recipe.view.inputs.iter().map(|input| input.name.clone());
+        let unknown = inputs.filter(|input| !lookup.keys.contains(input));
+        let mut left_out: Vec<LeftOut> = unknown
+            .map(|name| LeftOut {
+                name,
+                reason: LeftOutReason::Request,
+            })
+            .collect();
+        let (recipe, features) = recipe.known_by(&lookup.keys);
+        left_out.extend(features.into_iter().map(|feature| LeftOut {
+            name: feature.name,
+            reason: LeftOutReason::Needs(feature.needs.into_iter().collect()),
+        }));
         let column = |input: &Field| {
             let place = lookup.keys.iter().position(|key| *key == input.name);
-            group.keys[place.expect("the lookup has all inputs")]
+            group.keys[place.expect("the known inputs are keys of the lookup")]
                 .name
                 .clone()
         };
-        let inputs = view.inputs.iter();
+        let inputs = recipe.view.inputs.iter();
         Ok(ViewRows {
             name: name.to_owned(),
             serving: Arc::clone(&self.serving),
             entities: self.table_rows(&group.table()).await?,
             inputs: inputs.map(|input| (input.clone(), column(input))).collect(),
-            features: recipe.outputs(),
+            recipe: Arc::new(recipe),
+            left_out,
         })
     }
 }
 
+/// Returns the lookup whose group has the entities of a view: the one with the most inputs as join
+/// keys, and of several such the first.
+fn lookup_of_entities(view: &ViewDef) -> Option<&LookupDef> {
+    let known = |lookup: &&LookupDef| {
+        let inputs = view.inputs.iter();
+        inputs
+            .filter(|input| lookup.keys.contains(&input.name))
+            .count()
+    };
+    // The last of the greatest is returned.
+    view.lookups.iter().rev().max_by_key(known)
+}
+
 impl ViewRows {
     pub(super) fn fields(&self) -> Vec<Field> {
-        let inputs = self.inputs.iter().map(|(input, _)| input);
-        let is_input = |field: &&Field| self.inputs.iter().any(|(i, _)| i.name == field.name);
-        let features = self.features.iter().filter(|field| !is_input(field));
-        inputs.chain(features).cloned().collect()
+        let inputs = self.inputs.iter().map(|(input, _)| input.clone());
+        let is_input = |field: &Field| self.inputs.iter().any(|(i, _)| i.name == field.name);
+        let features = self.recipe.outputs().into_iter();
+        inputs
+            .chain(features.filter(|field| !is_input(field)))
+            .collect()
+    }
+
+    pub(super) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// Reads some of the inputs and features of all entities.
@@ -96,6 +126,7 @@ impl ViewRows {
         let reading = Reading {
             view: self.name.clone(),
             serving: Arc::clone(&self.serving),
+            recipe: Arc::clone(&self.recipe),
             inputs: inputs.collect(),
             rows: self.entities.read(&columns),
             seen: HashSet::new(),
@@ -114,6 +145,7 @@ impl ViewRows {
 struct Reading {
     view: String,
     serving: Arc<Serving>,
+    recipe: Arc<Recipe>,
     inputs: Vec<String>,
     rows: BoxStream<'static, Result<ReadRows>>,
     /// The entities that were asked for, as the JSON of their rows.
@@ -136,7 +168,10 @@ impl Reading {
         }
         let rest = self.pending.split_off(self.pending.len().min(AT_ONCE));
         let asked = std::mem::replace(&mut self.pending, rest);
-        let vectors = self.serving.features(&self.view, &asked).await?;
+        let vectors = self
+            .serving
+            .features_by(&self.recipe, &self.view, &asked)
+            .await?;
         let column = |field: &Field| -> Result<ArrayRef> {
             if !self.inputs.contains(&field.name)
                 && let Some(values) = vectors.column(&field.name)
@@ -184,4 +219,41 @@ fn input_column(field: &Field, rows: &[Json]) -> Result<ArrayRef> {
         })?;
     }
     Ok(column.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use wafer_core::DataType;
+
+    use super::*;
+
+    #[test]
+    fn entities_are_those_of_the_first_group_with_the_most_inputs_as_keys() {
+        for (lookups, wanted) in [
+            (&[][..], None),
+            (&["a"], Some("0")),
+            (&["a", "b"], Some("0")),
+            (&["a", "a,b", "b,c", "c"], Some("1")),
+            // One input for both keys of a group is one input.
+            (&["a,a", "b,c"], Some("1")),
+            (&["a", "b,b"], Some("0")),
+        ] {
+            let lookup = |(place, keys): (usize, &&str)| LookupDef {
+                group: "g".to_owned(),
+                alias: place.to_string(),
+                keys: keys.split(',').map(str::to_owned).collect(),
+                features: Vec::new(),
+            };
+            let view = ViewDef {
+                inputs: ["a", "b", "c", "rate"]
+                    .map(|name| Field::new(name, DataType::Int64, true))
+                    .into(),
+                lookups: lookups.iter().enumerate().map(lookup).collect(),
+                functions: Vec::new(),
+                doc: String::new(),
+            };
+            let found = lookup_of_entities(&view).map(|lookup| lookup.alias.as_str());
+            assert_eq!(found, wanted, "{lookups:?}");
+        }
+    }
 }

@@ -259,8 +259,8 @@ fn flatten(data: Vec<Json>, flat: &mut Vec<Json>) {
     }
 }
 
-/// Returns the memory that the elements of the tensors with a `binary_data_size` take, in bytes. The
-/// sizes may be wrong: then they are refused when they are filled in.
+/// Returns the memory that the elements of the tensors with a `binary_data_size` take, in bytes.
+/// The sizes may be wrong: then they are refused when they are filled in.
 pub(super) fn binary_size(inputs: &[Tensor]) -> u64 {
     let size = |input: &Tensor| {
         let size = input
@@ -487,6 +487,9 @@ mod tests {
 
     use super::*;
 
+    /// An integer that is not a float.
+    const LARGE: i64 = (1 << 53) + 1;
+
     fn tensor(datatype: &str, shape: &[u64], data: Json) -> Tensor {
         let json = json!({"name": "x", "datatype": datatype, "shape": shape, "data": data});
         serde_json::from_value(json).unwrap()
@@ -496,6 +499,13 @@ mod tests {
     fn flat_and_nested_data_are_read() {
         for (datatype, shape, data, wanted, rows) in [
             ("INT64", &[2][..], json!([1, 2]), "int64", json!([1, 2])),
+            (
+                "INT64",
+                &[2],
+                json!([LARGE, i64::MIN + 1]),
+                "int64",
+                json!([LARGE, i64::MIN + 1]),
+            ),
             ("INT32", &[2, 1], json!([[1], [2]]), "int64", json!([1, 2])),
             ("UINT8", &[2, 1], json!([1, 2]), "float64", json!([1, 2])),
             (
@@ -655,6 +665,7 @@ mod tests {
                 [(-2i64).to_le_bytes(), 3i64.to_le_bytes()].concat(),
                 json!([-2, 3]),
             ),
+            ("INT64", &[1], LARGE.to_le_bytes().to_vec(), json!([LARGE])),
             ("INT8", &[2], vec![0xfe, 3], json!([-2, 3])),
             ("UINT8", &[2], vec![0xfe, 3], json!([254, 3])),
             ("FP32", &[1], 0.5f32.to_le_bytes().to_vec(), json!([0.5])),
@@ -713,7 +724,13 @@ mod tests {
             Arc::new(builder.finish())
         };
         let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.5), None]));
+        let large: ArrayRef = Arc::new(Int64Array::from(vec![LARGE]));
         for (data_type, column, wanted) in [
+            (
+                "int64",
+                large,
+                json!({"name": "y", "datatype": "INT64", "shape": [1], "data": [LARGE]}),
+            ),
             (
                 "float64",
                 Arc::clone(&numbers),

@@ -130,8 +130,8 @@ fn each_entity_of_a_request_is_read_once_and_null_keys_are_not_read() {
     }
 }
 
-/// A group whose entities have a long text, as a column of the newest row or in the last events of a
-/// window, and a stored row of it.
+/// A group whose entities have a long text, as a column of the newest row or in the last events of
+/// a window, and a stored row of it.
 fn long_texts(is_window: bool, bytes: usize) -> (Lookup, OnlineRow) {
     let mut group = GroupDef {
         columns: vec![Field::new("text", DataType::Utf8, true)],

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use heed::RwTxn;
 
 use super::encoding::damaged;
+use super::error::{self, LmdbError};
 use super::{Lmdb, Tables};
 use crate::metadata::check_object;
 use crate::{Error, Expect, Kind, MetadataStore, Result, Versioned};
@@ -17,14 +18,9 @@ fn versioned(stored: &[u8]) -> Option<Versioned> {
     })
 }
 
-/// Returns the version of an object, or 0 if it does not exist. Returns an inner
-/// [`Kind::Conflict`] error if `expect` does not hold.
-fn expected(
-    txn: &RwTxn<'_>,
-    tables: &Tables,
-    name: &str,
-    expect: Expect,
-) -> heed::Result<Result<u64>> {
+/// Returns the version of an object, or 0 if it does not exist. If `expect` does not hold, the
+/// write is refused with [`Kind::Conflict`].
+fn expected(txn: &RwTxn<'_>, tables: &Tables, name: &str, expect: Expect) -> error::Result<u64> {
     let stored = tables
         .metadata
         .get(txn, name.as_bytes())?
@@ -35,13 +31,11 @@ fn expected(
         Expect::Version(wanted) => version == wanted,
         Expect::Anything => true,
     };
-    let conflict = || {
-        Error::new(
-            Kind::Conflict,
-            format!("`{name}` was changed by somebody else"),
-        )
-    };
-    Ok(holds.then_some(version).ok_or_else(conflict))
+    if !holds {
+        let message = format!("`{name}` was changed by somebody else");
+        return Err(LmdbError::Refused(Error::new(Kind::Conflict, message)));
+    }
+    Ok(version)
 }
 
 #[async_trait]
@@ -59,13 +53,10 @@ impl MetadataStore for Lmdb {
         check_object(name, &value)?;
         let name = name.to_owned();
         self.write(move |txn, tables| {
-            let version = match expected(txn, tables, &name, expect)? {
-                Ok(version) => version + 1,
-                Err(conflict) => return Ok(Err(conflict)),
-            };
+            let version = expected(txn, tables, &name, expect)? + 1;
             let stored = [&version.to_le_bytes()[..], &value].concat();
             tables.metadata.put(txn, name.as_bytes(), &stored)?;
-            Ok(Ok(version))
+            Ok(version)
         })
         .await
     }
@@ -73,11 +64,9 @@ impl MetadataStore for Lmdb {
     async fn delete(&self, name: &str, expect: Expect) -> Result<()> {
         let name = name.to_owned();
         self.write(move |txn, tables| {
-            if let Err(conflict) = expected(txn, tables, &name, expect)? {
-                return Ok(Err(conflict));
-            }
+            expected(txn, tables, &name, expect)?;
             tables.metadata.delete(txn, name.as_bytes())?;
-            Ok(Ok(()))
+            Ok(())
         })
         .await
     }
@@ -95,7 +84,7 @@ impl MetadataStore for Lmdb {
                         versioned(stored),
                     ))
                 })
-                .collect::<heed::Result<Vec<_>>>()
+                .collect::<error::Result<Vec<_>>>()
         })?;
         found
             .into_iter()

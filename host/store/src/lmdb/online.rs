@@ -13,8 +13,9 @@ use super::encoding::{
     damaged, from_sortable, online_key, online_row, online_value, outbox_row, outbox_value,
     prefixed, sortable,
 };
+use super::error::{self, LmdbError};
 use super::outbox::trimmed_through;
-use super::{Lmdb, Tables, next_number, refused};
+use super::{Lmdb, Tables, next_number};
 use crate::folder::check_room;
 use crate::online::combine;
 use crate::{
@@ -31,12 +32,10 @@ fn stored_row(
     txn: &RoTxn<'_, WithoutTls>,
     tables: &Tables,
     key: &[u8],
-) -> heed::Result<Option<OnlineRow>> {
+) -> error::Result<Option<OnlineRow>> {
     match tables.online.get(txn, key)? {
         None => Ok(None),
-        Some(value) => Ok(Some(
-            online_row(value).ok_or_else(|| refused(damaged("row")))?,
-        )),
+        Some(value) => Ok(Some(online_row(value).ok_or_else(|| damaged("row"))?)),
     }
 }
 
@@ -47,9 +46,9 @@ fn rows_at(
     tables: &Tables,
     keys: &[Vec<u8>],
     now: Timestamp,
-) -> heed::Result<Vec<Option<OnlineRow>>> {
+) -> error::Result<Vec<Option<OnlineRow>>> {
     let stored = keys.iter().map(|key| stored_row(txn, tables, key));
-    let mut rows = stored.collect::<heed::Result<Vec<_>>>()?;
+    let mut rows = stored.collect::<error::Result<Vec<_>>>()?;
     // Few early rows are due at a time where a server applies them, and mostly none.
     let mut positions: Option<HashMap<&[u8], Vec<usize>>> = None;
     for entry in tables.early.iter(txn)? {
@@ -57,12 +56,12 @@ fn rows_at(
         if from_sortable(place).is_some_and(|due| due > now) {
             break;
         }
-        let (key, value) = early_entry(entry).ok_or_else(|| refused(damaged_early()))?;
+        let (key, value) = early_entry(entry).ok_or_else(damaged_early)?;
         let positions = positions.get_or_insert_with(|| positions_of(keys));
         for position in positions.get(key).into_iter().flatten() {
-            let early = online_row(value).ok_or_else(|| refused(damaged_early()))?;
+            let early = online_row(value).ok_or_else(damaged_early)?;
             let row = &mut rows[*position];
-            if let Some(combined) = combine(row.as_ref(), &early).map_err(refused)? {
+            if let Some(combined) = combine(row.as_ref(), &early)? {
                 *row = Some(combined);
             }
         }
@@ -90,22 +89,22 @@ fn put_row(
     tables: &Tables,
     key: &[u8],
     row: &OnlineRow,
-) -> heed::Result<bool> {
+) -> error::Result<bool> {
     let stored = stored_row(txn, tables, key)?;
-    let combined = combine(stored.as_ref(), row).map_err(refused)?;
+    let combined = combine(stored.as_ref(), row)?;
     if let Some(row) = &combined {
         tables.online.put(txn, key, &online_value(row))?;
     }
     Ok(combined.is_some())
 }
 
-fn put_early(txn: &mut RwTxn<'_>, tables: &Tables, early: &EarlyWrite) -> heed::Result<()> {
+fn put_early(txn: &mut RwTxn<'_>, tables: &Tables, early: &EarlyWrite) -> error::Result<()> {
     let key = online_key(&early.write.key);
     let length = (key.len() as u32).to_le_bytes();
     let number = next_number(txn, tables, b"early")?.to_be_bytes();
     let place = [sortable(early.due), number].concat();
     let entry = [&length[..], &key, &online_value(&early.write.row)].concat();
-    tables.early.put(txn, &place, &entry)
+    Ok(tables.early.put(txn, &place, &entry)?)
 }
 
 /// Splits an entry of `early` into the online key and the online value.
@@ -119,7 +118,7 @@ fn forget_early(
     txn: &mut RwTxn<'_>,
     tables: &Tables,
     matches: impl Fn(&[u8], &[u8]) -> bool,
-) -> heed::Result<()> {
+) -> error::Result<()> {
     let mut places = Vec::new();
     for entry in tables.early.iter(txn)? {
         let (place, entry) = entry?;
@@ -138,7 +137,7 @@ fn replace_group(
     tables: &Tables,
     group: &str,
     content: &GroupContent,
-) -> heed::Result<()> {
+) -> error::Result<()> {
     let prefix = prefixed(group, &[]);
     let mut tombstones = Vec::new();
     let mut end = prefix.clone();
@@ -176,8 +175,8 @@ fn replace_group(
     );
     for entry in tables.outbox.range(txn, &range)? {
         let (_, value) = entry?;
-        let row = outbox_row(group, value).ok_or_else(|| refused(damaged("outbox row")))?;
-        waiting.push((content.from_outbox)(&row).map_err(refused)?);
+        let row = outbox_row(group, value).ok_or_else(|| damaged("outbox row"))?;
+        waiting.push((content.from_outbox)(&row)?);
     }
     for early in &waiting {
         if early.due <= content.now {
@@ -189,21 +188,21 @@ fn replace_group(
     Ok(())
 }
 
-fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
+fn apply_due(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> error::Result<()> {
     while let Some((place, entry)) = tables.early.first(txn)? {
         if from_sortable(place).is_some_and(|due| due > now) {
             break;
         }
         let (place, entry) = (place.to_vec(), entry.to_vec());
-        let (key, value) = early_entry(&entry).ok_or_else(|| refused(damaged_early()))?;
-        let row = online_row(value).ok_or_else(|| refused(damaged_early()))?;
+        let (key, value) = early_entry(&entry).ok_or_else(damaged_early)?;
+        let row = online_row(value).ok_or_else(damaged_early)?;
         put_row(txn, tables, key, &row)?;
         tables.early.delete(txn, &place)?;
     }
     Ok(())
 }
 
-fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> heed::Result<()> {
+fn forget_expired(txn: &mut RwTxn<'_>, tables: &Tables, now: Timestamp) -> error::Result<()> {
     let expired: Vec<Vec<u8>> = tables
         .forget
         .iter(txn)?
@@ -225,7 +224,7 @@ fn commit_event(
     txn: &mut RwTxn<'_>,
     tables: &Tables,
     event: &EventCommit,
-) -> heed::Result<EventOutcome> {
+) -> error::Result<EventOutcome> {
     let digest = wafer_core::Digest::of(event.id.as_bytes());
     let seen = prefixed(&event.source, digest.as_bytes());
     if tables.seen.get(txn, &seen)?.is_some() {
@@ -271,7 +270,7 @@ impl OnlineStore for Lmdb {
                     counts.older += 1;
                 }
             }
-            Ok(Ok(counts))
+            Ok(counts)
         })
         .await
     }
@@ -285,11 +284,8 @@ impl OnlineStore for Lmdb {
         self.write(move |txn, tables| {
             apply_due(txn, tables, now)?;
             forget_expired(txn, tables, now)?;
-            let outcomes: heed::Result<Vec<_>> = events
-                .iter()
-                .map(|event| commit_event(txn, tables, event))
-                .collect();
-            Ok(Ok(outcomes?))
+            let outcomes = events.iter().map(|event| commit_event(txn, tables, event));
+            outcomes.collect::<error::Result<Vec<_>>>()
         })
         .await
     }
@@ -302,9 +298,9 @@ impl OnlineStore for Lmdb {
                     "rows of `{group}` left the outbox for its table while its online rows were rebuilt \
                      from an older version of the table; try again"
                 );
-                return Ok(Err(Error::new(Kind::Conflict, message)));
+                return Err(LmdbError::Refused(Error::new(Kind::Conflict, message)));
             }
-            Ok(Ok(replace_group(txn, tables, &group, &content)?))
+            replace_group(txn, tables, &group, &content)
         })
         .await
     }
@@ -328,7 +324,7 @@ impl OnlineStore for Lmdb {
                     tables.online.put(txn, key, &online_value(&tombstone))?;
                 }
             }
-            Ok(Ok(()))
+            Ok(())
         })
         .await
     }
@@ -358,7 +354,7 @@ impl Upkeep for Lmdb {
         })?;
         match first {
             Some(due) if due <= now => {
-                self.write(move |txn, tables| Ok(Ok(apply_due(txn, tables, now)?)))
+                self.write(move |txn, tables| apply_due(txn, tables, now))
                     .await
             }
             _ => Ok(()),

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use heed::RoTxn;
 
 use super::encoding::{damaged, outbox_row, prefixed};
+use super::error;
 use super::{Lmdb, Tables, last_number};
 use crate::{Outbox, OutboxEntry, Result, Waiting};
 
 /// Returns the sequence number of the last row that has been trimmed from a table's outbox.
-pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> heed::Result<u64> {
+pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> error::Result<u64> {
     let prefix = prefixed(table, &[]);
     let first = tables
         .outbox
@@ -20,7 +21,11 @@ pub(super) fn trimmed_through(txn: &RoTxn<'_>, tables: &Tables, table: &str) -> 
     let number = first.and_then(|(place, _)| place.get(prefix.len()..)?.try_into().ok());
     match number.map(u64::from_be_bytes) {
         Some(first) => Ok(first.saturating_sub(1)),
-        None => last_number(txn, tables, &prefixed("outbox", table.as_bytes())),
+        None => Ok(last_number(
+            txn,
+            tables,
+            &prefixed("outbox", table.as_bytes()),
+        )?),
     }
 }
 
@@ -63,7 +68,7 @@ impl Outbox for Lmdb {
                         .map(u64::from_be_bytes)
                         .zip(outbox_row(table, value)))
                 })
-                .collect::<heed::Result<Vec<_>>>()
+                .collect::<error::Result<Vec<_>>>()
         })?;
         entries
             .into_iter()
@@ -83,7 +88,7 @@ impl Outbox for Lmdb {
                 Bound::Included(last.as_slice()),
             );
             tables.outbox.delete_range(txn, &range)?;
-            Ok(Ok(()))
+            Ok(())
         })
         .await
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
 
+use super::outside::survived;
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
 use super::{OfflineTables, failed};
 use crate::{Error, Kind, Result};
@@ -77,11 +78,12 @@ impl TableSnapshot {
     /// Returns the errors of [`OfflineTables::changes`].
     pub async fn changes_since(&self, after: u64) -> Result<Vec<Change>> {
         let changes = self.tables.changes(&self.table, after, self.version());
-        let mut changes = changes.await?;
-        if self.outside.is_some() {
-            for Change { file, .. } in &mut changes {
-                (file.events, file.available) = (None, None);
-            }
+        if self.outside.is_none() {
+            return changes.await;
+        }
+        let mut changes = survived(&self.location(), changes).await?;
+        for Change { file, .. } in &mut changes {
+            (file.events, file.available) = (None, None);
         }
         Ok(changes)
     }

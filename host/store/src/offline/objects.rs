@@ -16,28 +16,31 @@ use url::Url;
 use super::OfflineTables;
 use crate::{Error, Kind, Result};
 
-/// The buckets that this process has opened, by name. `deltalake` looks object stores up by URL
-/// in a registry that is global to the process.
+/// The buckets that this process has opened, by the scheme and the host of their URLs. `deltalake`
+/// looks object stores up by URL in a registry that is global to the process.
 #[derive(Debug, Default)]
 struct Buckets(RwLock<HashMap<String, Arc<dyn ObjectStore>>>);
 
 impl OfflineTables {
-    /// Opens the tables below a URL such as `s3://BUCKET/offline`.
+    /// Opens the tables below the URL of a folder in a bucket, such as `s3://BUCKET/offline`. Its
+    /// scheme may be any but those of this machine and of the web.
     ///
     /// `bucket` is the object store of the whole bucket. It must support conditional creation
     /// (`PutMode::Create`), because commits rely on it.
     ///
     /// # Errors
-    /// Returns [`Kind::Invalid`] when `root` is not an `s3://` URL.
+    /// Returns [`Kind::Invalid`] when `root` is no such URL.
     pub fn in_bucket(root: Url, bucket: Arc<dyn ObjectStore>) -> Result<Self> {
-        let name = root.host_str().filter(|_| root.scheme() == "s3");
-        let name = name.ok_or_else(|| {
-            let message = format!("offline tables at `{root}`: write s3://BUCKET/FOLDER");
-            Error::new(Kind::Invalid, message)
-        })?;
         let buckets = Buckets::of_this_process();
+        let name = bucket_of(&root).filter(|_| buckets.serve(root.scheme()));
+        let name = name.ok_or_else(|| {
+            Error::invalid(format!(
+                "offline tables at `{root}`: write the URL of a folder in a bucket, \
+                 SCHEME://BUCKET/FOLDER"
+            ))
+        })?;
         let mut known = buckets.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name.to_owned(), Arc::clone(&bucket));
+        known.insert(name, Arc::clone(&bucket));
         drop(known);
         Ok(Self {
             bucket: Some(bucket),
@@ -64,15 +67,28 @@ impl OfflineTables {
 impl Buckets {
     fn of_this_process() -> Arc<Self> {
         static BUCKETS: OnceLock<Arc<Buckets>> = OnceLock::new();
-        let buckets = BUCKETS.get_or_init(|| {
-            let buckets = Arc::new(Self::default());
-            let scheme = Url::parse("s3://").expect("`s3://` is a valid URL");
-            object_store_factories().insert(scheme.clone(), Arc::clone(&buckets) as _);
-            logstore_factories().insert(scheme, Arc::clone(&buckets) as _);
-            buckets
-        });
-        Arc::clone(buckets)
+        Arc::clone(BUCKETS.get_or_init(Arc::default))
     }
+
+    /// Registers these buckets for URLs of a scheme. Returns whether buckets can have it: not if
+    /// `deltalake` opens such URLs by itself, nor if there is no URL of the scheme alone, by which
+    /// `deltalake` looks it up.
+    fn serve(self: &Arc<Self>, scheme: &str) -> bool {
+        match Url::parse(&format!("{scheme}://")) {
+            Ok(url) if !matches!(scheme, "file" | "memory") => {
+                object_store_factories().insert(url.clone(), Arc::clone(self) as _);
+                logstore_factories().insert(url, Arc::clone(self) as _);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Returns the part of a URL that names a bucket, if it names one.
+fn bucket_of(url: &Url) -> Option<String> {
+    let host = url.host_str().filter(|host| !host.is_empty())?;
+    Some(format!("{}://{host}", url.scheme()))
 }
 
 impl ObjectStoreFactory for Buckets {
@@ -82,7 +98,7 @@ impl ObjectStoreFactory for Buckets {
         _config: &StorageConfig,
     ) -> DeltaResult<(ObjectStoreRef, Path)> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let bucket = url.host_str().and_then(|name| known.get(name));
+        let bucket = bucket_of(url).and_then(|name| known.get(&name));
         let bucket =
             bucket.ok_or_else(|| DeltaTableError::InvalidTableLocation(url.to_string()))?;
         Ok((Arc::clone(bucket), Path::from_url_path(url.path())?))
@@ -105,5 +121,33 @@ impl LogStoreFactory for Buckets {
             location,
             options,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{DataType, Field, Schema};
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn in_bucket(root: &str) -> Result<OfflineTables> {
+        OfflineTables::in_bucket(Url::parse(root).unwrap(), Arc::new(InMemory::new()))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tables_are_in_the_bucket_of_their_scheme_and_name() {
+        let schema = Schema::new(vec![Field::new("id", DataType::Int64, false)]);
+        for root in ["s3://bucket/p/offline", "gs://bucket/p/offline"] {
+            let tables = in_bucket(root).unwrap();
+            assert!(!tables.is_in_bucket("t").await.unwrap(), "{root}");
+            tables.ensure("t", &schema).await.unwrap();
+            assert!(tables.is_in_bucket("t").await.unwrap(), "{root}");
+            assert_eq!(tables.info("t").await.unwrap().files, 0);
+        }
+        for root in ["s3:///p", "file://h/p", "memory://h/p", "https://h/p"] {
+            let error = in_bucket(root).unwrap_err().to_string();
+            assert!(error.contains("SCHEME://BUCKET/FOLDER"), "{error}");
+        }
     }
 }

@@ -3,16 +3,19 @@
 //! Only the files that the log names as live at one version are read, with the values of the
 //! partition columns, which only the log has. A table whose rows cannot be told from its files
 //! alone, such as one with deletion vectors, is refused with the name of what it uses.
+//!
+//! The library reads the log here, in this process, where panics become errors; whoever opens a
+//! table looks at its log first. The data files are not read here at all.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray, UInt32Array,
-};
+use arrow_array::{ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray};
 use arrow_schema::{DataType as ArrowType, Field};
 use deltalake::DeltaTable;
+use futures::FutureExt as _;
 use serde_json::Value as Json;
 use url::Url;
 
@@ -52,8 +55,13 @@ impl OfflineTables {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when there is no Delta table or no such version, and
-    /// [`Kind::Invalid`] when the table uses something that this reader does not know.
+    /// [`Kind::Invalid`] when the table uses something that this reader does not know, or the
+    /// reader of its log panics.
     pub async fn open_outside(folder: &Path, version: Option<u64>) -> Result<TableSnapshot> {
+        survived(folder, Self::load_outside(folder, version)).await
+    }
+
+    async fn load_outside(folder: &Path, version: Option<u64>) -> Result<TableSnapshot> {
         let path = folder
             .canonicalize()
             .map_err(|e| Error::io("find", folder, e))?;
@@ -78,6 +86,22 @@ impl OfflineTables {
         let outside = Outside::new(&path, &delta)?;
         TableSnapshot::new(&tables, &name, &delta, Some(outside))
     }
+}
+
+/// Waits for the library that reads the log of a table. A damaged log may make it panic, which is
+/// an error of the table.
+pub(super) async fn survived<T>(
+    folder: &Path,
+    reading: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let read = AssertUnwindSafe(reading).catch_unwind().await;
+    read.unwrap_or_else(|_| {
+        Err(Error::invalid(format!(
+            "the log of the Delta table {} cannot be read: it is damaged (its reader panicked; \
+             where is in the log of this program)",
+            folder.display()
+        )))
+    })
 }
 
 /// Returns the folder above a table, and the name of the table in it as part of a URL.
@@ -152,6 +176,11 @@ impl TableSnapshot {
         self.outside.as_ref().map(|outside| outside.id.as_str())
     }
 
+    /// The folder of a table that others write; `None` for a table of Wafer.
+    pub fn outside_folder(&self) -> Option<PathBuf> {
+        self.outside.as_ref().map(|_| self.location())
+    }
+
     /// Puts the files of a table that others write in the order in which they were written.
     pub(super) fn in_order_of_writing(outside: &Outside, files: &mut [DataFile]) {
         let written = |file: &DataFile| {
@@ -164,9 +193,27 @@ impl TableSnapshot {
         files.sort_by_cached_key(written);
     }
 
-    /// Returns those of some columns that only the log has a value of, with that value as the only
-    /// row.
-    pub(super) fn partition_values(
+    /// Returns the path of a data file of a table in a local folder.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] when the file is not below the folder of the table.
+    pub fn file_path(&self, file: &DataFile) -> Result<PathBuf> {
+        let folder = self.location();
+        let path = object_store::path::Path::parse(&file.path).map_err(|e| {
+            let (path, folder) = (&file.path, folder.display());
+            let message = format!("file {path} of the Delta table {folder} is not in its folder");
+            Error::caused(Kind::Invalid, message, e)
+        })?;
+        let below: &str = path.as_ref();
+        Ok(folder.join(below))
+    }
+
+    /// Returns those of some columns of a table that others write whose values are in the log and
+    /// not in the file, each with its value as the only row.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Invalid`] for a value that is none of the type of its column.
+    pub fn partition_values(
         &self,
         file: &DataFile,
         fields: &[Field],
@@ -194,16 +241,10 @@ impl TableSnapshot {
     }
 
     /// The folder of a table in a local folder.
-    fn location(&self) -> PathBuf {
+    pub(super) fn location(&self) -> PathBuf {
         let url = self.tables.location(&self.table);
         url.to_file_path().unwrap_or_else(|()| url.path().into())
     }
-}
-
-/// Repeats a single value.
-pub(super) fn repeated(value: &ArrayRef, rows: usize) -> ArrayRef {
-    let places = UInt32Array::from(vec![0; rows]);
-    arrow_select::take::take(value, &places, None).expect("there is one value")
 }
 
 /// Parses a value of a partition column. Returns what is wrong with it otherwise.
@@ -325,9 +366,8 @@ mod tests {
             match (partition_value(text, &data_type), wanted) {
                 (Ok(found), Ok(wanted)) => {
                     assert_eq!(found.is_null(0), wanted.is_empty(), "{text:?}");
-                    let rows = repeated(&found, 3);
-                    assert_eq!((rows.len(), rows.null_count() % 3), (3, 0));
-                    let debugged = format!("{rows:?}");
+                    assert_eq!(found.len(), 1, "{text:?}");
+                    let debugged = format!("{found:?}");
                     assert!(debugged.contains(wanted), "{text:?}: {debugged}");
                 }
                 (Err(found), Err(wanted)) => assert!(found.contains(wanted), "{found}"),

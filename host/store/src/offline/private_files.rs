@@ -1,5 +1,5 @@
-//! Tables in a local folder: registers with `deltalake` a store of files that closes to others what it
-//! writes below the folders of tables.
+//! Tables in a local folder: registers with `deltalake` a store of files that closes to others what
+//! it writes below the folders of tables.
 
 use std::collections::BTreeSet;
 use std::fmt;

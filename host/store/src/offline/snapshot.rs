@@ -1,7 +1,6 @@
 //! Snapshots: one version of a table, its data files, and reading selected columns and row groups
 //! from them.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::{DataType as ArrowType, Field, SchemaRef};
 use deltalake::DeltaTable;
 use deltalake::table::builder::DeltaTableBuilder;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectStore, path::Path};
@@ -26,7 +26,7 @@ use serde_json::Value as Json;
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 
-use super::outside::{Outside, repeated};
+use super::outside::Outside;
 use super::{ARRIVAL_ORDER, OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
 
@@ -170,19 +170,25 @@ impl OfflineTables {
         }
     }
 
-    async fn load_version(&self, table: &str, version: u64) -> Result<DeltaTable> {
-        DeltaTableBuilder::from_url(self.location(table))
-            .map_err(|e| failed("open", table, e))?
-            .with_version(version)
-            .load()
-            .await
-            .map_err(|e| {
-                Error::caused(
-                    Kind::NotFound,
-                    format!("version {version} of table `{table}` cannot be read"),
-                    e,
-                )
-            })
+    fn load_version<'a>(
+        &'a self,
+        table: &'a str,
+        version: u64,
+    ) -> BoxFuture<'a, Result<DeltaTable>> {
+        Box::pin(async move {
+            DeltaTableBuilder::from_url(self.location(table))
+                .map_err(|e| failed("open", table, e))?
+                .with_version(version)
+                .load()
+                .await
+                .map_err(|e| {
+                    Error::caused(
+                        Kind::NotFound,
+                        format!("version {version} of table `{table}` cannot be read"),
+                        e,
+                    )
+                })
+        })
     }
 }
 
@@ -360,18 +366,17 @@ impl TableSnapshot {
                 }
             })
             .collect::<Result<_>>()?;
-        let constants = self.partition_values(file, &fields)?;
         let schema = Arc::new(arrow_schema::Schema::new(fields));
         let arranged = AssertUnwindSafe(batches)
             .catch_unwind()
             .map(move |batch| survived(batch).map_err(&damaged))
-            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch, &constants))));
+            .and_then(move |batch| std::future::ready(Ok(arrange(&schema, &batch))));
         Ok(arranged.boxed())
     }
 
-    /// Puts files in the order in which their first rows were created, according to the statistics in
-    /// the files, and files of the same time in the order of their paths. The files of a table that
-    /// others write are put in the order in which they were written.
+    /// Puts files in the order in which their first rows were created, according to the statistics
+    /// in the files, and files of the same time in the order of their paths. The files of a table
+    /// that others write are put in the order in which they were written.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.
@@ -439,21 +444,13 @@ fn survived<T>(
     }
 }
 
-/// Puts the columns of a batch in the order of a schema. Columns that it lacks have one value in all
-/// rows: that in `constants`, or null.
-fn arrange(
-    schema: &SchemaRef,
-    batch: &RecordBatch,
-    constants: &HashMap<String, ArrayRef>,
-) -> RecordBatch {
+/// Puts the columns of a batch in the order of a schema. Columns that it lacks are null.
+fn arrange(schema: &SchemaRef, batch: &RecordBatch) -> RecordBatch {
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
             Some(column) => Arc::clone(column),
-            None if constants.contains_key(field.name()) => {
-                repeated(&constants[field.name()], batch.num_rows())
-            }
             None => new_null_array(field.data_type(), batch.num_rows()),
         })
         .collect();
@@ -475,8 +472,8 @@ fn group_overlaps(group: &RowGroupMetaData, interval: Interval) -> bool {
     may_overlap(times.map(|(first, last)| (at(first), at(last))), interval)
 }
 
-/// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since the
-/// Unix epoch, if they are known from its statistics.
+/// Returns the bounds (both inclusive) of a column of times in a row group, in microseconds since
+/// the Unix epoch, if they are known from its statistics.
 fn bounds(group: &RowGroupMetaData, name: &str) -> Option<(i64, i64)> {
     let mut columns = group.columns().iter();
     let column = columns.find(|column| column.column_path().string() == name)?;

@@ -17,7 +17,7 @@ const OVERTAKEN: &str = "work on a table was overtaken by another process";
 /// The table no longer has the version of the work that a commit builds on, so that retrying
 /// the commit is pointless.
 #[derive(Debug, thiserror::Error)]
-#[error("table `{0}` has other work by now")]
+#[error("another process has committed to table `{0}` meanwhile")]
 struct Overtaken(String);
 
 fn is_overtaken(error: &Error) -> bool {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_array::{ArrayRef, RecordBatch, new_null_array};
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow_schema::SchemaRef;
 use wafer_core::DataType;
 use wafer_files::{batch_bytes, rows_within, widest_row};
@@ -161,6 +161,22 @@ impl JoinedReader {
                 .map_err(|e| Error::caused(Kind::Internal, "cannot assemble joined features", e))?,
         };
         Ok(batch.columns().to_vec())
+    }
+
+    /// Takes the features of the next `rows` labels like [`take`](Self::take), into arrays of their
+    /// own. Where rows do not fill a byte, arrays that are parts of others have bits of the next
+    /// rows behind their own, and files of Arrow keep these: the bytes of such a file would depend
+    /// on how the features were spooled.
+    pub(crate) fn take_apart(&mut self, rows: usize) -> Result<Vec<ArrayRef>> {
+        let columns = self.take(rows)?;
+        if rows.is_multiple_of(8) {
+            return Ok(columns);
+        }
+        let all: UInt32Array = (0..rows as u32).collect();
+        let copied = columns.iter();
+        let copied = copied.map(|column| arrow_select::take::take(column, &all, None));
+        let copied: Result<Vec<ArrayRef>, _> = copied.collect();
+        copied.map_err(|e| Error::caused(Kind::Internal, "cannot copy joined features", e))
     }
 
     /// Returns how many of the next `rows` labels have features of at most `bytes` together, and at
@@ -347,6 +363,41 @@ mod tests {
         }
     }
 
+    /// How features are spooled depends on the memory and the processors that there are.
+    #[test]
+    fn files_have_the_same_bytes_however_features_were_spooled() {
+        let cell = |row: i64| (row % 3 > 0).then_some(row);
+        let column: ArrayRef = Arc::new((0..30).map(cell).collect::<Int64Array>());
+        let all = RecordBatch::try_from_iter_with_nullable([("x", column, true)]).unwrap();
+        let written = |batches: &[usize]| {
+            let mut spool = Spool::new(MemoryBudget::new(usize::MAX));
+            let mut start = 0;
+            for rows in batches {
+                spool.push(all.slice(start, *rows)).unwrap();
+                start += rows;
+            }
+            let schema = all.schema();
+            let joined = JoinedFeatures {
+                spool,
+                schema: Arc::clone(&schema),
+                coincident: 0,
+            };
+            let mut reader = joined.read().unwrap();
+            let mut file =
+                arrow_ipc::writer::StreamWriter::try_new(Vec::<u8>::new(), &schema).unwrap();
+            for rows in [3, 8, 12, 7] {
+                let columns = reader.take_apart(rows).unwrap();
+                let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+                file.write(&batch).unwrap();
+            }
+            file.into_inner().unwrap()
+        };
+        let wanted = written(&[30]);
+        for batches in [&[3, 27][..], &[11, 19], &[1; 30], &[8, 8, 8, 6]] {
+            assert_eq!(written(batches), wanted, "{batches:?}");
+        }
+    }
+
     /// One row, which takes a megabyte, is the row of a thousand labels.
     #[test]
     fn features_are_gathered_in_batches_of_bounded_size() {
@@ -359,6 +410,7 @@ mod tests {
             batches: vec![text],
             locations: Locations::Direct(vec![Some(FoundPlace { batch: 0, row: 0 }); 40]),
         };
+        wafer_catalog::keep_temporary_files_in(std::env::temp_dir());
         let spool = Spool::new(MemoryBudget::new(0));
         let spool = found.append_to(&schema, spool, 2).unwrap();
         let mut rows = 0;

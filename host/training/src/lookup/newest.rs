@@ -23,8 +23,8 @@ use crate::lookup::{
 };
 
 impl LookupJoin {
-    /// Finds the newest row for each label of a band, and reads its features. Returns `None` if they
-    /// take too much memory.
+    /// Finds the newest row for each label of a band, and reads its features. Returns `None` if
+    /// they take too much memory.
     pub(crate) async fn join_newest(
         self: &Arc<Self>,
         band: &Arc<Band>,
@@ -144,8 +144,8 @@ impl LookupJoin {
         }))
     }
 
-    /// Reads the wanted rows of a piece, in the order of the piece. Returns `None` once the rows of all
-    /// pieces take too much memory.
+    /// Reads the wanted rows of a piece, in the order of the piece. Returns `None` once the rows of
+    /// all pieces take too much memory.
     async fn read_wanted_rows(
         &self,
         (number, piece): (usize, Piece),
@@ -194,7 +194,13 @@ impl LookupJoin {
         let table = self.group.rows_table();
         let events = times(&table, rows, EVENT_TIME)?;
         let order = RowOrder::new(&table, rows)?;
-        let identity = |row: usize| Some(order.version(row, events[row]).identity());
+        let identity = |row: usize| {
+            Some(
+                order
+                    .version(row, Timestamp::from_micros(events[row]))
+                    .identity(),
+            )
+        };
         let identities: StringArray = (0..rows.num_rows()).map(identity).collect();
         let count = rows.num_columns() - identity_columns().count();
         let mut columns = rows.columns()[..count].to_vec();
@@ -256,7 +262,7 @@ impl ReadVersion for RowVersion {
     fn reader(rows: &KeysAndTimes, batch: &RecordBatch) -> Result<impl Fn(usize) -> Self> {
         let events = rows.events.clone();
         let order = RowOrder::new(&rows.table, batch)?;
-        Ok(move |row: usize| order.version(row, events[row]))
+        Ok(move |row: usize| order.version(row, Timestamp::from_micros(events[row])))
     }
 }
 
@@ -308,7 +314,8 @@ mod tests {
         labels: &[(Option<i64>, i64)],
     ) -> AsOfRows {
         let keys: ArrayRef = Arc::new(labels.iter().map(|(key, _)| *key).collect::<Int64Array>());
-        let times: Vec<i64> = labels.iter().map(|(_, time)| *time).collect();
+        let times = labels.iter().map(|(_, time)| Timestamp::from_micros(*time));
+        let times: Vec<Timestamp> = times.collect();
         let mut index = EntityIndex::default();
         let mut entities = Vec::new();
         index.number(&[keys], labels.len(), &mut entities);
@@ -497,7 +504,9 @@ mod tests {
             (Some(5), &[30, 10], 5, true),
             (Some(5), &[30, 10], 4, false),
         ] {
-            let interval = event_interval(&group(ttl), labels);
+            let times = labels.iter().map(|time| Timestamp::from_micros(*time));
+            let times: Vec<Timestamp> = times.collect();
+            let interval = event_interval(&group(ttl), &times);
             let found = interval.contains(Timestamp::from_micros(event));
             assert_eq!(
                 found, wanted,

@@ -17,7 +17,7 @@ use wafer_catalog::blocking;
 use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Cells, EntityEvents, Layout, slide};
 use wafer_core::join::{ByEntity, NONE};
 use wafer_core::rules::{Arrival, Interval};
-use wafer_core::{ColumnBuilder, DataType, Duration, EntityIndex, Field};
+use wafer_core::{ColumnBuilder, DataType, Duration, EntityIndex, Field, Timestamp};
 use wafer_runtime::CHUNK_ROWS;
 use wafer_store::Result;
 use wafer_tables::stored_column;
@@ -39,7 +39,8 @@ const ENTITIES: usize = 256;
 const BATCH_BYTES: u64 = 4 << 20;
 
 impl LookupJoin {
-    /// Computes the aggregates for each label of a band. Returns `None` if they take too much memory.
+    /// Computes the aggregates for each label of a band. Returns `None` if they take too much
+    /// memory.
     pub(crate) async fn join_windows(
         self: &Arc<Self>,
         band: &Arc<Band>,
@@ -180,7 +181,7 @@ impl LookupJoin {
                 .collect();
             for row in (0..batch.num_rows()).filter(|row| keep[*row]) {
                 events.entities.push(entities[row]);
-                events.events.push(rows.events[row]);
+                events.events.push(rows.event(row));
                 events.active.push(rows.active(row));
                 let arrival = order.as_ref().map(|order| order.arrival(row));
                 events.arrivals.push(arrival.unwrap_or(Arrival::unknown(0)));
@@ -219,10 +220,10 @@ struct WindowPlan {
 struct Events {
     /// The number of each event's entity.
     entities: Vec<u32>,
-    /// Event times, in microseconds since the Unix epoch.
-    events: Vec<i64>,
-    /// The time from which each event counts, in microseconds since the Unix epoch.
-    active: Vec<i64>,
+    /// Event times.
+    events: Vec<Timestamp>,
+    /// The time from which each event counts.
+    active: Vec<Timestamp>,
     /// When each event came in, if that is needed.
     arrivals: Vec<Arrival>,
     /// The columns of each batch of events.
@@ -293,7 +294,7 @@ fn text_answer(text: Option<&str>) -> Answer {
 }
 
 /// Returns whether an entity has an event that happened exactly at a time, and counts from then on.
-fn has_event_at(entity: &EntityEvents<'_>, time: i64) -> bool {
+fn has_event_at(entity: &EntityEvents<'_>, time: Timestamp) -> bool {
     let first = entity.events.partition_point(|event| *event < time);
     let mut counting = entity.events[first..].iter().zip(&entity.active[first..]);
     let mut at_time = counting.by_ref().take_while(|(event, _)| **event == time);
@@ -323,14 +324,14 @@ impl WindowPlan {
     fn slide(
         &self,
         entity: &EntityEvents<'_>,
-        (times, labels): (&[i64], &[u32]),
+        (times, labels): (&[Timestamp], &[u32]),
         types: &[DataType],
         made: &mut WindowAnswers,
     ) {
         if entity.events.is_empty() || labels.is_empty() {
             return;
         }
-        let coincides = |time: &&i64| has_event_at(entity, **time);
+        let coincides = |time: &&Timestamp| has_event_at(entity, **time);
         made.coincident += times.iter().filter(coincides).count() as u64;
         let last = self.aggregates.len() - 1;
         let identities = self.identities.as_ref();

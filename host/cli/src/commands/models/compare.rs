@@ -15,8 +15,9 @@ use crate::output::{Bar, table};
 /// Show where versions of models differ: metrics, parameters, training sets and functions.
 ///
 /// The metrics are those that were recorded when the versions were registered, perhaps on different
-/// rows. With --training-set, all versions are evaluated on the same rows now; rows that one of them
-/// learned from are left out of its evaluation, so compare on a part that none of them has seen.
+/// rows. With --training-set, all versions are evaluated on the same rows now; rows that one of
+/// them learned from are left out of its evaluation, so compare on a part that none of them has
+/// seen.
 ///
 /// Examples:
 ///   wafer models compare late_arrival@2 late_arrival@3

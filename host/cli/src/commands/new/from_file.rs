@@ -131,6 +131,11 @@ impl FileOptions {
         };
         let column = &mut columns[index];
         match (&column.data_type, self.unit) {
+            (DataType::Date, _) if self.zone.is_none() => bail!(
+                "--time: column `{}` has dates; say with --zone in which time zone an event is at \
+                 their midnight, such as UTC or Europe/Berlin",
+                column.found.name
+            ),
             (DataType::Timestamp | DataType::Date, _) | (DataType::Int64, Some(_)) => {
                 column.data_type = DataType::Timestamp;
                 Ok(index)

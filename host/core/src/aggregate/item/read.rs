@@ -107,7 +107,7 @@ fn read_events(
                 Some(slot) => cells[slot].as_ref().map(Cell::as_ref),
             };
             cell.into_iter()
-                .for_each(|cell| state.add(*time, *arrival, cell));
+                .for_each(|cell| state.add(Timestamp::from_micros(*time), *arrival, cell));
         }
         answers[*index] = state.answer(placed.statistic);
     }

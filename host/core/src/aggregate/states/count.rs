@@ -1,6 +1,7 @@
 //! The number of events.
 
 use super::{Reversible, Reversing, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
@@ -24,7 +25,7 @@ impl State for Count {
         Self(0)
     }
 
-    fn add(&mut self, _: i64, _: Arrival, _: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, _: CellRef<'_>) {
         self.0 += 1;
     }
 

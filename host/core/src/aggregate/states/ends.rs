@@ -43,7 +43,7 @@ pub(in crate::aggregate) enum EndStatistic {
 /// bits of their values, so that the list does not depend on the order in which events are added.
 #[derive(Clone, Debug)]
 pub(in crate::aggregate) struct Entry {
-    event: i64,
+    event: Timestamp,
     arrival: Arrival,
     cell: Cell,
 }
@@ -137,7 +137,7 @@ impl<E: End> State for EndList<E> {
         }
     }
 
-    fn add(&mut self, event: i64, arrival: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, event: Timestamp, arrival: Arrival, cell: CellRef<'_>) {
         let cell = cell.to_owned();
         self.insert(E::new(Entry {
             event,
@@ -164,7 +164,7 @@ impl<E: End> State for EndList<E> {
     fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.entries.len() as u64);
         for entry in self.entries.iter().map(E::entry) {
-            put_signed(out, entry.event);
+            put_signed(out, entry.event.as_micros());
             out.extend_from_slice(&entry.arrival.order.to_le_bytes());
             if entry.arrival.is_known() {
                 out.push(CREATED);
@@ -177,7 +177,7 @@ impl<E: End> State for EndList<E> {
     fn decode(length: u32, reader: &mut Reader<'_>) -> Result<Self, DamagedError> {
         let count = reader.length()?;
         let entry = |_| {
-            let event = reader.signed()?;
+            let event = Timestamp::from_micros(reader.signed()?);
             let mut arrival = Arrival::unknown(u64::from_le_bytes(reader.array()?));
             if reader.skip(CREATED) {
                 arrival.created = Timestamp::from_micros(reader.signed()?);

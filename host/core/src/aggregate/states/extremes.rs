@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use super::{Sliding, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader};
@@ -71,7 +72,7 @@ impl<O: Order> State for Foremost<O> {
         }
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         if self.is_beaten_by(cell) {
             self.value = Some(cell.canonical().to_owned());
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Sliding, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_varint};
@@ -72,7 +73,7 @@ impl State for Hll {
         Self::default()
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         self.add_hash(cell.hash64());
     }
 

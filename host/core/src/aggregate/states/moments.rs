@@ -1,6 +1,7 @@
 //! The sums of values and of their squares, without rounding.
 
 use super::{Reversible, Reversing, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::exact::ExactSum;
@@ -38,7 +39,7 @@ impl State for Moments {
         }
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         self.count += 1;
         match cell {
             CellRef::Int(value) => {

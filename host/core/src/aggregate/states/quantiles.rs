@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Reversible, Reversing, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, CellRef};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 use crate::rules::Arrival;
@@ -110,7 +111,7 @@ impl State for Quantiles {
         Self::default()
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         self.add_value(cell.number());
     }
 

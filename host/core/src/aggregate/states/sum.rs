@@ -1,11 +1,11 @@
 //! The sum of values, without rounding.
 
 use super::{Reversible, Reversing, State};
-use crate::DataType;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::exact::ExactSum;
 use crate::rules::Arrival;
+use crate::{DataType, Timestamp};
 
 /// The number of values and their exact sum.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl State for Sum {
         }
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         self.count += 1;
         match cell {
             CellRef::Int(value) => self.sum.add_int(value),

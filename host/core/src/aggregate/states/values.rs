@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Reversible, Reversing, State};
+use crate::Timestamp;
 use crate::aggregate::cell::{Answer, Cell, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
@@ -19,8 +20,8 @@ pub(in crate::aggregate) struct Values {
 pub(in crate::aggregate) enum ValueStatistic {
     /// The number of distinct values.
     Distinct,
-    /// Up to this number of the most frequent values, most frequent first. Of equally frequent ones the
-    /// lesser comes first.
+    /// Up to this number of the most frequent values, most frequent first. Of equally frequent ones
+    /// the lesser comes first.
     MostFrequent(u32),
 }
 
@@ -48,7 +49,7 @@ impl State for Values {
         }
     }
 
-    fn add(&mut self, _: i64, _: Arrival, cell: CellRef<'_>) {
+    fn add(&mut self, _: Timestamp, _: Arrival, cell: CellRef<'_>) {
         let cell = cell.canonical().to_owned();
         *self.counts.entry(cell).or_default() += 1;
     }

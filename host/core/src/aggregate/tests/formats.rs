@@ -1,4 +1,4 @@
-//! What definitions and stores hold, byte by byte: it never changes.
+//! Tests of the formats of definitions and of stored summaries, byte by byte: they never change.
 
 use super::*;
 

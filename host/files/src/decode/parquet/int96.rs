@@ -85,8 +85,8 @@ impl Int96Columns {
         Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
     }
 
-    /// Reads the times of the rows of a batch, which are the next ones, and puts them in the place of
-    /// the inexact ones. Rows whose times cannot be stored are faults.
+    /// Reads the times of the rows of a batch, which are the next ones, and puts them in the place
+    /// of the inexact ones. Rows whose times cannot be stored are faults.
     pub(super) fn replace(&mut self, request: &Request, batch: &RecordBatch) -> Result<Batch> {
         let times = self.next(request, batch.num_rows())?;
         let schema = batch.schema();

@@ -1,0 +1,554 @@
+//! Looks at the log of a Delta table that others write, before a library reads it.
+//!
+//! The library reads the log in this process, and holds what it says in memory. A log may be made
+//! to do harm, as the files of any source. So what is read of it has a limit, and its checkpoints,
+//! which are Parquet files, are decoded to their end in a child process first: one that is not
+//! survived there is refused with its name. What is looked at is what a reader of one version of
+//! the table reads: the newest complete checkpoint and newer ones that are not, the files that they
+//! are divided into (sidecars), and the commits after it.
+//!
+//! Files of a log are written once. Somebody who replaces one between this look and the reading is
+//! not found out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, Metadata};
+use std::io::ErrorKind;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use arrow_array::ArrayRef;
+use arrow_array::cast::AsArray as _;
+use serde::Deserialize;
+use wafer_catalog::{FileOptions, Format, blocking};
+use wafer_core::{DataType, Field, coerce};
+use wafer_files::{ReadColumn, file_format, plain_bytes, unreadable};
+use wafer_store::{Error, Kind, Result};
+
+/// The greatest size of the commits that are read, together.
+const COMMIT_BYTES: u64 = 256 << 20;
+/// The greatest size of the values of the checkpoints that are read, each written out.
+const CHECKPOINT_BYTES: u64 = 2 << 30;
+/// The greatest size of the file that says which checkpoint is the newest.
+const HINT_BYTES: u64 = 16 << 20;
+/// The greatest number of files in the folder of a log.
+const MAX_FILES: usize = 1_000_000;
+/// The number of checkpoints of which this process remembers what is in them.
+const MAX_KNOWN: usize = 1_000;
+/// The number of digits of a version in the name of a file.
+const VERSION_DIGITS: usize = 20;
+
+/// Looks at what is read of the log of a table for a version of it, or for the newest one. A folder
+/// without a log is left to the reader.
+///
+/// # Errors
+/// Returns [`Kind::Invalid`] for a log that is too large, and for a checkpoint that cannot be read.
+pub(crate) async fn check_log(folder: &Path, version: Option<u64>) -> Result<()> {
+    let log = folder.join("_delta_log");
+    let last = version.unwrap_or(u64::MAX);
+    blocking(move || check(&log, &LogFiles::list(&log)?, last)).await?
+}
+
+/// Looks at what is read of the log of a table to find the changes after one version of it, up to
+/// another.
+///
+/// # Errors
+/// Returns the errors of [`check_log`], and [`Kind::NotFound`] when the changes are too many to be
+/// followed, as if the log did not reach back that far.
+pub(crate) async fn check_changes(folder: &Path, after: u64, through: u64) -> Result<()> {
+    let log = folder.join("_delta_log");
+    let look = move || {
+        let files = LogFiles::list(&log)?;
+        check(&log, &files, u64::MAX)?;
+        check(&log, &files, after)?;
+        if after < through && files.commit_bytes(after + 1..=through) > COMMIT_BYTES {
+            let message = format!("the changes after version {after} are too many to be followed");
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        Ok(())
+    };
+    blocking(look).await?
+}
+
+/// Looks at what is read of a log for the newest version up to `last`.
+fn check(log: &Path, files: &LogFiles, last: u64) -> Result<()> {
+    let (first, checkpoints) = files.beginning(last);
+    let bytes = files.commit_bytes(first..=last);
+    if bytes > COMMIT_BYTES {
+        return Err(Error::invalid(format!(
+            "{} has commits of {} MiB after the last checkpoint; at most {} are read: make a \
+             checkpoint of the table",
+            log.display(),
+            bytes >> 20,
+            COMMIT_BYTES >> 20
+        )));
+    }
+    let mut sidecars = sidecars_of_hint(&log.join("_last_checkpoint"))?;
+    let mut bytes: u64 = 0;
+    for name in checkpoints {
+        let found = look(&log.join(name))?;
+        bytes = bytes.saturating_add(found.bytes);
+        sidecars.extend(found.sidecars);
+    }
+    for name in sidecars {
+        if !is_plain(&name) {
+            let what = format!("a checkpoint names the file `{name}`, which is no plain name");
+            return Err(refused(log, &what));
+        }
+        let found = look(&log.join("_sidecars").join(name))?;
+        bytes = bytes.saturating_add(found.bytes);
+    }
+    match bytes > CHECKPOINT_BYTES {
+        true => Err(too_large(log)),
+        false => Ok(()),
+    }
+}
+
+/// Creates the error of a log, or a file of it, that cannot be read.
+fn refused(path: &Path, what: &str) -> Error {
+    Error::invalid(format!("{} cannot be read: {what}", path.display()))
+}
+
+fn too_large(path: &Path) -> Error {
+    let most = CHECKPOINT_BYTES >> 20;
+    let what = format!("its checkpoint takes more than {most} MiB of memory");
+    refused(path, &what)
+}
+
+/// The files of a log that belong to a version.
+#[derive(Debug, Default)]
+struct LogFiles {
+    /// The names of the checkpoints, by their versions.
+    checkpoints: BTreeMap<u64, Vec<String>>,
+    /// The sizes of all other files of each version: commits, and what is made of them.
+    commits: BTreeMap<u64, u64>,
+}
+
+impl LogFiles {
+    /// Lists the files of a log. One that does not exist has none.
+    fn list(log: &Path) -> Result<Self> {
+        let mut files = Self::default();
+        let entries = match std::fs::read_dir(log) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(files),
+            entries => entries.map_err(|e| unreadable(log, e))?,
+        };
+        for (count, entry) in entries.enumerate() {
+            if count >= MAX_FILES {
+                return Err(refused(log, &format!("it has more than {MAX_FILES} files")));
+            }
+            let entry = entry.map_err(|e| unreadable(log, e))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                continue;
+            };
+            let Some(version) = version_of(name) else {
+                continue;
+            };
+            let Some(described) = described(&entry.path())? else {
+                continue;
+            };
+            if name[VERSION_DIGITS..].starts_with(".checkpoint.") {
+                let names = files.checkpoints.entry(version).or_default();
+                names.push(name.to_owned());
+            } else {
+                let bytes = files.commits.entry(version).or_default();
+                *bytes = bytes.saturating_add(described.len());
+            }
+        }
+        Ok(files)
+    }
+
+    /// Returns the version that a reader of version `last` begins with, and the names of the
+    /// checkpoints that it may read for that.
+    fn beginning(&self, last: u64) -> (u64, Vec<&str>) {
+        let mut names = Vec::new();
+        for (version, found) in self.checkpoints.range(..=last).rev() {
+            names.extend(found.iter().map(String::as_str));
+            if has_complete(found) {
+                return (*version, names);
+            }
+        }
+        (0, names)
+    }
+
+    /// Returns the size of the commits of some versions.
+    fn commit_bytes(&self, versions: RangeInclusive<u64>) -> u64 {
+        let bytes = self.commits.range(versions).map(|(_, bytes)| *bytes);
+        bytes.fold(0, u64::saturating_add)
+    }
+}
+
+/// Returns the version that the name of a file of a log begins with. As in the library, a sign may
+/// be before the number.
+fn version_of(name: &str) -> Option<u64> {
+    let (version, rest) = name.split_at_checked(VERSION_DIGITS)?;
+    version.parse().ok().filter(|_| rest.starts_with('.'))
+}
+
+/// Returns whether a complete checkpoint is among the files of checkpoints of one version.
+fn has_complete(names: &[String]) -> bool {
+    // The numbers of the parts that are there, by the number of all parts.
+    let mut parts: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for name in names {
+        let pieces: Vec<&str> = name.split('.').skip(1).collect();
+        match &pieces[..] {
+            ["checkpoint", "parquet"] => return true,
+            ["checkpoint", id, "parquet" | "json"] if is_uuid(id) => return true,
+            ["checkpoint", part, of, "parquet"] => {
+                if let (Some(part), Some(of)) = (part_number(part), part_number(of)) {
+                    parts.entry(of).or_default().insert(part);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut parts = parts.iter();
+    parts.any(|(of, parts)| parts.len() == *of && (1..=*of).all(|part| parts.contains(&part)))
+}
+
+fn is_uuid(text: &str) -> bool {
+    let is_dash = |place: usize| [8, 13, 18, 23].contains(&place);
+    let mut bytes = text.bytes().enumerate();
+    text.len() == 36
+        && bytes.all(|(place, byte)| match is_dash(place) {
+            true => byte == b'-',
+            false => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// Reads the number of a part of a checkpoint, or of all its parts: ten digits.
+fn part_number(text: &str) -> Option<usize> {
+    let is_number = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// Returns whether a name is one of a file beside others, however it is read.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_plain)
+}
+
+/// Describes a file; `None` for one that is gone. What is no file, such as a pipe, could be read
+/// without end.
+fn described(path: &Path) -> Result<Option<Metadata>> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(Some(found)),
+        Ok(_) => Err(refused(path, "it is no file")),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unreadable(path, e)),
+    }
+}
+
+/// What was found in a file of a checkpoint.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// The size of its values.
+    bytes: u64,
+    /// The names of the further files that it is divided into.
+    sidecars: Vec<String>,
+}
+
+/// What changes when a file is written or replaced: device, number, size, and time of change.
+type FileState = (u64, u64, u64, (i64, i64));
+
+/// The checkpoints that were looked at.
+static KNOWN: Mutex<BTreeMap<PathBuf, (FileState, Found)>> = Mutex::new(BTreeMap::new());
+
+/// Looks at a file of a checkpoint, unless that was done and it is still the same. One that is gone
+/// has nothing in it.
+fn look(path: &Path) -> Result<Found> {
+    let Some(file) = described(path)? else {
+        return Ok(Found::default());
+    };
+    let state = (
+        file.dev(),
+        file.ino(),
+        file.len(),
+        (file.ctime(), file.ctime_nsec()),
+    );
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((before, found)) = known().get(path)
+        && *before == state
+    {
+        return Ok(found.clone());
+    }
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension == "json");
+    let found = match is_json {
+        true => look_at_json(path, file.len())?,
+        false => look_at_parquet(path)?,
+    };
+    let mut known = known();
+    if known.len() >= MAX_KNOWN {
+        known.clear();
+    }
+    known.insert(path.to_owned(), (state, found.clone()));
+    Ok(found)
+}
+
+/// Decodes a Parquet file to its end.
+fn look_at_parquet(path: &Path) -> Result<Found> {
+    let open = || File::open(path).map_err(|e| unreadable(path, e));
+    let (format, options) = (file_format(Format::Parquet), FileOptions::default());
+    let schema = format.schema(path, open()?, &options, &|_| None)?;
+    // The columns come with the types that they have in the file, whatever is asked for.
+    let columns = schema.fields().iter();
+    let columns = columns.map(|field| Field::new(field.name(), DataType::Utf8, true));
+    let columns: Vec<ReadColumn> = columns.map(ReadColumn::from).collect();
+    let mut named = columns.iter();
+    let sidecar = named.position(|column| column.field.name == "sidecar");
+    let mut reader = format.read(path, open()?, &options, &columns)?;
+    let mut found = Found::default();
+    while let Some(rows) = reader.next()? {
+        let bytes = rows.columns.iter().map(plain_bytes);
+        found.bytes = bytes.fold(found.bytes, u64::saturating_add);
+        if found.bytes > CHECKPOINT_BYTES {
+            return Err(too_large(path));
+        }
+        if let Some(sidecar) = sidecar {
+            let names = sidecar_names(&rows.columns[sidecar]);
+            let names = names.ok_or_else(|| refused(path, "its column `sidecar` is damaged"))?;
+            found.sidecars.extend(names);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the names in a column of sidecars; `None` if it has none that can be read.
+fn sidecar_names(column: &ArrayRef) -> Option<Vec<String>> {
+    let paths = column.as_struct_opt()?.column_by_name("path")?;
+    let paths = coerce(paths, &DataType::Utf8).ok()?;
+    let names = paths.as_string_opt::<i32>()?.iter().flatten();
+    Some(names.map(str::to_owned).collect())
+}
+
+/// The part of a checkpoint in JSON, of a line of it, that names a further file.
+#[derive(Deserialize)]
+struct JsonAction {
+    sidecar: Option<JsonSidecar>,
+}
+
+#[derive(Deserialize)]
+struct JsonSidecar {
+    path: String,
+}
+
+/// Reads a checkpoint in JSON, which has an object in each line.
+fn look_at_json(path: &Path, bytes: u64) -> Result<Found> {
+    if bytes > COMMIT_BYTES {
+        return Err(too_large(path));
+    }
+    let text = std::fs::read(path).map_err(|e| unreadable(path, e))?;
+    let mut sidecars = Vec::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let action: JsonAction = serde_json::from_slice(line).map_err(|e| unreadable(path, e))?;
+        sidecars.extend(action.sidecar.map(|sidecar| sidecar.path));
+    }
+    Ok(Found { bytes, sidecars })
+}
+
+/// What the file `_last_checkpoint` says of the newest checkpoint.
+#[derive(Deserialize)]
+struct Hint {
+    #[serde(rename = "v2Checkpoint")]
+    divided: Option<HintedFiles>,
+}
+
+#[derive(Deserialize)]
+struct HintedFiles {
+    #[serde(rename = "sidecarFiles")]
+    sidecars: Option<Vec<JsonSidecar>>,
+}
+
+/// Returns the names of the files that the newest checkpoint is divided into, as far as the file
+/// beside it says so. The reader passes over a file that is damaged.
+fn sidecars_of_hint(path: &Path) -> Result<Vec<String>> {
+    let Some(file) = described(path)? else {
+        return Ok(Vec::new());
+    };
+    if file.len() > HINT_BYTES {
+        let what = format!("it has more than {} MiB", HINT_BYTES >> 20);
+        return Err(refused(path, &what));
+    }
+    let text = std::fs::read(path).map_err(|e| unreadable(path, e))?;
+    let hint: Option<Hint> = serde_json::from_slice(&text).ok();
+    let files = hint.and_then(|hint| hint.divided?.sidecars);
+    let files = files.into_iter().flatten();
+    Ok(files.map(|file| file.path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int64Array, RecordBatch, StringArray, StructArray};
+    use arrow_schema::{DataType as ArrowType, Field as ArrowField};
+    use wafer_files::Output;
+
+    use super::*;
+
+    fn name(version: u64, rest: &str) -> String {
+        format!("{version:020}.{rest}")
+    }
+
+    fn checked(log: &Path, last: u64) -> std::result::Result<(), String> {
+        let files = LogFiles::list(log).map_err(|e| e.chain())?;
+        check(log, &files, last).map_err(|e| e.chain())
+    }
+
+    fn write(path: &Path, column: (&str, ArrayRef)) {
+        let batch = RecordBatch::try_from_iter([column]).unwrap();
+        let mut output = Output::create(path, &batch.schema()).unwrap();
+        output.write(&batch).unwrap();
+        output.close().unwrap();
+    }
+
+    fn numbers() -> ArrayRef {
+        Arc::new(Int64Array::from(vec![1, 2, 3]))
+    }
+
+    /// A column of checkpoints that are divided, with the name of a file.
+    fn sidecar(path: &str) -> ArrayRef {
+        let field = Arc::new(ArrowField::new("path", ArrowType::Utf8, true));
+        let paths: ArrayRef = Arc::new(StringArray::from(vec![path]));
+        Arc::new(StructArray::from(vec![(field, paths)]))
+    }
+
+    #[test]
+    fn complete_checkpoints_are_told_from_others() {
+        let id = "0f5e1d2c-0000-4444-8888-0123456789ab";
+        for (rests, wanted) in [
+            (&["checkpoint.parquet"][..], true),
+            (&[&*format!("checkpoint.{id}.parquet")], true),
+            (&[&*format!("checkpoint.{id}.json")], true),
+            (&["checkpoint.0f5e1d2c.parquet"], false),
+            (&["checkpoint.json"], false),
+            (&["checkpoint.0000000001.0000000002.parquet"], false),
+            (
+                &[
+                    "checkpoint.0000000002.0000000002.parquet",
+                    "checkpoint.0000000001.0000000002.parquet",
+                ],
+                true,
+            ),
+            (
+                &[
+                    "checkpoint.0000000001.0000000002.parquet",
+                    "checkpoint.0000000002.0000000003.parquet",
+                ],
+                false,
+            ),
+            (&["checkpoint.0000000000.0000000000.parquet"], false),
+        ] {
+            let names: Vec<String> = rests.iter().map(|rest| name(7, rest)).collect();
+            assert_eq!(has_complete(&names), wanted, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_files_begin_with_a_version() {
+        for (name, wanted) in [
+            ("00000000000000000012.json", Some(12)),
+            ("00000000000000000012.checkpoint.parquet", Some(12)),
+            ("+0000000000000000012.json", Some(12)),
+            ("_last_checkpoint", None),
+            ("0000000000000000012.json", None),
+            ("000000000000000000012.json", None),
+            ("99999999999999999999.json", None),
+            ("ééééééééééééééé.json", None),
+        ] {
+            assert_eq!(version_of(name), wanted, "{name}");
+        }
+        for (name, wanted) in [
+            ("0f5e.parquet", true),
+            ("..", false),
+            ("../a.parquet", false),
+            ("/etc/passwd", false),
+            ("file:a.parquet", false),
+            ("%2e%2e.parquet", false),
+            ("", false),
+        ] {
+            assert_eq!(is_plain(name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_commits_after_the_newest_complete_checkpoint_have_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("_delta_log");
+        assert_eq!(checked(&log, u64::MAX), Ok(()));
+        std::fs::create_dir(&log).unwrap();
+        for version in 0..4 {
+            let commit = File::create(log.join(name(version, "json"))).unwrap();
+            commit.set_len(COMMIT_BYTES / 2).unwrap();
+        }
+        assert_eq!(checked(&log, 1), Ok(()));
+        let said = checked(&log, 2).unwrap_err();
+        assert!(said.contains("384 MiB after the last checkpoint"), "{said}");
+        // A part of a checkpoint is none.
+        let part = log.join(name(2, "checkpoint.0000000001.0000000002.parquet"));
+        write(&part, ("n", numbers()));
+        assert!(checked(&log, 3).is_err());
+        write(&log.join(name(2, "checkpoint.parquet")), ("n", numbers()));
+        assert_eq!(checked(&log, 3), Ok(()));
+        std::fs::create_dir(log.join(name(4, "json"))).unwrap();
+        let said = checked(&log, 3).unwrap_err();
+        assert!(said.contains("it is no file"), "{said}");
+    }
+
+    #[test]
+    fn checkpoints_that_cannot_be_decoded_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path();
+        let checkpoint = log.join(name(1, "checkpoint.parquet"));
+        std::fs::write(&checkpoint, b"PAR1\0\0\0\0\xff\xff\xff\x7fPAR1").unwrap();
+        let said = checked(log, u64::MAX).unwrap_err();
+        assert!(
+            said.contains("1.checkpoint.parquet cannot be read"),
+            "{said}"
+        );
+        // An older version does not read it.
+        assert_eq!(checked(log, 0), Ok(()));
+        // It is looked at again when it was written again.
+        write(&checkpoint, ("n", numbers()));
+        assert_eq!(checked(log, u64::MAX), Ok(()));
+        assert_eq!(checked(log, u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn files_that_a_checkpoint_is_divided_into_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path();
+        std::fs::create_dir(log.join("_sidecars")).unwrap();
+        let damaged = |name: &str| std::fs::write(log.join("_sidecars").join(name), b"PAR1");
+        damaged("a.parquet").unwrap();
+        damaged("b.parquet").unwrap();
+        damaged("c.parquet").unwrap();
+        let checkpoint = log.join(name(1, "checkpoint.parquet"));
+        for (path, wanted) in [
+            ("../x.parquet", "`../x.parquet`, which is no plain name"),
+            ("a.parquet", "a.parquet cannot be read"),
+        ] {
+            write(&checkpoint, ("sidecar", sidecar(path)));
+            let said = checked(log, u64::MAX).unwrap_err();
+            assert!(said.contains(wanted), "{said}");
+        }
+        write(&log.join("_sidecars/a.parquet"), ("n", numbers()));
+        assert_eq!(checked(log, u64::MAX), Ok(()));
+        let json = "checkpoint.0f5e1d2c-0000-4444-8888-0123456789ab.json";
+        let json = log.join(name(1, json));
+        std::fs::write(&json, "{\"sidecar\":{\"path\":\"b.parquet\"}}\n").unwrap();
+        let said = checked(log, u64::MAX).unwrap_err();
+        assert!(said.contains("b.parquet cannot be read"), "{said}");
+        std::fs::remove_file(json).unwrap();
+        let hint = r#"{"version":1,"v2Checkpoint":{"sidecarFiles":[{"path":"c.parquet"}]}}"#;
+        std::fs::write(log.join("_last_checkpoint"), hint).unwrap();
+        let said = checked(log, u64::MAX).unwrap_err();
+        assert!(said.contains("c.parquet cannot be read"), "{said}");
+    }
+}

@@ -1,0 +1,267 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arrow_array::{Int64Array, StringArray};
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use serde_json::json;
+use wafer_core::encode_row;
+use wafer_store::{
+    AsOf, EventCommit, EventOutcome, Expect, MemoryStore, OnlineStore as _, Outbox, Waiting,
+};
+
+use super::*;
+use crate::tests::{Project, planes};
+use crate::{Deletion, StoredRows};
+
+const TABLE: &str = "plane_v1";
+
+/// Commits an event, whose row waits in the outbox of a table. The row describes the plane that has
+/// the name of the event.
+async fn commit(store: &MemoryStore, table: &str, event: &str) {
+    let time = Timestamp::from_micros(1_000);
+    let columns: [ArrayRef; 2] = [
+        Arc::new(StringArray::from(vec![event])),
+        Arc::new(Int64Array::from(vec![7])),
+    ];
+    let mut values = Vec::new();
+    encode_row(&columns, 0, &mut values);
+    let row = OutboxRow {
+        table: table.to_owned(),
+        event: time,
+        available: time,
+        created: time,
+        event_id: event.to_owned(),
+        values: values.into(),
+        order: Some(1),
+    };
+    commit_row(store, row).await;
+}
+
+async fn commit_row(store: &MemoryStore, row: OutboxRow) {
+    let event = EventCommit {
+        source: "flights".to_owned(),
+        id: row.event_id.clone(),
+        remember_until: row.event.plus(Duration::from_days(1)),
+        writes: Vec::new(),
+        early: Vec::new(),
+        outbox: vec![row],
+    };
+    let now = Timestamp::from_micros(0);
+    let outcomes = store.commit_events(vec![event], now).await.unwrap();
+    assert_eq!(outcomes, [EventOutcome::Committed { older: 0 }]);
+}
+
+/// Returns the events whose rows a table has, in the order of their names.
+async fn events_in(tables: &Tables, table: &str) -> Vec<String> {
+    let offline = &tables.context.components().stores.offline;
+    let snapshot = offline.snapshot(table, AsOf::Latest).await.unwrap();
+    let batches: Vec<RecordBatch> = snapshot.rows().try_collect().await.unwrap();
+    let mut events = Vec::new();
+    for batch in &batches {
+        let rows = StoredRows::new(&planes(table), batch).unwrap();
+        events.extend(rows.ids.iter().flatten().map(str::to_owned));
+    }
+    events.sort();
+    events
+}
+
+/// Returns the events whose rows wait in the outbox of a table.
+async fn waiting_events(store: &MemoryStore, table: &str) -> Vec<String> {
+    let entries = store.read(table, MAX_ROWS).await.unwrap();
+    let events = entries.into_iter().map(|entry| entry.row.event_id);
+    events.collect()
+}
+
+/// The outbox as a process sees it that is killed after its commit, or overtaken by another one.
+#[derive(Debug)]
+struct Disturbed {
+    store: Arc<MemoryStore>,
+    /// Whether the process is killed before it removes rows.
+    is_killed: AtomicBool,
+    /// A process that flushes the table when this one is about to read it.
+    overtaking: Mutex<Option<Tables>>,
+}
+
+impl Disturbed {
+    fn killed(store: &Arc<MemoryStore>) -> Self {
+        Self {
+            store: Arc::clone(store),
+            is_killed: AtomicBool::new(true),
+            overtaking: Mutex::new(None),
+        }
+    }
+
+    fn overtaken_by(store: &Arc<MemoryStore>, other: Tables) -> Self {
+        Self {
+            store: Arc::clone(store),
+            is_killed: AtomicBool::new(false),
+            overtaking: Mutex::new(Some(other)),
+        }
+    }
+}
+
+#[async_trait]
+impl Outbox for Disturbed {
+    async fn has_rows(&self) -> Result<bool> {
+        self.store.has_rows().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting> {
+        self.store.waiting().await
+    }
+
+    async fn read(&self, table: &str, limit: usize) -> Result<Vec<OutboxEntry>> {
+        let other = self.overtaking.lock().unwrap().take();
+        if let Some(other) = other {
+            // Two processes flush only if the first was so slow that it lost its lease.
+            let Leased::Mine(mut lease) = other.context.lease("other", LEASE_DURATION).await?
+            else {
+                panic!("nobody else holds it")
+            };
+            let mut report = FlushReport::default();
+            let killed = other.flush_table(table, &mut lease, &mut report).await;
+            assert_eq!(killed.unwrap_err().kind(), Kind::Unavailable);
+            commit(&self.store, table, "later").await;
+        }
+        self.store.read(table, limit).await
+    }
+
+    async fn trim(&self, table: &str, through: u64) -> Result<()> {
+        if self.is_killed.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Unavailable, "the process was killed"));
+        }
+        self.store.trim(table, through).await
+    }
+}
+
+#[tokio::test]
+async fn rows_leave_the_outbox_once_they_are_in_their_table() {
+    let project = Project::new();
+    let tables = project.open("one").await;
+    tables.keep_table(&planes(TABLE)).await.unwrap();
+    assert_eq!(tables.flush().await.unwrap(), FlushReport::default());
+    for (event, wanted) in [("a", &["a"][..]), ("b", &["a", "b"][..])] {
+        commit(&project.store, TABLE, event).await;
+        assert_eq!(tables.flush().await.unwrap().rows, 1);
+        assert_eq!(events_in(&tables, TABLE).await, wanted);
+        assert!(waiting_events(&project.store, TABLE).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn rows_of_a_flush_that_was_killed_after_its_commit_are_not_appended_again() {
+    let project = Project::new();
+    let outbox = Arc::new(Disturbed::killed(&project.store));
+    let killed = project.open_with("killed", outbox).await;
+    killed.keep_table(&planes(TABLE)).await.unwrap();
+    commit(&project.store, TABLE, "a").await;
+    commit(&project.store, TABLE, "b").await;
+    let error = killed.flush().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert_eq!(events_in(&killed, TABLE).await, ["a", "b"]);
+    assert_eq!(waiting_events(&project.store, TABLE).await, ["a", "b"]);
+    commit(&project.store, TABLE, "c").await;
+    let next = project.open("next").await;
+    assert_eq!(next.flush().await.unwrap().rows, 1);
+    assert_eq!(events_in(&next, TABLE).await, ["a", "b", "c"]);
+    assert!(waiting_events(&project.store, TABLE).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_flush_that_was_overtaken_appends_no_row_a_second_time() {
+    let project = Project::new();
+    let outbox = Arc::new(Disturbed::killed(&project.store));
+    let other = project.open_with("other", outbox).await;
+    let outbox = Arc::new(Disturbed::overtaken_by(&project.store, other));
+    let slow = project.open_with("slow", outbox).await;
+    slow.keep_table(&planes(TABLE)).await.unwrap();
+    commit(&project.store, TABLE, "a").await;
+    commit(&project.store, TABLE, "b").await;
+    // It reads the rows `a`, `b` and `later`, while the table has `a` and `b` already.
+    assert_eq!(slow.flush().await.unwrap().rows, 0);
+    assert_eq!(events_in(&slow, TABLE).await, ["a", "b"]);
+    assert_eq!(slow.flush().await.unwrap().rows, 1);
+    assert_eq!(events_in(&slow, TABLE).await, ["a", "b", "later"]);
+    assert!(waiting_events(&project.store, TABLE).await.is_empty());
+}
+
+#[tokio::test]
+async fn rows_of_a_new_online_store_are_not_taken_for_those_of_a_lost_one() {
+    let lost = Project::new();
+    let new = lost.with_lost_store();
+    for (project, process, event) in [(&lost, "first", "a"), (&new, "second", "b")] {
+        let tables = project.open(process).await;
+        tables.keep_table(&planes(TABLE)).await.unwrap();
+        commit(&project.store, TABLE, event).await;
+        assert_eq!(tables.flush().await.unwrap().rows, 1);
+    }
+    let tables = new.open("third").await;
+    assert_eq!(events_in(&tables, TABLE).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn rows_of_deleted_entities_leave_the_outbox_and_do_not_reach_the_table() {
+    let project = Project::new();
+    let tables = project.open("one").await;
+    tables.keep_table(&planes(TABLE)).await.unwrap();
+    commit(&project.store, TABLE, "kept").await;
+    commit(&project.store, TABLE, "deleted").await;
+    let deletion = Deletion {
+        entity: "plane".to_owned(),
+        keys: BTreeMap::from([("tailnum".to_owned(), json!("deleted"))]),
+        time: Timestamp::from_micros(1_000),
+        rows: BTreeMap::new(),
+    };
+    let context = &tables.context;
+    let stored = context.put_object("deletion/1", &deletion, Expect::Absent);
+    stored.await.unwrap();
+    let counted = context.put_object("deletions", &1, Expect::Absent);
+    counted.await.unwrap();
+    assert_eq!(tables.flush().await.unwrap().rows, 2);
+    assert_eq!(events_in(&tables, TABLE).await, ["kept"]);
+    assert!(waiting_events(&project.store, TABLE).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_row_fails_the_flush_of_its_table_and_no_other() {
+    let project = Project::new();
+    let tables = project.open("one").await;
+    // Tables are flushed in the order of their names.
+    let damaged = "a_v1";
+    for table in [damaged, TABLE] {
+        tables.keep_table(&planes(table)).await.unwrap();
+    }
+    let time = Timestamp::from_micros(1_000);
+    let row = OutboxRow {
+        table: damaged.to_owned(),
+        event: time,
+        available: time,
+        created: time,
+        event_id: "damaged".to_owned(),
+        values: vec![1, 2].into(),
+        order: None,
+    };
+    commit_row(&project.store, row).await;
+    commit(&project.store, TABLE, "a").await;
+    let error = tables.flush().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("outbox of `a_v1`"), "{error}");
+    assert_eq!(events_in(&tables, TABLE).await, ["a"]);
+    assert_eq!(waiting_events(&project.store, damaged).await, ["damaged"]);
+}
+
+#[tokio::test]
+async fn a_flush_does_nothing_while_another_process_flushes() {
+    let project = Project::new();
+    let (tables, other) = (project.open("one").await, project.open("other").await);
+    tables.keep_table(&planes(TABLE)).await.unwrap();
+    commit(&project.store, TABLE, "a").await;
+    let lease = other.outbox_lease().await.unwrap();
+    let report = tables.flush().await.unwrap();
+    assert!(report.busy && report.rows == 0, "{report:?}");
+    assert_eq!(waiting_events(&project.store, TABLE).await, ["a"]);
+    lease.release(&*project.store).await.unwrap();
+    assert_eq!(tables.flush().await.unwrap().rows, 1);
+}
