@@ -40,15 +40,28 @@ struct Canonical {
     digits: Vec<u32>,
 }
 
+/// What happens to a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Add,
+    Remove,
+}
+
+impl Step {
+    fn is_negative(self) -> bool {
+        self == Self::Remove
+    }
+}
+
 impl ExactSum {
     /// Adds a number.
     pub(crate) fn add(&mut self, value: f64) {
-        self.update(value, false);
+        self.update(value, Step::Add);
     }
 
     /// Removes a number that was added.
     pub(crate) fn remove(&mut self, value: f64) {
-        self.update(value, true);
+        self.update(value, Step::Remove);
     }
 
     /// Adds an integer.
@@ -63,12 +76,12 @@ impl ExactSum {
 
     /// Adds the square of a number.
     pub(crate) fn add_square(&mut self, value: f64) {
-        self.update_square(value, false);
+        self.update_square(value, Step::Add);
     }
 
     /// Removes the square of a number that was added.
     pub(crate) fn remove_square(&mut self, value: f64) {
-        self.update_square(value, true);
+        self.update_square(value, Step::Remove);
     }
 
     /// Adds the square of an integer.
@@ -100,26 +113,26 @@ impl ExactSum {
         self.count(other.pending + 1);
     }
 
-    fn update(&mut self, value: f64, remove: bool) {
+    fn update(&mut self, value: f64, step: Step) {
         match parts(value) {
             Some((negative, mantissa, exponent)) => {
-                self.scaled(negative != remove, mantissa.into(), exponent);
+                self.scaled(negative != step.is_negative(), mantissa.into(), exponent);
             }
-            None => self.special(value, remove),
+            None => self.special(value, step),
         }
     }
 
-    fn update_square(&mut self, value: f64, remove: bool) {
+    fn update_square(&mut self, value: f64, step: Step) {
         match parts(value) {
             Some((_, mantissa, exponent)) => {
                 let square = u128::from(mantissa) * u128::from(mantissa);
-                self.scaled(remove, square, 2 * exponent);
+                self.scaled(step.is_negative(), square, 2 * exponent);
             }
-            None => self.special(value.abs(), remove),
+            None => self.special(value.abs(), step),
         }
     }
 
-    fn special(&mut self, value: f64, remove: bool) {
+    fn special(&mut self, value: f64, step: Step) {
         let count = if value.is_nan() {
             &mut self.special.nan
         } else if value > 0.0 {
@@ -127,10 +140,9 @@ impl ExactSum {
         } else {
             &mut self.special.negative
         };
-        *count = if remove {
-            count.saturating_sub(1)
-        } else {
-            *count + 1
+        *count = match step {
+            Step::Add => *count + 1,
+            Step::Remove => count.saturating_sub(1),
         };
     }
 

@@ -51,23 +51,26 @@ impl Window {
         hop: None,
     };
 
-    /// Parses a window: a duration, or `lifetime`. The tail is exact if `exact` is set or the
-    /// window is shorter than an hour. Otherwise it is aligned to 5 minutes, from 12 hours on to
-    /// the hour, and from 12 days on to the day (UTC).
+    /// Parses a window with an exact tail: a duration, or `lifetime`.
+    ///
+    /// # Errors
+    /// Returns [`WindowError`] when the text is not a window.
+    pub fn exact(text: &str) -> Result<Self, WindowError> {
+        let width = parse_width(text)?;
+        Ok(Self { width, hop: None })
+    }
+
+    /// Parses a window with an aligned tail: a duration, or `lifetime`. The tail is aligned to 5
+    /// minutes, from 12 hours on to the hour, and from 12 days on to the day (UTC); that of a window
+    /// shorter than an hour is exact.
     ///
     /// # Errors
     /// Returns [`WindowError`] when the text is not a window, or its tail cannot be aligned.
-    pub fn parse(text: &str, exact: bool) -> Result<Self, WindowError> {
-        if text == "lifetime" {
+    pub fn aligned(text: &str) -> Result<Self, WindowError> {
+        let Some(width) = parse_width(text)? else {
             return Ok(Self::LIFETIME);
-        }
-        let width = text
-            .parse::<Duration>()
-            .ok()
-            .filter(|width| *width > Duration::ZERO)
-            .ok_or_else(|| WindowError::Text(text.to_owned()))?;
+        };
         let hop = match width {
-            _ if exact => None,
             w if w >= DAY.times(12) => Some(DAY),
             w if w >= HOUR.times(12) => Some(HOUR),
             w if w >= HOUR => Some(FIVE_MINUTES),
@@ -123,6 +126,17 @@ pub fn tile_end(event: Timestamp, hop: Duration) -> Timestamp {
     event.plus(Duration::from_micros(rest))
 }
 
+/// Parses the width of a window; `None` is a lifetime.
+fn parse_width(text: &str) -> Result<Option<Duration>, WindowError> {
+    if text == "lifetime" {
+        return Ok(None);
+    }
+    let width = text.parse::<Duration>().ok();
+    let width = width.filter(|width| *width > Duration::ZERO);
+    let width = width.ok_or_else(|| WindowError::Text(text.to_owned()))?;
+    Ok(Some(width))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,31 +157,38 @@ mod tests {
             ("7d", true, None),
             ("90s", false, None),
         ] {
-            let window = Window::parse(text, exact).unwrap();
+            let window = match exact {
+                true => Window::exact(text),
+                false => Window::aligned(text),
+            };
+            let window = window.unwrap();
             assert_eq!(window.hop, hop, "{text}");
             assert_eq!(window.to_string().parse::<String>().unwrap(), text);
         }
-        assert_eq!(Window::parse("lifetime", false), Ok(Window::LIFETIME));
+        for window in [Window::aligned("lifetime"), Window::exact("lifetime")] {
+            assert_eq!(window, Ok(Window::LIFETIME));
+        }
     }
 
     #[test]
     fn invalid_windows_are_rejected() {
-        let message = |text, exact| Window::parse(text, exact).unwrap_err().to_string();
+        let message = |text| Window::aligned(text).unwrap_err().to_string();
         assert_eq!(
-            message("36h30m", false),
+            message("36h30m"),
             "a window of 36h30m is not a multiple of its hop of 1h; use 36h or 37h, or set `exact = true`"
         );
-        assert!(message("12d1h", false).contains("use 12d or 13d"));
-        assert!(message("61m", false).contains("use 1h or 65m"));
-        assert!(Window::parse("36h30m", true).is_ok());
+        assert!(message("12d1h").contains("use 12d or 13d"));
+        assert!(message("61m").contains("use 1h or 65m"));
+        assert!(Window::exact("36h30m").is_ok());
         for text in ["", "0s", "week", "7"] {
-            assert!(message(text, false).contains("is not a window"), "{text}");
+            assert!(message(text).contains("is not a window"), "{text}");
+            assert!(Window::exact(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn window_tails_are_aligned_and_heads_exact() {
-        let day = Window::parse("1d", false).unwrap();
+        let day = Window::aligned("1d").unwrap();
         for (now, start) in [
             ("2013-01-02T10:00:00Z", "2013-01-01T10:00:00Z"),
             ("2013-01-02T10:59:59.999999Z", "2013-01-01T10:00:00Z"),
@@ -176,7 +197,7 @@ mod tests {
         ] {
             assert_eq!(day.start(at(now)), at(start), "{now}");
         }
-        let exact = Window::parse("1d", true).unwrap();
+        let exact = Window::exact("1d").unwrap();
         assert_eq!(
             exact.start(at("2013-01-02T10:59:59Z")),
             at("2013-01-01T10:59:59Z")

@@ -408,8 +408,11 @@ impl Comparison {
             for feature in features {
                 let (logged, value) = values.next().expect("one for each feature");
                 for row in differing(logged, feature) {
-                    let is_mismatch = others.binary_search(&row).is_err();
-                    value.note(&batch.rows, row, (logged, feature), is_mismatch);
+                    let difference = match others.binary_search(&row) {
+                        Ok(_) => Difference::Timing,
+                        Err(_) => Difference::Mismatch,
+                    };
+                    value.note(&batch.rows, row, (logged, feature), difference);
                 }
             }
         }
@@ -441,11 +444,21 @@ impl Comparison {
         for (place, (logged, value)) in computed.iter().zip(values).enumerate() {
             let wrong = differing(logged, &again[place]);
             for row in &wrong {
-                value.note(&batch.rows, *row, (logged, &again[place]), true);
+                value.note(
+                    &batch.rows,
+                    *row,
+                    (logged, &again[place]),
+                    Difference::Mismatch,
+                );
             }
             let others = differing(logged, &offline[place]).into_iter();
             for row in others.filter(|row| wrong.binary_search(row).is_err()) {
-                value.note(&batch.rows, row, (logged, &offline[place]), false);
+                value.note(
+                    &batch.rows,
+                    row,
+                    (logged, &offline[place]),
+                    Difference::Timing,
+                );
             }
         }
         Ok(CalledAgain { known, failed })
@@ -478,7 +491,7 @@ impl Comparison {
             let is_left_out = |row| errors.is_valid(row) && others.binary_search(&row).is_err();
             let present = nulled(&present, &is_left_out);
             for row in differing(logged, &present) {
-                value.note(&batch.rows, row, (logged, &present), true);
+                value.note(&batch.rows, row, (logged, &present), Difference::Mismatch);
             }
         }
         Ok(())
@@ -491,6 +504,15 @@ impl Comparison {
     }
 }
 
+/// Why a logged value and the present one differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Difference {
+    /// They were made of the same rows and events.
+    Mismatch,
+    /// Other rows or events were there when the request came.
+    Timing,
+}
+
 impl ValueSkew {
     /// Counts a difference between a logged value and the present one, and keeps it as an
     /// example if there is room.
@@ -499,11 +521,12 @@ impl ValueSkew {
         rows: &RecordBatch,
         row: usize,
         (logged, offline): (&ArrayRef, &ArrayRef),
-        is_mismatch: bool,
+        difference: Difference,
     ) {
-        match is_mismatch {
-            true => self.mismatches += 1,
-            false => self.timing += 1,
+        let is_mismatch = difference == Difference::Mismatch;
+        match difference {
+            Difference::Mismatch => self.mismatches += 1,
+            Difference::Timing => self.timing += 1,
         }
         if self.examples.len() == EXAMPLES {
             // A mismatch takes the place of an example of a difference in timing.

@@ -46,8 +46,11 @@ pub(crate) fn aggregates(
                 wrong("", format!("{of}{e}"))
             })?;
             for text in &config.windows {
-                let window = Window::parse(text, config.exact)
-                    .map_err(|e| wrong(".windows", e.to_string()))?;
+                let window = match config.exact {
+                    true => Window::exact(text),
+                    false => Window::aligned(text),
+                };
+                let window = window.map_err(|e| wrong(".windows", e.to_string()))?;
                 let mut start = function.label();
                 if let Some(of) = config.name.as_ref().or(config.column.as_ref()) {
                     start = format!("{of}_{start}");

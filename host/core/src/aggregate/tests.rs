@@ -60,13 +60,13 @@ fn aggregates() -> Vec<Aggregate> {
         Function::TopK(2),
     ];
     let windows = [
-        Window::parse("20m", false),
-        Window::parse("2h", false),
-        Window::parse("3h", false),
-        Window::parse("3h", true),
-        Window::parse("13h", false),
-        Window::parse("12d", false),
-        Window::parse("lifetime", false),
+        Window::aligned("20m"),
+        Window::aligned("2h"),
+        Window::aligned("3h"),
+        Window::exact("3h"),
+        Window::aligned("13h"),
+        Window::aligned("12d"),
+        Window::aligned("lifetime"),
     ];
     let mut all = Vec::new();
     for window in windows.map(Result::unwrap) {

@@ -197,22 +197,32 @@ impl Job {
     }
 
     /// Returns the available time of a row: after a scheduled run, or by the source's delay, but
-    /// not before the rows that it was made from. `seen` is the available time of the row it was
-    /// made from, if that comes from a stored table, and whether that table is the archive of a
-    /// stream.
+    /// not before the row that it was made from, if that comes from a stored table.
     pub(crate) fn available(
         &self,
         interval: Interval,
         event: Timestamp,
-        seen: Option<(Timestamp, bool)>,
+        seen: Option<StoredTime>,
     ) -> Timestamp {
         let available = match (&self.pipeline.schedule, seen) {
             (Some(schedule), _) => available_from_schedule(interval, schedule.delay),
-            (None, Some((seen, true))) => return available_from_event(event, seen),
+            (None, Some(StoredTime::Archive(seen))) => return available_from_event(event, seen),
             (None, _) => available_from_file(event, self.source.delay),
         };
-        seen.map_or(available, |(seen, _)| seen.max(available))
+        match seen {
+            Some(StoredTime::Archive(seen) | StoredTime::Table(seen)) => seen.max(available),
+            None => available,
+        }
     }
+}
+
+/// The available time of a stored row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StoredTime {
+    /// Of an event in the archive of a stream.
+    Archive(Timestamp),
+    /// Of a row in the table of a group.
+    Table(Timestamp),
 }
 
 /// The digests of the function and of all settings that decide what is written.

@@ -44,6 +44,15 @@ pub(crate) struct OnlineCounts {
     pub(crate) older: u64,
 }
 
+/// Which processes add the online rows of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Workers {
+    /// This one alone.
+    One,
+    /// Several, each those of some partitions.
+    Several,
+}
+
 impl Pipelines {
     /// Writes the rows of runs to the online store, as they are in the runs' files. If an
     /// interval had other rows before, or a run was taken up, the group's online rows are
@@ -77,7 +86,7 @@ impl Pipelines {
             // here. The other process rebuilds the online rows.
             self.save(record).await?;
             let counts = self
-                .add_batches(job, record, &number.to_string(), taken, false)
+                .add_batches(job, record, &number.to_string(), taken, Workers::One)
                 .await?;
             record.online_applied += counts.applied;
             record.online_older += counts.older;
@@ -102,7 +111,9 @@ impl Pipelines {
         while let Some(taken) = next_batches(&mut batches).await? {
             number += 1;
             let name = format!("{part}-{number}");
-            let added = self.add_batches(job, record, &name, taken, true).await?;
+            let added = self
+                .add_batches(job, record, &name, taken, Workers::Several)
+                .await?;
             counts.applied += added.applied;
             counts.older += added.older;
         }
@@ -110,15 +121,14 @@ impl Pipelines {
     }
 
     /// Adds rows of a run to the online store. `name` identifies the batches within the run, so
-    /// that the store applies them once. `is_shared` says that other processes work on the run
-    /// as well.
+    /// that the store applies them once.
     async fn add_batches(
         &self,
         job: &Job,
         record: &RunRecord,
         name: &str,
         batches: Vec<RecordBatch>,
-        is_shared: bool,
+        workers: Workers,
     ) -> Result<OnlineCounts> {
         let (now, due_until) = (self.context.now(), self.context.due_until());
         let target = Arc::clone(&job.target);
@@ -144,14 +154,14 @@ impl Pipelines {
             .map(|writes| (writes, Vec::new()))
             .chain((!early.is_empty()).then_some((Vec::new(), early)));
         let commits: Vec<EventCommit> = parts.enumerate().map(commit).collect();
-        let commit_batches = match is_shared {
-            false => vec![commits],
-            true => commits.into_iter().map(|commit| vec![commit]).collect(),
+        let commit_batches = match workers {
+            Workers::One => vec![commits],
+            Workers::Several => commits.into_iter().map(|commit| vec![commit]).collect(),
         };
         let online = &self.context.components().stores.online;
         let mut older = 0;
         for batch in commit_batches {
-            if is_shared {
+            if workers == Workers::Several {
                 // If the run failed in another process, the group may be rebuilt from the table,
                 // which has these rows already.
                 self.check_running(record).await?;

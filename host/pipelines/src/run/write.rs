@@ -25,7 +25,7 @@ use crate::input::{MAX_SOURCE_FILES, Selection};
 use crate::producer::{LookedUp, Producer};
 use crate::quarantine::{QuarantineWriter, QuarantinedRow};
 use crate::run::PlannedRun;
-use crate::run::job::Job;
+use crate::run::job::{Job, StoredTime};
 use crate::run::rejects::RowsOfNoInterval;
 use crate::service::Pipelines;
 use crate::source::chunk::Chunk;
@@ -293,7 +293,10 @@ impl Pipelines {
         let ids = sources.clone().map(|row| chunk.event_id(*row)).collect();
         let available = rows.events.iter().zip(sources).map(|(event, source)| {
             let known = chunk.stored.as_ref();
-            let seen = known.map(|known| (known.available[*source], known.as_events));
+            let seen = known.map(|known| match known.as_events {
+                true => StoredTime::Archive(known.available[*source]),
+                false => StoredTime::Table(known.available[*source]),
+            });
             let time = chunk.interval_time(*source, Some(*event)).unwrap_or(*event);
             let own = own_interval(record.interval, &work.ends, time);
             job.available(own, *event, seen)

@@ -72,7 +72,7 @@ fn item(function: Function, column: Option<usize>, window: &str, events: &[Event
     let aggregate = Aggregate {
         function,
         column,
-        window: Window::parse(window, false).unwrap(),
+        window: Window::aligned(window).unwrap(),
     };
     whole(&Layout::new(&[aggregate], &TYPES), events)
 }
