@@ -1,12 +1,12 @@
 //! Stored rows and stored summaries of windows, which may be damaged.
 #![no_main]
 
-use wafer_core::aggregate::{Aggregate, Function, Layout, merge_items, newest_event, read};
+use wafer_core::aggregate::{Aggregate, Function, ItemLayout, merge_items, newest_event, read};
 use wafer_core::window::Window;
 use wafer_core::{ColumnBuilder, DataType, Timestamp, decode_leading, decode_row, encode_row};
 
 /// Summaries of each kind over windows of several widths.
-fn layout() -> Layout {
+fn layout() -> ItemLayout {
     let functions = [
         "count",
         "sum",
@@ -25,7 +25,7 @@ fn layout() -> Layout {
         column: Some(0),
         window: Window::parse(window, false).expect("the window is valid"),
     });
-    Layout::new(&aggregates.collect::<Vec<_>>(), &[DataType::Int64])
+    ItemLayout::new(&aggregates.collect::<Vec<_>>(), &[DataType::Int64])
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -34,7 +34,7 @@ const FORMAT: u32 = 1;
 
 /// The epochs of all groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Layout {
+pub(crate) struct TableEpochs {
     groups: BTreeMap<String, Epochs>,
     /// The last epoch that was begun, of any group.
     next: u64,
@@ -65,7 +65,7 @@ impl Epochs {
     }
 }
 
-impl Layout {
+impl TableEpochs {
     pub(crate) fn epochs(&self, group: &str) -> Epochs {
         self.groups.get(group).cloned().unwrap_or_default()
     }
@@ -117,7 +117,7 @@ pub(crate) struct Layouts {
 
 #[derive(Clone, Debug, Default)]
 struct CachedLayout {
-    layout: Arc<Layout>,
+    layout: Arc<TableEpochs>,
     version: u64,
     read: Option<Timestamp>,
 }
@@ -140,7 +140,7 @@ impl Layouts {
         let item = match table.get(&own_key()).await? {
             Some(item) => Some(item),
             None => {
-                let item = layouts.item(table, &Layout::default(), 1);
+                let item = layouts.item(table, &TableEpochs::default(), 1);
                 table.put(&item, Some(&Condition::absent())).await?;
                 table.get(&own_key()).await?
             }
@@ -153,7 +153,7 @@ impl Layouts {
         self.age
     }
 
-    fn item(&self, table: &Table, layout: &Layout, version: u64) -> Item {
+    fn item(&self, table: &Table, layout: &TableEpochs, version: u64) -> Item {
         let mut item = own_key().item();
         let data = serde_json::to_vec(layout).expect("plain data");
         item.insert("n".to_owned(), number(version));
@@ -167,7 +167,7 @@ impl Layouts {
 
     /// Returns the cached layout. If it is too old, also returns the key of the item to read
     /// and pass to [`learn`](Self::learn).
-    pub(crate) fn known(&self) -> (Arc<Layout>, Option<Key>) {
+    pub(crate) fn known(&self) -> (Arc<TableEpochs>, Option<Key>) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let age = i64::try_from(self.age.as_micros()).unwrap_or(i64::MAX);
         let is_fresh = known
@@ -177,7 +177,7 @@ impl Layouts {
     }
 
     /// Returns the layout, and reads it again if the cached one is too old.
-    pub(crate) async fn fresh(&self, table: &Table) -> Result<Arc<Layout>> {
+    pub(crate) async fn fresh(&self, table: &Table) -> Result<Arc<TableEpochs>> {
         let (layout, due) = self.known();
         match due {
             None => Ok(layout),
@@ -196,7 +196,7 @@ impl Layouts {
         table: &Table,
         item: Option<&Item>,
         asked: Timestamp,
-    ) -> Result<Arc<Layout>> {
+    ) -> Result<Arc<TableEpochs>> {
         let item =
             item.ok_or_else(|| table.corrupt("lost its layout: the table was created anew"))?;
         let damaged = || table.corrupt("a layout that cannot be read");
@@ -216,7 +216,7 @@ impl Layouts {
             return Err(Error::new(Kind::Invalid, message));
         }
         let layout = bytes_of(item, "d").and_then(|d| serde_json::from_slice(d).ok());
-        let layout: Layout = layout.ok_or_else(damaged)?;
+        let layout: TableEpochs = layout.ok_or_else(damaged)?;
         let version = number_of(item, "n").ok_or_else(damaged)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // Concurrent reads can finish out of order; keep the newest version.
@@ -234,7 +234,7 @@ impl Layouts {
     pub(crate) async fn change<T>(
         &self,
         table: &Table,
-        change: impl Fn(&mut Layout) -> T,
+        change: impl Fn(&mut TableEpochs) -> T,
     ) -> Result<T> {
         let mut backoff = table.write_backoff();
         loop {

@@ -14,7 +14,7 @@ use wafer_store::{
 use crate::Dynamo;
 use crate::commit::{by_entity, is_permanent};
 use crate::item::{Mark, Parts, Stored};
-use crate::layout::{BUCKETS, Epochs, Layout, partition, place};
+use crate::layout::{BUCKETS, Epochs, TableEpochs, partition, place};
 use crate::outbox::{CommitName, minute, records};
 use crate::table::{Condition, Item, Key, bytes_of, number, number_of, run_concurrently};
 
@@ -125,7 +125,7 @@ impl Dynamo {
         Some(settled.minus(MAX_CLOCK_SKEW))
     }
 
-    /// Updates [`Layout::settled`], at most once a minute.
+    /// Updates [`TableEpochs::settled`], at most once a minute.
     async fn note_settled(&self, oldest: Option<&CommitName>, now: Timestamp) -> Result<()> {
         let settled = now.minus(self.grace);
         let settled = oldest.map_or(settled, |oldest| oldest.begun.min(settled));
@@ -133,7 +133,7 @@ impl Dynamo {
         if known.is_some_and(|known| minute(known) >= minute(settled)) {
             return Ok(());
         }
-        let note = |layout: &mut Layout| layout.settled = layout.settled.max(Some(settled));
+        let note = |layout: &mut TableEpochs| layout.settled = layout.settled.max(Some(settled));
         self.layouts.change(&self.table, note).await
     }
 
@@ -302,7 +302,7 @@ impl Dynamo {
 
     /// Changes the epochs of a group in the layout.
     async fn change_epochs<T>(&self, group: &str, change: impl Fn(&mut Epochs) -> T) -> Result<T> {
-        let change = |layout: &mut Layout| {
+        let change = |layout: &mut TableEpochs| {
             let mut epochs = layout.epochs(group);
             let result = change(&mut epochs);
             layout.set(group, epochs);
@@ -404,7 +404,7 @@ impl OnlineStore for Dynamo {
         // Runs commit without outbox rows, so `catch_up` could not tell whether the content
         // includes an unfinished commit of a run. Finish those commits in the old epoch.
         self.complete_commits().await?;
-        let begin = |layout: &mut Layout| layout.begin(group);
+        let begin = |layout: &mut TableEpochs| layout.begin(group);
         let epoch = self.layouts.change(table, begin).await?;
         self.load(epoch, &content).await?;
         // From here on, all processes write to the new epoch as well.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use url::Url;
 use wafer_core::Clock;
-use wafer_store::{Backend, Error, Kind, Location, OfflineTables, Result, Stores};
+use wafer_store::{Backend, Error, Kind, OfflineTables, Result, StoreLocation, Stores};
 
 use crate::{Account, Artifacts, Bucket, Dynamo, DynamoConfig};
 
@@ -41,8 +41,8 @@ impl Backend for Aws {
     /// Fails when there is no region, there are no credentials, or there is no such table or
     /// bucket; when the table belongs to another project; and when the bucket's server does not
     /// honour `If-None-Match: *`.
-    async fn open(&self, location: &Location) -> Result<Stores> {
-        let Location {
+    async fn open(&self, location: &StoreLocation) -> Result<Stores> {
+        let StoreLocation {
             project, online, ..
         } = location;
         let Options { region, consistent } = Options::of(online)?;

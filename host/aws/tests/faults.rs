@@ -12,7 +12,7 @@ use futures::future::join_all;
 use object_store::memory::InMemory;
 use url::Url;
 use wafer_aws::{Account, Bucket, Dynamo, DynamoConfig};
-use wafer_core::aggregate::{Aggregate, Answer, Cell, Function, Item, Layout, read};
+use wafer_core::aggregate::{Aggregate, AggregateValue, Cell, Function, Item, ItemLayout, read};
 use wafer_core::rules::{Arrival, RowVersion};
 use wafer_core::window::Window;
 use wafer_core::{Clock, SettableClock, SystemClock, Timestamp, entity_key};
@@ -36,13 +36,13 @@ fn key(group: &str, name: &str) -> OnlineKey {
     }
 }
 
-fn layout() -> Layout {
+fn layout() -> ItemLayout {
     let count = Aggregate {
         function: Function::Count,
         column: None,
         window: Window::LIFETIME,
     };
-    Layout::new(&[count], &[])
+    ItemLayout::new(&[count], &[])
 }
 
 fn summary(name: &str, time: i64) -> OnlineWrite {
@@ -109,7 +109,7 @@ async fn count(store: &Dynamo, name: &str) -> i64 {
         .unwrap();
     let values = &rows[0].as_ref().unwrap().values;
     match read(&layout(), values, at(1_000)).unwrap()[..] {
-        [Answer::One(Cell::Int(count))] => count,
+        [AggregateValue::One(Cell::Int(count))] => count,
         ref other => panic!("{other:?}"),
     }
 }

@@ -20,4 +20,4 @@ mod toolchains;
 pub use fetch::fetch;
 pub use rust::RustCrates;
 pub use toolchain::{BuildError, BuildOptions, Toolchain, ToolchainError};
-pub use toolchains::{SourceKind, Toolchains};
+pub use toolchains::{ToolchainKind, Toolchains};

@@ -6,7 +6,7 @@ use crate::toolchain::Toolchain;
 
 /// The kinds of sources that functions are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
+pub enum ToolchainKind {
     /// The folder of a Rust crate.
     Crate,
     /// The file of a component, or of a core module that carries its world.
@@ -23,16 +23,16 @@ pub struct Toolchains {
 
 impl Toolchains {
     /// Returns the toolchain for sources of a kind.
-    pub fn of(&self, kind: SourceKind) -> &dyn Toolchain {
+    pub fn of(&self, kind: ToolchainKind) -> &dyn Toolchain {
         match kind {
-            SourceKind::Crate => &self.rust,
-            SourceKind::Prebuilt => &self.prebuilt,
+            ToolchainKind::Crate => &self.rust,
+            ToolchainKind::Prebuilt => &self.prebuilt,
         }
     }
 
     /// Returns every toolchain, in the order in which `wafer doctor` lists them.
     pub fn all(&self) -> [&dyn Toolchain; 2] {
-        [SourceKind::Crate, SourceKind::Prebuilt].map(|kind| self.of(kind))
+        [ToolchainKind::Crate, ToolchainKind::Prebuilt].map(|kind| self.of(kind))
     }
 }
 
@@ -51,8 +51,8 @@ mod tests {
                 "{kind:?}"
             );
         };
-        check(SourceKind::Crate, "WebAssembly", true);
-        check(SourceKind::Prebuilt, "prebuilt files", false);
+        check(ToolchainKind::Crate, "WebAssembly", true);
+        check(ToolchainKind::Prebuilt, "prebuilt files", false);
     }
 
     #[test]

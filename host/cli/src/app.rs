@@ -18,7 +18,7 @@ use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
 #[cfg(not(feature = "aws"))]
 use wafer_store::LeftOut;
-use wafer_store::{Backends, Embedded, Location, RemoteFiles};
+use wafer_store::{Backends, Embedded, RemoteFiles, StoreLocation};
 
 /// The queue length of each executor of guest code: how many requests, and how many pushes of
 /// events, may wait for a thread before further ones are refused.
@@ -144,7 +144,7 @@ pub(crate) fn check_stores(project: &Project) -> Result<()> {
 }
 
 /// Returns where a project keeps its stores: at the URLs of its settings, or else in its folder.
-pub(crate) fn location(project: &Project) -> Result<Location> {
+pub(crate) fn location(project: &Project) -> Result<StoreLocation> {
     let settings = &project.store;
     let (online, objects) = match &settings.cloud {
         Some(stores) => (stores.online.clone(), stores.objects.clone()),
@@ -153,7 +153,7 @@ pub(crate) fn location(project: &Project) -> Result<Location> {
             (folder.clone(), folder)
         }
     };
-    Ok(Location {
+    Ok(StoreLocation {
         project: project.name.clone(),
         online,
         objects,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use wafer_build::{BuildError, BuildOptions, SourceKind, Toolchain, Toolchains};
+use wafer_build::{BuildError, BuildOptions, Toolchain, ToolchainKind, Toolchains};
 use wafer_config::{FunctionConfig, FunctionSource, Project, project_function};
 use wafer_platform::ProjectFunction;
 
@@ -30,7 +30,7 @@ pub(crate) struct Built {
 
 /// The source of a function, as toolchains know it.
 struct Source {
-    kind: SourceKind,
+    kind: ToolchainKind,
     options: BuildOptions,
     /// The folder where the function is built if it is a stock function.
     stock: Option<StockFolder>,
@@ -39,13 +39,13 @@ struct Source {
 impl Source {
     fn of(project: &Project, name: &str, config: &FunctionConfig) -> Self {
         let (kind, source, stock) = match project.function_source(config) {
-            FunctionSource::Crate(folder) => (SourceKind::Crate, folder, None),
+            FunctionSource::Crate(folder) => (ToolchainKind::Crate, folder, None),
             FunctionSource::Stock(stock) => {
                 let folder = StockFolder::of(&project.folder);
                 let source = folder.sources().join(stock.folder());
-                (SourceKind::Crate, source, Some(folder))
+                (ToolchainKind::Crate, source, Some(folder))
             }
-            FunctionSource::Component(file) => (SourceKind::Prebuilt, file, None),
+            FunctionSource::Component(file) => (ToolchainKind::Prebuilt, file, None),
         };
         let own = match &stock {
             Some(stock) => stock.target_dir(),
@@ -189,8 +189,12 @@ mod tests {
             assert_eq!(source.kind, kind, "{function}");
             assert_eq!(source.options.source, Path::new(path), "{function}");
         };
-        check("crate = \"f\"", SourceKind::Crate, "p/f");
-        check("component = \"f.wasm\"", SourceKind::Prebuilt, "p/f.wasm");
+        check("crate = \"f\"", ToolchainKind::Crate, "p/f");
+        check(
+            "component = \"f.wasm\"",
+            ToolchainKind::Prebuilt,
+            "p/f.wasm",
+        );
     }
 
     #[test]
@@ -203,7 +207,7 @@ mod tests {
         let path = source("p").options.source;
         assert!(path.ends_with("train-trees"), "{}", path.display());
         assert_eq!(path, source("q").options.source);
-        assert_eq!(source("p").kind, SourceKind::Crate);
+        assert_eq!(source("p").kind, ToolchainKind::Crate);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 3;
 
 /// The answer of a child about one partition.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer {
+struct PartitionDone {
     partition: usize,
     error: Option<Failure>,
 }
@@ -75,7 +75,7 @@ fn work_through(
             none => none.insert(Worker::start(project, run)?),
         };
         let failure = match process.work_on(partition) {
-            Ok(Answer { error: None, .. }) => {
+            Ok(PartitionDone { error: None, .. }) => {
                 progress.stage(&format!(
                     "partition {} of {}",
                     partition + 1,
@@ -83,7 +83,7 @@ fn work_through(
                 ));
                 continue;
             }
-            Ok(Answer {
+            Ok(PartitionDone {
                 error: Some(failure),
                 ..
             }) => failure,
@@ -203,7 +203,7 @@ impl Worker {
     }
 
     /// Has the child work on a partition, and waits for its answer.
-    fn work_on(&mut self, partition: usize) -> std::io::Result<Answer> {
+    fn work_on(&mut self, partition: usize) -> std::io::Result<PartitionDone> {
         writeln!(self.numbers, "{partition}")?;
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
@@ -243,7 +243,7 @@ impl RunPartitions {
                     message: error.chain(),
                     may_pass: error.kind() == Kind::Unavailable,
                 });
-                let answer = Answer { partition, error };
+                let answer = PartitionDone { partition, error };
                 let mut out = std::io::stdout().lock();
                 writeln!(out, "{}", serde_json::to_string(&answer)?)?;
                 out.flush()?;

@@ -15,10 +15,10 @@ mod types;
 
 use serde::{Deserialize, Serialize};
 
-pub use cell::{Answer, Cell, CellRef, Cells};
+pub use cell::{AggregateValue, Cell, CellRef, Cells};
 pub use events::EntityEvents;
 pub use functions::{Function, FunctionError};
-pub use item::{Item, Layout, is_item, item_identity, merge_items, newest_event, read};
+pub use item::{Item, ItemLayout, is_item, item_identity, merge_items, newest_event, read};
 pub use parameter::MAX_K;
 pub use slide::{identities, slide};
 use states::Statistic;

@@ -13,7 +13,7 @@ use arrow_schema::DataType as ArrowType;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
-use crate::aggregate::{Answer, Cell, CellRef};
+use crate::aggregate::{AggregateValue, Cell, CellRef};
 use crate::decimal::{self, Misfit};
 use crate::epoch::no_unit;
 use crate::{DataType, Reading, Timestamp};
@@ -294,11 +294,11 @@ impl ColumnBuilder {
     /// # Panics
     /// Panics when the answer is not of the column's type, which must be [the output type of the
     /// function](crate::aggregate::Function::output).
-    pub fn append_answer(&mut self, answer: &Answer) {
+    pub fn append_aggregate(&mut self, answer: &AggregateValue) {
         match answer {
-            Answer::Null => self.append_null(),
-            Answer::One(cell) => self.append_cell(cell.as_ref()),
-            Answer::Many(cells) => self.append_cells(cells),
+            AggregateValue::Null => self.append_null(),
+            AggregateValue::One(cell) => self.append_cell(cell.as_ref()),
+            AggregateValue::Many(cells) => self.append_cells(cells),
         }
     }
 

@@ -124,7 +124,7 @@ impl SortedLabels {
 pub struct AsOfJoin<V> {
     labels: Arc<SortedLabels>,
     /// The newest row recorded at each label.
-    found: Vec<Found<V>>,
+    found: Vec<FoundRow<V>>,
     /// Where the last row of each entity was recorded. Rows mostly come in the order of time, so
     /// the search for the next one starts there.
     hints: Vec<u32>,
@@ -175,12 +175,12 @@ impl Version for RowVersion {
 
 /// A row and its version.
 #[derive(Clone, Copy, Debug)]
-struct Found<V> {
+struct FoundRow<V> {
     version: V,
     row: u64,
 }
 
-impl<V: Version> Found<V> {
+impl<V: Version> FoundRow<V> {
     /// The absence of a row.
     const NOTHING: Self = Self {
         version: V::LEAST,
@@ -205,7 +205,7 @@ impl<V: Version> AsOfJoin<V> {
     pub fn new(labels: Arc<SortedLabels>) -> Self {
         let by_entity = &labels.by_entity;
         Self {
-            found: vec![Found::NOTHING; by_entity.rows.len()],
+            found: vec![FoundRow::NOTHING; by_entity.rows.len()],
             hints: by_entity.starts[..by_entity.len()].to_vec(),
             labels,
             ties: false,
@@ -224,7 +224,7 @@ impl<V: Version> AsOfJoin<V> {
             return;
         }
         let found = &mut self.found[place as usize];
-        self.ties |= found.take_newer(Found { version, row });
+        self.ties |= found.take_newer(FoundRow { version, row });
     }
 
     /// The first of the labels `start..end` that is not before a time, searched for around a hint
@@ -277,7 +277,7 @@ impl<V: Version> AsOfJoin<V> {
         let mut coincident = 0;
         for entity in 0..by_entity.len() {
             let (start, end) = (by_entity.starts[entity], by_entity.starts[entity + 1]);
-            let mut best: Found<V> = Found::NOTHING;
+            let mut best: FoundRow<V> = FoundRow::NOTHING;
             for place in start as usize..end as usize {
                 let candidate = found[place];
                 if candidate.row != u64::MAX {

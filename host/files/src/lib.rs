@@ -3,7 +3,7 @@
 //! The same formats serve sources, labels, training sets and exports. Each [`FileFormat`] is one
 //! file of this crate and one entry of `FORMATS`. A [`RowReader`] returns rows in chunks of
 //! columns, with the number of each row and the rows that could not be read; the caller decides
-//! what happens to those. An [`Output`] writes a file under a temporary name, gathers statistics
+//! what happens to those. An [`OutputFile`] writes a file under a temporary name, gathers statistics
 //! of its columns, and renames the file when it is complete.
 //!
 //! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
@@ -47,7 +47,7 @@ use wafer_core::{DataType, Digest, Field, Reading};
 use wafer_store::{Error, Kind, Result};
 
 pub use decode::{decode_in_child, decode_worker, this_program};
-pub use output::{Output, check_columns};
+pub use output::{OutputFile, check_columns};
 pub use plain_size::plain_bytes;
 pub use row_size::{batch_bytes, rows_within, widest_row};
 pub use sink::Sink;
@@ -408,7 +408,7 @@ mod tests {
         let columns = (0..columns).map(|index| (index.to_string(), Arc::clone(&number)));
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let path = folder.join(format!("wide.{}", format.extension()));
-        let mut output = Output::create(&path, &batch.schema()).unwrap();
+        let mut output = OutputFile::create(&path, &batch.schema()).unwrap();
         output.write(&batch).unwrap();
         output.close().unwrap();
         path

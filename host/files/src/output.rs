@@ -1,8 +1,8 @@
-//! Output files: written under a temporary name, and renamed when they are complete.
+//! OutputFile files: written under a temporary name, and renamed when they are complete.
 //!
 //! A reader never sees half a file, and two processes do not write one file at the same time.
-//! [`Output::create`] chooses the format by the file's name; the bytes go through a [`Sink`], which
-//! writes and digests them on threads of its own. [`Output::opened`] writes to a file that is open
+//! [`OutputFile::create`] chooses the format by the file's name; the bytes go through a [`Sink`], which
+//! writes and digests them on threads of its own. [`OutputFile::opened`] writes to a file that is open
 //! already, such as the standard output, whose reader takes the rows as they come.
 
 use std::fs::{File, TryLockError};
@@ -19,7 +19,7 @@ use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 
 /// A file of rows that is being written. If it is dropped before it is closed, the temporary file
 /// is removed.
-pub struct Output {
+pub struct OutputFile {
     path: PathBuf,
     /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until
     /// the file is complete; `None` if the rows go to an open file.
@@ -29,14 +29,14 @@ pub struct Output {
     statistics: Vec<Statistics>,
 }
 
-impl std::fmt::Debug for Output {
+impl std::fmt::Debug for OutputFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut debug = f.debug_struct("Output");
+        let mut debug = f.debug_struct("OutputFile");
         debug.field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-impl Drop for Output {
+impl Drop for OutputFile {
     fn drop(&mut self) {
         if self.writer.is_some() {
             self.remove_temporary();
@@ -44,7 +44,7 @@ impl Drop for Output {
     }
 }
 
-impl Output {
+impl OutputFile {
     /// Starts a file of rows with these columns. Its format follows from its name.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // A folder is in the place of the file, so that the last step fails.
         let path = folder.path().join("rows.csv");
-        let output = Output::create(&path, &schema()).unwrap();
+        let output = OutputFile::create(&path, &schema()).unwrap();
         std::fs::create_dir_all(path.join("sub")).unwrap();
         assert_eq!(output.close().unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(names(folder.path()), ["rows.csv"]);
@@ -275,12 +275,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
         std::fs::write(folder.path().join("rows.csv.part"), "left over, and longer").unwrap();
-        let first = Output::create(&path, &schema()).unwrap();
-        let second = Output::create(&path, &schema()).unwrap_err();
+        let first = OutputFile::create(&path, &schema()).unwrap();
+        let second = OutputFile::create(&path, &schema()).unwrap_err();
         assert_eq!(second.kind(), Kind::Conflict);
         first.close().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "n\n");
-        drop(Output::create(&path, &schema()).unwrap());
+        drop(OutputFile::create(&path, &schema()).unwrap());
         assert_eq!(names(folder.path()), ["rows.csv"]);
     }
 }

@@ -101,7 +101,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Output;
+    use crate::OutputFile;
 
     fn item(data_type: ArrowType) -> Arc<ArrowField> {
         Arc::new(ArrowField::new("item", data_type, true))
@@ -186,7 +186,7 @@ mod tests {
             let schema = Arc::new(schema);
             let column = new_null_array(&data_type, 2);
             let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
-            let mut output = Output::create(&path, &schema).unwrap();
+            let mut output = OutputFile::create(&path, &schema).unwrap();
             output.write(&batch).unwrap();
             output.close().unwrap();
             let field = wafer_core::Field::new("x", DataType::from_arrow(&data_type), true);
@@ -223,7 +223,7 @@ mod tests {
             let schema = Arc::new(ArrowSchema::new(vec![field]));
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("x.parquet");
-            let error = Output::create(&path, &schema).unwrap_err().to_string();
+            let error = OutputFile::create(&path, &schema).unwrap_err().to_string();
             assert!(error.contains("column `odd` is "), "{error}");
             assert!(!path.exists() && !folder.path().join("x.parquet.part").exists());
         }

@@ -316,7 +316,7 @@ fn open(format: Format, path: &Path) -> Result<Box<dyn wafer_files::RowReader>> 
 
 fn written(folder: &Path, format: Format, batch: &RecordBatch) -> PathBuf {
     let path = folder.join(format!("valid.{}", format.extension()));
-    let mut output = wafer_files::Output::create(&path, &batch.schema()).unwrap();
+    let mut output = wafer_files::OutputFile::create(&path, &batch.schema()).unwrap();
     output.write(batch).unwrap();
     output.close().unwrap();
     path

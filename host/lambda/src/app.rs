@@ -10,7 +10,7 @@ use url::Url;
 use wafer_core::{Clock, SystemClock};
 use wafer_platform::{Components, Platform};
 use wafer_runtime::{Compiler, Guests, Runtime, RuntimeConfig};
-use wafer_store::{Backends, Location};
+use wafer_store::{Backends, StoreLocation};
 
 use crate::handler::Handler;
 
@@ -40,7 +40,7 @@ pub(crate) async fn open() -> Result<Handler> {
         seed,
         shipped: shipped(),
     };
-    let location = Location {
+    let location = StoreLocation {
         project: project.clone(),
         online,
         objects: objects.clone(),

@@ -26,8 +26,8 @@ use lambda_runtime::LambdaEvent;
 use serde_json::{Value as Json, json};
 use tower_service::Service as _;
 use url::Url;
-use wafer_platform::{Arrival, Background, Moment, Platform};
-use wafer_server::{Hosts, Limits, ServerOptions, router};
+use wafer_platform::{Background, Delivery, Moment, Platform};
+use wafer_server::{Hosts, ServerLimits, ServerOptions, router};
 
 use crate::failure::Failure;
 use crate::records::{Batch, Record, Stored};
@@ -116,7 +116,7 @@ impl Handler {
     ) -> Self {
         // Function URLs and gateways have names of their own, and decide who may ask.
         let options = ServerOptions {
-            limits: Limits::default(),
+            limits: ServerLimits::default(),
             hosts: Hosts::Any,
         };
         Self {
@@ -234,7 +234,7 @@ impl Handler {
         let report = self
             .platform
             .pipelines()
-            .ingest(source, events, Arrival::Now)
+            .ingest(source, events, Delivery::Now)
             .await;
         let report = report?;
         tracing::info!(

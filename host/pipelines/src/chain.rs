@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use wafer_catalog::Upstream;
 use wafer_core::rules::Interval;
-use wafer_store::{Change, DataFile, Kind, Result, TableSnapshot};
+use wafer_store::{DataFile, Kind, Result, TableChange, TableSnapshot};
 
 use crate::delta_log::check_changes;
 
@@ -27,7 +27,7 @@ pub(crate) struct UpstreamChanges {
     /// The data files of that version.
     pub(crate) files: Vec<DataFile>,
     /// The changes after the version `since`.
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<TableChange>,
     /// The version after which the changes are known.
     pub(crate) since: u64,
 }
@@ -77,7 +77,7 @@ impl UpstreamChanges {
         // A new file that was merged with others in the meantime cannot be read by itself.
         let live: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let is_new =
-            |change: &Change| !change.is_removal && live.contains(change.file.path.as_str());
+            |change: &TableChange| !change.is_removal && live.contains(change.file.path.as_str());
         let adds = may_add && self.changes_after(seen, interval).all(is_new);
         Some(Upstream {
             version: self.version,
@@ -108,8 +108,8 @@ impl UpstreamChanges {
     }
 
     /// Returns the changes in an interval after the version `seen`.
-    fn changes_after(&self, seen: u64, interval: Interval) -> impl Iterator<Item = &Change> {
-        let of_interval = move |change: &&Change| {
+    fn changes_after(&self, seen: u64, interval: Interval) -> impl Iterator<Item = &TableChange> {
+        let of_interval = move |change: &&TableChange| {
             change.version > seen && change.file.became_available_in(interval)
         };
         self.changes.iter().filter(of_interval)
@@ -118,7 +118,7 @@ impl UpstreamChanges {
 
 /// Returns the changes of a table after a version. The log of a table that others write is looked
 /// at before it is read.
-async fn changes_since(snapshot: &TableSnapshot, since: u64) -> Result<Vec<Change>> {
+async fn changes_since(snapshot: &TableSnapshot, since: u64) -> Result<Vec<TableChange>> {
     if let Some(folder) = snapshot.outside_folder()
         && since < snapshot.version()
     {
@@ -147,8 +147,8 @@ mod tests {
         }
     }
 
-    fn change(version: u64, path: &str, day: i64, is_removal: bool) -> Change {
-        Change {
+    fn change(version: u64, path: &str, day: i64, is_removal: bool) -> TableChange {
+        TableChange {
             version,
             file: file(path, day),
             is_removal,

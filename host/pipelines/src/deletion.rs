@@ -35,7 +35,7 @@ struct Traces {
 
 /// The result of searching a table for the rows of deleted entities.
 #[derive(Default)]
-struct Found {
+struct DeletedRows {
     /// The identities of the events that the rows to delete came from.
     events: BTreeSet<String>,
     /// Whether the table has rows of the entity that happened after the deletion.
@@ -187,8 +187,8 @@ impl Pipelines {
     }
 
     /// Finds the events that the rows of deleted entities came from.
-    async fn find_rows(&self, table: &TableDef, deleted: &Deleted) -> Result<Found> {
-        let mut found = Found::default();
+    async fn find_rows(&self, table: &TableDef, deleted: &Deleted) -> Result<DeletedRows> {
+        let mut found = DeletedRows::default();
         let offline = &self.context.components().stores.offline;
         let snapshot = match offline.snapshot(&table.name, AsOf::Latest).await {
             Err(e) if e.kind() == Kind::NotFound => return Ok(found),

@@ -242,7 +242,7 @@ fn described(path: &Path) -> Result<Option<Metadata>> {
 
 /// What was found in a file of a checkpoint.
 #[derive(Clone, Debug, Default)]
-struct Found {
+struct LogPart {
     /// The size of its values.
     bytes: u64,
     /// The names of the further files that it is divided into.
@@ -253,13 +253,13 @@ struct Found {
 type FileState = (u64, u64, u64, (i64, i64));
 
 /// The checkpoints that were looked at.
-static KNOWN: Mutex<BTreeMap<PathBuf, (FileState, Found)>> = Mutex::new(BTreeMap::new());
+static KNOWN: Mutex<BTreeMap<PathBuf, (FileState, LogPart)>> = Mutex::new(BTreeMap::new());
 
 /// Looks at a file of a checkpoint, unless that was done and it is still the same. One that is gone
 /// has nothing in it.
-fn look(path: &Path) -> Result<Found> {
+fn look(path: &Path) -> Result<LogPart> {
     let Some(file) = described(path)? else {
-        return Ok(Found::default());
+        return Ok(LogPart::default());
     };
     let state = (
         file.dev(),
@@ -289,7 +289,7 @@ fn look(path: &Path) -> Result<Found> {
 }
 
 /// Decodes a Parquet file to its end.
-fn look_at_parquet(path: &Path) -> Result<Found> {
+fn look_at_parquet(path: &Path) -> Result<LogPart> {
     let open = || File::open(path).map_err(|e| unreadable(path, e));
     let (format, options) = (file_format(Format::Parquet), FileOptions::default());
     let schema = format.schema(path, open()?, &options, &|_| None)?;
@@ -300,7 +300,7 @@ fn look_at_parquet(path: &Path) -> Result<Found> {
     let mut named = columns.iter();
     let sidecar = named.position(|column| column.field.name == "sidecar");
     let mut reader = format.read(path, open()?, &options, &columns)?;
-    let mut found = Found::default();
+    let mut found = LogPart::default();
     while let Some(rows) = reader.next()? {
         let bytes = rows.columns.iter().map(plain_bytes);
         found.bytes = bytes.fold(found.bytes, u64::saturating_add);
@@ -336,7 +336,7 @@ struct JsonSidecar {
 }
 
 /// Reads a checkpoint in JSON, which has an object in each line.
-fn look_at_json(path: &Path, bytes: u64) -> Result<Found> {
+fn look_at_json(path: &Path, bytes: u64) -> Result<LogPart> {
     if bytes > COMMIT_BYTES {
         return Err(too_large(path));
     }
@@ -349,7 +349,7 @@ fn look_at_json(path: &Path, bytes: u64) -> Result<Found> {
         let action: JsonAction = serde_json::from_slice(line).map_err(|e| unreadable(path, e))?;
         sidecars.extend(action.sidecar.map(|sidecar| sidecar.path));
     }
-    Ok(Found { bytes, sidecars })
+    Ok(LogPart { bytes, sidecars })
 }
 
 /// What the file `_last_checkpoint` says of the newest checkpoint.

@@ -34,7 +34,7 @@ use wafer_store::{Error, EventCommit, EventOutcome, Kind, Result, for_work};
 
 use crate::events::arrivals::Arrivals;
 use crate::events::draft::{Draft, IngestTerms};
-use crate::events::event::{Arrival, EventResult, IncomingEvent, IngestReport};
+use crate::events::event::{Delivery, EventResult, IncomingEvent, IngestReport};
 use crate::events::route::Route;
 use crate::group_rows::Target;
 use crate::service::Pipelines;
@@ -54,7 +54,7 @@ impl Pipelines {
         &self,
         source: &str,
         events: Vec<IncomingEvent>,
-        arrival: Arrival,
+        delivery: Delivery,
     ) -> Result<IngestReport> {
         let definitions = self.context.definitions();
         let definition = get(&definitions.sources, source, "source")?;
@@ -72,7 +72,7 @@ impl Pipelines {
         }
         let now = self.context.now();
         let (skew, delay) = (definition.skew, definition.delay);
-        let lateness = (arrival == Arrival::Now)
+        let lateness = (delivery == Delivery::Now)
             .then_some(definition.lateness)
             .flatten();
         let arrivals = self.begin_arrivals();
@@ -82,7 +82,7 @@ impl Pipelines {
         let drafts = self.context.components().event_guests.run(move || {
             let terms = IngestTerms {
                 now,
-                arrival,
+                delivery,
                 skew,
                 delay,
                 lateness,
@@ -123,7 +123,7 @@ impl Pipelines {
         let now = self.context.now();
         let terms = IngestTerms {
             now,
-            arrival: Arrival::Now,
+            delivery: Delivery::Now,
             skew: FIVE_MINUTES,
             delay: Duration::ZERO,
             lateness: None,

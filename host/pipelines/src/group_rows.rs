@@ -16,7 +16,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
 use wafer_catalog::{GroupDef, TableDef};
-use wafer_core::aggregate::{Cells, Item, Layout};
+use wafer_core::aggregate::{Cells, Item, ItemLayout};
 use wafer_core::expect::{Check, Policy, RunValues};
 use wafer_core::rules::{Admission, Arrival, Interval, RowVersion, admit, keep_until};
 use wafer_core::{Duration, EntityKey, KeyError, Schema, Timestamp, encode_row, entity_key};
@@ -34,7 +34,7 @@ pub(crate) struct Target {
     /// The fingerprint of the group's schema, which online rows carry.
     fingerprint: u64,
     /// The layout of the summaries, if the group has windows.
-    layout: Option<Layout>,
+    layout: Option<ItemLayout>,
     /// Whether the table holds the order of arrival of its rows.
     is_ordered: bool,
     /// The expectations of the group.

@@ -45,7 +45,7 @@ mod trigger;
 
 pub use backfill::{BackfillReport, BackfillRequest};
 pub use compact::{CompactReport, TableStatus};
-pub use events::event::{Arrival, EventResult, IncomingEvent, IngestReport};
+pub use events::event::{Delivery, EventResult, IncomingEvent, IngestReport};
 pub use heal::HealReport;
 pub use history::PastEvent;
 pub use materialize::Materialized;

@@ -25,7 +25,7 @@ use wafer_catalog::{
     blocking, call, predicted, prediction, readable, temporary_folder,
 };
 use wafer_core::{DataType, Digest, Field, Hasher, Schema, widen};
-use wafer_files::Output as FileOutput;
+use wafer_files::OutputFile;
 use wafer_pipelines::{Freshness, LookedUp, Predictors, Producer};
 use wafer_registry::Registry;
 use wafer_runtime::{Deadline, Function, Output};
@@ -167,7 +167,7 @@ impl Producer for Predictor {
         let fields = self.inputs.fields().iter();
         let fields = fields.map(|f| ArrowField::new(&f.name, f.data_type.to_arrow(), true));
         let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
-        let mut output = FileOutput::create(&path, &schema)?;
+        let mut output = OutputFile::create(&path, &schema)?;
         while let Some(columns) = rows.try_next().await? {
             let columns = self.with_times(&columns);
             let batch = RecordBatch::try_new(Arc::clone(&schema), columns)

@@ -50,7 +50,7 @@ pub use wafer_catalog::{
 };
 pub use wafer_files::{decode_in_child, decode_worker, this_program};
 pub use wafer_pipelines::{
-    Arrival, BackfillReport, BackfillRequest, CompactReport, DistributedRun, Division, DryRun,
+    BackfillReport, BackfillRequest, CompactReport, Delivery, DistributedRun, Division, DryRun,
     EventResult, HealReport, IncomingEvent, IngestReport, Inspected, Materialized, PastEvent,
     Pipelines, RequestedRun, RunRequest, ScheduleState, ScheduleStatus, SourceReader, TableStatus,
     inspect, typed_columns,
@@ -63,7 +63,7 @@ pub use wafer_serving::{
 pub use wafer_store::{Error, Kind, Result};
 pub use wafer_tables::{Deletion, FlushReport, Tables};
 pub use wafer_training::{
-    DeleteIf, EvaluateRequest, ExportRequest, ExportTo, Registered, TrainReport, TrainRequest,
+    DeleteIf, EvaluateRequest, ExportRequest, ExportTo, ModelRegistered, TrainReport, TrainRequest,
     Training, TrainingSetRequest, column_types,
 };
 

@@ -33,7 +33,7 @@ use wafer_catalog::{
 };
 use wafer_core::rules::Interval;
 use wafer_core::{DataType, Field, Timestamp, cell_to_json, coerce, encode_row, widen};
-use wafer_files::Output;
+use wafer_files::OutputFile;
 use wafer_registry::BoundRelease;
 use wafer_runtime::{Deadline, Function};
 use wafer_serving::{LogTable, is_log_of};
@@ -287,7 +287,7 @@ impl Logged<'_> {
             .iter()
             .map(|f| ArrowField::new(name(f), f.data_type.to_arrow(), true));
         let arrow = Arc::new(ArrowSchema::new(arrow.collect::<Vec<_>>()));
-        let mut output = Output::create(path, &arrow)?;
+        let mut output = OutputFile::create(path, &arrow)?;
         let mut files = self.snapshot.files().to_vec();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let columns = fields.iter().map(|f| f.name.clone()).collect();

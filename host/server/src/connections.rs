@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tower_service::Service as _;
 
-use crate::limits::{Limits, Pace};
+use crate::limits::{Pace, ServerLimits};
 use crate::occasional::Occasional;
 
 /// The size of the buffers of a connection in bytes. The headers of a request may not be longer.
@@ -66,7 +66,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) async fn answer_connections(
     listener: TcpListener,
     router: Router,
-    limits: &Limits,
+    limits: &ServerLimits,
     stop: impl Future<Output = ()>,
 ) {
     let (stopping, stopped) = watch::channel(());
@@ -162,7 +162,7 @@ struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    limits: Limits,
+    limits: ServerLimits,
     /// Closed when the server is being stopped.
     stopped: watch::Receiver<()>,
 }

@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value as Json;
 use wafer_core::{Digest, cut_to, joined_identity};
-use wafer_platform::{Arrival, EventResult, IncomingEvent, IngestReport, Platform};
+use wafer_platform::{Delivery, EventResult, IncomingEvent, IngestReport, Platform};
 
 use crate::MAX_EVENTS;
 use crate::error::Failure;
@@ -54,7 +54,7 @@ pub(crate) async fn post(
 ) -> Result<Response, Failure> {
     let events = decode(&headers, &payload)?;
     let pipelines = platform.pipelines();
-    let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
+    let ingest = |events| pipelines.ingest(&source, events, Delivery::Now);
     let report = ingest_slices(events, ingest).await?;
     let status = if report.rejected == 0 {
         StatusCode::OK

@@ -31,8 +31,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use wafer_core::{DataType, Digest, Field, Timestamp, cell_to_json};
 use wafer_platform::{
-    Arrival, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES, Platform, Status,
-    Vectors,
+    Delivery, EventResult, GroupDef, IncomingEvent, IngestReport, MAX_FOUND_BYTES, Platform,
+    Status, Vectors,
 };
 
 use crate::MAX_ROWS;
@@ -136,7 +136,7 @@ struct Set {
 /// The answer to a request for features: a column for each name in the metadata. The columns are
 /// made and encoded one by one as the answer is sent, because together they can be much larger than
 /// what was looked up.
-struct Answer {
+struct FeastVectors {
     metadata: Metadata,
     /// What each column is made of, in the order of the names in the metadata.
     columns: Vec<Origin>,
@@ -178,7 +178,7 @@ async fn online_features(
     }
     let read: BTreeSet<&String> = sets.values().flat_map(|set| &set.inputs).collect();
     request.entities.retain(|name, _| read.contains(name));
-    let mut answer = Answer {
+    let mut answer = FeastVectors {
         metadata: Metadata {
             feature_names: Vec::new(),
             feature_view_metadata: Vec::new(),
@@ -320,7 +320,7 @@ impl Set {
     }
 }
 
-impl Answer {
+impl FeastVectors {
     /// Adds a column.
     ///
     /// # Errors
@@ -517,7 +517,7 @@ async fn push(
     let times = timestamps(read.iter().filter(|field| !is_declared(field)));
     let events = (0..count).map(|index| event(row(&df, index), &times));
     let pipelines = platform.pipelines();
-    let ingest = |events| pipelines.ingest(&source, events, Arrival::Now);
+    let ingest = |events| pipelines.ingest(&source, events, Delivery::Now);
     written(&ingest_slices(events, ingest).await?)
 }
 

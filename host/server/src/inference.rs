@@ -151,7 +151,7 @@ fn flag(parameters: Option<&Map<String, Json>>, name: &str) -> Option<bool> {
 
 /// The JSON of an answer.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct InferenceOutputs<'a> {
     model_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<String>,
@@ -383,7 +383,7 @@ fn answer(
         let bytes = output.is_binary.then_some(&mut binary);
         outputs.push(Output::of(field, column, bytes).map_err(Refusal::invalid)?);
     }
-    let answer = Answer {
+    let answer = InferenceOutputs {
         model_name: model,
         model_version: is_one.then(|| first.clone()),
         id: inference.id,

@@ -41,7 +41,7 @@ use crate::access::Hosts;
 use crate::encoding::Encoding;
 use crate::error::Failure;
 use crate::json_size::parsed_size;
-use crate::limits::{Budget, Charge, Limits, Pace, allowance};
+use crate::limits::{Budget, Charge, Pace, ServerLimits, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
@@ -53,7 +53,7 @@ const SHOWN_NUMBER: usize = 60;
 
 /// The state that all requests of a server share.
 pub(crate) struct Intake {
-    limits: Limits,
+    limits: ServerLimits,
     hosts: Hosts,
     /// The places of requests that are worked on.
     places: Places,
@@ -323,7 +323,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn new(body: Body, limits: &Limits, limit: usize) -> Self {
+    fn new(body: Body, limits: &ServerLimits, limit: usize) -> Self {
         Self {
             chunks: body.into_data_stream(),
             pace: Pace::start(limits.body_timeout),
@@ -578,10 +578,10 @@ mod tests {
 
     fn intake(memory: u64, queue_timeout: Duration) -> Arc<Intake> {
         Intake::new(ServerOptions {
-            limits: Limits {
+            limits: ServerLimits {
                 memory,
                 queue_timeout,
-                ..Limits::default()
+                ..ServerLimits::default()
             },
             hosts: Hosts::Any,
         })

@@ -65,7 +65,7 @@ use axum::{Extension, Router};
 use wafer_platform::Platform;
 
 pub use access::Hosts;
-pub use limits::Limits;
+pub use limits::ServerLimits;
 pub use serve::serve;
 
 use intake::{Intake, answered, guard, work};
@@ -81,7 +81,7 @@ pub const MAX_EVENTS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// The limits of connections and requests.
-    pub limits: Limits,
+    pub limits: ServerLimits,
     /// The names by which the server may be asked.
     pub hosts: Hosts,
 }

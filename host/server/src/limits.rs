@@ -23,7 +23,7 @@ const LEAST_RATE: u64 = 64 << 10;
 /// The limits of a server. The settings of the same names are in the table `[server]` of
 /// `wafer.toml`.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// The number of open connections. Further ones are answered with status 503 and closed.
     /// Default 4,096.
     pub connections: usize,
@@ -49,7 +49,7 @@ pub struct Limits {
     pub memory: u64,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 4_096,

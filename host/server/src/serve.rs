@@ -15,7 +15,7 @@ use crate::{ServerOptions, router};
 ///
 /// The background work of the platform runs at the same time: it flushes the outbox, runs
 /// schedules and looks for changed definitions and endpoints. After `stop`, the requests in
-/// progress are finished as far as [`Limits::drain_timeout`](crate::Limits) allows, the outbox is
+/// progress are finished as far as [`ServerLimits::drain_timeout`](crate::ServerLimits) allows, the outbox is
 /// flushed, and the function returns.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use wafer_catalog::{
     Applied, FunctionDef, GroupDef, Readable, Recipe, ViewDef, feature_name, fingerprint, nearest,
     of_good_rows,
 };
-use wafer_core::aggregate::{self, Layout};
+use wafer_core::aggregate::{self, ItemLayout};
 use wafer_core::rules::is_expired;
 use wafer_core::{
     ColumnBuilder, DamagedError, DataType, Duration, EntityKey, Field, Timestamp, bytes_text,
@@ -55,7 +55,7 @@ enum Stored {
     /// `n` columns.
     Row(Vec<u64>),
     /// The summary of the events.
-    Item(Layout),
+    Item(ItemLayout),
 }
 
 /// The rows of a request as columns.
@@ -305,7 +305,7 @@ impl Lookup {
             Stored::Item(layout) => {
                 let answers = aggregate::read(layout, &row.values, now).map_err(damaged)?;
                 for (answer, builder) in answers.iter().zip(builders) {
-                    builder.append_answer(answer);
+                    builder.append_aggregate(answer);
                 }
                 Ok(())
             }

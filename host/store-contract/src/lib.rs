@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
 use futures::future::join_all;
-use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Function, Item, Layout};
+use wafer_core::aggregate::{self, Aggregate, AggregateValue, Cell, Function, Item, ItemLayout};
 use wafer_core::rules::{Arrival, RowVersion};
 use wafer_core::window::Window;
 use wafer_core::{Duration, EntityKey, Timestamp, entity_key};
@@ -138,25 +138,25 @@ fn summary(name: &str, times: &[i64]) -> OnlineWrite {
     }
 }
 
-fn layout() -> Layout {
+fn layout() -> ItemLayout {
     let count = Aggregate {
         function: Function::Count,
         column: None,
         window: Window::LIFETIME,
     };
-    Layout::new(&[count], &[])
+    ItemLayout::new(&[count], &[])
 }
 
 /// Reads the number of events from the summary of an entity.
-async fn counted(store: &dyn EventStore, name: &str, now: i64) -> Option<Answer> {
+async fn counted(store: &dyn EventStore, name: &str, now: i64) -> Option<AggregateValue> {
     let rows = store.get_many(&[key("sums", name)], at(now)).await.unwrap();
     let row = rows[0].as_ref()?;
     let mut answers = aggregate::read(&layout(), &row.values, at(1_000)).unwrap();
     answers.pop()
 }
 
-fn number(value: i64) -> Option<Answer> {
-    Some(Answer::One(Cell::Int(value)))
+fn number(value: i64) -> Option<AggregateValue> {
+    Some(AggregateValue::One(Cell::Int(value)))
 }
 
 async fn summaries_are_merged(store: &dyn EventStore) {

@@ -11,7 +11,7 @@ use crate::{ArtifactFolder, CheckedCode, Error, Lmdb, LmdbConfig, OfflineTables,
 
 /// Where the stores of a project are.
 #[derive(Clone, Debug)]
-pub struct Location {
+pub struct StoreLocation {
     /// Name of the project.
     pub project: String,
     /// URL of the online store (setting `store.online`). Its scheme chooses the backend.
@@ -39,7 +39,7 @@ pub trait Backend: Debug + Send + Sync {
     ///
     /// # Errors
     /// Fails when a store cannot be reached or belongs to another project.
-    async fn open(&self, location: &Location) -> Result<Stores>;
+    async fn open(&self, location: &StoreLocation) -> Result<Stores>;
 }
 
 /// The backends that a program knows.
@@ -59,7 +59,7 @@ impl Backends {
     /// # Errors
     /// Returns [`Kind::Invalid`](crate::Kind::Invalid) with the setting whose URL no backend
     /// opens.
-    pub fn choose(&self, location: &Location) -> Result<&dyn Backend> {
+    pub fn choose(&self, location: &StoreLocation) -> Result<&dyn Backend> {
         let refused = |setting: &str, url: &Url, forms: &[&str]| {
             let forms = forms.join(" or ");
             Error::invalid(format!(
@@ -82,7 +82,7 @@ impl Backends {
     ///
     /// # Errors
     /// Returns the errors of [`choose`](Self::choose) and of the backend.
-    pub async fn open(&self, location: &Location) -> Result<Stores> {
+    pub async fn open(&self, location: &StoreLocation) -> Result<Stores> {
         let stores = self.choose(location)?.open(location).await?;
         let metadata = Arc::clone(&stores.metadata);
         let artifacts = CheckedCode::new(stores.artifacts, metadata, &location.project);
@@ -118,7 +118,7 @@ impl Backend for Embedded {
         "file:///FOLDER"
     }
 
-    async fn open(&self, location: &Location) -> Result<Stores> {
+    async fn open(&self, location: &StoreLocation) -> Result<Stores> {
         let online = Lmdb::open(&LmdbConfig {
             path: folder(&location.online)?.join("online"),
             map_size: location.map_size,
@@ -157,7 +157,7 @@ impl Backend for LeftOut {
         self.objects_form
     }
 
-    async fn open(&self, location: &Location) -> Result<Stores> {
+    async fn open(&self, location: &StoreLocation) -> Result<Stores> {
         Err(Error::invalid(format!(
             "{} and {}: {}, or remove `store.online` and `store.objects` (WAFER_STORE_ONLINE, \
              WAFER_STORE_OBJECTS) to use the embedded stores",
@@ -173,8 +173,8 @@ mod tests {
     use super::*;
     use crate::Expect;
 
-    fn location(online: &str, objects: &str) -> Location {
-        Location {
+    fn location(online: &str, objects: &str) -> StoreLocation {
+        StoreLocation {
             project: "p".to_owned(),
             online: Url::parse(online).unwrap(),
             objects: Url::parse(objects).unwrap(),

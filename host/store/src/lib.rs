@@ -42,7 +42,7 @@ mod upkeep;
 mod usage;
 
 pub use artifact::{ArtifactStore, ArtifactStoreExt, blob_name, digest_file};
-pub use backend::{Backend, Backends, Embedded, LeftOut, Location};
+pub use backend::{Backend, Backends, Embedded, LeftOut, StoreLocation};
 pub use compiled_code::{COMPILED, CheckedCode};
 pub use error::{Error, Kind, Result};
 pub use folder::{ArtifactFolder, PartialArtifact};
@@ -51,7 +51,7 @@ pub use lmdb::{Lmdb, LmdbConfig};
 pub use memory::MemoryStore;
 pub use metadata::{Expect, MetadataStore, Versioned, check_object};
 pub use offline::{
-    ARRIVAL_ORDER, AsOf, Change, Commit, Compaction, DataFile, Follows, OfflineTables, Share,
+    ARRIVAL_ORDER, AsOf, Commit, Compaction, DataFile, Follows, OfflineTables, Share, TableChange,
     TableInfo, TableSnapshot, TableWriter, Txn, WrittenFiles,
 };
 pub use online::{

@@ -48,7 +48,7 @@ mod private_files;
 mod snapshot;
 mod written;
 
-pub use changes::Change;
+pub use changes::TableChange;
 pub use maintain::Compaction;
 pub use snapshot::{AsOf, DataFile, Share, TableSnapshot};
 pub use written::WrittenFiles;

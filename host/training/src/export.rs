@@ -18,7 +18,7 @@ use wafer_store::{AsOf, Error, Kind, Result};
 use wafer_tables::stored_column;
 
 use crate::service::Training;
-use wafer_files::Output;
+use wafer_files::OutputFile;
 
 /// The number of batches that wait to be written.
 const WAITING: usize = 4;
@@ -54,11 +54,11 @@ impl ExportTo {
         }
     }
 
-    fn start(self, schema: &SchemaRef) -> Result<Output> {
+    fn start(self, schema: &SchemaRef) -> Result<OutputFile> {
         match self {
-            Self::Path(path) => Output::create(&path, schema),
+            Self::Path(path) => OutputFile::create(&path, schema),
             Self::Opened(file, format) => {
-                Output::opened(file, Path::new("the output"), format, schema)
+                OutputFile::opened(file, Path::new("the output"), format, schema)
             }
         }
     }
@@ -157,7 +157,7 @@ enum Piece {
 
 /// Writes rows until the file is complete. If nobody sends any more before that, the file is
 /// removed.
-fn write(mut output: Output, mut pieces: Receiver<Piece>) -> Result<()> {
+fn write(mut output: OutputFile, mut pieces: Receiver<Piece>) -> Result<()> {
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
             Piece::Rows(batch) => output.write(&batch)?,

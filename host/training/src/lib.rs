@@ -40,5 +40,5 @@ pub use evaluate::EvaluateRequest;
 pub use export::{ExportRequest, ExportTo};
 pub use rejoin::{RejoinRequest, Rejoined, RejoinedBatch};
 pub use service::Training;
-pub use train::{Registered, TrainReport, TrainRequest};
+pub use train::{ModelRegistered, TrainReport, TrainRequest};
 pub use training_set::{DeleteIf, TrainingSetRequest, column_types};

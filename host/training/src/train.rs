@@ -76,7 +76,7 @@ pub struct TrainReport {
 
 /// A version that was trained elsewhere and is registered now.
 #[derive(Clone, Debug, Serialize)]
-pub struct Registered {
+pub struct ModelRegistered {
     /// The version.
     #[serde(flatten)]
     pub version: ModelVersion,
@@ -451,7 +451,7 @@ impl Training {
         new: NewVersion,
         memory: u64,
         progress: &Arc<dyn Progress>,
-    ) -> Result<Registered> {
+    ) -> Result<ModelRegistered> {
         progress.stage("registering");
         let mut candidate = self.registry.prepare(new).await?;
         let test_set = self.test_set_of(candidate.version()).await?;
@@ -461,7 +461,7 @@ impl Training {
             self.evaluate_candidate(&mut candidate, &Arc::new(rows))
                 .await?;
         }
-        Ok(Registered {
+        Ok(ModelRegistered {
             version: self.registry.publish(candidate).await?,
             not_evaluated: test_set.reason(),
         })

@@ -47,7 +47,7 @@ use crate::rows::PART_COLUMN;
 use crate::service::Training;
 use crate::splitter::Splitter;
 use crate::spool::MemoryBudget;
-use wafer_files::{Output, check_columns};
+use wafer_files::{OutputFile, check_columns};
 
 /// The number of rows with a failed function call that a record keeps as examples.
 const KEPT_ERRORS: usize = 20;
@@ -497,7 +497,7 @@ fn write(
         None => None,
         Some(split) => Some(Splitter::new(split, &plan.labels)?),
     };
-    let output = Output::create_cut(out, &schema, plan.labels.cuts())?;
+    let output = OutputFile::create_cut(out, &schema, plan.labels.cuts())?;
     // Encoding the file takes as long as everything else, so it has a thread of its own. The rows
     // that wait for it take a part of the memory that the join and the spooled features leave.
     let (giver, taker) = hand_over(plan.memory / 10);

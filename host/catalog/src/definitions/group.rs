@@ -1,7 +1,7 @@
 //! Feature groups: stored, versioned tables of features.
 
 use serde::{Deserialize, Serialize};
-use wafer_core::aggregate::{Aggregate, Layout};
+use wafer_core::aggregate::{Aggregate, ItemLayout};
 use wafer_core::expect::Expectation;
 use wafer_core::{DataType, Digest, Duration, Field};
 
@@ -87,9 +87,9 @@ impl GroupDef {
 
     /// Returns how the group's events are summed up online, or `None` if the group has no
     /// aggregates.
-    pub fn layout(&self) -> Option<Layout> {
+    pub fn layout(&self) -> Option<ItemLayout> {
         let aggregates = self.aggregate_list();
-        (!aggregates.is_empty()).then(|| Layout::new(&aggregates, &self.column_types()))
+        (!aggregates.is_empty()).then(|| ItemLayout::new(&aggregates, &self.column_types()))
     }
 
     /// Returns the offline table of the group's rows.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use wafer_platform::{Arrival, EventResult, IncomingEvent, IngestReport};
+use wafer_platform::{Delivery, EventResult, IncomingEvent, IngestReport};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -104,9 +104,9 @@ impl Push {
             }
             None => {
                 let arrival = if self.backfill {
-                    Arrival::Backfill
+                    Delivery::Backfill
                 } else {
-                    Arrival::Now
+                    Delivery::Now
                 };
                 let platform = app::open(&context.project()?, self.clock).await?;
                 while let Some(batch) = lines.batch(&place)? {

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wafer_config::ServerConfig;
-use wafer_server::{Hosts, Limits, ServerOptions, serve};
+use wafer_server::{Hosts, ServerLimits, ServerOptions, serve};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -95,14 +95,14 @@ fn not_listening(address: SocketAddr) -> String {
 
 /// Returns how the server treats what comes from outside, by the settings of the project.
 fn options(config: &ServerConfig, hosts: Vec<String>) -> ServerOptions {
-    let default = Limits::default();
+    let default = ServerLimits::default();
     let time = |set: Option<wafer_core::Duration>, default: Duration| {
         set.map_or(default, |time| {
             Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(0))
         })
     };
     let count = |set: Option<u32>, default: usize| set.map_or(default, |count| count as usize);
-    let limits = Limits {
+    let limits = ServerLimits {
         connections: possible_connections(count(config.connections, default.connections)),
         requests: count(config.requests, default.requests),
         queue_timeout: time(config.queue_timeout, default.queue_timeout),

@@ -39,7 +39,7 @@ pub enum CellRef<'a> {
 
 /// The answer of an aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum AggregateValue {
     /// No value.
     Null,
     /// A single value.

@@ -27,7 +27,7 @@ mod read;
 use std::collections::BTreeMap;
 
 use encoding::{FORMAT, open, put_entry};
-pub use layout::Layout;
+pub use layout::ItemLayout;
 use layout::{Series, Span};
 pub use merge::merge_items;
 pub use read::read;
@@ -62,7 +62,7 @@ enum Entries {
 
 impl Item {
     /// Creates an item without events.
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &ItemLayout) -> Self {
         let entries = |series: &Series| match series.span {
             Span::Exact => Entries::Exact(Vec::new()),
             Span::Lifetime | Span::Tiles(_) => Entries::Tiles(BTreeMap::new()),
@@ -76,7 +76,7 @@ impl Item {
     }
 
     /// Leaves out events that no window covers at the newest event or later.
-    fn prune(&mut self, layout: &Layout) {
+    fn prune(&mut self, layout: &ItemLayout) {
         let mut remaining = 0;
         for (series, entries) in layout.series.iter().zip(&mut self.series) {
             let horizon = series.span.horizon(series.retention, self.newest);
@@ -100,7 +100,7 @@ impl Item {
     /// Adds an event: its time, its arrival, and its value in each column.
     pub fn add<'a>(
         &mut self,
-        layout: &Layout,
+        layout: &ItemLayout,
         event: Timestamp,
         arrival: Arrival,
         value: impl Fn(usize) -> Option<CellRef<'a>>,
@@ -152,7 +152,7 @@ impl Item {
     }
 
     /// Encodes the item as it is stored.
-    pub fn encode(&mut self, layout: &Layout) -> Vec<u8> {
+    pub fn encode(&mut self, layout: &ItemLayout) -> Vec<u8> {
         self.prune(layout);
         let mut out = vec![FORMAT];
         out.extend_from_slice(&self.newest.to_le_bytes());

@@ -1,9 +1,9 @@
 //! Aggregates as of many points in time, in one pass over an entity's events.
 
 use super::Aggregate;
-use super::cell::Answer;
+use super::cell::AggregateValue;
 use super::events::{Covered, EntityEvents, EventValues};
-use super::item::{Item, Layout, item_identity};
+use super::item::{Item, ItemLayout, item_identity};
 use super::states::{AnySliding, Kind, Statistic};
 use crate::rules::is_expired;
 use crate::window::Window;
@@ -98,7 +98,12 @@ impl Slot {
         }
     }
 
-    fn answer(&self, statistic: Statistic, events: &EntityEvents<'_>, covered: Covered) -> Answer {
+    fn answer(
+        &self,
+        statistic: Statistic,
+        events: &EntityEvents<'_>,
+        covered: Covered,
+    ) -> AggregateValue {
         self.sliding.answer(statistic, self.values(events), covered)
     }
 }
@@ -112,7 +117,7 @@ pub fn slide(
     events: &EntityEvents<'_>,
     times: &[Timestamp],
     ttl: Option<Duration>,
-    mut emit: impl FnMut(usize, usize, Answer),
+    mut emit: impl FnMut(usize, usize, AggregateValue),
 ) {
     let mut groups = Sliders::group(aggregates, types);
     let length = events.events.len();
@@ -153,7 +158,7 @@ pub fn slide(
             };
             for placed in &group.placed {
                 let answer = if active == 0 || expired {
-                    Answer::Null
+                    AggregateValue::Null
                 } else {
                     group.slots[placed.slot].answer(placed.statistic, events, covered)
                 };
@@ -167,7 +172,7 @@ pub fn slide(
 /// The [`item_identity`] of an entity's events as of each of some ascending times, or `None` before
 /// the first event and while the newest one is older than `ttl`.
 pub fn identities(
-    layout: &Layout,
+    layout: &ItemLayout,
     events: &EntityEvents<'_>,
     times: &[Timestamp],
     ttl: Option<Duration>,

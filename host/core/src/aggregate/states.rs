@@ -25,7 +25,7 @@ pub(super) use sum::{Sum, SumStatistic};
 pub(super) use values::{ValueStatistic, Values};
 
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
@@ -57,7 +57,7 @@ pub(super) trait State: Clone + Debug + Sized {
     fn merge(&mut self, other: Self);
 
     /// The answer to a statistic over the events.
-    fn answer(&self, statistic: Self::Statistic) -> Answer;
+    fn answer(&self, statistic: Self::Statistic) -> AggregateValue;
 
     /// Encodes the events. The encoding never changes.
     fn encode(&self, out: &mut Vec<u8>);
@@ -92,7 +92,7 @@ pub(super) trait Sliding {
         statistic: <Self::State as State>::Statistic,
         values: EventValues<'_>,
         covered: Covered,
-    ) -> Answer;
+    ) -> AggregateValue;
 }
 
 /// How a reversible state slides: events are added and removed.
@@ -115,7 +115,7 @@ impl<S: Reversible> Sliding for Reversing<S> {
         self.0.remove(cell);
     }
 
-    fn answer(&self, statistic: S::Statistic, _: EventValues<'_>, _: Covered) -> Answer {
+    fn answer(&self, statistic: S::Statistic, _: EventValues<'_>, _: Covered) -> AggregateValue {
         self.0.answer(statistic)
     }
 }
@@ -157,7 +157,7 @@ impl CellRef<'_> {
     }
 }
 
-impl Answer {
+impl AggregateValue {
     fn float(value: f64) -> Self {
         Self::One(Cell::Float(value))
     }
@@ -249,7 +249,7 @@ macro_rules! states {
             }
 
             /// The answer to a statistic of this kind of state.
-            pub(super) fn answer(&self, statistic: Statistic) -> Answer {
+            pub(super) fn answer(&self, statistic: Statistic) -> AggregateValue {
                 match (self, statistic) {
                     $((Self::$name(state), Statistic::$name(statistic)) => {
                         state.answer(statistic)
@@ -309,7 +309,7 @@ macro_rules! states {
                 statistic: Statistic,
                 values: EventValues<'_>,
                 covered: Covered,
-            ) -> Answer {
+            ) -> AggregateValue {
                 match (self, statistic) {
                     $((Self::$name(sliding), Statistic::$name(statistic)) => {
                         sliding.answer(statistic, values, covered)

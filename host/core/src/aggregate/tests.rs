@@ -87,14 +87,19 @@ fn aggregates() -> Vec<Aggregate> {
 }
 
 /// The definition of an aggregate, which looks at every event.
-fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duration>) -> Answer {
+fn naive(
+    aggregate: &Aggregate,
+    events: &[Event],
+    time: i64,
+    ttl: Option<Duration>,
+) -> AggregateValue {
     let now = Timestamp::from_micros(time);
     let visible: Vec<&Event> = events.iter().filter(|e| e.active() <= time).collect();
     let Some(newest) = visible.iter().map(|e| e.event).max() else {
-        return Answer::Null;
+        return AggregateValue::Null;
     };
     if is_expired(Timestamp::from_micros(newest), ttl, now) {
-        return Answer::Null;
+        return AggregateValue::Null;
     }
     let start = aggregate.window.start(now).as_micros();
     let lifetime = aggregate.window.width.is_none();
@@ -120,12 +125,12 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duratio
         }
         sum
     };
-    let one = |cell: Option<Cell>| cell.map_or(Answer::Null, Answer::One);
-    let float = |value| Answer::One(Cell::Float(value));
+    let one = |cell: Option<Cell>| cell.map_or(AggregateValue::Null, AggregateValue::One);
+    let float = |value| AggregateValue::One(Cell::Float(value));
     let count = values.len();
     match aggregate.function {
-        Function::Count => Answer::One(Cell::Int(count as i64)),
-        Function::Sum if count == 0 => Answer::Null,
+        Function::Count => AggregateValue::One(Cell::Int(count as i64)),
+        Function::Sum if count == 0 => AggregateValue::Null,
         Function::Sum if aggregate.column == Some(0) => {
             let sum: i128 = cells()
                 .map(|cell| match cell {
@@ -136,13 +141,13 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duratio
             one(i64::try_from(sum).ok().map(Cell::Int))
         }
         Function::Sum => float(exact().to_f64()),
-        Function::Mean if count == 0 => Answer::Null,
+        Function::Mean if count == 0 => AggregateValue::Null,
         Function::Mean => float(exact().to_f64() / count as f64),
         Function::Min => one(cells().min()),
         Function::Max => one(cells().max()),
         Function::First => one(cells().next()),
         Function::Last => one(cells().next_back()),
-        Function::Stddev | Function::Variance if count < 2 => Answer::Null,
+        Function::Stddev | Function::Variance if count < 2 => AggregateValue::Null,
         Function::Stddev | Function::Variance => {
             let mut squares = ExactSum::default();
             for cell in cells() {
@@ -159,17 +164,17 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duratio
                 variance
             })
         }
-        Function::FirstK(k) => Answer::Many(cells().take(k as usize).collect()),
-        Function::LastK(k) => Answer::Many(cells().rev().take(k as usize).collect()),
+        Function::FirstK(k) => AggregateValue::Many(cells().take(k as usize).collect()),
+        Function::LastK(k) => AggregateValue::Many(cells().rev().take(k as usize).collect()),
         Function::CountDistinct => {
-            Answer::One(Cell::Int(cells().collect::<BTreeSet<_>>().len() as i64))
+            AggregateValue::One(Cell::Int(cells().collect::<BTreeSet<_>>().len() as i64))
         }
         Function::TopK(k) => {
             let mut counts: BTreeMap<Cell, i64> = BTreeMap::new();
             cells().for_each(|cell| *counts.entry(cell).or_default() += 1);
             let mut counts: Vec<_> = counts.into_iter().collect();
             counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-            Answer::Many(
+            AggregateValue::Many(
                 counts
                     .into_iter()
                     .take(k as usize)
@@ -181,23 +186,23 @@ fn naive(aggregate: &Aggregate, events: &[Event], time: i64, ttl: Option<Duratio
         Function::ApproxCountDistinct => {
             let mut sketch = states::Hll::default();
             cells().for_each(|cell| sketch.add_hash(cell.as_ref().hash64()));
-            Answer::One(Cell::Int(sketch.estimate() as i64))
+            AggregateValue::One(Cell::Int(sketch.estimate() as i64))
         }
         Function::ApproxQuantile(millionths) => {
             let mut sketch = states::Quantiles::default();
             cells().for_each(|cell| sketch.add_value(number(cell)));
             sketch
                 .quantile(f64::from(millionths) / 1e6)
-                .map_or(Answer::Null, float)
+                .map_or(AggregateValue::Null, float)
         }
     }
 }
 
 /// What the online store would answer at each time. Events are added when they become active, and
 /// in the given order if they become active at the same time.
-fn online(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<Answer>> {
+fn online(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<AggregateValue>> {
     let aggregates = aggregates();
-    let layout = Layout::new(&aggregates, &TYPES);
+    let layout = ItemLayout::new(&aggregates, &TYPES);
     let mut order: Vec<&Event> = events.iter().collect();
     order.sort_by_key(|event| event.active());
     let mut stored: Option<Vec<u8>> = None;
@@ -217,19 +222,19 @@ fn online(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<Ans
             Some(item) if !is_expired(newest_event(item).unwrap(), ttl, now) => {
                 read(&layout, item, now).unwrap()
             }
-            _ => vec![Answer::Null; aggregates.len()],
+            _ => vec![AggregateValue::Null; aggregates.len()],
         };
         answers.push(answer);
     }
     answers
 }
 
-fn single(layout: &Layout, event: &Event) -> Vec<u8> {
+fn single(layout: &ItemLayout, event: &Event) -> Vec<u8> {
     whole(layout, std::slice::from_ref(event))
 }
 
 /// The item of some events at once, as a backfill makes it.
-fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
+fn whole(layout: &ItemLayout, events: &[Event]) -> Vec<u8> {
     let mut item = Item::new(layout);
     for event in events {
         let cells: Vec<Option<Cell>> = (0..3).map(|column| event.cell(Some(column))).collect();
@@ -243,7 +248,7 @@ fn whole(layout: &Layout, events: &[Event]) -> Vec<u8> {
     item.encode(layout)
 }
 
-fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<Answer>> {
+fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<AggregateValue>> {
     let aggregates = aggregates();
     let mut sorted: Vec<&Event> = events.iter().collect();
     sorted.sort_by_key(|e| (e.event, e.arrival));
@@ -265,7 +270,7 @@ fn offline(events: &[Event], times: &[i64], ttl: Option<Duration>) -> Vec<Vec<An
         first: 0,
         columns: &columns,
     };
-    let mut answers = vec![vec![Answer::Null; aggregates.len()]; times.len()];
+    let mut answers = vec![vec![AggregateValue::Null; aggregates.len()]; times.len()];
     slide(
         &aggregates,
         &TYPES,
@@ -348,7 +353,7 @@ proptest! {
     /// order and grouping, it has the same bytes.
     #[test]
     fn items_do_not_depend_on_order(events in prop::collection::vec(event(), 1..30), seed: u64) {
-        let layout = Layout::new(&aggregates(), &TYPES);
+        let layout = ItemLayout::new(&aggregates(), &TYPES);
         let mut order: Vec<usize> = (0..events.len()).collect();
         order.sort_by_key(|n| (*n as u64 + 1).wrapping_mul(seed | 1).rotate_left(17));
         let merged = order
@@ -361,7 +366,7 @@ proptest! {
 
     #[test]
     fn damaged_items_are_errors(events in prop::collection::vec(event(), 1..6), cut in 0usize..2_000, flip in 0usize..2_000) {
-        let layout = Layout::new(&aggregates(), &TYPES);
+        let layout = ItemLayout::new(&aggregates(), &TYPES);
         let item = whole(&layout, &events);
         let now = Timestamp::from_micros(i64::MAX / 2);
         if cut < item.len() {
@@ -456,16 +461,16 @@ fn aggregate_functions_have_types_and_parameters() {
 }
 
 /// The bits of an answer's floats, which equality does not tell apart.
-fn bits(answer: &Answer) -> Vec<u64> {
+fn bits(answer: &AggregateValue) -> Vec<u64> {
     let bits = |cell: &Cell| match cell {
         Cell::Float(value) => value.to_bits(),
         Cell::Int(value) => *value as u64,
         Cell::Bytes(_) => unreachable!("a number"),
     };
     match answer {
-        Answer::Null => Vec::new(),
-        Answer::One(cell) => vec![bits(cell)],
-        Answer::Many(cells) => cells.iter().map(bits).collect(),
+        AggregateValue::Null => Vec::new(),
+        AggregateValue::One(cell) => vec![bits(cell)],
+        AggregateValue::Many(cells) => cells.iter().map(bits).collect(),
     }
 }
 
@@ -528,7 +533,7 @@ fn canonical_bits(value: f64) -> u64 {
 
 #[test]
 fn summaries_of_earlier_versions_with_two_zeros_are_read_as_one() {
-    let layout = Layout::new(&aggregates(), &TYPES);
+    let layout = ItemLayout::new(&aggregates(), &TYPES);
     let event = |minute: i64, float| Event {
         event: minute,
         available: minute,

@@ -111,7 +111,7 @@ struct Failure {
 /// Opens a file in a worker.
 pub(super) fn open(program: &Program, request: &Request, file: &File) -> Result<Decoded> {
     let bytes = file.metadata().map_err(|e| unreadable(request.path(), e))?;
-    let mut answer = Answer {
+    let mut answer = WorkerRows {
         request: request.clone(),
         limit: memory_limit(bytes.len()),
         most_frame: frame_limit(request, bytes.len()),
@@ -220,7 +220,7 @@ fn idle() -> std::sync::MutexGuard<'static, Vec<Worker>> {
 }
 
 /// The answer of a worker.
-struct Answer {
+struct WorkerRows {
     request: Request,
     /// The memory that the worker may use.
     limit: u64,
@@ -230,7 +230,7 @@ struct Answer {
     worker: Option<Worker>,
 }
 
-impl Answer {
+impl WorkerRows {
     /// Reads the next frame: its kind and content.
     fn frame(&mut self) -> Result<(u8, Vec<u8>)> {
         let Some(worker) = &self.worker else {
@@ -289,7 +289,7 @@ impl Answer {
     }
 }
 
-impl Iterator for Answer {
+impl Iterator for WorkerRows {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -10,7 +10,7 @@ use wafer_core::{Duration, Timestamp, cut, encode_row, number_identity, text_ide
 use wafer_store::{EventCommit, OutboxRow, Result};
 
 use crate::events::arrivals::Arrivals;
-use crate::events::event::{Arrival, IncomingEvent};
+use crate::events::event::{Delivery, IncomingEvent};
 use crate::group_rows::Target;
 
 /// An event on its way to a commit.
@@ -37,7 +37,7 @@ pub(crate) struct IngestTerms<'a> {
     /// The present.
     pub(crate) now: Timestamp,
     /// Whether the events come in now or are history.
-    pub(crate) arrival: Arrival,
+    pub(crate) delivery: Delivery,
     /// How far in the future an event time may lie.
     pub(crate) skew: Duration,
     /// The delay of the source.
@@ -51,9 +51,9 @@ pub(crate) struct IngestTerms<'a> {
 impl IngestTerms<'_> {
     /// Returns the available time of a row.
     pub(crate) fn available(self, event: Timestamp) -> Timestamp {
-        match self.arrival {
-            Arrival::Now => available_from_event(event, self.now),
-            Arrival::Backfill => available_from_file(event, self.delay),
+        match self.delivery {
+            Delivery::Now => available_from_event(event, self.now),
+            Delivery::Backfill => available_from_file(event, self.delay),
         }
     }
 }
@@ -163,9 +163,9 @@ impl Draft {
         let payload = payload.to_string();
         // The raw event has the available time of its rows: events of a backfill were available
         // when they happened, not when they came in.
-        let available = match terms.arrival {
-            Arrival::Now => now,
-            Arrival::Backfill => self.latest.map_or(now, |latest| terms.available(latest)),
+        let available = match terms.delivery {
+            Delivery::Now => now,
+            Delivery::Backfill => self.latest.map_or(now, |latest| terms.available(latest)),
         };
         commit.outbox.push(OutboxRow {
             table: table.clone(),

@@ -41,7 +41,7 @@ impl IncomingEvent {
 
 /// How the available times of events are determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum Delivery {
     /// The events come in now.
     Now,
     /// The events are history: each came in when it happened, plus the source's delay.

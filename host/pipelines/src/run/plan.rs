@@ -263,7 +263,7 @@ impl Pipelines {
 #[cfg(test)]
 mod tests {
     use wafer_core::{Digest, Timestamp};
-    use wafer_store::{Change, DataFile};
+    use wafer_store::{DataFile, TableChange};
 
     use super::*;
 
@@ -325,7 +325,7 @@ mod tests {
         UpstreamChanges {
             version: 9,
             files: vec![file.clone()],
-            changes: vec![Change {
+            changes: vec![TableChange {
                 version: 6,
                 file,
                 is_removal: false,

@@ -115,7 +115,7 @@ fn add_changed(again: &mut Vec<Interval>, seen: &[(Interval, u64)], changes: &Up
 mod tests {
     use wafer_catalog::Upstream;
     use wafer_core::{Digest, Timestamp};
-    use wafer_store::{Change, DataFile};
+    use wafer_store::{DataFile, TableChange};
 
     use super::*;
 
@@ -145,7 +145,7 @@ mod tests {
 
     /// Returns the changes after version 4: rows of day 1 in version 5, and of day 2 in 6.
     fn changes() -> UpstreamChanges {
-        let change = |version, on| Change {
+        let change = |version, on| TableChange {
             version,
             file: DataFile {
                 path: format!("{version}"),

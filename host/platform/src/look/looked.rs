@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 use wafer_catalog::{Format, Reject};
 use wafer_core::{Field, cell_to_json};
-use wafer_files::{Output, cell_text};
+use wafer_files::{OutputFile, cell_text};
 use wafer_store::Result;
 
 use crate::look::LookAt;
@@ -93,7 +93,7 @@ impl Looked {
     /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be
     /// written.
     pub fn write(&self, file: File, name: &str, format: Format) -> Result<()> {
-        let mut output = Output::opened(file, name.as_ref(), format, &self.rows.schema())?;
+        let mut output = OutputFile::opened(file, name.as_ref(), format, &self.rows.schema())?;
         output.write(&self.rows)?;
         output.close().map(drop)
     }

@@ -13,7 +13,7 @@ use crate::{Error, Kind, Result};
 
 /// A data file whose rows were added or removed by one version of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct TableChange {
     /// Version of the table.
     pub version: u64,
     /// The data file that holds the rows.
@@ -30,7 +30,7 @@ impl OfflineTables {
     ///
     /// # Errors
     /// Returns [`Kind::NotFound`] when the log does not reach back that far.
-    pub async fn changes(&self, table: &str, after: u64, through: u64) -> Result<Vec<Change>> {
+    pub async fn changes(&self, table: &str, after: u64, through: u64) -> Result<Vec<TableChange>> {
         if after >= through {
             return Ok(Vec::new());
         }
@@ -58,7 +58,7 @@ impl OfflineTables {
                     _ => continue,
                 };
                 if counts {
-                    changes.push(Change {
+                    changes.push(TableChange {
                         version,
                         file,
                         is_removal,
@@ -76,13 +76,13 @@ impl TableSnapshot {
     ///
     /// # Errors
     /// Returns the errors of [`OfflineTables::changes`].
-    pub async fn changes_since(&self, after: u64) -> Result<Vec<Change>> {
+    pub async fn changes_since(&self, after: u64) -> Result<Vec<TableChange>> {
         let changes = self.tables.changes(&self.table, after, self.version());
         if self.outside.is_none() {
             return changes.await;
         }
         let mut changes = survived(&self.location(), changes).await?;
-        for Change { file, .. } in &mut changes {
+        for TableChange { file, .. } in &mut changes {
             (file.events, file.available) = (None, None);
         }
         Ok(changes)

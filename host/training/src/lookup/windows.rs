@@ -14,7 +14,9 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use futures::TryStreamExt as _;
 use wafer_catalog::blocking;
-use wafer_core::aggregate::{self, Aggregate, Answer, Cell, Cells, EntityEvents, Layout, slide};
+use wafer_core::aggregate::{
+    self, Aggregate, AggregateValue, Cell, Cells, EntityEvents, ItemLayout, slide,
+};
 use wafer_core::join::{ByEntity, NONE};
 use wafer_core::rules::{Arrival, Interval};
 use wafer_core::{ColumnBuilder, DataType, Duration, EntityIndex, Field, Timestamp};
@@ -101,7 +103,7 @@ impl LookupJoin {
         let types: Vec<DataType> = columns.iter().map(|c| c.data_type.clone()).collect();
         let plan = Arc::new(WindowPlan {
             aggregates,
-            identities: self.identities.then(|| Layout::new(&all, &types)),
+            identities: self.identities.then(|| ItemLayout::new(&all, &types)),
             columns,
             fields: self.output_fields(),
             ttl: self.group.ttl,
@@ -202,7 +204,7 @@ struct WindowPlan {
     /// The wanted aggregates. Their columns are positions in `columns`.
     aggregates: Vec<Aggregate>,
     /// The layout of the summaries that are stored online, if identities are asked for.
-    identities: Option<Layout>,
+    identities: Option<ItemLayout>,
     /// The columns of the group that are read.
     columns: Vec<Field>,
     /// The columns of the result.
@@ -287,9 +289,9 @@ impl Events {
     }
 }
 
-fn text_answer(text: Option<&str>) -> Answer {
-    text.map_or(Answer::Null, |text| {
-        Answer::One(Cell::Bytes(text.as_bytes().into()))
+fn text_answer(text: Option<&str>) -> AggregateValue {
+    text.map_or(AggregateValue::Null, |text| {
+        AggregateValue::One(Cell::Bytes(text.as_bytes().into()))
     })
 }
 
@@ -312,7 +314,7 @@ struct WindowAnswers {
     /// The size of the values in the builders, in bytes.
     bytes: u64,
     /// The answers for the present label that were computed so far.
-    answers: Vec<Answer>,
+    answers: Vec<AggregateValue>,
     /// The number of aggregates in `answers` that were computed for the present label.
     pending: usize,
     /// The number of labels that have the time of one of their events.
@@ -442,7 +444,7 @@ impl WindowAnswers {
             builders: plan.fields.iter().map(builder).collect(),
             rows: 0,
             bytes: 0,
-            answers: vec![Answer::Null; plan.fields.len()],
+            answers: vec![AggregateValue::Null; plan.fields.len()],
             pending: 0,
             coincident: 0,
         }
@@ -455,7 +457,7 @@ impl WindowAnswers {
             return;
         }
         for (builder, answer) in self.builders.iter_mut().zip(&self.answers) {
-            builder.append_answer(answer);
+            builder.append_aggregate(answer);
         }
         let place = FoundPlace {
             batch: self.batches.len() as u32,

@@ -46,12 +46,12 @@ pub(super) struct Placed {
 
 /// The series that the items of a feature group are made of.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct ItemLayout {
     pub(super) series: Vec<Series>,
     pub(super) placed: Vec<Placed>,
 }
 
-impl Layout {
+impl ItemLayout {
     /// Creates the layout for some aggregates over columns of these types.
     pub fn new(aggregates: &[Aggregate], columns: &[DataType]) -> Self {
         let mut layout = Self {

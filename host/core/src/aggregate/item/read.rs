@@ -1,9 +1,9 @@
 //! Computes the values of aggregates from stored items.
 
 use super::encoding::{Entry, EntryReader, Header, open};
-use super::layout::{Layout, Placed, Series, Span};
+use super::layout::{ItemLayout, Placed, Series, Span};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::aggregate::states::AnyState;
 use crate::bytes::{DamagedError, Reader};
 use crate::rules::Arrival;
@@ -12,12 +12,16 @@ use crate::rules::Arrival;
 ///
 /// # Errors
 /// Returns [`DamagedError`] when `item` is not an encoded item of this layout.
-pub fn read(layout: &Layout, item: &[u8], now: Timestamp) -> Result<Vec<Answer>, DamagedError> {
+pub fn read(
+    layout: &ItemLayout,
+    item: &[u8],
+    now: Timestamp,
+) -> Result<Vec<AggregateValue>, DamagedError> {
     let (mut reader, _) = open(item)?;
     if reader.varint()? != layout.series.len() as u64 {
         return Err(reader.damaged());
     }
-    let mut answers = vec![Answer::Null; layout.placed.len()];
+    let mut answers = vec![AggregateValue::Null; layout.placed.len()];
     for (index, series) in layout.series.iter().enumerate() {
         let header = Header::decode(&mut reader)?;
         if header.span != series.span || header.retention != series.retention {
@@ -51,7 +55,7 @@ fn read_tiles(
     entries: &[Entry<'_>],
     placed: &[(usize, &Placed)],
     now: Timestamp,
-    answers: &mut [Answer],
+    answers: &mut [AggregateValue],
 ) -> Result<(), DamagedError> {
     let fresh = series.accumulators.iter().map(|a| AnyState::new(a.kind));
     let mut states: Vec<AnyState> = fresh.collect();
@@ -80,7 +84,7 @@ fn read_events(
     entries: &[Entry<'_>],
     placed: &[(usize, &Placed)],
     now: Timestamp,
-    answers: &mut [Answer],
+    answers: &mut [AggregateValue],
 ) -> Result<(), DamagedError> {
     type Event = (i64, Arrival, Vec<Option<Cell>>);
     let decode_event = |(time, bytes): &Entry<'_>| -> Result<Event, DamagedError> {

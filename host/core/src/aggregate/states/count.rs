@@ -2,7 +2,7 @@
 
 use super::{Reversible, Reversing, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, CellRef};
+use crate::aggregate::cell::{AggregateValue, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
 
@@ -33,8 +33,8 @@ impl State for Count {
         self.0 = self.0.saturating_add(other.0);
     }
 
-    fn answer(&self, Number: Number) -> Answer {
-        Answer::count(self.0)
+    fn answer(&self, Number: Number) -> AggregateValue {
+        AggregateValue::count(self.0)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

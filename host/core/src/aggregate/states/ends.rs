@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Sliding, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 use crate::rules::Arrival;
@@ -153,11 +153,11 @@ impl<E: End> State for EndList<E> {
             .for_each(|entry| self.insert(entry));
     }
 
-    fn answer(&self, statistic: EndStatistic) -> Answer {
+    fn answer(&self, statistic: EndStatistic) -> AggregateValue {
         let mut cells = self.entries.iter().map(|entry| &entry.entry().cell);
         match statistic {
-            EndStatistic::Value => Answer::cell(cells.next()),
-            EndStatistic::List(_) => Answer::Many(cells.cloned().collect()),
+            EndStatistic::Value => AggregateValue::cell(cells.next()),
+            EndStatistic::List(_) => AggregateValue::Many(cells.cloned().collect()),
         }
     }
 
@@ -241,7 +241,12 @@ impl<E: End> Sliding for Rescan<E> {
 
     fn leave(&mut self, _: usize, _: CellRef<'_>) {}
 
-    fn answer(&self, statistic: EndStatistic, values: EventValues<'_>, covered: Covered) -> Answer {
+    fn answer(
+        &self,
+        statistic: EndStatistic,
+        values: EventValues<'_>,
+        covered: Covered,
+    ) -> AggregateValue {
         self.collect(values, covered).answer(statistic)
     }
 }

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use super::{Sliding, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader};
 use crate::rules::Arrival;
@@ -86,8 +86,8 @@ impl<O: Order> State for Foremost<O> {
         }
     }
 
-    fn answer(&self, Extreme: Extreme) -> Answer {
-        Answer::cell(self.value.as_ref())
+    fn answer(&self, Extreme: Extreme) -> AggregateValue {
+        AggregateValue::cell(self.value.as_ref())
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -145,10 +145,10 @@ impl<O: Order> Sliding for Candidates<O> {
         }
     }
 
-    fn answer(&self, Extreme: Extreme, values: EventValues<'_>, _: Covered) -> Answer {
+    fn answer(&self, Extreme: Extreme, values: EventValues<'_>, _: Covered) -> AggregateValue {
         let extreme = self.events.front().and_then(|index| values.cell(*index));
-        extreme.map_or(Answer::Null, |cell| {
-            Answer::One(cell.canonical().to_owned())
+        extreme.map_or(AggregateValue::Null, |cell| {
+            AggregateValue::One(cell.canonical().to_owned())
         })
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Sliding, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, CellRef};
+use crate::aggregate::cell::{AggregateValue, CellRef};
 use crate::aggregate::events::{Covered, EventValues};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
@@ -83,8 +83,8 @@ impl State for Hll {
         }
     }
 
-    fn answer(&self, Estimate: Estimate) -> Answer {
-        Answer::count(self.estimate())
+    fn answer(&self, Estimate: Estimate) -> AggregateValue {
+        AggregateValue::count(self.estimate())
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -244,8 +244,8 @@ impl Sliding for SlidingHll {
         self.remove_hash(cell.hash64());
     }
 
-    fn answer(&self, Estimate: Estimate, _: EventValues<'_>, _: Covered) -> Answer {
-        Answer::count(self.estimate())
+    fn answer(&self, Estimate: Estimate, _: EventValues<'_>, _: Covered) -> AggregateValue {
+        AggregateValue::count(self.estimate())
     }
 }
 

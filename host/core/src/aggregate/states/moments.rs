@@ -2,7 +2,7 @@
 
 use super::{Reversible, Reversing, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, CellRef};
+use crate::aggregate::cell::{AggregateValue, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::exact::ExactSum;
 use crate::rules::Arrival;
@@ -59,13 +59,13 @@ impl State for Moments {
         self.squares.merge(&other.squares);
     }
 
-    fn answer(&self, statistic: MomentStatistic) -> Answer {
+    fn answer(&self, statistic: MomentStatistic) -> AggregateValue {
         if self.count < 2 {
-            return Answer::Null;
+            return AggregateValue::Null;
         }
         let n = self.count as f64;
         let variance = self.sum.deviations(&self.squares, self.count) / (n * (n - 1.0));
-        Answer::float(match statistic {
+        AggregateValue::float(match statistic {
             MomentStatistic::Variance => variance,
             MomentStatistic::Stddev => variance.sqrt(),
         })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Reversible, Reversing, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, CellRef};
+use crate::aggregate::cell::{AggregateValue, CellRef};
 use crate::bytes::{DamagedError, Reader, put_signed, put_varint};
 use crate::rules::Arrival;
 
@@ -123,9 +123,9 @@ impl State for Quantiles {
         self.count = self.count.saturating_add(other.count);
     }
 
-    fn answer(&self, Quantile(millionths): Quantile) -> Answer {
+    fn answer(&self, Quantile(millionths): Quantile) -> AggregateValue {
         let quantile = self.quantile(f64::from(millionths) / 1e6);
-        quantile.map_or(Answer::Null, Answer::float)
+        quantile.map_or(AggregateValue::Null, AggregateValue::float)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

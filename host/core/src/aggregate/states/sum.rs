@@ -1,7 +1,7 @@
 //! The sum of values, without rounding.
 
 use super::{Reversible, Reversing, State};
-use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::exact::ExactSum;
 use crate::rules::Arrival;
@@ -62,17 +62,19 @@ impl State for Sum {
         self.sum.merge(&other.sum);
     }
 
-    fn answer(&self, statistic: SumStatistic) -> Answer {
+    fn answer(&self, statistic: SumStatistic) -> AggregateValue {
         if self.count == 0 {
-            return Answer::Null;
+            return AggregateValue::Null;
         }
         match statistic {
-            SumStatistic::Float => Answer::float(self.sum.to_f64()),
+            SumStatistic::Float => AggregateValue::float(self.sum.to_f64()),
             SumStatistic::Int => {
                 let sum = self.sum.to_i64();
-                sum.map_or(Answer::Null, |sum| Answer::One(Cell::Int(sum)))
+                sum.map_or(AggregateValue::Null, |sum| {
+                    AggregateValue::One(Cell::Int(sum))
+                })
             }
-            SumStatistic::Mean => Answer::float(self.sum.to_f64() / self.count as f64),
+            SumStatistic::Mean => AggregateValue::float(self.sum.to_f64() / self.count as f64),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Reversible, Reversing, State};
 use crate::Timestamp;
-use crate::aggregate::cell::{Answer, Cell, CellRef};
+use crate::aggregate::cell::{AggregateValue, Cell, CellRef};
 use crate::bytes::{DamagedError, Reader, put_varint};
 use crate::rules::Arrival;
 
@@ -61,10 +61,10 @@ impl State for Values {
         }
     }
 
-    fn answer(&self, statistic: ValueStatistic) -> Answer {
+    fn answer(&self, statistic: ValueStatistic) -> AggregateValue {
         match statistic {
-            ValueStatistic::Distinct => Answer::count(self.counts.len() as u64),
-            ValueStatistic::MostFrequent(k) => Answer::Many(self.most_frequent(k)),
+            ValueStatistic::Distinct => AggregateValue::count(self.counts.len() as u64),
+            ValueStatistic::MostFrequent(k) => AggregateValue::Many(self.most_frequent(k)),
         }
     }
 

@@ -74,7 +74,7 @@ fn item(function: Function, column: Option<usize>, window: &str, events: &[Event
         column,
         window: Window::aligned(window).unwrap(),
     };
-    whole(&Layout::new(&[aggregate], &TYPES), events)
+    whole(&ItemLayout::new(&[aggregate], &TYPES), events)
 }
 
 #[test]
