@@ -17,7 +17,11 @@ fn every_http_error_has_the_same_shape() {
             400,
             "invalid",
         ),
-        (server.get("/v1/views/arrival_delay/rows"), 400, "invalid"),
+        (
+            server.get("/v1/views/arrival_delay/rows?where=%21"),
+            400,
+            "invalid",
+        ),
         (server.get("/v1/views/%ff"), 400, "invalid"),
         (
             server.post("/v1/views/%ff/features", json_type, "{\"rows\":[]}"),

@@ -136,9 +136,11 @@ mod tests {
         let nulls: ArrayRef = Arc::new(NullArray::new(1 << 40));
         assert_eq!(plain_bytes(&nulls), 8 << 40);
         assert_eq!(plain_bytes(&nulls.slice(7, 5)), 40);
+        // Arrow makes a bitmap of the items of lists.
+        let items: ArrayRef = Arc::new(NullArray::new(1 << 25));
         let field = Arc::new(Field::new("item", ArrowType::Null, true));
-        let lists: ArrayRef = Arc::new(FixedSizeListArray::new(field, 1 << 20, nulls, None));
-        assert_eq!(plain_bytes(&lists), (8 << 40) + 8);
+        let lists: ArrayRef = Arc::new(FixedSizeListArray::new(field, 1 << 20, items, None));
+        assert_eq!(plain_bytes(&lists), (8 << 25) + 8);
         assert_eq!(plain_bytes(&lists.slice(7, 1)), (8 << 20) + 8);
         let most: ArrayRef = Arc::new(NullArray::new(usize::MAX));
         assert_eq!(plain_bytes(&most), u64::MAX);

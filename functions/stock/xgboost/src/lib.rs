@@ -11,7 +11,9 @@
 //!   `Booster.predict` with all.
 //! - `categories = codes` reads the columns of a data frame's categories as their codes. Without
 //!   it, they are read as the categories, if the file has them (since version 3.1 of XGBoost); a
-//!   row with another value fails, as in XGBoost.
+//!   row with another value fails, as in XGBoost. A file whose categories have characters beyond
+//!   ASCII is refused: XGBoost 3.1 and 3.2 count the characters of pandas' categories where they
+//!   mean bytes, so that the texts in the file are cut and shifted.
 //!
 //! Format: <https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html>. Boosters of
 //! trees (`gbtree`, `dart`) are supported. Numbers have 32 bits, as in XGBoost.
@@ -284,6 +286,13 @@ fn texts(encoding: &Encoding) -> Result<Vec<String>, String> {
         let bytes = bytes.iter().map(|byte| *byte as u8).collect();
         String::from_utf8(bytes).ok()
     };
+    if encoding.values.iter().any(|byte| *byte as u8 > 127) {
+        return Err(
+            "categories with characters beyond ASCII, which XGBoost cuts in the file; rename them and \
+             train again, or set `categories = codes` and give their codes"
+                .to_owned(),
+        );
+    }
     let texts = encoding.offsets.windows(2).map(text);
     texts
         .collect::<Option<_>>()
@@ -545,8 +554,8 @@ mod tests {
     fn categories_of_data_frames_are_read_as_they_are() {
         let mut file = file();
         let model = &mut file["learner"]["gradient_booster"]["model"];
-        // The texts are "a" and "ø".
-        let texts = json!({"offsets": [0, 1, 3], "values": [97, -61, -72]});
+        // The texts are "a" and "bc".
+        let texts = json!({"offsets": [0, 1, 3], "values": [97, 98, 99]});
         let integers = json!({"type": 15, "values": [20, 10]});
         model["cats"] = json!({"enc": [texts, integers], "feature_segments": [0, 2, 4]});
         let inputs = |file: &Json, parameters: &[(&str, &str)]| {
@@ -560,7 +569,7 @@ mod tests {
             unknown: Unknown::Error,
         };
         let wanted = [
-            category(Codes::of_texts(vec!["a".to_owned(), "ø".to_owned()])),
+            category(Codes::of_texts(vec!["a".to_owned(), "bc".to_owned()])),
             category(Codes::of_integers(vec![20, 10])),
         ];
         assert_eq!(inputs(&file, &[]).unwrap(), wanted);
@@ -579,6 +588,12 @@ mod tests {
                 "enc",
                 json!([{}, {"offsets": [3, 1], "values": [97]}]),
                 Err("that are no texts"),
+            ),
+            (
+                "enc",
+                // Pandas' categories "a" and "øl", as XGBoost writes them.
+                json!([{}, {"offsets": [0, 1, 3], "values": [97, -61, -72]}]),
+                Err("beyond ASCII"),
             ),
         ] {
             file["learner"]["gradient_booster"]["model"]["cats"][pointer] = value;
