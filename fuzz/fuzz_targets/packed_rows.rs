@@ -23,7 +23,7 @@ fn layout() -> ItemLayout {
     let aggregates = pairs.map(|(function, window)| Aggregate {
         function: Function::parse(function, None, None).expect("the function exists"),
         column: Some(0),
-        window: Window::parse(window, false).expect("the window is valid"),
+        window: Window::aligned(window).expect("the window is valid"),
     });
     ItemLayout::new(&aggregates.collect::<Vec<_>>(), &[DataType::Int64])
 }

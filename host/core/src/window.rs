@@ -61,8 +61,8 @@ impl Window {
     }
 
     /// Parses a window with an aligned tail: a duration, or `lifetime`. The tail is aligned to 5
-    /// minutes, from 12 hours on to the hour, and from 12 days on to the day (UTC); that of a window
-    /// shorter than an hour is exact.
+    /// minutes, from 12 hours on to the hour, and from 12 days on to the day (UTC); that of a
+    /// window shorter than an hour is exact.
     ///
     /// # Errors
     /// Returns [`WindowError`] when the text is not a window, or its tail cannot be aligned.

@@ -3,8 +3,8 @@
 //! The same formats serve sources, labels, training sets and exports. Each [`FileFormat`] is one
 //! file of this crate and one entry of `FORMATS`. A [`RowReader`] returns rows in chunks of
 //! columns, with the number of each row and the rows that could not be read; the caller decides
-//! what happens to those. An [`OutputFile`] writes a file under a temporary name, gathers statistics
-//! of its columns, and renames the file when it is complete.
+//! what happens to those. An [`OutputFile`] writes a file under a temporary name, gathers
+//! statistics of its columns, and renames the file when it is complete.
 //!
 //! Arrow and Parquet files may be damaged or made to do harm: `decode.rs` alone reads them.
 //!

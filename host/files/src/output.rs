@@ -1,9 +1,9 @@
 //! OutputFile files: written under a temporary name, and renamed when they are complete.
 //!
 //! A reader never sees half a file, and two processes do not write one file at the same time.
-//! [`OutputFile::create`] chooses the format by the file's name; the bytes go through a [`Sink`], which
-//! writes and digests them on threads of its own. [`OutputFile::opened`] writes to a file that is open
-//! already, such as the standard output, whose reader takes the rows as they come.
+//! [`OutputFile::create`] chooses the format by the file's name; the bytes go through a [`Sink`],
+//! which writes and digests them on threads of its own. [`OutputFile::opened`] writes to a file
+//! that is open already, such as the standard output, whose reader takes the rows as they come.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt as _;

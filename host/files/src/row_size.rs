@@ -103,7 +103,8 @@ fn column_bytes(column: &ArrayRef) -> u64 {
                 start + count * list.value_length() as usize,
             )
         }
-        // What rows refer to, such as the values of a dictionary, counts for each of them there too.
+        // What rows refer to, such as the values of a dictionary, counts for each of them there
+        // too.
         other => match other.primitive_width() {
             Some(width) => rows * width as u64,
             None => plain_bytes(column),

@@ -388,7 +388,7 @@ mod tests {
 
     use arrow_array::{Int64Array, RecordBatch, StringArray, StructArray};
     use arrow_schema::{DataType as ArrowType, Field as ArrowField};
-    use wafer_files::Output;
+    use wafer_files::OutputFile;
 
     use super::*;
 
@@ -403,7 +403,7 @@ mod tests {
 
     fn write(path: &Path, column: (&str, ArrayRef)) {
         let batch = RecordBatch::try_from_iter([column]).unwrap();
-        let mut output = Output::create(path, &batch.schema()).unwrap();
+        let mut output = OutputFile::create(path, &batch.schema()).unwrap();
         output.write(&batch).unwrap();
         output.close().unwrap();
     }

@@ -13,9 +13,9 @@ use crate::{ServerOptions, router};
 
 /// Answers the requests of a listener until `stop` completes.
 ///
-/// The background work of the platform runs at the same time: it flushes the outbox, runs
-/// schedules and looks for changed definitions and endpoints. After `stop`, the requests in
-/// progress are finished as far as [`ServerLimits::drain_timeout`](crate::ServerLimits) allows, the outbox is
+/// The background work of the platform runs at the same time: it flushes the outbox, runs schedules
+/// and looks for changed definitions and endpoints. After `stop`, the requests in progress are
+/// finished as far as [`ServerLimits::drain_timeout`](crate::ServerLimits) allows, the outbox is
 /// flushed, and the function returns.
 ///
 /// # Errors

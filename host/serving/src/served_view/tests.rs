@@ -160,7 +160,7 @@ fn long_texts(is_window: bool, bytes: usize) -> (Lookup, OnlineRow) {
         aggregate: Aggregate {
             function: Function::LastK(4),
             column: Some(0),
-            window: Window::parse("lifetime", false).unwrap(),
+            window: Window::aligned("lifetime").unwrap(),
         },
     }];
     let layout = group.layout().unwrap();
