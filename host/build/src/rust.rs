@@ -103,11 +103,11 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
     // The same sources must give the same code, whatever profile the workspace has.
     for (name, value) in [
         ("OPT_LEVEL", "3"),
-        ("LTO", "fat"),
+        ("LTO", "off"),
         ("CODEGEN_UNITS", "1"),
         ("PANIC", "abort"),
         ("DEBUG", "0"),
-        ("STRIP", "none"),
+        ("STRIP", "debuginfo"),
         ("INCREMENTAL", "false"),
         ("OVERFLOW_CHECKS", "false"),
     ] {
