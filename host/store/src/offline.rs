@@ -445,7 +445,7 @@ impl TableWriter {
             )));
         }
         let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
-            Some(column) => Ok(as_table_column(column, field.data_type())),
+            Some(column) => as_table_column(column, field.data_type()),
             None if field.name() == ARRIVAL_ORDER => {
                 Ok(new_null_array(field.data_type(), batch.num_rows()))
             }
@@ -578,24 +578,31 @@ fn table_schema(schema: &Schema) -> Schema {
 }
 
 /// Converts a column to the type that the table has for it; see [`table_schema`].
-fn as_table_column(column: &arrow_array::ArrayRef, wanted: &ArrowType) -> arrow_array::ArrayRef {
+fn as_table_column(
+    column: &arrow_array::ArrayRef,
+    wanted: &ArrowType,
+) -> Result<arrow_array::ArrayRef, ArrowError> {
     use arrow_array::Array as _;
     use arrow_array::cast::AsArray as _;
     match (column.data_type(), wanted) {
-        (ArrowType::FixedSizeList(_, n), ArrowType::List(item)) => {
+        (ArrowType::FixedSizeList(own, n), ArrowType::List(item)) => {
             let vectors = column.as_fixed_size_list();
             let length = usize::try_from(*n).expect("a length is not negative");
             let offsets = arrow_buffer::OffsetBuffer::from_repeated_length(length, vectors.len());
-            let values = Arc::clone(vectors.values());
+            let values = match own.is_nullable() {
+                true => Arc::clone(vectors.values()),
+                // The items of a vector that is null may be null. A list may not have such items,
+                // although nobody reads them.
+                false => {
+                    let data = vectors.values().to_data().into_builder().nulls(None);
+                    arrow_array::make_array(data.build()?)
+                }
+            };
             let nulls = vectors.nulls().cloned();
-            Arc::new(arrow_array::ListArray::new(
-                Arc::clone(item),
-                offsets,
-                values,
-                nulls,
-            ))
+            let lists = arrow_array::ListArray::try_new(Arc::clone(item), offsets, values, nulls)?;
+            Ok(Arc::new(lists))
         }
-        _ => Arc::clone(column),
+        _ => Ok(Arc::clone(column)),
     }
 }
 

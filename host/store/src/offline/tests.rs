@@ -1,3 +1,4 @@
+use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Int64Type};
 use arrow_array::{FixedSizeListArray, Int64Array, RecordBatch, StringArray};
@@ -162,6 +163,57 @@ async fn commit_replaces_all_files_of_a_folder() {
         of_january.iter().map(RecordBatch::num_rows).sum::<usize>(),
         3
     );
+}
+
+#[tokio::test]
+async fn column_of_nulls_of_any_storable_type_is_written() {
+    for data_type in [
+        DataType::Boolean,
+        DataType::Int64,
+        DataType::Float64,
+        DataType::Float32,
+        DataType::Utf8,
+        DataType::Binary,
+        DataType::Timestamp,
+        DataType::Date,
+        DataType::Vector(3),
+        DataType::ListInt64,
+        DataType::ListFloat64,
+        DataType::ListUtf8,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = OfflineTables::open(Url::from_directory_path(folder.path()).unwrap()).unwrap();
+        let fields = vec![
+            CoreField::new("n", DataType::Int64, false),
+            CoreField::new("x", data_type.clone(), true),
+        ];
+        let schema = CoreSchema::new(fields).unwrap().to_arrow();
+        tables.ensure("t@1", &schema).await.unwrap();
+        // A file that lacks the column, or has it without a type, is read as such nulls.
+        let numbers: arrow_array::ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let nulls = new_null_array(&data_type.to_arrow(), 2);
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![numbers, nulls]).unwrap();
+        let mut writer = tables.writer("t@1", "x").await.unwrap();
+        writer.write(&rows).await.unwrap();
+        writer.commit(&txn("a", 1), None).await.unwrap();
+        let snapshot = tables.snapshot("t@1", AsOf::Latest).await.unwrap();
+        let read: Vec<RecordBatch> = snapshot.rows().try_collect().await.unwrap();
+        let column = |batch: &RecordBatch| (batch.num_rows(), batch.column(1).null_count());
+        let found: Vec<_> = read.iter().map(column).collect();
+        assert_eq!(found, [(2, 2)], "{data_type}");
+    }
+}
+
+#[test]
+fn vector_with_a_null_item_is_refused() {
+    let vectors = [Some(vec![Some(1.0), None]), None];
+    let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(vectors, 2);
+    let vectors: arrow_array::ArrayRef = Arc::new(vectors);
+    let wanted = table_schema(&schema()).field(2).data_type().clone();
+    assert!(as_table_column(&vectors, &wanted).is_err());
+    let whole = rows(&[1, 2]);
+    let lists = as_table_column(whole.column(2), &wanted).unwrap();
+    assert_eq!(lists.as_list::<i32>().value_length(1), 2);
 }
 
 #[tokio::test]
