@@ -144,7 +144,9 @@ impl Reading {
     }
 
     /// Returns the text by which a time of a column is written in the declared format, so that it
-    /// is read again as the same time. `None` if no format is declared, or the value is no time.
+    /// is read again as the same time. `None` if no format is declared, if the value is no time, or
+    /// if the text would be read as another time: a year that `%y` does not stand for, or a
+    /// fraction of a second that the format leaves out.
     pub fn written(&self, column: &ArrayRef, row: usize) -> Option<String> {
         let format = self.format.as_ref().filter(|_| column.is_valid(row))?;
         let time = match column.data_type() {
@@ -158,10 +160,18 @@ impl Reading {
             }
             _ => return None,
         };
-        let zone = self
-            .zone
-            .filter(|_| !matches!(column.data_type(), ArrowType::Date32));
-        Some(format.written(time, zone.unwrap_or(Zone::UTC)))
+        let is_date = matches!(column.data_type(), ArrowType::Date32);
+        let zone = self.zone.filter(|_| !is_date);
+        let text = format.written(time, zone.unwrap_or(Zone::UTC));
+        let is_same = match is_date {
+            true => self
+                .text_date(&text)
+                .is_ok_and(|days| i64::from(days) * 86_400 == time.timestamp()),
+            false => self
+                .text_timestamp(&text)
+                .is_ok_and(|read| read == Timestamp::from_micros(time.timestamp_micros())),
+        };
+        is_same.then_some(text)
     }
 
     /// Returns the point in time of a time whose fields were read from `text`.
@@ -319,6 +329,7 @@ impl TimeFormat {
         let fields = || {
             let mut parsed = Parsed::new();
             chrono::format::parse(&mut parsed, text, self.items.iter())?;
+            set_centuries(&mut parsed)?;
             Ok::<_, chrono::ParseError>(match (self.has_offset(), self.has_time()) {
                 (true, _) => ParsedTime::Instant(parsed.to_datetime()?),
                 (false, _) if self.counts_seconds() => {
@@ -336,6 +347,24 @@ impl TimeFormat {
             format!("`{text}` is not of the format `{}`: {error}", self.text)
         })
     }
+}
+
+/// Sets the century of a year of two digits as POSIX and Python do: 69 to 99 are in the 20th one,
+/// and 00 to 68 in the 21st one. Chrono would count 69 to the 21st one.
+fn set_centuries(parsed: &mut Parsed) -> chrono::format::ParseResult<()> {
+    let century = |year: i32| if year < 69 { 20 } else { 19 };
+    if let (None, None, Some(year)) = (parsed.year(), parsed.year_div_100(), parsed.year_mod_100())
+    {
+        parsed.set_year_div_100(century(year))?;
+    }
+    if let (None, None, Some(year)) = (
+        parsed.isoyear(),
+        parsed.isoyear_div_100(),
+        parsed.isoyear_mod_100(),
+    ) {
+        parsed.set_isoyear_div_100(century(year))?;
+    }
+    Ok(())
 }
 
 /// Whether a part of a format is an offset from UTC.

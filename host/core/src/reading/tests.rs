@@ -1,3 +1,7 @@
+use std::sync::Arc;
+
+use arrow_array::TimestampMicrosecondArray;
+
 use super::*;
 
 fn reading(format: Option<&str>, zone: Option<&str>) -> Reading {
@@ -198,6 +202,52 @@ fn texts_are_read_by_the_declared_format_alone() {
         ),
     ] {
         check(&reading(Some(format), zone), text, wanted);
+    }
+}
+
+#[test]
+fn years_of_two_digits_are_from_1969_to_2068() {
+    let two_digits = reading(Some("%d.%m.%y"), Some("UTC"));
+    for (text, wanted) in [
+        ("03.04.00", "2000-04-03T00:00:00Z"),
+        ("03.04.68", "2068-04-03T00:00:00Z"),
+        ("03.04.69", "1969-04-03T00:00:00Z"),
+        ("03.04.70", "1970-04-03T00:00:00Z"),
+        ("03.04.99", "1999-04-03T00:00:00Z"),
+    ] {
+        check(&two_digits, text, Ok(wanted));
+    }
+    // A format that names the century has its own.
+    let century = reading(Some("%d.%m.%C%y"), Some("UTC"));
+    check(&century, "03.04.2069", Ok("2069-04-03T00:00:00Z"));
+    // Weeks have years of their own.
+    let weeks = reading(Some("%g-W%V-%u"), Some("UTC"));
+    check(&weeks, "69-W02-1", Ok("1969-01-06T00:00:00Z"));
+}
+
+#[test]
+fn time_that_would_be_read_as_another_one_is_not_written() {
+    let written = |format: &str, time: &str| {
+        let iso = reading(None, Some("UTC"));
+        let micros = iso.text_timestamp(time).unwrap().as_micros();
+        let times = TimestampMicrosecondArray::from(vec![micros]);
+        let column: ArrayRef = Arc::new(times.with_timezone("UTC"));
+        reading(Some(format), Some("UTC")).written(&column, 0)
+    };
+    for (format, time, wanted) in [
+        ("%d.%m.%y", "1969-04-03", Some("03.04.69")),
+        ("%d.%m.%y", "2068-04-03", Some("03.04.68")),
+        ("%d.%m.%y", "2069-04-03", None),
+        ("%d.%m.%y", "1968-04-03", None),
+        ("%d.%m.%y", "2024-04-03T10:15:00", None),
+        (
+            "%Y-%m-%d %H:%M:%S",
+            "2024-04-03T10:15:00",
+            Some("2024-04-03 10:15:00"),
+        ),
+        ("%Y-%m-%d %H:%M:%S", "2024-04-03T10:15:00.5", None),
+    ] {
+        assert_eq!(written(format, time).as_deref(), wanted, "{format} {time}");
     }
 }
 
