@@ -1,7 +1,7 @@
 //! Labels of a training set: which ones are accepted, and which are refused.
 
 use crate::harness::ledger::{ledger, three_entries};
-use crate::harness::{rows_of, write_batch};
+use crate::harness::write_batch;
 
 #[test]
 fn errors_of_labels_that_do_not_fit_say_why() {
@@ -111,7 +111,7 @@ fn label_times_of_every_unit_are_instants_and_numbers_are_not() {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let path = project.path().join(format!("{name}.parquet"));
         write_batch(&path, &batch);
-        let (labels, out) = (path.display().to_string(), project.at("out.parquet"));
+        let (labels, out) = (path.display().to_string(), project.at("out.ndjson"));
         let arguments = [
             "training-set",
             "account",
@@ -130,11 +130,8 @@ fn label_times_of_every_unit_are_instants_and_numbers_are_not() {
             }
             let in_utc = [&arguments[..], &["--zone", "UTC"]].concat();
             project.ok(&in_utc);
-            assert_eq!(
-                rows_of(std::path::Path::new(&out))[0]["last_small"],
-                7,
-                "{name}"
-            );
+            let rows = std::fs::read_to_string(&out).unwrap();
+            assert!(rows.contains("\"last_small\":7"), "{name}: {rows}");
         }
     }
 }

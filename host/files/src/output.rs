@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Field as ArrowField, SchemaRef};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
 use wafer_catalog::{ColumnStatistics, Cuts, Format};
 use wafer_core::{Digest, plain_column};
 use wafer_store::{Error, Kind, Result};
@@ -189,13 +189,18 @@ fn check_held<'a>(
         None => Ok(()),
         Some(field) => Err(Error::invalid(format!(
             "{}: column `{}` is {}, which a file of this format cannot hold as it is: write {}, \
-             convert the column, or leave it out",
+             convert the column{}, or leave it out",
             path.display(),
             field.name(),
             field.data_type(),
             match format.format() {
                 Format::Parquet => "Arrow (.arrow)",
                 _ => "Parquet (.parquet) or Arrow (.arrow)",
+            },
+            match field.data_type() {
+                ArrowType::Timestamp(..) | ArrowType::Time32(_) => " to milliseconds",
+                ArrowType::Date64 => " to date32",
+                _ => "",
             }
         ))),
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use arrow_schema::{DataType as ArrowType, SchemaRef};
+use arrow_schema::{DataType as ArrowType, SchemaRef, TimeUnit};
 use wafer_catalog::{Cuts, FileOptions, Format};
 use wafer_core::DataType;
 use wafer_store::Result;
@@ -79,6 +79,9 @@ fn holds(data_type: &ArrowType) -> bool {
             }
             _ => false,
         },
+        // Parquet has no times in seconds and no dates in milliseconds. They would be integers
+        // without a unit for readers that do not know Arrow.
+        A::Timestamp(TimeUnit::Second, _) | A::Time32(TimeUnit::Second) | A::Date64 => false,
         A::Interval(_)
         | A::Union(..)
         | A::RunEndEncoded(..)
@@ -96,8 +99,7 @@ mod tests {
 
     use arrow_array::{RecordBatch, new_null_array};
     use arrow_schema::{
-        Field as ArrowField, Fields, IntervalUnit, Schema as ArrowSchema, TimeUnit, UnionFields,
-        UnionMode,
+        Field as ArrowField, Fields, IntervalUnit, Schema as ArrowSchema, UnionFields, UnionMode,
     };
 
     use super::*;
@@ -143,9 +145,8 @@ mod tests {
             A::LargeBinary,
             A::BinaryView,
             A::FixedSizeBinary(3),
+            A::Duration(TimeUnit::Second),
             A::Date32,
-            A::Date64,
-            A::Time32(TimeUnit::Second),
             A::Time32(TimeUnit::Millisecond),
             A::Time64(TimeUnit::Microsecond),
             A::Time64(TimeUnit::Nanosecond),
@@ -164,7 +165,6 @@ mod tests {
             map(false),
         ];
         for unit in [
-            TimeUnit::Second,
             TimeUnit::Millisecond,
             TimeUnit::Microsecond,
             TimeUnit::Nanosecond,
@@ -218,6 +218,7 @@ mod tests {
             dictionary(A::Int64),
             map(true),
             A::List(item(dictionary(A::Int64))),
+            A::List(item(A::Date64)),
         ] {
             let field = ArrowField::new("odd", data_type, true);
             let schema = Arc::new(ArrowSchema::new(vec![field]));
@@ -226,6 +227,30 @@ mod tests {
             let error = OutputFile::create(&path, &schema).unwrap_err().to_string();
             assert!(error.contains("column `odd` is "), "{error}");
             assert!(!path.exists() && !folder.path().join("x.parquet.part").exists());
+        }
+    }
+
+    #[test]
+    fn times_that_parquet_has_no_unit_for_are_refused_with_the_one_to_convert_them_to() {
+        use ArrowType as A;
+        let (milliseconds, date) = ("to milliseconds", "to date32");
+        for (data_type, wanted) in [
+            (A::Timestamp(TimeUnit::Second, None), milliseconds),
+            (
+                A::Timestamp(TimeUnit::Second, Some("UTC".into())),
+                milliseconds,
+            ),
+            (A::Time32(TimeUnit::Second), milliseconds),
+            (A::Date64, date),
+        ] {
+            let field = ArrowField::new("odd", data_type, true);
+            let schema = Arc::new(ArrowSchema::new(vec![field]));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("x.parquet");
+            let error = OutputFile::create(&path, &schema).unwrap_err().to_string();
+            let advice = format!("write Arrow (.arrow), convert the column {wanted}, or leave it");
+            assert!(error.contains("column `odd` is "), "{error}");
+            assert!(error.contains(&advice), "{error}");
         }
     }
 }
