@@ -229,7 +229,7 @@ fn numbers(json: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 /// Returns what follows the closing quote of a JSON string.
-fn after_string(mut rest: &[u8]) -> &[u8] {
+pub(crate) fn after_string(mut rest: &[u8]) -> &[u8] {
     while let Some(end) = rest.iter().position(|b| matches!(b, b'"' | b'\\')) {
         let is_quote = rest[end] == b'"';
         let skipped = if is_quote { end + 1 } else { end + 2 };

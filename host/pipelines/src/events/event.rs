@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::{Digest, cut_to, lost_number};
+use wafer_core::{Digest, cut_to, lost_number, repeated_name};
 use wafer_store::Result;
 
-/// The greatest size of a number in an error, in bytes.
-const SHOWN_NUMBER: usize = 60;
+/// The greatest size of a number or a name in an error, in bytes.
+const SHOWN: usize = 60;
 
 /// An event as it came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +22,18 @@ pub struct IncomingEvent {
 
 impl IncomingEvent {
     /// Creates an event from the text of a JSON object. The event has no identity beside its
-    /// content. It cannot be read if a parser makes another number of one of its numbers.
+    /// content. It cannot be read if a parser makes another number of one of its numbers, or drops
+    /// a field because another one has the same name.
     pub fn from_json(text: &[u8]) -> Self {
-        let payload = match lost_number(text) {
-            None => serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}")),
-            Some(number) => Err(format!(
+        let payload = match (lost_number(text), repeated_name(text)) {
+            (None, None) => serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}")),
+            (Some(number), _) => Err(format!(
                 "has the number {}, which is not kept exactly; send it as text",
-                cut_to(number, SHOWN_NUMBER)
+                cut_to(number, SHOWN)
+            )),
+            (None, Some(name)) => Err(format!(
+                "has the name `{}` twice in one object, and only one value could be kept",
+                cut_to(name, SHOWN)
             )),
         };
         Self {
@@ -99,5 +104,27 @@ impl IngestReport {
         self.older += other.older;
         self.early += other.early;
         self.events.extend(other.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_with_a_name_twice_in_one_object_is_not_read() {
+        for (text, name) in [
+            (r#"{"k": 1, "c": 1, "c": 2}"#, Some("c")),
+            (r#"{"k": 1, "o": {"x": 1, "x": 1}}"#, Some("x")),
+            (r#"{"k": 1, "o": {"k": 1}}"#, None),
+        ] {
+            let payload = IncomingEvent::from_json(text.as_bytes()).payload;
+            let wanted = name.map(|name| format!("has the name `{name}` twice in one object"));
+            match (payload, wanted) {
+                (Ok(_), None) => {}
+                (Err(found), Some(wanted)) => assert!(found.starts_with(&wanted), "{found}"),
+                (found, wanted) => panic!("{text}: {found:?}, wanted {wanted:?}"),
+            }
+        }
     }
 }
