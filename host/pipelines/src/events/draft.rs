@@ -201,6 +201,10 @@ pub(crate) fn event_id(event: &IncomingEvent, id_field: Option<&str>) -> Result<
     let id = match id_field {
         None => event.id.clone(),
         Some(field) => match payload.get(field) {
+            // All events without an identity would be the same one.
+            Some(Json::String(id)) if id.is_empty() => {
+                return Err(format!("field `{field}`, its identity, is empty"));
+            }
             Some(Json::String(id)) => Some(text_identity(id).into_owned()),
             Some(Json::Number(id)) if is_exact(id) => Some(number_identity(&id.to_string())),
             Some(Json::Number(id)) => {
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn identity_is_the_field_or_came_with_the_event_or_is_its_content() {
-        let text = br#"{"n": 7, "d": "7", "t": "x", "b": true}"#;
+        let text = br#"{"n": 7, "d": "7", "t": "x", "b": true, "o": "", "s": " "}"#;
         let content = content_id(&IncomingEvent::from_json(text));
         let missing = |field| {
             Err(format!(
@@ -253,6 +257,12 @@ mod tests {
             // The number 7 and the text "7" are different identities.
             (None, Some("n"), Ok(" 7".to_owned())),
             (None, Some("d"), Ok("7".to_owned())),
+            (Some("e"), Some("s"), Ok(" ".to_owned())),
+            (
+                Some("e"),
+                Some("o"),
+                Err("field `o`, its identity, is empty".to_owned()),
+            ),
             (Some("e"), Some("b"), missing("b")),
             (Some("e"), Some("other"), missing("other")),
         ] {
