@@ -47,7 +47,7 @@ use crate::{MAX_BODY_BYTES, ServerOptions};
 
 /// The size in bytes from which on a body or an answer is charged, and a request gets a thread of
 /// its own. Smaller ones take no more than the buffers of their connections.
-const LARGE: usize = 64 << 10;
+pub(crate) const LARGE: usize = 64 << 10;
 /// The greatest size of a number in an error, in bytes.
 const SHOWN_NUMBER: usize = 60;
 
