@@ -393,6 +393,38 @@ fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_column_of_feast_is_encoded_piece_by_piece() {
+    const ROWS: usize = 30;
+    let project = notes("");
+    let server = project.serve(&[]);
+    // Each character is six in JSON.
+    let text = "\u{1}".repeat(MIB / 2);
+    let note = json!({"id": 1, "at": "2020-01-01T00:00:00Z", "note": text});
+    let (status, answer) = server.events("notes", &format!("{note}\n"));
+    assert_eq!(status, 200, "{answer}");
+    let ask = |rows: usize| {
+        let online = json!({"features": ["newest:note"], "entities": {"id": vec![1; rows]}});
+        server.post("/get-online-features", JSON, online.to_string())
+    };
+    assert_eq!(ask(1).0, 200);
+    let mut answer = Json::Null;
+    let memory = server.memory_for(|| {
+        let (status, found) = ask(ROWS);
+        assert_eq!(status, 200, "{found}");
+        answer = found;
+    });
+    let column = &answer["results"][1];
+    let notes = column["values"].as_array().unwrap();
+    assert!(notes.len() == ROWS && notes.iter().all(|note| *note == text.as_str()));
+    assert_eq!(column["statuses"], json!(vec!["PRESENT"; ROWS]));
+    let times = json!(vec!["2020-01-01T00:00:00Z"; ROWS]);
+    assert_eq!(column["event_timestamps"], times);
+    let allowed = 64 * MIB;
+    assert!(memory <= allowed as u64, "{} MiB", memory >> 20);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_training_set_of_large_features_takes_no_more_memory_than_its_labels_allow() {
     let project = notes("");
     let server = project.serve(&[]);
