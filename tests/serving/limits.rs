@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use arrow_ipc::writer::StreamWriter;
 use flate2::write::GzEncoder;
@@ -281,6 +281,33 @@ fn arrow_labels(rows: usize, bytes: usize) -> Vec<u8> {
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
+}
+
+#[test]
+fn labels_that_cannot_be_read_or_written_are_refused_with_the_reason() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    let times = TimestampMillisecondArray::from(vec![0, i64::MAX]);
+    let batch = labels_with(Arc::new(times));
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    let out_of_range = writer.into_inner().unwrap();
+    for (media_type, labels, wanted) in [
+        (
+            ARROW,
+            out_of_range,
+            "the training set: row 1, column `text`: 9223372036854775807 of type",
+        ),
+        (PARQUET, vec![b'x'; 1_000], "the labels"),
+    ] {
+        let headers = [("content-type", media_type), ("accept", "text/csv")];
+        let path = "/v1/views/last/training-set?time=at";
+        let (status, answer) = server.post_with(path, &headers, labels);
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(wanted), "{message}");
+        assert!(!message.contains("wafer-work"), "{message}");
+    }
 }
 
 #[test]
