@@ -165,7 +165,8 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
         "application/x-ndjson" | "application/jsonl" | "application/json" => ndjson(payload),
         other => Err(unsupported(
             other,
-            "application/x-ndjson or application/json with an object in each line,              application/cloudevents+json or application/cloudevents-batch+json",
+            "application/x-ndjson or application/json with an object in each line, \
+             application/cloudevents+json or application/cloudevents-batch+json",
         )),
     }
 }
