@@ -119,6 +119,11 @@ fn endpoints_answer_by_the_open_inference_protocol() {
             json!({"error": "there is no output `score`; there are prediction"})
         )
     );
+    wrong["outputs"] = json!([{"name": "prediction"}, {"name": "prediction"}]);
+    assert_eq!(
+        infer(&server, "line", &wrong),
+        (400, json!({"error": "output `prediction` is named twice"}))
+    );
     // One byte of a valid request is changed.
     let mut not_utf8 = request(&["k001"]).to_string().into_bytes();
     let place = not_utf8.windows(4).position(|w| w == b"k001").unwrap();

@@ -102,7 +102,8 @@ fn every_http_error_has_the_same_shape() {
             (wanted_status, Some(wanted_code)),
             "{answer}"
         );
-        assert!(!answer["error"]["message"].as_str().unwrap().is_empty());
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(!message.is_empty() && !message.contains("  "), "{message}");
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use arrow_ipc::writer::StreamWriter;
 use flate2::write::GzEncoder;
@@ -284,6 +284,33 @@ fn arrow_labels(rows: usize, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
+fn labels_that_cannot_be_read_or_written_are_refused_with_the_reason() {
+    let project = misbehaving::project("well", "").applied();
+    let server = project.serve(&[]);
+    let times = TimestampMillisecondArray::from(vec![0, i64::MAX]);
+    let batch = labels_with(Arc::new(times));
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    let out_of_range = writer.into_inner().unwrap();
+    for (media_type, labels, wanted) in [
+        (
+            ARROW,
+            out_of_range,
+            "the training set: row 1, column `text`: 9223372036854775807 of type",
+        ),
+        (PARQUET, vec![b'x'; 1_000], "the labels"),
+    ] {
+        let headers = [("content-type", media_type), ("accept", "text/csv")];
+        let path = "/v1/views/last/training-set?time=at";
+        let (status, answer) = server.post_with(path, &headers, labels);
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(wanted), "{message}");
+        assert!(!message.contains("wafer-work"), "{message}");
+    }
+}
+
+#[test]
 fn labels_that_expand_beyond_their_size_are_refused_with_the_limit() {
     let project = misbehaving::project("well", "").applied();
     let server = project.serve(&[]);
@@ -389,6 +416,38 @@ fn what_a_request_looks_up_counts_as_often_as_it_asks_for_it() {
     assert_eq!(status, 400, "{answer}");
     let message = "take more than 32 MiB; ask for fewer rows at once";
     assert!(answer.to_string().contains(message), "{answer}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_column_of_feast_is_encoded_piece_by_piece() {
+    const ROWS: usize = 30;
+    let project = notes("");
+    let server = project.serve(&[]);
+    // Each character is six in JSON.
+    let text = "\u{1}".repeat(MIB / 2);
+    let note = json!({"id": 1, "at": "2020-01-01T00:00:00Z", "note": text});
+    let (status, answer) = server.events("notes", &format!("{note}\n"));
+    assert_eq!(status, 200, "{answer}");
+    let ask = |rows: usize| {
+        let online = json!({"features": ["newest:note"], "entities": {"id": vec![1; rows]}});
+        server.post("/get-online-features", JSON, online.to_string())
+    };
+    assert_eq!(ask(1).0, 200);
+    let mut answer = Json::Null;
+    let memory = server.memory_for(|| {
+        let (status, found) = ask(ROWS);
+        assert_eq!(status, 200, "{found}");
+        answer = found;
+    });
+    let column = &answer["results"][1];
+    let notes = column["values"].as_array().unwrap();
+    assert!(notes.len() == ROWS && notes.iter().all(|note| *note == text.as_str()));
+    assert_eq!(column["statuses"], json!(vec!["PRESENT"; ROWS]));
+    let times = json!(vec!["2020-01-01T00:00:00Z"; ROWS]);
+    assert_eq!(column["event_timestamps"], times);
+    let allowed = 64 * MIB;
+    assert!(memory <= allowed as u64, "{} MiB", memory >> 20);
 }
 
 #[cfg(target_os = "linux")]

@@ -77,7 +77,7 @@ impl RowWriter for Writer {
     fn write(&mut self, batch: &RecordBatch, statistics: &mut [Statistics]) -> WriteResult<()> {
         Statistics::add_all(statistics, batch);
         match self {
-            Self::File(writer) => writer.write(batch).map_err(|e| written(&e, batch))?,
+            Self::File(writer) => writer.write(batch).map_err(|e| unwritten(e, batch))?,
             Self::Stream(writer) => writer.write(batch)?,
         }
         Ok(())
@@ -92,21 +92,22 @@ impl RowWriter for Writer {
     }
 }
 
-/// Describes why rows could not be written to a file of Arrow. Such a file has one dictionary for
-/// each column, and the values of a column that comes from Parquet may have several.
-fn written(error: &ArrowError, batch: &RecordBatch) -> String {
+/// Returns the error for rows that could not be written to a file of Arrow. Such a file has one
+/// dictionary for each column, and the values of a column that comes from Parquet may have several.
+fn unwritten(error: ArrowError, batch: &RecordBatch) -> Box<dyn std::error::Error + Send + Sync> {
     let schema = batch.schema();
     let fields = schema.fields().iter();
     let fields = fields.filter(|field| has_dictionary(field.data_type()));
     let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-    match names[..] {
-        [] => error.to_string(),
-        _ => format!(
-            "{error}; the dictionaries are those of `{}`: write an Arrow stream (.arrows) or \
-             Parquet, or convert the column to plain values",
-            names.join("`, `")
-        ),
+    if names.is_empty() || matches!(error, ArrowError::IoError(..)) {
+        return error.into();
     }
+    let message = format!(
+        "{error}; the dictionaries are those of `{}`: write an Arrow stream (.arrows) or Parquet, \
+         or convert the column to plain values",
+        names.join("`, `")
+    );
+    message.into()
 }
 
 fn has_dictionary(data_type: &ArrowType) -> bool {

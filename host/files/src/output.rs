@@ -27,7 +27,32 @@ pub struct OutputFile {
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
     statistics: Vec<Statistics>,
+    /// The number of rows that were written.
+    rows: u64,
 }
+
+/// The error for a value that a text format cannot write.
+#[derive(Debug)]
+struct NoText {
+    column: String,
+    /// The index of the row in its batch.
+    row: usize,
+    message: String,
+}
+
+impl std::fmt::Display for NoText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            column, message, ..
+        } = self;
+        write!(
+            f,
+            "column `{column}`: {message}; write Parquet or Arrow, or leave the column out"
+        )
+    }
+}
+
+impl std::error::Error for NoText {}
 
 impl std::fmt::Debug for OutputFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,6 +128,7 @@ impl OutputFile {
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
+            rows: 0,
         })
     }
 
@@ -117,11 +143,20 @@ impl OutputFile {
     /// Writes rows. This blocks.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`] when the file cannot be written.
+    /// Returns [`Kind::Invalid`] with row (counted from 0), column and value when the format cannot
+    /// hold a value, and [`Kind::Unavailable`] when the file cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let writer = self.writer.as_mut().expect("it is open until it is closed");
         let written = writer.write(batch, &mut self.statistics);
-        written.map_err(|e| unwritable(&self.path, e))
+        written.map_err(|e| match e.downcast::<NoText>() {
+            Ok(e) => {
+                let (path, row) = (self.path.display(), self.rows + e.row as u64);
+                Error::invalid(format!("{path}: row {row}, {e}"))
+            }
+            Err(e) => unwritable(&self.path, e),
+        })?;
+        self.rows += batch.num_rows() as u64;
+        Ok(())
     }
 
     /// Completes the file and renames it to its final name. Returns the statistics of its columns
@@ -151,18 +186,18 @@ impl OutputFile {
 /// Returns the columns of a batch as text formats write them.
 ///
 /// # Errors
-/// Returns a message that names the column with a value that has no text.
+/// Returns a [`NoText`] when a value has no text.
 pub(crate) fn plain_columns(batch: &RecordBatch) -> WriteResult<Vec<ArrayRef>> {
     let schema = batch.schema();
     let fields = schema.fields().iter().zip(batch.columns());
     let columns = fields.map(|(field, column)| {
-        plain_column(column).map_err(|error| {
-            let name = field.name();
-            let message = &error.message;
-            format!("column `{name}`: {message}; write Parquet or Arrow, or leave the column out")
+        plain_column(column).map_err(|error| NoText {
+            column: field.name().clone(),
+            row: error.row,
+            message: error.message,
         })
     });
-    Ok(columns.collect::<std::result::Result<_, String>>()?)
+    Ok(columns.collect::<std::result::Result<_, NoText>>()?)
 }
 
 /// Checks that a file can hold columns as they are.
@@ -240,16 +275,35 @@ fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// Creates the error of a file that cannot be written.
+/// Creates the error of a file that cannot be written: [`Kind::Unavailable`] if the system cannot
+/// write it, which may pass, and [`Kind::Invalid`] if its format cannot hold the rows.
 fn unwritable(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let cause: Box<dyn std::error::Error + Send + Sync> = cause.into();
+    let kind = match is_of_system(&*cause) {
+        true => Kind::Unavailable,
+        false => Kind::Invalid,
+    };
     let message = format!("{} cannot be written", path.display());
-    Error::caused(Kind::Unavailable, message, cause)
+    Error::caused(kind, message, cause)
+}
+
+/// Returns whether an error of the system is among an error and its causes.
+fn is_of_system(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use arrow_array::{Int64Array, TimestampMillisecondArray};
     use arrow_schema::{DataType, Field, Schema};
 
     use super::*;
@@ -273,6 +327,50 @@ mod tests {
         std::fs::create_dir_all(path.join("sub")).unwrap();
         assert_eq!(output.close().unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(names(folder.path()), ["rows.csv"]);
+    }
+
+    #[test]
+    fn a_value_that_a_format_cannot_hold_is_refused_with_its_row_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let times = |values: Vec<i64>| -> RecordBatch {
+            let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(values));
+            RecordBatch::try_from_iter([("t", times)]).unwrap()
+        };
+        let (good, bad) = (times(vec![0, 1]), times(vec![0, i64::MAX]));
+        for name in ["rows.csv", "rows.ndjson"] {
+            let path = folder.path().join(name);
+            let mut output = OutputFile::create(&path, &good.schema()).unwrap();
+            output.write(&good).unwrap();
+            let refused = output.write(&bad).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Invalid);
+            let wanted = format!(
+                "{}: row 3, column `t`: 9223372036854775807 of type ",
+                path.display()
+            );
+            let message = refused.to_string();
+            assert!(message.starts_with(&wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_rows() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000_000));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let formats = [
+            Format::Csv,
+            Format::Ndjson,
+            Format::Parquet,
+            Format::Arrow,
+            Format::ArrowStream,
+        ];
+        for format in formats {
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let path = Path::new("/dev/full");
+            let output = OutputFile::opened(full, path, format, &batch.schema());
+            let mut output = output.unwrap();
+            let written = output.write(&batch).and_then(|()| output.close());
+            assert_eq!(written.unwrap_err().kind(), Kind::Unavailable, "{format:?}");
+        }
     }
 
     #[test]

@@ -152,7 +152,9 @@ impl RowWriter for ParquetWriter {
         if !self.batches.is_empty() {
             self.end_group(statistics)?;
         }
-        Ok(self.file.into_inner()?.finish()?)
+        // All rows are encoded, so that only the system can fail, whatever the error is called.
+        let sink = self.file.into_inner().map_err(std::io::Error::from)?;
+        Ok(sink.finish()?)
     }
 }
 

@@ -33,11 +33,9 @@ impl Encoding {
         let Some(value) = values.next() else {
             return Ok(None);
         };
-        let name = value
-            .to_str()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        // A name that is not ASCII is one that nobody knows, and not none.
+        let name = String::from_utf8_lossy(value.as_bytes());
+        let name = name.trim().to_ascii_lowercase();
         match (name.as_str(), values.next()) {
             ("identity" | "", None) => Ok(None),
             ("gzip" | "x-gzip", None) => Ok(Some(Self::Gzip)),
@@ -113,7 +111,7 @@ fn copy(
 mod tests {
     use std::io::Write as _;
 
-    use axum::http::StatusCode;
+    use axum::http::{HeaderValue, StatusCode};
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
@@ -176,5 +174,10 @@ mod tests {
             );
         }
         assert_eq!(Encoding::of(&HeaderMap::new()).unwrap(), None);
+        let mut headers = HeaderMap::new();
+        let not_ascii = HeaderValue::from_bytes(b"\xff").unwrap();
+        headers.insert(CONTENT_ENCODING, not_ascii);
+        let refused = Encoding::of(&headers).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 }

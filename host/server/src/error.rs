@@ -2,6 +2,8 @@
 //!
 //! This is the one place that assigns a status and a code to each kind of error.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
@@ -98,6 +100,12 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", INTERNAL)
     }
 
+    /// Calls a file by a name in the message, and not by its path, which clients do not know.
+    pub(crate) fn calling(mut self, path: &Path, name: &str) -> Self {
+        self.message = self.message.replace(&path.display().to_string(), name);
+        self
+    }
+
     /// Puts the number of events that were accepted before the failure in front of its message.
     pub(crate) fn after_accepted(mut self, events: usize) -> Self {
         if events > 0 {
@@ -148,6 +156,8 @@ impl From<Error> for Failure {
         // it.
         let message = match error.kind() {
             Kind::Corrupt | Kind::Internal => INTERNAL.to_owned(),
+            // What is wrong with the request may be known by a cause only.
+            Kind::Invalid => error.chain(),
             _ => error.to_string(),
         };
         Self::new(status, code, message)
@@ -200,4 +210,26 @@ pub(crate) async fn no_method(method: Method, uri: Uri) -> Failure {
         "method_not_allowed",
         message,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_sees_the_causes_of_its_error_and_no_path_of_the_server() {
+        let path = Path::new("/tmp/folder/labels.ndjson");
+        let cause = std::io::Error::other("line 3 is no object");
+        let message = format!("{} cannot be read", path.display());
+        let error = Error::caused(Kind::Invalid, message, cause);
+        let failure = Failure::from(error).calling(path, "the labels");
+        assert_eq!(failure.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            failure.into_message(),
+            "the labels cannot be read: line 3 is no object"
+        );
+        let cause = std::io::Error::other("a secret of the server");
+        let error = Error::caused(Kind::Internal, "the store is lost", cause);
+        assert_eq!(Failure::from(error).into_message(), INTERNAL);
+    }
 }

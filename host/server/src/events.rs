@@ -26,7 +26,7 @@ use wafer_platform::{Delivery, EventResult, IncomingEvent, IngestReport, Platfor
 use crate::MAX_EVENTS;
 use crate::error::Failure;
 use crate::extract::Path;
-use crate::intake::{Payload, check_numbers};
+use crate::intake::{Payload, check_text};
 use crate::json_size::parsed_size;
 use crate::media_type::{is_json, media_type, unsupported};
 
@@ -148,7 +148,7 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
     match media_type.as_str() {
         "application/cloudevents+json" => {
             payload.check(parsed_size(&payload.bytes, payload.left() / COPIES) * COPIES)?;
-            check_numbers(&payload.bytes)?;
+            check_text(&payload.bytes)?;
             let event = structured(json(&payload.bytes)?);
             Ok(Box::new(std::iter::once(event)))
         }
@@ -165,7 +165,8 @@ pub(crate) fn decode<'a>(headers: &HeaderMap, payload: &'a Payload) -> Result<Ev
         "application/x-ndjson" | "application/jsonl" | "application/json" => ndjson(payload),
         other => Err(unsupported(
             other,
-            "application/x-ndjson or application/json with an object in each line,              application/cloudevents+json or application/cloudevents-batch+json",
+            "application/x-ndjson or application/json with an object in each line, \
+             application/cloudevents+json or application/cloudevents-batch+json",
         )),
     }
 }

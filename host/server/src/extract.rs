@@ -33,7 +33,61 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        if !is_utf8(parts.uri.query().unwrap_or_default()) {
+            return Err(Failure::invalid(
+                "the query of the request has bytes that are not UTF-8",
+            ));
+        }
         let AxumQuery(parameters) = AxumQuery::from_request_parts(parts, state).await?;
         Ok(Self(parameters))
+    }
+}
+
+/// Returns whether a query is UTF-8 once it is decoded. Its parser would replace all other bytes.
+fn is_utf8(query: &str) -> bool {
+    let hex = |digit: u8| char::from(digit).to_digit(16);
+    let mut decoded = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let [first, others @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                decoded.push((high * 16 + low) as u8);
+                rest = &rest[3..];
+            }
+            None => {
+                decoded.push(*first);
+                rest = others;
+            }
+        }
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, StatusCode};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_query_that_is_not_utf8_is_refused() {
+        for (query, wanted) in [
+            ("where=%c3%a9%20=%201&limit=1%", Ok("\u{e9} = 1")),
+            ("where=%ff", Err(StatusCode::BAD_REQUEST)),
+            ("where=%C3", Err(StatusCode::BAD_REQUEST)),
+            ("where=%c3&limit=%a9", Err(StatusCode::BAD_REQUEST)),
+            ("%ff=1", Err(StatusCode::BAD_REQUEST)),
+        ] {
+            let request = Request::get(format!("/?{query}")).body(()).unwrap();
+            let (mut parts, ()) = request.into_parts();
+            let read = Query::<Vec<(String, String)>>::from_request_parts(&mut parts, &()).await;
+            let read = read.map(|Query(parameters)| parameters[0].1.clone());
+            let read = read.map_err(|failure| failure.status());
+            assert_eq!(read, wanted.map(str::to_owned), "{query}");
+        }
     }
 }

@@ -14,9 +14,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::iter::once;
+use std::iter::{from_fn, once};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray as _;
+use arrow_array::{Array as _, ArrayRef};
 use axum::Json as Body;
 use axum::Router;
 use axum::extract::State;
@@ -41,6 +43,7 @@ use crate::events::{check_count, ingest_slices};
 use crate::intake::{Payload, charged};
 use crate::json_size::parsed_size;
 use crate::media_type::check_json;
+use crate::whole::WholeAnswer;
 
 /// The event timestamp of a value that has none, such as a join key.
 const NEVER: &str = "1970-01-01T00:00:00Z";
@@ -49,6 +52,13 @@ const NEVER: &str = "1970-01-01T00:00:00Z";
 const WHOLE_CELLS: usize = 4_096;
 /// The size of the vectors, in bytes, up to which an answer is encoded as a whole.
 const WHOLE_BYTES: u64 = 1 << 20;
+/// The size in bytes from which on no further values are encoded together with others.
+const PIECE_BYTES: usize = 1 << 20;
+/// The most memory, in bytes, that a value takes for each of its bytes while it is encoded: it is
+/// copied, a control character becomes six, and half of the memory of a text may be unused.
+const ENCODED_BYTES: u64 = 14;
+/// The size that is counted for a number, a time or a list beside its items, in bytes.
+const SCALAR_BYTES: u64 = 32;
 
 /// Columns that a data frame of Feast may have beside those of the group.
 const EVENT_TIME: &str = "event_timestamp";
@@ -88,11 +98,34 @@ struct Metadata {
 }
 
 /// The values of one feature or join key, for all entities of the request.
-#[derive(Serialize)]
-struct Column {
-    values: Vec<Json>,
-    statuses: Vec<&'static str>,
-    event_timestamps: Vec<String>,
+enum Column<'a> {
+    /// A join key or request field of the request.
+    Entity(&'a [Json]),
+    /// A feature of a group or view.
+    Feature {
+        vectors: &'a Vectors,
+        /// Name of the feature in the vectors.
+        name: String,
+        values: &'a ArrayRef,
+        statuses: &'a [Status],
+    },
+}
+
+/// A list of a column. In the answer, a column is an object of its lists, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum List {
+    #[default]
+    Values,
+    Statuses,
+    EventTimestamps,
+}
+
+/// The place in an answer up to which it is encoded.
+#[derive(Debug, Default)]
+struct Place {
+    column: usize,
+    list: List,
+    row: usize,
 }
 
 /// A feature that the request names.
@@ -133,9 +166,9 @@ struct Set {
     version: u32,
 }
 
-/// The answer to a request for features: a column for each name in the metadata. The columns are
-/// made and encoded one by one as the answer is sent, because together they can be much larger than
-/// what was looked up.
+/// The answer to a request for features: a column for each name in the metadata. Their values are
+/// encoded piece by piece as the answer is sent, because together they can be much larger than what
+/// was looked up.
 struct FeastVectors {
     metadata: Metadata,
     /// What each column is made of, in the order of the names in the metadata.
@@ -299,23 +332,15 @@ impl Set {
     }
 
     /// Returns a feature as a column of the answer, or `None` if there is no such feature.
-    fn column(&self, feature: &str) -> Option<Column> {
+    fn column(&self, feature: &str) -> Option<Column<'_>> {
         let name = format!("{}{feature}", self.prefix);
         let values = self.vectors.column(&name)?;
         let statuses = self.vectors.status(&name)?;
-        let is_time = DataType::Timestamp.to_arrow() == *values.data_type();
-        let value = |row: usize| match cell_to_json(values, row) {
-            Json::String(time) if is_time => seconds(&time),
-            value => value,
-        };
-        let time = |row: usize| {
-            let time = self.vectors.event_time(&name, row);
-            time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())
-        };
-        Some(Column {
-            values: (0..statuses.len()).map(value).collect(),
-            statuses: statuses.iter().map(|status| status_text(*status)).collect(),
-            event_timestamps: (0..statuses.len()).map(time).collect(),
+        Some(Column::Feature {
+            vectors: &self.vectors,
+            name,
+            values,
+            statuses,
         })
     }
 }
@@ -346,45 +371,157 @@ impl FeastVectors {
         let count = self.columns.len();
         let vectors = self.sets.values().map(|set| set.vectors.bytes() as u64);
         let vectors: u64 = vectors.sum();
-        let columns = (0..count).map(move |index| self.column(index));
+        let longest = (0..count).map(|index| self.column(index).longest());
+        let longest = longest.max().unwrap_or(0);
+        let mut place = Place::default();
+        let columns = from_fn(move || self.piece(&mut place, rows));
         let pieces = once(start).chain(columns).chain(once(end));
         if count * rows <= WHOLE_CELLS && vectors <= WHOLE_BYTES {
-            let whole = pieces.collect::<Vec<Bytes>>().concat();
-            return Ok((media_type, whole).into_response());
+            let mut whole = WholeAnswer::new(payload.charge(0)?);
+            for piece in pieces {
+                whole.append(&piece)?;
+            }
+            return Ok((media_type, whole.into_response()).into_response());
         }
         // Join keys and request fields are kept as well.
-        let charge = payload.charge(vectors + parsed_size(&payload.bytes, 0))?;
+        let kept = vectors + parsed_size(&payload.bytes, 0);
+        let piece = 2 * PIECE_BYTES as u64 + ENCODED_BYTES * longest;
+        let charge = payload.charge(kept + piece)?;
         let pieces = stream::iter(pieces.map(Ok::<Bytes, Infallible>));
         let body = axum::body::Body::from_stream(pieces);
         Ok(charged((media_type, body).into_response(), charge))
     }
 
-    /// Encodes a column, with the comma before it.
-    fn column(&self, index: usize) -> Bytes {
-        let mut text = match index {
-            0 => Vec::new(),
-            _ => b",".to_vec(),
+    /// Encodes what follows a place, up to about [`PIECE_BYTES`], and moves the place on. Returns
+    /// `None` if all columns are encoded.
+    fn piece(&self, place: &mut Place, rows: usize) -> Option<Bytes> {
+        if place.column == self.columns.len() {
+            return None;
+        }
+        let mut text = Vec::new();
+        while place.column < self.columns.len() && text.len() < PIECE_BYTES {
+            self.encode_list(place, rows, &mut text);
+        }
+        Some(text.into())
+    }
+
+    /// Encodes the list at a place, or as much of it as a piece has room for, and moves the place
+    /// on.
+    fn encode_list(&self, place: &mut Place, rows: usize, text: &mut Vec<u8>) {
+        let column = self.column(place.column);
+        if place.row == 0 {
+            let start: &[u8] = match place.list {
+                List::Values if place.column == 0 => b"{\"values\":[",
+                List::Values => b",{\"values\":[",
+                List::Statuses => b",\"statuses\":[",
+                List::EventTimestamps => b",\"event_timestamps\":[",
+            };
+            text.extend_from_slice(start);
+        }
+        while place.row < rows {
+            if place.row > 0 {
+                text.push(b',');
+            }
+            column.encode(place.list, place.row, text);
+            place.row += 1;
+            if place.row < rows && text.len() >= PIECE_BYTES {
+                return;
+            }
+        }
+        text.push(b']');
+        place.row = 0;
+        place.list = match place.list {
+            List::Values => List::Statuses,
+            List::Statuses => List::EventTimestamps,
+            List::EventTimestamps => {
+                text.push(b'}');
+                place.column += 1;
+                List::Values
+            }
         };
+    }
+
+    /// Returns a column.
+    fn column(&self, index: usize) -> Column<'_> {
         let column = match &self.columns[index] {
-            Origin::Entity(name) => self.entities.get(name).map(Column::of_entity),
+            Origin::Entity(name) => {
+                let values = self.entities.get(name).and_then(Json::as_array);
+                values.map(|values| Column::Entity(values))
+            }
             Origin::Feature(set, feature) => self.sets[set].column(feature),
         };
-        // Both were found before the answer began.
-        serde_json::to_writer(&mut text, &column).expect("values always serialise");
-        text.into()
+        column.expect("it was found before the answer began")
     }
 }
 
-impl Column {
-    /// Returns the column of a join key or request field.
-    fn of_entity(values: &Json) -> Self {
-        let values = values.as_array().cloned().unwrap_or_default();
-        Self {
-            statuses: vec!["PRESENT"; values.len()],
-            event_timestamps: vec![NEVER.to_owned(); values.len()],
-            values,
+impl Column<'_> {
+    /// Encodes a row of one of the lists.
+    fn encode(&self, list: List, row: usize, text: &mut Vec<u8>) {
+        let encoded = match list {
+            List::Values => self.encode_value(row, text),
+            List::Statuses => serde_json::to_writer(text, self.status(row)),
+            List::EventTimestamps => serde_json::to_writer(text, &self.event_time(row)),
+        };
+        encoded.expect("values always serialise");
+    }
+
+    fn encode_value(&self, row: usize, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        match self {
+            Self::Entity(values) => serde_json::to_writer(text, &values[row]),
+            Self::Feature { values, .. } => {
+                let is_time = DataType::Timestamp.to_arrow() == *values.data_type();
+                let value = match cell_to_json(values, row) {
+                    Json::String(time) if is_time => seconds(&time),
+                    value => value,
+                };
+                serde_json::to_writer(text, &value)
+            }
         }
     }
+
+    fn status(&self, row: usize) -> &'static str {
+        match self {
+            Self::Entity(_) => "PRESENT",
+            Self::Feature { statuses, .. } => status_text(statuses[row]),
+        }
+    }
+
+    fn event_time(&self, row: usize) -> String {
+        let time = match self {
+            Self::Entity(_) => None,
+            Self::Feature { vectors, name, .. } => vectors.event_time(name, row),
+        };
+        time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())
+    }
+
+    /// Returns the size of the longest value that was looked up, in bytes. The values of a request
+    /// are no longer than its body.
+    fn longest(&self) -> u64 {
+        match self {
+            Self::Entity(_) => 0,
+            Self::Feature { values, .. } => {
+                let sizes = (0..values.len()).map(|row| value_bytes(values, row));
+                sizes.max().unwrap_or(0)
+            }
+        }
+    }
+}
+
+/// Returns the size of a value in bytes, or more.
+fn value_bytes(values: &ArrayRef, row: usize) -> u64 {
+    if let Some(texts) = values.as_string_opt::<i32>() {
+        return SCALAR_BYTES + texts.value(row).len() as u64;
+    }
+    if let Some(bytes) = values.as_binary_opt::<i32>() {
+        return SCALAR_BYTES + bytes.value(row).len() as u64;
+    }
+    let items = match (values.as_list_opt::<i32>(), values.as_fixed_size_list_opt()) {
+        (Some(lists), _) => lists.value(row),
+        (None, Some(vectors)) => vectors.value(row),
+        (None, None) => return SCALAR_BYTES,
+    };
+    let sizes = (0..items.len()).map(|item| value_bytes(&items, item));
+    sizes.sum::<u64>() + SCALAR_BYTES
 }
 
 fn status_text(status: Status) -> &'static str {

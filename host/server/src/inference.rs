@@ -17,6 +17,7 @@
 mod tensor;
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
@@ -34,6 +35,7 @@ use wafer_platform::{InferRequest, Inference, Platform};
 use crate::MAX_ROWS;
 use crate::intake::Payload;
 use crate::refusal::Refusal;
+use crate::whole::WholeAnswer;
 use tensor::{Output, Tensor};
 
 /// The header with the length of the JSON, in bytes, in a body that has binary tensors after the
@@ -191,7 +193,7 @@ async fn infer(
         .serving()
         .infer(&endpoint, version.as_deref(), asked)
         .await?;
-    answer(model, inference, &wanted)
+    answer(model, inference, &wanted, &payload)
 }
 
 /// Parses a request whose JSON has the given length, for inputs with these fields. Returns the
@@ -312,6 +314,10 @@ struct WantedOutput {
 }
 
 /// Returns the outputs to answer. Without a list in the request these are all outputs.
+///
+/// # Errors
+/// Returns an error when there is no output of a name, and when one is named twice: otherwise a
+/// short request could ask for an answer of any size.
 fn wanted(
     parameters: Option<&Map<String, Json>>,
     outputs: Option<&[Wanted]>,
@@ -325,7 +331,7 @@ fn wanted(
         });
         return Ok(all.collect());
     };
-    let place = |wanted: &Wanted| {
+    let place = |wanted: &Wanted| -> Result<WantedOutput, Refusal> {
         let found = fields.iter().position(|field| field.name == wanted.name);
         let index = found.ok_or_else(|| {
             let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
@@ -341,18 +347,30 @@ fn wanted(
             is_binary: is_binary.unwrap_or(all_binary),
         })
     };
-    outputs.iter().map(place).collect()
+    let mut places: Vec<WantedOutput> = Vec::new();
+    for wanted in outputs {
+        let output = place(wanted)?;
+        if places.iter().any(|other| other.index == output.index) {
+            return Err(Refusal::invalid(format!(
+                "output `{}` is named twice",
+                wanted.name
+            )));
+        }
+        places.push(output);
+    }
+    Ok(places)
 }
 
-/// Encodes an inference as the response.
+/// Encodes an inference as the response. Its memory is charged before it is taken.
 ///
 /// # Errors
 /// Returns an error when every row failed. If only some failed, the answer has a parameter
-/// `errors`.
+/// `errors`. Returns the errors of [`Payload::charge`] as well.
 fn answer(
     model: String,
     inference: Inference,
     wanted: &[WantedOutput],
+    payload: &Payload,
 ) -> Result<Response, Refusal> {
     let count = inference.releases.len();
     let mut parameters = Map::new();
@@ -377,11 +395,15 @@ fn answer(
         parameters.insert("versions".to_owned(), inference.releases.join(",").into());
     }
     let mut outputs = Vec::new();
-    let mut binary = Vec::new();
+    let mut binary = WholeAnswer::new(payload.charge(0)?);
     for output in wanted {
         let (field, column) = &inference.outputs[output.index];
-        let bytes = output.is_binary.then_some(&mut binary);
-        outputs.push(Output::of(field, column, bytes).map_err(Refusal::invalid)?);
+        let bytes = output.is_binary.then_some(&mut binary as &mut dyn Write);
+        let tensor = Output::of(field, column, bytes);
+        if let Some(failure) = binary.take_refused() {
+            return Err(failure.into());
+        }
+        outputs.push(tensor.map_err(Refusal::invalid)?);
     }
     let answer = InferenceOutputs {
         model_name: model,
@@ -390,14 +412,19 @@ fn answer(
         parameters,
         outputs,
     };
-    let mut body = serde_json::to_vec(&answer).expect("an answer always serialises");
+    let mut body = WholeAnswer::new(payload.charge(0)?);
+    let encoded = serde_json::to_writer(&mut body, &answer);
+    if let Some(failure) = body.take_refused() {
+        return Err(failure.into());
+    }
+    encoded.expect("an answer always serialises");
     if !wanted.iter().any(|output| output.is_binary) {
-        return Ok(([(CONTENT_TYPE, "application/json")], body).into_response());
+        return Ok(([(CONTENT_TYPE, "application/json")], body.into_response()).into_response());
     }
     let headers = [
         (CONTENT_TYPE, "application/octet-stream".to_owned()),
         (HEADER_LENGTH, body.len().to_string()),
     ];
-    body.append(&mut binary);
-    Ok((headers, body).into_response())
+    body.append_answer(&binary)?;
+    Ok((headers, body.into_response()).into_response())
 }

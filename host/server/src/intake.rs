@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
-use wafer_core::{bytes_text, cut_to, lost_number};
+use wafer_core::{bytes_text, cut_to, lost_number, repeated_name};
 
 use crate::access::Hosts;
 use crate::encoding::Encoding;
@@ -47,9 +47,9 @@ use crate::{MAX_BODY_BYTES, ServerOptions};
 
 /// The size in bytes from which on a body or an answer is charged, and a request gets a thread of
 /// its own. Smaller ones take no more than the buffers of their connections.
-const LARGE: usize = 64 << 10;
-/// The greatest size of a number in an error, in bytes.
-const SHOWN_NUMBER: usize = 60;
+pub(crate) const LARGE: usize = 64 << 10;
+/// The greatest size of a number or a name in an error, in bytes.
+const SHOWN: usize = 60;
 
 /// The state that all requests of a server share.
 pub(crate) struct Intake {
@@ -417,7 +417,7 @@ impl Payload {
     /// Returns status 413 or 400 if it may not be parsed.
     pub(crate) fn check_json_part(&self, json: &[u8]) -> Result<(), Failure> {
         self.check(parsed_size(json, self.left()))?;
-        check_numbers(json)
+        check_text(json)
     }
 
     /// Returns how much memory the request may take beside its body, in bytes.
@@ -435,19 +435,26 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     }
 }
 
-/// Checks that the parser keeps each number of a JSON text exactly. A parsed number no longer tells
-/// that it was another one.
+/// Checks that the parser keeps all of a JSON text: each number exactly, and each value of an
+/// object. What was parsed no longer tells that it was something else.
 ///
 /// # Errors
-/// Returns status 400 with the first number that would become another one.
-pub(crate) fn check_numbers(json: &[u8]) -> Result<(), Failure> {
+/// Returns status 400 with the first number that would become another one, or the first name that
+/// an object has twice.
+pub(crate) fn check_text(json: &[u8]) -> Result<(), Failure> {
+    if let Some(name) = repeated_name(json) {
+        return Err(Failure::invalid(format!(
+            "the body has the name `{}` twice in one object, and only one value could be kept",
+            cut_to(name, SHOWN)
+        )));
+    }
     match lost_number(json) {
         None => Ok(()),
         Some(number) => Err(Failure::invalid(format!(
             "the body has the number {}, which is not kept exactly: write an integer of at most 64 \
              bits without a decimal point and without an exponent, and another number with no more \
              digits than a float64 keeps",
-            cut_to(number, SHOWN_NUMBER)
+            cut_to(number, SHOWN)
         ))),
     }
 }

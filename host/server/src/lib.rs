@@ -53,6 +53,7 @@ mod refusal;
 mod serve;
 mod training;
 mod views;
+mod whole;
 
 use std::sync::Arc;
 

@@ -127,7 +127,11 @@ pub(crate) async fn post(
     let set = platform
         .training()
         .training_set(&request, &progress)
-        .await?;
+        .await
+        .map_err(|error| {
+            let failure = Failure::from(error).calling(&labels, "the labels");
+            failure.calling(&out, "the training set")
+        })?;
     drop(progress);
     tokio::fs::remove_file(labels)
         .await

@@ -28,7 +28,9 @@ impl IncomingEvent {
         let payload = match (lost_number(text), repeated_name(text)) {
             (None, None) => serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}")),
             (Some(number), _) => Err(format!(
-                "has the number {}, which is not kept exactly; send it as text",
+                "has the number {}, which is not kept exactly: write an integer of at most 64 bits \
+                 without a decimal point and without an exponent, and another number with no more \
+                 digits than a float64 keeps",
                 cut_to(number, SHOWN)
             )),
             (None, Some(name)) => Err(format!(

@@ -90,8 +90,8 @@ impl Looked {
     /// Writes the rows to an open file, in a format. Blocks the thread.
     ///
     /// # Errors
-    /// Returns [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be
-    /// written.
+    /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) when the format cannot hold a value,
+    /// and [`Kind::Unavailable`](wafer_store::Kind::Unavailable) when the file cannot be written.
     pub fn write(&self, file: File, name: &str, format: Format) -> Result<()> {
         let mut output = OutputFile::opened(file, name.as_ref(), format, &self.rows.schema())?;
         output.write(&self.rows)?;

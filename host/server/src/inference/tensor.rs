@@ -1,5 +1,7 @@
 //! Conversion of tensors: those of a request to values of rows, and columns to those of an answer.
 
+use std::io::Write;
+
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef};
 use serde::{Deserialize, Serialize, Serializer};
@@ -382,11 +384,11 @@ impl<'a> Output<'a> {
     /// instead of being part of the JSON.
     ///
     /// # Errors
-    /// Returns a message when a value has no binary form.
+    /// Returns a message when a value has no binary form, and when it cannot be appended.
     pub(super) fn of(
         field: &'a Field,
         column: &'a ArrayRef,
-        binary: Option<&mut Vec<u8>>,
+        binary: Option<&mut dyn Write>,
     ) -> Result<Self, String> {
         let rows = column.len() as u64;
         let elements = Elements {
@@ -410,16 +412,19 @@ impl<'a> Output<'a> {
             output.data = Some(elements);
             return Ok(output);
         };
-        let before = binary.len();
+        let mut size = 0;
+        let mut element = Vec::new();
         for value in elements.iter() {
-            append(binary, &value, datatype).ok_or_else(|| {
+            element.clear();
+            append(&mut element, &value, datatype).ok_or_else(|| {
                 format!(
                     "output `{}` has a null, which has no binary form: ask for it as JSON",
                     field.name
                 )
             })?;
+            binary.write_all(&element).map_err(|e| e.to_string())?;
+            size += element.len();
         }
-        let size = binary.len() - before;
         let parameter = "binary_data_size".to_owned();
         output.parameters.insert(parameter, size.into());
         Ok(output)
@@ -711,6 +716,7 @@ mod tests {
         binary: Option<&mut Vec<u8>>,
     ) -> Result<Json, String> {
         let field = Field::new("y", data_type.parse().unwrap(), true);
+        let binary = binary.map(|bytes| bytes as &mut dyn Write);
         Output::of(&field, &column, binary).map(|output| json!(output))
     }
 
