@@ -166,7 +166,7 @@ fn keys_past_2_53_are_keys_of_their_own_on_the_inference_protocol() {
     let mut entries = std::fs::read_to_string(project.at("entries.ndjson")).unwrap();
     entries += &lines(&numbered);
     project.write("entries.ndjson", entries);
-    project.ok(&["run", "last_entry"]);
+    project.ok(&["run", "last_entry", "--clock", "2020-01-03T00:00:00Z,0"]);
     let model =
         json!({"intercept": 0, "coefficients": {"last_amount": 1}, "missing": {"last_amount": -1}});
     let file = project.write("line.json", model.to_string());
