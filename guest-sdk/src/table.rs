@@ -114,13 +114,16 @@ impl Table {
         self
     }
 
-    /// Marks a row as failed, with the reason. What its columns hold is then ignored.
+    /// Marks a row as failed, with the reason. What its columns hold is then ignored. A row that
+    /// failed already keeps its first reason.
     ///
     /// # Panics
     /// Panics when there is no such row.
     pub fn fail(&mut self, row: usize, message: impl Into<String>) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        self.errors.insert(row as u32, message.into());
+        self.errors
+            .entry(row as u32)
+            .or_insert_with(|| message.into());
     }
 
     /// The rows that failed, with the reasons.

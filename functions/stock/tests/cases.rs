@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use wafer::{Column, DataType, Describe, Field, Init, Table};
 
-/// The greatest difference to the library, relative to values above 1.
+/// The greatest difference to the library, relative to values above 1, if a model names no other.
 const TOLERANCE: f64 = 1e-6;
 
 /// A model with the rows to ask it for and the answers of its library.
@@ -18,6 +18,7 @@ struct Case {
     parameters: BTreeMap<String, String>,
     columns: BTreeMap<String, Vec<Json>>,
     outputs: BTreeMap<String, Vec<Json>>,
+    tolerance: f64,
 }
 
 fn cases(folder: &Path) -> Vec<Case> {
@@ -40,6 +41,7 @@ fn cases(folder: &Path) -> Vec<Case> {
                 .collect(),
             columns: lists(&json["columns"]),
             outputs: lists(&json["outputs"]),
+            tolerance: json["tolerance"].as_f64().unwrap_or(TOLERANCE),
         }
     };
     text.lines().map(case).collect()
@@ -109,7 +111,7 @@ impl Case {
             let field = field.ok_or_else(|| format!("there is no output `{output}`"))?;
             let found = answers(&mut answer, output, &field.data_type);
             let mut rows = found.iter().zip(wanted).enumerate();
-            let off = rows.find(|(_, (found, wanted))| !is_near(found, wanted));
+            let off = rows.find(|(_, (found, wanted))| !is_near(found, wanted, self.tolerance));
             if let Some((row, (found, wanted))) = off {
                 return Err(format!(
                     "`{output}`, row {row}: {found} instead of {wanted}"
@@ -139,14 +141,15 @@ fn answers(table: &mut Table, name: &str, data_type: &DataType) -> Vec<Json> {
 }
 
 /// Whether two values are equal but for rounding. A number that is not finite is null in JSON.
-fn is_near(found: &Json, wanted: &Json) -> bool {
+fn is_near(found: &Json, wanted: &Json, tolerance: f64) -> bool {
     match (found, wanted) {
         (Json::Array(found), Json::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| is_near(f, w))
+            let mut items = found.iter().zip(wanted);
+            found.len() == wanted.len() && items.all(|(f, w)| is_near(f, w, tolerance))
         }
         (Json::Number(found), Json::Number(wanted)) => {
             let (found, wanted) = (found.as_f64().unwrap(), wanted.as_f64().unwrap());
-            (found - wanted).abs() <= TOLERANCE * wanted.abs().max(1.0)
+            (found - wanted).abs() <= tolerance * wanted.abs().max(1.0)
         }
         (found, wanted) => found == wanted,
     }

@@ -379,8 +379,10 @@ fn default_integer(node: &NodeProto) -> TractResult<List> {
 impl Kernel for LabelEncoder {
     fn outputs(&self, inputs: &[Fact]) -> TractResult<Vec<Fact>> {
         let (datum, shape) = only(inputs)?;
+        // What is computed of shapes is of the type of dimensions, which are integers.
+        let is_dimension = *datum == DatumType::TDim && self.keys == DatumType::I64;
         ensure!(
-            *datum == self.keys,
+            *datum == self.keys || is_dimension,
             "its keys are {:?}, and it gets {datum:?}",
             self.keys
         );
@@ -388,8 +390,8 @@ impl Kernel for LabelEncoder {
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let input = only(inputs)?;
-        let keys = Key::all(&List::from_tensor(input)?);
+        let input = only(inputs)?.cast_to_dt(self.keys)?;
+        let keys = Key::all(&List::from_tensor(&input)?);
         let default = self.values.len() - 1;
         let places = keys.iter().map(|key| self.places.get(key).copied());
         let places: Vec<usize> = places.map(|place| place.unwrap_or(default)).collect();
