@@ -100,10 +100,12 @@ fn compile(compiler: &WasmCompiler, options: &BuildOptions) -> Result<PathBuf, B
             false => "--message-format=json",
         });
     compiler.configure(&mut cargo);
-    // The same sources must give the same code, whatever profile the workspace has.
+    // The same sources must give the same code, whatever profile the workspace has. Without
+    // link-time optimisation, functions with many columns take twice as long for a row; the thin
+    // one makes them as fast as the fat one, and an edit is built sooner.
     for (name, value) in [
         ("OPT_LEVEL", "3"),
-        ("LTO", "off"),
+        ("LTO", "thin"),
         ("CODEGEN_UNITS", "1"),
         ("PANIC", "abort"),
         ("DEBUG", "0"),
