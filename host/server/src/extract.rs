@@ -2,6 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::error::Failure;
@@ -33,7 +34,9 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        if !is_utf8(parts.uri.query().unwrap_or_default()) {
+        // Its parser would replace bytes that are not UTF-8.
+        let query = percent_decode_str(parts.uri.query().unwrap_or_default());
+        if query.decode_utf8().is_err() {
             return Err(Failure::invalid(
                 "the query of the request has bytes that are not UTF-8",
             ));
@@ -41,30 +44,6 @@ where
         let AxumQuery(parameters) = AxumQuery::from_request_parts(parts, state).await?;
         Ok(Self(parameters))
     }
-}
-
-/// Returns whether a query is UTF-8 once it is decoded. Its parser would replace all other bytes.
-fn is_utf8(query: &str) -> bool {
-    let hex = |digit: u8| char::from(digit).to_digit(16);
-    let mut decoded = Vec::with_capacity(query.len());
-    let mut rest = query.as_bytes();
-    while let [first, others @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        match escaped {
-            Some((high, low)) => {
-                decoded.push((high * 16 + low) as u8);
-                rest = &rest[3..];
-            }
-            None => {
-                decoded.push(*first);
-                rest = others;
-            }
-        }
-    }
-    std::str::from_utf8(&decoded).is_ok()
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Partitions: folders such as `day=2024-01-01/region=eu`, as Hive, Spark and others lay out
 //! tables. Their names are the values of columns that the files in them do not have.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use arrow_array::{Array as _, ArrayRef, UInt64Array};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use wafer_core::{ColumnBuilder, cell_to_json};
 use wafer_files::ReadColumn;
@@ -52,20 +54,8 @@ pub(super) fn partitions_of<'a>(
 
 /// Decodes the characters of a name that are written as `%` and two hexadecimal digits.
 pub(super) fn decoded(name: &str) -> String {
-    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
-    let (bytes, mut decoded, mut next) = (name.as_bytes(), Vec::new(), 0);
-    while let Some(byte) = bytes.get(next) {
-        let code = match byte {
-            b'%' => digit(bytes.get(next + 1)).zip(digit(bytes.get(next + 2))),
-            _ => None,
-        };
-        match code {
-            None => decoded.push(*byte),
-            Some((high, low)) => decoded.push((high * 16 + low) as u8),
-        }
-        next += if code.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(decoded).unwrap_or_else(|_| name.to_owned())
+    let decoded = percent_decode_str(name).decode_utf8();
+    decoded.map_or_else(|_| name.to_owned(), Cow::into_owned)
 }
 
 /// A column that is read, whose value is the same in all rows of a file.
