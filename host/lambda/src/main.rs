@@ -21,7 +21,7 @@
 //! | `WAFER_COPIES` | Folder for local copies of artifacts, in `artifacts` below it; default: `/tmp/wafer` |
 //! | `TMPDIR` | Folder for temporary files; default: `/tmp` |
 //! | `LAMBDA_TASK_ROOT` | Folder of the package, set by Lambda; its folder `artifacts` may contain compiled code |
-//! | `WAFER_LOG` | Filter of the log, such as `info` or `wafer=debug`; default: `info` |
+//! | `WAFER_LOG` | Filter of the log, such as `info` or `debug,hyper=info`; default: `info` |
 #![allow(
     clippy::disallowed_methods,
     reason = "an edge: it reads the environment and hands in clocks and randomness"

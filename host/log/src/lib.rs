@@ -13,6 +13,7 @@ use std::panic::PanicHookInfo;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
 use wafer_core::{cut, escaped, escaped_lines};
 
@@ -26,15 +27,18 @@ pub enum Destination {
 }
 
 /// Starts the log of this process, and escapes what panics say. `filter` has the syntax of the
-/// variable `RUST_LOG`, such as `info` or `wafer=debug`; one that is absent or cannot be read is
+/// variable `RUST_LOG`, such as `info` or `info,hyper=debug`; one that is absent or cannot be read is
 /// replaced by `default`.
+///
+/// A level alone is that of Wafer and of what functions log. What the libraries have to say is of
+/// use to those who know them, and is logged only if they are named: `info,deltalake_core=debug`.
 ///
 /// # Panics
 /// Panics when the log was started before.
 pub fn start(destination: Destination, filter: Option<&str>, default: &str) {
-    let filter = filter.and_then(|filter| EnvFilter::try_new(filter).ok());
+    let filter = filter.and_then(|filter| EnvFilter::try_new(of_wafer(filter)).ok());
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(of_wafer(default))))
         .fmt_fields(Fields);
     std::panic::set_hook(Box::new(print_panic));
     match destination {
@@ -44,6 +48,19 @@ pub fn start(destination: Destination, filter: Option<&str>, default: &str) {
             .init(),
         Destination::Collector => log.without_time().with_ansi(false).init(),
     }
+}
+
+/// Returns a filter in which each level without a target is that of the targets of Wafer alone: its
+/// crates, whose names begin with `wafer`, and the functions that it calls.
+fn of_wafer(filter: &str) -> String {
+    let directives = filter.split(',').map(|directive| {
+        let level = directive.trim();
+        match level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            true => directive.to_owned(),
+            false => format!("wafer={level},function={level}"),
+        }
+    });
+    directives.collect::<Vec<_>>().join(",")
 }
 
 /// Prints a panic as the standard library does, but escaped: its message may quote what came from
@@ -165,9 +182,15 @@ mod tests {
 
     /// Returns what `log` logs.
     fn logged(log: impl FnOnce()) -> String {
+        logged_by("trace", log)
+    }
+
+    /// Returns what of `log` a filter lets through.
+    fn logged_by(filter: &str, log: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(of_wafer(filter)))
             .without_time()
             .with_ansi(false)
             .fmt_fields(Fields)
@@ -218,6 +241,41 @@ mod tests {
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             let has_control = line.trim_end().chars().any(char::is_control);
             assert!(!has_control && !line.contains('\u{202e}'), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_logged_only_if_the_filter_names_them() {
+        let log = || {
+            tracing::error!(target: "buoyant_kernel::log_segment", "said by a library");
+            tracing::debug!(target: "buoyant_kernel::log_segment", "details of a library");
+            tracing::warn!(target: "wafer_store::offline", "said by Wafer");
+            tracing::debug!(target: "wafer_store::offline", "details of Wafer");
+            tracing::warn!(target: "function", "said by a function");
+            tracing::trace!(target: "function", "details of a function");
+        };
+        for (filter, wanted) in [
+            ("warn", &["by Wafer", "by a function"][..]),
+            (
+                "debug,function=trace",
+                &["by Wafer", "of Wafer", "by a function", "of a function"],
+            ),
+            ("wafer=debug", &["by Wafer", "of Wafer"]),
+            (
+                "buoyant_kernel=error, WARN",
+                &["by a library", "by Wafer", "by a function"],
+            ),
+            (
+                "off,buoyant_kernel=debug",
+                &["by a library", "of a library"],
+            ),
+            ("off", &[]),
+        ] {
+            let lines = logged_by(filter, log);
+            assert_eq!(lines.lines().count(), wanted.len(), "{filter}: {lines}");
+            for (line, wanted) in lines.lines().zip(wanted) {
+                assert!(line.ends_with(wanted), "{filter}: {line}");
+            }
         }
     }
 

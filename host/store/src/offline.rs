@@ -37,10 +37,12 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use url::Url;
 
+use self::library::LibraryError;
 use crate::private::make_private_folder;
 use crate::{Error, Kind, Result};
 
 mod changes;
+mod library;
 mod maintain;
 mod objects;
 mod outside;
@@ -202,7 +204,7 @@ impl OfflineTables {
             Error::caused(
                 Kind::Invalid,
                 format!("table `{table}` cannot have these columns"),
-                e,
+                LibraryError::new(&e),
             )
         })?;
         let mut create = CreateBuilder::new();
@@ -250,7 +252,7 @@ impl OfflineTables {
                 Error::caused(
                     Kind::Invalid,
                     format!("table `{table}` cannot have these columns"),
-                    e,
+                    LibraryError::new(&e),
                 )
             })?;
             let fields: Vec<_> = fields.fields().cloned().collect();
@@ -665,7 +667,8 @@ fn failed(action: &str, table: &str, error: DeltaTableError) -> Error {
         _ if is_disk_full(&error) => Kind::Unavailable,
         _ => Kind::Internal,
     };
-    Error::caused(kind, format!("cannot {action} table `{table}`"), error)
+    let cause = LibraryError::new(&error);
+    Error::caused(kind, format!("cannot {action} table `{table}`"), cause)
 }
 
 fn no_table(table: &str) -> Error {

@@ -144,7 +144,7 @@ variable "log_retention_days" {
 variable "log_level" {
   type        = string
   default     = "info"
-  description = "What is logged, such as info or wafer=debug."
+  description = "What is logged, such as info or debug. Libraries are logged if they are named: info,hyper=debug."
 }
 
 variable "tags" {

@@ -17,6 +17,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use wafer_core::Duration;
 use wafer_core::rules::Interval;
 
+use super::library::LibraryError;
 use super::snapshot::{AsOf, DataFile, TableSnapshot};
 use super::{OfflineTables, WrittenFiles, commit_actions, failed};
 use crate::{Error, Kind, Result};
@@ -243,9 +244,9 @@ impl OfflineTables {
     }
 
     async fn remove_objects(&self, table: &str, bucket: &dyn ObjectStore) -> Result<()> {
-        let failure = |e| {
+        let failure = |e: object_store::Error| {
             let message = format!("the files of table `{table}` cannot be removed");
-            Error::caused(Kind::Unavailable, message, e)
+            Error::caused(Kind::Unavailable, message, LibraryError::new(&e))
         };
         let root = self.location(table);
         let root = root.path().trim_end_matches('/');

@@ -14,6 +14,7 @@ use object_store::path::Path;
 use url::Url;
 
 use super::OfflineTables;
+use super::library::LibraryError;
 use crate::{Error, Kind, Result};
 
 /// The buckets that this process has opened, by the scheme and the host of their URLs. `deltalake`
@@ -58,7 +59,7 @@ impl OfflineTables {
         let found = bucket.list(Some(&Path::from(log))).try_next().await;
         let found = found.map_err(|e| {
             let message = format!("tables below {} cannot be listed", self.root);
-            Error::caused(Kind::Unavailable, message, e)
+            Error::caused(Kind::Unavailable, message, LibraryError::new(&e))
         })?;
         Ok(found.is_some())
     }

@@ -26,6 +26,7 @@ use serde_json::Value as Json;
 use wafer_core::rules::Interval;
 use wafer_core::{Duration, Timestamp};
 
+use super::library::LibraryError;
 use super::outside::Outside;
 use super::{ARRIVAL_ORDER, OfflineTables, arrow_schema, failed};
 use crate::{Error, Kind, Result};
@@ -185,7 +186,7 @@ impl OfflineTables {
                     Error::caused(
                         Kind::NotFound,
                         format!("version {version} of table `{table}` cannot be read"),
-                        e,
+                        LibraryError::new(&e),
                     )
                 })
         })
@@ -300,7 +301,7 @@ impl TableSnapshot {
                  version, run its interval again or restore the file; of an older one, it was removed \
                  when the table was compacted (`--horizon` says what is kept)"
             );
-            Error::caused(Kind::Corrupt, message, e)
+            Error::caused(Kind::Corrupt, message, LibraryError::new(&*e))
         }
     }
 
