@@ -138,6 +138,66 @@ fn runs_over_a_delta_table_read_what_was_added_and_everything_when_rows_were_rem
     assert_eq!(values(&project), [(9, 9.0)]);
 }
 
+/// Merges all files of a table that are in its log into one that has these rows, as another program
+/// does that optimizes the table: the commit says that no data changes.
+fn optimize(table: &Path, numbers: &[(i64, f64)]) {
+    let log = table.join("_delta_log");
+    let mut names: Vec<_> = std::fs::read_dir(&log).unwrap().flatten().collect();
+    names.retain(|entry| entry.path().extension().is_some_and(|e| e == "json"));
+    let commits = names
+        .iter()
+        .map(|entry| std::fs::read_to_string(entry.path()).unwrap());
+    let commits: String = commits.collect();
+    let actions = commits
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap());
+    let added = actions.filter_map(|action| action["add"]["path"].as_str().map(str::to_owned));
+    let mut lines: Vec<Json> = added
+        .map(|path| json!({"remove": {"path": path, "deletionTimestamp": 0, "dataChange": false}}))
+        .collect();
+    let merged = table.join("merged.parquet");
+    write_batch(&merged, &rows(numbers));
+    lines.push(json!({"add": {
+        "path": "merged.parquet",
+        "partitionValues": {},
+        "size": std::fs::metadata(&merged).unwrap().len(),
+        "modificationTime": 0,
+        "dataChange": false,
+    }}));
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(log.join(format!("{:020}.json", names.len())), lines).unwrap();
+}
+
+#[test]
+fn ties_of_a_delta_table_stay_as_they_were_read_when_its_files_are_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("t");
+    append(folder.path(), 1, &[(1, 1.0), (1, 2.0)], None);
+    append(folder.path(), 2, &[(1, 3.0)], None);
+    let newest = |project: &Project| {
+        let answer = project.json(&["get", "v", "id=1"]);
+        answer["features"]["g_v"].clone()
+    };
+    let project = delta(&table, "");
+    assert_eq!(project.json(&["run", "g"])["rows_read"], 3);
+    assert_eq!(newest(&project), 3.0);
+    let before = std::fs::read_dir(table.join("_delta_log")).unwrap().count() - 1;
+    optimize(&table, &[(1, 3.0), (1, 1.0), (1, 2.0)]);
+    let again = project.ok(&["run", "g"]);
+    assert!(again.contains("nothing changed"), "{again}");
+    assert_eq!(newest(&project), 3.0);
+    // A version of the table gives the same result, whatever became of its files.
+    for (version, wanted) in [(before, 3.0), (before + 1, 2.0), (before, 3.0)] {
+        let pinned = delta(&table, &format!("version = {version}"));
+        pinned.ok(&["run", "g"]);
+        assert_eq!(newest(&pinned), wanted, "version {version}");
+    }
+    // What is added later counts, whatever time the merged file claims.
+    append(folder.path(), 3, &[(1, 0.5)], None);
+    assert_eq!(project.json(&["run", "g"])["rows_read"], 1);
+    assert_eq!(newest(&project), 0.5);
+}
+
 /// Writes the first version of a table with one file.
 fn write_table(folder: &Path, protocol: &Json, metadata: &Json, add: &Json, batch: &RecordBatch) {
     std::fs::create_dir_all(folder.join("_delta_log")).unwrap();

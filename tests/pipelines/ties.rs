@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::harness::ledger::{entry, ledger, lines, push, sums};
-use crate::harness::pass::{case, pass};
+use crate::harness::pass::{Pass, case, pass};
 use crate::harness::{Project, rows_of};
 
 const TIME: &str = "2020-01-01T00:00:00Z";
@@ -210,10 +210,35 @@ fn healed_events_come_after_those_that_were_in_time_and_keep_their_order() {
 }
 
 #[test]
-fn a_chained_pipeline_keeps_the_order_of_the_group_that_it_reads() {
-    let project = pass("id:utf8, at:timestamp, v:int64", "in.csv");
+fn ties_are_decided_alike_after_rows_were_deleted_and_files_were_merged() {
+    let project = project_of_files();
+    for pipeline in ["sums", "last_entry"] {
+        let divided = ["--processes", "3", "--partition-size", "20KiB"];
+        let clock = ["--clock", "2020-01-01T00:02:00Z,0"];
+        project.ok(&[&["run", pipeline][..], &divided, &clock].concat());
+    }
+    // Rows of the entity that is deleted are around those of the other one.
+    let filler = |n: i64| entry("filler", TIME, n, 1.0, "f");
+    let events = [filler(901), tied(8), filler(902), tied(7), filler(903)];
+    push(&project, &events, "2020-01-01T00:05:00Z");
+    let (first, last, texts) = (1, 7, ["t1 t2 t3", "t7 t8 t6"]);
+    check("as they came in", &project, first, last, texts);
+    let clock = ["--clock", "2020-01-01T00:06:00Z,0"];
+    let filler = ["delete", "account", "key_a=filler", "key_b=1"];
+    project.ok(&[&filler[..], &clock].concat());
+    check("deleted", &project, first, last, texts);
+    project.ok(&["compact", "--horizon", "0s"]);
+    check("compacted", &project, first, last, texts);
+    for group in ["sums", "last_entry"] {
+        project.ok(&[&["materialize", group][..], &clock].concat());
+    }
+    check("materialized", &project, first, last, texts);
+}
+
+/// Adds a group that a chained pipeline fills from the group `g` of a project with the function
+/// `pass`. Its key is the column `v`, and it has the key of the other group as its column.
+fn chain(project: &Project) {
     let toml = std::fs::read_to_string(project.path().join("wafer.toml")).unwrap();
-    // The key of the second group is the same for all rows.
     let chained = r#"
 [entities.value]
 keys = { v = "int64" }
@@ -245,11 +270,53 @@ lookups = [{ group = "h", as = "h" }]
     let chained = chained.replace("\"COMPONENT\"", component);
     project.write("wafer.toml", toml + &chained);
     project.ok(&["apply"]);
+}
+
+/// Returns which row of the chained group counts.
+fn last_of_chain(project: &Project) -> Json {
+    project.json(&["get", "w", "v=1"])["features"]["h_id"].clone()
+}
+
+#[test]
+fn a_chained_pipeline_keeps_the_order_of_the_group_that_it_reads() {
+    let project = pass("id:utf8, at:timestamp, v:int64", "in.csv");
+    // The key of the second group is the same for all rows.
+    chain(&project);
     let row = |id: &str| format!("{id},2020-01-01T00:00:00Z,1\n");
     let rows = ["z", "m", "q", "b"].map(row).concat();
     project.write("in.csv", format!("id,at,v\n{rows}"));
     project.ok(&["run", "g"]);
     project.ok(&["run", "h"]);
-    let online = project.json(&["get", "w", "v=1"]);
-    assert_eq!(online["features"]["h_id"], "b", "{online}");
+    assert_eq!(last_of_chain(&project), "b");
+}
+
+#[test]
+fn a_chained_pipeline_keeps_the_order_after_rows_were_deleted_and_files_were_merged() {
+    let project = Pass {
+        columns: "id:utf8, at:timestamp, v:int64",
+        source: "type = \"stream\"",
+        group: "",
+        pipeline: "",
+    };
+    let project = project.project().applied();
+    chain(&project);
+    for id in ["z", "m", "q", "b"] {
+        let event = json!({"id": id, "at": TIME, "v": 1});
+        let file = project.write("push.ndjson", lines(&[event]));
+        project.ok(&["push", "s", file.to_str().unwrap()]);
+        // Each event gets into the table before the next one, and so into a file of its own.
+        project.ok(&["heal", "g"]);
+    }
+    // The rows of the merged file are sorted by their keys, so that `z` is the last one of it.
+    project.ok(&["compact", "--horizon", "0s"]);
+    let tables = project.json(&["tables"]);
+    let mut tables = tables.as_array().unwrap().iter();
+    let table = tables.find(|table| table["table"] == "g_v1").unwrap();
+    assert_eq!(table["files"], 1, "{table}");
+    project.ok(&["run", "h"]);
+    assert_eq!(last_of_chain(&project), "b");
+    // Rows were removed, so that all others are read again.
+    project.ok(&["delete", "e", "id=m"]);
+    assert_eq!(project.json(&["run", "h"])["rows_read"], 3);
+    assert_eq!(last_of_chain(&project), "b");
 }

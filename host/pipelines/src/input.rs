@@ -7,19 +7,19 @@
 mod archive;
 pub(crate) mod delta;
 mod files;
+mod stored;
 mod table;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use wafer_catalog::{Definitions, PipelineDef, SourceDef, SourceKind};
 use wafer_core::rules::{Interval, MAX_RUN_FILES};
 use wafer_core::{Digest, Field, Hasher};
-use wafer_store::{DataFile, Error, Result, TableSnapshot};
+use wafer_store::{DataFile, Result, TableSnapshot};
 
 use crate::producer::Freshness;
 use crate::service::Pipelines;
@@ -218,46 +218,4 @@ fn in_source(mut chunk: Chunk, source: u64) -> Chunk {
 fn source_reads_tables(definitions: &Definitions, pipeline: &PipelineDef, archive: bool) -> bool {
     let source = &definitions.sources[&pipeline.source];
     archive || source.kind.upstream().is_some()
-}
-
-/// Reads files of a table in the order in which they came in: by the creation of their rows, then
-/// by their paths. `chunk` is called with each batch, the path of its file and the number of its
-/// first row in the file.
-fn stored_chunks(
-    snapshot: &TableSnapshot,
-    files: Vec<DataFile>,
-    chunk: impl Fn(&RecordBatch, &str, u64) -> Result<Chunk> + Clone + Send + 'static,
-) -> BoxStream<'static, Result<Chunk>> {
-    let snapshot = snapshot.clone();
-    let ordered = {
-        let snapshot = snapshot.clone();
-        async move { snapshot.in_order_of_creation(files).await }
-    };
-    let ordered = stream::once(ordered).map_ok(|files| {
-        let numbered = files.into_iter().zip(0..);
-        stream::iter(numbered.map(Ok::<_, Error>))
-    });
-    ordered
-        .try_flatten()
-        .and_then(move |(file, number): (DataFile, u64)| {
-            let (snapshot, chunk) = (snapshot.clone(), chunk.clone());
-            async move {
-                let columns = snapshot.columns();
-                let batches = snapshot.read(&file, &columns, Interval::ALL).await?;
-                let mut next = 0;
-                let chunks = batches.map(move |batch| {
-                    let batch = batch?;
-                    let first = next;
-                    next += batch.num_rows() as u64;
-                    let chunk = chunk(&batch, &file.path, first)?;
-                    Ok::<_, Error>(Chunk {
-                        file_number: number,
-                        ..chunk
-                    })
-                });
-                Ok::<_, Error>(chunks)
-            }
-        })
-        .try_flatten()
-        .boxed()
 }

@@ -12,7 +12,8 @@ use wafer_files::{ReadColumn, append_object};
 use wafer_store::{AsOf, Kind, Result, TableSnapshot};
 use wafer_tables::StoredRows;
 
-use super::{Selection, Source, stored_chunks};
+use super::stored::stored_chunks;
+use super::{Selection, Source};
 use crate::service::Pipelines;
 use crate::source::chunk::{Chunk, StoredRowOrigins};
 
@@ -62,9 +63,13 @@ impl Source for ArchiveSource {
     fn chunks(&self, _selection: &Selection) -> BoxStream<'static, Result<Chunk>> {
         let (table, columns) = (self.table.clone(), self.columns.clone());
         let files = self.snapshot.files().to_vec();
-        stored_chunks(&self.snapshot, files, move |batch, file, first| {
-            archived_chunk(batch, file, first, &table, &columns)
-        })
+        let archive = TableDef::archive("");
+        stored_chunks(
+            &self.snapshot,
+            &archive,
+            files,
+            move |batch, file, numbers| archived_chunk(batch, file, &numbers, &table, &columns),
+        )
     }
 }
 
@@ -98,7 +103,7 @@ fn is_written(tables: &str, table: &str) -> bool {
 fn archived_chunk(
     batch: &RecordBatch,
     file: &str,
-    first: u64,
+    file_numbers: &[u64],
     table: &str,
     columns: &[ReadColumn],
 ) -> Result<Chunk> {
@@ -113,7 +118,7 @@ fn archived_chunk(
     let (mut numbers, mut rejects, mut is_good) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ids, mut available) = (Vec::new(), Vec::new());
     for row in (0..rows.len()).filter(|row| !is_written(tables.value(*row), table)) {
-        let number = first + row as u64;
+        let number = file_numbers[row];
         let read = match serde_json::from_str(payloads.value(row)) {
             Ok(payload) => append_object(&payload, &fields, &mut builders),
             Err(e) => {

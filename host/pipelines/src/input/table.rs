@@ -7,7 +7,8 @@ use wafer_core::{Digest, Field, Hasher, Timestamp};
 use wafer_store::{AsOf, Result, TableSnapshot};
 use wafer_tables::{StoredRows, stored_column};
 
-use super::{Selection, Source, stored_chunks};
+use super::stored::stored_chunks;
+use super::{Selection, Source};
 use crate::service::Pipelines;
 use crate::source::chunk::{Chunk, StoredRowOrigins};
 
@@ -53,10 +54,15 @@ impl Source for TableSource {
         let (table, fields) = (self.table.clone(), self.fields.clone());
         let (event_time, arrivals) = (self.event_time.clone(), selection.arrivals);
         let files = selection.files.clone();
-        stored_chunks(&self.snapshot, files, move |batch, file, first| {
-            let chunk = table_chunk(batch, (file, first), &table, &event_time, &fields)?;
-            Ok(chunk.available_in(arrivals))
-        })
+        stored_chunks(
+            &self.snapshot,
+            &self.table,
+            files,
+            move |batch, file, numbers| {
+                let chunk = table_chunk(batch, (file, numbers), &table, &event_time, &fields)?;
+                Ok(chunk.available_in(arrivals))
+            },
+        )
     }
 
     fn table(&self) -> Option<&TableSnapshot> {
@@ -68,7 +74,7 @@ impl Source for TableSource {
 /// and the event time also by the name that the other group's function gives it.
 fn table_chunk(
     batch: &RecordBatch,
-    (file, first): (&str, u64),
+    (file, numbers): (&str, Vec<u64>),
     table: &TableDef,
     event_time: &str,
     fields: &[Field],
@@ -92,7 +98,7 @@ fn table_chunk(
         file_id: Digest::of(file.as_bytes()).short(),
         file_number: 0,
         file: file.to_owned(),
-        numbers: (first..first + rows.len() as u64).collect(),
+        numbers,
         stored: Some(StoredRowOrigins {
             ids: rows.ids.iter().flatten().map(str::to_owned).collect(),
             available: available.map(|t| Timestamp::from_micros(*t)).collect(),

@@ -128,8 +128,8 @@ impl RowsToLookAt {
 }
 
 impl TableRows {
-    /// Reads some of the columns of all rows. The files are read in the order in which they were
-    /// made, as pipelines over the table read them.
+    /// Reads some of the columns of all rows. The files are read in the order of their first rows,
+    /// and the rows of a file as they are in it: sorted by their keys once it was merged.
     pub(super) fn read(&self, names: &[String]) -> BoxStream<'static, Result<ReadRows>> {
         let schema = self.definition.schema();
         let fields: Vec<Field> = names

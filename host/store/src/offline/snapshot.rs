@@ -43,6 +43,10 @@ const CREATED_TIME: &str = "created_timestamp";
 /// The number of files whose metadata is read concurrently.
 const CONCURRENT_FOOTERS: usize = 16;
 
+/// When the first row of a file came in: the time of its creation, and the order of arrival among
+/// the rows of that time, if they were stored with one.
+type FirstArrival = (i64, Option<i64>);
+
 /// Selects a version of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
@@ -375,9 +379,10 @@ impl TableSnapshot {
         Ok(arranged.boxed())
     }
 
-    /// Puts files in the order in which their first rows were created, according to the statistics
-    /// in the files, and files of the same time in the order of their paths. The files of a table
-    /// that others write are put in the order in which they were written.
+    /// Puts files in the order in which their first rows came in, according to the statistics in the
+    /// files: by the time of creation, then by the order of arrival, then by their paths, which say
+    /// nothing of time once a file was rewritten. The files of a table that others write are put in
+    /// the order in which they were written.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.
@@ -386,22 +391,26 @@ impl TableSnapshot {
             Self::in_order_of_writing(outside, &mut files);
             return Ok(files);
         }
-        let created: Vec<_> = files.iter().map(|file| self.first_created(file)).collect();
-        let created: Vec<Option<i64>> = futures::stream::iter(created)
+        let arrivals: Vec<_> = files.iter().map(|file| self.first_arrival(file)).collect();
+        let arrivals: Vec<Option<FirstArrival>> = futures::stream::iter(arrivals)
             .buffered(CONCURRENT_FOOTERS)
             .try_collect()
             .await?;
-        let mut ordered: Vec<_> = created.into_iter().zip(files).collect();
+        let mut ordered: Vec<_> = arrivals.into_iter().zip(files).collect();
         ordered.sort_by(|(a, x), (b, y)| (a, &x.path).cmp(&(b, &y.path)));
         Ok(ordered.into_iter().map(|(_, file)| file).collect())
     }
 
-    /// Returns when the first row of a file was created, if the file has statistics of that.
-    async fn first_created(&self, file: &DataFile) -> Result<Option<i64>> {
+    /// Returns when the first row of a file came in, if the file has statistics of that.
+    async fn first_arrival(&self, file: &DataFile) -> Result<Option<FirstArrival>> {
         let builder = self.open(file).await?;
         let groups = builder.metadata().row_groups().iter();
-        let created = groups.filter_map(|group| bounds(group, CREATED_TIME));
-        Ok(created.map(|(first, _)| first).min())
+        let arrivals = groups.filter_map(|group| {
+            let (created, _) = bounds(group, CREATED_TIME)?;
+            let order = bounds(group, ARRIVAL_ORDER).map(|(first, _)| first);
+            Some((created, order))
+        });
+        Ok(arrivals.min())
     }
 
     /// Reads all rows of some files, one file after the other, like [`read`](Self::read).

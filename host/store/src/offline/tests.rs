@@ -1,7 +1,7 @@
 use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Int64Type};
-use arrow_array::{FixedSizeListArray, Int64Array, RecordBatch, StringArray};
+use arrow_array::{BooleanArray, FixedSizeListArray, Int64Array, RecordBatch, StringArray};
 use wafer_core::{DataType, Field as CoreField, Schema as CoreSchema};
 
 use futures::TryStreamExt as _;
@@ -371,6 +371,71 @@ async fn table_from_before_the_order_of_arrival_gets_the_column_at_its_end() {
             .unwrap();
         assert!(batches.iter().all(|batch| batch.num_columns() == 3));
     }
+}
+
+/// Writes a file below a folder, whose rows were all created at one time.
+async fn write_arrivals(
+    tables: &OfflineTables,
+    folder: &str,
+    version: i64,
+    created: i64,
+    orders: &[Option<i64>],
+) {
+    let column =
+        |values: Vec<Option<i64>>| -> arrow_array::ArrayRef { Arc::new(Int64Array::from(values)) };
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        (
+            "created_timestamp",
+            column(vec![Some(created); orders.len()]),
+            true,
+        ),
+        (ARRIVAL_ORDER, column(orders.to_vec()), true),
+    ]);
+    let mut writer = tables.writer("t", folder).await.unwrap();
+    writer.write(&batch.unwrap()).await.unwrap();
+    writer.commit(&txn("o", version), None).await.unwrap();
+}
+
+/// Returns the folders of the files of a table, in the order in which the files came in.
+async fn folders_in_order(tables: &OfflineTables) -> Vec<String> {
+    let found = tables.snapshot("t", AsOf::Latest).await.unwrap();
+    let files = found.in_order_of_creation(found.files().to_vec());
+    let files = files.await.unwrap().into_iter();
+    let folders = files.map(|file| file.path.split('/').next().unwrap().to_owned());
+    folders.collect()
+}
+
+#[tokio::test]
+async fn files_come_in_the_order_of_arrival_whatever_their_paths_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Url::from_directory_path(folder.path()).unwrap();
+    let tables = OfflineTables::open(root).unwrap();
+    let field = |name: &str| CoreField::new(name, DataType::Int64, true);
+    let schema = CoreSchema::new(["created_timestamp", ARRIVAL_ORDER].map(field).to_vec());
+    tables
+        .ensure("t", &schema.unwrap().to_arrow())
+        .await
+        .unwrap();
+    // The folders are not in the order of arrival, as those of files that several workers wrote.
+    for (version, (name, created, orders)) in (1..).zip([
+        ("e", 7, &[Some(0), Some(1)][..]),
+        ("d", 5, &[Some(1 << 40), Some(9)]),
+        ("c", 5, &[Some(10)]),
+        ("b", 5, &[Some(11)]),
+        ("a", 5, &[None]),
+    ]) {
+        write_arrivals(&tables, name, version, created, orders).await;
+    }
+    assert_eq!(folders_in_order(&tables).await, ["a", "d", "c", "b", "e"]);
+    // A file that loses rows is written anew. The first rows decide that it still has.
+    let keep = |batch: &RecordBatch| -> BooleanArray {
+        let orders = batch.column(1).as_primitive::<Int64Type>().iter();
+        orders
+            .map(|order| Some(order != Some(9) && order != Some(0)))
+            .collect()
+    };
+    assert_eq!(tables.delete_rows("t", keep).await.unwrap(), 2);
+    assert_eq!(folders_in_order(&tables).await, ["a", "c", "b", "d", "e"]);
 }
 
 #[tokio::test]
