@@ -571,7 +571,7 @@ fn an_export_that_is_interrupted_while_nobody_reads_it_ends_with_an_error() {
 #[test]
 fn an_export_to_a_file_that_is_interrupted_leaves_no_file() {
     let project = filled_with(400_000);
-    let (out, part) = (project.at("out.csv"), project.at("out.csv.part"));
+    let (out, part) = (project.at("out.csv"), project.at("out.csv.wafer-part"));
     let mut child = project
         .command(&["export", "g_v1", "--out", &out])
         .stdout(Stdio::null())
@@ -594,6 +594,42 @@ fn an_export_to_a_file_that_is_interrupted_leaves_no_file() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("ended; nothing was written"));
     assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn what_a_killed_export_leaves_is_removed_by_the_next_one() {
+    let project = filled_with(400_000);
+    let temporary = tempfile::tempdir().unwrap();
+    // A file of the user with a name that is nearly the same.
+    let own = project.write("out.csv.part", "of the user");
+    let (out, part) = (project.at("out.csv"), project.at("out.csv.wafer-part"));
+    let export = |out: &str| {
+        let mut export = project.command(&["export", "g_v1", "--out", out]);
+        export.env("TMPDIR", temporary.path());
+        export.stdout(Stdio::null()).stderr(Stdio::null());
+        export
+    };
+    let mut child = export(&out).spawn().unwrap();
+    while !Path::new(&part).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if Path::new(&out).exists() {
+        println!("skipped: the export was complete before it was killed");
+        return;
+    }
+    assert!(Path::new(&part).exists());
+    let other = export(&project.at("other.csv")).status().unwrap();
+    assert!(other.success());
+    assert!(!Path::new(&part).exists());
+    let mut left = std::fs::read_dir(temporary.path()).unwrap().flatten();
+    let is_work = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("wafer-work-");
+    assert!(!left.any(|entry| is_work(&entry.file_name())));
+    assert!(export(&out).status().unwrap().success());
+    let (out, other) = (std::fs::read(out).unwrap(), project.at("other.csv"));
+    assert!(out == std::fs::read(other).unwrap());
+    assert_eq!(std::fs::read_to_string(own).unwrap(), "of the user");
 }
 
 #[test]

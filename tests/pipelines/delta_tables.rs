@@ -181,7 +181,8 @@ fn ties_of_a_delta_table_stay_as_they_were_read_when_its_files_are_merged() {
     let project = delta(&table, "");
     assert_eq!(project.json(&["run", "g"])["rows_read"], 3);
     assert_eq!(newest(&project), 3.0);
-    let before = std::fs::read_dir(table.join("_delta_log")).unwrap().count() - 1;
+    // The table was made by version 0.
+    let before = 2;
     optimize(&table, &[(1, 3.0), (1, 1.0), (1, 2.0)]);
     let again = project.ok(&["run", "g"]);
     assert!(again.contains("nothing changed"), "{again}");

@@ -69,7 +69,7 @@ fn a_training_set_that_fails_leaves_nothing() {
     assert!(said.contains("row 1: is null"), "{said}");
     assert_eq!(files(&artifacts), before, "the labels are not kept");
     assert_eq!(pinned(&project), 0);
-    for file in ["out.parquet", "out.parquet.part"] {
+    for file in ["out.parquet", "out.parquet.wafer-part"] {
         assert!(!project.path().join(file).exists(), "{file}");
     }
     assert_eq!(project.json(&["training-sets"]), Json::Array(Vec::new()));
@@ -180,7 +180,7 @@ fn an_interrupted_training_set_leaves_no_file() {
     }
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("interrupted; nothing was written"));
-    for file in ["out.parquet", "out.parquet.part"] {
+    for file in ["out.parquet", "out.parquet.wafer-part"] {
         assert!(!project.path().join(file).exists(), "{file}");
     }
 }

@@ -19,8 +19,6 @@ pub struct Package {
     pub source: PathBuf,
     /// Whether to compile for Graviton (arm64) instead of x86-64.
     pub arm64: bool,
-    /// Path of the zip file to write.
-    pub out: PathBuf,
 }
 
 /// The error for a package that could not be made.
@@ -38,12 +36,12 @@ fn error(what: impl Into<String>, reason: impl ToString) -> PackageError {
     }
 }
 
-/// Builds and packs the program for Lambda, and returns the size of the zip file in bytes. `say` is
-/// called with a line for each slow step.
+/// Builds and packs the program for Lambda, and returns the path of the zip file, which the next
+/// package of the checkout replaces. `say` is called with a line for each slow step.
 ///
 /// # Errors
 /// Returns a [`PackageError`] that says which step failed and how to go on.
-pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, PackageError> {
+pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<PathBuf, PackageError> {
     let absolute =
         |path: &Path| std::path::absolute(path).map_err(|e| error(path.display().to_string(), e));
     // The build runs in the checkout, not in the current folder.
@@ -75,16 +73,7 @@ pub fn package(wanted: &Package, say: &mut dyn FnMut(&str)) -> Result<u64, Packa
     if !status.success() {
         return Err(error("cargo lambda build", status));
     }
-    let packed = folder.join("bootstrap/bootstrap.zip");
-    if let Some(parent) = wanted.out.parent() {
-        std::fs::create_dir_all(parent).map_err(|e| error(parent.display().to_string(), e))?;
-    }
-    std::fs::copy(&packed, &wanted.out).map_err(|e| {
-        error(
-            format!("copying {} to {}", packed.display(), wanted.out.display()),
-            e,
-        )
-    })
+    Ok(folder.join("bootstrap/bootstrap.zip"))
 }
 
 fn target_folder(source: &Path) -> PathBuf {

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use wafer_store::{Error, Kind, Result};
 
+use crate::partial::remove_noted;
+
 /// How the names of temporary folders begin.
 const PREFIX: &str = "wafer-work-";
 /// How the names of temporary folders begin that are not locked yet.
@@ -84,7 +86,8 @@ fn folder_in(parent: &Path) -> std::io::Result<TemporaryFolder> {
     Ok(TemporaryFolder { path, _lock: lock })
 }
 
-/// Removes the temporary folders of processes that ended without removing them.
+/// Removes the temporary folders of processes that ended without removing them, and the files that
+/// these processes have not completed.
 pub fn remove_abandoned_folders() {
     if let Ok(parent) = parent() {
         remove_abandoned_in(parent);
@@ -98,6 +101,7 @@ fn remove_abandoned_in(parent: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
+            remove_noted(&entry.path());
             remove(&entry.path());
         }
     }

@@ -8,7 +8,7 @@ use wafer_build::{BuildError, BuildOptions, Toolchain, ToolchainKind, Toolchains
 use wafer_config::{FunctionConfig, FunctionSource, Project, project_function};
 use wafer_platform::ProjectFunction;
 
-use crate::output::say;
+use crate::output::{say, write_file};
 use crate::stock::StockFolder;
 
 /// Returns the folder for the components of a project. It is below the folder of the project,
@@ -106,8 +106,7 @@ pub(crate) fn build_project(project: &Project) -> Result<Vec<Built>> {
                 }
             };
             let path = built_file(project, name);
-            std::fs::write(&path, &component)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            write_file(&path, &component[..])?;
             Ok(Built {
                 function: name.clone(),
                 path,

@@ -9,17 +9,18 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use wafer_core::{MAX_ERROR_BYTES, cut, escaped, escaped_json, escaped_lines};
 use wafer_log::Destination;
-use wafer_platform::{BackfillEstimate, Format as FileFormat, Progress};
+use wafer_platform::{BackfillEstimate, Format as FileFormat, PartialFile, Progress};
 
 /// The format in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -81,6 +82,24 @@ pub(crate) fn standard_output() -> std::io::Result<File> {
     let out = std::io::stdout();
     out.lock().flush()?;
     Ok(File::from(out.as_fd().try_clone_to_owned()?))
+}
+
+/// Writes a file that a user named, and returns its size. It is there when it is complete, so that
+/// a process that is killed leaves no half of it.
+pub(crate) fn write_file(path: &Path, mut content: impl Read) -> anyhow::Result<u64> {
+    let failed = || format!("cannot write {}", path.display());
+    // A pipe or a device takes what is written to it as it comes.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let mut file = File::options()
+            .write(true)
+            .open(path)
+            .with_context(failed)?;
+        return std::io::copy(&mut content, &mut file).with_context(failed);
+    }
+    let partial = PartialFile::create(path)?;
+    let bytes = std::io::copy(&mut content, &mut partial.file()).with_context(failed)?;
+    partial.complete().with_context(failed)?;
+    Ok(bytes)
 }
 
 /// Returns whether an error is that the reader of the output has gone away, which makes no command

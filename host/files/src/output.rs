@@ -1,29 +1,27 @@
-//! OutputFile files: written under a temporary name, and renamed when they are complete.
+//! Files of rows: written under a temporary name ([`PartialFile`]), and renamed when they are
+//! complete.
 //!
-//! A reader never sees half a file, and two processes do not write one file at the same time.
 //! [`OutputFile::create`] chooses the format by the file's name; the bytes go through a [`Sink`],
 //! which writes and digests them on threads of its own. [`OutputFile::opened`] writes to a file
 //! that is open already, such as the standard output, whose reader takes the rows as they come.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
-use wafer_catalog::{ColumnStatistics, Cuts, Format};
+use wafer_catalog::{ColumnStatistics, Cuts, Format, PartialFile};
 use wafer_core::{Digest, plain_column};
 use wafer_store::{Error, Kind, Result};
 
 use crate::{RowWriter, Sink, Statistics, WriteResult, file_format};
 
-/// A file of rows that is being written. If it is dropped before it is closed, the temporary file
+/// A file of rows that is being written. If it is dropped before it is closed, what is there of it
 /// is removed.
 pub struct OutputFile {
     path: PathBuf,
-    /// The temporary file `NAME.part`, which is written, and the lock on it, which is held until
-    /// the file is complete; `None` if the rows go to an open file.
-    temporary: Option<(PathBuf, File)>,
+    /// The file under its temporary name; `None` if the rows go to an open file.
+    partial: Option<PartialFile>,
     /// `None` once the file is closed.
     writer: Option<Box<dyn RowWriter>>,
     statistics: Vec<Statistics>,
@@ -61,14 +59,6 @@ impl std::fmt::Debug for OutputFile {
     }
 }
 
-impl Drop for OutputFile {
-    fn drop(&mut self) {
-        if self.writer.is_some() {
-            self.remove_temporary();
-        }
-    }
-}
-
 impl OutputFile {
     /// Starts a file of rows with these columns. Its format follows from its name.
     ///
@@ -87,20 +77,14 @@ impl OutputFile {
     pub fn create_cut(path: &Path, schema: &SchemaRef, cuts: Cuts) -> Result<Self> {
         check_columns(path, schema.fields().iter().map(AsRef::as_ref))?;
         let format = Format::of_output(path)?;
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(".part");
-        let temporary = path.with_file_name(name);
-        let (file, lock) = create_locked(path, &temporary)?;
-        match Self::started(file, path, (format, cuts), schema) {
-            Ok(mut output) => {
-                output.temporary = Some((temporary, lock));
-                Ok(output)
-            }
-            Err(e) => {
-                let _ = std::fs::remove_file(temporary);
-                Err(e)
-            }
-        }
+        let partial = PartialFile::create(path)?;
+        let file = partial.file().try_clone();
+        let file = file.map_err(|e| unwritable(path, e))?;
+        let output = Self::started(file, path, (format, cuts), schema)?;
+        Ok(Self {
+            partial: Some(partial),
+            ..output
+        })
     }
 
     /// Starts to write rows with these columns to an open file. Errors name it `path`.
@@ -123,21 +107,13 @@ impl OutputFile {
         let fields = schema.fields().iter();
         Ok(Self {
             path: path.to_owned(),
-            temporary: None,
+            partial: None,
             writer: Some(writer.map_err(|e| unwritable(path, e))?),
             statistics: fields
                 .map(|field| Statistics::new(field.name(), field.data_type()))
                 .collect(),
             rows: 0,
         })
-    }
-
-    /// Removes the temporary file. A partial file is of no use; if it cannot be removed, it is left
-    /// behind.
-    fn remove_temporary(&self) {
-        if let Some((temporary, _)) = &self.temporary {
-            let _ = std::fs::remove_file(temporary);
-        }
     }
 
     /// Writes rows. This blocks.
@@ -168,15 +144,12 @@ impl OutputFile {
         let writer = self.writer.take().expect("it is closed once");
         let finished = writer.finish(&mut self.statistics);
         let renamed = finished.and_then(|digest| {
-            if let Some((temporary, _)) = &self.temporary {
-                std::fs::rename(temporary, &self.path)?;
+            if let Some(partial) = self.partial.take() {
+                partial.complete()?;
             }
             Ok(digest)
         });
-        let digest = renamed.map_err(|e| {
-            self.remove_temporary();
-            unwritable(&self.path, e)
-        })?;
+        let digest = renamed.map_err(|e| unwritable(&self.path, e))?;
         let statistics = std::mem::take(&mut self.statistics);
         let columns = statistics.into_iter().map(Statistics::finish);
         Ok((columns.collect(), digest))
@@ -238,40 +211,6 @@ fn check_held<'a>(
                 _ => "",
             }
         ))),
-    }
-}
-
-/// Creates the temporary file of a file to write, and locks it. One that a killed process has left
-/// is used again. Returns the file, and the handle that holds the lock.
-///
-/// # Errors
-/// Returns [`Kind::Conflict`] when another process writes it.
-fn create_locked(path: &Path, temporary: &Path) -> Result<(File, File)> {
-    // It is emptied only once it is locked.
-    let mut options = File::options();
-    let file = options.write(true).create(true).truncate(false);
-    let file = file.open(temporary).map_err(|e| unwritable(path, e))?;
-    let is_locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-    // The other process may have completed its file since this one was opened.
-    let is_there = is_locked && is_at(&file, temporary).map_err(|e| unwritable(path, e))?;
-    if !is_there {
-        let message = format!(
-            "{} is being written by another process; wait for it, or name another file",
-            path.display()
-        );
-        return Err(Error::new(Kind::Conflict, message));
-    }
-    let lock = file.set_len(0).and_then(|()| file.try_clone());
-    Ok((file, lock.map_err(|e| unwritable(path, e))?))
-}
-
-/// Returns whether an open file is the one at a path.
-fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
-    let open = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(found) => Ok(found.dev() == open.dev() && found.ino() == open.ino()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
     }
 }
 
@@ -377,7 +316,11 @@ mod tests {
     fn a_file_is_written_by_one_at_a_time_and_after_a_process_that_was_killed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
-        std::fs::write(folder.path().join("rows.csv.part"), "left over, and longer").unwrap();
+        std::fs::write(
+            folder.path().join("rows.csv.wafer-part"),
+            "left over, and longer",
+        )
+        .unwrap();
         let first = OutputFile::create(&path, &schema()).unwrap();
         let second = OutputFile::create(&path, &schema()).unwrap_err();
         assert_eq!(second.kind(), Kind::Conflict);

@@ -226,7 +226,7 @@ mod tests {
             let path = folder.path().join("x.parquet");
             let error = OutputFile::create(&path, &schema).unwrap_err().to_string();
             assert!(error.contains("column `odd` is "), "{error}");
-            assert!(!path.exists() && !folder.path().join("x.parquet.part").exists());
+            assert!(!path.exists() && !folder.path().join("x.parquet.wafer-part").exists());
         }
     }
 

@@ -43,7 +43,7 @@ pub use wafer_catalog::{
     Artifact, ArtifactName, BackfillEstimate, CHECK_ROWS, Change, ChangeKind, CheckReport,
     ColumnStatistics, ComponentDef, Components, Context, Definitions, FileOptions, Format,
     FoundColumn, FunctionDef, FunctionRole, GroupDef, Lineage, Location, ModelDef, ModelNote,
-    ModelVersion, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
+    ModelVersion, PartialFile, Plan, Progress, ProjectFunction, ProjectFunctions, Recipe, Reject, Release,
     RunRecord, RunState, ScheduleDef, SourceDef, SourceKind, Split, SplitBy, TableDef,
     TemporaryFolder, Ticks, TimeDef, TrainingSet, VersionName, ViewDef, Which, check_function,
     is_name, keep_temporary_files_in, temporary_folder,

@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use futures::TryStreamExt as _;
 use tokio::sync::mpsc::{Receiver, channel};
-use wafer_catalog::{Format, ended};
+use wafer_catalog::{Format, blocking, ended, remove_abandoned_folders};
 use wafer_core::rules::Interval;
 use wafer_core::{Field, Timestamp};
 use wafer_store::{AsOf, Error, Kind, Result};
@@ -80,6 +80,7 @@ impl Training {
         } = request;
         let table = table.as_str();
         to.check()?;
+        blocking(remove_abandoned_folders).await?;
         let definition = self.tables.table_definition(table).await?;
         let as_of = as_of.map_or(AsOf::Latest, AsOf::Time);
         let snapshot = self

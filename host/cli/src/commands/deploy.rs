@@ -11,7 +11,7 @@ use wafer_runtime::Target;
 
 use super::{Context, apply};
 use crate::app;
-use crate::output::{path_text, say};
+use crate::output::{path_text, say, write_file};
 
 /// Deploy the project, or what changed of it, to AWS.
 ///
@@ -222,6 +222,6 @@ fn write_changed(path: &Path, variables: &Variables) -> Result<bool> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    write_file(path, text.as_bytes())?;
     Ok(true)
 }

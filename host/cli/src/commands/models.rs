@@ -20,7 +20,7 @@ use wafer_runtime::{Asset, MAX_ARTIFACT_BYTES};
 
 use super::Context;
 use crate::app;
-use crate::output::{Bar, facts, path_text, say, table, thousands};
+use crate::output::{Bar, facts, path_text, say, table, thousands, write_file};
 
 /// Manage the versions of models, their aliases and their metrics.
 ///
@@ -325,8 +325,9 @@ impl Models {
                 out,
             } => {
                 let path = platform.registry().artifact(&version, &artifact).await?;
-                std::fs::copy(&path, &out)
-                    .with_context(|| format!("cannot write {}", out.display()))?;
+                let content = std::fs::File::open(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                write_file(&out, content)?;
                 let done = json!({ "artifact": artifact, "out": out });
                 context
                     .format

@@ -9,7 +9,7 @@ use wafer_build::package::{Package, package};
 
 use super::Context;
 use super::deploy::Arch;
-use crate::output::{path_text, say, thousands};
+use crate::output::{path_text, say, thousands, write_file};
 
 /// Build the program that runs on Lambda, as a zip file for Terraform.
 ///
@@ -60,14 +60,20 @@ impl MakePackage {
             let name = format!("wafer-{}.zip", self.arch.name());
             source.join("dist").join(name)
         });
-        let bytes = package(
+        let packed = package(
             &Package {
                 source,
                 arm64: self.arch == Arch::Arm64,
-                out: out.clone(),
             },
             &mut |what| say(what),
         )?;
+        if let Some(folder) = out.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        let content = std::fs::File::open(&packed)
+            .with_context(|| format!("cannot read {}", packed.display()))?;
+        let bytes = write_file(&out, content)?;
         let report = Report { path: out, bytes };
         context.format.print(&report, || {
             format!(

@@ -1,8 +1,8 @@
 //! Reads rows of this project's tables in the order in which they came in.
 //!
-//! Of the rows that a run makes of one time, the one that is read last counts, so the order must not
-//! depend on how a table keeps its rows. Files come in the order of their first rows. Files that
-//! runs and flushes write have their rows in the order of arrival. Compaction sorts rows by their
+//! Of the rows that a run makes of one time, the one that is read last counts, so the order must
+//! not depend on how a table keeps its rows. Files come in the order of their first rows. Files
+//! that runs and flushes write have their rows in the order of arrival. Compaction sorts rows by their
 //! keys, so the rows of a merged file are put back by what each is stored with: the time of its
 //! creation, and its order of arrival.
 
@@ -176,8 +176,8 @@ mod tests {
 
     use super::*;
 
-    /// Makes a batch of raw events, whose identities are their numbers, of when each was created and
-    /// its order of arrival.
+    /// Makes a batch of raw events, whose identities are their numbers, of when each was created
+    /// and its order of arrival.
     fn batch(table: &TableDef, first: usize, rows: &[Arrived]) -> RecordBatch {
         let times = |time: fn(&Arrived) -> i64| -> Vec<Timestamp> {
             rows.iter()

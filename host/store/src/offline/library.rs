@@ -1,8 +1,8 @@
 //! Errors of the libraries that read and write tables: `deltalake`, `object_store`, `parquet`.
 //!
 //! Their texts are for those who work on these libraries: backtraces over many lines, values as
-//! Rust's `Debug` formats them, lines of a log. What users see is this crate's own message, followed
-//! by the first sentence of each error. All errors of these libraries are converted here.
+//! Rust's `Debug` formats them, lines of a log. What users see is this crate's own message,
+//! followed by the first sentence of each error. All errors of these libraries are converted here.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -379,8 +379,8 @@ impl TableSnapshot {
         Ok(arranged.boxed())
     }
 
-    /// Puts files in the order in which their first rows came in, according to the statistics in the
-    /// files: by the time of creation, then by the order of arrival, then by their paths, which say
+    /// Puts files in the order in which their first rows came in, according to the statistics in
+    /// the files: by the time of creation, then by the order of arrival, then by their paths, which say
     /// nothing of time once a file was rewritten. The files of a table that others write are put in
     /// the order in which they were written.
     ///
