@@ -2,9 +2,9 @@
 //!
 //! Of the rows that a run makes of one time, the one that is read last counts, so the order must
 //! not depend on how a table keeps its rows. Files come in the order of their first rows. Files
-//! that runs and flushes write have their rows in the order of arrival. Compaction sorts rows by their
-//! keys, so the rows of a merged file are put back by what each is stored with: the time of its
-//! creation, and its order of arrival.
+//! that runs and flushes write have their rows in the order of arrival. Compaction sorts rows by
+//! their keys, so the rows of a merged file are put back by what each is stored with: the time of
+//! its creation, and its order of arrival.
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;

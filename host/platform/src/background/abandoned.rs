@@ -1,5 +1,5 @@
-//! The task that removes what processes have left that were killed: pins of training sets, and
-//! temporary folders.
+//! The task that removes what processes have left that were killed: pins of training sets,
+//! temporary folders, and output files that are not complete.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -237,10 +237,13 @@ impl TableSnapshot {
             let stats = stats.filter(|_| outside.is_none());
             DataFile::new(path, file.size(), file.num_records(), stats.as_deref())
         });
+        let mut files: Vec<DataFile> = files.collect();
+        // The log lists them in another order after each checkpoint.
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self {
             table: table.to_owned(),
             version: delta.version().unwrap_or(0),
-            files: files.collect(),
+            files,
             schema: arrow_schema(table, delta)?,
             store: delta.log_store().object_store(None),
             tables: tables.clone(),
@@ -263,7 +266,7 @@ impl TableSnapshot {
         &self.schema
     }
 
-    /// The live data files.
+    /// The live data files, in the order of their paths.
     pub fn files(&self) -> &[DataFile] {
         &self.files
     }
@@ -380,9 +383,9 @@ impl TableSnapshot {
     }
 
     /// Puts files in the order in which their first rows came in, according to the statistics in
-    /// the files: by the time of creation, then by the order of arrival, then by their paths, which say
-    /// nothing of time once a file was rewritten. The files of a table that others write are put in
-    /// the order in which they were written.
+    /// the files: by the time of creation, then by the order of arrival, then by their paths, which
+    /// say nothing of time once a file was rewritten. The files of a table that others write are
+    /// put in the order in which they were written.
     ///
     /// # Errors
     /// Returns [`Kind::Corrupt`] when a file is missing or damaged; the message names it.

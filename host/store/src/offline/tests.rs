@@ -436,6 +436,14 @@ async fn files_come_in_the_order_of_arrival_whatever_their_paths_are() {
     };
     assert_eq!(tables.delete_rows("t", keep).await.unwrap(), 2);
     assert_eq!(folders_in_order(&tables).await, ["a", "c", "b", "d", "e"]);
+    // The last commit has written files that the log names before those of earlier ones.
+    let found = tables.snapshot("t", AsOf::Latest).await.unwrap();
+    let paths: Vec<&str> = found
+        .files()
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
+    assert!(paths.len() == 5 && paths.is_sorted(), "{paths:?}");
 }
 
 #[tokio::test]
