@@ -40,6 +40,8 @@ use crate::unreadable;
 /// The address space that a worker may use beside what the file is allowed, in bytes. The program
 /// itself takes a part of it.
 const MEMORY_BYTES: u64 = 512 << 20;
+/// The part of it that the program itself takes, and what it sends.
+const PROGRAM_BYTES: u64 = 256 << 20;
 /// What a worker may use for each byte of a file. Decoded rows take more room than encoded ones.
 const MEMORY_PER_BYTE: u64 = 8;
 /// The longest time that a worker may take to open a file, or for one batch of it.
@@ -595,6 +597,12 @@ fn frame_limit(request: &Request, file_bytes: u64) -> u64 {
 /// Returns the address space that a worker may use for a file of this size.
 fn memory_limit(file_bytes: u64) -> u64 {
     MEMORY_BYTES.saturating_add(file_bytes.saturating_mul(MEMORY_PER_BYTE))
+}
+
+/// Returns how much the buffers that are decompressed at once may take, of a file of this size:
+/// what a worker has beside the program.
+pub(super) fn decompressed_limit(file_bytes: u64) -> u64 {
+    memory_limit(file_bytes) - PROGRAM_BYTES
 }
 
 /// Limits the memory of this process for a file of this size.
