@@ -18,6 +18,8 @@
 )]
 
 mod arrow;
+#[cfg(test)]
+mod arrow_types;
 mod binary;
 mod csv;
 mod decode;
