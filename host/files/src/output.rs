@@ -35,8 +35,8 @@ pub struct OutputFile {
 #[derive(Debug)]
 struct NoText {
     column: String,
-    /// The index of the row in its batch.
-    row: usize,
+    /// The index of the row in its batch; `None` if the column as a whole has no text.
+    row: Option<usize>,
     message: String,
 }
 
@@ -144,14 +144,18 @@ impl OutputFile {
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] with row (counted from 0), column and value when the format cannot
-    /// hold a value, and [`Kind::Unavailable`] when the file cannot be written.
+    /// hold a value, with the column alone when it cannot hold the column, and
+    /// [`Kind::Unavailable`] when the file cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let writer = self.writer.as_mut().expect("it is open until it is closed");
         let written = writer.write(batch, &mut self.statistics);
         written.map_err(|e| match e.downcast::<NoText>() {
             Ok(e) => {
-                let (path, row) = (self.path.display(), self.rows + e.row as u64);
-                Error::invalid(format!("{path}: row {row}, {e}"))
+                let path = self.path.display();
+                Error::invalid(match e.row {
+                    Some(row) => format!("{path}: row {}, {e}", self.rows + row as u64),
+                    None => format!("{path}: {e}"),
+                })
             }
             Err(e) => unwritable(&self.path, e),
         })?;
