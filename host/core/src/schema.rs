@@ -70,8 +70,8 @@ impl DataType {
         }
     }
 
-    /// Every type that [can be stored](Self::is_storable), with vectors of so many dimensions. Inputs
-    /// of fuzz targets name the types by their places.
+    /// Every type that [can be stored](Self::is_storable), with vectors of so many dimensions.
+    /// Inputs of fuzz targets name the types by their places.
     pub fn storable(dimensions: u32) -> [Self; 12] {
         [
             Self::Boolean,
