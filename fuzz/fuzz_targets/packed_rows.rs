@@ -29,6 +29,7 @@ fn layout() -> ItemLayout {
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    // Not all that can be stored: inputs that were found before are rows of these columns.
     let types = [
         DataType::Boolean,
         DataType::Int64,

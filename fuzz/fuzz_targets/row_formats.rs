@@ -3,7 +3,8 @@
 
 use wafer_core::{DataType, Field};
 
-/// The types as which the columns of a file are read, one after the other.
+/// The types as which the columns of a file are read, one after the other. Inputs that were found
+/// before name them by their places, which are not those of `DataType::storable`.
 const TYPES: [DataType; 12] = [
     DataType::Int64,
     DataType::Float64,

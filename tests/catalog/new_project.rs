@@ -119,9 +119,36 @@ fn a_project_is_made_from_a_file_without_code() {
 }
 
 #[test]
+fn columns_without_values_are_texts_and_no_keys_and_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [
+        ("in.csv", "user_id,item,at,note\n,7,2024-01-01T00:00:00Z,\n"),
+        (
+            "in.ndjson",
+            "{\"user_id\":null,\"item\":7,\"at\":\"2024-01-01T00:00:00Z\",\"note\":null}\n",
+        ),
+    ] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        let project = name.replace('.', "-");
+        let (made, said) = new_in(folder.path(), &[project.as_str(), "--from", name]);
+        assert!(made, "{said}");
+        for wanted in [
+            "the join key is `item`",
+            "no values of `user_id`, `note`, so that nothing tells their types, and they are utf8",
+        ] {
+            assert!(said.contains(wanted), "{name}: {said}");
+        }
+        let toml = std::fs::read_to_string(folder.path().join(project).join("wafer.toml"));
+        let toml = toml.unwrap();
+        assert!(toml.contains("\"note\" = \"utf8?\""), "{toml}");
+    }
+}
+
+#[test]
 fn files_that_no_project_can_be_made_of_say_why() {
     let folder = tempfile::tempdir().unwrap();
     for (content, arguments, wanted) in [
+        ("", &[][..], "the file has no columns: it is empty"),
         ("id,v\n1,2\n", &[][..], "the file has no column of times"),
         (
             "id,at\n1,1704067200\n",

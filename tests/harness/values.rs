@@ -9,13 +9,16 @@ use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float32Array,
     Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use serde_json::{Value as Json, json};
 use wafer_core::{Timestamp, cell_to_json};
 
 use super::{Random, write_batch};
 
-/// The formats of files, by their extensions.
-pub(crate) const FORMATS: [&str; 4] = ["csv", "ndjson", "parquet", "arrow"];
+/// The formats of files, by their extensions. Of those of Arrow, `feather` files are compressed by
+/// LZ4, as pandas writes them, and `ipc` files by Zstandard.
+pub(crate) const FORMATS: [&str; 6] = ["csv", "ndjson", "parquet", "arrow", "feather", "ipc"];
 
 /// Random values of each type, some of which are missing.
 pub(crate) struct RandomRows {
@@ -97,6 +100,10 @@ impl RandomRows {
             "csv" => std::fs::write(path, self.csv(time, random)).unwrap(),
             "ndjson" => std::fs::write(path, self.ndjson(time, random)).unwrap(),
             "parquet" => write_batch(path, &self.batch(time)),
+            "feather" => {
+                write_compressed(path, &self.batch(time), CompressionType::LZ4_FRAME);
+            }
+            "ipc" => write_compressed(path, &self.batch(time), CompressionType::ZSTD),
             _ => super::write_arrow(path, &self.batch(time)),
         }
     }
@@ -230,6 +237,16 @@ impl RandomRows {
         ];
         RecordBatch::try_from_iter(columns).unwrap()
     }
+}
+
+/// Writes columns as an Arrow file whose buffers are compressed.
+fn write_compressed(path: &Path, batch: &RecordBatch, codec: CompressionType) {
+    let options = IpcWriteOptions::default().try_with_compression(Some(codec));
+    let file = std::fs::File::create(path).unwrap();
+    let writer = FileWriter::try_new_with_options(file, &batch.schema(), options.unwrap());
+    let mut writer = writer.unwrap();
+    writer.write(batch).unwrap();
+    writer.finish().unwrap();
 }
 
 fn mapped<T>(values: Vec<Option<Json>>, value: impl Fn(Json) -> T) -> Vec<Option<T>> {

@@ -43,8 +43,20 @@ fn errors_of_labels_that_do_not_fit_say_why() {
             "key_a,key_b,event_timestamp,last_small\na,1,2020-01-01T00:00:00Z,1\n",
             "the labels have a column `last_small`, and so has view `account`",
         ),
+        (
+            "",
+            "no column `key_a` (utf8), which the view reads; it has no columns: it is empty",
+        ),
     ] {
         let said = said("labels.csv", content);
+        assert!(said.contains(wanted), "{said}");
+    }
+    for (content, wanted) in [
+        ("", "it has no columns: it is empty"),
+        ("7\n", "labels.ndjson:1: is not a JSON object"),
+        ("{\"key_a\":NaN}\n", "labels.ndjson:1: is not JSON"),
+    ] {
+        let said = said("labels.ndjson", content);
         assert!(said.contains(wanted), "{said}");
     }
     assert!(said("labels.txt", "").contains("cannot tell the format"));

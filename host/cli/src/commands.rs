@@ -141,6 +141,10 @@ impl Context {
     }
 }
 
+/// The end of the help of the commands that take a time.
+const TIMES: &str = "TIME is RFC 3339 with an offset, such as 2013-01-01T05:00:00Z, or a date, \
+                     which stands for its midnight in UTC.";
+
 /// Parses a number of bytes, such as `1GiB`.
 fn size(text: &str) -> Result<u64, String> {
     wafer_core::parse_bytes(text).map_err(|e| e.to_string())
@@ -236,4 +240,38 @@ fn built_text(built: &[build::Built]) -> String {
         })
         .collect();
     output::table(&["function", "bytes", "component"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_that_takes_a_time_says_in_which_time_zone_it_is_read() {
+        let is_time = |argument: &clap::Arg| {
+            let names = argument.get_value_names().unwrap_or_default();
+            names.iter().any(|name| name.as_str() == "TIME")
+        };
+        let (mut left, mut found) = (vec![Arguments::command()], Vec::new());
+        while let Some(command) = left.pop() {
+            left.extend(command.get_subcommands().cloned());
+            if command.get_arguments().any(is_time) {
+                let help = command.get_after_help().map(ToString::to_string);
+                assert_eq!(help.as_deref(), Some(TIMES), "{}", command.get_name());
+                found.push(command.get_name().to_owned());
+            }
+        }
+        found.sort();
+        let wanted = [
+            "backfill",
+            "export",
+            "replay",
+            "run",
+            "skew",
+            "training-set",
+        ];
+        assert_eq!(found, wanted);
+    }
 }

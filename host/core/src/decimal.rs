@@ -185,7 +185,7 @@ pub(crate) fn int64_of_parsed_float(float: f64) -> Result<i64, Misfit> {
 /// number with a fraction, zero of a number that is not, or an integer of other digits. A parsed
 /// value does not tell it from the other one, so that the text is to be refused. A number beyond
 /// every float is returned as well, because a parser refuses it without saying which one it is.
-pub fn lost_number(json: &[u8]) -> Option<&str> {
+pub(crate) fn lost_number(json: &[u8]) -> Option<&str> {
     numbers(json).find(|text| {
         // Numbers of so few digits lie apart.
         let may_be_lost = text.len() > f64::DIGITS as usize || text.contains(['e', 'E']);

@@ -59,14 +59,35 @@ pub fn plain_type(found: &ArrowType) -> Option<ArrowType> {
     })
 }
 
-/// The error for a value that has no exact text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("row {row}: {message}")]
+/// The error for a value that has no exact text, or for a column whose values have none.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainError {
-    /// The index of the row in the column.
-    pub row: usize,
-    /// What is wrong with the value.
+    /// The index of the row in the column; `None` if the column as a whole is wrong.
+    pub row: Option<usize>,
+    /// What is wrong with the value or the column.
     pub message: String,
+}
+
+impl std::fmt::Display for PlainError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(row) = self.row {
+            write!(f, "row {row}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PlainError {}
+
+impl PlainError {
+    fn of_row(row: usize, message: String) -> Self {
+        let row = Some(row);
+        Self { row, message }
+    }
+
+    fn of_column(message: String) -> Self {
+        Self { row: None, message }
+    }
 }
 
 /// Converts a column to its [`plain_type`]. A column that has it already is not copied.
@@ -77,10 +98,7 @@ pub struct PlainError {
 pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
     use ArrowType as A;
     let found = column.data_type();
-    let none = || PlainError {
-        row: 0,
-        message: format!("values of type {found} have no text"),
-    };
+    let none = || PlainError::of_column(format!("values of type {found} have no text"));
     let plain = plain_type(found).ok_or_else(none)?;
     if plain == *found {
         return Ok(Arc::clone(column));
@@ -105,7 +123,7 @@ pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
         A::List(_) | A::LargeList(_) | A::FixedSizeList(..) => lists(column, &plain),
         decimal if is_decimal(decimal) => match oversized_decimals(column).into_iter().next() {
             None => convert(column, &plain),
-            Some((row, message)) => Err(PlainError { row, message }),
+            Some((row, message)) => Err(PlainError::of_row(row, message)),
         },
         _ => convert(column, &plain),
     }
@@ -116,9 +134,9 @@ fn convert(column: &ArrayRef, target: &ArrowType) -> Result<ArrayRef, PlainError
         safe: false,
         ..CastOptions::default()
     };
-    cast_with_options(column, target, &options).map_err(|error| PlainError {
-        row: 0,
-        message: format!("values of type {}: {error}", column.data_type()),
+    cast_with_options(column, target, &options).map_err(|error| {
+        let message = format!("values of type {}: {error}", column.data_type());
+        PlainError::of_column(message)
     })
 }
 
@@ -132,9 +150,9 @@ fn texts<T: ArrowPrimitiveType>(
         let Some(value) = value else {
             return Ok(None);
         };
-        let wrong = || PlainError {
-            row,
-            message: format!("{value:?} of type {} has no text", column.data_type()),
+        let wrong = || {
+            let message = format!("{value:?} of type {} has no text", column.data_type());
+            PlainError::of_row(row, message)
         };
         Ok(Some(text(value).ok_or_else(wrong)?))
     };
@@ -207,13 +225,12 @@ fn lists(column: &ArrayRef, plain: &ArrowType) -> Result<ArrayRef, PlainError> {
     };
     // A slice of a column has the items of the whole column.
     let items = plain_column(&items.slice(*first, last - first)).map_err(|error| PlainError {
-        row: offsets.partition_point(|offset| *offset <= first + error.row) - 1,
+        row: error
+            .row
+            .map(|item| offsets.partition_point(|offset| *offset <= first + item) - 1),
         ..error
     })?;
-    let too_long = || PlainError {
-        row: 0,
-        message: "the lists have too many items".to_owned(),
-    };
+    let too_long = || PlainError::of_column("the lists have too many items".to_owned());
     let offset = |offset: &usize| i32::try_from(offset - first).map_err(|_| too_long());
     let offsets: Vec<i32> = offsets.iter().map(offset).collect::<Result<_, _>>()?;
     let item = Arc::new(ArrowField::new("element", items.data_type().clone(), true));
@@ -372,7 +389,7 @@ mod tests {
         let found = error(Arc::new(Date64Array::from(vec![86_400_001])));
         assert!(found.message.contains("86400001"), "{found}");
         let found = error(Arc::new(Time32SecondArray::from(vec![0, 1, 86_400])));
-        assert_eq!(found.row, 2);
+        assert_eq!(found.row, Some(2));
         let found = error(Arc::new(TimestampMillisecondArray::from(vec![i64::MAX])));
         assert!(found.message.contains("9223372036854775807"), "{found}");
         let decimals = Decimal128Array::from(vec![9_999, 10_000]);
@@ -388,7 +405,7 @@ mod tests {
         let item = Arc::new(ArrowField::new("item", ArrowType::Date32, true));
         assert_eq!(
             error(Arc::new(FixedSizeListArray::new(item, 2, dates, None))).row,
-            1
+            Some(1)
         );
         assert!(
             error(Arc::new(DurationSecondArray::from(vec![1])))
@@ -399,6 +416,12 @@ mod tests {
             Arc::new(ArrowField::new("x", ArrowType::Int64, true)),
             Arc::new(Int64Array::from(vec![1])) as ArrayRef,
         )]);
-        assert!(error(Arc::new(fields)).message.contains("Struct"));
+        // The column is wrong as a whole, and no row of it.
+        let found = error(Arc::new(fields));
+        assert_eq!(found.row, None);
+        assert!(
+            found.to_string().starts_with("values of type Struct"),
+            "{found}"
+        );
     }
 }

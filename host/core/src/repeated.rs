@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 128;
 /// depth. A parser keeps only the last of the values, and the parsed object does not tell that
 /// there were others, so that the text is to be refused. Names are the same if they are so without
 /// their escapes. A text that is not JSON, which the parser refuses, may have none.
-pub fn repeated_name(json: &[u8]) -> Option<String> {
+pub(crate) fn repeated_name(json: &[u8]) -> Option<String> {
     // The names of each object that is open, from the outermost one on.
     let mut open: Vec<HashSet<Cow<'_, [u8]>, RandomState>> = Vec::new();
     let mut rest = json;

@@ -70,10 +70,10 @@ impl DataType {
         }
     }
 
-    /// The type whose columns have an Arrow type throughout the host; [`DataType::Arrow`] for
-    /// every other Arrow type.
-    pub fn from_arrow(arrow: &ArrowType) -> Self {
-        let mut known = vec![
+    /// Every type that [can be stored](Self::is_storable), with vectors of so many dimensions.
+    /// Inputs of fuzz targets name the types by their places.
+    pub fn storable(dimensions: u32) -> [Self; 12] {
+        [
             Self::Boolean,
             Self::Int64,
             Self::Float64,
@@ -82,14 +82,22 @@ impl DataType {
             Self::Binary,
             Self::Timestamp,
             Self::Date,
+            Self::Vector(dimensions),
             Self::ListInt64,
             Self::ListFloat64,
             Self::ListUtf8,
-        ];
-        if let ArrowType::FixedSizeList(_, dimensions) = arrow {
-            known.extend(u32::try_from(*dimensions).ok().map(Self::Vector));
-        }
-        let found = known.into_iter().find(|known| known.to_arrow() == *arrow);
+        ]
+    }
+
+    /// The type whose columns have an Arrow type throughout the host; [`DataType::Arrow`] for
+    /// every other Arrow type.
+    pub fn from_arrow(arrow: &ArrowType) -> Self {
+        let dimensions = match arrow {
+            ArrowType::FixedSizeList(_, dimensions) => u32::try_from(*dimensions).unwrap_or(0),
+            _ => 0,
+        };
+        let mut known = Self::storable(dimensions).into_iter();
+        let found = known.find(|known| known.to_arrow() == *arrow);
         found.unwrap_or_else(|| Self::Arrow(Box::new(arrow.clone())))
     }
 
@@ -356,6 +364,20 @@ mod tests {
         let decimal = DataType::Arrow(Box::new(ArrowType::Decimal128(10, 2)));
         let json = serde_json::to_string(&decimal).unwrap();
         assert_eq!(serde_json::from_str::<DataType>(&json).unwrap(), decimal);
+    }
+
+    #[test]
+    fn storable_types_are_known_by_their_arrow_types() {
+        for data_type in DataType::storable(3) {
+            assert!(data_type.is_storable(), "{data_type}");
+            assert_eq!(DataType::from_arrow(&data_type.to_arrow()), data_type);
+        }
+        for dimensions in [-1, i32::MAX] {
+            let floats = item(ArrowType::Float32, true);
+            let other = ArrowType::FixedSizeList(floats, dimensions);
+            let known = DataType::from_arrow(&other);
+            assert_eq!(known, DataType::Arrow(Box::new(other)));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use wafer_store::{Error, Result};
 use crate::csv::records::{Fields, Record, RecordError, Records};
 use crate::input::TextInput;
 use crate::output::plain_columns;
-use crate::text::{TextColumns, TextRows, append_all};
+use crate::text::{TYPE_OF_NULLS, TextColumns, TextRows, append_all};
 use crate::{
     FileFormat, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult, cell_text,
     check_column_count, column_positions, unreadable,
@@ -143,8 +143,7 @@ impl InferredType {
     }
 
     fn data_type(&self) -> DataType {
-        // A column without values is one of nulls, whatever its type.
-        self.data_type.clone().unwrap_or(DataType::Int64)
+        self.data_type.clone().unwrap_or(TYPE_OF_NULLS)
     }
 }
 
@@ -389,7 +388,7 @@ mod tests {
             (vec!["true", "1"], Utf8),
             (vec!["2024-01-01"], Utf8),
             (vec![" 1"], Utf8),
-            (vec!["", ""], Int64),
+            (vec!["", ""], Utf8),
         ] {
             let mut inferred = InferredType::new(None);
             for text in &texts {

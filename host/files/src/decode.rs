@@ -3,9 +3,10 @@
 //! The libraries of these formats trust lengths and offsets that they find in a file: a damaged or
 //! hostile file can make them panic, allocate any amount of memory, overflow the stack or never
 //! end. So this folder is the only one that gives such files to them. The lengths of an Arrow file
-//! are compared with its size before anything is allocated for them, panics become errors, and
-//! the programs of Wafer do all of it in a child process with limits (`decode/worker.rs`), whose
-//! end cannot harm them. See docs/decisions/0019-child-process-decodes.md.
+//! are compared with its size before anything is allocated for them, and those of its compressed
+//! buffers with the memory that there is for it; panics become errors, and the programs of Wafer do
+//! all of it in a child process with limits (`decode/worker.rs`), whose end cannot harm them. See
+//! docs/decisions/0019-child-process-decodes.md.
 
 mod arrow;
 mod parquet;

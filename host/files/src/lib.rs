@@ -18,6 +18,8 @@
 )]
 
 mod arrow;
+#[cfg(test)]
+mod arrow_types;
 mod binary;
 mod csv;
 mod decode;
@@ -302,7 +304,7 @@ fn missing_values(rows: usize) -> ArrayRef {
 pub fn missing_column(path: &Path, field: &Field, names: &[&str]) -> Error {
     let hint = match wafer_catalog::nearest(&field.name, names.iter().copied()) {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
-        None => format!("; it has {}", names.join(", ")),
+        None => columns_it_has(names),
     };
     Error::invalid(format!(
         "{} has no column `{}` ({}), which the function reads{hint}",
@@ -310,6 +312,14 @@ pub fn missing_column(path: &Path, field: &Field, names: &[&str]) -> Error {
         field.name,
         field.data_type
     ))
+}
+
+/// Returns the end of a message about a column that a file lacks: the columns that it has.
+pub fn columns_it_has(names: &[&str]) -> String {
+    match names {
+        [] => "; it has no columns: it is empty, or its rows have no fields".to_owned(),
+        _ => format!("; it has {}", names.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -400,6 +410,64 @@ mod tests {
         let schema = ndjson.schema(&path, file, &options, &|_| None).unwrap();
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_missing_column_is_told_with_those_that_are_there() {
+        let wanted = Field::new("price", DataType::Int64, false);
+        for (names, hint) in [
+            (&["pride", "id"][..], "; did you mean `pride`?"),
+            (&["id", "at"], "; it has id, at"),
+            (
+                &[],
+                "; it has no columns: it is empty, or its rows have no fields",
+            ),
+        ] {
+            let error = missing_column(Path::new("a.csv"), &wanted, names).to_string();
+            assert!(error.ends_with(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_json_without_any_object_says_what_is_wrong_with_its_first_value() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content, wanted) in [
+            (
+                "in.ndjson",
+                "\n{\"a\":NaN}\n",
+                Err("in.ndjson:2: is not JSON: "),
+            ),
+            (
+                "in.ndjson",
+                "7\n8\n",
+                Err("in.ndjson:1: is not a JSON object"),
+            ),
+            (
+                "in.json",
+                "[\n7]",
+                Err("in.json:1: (line 2) is not a JSON object"),
+            ),
+            // Reading the rows reports the others.
+            ("in.ndjson", "7\n{\"a\":1}\n", Ok(1)),
+            ("in.ndjson", "{}\n", Ok(0)),
+            ("in.ndjson", "", Ok(0)),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let file = File::open(&path).unwrap();
+            let format = file_format(Format::Ndjson);
+            let found = format.schema(&path, file, &FileOptions::default(), &|_| None);
+            match (found, wanted) {
+                (Ok(schema), Ok(wanted)) => {
+                    assert_eq!(schema.fields().len(), wanted, "{content}");
+                }
+                (Err(error), Err(wanted)) => {
+                    let error = error.to_string();
+                    assert!(error.contains(wanted), "{content}: {error}");
+                }
+                (found, wanted) => panic!("{content}: {found:?}, wanted {wanted:?}"),
+            }
+        }
     }
 
     /// Writes a file with a row of so many columns.

@@ -19,7 +19,7 @@ use wafer_store::{Error, Result};
 use crate::input::TextInput;
 use crate::ndjson::values::{Values, placed};
 use crate::output::plain_columns;
-use crate::text::{RawObject, TOO_MANY_FIELDS, TextColumns, TextRows};
+use crate::text::{RawObject, TOO_MANY_FIELDS, TYPE_OF_NULLS, TextColumns, TextRows};
 use crate::{
     FileFormat, MAX_COLUMNS, ReadColumn, RowReader, RowWriter, Rows, Sink, Statistics, WriteResult,
     check_column_count, unreadable,
@@ -44,6 +44,7 @@ impl FileFormat for Ndjson {
     ) -> Result<SchemaRef> {
         let mut values = open(path, file, options)?;
         let (mut columns, mut positions) = (Vec::<Column>::new(), HashMap::<String, usize>::new());
+        let mut first_fault = None;
         while let Some(value) = values.next().map_err(|e| unreadable(path, e))? {
             let object = match RawObject::parse(value.bytes) {
                 Ok(object) => object,
@@ -52,7 +53,11 @@ impl FileFormat for Ndjson {
                     continue;
                 }
                 // The value is skipped here, because reading the row reports what is wrong with it.
-                Err(_) => continue,
+                Err(message) => {
+                    let (number, line) = (value.number, value.line);
+                    first_fault.get_or_insert_with(|| (number, placed(line, message)));
+                    continue;
+                }
             };
             for (name, cell) in object.fields() {
                 let position = *positions.entry(name.to_owned()).or_insert_with(|| {
@@ -75,9 +80,14 @@ impl FileFormat for Ndjson {
             }
             check_column_count(path, columns.len())?;
         }
+        // No row of a file without columns is read.
+        if let (true, Some((number, message))) = (columns.is_empty(), first_fault) {
+            let path = path.display();
+            return Err(Error::invalid(format!("{path}:{number}: {message}")));
+        }
         let fields = columns.into_iter().map(|column| {
             let data_type = column.declared.or(column.inferred);
-            let data_type = data_type.unwrap_or(DataType::Utf8);
+            let data_type = data_type.unwrap_or(TYPE_OF_NULLS);
             ArrowField::new(column.name, data_type.to_arrow(), true)
         });
         Ok(Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())))

@@ -33,8 +33,8 @@ pub struct OutputFile {
 #[derive(Debug)]
 struct NoText {
     column: String,
-    /// The index of the row in its batch.
-    row: usize,
+    /// The index of the row in its batch; `None` if the column as a whole has no text.
+    row: Option<usize>,
     message: String,
 }
 
@@ -120,14 +120,18 @@ impl OutputFile {
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`] with row (counted from 0), column and value when the format cannot
-    /// hold a value, and [`Kind::Unavailable`] when the file cannot be written.
+    /// hold a value, with the column alone when it cannot hold the column, and
+    /// [`Kind::Unavailable`] when the file cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let writer = self.writer.as_mut().expect("it is open until it is closed");
         let written = writer.write(batch, &mut self.statistics);
         written.map_err(|e| match e.downcast::<NoText>() {
             Ok(e) => {
-                let (path, row) = (self.path.display(), self.rows + e.row as u64);
-                Error::invalid(format!("{path}: row {row}, {e}"))
+                let path = self.path.display();
+                Error::invalid(match e.row {
+                    Some(row) => format!("{path}: row {}, {e}", self.rows + row as u64),
+                    None => format!("{path}: {e}"),
+                })
             }
             Err(e) => unwritable(&self.path, e),
         })?;
@@ -242,10 +246,13 @@ fn is_of_system(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Int64Array, TimestampMillisecondArray};
+    use arrow_array::{Int64Array, TimestampMillisecondArray, new_null_array};
     use arrow_schema::{DataType, Field, Schema};
+    use wafer_catalog::FileOptions;
 
     use super::*;
+    use crate::ReadColumn;
+    use crate::arrow_types::{held_by_parquet, not_held_by_parquet};
 
     fn schema() -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]))
@@ -288,6 +295,56 @@ mod tests {
             );
             let message = refused.to_string();
             assert!(message.starts_with(&wanted), "{message}");
+        }
+    }
+
+    /// Writes rows of nulls of a type, and returns the column that is read again.
+    fn read_again(path: &Path, schema: &SchemaRef) -> ArrayRef {
+        let column = new_null_array(schema.field(0).data_type(), 2);
+        let batch = RecordBatch::try_new(SchemaRef::clone(schema), vec![column]).unwrap();
+        let mut output = OutputFile::create(path, schema).unwrap();
+        output.write(&batch).unwrap();
+        output.close().unwrap();
+        let field = wafer_core::Field::new("odd", wafer_core::DataType::Utf8, true);
+        let format = file_format(Format::of_output(path).unwrap());
+        let (file, options) = (File::open(path).unwrap(), FileOptions::default());
+        let reader = format.read(path, file, &options, &[ReadColumn::from(field)]);
+        let rows = reader.unwrap().next().unwrap().unwrap();
+        ArrayRef::clone(&rows.columns[0])
+    }
+
+    #[test]
+    fn columns_of_every_arrow_type_are_written_as_they_are_or_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (held, not_held) = (held_by_parquet(), not_held_by_parquet());
+        for data_type in held.iter().chain(&not_held) {
+            let field = Field::new("odd", data_type.clone(), true);
+            let schema: SchemaRef = Arc::new(Schema::new(vec![field]));
+            for extension in ["csv", "ndjson", "parquet", "arrow", "arrows"] {
+                let place = format!("{data_type} in {extension}");
+                let is_held = match extension {
+                    "csv" | "ndjson" => wafer_core::plain_type(data_type).is_some(),
+                    "parquet" => held.contains(data_type),
+                    _ => true,
+                };
+                let path = folder.path().join(format!("x.{extension}"));
+                if !is_held {
+                    let error = OutputFile::create(&path, &schema).unwrap_err().to_string();
+                    let wanted =
+                        format!("column `odd` is {data_type}, which a file of this format");
+                    assert!(error.contains(&wanted), "{place}: {error}");
+                    continue;
+                }
+                let column = read_again(&path, &schema);
+                assert_eq!(column.len(), 2, "{place}");
+                // Texts have no types, and the nulls were read as those of utf8.
+                let wanted = match extension {
+                    "csv" | "ndjson" => &DataType::Utf8,
+                    _ => data_type,
+                };
+                assert_eq!(column.data_type(), wanted, "{place}");
+                assert!(*column == *new_null_array(wanted, 2), "{place}: {column:?}");
+            }
         }
     }
 

@@ -97,90 +97,23 @@ fn holds(data_type: &ArrowType) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{RecordBatch, new_null_array};
+    use arrow_array::{
+        ArrayRef, DurationMicrosecondArray, DurationMillisecondArray, DurationNanosecondArray,
+        DurationSecondArray, RecordBatch, new_null_array,
+    };
     use arrow_schema::{
         Field as ArrowField, Fields, IntervalUnit, Schema as ArrowSchema, UnionFields, UnionMode,
     };
 
     use super::*;
     use crate::OutputFile;
-
-    fn item(data_type: ArrowType) -> Arc<ArrowField> {
-        Arc::new(ArrowField::new("item", data_type, true))
-    }
-
-    fn dictionary(values: ArrowType) -> ArrowType {
-        ArrowType::Dictionary(Box::new(ArrowType::Int16), Box::new(values))
-    }
-
-    fn map(key_is_nullable: bool) -> ArrowType {
-        let fields = vec![
-            ArrowField::new("key", ArrowType::Utf8, key_is_nullable),
-            ArrowField::new("value", ArrowType::Int64, true),
-        ];
-        let entries = ArrowField::new("entries", ArrowType::Struct(fields.into()), false);
-        ArrowType::Map(Arc::new(entries), false)
-    }
-
-    fn held() -> Vec<ArrowType> {
-        use ArrowType as A;
-        let mut types = vec![
-            A::Null,
-            A::Boolean,
-            A::Int8,
-            A::Int16,
-            A::Int32,
-            A::Int64,
-            A::UInt8,
-            A::UInt16,
-            A::UInt32,
-            A::UInt64,
-            A::Float16,
-            A::Float32,
-            A::Float64,
-            A::Utf8,
-            A::LargeUtf8,
-            A::Utf8View,
-            A::Binary,
-            A::LargeBinary,
-            A::BinaryView,
-            A::FixedSizeBinary(3),
-            A::Duration(TimeUnit::Second),
-            A::Date32,
-            A::Time32(TimeUnit::Millisecond),
-            A::Time64(TimeUnit::Microsecond),
-            A::Time64(TimeUnit::Nanosecond),
-            A::Decimal128(10, 2),
-            A::Decimal128(38, 0),
-            A::Decimal256(10, 2),
-            A::Decimal256(76, 10),
-            dictionary(A::Utf8),
-            dictionary(A::LargeBinary),
-            A::List(item(A::Int32)),
-            A::LargeList(item(A::Utf8View)),
-            A::FixedSizeList(item(A::Float64), 2),
-            A::List(item(A::Struct(
-                vec![ArrowField::new("x", A::Int8, true)].into(),
-            ))),
-            map(false),
-        ];
-        for unit in [
-            TimeUnit::Millisecond,
-            TimeUnit::Microsecond,
-            TimeUnit::Nanosecond,
-        ] {
-            types.push(A::Duration(unit));
-            types.push(A::Timestamp(unit, None));
-            types.push(A::Timestamp(unit, Some("Europe/Oslo".into())));
-        }
-        types
-    }
+    use crate::arrow_types::{dictionary, held_by_parquet, item, map};
 
     #[test]
     fn columns_of_held_types_are_read_with_the_same_types() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
-        for data_type in held() {
+        for data_type in held_by_parquet() {
             assert!(holds(&data_type), "{data_type}");
             let schema = ArrowSchema::new(vec![ArrowField::new("x", data_type.clone(), true)]);
             let schema = Arc::new(schema);
@@ -199,6 +132,32 @@ mod tests {
             assert_eq!(*rows.columns[0].data_type(), data_type);
             assert!(*rows.columns[0] == **batch.column(0), "{data_type}");
         }
+    }
+
+    /// Parquet has no type of durations. The Arrow schema in the metadata has their unit.
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let values = || vec![Some(-1), None, Some(i64::MAX)];
+        let columns: [ArrayRef; 4] = [
+            Arc::new(DurationSecondArray::from(values())),
+            Arc::new(DurationMillisecondArray::from(values())),
+            Arc::new(DurationMicrosecondArray::from(values())),
+            Arc::new(DurationNanosecondArray::from(values())),
+        ];
+        let names = ["s", "ms", "us", "ns"];
+        let written = RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap();
+        let mut output = OutputFile::create(&path, &written.schema()).unwrap();
+        output.write(&written).unwrap();
+        output.close().unwrap();
+        let column =
+            |name: &str| ReadColumn::from(wafer_core::Field::new(name, DataType::Int64, true));
+        let file = File::open(&path).unwrap();
+        let options = FileOptions::default();
+        let reader = Parquet.read(&path, file, &options, &names.map(column));
+        let rows = reader.unwrap().next().unwrap().unwrap();
+        assert_eq!(rows.columns, written.columns());
     }
 
     #[test]

@@ -20,6 +20,10 @@ use crate::{MAX_COLUMNS, ReadColumn, Rows};
 /// bracket that is not closed, or is no row at all.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
+/// The type of a column in which a file has no value, so that nothing tells its type: the one that
+/// every later value has a text for.
+pub(crate) const TYPE_OF_NULLS: DataType = DataType::Utf8;
+
 /// The number of values that new columns of a chunk have room for, all together, and that each has
 /// room for however many there are.
 const FIRST_VALUES: usize = 1 << 18;

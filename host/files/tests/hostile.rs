@@ -22,7 +22,8 @@ use arrow_array::{
     NullArray, RecordBatch, RecordBatchOptions, StringArray, StringViewArray, StructArray,
     TimestampMicrosecondArray,
 };
-use arrow_ipc::writer::StreamWriter;
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -253,6 +254,10 @@ fn changed_files_end_with_rows_or_an_error() {
             files.push((format, std::fs::read(path).unwrap()));
         }
     }
+    for codec in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
+        let streams = batches().into_iter().map(|batch| compressed(codec, &batch));
+        files.extend(streams.map(|stream| (Format::ArrowStream, stream)));
+    }
     let (mut errors, path) = (0, folder.path().join("changed"));
     for _ in 0..rounds {
         let (format, bytes) = &files[random.below(files.len())];
@@ -320,6 +325,15 @@ fn written(folder: &Path, format: Format, batch: &RecordBatch) -> PathBuf {
     output.write(batch).unwrap();
     output.close().unwrap();
     path
+}
+
+/// The bytes of a stream whose buffers are compressed.
+fn compressed(codec: CompressionType, batch: &RecordBatch) -> Vec<u8> {
+    let options = IpcWriteOptions::default().try_with_compression(Some(codec));
+    let writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options.unwrap());
+    let mut writer = writer.unwrap();
+    writer.write(batch).unwrap();
+    writer.into_inner().unwrap()
 }
 
 fn batch(columns: Vec<ArrayRef>) -> RecordBatch {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use url::form_urlencoded;
-use wafer_core::{Digest, joined_identity, lost_number};
+use wafer_core::{Digest, check_json_text, joined_identity};
 use wafer_platform::IncomingEvent;
 
 /// A batch of records.
@@ -207,12 +207,8 @@ fn plain(value: &Json) -> Result<Json, String> {
         .ok_or("is not a typed value")?;
     let number = |value: &Json| -> Result<Json, String> {
         let text = value.as_str().ok_or("is not a number")?;
-        match lost_number(text.as_bytes()) {
-            Some(number) => Err(format!(
-                "{number} is not kept exactly, because it has too many digits; write it as text"
-            )),
-            None => serde_json::from_str(text).map_err(|_| format!("`{text}` is not a number")),
-        }
+        check_json_text(text.as_bytes())?;
+        serde_json::from_str(text).map_err(|_| format!("`{text}` is not a number"))
     };
     let list = |value: &Json, plain: &dyn Fn(&Json) -> Result<Json, String>| {
         let values = value.as_array().ok_or("is not a list")?;
@@ -271,11 +267,11 @@ mod tests {
             ),
             (
                 json!({"a": {"N": "12345678901234567890123456789012345678"}}),
-                "attribute `a`: 12345678901234567890123456789012345678 is not kept exactly",
+                "attribute `a`: has the number 12345678901234567890123456789012345678, which is not kept exactly",
             ),
             (
                 json!({"a": {"NS": ["1", "1.0000000000000000001"]}}),
-                "attribute `a`: 1.0000000000000000001 is not kept exactly",
+                "attribute `a`: has the number 1.0000000000000000001, which is not kept exactly",
             ),
             (json!({"a": {"Q": 1}}), "is of type `Q`"),
             (json!({"a": 1}), "is not a typed value"),

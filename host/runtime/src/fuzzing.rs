@@ -79,19 +79,8 @@ fn column_types() -> Vec<DataType> {
         ArrowField::new("value", ArrowType::Int32, true),
     ];
     let entries = ArrowType::Struct(pair.into_iter().collect());
-    vec![
-        DataType::Boolean,
-        DataType::Int64,
-        DataType::Float64,
-        DataType::Float32,
-        DataType::Utf8,
-        DataType::Binary,
-        DataType::Timestamp,
-        DataType::Date,
-        DataType::Vector(3),
-        DataType::ListInt64,
-        DataType::ListFloat64,
-        DataType::ListUtf8,
+    let mut types = DataType::storable(3).to_vec();
+    types.extend([
         arrow(ArrowType::Null),
         arrow(ArrowType::Decimal128(10, 2)),
         arrow(ArrowType::FixedSizeBinary(3)),
@@ -103,7 +92,8 @@ fn column_types() -> Vec<DataType> {
             ArrowField::new("entries", entries, false).into(),
             false,
         )),
-    ]
+    ]);
+    types
 }
 
 fn field(input: &mut Input<'_>) -> wit::FieldResult {

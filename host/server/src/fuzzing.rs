@@ -47,20 +47,7 @@ pub fn tensors(bytes: &[u8]) -> Result<usize, String> {
     let Some((length, body)) = bytes.split_first_chunk() else {
         return Ok(0);
     };
-    let types = [
-        DataType::Boolean,
-        DataType::Int64,
-        DataType::Float64,
-        DataType::Float32,
-        DataType::Utf8,
-        DataType::Binary,
-        DataType::Timestamp,
-        DataType::Date,
-        DataType::Vector(2),
-        DataType::ListInt64,
-        DataType::ListFloat64,
-        DataType::ListUtf8,
-    ];
+    let types = DataType::storable(2);
     let names = types.iter().map(|data_type| data_type.to_string());
     let fields = names.zip(&types);
     let fields: Vec<Field> = fields

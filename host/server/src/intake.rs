@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
-use wafer_core::{bytes_text, cut_to, lost_number, repeated_name};
+use wafer_core::{bytes_text, check_json_text};
 
 use crate::access::Hosts;
 use crate::encoding::Encoding;
@@ -48,8 +48,6 @@ use crate::{MAX_BODY_BYTES, ServerOptions};
 /// The size in bytes from which on a body or an answer is charged, and a request gets a thread of
 /// its own. Smaller ones take no more than the buffers of their connections.
 pub(crate) const LARGE: usize = 64 << 10;
-/// The greatest size of a number or a name in an error, in bytes.
-const SHOWN: usize = 60;
 
 /// The state that all requests of a server share.
 pub(crate) struct Intake {
@@ -442,21 +440,7 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
 /// Returns status 400 with the first number that would become another one, or the first name that
 /// an object has twice.
 pub(crate) fn check_text(json: &[u8]) -> Result<(), Failure> {
-    if let Some(name) = repeated_name(json) {
-        return Err(Failure::invalid(format!(
-            "the body has the name `{}` twice in one object, and only one value could be kept",
-            cut_to(name, SHOWN)
-        )));
-    }
-    match lost_number(json) {
-        None => Ok(()),
-        Some(number) => Err(Failure::invalid(format!(
-            "the body has the number {}, which is not kept exactly: write an integer of at most 64 \
-             bits without a decimal point and without an exponent, and another number with no more \
-             digits than a float64 keeps",
-            cut_to(number, SHOWN)
-        ))),
-    }
+    check_json_text(json).map_err(|reason| Failure::invalid(format!("the body {reason}")))
 }
 
 /// Marks a response whose memory is charged.

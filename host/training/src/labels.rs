@@ -11,7 +11,9 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, SchemaRef};
 use wafer_catalog::{Compression, Cuts, FileOptions, Format, ViewDef, nearest};
 use wafer_core::{CoerceError, DataType, Field, Reading, Timestamp, Zone, bytes_text, coerce_rows};
-use wafer_files::{ReadColumn, Rows, batch_bytes, check_no_table, file_format, unreadable};
+use wafer_files::{
+    ReadColumn, Rows, batch_bytes, check_no_table, columns_it_has, file_format, unreadable,
+};
 use wafer_store::{Error, Kind, Result};
 
 /// A file of labels that has the columns that a view needs.
@@ -220,9 +222,10 @@ impl LabelFile {
         {
             let Ok(index) = self.schema.index_of(&field.name) else {
                 let names = self.schema.fields().iter().map(|f| f.name().as_str());
-                let hint = match nearest(&field.name, names.clone()) {
+                let names: Vec<&str> = names.collect();
+                let hint = match nearest(&field.name, names.iter().copied()) {
                     Some(nearest) => format!("; is `{nearest}` meant?"),
-                    None => format!("; it has {}", names.collect::<Vec<_>>().join(", ")),
+                    None => columns_it_has(&names),
                 };
                 return Err(Error::invalid(format!(
                     "{} has no column `{}` ({}), {what}{hint}",

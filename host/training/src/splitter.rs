@@ -98,11 +98,12 @@ impl Splitter {
         }
         plain_column(values).map_err(|error| {
             let schema = batch.schema();
+            let row = error.row.map(|row| format!(", row {}", first + row as u64));
             Error::invalid(format!(
-                "{}: column `{}`, row {}: {}; split by another column",
+                "{}: column `{}`{}: {}; split by another column",
                 self.labels.path().display(),
                 schema.field(self.column).name(),
-                first + error.row as u64,
+                row.unwrap_or_default(),
                 error.message
             ))
         })

@@ -24,12 +24,12 @@ use crate::output::{Bar, thousands};
 ///   wafer backfill plane_outcome --from 2013-01-01 --to 2014-01-01
 ///   wafer backfill airport_weather --from 2013-01-01 --to 2013-02-01 --interval 1h
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = super::TIMES)]
 pub(crate) struct Backfill {
     /// The pipeline
     pipeline: String,
 
-    /// First event time to cover (RFC 3339, or a date)
+    /// First event time to cover
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Timestamp,
 

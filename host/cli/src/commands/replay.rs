@@ -33,7 +33,7 @@ use crate::output::{table, thousands};
 ///   wafer replay arrival_delay --requests data/departures.csv --time scheduled_departure \
 ///       --from 2013-01-01T05:00:00Z --to 2013-01-03T05:00:00Z
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = super::TIMES)]
 pub(crate) struct Replay {
     /// The feature view to get features of
     view: String,

@@ -30,12 +30,12 @@ use crate::partitions;
 ///   wafer run plane_outcome --processes 4
 ///   wafer run plane_outcome --on aws
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = super::TIMES)]
 pub(crate) struct Run {
     /// The pipeline
     pipeline: String,
 
-    /// First event time to cover (RFC 3339, or a date); default: no start
+    /// First event time to cover; default: no start
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Option<Timestamp>,
 

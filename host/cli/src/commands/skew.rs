@@ -24,12 +24,12 @@ use crate::output::{Bar, table, thousands};
 ///   wafer skew late_arrival
 ///   wafer skew late_arrival --from 2013-03-01 --to 2013-04-01
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = super::TIMES)]
 pub(crate) struct Skew {
     /// The endpoint
     endpoint: String,
 
-    /// Compare requests from this time on (RFC 3339, or a date); default: all
+    /// Compare requests from this time on; default: all
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_argument)]
     from: Option<Timestamp>,
 

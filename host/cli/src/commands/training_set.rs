@@ -29,7 +29,7 @@ use crate::output::{Bar, facts, path_text, say, table, thousands};
 ///   wafer training-set arrival_delay --labels flights.csv --types zip=utf8,delay=float64 --out t.parquet
 ///   wafer training-set --recreate 3f9a8c41d2e0 --out again.parquet
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = super::TIMES)]
 pub(crate) struct MakeTrainingSet {
     /// The view
     #[arg(required_unless_present = "recreate")]

@@ -60,7 +60,7 @@ impl Tables {
 ///   wafer export airport_weather_v1 --out weather.csv --columns faa,event_timestamp,temperature_c
 ///   wafer export airport_weather_v1 --out - --limit 1000 | head
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = super::TIMES)]
 pub(crate) struct Export {
     /// The table
     table: String,

@@ -33,13 +33,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use wafer_store::{Error, Kind, Result};
 
-use super::{Batch, Batches, Decoded, Request, damaged, guarded};
+use super::{Batch, Batches, Decoded, Request, guarded};
 use crate::plain_size::first_rows;
 use crate::unreadable;
 
 /// The address space that a worker may use beside what the file is allowed, in bytes. The program
 /// itself takes a part of it.
 const MEMORY_BYTES: u64 = 512 << 20;
+/// The part of it that the program itself takes, and what it sends.
+const PROGRAM_BYTES: u64 = 256 << 20;
 /// What a worker may use for each byte of a file. Decoded rows take more room than encoded ones.
 const MEMORY_PER_BYTE: u64 = 8;
 /// The longest time that a worker may take to open a file, or for one batch of it.
@@ -198,13 +200,19 @@ impl Worker {
         (&self.socket).write_all(&request)
     }
 
-    /// Says why the process ended, after it has.
+    /// Says why the process ended, after it has, and what to do. A file need not be damaged to take
+    /// too much time or memory.
     fn end(&mut self, limit: u64) -> String {
         let status = self.child.wait();
         match status.map(|status| status.code()) {
-            Ok(Some(TOO_SLOW)) => format!("a part of it takes more than {STEP_SECONDS} s to read"),
+            Ok(Some(TOO_SLOW)) => format!(
+                "a part of it takes more than {STEP_SECONDS} s to read: write it again, in smaller \
+                 row groups or batches"
+            ),
             _ => format!(
-                "its reader did not survive it, or takes more than {} MiB of memory",
+                "a part of it takes more than {} MiB of memory to read, which is the most for a \
+                 file of this size, or it is damaged and its reader did not survive it: write it \
+                 again, in smaller row groups or batches",
                 limit >> 20
             ),
         }
@@ -265,7 +273,10 @@ impl WorkerRows {
         use io::ErrorKind::{ConnectionReset, UnexpectedEof};
         let is_gone = matches!(error.kind(), UnexpectedEof | ConnectionReset);
         match self.worker.take() {
-            Some(mut worker) if is_gone => damaged(&self.request, &worker.end(self.limit)),
+            Some(mut worker) if is_gone => {
+                let why = worker.end(self.limit);
+                Error::invalid(format!("{} cannot be read: {why}", self.request.path))
+            }
             _ => unreadable(self.request.path(), error),
         }
     }
@@ -597,6 +608,12 @@ fn memory_limit(file_bytes: u64) -> u64 {
     MEMORY_BYTES.saturating_add(file_bytes.saturating_mul(MEMORY_PER_BYTE))
 }
 
+/// Returns how much the buffers that are decompressed at once may take, of a file of this size:
+/// what a worker has beside the program.
+pub(super) fn decompressed_limit(file_bytes: u64) -> u64 {
+    memory_limit(file_bytes) - PROGRAM_BYTES
+}
+
 /// Limits the memory of this process for a file of this size.
 fn limit_memory(file_bytes: u64) {
     let maximum = getrlimit(Resource::As).maximum;
@@ -640,5 +657,30 @@ impl Steps {
         let result = work();
         self.0.fetch_add(1, Ordering::Relaxed);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_ended_says_what_was_too_much_and_what_to_do() {
+        for (code, wanted) in [
+            (
+                TOO_SLOW,
+                "a part of it takes more than 60 s to read: write it again",
+            ),
+            (
+                1,
+                "a part of it takes more than 512 MiB of memory to read, which is the most",
+            ),
+        ] {
+            let script = format!("exit {code}");
+            let child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+            let (socket, _) = UnixStream::pair().unwrap();
+            let said = Worker { child, socket }.end(memory_limit(0));
+            assert!(said.starts_with(wanted), "{said}");
+        }
     }
 }

@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use wafer_core::{Digest, cut_to, lost_number, repeated_name};
+use wafer_core::{Digest, check_json_text};
 use wafer_store::Result;
-
-/// The greatest size of a number or a name in an error, in bytes.
-const SHOWN: usize = 60;
 
 /// An event as it came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,21 +22,9 @@ impl IncomingEvent {
     /// content. It cannot be read if a parser makes another number of one of its numbers, or drops
     /// a field because another one has the same name.
     pub fn from_json(text: &[u8]) -> Self {
-        let payload = match (lost_number(text), repeated_name(text)) {
-            (None, None) => serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}")),
-            (Some(number), _) => Err(format!(
-                "has the number {}, which is not kept exactly: write an integer of at most 64 bits \
-                 without a decimal point and without an exponent, and another number with no more \
-                 digits than a float64 keeps",
-                cut_to(number, SHOWN)
-            )),
-            (None, Some(name)) => Err(format!(
-                "has the name `{}` twice in one object, and only one value could be kept",
-                cut_to(name, SHOWN)
-            )),
-        };
+        let parsed = || serde_json::from_slice(text).map_err(|e| format!("is not JSON: {e}"));
         Self {
-            payload,
+            payload: check_json_text(text).and_then(|()| parsed()),
             id: None,
             content: Digest::of(text),
         }

@@ -293,8 +293,10 @@ impl Guess {
     }
 
     fn finish(self) -> FoundColumn {
-        let first = self.candidates.into_iter().next().filter(|_| self.is_seen);
+        let first = self.candidates.into_iter().next();
         let data_type = match first {
+            // Nothing but nulls.
+            _ if self.field.data_type == DataType::Utf8 && !self.is_seen => Ok(None),
             None => Ok(Some(self.field.data_type)),
             Some(candidate) if candidate.is_local => Err(format!(
                 "the times in column `{}` name no time zone; say which one they are in, such as UTC \
@@ -360,7 +362,8 @@ mod tests {
                 "timestamp",
             ),
             (&["1", "x"], "utf8"),
-            (&[], "utf8"),
+            // Without values, it is told that nothing says the type.
+            (&[], ""),
         ] {
             assert_eq!(guessed(texts, None).as_deref(), Ok(wanted), "{texts:?}");
         }

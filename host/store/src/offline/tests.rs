@@ -167,20 +167,7 @@ async fn commit_replaces_all_files_of_a_folder() {
 
 #[tokio::test]
 async fn column_of_nulls_of_any_storable_type_is_written() {
-    for data_type in [
-        DataType::Boolean,
-        DataType::Int64,
-        DataType::Float64,
-        DataType::Float32,
-        DataType::Utf8,
-        DataType::Binary,
-        DataType::Timestamp,
-        DataType::Date,
-        DataType::Vector(3),
-        DataType::ListInt64,
-        DataType::ListFloat64,
-        DataType::ListUtf8,
-    ] {
+    for data_type in DataType::storable(3) {
         let folder = tempfile::tempdir().unwrap();
         let tables = OfflineTables::open(Url::from_directory_path(folder.path()).unwrap()).unwrap();
         let fields = vec![

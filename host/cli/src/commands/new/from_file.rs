@@ -64,6 +64,13 @@ struct Column<'a> {
     data_type: DataType,
 }
 
+impl Column<'_> {
+    /// Whether the file has a value in the column. Nothing tells the type of one without values.
+    fn has_values(&self) -> bool {
+        !matches!(self.found.data_type, Ok(None))
+    }
+}
+
 impl FileOptions {
     /// Looks at the file, and returns the definitions of a project in `folder`.
     ///
@@ -169,7 +176,8 @@ impl FileOptions {
         if !self.key.is_empty() {
             return self.key.iter().map(find).collect();
         }
-        let able: Vec<usize> = (0..columns.len()).filter(is_key).collect();
+        let able = (0..columns.len()).filter(is_key);
+        let able: Vec<usize> = able.filter(|index| columns[*index].has_values()).collect();
         let is_named = |index: &&usize| columns[**index].name.to_lowercase().ends_with("id");
         let named = able.iter().find(is_named);
         let key = named.or(able.first()).ok_or_else(|| {
@@ -205,6 +213,10 @@ fn columns(found: &Inspected) -> Result<Vec<Column<'_>>> {
         });
     }
     ensure!(
+        !columns.is_empty(),
+        "the file has no columns: it is empty, or its rows have no fields"
+    );
+    ensure!(
         columns.len() > 1,
         "the file has fewer than two columns: a key and a time are needed"
     );
@@ -228,7 +240,10 @@ fn column_name(name: &str) -> String {
 
 fn described(columns: &[Column<'_>]) -> String {
     let columns = columns.iter();
-    let columns = columns.map(|column| format!("{} ({})", column.found.name, column.data_type));
+    let columns = columns.map(|column| match column.has_values() {
+        true => format!("{} ({})", column.found.name, column.data_type),
+        false => format!("{} (without values)", column.found.name),
+    });
     columns.collect::<Vec<_>>().join(", ")
 }
 
@@ -336,9 +351,21 @@ impl Parts<'_> {
             0 => "by the types of the file".to_owned(),
             rows => format!("by the values of {rows} rows"),
         };
+        let without_values = self.columns.iter().filter(|column| !column.has_values());
+        let names: Vec<String> = without_values
+            .map(|column| format!("`{}`", column.name))
+            .collect();
+        let guessed = match names.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; the file has no values of {}, so that nothing tells their types, and they are \
+                 utf8",
+                names.join(", ")
+            ),
+        };
         format!(
-            "the join key is {}, the event time {}, and the columns have types {looked}: change \
-             wafer.toml if others are meant",
+            "the join key is {}, the event time {}, and the columns have types {looked}{guessed}: \
+             change wafer.toml if others are meant",
             keys.join(", "),
             name(&self.time)
         )
