@@ -20,7 +20,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, TimeUnit};
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta};
 
-use crate::coerce::{is_decimal, oversized_decimals};
+use crate::coerce::oversized_decimals;
 
 /// Returns the type that [`plain_column`] converts columns of a type to, which
 /// [`cell_to_json`](crate::cell_to_json) writes exactly, or `None` if there is none.
@@ -103,6 +103,9 @@ pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
     if plain == *found {
         return Ok(Arc::clone(column));
     }
+    if let Some((row, message)) = oversized_decimals(column).into_iter().next() {
+        return Err(PlainError::of_row(row, message));
+    }
     match found {
         A::Null => Ok(new_null_array(&plain, column.len())),
         A::Date32 => texts::<Date32Type>(column, |days| date(i64::from(days))),
@@ -121,10 +124,6 @@ pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, PlainError> {
         A::Timestamp(unit, zone) => timestamps(column, *unit, zone.is_some()),
         A::Dictionary(_, values) => plain_column(&convert(column, values)?),
         A::List(_) | A::LargeList(_) | A::FixedSizeList(..) => lists(column, &plain),
-        decimal if is_decimal(decimal) => match oversized_decimals(column).into_iter().next() {
-            None => convert(column, &plain),
-            Some((row, message)) => Err(PlainError::of_row(row, message)),
-        },
         _ => convert(column, &plain),
     }
 }
