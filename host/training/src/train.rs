@@ -183,6 +183,7 @@ impl Training {
         let request = TrainingSetRequest {
             view: model.view.clone(),
             labels,
+            labels_name: None,
             time: model.training.label_time().to_owned(),
             types,
             zone: model.training.zone,
