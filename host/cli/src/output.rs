@@ -135,12 +135,14 @@ fn error_text(error: &anyhow::Error) -> String {
 }
 
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
-/// decides how much is logged.
+/// decides how much is logged: warnings, and what trainers say of what they learn from.
 pub(crate) fn start_log(verbose: bool) {
     // What the libraries have to say is of use to those who know them: `RUST_LOG` shows it.
     let default = match verbose {
-        true => "warn,delta_kernel=error,deltalake_core=error,wafer=debug,function=trace",
-        false => "warn,delta_kernel=error,deltalake_core=error",
+        true => {
+            "warn,delta_kernel=error,deltalake_core=error,wafer=debug,function=trace,trainer=trace"
+        }
+        false => "warn,delta_kernel=error,deltalake_core=error,trainer=info",
     };
     let filter = std::env::var("RUST_LOG").ok();
     wafer_log::start(Destination::People, filter.as_deref(), default);
