@@ -23,8 +23,7 @@ fn project(columns: &str, source: &str) -> Project {
     let pass = Pass {
         columns,
         source: &format!("type = \"files\"\n{source}"),
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     pass.project().applied()
 }
@@ -426,8 +425,7 @@ fn settings_of_files_that_do_not_fit_are_refused() {
         let pass = Pass {
             columns: COLUMNS,
             source: &format!("type = \"files\"\n{settings}"),
-            group: "",
-            pipeline: "",
+            ..Pass::default()
         };
         let said = pass.project().fails(&["plan"]);
         assert!(said.contains(wanted), "{settings}: {said}");

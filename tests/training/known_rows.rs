@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::harness::accounts::{PUSHED, TRAINED, accounts, line};
-use crate::harness::pass::{Pass, pass};
+use crate::harness::pass::{COLUMNS, Pass, pass};
 use crate::harness::{Project, guest, text};
 
 /// The labels of the accounts, with another column `y`.
@@ -276,10 +276,9 @@ fn labels_that_have_the_time_of_an_event_are_counted_and_warned_of() {
         (windows, "delay = \"1s\"", 0),
     ] {
         let project = Pass {
-            columns: "id:int64, at:timestamp, v:float64?",
             source: &format!("type = \"files\"\npath = \"in.csv\"\n{delay}"),
             group,
-            pipeline: "",
+            ..Pass::default()
         };
         let project = project.project();
         let row = |id: u32| format!("{id},2024-01-0{id}T00:00:00Z,1.5\n");
@@ -313,7 +312,7 @@ fn labels_that_have_the_time_of_an_event_are_counted_and_warned_of() {
 
 #[test]
 fn statistics_of_a_training_set_have_quantiles_and_most_frequent_values() {
-    let project = pass("id:int64, at:timestamp, v:float64?", "in.csv");
+    let project = pass(COLUMNS, "in.csv");
     project.write("in.csv", "id,at,v\n1,2023-01-01T00:00:00Z,0.5\n");
     let label = |id: usize| {
         let mood = if id.is_multiple_of(4) { "sad" } else { "glad" };
