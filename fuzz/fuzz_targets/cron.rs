@@ -26,6 +26,14 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             return;
         };
         assert!(next > time, "{next} after {time}");
+        // It is the first one after any time before it, and in zones without two of an hour, the
+        // last one before any time after it.
+        let just_before = next.minus(Duration::MICROSECOND);
+        assert_eq!(ticks.after(just_before), Some(next), "after {just_before}");
+        if timezone == "UTC" {
+            let just_after = next.plus(Duration::MICROSECOND);
+            assert_eq!(ticks.before(just_after), Some(next), "before {just_after}");
+        }
         time = next;
     }
 });

@@ -72,5 +72,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     );
     let (left, right) = bytes.split_at(bytes.len() / 2);
     let _ = merge_items(left, right);
-    let _ = merge_items(bytes, bytes);
+    if let Ok(merged) = merge_items(bytes, bytes) {
+        let newest = newest_event(&merged).expect("it was merged so");
+        assert_eq!(newest, newest_event(bytes).expect("it was merged"));
+    }
 });

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use self::calls::Seen;
 use self::policy::{UNSEEN, allows, grants, policies};
 use crate::harness::Project;
-use crate::harness::accounts::{PUSHED, accounts, push_and_release, request, route_and_log};
+use crate::harness::accounts::{logged, request};
 use crate::harness::lambda::{Lambda, message, request_v2};
 use crate::harness::ledger::{entries_on_s3, entry, event};
 use crate::harness::proxy::Proxy;
@@ -58,9 +58,7 @@ fn pushes() -> Vec<String> {
 #[test]
 fn iam_policies_allow_what_functions_do_and_nothing_else() {
     let Some(policies) = policies() else { return };
-    let project = accounts(PUSHED);
-    push_and_release(&project, 2);
-    route_and_log(&project, &["r1", "--shadow", "r2"]);
+    let project = logged(2, &["r1", "--shadow", "r2"]);
     let rows: String = (0..20)
         .map(|n| format!("{}\n", event(&format!("k{n}"), n)))
         .collect();

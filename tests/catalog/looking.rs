@@ -7,10 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::pass::{Pass, pass};
+use crate::harness::pass::{COLUMNS, Pass, pass};
 use crate::harness::{Project, guest, text};
-
-const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
 
 /// Three rows; the source has a column more than the function reads.
 const ROWS: &str = "id,at,v,note\n\
@@ -386,10 +384,8 @@ fn a_view_of_several_groups_is_shown_without_what_only_a_request_knows() {
 #[test]
 fn nothing_is_written_when_rows_are_shown() {
     let project = Pass {
-        columns: COLUMNS,
         source: "type = \"stream\"",
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     let project = project.project().applied();
     let server = project.serve(&[]);

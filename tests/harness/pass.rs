@@ -7,12 +7,27 @@ pub(crate) struct Pass<'a> {
     /// The columns of the source, such as `id:int64, at:timestamp, v:float64?`. The join key is
     /// the first, and the event time is `at`.
     pub(crate) columns: &'a str,
-    /// More settings of the source, which reads `in.csv` otherwise.
+    /// The settings of the source.
     pub(crate) source: &'a str,
     /// More settings of the group.
     pub(crate) group: &'a str,
     /// More settings of the pipeline.
     pub(crate) pipeline: &'a str,
+}
+
+/// The columns of most sources.
+pub(crate) const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
+
+impl Default for Pass<'_> {
+    /// Reads `in.csv` with [`COLUMNS`], and has no more settings. A test says what differs.
+    fn default() -> Self {
+        Self {
+            columns: COLUMNS,
+            source: "type = \"files\"\npath = \"in.csv\"",
+            group: "",
+            pipeline: "",
+        }
+    }
 }
 
 impl Pass<'_> {
@@ -63,8 +78,7 @@ pub(crate) fn pass(columns: &str, file: &str) -> Project {
     let project = Pass {
         columns,
         source: &format!("type = \"files\"\npath = \"{file}\""),
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     project.project().applied()
 }

@@ -111,10 +111,8 @@ fn rows_have_the_line_that_they_begin_in_whatever_ends_the_lines() {
 fn rows_of_a_file_with_carriage_returns_are_events_of_their_own() {
     for file in ["cr2", "cr3"] {
         let project = Pass {
-            columns: "id:int64, at:timestamp, v:float64?",
-            source: "type = \"files\"\npath = \"in.csv\"",
             group: "aggregates = [{ function = [\"count\", \"sum\"], column = \"v\", windows = [\"lifetime\"] }]",
-            pipeline: "",
+            ..Pass::default()
         };
         let project = project.project().applied();
         project.write("in.csv", case(&format!("34-csv-broken/{file}.csv")));

@@ -7,10 +7,8 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicr
 use serde_json::{Value as Json, json};
 use wafer_store::{Follows, OfflineTables, Txn};
 
-use crate::harness::pass::{Pass, pass};
+use crate::harness::pass::{COLUMNS, Pass, pass};
 use crate::harness::{Project, repository, write_batch};
-
-const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
 
 /// The times of the checked-in table name no zone.
 const ZONE: &str = "zone = \"UTC\"";
@@ -18,10 +16,8 @@ const ZONE: &str = "zone = \"UTC\"";
 /// Makes a project that reads a Delta table, with more settings of its source, and applies it.
 fn delta(path: &Path, more: &str) -> Project {
     let project = Pass {
-        columns: COLUMNS,
         source: &format!("type = \"delta\"\npath = \"{}\"\n{more}", path.display()),
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     project.project().applied()
 }

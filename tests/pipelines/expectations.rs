@@ -174,9 +174,8 @@ fn lists_and_vectors_are_counted_and_may_be_required() {
         ] {
             let project = Pass {
                 columns: &format!("id:int64, at:timestamp, c:{column}?"),
-                source: "type = \"files\"\npath = \"in.csv\"",
                 group: &group(rule),
-                pipeline: "",
+                ..Pass::default()
             };
             let project = project.project();
             let row = |hour: u32, value: &str| format!("1,2024-01-01T0{hour}:00:00Z,{value}\n");

@@ -8,14 +8,13 @@ use crate::harness::pass::{Pass, case};
 fn zeros_of_both_signs_are_one_value_online_and_offline() {
     let project = Pass {
         columns: "id:utf8, at:timestamp, v:float64?",
-        source: "type = \"files\"\npath = \"in.csv\"",
         group: r#"
 aggregates = [
   { function = ["count_distinct", "approx_count_distinct", "min", "first", "last"], column = "v", windows = ["1h"] },
   { function = ["top_k", "last_k"], k = 3, column = "v", windows = ["1h"] },
 ]
 "#,
-        pipeline: "",
+        ..Pass::default()
     };
     let project = project.project().applied();
     project.write("in.csv", case("38-zero-distinct/in.csv"));

@@ -23,8 +23,7 @@ fn project(columns: &str, source: &str) -> Project {
     let pass = Pass {
         columns,
         source: &format!("type = \"files\"\n{source}"),
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     pass.project().applied()
 }
@@ -229,6 +228,36 @@ fn columns_of_nulls_alone_are_nulls_of_the_type_that_is_read() {
     assert_eq!(values(&project, "note"), wanted);
 }
 
+#[test]
+fn odd_columns_of_parquet_files_are_read_by_their_names_or_reported() {
+    let odd = |file: &str| {
+        let settings = format!("path = \"{file}\"\nzone = \"UTC\"");
+        let project = project(Pass::default().columns, &settings);
+        copy(&project, "35-parquet-names", &[file]);
+        project
+    };
+    for (file, ids, rejected) in [
+        // A struct before the wanted columns has fields of the same names.
+        ("nested.parquet", json!([1, 2]), 0),
+        ("nullid.parquet", json!([1]), 1),
+        ("nullat.parquet", json!([1]), 1),
+        ("u64.parquet", json!([2]), 1),
+    ] {
+        let project = odd(file);
+        project.ok(&["run", "g"]);
+        assert_eq!(json!(values(&project, "id")), ids, "{file}");
+        let run = &project.json(&["runs"])[0];
+        assert_eq!(run["rows_rejected"], rejected, "{run}");
+        let is_named = run["rejects"].to_string().contains(file);
+        assert_eq!(is_named, rejected > 0, "{run}");
+    }
+    let said = odd("dup.parquet").fails(&["run", "g"]);
+    assert!(
+        said.contains("dup.parquet has two columns `v`; rename one"),
+        "{said}"
+    );
+}
+
 /// The start of 2024, in nanoseconds after 1970.
 const NEW_YEAR: i64 = 1_704_067_200_000_000_000;
 
@@ -426,8 +455,7 @@ fn settings_of_files_that_do_not_fit_are_refused() {
         let pass = Pass {
             columns: COLUMNS,
             source: &format!("type = \"files\"\n{settings}"),
-            group: "",
-            pipeline: "",
+            ..Pass::default()
         };
         let said = pass.project().fails(&["plan"]);
         assert!(said.contains(wanted), "{settings}: {said}");

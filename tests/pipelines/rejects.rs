@@ -3,11 +3,8 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::pass::{Pass, pass};
+use crate::harness::pass::{COLUMNS, Pass, pass};
 use crate::harness::{Project, text};
-
-const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
-const FILES: &str = "type = \"files\"\npath = \"in.csv\"";
 
 /// Rows of ids from 1 on, at midnight of the days of January 2024. The times of those in `bad`
 /// have no zone.
@@ -87,10 +84,8 @@ fn the_limit_of_rejected_rows_is_a_setting_of_the_pipeline() {
         (10, "max_rejects = 1.0", true),
     ] {
         let project = Pass {
-            columns: COLUMNS,
-            source: FILES,
-            group: "",
             pipeline: limit,
+            ..Pass::default()
         };
         let project = project.project();
         project.write("in.csv", rows(10, |id| id <= bad));
@@ -111,10 +106,8 @@ fn the_limit_of_rejected_rows_is_a_setting_of_the_pipeline() {
         ("max_rejects = \"1%\"", "invalid type"),
     ] {
         let project = Pass {
-            columns: COLUMNS,
-            source: FILES,
-            group: "",
             pipeline: limit,
+            ..Pass::default()
         };
         let said = project.project().fails(&["apply"]);
         assert!(said.contains(wanted), "{said}");
@@ -205,10 +198,8 @@ fn a_source_whose_rows_are_gone_does_not_empty_an_interval_that_had_rows() {
 #[test]
 fn times_in_another_unit_than_the_declared_one_do_not_empty_an_interval() {
     let project = Pass {
-        columns: COLUMNS,
         source: "type = \"files\"\npath = \"in.csv\"\ntimes = { at = { unit = \"ms\" } }",
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     let project = project.project().applied();
     project.write("in.csv", "id,at,v\n1,1704067200000,1.5\n");
@@ -228,9 +219,6 @@ fn times_in_another_unit_than_the_declared_one_do_not_empty_an_interval() {
 #[test]
 fn a_chained_run_follows_an_upstream_group_whose_rows_are_gone() {
     let project = Pass {
-        columns: COLUMNS,
-        source: FILES,
-        group: "",
         pipeline: r#"
 max_rejects = 1
 
@@ -247,6 +235,7 @@ source = "rows"
 function = "f"
 group = "h"
 "#,
+        ..Pass::default()
     };
     let project = project.project();
     project.write("in.csv", rows(3, none));
@@ -262,9 +251,6 @@ group = "h"
 #[test]
 fn a_chained_run_that_rejects_most_rows_fails() {
     let project = Pass {
-        columns: COLUMNS,
-        source: FILES,
-        group: "",
         pipeline: r#"
 [sources.rows]
 type = "table"
@@ -280,6 +266,7 @@ source = "rows"
 function = "f"
 group = "h"
 "#,
+        ..Pass::default()
     };
     let project = project.project();
     project.write("in.csv", rows(3, none));

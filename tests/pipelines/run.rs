@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::Project;
-use crate::harness::pass::pass;
+use crate::harness::pass::{COLUMNS, pass};
 
 #[test]
 fn all_pipelines_run_on_the_flights_data() {
@@ -104,7 +104,7 @@ fn a_run_is_repeated_only_when_its_inputs_changed() {
 /// What a source accepts, and how its files are read, decides what a run writes.
 #[test]
 fn a_run_is_repeated_when_the_format_or_the_skew_of_its_source_changed() {
-    let project = pass("id:int64, at:timestamp, v:float64?", "in.csv");
+    let project = pass(COLUMNS, "in.csv");
     project.write("in.csv", "id,at,v\n1,2024-01-01T00:00:00Z,1.5\n");
     let generation = || project.json(&["run", "g"])["generation"].clone();
     assert_eq!((generation(), generation()), (json!(1), json!(1)));

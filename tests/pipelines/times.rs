@@ -11,21 +11,18 @@ use arrow_array::types::{
 use arrow_array::{ArrayRef, Float64Array, Int64Array, PrimitiveArray, RecordBatch};
 use serde_json::{Value as Json, json};
 
-use crate::harness::pass::{Pass, case, pass};
+use crate::harness::pass::{COLUMNS, Pass, case, pass};
 use crate::harness::{Project, text, write_batch};
 
-const COLUMNS: &str = "id:int64, at:timestamp, v:float64?";
 const NEW_YEAR: &str = "2024-01-01T00:00:00Z";
 
 /// Makes a project whose source declares the unit of `at`.
 fn project_of_unit(file: &str, unit: &str) -> Project {
     let project = Pass {
-        columns: COLUMNS,
         source: &format!(
             "type = \"files\"\npath = \"{file}\"\ntimes = {{ at = {{ unit = \"{unit}\" }} }}"
         ),
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     project.project().applied()
 }
@@ -119,10 +116,8 @@ fn units_that_do_not_fit_the_columns_are_refused_by_key() {
         ("{ at = {} }", "sources.s.times.at: says nothing"),
     ] {
         let project = Pass {
-            columns: COLUMNS,
             source: &format!("type = \"files\"\npath = \"in.csv\"\ntimes = {times}"),
-            group: "",
-            pipeline: "",
+            ..Pass::default()
         };
         let said = project.project().fails(&["apply"]);
         assert!(said.contains(wanted), "{said}");
@@ -235,14 +230,13 @@ fn a_typed_column_of_integers_needs_a_unit() {
 fn integers_in_events_requests_labels_and_arguments_are_refused_without_a_unit() {
     let stream = |times: &str| {
         let project = Pass {
-            columns: COLUMNS,
             source: &format!("type = \"stream\"\n{times}"),
-            group: "",
             pipeline: r#"
 [views.w]
 request = { asked_at = "timestamp" }
 lookups = [{ group = "g", as = "g" }]
 "#,
+            ..Pass::default()
         };
         let project = project.project().applied();
         project.write("events.ndjson", "{\"id\":1,\"at\":1704067200}\n");
@@ -332,10 +326,8 @@ fn times_that_feast_pushes_are_read_as_the_source_declares() {
         ),
     ] {
         let project = Pass {
-            columns: COLUMNS,
             source: &format!("type = \"stream\"\n{declared}"),
-            group: "",
-            pipeline: "",
+            ..Pass::default()
         };
         let project = project.project().applied();
         let server = project.serve(&[]);

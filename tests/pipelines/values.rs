@@ -40,8 +40,8 @@ fn project_of_every_type(path: &str) -> Project {
     let project = Pass {
         columns: &columns(),
         source: &format!("type = \"files\"\npath = \"{path}\""),
-        group: "",
         pipeline: "max_rejects = 1.0",
+        ..Pass::default()
     };
     project.project().applied()
 }
@@ -634,8 +634,7 @@ fn numbers_of_events_and_requests_are_exact_or_refused() {
     let project = Pass {
         columns: "id:int64, at:timestamp, n:int64?, f:float64?, s:float32?",
         source: "type = \"stream\"",
-        group: "",
-        pipeline: "",
+        ..Pass::default()
     };
     let project = project.project().applied();
     let cells: [(&str, &str, Wanted); 13] = [

@@ -4,18 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, accounts, infer, push_and_release, request, route_and_log};
+use crate::harness::accounts::{PUSHED, accounts, infer, logged, push_and_release, request};
 use crate::harness::ledger::{entry, lines};
 use crate::harness::request_log::{log_table, logged_rows, served, wait};
 
 #[test]
 fn requests_and_shadows_are_logged_and_compared() {
-    let project = accounts(PUSHED);
-    push_and_release(&project, 3);
-    route_and_log(
-        &project,
-        &["r1=50", "r2=50", "--shadow", "r3", "--key", "key_a"],
-    );
+    let project = logged(3, &["r1=50", "r2=50", "--shadow", "r3", "--key", "key_a"]);
     let server = served(&project);
     let keys: Vec<String> = (0..12).map(|n| format!("k{n:03}")).collect();
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -115,9 +110,7 @@ fn requests_and_shadows_are_logged_and_compared() {
 /// Labels that become known later are joined with the request log, as other programs would do.
 #[test]
 fn labels_are_joined_to_the_request_log() {
-    let project = accounts(PUSHED);
-    push_and_release(&project, 2);
-    route_and_log(&project, &["r1=50", "r2=50", "--key", "key_a"]);
+    let project = logged(2, &["r1=50", "r2=50", "--key", "key_a"]);
     let server = served(&project);
     let keys: Vec<String> = (0..12).map(|n| format!("k{n:03}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -191,9 +184,7 @@ fn the_request_log_has_all_or_none_of_a_sampled_key() {
 
 #[test]
 fn a_deleted_entity_is_removed_from_the_request_log() {
-    let project = accounts(PUSHED);
-    push_and_release(&project, 1);
-    route_and_log(&project, &["r1"]);
+    let project = logged(1, &["r1"]);
     let clock = "2020-02-01T00:00:00Z,0";
     let server = project.serve(&["--clock", clock]);
     let ask = |keys: &[&str]| assert_eq!(infer(&server, "line", &request(keys)).0, 200);

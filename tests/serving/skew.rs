@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::accounts::{PUSHED, accounts, infer, push_and_release, request, route_and_log};
+use crate::harness::accounts::{infer, logged, request};
 use crate::harness::are_embedded;
 use crate::harness::ledger::{entry, lines};
 use crate::harness::request_log::{log_table, served, wait};
 
 #[test]
 fn skew_counts_late_knowledge_as_timing_and_altered_values_as_mismatches() {
-    let project = accounts(PUSHED);
-    push_and_release(&project, 1);
-    route_and_log(&project, &["r1"]);
+    let project = logged(1, &["r1"]);
     let server = served(&project);
     assert_eq!(infer(&server, "line", &request(&["k001", "k002"])).0, 200);
     wait(&server, 2);

@@ -4,8 +4,8 @@
 use serde_json::{Value as Json, json};
 
 use crate::harness::accounts::{PUSHED, TRAINED, accounts, line};
-use crate::harness::pass::{Pass, pass};
-use crate::harness::{Project, text};
+use crate::harness::pass::{COLUMNS, Pass, pass};
+use crate::harness::{Project, guest, text};
 
 /// The labels of the accounts, with another column `y`.
 fn write_labels(project: &Project, y: impl Fn(usize) -> String) {
@@ -139,6 +139,86 @@ fn rows_that_a_model_learned_from_are_left_out_of_its_evaluation() {
     assert!(said.contains("2"), "{said}");
 }
 
+/// Rows of other parts and rows without a label do not matter: neither that the model's function
+/// traps on them, nor that their labels are none of the task.
+#[test]
+fn an_evaluation_calls_the_function_on_the_rows_that_it_scores_alone() {
+    let project = accounts(&format!(
+        r#"
+[functions.offset]
+component = "{}"
+parameters = {{ offset = 1 }}
+
+[models.line]
+view = "account"
+label = "y"
+task = "binary"
+function = "offset"
+"#,
+        guest("offset").display()
+    ));
+    let file = project.write("model", "no weights").display().to_string();
+    let set = |labels: &str| {
+        project.write(
+            "parts.csv",
+            format!("key_a,key_b,event_timestamp,y\n{labels}"),
+        );
+        let (labels, out) = (project.at("parts.csv"), project.at("parts.parquet"));
+        let made = project.json(&[
+            "training-set",
+            "account",
+            "--labels",
+            &labels,
+            "--out",
+            &out,
+            "--split",
+            "train<2020-01-03T00:00:00Z,test",
+        ]);
+        made["id"].as_str().unwrap().to_owned()
+    };
+    let test_rows = "k002,1,2020-01-04T00:00:00Z,1\n\
+                     trap,1,2020-01-04T00:00:00Z,\n\
+                     k003,1,2020-01-04T00:00:00Z,0\n";
+    let trap = "trap,1,2020-01-02T00:00:00Z,0\n";
+    let misfit = "k001,1,2020-01-02T00:00:00Z,2\n";
+    for (others, wanted) in [
+        (
+            format!("k001,1,2020-01-02T00:00:00Z,1\n{trap}"),
+            "row 1: function `offset` trapped: ",
+        ),
+        (
+            format!("{trap}{misfit}"),
+            "row 1: 2 is none of the task `binary`",
+        ),
+    ] {
+        let set = set(&format!("{others}{test_rows}"));
+        let push = [
+            "models",
+            "push",
+            "line",
+            "--artifact",
+            &file,
+            "--training-set",
+            &set,
+        ];
+        let pushed = project.json(&push);
+        assert_eq!(pushed["metrics"]["test_rows"], json!(2.0), "{pushed}");
+        assert_eq!(pushed["metrics"]["test_positives"], json!(0.5), "{pushed}");
+        let evaluate = ["models", "evaluate", "line", "--training-set", &set];
+        let figures = project.json(&[&evaluate[..], &["--part", "test"]].concat());
+        assert_eq!(
+            (&figures["rows"], &figures["positives"]),
+            (&json!(2.0), &json!(0.5))
+        );
+        // The rows of the other part are wrong where they are asked for.
+        let others = ["--part", "train", "--with-training-rows"];
+        let arguments = [&evaluate[..], &others].concat();
+        let output = project.command(&arguments).output().unwrap();
+        let said = text(&output);
+        assert!(!output.status.success() && said.contains(wanted), "{said}");
+    }
+}
+
 #[test]
 fn a_pushed_version_says_why_it_has_no_metrics_and_a_set_without_the_label_is_refused() {
     let project = accounts(PUSHED);
@@ -196,10 +276,9 @@ fn labels_that_have_the_time_of_an_event_are_counted_and_warned_of() {
         (windows, "delay = \"1s\"", 0),
     ] {
         let project = Pass {
-            columns: "id:int64, at:timestamp, v:float64?",
             source: &format!("type = \"files\"\npath = \"in.csv\"\n{delay}"),
             group,
-            pipeline: "",
+            ..Pass::default()
         };
         let project = project.project();
         let row = |id: u32| format!("{id},2024-01-0{id}T00:00:00Z,1.5\n");
@@ -233,7 +312,7 @@ fn labels_that_have_the_time_of_an_event_are_counted_and_warned_of() {
 
 #[test]
 fn statistics_of_a_training_set_have_quantiles_and_most_frequent_values() {
-    let project = pass("id:int64, at:timestamp, v:float64?", "in.csv");
+    let project = pass(COLUMNS, "in.csv");
     project.write("in.csv", "id,at,v\n1,2023-01-01T00:00:00Z,0.5\n");
     let label = |id: usize| {
         let mood = if id.is_multiple_of(4) { "sad" } else { "glad" };

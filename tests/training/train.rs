@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::Project;
 use crate::harness::accounts::{TRAINED, accounts};
+use crate::harness::{Project, text};
 
 #[test]
 fn a_model_is_trained_and_evaluated_and_has_a_lineage() {
@@ -85,6 +85,24 @@ fn a_model_is_trained_and_evaluated_and_has_a_lineage() {
         "test",
     ]);
     assert_eq!(figures["auc"], version["metrics"]["test_auc"]);
+}
+
+#[test]
+fn a_training_says_what_the_model_learns_from_and_what_not_and_why() {
+    let project = accounts(TRAINED);
+    let output = project.command(&["train", "high"]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    for wanted in [
+        "learns `y` (binary) from `last_amount`, `last_small`",
+        "does not learn from `key_a`: `features` does not name it",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    assert!(
+        !said.contains("does not learn from `amount_then`"),
+        "columns that the labels alone have are not offered: {said}"
+    );
 }
 
 #[test]

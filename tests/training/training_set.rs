@@ -153,6 +153,15 @@ fn a_server_makes_training_sets() {
         id.as_str(),
         "the same labels and versions are the same set"
     );
+    // The labels went through a temporary file, which is nothing that a record knows.
+    assert_eq!(listed[0]["labels_name"], "request body (csv)");
+    let temporary = std::env::temp_dir().display().to_string();
+    for arguments in [&["training-sets"][..], &["training-sets", id.as_str()]] {
+        let said = project.ok(arguments);
+        assert!(said.contains("request body (csv)"), "{said}");
+        let recorded = project.json(arguments).to_string();
+        assert!(!(said + &recorded).contains(&temporary), "{recorded}");
+    }
     for (accept, body, status, wanted) in [
         (
             "application/pdf",
@@ -179,6 +188,12 @@ fn a_server_makes_training_sets() {
     let row: Json = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
     // A value that a float could not hold.
     assert_eq!(row["last_small"], json!(9_007_199_254_740_993_u64));
+    let id = answer.headers()["wafer-training-set"].to_str().unwrap();
+    let set = project.json(&["training-sets", id]);
+    assert_eq!(set["labels_name"], "request body (ndjson)");
+    let again = ["training-set", "--recreate", id, "--out"];
+    let out = project.at("again.ndjson");
+    project.ok(&[&again[..], &[out.as_str()]].concat());
     server.stop();
 }
 

@@ -154,11 +154,11 @@ fn error_text(error: &anyhow::Error) -> String {
 }
 
 /// Starts the log, which goes to standard error. `RUST_LOG` filters it; without that, `verbose`
-/// decides how much is logged.
+/// decides how much is logged: warnings, and what trainers say of what they learn from.
 pub(crate) fn start_log(verbose: bool) {
     let default = match verbose {
-        true => "debug,function=trace",
-        false => "warn",
+        true => "debug,function=trace,trainer=trace",
+        false => "warn,trainer=info",
     };
     let filter = std::env::var("RUST_LOG").ok();
     wafer_log::start(Destination::People, filter.as_deref(), default);

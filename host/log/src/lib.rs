@@ -30,7 +30,7 @@ pub enum Destination {
 /// variable `RUST_LOG`, such as `info` or `info,hyper=debug`; one that is absent or cannot be read
 /// is replaced by `default`.
 ///
-/// A level alone is that of Wafer and of what functions log. What the libraries have to say is of
+/// A level alone is that of Wafer and of what functions and trainers log. What the libraries have to say is of
 /// use to those who know them, and is logged only if they are named: `info,deltalake_core=debug`.
 ///
 /// # Panics
@@ -51,13 +51,14 @@ pub fn start(destination: Destination, filter: Option<&str>, default: &str) {
 }
 
 /// Returns a filter in which each level without a target is that of the targets of Wafer alone: its
-/// crates, whose names begin with `wafer`, and the functions that it calls.
+/// crates, whose names begin with `wafer`, and the functions and trainers that it calls. A level of
+/// one of these targets replaces it.
 fn of_wafer(filter: &str) -> String {
     let directives = filter.split(',').map(|directive| {
         let level = directive.trim();
         match level.is_empty() || level.parse::<LevelFilter>().is_err() {
             true => directive.to_owned(),
-            false => format!("wafer={level},function={level}"),
+            false => format!("wafer={level},function={level},trainer={level}"),
         }
     });
     directives.collect::<Vec<_>>().join(",")
@@ -253,12 +254,23 @@ mod tests {
             tracing::debug!(target: "wafer_store::offline", "details of Wafer");
             tracing::warn!(target: "function", "said by a function");
             tracing::trace!(target: "function", "details of a function");
+            tracing::info!(target: "trainer", "said by a trainer");
         };
         for (filter, wanted) in [
             ("warn", &["by Wafer", "by a function"][..]),
             (
+                "warn,trainer=info",
+                &["by Wafer", "by a function", "by a trainer"],
+            ),
+            (
                 "debug,function=trace",
-                &["by Wafer", "of Wafer", "by a function", "of a function"],
+                &[
+                    "by Wafer",
+                    "of Wafer",
+                    "by a function",
+                    "of a function",
+                    "by a trainer",
+                ],
             ),
             ("wafer=debug", &["by Wafer", "of Wafer"]),
             (

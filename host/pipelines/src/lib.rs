@@ -28,6 +28,8 @@ mod counters;
 mod deletion;
 mod delta_log;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group_rows;
 mod heal;
 mod history;

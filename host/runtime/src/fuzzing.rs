@@ -12,6 +12,9 @@ use crate::lift;
 ///
 /// # Errors
 /// Returns the message of an output that does not fit the signature.
+///
+/// # Panics
+/// Panics when an output was lifted that breaks the contract.
 pub fn output(bytes: &[u8]) -> Result<(), String> {
     let mut input = Input(bytes);
     let types = column_types();
@@ -43,12 +46,19 @@ pub fn output(bytes: &[u8]) -> Result<(), String> {
         }),
     };
     let lifted = lift::output(output, &signature, rows_in)?;
-    // What was lifted can be used.
-    for column in lifted.columns {
-        column
-            .to_data()
-            .validate_full()
-            .map_err(|e| e.to_string())?;
+    // What was lifted can be used by whoever trusts the signature.
+    for (column, field) in lifted.columns.iter().zip(signature.outputs.fields()) {
+        assert_eq!(column.data_type(), &field.data_type.to_arrow());
+        assert_eq!(column.len(), lifted.rows, "{}", field.data_type);
+        let data = column.to_data();
+        data.validate_full().expect("a lifted column is valid");
+    }
+    if let Some(sources) = &lifted.source_rows {
+        assert_eq!(sources.len(), lifted.rows);
+        assert!(sources.iter().all(|row| (*row as usize) < rows_in));
+    }
+    for (row, _) in &lifted.row_errors {
+        assert!((*row as usize) < rows_in);
     }
     Ok(())
 }

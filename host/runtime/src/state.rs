@@ -51,20 +51,41 @@ pub(crate) struct Log {
     pub(crate) is_quiet: bool,
 }
 
+/// Writes a message to the host's log. The target of a message is part of the program.
+macro_rules! write_message {
+    ($target:literal, $function:expr, $level:expr, $message:expr) => {
+        match $level {
+            Level::Trace => tracing::trace!(target: $target, function = $function, "{}", $message),
+            Level::Debug => tracing::debug!(target: $target, function = $function, "{}", $message),
+            Level::Info => tracing::info!(target: $target, function = $function, "{}", $message),
+            Level::Warn => tracing::warn!(target: $target, function = $function, "{}", $message),
+            Level::Error => tracing::error!(target: $target, function = $function, "{}", $message),
+        }
+    };
+}
+
 impl Log {
-    /// Writes the messages to the host's log, and clears them.
+    /// Writes the messages of a function to the host's log, and clears them.
     pub(crate) fn emit(&mut self, function: &str) {
+        self.emit_by(function, |level, message| {
+            write_message!("function", function, level, message);
+        });
+    }
+
+    /// Writes the messages of a trainer to the host's log, and clears them. They have a target of
+    /// their own, because a training has few of them, and they are for whoever started it.
+    pub(crate) fn emit_of_trainer(&mut self, trainer: &str) {
+        self.emit_by(trainer, |level, message| {
+            write_message!("trainer", trainer, level, message);
+        });
+    }
+
+    fn emit_by(&mut self, function: &str, write: impl Fn(Level, &str)) {
         if self.is_quiet {
             return;
         }
         for (level, message) in self.messages.drain(..) {
-            match level {
-                Level::Trace => tracing::trace!(target: "function", function, "{message}"),
-                Level::Debug => tracing::debug!(target: "function", function, "{message}"),
-                Level::Info => tracing::info!(target: "function", function, "{message}"),
-                Level::Warn => tracing::warn!(target: "function", function, "{message}"),
-                Level::Error => tracing::error!(target: "function", function, "{message}"),
-            }
+            write(level, &message);
         }
         if self.dropped > 0 {
             tracing::warn!(target: "function", function, dropped = self.dropped, "too many log messages in one call");

@@ -658,12 +658,13 @@ async fn push(
     written(&ingest_slices(events, ingest).await?)
 }
 
-/// Parses a body as each request of the protocol. Returns the number of rows.
-pub(crate) fn parsed(body: &[u8]) -> Result<usize, Failure> {
+/// Parses a body as each request of the protocol. Returns the rows of a write as events.
+pub(crate) fn parsed(body: &[u8]) -> Result<Vec<IncomingEvent>, Failure> {
     if let Ok(OnlineFeaturesRequest { entities, .. }) = read(body) {
         let count = count_rows(&entities, "entities")?;
         let times = [Field::new(EVENT_TIME, DataType::Timestamp, true)];
-        return Ok(rows_of(&entities, &times, count).len());
+        assert_eq!(rows_of(&entities, &times, count).len(), count);
+        return Ok(Vec::new());
     }
     let df = match read(body) {
         Ok(Write { df, .. }) => df,
@@ -672,7 +673,7 @@ pub(crate) fn parsed(body: &[u8]) -> Result<usize, Failure> {
     let count = count_rows(&df, "df")?;
     let times = BTreeSet::from([EVENT_TIME.to_owned()]);
     let events = (0..count).map(|index| event(row(&df, index), &times));
-    Ok(events.collect::<Vec<_>>().len())
+    Ok(events.map(|(_, event)| event).collect())
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {

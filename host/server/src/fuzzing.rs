@@ -2,7 +2,9 @@
 
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
+use serde_json::Value as Json;
 use wafer_core::{DataType, Field};
+use wafer_platform::IncomingEvent;
 
 use crate::error::Failure;
 use crate::intake::Payload;
@@ -21,6 +23,9 @@ const EVENT_TYPES: [&str; 4] = [
 ///
 /// # Errors
 /// Returns the message of a body that is refused.
+///
+/// # Panics
+/// Panics when an event would not be the same once it was kept.
 pub fn events(bytes: &[u8]) -> Result<usize, String> {
     let Some((first, body)) = bytes.split_first() else {
         return Ok(0);
@@ -35,7 +40,9 @@ pub fn events(bytes: &[u8]) -> Result<usize, String> {
     }
     let payload = payload(body);
     let events = events::decode(&headers, &payload).map_err(Failure::into_message)?;
-    Ok(events.count())
+    let events: Vec<IncomingEvent> = events.map(|(_, event)| event).collect();
+    events.iter().for_each(check_kept);
+    Ok(events.len())
 }
 
 /// Parses an inference request, and converts its tensors to values of each type. The first two
@@ -43,6 +50,9 @@ pub fn events(bytes: &[u8]) -> Result<usize, String> {
 ///
 /// # Errors
 /// Returns the message of a request that is refused.
+///
+/// # Panics
+/// Panics when a tensor becomes more or fewer values than there are rows.
 pub fn tensors(bytes: &[u8]) -> Result<usize, String> {
     let Some((length, body)) = bytes.split_first_chunk() else {
         return Ok(0);
@@ -60,8 +70,23 @@ pub fn tensors(bytes: &[u8]) -> Result<usize, String> {
 ///
 /// # Errors
 /// Returns the message of the first parser that refuses it.
+///
+/// # Panics
+/// Panics when a row would not be the same once it was kept.
 pub fn feast(bytes: &[u8]) -> Result<usize, String> {
-    feast::parsed(bytes).map_err(Failure::into_message)
+    let events = feast::parsed(bytes).map_err(Failure::into_message)?;
+    events.iter().for_each(check_kept);
+    Ok(events.len())
+}
+
+/// Checks that an event has an identity, if it has one of its own, and that its fields are the same
+/// once they were written as text and read again, as archives and quarantines do.
+fn check_kept(event: &IncomingEvent) {
+    assert_ne!(event.id.as_deref(), Some(""), "an identity is empty");
+    if let Ok(fields) = &event.payload {
+        let read: Result<Json, _> = serde_json::from_str(&fields.to_string());
+        assert_eq!(read.ok().as_ref(), Some(fields));
+    }
 }
 
 /// Returns a body as a handler gets it.

@@ -212,7 +212,9 @@ pub(crate) fn parsed(
         let rows = rows(&request.inputs)?;
         payload.check(tensor::binary_size(&request.inputs))?;
         tensor::take_binary(&mut request.inputs, binary).map_err(Refusal::invalid)?;
-        columns(request.inputs, inputs)?;
+        for (name, values) in columns(request.inputs, inputs)? {
+            assert_eq!(values.len(), rows, "{name}");
+        }
         wanted(
             request.parameters.as_ref(),
             request.outputs.as_deref(),

@@ -111,6 +111,7 @@ pub(crate) async fn post(
     let request = TrainingSetRequest {
         view,
         labels: labels.clone(),
+        labels_name: Some(format!("request body ({})", labels_format.extension())),
         time: options.time,
         types: types.map_err(Failure::invalid)?,
         zone: options.zone,

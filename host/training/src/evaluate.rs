@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt64Array};
 use wafer_catalog::{ModelVersion, Progress, VersionName, blocking, meant, prediction};
 use wafer_core::{DataType, Scores, widen};
+use wafer_files::plain_bytes;
 use wafer_registry::Candidate;
-use wafer_runtime::{Function, failed_row};
+use wafer_runtime::{CHUNK_ROWS, Function, failed_row};
 use wafer_store::{Error, Kind, Result};
 
 use crate::label_values::Labels;
@@ -154,8 +155,8 @@ impl Training {
         Ok(())
     }
 
-    /// Calls the version's function on the rows of a part that it did not learn from, and compares
-    /// predictions with labels.
+    /// Calls the version's function on the rows of a part that have a label and that it did not
+    /// learn from, and compares predictions with labels. No other row is looked at.
     async fn scores(
         &self,
         version: &ModelVersion,
@@ -226,20 +227,27 @@ impl Scoring {
         names.extend(self.rows.part_column());
         names.extend(self.trained.columns(&self.rows));
         let (mut first, mut scored, mut left_out) = (0, 0, 0);
+        let mut gathered = Gathered::default();
         for batch in self.rows.batches(&names)? {
             let batch = batch?;
             let parts = Parts::of(&self.rows, &batch);
             let trained = self.trained.among(&self.rows, &batch, &parts, first)?;
-            let (mut wanted, mut known) = (Vec::new(), 0);
+            let mut wanted = Vec::new();
             for (row, is_trained) in trained.into_iter().enumerate() {
-                let is_in = parts.is_in(row, self.part.as_deref());
-                wanted.push(is_in && !is_trained);
-                known += u64::from(is_in && is_trained);
+                match (parts.is_in(row, self.part.as_deref()), is_trained) {
+                    (true, true) => left_out += 1,
+                    (true, false) => wanted.push(row),
+                    (false, _) => {}
+                }
             }
-            left_out += known;
-            scored += self.add(&mut scores, &batch, &wanted, first)?;
+            let piece = self.labelled(&batch, wanted, first)?;
+            if !gathered.has_room(&piece) {
+                scored += self.add(&mut scores, std::mem::take(&mut gathered))?;
+            }
+            gathered.push(piece);
             first += batch.num_rows() as u64;
         }
+        scored += self.add(&mut scores, gathered)?;
         Ok(Scored {
             figures: scores.figures(),
             rows: scored,
@@ -247,55 +255,222 @@ impl Scoring {
         })
     }
 
-    /// Predicts the rows of a batch, and adds the wanted ones that have a label to the scores.
-    /// Returns their number.
-    fn add(
-        &self,
-        scores: &mut Scores,
-        batch: &RecordBatch,
-        wanted: &[bool],
-        first: u64,
-    ) -> Result<u64> {
+    /// Returns those of the wanted rows of a batch that have a label. `first` is the number of the
+    /// batch's first row in the training set.
+    fn labelled(&self, batch: &RecordBatch, wanted: Vec<usize>, first: u64) -> Result<Piece> {
         let column = |name: &str| {
             let missing = || Error::invalid(format!("the training set has no column `{name}`"));
             batch.column_by_name(name).ok_or_else(missing)
         };
+        let number = |row: usize| first + row as u64;
+        let labels = picked(column(&self.labels.column)?, &wanted)?;
+        let labels = self.labels.numbers(&labels, |row| number(wanted[row]))?;
+        let labelled = wanted.into_iter().zip(&labels);
+        let (rows, labels): (Vec<usize>, Vec<f64>) = labelled
+            .filter_map(|(row, label)| Some((row, label?)))
+            .unzip();
         let input = |name: &str, wanted: &DataType| -> Result<ArrayRef> {
-            model_input(column(name)?, wanted)
+            model_input(&picked(column(name)?, &rows)?, wanted)
                 .map_err(|e| Error::invalid(format!("column `{name}`: {e}")))
         };
         let fields = self.function.signature().inputs.fields().iter();
-        let inputs: Vec<ArrayRef> = fields
-            .map(|field| input(&field.name, &field.data_type))
-            .collect::<Result<_>>()?;
-        let labels = self.labels.numbers(column(&self.labels.column)?, first)?;
-        let called = self.function.invoke_rows(&inputs).map_err(Error::from);
-        let answer = called.map_err(|error| self.failure(error, first, batch.num_rows()))?;
+        Ok(Piece {
+            inputs: fields
+                .map(|field| input(&field.name, &field.data_type))
+                .collect::<Result<_>>()?,
+            labels,
+            numbers: rows.into_iter().map(number).collect(),
+        })
+    }
+
+    /// Predicts rows, and adds them to the scores. Returns their number.
+    fn add(&self, scores: &mut Scores, rows: Gathered) -> Result<u64> {
+        let rows = rows.together()?;
+        if rows.labels.is_empty() {
+            return Ok(0);
+        }
+        let called = self.function.invoke_rows(&rows.inputs).map_err(Error::from);
+        let answer = called.map_err(|error| self.failure(error, &rows.numbers))?;
         let values = widen(&answer.columns[self.output], &DataType::Float64);
         let values = values
             .as_primitive_opt::<Float64Type>()
             .ok_or_else(|| Error::new(Kind::Internal, "a prediction is not a number"))?;
-        let mut scored = 0;
-        for row in (0..batch.num_rows()).filter(|row| wanted[*row] && labels.is_valid(*row)) {
+        for (row, label) in rows.labels.iter().enumerate() {
             let is_there = !answer.has_failed(row) && values.is_valid(row);
-            scores.add(labels.value(row), is_there.then(|| values.value(row)));
-            scored += 1;
+            scores.add(*label, is_there.then(|| values.value(row)));
         }
-        Ok(scored)
+        Ok(rows.labels.len() as u64)
     }
 
     /// Returns the error of a call on some rows, with the number of the row that is to blame, or of
-    /// all of them. `first` is the number of the first row in the training set.
-    fn failure(&self, error: Error, first: u64, rows: usize) -> Error {
-        let place = match failed_row(&error) {
-            Some(row) => format!("row {}", first + row as u64),
-            None => {
-                let last = (first + rows as u64).saturating_sub(1);
-                format!("rows {first} to {last}")
-            }
+    /// the first and the last of them. `numbers` has their numbers in the training set.
+    fn failure(&self, error: Error, numbers: &[u64]) -> Error {
+        let place = match (failed_row(&error), numbers) {
+            (Some(row), _) => format!("row {}", numbers[row]),
+            (None, [only]) => format!("row {only}"),
+            (None, [first, .., last]) => format!("rows {first} to {last}"),
+            (None, []) => "no row".to_owned(),
         };
         let set = &self.rows.set.id;
         let message = format!("training set `{set}`, {place}: {error}");
         Error::caused(error.kind(), message, error)
+    }
+}
+
+/// Returns some rows of a column.
+fn picked(column: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
+    let rows: UInt64Array = rows.iter().map(|row| *row as u64).collect();
+    arrow_select::take::take(column, &rows, None)
+        .map_err(|e| Error::caused(Kind::Internal, "cannot select the rows of a part", e))
+}
+
+/// Rows that are scored, in the order of the training set.
+#[derive(Debug, Default)]
+struct Piece {
+    /// The inputs of the function.
+    inputs: Vec<ArrayRef>,
+    /// The label of each row.
+    labels: Vec<f64>,
+    /// The number of each row in the training set.
+    numbers: Vec<u64>,
+}
+
+/// The most bytes of inputs that are gathered, unless those of one batch are larger.
+const GATHERED_BYTES: u64 = 8 << 20;
+
+/// Rows that wait to be predicted together: calls have many rows, however few of each batch are
+/// wanted.
+#[derive(Debug, Default)]
+struct Gathered {
+    pieces: Vec<Piece>,
+    rows: usize,
+    bytes: u64,
+}
+
+impl Gathered {
+    fn has_room(&self, piece: &Piece) -> bool {
+        let bytes = self.bytes.saturating_add(piece.bytes());
+        self.rows == 0 || self.rows + piece.labels.len() <= CHUNK_ROWS && bytes <= GATHERED_BYTES
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if piece.labels.is_empty() {
+            return;
+        }
+        self.rows += piece.labels.len();
+        self.bytes = self.bytes.saturating_add(piece.bytes());
+        self.pieces.push(piece);
+    }
+
+    /// Puts the rows together, in the order in which they came.
+    fn together(mut self) -> Result<Piece> {
+        if self.pieces.len() < 2 {
+            return Ok(self.pieces.pop().unwrap_or_default());
+        }
+        let inputs = (0..self.pieces[0].inputs.len()).map(|index| {
+            let parts = self.pieces.iter().map(|piece| &*piece.inputs[index]);
+            arrow_select::concat::concat(&parts.collect::<Vec<&dyn Array>>())
+                .map_err(|e| Error::caused(Kind::Internal, "cannot put inputs together", e))
+        });
+        let inputs = inputs.collect::<Result<_>>()?;
+        let (mut labels, mut numbers) = (Vec::new(), Vec::new());
+        for piece in self.pieces {
+            labels.extend(piece.labels);
+            numbers.extend(piece.numbers);
+        }
+        Ok(Piece {
+            inputs,
+            labels,
+            numbers,
+        })
+    }
+}
+
+impl Piece {
+    /// The number of bytes of the inputs.
+    fn bytes(&self) -> u64 {
+        let sizes = self.inputs.iter().map(plain_bytes);
+        sizes.fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::types::Int64Type;
+    use arrow_array::{Int64Array, StringArray};
+
+    use super::*;
+
+    /// Returns a piece whose rows have the numbers from `first` to `end`, excluded, in the training
+    /// set, and texts of so many bytes.
+    fn piece((first, end): (u64, u64), bytes: usize) -> Piece {
+        let numbers: Vec<u64> = (first..end).collect();
+        let own: Int64Array = numbers.iter().map(|number| *number as i64).collect();
+        let texts = StringArray::from(vec!["x".repeat(bytes); numbers.len()]);
+        Piece {
+            inputs: vec![Arc::new(own), Arc::new(texts)],
+            labels: numbers.iter().map(|number| *number as f64 / 2.0).collect(),
+            numbers,
+        }
+    }
+
+    #[test]
+    fn rows_of_several_batches_are_predicted_together_while_there_is_room() {
+        let most = CHUNK_ROWS as u64;
+        for (case, before, next, bytes, wanted) in [
+            ("nothing was gathered", (0, 0), (0, most), 0, true),
+            ("a call is filled", (0, most - 5), (most, most + 5), 0, true),
+            (
+                "too many for a call",
+                (0, most - 5),
+                (most, most + 6),
+                0,
+                false,
+            ),
+            ("no rows take no room", (0, most), (most, most), 0, true),
+            ("rows are large", (0, 8), (8, 16), 1 << 19, false),
+            ("one batch is larger", (0, 0), (0, 8), 1 << 21, true),
+        ] {
+            let mut gathered = Gathered::default();
+            gathered.push(piece(before, bytes));
+            assert_eq!(gathered.has_room(&piece(next, bytes)), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn rows_that_were_gathered_keep_their_order_labels_and_numbers() {
+        for pieces in [
+            vec![],
+            vec![(0, 3)],
+            vec![(0, 0), (5, 6)],
+            vec![(0, 3), (4, 4), (7, 9), (20, 22)],
+        ] {
+            let mut gathered = Gathered::default();
+            let mut wanted: Vec<u64> = Vec::new();
+            for (first, end) in pieces {
+                gathered.push(piece((first, end), 1));
+                wanted.extend(first..end);
+            }
+            let found = gathered.together().unwrap();
+            assert_eq!(found.numbers, wanted);
+            let labels: Vec<f64> = wanted.iter().map(|number| *number as f64 / 2.0).collect();
+            assert_eq!(found.labels, labels);
+            for column in &found.inputs {
+                assert_eq!(column.len(), wanted.len());
+            }
+            if let Some(first) = found.inputs.first() {
+                let own = first.as_primitive::<Int64Type>().values().iter();
+                assert!(own.copied().eq(wanted.iter().map(|number| *number as i64)));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_picked_by_their_place_and_nulls_stay() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+        let rows = picked(&column, &[1, 2]).unwrap();
+        let rows: Vec<_> = rows.as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(rows, [None, Some(3)]);
+        assert!(picked(&column, &[]).unwrap().is_empty());
     }
 }

@@ -31,15 +31,19 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Returns the labels of some rows as numbers, with nulls where there is no label. `first` is
-    /// the number of the first row in the training set.
+    /// Returns the labels of some rows as numbers, with nulls where there is no label. `place`
+    /// tells the number that a row of the column has in the training set.
     ///
     /// # Errors
     /// Returns [`Kind::Invalid`](wafer_store::Kind::Invalid) for a label that is none of the task.
     /// The error names its row.
-    pub(crate) fn numbers(&self, column: &ArrayRef, first: u64) -> Result<Float64Array> {
+    pub(crate) fn numbers(
+        &self,
+        column: &ArrayRef,
+        place: impl Fn(usize) -> u64,
+    ) -> Result<Float64Array> {
         let numbers = match as_texts(column) {
-            Some(texts) => self.truths(&texts, first)?,
+            Some(texts) => self.truths(&texts, &place)?,
             None => model_input(column, &DataType::Float64)
                 .map_err(|e| Error::invalid(format!("{}: {e}", self.place())))?,
         };
@@ -48,12 +52,12 @@ impl Labels {
         let wrong = rows.find(|row| numbers.is_valid(*row) && !self.fits(numbers.value(*row)));
         match wrong {
             None => Ok(numbers),
-            Some(row) => Err(self.misfit(first + row as u64, &numbers.value(row).to_string())),
+            Some(row) => Err(self.misfit(place(row), &numbers.value(row).to_string())),
         }
     }
 
     /// Reads the texts of truth values.
-    fn truths(&self, column: &ArrayRef, first: u64) -> Result<ArrayRef> {
+    fn truths(&self, column: &ArrayRef, place: impl Fn(usize) -> u64) -> Result<ArrayRef> {
         if self.task == Some(Task::Regression) {
             return Err(Error::invalid(format!(
                 "{}: is text, and labels of the task `regression` are numbers",
@@ -67,7 +71,7 @@ impl Labels {
             Some("false" | "False" | "FALSE") => Ok(Some(0.0)),
             Some(other) => {
                 let shown = cut_to(format!("{other:?}"), SHOWN_BYTES);
-                Err(self.misfit(first + row as u64, &shown))
+                Err(self.misfit(place(row), &shown))
             }
         });
         let truths: Float64Array = truths.collect::<Result<Vec<_>>>()?.into();
@@ -115,7 +119,7 @@ mod tests {
             task,
             set: "s".to_owned(),
         };
-        match (labels.numbers(&column, 100), wanted) {
+        match (labels.numbers(&column, |row| 100 + row as u64), wanted) {
             (Ok(found), Ok(wanted)) => {
                 assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "{task:?}");
             }

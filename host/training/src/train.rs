@@ -183,6 +183,7 @@ impl Training {
         let request = TrainingSetRequest {
             view: model.view.clone(),
             labels,
+            labels_name: None,
             time: model.training.label_time().to_owned(),
             types,
             zone: model.training.zone,
@@ -373,7 +374,7 @@ fn check_labels(labels: &Labels, batch: &RecordBatch, first: u64) -> Result<()> 
     let column = batch.column_by_name(&labels.column);
     match column.filter(|_| labels.task.is_some()) {
         None => Ok(()),
-        Some(column) => labels.numbers(column, first).map(drop),
+        Some(column) => labels.numbers(column, |row| first + row as u64).map(drop),
     }
 }
 

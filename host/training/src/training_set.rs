@@ -64,6 +64,8 @@ pub struct TrainingSetRequest {
     /// Path of the file with the labels. It has the view's join keys and request fields, a time,
     /// and any other columns.
     pub labels: PathBuf,
+    /// What the record calls the labels. `None` means by their path.
+    pub labels_name: Option<String>,
     /// Name of the column of the labels that holds their time.
     pub time: String,
     /// The types of columns of labels in CSV or NDJSON that the view does not read. The types of
@@ -83,6 +85,13 @@ pub struct TrainingSetRequest {
     pub most_label_bytes: Option<u64>,
     /// The split that assigns the rows to parts. `None` means no parts.
     pub split: Option<Split>,
+}
+
+impl TrainingSetRequest {
+    fn labels_name(&self) -> String {
+        let path = || self.labels.display().to_string();
+        self.labels_name.clone().unwrap_or_else(path)
+    }
 }
 
 /// Parses types of columns, such as `zip=utf8,delay=float64`.
@@ -233,7 +242,7 @@ impl Training {
             view_version: recipe.version(),
             labels: Digest::of(&[]),
             labels_format: labels.format(),
-            labels_name: request.labels.display().to_string(),
+            labels_name: request.labels_name(),
             time: request.time.clone(),
             types: labels.types(),
             zone: request.zone,

@@ -55,6 +55,9 @@ pub struct Ticks {
     zone: Tz,
 }
 
+/// A second in microseconds.
+const SECOND: i64 = 1_000_000;
+
 impl Ticks {
     /// Creates the ticks of a schedule.
     ///
@@ -110,9 +113,13 @@ impl Ticks {
 
     /// Returns the last tick before a time.
     pub fn before(&self, time: Timestamp) -> Option<Timestamp> {
+        // The search leaves out the whole second that it begins in. If some of that second is over,
+        // it may have begun with a tick.
+        let started = time.as_micros().checked_add(SECOND - 1)?;
+        let end = Timestamp::from_micros(started.div_euclid(SECOND) * SECOND);
         let last = self
             .cron
-            .find_previous_occurrence(&self.local(time)?, false)
+            .find_previous_occurrence(&self.local(end)?, false)
             .ok()?;
         Some(Timestamp::from_micros(last.timestamp_micros()))
     }
@@ -176,6 +183,22 @@ mod tests {
                 .intervals(at("2013-03-09"), at("2013-03-09T06:00:00Z"))
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_tick_is_before_the_rest_of_its_second() {
+        let ticks = ticks("* * * * *", "UTC").unwrap();
+        for (time, wanted) in [
+            ("2020-01-01T12:00:00Z", "2020-01-01T11:59:00Z"),
+            ("2020-01-01T12:00:00.000001Z", "2020-01-01T12:00:00Z"),
+            ("2020-01-01T12:00:00.999999Z", "2020-01-01T12:00:00Z"),
+            ("2020-01-01T12:00:01Z", "2020-01-01T12:00:00Z"),
+            ("2020-01-01T11:59:59.999999Z", "2020-01-01T11:59:00Z"),
+            ("1969-12-31T23:58:00.5Z", "1969-12-31T23:58:00Z"),
+        ] {
+            assert_eq!(ticks.before(at(time)), Some(at(wanted)), "{time}");
+        }
+        assert_eq!(ticks.before(Timestamp::MAX), None);
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl MakeTrainingSet {
         Ok(TrainingSetRequest {
             view: self.view.clone().expect("clap requires it"),
             labels: self.labels.clone().expect("clap requires it"),
+            labels_name: None,
             time: self.time.clone(),
             types: types.map_err(anyhow::Error::msg)?,
             zone: self.zone,
