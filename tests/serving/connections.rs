@@ -1,6 +1,7 @@
 //! Connections that are slow, too many, or still open when the server is stopped.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use serde_json::json;
@@ -56,7 +57,7 @@ fn slow_bodies_are_answered_and_fast_ones_are_not_held_up() {
     slow.write_all(HEAD.as_bytes()).unwrap();
     slow.write_all(b"{\"rows\"").unwrap();
     assert_eq!(request(&server, 3).0, 200);
-    slow.shutdown(std::net::Shutdown::Write).ok();
+    slow.shutdown(Shutdown::Write).ok();
     let mut stalled = server.connect();
     stalled
         .write_all(
@@ -120,6 +121,56 @@ fn connections_beyond_the_limit_are_told_so() {
     assert_eq!(answer["error"]["code"], "unavailable");
     open.pop();
     wait_for("a free place", || server.raw(health).0 == 200);
+}
+
+#[test]
+fn many_connections_are_told_at_once_that_there_are_too_many() {
+    let project = with_settings("connections = 1");
+    let server = project.serve(&[]);
+    let open = server.connect();
+    // None of them reads before all of them have asked, and each has a body that is not read.
+    let request = [HEAD.as_bytes(), &[b' '; 100]].concat();
+    let mut refused: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    for stream in &mut refused {
+        stream.write_all(&request).unwrap();
+    }
+    for stream in &mut refused {
+        let (status, answer) = read_answer(stream);
+        assert_eq!(status, 503, "{answer}");
+        assert_eq!(answer["error"]["code"], "unavailable");
+    }
+    drop((refused, open));
+    wait_for("a free place", || {
+        let health = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        server.raw(health).0 == 200
+    });
+}
+
+#[test]
+fn requests_that_never_get_to_a_route_are_answered() {
+    let project = with_settings("header_timeout = \"1s\"");
+    let server = project.serve(&[]);
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let (status, answer) = server.raw(http2);
+    assert_eq!(status, 505, "{answer}");
+    assert_eq!(answer["error"]["code"], "unsupported_version");
+    let (status, answer) = server.raw(b"GET /healthz HTTP/1.1\r\nhost: loc");
+    assert_eq!(status, 408, "{answer}");
+    assert_eq!(answer["error"]["code"], "too_slow");
+    let mut cut = server.connect();
+    cut.write_all(b"GET /healthz HTTP/1.1\r\nhost: loc")
+        .unwrap();
+    cut.shutdown(Shutdown::Write).unwrap();
+    let (status, answer) = read_answer(&mut cut);
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("ended within its headers"), "{message}");
+    assert_eq!(server.raw(b"no request\r\n\r\n").0, 400);
+    // Nobody asked anything.
+    let mut idle = server.connect();
+    let mut answer = Vec::new();
+    idle.read_to_end(&mut answer).unwrap();
+    assert!(answer.is_empty());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -32,10 +32,16 @@ use crate::occasional::Occasional;
 const BUFFER: usize = 64 << 10;
 /// The pause after a connection could not be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The number of refused connections, beyond those that are allowed, that are told why.
-const REFUSALS: usize = 64;
-/// The longest time that a refused connection takes.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// The number of refused connections, beyond those that are allowed, that are told why at the same
+/// time. Each has a file descriptor and a few KiB for at most [`CLOSING_TIME`]. Further ones are
+/// dropped without an answer: whoever opens connections faster than that must not take what the
+/// allowed ones need.
+pub const REFUSALS: usize = 1_024;
+/// The longest time in which the last answer of a connection is written, and what the client still
+/// sends is discarded.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+/// The most bytes that are discarded then.
+const CLOSING_BYTES: usize = 1 << 20;
 /// The answer to a connection that is refused. It is the same for all requests, because none is
 /// read.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -46,6 +52,31 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     \r\n\
     {\"error\":{\"code\":\"unavailable\",\"message\":\"the server has as many connections as it may \
     have (setting `server.connections`); try again later\"}}";
+
+/// The answer to a connection that begins with the preface of HTTP/2.
+const OTHER_VERSION: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
+    content-type: application/json\r\n\
+    content-length: 155\r\n\
+    connection: close\r\n\
+    \r\n\
+    {\"error\":{\"code\":\"unsupported_version\",\"message\":\"the server speaks HTTP/1.1 alone, and the \
+    connection began with the preface of HTTP/2; ask by HTTP/1.1\"}}";
+/// The answer to a request whose headers did not come in time.
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    content-type: application/json\r\n\
+    content-length: 137\r\n\
+    connection: close\r\n\
+    \r\n\
+    {\"error\":{\"code\":\"too_slow\",\"message\":\"the headers of the request came too slowly (setting \
+    `server.header_timeout`); send them at once\"}}";
+/// The answer to a request that ends within its headers.
+const CUT_HEAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: application/json\r\n\
+    content-length: 94\r\n\
+    connection: close\r\n\
+    \r\n\
+    {\"error\":{\"code\":\"invalid\",\"message\":\"the request ended within its headers; send them \
+    whole\"}}";
 
 /// The longest time in which what is left of a body is read after its request was answered.
 const LEFT_TIME: Duration = Duration::from_secs(5);
@@ -99,7 +130,7 @@ pub(crate) async fn answer_connections(
             );
         }
         if refusals.len() < REFUSALS {
-            refusals.spawn(timeout(REFUSAL_TIME, refuse(stream)));
+            refusals.spawn(close_with(stream, REFUSAL));
         }
     }
     drop(listener);
@@ -146,15 +177,43 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// Tells a client that there are too many connections.
-async fn refuse(mut stream: TcpStream) {
-    if stream.write_all(REFUSAL).await.is_err() || stream.shutdown().await.is_err() {
-        return;
+/// Writes the last answer of a connection, and closes it so that the client sees the answer: if what
+/// the client has sent were not read, the system would reset the connection, and drop an answer that
+/// is still on its way.
+async fn close_with(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
+    let closing = async {
+        stream.write_all(answer).await?;
+        stream.shutdown().await?;
+        let (mut rest, mut left) = ([0; 4096], CLOSING_BYTES);
+        while left > 0 {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // A client that left, or does not read, misses the answer.
+    let _ = timeout(CLOSING_TIME, closing).await;
+}
+
+/// Returns what is still to be answered on a connection that ended with an error of a request which
+/// never got to a handler, or `None` if nothing is. `unread` is what was read and not understood.
+fn last_answer(error: &hyper::Error, unread: &[u8]) -> Option<&'static [u8]> {
+    if error.is_parse_version_h2() {
+        return Some(OTHER_VERSION);
     }
-    // If what the client has sent were not read, closing the connection would reset it, and the
-    // client might not see the answer.
-    let mut rest = [0; 4096];
-    while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+    if error.is_parse() {
+        // hyper has answered: 400, 414 or 431.
+        return Some(b"");
+    }
+    // An idle connection is closed without an answer.
+    match (error.is_timeout(), error.is_incomplete_message()) {
+        _ if unread.is_empty() => None,
+        (true, _) => Some(SLOW_HEAD),
+        (_, true) => Some(CUT_HEAD),
+        _ => None,
+    }
 }
 
 /// A connection to a client.
@@ -192,25 +251,33 @@ impl Connection {
             request.extensions_mut().insert(Peer(peer));
             router.clone().call(request)
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(BUFFER)
             .serve_connection(stream, service);
-        let mut connection = pin!(connection);
         let answered = tokio::select! {
-            answered = connection.as_mut() => answered,
+            answered = &mut connection => answered,
             _ = stopped.changed() => {
                 // hyper would wait for the first request of a connection.
                 if !has_asked.load(Ordering::Relaxed) {
                     return;
                 }
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
             }
         };
-        if let Err(error) = answered {
-            tracing::debug!("connection of {peer}: {error}");
+        let Err(error) = answered else {
+            return;
+        };
+        tracing::debug!("connection of {peer}: {error}");
+        let Parts { io, read_buf, .. } = connection.into_parts();
+        let stream = io.into_inner();
+        // In the middle of another answer, nothing can be said.
+        if stream.writing.is_none()
+            && let Some(answer) = last_answer(&error, &read_buf)
+        {
+            close_with(stream, answer).await;
         }
     }
 }
@@ -357,15 +424,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_has_the_length_that_it_states() {
-        let text = std::str::from_utf8(REFUSAL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len())),
-            "{}",
-            body.len()
-        );
-        let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(body["error"]["code"], "unavailable");
+    fn the_last_answers_have_the_lengths_that_they_state() {
+        for (answer, status, code) in [
+            (REFUSAL, "503", "unavailable"),
+            (OTHER_VERSION, "505", "unsupported_version"),
+            (SLOW_HEAD, "408", "too_slow"),
+            (CUT_HEAD, "400", "invalid"),
+        ] {
+            let text = std::str::from_utf8(answer).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert!(
+                head.contains(&format!("content-length: {}\r\n", body.len())),
+                "{status}: {}",
+                body.len()
+            );
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["error"]["code"], code);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_so_that_its_last_answer_arrives() {
+        // A client that sends more than was read.
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let sending = async {
+            let mut answer = Vec::new();
+            client.write_all(&[b'x'; 100_000]).await.unwrap();
+            client.read_to_end(&mut answer).await.unwrap();
+            drop(client);
+            answer
+        };
+        let ((), answer) = tokio::join!(close_with(server, REFUSAL), sending);
+        assert_eq!(answer, REFUSAL);
+        // A client that sends without an end is cut off.
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let sending = async {
+            let mut sent = 0;
+            while client.write_all(&[b'x'; 1_000]).await.is_ok() {
+                sent += 1_000;
+            }
+            sent
+        };
+        let ((), sent) = tokio::join!(close_with(server, REFUSAL), sending);
+        assert!(sent <= CLOSING_BYTES + (64 << 10) + 5_000, "{sent}");
     }
 }

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wafer_config::ServerConfig;
-use wafer_server::{Hosts, ServerLimits, ServerOptions, serve};
+use wafer_server::{Hosts, REFUSALS, ServerLimits, ServerOptions, serve};
 
 use super::Context;
 use crate::app::{self, ClockOption};
@@ -19,8 +19,9 @@ use crate::output::say;
 
 /// The number of connections that may wait to be accepted.
 const BACKLOG: u32 = 4_096;
-/// The number of files that the server has open beside its connections.
-const OTHER_FILES: usize = 512;
+/// The number of files that the server has open beside its connections, those that it refuses
+/// included.
+const OTHER_FILES: usize = 512 + REFUSALS;
 
 /// Answer requests and accept events over HTTP.
 ///
