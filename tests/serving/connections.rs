@@ -174,6 +174,50 @@ fn requests_that_never_get_to_a_route_are_answered() {
 }
 
 #[test]
+fn headers_have_exactly_the_limits_that_are_documented() {
+    const LIMIT: usize = 64 << 10;
+    let project = project("well", "").applied();
+    let server = project.serve(&[]);
+    let start = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+    let filled = |bytes: usize| {
+        let filler = bytes - start.len() - "x: \r\n\r\n".len();
+        format!("{start}x: {}\r\n\r\n", "y".repeat(filler))
+    };
+    let long_target = |bytes: usize| {
+        let filler = bytes - start.len() - "?\r\n".len();
+        start.replace(" HTTP", &format!("?{} HTTP", "y".repeat(filler))) + "\r\n"
+    };
+    let counted = |headers: usize| {
+        let more: String = (2..headers).map(|n| format!("x{n}: y\r\n")).collect();
+        format!("{start}{more}\r\n")
+    };
+    assert_eq!(
+        (filled(LIMIT).len(), long_target(LIMIT).len()),
+        (LIMIT, LIMIT)
+    );
+    for (name, request, wanted) in [
+        ("headers", filled(LIMIT), 200),
+        ("headers", filled(LIMIT + 1), 431),
+        ("headers", filled(LIMIT + 5_000), 431),
+        ("headers", filled(2 * LIMIT - 1), 431),
+        ("headers", filled(4 * LIMIT), 431),
+        ("a target", long_target(LIMIT), 200),
+        ("a target", long_target(LIMIT + 1), 431),
+        ("a number of headers", counted(100), 200),
+        ("a number of headers", counted(101), 431),
+    ] {
+        let (status, answer) = server.raw(request.as_bytes());
+        assert_eq!(status, wanted, "{name}, {} bytes: {answer}", request.len());
+    }
+    // What is refused before its end is answered as well.
+    let mut begun = server.connect();
+    begun
+        .write_all(&filled(LIMIT + 1_000).as_bytes()[..LIMIT + 1])
+        .unwrap();
+    assert_eq!(read_answer(&mut begun).0, 431);
+}
+
+#[test]
 fn requests_wait_for_a_place_and_are_refused_when_that_takes_too_long() {
     let project = project("spin-in-call", "request_time = \"500ms\"");
     project.replace(

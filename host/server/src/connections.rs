@@ -28,8 +28,12 @@ use tower_service::Service as _;
 use crate::limits::{Pace, ServerLimits};
 use crate::occasional::Occasional;
 
-/// The size of the buffers of a connection in bytes. The headers of a request may not be longer.
+/// The size of the buffers of a connection in bytes. A read may fill somewhat more.
 const BUFFER: usize = 64 << 10;
+/// The most bytes that the request line and the headers of a request have together, with the empty
+/// line behind them. They may be at most 100 headers, which is what hyper parses without a list on
+/// the heap. Beyond either, hyper answers 431.
+const HEAD_BYTES: usize = 64 << 10;
 /// The pause after a connection could not be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The number of refused connections, beyond those that are allowed, that are told why at the same
@@ -255,6 +259,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(BUFFER)
+            .max_header_size(HEAD_BYTES)
             .serve_connection(stream, service);
         let answered = tokio::select! {
             answered = &mut connection => answered,
