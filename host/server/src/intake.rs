@@ -37,7 +37,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, cut_to, lost_number, repeated_name};
 
-use crate::access::Hosts;
+use crate::access::{Hosts, check_one_host};
 use crate::encoding::Encoding;
 use crate::error::Failure;
 use crate::json_size::parsed_size;
@@ -543,6 +543,15 @@ pub(crate) async fn answered(request: Request, next: Next) -> Response {
     let protocol = Protocol::of(&request);
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     answered.unwrap_or_else(|_| protocol.response(Failure::panicked()))
+}
+
+/// A layer that refuses requests that do not name one host, on any route.
+pub(crate) async fn one_host(request: Request, next: Next) -> Response {
+    let protocol = Protocol::of(&request);
+    match check_one_host(request.version(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => protocol.response(failure),
+    }
 }
 
 /// A layer that refuses requests of other sites.
