@@ -1,15 +1,17 @@
 //! Intake: the way of every request to its handler, and of its answer back.
 //!
 //! 1. A request of another site is refused ([`guard`]).
-//! 2. The body comes in, within its time and its size, and is decompressed. From 64 KiB on, it is
-//!    charged to the budget of all requests ([`work`]).
+//! 2. The body comes in, within its time and its size, and is decompressed. What of it is held
+//!    beyond 4 KiB, which every connection has room for, is charged to the budget of all requests
+//!    until the handler has ended ([`work`]). So a request with a tiny body is served even when
+//!    others take the whole budget, and what all bodies take is known.
 //! 3. The request waits until fewer others are worked on, one with a large body for a thread first.
 //!    Waiting costs nothing but the connection and the body, so that under any load the server does
 //!    as much as it can.
 //! 4. A handler with a small body runs on the threads that do I/O. One with a large body runs, from
 //!    decoding to encoding, on a thread of its own, so that others do not wait for it.
 //! 5. An answer of more than 64 KiB is charged to the budget until it was sent ([`charged`]),
-//!    however small its request was.
+//!    however small its request was. The others take 64 KiB for each connection at most.
 //!
 //! A handler takes its body as a [`Payload`], which knows how much memory the request may take:
 //! what is made of a body can be much larger than the body, and is counted before it is made.
@@ -45,9 +47,12 @@ use crate::limits::{Budget, Charge, Pace, ServerLimits, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
-/// The size in bytes from which on a body or an answer is charged, and a request gets a thread of
-/// its own. Smaller ones take no more than the buffers of their connections.
+/// The size in bytes from which on an answer is charged, and a request gets a thread of its own for
+/// its body. Smaller answers take no more than the buffers of their connections.
 pub(crate) const LARGE: usize = 64 << 10;
+/// The size in bytes from which on a body is charged. Smaller ones take less than their connections
+/// and the values of their headers.
+const TINY: usize = 4 << 10;
 /// The greatest size of a number or a name in an error, in bytes.
 const SHOWN: usize = 60;
 
@@ -111,9 +116,10 @@ impl Intake {
         if is_large {
             return self.run_apart(request, next, charge).await;
         }
-        drop(charge);
         let _place = self.place(&self.places, None).await?;
-        counted(next.run(request).await, &self.memory)
+        let response = next.run(request).await;
+        drop(charge);
+        counted(response, &self.memory)
     }
 
     /// Waits for a place, until a time or for as long as a request may wait.
@@ -181,10 +187,7 @@ impl Intake {
         let sent = self.collect(headers, body, &mut charge).await?;
         let allowance = allowance(sent.len());
         let (bytes, charge) = match encoding {
-            None => {
-                raise_if_large(&mut charge, &sent)?;
-                (sent, charge)
-            }
+            None => (sent, charge),
             Some(encoding) => self.decode(encoding, sent, charge).await?,
         };
         let payload = Payload {
@@ -195,7 +198,7 @@ impl Intake {
         Ok((payload, charge))
     }
 
-    /// Collects a body in memory.
+    /// Collects a body in memory, and charges it as it comes in.
     async fn collect(
         &self,
         headers: &HeaderMap,
@@ -207,17 +210,17 @@ impl Intake {
         let Some(first) = incoming.next().await? else {
             return Ok(Bytes::new());
         };
+        raise_unless_tiny(charge, first.len())?;
         let Some(second) = incoming.next().await? else {
             return Ok(first);
         };
-        let mut whole = BytesMut::with_capacity(LARGE);
+        raise_unless_tiny(charge, first.len() + second.len())?;
+        let mut whole = BytesMut::with_capacity(first.len() + second.len());
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         while let Some(chunk) = incoming.next().await? {
+            raise_unless_tiny(charge, whole.len() + chunk.len())?;
             whole.extend_from_slice(&chunk);
-            if whole.len() > LARGE {
-                charge.raise_for_body(whole.len())?;
-            }
         }
         Ok(whole.freeze())
     }
@@ -236,7 +239,7 @@ impl Intake {
             let _thread = thread;
             let mut decoded = Vec::new();
             encoding.decode(&sent[..], &mut decoded, limit)?;
-            raise_if_large(&mut charge, &decoded)?;
+            raise_unless_tiny(&mut charge, decoded.len())?;
             Ok((decoded.into(), charge))
         };
         spawn_blocking(decode)
@@ -283,10 +286,10 @@ impl Intake {
     }
 }
 
-/// Charges a body, if it is large.
-fn raise_if_large(charge: &mut Charge, body: &[u8]) -> Result<(), Failure> {
-    match body.len() > LARGE {
-        true => charge.raise_for_body(body.len()),
+/// Charges a body of which `length` bytes are there, unless it is tiny.
+fn raise_unless_tiny(charge: &mut Charge, length: usize) -> Result<(), Failure> {
+    match length > TINY {
+        true => charge.raise_for_body(length),
         false => Ok(()),
     }
 }
@@ -661,6 +664,50 @@ mod tests {
     const MANY: u64 = 1 << 30;
     /// What a body takes that is just large.
     const JUST_LARGE: u64 = 8 * (LARGE as u64 + 1);
+
+    /// A request whose body has brought so many bytes, and brings no more.
+    fn begun(router: &Router, body_bytes: usize) -> tokio::task::JoinHandle<StatusCode> {
+        let mut router = router.clone();
+        let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b' '; body_bytes]));
+        let pieces = futures::stream::iter([piece]).chain(futures::stream::pending());
+        let request = axum::http::Request::post("/").body(Body::from_stream(pieces));
+        tokio::spawn(async move { router.call(request.unwrap()).await.unwrap().status() })
+    }
+
+    #[tokio::test]
+    async fn all_bodies_are_charged_together_while_they_come_in() {
+        const BODY: usize = 60 << 10;
+        const MEMORY: u64 = 20 * 8 * BODY as u64;
+        let intake = intake(MEMORY, Duration::ZERO);
+        let router = working(&intake, post(|| async {}));
+        let others: Vec<_> = (0..20).map(|_| begun(&router, BODY)).collect();
+        while intake.memory.free() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let refused = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(begun(&router, BODY).await.unwrap(), refused);
+        assert_eq!(send(&router, TINY + 1).await.status(), refused);
+        assert_eq!(send(&router, TINY).await.status(), StatusCode::OK);
+        others.iter().for_each(tokio::task::JoinHandle::abort);
+        while intake.memory.free() < MEMORY {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(send(&router, BODY).await.status(), StatusCode::OK);
+        assert_eq!(intake.memory.free(), MEMORY);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_that_is_not_large_is_charged_until_its_handler_has_ended() {
+        let intake = intake(MANY, Duration::ZERO);
+        let (route, starts, may_end) = waiting();
+        let router = working(&intake, route);
+        let sent = tokio::spawn(async move { send(&router, LARGE).await.status() });
+        tokio::task::block_in_place(|| starts.recv().unwrap());
+        assert_eq!(intake.memory.free(), MANY - 8 * LARGE as u64);
+        may_end.store(true, Ordering::Release);
+        assert_eq!(sent.await.unwrap(), StatusCode::OK);
+        assert_eq!(intake.memory.free(), MANY);
+    }
 
     /// A route that says when it is worked on, and works until it is told to end.
     fn waiting() -> (MethodRouter, mpsc::Receiver<()>, Arc<AtomicBool>) {
