@@ -253,6 +253,57 @@ fn requests_wait_for_a_place_and_are_refused_when_that_takes_too_long() {
 }
 
 #[test]
+fn clients_that_close_their_side_after_the_request_are_answered() {
+    let project = project("well", "").applied();
+    let server = project.serve(&[]);
+    let ask = |version: &str, path: &str, media_type: &str, body: &str| {
+        let head = format!(
+            "POST {path} HTTP/{version}\r\nhost: localhost\r\ncontent-type: {media_type}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        read_answer(&mut stream)
+    };
+    let row = json!({"id": 1, "at": "2013-01-01T00:00:00Z", "x": 0.5});
+    // A long answer of HTTP/1.1 is in chunks.
+    for (version, count) in [("1.1", 1), ("1.0", 1), ("1.0", 10_000)] {
+        let body = json!({ "rows": vec![&row; count] }).to_string();
+        let path = "/v1/views/thing/features";
+        let (status, answer) = ask(version, path, "application/json", &body);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["rows"].as_array().unwrap().len(), count);
+    }
+    let (path, event) = ("/v1/sources/things/events", row.to_string());
+    let (status, answer) = ask("1.1", path, "application/x-ndjson", &event);
+    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
+    let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut stream = server.connect();
+    stream.write_all(health.repeat(2).as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    // Making a training set takes long, and would be for nobody if the client had left.
+    let labels = "id,at,x\n1,2013-01-01T00:00:00Z,0.5\n";
+    let path = "/v1/views/last/training-set?time=at";
+    let (status, answer) = ask("1.1", path, "text/csv", labels);
+    assert_eq!(status, 400, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("keep the connection open"), "{message}");
+    // Its request is not whole.
+    let mut stream = server.connect();
+    stream.write_all(HEAD.as_bytes()).unwrap();
+    stream.write_all(b"{\"rows\"").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (status, answer) = read_answer(&mut stream);
+    assert_eq!(status, 400, "{answer}");
+}
+
+#[test]
 fn a_stopped_server_waits_for_requests_only_for_a_while() {
     let project = with_settings("drain_timeout = \"1s\"");
     let server = project.serve(&[]);

@@ -1,11 +1,18 @@
 //! The connections of a server: how many there are, how long they may take, and how they end.
+//!
+//! A client may close its side of a connection once its request is sent, as `nc -N` does, and read
+//! the answer. A client that has left looks the same until something is written to it. So a request
+//! is worked on for [`CLOSED_SIDE_TIME`] after its client has closed its side, and is given up
+//! then; that a connection was reset is noticed at once. Whoever works longer, and would do so for
+//! nobody, waits for [`Client::closed_its_side`]. Once an answer is being written, errors and the
+//! time-out of writing tell that nobody reads it.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -82,6 +89,10 @@ const CUT_HEAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     {\"error\":{\"code\":\"invalid\",\"message\":\"the request ended within its headers; send them \
     whole\"}}";
 
+/// The longest time that a request is worked on after its client has closed its side of the
+/// connection. Nearly every answer is there earlier.
+const CLOSED_SIDE_TIME: Duration = Duration::from_secs(10);
+
 /// The longest time in which what is left of a body is read after its request was answered.
 const LEFT_TIME: Duration = Duration::from_secs(5);
 /// The most bytes that are read then.
@@ -95,6 +106,49 @@ static NOT_ACCEPTED: Occasional = Occasional::new();
 /// The address that a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The client of a request, by what its connection tells about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    stream: SharedStream,
+    /// The time that a request is worked on after the client has closed its side.
+    patience: Duration,
+}
+
+/// A connection that hyper reads and writes, and that is looked at while hyper does neither. It is
+/// locked for one call that does not block.
+type SharedStream = Arc<Mutex<TcpStream>>;
+
+fn locked(stream: &SharedStream) -> MutexGuard<'_, TcpStream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    /// Waits until the client has closed its side of the connection or reset it, and all that it has
+    /// sent was read. Returns the error of a connection that was reset.
+    pub(crate) async fn closed_its_side(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_closed_its_side(context)).await
+    }
+
+    fn poll_closed_its_side(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        match ready!(locked(&self.stream).poll_peek(context, &mut byte)) {
+            Ok(0) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error)),
+            // hyper reads a body, and then this is polled again. It does not read a next request,
+            // and what comes behind that is not known.
+            Ok(_) => Poll::Pending,
+        }
+    }
+
+    /// Waits until the client must be taken to have left.
+    pub(crate) async fn left(&self) {
+        if self.closed_its_side().await.is_ok() {
+            sleep(self.patience).await;
+        }
+    }
+}
 
 /// Answers the requests of all connections until `stop` completes, and then of those that have
 /// begun, for as long as the limits say.
@@ -242,6 +296,11 @@ impl Connection {
         } = self;
         // An answer is written as a whole, so that waiting for more of it would only delay it.
         let _ = stream.set_nodelay(true);
+        let stream = Arc::new(Mutex::new(stream));
+        let client = Client {
+            stream: Arc::clone(&stream),
+            patience: CLOSED_SIDE_TIME,
+        };
         let stream = TokioIo::new(TimedStream {
             stream,
             timeout: limits.write_timeout,
@@ -253,6 +312,7 @@ impl Connection {
             asks.store(true, Ordering::Relaxed);
             let mut request = request.map(|body| Body::new(RequestBody(Some(body))));
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(client.clone());
             router.clone().call(request)
         });
         let mut connection = http1::Builder::new()
@@ -260,6 +320,7 @@ impl Connection {
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(BUFFER)
             .max_header_size(HEAD_BYTES)
+            .half_close(true)
             .serve_connection(stream, service);
         let answered = tokio::select! {
             answered = &mut connection => answered,
@@ -348,7 +409,7 @@ async fn discard(mut body: Incoming) {
 
 /// A stream whose writes fail when the other side reads too slowly.
 struct TimedStream {
-    stream: TcpStream,
+    stream: SharedStream,
     timeout: Duration,
     /// The pace of the current write and its timer, while the other side has not read all of it.
     writing: Option<(Pace, Pin<Box<Sleep>>)>,
@@ -382,11 +443,11 @@ impl TimedStream {
 
 impl AsyncRead for TimedStream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(&mut *locked(&self.stream)).poll_read(context, buffer)
     }
 }
 
@@ -396,7 +457,7 @@ impl AsyncWrite for TimedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = Pin::new(&mut *locked(&self.stream)).poll_write(context, bytes);
         self.timed(context, written)
     }
 
@@ -405,28 +466,71 @@ impl AsyncWrite for TimedStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let written = Pin::new(&mut *locked(&self.stream)).poll_write_vectored(context, slices);
         self.timed(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        locked(&self.stream).is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Everything before was written.
         self.writing = None;
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut *locked(&self.stream)).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *locked(&self.stream)).poll_shutdown(context)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Returns a client whose requests are worked on for `patience` after it has closed its side,
+    /// and its end of the connection.
+    pub(crate) async fn connected(patience: Duration) -> (Client, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let end = TcpStream::connect(listener.local_addr().unwrap());
+        let (end, accepted) = tokio::join!(end, listener.accept());
+        let stream = Arc::new(Mutex::new(accepted.unwrap().0));
+        (Client { stream, patience }, end.unwrap())
+    }
+
+    /// A time that no test waits for.
+    const EVER: Duration = Duration::from_secs(3_600);
+    /// A time after which something that is to happen at once has happened, or will not.
+    const MOMENT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn a_client_that_closes_its_side_is_waited_for_and_a_reset_is_noticed_at_once() {
+        let (client, mut end) = connected(EVER).await;
+        assert!(timeout(MOMENT, client.closed_its_side()).await.is_err());
+        end.write_all(b"x").await.unwrap();
+        end.shutdown().await.unwrap();
+        // What it has sent may be a part of its request.
+        assert!(timeout(MOMENT, client.closed_its_side()).await.is_err());
+        locked(&client.stream).try_read(&mut [0; 8]).unwrap();
+        client.closed_its_side().await.unwrap();
+        assert!(timeout(MOMENT, client.left()).await.is_err());
+        let hasty = Client {
+            patience: Duration::ZERO,
+            ..client
+        };
+        hasty.left().await;
+
+        let (client, end) = connected(EVER).await;
+        let written = poll_fn(|context| {
+            Pin::new(&mut *locked(&client.stream)).poll_write(context, b"unread")
+        });
+        assert_eq!(written.await.unwrap(), 6);
+        end.readable().await.unwrap();
+        // A connection that is closed with something unread is reset.
+        drop(end);
+        timeout(EVER / 60, client.left()).await.unwrap();
+    }
 
     #[test]
     fn the_last_answers_have_the_lengths_that_they_state() {

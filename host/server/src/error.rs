@@ -70,6 +70,14 @@ impl Failure {
         Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message)
     }
 
+    /// Returns an error for a request whose client closed its side of the connection too early:
+    /// status 400.
+    pub(crate) fn given_up(reason: &str) -> Self {
+        Self::invalid(format!(
+            "{reason}; keep the connection open until the answer is there"
+        ))
+    }
+
     /// Returns an error for a content type that the route does not take: status 415.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -40,6 +40,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, cut_to, lost_number, repeated_name};
 
 use crate::access::{Hosts, check_one_host};
+use crate::connections::Client;
 use crate::encoding::Encoding;
 use crate::error::Failure;
 use crate::json_size::parsed_size;
@@ -541,11 +542,27 @@ impl Protocol {
     }
 }
 
-/// A layer that answers requests whose handler panicked.
+/// A layer that answers requests whose handler panicked, and gives up those whose client has left.
 pub(crate) async fn answered(request: Request, next: Next) -> Response {
     let protocol = Protocol::of(&request);
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answered.unwrap_or_else(|_| protocol.response(Failure::panicked()))
+    let client = request.extensions().get::<Client>().cloned();
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
+    tokio::select! {
+        answered = answered => {
+            answered.unwrap_or_else(|_| protocol.response(Failure::panicked()))
+        }
+        () = left(client) => protocol.response(Failure::given_up(
+            "the client closed its side of the connection, and the answer took too long after that",
+        )),
+    }
+}
+
+/// Waits until a client has left. One that is not connected to this server never does.
+async fn left(client: Option<Client>) {
+    match client {
+        Some(client) => client.left().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A layer that refuses requests that do not name one host, on any route.
@@ -594,6 +611,7 @@ mod tests {
     use tower_service::Service as _;
 
     use super::*;
+    use crate::connections::tests::connected;
 
     fn intake(memory: u64, queue_timeout: Duration) -> Arc<Intake> {
         Intake::new(ServerOptions {
@@ -794,6 +812,53 @@ mod tests {
             assert_eq!(answered.await.unwrap(), StatusCode::OK);
         }
         assert_eq!(send(&router, 10).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_given_up_when_its_client_has_left() {
+        let ends = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&ends);
+        let handler = move || {
+            let ends = Arc::clone(&ends);
+            async move {
+                while !ends.load(Ordering::Acquire) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        let router = Router::new()
+            .route("/v1/views", get(handler.clone()))
+            .route("/v2/models", get(handler))
+            .layer(from_fn(answered));
+        let ask = |client: Client, path: &str| {
+            let request = axum::http::Request::get(path).extension(client);
+            let mut router = router.clone();
+            tokio::spawn(router.call(request.body(Body::empty()).unwrap()))
+        };
+        for (path, wanted) in [
+            (
+                "/v1/views",
+                r#"{"error":{"code":"invalid","message":"the client closed"#,
+            ),
+            ("/v2/models", r#"{"error":"the client closed"#),
+        ] {
+            let (client, end) = connected(Duration::ZERO).await;
+            let asked = ask(client, path);
+            drop(end);
+            let response = asked.await.unwrap().unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            let body = axum::body::to_bytes(response.into_body(), 4096).await;
+            let body = String::from_utf8(body.unwrap().to_vec()).unwrap();
+            assert!(body.starts_with(wanted), "{body}");
+        }
+        // One that has closed its side gets an answer that is there soon.
+        let (client, end) = connected(Duration::from_secs(3_600)).await;
+        let asked = ask(client, "/v1/views");
+        drop(end);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!asked.is_finished());
+        is_over.store(true, Ordering::Release);
+        assert_eq!(asked.await.unwrap().unwrap().status(), StatusCode::OK);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! counts the labels that have the time of an event that they are joined with, if there are any.
 //! Labels and result pass through temporary files, because the join reads and writes files, and
 //! neither is held in memory. Slow clients keep nobody from making one: a request takes one of the
-//! two places of joins only between its labels and its answer.
+//! two places of joins only between its labels and its answer. Making one can take long, so that it
+//! is given up as soon as its client closes its side of the connection, which is all that can be
+//! seen of a client that leaves.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,6 +33,7 @@ use wafer_platform::{
     temporary_folder,
 };
 
+use crate::connections::Client;
 use crate::error::Failure;
 use crate::extract::{Path, Query};
 use crate::intake::{Intake, temporary_file_error};
@@ -76,6 +79,7 @@ fn event_timestamp() -> String {
 pub(crate) async fn post(
     State(platform): State<Arc<Platform>>,
     Extension(intake): Extension<Arc<Intake>>,
+    client: Option<Extension<Client>>,
     Path(view): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,
@@ -124,14 +128,16 @@ pub(crate) async fn post(
         _place: place,
         _charge: charge,
     });
-    let set = platform
-        .training()
-        .training_set(&request, &progress)
-        .await
-        .map_err(|error| {
-            let failure = Failure::from(error).calling(&labels, "the labels");
-            failure.calling(&out, "the training set")
-        })?;
+    let made = tokio::select! {
+        made = platform.training().training_set(&request, &progress) => made,
+        () = closed_its_side(client) => return Err(Failure::given_up(
+            "the client closed its side of the connection while its training set was made",
+        )),
+    };
+    let set = made.map_err(|error| {
+        let failure = Failure::from(error).calling(&labels, "the labels");
+        failure.calling(&out, "the training set")
+    })?;
     drop(progress);
     tokio::fs::remove_file(labels)
         .await
@@ -152,6 +158,15 @@ pub(crate) async fn post(
         response.headers_mut().insert(COINCIDENT, counts);
     }
     Ok(response)
+}
+
+/// Waits until a client has closed its side of the connection. One that is not connected to this
+/// server never does.
+async fn closed_its_side(client: Option<Extension<Client>>) {
+    match client {
+        Some(Extension(client)) => drop(client.closed_its_side().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What the making of a training set takes. The work that goes on for a while after its client has
