@@ -38,13 +38,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use wafer_core::{bytes_text, cut_to, lost_number, repeated_name};
+use wafer_platform::{BoundedFile, DiskRoom};
 
 use crate::access::{Hosts, check_one_host};
 use crate::connections::Client;
 use crate::encoding::Encoding;
 use crate::error::Failure;
 use crate::json_size::parsed_size;
-use crate::limits::{Budget, Charge, Pace, ServerLimits, allowance};
+use crate::limits::{Budget, Charge, Disk, Pace, ServerLimits, allowance};
 use crate::refusal::Refusal;
 use crate::{MAX_BODY_BYTES, ServerOptions};
 
@@ -66,6 +67,7 @@ pub(crate) struct Intake {
     /// The places of requests with large bodies on threads of their own.
     threads: Places,
     memory: Arc<Budget>,
+    disk: Arc<Budget>,
 }
 
 /// Places of requests, of which a limited number does something at the same time.
@@ -94,6 +96,7 @@ impl Intake {
             places: Places::new(requests, places),
             threads: Places::new(threads, apart),
             memory: Budget::new(options.limits.memory),
+            disk: Budget::of_disk(options.limits.disk),
             limits: options.limits,
             hosts: options.hosts,
         })
@@ -102,6 +105,12 @@ impl Intake {
     /// Returns a charge to the budget of all requests.
     pub(crate) fn charge(&self) -> Charge {
         self.memory.charge()
+    }
+
+    /// Returns the disk of a request for a training set, of which it has taken nothing yet.
+    pub(crate) fn disk(&self) -> Arc<Disk> {
+        let disk = Disk::new(self.disk.charge(), self.limits.disk_per_set);
+        Arc::new(disk)
     }
 
     /// Runs the handler of a request, with its body.
@@ -248,14 +257,15 @@ impl Intake {
             .map_err(|_| Failure::panicked())?
     }
 
-    /// Takes a body in to a file, which has the decompressed body in the end. Returns the number of
-    /// bytes that came in.
+    /// Takes a body in to a file, which has the decompressed body in the end, within the disk of the
+    /// request. Returns the number of bytes that came in.
     pub(crate) async fn receive_file(
         &self,
         headers: &HeaderMap,
         body: Body,
         limit: usize,
         path: &Path,
+        disk: &Arc<Disk>,
     ) -> Result<usize, Failure> {
         let encoding = Encoding::of(headers)?;
         check_declared(headers, limit)?;
@@ -268,16 +278,23 @@ impl Intake {
             .await
             .map_err(temporary_file_error)?;
         while let Some(chunk) = incoming.next().await? {
+            disk.raise_by(chunk.len() as u64)?;
             file.write_all(&chunk).await.map_err(temporary_file_error)?;
         }
         file.flush().await.map_err(temporary_file_error)?;
         if let Some(encoding) = encoding {
-            let path = path.to_owned();
+            let (path, disk) = (path.to_owned(), Arc::clone(disk));
             let decode = move || -> Result<(), Failure> {
                 let sent = std::fs::File::open(&sent_path).map_err(temporary_file_error)?;
-                let mut file = std::fs::File::create(&path).map_err(temporary_file_error)?;
-                encoding.decode(BufReader::new(sent), &mut file, limit as u64)?;
-                std::fs::remove_file(&sent_path).map_err(temporary_file_error)
+                let file = std::fs::File::create(&path).map_err(temporary_file_error)?;
+                let room = Arc::clone(&disk) as Arc<dyn DiskRoom>;
+                let mut file = BoundedFile::new(file, Some(room));
+                let decoded = encoding.decode(BufReader::new(sent), &mut file, limit as u64);
+                decoded.map_err(|failure| disk.take_refused().unwrap_or(failure))?;
+                std::fs::remove_file(&sent_path).map_err(temporary_file_error)?;
+                let decoded = std::fs::metadata(&path).map_err(temporary_file_error)?;
+                disk.lower_to(decoded.len());
+                Ok(())
             };
             spawn_blocking(decode)
                 .await

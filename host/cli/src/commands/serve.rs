@@ -112,6 +112,8 @@ fn options(config: &ServerConfig, hosts: Vec<String>) -> ServerOptions {
         write_timeout: time(config.write_timeout, default.write_timeout),
         drain_timeout: time(config.drain_timeout, default.drain_timeout),
         memory: config.memory.unwrap_or(default.memory),
+        disk: config.disk.unwrap_or(default.disk),
+        disk_per_set: config.disk_per_set.unwrap_or(default.disk_per_set),
     };
     let hosts = config.hosts.iter().cloned().chain(hosts).collect();
     ServerOptions {
@@ -235,7 +237,9 @@ mod tests {
                 "body_timeout",
                 "write_timeout",
                 "drain_timeout",
-                "memory"
+                "memory",
+                "disk",
+                "disk_per_set"
             ]
         );
     }
