@@ -115,7 +115,11 @@ impl Intake {
 
     /// Runs the handler of a request, with its body.
     async fn take(&self, request: Request, next: Next) -> Result<Response, Failure> {
+        if is_probe(&request) {
+            return Ok(next.run(request).await);
+        }
         if request.method() != Method::POST {
+            let _place = self.place(&self.places, None).await?;
             return counted(next.run(request).await, &self.memory);
         }
         let (parts, body) = request.into_parts();
@@ -302,6 +306,12 @@ impl Intake {
         }
         Ok(incoming.length)
     }
+}
+
+/// Returns whether a request asks how the server is, which is answered however much it has to do.
+fn is_probe(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method() != Method::POST && ["/v2/health/live", "/v2/health/ready"].contains(&path)
 }
 
 /// Charges a body of which `length` bytes are there, unless it is tiny.
@@ -807,6 +817,41 @@ mod tests {
         for answered in working_ones.into_iter().chain(waiting_ones) {
             assert_eq!(answered.await.unwrap(), StatusCode::OK);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_without_a_body_need_a_place_and_probes_do_not() {
+        let intake = Intake::new(ServerOptions {
+            limits: ServerLimits {
+                requests: 1,
+                queue_timeout: Duration::ZERO,
+                ..ServerLimits::default()
+            },
+            hosts: Hosts::Any,
+        });
+        let (route, starts, may_end) = waiting();
+        let router = Router::new()
+            .route("/", route)
+            .route("/v1/tables", get(|| async {}))
+            .route("/v2/health/ready", get(|| async {}))
+            .layer(from_fn_with_state(Arc::clone(&intake), work));
+        let status = |path: &'static str| {
+            let mut router = router.clone();
+            async move {
+                let request = axum::http::Request::get(path).body(Body::empty());
+                router.call(request.unwrap()).await.unwrap().status()
+            }
+        };
+        let working = {
+            let router = router.clone();
+            tokio::spawn(async move { send(&router, 10).await.status() })
+        };
+        tokio::task::block_in_place(|| starts.recv().unwrap());
+        assert_eq!(status("/v1/tables").await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status("/v2/health/ready").await, StatusCode::OK);
+        may_end.store(true, Ordering::Release);
+        assert_eq!(working.await.unwrap(), StatusCode::OK);
+        assert_eq!(status("/v1/tables").await, StatusCode::OK);
     }
 
     #[tokio::test(flavor = "multi_thread")]
