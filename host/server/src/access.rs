@@ -25,8 +25,8 @@ pub enum Hosts {
 impl Hosts {
     /// Checks that a request is for this server, and does not come from the page of another one.
     ///
-    /// A target in absolute form names a host as `Host` does, and is held to the same rules. A proxy
-    /// may have gone by either, so that both must be this server.
+    /// A target in absolute form names a host as `Host` does, and is held to the same rules. A
+    /// proxy may have gone by either, so that both must be this server.
     ///
     /// # Errors
     /// Returns status 403 for a foreign host or origin, and 400 for one that cannot be read.
@@ -67,8 +67,8 @@ impl Hosts {
     }
 }
 
-/// Checks that a request has exactly one header `Host`, which may be empty, as RFC 9112, section 3.2,
-/// asks. Only before HTTP/1.1 there may be none.
+/// Checks that a request has exactly one header `Host`, which may be empty, as section 3.2 of RFC
+/// 9112 asks. Only before HTTP/1.1 there may be none.
 ///
 /// # Errors
 /// Returns status 400 if not.

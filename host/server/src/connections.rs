@@ -44,7 +44,7 @@ const HEAD_BYTES: usize = 64 << 10;
 /// The pause after a connection could not be accepted, for want of file descriptors for example.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The number of refused connections, beyond those that are allowed, that are told why at the same
-/// time. Each has a file descriptor and a few KiB for at most [`CLOSING_TIME`]. Further ones are
+/// time. Each has a file descriptor and a few KiB for at most a second. Further ones are
 /// dropped without an answer: whoever opens connections faster than that must not take what the
 /// allowed ones need.
 pub const REFUSALS: usize = 1_024;
@@ -124,8 +124,8 @@ fn locked(stream: &SharedStream) -> MutexGuard<'_, TcpStream> {
 }
 
 impl Client {
-    /// Waits until the client has closed its side of the connection or reset it, and all that it has
-    /// sent was read. Returns the error of a connection that was reset.
+    /// Waits until the client has closed its side of the connection or reset it, and all that it
+    /// has sent was read. Returns the error of a connection that was reset.
     pub(crate) async fn closed_its_side(&self) -> io::Result<()> {
         poll_fn(|context| self.poll_closed_its_side(context)).await
     }
@@ -235,9 +235,9 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// Writes the last answer of a connection, and closes it so that the client sees the answer: if what
-/// the client has sent were not read, the system would reset the connection, and drop an answer that
-/// is still on its way.
+/// Writes the last answer of a connection, and closes it so that the client sees the answer: if
+/// what the client has sent were not read, the system would reset the connection, and drop an
+/// answer that is still on its way.
 async fn close_with(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
     let closing = async {
         stream.write_all(answer).await?;

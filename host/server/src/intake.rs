@@ -261,8 +261,8 @@ impl Intake {
             .map_err(|_| Failure::panicked())?
     }
 
-    /// Takes a body in to a file, which has the decompressed body in the end, within the disk of the
-    /// request. Returns the number of bytes that came in.
+    /// Takes a body in to a file, which has the decompressed body in the end, within the disk of
+    /// the request. Returns the number of bytes that came in.
     pub(crate) async fn receive_file(
         &self,
         headers: &HeaderMap,

@@ -5,11 +5,11 @@
 //! `wafer-training-set` of the answer has the id of its record, and `wafer-coincident-labels`
 //! counts the labels that have the time of an event that they are joined with, if there are any.
 //! Labels and result pass through temporary files, because the join reads and writes files, and
-//! neither is held in memory. What these files take is charged to the budget of disk before they are
-//! written. Slow clients keep nobody from making one: a request takes one of the two places of joins
-//! only between its labels and its answer. Making one can take long, so that it is given up as soon
-//! as its client closes its side of the connection, which is all that can be seen of a client that
-//! leaves.
+//! neither is held in memory. What these files take is charged to the budget of disk before they
+//! are written. Slow clients keep nobody from making one: a request takes one of the two places of
+//! joins only between its labels and its answer. Making one can take long, so that it is given up
+//! as soon as its client closes its side of the connection, which is all that can be seen of a
+//! client that leaves.
 
 use std::collections::BTreeMap;
 use std::io;
